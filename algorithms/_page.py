@@ -13,7 +13,7 @@ from torch import Tensor
 
 from byzbench.algorithms._official import OFFICIAL, official_initial, official_uniform
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import State
+from byzbench.contracts import Range, State
 from byzbench.learning.gradients import gpomdp, importance_weights, product_weights
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class Page(PolicyGradient):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"algorithm": OFFICIAL}}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a large batch")] = 50
-    B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a small batch")] = 4
-    p: Annotated[float, Field(gt=0, le=1, description="probability of a large batch")] = 0.2
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a large batch"), Range(16, 128, log=True)] = 50
+    B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a small batch"), Range(2, 32, log=True)] = 4
+    p: Annotated[float, Field(gt=0, le=1, description="probability of a large batch"), Range(0.05, 0.5)] = 0.2
     reference: Annotated[
         Literal["aggregated", "local"],
         Field(

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Algorithm, State
+from byzbench.contracts import Algorithm, Range, State
 from byzbench.learning.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PolicyGradient(Algorithm):
     """The step size, its law, and the optimizer."""
 
-    lr: Annotated[float, Field(gt=0, description="step size eta")] = 5e-4
+    lr: Annotated[float, Field(gt=0, description="step size eta"), Range(1e-4, 1e-2, log=True)] = 5e-4
     optimizer: Annotated[
         Literal["adam", "sgd"],
         Field(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import State
+from byzbench.contracts import Range, State
 from byzbench.learning.gradients import gpomdp
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Gpomdp(PolicyGradient):
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch")] = 50
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), Range(4, 128, log=True)] = 50
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, average at the server, broadcast, step."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.contracts import Choice, MessageAttack, Speech, State, Threat
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Setback(MessageAttack):
     direction: Annotated[
         Literal["std", "unit", "sign"],
         Field(description="what is subtracted: coordinates' deviations, the mean itself, or its signs"),
+        Choice("std", "unit", "sign"),
     ] = "std"
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Alie(MessageAttack):
     """
 
     source: ClassVar[str] = "Baruch, Baruch, Goldberg 2019, arXiv 1902.06156"
-    z: Annotated[float | None, Field(gt=0, description="standard deviations from the mean; by the rule if none")] = None
+    z: Annotated[
+        float | None, Field(gt=0, description="standard deviations from the mean; by the rule if none"), Range(0.1, 5)
+    ] = None
     rule: Annotated[Literal["A", "B"], Field(description="how z follows from (K, f)")] = "A"
     whose: Annotated[Literal["colluders", "honest"], Field(description="whose mean and deviation")] = "colluders"
     sign: Annotated[Literal["minus", "plus"], Field(description="the side of the mean")] = "minus"

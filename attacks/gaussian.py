@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -32,7 +32,9 @@ class Gaussian(MessageAttack):
     """
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
-    sd: Annotated[float, Field(gt=0, description="standard deviation of each coordinate, in units u")] = 1.0
+    sd: Annotated[
+        float, Field(gt=0, description="standard deviation of each coordinate, in units u"), Range(0.1, 100, log=True)
+    ] = 1.0
     mean: Annotated[float, Field(description="mean of each coordinate, in units u")] = 0.0
     relative: Annotated[bool, Field(description="u is the honest vectors' coordinate size; else 1")] = True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -28,7 +28,9 @@ class Ipm(MessageAttack):
     """
 
     source: ClassVar[str] = "Xie, Koyejo, Gupta 2019, arXiv 1903.03936"
-    scale: Annotated[float, Field(gt=0, description="length of the lie, in lengths of the honest mean")] = 0.1
+    scale: Annotated[
+        float, Field(gt=0, description="length of the lie, in lengths of the honest mean"), Range(0.05, 50, log=True)
+    ] = 0.1
 
     @property
     def threat(self) -> Threat:

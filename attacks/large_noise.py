@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, On, Speech, State, Threat
+from byzbench.contracts import MessageAttack, On, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -26,7 +26,9 @@ class LargeNoise(MessageAttack):
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489"
-    scale: Annotated[float, Field(gt=0, description="half-width of the noise in each coordinate")] = 1000.0
+    scale: Annotated[
+        float, Field(gt=0, description="half-width of the noise in each coordinate"), Range(1e-3, 1e3, log=True)
+    ] = 1000.0
     equivocate: Annotated[bool, Field(description="a different vector to each receiver")] = True
     on: On = field(default="both", kw_only=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -28,7 +28,11 @@ class SignFlip(MessageAttack):
     """
 
     source: ClassVar[str] = "Li et al. 2019, arXiv 1811.03761"
-    scale: Annotated[float, Field(gt=0, description="length of the flipped vector, in lengths of the original")] = 1.0
+    scale: Annotated[
+        float,
+        Field(gt=0, description="length of the flipped vector, in lengths of the original"),
+        Range(0.05, 50, log=True),
+    ] = 1.0
     of: Annotated[Literal["own", "honest_mean"], Field(description="the vector that is flipped")] = "own"
 
     @property

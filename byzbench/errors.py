@@ -6,6 +6,7 @@ ByzbenchError                 one line for the user; the command line exits with
 │   ├── InvalidParameter      a parameter that does not exist, or a value outside its bounds
 │   ├── Undefined             a rule that is not defined for this (n, f), or parts that do not fit together
 │   ├── CorruptRecord         a run folder that cannot be trusted
+│   ├── Busy                  a run folder that another process is writing
 │   └── BrokenPlugin          a plug-in that cannot be imported or does not keep its contract
 ├── StorageError              exit 1: the disk refused; what was written before is intact and can be resumed
 └── UndeclaredKnowledge       exit 2: an attack looked at what its threat does not declare
@@ -41,6 +42,10 @@ class Undefined(UserError):
 
 class CorruptRecord(UserError):
     """A run folder that cannot be trusted."""
+
+
+class Busy(UserError):
+    """A run folder that another process is writing."""
 
 
 class BrokenPlugin(UserError):

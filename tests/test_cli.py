@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -388,3 +389,95 @@ def test_as_a_process_it_helps(tmp_path: Path) -> None:
     helped = process(tmp_path, "--help")
     assert helped.returncode == 0
     assert all(verb in helped.stdout for verb in ("run", "list", "show", "replay"))
+
+
+SWEEP = "--agents 5 --byzantine 1 --trajectories 12 -p algo.N=4 --topology complete --executor serial".split()  # noqa: SIM905
+
+
+def test_a_sweep_prints_its_plan_and_what_came_of_it(command: Command, tmp_path: Path) -> None:
+    words = ["--algo", "decbyzpg,byzpg", "--attack", "sign_flip,none", "--seeds", "2", *SWEEP]
+    planned = command("sweep", *words, "--dry-run")
+    assert planned.code == 0
+    assert "4 cells: 4 to run" in planned.err
+    assert "undefined: byzpg · sign_flip: byzpg needs a trusted server" in planned.err
+    assert "time unknown" in planned.err
+    assert not list(tmp_path.glob("runs/*"))
+    done = command("sweep", *words)
+    assert done.code == 0
+    assert "4 finished (0 before), 0 failed, 2 undefined" in done.out
+    assert "decbyzpg · sign_flip · seed 0" in done.err
+    again = command("sweep", *words, "--json")
+    data = strict(again.out)
+    assert again.err == ""
+    assert {cell["status"] for cell in data["cells"].values()} == {"finished"}
+    assert all(cell["reused"] for cell in data["cells"].values())
+    assert "4 cells: 4 cached" in command("sweep", *words, "--dry-run").err
+    more = command("sweep", *words, "--attack", "zero", "--dry-run").err
+    assert "6 cells: 4 cached, 2 to run" in more
+    assert "by earlier runs of the same kind" in more
+    listed = command("runs", "--attack", "none")
+    assert listed.out.count("finished") == 2
+
+
+def test_flags_replace_what_a_suite_says(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(
+        'attack = ["sign_flip", "none"]\nseeds = 2\nagents = 5\n[parameters.algo]\nN = 4\nB = 2\n'
+    )
+    planned = command("sweep", "suite.toml", *SWEEP, "--seeds", "3", "-p", "algo.N=5", "--json", "--dry-run")
+    assert planned.code == 0
+    done = command("sweep", "suite.toml", *SWEEP, "--attack", "none", "--seeds", "1", "-p", "algo.N=5", "--json")
+    (cell,) = strict(done.out)["cells"].values()
+    record = strict((tmp_path / "runs" / cell["hash"] / "experiment.json").read_text())
+    assert (
+        record["experiment"]["algorithm"]["parameters"] | {"N": 5, "B": 2}
+        == (record["experiment"]["algorithm"]["parameters"])
+    )
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("", "give a suite (a TOML file) or axes"),
+        ("nowhere.toml", "there is no suite nowhere.toml"),
+        ("--algo decbizpg --attack alei", "unknown attack 'alei'. Did you mean 'alie'"),
+        ("--algo decbyzpg --agents few", "--agents takes whole numbers, got 'few'"),
+        ("--algo decbyzpg --seeds x", "--seeds takes a number of seeds (5) or different seeds"),
+        ("--algo decbyzpg --trajectories 0", "trajectories must be a whole number from 1"),
+        ("--algo decbyzpg --tuned nowhere.json", "there is no file nowhere.json"),
+        ("--algo decbyzpg --out nonsense://x", "cannot open the store nonsense://x"),
+        ("--algo decbyzpg --jobs 0", "--jobs"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_in_one_line(command: Command, tmp_path: Path, words: str, said: str) -> None:
+    outcome = command("sweep", *words.split())
+    assert said in outcome.refusal()
+    assert outcome.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_interrupt_finishes_and_the_second_stops(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "BYZBENCH_OUT": "runs"}
+    axes = ["--attack", "sign_flip,none,zero", "--seeds", "40", *SWEEP[:-2], "--jobs", "2", "--trajectories", "60"]
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "byzbench", "sweep", *axes]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while "seed" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        return process
+
+    first = start()
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "finishing the cells that run, and starting no other; again to stop at once" in err
+    folders = [path.parent for path in tmp_path.glob("runs/*/experiment.json")]
+    assert len(folders) < 120
+    assert all((folder / "result.json").exists() for folder in folders)
+
+    second = start()
+    second.send_signal(signal.SIGINT)
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 130
+    assert "Traceback" not in err

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import Mixing
 from byzbench.aggregators.rfa import Rfa
-from byzbench.contracts import Aggregator
+from byzbench.contracts import Aggregator, Range
 from byzbench.errors import InvalidParameter
 from byzbench.geometry.cloud import Cloud
 
@@ -36,7 +36,7 @@ class Bucketing(Mixing):
     """
 
     inner: Annotated[Aggregator, Field(description="the rule for the means")] = field(default_factory=Rfa)
-    s: Annotated[int, Field(ge=1, description="inputs in a bucket")] = 2
+    s: Annotated[int, Field(ge=1, description="inputs in a bucket"), Range(1, 3)] = 2
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv 2006.09365"
     random: ClassVar[bool] = True

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators.clipping import clip
 from byzbench.aggregators.monna import own_column
-from byzbench.contracts import Aggregator, State
+from byzbench.contracts import Aggregator, Range, State
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class CenteredClipping(Aggregator):
         start: v0: the previous value, first the origin; or always the origin; or the receiver's own vector.
     """
 
-    radius: Annotated[float, Field(gt=0, description="the most that an input moves the centre, times n")] = 10.0
-    steps: Annotated[int, Field(ge=1, description="how many steps")] = 1
+    radius: Annotated[
+        float, Field(gt=0, description="the most that an input moves the centre, times n"), Range(0.1, 100, log=True)
+    ] = 10.0
+    steps: Annotated[int, Field(ge=1, description="how many steps"), Range(1, 5)] = 1
     start: Annotated[Literal["previous", "zero", "own"], Field(description="where the steps begin")] = "previous"
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"

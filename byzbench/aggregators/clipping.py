@@ -11,6 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.rfa import TINY
+from byzbench.contracts import Range
 
 
 def clip(x: Tensor, radius: Tensor | float) -> Tensor:
@@ -38,7 +39,7 @@ class Clipping(PreAggregator):
         radius: the greatest length, in the units of the inputs.
     """
 
-    radius: Annotated[float, Field(gt=0, description="the greatest length")] = 2.0
+    radius: Annotated[float, Field(gt=0, description="the greatest length"), Range(0.1, 100, log=True)] = 2.0
 
     source: ClassVar[str] = "byzfl 0.0.11; that it is not robust: Allouah et al. 2024, arXiv 2405.14432"
     requires: ClassVar[str] = "a radius that adapts to the vectors, as arc's does"

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.median import median_of
-from byzbench.contracts import LinearRule, State
+from byzbench.contracts import LinearRule, Range, State
 from byzbench.geometry.cloud import Cloud
 
 # Stands for zero in a denominator: far below any distance, and the sum of many reciprocals of it is still finite.
@@ -42,7 +42,7 @@ class Rfa(LinearRule):
         start: z before the first step: the central input, the mean, or the origin.
     """
 
-    nu: Annotated[float, Field(gt=0, description="floor of the distances")] = 0.1
+    nu: Annotated[float, Field(gt=0, description="floor of the distances"), Range(1e-3, 1, log=True)] = 0.1
     relative: Annotated[bool, Field(description="nu counts median distances from the central input")] = True
     steps: Annotated[int, Field(ge=1, description="Weiszfeld steps")] = 8
     start: Annotated[Literal["central", "mean", "zero"], Field(description="where the steps begin")] = "central"

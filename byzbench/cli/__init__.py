@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from byzbench.cli import breakdown, replay, run, runs, show, sweep, tune, watch
 from byzbench.cli import list as list_verb
-from byzbench.cli import replay, run, show, watch
 from byzbench.errors import ByzbenchError
 
 app = typer.Typer(
@@ -21,6 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)
+app.command("tune")(tune.tune)
+app.command("breakdown")(breakdown.breakdown)
+app.command("runs")(runs.runs)
 app.command("list")(list_verb.list_components)
 app.command("show")(show.show)
 app.command("replay")(replay.replay)

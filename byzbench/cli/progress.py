@@ -1,14 +1,17 @@
-"""A progress bar on a terminal, a line for every tenth elsewhere; always on standard error."""
+"""Progress bars on a terminal, plain lines elsewhere; always on standard error."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from byzbench.experiments.cells import Outcome
 
 
 class Progress:
@@ -46,3 +49,45 @@ class Progress:
         if self._bar.disable and not self._quiet and tenth > self._told:
             self._told = tenth
             print(f"{self._title}: {done}/{self._budget} trajectories, return {shown}", file=sys.stderr, flush=True)
+
+
+class SweepProgress:
+    """Watches a sweep: call it with every cell that is over."""
+
+    def __init__(self, cells: int, quiet: bool = False) -> None:
+        """`cells` in all."""
+        self._cells, self._quiet, self._done, self._failed = cells, quiet, 0, 0
+        self._worst: tuple[float, str] | None = None
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("cells"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[said]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=quiet or not console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task("", total=cells, said="")
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, label: str, outcome: Outcome) -> None:
+        """A cell is over."""
+        self._done += 1
+        self._failed += outcome.status == "failed"
+        value = outcome.result["return"]["mean"] if outcome.result else None
+        if value is not None and (self._worst is None or value < self._worst[0]):
+            self._worst = value, label
+        failed = f" · {self._failed} failed" if self._failed else ""
+        worst = f" · worst so far {self._worst[0]:.1f} ({self._worst[1]})" if self._worst else ""
+        self._bar.update(self._task, completed=self._done, said=failed + worst)
+        if self._bar.disable and not self._quiet and not outcome.reused:
+            said = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
+            print(f"{self._done}/{self._cells}{failed}  {label}: {said}", file=sys.stderr, flush=True)

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.cli import options
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.records import Result
     from byzbench.experiments.tracking import Tracker
 
-_COMPONENT = "name, name:key=value,... or name(key=value, ...)"
-
 
 def run(
-    algo: Annotated[str, typer.Option("--algo", "-a", help=f"Algorithm: {_COMPONENT}.")] = "decbyzpg",
+    algo: Annotated[str, typer.Option("--algo", "-a", help=f"Algorithm: {options.COMPONENT}.")] = "decbyzpg",
     attack: Annotated[str, typer.Option("--attack", "-x", help="What the liars do.")] = "none",
     topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
@@ -29,29 +27,28 @@ def run(
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     placement: Annotated[str, typer.Option(help="Where the liars sit.")] = "random",
     coin: Annotated[str, typer.Option(help="Common randomness.")] = "shared",
-    agents: Annotated[int | None, typer.Option(help="K; default 13, or 1 for an algorithm of one agent.")] = None,
-    byzantine: Annotated[int | None, typer.Option(help="f, how many lie; default: the largest with K > 4f.")] = None,
+    agents: options.Agents = None,
+    byzantine: options.Byzantine = None,
     declared: Annotated[int | None, typer.Option(help="What agents are told about f; default: the truth.")] = None,
     trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
     seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="kind.key=value, for example attack.z=1.5.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The folder of run folders.", envvar="BYZBENCH_OUT")] = Path("runs"),
+    parameter: options.Parameter = None,
+    tuned: options.Tuned = None,
+    out: options.Out = Path("runs"),
     device: Annotated[str, typer.Option(help="Where gradients and rules are computed.")] = "cpu",
     on_existing: Annotated[Literal["reuse", "rerun"], typer.Option(help="What to do with a finished run.")] = "reuse",
-    wandb: Annotated[
-        Literal["online", "offline", "off"], typer.Option(help="Show the run at Weights & Biases, from its records.")
-    ] = "off",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    wandb: options.Wandb = "off",
+    as_json: options.Json = False,
 ) -> None:
     """Train, and say whether honest agents learned. Interrupted? The same command resumes."""
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.runner import pool
     from byzbench.experiments.tracking import Tracker
 
-    numbers = _seeds(seed, seeds)
+    numbers = options.seed_list(seed, seeds)
+    named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement}
+    values = options.filled(named, parameter, tuned)
     todo = [
         Experiment.create(
             algo,
@@ -69,7 +66,7 @@ def run(
             seed=number,
             device=device,
             preset=preset,
-            parameters=_parameters(parameter or []),
+            parameters=values,
         )
         for number in numbers
     ]
@@ -116,32 +113,3 @@ def _train(
 
             learning_curve([Path(str(result.run))], Path(str(result.run)) / "curve.png")
     return result
-
-
-def _seeds(seed: int | None, seeds: str | None) -> list[int]:
-    if seeds is None:
-        return [0 if seed is None else seed]
-    if seed is not None:
-        raise UserError("give --seed N for one run or --seeds for several, not both")
-    try:
-        numbers = [int(n) for n in seeds.split(",")]
-    except ValueError:
-        numbers = []
-    if "," not in seeds and numbers and numbers[0] > 0:
-        return list(range(numbers[0]))
-    if "," not in seeds or len(set(numbers)) != len(numbers) or not numbers:
-        raise UserError(f"--seeds takes a number of seeds (5) or different seeds (0,3,7), got {seeds!r}")
-    return numbers
-
-
-def _parameters(given: list[str]) -> dict[str, dict[str, Any]]:
-    from byzbench.registry import kind_of, literal
-
-    found: dict[str, dict[str, Any]] = {}
-    for text in given:
-        path, sign, value = text.partition("=")
-        kind, dot, key = path.strip().partition(".")
-        if not (sign and dot and key):
-            raise InvalidParameter(f"-p takes kind.key=value, for example attack.z=1.5; got {text!r}")
-        found.setdefault(kind_of(kind), {})[key] = literal(value)
-    return found

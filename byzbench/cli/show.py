@@ -43,6 +43,8 @@ def show(
         typer.echo(f"  {p['name']} = {p['default']}  ({p['type']}{bounds})")
         for line in textwrap.wrap(p["description"], 110):
             typer.echo(f"      {line}")
+        if p["search"]:
+            typer.echo(f"      a search looks at {p['search']}")
 
 
 def _facts(cls: type[Component]) -> dict[str, str]:
@@ -74,7 +76,7 @@ def _facts(cls: type[Component]) -> dict[str, str]:
 def _parameters(cls: type[Component]) -> list[dict[str, Any]]:
     from byzbench.registry import describe
 
-    hints = get_type_hints(cls, include_extras=True)
+    hints, searched = get_type_hints(cls, include_extras=True), cls.searched()
     rows = []
     for f in fields(cls):
         default = f.default if f.default_factory is MISSING else f.default_factory()
@@ -88,6 +90,7 @@ def _parameters(cls: type[Component]) -> list[dict[str, Any]]:
                 "type": _type(hint),
                 "bounds": ", ".join(_bound(b) for n in notes for b in n.metadata),
                 "description": next((n.description for n in notes if n.description), ""),
+                "search": _searched(searched.get(f.name)),
             }
         )
     return rows
@@ -103,6 +106,12 @@ def _type(hint: Any) -> str:
     if args := get_args(hint):
         return " | ".join(_type(a) for a in args)
     return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def _searched(where: Any) -> str:
+    if where is None or isinstance(where, tuple):
+        return ", ".join(map(str, where or ()))
+    return f"{where.low:g} to {where.high:g}{' by its logarithm' if where.log else ''}"
 
 
 def _bound(constraint: Any) -> str:

@@ -13,7 +13,9 @@ from byzbench.contracts.adversary import On as On
 from byzbench.contracts.adversary import Speech as Speech
 from byzbench.contracts.adversary import Taps as Taps
 from byzbench.contracts.adversary import Threat as Threat
+from byzbench.contracts.component import Choice as Choice
 from byzbench.contracts.component import Component as Component
+from byzbench.contracts.component import Range as Range
 from byzbench.contracts.component import State as State
 from byzbench.contracts.learning import Algorithm as Algorithm
 from byzbench.contracts.learning import Task as Task

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts.component import Component, State
+from byzbench.contracts.component import Choice, Component, State
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -105,7 +106,9 @@ class Attack(Component):
 class MessageAttack(Attack):
     """An attack that replaces messages of one topic or both."""
 
-    on: On = field(default="gradient", kw_only=True)
+    on: Annotated[On, Field(description="which messages are lies"), Choice("gradient", "parameters", "both")] = field(
+        default="gradient", kw_only=True
+    )
 
     def speaks(self, topic: str) -> bool:
         """Whether `on` covers the topic."""

@@ -30,6 +30,23 @@ def _validators(cls: type) -> dict[str, TypeAdapter[Any]]:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Beside a field's bounds: where a search for its best value looks. Whole numbers for a field of type int."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class Choice(tuple[Any, ...]):
+    """Beside a field's type: the values that a search tries."""
+
+    def __new__(cls, *values: Any) -> Choice:
+        """From the values, one by one."""
+        return super().__new__(cls, values)
+
+
+@dataclass(frozen=True)
 class Component(ABC):
     """The root of every kind: a frozen dataclass whose fields are checked against their annotations.
 
@@ -40,6 +57,17 @@ class Component(ABC):
 
     kind: ClassVar[str]
     source: ClassVar[str] = ""
+
+    @classmethod
+    def searched(cls) -> dict[str, Range | Choice]:
+        """The fields that a search may set, and where it looks."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        found = {}
+        for f in fields(cls):
+            for note in getattr(hints[f.name], "__metadata__", ()):
+                if isinstance(note, Range | Choice):
+                    found[f.name] = note
+        return found
 
     @property
     def libraries(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import torch
 import byzbench
 from byzbench.contracts import Component
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.records import SCHEMA
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "networkx")
 _BYSTANDERS = {"cli", "reports", "testing", "leaderboard"}
@@ -28,6 +29,11 @@ def versions() -> dict[str, str]:
     """Versions that can change a bit of a result."""
     found = {"byzbench": byzbench.__version__, "python": platform.python_version()}
     return found | {name: version(name) for name in _LIBRARIES}
+
+
+def origin(experiment: Experiment) -> dict[str, Any]:
+    """What `experiment.json` says of a run of this experiment by the code that is here."""
+    return {"schema": SCHEMA, "experiment": experiment.describe(), "code": provenance(experiment)}
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:

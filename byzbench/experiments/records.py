@@ -5,6 +5,7 @@
     timing.jsonl            a line a round; clocks, so never the same
     checkpoint.safetensors  everything that the next round needs, and how long the other files were
     result.json             written whole, last; a folder without it is unfinished
+    failure.json            what ended a cell of a sweep, if something did
 
 Only the checkpoint says how far a run has come: what the other files hold beyond it is cut off at resume.
 """
@@ -27,7 +28,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from byzbench.errors import CorruptRecord, StorageError, UserError
+from byzbench.errors import Busy, CorruptRecord, StorageError
+from byzbench.experiments.files import parse, parse_object, read_bytes
 from byzbench.experiments.metrics import Verdict
 
 SCHEMA = 1
@@ -36,6 +38,9 @@ LOGS = {
     "timing.jsonl": ("round", "seconds"),
 }
 """The logs, and what every line of them holds: a number, or null for one that is not finite."""
+
+FILES = ("result.json", "failure.json", "checkpoint.safetensors", *LOGS, "experiment.json")
+"""What makes up a run, in the order in which it is forgotten; read backwards, in which it is written."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,16 @@ class RunFolder:
         self._logs: dict[str, BinaryIO] = {}
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock dies with it."""
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Hold the folder for this process; the lock dies with it. Held elsewhere: `Busy`, unless told to wait."""
         with _storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handle = open(self.path / ".lock", "wb")  # noqa: SIM115
         with handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError:
-                raise UserError(f"{self.path} is being written by another process") from None
+                raise Busy(f"{self.path} is being written by another process") from None
             try:
                 yield
             finally:
@@ -116,25 +121,17 @@ class RunFolder:
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON object of the folder, or None where there is no such file."""
         try:
-            text = (self.path / name).read_bytes()
+            return parse_object(read_bytes(self.path / name), self.path / name, REMEDY)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise CorruptRecord(f"{self.path / name}: {error.strerror}") from None
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict):
-            raise CorruptRecord(f"{self.path / name} is not a JSON object; {REMEDY}")
-        return data
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON object whole or not at all."""
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-        self._replace(name, text.encode())
+        self.put(name, text.encode())
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
         with _storage(self.path):
             temporary = self.path / f".{name}.tmp"
             try:
@@ -169,7 +166,7 @@ class RunFolder:
         meta = {"progress": json.dumps({**progress, "sizes": sizes})}
         # Copies, since safetensors refuses tensors that share their memory.
         flat = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-        self._replace("checkpoint.safetensors", safetensors.torch.save(flat, meta))
+        self.put("checkpoint.safetensors", safetensors.torch.save(flat, meta))
 
     def restore(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The last checkpoint: its tensors and its progress; None where there is none."""
@@ -196,18 +193,19 @@ class RunFolder:
             with _storage(self.path):
                 log.flush()
         try:
-            content = (self.path / name).read_bytes()
-        except OSError as error:
-            raise CorruptRecord(f"{self.path / name}: {error.strerror}; {REMEDY}") from None
+            content = read_bytes(self.path / name)
+        except FileNotFoundError:
+            raise CorruptRecord(f"{self.path / name} is missing; {REMEDY}") from None
         if len(content) < (size or 0):
             raise CorruptRecord(f"{self.path / name} is shorter than its checkpoint says; {REMEDY}")
         lines = []
         for number, text in enumerate(content[:size].split(b"\n")[:-1], 1):
             try:
-                line = json.loads(text, parse_constant=_refuse)
-            except (ValueError, RecursionError):
+                line = parse(text)
+            except ValueError:
                 line = None
-            if not isinstance(line, dict) or not all(_number(line.get(key, "")) for key in LOGS[name]):
+            good = isinstance(line, dict) and line.get("round") == number - 1
+            if not good or not all(_number(line.get(key, "")) for key in LOGS[name]):
                 raise CorruptRecord(f"{self.path / name}:{number}: not a line of this log; {REMEDY}")
             lines.append(line)
         return lines
@@ -215,8 +213,13 @@ class RunFolder:
     def clear(self) -> None:
         """Forget the run."""
         with _storage(self.path):
-            for name in ("result.json", "checkpoint.safetensors", "metrics.jsonl", "timing.jsonl", "experiment.json"):
+            for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Remove one file."""
+        with _storage(self.path):
+            (self.path / name).unlink(missing_ok=True)
 
     def set_aside(self, label: str) -> Path:
         """Move the whole folder away, to a name beside it that is not taken."""
@@ -239,10 +242,6 @@ def _count(value: object) -> bool:
 
 def _number(value: object) -> bool:
     return value is None or type(value) in (int, float)
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(constant)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from byzbench.errors import BrokenPlugin, CorruptRecord
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import SEVERITY, final_return, judge, measure
-from byzbench.experiments.provenance import provenance
-from byzbench.experiments.records import LOGS, REMEDY, SCHEMA, Result, RunFolder, finite
+from byzbench.experiments.provenance import origin
+from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import Federation
 from byzbench.learning.policies import CategoricalMlp
@@ -38,6 +38,7 @@ def run(
     out: str | Path = "runs",
     on_existing: Existing = "reuse",
     watch: Watcher | None = None,
+    wait: bool = False,
     **options: Any,
 ) -> Result:
     """Train, and return what came of it; or return at once what an earlier run of the same experiment found.
@@ -52,34 +53,36 @@ def run(
         out: the folder of run folders.
         on_existing: `reuse` what is there, or `rerun` from the start.
         watch: called with every line of metrics.
+        wait: where another process writes the folder, wait until it has done so.
         options: see `Experiment.create`.
 
     Raises:
         UserError: one line that says what is wrong with the request or the folder.
+        Busy: another process is writing the folder.
         StorageError: the disk refused; the same call resumes.
     """
     todo = experiment or Experiment.create(**options)
     folder = RunFolder(Path(out) / todo.hash)
-    origin: dict[str, Any] = {"schema": SCHEMA, "experiment": todo.describe(), "code": provenance(todo)}
+    written = origin(todo)
     federation, adversary = federate(todo)  # before anything is written: what it refuses leaves no trace
-    with folder.locked():
+    with folder.locked(wait):
         if on_existing == "rerun":
             folder.clear()
         else:
             found = folder.read("experiment.json")
-            if found is not None and found.get("experiment") != origin["experiment"]:
+            if found is not None and found.get("experiment") != written["experiment"]:
                 raise CorruptRecord(f"{folder.path / 'experiment.json'} describes another experiment than its folder")
-            if found is not None and found != origin:
+            if found is not None and found != written:
                 folder.set_aside("other-code")
-                return run(todo, out=out, watch=watch)
+                return run(todo, out=out, watch=watch, wait=wait)
             done = folder.read("result.json")
             if done is not None:
                 return _load(folder, done)
         if folder.read("experiment.json") is None:
             folder.clear()
-            folder.write("experiment.json", origin)
+            folder.write("experiment.json", written)
         with _one_thread():
-            return _train(todo, federation, adversary, folder, origin["code"]["versions"], watch)
+            return _train(todo, federation, adversary, folder, written["code"]["versions"], watch)
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -240,6 +243,7 @@ def _conclude(todo: Experiment, folder: RunFolder, state: State, honest: Tensor,
         notes=todo.notes(),
     )
     folder.write("result.json", result.to_json())
+    folder.forget("failure.json")
     return result
 
 

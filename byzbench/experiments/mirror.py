@@ -1,0 +1,109 @@
+"""A store somewhere else, seen through a folder here.
+
+Runs are written to folders, since they are appended to, cut back and locked; only finished or failed ones travel. So a
+store at an fsspec URL is a local folder (kept in the user's cache, so that what was interrupted is resumed), into which
+finished runs are pulled before, and out of which they are pushed after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from byzbench.errors import StorageError, UserError
+from byzbench.experiments.files import LIMIT
+
+_FILES = ("experiment.json", "metrics.jsonl", "timing.jsonl", "checkpoint.safetensors", "failure.json", "result.json")
+"""What travels, in this order: a run whose result has arrived is complete."""
+
+
+class Local:
+    """A store that is a folder here: nothing has to travel."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pull(self, hashes: Iterable[str] | None = None) -> None:
+        """Bring finished runs here: those named, or all."""
+
+    def push(self, folder: Path) -> None:
+        """Send a run that is finished or failed."""
+
+    def push_file(self, path: Path) -> None:
+        """Send a file of the store."""
+
+
+class Mirror(Local):
+    """A store at an fsspec URL."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        super().__init__(cache / "byzbench" / hashlib.sha256(url.encode()).hexdigest()[:16])
+        self._url = url
+        try:
+            self._remote, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"cannot open the store {url}: {' '.join(str(error).split())}") from None
+
+    def pull(self, hashes: Iterable[str] | None = None) -> None:
+        """Bring finished runs here: those named, or all."""
+        with self._travel():
+            there = {Path(path).name for path in self._list()}
+            for name in sorted(there if hashes is None else there & set(hashes)):
+                if len(name) == 16 and not (self.path / name / "result.json").exists():
+                    self._pull(name)
+
+    def _list(self) -> list[str]:
+        return self._remote.ls(self._root, detail=False) if self._remote.exists(self._root) else []
+
+    def _pull(self, name: str) -> None:
+        sizes = {Path(f["name"]).name: f["size"] or 0 for f in self._remote.ls(f"{self._root}/{name}", detail=True)}
+        if not {"result.json", "failure.json"} & sizes.keys():
+            return
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in _FILES:
+            if file in sizes and sizes[file] <= LIMIT:
+                _write(folder / file, self._remote.cat_file(f"{self._root}/{name}/{file}"))
+
+    def push(self, folder: Path) -> None:
+        """Send a run that is finished or failed."""
+        files = [folder / name for name in _FILES if (folder / name).is_file()]
+        if {"result.json", "failure.json"} & {path.name for path in files}:
+            with self._travel():
+                self._remote.makedirs(f"{self._root}/{folder.name}", exist_ok=True)
+                for path in files:
+                    self._remote.pipe_file(f"{self._root}/{folder.name}/{path.name}", path.read_bytes())
+
+    def push_file(self, path: Path) -> None:
+        """Send a file of the store."""
+        with self._travel():
+            self._remote.makedirs(self._root, exist_ok=True)
+            self._remote.pipe_file(f"{self._root}/{path.name}", path.read_bytes())
+
+    @contextmanager
+    def _travel(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # every back end has errors of its own
+            said = " ".join(str(error).split())
+            raise StorageError(f"the store {self._url} cannot be reached: {type(error).__name__}: {said}") from None
+
+
+def _write(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+@contextmanager
+def opened(out: str | Path) -> Iterator[Local]:
+    """A store by its folder or its URL."""
+    text = str(out)
+    yield Mirror(text) if "://" in text else Local(Path(text))

@@ -1,0 +1,230 @@
+"""A store: a folder of run folders, written by anybody at any time. Reading it imports nothing heavy.
+
+Whatever is wrong with a folder is a line about that folder, and the rest of the store is read all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
+from byzbench.experiments.files import parse_object, read_bytes
+
+Status = Literal["finished", "failed", "unfinished"]
+AXES = {
+    "algo": "algorithm",
+    "attack": "attack",
+    "topology": "topology",
+    "env": "task",
+    "aggregator": "aggregator",
+    "agreement": "agreement",
+    "placement": "placement",
+    "coin": "coin",
+    "agents": "agents",
+    "byzantine": "byzantine",
+    "declared": "declared",
+    "trajectories": "trajectories",
+    "seed": "seed",
+    "device": "device",
+}
+"""Flags, and the keys of a described experiment that they set."""
+
+_COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "coin")
+_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "seed")
+_RESULT: Mapping[str, type | tuple[type, ...]] = {
+    "run": str,
+    "verdict": dict,
+    "return": dict,
+    "trajectories": int,
+    "steps": int,
+    "steps_per_second": (int, float),
+    "evaluation": dict,
+    "diagnostics": dict,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of a store.
+
+    Attributes:
+        path: its folder.
+        experiment: as described, with the keys of `AXES`.
+        code: digest of the code that ran.
+        status: `unfinished` may be running, or wait to be resumed.
+        result: of a finished run, else empty.
+        error: of a failed one, else empty.
+    """
+
+    path: Path
+    experiment: Mapping[str, Any]
+    code: str
+    status: Status
+    result: Mapping[str, Any]
+    error: str
+
+    @property
+    def hash(self) -> str:
+        """Of the experiment."""
+        return hash_of(self.experiment)
+
+    @property
+    def value(self) -> float | None:
+        """The final training return; None where it is not finite, or there is none yet."""
+        return self.result["return"].get("mean") if self.result else None
+
+    def name(self, axis: str) -> Any:
+        """The value of an axis; of a component, its name."""
+        value = self.experiment[AXES[axis]]
+        return value["name"] if isinstance(value, Mapping) else value
+
+
+def hash_of(described: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of a described experiment."""
+    text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(folder: Path) -> Entry:
+    """One run.
+
+    Raises:
+        CorruptRecord: one line with the path and what is wrong with it.
+    """
+    if folder.is_symlink():
+        raise CorruptRecord(f"{folder} is a symbolic link")
+    try:
+        record = _object(folder / "experiment.json")
+    except FileNotFoundError:
+        raise CorruptRecord(f"{folder} is not the folder of a run: it has no experiment.json") from None
+    described, code = record.get("experiment"), record.get("code")
+    if not _is_experiment(described) or not isinstance(code, dict):
+        raise CorruptRecord(f"{folder / 'experiment.json'} does not describe an experiment")
+    result = _optional(folder / "result.json")
+    failure = _optional(folder / "failure.json") if result is None else None
+    if result is not None and not _is_result(result):
+        raise CorruptRecord(f"{folder / 'result.json'} is not a result")
+    status: Status = "finished" if result is not None else "failed" if failure is not None else "unfinished"
+    error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
+    return Entry(folder, described, str(code.get("digest")), status, result or {}, " ".join(error.split()))
+
+
+def scan(store: Path) -> tuple[list[Entry], list[str]]:
+    """All runs of a store, by folder name; and a line for each folder that cannot be trusted.
+
+    A folder that was set aside (`HASH-other-code`) is no run of the store. A folder of another name than its
+    experiment's hash is a copy, or was tampered with: it would count twice.
+    """
+    try:
+        with os.scandir(store) as found:
+            names = sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=True))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise StorageError(f"cannot read {store}: {error.strerror}") from None
+    entries, problems = [], []
+    for name in names:
+        folder = store / name
+        if name.startswith(".") or re.fullmatch(r"[0-9a-f]{16}-[a-z][a-z0-9-]*", name):
+            continue
+        try:
+            if not (folder / "experiment.json").exists() and not re.fullmatch("[0-9a-f]{16}", name):
+                continue  # somebody's folder, and nothing of ours
+            entry = read(folder)
+        except CorruptRecord as error:
+            problems.append(str(error))
+            continue
+        if entry.hash != name:
+            problems.append(f"{folder} holds the experiment {entry.hash}, which is not its name")
+        else:
+            entries.append(entry)
+    return entries, problems
+
+
+def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """The runs that a user names: run folders, stores, or the file of a sweep. Each experiment once.
+
+    Raises:
+        InvalidParameter: a place is none of these.
+    """
+    entries: dict[str, Entry] = {}
+    problems: list[str] = []
+    for place in places:
+        found: Iterable[Entry]
+        if place.is_file():
+            found, said = _of_sweep(place)
+        elif (place / "experiment.json").exists():
+            found, said = [read(place)], []
+        elif place.is_dir():
+            found, said = scan(place)
+        else:
+            raise InvalidParameter(f"{place} is neither a run folder, nor a folder of them, nor the file of a sweep")
+        problems += said
+        for entry in found:
+            first = entries.setdefault(entry.hash, entry)
+            if first.path.resolve() != entry.path.resolve():
+                problems.append(f"{entry.path} repeats the experiment of {first.path}, and is left out")
+    return sorted(entries.values(), key=lambda entry: entry.hash), problems
+
+
+def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Path:
+    """Leave word of which cells a sweep has: a file that reports take in place of folders."""
+    path = store / f"sweep-{digest}.json"
+    text = json.dumps({"schema": 1, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _of_sweep(path: Path) -> tuple[list[Entry], list[str]]:
+    cells = _object(path).get("cells")
+    if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
+        raise InvalidParameter(f"{path} is not the file of a sweep")
+    entries, problems = [], []
+    for cell in cells:
+        try:
+            entries.append(read(path.parent / cell))
+        except CorruptRecord as error:
+            problems.append(str(error))
+    return entries, problems
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return parse_object(read_bytes(path, 2**24), path)
+
+
+def _optional(path: Path) -> dict[str, Any] | None:
+    try:
+        return _object(path)
+    except FileNotFoundError:
+        return None
+
+
+def _is_experiment(data: Any) -> bool:
+    if not isinstance(data, dict) or set(data) != set(AXES.values()) or not isinstance(data["device"], str):
+        return False
+    components = (data[kind] for kind in _COMPONENTS)
+    return all(type(data[n]) is int and data[n] >= 0 for n in _NUMBERS) and all(
+        isinstance(c, dict) and isinstance(c.get("name"), str) and isinstance(c.get("parameters"), dict)
+        for c in components
+    )
+
+
+def _is_result(data: Mapping[str, Any]) -> bool:
+    if not all(isinstance(data.get(key), kind) for key, kind in _RESULT.items()):
+        return False
+    mean, speed = data["return"].get("mean"), data["steps_per_second"]
+    good = mean is None or (type(mean) in (int, float))
+    return good and isinstance(data["verdict"].get("name"), str) and speed > 0 and data["trajectories"] > 0
