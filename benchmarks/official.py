@@ -102,10 +102,10 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():.0f} ± {half:.0f}"
 
 
-def released(agents: int) -> list[Mapping[str, Any]]:
-    """Fresh runs of the released code: CartPole, alone or with 13 agents under avg_zero."""
+def released(agents: int, env: str = "CartPole") -> list[Mapping[str, Any]]:
+    """Fresh runs of the released code: one agent alone, or 13 agents under avg_zero."""
     runs = json.loads((GOLDEN / "official_runs.json").read_text())["runs"]
-    return [r for r in runs if r["env"] == "CartPole" and r["agents"] == agents and r["trajectories"]]
+    return [r for r in runs if r["env"] == env and r["agents"] == agents and r["trajectories"]]
 
 
 def published(agents: int) -> tuple[list[float], list[float]]:

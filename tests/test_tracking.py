@@ -10,21 +10,28 @@ import sys
 import time
 import types
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import md5
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import wandb
+from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
+import byzbench
 from byzbench import cli
 from byzbench.experiments import runner, tracking
 from byzbench.experiments.records import RunFolder
+from byzbench.reports.plots import learning_curve
 
+T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[1]
 TINY = "--agents 5 --byzantine 1 --trajectories 60 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
+KINDS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "coin")
 NESTED = ["--attack", "sign_flip:scale=3", "--aggregator", "bucketing(s=2)+median", "--topology", "ring"]
 
 # The command line prints this warning; it must not become an exception on its way there.
@@ -39,12 +46,15 @@ class Shown:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
+    drawn_against: dict[str, str] = field(default_factory=dict)
     exit_code: int | None = None
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
-        """The history without the keys of W&B's own and the picture."""
-        return [{k: v for k, v in row.items() if not k.startswith(("_", "learning_curve/"))} for row in self.history]
+        """The history without the keys of W&B's own, the pictures and the table."""
+        others = ("_", "pictures/", "result_table/")
+        return [{k: v for k, v in row.items() if not k.startswith(others)} for row in self.history]
 
 
 def read(file: Path) -> Shown:
@@ -69,6 +79,10 @@ def read_so_far(file: Path) -> Shown:
         elif record.HasField("summary"):
             for item in record.summary.update:
                 shown.summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        elif record.HasField("metric"):
+            shown.drawn_against[record.metric.glob_name] = record.metric.step_metric
+        elif record.HasField("artifact"):
+            shown.artifacts[record.artifact.name] = record.artifact
         elif record.HasField("exit"):
             shown.exit_code = record.exit.exit_code
     return shown
@@ -101,9 +115,9 @@ def attempts(folder: Path) -> list[str]:
     return found
 
 
-def only(paths: Iterable[Path]) -> Path:
-    (path,) = paths
-    return path
+def only(things: Iterable[T]) -> T:
+    (thing,) = things
+    return thing
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -152,8 +166,8 @@ def test_w_and_b_is_shown_everything_that_the_records_say(
     assert shown.rounds == lines(folder)
     assert (None in shown.rounds[-1].values()) == bool(options), "what is not finite is null"
     assert [row["round"] for row in shown.rounds] == list(range(len(shown.rounds)))
-    assert shown.history[-1]["learning_curve/_type"] == "image-file"
-    assert only(folder.rglob("media/images/*.png")).read_bytes() == (folder / "curve.png").read_bytes()
+    assert shown.history[-1]["pictures/curve_png/_type"] == "image-file"
+    assert only(folder.rglob("media/images/**/*.png")).read_bytes() == (folder / "curve.png").read_bytes()
 
     about = json.loads((folder / "experiment.json").read_text())
     expected: dict[str, Any] = {"hash": folder.name, **flat(about["code"], "code/")}
@@ -164,8 +178,7 @@ def test_w_and_b_is_shown_everything_that_the_records_say(
     assert (config["attack"], config["attack/scale"], config["seed"]) == ("sign_flip", 3, 7)
     assert (config["aggregator"], config["aggregator/s"]) == ("bucketing", 2)
     assert "median" in config.values(), "the inner rule is lost"
-    tags = ("algorithm", "attack", "topology", "task", "aggregator", "agreement")
-    assert set(shown.run.tags) == {config[kind] for kind in tags}
+    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), "K=5", "f=1", "seed=7"}
     assert shown.run.run_id == f"{folder.name}-{about['code']['digest'][:8]}-1"
 
     result = json.loads((folder / "result.json").read_text())
@@ -213,9 +226,10 @@ GONE = RuntimeError("the network\nis gone")
         (wandb.Run, "log", 0, GONE),
         (wandb.Run, "log", 3, GONE),
         (wandb, "Image", 0, GONE),
+        (wandb.Run, "log_artifact", 0, GONE),
         (wandb.Run, "finish", 0, GONE),
     ],
-    ids=["setup", "init", "exit", "first_log", "fourth_log", "picture", "finish"],
+    ids=["setup", "init", "exit", "first_log", "fourth_log", "picture", "files", "finish"],
 )
 def test_a_tracker_that_fails_is_one_warning_and_no_other_byte(
     owner: Any,
@@ -269,6 +283,103 @@ def test_every_attempt_has_its_own_id_and_all_rounds(
     assert untimed(stopped.rounds) == whole[:4]
     assert (stopped.exit_code, [shown.exit_code for shown in complete]) == (1, [0, 0, 0])
     assert not [key for key in stopped.summary if key.startswith("result")]
+
+
+@dataclass
+class Cell:
+    """A finished cell of a sweep that was shown, and what was read back."""
+
+    folder: Path
+    shown: Shown
+    tracker: tracking.Tracker
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    store = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setattr(sys, "exit", sys.exit)
+        small = {"agents": 5, "byzantine": 1, "trajectories": 60, "parameters": {"algorithm": {"N": 10, "B": 2}}}
+        folder = Path(str(byzbench.run(out=store, attack="alie:z=1.5", topology="ring", seed=3, **small).run))
+        learning_curve([folder], folder / "curve.png")
+        Image.new("P", (4, 4)).save(folder / "episode.gif", save_all=True, append_images=[Image.new("P", (4, 4), 1)])
+        (store / "elsewhere.png").write_bytes((folder / "curve.png").read_bytes())
+        (folder / "link.png").symlink_to(store / "elsewhere.png")
+        (folder / "notes.txt").write_text("not of the run")
+        tracker = tracking.Tracker("offline", group="sweep-0123456789abcdef")
+        tracker.show(folder)
+        yield Cell(folder, read(only(folder.rglob("*.wandb"))), tracker)
+
+
+def test_a_cell_of_a_sweep_is_shown_whole(cell: Cell) -> None:
+    folder, shown = cell.folder, cell.shown
+    config = {k: v for k, v in shown.config.items() if k != "_wandb"}
+    about = json.loads((folder / "experiment.json").read_text())
+    assert shown.exit_code == 0
+    assert shown.run.run_group == "sweep-0123456789abcdef"
+    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), "K=5", "f=1", "seed=3"}
+    assert about["experiment"].keys() | {"hash"} <= config.keys()
+    assert config["attack/z"] == 1.5
+    assert {k: v for k, v in config.items() if k.startswith("code/")} == flat(about["code"], "code/")
+    assert shown.rounds == lines(folder)
+    assert shown.drawn_against == {"*": "trajectories"}
+    assert cell.tracker.places == [f"wandb sync {only(folder.rglob('*.wandb')).parent}"]
+
+
+def test_the_result_is_a_table(cell: Cell) -> None:
+    assert cell.shown.history[-1]["result_table/_type"] == "table-file"
+    table = json.loads(only(cell.folder.rglob("media/table/*.json")).read_text())
+    assert table["columns"] == ["what", "value"]
+    result = flat(json.loads((cell.folder / "result.json").read_text()), "")
+    assert dict(table["data"]) == {k: json.dumps(v) if isinstance(v, list) else v for k, v in result.items()}
+    assert {"return/mean", "verdict/name"} < result.keys()
+
+
+def test_pictures_and_files_of_the_run_and_nothing_else_are_kept(cell: Cell) -> None:
+    media = {"pictures/curve_png": ("image-file", "curve.png"), "pictures/episode_gif": ("video-file", "episode.gif")}
+    row = cell.shown.history[-1]
+    found = {k.removesuffix("/_type"): v for k, v in row.items() if k.startswith("pictures/") and k.endswith("/_type")}
+    assert found == {key: kind for key, (kind, _) in media.items()}
+    for key, (_, name) in media.items():
+        copy = only(cell.folder.glob(f"wandb/offline-*/files/{row[f'{key}/path']}"))
+        assert copy.read_bytes() == (cell.folder / name).read_bytes()
+
+    artifact = cell.shown.artifacts[f"run-{cell.folder.name}"]
+    assert artifact.type == "run"
+    kept = ("experiment.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+    contents = {entry.path: entry for entry in artifact.manifest.contents}
+    assert contents.keys() == {*kept, "curve.png", "episode.gif"}
+    for name, entry in contents.items():
+        content = (cell.folder / name).read_bytes()
+        assert (entry.digest, entry.size) == (b64encode(md5(content).digest()).decode(), len(content))
+        assert Path(entry.local_path) == (cell.folder / name).resolve(), "a copy fills the user's home"
+
+
+def test_the_ledger_says_what_is_there_and_it_is_shown_once(cell: Cell) -> None:
+    ledger = (cell.folder / "tracking.json").read_bytes()
+    (place, entry) = only(json.loads(ledger)["uploaded"].items())
+    assert (place, entry["id"], len(entry["digest"])) == ("offline/byzbench", attempts(cell.folder)[0], 64)
+    cell.tracker.show(cell.folder)
+    assert len(list(cell.folder.rglob("*.wandb"))) == len(cell.tracker.places) == 1
+    assert (cell.folder / "tracking.json").read_bytes() == ledger
+
+
+def test_a_folder_that_somebody_holds_is_one_warning_and_the_next_is_shown(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    with RunFolder(cell.folder).locked(), pytest.warns(UserWarning, match="^not shown at W&B: .* another process"):
+        cell.tracker.show(cell.folder)
+    with pytest.warns(UserWarning, match="^W&B tracking stopped .CorruptRecord: "):
+        cell.tracker.show(cell.folder.parent / "nothing")
+
+
+def test_off_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would fail
+    tracking.Tracker("off", group="sweep").show(tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_seeds_are_runs_of_one_group(command: Command, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from byzbench.cli import breakdown, replay, run, runs, show, sweep, tune, watch
+from byzbench.cli import breakdown, evaluate, replay, run, runs, show, sweep, sync, tune, watch
 from byzbench.cli import list as list_verb
 from byzbench.errors import ByzbenchError
 
@@ -24,6 +24,8 @@ app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
 app.command("breakdown")(breakdown.breakdown)
+app.command("evaluate")(evaluate.evaluate)
+app.command("sync")(sync.sync)
 app.command("runs")(runs.runs)
 app.command("list")(list_verb.list_components)
 app.command("show")(show.show)

@@ -75,6 +75,7 @@ def sweep(
         if dry_run:
             return
         from byzbench.cli.progress import SweepProgress
+        from byzbench.cli.sync import draw
         from byzbench.experiments.executors import executor as open_executor
         from byzbench.experiments.store import save_sweep
         from byzbench.experiments.sweep import sweep as run_sweep
@@ -88,7 +89,8 @@ def sweep(
                 progress(label, outcome)
                 if not outcome.reused:
                     store.push(store.path / todo.cells[label].hash)
-                if outcome.status == "finished" and not outcome.reused:
+                if outcome.status == "finished" and wandb != "off":
+                    draw(store.path / todo.cells[label].hash)
                     tracker.show(store.path / todo.cells[label].hash)
 
             with open_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers:

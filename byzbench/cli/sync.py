@@ -61,7 +61,7 @@ def _one(entry: Entry, tracker: Tracker, force: bool) -> str:
         typer.echo(f"{entry.path}: {entry.status}, and left out", err=True)
         return "not finished"
     try:
-        _draw(entry.path)
+        draw(entry.path)
         place = tracker.upload(entry.path, force=force)
     except Busy as error:
         typer.echo(f"{entry.path}: left out: {error}", err=True)
@@ -76,7 +76,7 @@ def _one(entry: Entry, tracker: Tracker, force: bool) -> str:
     return "uploaded"
 
 
-def _draw(folder: Path) -> None:
+def draw(folder: Path) -> None:
     """The learning curve, where there is none: cells of a sweep are not drawn when they are run."""
     picture, temporary = folder / "curve.png", folder / f".curve.{os.getpid()}.png"
     if picture.exists() or picture.is_symlink():
@@ -88,7 +88,7 @@ def _draw(folder: Path) -> None:
     try:
         learning_curve([folder], temporary)
         temporary.replace(picture)
-    except UserError as error:  # a plug-in that is not here, for example; its records can be shown all the same
+    except (UserError, OSError) as error:  # a plug-in that is not here, for example; the records are shown all the same
         typer.echo(f"{folder}: no learning curve: {error}", err=True)
     finally:
         temporary.unlink(missing_ok=True)

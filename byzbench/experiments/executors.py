@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -173,12 +175,14 @@ class Ray(Executor):
         self._ray = ray = _library()
         self._mine = not ray.is_initialized()
         if self._mine:
-            options: dict[str, Any] = {"address": address} if address else {"_node_ip_address": "127.0.0.1"}
-            if not address:
-                options |= {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
+            options: dict[str, Any] = {"address": address}
+            if not address:  # Ray of our own listens to this machine alone
+                cores = len(os.sched_getaffinity(0))
+                options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
             try:
+                _knock(address)
                 ray.init(log_to_driver=False, logging_level="ERROR", **options)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 said = str(error).strip().splitlines()[0]
                 raise UserError(f"no Ray cluster at {address or 'this machine'}: {said}") from None
         self._task = ray.remote(num_cpus=1, max_retries=0)(run_elsewhere)
@@ -205,6 +209,13 @@ class Ray(Executor):
         """Leave the cluster."""
         if self._mine:
             self._ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Find out at once whether anybody is there: Ray itself would try for many minutes."""
+    if address and re.fullmatch(r"[^:/]+:\d+", address):
+        host, _, port = address.partition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _library() -> Any:

@@ -21,7 +21,9 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import SCHEMA
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "networkx")
-_BYSTANDERS = {"cli", "reports", "testing", "leaderboard"}
+_PLANNERS = ("cells", "executors", "mirror", "question", "store", "suite", "sweep", "tracking", "tuned", "tuning")
+_BYSTANDERS = ("cli/", "reports/", "testing/", "leaderboard/", *(f"experiments/{name}.py" for name in _PLANNERS))
+"""What plans, fetches, shows or tests runs: none of it has a hand in what they compute."""
 
 
 @cache
@@ -52,14 +54,14 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
 
 @cache
 def _own_code() -> bytes:
-    """The harness and all zoos; not the rooms that only show or test what was computed."""
+    """The harness and all zoos, without bystanders."""
     package = Path(str(byzbench.__file__)).parent
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
     for zoo in ("algorithms", "attacks", "topologies"):
         spec = find_spec(f"byzbench.{zoo}")
         for folder in (spec.submodule_search_locations if spec else None) or []:
             files |= {f"{zoo}/{path.name}": path for path in Path(folder).glob("*.py")}
-    return _hash_sources({name: path for name, path in files.items() if name.split("/")[0] not in _BYSTANDERS})
+    return _hash_sources({name: path for name, path in files.items() if not name.startswith(_BYSTANDERS)})
 
 
 def _hash_sources(files: Mapping[str, Path]) -> bytes:

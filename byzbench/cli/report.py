@@ -1,0 +1,93 @@
+"""`byzbench report`: finished runs as tables."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from byzbench.errors import CorruptRecord, StorageError
+
+if TYPE_CHECKING:
+    from byzbench.experiments.store import Entry
+
+Runs = Annotated[
+    list[Path], typer.Argument(help="Run folders, folders of them, or files of sweeps.", metavar="RUNS...")
+]
+By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
+Metric = Annotated[str, typer.Option(help="return, evaluation, evaluation_greedy, evaluation_worst or auc.")]
+
+
+def report(
+    runs: Runs,
+    by: By = ["attack", "algo"],  # noqa: B006
+    metric: Metric = "return",
+    form: Annotated[
+        Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="What to write.")
+    ] = "table",
+    part: Annotated[
+        Literal["all", "results", "worst", "ranking"],
+        typer.Option(help="One of the tables. CSV holds one: the results, unless told otherwise."),
+    ] = "all",
+    out: Annotated[Path | None, typer.Option(help="A file to write to, instead of standard output.")] = None,
+) -> None:
+    """Compare runs: interquartile means over seeds with intervals, the worst attack, ranks with ties."""
+    from byzbench.errors import UserError
+    from byzbench.reports.sheets import render
+    from byzbench.reports.summary import group
+    from byzbench.reports.tables import about, sheets
+
+    entries, problems = gathered(runs)
+    tell(problems, "not trusted")
+    groups = group(entries, axes(by), metric)
+    tell(groups.problems, "not trusted")
+    tell(groups.notes, "note")
+    chosen = [sheet for sheet in sheets(groups) if part in ("all", sheet.name)]
+    if not chosen:
+        raise UserError(f"there is no table of {part}: it needs several {'attacks' if part == 'worst' else 'defences'}")
+    if form == "csv" and len(chosen) > 1:
+        tell([f"CSV holds one table; the others: --part {' or '.join(sheet.name for sheet in chosen[1:])}"], "note")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None
+    text = render(chosen, form, about(groups), width)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+def gathered(places: list[Path]) -> tuple[list[Entry], list[str]]:
+    """The runs at some places, and a line for each folder that cannot be trusted, even if it was named itself.
+
+    Raises:
+        InvalidParameter: a place is none.
+    """
+    from byzbench.experiments.store import gather
+
+    good, problems = [], []
+    for place in places:
+        try:
+            gather([place])
+            good.append(place)
+        except CorruptRecord as error:
+            problems.append(str(error))
+    entries, said = gather(good)
+    return entries, [*problems, *said]
+
+
+def axes(given: list[str]) -> list[str]:
+    """A repeatable flag whose every value may be a comma list."""
+    return [axis.strip() for text in given for axis in text.split(",") if axis.strip()]
+
+
+def tell(lines: tuple[str, ...] | list[str], what: str) -> None:
+    """Lines for the reader, apart from the result."""
+    from byzbench.reports.summary import clean
+
+    for line in lines:
+        typer.echo(f"{what}: {clean(line, 500)}", err=True)

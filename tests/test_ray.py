@@ -1,0 +1,115 @@
+"""A Ray cluster of two nodes: the same bytes, and what happens when a node dies in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from byzbench.errors import UserError
+from byzbench.experiments.executors import executor
+from byzbench.experiments.suite import Plan, Suite, plan
+from byzbench.experiments.sweep import sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+GRID: dict[str, Any] = {
+    "attack": ["sign_flip", "avg_zero"],
+    "topology": ["complete", "ring"],
+    "agents": 5,
+    "trajectories": 1500,
+    "seeds": 3,
+}
+CLUSTER = """
+import json, os, sys
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+from pathlib import Path
+from ray.cluster_utils import Cluster
+sys.path.insert(0, {tests!r})
+from test_ray import planned, listening
+from byzbench.experiments.executors import executor
+from byzbench.experiments.sweep import sweep
+if __name__ == "__main__":
+    here = {{"num_cpus": 1, "node_ip_address": "127.0.0.1"}}
+    cluster = Cluster(initialize_head=True, head_node_args={{**here, "include_dashboard": False}})
+    second = cluster.add_node(**here)
+    out, todo, done = Path("runs"), planned(), []
+
+    def watch(label, outcome):
+        done.append(label)
+        if len(done) == 3:
+            cluster.remove_node(second, allow_graceful=False)
+
+    with executor("ray", out, ray_address=cluster.address) as workers:
+        width = workers.width
+        heard = listening()
+        summary = sweep(todo, out, workers, watch=watch)
+    cluster.shutdown()
+    print(json.dumps({{"width": width, "listening": heard, "lost": summary.lost, "failed": list(summary.failed),
+                      "retries": [o.retries for o in summary.outcomes.values()], "done": len(done)}}))
+"""
+
+
+def planned() -> Plan:
+    return plan(Suite.of(GRID))
+
+
+def listening() -> list[str]:
+    """Addresses on which Ray's processes listen, by the kernel's own tables."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ray" in (process / "cmdline").read_bytes():
+                found |= {sockets[t] for fd in (process / "fd").iterdir() if (t := os.readlink(fd)) in sockets}
+        except OSError:
+            continue
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_a_node_dies_in_the_middle_and_the_sweep_completes(tmp_path: Path) -> None:
+    (tmp_path / "cluster.py").write_text(CLUSTER.format(tests=str(ROOT / "tests")))
+    # The second switch makes Ray take the loopback address for this machine's; without it, it looks for another.
+    switches = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **switches}
+    done = subprocess.run(
+        [sys.executable, "cluster.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["width"] == 3
+    assert said["listening"]
+    assert not {"00000000", "0" * 32} & set(said["listening"]), "Ray listens to more than this machine"
+    assert said["done"] == 12
+    assert said["failed"] == []
+    assert said["lost"], "the node had nothing to do when it died"
+    assert all("was lost, and it was started again" in line for line in said["lost"])
+    assert sum(said["retries"]) == len(said["lost"])
+    with executor("process", tmp_path / "here", jobs=2) as workers:
+        sweep(planned(), tmp_path / "here", workers)
+    runs = {path.parent.name: path.read_bytes() for path in tmp_path.glob("runs/*/metrics.jsonl")}
+    assert runs == {path.parent.name: path.read_bytes() for path in tmp_path.glob("here/*/metrics.jsonl")}
+    assert len(runs) == 12
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    there = pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused")
+    with there, executor("ray", tmp_path, ray_address="127.0.0.1:1"):
+        pass
+
+
+def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'byzbench\[ray\]'"), executor("ray", tmp_path):
+        pass
