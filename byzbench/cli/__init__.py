@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from byzbench.cli import breakdown, evaluate, replay, run, runs, show, sweep, sync, tune, watch
+from byzbench.cli import breakdown, evaluate, plot, replay, report, run, runs, show, sweep, sync, tune, watch
 from byzbench.cli import list as list_verb
 from byzbench.errors import ByzbenchError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
+app.command("report")(report.report)
+app.command("plot")(plot.plot)
 app.command("breakdown")(breakdown.breakdown)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sync")(sync.sync)

@@ -14,7 +14,7 @@ from byzbench.cli import options
 
 if TYPE_CHECKING:
     from byzbench.experiments.suite import Plan, Suite
-    from byzbench.experiments.sweep import Summary
+    from byzbench.experiments.sweep import State, Summary
 
 _SHOWN = 20
 
@@ -134,7 +134,7 @@ def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any
     if quiet:
         return earlier
     counts = Counter(states.values())
-    parts = [f"{counts[s]} {word}" for s, word in _WORDS.items() if counts[s]]
+    parts = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
     typer.echo(f"{len(todo.cells)} cells: {', '.join(parts) or 'none'}", err=True)
     for label, why in list(todo.undefined.items())[:_SHOWN]:
         typer.echo(f"undefined: {label}: {why}", err=True)
@@ -156,7 +156,7 @@ def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any
     return earlier
 
 
-_WORDS = {
+_WORDS: dict[State, str] = {
     "finished": "cached",
     "failed": "failed before",
     "unfinished": "to be resumed",

@@ -57,7 +57,7 @@ class Question:
         return f"{registry.parse(self.point[registry.FLAGS[self.side]]).name}-{self.hash}"
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """An attack wants returns low."""
         return "maximize" if self.side == "algorithm" else "minimize"
 

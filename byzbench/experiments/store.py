@@ -105,7 +105,7 @@ def read(folder: Path) -> Entry:
     except FileNotFoundError:
         raise CorruptRecord(f"{folder} is not the folder of a run: it has no experiment.json") from None
     described, code = record.get("experiment"), record.get("code")
-    if not _is_experiment(described) or not isinstance(code, dict):
+    if not isinstance(described, dict) or not _is_experiment(described) or not isinstance(code, dict):
         raise CorruptRecord(f"{folder / 'experiment.json'} does not describe an experiment")
     result = _optional(folder / "result.json")
     failure = _optional(folder / "failure.json") if result is None else None
@@ -212,8 +212,8 @@ def _optional(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _is_experiment(data: Any) -> bool:
-    if not isinstance(data, dict) or set(data) != set(AXES.values()) or not isinstance(data["device"], str):
+def _is_experiment(data: Mapping[str, Any]) -> bool:
+    if set(data) != set(AXES.values()) or not isinstance(data["device"], str):
         return False
     components = (data[kind] for kind in _COMPONENTS)
     return all(type(data[n]) is int and data[n] >= 0 for n in _NUMBERS) and all(

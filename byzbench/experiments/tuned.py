@@ -45,7 +45,7 @@ class Tuned(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    version: Annotated[Literal[1], Field(alias="schema")] = 1
     kind: Literal["algorithm", "attack"]
     components: dict[str, str]
     parameters: dict[str, dict[str, Any]]

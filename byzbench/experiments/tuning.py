@@ -206,13 +206,12 @@ def best(asked: Question, study: Study) -> Tuned:
     algorithm, topology, task = map(registry.name_of, parts)
     attack_side = asked.side == "attack"
     return Tuned(
-        schema=1,
         kind=asked.side,
         components={kind: registry.name_of(getattr(cell, kind)) for kind in {*parameters, asked.side}},
         parameters=parameters,
         study=asked.hash,
         trials=digest(study),
-        objective={"value": chosen.value, "trial": chosen.number, "trials": finished(study)},
+        objective={"value": study.best_value, "trial": chosen.number, "trials": finished(study)},
         on=TunedOn(
             env=task,
             attacks=[registry.name_of(cell.attack)] if attack_side else [registry.parse(r).name for r in asked.rivals],

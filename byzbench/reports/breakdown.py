@@ -129,10 +129,9 @@ def breakdown(
         share = float((hurt.mean() - random) / (unhurt.mean() - random))
         return Tried(share, *contrast, why=f"{lost} of {len(seeds)} runs failed" if lost else "")
 
-    found = {part: _largest(lambda f, p=part: getattr(look(f), p) >= 0, top) for part in ("margin", "low", "high")}
-    return Breakdown(
-        found["margin"], found["low"], found["high"], top, dict(sorted(tried.items())), float(unhurt.mean())
-    )
+    f = _largest(lambda f: look(f).margin >= 0, top)
+    low, high = _largest(lambda f: look(f).low >= 0, top), _largest(lambda f: look(f).high >= 0, top)
+    return Breakdown(f, low, high, top, dict(sorted(tried.items())), float(unhurt.mean()))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
