@@ -37,10 +37,10 @@ Student's 95 % interval. The preset `official` runs with the released code's ran
 code are fresh runs of it, of one agent alone only; in brackets the number of runs."""
 
 READING = """The preset `official` follows the published curves of both methods with 13 agents. The preset `paper`, the
-pseudo-code with Adam, leaves the plateau at -110 near 3,000 trajectories and not near 5,000. `avg_zero` makes the plain mean zero,
-so dec_page_pg never moves: its level is the return of the initial policies, one for all seeds in the released code's
-streams, and one a seed in ours. Alone, the released code's runs end at 3,000 trajectories, where both presets are
-within 15 of them."""
+pseudo-code with Adam, leaves the plateau at -110 near 3,000 trajectories and not near 5,000. `avg_zero` makes the plain
+mean zero, so dec_page_pg never moves: its level is the return of the initial policies, one for all seeds in the
+released code's streams, and one a seed in ours. Alone, the released code's runs end at 3,000 trajectories, where both
+presets are within 15 of them."""
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/speedup.py [--seeds 5] [--trajectories 8000]
 
-DecByzPG on CartPole, complete graph; without liars, and with about a fifth of the agents lying (avg_zero). A run that is
-already in `runs/` is not repeated. The picture is that of `byzbench plot --kind speedup`.
+DecByzPG on CartPole, complete graph; without liars, and with about a fifth of the agents lying (avg_zero). A run that
+is already in `runs/` is not repeated. The picture is that of `byzbench plot --kind speedup`.
 """
 
 from __future__ import annotations

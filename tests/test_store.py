@@ -101,6 +101,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "not text at all": (breaks("result.json", b"\xff\xfe\0"), "result.json is not a JSON object"),
     "a link out of the store": (outside, "result.json is a symbolic link"),
     "a pipe": (pipe, "result.json is not a regular file"),
+    "a folder for a file": (
+        lambda run: [(run / "result.json").unlink(), (run / "result.json").mkdir()],
+        "result.json is not a regular file",
+    ),
     "no experiment": (lambda run: (run / "experiment.json").unlink(), "it has no experiment.json"),
     "another experiment": (breaks("experiment.json", '{"experiment": {}, "code": {}}'), "does not describe"),
     "a bad failure": (
@@ -155,6 +159,10 @@ def test_what_is_gathered_counts_once(store: Path, real: Path, tmp_path: Path) -
     entries, problems = gather([sweep])
     assert [entry.hash for entry in entries] == [real.name]
     assert "f" * 16 in problems[0]
+    (store / real.name / "result.json").write_text("{")
+    entries, problems = gather([store / real.name])
+    assert not entries
+    assert "result.json is not a JSON object" in problems[0]
     with pytest.raises(InvalidParameter, match="neither a run folder"):
         gather([tmp_path / "nowhere"])
 

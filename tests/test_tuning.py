@@ -474,6 +474,9 @@ def test_postgresql_and_a_journal_agree_trial_for_trial(tmp_path: Path, postgres
     assert [t.params for t in first.trials] == [t.params for t in second.trials]
     assert digest(first) == digest(second)
     assert best(todo, first) == best(todo, second)
+    storage = second._storage._backend  # type: ignore[attr-defined]  (Optuna leaves its connections open)
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @pytest.fixture

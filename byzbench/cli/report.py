@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from byzbench.errors import CorruptRecord, StorageError
+from byzbench.errors import StorageError
 
 if TYPE_CHECKING:
     from byzbench.experiments.store import Entry
@@ -62,22 +62,14 @@ def report(
 
 
 def gathered(places: list[Path]) -> tuple[list[Entry], list[str]]:
-    """The runs at some places, and a line for each folder that cannot be trusted, even if it was named itself.
+    """The runs at some places, and a line for each folder that cannot be trusted.
 
     Raises:
         InvalidParameter: a place is none.
     """
     from byzbench.experiments.store import gather
 
-    good, problems = [], []
-    for place in places:
-        try:
-            gather([place])
-            good.append(place)
-        except CorruptRecord as error:
-            problems.append(str(error))
-    entries, said = gather(good)
-    return entries, [*problems, *said]
+    return gather(sorted(set(places)))  # of two copies the same one counts, in whatever order they are named
 
 
 def axes(given: list[str]) -> list[str]:

@@ -29,13 +29,16 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     except OSError as error:
         said = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
         raise CorruptRecord(f"{path} {said}") from None
-    with open(handle, "rb", buffering=0) as file:
+    try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise CorruptRecord(f"{path} is not a regular file")
         if about.st_size > limit:
             raise CorruptRecord(f"{path} is larger than {limit:,} bytes")
-        return file.readall()
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            return file.readall()
+    finally:
+        os.close(handle)
 
 
 def parse(text: bytes | str) -> Any:

@@ -161,7 +161,7 @@ def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
         if place.is_file():
             found, said = _of_sweep(place)
         elif (place / "experiment.json").exists():
-            found, said = [read(place)], []
+            found, said = _alone(place)
         elif place.is_dir():
             found, said = scan(place)
         else:
@@ -186,6 +186,13 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
     return path
+
+
+def _alone(folder: Path) -> tuple[list[Entry], list[str]]:
+    try:
+        return [read(folder)], []
+    except CorruptRecord as error:
+        return [], [str(error)]
 
 
 def _of_sweep(path: Path) -> tuple[list[Entry], list[str]]:

@@ -18,13 +18,27 @@ from byzbench.registry import name_of
 _POINTS = 200
 
 
+def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """The log of a run: trajectories before its first round and after each [n+1], and a metric of each round [n].
+
+    Raises:
+        CorruptRecord: the log cannot be trusted, or does not have this metric.
+    """
+    path, lines = folder / "metrics.jsonl", RunFolder(folder).metrics()
+    if not lines:
+        raise CorruptRecord(f"{path} is empty")
+    if not all(line.get(key, "") is None or type(line.get(key)) in (int, float) for line in lines):
+        raise CorruptRecord(f"{path} has no {key} in some of its lines")
+    at = np.array([0.0, *(line["trajectories"] or 0.0 for line in lines)])
+    if at[-1] <= 0 or (np.diff(at) < 0).any():
+        raise CorruptRecord(f"{path} does not count trajectories upwards")
+    values = np.array([math.nan if line[key] is None else line[key] for line in lines], float)
+    return at, np.where(np.abs(values) < 1e100, values, math.nan)  # what is larger may overflow in sums
+
+
 def curve(folder: Path, key: str, grid: np.ndarray) -> np.ndarray:
     """A metric of a run at the trajectories of `grid`, as a mean over the last twentieth of the budget."""
-    lines = RunFolder(folder).metrics()
-    if not lines:
-        raise CorruptRecord(f"{folder / 'metrics.jsonl'} is empty")
-    at = np.array([0.0, *(line["trajectories"] for line in lines)])
-    values = np.array([math.nan if line[key] is None else line[key] for line in lines], float)
+    at, values = trace(folder, key)
     total = np.concatenate([[0.0], np.cumsum(values * np.diff(at))])
     start = np.maximum(grid - max(grid[-1] / 20, at[1]), 0.0)
     return (np.interp(grid, at, total) - np.interp(start, at, total)) / (grid - start)

@@ -1,0 +1,447 @@
+"""Reports and pictures of stores that anybody may have written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from byzbench import Experiment, cli
+from byzbench.experiments.store import gather, hash_of
+from byzbench.reports.figures import FORMATS, KINDS, _reached
+from byzbench.reports.sheets import Sheet, render
+from byzbench.reports.summary import clean, group
+from byzbench.reports.tables import sheets
+
+FORMS = ("table", "md", "csv", "tex", "json")
+BUDGET = 400
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`byzbench ...` within this process, in an empty folder: its exit code and what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["byzbench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+@cache
+def described(algo: str, env: str) -> str:
+    return json.dumps(Experiment.create(algo, env=env, trajectories=BUDGET).describe())
+
+
+def experiment(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env: str = "cartpole", **other: Any) -> Any:
+    found = json.loads(described(algo, env))
+    name, _, z = attack.partition(":")
+    return found | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other
+
+
+def write(store: Path, what: Any, value: float | None, status: str = "finished") -> Path:
+    """The folder of a run that learns in a straight line and ends at `value`."""
+    folder = store / hash_of(what)
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text(json.dumps({"experiment": what, "code": {"digest": "same"}}))
+    if status == "failed":
+        (folder / "failure.json").write_text(json.dumps({"error": "it broke"}))
+    if status != "finished":
+        return folder
+    grows = np.linspace(20, 20 if value is None else value, 20)
+    lines = [
+        {"round": r, "trajectories": 20 * (r + 1), "return": v} | dict.fromkeys(LOGGED, 1)
+        for r, v in enumerate(grows.tolist())
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluation = {} if value is None else {"evaluation": value + 1, "evaluation_worst": value - 1}
+    result = {
+        "run": str(folder),
+        "verdict": {"name": "diverged" if value is None else "ok"},
+        "return": {"mean": value, "low": None, "high": None, "n": 1},
+        "trajectories": BUDGET,
+        "steps": 1000,
+        "steps_per_second": 10.0,
+        "evaluation": evaluation,
+        "diagnostics": {},
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+LOGGED = ("steps", "return_worst", "disagreement", "messages", "bytes")
+
+
+def fill(store: Path, levels: dict[tuple[str, str], float], seeds: Iterable[int]) -> Path:
+    """A run for each seed of each (algorithm, attack), around a level."""
+    draw = random.Random(0)
+    for (algo, attack), level in levels.items():
+        for seed in seeds:
+            write(store, experiment(algo, attack, seed), level + draw.gauss(0, 5))
+    return store
+
+
+LEVELS = {
+    ("decbyzpg", "none"): 480.0,
+    ("decbyzpg", "ipm"): 400.0,
+    ("decbyzpg", "sign_flip"): 440.0,
+    ("dec_page_pg", "none"): 481.0,
+    ("dec_page_pg", "ipm"): 300.0,
+    ("dec_page_pg", "sign_flip"): 30.0,
+    ("fed_page_pg", "none"): 250.0,
+    ("fed_page_pg", "ipm"): 20.0,
+    ("fed_page_pg", "sign_flip"): 28.0,
+}
+
+
+def loaded(text: str) -> dict[str, Any]:
+    """Strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_report_is_the_same_bytes_however_and_wherever_folders_lie(
+    form: str, command: Command, tmp_path: Path
+) -> None:
+    store = fill(tmp_path / "a", LEVELS, range(4))
+    folders = sorted(shutil.copytree(store, tmp_path / "b" / "deeper").iterdir())
+    random.Random(1).shuffle(folders)
+    first = command("report", store, "--format", form)
+    assert first[0] == 0
+    assert first[1].strip()
+    assert command("report", *folders, "--format", form) == first
+    assert command("report", *folders[:10], store, "--format", form)[1] == first[1]
+    assert str(tmp_path) not in first[1]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "result.json").write_text('{"steps": ' + "9" * 5000 + "}"),
+        lambda folder: (folder / "result.json").write_text('{"return": {"mean": NaN}}'),
+        lambda folder: (folder / "result.json").write_text("[" * 100_000),
+        lambda folder: (folder / "result.json").write_bytes(b"\xff\xfe"),
+        lambda folder: (folder / "experiment.json").write_text("{}"),
+        lambda folder: (folder / "metrics.jsonl").write_text('{"round": 0, "traj\n'),
+        lambda folder: (folder / "metrics.jsonl").write_text(""),
+        lambda folder: (folder / "metrics.jsonl").unlink(),
+        lambda folder: (folder / "metrics.jsonl").write_text(
+            "".join(
+                json.dumps({"round": r, "trajectories": 9 - r, "return": 1} | dict.fromkeys(LOGGED, 1)) + "\n"
+                for r in (0, 1)
+            )
+        ),
+        lambda folder: folder.rename(folder.with_name("0" * 16)),
+        lambda folder: (folder.rename(folder.parent.parent / "away"), folder.symlink_to(folder.parent.parent / "away")),
+    ],
+    ids="long nan deep bytes empty cut nothing missing backwards renamed link".split(),  # noqa: SIM905
+)
+def test_a_hostile_folder_is_named_and_the_rest_is_reported(
+    harm: Callable[[Path], object], command: Command, tmp_path: Path
+) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0}, range(1, 6))
+    folder = write(store, experiment(), 100.0)
+    harm(folder)
+    hurt = [str(folder), str(folder.with_name("0" * 16))]
+    for words in (["report", store, "--metric", "auc", "--format", "json"], ["plot", store, "--out", "picture.svg"]):
+        code, out, err = command(*words)
+        said = [line for line in err.splitlines() if line.startswith("not trusted: ") and any(p in line for p in hurt)]
+        assert code == 0, err
+        assert len(said) == 1
+        if words[0] == "report":
+            assert [row["seeds"] for row in loaded(out)["results"]] == [5]
+
+
+def test_a_hostile_folder_that_is_named_itself_does_not_hide_the_others(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0}, range(4))
+    folders = sorted(store.iterdir())
+    (folders[0] / "result.json").write_text("{")
+    (folders[1] / "experiment.json").write_text("{")
+    shutil.copytree(folders[2], store / "copy")
+    code, out, err = command("report", *folders, store / "copy", "--format", "json")
+    assert code == 0
+    assert [row["seeds"] for row in loaded(out)["results"]] == [2]
+    assert [line.startswith("not trusted: ") for line in err.splitlines()] == [True] * 3
+    assert all(str(path) in err for path in (folders[0], folders[1], store / "copy"))
+
+
+def test_numbers_that_would_overflow_count_as_not_finite(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0}, range(1, 5))
+    folder = write(store, experiment(), 1.0)
+    result = json.loads((folder / "result.json").read_text())
+    result["return"]["mean"] = 1e308
+    result["evaluation"] = {"evaluation": "many", "evaluation_worst": True}
+    (folder / "result.json").write_text(json.dumps(result))
+    (row,) = loaded(command("report", store, "--format", "json")[1])["results"]
+    assert row["seeds"] == 4
+    assert row["lost"] == 1
+    assert row["low"] is None
+    assert "1 of 5 not finite" in row["remarks"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 9, 10])
+def test_few_seeds_have_no_interval_or_a_flag(count: int, command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0}, range(count))
+    (row,) = loaded(command("report", store, "--format", "json")[1])["results"]
+    assert row["seeds"] == count
+    assert (row["low"] is None) == (row["high"] is None) == (count < 3)
+    assert ("few seeds" in row["remarks"]) == (count < 10)
+    shown = command("report", store, "--format", "md")[1]
+    assert (" to " in shown) == (count >= 3)
+    assert ("no interval" in shown) == (count < 3)
+    assert (" %)" in shown) == (3 <= count < 6)  # the range of so few is no 95 % interval, and says what it is
+
+
+def test_failed_runs_are_counted_and_take_the_interval_away(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "ipm"): 400.0, ("decbyzpg", "zero"): 420.0}, range(10))
+    write(store, experiment(attack="ipm", seed=11), None)
+    write(store, experiment(attack="ipm", seed=12), None, "failed")
+    write(store, experiment(attack="ipm", seed=13), None, "unfinished")
+    data = loaded(command("report", store, "--format", "json")[1])
+    ipm, zero = data["results"]
+    assert (ipm["seeds"], ipm["lost"], ipm["unfinished"], ipm["low"]) == (10, 2, 1, None)
+    assert ipm["remarks"] == "1 of 13 failed, 1 of 13 not finite, 1 of 13 unfinished, no interval"
+    assert ipm["verdicts"] == {"ok": 10, "diverged": 1}
+    assert zero["low"] < zero["value"] < zero["high"]
+    (worst,) = data["worst"]
+    assert worst["crossfit"] is None
+    assert "ipm: 1 of 13 failed" in worst["remarks"]
+    assert command("plot", store, "--kind", "profile", "--out", "picture.svg")[0] == 0
+
+
+def test_the_worst_attack_is_named_with_both_ends_and_is_never_none(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", LEVELS | {("fed_page_pg", "none"): 10.0}, range(10))
+    found = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["worst"]}
+    assert {algo: row["attack"] for algo, row in found.items()} == {
+        "decbyzpg": "ipm",
+        "dec_page_pg": "sign_flip",
+        "fed_page_pg": "ipm",
+    }
+    for row in found.values():
+        assert row["attacks"] == 2
+        assert row["low"] <= row["value"] <= row["high"]
+        assert abs(row["crossfit"] - row["value"]) < 20
+    assert abs(found["decbyzpg"]["clean"] - 480) < 10
+    line = next(line for line in command("report", store, "--part", "worst")[1].splitlines() if "decbyzpg" in line)
+    assert re.search(r"decbyzpg +4[78]\d\.\d +ipm +(39|40)\d\.\d", line)
+
+
+def test_ties_are_shown_as_ties(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {k: v for k, v in LEVELS.items() if k[1] == "none"}, range(10))
+    ranking = loaded(command("report", store, "--format", "json")[1])["ranking"]
+    assert [(row["rank"], row["tied"]) for row in ranking] == [(1, True), (1, True), (3, False)]
+    assert ranking[-1]["algo"] == "fed_page_pg"
+    first, second, last = ranking
+    assert first["better_low"] <= 0.5 <= first["better_high"]
+    assert second["better_value"] == 1.0
+    assert last["better_value"] is None
+    shown = command("report", store, "--part", "ranking", "--format", "md")[1]
+    assert re.findall(r"\| (\d=?) \|", shown) == ["1=", "1=", "3"]
+
+
+def test_unlike_runs_are_never_averaged(command: Command, tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    for seed in range(3):
+        write(store, experiment(attack="alie:0.5", seed=seed), 400.0 + seed)
+        write(store, experiment(attack="alie:1.5", seed=seed), 100.0 + seed)
+        write(store, experiment(attack="ipm", seed=seed, agents=9), 300.0)
+        write(store, experiment(attack="ipm", seed=seed), 200.0)
+    code, out, err = command("report", store, "--format", "json", "--by", "algo")
+    rows = {(row["attack"], row["agents"]): row for row in loaded(out)["results"]}
+    assert code == 0
+    assert set(rows) == {("alie(z=0.5)", 13), ("alie(z=1.5)", 13), ("ipm", 9), ("ipm", 13)}
+    assert all(row["seeds"] == 3 for row in rows.values())
+    assert "note: also split by attack, agents" in err
+
+
+def test_parameters_that_tasks_suggest_do_not_make_two_algorithms_of_one(tmp_path: Path) -> None:
+    for env in ("cartpole", "lunarlander"):
+        for seed in range(3):
+            write(tmp_path, experiment(env=env, seed=seed), 100.0)
+    groups = group(gather([tmp_path])[0], ["algo"])
+    assert [dict(row.key) for row in groups.rows] == [
+        {"algo": "decbyzpg", "env": "cartpole"},
+        {"algo": "decbyzpg", "env": "lunarlander"},
+    ]
+
+
+HOSTILE = [
+    "=cmd()|'!A1'",
+    "+1",
+    "-1",
+    "@x",
+    "<script>|`*",
+    "\\input{x}%$#_&~^",
+    "[red]\x1b[31m\nx",
+    "_$\\frac",
+    "a" * 999,
+]
+
+
+def test_no_format_lets_a_name_do_anything(command: Command, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        what = experiment()
+        what["algorithm"]["name"] = name
+        write(tmp_path / "runs", what, 1.0)
+    found = {form: command("report", tmp_path / "runs", "-f", form, "--part", "results") for form in FORMS}
+    assert all(code == 0 and "\x1b" not in out for code, out, _ in found.values())
+    table = list(csv.DictReader(found["csv"][1].splitlines()))
+    assert len(table) == len(HOSTILE)
+    assert not [row for row in table if row["algo"][0] in "=+-@"]
+    assert {"'=cmd()|'!A1'", "'+1", "'-1", "'@x"} <= {row["algo"] for row in table}
+    assert float(table[0]["value"]) == 1.0
+    lines = found["tex"][1].split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    assert len(lines) == len(HOSTILE)
+    assert r"\textbackslash{}input\{x\}\%\$\#\_\&\textasciitilde{}\textasciicircum{}" in "".join(lines)
+    assert len({len(re.findall(r"(?<!\\)&", line)) for line in lines}) == 1
+    rows = found["md"][1].splitlines()[2:]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+    assert "<script" not in found["md"][1]
+    assert len(loaded(found["json"][1])["results"]) == len(HOSTILE)
+    assert command("plot", tmp_path / "runs", "--out", "picture.svg")[0] == 0
+
+
+def test_numbers_stay_numbers_and_texts_are_quoted() -> None:
+    sheet = Sheet("x", "x", [{"a": -1.5, "b": "-1.5", "c": None, "d": {"=x": 2}}], ["a"], [["-1.5"]])
+    assert render([sheet], "csv", {}) == "a,b,c,d\n-1.5,'-1.5,,'=x 2\n"
+    assert clean("a\x1b[0m\n\u202eb") == "a [0m b"
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A store for each kind of picture."""
+    store, grown = fill(tmp_path_factory.mktemp("store"), LEVELS, range(4)), tmp_path_factory.mktemp("grown")
+    for agents, f in ((4, 0), (5, 1), (26, 6)):
+        for seed in range(3):
+            what = experiment(seed=seed, agents=agents, byzantine=f, declared=f)
+            write(grown, what, 480.0 if agents > 4 else 390.0)
+    return {"curves": store, "heatmap": store, "profile": store, "speedup": grown}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_something(kind: str, command: Command, pictured: dict[str, Path]) -> None:
+    code, out, err = command("plot", pictured[kind], "--kind", kind)
+    assert code == 0, err
+    assert out.startswith(f"{kind}.png: ")
+    picture = matplotlib.image.imread(f"{kind}.png")[..., :3]
+    assert min(picture.shape[:2]) > 300
+    assert len(np.unique((picture * 15).astype(int).reshape(-1, 3), axis=0)) > 20
+    assert 0.3 < (picture > 0.99).all(-1).mean() < 0.99 or kind == "heatmap"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_same_runs_give_the_same_picture(form: str, command: Command, pictured: dict[str, Path]) -> None:
+    folders = sorted(pictured["speedup"].iterdir())
+    for name, order in (("a", folders), ("b", folders[::-1])):
+        assert command("plot", *order, "--kind", "speedup", "--out", f"{name}{form}")[0] == 0
+    assert Path(f"a{form}").read_bytes() == Path(f"b{form}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptions_that_cannot_be_are_drawn_all_the_same(kind: str, command: Command, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path / "runs", experiment(seed=seed, trajectories=0, agents=0, byzantine=10**19), -1e99)
+        write(tmp_path / "runs", experiment(attack="ipm", seed=seed, trajectories=10**19, env="lunarlander"), 1e99)
+    words = ["--by", "algo,attack,env,agents,byzantine,trajectories", "--target", "0"]
+    assert command("plot", tmp_path / "runs", "--kind", kind, "--out", "picture.svg", *words)[0] == 0
+
+
+def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_path: Path) -> None:
+    slow, fast = write(tmp_path, experiment(), 100.0), write(tmp_path, experiment(seed=1), 480.0)
+    assert _reached(slow, 400.0).tolist() == [BUDGET, 0.0]
+    when, arrived = _reached(fast, 250.0)
+    assert arrived == 1.0
+    assert 0.4 * BUDGET < when < 0.6 * BUDGET
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("report empty", "no runs were found there"),
+        ("report nowhere", "nowhere is neither a run folder"),
+        ("report runs --by atack", "no axis 'atack'. Did you mean 'attack'?"),
+        ("report runs --metric evalution", "no metric 'evalution'. Did you mean 'evaluation'"),
+        ("report runs --format xls", "'xls' is not one of"),
+        ("report runs --part ranking", "there is no table of ranking: it needs several defences"),
+        ("plot empty", "no runs were found there"),
+        ("plot runs --out picture.gif", "pictures are written as .png, .pdf, .svg; got 'picture.gif'"),
+        ("plot runs --panel topolgy", "no axis 'topolgy'. Did you mean 'topology'"),
+        ("plot runs --kind speedup --by algo", "--by lacks agents"),
+        ("plot runs --kind heatmap --by algo", "--by lacks attack"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(words: str, said: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "runs", experiment(), 100.0)
+    code, out, err = command(*words.split())
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_of_two_copies_the_same_one_counts_in_any_order(command: Command, tmp_path: Path) -> None:
+    write(tmp_path / "a", experiment(), 100.0)
+    write(tmp_path / "b", experiment(), 200.0)
+    assert command("report", "a", "b", "-f", "json") == command("report", "b", "a", "-f", "json")
+    assert "100.0" in command("report", "b", "a")[1]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_narrow_terminal_shows_less_and_says_so(width: int, tmp_path: Path) -> None:
+    found = sheets(group(gather([fill(tmp_path, LEVELS, range(3))])[0], ["attack", "algo"]))
+    lines = render(found, "table", {}, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert ("a wider terminal also shows: mean" in " ".join(lines)) == (width < 130)
+
+
+def test_csv_holds_one_table_and_a_file_can_be_written(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", LEVELS, range(2))
+    code, out, err = command("report", store, "--format", "csv", "--out", "table.csv")
+    assert (code, out) == (0, "")
+    assert "CSV holds one table; the others: --part worst or ranking" in err
+    assert Path("table.csv").read_text().startswith("attack,algo,")
+    assert command("report", store, "--format", "csv", "--part", "worst")[1].startswith("algo,clean,attack,")
+
+
+def test_a_report_imports_no_torch(tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", LEVELS, range(3))
+    code = (
+        "import sys; from pathlib import Path; from byzbench.cli import report; "
+        f"report.report([Path({str(store)!r})]); assert not {{'torch', 'matplotlib'}} & set(sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "sign_flip" in done.stdout
+
+
+def test_metrics_stand_for_what_they_say(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, experiment(seed=seed), 420.0)
+    entries, _ = gather([tmp_path])
+    values = {m: group(entries, ["algo"], m).rows[0].values[0] for m in ("return", "evaluation", "auc")}
+    assert values == pytest.approx({"return": 420.0, "evaluation": 421.0, "auc": 220.0})
+    assert [sheet.name for sheet in sheets(group(entries, ["algo"]))] == ["results"]
