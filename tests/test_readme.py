@@ -56,3 +56,13 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
         done = run([sys.executable, "-m", *command], tmp_path, checkout)
         assert done.returncode == 0, done.stderr
         assert "half" in done.stdout
+
+
+def test_docs_sweeps(tmp_path: Path) -> None:
+    """Its commands work one after the other, on the suite that stands there."""
+    (tmp_path / "suite.toml").write_text(blocks("docs/sweeps.md", "toml")[0])
+    for command in commands("docs/sweeps.md"):
+        done = run([sys.executable, "-m", *command], tmp_path, ROOT)
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout.strip() or done.stderr.strip()
+    assert {path.name for path in tmp_path.glob("*.p*")} == {"heatmap.png", "curves.pdf"}

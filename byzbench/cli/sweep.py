@@ -116,6 +116,8 @@ def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], 
     values = {**base, **{k: v for k, v in axes.items() if v is not None}}
     if not values:
         raise UserError("give a suite (a TOML file) or axes, for example --algo decbyzpg,dec_page_pg --seeds 3")
+    replaced = {axis for axis, value in axes.items() if value is not None}
+    values["exclude"] = [entry for entry in values.get("exclude", []) if not replaced & set(entry)]
     merged = Suite.of({"parameters": values.get("parameters", {})}).parameters
     for kind, own in parameters.items():
         merged[kind] = {**merged.get(kind, {}), **own}

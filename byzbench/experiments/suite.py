@@ -6,12 +6,12 @@ import hashlib
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from byzbench import registry
 from byzbench.errors import ByzbenchError, InvalidParameter, Undefined
@@ -91,6 +91,16 @@ class Suite(BaseModel):
     exclude: list[dict[str, str | int]] = []
     tuned: list[str] = []
 
+    @model_validator(mode="after")
+    def _excludes_what_is_there(self) -> Suite:
+        axes = self.axes()
+        for axis, value in ((a, v) for entry in self.exclude for a, v in entry.items()):
+            if axis not in axes:
+                raise ValueError(f"exclude: {axis!r} is not an axis of this suite; its axes: {', '.join(axes)}")
+            if str(value) not in map(str, axes[axis]):
+                raise ValueError(f"exclude: {axis} has no value {value!r}")
+        return self
+
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "sweep") -> Suite:
         """A suite from plain data.
@@ -101,7 +111,7 @@ class Suite(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            said = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()]
             raise InvalidParameter(f"{where}: {'; '.join(said)}") from None
 
     @classmethod
@@ -158,8 +168,7 @@ def plan(suite: Suite) -> Plan:
     """
     tuned = [Tuned.read(Path(file)) for file in suite.tuned]
     axes = suite.axes()
-    mistakes = list(dict.fromkeys(_mistakes(axes, suite.exclude)))
-    if mistakes:
+    if mistakes := list(dict.fromkeys(_mistakes(axes))):
         raise InvalidParameter("; ".join(mistakes))
     varied = [name for name, values in axes.items() if len(values) > 1]
     cells: dict[str, Experiment] = {}
@@ -192,7 +201,7 @@ def _create(point: Mapping[str, Any], seed: int, suite: Suite, tuned: Sequence[T
     return Experiment.create(**point, seed=seed, device=suite.device, parameters=parameters)
 
 
-def _mistakes(axes: Mapping[str, Sequence[Any]], exclude: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _mistakes(axes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """What is wrong with any value of any axis, on its own."""
     for axis, values in axes.items():
         for value in values if axis in _COMPONENTS else ():
@@ -200,9 +209,3 @@ def _mistakes(axes: Mapping[str, Sequence[Any]], exclude: Iterable[Mapping[str, 
                 registry.find(registry.kind_of(axis), registry.parse(value).name)
             except ByzbenchError as error:
                 yield str(error)
-    for entry in exclude:
-        for axis, value in entry.items():
-            if axis not in axes:
-                yield f"exclude: {axis!r} is not an axis of this suite; its axes: {', '.join(axes)}"
-            elif str(value) not in map(str, axes[axis]):
-                yield f"exclude: {axis} has no value {value!r}"

@@ -157,7 +157,7 @@ def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Drawn
     for axes, rows in zip(panels, plan.panels.values(), strict=True):
         for name in plan.names:
             mine = sorted(plan.of_line(name, rows), key=_honest)
-            times = [_read(row, partial(_reached, goal=goal), problems) for row in mine]
+            times = [_read(row, partial(reached, goal=goal), problems) for row in mine]
             _speed(axes, mine, times, {**plan.look(name), "marker": plan.marker(name)})
         axes.set(xscale="log", yscale="log")
         axes.margins(y=0.15)
@@ -193,7 +193,7 @@ def _honest(row: Row) -> int:
     return max(1, row.entries[0].name("agents") - row.entries[0].name("byzantine"))
 
 
-def _reached(folder: Path, goal: float) -> np.ndarray:
+def reached(folder: Path, goal: float) -> np.ndarray:
     """Trajectories until a run's return reaches the goal, or all of them; and whether it did.
 
     The return is averaged over the last tenth of the trajectories so far. A window of a fixed length would hide speed.
