@@ -21,7 +21,7 @@ import pytest
 
 from byzbench import Experiment, cli
 from byzbench.experiments.store import gather, hash_of
-from byzbench.reports.figures import FORMATS, KINDS, _reached
+from byzbench.reports.figures import FORMATS, KINDS, reached
 from byzbench.reports.sheets import Sheet, render
 from byzbench.reports.summary import clean, group
 from byzbench.reports.tables import sheets
@@ -370,8 +370,8 @@ def test_descriptions_that_cannot_be_are_drawn_all_the_same(kind: str, command: 
 
 def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_path: Path) -> None:
     slow, fast = write(tmp_path, experiment(), 100.0), write(tmp_path, experiment(seed=1), 480.0)
-    assert _reached(slow, 400.0).tolist() == [BUDGET, 0.0]
-    when, arrived = _reached(fast, 250.0)
+    assert reached(slow, 400.0).tolist() == [BUDGET, 0.0]
+    when, arrived = reached(fast, 250.0)
     assert arrived == 1.0
     assert 0.4 * BUDGET < when < 0.6 * BUDGET
 
@@ -430,7 +430,7 @@ def test_a_report_imports_no_torch(tmp_path: Path) -> None:
     store = fill(tmp_path / "runs", LEVELS, range(3))
     code = (
         "import sys; from pathlib import Path; from byzbench.cli import report; "
-        f"report.report([Path({str(store)!r})]); assert not {{'torch', 'matplotlib'}} & set(sys.modules)"
+        f"report.report([{str(store)!r}]); assert not {{'torch', 'matplotlib'}} & set(sys.modules)"
     )
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

@@ -367,6 +367,8 @@ class TestElsewhere:
         before = (tmp_path / self.cell.hash / "result.json").stat().st_mtime_ns
         assert deliver(self.cell, tmp_path, outcome, files).reused
         assert (tmp_path / self.cell.hash / "result.json").stat().st_mtime_ns == before
+        assert not deliver(self.cell, tmp_path, outcome, files, rerun=True).reused
+        assert (tmp_path / self.cell.hash / "result.json").stat().st_mtime_ns > before
 
     def test_other_code_is_not_taken(self, tmp_path: Path) -> None:
         outcome, files = run_elsewhere(self.cell.describe())

@@ -194,6 +194,19 @@ def test_a_trial_that_died_is_asked_again_and_finished_ones_are_kept(tmp_path: P
     assert again.trials[4].params == lost.params
 
 
+def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> None:
+    todo = asked()
+    study = open_study(todo, tmp_path / "study.journal")
+    workers = Imagined(tmp_path, hill)
+    tune(todo, study, workers, 5, stopped=lambda: len(workers.asked) >= 15)
+    assert len(workers.asked) == 15
+    left = study.trials[-1]
+    assert left.state == TrialState.RUNNING
+    tune(todo, open_study(todo, tmp_path / "study.journal"), Imagined(tmp_path, hill), 5)
+    final = open_study(todo, tmp_path / "study.journal").trials
+    assert [t.params for t in final if t.state in tuning.COUNTED][left.number] == left.params
+
+
 def test_several_trials_at_a_time(tmp_path: Path) -> None:
     todo = asked()
     study = open_study(todo, tmp_path / "study.journal")

@@ -45,7 +45,7 @@ def evaluate(
 
     from byzbench.cli.report import report
 
-    report([cells], by=["attack", "algo"], form="json" if as_json else "table")
+    report([str(cells)], by=["attack", "algo"], form="json" if as_json else "table")
 
 
 def _rivals(suite: Suite, given: list[str] | None) -> list[str]:

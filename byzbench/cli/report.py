@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from byzbench.experiments.store import Entry
 
 Runs = Annotated[
-    list[Path], typer.Argument(help="Run folders, folders of them, or files of sweeps.", metavar="RUNS...")
+    list[str], typer.Argument(help="Run folders, stores (folders or URLs), files of sweeps.", metavar="RUNS...")
 ]
 By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
 Metric = Annotated[str, typer.Option(help="return, evaluation, evaluation_greedy, evaluation_worst or auc.")]
@@ -61,15 +62,22 @@ def report(
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from None
 
 
-def gathered(places: list[Path]) -> tuple[list[Entry], list[str]]:
+def gathered(places: Sequence[str]) -> tuple[list[Entry], list[str]]:
     """The runs at some places, and a line for each folder that cannot be trusted.
 
     Raises:
         InvalidParameter: a place is none.
+        StorageError: a store at a URL cannot be reached.
     """
+    from byzbench.experiments.mirror import opened
     from byzbench.experiments.store import gather
 
-    return gather(sorted(set(places)))  # of two copies the same one counts, in whatever order they are named
+    paths = []
+    for place in sorted(set(places)):  # of two copies the same one counts, in whatever order they are named
+        with opened(place) as store:
+            store.pull()
+            paths.append(store.path)
+    return gather(paths)
 
 
 def axes(given: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def sync(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, stores (folders of them), files of sweeps.", metavar="RUNS...")
+        list[Path], typer.Argument(help="Run folders, folders of them, files of sweeps.", metavar="RUNS...")
     ],
     wandb: Annotated[
         Literal["online", "offline"], typer.Option(help="Send them, or write files for `wandb sync` to send.")

@@ -99,19 +99,21 @@ def run_elsewhere(description: Mapping[str, Any]) -> tuple[Outcome, dict[str, by
         return outcome, {name: path.read_bytes() for name, path in files.items() if path.is_file()}
 
 
-def deliver(experiment: Experiment, out: Path, outcome: Outcome, files: Mapping[str, bytes]) -> Outcome:
+def deliver(
+    experiment: Experiment, out: Path, outcome: Outcome, files: Mapping[str, bytes], rerun: bool = False
+) -> Outcome:
     """Put the files of a cell that ran elsewhere into the store, whole or not at all: `result.json` comes last.
 
-    A cell that another process has finished in the meantime stays as it is.
+    A cell that another process has finished in the meantime stays as it is, but for a `rerun`.
     """
     folder = RunFolder(out / experiment.hash)
     try:
         with folder.locked(wait=True):
-            if (found := known(experiment, out, "retry-failed")) is not None:
+            if not rerun and (found := known(experiment, out, "retry-failed")) is not None:
                 return found
             if (there := folder.read("experiment.json")) is not None and there != origin(experiment):
                 folder.set_aside("other-code")
-                return deliver(experiment, out, outcome, files)
+                return deliver(experiment, out, outcome, files, rerun)
             path = folder.path / "experiment.json"
             if "experiment.json" in files and parse_object(files["experiment.json"], path) != origin(experiment):
                 return Outcome("failed", error="it ran other code, or another CPU's, than is here: nothing was kept")

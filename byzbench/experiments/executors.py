@@ -198,7 +198,7 @@ class Ray(Executor):
 
     def _receive(self, experiment: Experiment, result: Any) -> Outcome:
         outcome, files = result
-        return deliver(experiment, self._out, outcome, files)
+        return deliver(experiment, self._out, outcome, files, rerun=self._on_existing == "rerun")
 
     def _was_lost(self, error: BaseException) -> bool:
         lost = self._ray.exceptions

@@ -176,8 +176,8 @@ def tune(
             study.tell(one.trial, asked.value(one.returns))
         elif one.trial.should_prune():
             study.tell(one.trial, state=TrialState.PRUNED)
-        elif begin(one):
-            continue
+        elif stopped() or begin(one):
+            continue  # stopped, it is left: the next call asks its parameters again, and its runs are in the store
         over(one)
 
 
