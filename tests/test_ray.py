@@ -113,3 +113,29 @@ def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'byzbench\[ray\]'"), executor("ray", tmp_path):
         pass
+
+
+TUNED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_tuning import asked
+from byzbench.experiments.executors import executor
+from byzbench.experiments.tuning import best, finished, open_study, tune
+if __name__ == "__main__":
+    todo = asked()
+    study = open_study(todo, "study.journal")
+    with executor("ray", Path("runs")) as workers:
+        tune(todo, study, workers, 6)
+    print(finished(study), best(todo, study).objective["trials"])
+"""
+
+
+@pytest.mark.slow
+def test_trials_run_on_a_cluster_too(tmp_path: Path) -> None:
+    (tmp_path / "tuned.py").write_text(TUNED.format(tests=str(ROOT / "tests")))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(
+        [sys.executable, "tuned.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.split()[-2:] == ["6", "6"], done.stderr[-3000:]
