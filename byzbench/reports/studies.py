@@ -44,7 +44,8 @@ def _history(study: Study, trials: list[FrozenTrial], complete: list[FrozenTrial
     if pruned:
         means = [float(np.mean(list(t.intermediate_values.values()))) for t in pruned]
         axes.plot([t.number for t in pruned], means, "x", color=_GREY, ms=4, label="pruned (mean of its runs)")
-    axes.step([*numbers, len(trials) - 1], [*best, best[-1]], where="post", color=_OTHER, lw=1.2, label="best so far")
+    last = max(t.number for t in (*complete, *pruned))
+    axes.step([*numbers, last], [*best, best[-1]], where="post", color=_OTHER, lw=1.2, label="best so far")
     if complete[0].number == 0:
         axes.axhline(values[0], color=_GREY, lw=0.8, ls=":")
         axes.annotate("without a search", (1, values[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom")
@@ -87,7 +88,7 @@ def _importance(study: Study, varied: list[str]) -> Figure:
     axes = figure.add_subplot()
     bars = axes.barh(list(found)[::-1], list(found.values())[::-1], color=_MAIN)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-    axes.set(xlabel="share of the objective's variation that it explains (PED-ANOVA)")
+    axes.set(xlabel="share of variation explained (PED-ANOVA)")
     _dress(axes)
     return figure
 
