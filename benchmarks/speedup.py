@@ -33,9 +33,9 @@ until the training return, averaged over the last tenth of them, reaches {target
 over {seeds} seeds with its interval (of five seeds: the range). The speed-up is against one agent alone."""
 READING = """At the published step size a federation saves its agents little: 26 of them need 13 % fewer trajectories
 each than one alone, far from the ideal, and a fifth of liars takes even that away. What agents gain is certainty: the
-unluckiest seed of one agent alone needs a third more than that of thirteen. Adam makes every step about as long, however
-small the noise of its direction, so the number of steps decides; a larger step size, which less noise would bear, is
-what [tuning](tuning.md) finds."""
+unluckiest seed of one agent alone needs a third more than that of thirteen. A likely reason, not tested here, is Adam:
+it makes every step about as long, however small the noise of its direction, so that the number of steps decides. A
+larger step size, which less noise would bear, is what [tuning](tuning.md) finds."""
 
 
 def cells(seeds: int, trajectories: int) -> Plan:
