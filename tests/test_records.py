@@ -175,7 +175,12 @@ def test_finished_runs_are_reused_only_for_the_same_code(tmp_path: Path, monkeyp
     assert not seen
     byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append, on_existing="rerun")
     assert seen
-    monkeypatch.setattr(runner, "provenance", lambda _: {"digest": "other", "versions": {}})
+    other = {
+        "schema": 1,
+        "experiment": Experiment.create(**RUNS["ring"]).describe(),
+        "code": {"digest": "other", "versions": {}},
+    }
+    monkeypatch.setattr(runner, "origin", lambda _: other)
     seen.clear()
     byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
     assert seen, "a result of other code was reused"

@@ -195,7 +195,7 @@ def test_three_thousand_runs_are_listed_without_torch(store: Path, real: Path) -
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.count("seed 7") == 1
-    assert "1 of 3001 runs" in done.stderr
+    assert "1 of 3001 runs" in done.stdout
 
 
 def test_runs_are_filtered(

@@ -48,7 +48,7 @@ def runs(
     for entry in found:
         typer.echo(_line(entry))
     distrusted = f", {len(problems)} not trusted" if problems else ""
-    typer.echo(f"{len(found)} of {len(entries)} runs{distrusted}", err=True)
+    typer.echo(f"{len(found)} of {len(entries)} runs{distrusted}")
 
 
 def _described(entry: Entry) -> dict[str, Any]:

@@ -234,7 +234,9 @@ def _ranked(rows: Sequence[Row], rivals: Sequence[str]) -> list[tuple[int | None
     fair = {name: row for name, row in names.items() if len(row.values) and not row.lost}
     ranks = ties({name: row.by_seed for name, row in fair.items()})
     shared = {rank for rank, count in Counter(ranks.values()).items() if count > 1}
-    order = [*ranks, *(name for name in names if name not in ranks)] if len(names) > 1 else []
+    order = [*ranks, *(name for name in names if name not in ranks)]
+    if len(order) < 2:
+        return []  # nothing to rank
     found = []
     for name, below in zip(order, [*order[1:], ""], strict=True):
         better = improvement(fair[name].values, fair[below].values) if name in fair and below in fair else None
