@@ -62,6 +62,7 @@ def test_rows_equal_the_block(algo, graph, attack):
     assert algo == "gpomdp" or {m["large"] for m in trace.metrics} == {0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize(
     "parameters",
@@ -278,7 +279,9 @@ def first_inbox(experiment):
 
 @pytest.mark.parametrize("algo, graph", [("decbyzpg", "complete"), ("byzpg", "star")])
 @pytest.mark.parametrize("words", [*RUBBISH, *SILENCE])
-@pytest.mark.parametrize("equivocates", [False, True], ids=["alike", "equivocating"])
+@pytest.mark.parametrize(
+    "equivocates", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alike", "equivocating"]
+)
 def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, words, equivocates):
     mouth = Mouth(words={**RUBBISH, **SILENCE}[words], equivocates=equivocates)
     experiment = tiny(algo, topology=graph, agents=7, byzantine=2, attacked_by=mouth)

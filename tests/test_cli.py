@@ -455,6 +455,7 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(command: Command, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_first_interrupt_finishes_and_the_second_stops(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "BYZBENCH_OUT": "runs"}
     axes = ["--attack", "sign_flip,none,zero", "--seeds", "40", *SWEEP[:-2], "--jobs", "2", "--trajectories", "60"]

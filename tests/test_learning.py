@@ -167,6 +167,7 @@ def from_now(rewards, discount):
     return reward_to_go(rewards, discount) / powers
 
 
+@pytest.mark.slow
 def test_the_same_test_rejects_wrong_estimators(sampled):
     chain, policy, theta, batch, paid = sampled
     truth, stacked = chain.gradient(policy, theta), theta.expand(REPLICATES, -1)

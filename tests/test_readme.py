@@ -58,6 +58,7 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
         assert "half" in done.stdout
 
 
+@pytest.mark.slow
 def test_docs_sweeps(tmp_path: Path) -> None:
     """Its commands work one after the other, on the suite that stands there."""
     (tmp_path / "suite.toml").write_text(blocks("docs/sweeps.md", "toml")[0])

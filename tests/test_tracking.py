@@ -217,6 +217,7 @@ def failing(method: Callable[..., Any], after: int, error: BaseException) -> Cal
 GONE = RuntimeError("the network\nis gone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "owner, method, after, error",
     [
