@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.experiments.executors import executor
+from byzbench.experiments.files import hash_of
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import hash_of
 from byzbench.experiments.suite import Plan, Suite, plan
 from byzbench.experiments.sweep import sweep
 

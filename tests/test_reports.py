@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from byzbench import Experiment, cli
-from byzbench.experiments.store import gather, hash_of
+from byzbench.experiments.files import hash_of
+from byzbench.experiments.store import gather
 from byzbench.reports.figures import FORMATS, KINDS, reached
 from byzbench.reports.sheets import Sheet, render
 from byzbench.reports.summary import clean, group

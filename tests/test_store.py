@@ -17,8 +17,9 @@ from byzbench import Experiment, cli
 from byzbench import run as train
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.experiments import files
+from byzbench.experiments.files import hash_of
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import gather, hash_of, read, save_sweep, scan
+from byzbench.experiments.store import gather, read, save_sweep, scan
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "parameters": {"algo": {"N": 4}}}

@@ -141,7 +141,7 @@ def test_any_change_of_a_field_changes_the_hash() -> None:
     """Every field there is; a coin and a device have only one value here, so those are changed in the description."""
     from dataclasses import fields, replace
 
-    from byzbench.experiments.store import hash_of
+    from byzbench.experiments.files import hash_of
 
     base = Experiment.create("decbyzpg", "sign_flip", "complete", **QUICK)
     assert set(FIELDS) == {f.name for f in fields(base)}

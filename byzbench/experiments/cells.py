@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from byzbench.errors import Busy, ByzbenchError, StorageError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import parse_object
+from byzbench.experiments.files import FILES, parse_object
 from byzbench.experiments.provenance import origin
-from byzbench.experiments.records import FILES, RunFolder
+from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import run
 
 OnExisting = Literal["reuse", "retry-failed", "rerun"]

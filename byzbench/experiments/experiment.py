@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -24,6 +22,7 @@ from byzbench.contracts import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
+from byzbench.experiments.files import hash_of
 from byzbench.federation.membership import Membership
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
 from byzbench.randomness import Streams
@@ -228,8 +227,7 @@ class Experiment:
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name the experiment: any change of a field changes them."""
-        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_of(self.describe())
 
 
 def _defaults(algo: Written, preset: str) -> dict[str, Any]:

@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.errors import StorageError, UserError
-from byzbench.experiments.files import LIMIT
-
-_FILES = ("experiment.json", "metrics.jsonl", "timing.jsonl", "checkpoint.safetensors", "failure.json", "result.json")
-"""What travels, in this order: a run whose result has arrived is complete."""
+from byzbench.experiments.files import FILES, LIMIT
 
 
 class Local:
@@ -68,13 +65,13 @@ class Mirror(Local):
             return
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
-        for file in _FILES:
+        for file in reversed(FILES):
             if file in sizes and sizes[file] <= LIMIT:
                 _write(folder / file, self._remote.cat_file(f"{self._root}/{name}/{file}"))
 
     def push(self, folder: Path) -> None:
         """Send a run that is finished or failed."""
-        files = [folder / name for name in _FILES if (folder / name).is_file()]
+        files = [folder / name for name in reversed(FILES) if (folder / name).is_file()]
         if {"result.json", "failure.json"} & {path.name for path in files}:
             with self._travel():
                 self._remote.makedirs(f"{self._root}/{folder.name}", exist_ok=True)

@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from byzbench.errors import Busy, CorruptRecord, StorageError
-from byzbench.experiments.files import parse, parse_object, read_bytes
+from byzbench.experiments.files import FILES, parse, parse_object, read_bytes
 from byzbench.experiments.metrics import Verdict
 
 SCHEMA = 1
@@ -38,9 +38,6 @@ LOGS = {
     "timing.jsonl": ("round", "seconds"),
 }
 """The logs, and what every line of them holds: a number, or null for one that is not finite."""
-
-FILES = ("result.json", "failure.json", "checkpoint.safetensors", *LOGS, "experiment.json")
-"""What makes up a run, in the order in which it is forgotten; read backwards, in which it is written."""
 
 
 @dataclass(frozen=True)

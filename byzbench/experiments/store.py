@@ -5,7 +5,6 @@ Whatever is wrong with a folder is a line about that folder, and the rest of the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
-from byzbench.experiments.files import parse_object, read_bytes
+from byzbench.experiments.files import hash_of, parse_object, read_bytes
 
 Status = Literal["finished", "failed", "unfinished"]
 AXES = {
@@ -84,12 +83,6 @@ class Entry:
         """The value of an axis; of a component, its name."""
         value = self.experiment[AXES[axis]]
         return value["name"] if isinstance(value, Mapping) else value
-
-
-def hash_of(described: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of a described experiment."""
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read(folder: Path) -> Entry:
