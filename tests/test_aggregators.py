@@ -28,13 +28,34 @@ from byzbench.aggregators.multi_krum import MultiKrum
 from byzbench.aggregators.nnm import Nnm
 from byzbench.aggregators.rfa import Rfa
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.contracts import Aggregator
+from byzbench.contracts import Aggregator, LinearRule
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate
 from byzbench.federation.inbox import Inbox
 from byzbench.geometry.cloud import Cloud
 from byzbench.registry import Spec, build, load, origins, parse
+from byzbench.testing.rules import (
+    CHECKS,
+    Case,
+    a_batch_is_its_rows,
+    absurd_lies_cost_no_precision,
+    an_invalid_vector_is_as_good_as_none,
+    close,
+    equal_inputs_are_returned,
+    inputs_are_left_alone,
+    it_moves_with_its_inputs,
+    it_scales_with_its_inputs,
+    it_stays_within_the_box_of_its_inputs,
+    kappa_holds_for_every_honest_subset,
+    liars_at_a_distance_do_less_to_it_than_to_the_mean,
+    liars_move_it_by_no_more_than_the_honest_spread,
+    order_does_not_matter,
+    the_dtype_is_kept,
+    the_same_call_gives_the_same_bytes,
+    the_weights_give_the_value,
+    the_weights_sum_to_one,
+)
 
 VARIANTS = {
     "rfa_from_mean": Rfa(start="mean"),
@@ -55,148 +76,10 @@ ZOO = [name for name, origin in origins("aggregator").items() if origin.module.s
 RULES = {name: build("aggregator", name) for name in ZOO} | VARIANTS
 
 
-@dataclass(frozen=True)
-class Case:
-    """13 vectors of which 2 may be faulty: enough for every rule above, buckets of two included."""
-
-    seed: int
-    d: int
-    scale: float
-    n: int = 13
-    f: int = 2
-
-    def x(self, *batch: int) -> torch.Tensor:
-        return self.scale * torch.from_numpy(self.rng().standard_normal((*batch, self.n, self.d)))
-
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
-
-
 cases = st.builds(Case, st.integers(0, 10**6), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 50.0]))
 
 
-def run(rule, x, f, **given):
-    """The value at the receiver whose own vector, an honest one, is the last."""
-    own = torch.full(x.shape[:-2], x.shape[-2] - 1)
-    return rule(x, f, own=own, rng=np.random.default_rng(7), **given)[0]
-
-
-def close(a, b, tolerance=1e-9, scale=None):
-    bound = tolerance * float(b.abs().max() if scale is None else scale)
-    assert float((a - b).abs().max()) <= bound + 1e-300
-
-
-def equal_inputs_are_returned(rule, case):
-    one = case.x()[0]
-    for f in (0, case.f):
-        close(run(rule, one.expand(case.n, -1), f), one)
-
-
-def order_does_not_matter(rule, case):
-    x = case.x()
-    close(run(rule, x[case.rng().permutation(case.n)], case.f), run(rule, x, case.f), scale=x.abs().max())
-
-
-def it_moves_with_its_inputs(rule, case):
-    x, shift = case.x(), 10 * case.scale
-    close(run(rule, x + shift, case.f), run(rule, x, case.f) + shift)
-
-
-def it_scales_with_its_inputs(rule, case):
-    x = case.x()
-    close(run(rule, 1e-4 * x, case.f), 1e-4 * run(rule, x, case.f))
-
-
-def it_stays_within_the_box_of_its_inputs(rule, case):
-    x = case.x()
-    for f in (0, case.f):
-        value, slack = run(rule, x, f), 1e-12 * case.scale
-        assert (value >= x.amin(0) - slack).all()
-        assert (value <= x.amax(0) + slack).all()
-
-
-def inputs_are_left_alone(rule, case):
-    x, mask, f = case.x(2), torch.ones(2, case.n, dtype=torch.bool), torch.tensor([case.f, case.f])
-    mask[0, 3] = False
-    before = [x.clone(), mask.clone(), f.clone()]
-    run(rule, x, f, mask=mask)
-    assert all(torch.equal(a, b) for a, b in zip(before, [x, mask, f], strict=True))
-
-
-def the_dtype_is_kept(rule, case):
-    single = case.x().float()
-    value = run(rule, single, case.f)
-    assert value.dtype == torch.float32
-    close(value.double(), run(rule, single.double(), case.f), 1e-6, scale=single.abs().max())
-
-
-def the_same_call_gives_the_same_bytes(rule, case):
-    assert torch.equal(run(rule, case.x(), case.f), run(rule, case.x(), case.f))
-
-
-def a_batch_is_its_rows(rule, case):
-    x, f = case.x(2, 3), torch.tensor([[0, 1, 2], [2, 1, 0]])
-    mask = torch.from_numpy(case.rng().permuted(np.arange(6 * case.n).reshape(2, 3, -1) % case.n > 0, axis=-1))
-    together = run(rule, x, f, mask=mask)
-    for i in np.ndindex(2, 3):
-        close(together[i], run(rule, x[i], int(f[i]), mask=mask[i]), scale=x.abs().max())
-
-
-def an_invalid_vector_is_as_good_as_none(rule, case):
-    x, mask = case.x(), torch.ones(case.n, dtype=torch.bool)
-    mask[[1, 4]] = False
-    x[1], x[4] = 1e30, 0
-    close(run(rule, x, 2, mask=mask), run(rule, x[mask], 2), scale=x[mask].abs().max())
-
-
-def the_weights_give_the_value(rule, case):
-    x, mask = case.x(), torch.ones(case.n, dtype=torch.bool)
-    mask[4] = False
-    value, weights, _ = rule(x, case.f, mask=mask, rng=case.rng())
-    assert rule.linear == (weights is not None)
-    if weights is not None:
-        assert weights.dtype == torch.float64
-        assert not weights[~mask].any()
-        assert float(weights.sum()) == pytest.approx(1)
-        close(weights @ x, value)
-
-
-def liars(case):
-    """What two liars may say: far away together or apart, up to what squares overflow at in single precision."""
-    honest = case.x()[case.f :]
-    spread, signs = float((honest - honest.mean(0)).norm(dim=-1).max()), torch.tensor([[1.0], [-1.0]])
-    for far in (2, 10, 1e4, 1e8, 1e16):
-        yield (far * spread + honest.mean(0)).expand(case.f, -1)
-        yield far * spread * signs + honest.mean(0)
-    yield torch.full((case.f, case.d), 1e30)
-    yield 1e30 * signs * torch.ones(case.d)
-    yield torch.cat([honest[:1] + 3 * spread, torch.full((1, case.d), -1e30)])
-
-
-def liars_move_it_by_no_more_than_the_honest_spread(rule, case):
-    honest = case.x()[case.f :]
-    spread = (honest - honest.mean(0)).norm(dim=-1).max()
-    for dtype in (torch.float64, torch.float32):
-        for lies in liars(case):
-            value = run(rule, torch.cat([lies, honest]).to(dtype), case.f)
-            assert float((value.double() - honest.mean(0)).norm()) <= 3 * float(spread)
-
-
-def liars_at_a_distance_do_less_to_it_than_to_the_mean(rule, case):
-    honest = case.x()[case.f :]
-    x = torch.cat([honest[: case.f] + 100 * case.scale, honest])
-    harm = (run(rule, x, case.f) - honest.mean(0)).norm()
-    assert 3 * harm <= (x.mean(0) - honest.mean(0)).norm()
-
-
-def absurd_lies_cost_no_precision(rule, case):
-    honest = case.x()[case.f :]
-    far, absurd = (torch.cat([torch.full((case.f, case.d), at), honest]) for at in (1e6 * case.scale, 1e30))
-    close(run(rule, absurd, case.f), run(rule, far, case.f), 1e-5, scale=case.scale)
-
-
 SHUFFLED = ["bucketing", "bucketing_krum", "bucketing_median"]
-SELFISH = ["monna", "monna_fewer", "nnm_monna", "centered_clipping_from_own"]
 LENGTHS = dict.fromkeys(["clipping", "arc", "arc_nnm"], "lengths are from the origin")
 ORIGIN = dict.fromkeys(["centered_clipping", "centered_clipping_from_zero"], "starts at the origin")
 FIXED = dict.fromkeys([*ORIGIN, "centered_clipping_from_own"], "no radius fits all scales")
@@ -205,17 +88,11 @@ EXEMPT = {
     order_does_not_matter: {
         "mda": "of several narrowest subsets it takes the first",
         **dict.fromkeys(SHUFFLED, "the shuffle is of columns"),
-        **dict.fromkeys(SELFISH, "one of the columns is the own one"),
     },
     it_moves_with_its_inputs: {"rfa_official": "starts at the origin", **LENGTHS, **ORIGIN},
-    it_scales_with_its_inputs: {"rfa_official": "nu is absolute", "clipping": "the radius is absolute", **FIXED},
+    it_scales_with_its_inputs: {name: "it says so" for name, rule in RULES.items() if not rule.scale_equivariant},
     it_stays_within_the_box_of_its_inputs: {**LENGTHS, **ORIGIN},
-    inputs_are_left_alone: {},
-    the_dtype_is_kept: {},
-    the_same_call_gives_the_same_bytes: {},
-    a_batch_is_its_rows: {},
     an_invalid_vector_is_as_good_as_none: dict.fromkeys(SHUFFLED, "the shuffle is of all columns, invalid ones too"),
-    the_weights_give_the_value: {},
     liars_move_it_by_no_more_than_the_honest_spread: {
         "mean": "no defence",
         "rfa_from_mean": "eight steps do not bring it home",
@@ -235,7 +112,7 @@ EXEMPT = {
         **FIXED,
     },
 }
-PAIRS = [(check, name) for check, exempt in EXEMPT.items() for name in RULES if name not in exempt]
+PAIRS = [(check, name) for check in CHECKS for name in RULES if name not in EXEMPT.get(check, {})]
 
 
 @pytest.mark.parametrize("check, name", PAIRS, ids=lambda value: value if isinstance(value, str) else value.__name__)
@@ -248,7 +125,18 @@ def test_every_rule(check, name, case):
 @dataclass(frozen=True)
 class Sum(Aggregator):
     def __call__(self, x, f=0, *, mask=None, **unused):
-        return x.sum(-2), None, {}
+        return x.sum(-2), torch.ones(x.shape[:-1], dtype=torch.float64), {}
+
+
+@dataclass(frozen=True)
+class Boastful(Mean):
+    """A mean that claims the best kappa there can be."""
+
+    def guarantee(self, n, f):
+        return n >= 2 * f + 1
+
+    def kappa(self, n, f):
+        return f / (n - 2 * f)
 
 
 @dataclass(frozen=True)
@@ -316,8 +204,10 @@ def holds(check, rule, case):
         (Careless(), the_dtype_is_kept),
         (Moody(), the_same_call_gives_the_same_bytes),
         (WholeLessTails(), a_batch_is_its_rows),
-        (FirstTwo(), an_invalid_vector_is_as_good_as_none),
+        (Sum(), an_invalid_vector_is_as_good_as_none),
         (Careless(), the_weights_give_the_value),
+        (Sum(), the_weights_sum_to_one),
+        (Boastful(), kappa_holds_for_every_honest_subset),
         (Mean(), liars_move_it_by_no_more_than_the_honest_spread),
         (Rfa(start="mean"), liars_move_it_by_no_more_than_the_honest_spread),
         (FirstTwo(), liars_at_a_distance_do_less_to_it_than_to_the_mean),
@@ -331,10 +221,10 @@ def test_a_bad_rule_is_caught(rule, check):
 
 def test_every_check_catches_some_bad_rule():
     (mark,) = [m for m in test_a_bad_rule_is_caught.pytestmark if m.name == "parametrize"]
-    assert {check for _, check in mark.args[1]} == set(EXEMPT)
+    assert {check for _, check in mark.args[1]} == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.linear])
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.linear and isinstance(rule, LinearRule)])
 def test_one_cloud_serves_all_receivers(name):
     case, index = Case(0, 6, 1.0), torch.from_numpy(np.random.default_rng(1).integers(0, 20, (5, 13)))
     base = torch.from_numpy(case.rng().standard_normal((20, 6)))
@@ -353,6 +243,7 @@ def test_bounds_are_elementwise(name):
     assert (~torch.as_tensor(rule.guarantee(n, f)) | torch.as_tensor(rule.defined(n, f))).all()
     assert rule.requires
     assert rule.source
+    assert rule.cost
 
 
 def test_krum_asks_for_two_more_than_a_majority():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +13,20 @@ from torch import Tensor
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.contracts import Aggregator, LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import BLOCK, Cloud
+
+Seen: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class PreAggregator(Aggregator):
-    """An inner rule on vectors made from the inputs."""
+    """An inner rule on vectors made from the inputs.
 
+    Class attributes:
+        share: how the time grows that it adds to the inner rule's, as `cost`.
+    """
+
+    share: ClassVar[str]
     inner: Annotated[Aggregator, Field(description="the rule for the new vectors")] = field(default_factory=TrimmedMean)
 
     @property
@@ -42,6 +49,21 @@ class PreAggregator(Aggregator):
         """The inner rule's condition."""
         return self.inner.requires
 
+    @property
+    def cost(self) -> str:  # type: ignore[override]
+        """Its own, and the inner rule's."""
+        return f"{self.share}, and {self.inner.cost}"
+
+    @property
+    def scale_equivariant(self) -> bool:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.scale_equivariant
+
+    @property
+    def asks(self) -> frozenset[str]:  # type: ignore[override]
+        """As the inner rule."""
+        return self.inner.asks
+
     def defined(self, n: int, f: int) -> bool:
         """Whether the inner rule is."""
         return self.inner.defined(n, f)
@@ -51,30 +73,15 @@ class PreAggregator(Aggregator):
         return self.inner.guarantee(n, f)
 
     @abstractmethod
-    def transform(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def transform(self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any) -> Seen:
         """What the inner rule sees in place of x [..., n, d]: [..., n', d] in its dtype, and which are valid."""
 
     def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        state: State | None = None,
-        rng: np.random.Generator | None = None,
-        **unused: Any,
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        seen, valid = self.transform(x, f, mask=mask, rng=rng)
-        value, _, new = self.inner(seen, f, mask=valid, own=own, state=state, rng=rng)
+        seen, valid = self.transform(x, f, mask=mask, **given)
+        value, _, new = self.inner(seen, f, mask=valid, **given)
         return value, None, new
 
 
@@ -98,31 +105,39 @@ class Mixing(PreAggregator, LinearRule):
         *,
         mask: Tensor | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        **unused: Any,
+    ) -> Seen:
         """See `PreAggregator.transform`."""
+        shares, valid = self.shares(x, f, mask, rng)
+        return mixed(shares, x), valid
+
+    def shares(
+        self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """What `mix` returns, for plain tensors; to be overridden by what needs no distances."""
         bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        shares, valid = self.mix(Cloud.of(x, mask), bound, rng)
-        return (shares @ x.double()).to(x.dtype), valid
+        return self.mix(Cloud.of(x, mask), bound, rng)
 
     def weigh(
-        self,
-        cloud: Cloud,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        state: State | None = None,
-        rng: np.random.Generator | None = None,
-        **unused: Any,
+        self, cloud: Cloud, f: Tensor, *, rng: np.random.Generator | None = None, **given: Any
     ) -> tuple[Tensor, State]:
-        """The inner rule's weights of the averages, handed down to their members; for a linear inner rule."""
+        """The inner rule's weights of the averages, handed down to their members; for an inner rule that has them."""
         assert isinstance(self.inner, LinearRule)
         shares, valid = self.mix(cloud, f, rng)
-        weights, new = self.inner.weigh(cloud.combine(shares, valid), f, own=own, state=state, rng=rng)
+        weights, new = self.inner.weigh(cloud.combine(shares, valid), f, rng=rng, **given)
         return (weights.unsqueeze(-2) @ shares).squeeze(-2), new
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        call = LinearRule.__call__ if self.linear else PreAggregator.__call__
-        return call(self, x, f, mask=mask, **given)
+        if isinstance(self.inner, LinearRule) and self.inner.linear:
+            return LinearRule.__call__(self, x, f, mask=mask, **given)
+        shares, valid = self.shares(x, f, mask, given.get("rng"))
+        value, weights, new = self.inner(mixed(shares, x), f, mask=valid, **given)
+        return value, None if weights is None else (weights.unsqueeze(-2) @ shares).squeeze(-2), new
+
+
+def mixed(shares: Tensor, x: Tensor) -> Tensor:
+    """The averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
+    return torch.cat([shares @ part.double() for part in x.split(BLOCK, dim=-1)], -1).to(x.dtype)

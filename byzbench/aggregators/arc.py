@@ -29,6 +29,7 @@ class Arc(PreAggregator):
     """
 
     source: ClassVar[str] = "Allouah et al. 2024, arXiv 2405.14432"
+    share: ClassVar[str] = "n d"
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -38,6 +39,11 @@ class Arc(PreAggregator):
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority, and the inner rule's."""
         return (n >= 2 * f + 1) & self.inner.guarantee(n, f)
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """The inner rule's and 2f/(n-2f): Allouah et al. 2024, arXiv 2405.14432."""
+        inner = self.inner.kappa(n, f)
+        return None if inner is None or n < 2 * f + 1 else inner + 2 * f / (n - 2 * f)
 
     def transform(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any

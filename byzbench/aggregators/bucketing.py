@@ -39,6 +39,7 @@ class Bucketing(Mixing):
     s: Annotated[int, Field(ge=1, description="inputs in a bucket"), Range(1, 3)] = 2
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv 2006.09365"
+    share: ClassVar[str] = "n d"
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -65,17 +66,11 @@ class Bucketing(Mixing):
         """See `Mixing.mix`."""
         return self._shares(cloud.mask, rng)
 
-    def transform(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        rng: np.random.Generator | None = None,
+    def shares(
+        self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """See `PreAggregator.transform`. Buckets need no distances."""
-        shares, valid = self._shares(x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask, rng)
-        return (shares @ x.double()).to(x.dtype), valid
+        """See `Mixing.shares`. Buckets need no distances."""
+        return self._shares(x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask, rng)
 
     def _shares(self, mask: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """The averaging matrix [..., n', n], and which of its rows are buckets [..., n']."""

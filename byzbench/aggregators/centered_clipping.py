@@ -42,6 +42,8 @@ class CenteredClipping(Aggregator):
     start: Annotated[Literal["previous", "zero", "own"], Field(description="where the steps begin")] = "previous"
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"
+    cost: ClassVar[str] = "n d"
+    scale_equivariant: ClassVar[bool] = False
     requires: ClassVar[str] = "n >= 10f, a start near the honest vectors, and a radius that fits their spread"
 
     @property

@@ -42,7 +42,13 @@ class Clipping(PreAggregator):
     radius: Annotated[float, Field(gt=0, description="the greatest length"), Range(0.1, 100, log=True)] = 2.0
 
     source: ClassVar[str] = "byzfl 0.0.11; that it is not robust: Allouah et al. 2024, arXiv 2405.14432"
+    share: ClassVar[str] = "n d"
     requires: ClassVar[str] = "a radius that adapts to the vectors, as arc's does"
+
+    @property
+    def scale_equivariant(self) -> bool:  # type: ignore[override]
+        """The radius is in the units of the inputs."""
+        return False
 
     def guarantee(self, n: int, f: int) -> bool:
         """None, for any n and f."""

@@ -42,11 +42,16 @@ class GeometricMedian(LinearRule):
     steps: Annotated[int, Field(ge=1, description="the most steps")] = 1000
 
     source: ClassVar[str] = "Vardi, Zhang 2000, PNAS 97(4)"
+    cost: ClassVar[str] = "n^2 d"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority."""
         return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
+        return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights of the last step. Does not read f."""

@@ -36,6 +36,7 @@ class Krum(LinearRule):
     neighbours: Annotated[Literal["n-f-2", "n-f-1"], Field(description="how many others the score counts")] = "n-f-2"
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
+    cost: ClassVar[str] = "n^2 d"
     requires: ClassVar[str] = "n >= 2f + 3"
 
     def defined(self, n: int, f: int) -> bool:
@@ -45,6 +46,18 @@ class Krum(LinearRule):
     def guarantee(self, n: int, f: int) -> bool:
         """The source's 2f + 2 < n."""
         return n >= 2 * f + 3
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """(n-f) (4c/(n-f-1) + 2) / (c-f+1) for scores of c others; for c = n-f-1 it is 6 (1 + f/(n-2f)).
+
+        The latter is Allouah et al. 2023, arXiv 2302.01772. For any c: with V the sum of ||x_i - mean(S)||^2 over S, the
+        mean score over S is at most 2V c/(n-f-1); the c others and the winner include at least c-f+1 of S, and for each
+        of them ||winner - mean(S)||^2 <= 2 ||winner - x_j||^2 + 2 ||x_j - mean(S)||^2.
+        """
+        c = self._count(n, f)
+        if self.power != 2 or not c - f + 1 >= 1 or n - f < 2:
+            return None
+        return (n - f) * (4 * c / (n - f - 1) + 2) / (c - f + 1)
 
     def _count(self, n: Any, f: Any) -> Any:
         return n - f - (2 if self.neighbours == "n-f-2" else 1)

@@ -34,11 +34,19 @@ class Mda(LinearRule):
     effort: Annotated[int, Field(ge=1, description="vertices the exact search may visit for one receiver")] = 4_000_000
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
+    cost: ClassVar[str] = "n^2 d, and exponential in f where distances are hostile"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
         """An honest majority."""
         return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """8f^2/(n-f), from ||value - mean(S)|| <= 2f/(n-f) times the diameter of S, whose square is at most 2 V.
+
+        V is the sum of ||x_i - mean(S)||^2 over S. Both subsets are no wider than S, and share a vector.
+        """
+        return 8 * f**2 / (n - f) if self.defined(n, f) else None
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the narrowest subset."""

@@ -22,6 +22,7 @@ class Meamed(Aggregator):
     """
 
     source: ClassVar[str] = "Xie et al. 2018, arXiv 1802.10116"
+    cost: ClassVar[str] = "n log n d"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:

@@ -22,11 +22,16 @@ class Mean(LinearRule):
     """
 
     source: ClassVar[str] = "McMahan et al. 2017, arXiv 1602.05629"
+    cost: ClassVar[str] = "n d"
     requires: ClassVar[str] = "f = 0"
 
     def guarantee(self, n: int, f: int) -> bool:
         """Only without faults."""
         return f == 0
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """Zero without faults; else no number will do."""
+        return 0.0 if f == 0 else None
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """1/n for each valid vector."""

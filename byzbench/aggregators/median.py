@@ -41,11 +41,16 @@ class Median(Aggregator):
     """
 
     source: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 1"
+    cost: ClassVar[str] = "n log n d"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority."""
         return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
+        return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any

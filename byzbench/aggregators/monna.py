@@ -51,6 +51,7 @@ class Monna(LinearRule):
     pivot: Annotated[int | None, Field(ge=0, description="the column in the middle; the own one if none")] = None
 
     source: ClassVar[str] = "Farhadkhani et al. 2023, arXiv 2209.10931"
+    cost: ClassVar[str] = "n d"
     requires: ClassVar[str] = "n >= 11f"
 
     @property

@@ -40,6 +40,7 @@ class MultiKrum(Krum):
     ] = None
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
+    cost: ClassVar[str] = "n^2 d"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,6 +63,10 @@ class MultiKrum(Krum):
         m = self._chosen(n, f)
         enough = m <= n - f if self.mode == "one_shot" else 2 * f + 2 < n - m
         return self.defined(n, f) & super().guarantee(n, f) & enough
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """Krum's, for `one_shot` with m <= n-f: the m best scores are on average no more than those of S."""
+        return super().kappa(n, f) if self.mode == "one_shot" and self._chosen(n, f) <= n - f else None
 
     def _chosen(self, n: Any, f: Any) -> Any:
         if isinstance(self.m, int):

@@ -27,6 +27,7 @@ class Nnm(Mixing):
     """
 
     source: ClassVar[str] = "Allouah et al. 2023, arXiv 2302.01772"
+    share: ClassVar[str] = "n^2 d"
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -40,6 +41,11 @@ class Nnm(Mixing):
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority, and the inner rule's."""
         return (n >= 2 * f + 1) & self.inner.guarantee(n, f)
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """8f/(n-f) (1 + kappa) of the inner rule's: attributed to Allouah et al. 2023, arXiv 2302.01772."""
+        inner = self.inner.kappa(n, f)
+        return None if inner is None or n < 2 * f + 1 else 8 * f / (n - f) * (1 + inner)
 
     def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """See `Mixing.mix`."""

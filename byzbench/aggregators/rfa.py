@@ -48,7 +48,13 @@ class Rfa(LinearRule):
     start: Annotated[Literal["central", "mean", "zero"], Field(description="where the steps begin")] = "central"
 
     source: ClassVar[str] = "Pillutla et al. 2022, arXiv 1912.13445"
+    cost: ClassVar[str] = "n^2 d"
     requires: ClassVar[str] = "n >= 2f + 1"
+
+    @property
+    def scale_equivariant(self) -> bool:  # type: ignore[override]
+        """If the floor is relative."""
+        return self.relative
 
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority."""

@@ -24,11 +24,16 @@ class TrimmedMean(Aggregator):
     """
 
     source: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 2"
+    cost: ClassVar[str] = "n log n d"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
         """Something must remain."""
         return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """6f/(n-2f) (1 + f/(n-2f)): Allouah et al. 2023, arXiv 2302.01772."""
+        return 6 * f / (n - 2 * f) * (1 + f / (n - 2 * f)) if self.defined(n, f) else None
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any

@@ -21,8 +21,10 @@ from byzbench.contracts.learning import Algorithm as Algorithm
 from byzbench.contracts.learning import Task as Task
 from byzbench.contracts.rules import Aggregator as Aggregator
 from byzbench.contracts.rules import Agreement as Agreement
+from byzbench.contracts.rules import Judge as Judge
 from byzbench.contracts.rules import LinearRule as LinearRule
 from byzbench.contracts.rules import Report as Report
+from byzbench.contracts.rules import weighted_sum as weighted_sum
 from byzbench.contracts.seats import Coin as Coin
 from byzbench.contracts.seats import Placement as Placement
 from byzbench.contracts.seats import Topology as Topology

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from byzbench.geometry.cloud import BLOCK, Cloud
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
 
+Judge: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(policies [..., n, d], which [..., n] bool) -> float64 [..., n]: each policy's mean return over the receiver's own
+episodes, the same ones for all of them; NaN where it was not tried. Every episode is charged to the receiver."""
+
 
 @dataclass(frozen=True)
 class Aggregator(Component):
@@ -25,18 +30,25 @@ class Aggregator(Component):
 
     Class attributes:
         requires: the condition of `guarantee`, in words, for messages.
+        cost: how its time grows, as in "n^2 d": n vectors of d coordinates.
         linear: the output is a linear combination of the inputs, and the weights are returned.
         stateful: returns a state that must be handed back at the next call.
         random: draws from `rng`.
         self_centred: reads `own`, so that two receivers of the same messages may differ.
+        scale_equivariant: inputs s times as long give an output s times as long, s > 0.
+        asks: further keywords that it cannot do without: `honest`, which no agent can know, for rules that stand for
+            the best that could be done; `judge`, for rules that try policies out.
     """
 
     kind: ClassVar[str] = "aggregator"
     requires: ClassVar[str] = "n >= 1"
+    cost: ClassVar[str] = ""
     linear: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
     random: ClassVar[bool] = False
     self_centred: ClassVar[bool] = False
+    scale_equivariant: ClassVar[bool] = True
+    asks: ClassVar[frozenset[str]] = frozenset()
 
     def defined(self, n: int, f: int) -> bool:
         """Whether the formula makes sense for n vectors of which f may be faulty. Vectorised over integer tensors."""
@@ -45,6 +57,14 @@ class Aggregator(Component):
     def guarantee(self, n: int, f: int) -> bool:
         """Whether the source's robustness theorem covers (n, f); its words are in `requires`."""
         return self.defined(n, f)
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """The least kappa for which the rule is known to be (f, kappa)-robust, or None if none is known.
+
+        For every S of n - f inputs, ||value - mean(S)||^2 <= kappa times the mean of ||x_i - mean(S)||^2 over S
+        (Allouah et al. 2023, arXiv 2302.01772, definition 2). No rule has less than f / (n - 2f).
+        """
+        return None
 
     @abstractmethod
     def __call__(
@@ -58,6 +78,8 @@ class Aggregator(Component):
         age: Tensor | None = None,
         state: State | None = None,
         rng: np.random.Generator | None = None,
+        honest: Tensor | None = None,
+        judge: Judge | None = None,
     ) -> tuple[Tensor, Tensor | None, State]:
         """Aggregate.
 
@@ -70,10 +92,18 @@ class Aggregator(Component):
             age: [..., n] rounds since the vector was sent.
             state: what the last call returned.
             rng: the stream of a random rule.
+            honest: [..., n] bool, who does not lie; only for a rule that `asks` for it.
+            judge: tries policies out at the receivers; only for a rule that `asks` for it.
 
         Returns:
             value [..., d] in the dtype of x; weights [..., n] with value = weights @ x, or None; the new state.
         """
+
+
+def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+    """sum_i weights_i x_i for weights float64 [..., n] and x [..., n, d]: [..., d] in the dtype of x."""
+    parts = [weights.unsqueeze(-2) @ part.double() for part in x.split(BLOCK, dim=-1)]
+    return torch.cat(parts, -1).squeeze(-2).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -87,37 +117,22 @@ class LinearRule(Aggregator):
     linear: ClassVar[bool] = True
 
     @abstractmethod
-    def weigh(
-        self,
-        cloud: Cloud,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        age: Tensor | None = None,
-        state: State | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Tensor, State]:
-        """The weight of each input: float64 [..., n], zero where `cloud.mask` is False; and the new state."""
+    def weigh(self, cloud: Cloud, f: Tensor, **given: Any) -> tuple[Tensor, State]:
+        """The weight of each input: float64 [..., n], zero where `cloud.mask` is False; and the new state.
+
+        Args:
+            cloud: the inputs.
+            f: [...] int.
+            given: the other keywords of `Aggregator.__call__`.
+        """
 
     def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        age: Tensor | None = None,
-        state: State | None = None,
-        rng: np.random.Generator | None = None,
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        cloud = Cloud.of(x, mask)
         bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        combination, new = self.weigh(cloud, bound, own=own, weights=weights, age=age, state=state, rng=rng)
-        value = [combination.unsqueeze(-2) @ part.double() for part in x.split(BLOCK, dim=-1)]
-        return torch.cat(value, -1).squeeze(-2).to(x.dtype), combination, new
+        combination, new = self.weigh(Cloud.of(x, mask), bound, **given)
+        return weighted_sum(combination, x), combination, new
 
 
 @dataclass(frozen=True)
