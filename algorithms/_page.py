@@ -128,7 +128,8 @@ class GossipPage(Page):
         estimate, metrics = await self.estimate(fed, state)
         direction, state = fed.aggregate(await fed.exchange("gradient", estimate), state)
         state = self.step(fed, direction, estimate, state)
-        return {**state, "theta": await fed.agree(state["theta"])}, metrics
+        theta, state = await fed.agree(state["theta"], state)
+        return {**state, "theta": theta}, metrics
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ ByzbenchError                 one line for the user; the command line exits with
 │   └── BrokenPlugin          a plug-in that cannot be imported or does not keep its contract
 ├── StorageError              exit 1: the disk refused; what was written before is intact and can be resumed
 └── UndeclaredKnowledge       exit 2: an attack looked at what its threat does not declare
+
+And one warning, which stops nothing:
+
+InexactSearch                 an exact search was given too little effort; the best that it saw is used
 """
 
 from __future__ import annotations
@@ -60,6 +64,10 @@ class StorageError(ByzbenchError):
 
 class UndeclaredKnowledge(ByzbenchError, AttributeError):
     """An attack looked at what its threat does not declare."""
+
+
+class InexactSearch(UserWarning):
+    """An exact search was given too little effort; the best that it saw is used."""
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

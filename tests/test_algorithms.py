@@ -77,7 +77,18 @@ def test_rows_equal_the_block_whatever_the_parameters(algo, parameters):
     assert_row_local(tiny(algo, "sign_flip", parameters=parameters), rounds=4)
 
 
-@pytest.mark.parametrize("options", [{"aggregator": "bucketing+median"}, {"agreement": "rb_tm"}, {"agreement": "mean"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"aggregator": "bucketing+median"},
+        {"aggregator": "dnc"},
+        {"agreement": "rb_tm"},
+        {"agreement": "mean"},
+        {"agreement": "gossip+balance"},
+        {"agreement": "gossip+ubar"},
+    ],
+    ids=str,
+)
 def test_rows_equal_the_block_with_other_rules(options):
     assert_row_local(tiny("decbyzpg", "large_noise", **options), rounds=4)
 

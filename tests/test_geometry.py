@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from byzbench.errors import InexactSearch
 from byzbench.geometry import cloud as cloud_module
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, lengths
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
+from byzbench.geometry.spread import least_eigenvalue, least_variance, min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset, narrowest
 
 
@@ -44,12 +46,33 @@ def test_a_huge_vector_leaves_the_distances_of_others_alone(dtype):
     assert Cloud.of(x).distances.isfinite().all()
 
 
-def test_the_gram_matrix_does_not_depend_on_the_blocks(monkeypatch):
-    x = random(5, 23)
-    whole = Cloud.of(x)
+def seen(cloud):
+    """All that can be computed only from the vectors themselves, computed now."""
+    mixed = cloud.combine(torch.softmax(random(4, 5, seed=1), -1))
+    return [*(part for one in (cloud, mixed) for part in (one.distances, one.norms)), lengths(cloud.x, cloud.x[2:3])]
+
+
+def test_what_a_cloud_says_does_not_depend_on_the_blocks(monkeypatch):
+    x = 100 + random(5, 23)
+    # Each is the shortest somewhere, and none everywhere.
+    x[torch.arange(23) // 7 % 5, torch.arange(23)] = 0
+    whole = seen(Cloud.of(x))
     monkeypatch.setattr(cloud_module, "BLOCK", 7)
-    torch.testing.assert_close(Cloud.of(x).gram, whole.gram)
-    torch.testing.assert_close(Cloud.of(x).norms, whole.norms)
+    torch.testing.assert_close(seen(Cloud.of(x)), whole)
+
+
+def test_lengths_alone_take_no_gram_matrix():
+    cloud = Cloud.of(random(5, 23))
+    torch.testing.assert_close(cloud.norms, random(5, 23).norm(dim=-1))
+    assert "_centred" not in vars(cloud)
+
+
+def test_a_cloud_leaves_its_vectors_alone():
+    x, mask = random(5, 23), torch.arange(5) > 0
+    cloud = Cloud.of(x, mask)
+    assert cloud.distances.any()
+    assert cloud.norms.any()
+    assert torch.equal(x, random(5, 23))
 
 
 def test_invalid_vectors_are_not_seen():
@@ -176,6 +199,148 @@ def test_when_the_effort_runs_out_the_answer_says_so_and_is_at_most_twice_as_wid
         assert (chosen == best) or not exact
         assert min_diameter_subset(distances, 40, effort) == (chosen, width, exact)
     assert not min_diameter_subset(distances, 40, 1)[2]
+
+
+def variance(x):
+    """Mean squared distances to the mean, for sets of vectors [S, n, d]."""
+    return np.square(x - x.mean(1, keepdims=True)).sum(-1).mean(-1)
+
+
+def top_eigenvalue(x):
+    """Of the d x d covariance."""
+    x = x - x.mean(1, keepdims=True)
+    return np.linalg.eigvalsh(np.einsum("sni,snj->sij", x, x) / x.shape[1])[:, -1]
+
+
+SPREADS = {
+    "variance": (variance, least_variance, min_variance_subset),
+    "eigenvalue": (top_eigenvalue, least_eigenvalue, min_eigenvalue_subset),
+}
+
+
+def first_of_the_least(x, size, spread):
+    """By a look at every subset: the lexicographically first of those that equal the best."""
+    subsets = list(combinations(range(len(x)), size))
+    values = spread(x[np.array(subsets)])
+    return subsets[int(np.argmax(values <= values.min() * (1 + 1e-9) + 1e-14))], values.min()
+
+
+def squared(x):
+    return np.square(x[:, None] - x[None]).sum(-1)
+
+
+def points_with_ties(rng, most=12):
+    """Gaussian points, or those of a small grid, or few points many times."""
+    n, d = rng.integers(1, most + 1), rng.integers(1, 5)
+    kind = rng.integers(3)
+    if kind == 0:
+        return rng.standard_normal((n, d))
+    if kind == 1:
+        return rng.integers(0, 3, (n, d)).astype(float)
+    return rng.standard_normal((3, d))[rng.integers(0, 3, n)]
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_subset_of_least_spread_is_the_one_brute_force_finds(name):
+    spread, least, search = SPREADS[name]
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        x = points_with_ties(rng)
+        size = int(rng.integers(1, len(x) + 1))
+        expected, value = first_of_the_least(x, size, spread)
+        chosen, found, exact = search(squared(x), size)
+        assert exact
+        assert chosen == expected
+        assert found == pytest.approx(value, abs=1e-14)
+        mask = torch.ones(len(x), dtype=torch.bool)
+        chosen, found = least(torch.from_numpy(squared(x)), mask, torch.tensor(len(x) - size))
+        assert tuple(chosen.nonzero().squeeze(-1).tolist()) == expected
+        assert float(found) == pytest.approx(value, abs=1e-14)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("d", [1, 3, 12])
+def test_subset_of_least_spread_where_the_tree_is_deep(name, d):
+    spread, _, search = SPREADS[name]
+    rng = np.random.default_rng(d)
+    for f in (5, 6, 7):
+        x = rng.standard_normal((16, d))
+        # Liars that agree, and are hard to tell from the others.
+        x[rng.permutation(16)[:f]] = x.mean(0) + 1.2 * x.std(0) + 0.1 * rng.standard_normal((f, d))
+        expected, value = first_of_the_least(x, 16 - f, spread)
+        chosen, found, exact = search(squared(x), 16 - f)
+        assert (chosen, exact) == (expected, True)
+        assert found == pytest.approx(value)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("n", [8, 24])
+def test_least_spread_of_receivers_with_unequal_inboxes(name, n):
+    _, least, search = SPREADS[name]
+    x, rng = random(6, n, 3), np.random.default_rng(0)
+    mask = torch.from_numpy(rng.random((6, n)) < 0.8)
+    mask[:, 0] = True
+    f = torch.tensor([0, 1, 2, 2, 3, 1])
+    chosen, values = least(Cloud.of(x, mask).squared_distances.view(2, 3, n, n), mask.view(2, 3, n), f.view(2, 3))
+    chosen, values = chosen.view(6, n), values.view(6)
+    for r in range(6):
+        places, value, _ = search(squared(x[r][mask[r]].numpy()), int(mask[r].sum() - f[r]))
+        assert torch.equal(mask[r].nonzero().squeeze(-1)[list(places)], chosen[r].nonzero().squeeze(-1))
+        assert float(values[r]) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("n, f", [(25, 7), (100, 30)])
+@pytest.mark.parametrize("far", [1.5, 1e3, 1e30])
+def test_liars_that_agree_are_left_out(name, n, f, far):
+    x = np.random.default_rng(0).standard_normal((n, 386))
+    liars = np.random.default_rng(1).permutation(n)[:f]
+    x[liars] = -far
+    chosen, _, exact = SPREADS[name][2](Cloud.of(torch.from_numpy(x)).squared_distances, n - f)
+    assert exact
+    assert set(chosen) == set(range(n)).difference(liars)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("points", [np.zeros((60, 60)), np.eye(60)])
+def test_of_equal_subsets_the_first(name, points):
+    assert SPREADS[name][2](squared(points), 40)[::2] == (tuple(range(40)), True)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_when_the_effort_runs_out_the_subset_of_least_spread_is_the_best_seen(name):
+    spread, least, search = SPREADS[name]
+    x = random(25, 5).numpy()
+    best, value, exact = search(squared(x), 18)
+    assert exact
+    before = np.inf
+    for effort in (1, 100_000, 1_000_000, 10_000_000):
+        chosen, found, exact = search(squared(x), 18, effort)
+        assert chosen == tuple(sorted(set(chosen)))
+        assert len(chosen) == 18
+        assert found == pytest.approx(spread(x[None, list(chosen)])[0])
+        assert value <= found <= before
+        assert variance(x[None, list(chosen)]) <= 2 * variance(x[None, list(best)]) or name == "eigenvalue"
+        assert chosen == best or not exact
+        assert search(squared(x), 18, effort) == (chosen, found, exact)
+        before = found
+    assert not search(squared(x), 18, 1)[2]
+    with pytest.warns(InexactSearch, match="n=25, f=7"):
+        chosen, _ = least(torch.from_numpy(squared(x)), torch.ones(25, dtype=torch.bool), torch.tensor(7), 1)
+    assert tuple(chosen.nonzero().squeeze(-1).tolist()) == search(squared(x), 18, 1)[0]
+
+
+@pytest.mark.parametrize("name, n, f, effort", [("variance", 60, 18, 1_000_000), ("eigenvalue", 25, 7, 6_000_000)])
+def test_bounds_are_sharp_enough_for_vectors_without_structure(name, n, f, effort):
+    for seed in range(3):
+        squares = Cloud.of(random(n, 386, seed=seed)).squared_distances
+        assert SPREADS[name][2](squares, n - f, effort)[2]
+
+
+def test_a_narrowest_subset_that_is_not_exact_is_warned_of():
+    distances = direct_distances(random(60, 3))
+    with pytest.warns(InexactSearch, match="mda: the effort does not settle n=60, f=20"):
+        narrowest(distances, torch.ones(60, dtype=torch.bool), torch.tensor(20), 100)
 
 
 def served(agents):

@@ -23,7 +23,8 @@ from byzbench import Experiment
 from byzbench.aggregators.krum import Krum
 from byzbench.errors import CorruptRecord, StorageError, UserError
 from byzbench.experiments import runner
-from byzbench.experiments.metrics import diameter, final_return, judge
+from byzbench.experiments.diagnostics import diameter
+from byzbench.experiments.metrics import final_return, judge
 from byzbench.experiments.records import RunFolder
 from byzbench.federation.federation import Federation
 from byzbench.tasks.cartpole import CartPole

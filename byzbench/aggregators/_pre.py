@@ -13,9 +13,14 @@ from torch import Tensor
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.contracts import Aggregator, LinearRule, State
-from byzbench.geometry.cloud import BLOCK, Cloud
+from byzbench.geometry.cloud import Cloud, blocks
 
 Seen: TypeAlias = tuple[Tensor, Tensor]
+
+
+def both(mine: str, inner: str) -> str:
+    """Two conditions as one."""
+    return inner if inner.startswith(mine) else f"{mine} and {inner}"
 
 
 @dataclass(frozen=True)
@@ -140,4 +145,5 @@ class Mixing(PreAggregator, LinearRule):
 
 def mixed(shares: Tensor, x: Tensor) -> Tensor:
     """The averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
-    return torch.cat([shares @ part.double() for part in x.split(BLOCK, dim=-1)], -1).to(x.dtype)
+    parts = [(shares @ part.double()).to(x.dtype) for part in blocks(x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.aggregators._pre import PreAggregator
+from byzbench.aggregators._pre import PreAggregator, both
 from byzbench.aggregators.clipping import clip
+from byzbench.geometry.cloud import array, lengths, tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Arc(PreAggregator):
     @property
     def requires(self) -> str:  # type: ignore[override]
         """An honest majority, and the inner rule's condition."""
-        return f"n >= 2f + 1 and {self.inner.requires}"
+        return both("n >= 2f + 1", self.inner.requires)
 
     def guarantee(self, n: int, f: int) -> bool:
         """An honest majority, and the inner rule's."""
@@ -49,8 +51,10 @@ class Arc(PreAggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor]:
         """See `PreAggregator.transform`."""
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        n, f = valid.sum(-1), torch.as_tensor(f, device=x.device)
-        lengths = x.double().norm(dim=-1).masked_fill(~valid, -1).sort(dim=-1, descending=True).values
-        limit = lengths.gather(-1, (2 * f * (n - f) // n).unsqueeze(-1))
-        return clip(x, limit).to(x.dtype), valid
+        valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
+        length, there = lengths(x), array(valid)
+        n, bound = there.sum(-1), array(torch.as_tensor(f))
+        cut = 2 * bound * (n - bound) // n
+        ascending = np.sort(np.where(there, array(length), -1), axis=-1)
+        limit = np.take_along_axis(ascending, there.shape[-1] - 1 - cut[..., None], -1)
+        return clip(x, length, tensor(limit, x)), valid

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators.clipping import clip
 from byzbench.aggregators.monna import own_column
 from byzbench.contracts import Aggregator, Range, State
+from byzbench.geometry.cloud import blocks, lengths
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,18 @@ class CenteredClipping(Aggregator):
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`. Does not read f."""
-        rows = x.double()
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         if self.start == "own":
-            centre = rows.take_along_dim(own_column(mask, own)[..., None, None], -2)
+            centre = x.take_along_dim(own_column(mask, own)[..., None, None], -2).double()
         elif self.stateful and state:
             centre = state["previous"].double().unsqueeze(-2)
         else:
-            centre = torch.zeros_like(rows[..., :1, :])
-        share = (mask.double() / mask.sum(-1, keepdim=True)).unsqueeze(-2)
+            centre = x.new_zeros(x[..., :1, :].shape, dtype=torch.float64)
+        share = self.radius * mask.double() / mask.sum(-1, keepdim=True)
         for _ in range(self.steps):
-            centre = centre + share @ clip(rows - centre, self.radius)
+            pull = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
+            pairs = zip(blocks(x), blocks(centre), strict=True)
+            parts = [start + pull @ (part.double() - start) for part, start in pairs]
+            centre = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         value = centre.squeeze(-2).to(x.dtype)
         return value, None, {"previous": value} if self.stateful else {}

@@ -12,14 +12,15 @@ from torch import Tensor
 from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.rfa import TINY
 from byzbench.contracts import Range
+from byzbench.geometry.cloud import blocks, lengths
 
 
-def clip(x: Tensor, radius: Tensor | float) -> Tensor:
-    """The vectors x [..., n, d], those longer than the radius [..., 1] shortened to it: float64."""
-    rows = x.double()
-    lengths = rows.norm(dim=-1)
+def clip(x: Tensor, length: Tensor, radius: Tensor | float) -> Tensor:
+    """The vectors x [..., n, d] of `length` [..., n], those longer than the radius [..., 1] shortened to it."""
     limit = torch.as_tensor(radius, dtype=torch.float64, device=x.device)
-    return (limit / lengths.maximum(limit).clamp_min(TINY)).unsqueeze(-1) * rows
+    scale = (limit / length.maximum(limit).clamp_min(TINY)).unsqueeze(-1)
+    parts = [(part * scale).to(x.dtype) for part in blocks(x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,4 @@ class Clipping(PreAggregator):
     ) -> tuple[Tensor, Tensor]:
         """See `PreAggregator.transform`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        return clip(x, self.radius).to(x.dtype), valid
+        return clip(x, lengths(x), self.radius), valid

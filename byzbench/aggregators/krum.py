@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 def least(values: Tensor, count: Tensor) -> Tensor:
     """Which of values [..., n] are the `count` [...] least, of equals the first: bool [..., n]."""
-    return values.argsort(dim=-1, stable=True).argsort(dim=-1) < count.unsqueeze(-1)
+    order = array(values).argsort(axis=-1, kind="stable")
+    return tensor(order.argsort(axis=-1) < array(count)[..., None], values)
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Krum(LinearRule):
     def kappa(self, n: int, f: int) -> float | None:
         """(n-f) (4c/(n-f-1) + 2) / (c-f+1) for scores of c others; for c = n-f-1 it is 6 (1 + f/(n-2f)).
 
-        The latter is Allouah et al. 2023, arXiv 2302.01772. For any c: with V the sum of ||x_i - mean(S)||^2 over S, the
-        mean score over S is at most 2V c/(n-f-1); the c others and the winner include at least c-f+1 of S, and for each
-        of them ||winner - mean(S)||^2 <= 2 ||winner - x_j||^2 + 2 ||x_j - mean(S)||^2.
+        The latter is Allouah et al. 2023, arXiv 2302.01772. For any c: with V the sum of ||x_i - mean(S)||^2 over S,
+        the mean score over S is at most 2V c/(n-f-1); the c others and the winner include at least c-f+1 of S, and for
+        each of them ||winner - mean(S)||^2 <= 2 ||winner - x_j||^2 + 2 ||x_j - mean(S)||^2.
         """
         c = self._count(n, f)
         if self.power != 2 or not c - f + 1 >= 1 or n - f < 2:
@@ -64,11 +66,13 @@ class Krum(LinearRule):
 
     def scores(self, cloud: Cloud, mask: Tensor, f: Tensor) -> Tensor:
         """The scores [..., n] of the vectors in `mask` among themselves; of others, infinity."""
-        distances = cloud.squared_distances if self.power == 2 else cloud.distances
-        others = mask.unsqueeze(-2) & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=f.device)
-        nearest = distances.masked_fill(~others, torch.inf).sort(-1).values
-        counted = torch.arange(mask.shape[-1], device=f.device) < self._count(mask.sum(-1), f)[..., None, None]
-        return nearest.where(counted, 0).sum(-1).masked_fill(~mask, torch.inf)
+        valid = array(mask)
+        nearest = array(cloud.squared_distances if self.power == 2 else cloud.distances)
+        nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
+        # Nobody is nearer to a vector than itself: the first of its distances is its own zero.
+        others = np.asarray(self._count(valid.sum(-1), array(f)))[..., None, None]
+        scores = np.sum(nearest, axis=-1, where=np.arange(valid.shape[-1]) <= others)
+        return tensor(np.where(valid, scores, np.inf), mask)
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """One at the chosen vector."""

@@ -24,8 +24,8 @@ class Mda(LinearRule):
     2021, arXiv 2008.00742.
 
     Differs from the source in: of several subsets of least diameter (they are common, random data included) it takes
-    the lexicographically first. Where distances are arranged so that the search ends early, the subset may be up to
-    twice as wide as the narrowest.
+    the lexicographically first. Where distances are arranged so that the search ends early, which warns of an
+    `InexactSearch`, the subset may be up to twice as wide as the narrowest.
 
     Attributes:
         effort: the most vertices that the search may visit for one receiver.

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from byzbench.aggregators.median import ascending, middle
+from byzbench.aggregators._ordered import mean_around
+from byzbench.aggregators.median import ascending, blockwise, middle
 from byzbench.contracts import Aggregator, State
 
 
@@ -37,10 +38,10 @@ class Meamed(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        ordered, count = ascending(x, mask)
-        kept = count - torch.as_tensor(f, device=x.device)[..., None, None]
-        gaps = (ordered - middle(ordered, count).unsqueeze(-2)).abs()
-        nearest = ordered.take_along_dim(gaps.sort(dim=-2, stable=True).indices, -2)
-        rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
-        total = nearest.where(rank < kept, 0).sum(-2, dtype=torch.float64)
-        return (total / kept.squeeze(-2)).to(x.dtype), None, {}
+        faulty = torch.as_tensor(f, device=x.device)[..., None, None]
+
+        def around(part: Tensor) -> Tensor:
+            ordered, count = ascending(part, mask)
+            return mean_around(ordered, middle(ordered, count), count - faulty)
+
+        return blockwise(around, x).to(x.dtype), None, {}

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.aggregators._ordered import between
 from byzbench.contracts import Aggregator, State
+from byzbench.geometry.cloud import array, tensor
+
+COLUMNS = 4000
+"""Coordinates sorted at one time: not a power of two, see `byzbench.geometry.cloud.BLOCK`."""
+
+
+def blockwise(rule: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A rule for each coordinate by itself, [..., n, b] to [..., b], on x [..., n, d] a block of coordinates at a time.
+
+    What a rule writes down on its way then stays in the cache.
+    """
+    return rule(x) if x.shape[-1] <= COLUMNS else torch.cat([rule(part) for part in x.split(COLUMNS, -1)], -1)
 
 
 def ascending(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Each coordinate of x [..., n, d] sorted, invalid vectors last as +inf; and how many are valid, [..., 1, 1]."""
+    values = array(x)
     if mask is None:
-        mask = x.new_ones(x.shape[:-1], dtype=torch.bool)
-    valid = mask.unsqueeze(-1)
-    return x.masked_fill(~valid, torch.inf).sort(-2).values, valid.sum(-2, keepdim=True)
+        count = np.full((1, 1), x.shape[-2])
+    else:
+        valid = array(mask)[..., None]
+        count = valid.sum(-2, keepdims=True)
+        if not valid.all():
+            values = np.where(valid, values, np.inf)
+    # NumPy sorts with vector instructions, up to ten times as fast as torch.
+    return tensor(np.sort(values, axis=-2), x), tensor(count, x)
 
 
 def middle(ordered: Tensor, count: Tensor) -> Tensor:
     """The median of each coordinate of what `ascending` returned: float64 [..., d]."""
-    pair = torch.cat([(count - 1) // 2, count // 2], -2)
-    return ordered.take_along_dim(pair, -2).double().mean(-2)
+    n = array(count)
+    return tensor(between(array(ordered), (n - 1) // 2, n // 2 + 1), ordered)
 
 
 def median_of(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -56,4 +77,4 @@ class Median(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`. Does not read f."""
-        return median_of(x, mask).to(x.dtype), None, {}
+        return blockwise(lambda part: median_of(part, mask), x).to(x.dtype), None, {}

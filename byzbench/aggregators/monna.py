@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import least
-from byzbench.contracts import LinearRule, State
+from byzbench.contracts import LinearRule, State, weighted_sum
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, lengths
 
 
 def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
@@ -72,9 +72,29 @@ class Monna(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the nearest."""
-        if self.pivot is not None:
-            own = torch.full_like(f, self.pivot)
-        column = own_column(cloud.mask, own)[..., None, None]
+        column = self._middle(cloud.mask, own)[..., None, None]
         distances = cloud.squared_distances.take_along_dim(column, -2).squeeze(-2)
-        kept = least(distances.masked_fill(~cloud.mask, torch.inf), self._count(cloud.mask.sum(-1), f))
-        return kept.double() / kept.sum(-1, keepdim=True), {}
+        return self._nearest(distances, cloud.mask, f), {}
+
+    def __call__(
+        self,
+        x: Tensor,
+        f: Tensor | int = 0,
+        *,
+        mask: Tensor | None = None,
+        own: Tensor | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """See `Aggregator.__call__`. The distances to one vector take no Gram matrix."""
+        valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
+        middle = x.take_along_dim(self._middle(valid, own)[..., None, None], -2)
+        weights = self._nearest(lengths(x, middle), valid, torch.as_tensor(f, device=x.device))
+        return weighted_sum(weights, x), weights, {}
+
+    def _middle(self, mask: Tensor, own: Tensor | None) -> Tensor:
+        pivot = own if self.pivot is None else torch.full(mask.shape[:-1], self.pivot)
+        return own_column(mask, pivot)
+
+    def _nearest(self, distances: Tensor, mask: Tensor, f: Tensor) -> Tensor:
+        kept = least(distances.masked_fill(~mask, torch.inf), self._count(mask.sum(-1), f))
+        return kept.double() / kept.sum(-1, keepdim=True)

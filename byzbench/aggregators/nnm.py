@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, inf
 
-from byzbench.aggregators._pre import Mixing
+from byzbench.aggregators._pre import Mixing, both
 from byzbench.aggregators.krum import least
 from byzbench.geometry.cloud import Cloud
 
@@ -32,7 +32,7 @@ class Nnm(Mixing):
     @property
     def requires(self) -> str:  # type: ignore[override]
         """An honest majority, and the inner rule's condition."""
-        return f"n >= 2f + 1 and {self.inner.requires}"
+        return both("n >= 2f + 1", self.inner.requires)
 
     def defined(self, n: int, f: int) -> bool:
         """Somebody is near, and the inner rule is defined."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.median import median_of
 from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, squares_to, tensor
 
 # Stands for zero in a denominator: far below any distance, and the sum of many reciprocals of it is still finite.
 TINY = 1e-150
@@ -62,23 +63,23 @@ class Rfa(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights of the last step. Does not read f."""
-        medians = median_of(cloud.distances, cloud.mask).masked_fill(~cloud.mask, torch.inf)
-        central = medians.argmin(-1, keepdim=True)
-        unit = medians.gather(-1, central)
-        floor = self.nu * (unit if self.relative else torch.ones_like(unit))
+        valid = array(cloud.mask)
+        medians = np.where(valid, array(median_of(cloud.distances, cloud.mask)), np.inf)
+        central = medians.argmin(-1)[..., None]
+        floor = self.nu * (np.take_along_axis(medians, central, -1) if self.relative else 1.0)
         if self.start == "zero":
-            distances = cloud.norms
+            squares = np.square(array(cloud.norms))
         elif self.start == "mean":
-            distances = cloud.distances_to(cloud.mask.double() / cloud.mask.sum(-1, keepdim=True))
+            squares = squares_to(array(cloud.gram), valid / valid.sum(-1, keepdims=True))
         else:
-            distances = cloud.distances.take_along_dim(central.unsqueeze(-1), -2).squeeze(-2)
-        weights = _pull(distances.maximum(floor), cloud.mask)
+            squares = np.take_along_axis(array(cloud.squared_distances), central[..., None], -2).squeeze(-2)
+        least = np.square(np.maximum(floor, TINY))
+
+        def weights(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            pull = valid / np.sqrt(np.maximum(squares, least))
+            return np.asarray(pull / pull.sum(-1, keepdims=True))
+
+        step = weights(squares)
         for _ in range(self.steps - 1):
-            weights = _pull(cloud.distances_to(weights).maximum(floor), cloud.mask)
-        return weights, {}
-
-
-def _pull(distances: Tensor, mask: Tensor) -> Tensor:
-    """Weights of sum one, inverse to the distances, on the valid vectors."""
-    pull = mask / distances.clamp_min(TINY)
-    return pull / pull.sum(-1, keepdim=True)
+            step = weights(squares_to(array(cloud.gram), step))
+        return tensor(step, cloud.mask), {}

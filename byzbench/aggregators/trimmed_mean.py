@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from byzbench.aggregators.median import ascending
+from byzbench.aggregators._ordered import between
+from byzbench.aggregators.median import ascending, blockwise
 from byzbench.contracts import Aggregator, State
+from byzbench.geometry.cloud import array, tensor
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class TrimmedMean(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        ordered, count = ascending(x, mask)
-        cut = torch.as_tensor(f, device=x.device)[..., None, None]
-        rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
-        # The sum of what is kept, never the whole less what is cut: 1e30 - 1e30 leaves nothing of the honest digits.
-        kept = ordered.where((rank >= cut) & (rank < count - cut), 0)
-        total = kept.sum(-2, dtype=torch.float64)
-        return (total / (count - 2 * cut).squeeze(-2)).to(x.dtype), None, {}
+        cut = array(torch.as_tensor(f))[..., None, None]
+
+        def trimmed(part: Tensor) -> Tensor:
+            ordered, count = ascending(part, mask)
+            return tensor(between(array(ordered), cut, array(count) - cut), x)
+
+        return blockwise(trimmed, x).to(x.dtype), None, {}

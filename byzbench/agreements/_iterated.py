@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Agreement, Report
+from byzbench.contracts import Aggregator, Agreement, Report, State
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -25,9 +25,11 @@ class Iterated(Agreement):
     inbox, so it stops by itself; having stopped, it goes on saying what it holds. The cap ends what liars keep wide.
     """
 
-    reliable: ClassVar[bool] = False
     tolerance: Annotated[float, Field(ge=0, description="diameter at which an agent is content")] = 1e-5
     cap: Annotated[int, Field(ge=1, description="the most exchanges of one agreement")] = 20
+    reliable: Annotated[
+        bool, Field(description="by reliable broadcast: a liar can tell its neighbours no different things")
+    ] = False
 
     @property
     @abstractmethod
@@ -38,11 +40,29 @@ class Iterated(Agreement):
         """Whether the rule is."""
         return self.rule.defined(n, f)
 
+    def guarantee(self, n: int, f: int) -> bool:
+        """Whether an exchange contracts; by reliable broadcast (n > 3f) all hear the same, and agree at once."""
+        return (n > 3 * f) & self.defined(n, f) if self.reliable else self.contracts(n, f)
+
+    def contraction(self, n: int, f: int) -> float | None:
+        """The rule's bound; by reliable broadcast nothing is left."""
+        if self.reliable:
+            return 0.0 if n > 3 * f else None
+        return self.share(n, f) if self.contracts(n, f) else None
+
+    @abstractmethod
+    def contracts(self, n: int, f: int) -> bool:
+        """`guarantee` where liars may equivocate. Elementwise."""
+
+    def share(self, n: int, f: int) -> float | None:
+        """`contraction` where liars may equivocate, if `contracts`."""
+        return None
+
     def width(self, fed: Federation, inbox: Inbox) -> Tensor:
         """How wide each agent takes the round to be, float64 [K]."""
         return fed.width(inbox)
 
-    async def __call__(self, fed: Federation, theta: Tensor) -> tuple[Tensor, Report]:
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
         """See `Agreement.__call__`."""
         exchanges = torch.zeros(len(theta)).long()
         content = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
@@ -57,4 +77,4 @@ class Iterated(Agreement):
             content = content | (width < self.tolerance)
             if content.all():
                 break
-        return theta, Report(exchanges, before, after)
+        return theta, Report(exchanges, before, after), state

@@ -66,6 +66,10 @@ class MdaAgreement(Iterated):
         everyone = torch.ones(len(sent), dtype=torch.bool, device=sent.device)
         return narrowest(distances, everyone, inbox.f[0])[1].expand(len(inbox.f))
 
-    def guarantee(self, n: int, f: int) -> bool:
+    def contracts(self, n: int, f: int) -> bool:
         """N > 4f."""
         return n > 4 * f
+
+    def share(self, n: int, f: int) -> float | None:
+        """3f / (n - f): two subsets of n - f share all but what liars put in, at most 3f pairs of Delta in all."""
+        return 3 * f / (n - f)

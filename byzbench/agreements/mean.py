@@ -21,5 +21,13 @@ class MeanAgreement(Iterated):
         return Mean()
 
     def guarantee(self, n: int, f: int) -> bool:
+        """Only without liars: by reliable broadcast all agree, on whatever a liar wants."""
+        return f == 0
+
+    def contracts(self, n: int, f: int) -> bool:
         """Only without liars."""
         return f == 0
+
+    def share(self, n: int, f: int) -> float | None:
+        """One exchange is enough."""
+        return 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Agreement, Report
+from byzbench.contracts import Agreement, Report, State
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NoAgreement(Agreement):
     """Every agent keeps what it has; nothing is sent."""
 
-    async def __call__(self, fed: Federation, theta: Tensor) -> tuple[Tensor, Report]:
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
         """theta, unchanged."""
         nothing = torch.zeros(len(theta))
-        return theta, Report(nothing.long(), nothing.double(), nothing.double())
+        return theta, Report(nothing.long(), nothing.double(), nothing.double()), state

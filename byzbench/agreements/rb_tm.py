@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.agreements._iterated import Iterated
@@ -25,13 +27,21 @@ class RbTmAgreement(Iterated):
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 3f"
-    reliable: ClassVar[bool] = True
+    measure: ClassVar[Literal["diameter", "box"]] = "box"
+
+    reliable: Annotated[
+        bool, Field(description="by reliable broadcast; without it, the plain iterated trimmed mean")
+    ] = True
 
     @property
     def rule(self) -> Aggregator:
         """The trimmed mean."""
         return TrimmedMean()
 
-    def guarantee(self, n: int, f: int) -> bool:
+    def contracts(self, n: int, f: int) -> bool:
         """N > 3f."""
         return n > 3 * f
+
+    def share(self, n: int, f: int) -> float | None:
+        """F / (n - 2f), in every coordinate: f liars can shift the n - 2f kept values by one rank each."""
+        return f / (n - 2 * f)

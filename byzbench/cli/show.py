@@ -12,7 +12,7 @@ import typer
 from byzbench.errors import ByzbenchError
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Component
+    from byzbench.contracts import Aggregator, Component
 
 
 def show(
@@ -50,9 +50,15 @@ def show(
 def _facts(cls: type[Component]) -> dict[str, str]:
     """What stands in class attributes, and the threat of an attack as its defaults have it."""
     facts = {"source": cls.source} if cls.source else {}
+    try:
+        default: Any = cls()
+    except (ByzbenchError, TypeError):  # a parameter has no default
+        default = cls
     for key in ("requires", "needs"):
-        if isinstance(value := getattr(cls, key, None), str):
+        if isinstance(value := getattr(default, key, None), str):
             facts[key] = value
+    if cls.kind == "aggregator" and default is not cls:
+        facts |= _rule(default)
     if defaults := getattr(cls, "defaults", None):
         facts["defaults"] = ", ".join(f"{k} {v}" for k, v in defaults.items())
     for name, changes in getattr(cls, "presets", {}).items():
@@ -63,14 +69,31 @@ def _facts(cls: type[Component]) -> dict[str, str]:
     if cls.kind == "task":
         facts |= {k: str(getattr(cls, k)) for k in ("horizon", "discount", "hidden", "reference", "suggested")}
     if cls.kind == "attack":
-        try:
-            threat = cls().threat  # type: ignore[attr-defined]
-        except (ByzbenchError, TypeError):
+        if default is cls:
             return facts
+        threat = default.threat
         facts["knows"] = ", ".join(sorted(threat.sees)) or "nothing but its own task"
         facts["acts on"] = ", ".join(sorted(threat.surface))
         facts["equivocates"] = "yes" if threat.equivocates else "no"
     return facts
+
+
+def _rule(rule: Aggregator) -> dict[str, str]:
+    """What an aggregator declares, with its defaults."""
+    n, f = 13, 3
+    kappa = rule.kappa(n, f)
+    facts = {
+        "kappa": "none known" if kappa is None else f"{kappa:.3g} for n={n}, f={f}",
+        "cost": rule.cost,
+        "linear": "returns weights" if rule.linear else "no",
+        "random": "draws" if rule.random else "no",
+        "stateful": "keeps a state" if rule.stateful else "no",
+        "self-centred": "reads the receiver's own vector" if rule.self_centred else "no",
+        "scale": "follows that of the inputs"
+        if rule.scale_equivariant
+        else "has parameters in the units of the inputs",
+    }
+    return facts | ({"asks for": ", ".join(sorted(rule.asks))} if rule.asks else {})
 
 
 def _parameters(cls: type[Component]) -> list[dict[str, Any]]:

@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.contracts.component import Choice, Component, State
+from byzbench.errors import BrokenPlugin
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
 
-Knowledge = Literal["own", "colluders", "honest", "graph"]
+Knowledge = Literal["own", "colluders", "honest", "graph", "coin", "history", "defence"]
 Surface = Literal["environment", "messages"]
 Topic = Literal["gradient", "parameters"]
 On = Literal["gradient", "parameters", "both"]
@@ -27,14 +28,22 @@ class Threat:
 
     Attributes:
         sees: `own` (each liar its own honest vector), `colluders` (all liars' honest vectors at once), `honest` (the
-            honest agents' vectors of this exchange), `graph`.
+            honest agents' vectors of this exchange), `graph` (with everybody's seat and mixing weights), `coin` (the
+            round's common draw), `history` (what the rule made of the last exchange), `defence` (a clone of the rule,
+            to try lies on; it is given the words of all liars at once, so it takes `colluders` too).
         surface: the doors it uses.
         equivocates: may say different things to different neighbours.
+        calls: how many lies it may try on the clone in one exchange.
     """
 
     sees: frozenset[Knowledge] = frozenset()
     surface: frozenset[Surface] = frozenset({"messages"})
     equivocates: bool = False
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        if "defence" in self.sees and "colluders" not in self.sees:
+            raise BrokenPlugin("a threat that sees `defence` must see `colluders`: a clone hears all liars at once")
 
 
 @dataclass(frozen=True)

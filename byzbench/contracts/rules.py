@@ -5,21 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench.contracts.component import Component, State
-from byzbench.geometry.cloud import BLOCK, Cloud
+from byzbench.geometry.cloud import BLOCK, Cloud, blocks
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
 
-Judge: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(policies [..., n, d], which [..., n] bool) -> float64 [..., n]: each policy's mean return over the receiver's own
-episodes, the same ones for all of them; NaN where it was not tried. Every episode is charged to the receiver."""
+Judge: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
+"""(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: each policy's mean return over so many of
+the receiver's own episodes, the same ones for all of them; NaN where it was not tried. All are charged to it."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,10 @@ class Aggregator(Component):
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
     """sum_i weights_i x_i for weights float64 [..., n] and x [..., n, d]: [..., d] in the dtype of x."""
-    parts = [weights.unsqueeze(-2) @ part.double() for part in x.split(BLOCK, dim=-1)]
-    return torch.cat(parts, -1).squeeze(-2).to(x.dtype)
+    if weights.ndim == 1 and x.shape[-1] > BLOCK:
+        x, weights = x[weights != 0], weights[weights != 0]
+    parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in blocks(x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,16 @@ class LinearRule(Aggregator):
 
 @dataclass(frozen=True)
 class Agreement(Component):
-    """A sub-protocol of several exchanges after which honest agents hold nearly the same vector."""
+    """A sub-protocol of several exchanges after which honest agents hold nearly the same vector.
+
+    Class attributes:
+        requires: the condition of `guarantee`, in words, for messages.
+        measure: what shrinks by `contraction`: the honest agents' diameter, or the longest edge of their bounding box.
+    """
 
     kind: ClassVar[str] = "agreement"
     requires: ClassVar[str] = "n >= 1"
+    measure: ClassVar[Literal["diameter", "box"]] = "diameter"
 
     def defined(self, n: int, f: int) -> bool:
         """Whether one exchange makes sense for an inbox of n with f faulty."""
@@ -150,9 +158,16 @@ class Agreement(Component):
         """Whether every exchange contracts the honest diameter, whatever the liars say."""
         return self.defined(n, f)
 
+    def contraction(self, n: int, f: int) -> float | None:
+        """To what share of itself one exchange of n agents that all hear each other brings the honest `measure`.
+
+        Whatever f liars say; None where no bound is known. A share of one or more promises nothing.
+        """
+        return None
+
     @abstractmethod
-    async def __call__(self, fed: Federation, theta: Tensor) -> tuple[Tensor, Report]:
-        """Agree on theta [K, d]: the new [K, d], and what each agent saw."""
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
+        """Agree on theta [K, d]: the new [K, d], what each agent saw, and the state, a row for each agent."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from byzbench.contracts import (
 )
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.files import hash_of
+from byzbench.federation.defence import cloneable
 from byzbench.federation.membership import Membership
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
 from byzbench.randomness import Streams
@@ -140,6 +141,11 @@ class Experiment:
                 f"aggregator {registry.name_of(self.aggregator)!r} reads the receiver's own vector, and a server has "
                 f"none: {name} needs a rule that does not"
             )
+        if "judge" in self.aggregator.asks:
+            raise Undefined(
+                f"aggregator {registry.name_of(self.aggregator)!r} tries policies out, and {name} aggregates "
+                f"gradients: use --agreement gossip+{registry.name_of(self.aggregator)}"
+            )
         for kind, rule in self.rules:
             for n, f in self.inboxes:
                 if not rule.defined(n, f):
@@ -149,6 +155,11 @@ class Experiment:
                     )
         if self.byzantine:
             self.attack.check(self.agents, self.byzantine)
+            met = {topic: rule for topic, rule in self.defences.items() if self.attack.speaks(topic)}
+            if "defence" in self.attack.threat.sees and (why := cloneable(met)):
+                raise Undefined(
+                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it meets: {why}"
+                )
 
     @cached_property
     def members(self) -> Membership:
@@ -166,12 +177,29 @@ class Experiment:
         return [("aggregator", self.aggregator), ("agreement", self.agreement)]
 
     @property
+    def defences(self) -> dict[str, Aggregator]:
+        """The rule that meets the messages of each topic, as far as there is one."""
+        used: dict[str, Any] = dict(self.rules)
+        met = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
+        return {topic: rule for topic, rule in met.items() if rule is not None}
+
+    @property
     def inboxes(self) -> list[tuple[int, int]]:
         """The (n, f) of the inboxes that rules will meet, each once, widest first."""
         if self.algorithm.needs == "server":
             return [(self.agents, self.members.bound(self.agents))]
         pairs = {(len(box), self.members.bound(len(box))) for box in self.members.inboxes}
         return sorted(pairs, reverse=True)
+
+    @property
+    def contraction_bound(self) -> float | None:
+        """What one exchange of the agreement must leave of the honest spread; None where nothing is known to hold.
+
+        Bounds are about agents that all hear each other, and fewer liars than each allows for.
+        """
+        complete = all(len(box) == self.agents for box in self.members.inboxes)
+        f = self.members.bound(self.agents)
+        return self.agreement.contraction(self.agents, f) if complete and self.byzantine <= f else None
 
     @cached_property
     def diagnostics(self) -> dict[str, float | int | None]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Task
-from byzbench.federation.federation import Ledger
+from byzbench.contracts import Agreement, Task
+from byzbench.experiments.diagnostics import contraction, diagnose, diameter
+from byzbench.federation.ledger import Ledger
 
 WINDOW = 500
 """The final return is the mean over this many last trajectories per agent; of short runs, over the last quarter."""
@@ -23,47 +24,45 @@ LEARNING = 0.1
 """A run has learned if its final return is above random by this share of the way from random to solved."""
 
 
-def measure(theta: Tensor, honest: Tensor, ledger: Ledger, extra: Mapping[str, float]) -> dict[str, Any]:
+def measure(
+    theta: Tensor, byzantine: Tensor, ledger: Ledger, extra: Mapping[str, float], agreed: Agreement, bound: float | None
+) -> dict[str, Any]:
     """One line of metrics.jsonl, without the round's number.
 
     Args:
         theta: [K, d] after the round.
-        honest: [K] bool.
+        byzantine: [K] bool.
         ledger: what the federation used so far.
         extra: the algorithm's own metrics.
+        agreed: the experiment's agreement.
+        bound: on its contraction, where one holds.
     """
+    honest = ~byzantine
     returns = ledger.returns[honest] if ledger.returns is not None else torch.full((1,), math.nan)
     line: dict[str, Any] = {
         "trajectories": int(ledger.trajectories[honest].max()),
         "steps": int(ledger.steps.sum()),
         "return": float(returns.mean()),
         "return_worst": float(returns.min()),
-        "disagreement": diameter(theta[honest]),
+        "disagreement": diameter(theta[honest.to(theta.device)]),
         "messages": ledger.messages,
         "bytes": ledger.bytes,
         "screened": ledger.screened,
         "silent": ledger.silent,
         "kept": ledger.kept,
     }
-    if ledger.report is not None and ledger.report.exchanges.any():
-        seats = honest.to(ledger.report.before.device)
-        line["exchanges"] = int(ledger.report.exchanges[honest].max())
-        line["width_before"] = float(ledger.report.before[seats].max())
-        line["width_after"] = float(ledger.report.after[seats].max())
+    for name, seen in (("aggregate", ledger.aggregation), ("agreement", ledger.mixing)):
+        if seen is not None:
+            line |= {f"{name}_{key}": value for key, value in diagnose(seen, byzantine).items()}
+    if ledger.agreed is not None and (report := ledger.agreed.report).exchanges.any():
+        seats = honest.to(report.before.device)
+        line["exchanges"] = int(report.exchanges[honest].max())
+        line["width_before"] = float(report.before[seats].max())
+        line["width_after"] = float(report.after[seats].max())
+        line["contraction"] = contraction(ledger.agreed, byzantine, agreed.measure)
+        line["contraction_bound"] = bound
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-
-
-def diameter(x: Tensor) -> float:
-    """The largest Euclidean distance between rows of x [n, d], exactly zero where they are equal."""
-    if not x.isfinite().all():
-        return math.nan
-    shifted = x.double() - x[:1].double()
-    squares = shifted.square().sum(1)
-    if not squares.any():
-        return 0.0
-    between = squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * shifted @ shifted.T
-    return float(between.clamp(min=0).max().sqrt())
 
 
 def final_return(lines: Sequence[Mapping[str, Any]], budget: int) -> float:
@@ -78,6 +77,23 @@ def final_return(lines: Sequence[Mapping[str, Any]], budget: int) -> float:
             total += share * (math.nan if line["return"] is None else line["return"])
             weight += share
     return total / weight if weight else math.nan
+
+
+def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The `aggregate_` numbers of all rounds as one each, their mean; the error in units of the honest spread."""
+    prefix = "aggregate_"
+    rounds = [{k.removeprefix(prefix): v for k, v in line.items() if k.startswith(prefix)} for line in lines]
+    for found in rounds:
+        error, spread = found.get("error"), found.pop("spread", None)
+        if "error" in found:
+            found["error"] = error / spread if error is not None and spread else None
+    return {name: mean_of(found.get(name) for found in rounds) for name in dict.fromkeys(k for f in rounds for k in f)}
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of what is not None; None of nothing."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class Result:
         versions: of the code that ran.
         diagnostics: what the seats leave of the guarantees.
         notes: what a reader should know.
+        aggregation: what the rule did to the liars' vectors, the mean over rounds: see
+            `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
     """
 
     run: str | list[str]
@@ -71,6 +73,7 @@ class Result:
     versions: dict[str, str]
     diagnostics: dict[str, float | int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    aggregation: dict[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints; `final` is called `return` there."""

@@ -16,7 +16,7 @@ from byzbench.contracts import State
 from byzbench.errors import BrokenPlugin, CorruptRecord
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import SEVERITY, final_return, judge, measure
+from byzbench.experiments.metrics import SEVERITY, aggregation, final_return, judge, mean_of, measure
 from byzbench.experiments.provenance import origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.federation.adversary import Adversary
@@ -81,7 +81,7 @@ def run(
         if folder.read("experiment.json") is None:
             folder.clear()
             folder.write("experiment.json", written)
-        with _one_thread():
+        with one_thread():
             return _train(todo, federation, adversary, folder, written["code"]["versions"], watch)
 
 
@@ -93,7 +93,7 @@ def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in parallel depend on the number of threads; small batches are faster without them too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -107,7 +107,7 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
     """The federation of an experiment, and the adversary inside it."""
     streams, task = Streams(todo.seed, todo.algorithm.fixed_streams), todo.task
     policy = CategoricalMlp((task.observation_size, *task.hidden, task.action_count), todo.algorithm.squashed)
-    adversary = Adversary(todo.attack, todo.members, todo.task, streams)
+    adversary = Adversary(todo.attack, todo.members, todo.task, streams, todo.defences)
     federation = Federation(
         members=todo.members,
         streams=streams,
@@ -148,7 +148,7 @@ def _train(
     for name in LOGS:
         folder.open_log(name, progress["sizes"][name])
 
-    ledger, round = federation.ledger, progress["round"]
+    ledger, round, bound = federation.ledger, progress["round"], todo.contraction_bound
 
     def save() -> None:
         folder.save(_tensors(state, adversary, federation), {"round": round, **_counters(federation)})
@@ -158,7 +158,7 @@ def _train(
         start, before = time.perf_counter(), int(ledger.trajectories[honest].max())
         federation.begin(round, before / todo.trajectories)
         state, extra = lockstep(todo.algorithm.round(federation, state))
-        line = {"round": round, **measure(state["theta"], honest, ledger, extra)}
+        line = {"round": round, **measure(state["theta"], ~honest, ledger, extra, todo.agreement, bound)}
         seconds = time.perf_counter() - start
         if due := evaluation_due(before, line["trajectories"], todo.trajectories):
             line |= evaluate(todo.task, federation.policy, state["theta"][honest], todo.seed, due)
@@ -241,6 +241,7 @@ def _conclude(todo: Experiment, folder: RunFolder, state: State, honest: Tensor,
         versions=versions,
         diagnostics=todo.diagnostics,
         notes=todo.notes(),
+        aggregation=aggregation(lines),
     )
     folder.write("result.json", result.to_json())
     folder.forget("failure.json")
@@ -270,6 +271,7 @@ def pool(results: Sequence[Result]) -> Result:
         screened=sum(r.screened for r in results),
         diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
         notes=list(dict.fromkeys(note for r in results for note in r.notes)),
+        aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Agreement, Coin, Report, State, Task
-from byzbench.federation.adversary import Adversary
+from byzbench.contracts import Aggregator, Agreement, Coin, State, Task
+from byzbench.federation.adversary import Adversary, LiarsTap
 from byzbench.federation.inbox import Inbox
+from byzbench.federation.ledger import Aggregation, Agreed, Ledger
 from byzbench.federation.membership import Membership
 from byzbench.federation.screening import Screened
 from byzbench.geometry.cloud import Cloud
@@ -22,30 +26,6 @@ from byzbench.randomness import Streams
 
 _BLOCK = 1 << 23
 """Numbers gathered at once when many receivers aggregate: 64 MB in float64."""
-
-
-@dataclass
-class Ledger:
-    """What the federation has used so far. The runner reads it; algorithms do not.
-
-    Attributes:
-        trajectories, steps: int64 [K], sampled by each agent.
-        messages, bytes: sent over all edges; a vector costs 4 d bytes.
-        screened, silent: messages found malformed, or missing, where they were due.
-        kept: aggregations that could not be made, the rule being undefined for what was left.
-        returns: float64 [K], each agent's mean undiscounted return in the round's last batch.
-        report: of the round's last agreement.
-    """
-
-    trajectories: Tensor
-    steps: Tensor
-    messages: int = 0
-    bytes: int = 0
-    screened: int = 0
-    silent: int = 0
-    kept: int = 0
-    returns: Tensor | None = None
-    report: Report | None = None
 
 
 class Federation:
@@ -85,12 +65,13 @@ class Federation:
         self._members, self._streams, self._task, self._device = members, streams, task, device
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
-        self._samples = self._rules = 0
+        self._samples, self._uses = 0, Counter[str]()
 
     def begin(self, round: int, progress: float) -> None:
         """Open a round: all streams start over under its number."""
         self.round, self.progress = round, progress
-        self._samples = self._rules = 0
+        self._samples, self._uses = 0, Counter[str]()
+        self.ledger.aggregation = self.ledger.mixing = self.ledger.agreed = None
         self._adversary.begin(round)
 
     # What agents do alone.
@@ -99,9 +80,22 @@ class Federation:
         """Exactly count [K] complete episodes of each agent under its own parameters theta [K, d]."""
         who = list(range(len(theta))) if agents is None else list(agents)
         counts = torch.as_tensor(count).expand(len(who)).long().cpu()
-        rows = int(counts.max())
         suffix = f"/{self._samples}" if self._samples else ""
         self._samples += 1
+        tap = self._adversary.taps(who, int(counts.max()), self._samples)
+        episodes = self._play(theta, counts, who, suffix, tap)
+        if self.ledger.returns is None or len(who) == len(self.agents):
+            self.ledger.returns = torch.zeros(len(self.agents), dtype=torch.float64)
+        self.ledger.returns[who] = episodes.returns
+        if tap:
+            episodes = replace(episodes, rewards=tap.rewards(episodes.rewards))
+        return episodes.to(self._device)
+
+    def _play(
+        self, theta: Tensor, counts: Tensor, who: Sequence[int], suffix: str, tap: LiarsTap | None
+    ) -> Trajectories:
+        """Episodes of policies theta [P, d] with the streams of agents who [P], charged to them."""
+        rows = int(counts.max())
         starts = [self._streams.generator(f"environment{suffix}", self.round, a) for a in who]
         noise = np.empty((len(who), rows, self._task.horizon), np.float32)
         for a, out in zip(who, noise, strict=True):
@@ -109,17 +103,11 @@ class Federation:
         batch = self._environments.get((len(who), rows))
         if batch is None:
             batch = self._environments[len(who), rows] = self._task.make(len(who), rows)
-        tap = self._adversary.taps(who, rows, self._samples)
         uniforms = torch.from_numpy(noise).transpose(1, 2)
         episodes = rollout(self.policy, theta.detach().cpu(), batch, starts, uniforms, counts, tap)
-        if self.ledger.returns is None or len(who) == len(self.agents):
-            self.ledger.returns = torch.zeros(len(self.agents), dtype=torch.float64)
-        self.ledger.returns[who] = episodes.returns
-        self.ledger.trajectories[who] += counts
-        self.ledger.steps[who] += episodes.steps
-        if tap:
-            episodes = replace(episodes, rewards=tap.rewards(episodes.rewards))
-        return episodes.to(self._device)
+        self.ledger.trajectories.index_add_(0, torch.tensor(who), counts)
+        self.ledger.steps.index_add_(0, torch.tensor(who), episodes.steps)
+        return episodes
 
     # Where agents meet.
 
@@ -139,6 +127,7 @@ class Federation:
             senders[receiver, column] = members.agents + edge
         base, bad, silent = self._spoken(x.detach(), said, self._adversary.equivocates)
         inbox = self._hear(base, senders, members.mask, members.own, members.bounds, bad, silent, x.detach())
+        inbox = replace(inbox, weights=members.mixing, receivers=self.agents)
         sent = int((members.others & ~silent[senders]).sum())
         self._charge(self._broadcasts() if reliable else sent, x.shape[1])
         return inbox
@@ -162,12 +151,17 @@ class Federation:
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
         """A value of `draw` that honest agents have in common, as far as the coin keeps its word: float64 [K]."""
-        return self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
+        values = self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
+        self._adversary.toss(values)
+        return values
 
-    async def agree(self, theta: Tensor) -> Tensor:
-        """Bring the rows of theta [K, d] together by the experiment's agreement."""
-        theta, self.ledger.report = await self._agreement(self, theta)
-        return theta
+    async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
+        """Bring the rows of theta [K, d] together by the experiment's agreement, whose part of the state is renewed."""
+        prefix = "agreement."
+        mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        agreed, report, new = await self._agreement(self, theta, mine)
+        self.ledger.agreed = Agreed(theta, agreed, report)
+        return agreed, {**state, **{prefix + k: v for k, v in new.items()}}
 
     # What agents do with what they heard.
 
@@ -179,46 +173,80 @@ class Federation:
         """
         prefix = "aggregator."
         mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        value, new = self.combine(self._aggregator, inbox, mine)
-        return value, {**state, **{prefix + k: v for k, v in new.items()}}
+        done = self.ledger.aggregation = self._apply("aggregator", self._aggregator, inbox, mine)
+        self._adversary.learn("gradient", done)
+        return done.value, {**state, **{prefix + k: v for k, v in done.state.items()}}
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
         """Any rule on every receiver's messages, [R, d]. Receivers that hear the same share one computation.
 
         A stateful rule's state has a row for each receiver: zeros until the rule was first defined for what it heard.
         """
+        done = self._apply("agreement", rule, inbox, state or {})
+        self.ledger.mixing = self.ledger.mixing or done
+        self._adversary.learn("parameters", done)
+        return done.value, done.state
+
+    def _apply(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> Aggregation:
         usable = torch.tensor([rule.defined(n, f) for n, f in zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)])
         self.ledger.kept += int((~usable).sum())
         fallback = torch.full_like(inbox.base[:1], torch.nan) if inbox.sent is None else inbox.sent
         value = fallback.clone()
         rows = usable.nonzero().squeeze(1)
-        new = dict(state or {})
+        new, weights = dict(state), None
         if len(rows):
             heard = inbox.of(rows)
             alike = not (rule.self_centred or rule.stateful)
             first, kind = heard.distinct() if alike else (torch.arange(len(rows)), torch.arange(len(rows)))
             each = max(1, _BLOCK // (heard.senders.shape[1] * heard.base.shape[1]))
-            rng = f"aggregator/{self._rules}"
-            self._rules += 1
-            parts, states = [], []
+            self._uses[purpose] += 1
+            stream = f"{purpose}/{self._uses[purpose] - 1}"
+            parts, shares, states = [], [], []
             for block in first.split(each):
                 some = heard.of(block)
-                out, _, kept = rule(
+                out, share, kept = rule(
                     some.base[some.senders],
                     some.f,
                     mask=some.mask,
                     own=some.own,
+                    weights=some.weights,
                     state={name: part[rows[block]] for name, part in new.items()},
-                    rng=self._streams.generator(rng, self.round),
+                    rng=self._streams.generator(stream, self.round),
+                    **self._favours(rule, some, stream),
                 )
                 parts.append(out)
+                shares.append(share)
                 states.append(kept)
             value[rows] = torch.cat(parts)[kind].to(value)
+            if (found := [share for share in shares if share is not None]) and len(found) == len(shares):
+                weights = torch.zeros(inbox.mask.shape, dtype=torch.float64)
+                weights[rows] = torch.cat(found)[kind].cpu()
             for name in states[0]:
                 part = torch.cat([kept[name] for kept in states])
                 new[name] = new[name].clone() if name in new else part.new_zeros(len(usable), *part.shape[1:])
                 new[name][rows] = part
-        return value, new
+        return Aggregation(inbox, value, weights, usable, new)
+
+    def _favours(self, rule: Aggregator, inbox: Inbox, stream: str) -> dict[str, Any]:
+        """What only some rules ask for."""
+        asked: dict[str, Any] = {}
+        if "honest" in rule.asks:
+            asked["honest"] = ~self._members.dishonest(len(inbox.base))[inbox.senders]
+        if "judge" in rule.asks:
+            asked["judge"] = partial(self._judge, inbox, stream)
+        return asked
+
+    def _judge(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
+        """See `byzbench.contracts.Judge`. All candidates of a receiver meet the same episodes, of its own streams."""
+        assert inbox.receivers is not None
+        receivers, candidates = which.nonzero(as_tuple=True)
+        returns = torch.full(which.shape, torch.nan, dtype=torch.float64)
+        if len(receivers):
+            who = inbox.receivers[receivers].tolist()
+            counts = torch.full((len(who),), episodes)
+            played = self._play(policies[receivers, candidates], counts, who, f"/judge/{stream}", None)
+            returns[receivers, candidates] = played.returns
+        return returns.to(policies.device)
 
     def width(self, inbox: Inbox) -> Tensor:
         """How far apart the narrowest n - f messages of each receiver lie: their diameter, float64 [R]."""

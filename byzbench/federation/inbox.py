@@ -21,6 +21,8 @@ class Inbox:
         own: int64 [R], each receiver's own column; -1 for a server.
         f: int64 [R], how many of the vectors that are left may be faulty.
         sent: float32 [R, d], what each receiver itself computed; None for a server.
+        weights: float64 [R, n], mixing weights of the graph; None for a server.
+        receivers: int64 [R], who they are; -1 for a server.
     """
 
     base: Tensor
@@ -29,11 +31,13 @@ class Inbox:
     own: Tensor
     f: Tensor
     sent: Tensor | None
+    weights: Tensor | None = None
+    receivers: Tensor | None = None
 
     def of(self, rows: Tensor) -> Inbox:
         """The same exchange as these receivers hear it."""
-        picked = {name: getattr(self, name)[rows] for name in ("senders", "mask", "own", "f")}
-        return replace(self, **picked, sent=None if self.sent is None else self.sent[rows])
+        picked = {name: getattr(self, name) for name in ("senders", "mask", "own", "f", "sent", "weights", "receivers")}
+        return replace(self, **{name: part[rows] for name, part in picked.items() if part is not None})
 
     @property
     def n(self) -> Tensor:

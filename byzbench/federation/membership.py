@@ -51,6 +51,10 @@ class Membership:
         """[K] bool."""
         return torch.tensor([a in self.liars for a in range(self.agents)])
 
+    def dishonest(self, rows: int) -> Tensor:
+        """[rows] bool, which of the vectors of an exchange liars sent: after the K agents' own come words on edges."""
+        return torch.cat([self.byzantine, torch.ones(rows - self.agents, dtype=torch.bool)])
+
     @cached_property
     def inboxes(self) -> list[list[int]]:
         """Whom each agent hears, itself included, sorted; never the server."""
@@ -81,6 +85,18 @@ class Membership:
     def bounds(self) -> Tensor:
         """[K] the local bounds f_i. The only place where they are set; no rule changes them."""
         return torch.tensor([self.bound(len(box)) for box in self.inboxes])
+
+    @cached_property
+    def mixing(self) -> Tensor:
+        """float64 [K, n], what each agent's gossip gives to whom it hears: Metropolis' weights; 0 at padding.
+
+        W_ij = 1 / (1 + max(deg_i, deg_j)) over an edge, and the rest of each row to the agent itself: symmetric, and
+        doubly stochastic. A server has no part in it.
+        """
+        degrees = torch.tensor([len(box) - 1 for box in self.inboxes])
+        wider = torch.maximum(degrees.unsqueeze(1), degrees[self.senders])
+        weights = (1 / (1 + wider.double())) * self.others
+        return weights.scatter(1, self.own.unsqueeze(1), 1 - weights.sum(1, keepdim=True))
 
     @cached_property
     def lies(self) -> Tensor:

@@ -13,14 +13,21 @@ if TYPE_CHECKING:
     import networkx as nx
     from torch import Tensor
 
+    from byzbench.federation.defence import Defence
+
 
 class View:
-    """The adversary's window on one exchange or one rollout.
+    """The adversary's window on one exchange or one rollout. All that it holds are copies.
 
     Always there: `round`, `agents` (K), `byzantine` (f), `task`; in an exchange `topic`, in a rollout `episodes` (N).
-    By declaration: `own` and `colluders` [f, d] the liars' honest vectors, `honest` [h, d] everybody else's, `graph`;
-    and `edges` int64 [E, 2], (row among the liars, receiver), for those who equivocate. A look at anything else raises
-    `UndeclaredKnowledge`.
+    By declaration, in an exchange: `own` and `colluders` [f, d] the liars' honest vectors, `honest` [h, d] everybody
+    else's; `history` [f, d], what the rule made of the last exchange of this topic at the same liars, who get the
+    server's value if there is one, None before the first; and `defence`, see `byzbench.federation.defence.Defence`.
+
+    In an exchange and in a rollout: `graph`, and with it int64 `liars` [f] and `peers` [h], the agents whose the rows
+    of `own` and `honest` are, and `mixing` float64 [K, K], the weights of gossip (Metropolis'); `coin` float64 [f], the
+    last common draw of this round as these liars see it, None before the first. `edges` int64 [E, 2], (row among the
+    liars, receiver; a server is K), for those who equivocate. A look at anything else raises `UndeclaredKnowledge`.
     """
 
     round: int
@@ -32,14 +39,26 @@ class View:
     own: Tensor
     colluders: Tensor
     honest: Tensor
+    history: Tensor | None
+    defence: Defence
     graph: nx.Graph
+    liars: Tensor
+    peers: Tensor
+    mixing: Tensor
+    coin: Tensor | None
     edges: np.ndarray
 
     def __init__(self, threat: Threat, public: dict[str, Any], secrets: dict[str, Any]) -> None:
         """Public facts are shown to all; of the secrets, those that the threat declares."""
-        shown = threat.sees | ({"edges"} if threat.equivocates else set())
-        self.__dict__.update(public, **{name: value for name, value in secrets.items() if name in shown})
+        opened = shown(threat)
+        self.__dict__.update(public, **{name: value for name, value in secrets.items() if name in opened})
         self.__dict__["_declared"] = ", ".join(sorted(threat.sees)) or "nothing"
 
     def __getattr__(self, name: str) -> Any:
         raise UndeclaredKnowledge(f"an attack looked at view.{name}; its threat declares {self._declared}")
+
+
+def shown(threat: Threat) -> frozenset[str]:
+    """The attributes of a view that a threat opens, besides those that are always there."""
+    more = {"liars", "peers", "mixing"} if "graph" in threat.sees else set()
+    return frozenset(threat.sees | more | ({"edges"} if threat.equivocates else set()))

@@ -2,72 +2,112 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Coordinates in float64 at one time: a wide set of vectors is never copied whole.
-BLOCK = 65536
+# Coordinates in float64 at one time, so that a block of them stays in the cache. Not a power of two: rows that begin a
+# multiple of one apart compete for the same places in it.
+BLOCK = 2000
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """n vectors x_i = c + y_i, known by the inner products of the y_i with each other and with their centre c.
+def blocks(x: Tensor) -> Sequence[Tensor]:
+    """The coordinates of x [..., d] in blocks of at most `BLOCK`."""
+    return x.split(BLOCK, dim=-1) if x.shape[-1] > BLOCK else (x,)
 
-    The centre is the valid vector of least norm. Parameters of agents that agree are long and close together, so inner
-    products of the vectors themselves would drown their distances. A mean as the centre could be carried off by one
-    liar; the shortest vector is never longer than an honest one.
+
+def lengths(x: Tensor, origin: Tensor | None = None) -> Tensor:
+    """||x_i - origin|| of x [..., n, d], a block of coordinates at a time: float64 [..., n].
+
+    Args:
+        x: vectors.
+        origin: [..., 1, d], default: zero.
+    """
+    if origin is None:
+        parts = [torch.linalg.vector_norm(part.double(), dim=-1) for part in blocks(x)]
+    else:
+        pairs = zip(blocks(x), blocks(origin), strict=True)
+        parts = [torch.linalg.vector_norm(part.double() - start.double(), dim=-1) for part, start in pairs]
+    return parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts, -1), dim=-1)
+
+
+def array(x: Tensor) -> npt.NDArray[Any]:
+    """The numbers of x on the CPU, in place if they are there: small sets take NumPy less time than torch a call."""
+    return x.numpy(force=True)
+
+
+def tensor(x: npt.NDArray[Any], like: Tensor) -> Tensor:
+    """The way back, to the device of another."""
+    return torch.from_numpy(x).to(like.device)
+
+
+def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Squared distances of the y_i to the point sum_i w_i y_i, from gram [..., n, n] and w [..., n]: [..., n].
+
+    Rounding may leave them just below zero.
+    """
+    towards = np.einsum("...ij,...j->...i", gram, weights)
+    length = np.einsum("...i,...i->...", towards, weights)
+    return np.asarray(gram.diagonal(axis1=-2, axis2=-1) - 2 * towards + length[..., None])
+
+
+class Cloud(ABC):
+    """n vectors x_i = c + y_i, known by the inner products of the y_i with each other and by their lengths.
+
+    The centre c is the shortest valid vector; of a wide set, the shortest in each block of coordinates. Parameters of
+    agents that agree are long and close together, so inner products of the vectors themselves would drown their
+    distances. A mean as the centre could be carried off by one liar; the shortest is never longer than an honest one.
+
+    Nothing is computed before it is asked for: a rule that reads lengths alone does not pay for inner products.
 
     Attributes:
-        gram: float64 [..., n, n], <y_i, y_j>. Rows and columns of invalid vectors are zero.
         mask: bool [..., n], False where there is no vector.
-        to_centre: float64 [..., n], <y_i, c>; zero at invalid vectors.
-        centre: float64 [...], <c, c>.
+        gram: float64 [..., n, n], <y_i, y_j>. Rows and columns of invalid vectors are zero.
+        norms: float64 [..., n], ||x_i||; zero at invalid vectors.
+        centre: float64 [...], ||c||^2.
     """
 
-    gram: Tensor
     mask: Tensor
-    to_centre: Tensor
-    centre: Tensor
 
-    @classmethod
-    def of(cls, x: Tensor, mask: Tensor | None = None) -> Cloud:
-        """The cloud of the finite vectors x [..., n, d], where `mask` [..., n] is True (default: everywhere)."""
-        if mask is None:
-            mask = x.new_ones(x.shape[:-1], dtype=torch.bool)
-        blocks = x.split(BLOCK, dim=-1)
-        squares = torch.where(mask, 0.0, torch.inf).double()
-        for block in blocks:
-            squares += block.double().square().sum(-1)
-        shortest = squares.argmin(-1, keepdim=True)
+    @property
+    @abstractmethod
+    def gram(self) -> Tensor:
+        """See above."""
 
-        valid = mask.unsqueeze(-1).double()
-        gram = squares.new_zeros(*x.shape[:-1], x.shape[-2])
-        to_centre = torch.zeros_like(squares)
-        for block in blocks:
-            rows = block.double()
-            centre = rows.take_along_dim(shortest.unsqueeze(-1), dim=-2)
-            rows = (rows - centre).mul_(valid)
-            gram += rows @ rows.mT
-            to_centre += (rows @ centre.mT).squeeze(-1)
-        # A matrix product may round (i, j) and (j, i) differently.
-        return cls((gram + gram.mT) / 2, mask, to_centre, squares.amin(-1))
-
-    @cached_property
+    @property
+    @abstractmethod
     def norms(self) -> Tensor:
-        """float64 [..., n]: lengths of the vectors themselves; zero at invalid ones."""
-        squares = self.gram.diagonal(dim1=-2, dim2=-1) + 2 * self.to_centre + self.centre.unsqueeze(-1)
-        return squares.clamp_min(0).sqrt() * self.mask
+        """See above."""
+
+    @property
+    @abstractmethod
+    def centre(self) -> Tensor:
+        """See above."""
+
+    @staticmethod
+    def of(x: Tensor, mask: Tensor | None = None) -> Cloud:
+        """The cloud of the finite vectors x [..., n, d], where `mask` [..., n] is True (default: everywhere).
+
+        x must not change before the cloud has been used.
+        """
+        return _Given(x, torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask)
 
     @cached_property
     def squared_distances(self) -> Tensor:
         """float64 [..., n, n]: symmetric, zero on the diagonal and wherever either vector is invalid."""
-        own = self.gram.diagonal(dim1=-2, dim2=-1)
-        squares = (own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * self.gram).clamp_min_(0)
-        squares.diagonal(dim1=-2, dim2=-1).zero_()
-        return squares.mul_(_pairs(self.mask))
+        gram = array(self.gram)
+        own = gram.diagonal(axis1=-2, axis2=-1)
+        squares = own[..., :, None] + own[..., None, :]
+        squares -= 2 * gram
+        np.maximum(squares, 0, out=squares)
+        return tensor(self._hide(squares), self.mask)
 
     @cached_property
     def distances(self) -> Tensor:
@@ -76,10 +116,8 @@ class Cloud:
 
     def distances_to(self, weights: Tensor) -> Tensor:
         """Distances of the vectors to the point sum_i w_i x_i, for weights [..., n] of sum one: float64 [..., n]."""
-        towards = (self.gram @ weights.unsqueeze(-1)).squeeze(-1)
-        length = (towards * weights).sum(-1, keepdim=True)
-        squares = self.gram.diagonal(dim1=-2, dim2=-1) - 2 * towards + length
-        return squares.clamp_min(0).sqrt() * self.mask
+        squares = squares_to(array(self.gram), array(weights))
+        return tensor(np.sqrt(np.maximum(squares, 0)) * array(self.mask), self.mask)
 
     def select(self, index: Tensor, mask: Tensor | None = None) -> Cloud:
         """The sub-clouds of R receivers, from a cloud without batch dimensions.
@@ -91,9 +129,7 @@ class Cloud:
         Returns:
             A cloud of shape [R, n]. Its centre is still this cloud's, which need not be among a receiver's vectors.
         """
-        mask = self.mask[index] if mask is None else self.mask[index] & mask
-        gram = self.gram[index.unsqueeze(-1), index.unsqueeze(-2)] * _pairs(mask)
-        return Cloud(gram, mask, self.to_centre[index] * mask, self.centre.expand(index.shape[:-1]))
+        return _Selected(self, index, self.mask[index] if mask is None else self.mask[index] & mask)
 
     def combine(self, weights: Tensor, mask: Tensor | None = None) -> Cloud:
         """The cloud of the m affine combinations P x, about the same centre.
@@ -104,10 +140,99 @@ class Cloud:
         """
         if mask is None:
             mask = weights.new_ones(weights.shape[:-1], dtype=torch.bool)
-        to_centre = (weights @ self.to_centre.unsqueeze(-1)).squeeze(-1)
-        gram = weights @ self.gram @ weights.mT
-        return Cloud((gram + gram.mT) / 2, mask, to_centre, self.centre)
+        return _Combined(self, weights, mask)
+
+    @cached_property
+    def _hidden(self) -> npt.NDArray[np.bool_] | None:
+        """Pairs of which one or both vectors are invalid, or None if all are valid, as nearly always."""
+        mask = array(self.mask)
+        return None if mask.all() else ~(mask[..., :, None] & mask[..., None, :])
+
+    def _hide(self, of_pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if self._hidden is not None:
+            of_pairs[self._hidden] = 0
+        return of_pairs
+
+    def _symmetric(self, product: Tensor) -> Tensor:
+        """A Gram matrix, of which a matrix product may have rounded (i, j) and (j, i) differently."""
+        gram = array(product)
+        gram = gram + gram.swapaxes(-1, -2)
+        gram *= 0.5
+        return tensor(self._hide(gram), product)
 
 
-def _pairs(mask: Tensor) -> Tensor:
-    return mask.unsqueeze(-1) & mask.unsqueeze(-2)
+@dataclass(frozen=True, eq=False)
+class _Given(Cloud):
+    x: Tensor
+    mask: Tensor
+
+    @cached_property
+    def norms(self) -> Tensor:
+        return lengths(self.x).masked_fill_(~self.mask, 0)
+
+    @property
+    def gram(self) -> Tensor:
+        return self._centred[0]
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return torch.cat(self._centred[1], -1).square().sum(-1)
+
+    @cached_property
+    def _centred(self) -> tuple[Tensor, list[Tensor]]:
+        """The Gram matrix, and the length of the centre in each block [..., 1]."""
+        products, shares = None, []
+        for part in blocks(self.x):
+            rows = part.to(torch.float64, copy=True)
+            far = torch.linalg.vector_norm(rows, dim=-1)
+            if self._hidden is not None:
+                far.masked_fill_(~self.mask, torch.inf)
+            least, shortest = far.min(-1, keepdim=True)
+            rows -= rows.gather(-2, shortest.unsqueeze(-1).expand(*shortest.shape, rows.shape[-1]))
+            shares.append(least)
+            products = rows @ rows.mT if products is None else products.add_(rows @ rows.mT)
+        assert products is not None
+        return self._symmetric(products), shares
+
+
+@dataclass(frozen=True, eq=False)
+class _Selected(Cloud):
+    whole: Cloud
+    index: Tensor
+    mask: Tensor
+
+    @cached_property
+    def norms(self) -> Tensor:
+        return self.whole.norms[self.index] * self.mask
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return self.whole.centre.expand(self.index.shape[:-1])
+
+    @cached_property
+    def gram(self) -> Tensor:
+        gram = self.whole.gram[self.index.unsqueeze(-1), self.index.unsqueeze(-2)]
+        return gram * (self.mask.unsqueeze(-1) & self.mask.unsqueeze(-2))
+
+
+@dataclass(frozen=True, eq=False)
+class _Combined(Cloud):
+    parts: Cloud
+    weights: Tensor
+    mask: Tensor
+
+    @cached_property
+    def norms(self) -> Tensor:
+        # ||c + P y||^2, with <y_i, c> from the lengths of x_i, y_i and c.
+        own, centre = self.parts.gram.diagonal(dim1=-2, dim2=-1), self.centre.unsqueeze(-1)
+        towards = (self.parts.norms.square() - own - centre) * self.parts.mask
+        squares = self.gram.diagonal(dim1=-2, dim2=-1) + (self.weights @ towards.unsqueeze(-1)).squeeze(-1) + centre
+        return squares.clamp_min(0).sqrt() * self.mask
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return self.parts.centre
+
+    @cached_property
+    def gram(self) -> Tensor:
+        return self._symmetric(self.weights @ self.parts.gram @ self.weights.mT)

@@ -8,14 +8,17 @@ least such t is found by bisection over the distances.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import combinations
 from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from byzbench.errors import InexactSearch
 
 # Entries of the largest table of subsets, and of its image for one block of receivers.
 TABLE = 1 << 15
@@ -34,49 +37,88 @@ def narrowest(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_00
     Returns:
         Which are chosen, bool [..., n], and their diameter, float64 [...]. Of several subsets of least diameter, the
         one whose sorted columns come first.
+
+    Warns:
+        InexactSearch: the effort did not suffice.
+    """
+    return each("mda", distances, mask, f, _diameter_table, partial(min_diameter_subset, effort=effort))
+
+
+def each(
+    name: str,
+    matrices: Tensor,
+    mask: Tensor,
+    f: Tensor,
+    look: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+    search: Callable[[np.ndarray, int], tuple[tuple[int, ...], float, bool]],
+) -> tuple[Tensor, Tensor]:
+    """The best subset of each receiver: of few, by a look at all of them for many receivers at once; else by search.
+
+    Args:
+        name: of what is done, for a warning.
+        matrices: float64 [..., n, n], what the subsets are judged by.
+        mask: [..., n] bool, each receiver's valid vectors.
+        f: [...] int, how many of them to leave out.
+        look: (matrices [R, n, n], size) -> places [R, size], values [R].
+        search: (matrix, size) -> places, value, and whether they are exact.
+
+    Returns:
+        Which vectors are chosen, bool [..., n], and the subsets' values, float64 [...].
     """
     n = mask.shape[-1]
-    flat, valid = distances.reshape(-1, n, n), mask.reshape(-1, n)
+    flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n)
     counts = valid.sum(-1)
     sizes = (counts - f.reshape(-1)).clamp_min(1)
     # Valid columns first, in their order: receivers of the same counts then share one table.
     columns = valid.sort(dim=-1, descending=True, stable=True).indices
-    chosen, diameters = torch.zeros_like(valid), flat.new_zeros(len(flat))
+    chosen, values = torch.zeros_like(valid), flat.new_zeros(len(flat))
     for count, size in torch.stack([counts, sizes], -1).unique(dim=0).tolist():
         alike = ((counts == count) & (sizes == size)).nonzero().squeeze(-1)
         kept = columns[alike, :count]
         within = flat[alike.view(-1, 1, 1), kept.unsqueeze(-1), kept.unsqueeze(-2)]
-        pick = _by_table if comb(count, size) * size * size <= 2 * TABLE else _by_search
-        places, diameters[alike] = pick(within, size, effort)
+        if comb(count, size) * size * size <= 2 * TABLE:
+            places, values[alike] = look(within, size)
+        else:
+            found = [search(one, size) for one in within.cpu().numpy()]
+            places = torch.tensor([subset for subset, _, _ in found], device=flat.device)
+            values[alike] = flat.new_tensor([value for _, value, _ in found])
+            if not all(exact for _, _, exact in found):
+                text = f"{name}: the effort does not settle n={count}, f={count - size}; the best subset seen is taken"
+                warnings.warn(text, InexactSearch, stacklevel=2)
         chosen[alike.unsqueeze(-1), kept.gather(-1, places)] = True
-    return chosen.view(mask.shape), diameters.view(mask.shape[:-1])
+    return chosen.view(mask.shape), values.view(mask.shape[:-1])
 
 
 @lru_cache(maxsize=64)
-def _table(n: int, size: int) -> tuple[Tensor, Tensor]:
-    """All subsets [S, size] in lexicographic order, and where their pairs stand in a flat n x n matrix: [P, S]."""
-    subsets = np.array(list(combinations(range(n), size)))
+def table(n: int, size: int) -> Tensor:
+    """All subsets of n, in lexicographic order: [S, size]."""
+    return torch.from_numpy(np.array(list(combinations(range(n), size))))
+
+
+@lru_cache(maxsize=64)
+def _pairs(n: int, size: int) -> Tensor:
+    """Where the pairs of all subsets stand in a flat n x n matrix: [P, S]."""
+    subsets = table(n, size)
     first, second = np.triu_indices(size)
-    return torch.from_numpy(subsets), torch.from_numpy((subsets[:, first] * n + subsets[:, second]).T.copy())
+    return (subsets[:, first] * n + subsets[:, second]).T.contiguous()
 
 
-def _by_table(distances: Tensor, size: int, effort: int) -> tuple[Tensor, Tensor]:
+def blocks(matrices: Tensor, numbers: int) -> Sequence[Tensor]:
+    """The matrices of so many receivers at a time as the image of a table of so many numbers allows."""
+    return matrices.split(max(1, BLOCK // numbers))
+
+
+def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Places [R, size] and diameters [R] of the narrowest subsets of each of R matrices [R, n, n]."""
-    subsets, pairs = (part.to(distances.device) for part in _table(distances.shape[-1], size))
+    n = distances.shape[-1]
+    subsets, pairs = table(n, size).to(distances.device), _pairs(n, size).to(distances.device)
     places, diameters = [], []
-    for block in distances.flatten(1).split(max(1, BLOCK // pairs.numel())):
+    for block in blocks(distances.flatten(1), pairs.numel()):
         widths = block.index_select(1, pairs.flatten()).view(-1, *pairs.shape).amax(1)
         best = widths.argmin(-1, keepdim=True)
         places.append(subsets[best.squeeze(-1)])
         diameters.append(widths.gather(-1, best).squeeze(-1))
     return torch.cat(places), torch.cat(diameters)
-
-
-def _by_search(distances: Tensor, size: int, effort: int) -> tuple[Tensor, Tensor]:
-    """The same, one receiver at a time."""
-    found = [min_diameter_subset(one, size, effort) for one in distances.cpu().numpy()]
-    places = torch.tensor([places for places, _, _ in found], device=distances.device)
-    return places, distances.new_tensor([diameter for _, diameter, _ in found])
 
 
 def min_diameter_subset(

@@ -42,6 +42,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("evaluation return" if not several else "worst seed's evaluation return", _evaluated(result)),
         ("worst verdict" if several else "verdict", judged),
         ("honest disagreement", "not finite" if result.disagreement is None else f"{worst}{result.disagreement:.3g}"),
+        ("aggregates, from the honest mean", _aggregated(result)),
         ("messages sent", f"{result.messages:,}"),
         ("bytes sent", _size(result.bytes)),
         ("messages screened out", f"{result.screened:,}"),
@@ -71,6 +72,16 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
     folders = [result.run] if isinstance(result.run, str) else result.run
     for line in (f"learning curve: {picture}", *(f"saved: {f}   replay: byzbench replay {f}" for f in folders)):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _aggregated(result: Result) -> str:
+    found = result.aggregation
+    if found.get("error") is None:
+        return "none"
+    said = f"{found['error']:.2g} honest spreads"
+    if found.get("byzantine_weight") is not None:
+        said += f"; weight of liars {found['byzantine_weight']:.2g}"
+    return said + ("" if found.get("pull") is None else f"; pull towards them {found['pull']:.2g}")
 
 
 def _evaluated(result: Result) -> str:

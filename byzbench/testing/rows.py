@@ -23,8 +23,9 @@ from byzbench.contracts import Aggregator, State
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.federation import Federation, Ledger
+from byzbench.federation.federation import Federation
 from byzbench.federation.inbox import Inbox
+from byzbench.federation.ledger import Ledger
 from byzbench.learning.rollouts import Trajectories
 
 
@@ -100,8 +101,8 @@ class _Meeting:
     """What one agent waits for: the place, what it brings, and how the federation holds such a meeting."""
 
     place: tuple[str, ...]
-    brought: Tensor
-    hold: Callable[[Tensor], Coroutine[Any, Any, Any]]
+    brought: State
+    hold: Callable[[State], Coroutine[Any, Any, Any]]
 
 
 @coroutine
@@ -124,7 +125,10 @@ def _meet(agents: Sequence[Coroutine[Any, Any, Any]], federation: Federation) ->
         places = {meeting.place for meeting in waiting}
         if ends or len(places) > 1:
             raise BrokenPlugin(f"agents part ways: {len(ends)} are done with the round, others wait for {places}")
-        outcome = lockstep(waiting[0].hold(torch.cat([meeting.brought for meeting in waiting])))
+        first = waiting[0].brought
+        outcome = lockstep(
+            waiting[0].hold({name: torch.cat([meeting.brought[name] for meeting in waiting]) for name in first})
+        )
 
 
 class _Row:
@@ -157,26 +161,32 @@ class _Row:
         return self._alone.width(inbox)
 
     async def exchange(self, topic: str, x: Tensor, *, reliable: bool = False) -> Inbox:
-        inbox = await self._attend("exchange", topic, x, lambda all: self._all.exchange(topic, all, reliable=reliable))
+        inbox = await self._attend(
+            "exchange", topic, {"x": x}, lambda all: self._all.exchange(topic, all["x"], reliable=reliable)
+        )
         return inbox.of(self._mine)
 
     async def gather(self, topic: str, x: Tensor) -> Inbox:
-        return await self._attend("gather", topic, x, lambda all: self._all.gather(topic, all))
+        return await self._attend("gather", topic, {"x": x}, lambda all: self._all.gather(topic, all["x"]))
 
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
         # Every agent has done the server's sums, with the same outcome; one of them stands for the server.
-        told = await self._attend("broadcast", topic, y, lambda all: self._all.broadcast(topic, y))
+        told = await self._attend("broadcast", topic, {}, lambda all: self._all.broadcast(topic, y))
         return told[self._mine]
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
-        values = await self._attend("common", name, torch.empty(0), lambda all: self._all.common(name, draw))
+        values = await self._attend("common", name, {}, lambda all: self._all.common(name, draw))
         return values[self._mine]
 
-    async def agree(self, theta: Tensor) -> Tensor:
-        agreed = await self._attend("agree", "", theta, self._all.agree)
-        return agreed[self._mine]
+    async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
+        mine = {name: part for name, part in state.items() if name.startswith("agreement.")}
+        agreed, new = await self._attend("agree", "", {"theta": theta, **mine}, self._hold_agreement)
+        return agreed[self._mine], {**state, **{name: part[self._mine] for name, part in new.items()}}
+
+    async def _hold_agreement(self, brought: State) -> tuple[Tensor, State]:
+        return await self._all.agree(brought.pop("theta"), brought)
 
     async def _attend(
-        self, kind: str, name: str, brought: Tensor, hold: Callable[[Tensor], Coroutine[Any, Any, Any]]
+        self, kind: str, name: str, brought: State, hold: Callable[[State], Coroutine[Any, Any, Any]]
     ) -> Any:
         return await _attend(_Meeting((kind, name), brought, hold))

@@ -52,13 +52,14 @@ def call(rule: Aggregator, x: Tensor, f: Tensor | int, **given: Any) -> tuple[Te
     """The value, and the weights if the rule returns some."""
     n = x.shape[-2]
     own = torch.full(x.shape[:-2], n - 1)
-    asked = {"honest": (torch.arange(n) >= torch.as_tensor(f).max()).expand(x.shape[:-1]), "judge": judge}
-    given |= {key: asked[key] for key in rule.asks}
+    honest = torch.arange(n) >= torch.as_tensor(f).max()
+    asked: dict[str, Any] = {"honest": honest.expand(x.shape[:-1]), "judge": judge}
+    given = {key: asked[key] for key in rule.asks} | given
     value, weights, _ = rule(x, f, own=own, rng=np.random.default_rng(7), **given)
     return value, weights
 
 
-def judge(policies: Tensor, which: Tensor) -> Tensor:
+def judge(policies: Tensor, which: Tensor, episodes: int) -> Tensor:
     """A stand-in for trying policies out: the nearer to the median of what is tried, the better."""
     rows = policies.double().masked_fill(~which.unsqueeze(-1), torch.nan)
     gaps = (rows - rows.nanmedian(-2, keepdim=True).values).norm(dim=-1)
@@ -134,14 +135,11 @@ def a_batch_is_its_rows(rule: Aggregator, case: Case) -> None:
     mask = torch.from_numpy(case.rng().permuted(np.arange(6 * case.n).reshape(2, 3, -1) % case.n > 0, axis=-1))
     together = run(rule, x, f, mask=mask)
     for i in np.ndindex(2, 3):
-        extra = {"honest": torch.arange(case.n) >= 2} if "honest" in rule.asks else {}
-        own = torch.tensor(case.n - 1)
-        alone = rule(x[i], int(f[i]), mask=mask[i], own=own, rng=np.random.default_rng(7), **extra, **_judge(rule))[0]
-        close(together[i], alone, scale=x.abs().max())
-
-
-def _judge(rule: Aggregator) -> dict[str, Any]:
-    return {"judge": judge} if "judge" in rule.asks else {}
+        given = {"honest": torch.arange(case.n) >= case.f} if "honest" in rule.asks else {}
+        close(together[i], run(rule, x[i], int(f[i]), mask=mask[i], **given), scale=x.abs().max())
+    whole = run(rule, x, case.f)
+    for i in np.ndindex(2, 3):
+        close(whole[i], run(rule, x[i], case.f), scale=x.abs().max())
 
 
 def an_invalid_vector_is_as_good_as_none(rule: Aggregator, case: Case) -> None:

@@ -1,0 +1,46 @@
+"""Comparative gradient elimination: the mean of the shortest vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from byzbench.aggregators.krum import least
+from byzbench.contracts import LinearRule, State
+from byzbench.geometry.cloud import Cloud
+
+
+@dataclass(frozen=True)
+class Cge(LinearRule):
+    """The mean of all inputs but the f longest.
+
+    Formula: value = (1/(n - f)) sum of the n - f inputs of least ||x_i||, of equals the first. It is made for gradients
+    that all vanish at the same point, and no better than the mean on vectors that are long and alike: a liar just
+    shorter than the longest honest vector is kept, whatever its direction.
+
+    Source: Gupta, Liu, Vaidya 2020, "Byzantine fault-tolerant distributed machine learning using stochastic gradient
+    descent (SGD) and norm-based comparative gradient elimination (CGE)", arXiv 2008.04699.
+
+    Differs from the source in: the mean in place of the sum (from memory). Its bound on f depends on how convex and how
+    smooth the costs are, f/n (1 + 2 mu/gamma) < 1 with mu >= gamma (from memory), so that n >= 3f + 1 is its best case.
+    """
+
+    source: ClassVar[str] = "Gupta et al. 2020, arXiv 2008.04699"
+    cost: ClassVar[str] = "n d"
+    requires: ClassVar[str] = "n >= 3f + 1, and honest costs that share their minimum"
+
+    def defined(self, n: int, f: int) -> bool:
+        """Somebody is kept."""
+        return n > f
+
+    def guarantee(self, n: int, f: int) -> bool:
+        """The source's best case; that the costs are such is the user's promise."""
+        return (n >= 1) & (n >= 3 * f + 1)
+
+    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+        """Equal weights on the shortest."""
+        kept = least(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
+        return kept.double() / kept.sum(-1, keepdim=True), {}

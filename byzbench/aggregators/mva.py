@@ -1,0 +1,58 @@
+"""Minimum-variance averaging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from byzbench.contracts import LinearRule, State
+from byzbench.geometry.branching import EFFORT
+from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.spread import least_variance
+
+
+@dataclass(frozen=True)
+class Mva(LinearRule):
+    """The mean of the n - f vectors of least total variance, found exactly.
+
+    Formula: value = mean(S) = (1/(n - f)) sum of x_i over S, where S has the least sum of ||x_i - mean(S)||^2 over S
+    among all subsets of n - f indices.
+
+    Source: Cuesta-Albertos, Gordaliza, Matran 1997, "Trimmed k-means: an attempt to robustify quantizers", Annals of
+    Statistics 25(2), for k = 1; as an aggregation rule it comes with SMEA (Allouah et al. 2023, arXiv 2302.04787).
+
+    Differs from the source in: of several subsets of least variance, up to one part in 10^9, it takes the
+    lexicographically first. Where the search ends early, which warns of an `InexactSearch`, the subset has at most
+    twice the least variance.
+
+    Attributes:
+        effort: the most numbers that the search may compute for one receiver.
+    """
+
+    effort: Annotated[int, Field(ge=1, description="numbers the exact search may compute for one receiver")] = EFFORT
+
+    source: ClassVar[str] = "Cuesta-Albertos, Gordaliza, Matran 1997, Annals of Statistics 25(2)"
+    cost: ClassVar[str] = "n^2 d, and exponential in f where distances are hostile"
+    requires: ClassVar[str] = "n >= 2f + 1"
+
+    def defined(self, n: int, f: int) -> bool:
+        """An honest majority."""
+        return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """4f/(n-2f), from what the chosen subset and S have in common.
+
+        The common part C is all of S but b <= f vectors, and a = n - f - b >= n - 2f in number. With V the mean of
+        ||x_i - mean(S)||^2 over S, the scatter of S between C and the rest is (ab/(n-f)) ||mean(C) - mean(rest)||^2 and
+        at most (n-f) V, so that ||mean(C) - mean(S)||^2 <= (b/a) V. The same holds for the chosen subset, which has no
+        more variance, and the two distances add up to 2 sqrt(fV/(n-2f)) at most.
+        """
+        return 4 * f / (n - 2 * f) if self.defined(n, f) else None
+
+    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+        """Equal weights on the subset of least variance."""
+        chosen, _ = least_variance(cloud.squared_distances, cloud.mask, f, self.effort)
+        return chosen.double() / chosen.sum(-1, keepdim=True), {}

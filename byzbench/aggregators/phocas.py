@@ -1,0 +1,51 @@
+"""Phocas: the mean around the trimmed mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from byzbench.aggregators._ordered import kappa_around, mean_around, mean_between
+from byzbench.aggregators.median import ascending, blockwise
+from byzbench.aggregators.trimmed_mean import TrimmedMean
+from byzbench.contracts import Aggregator, State
+
+
+@dataclass(frozen=True)
+class Phocas(Aggregator):
+    """In each coordinate, the mean of the n - f values nearest to the trimmed mean.
+
+    Formula: t_k = (1/(n - 2f)) sum of the order statistics f+1 .. n-f of x_1k .. x_nk;
+    value_k = (1/(n - f)) sum of the n - f values x_ik of least |x_ik - t_k|, of equals the smaller.
+
+    Source: Xie, Koyejo, Gupta 2018, "Phocas: dimensional Byzantine-resilient stochastic gradient descent",
+    arXiv 1805.09682.
+    """
+
+    source: ClassVar[str] = "Xie et al. 2018, arXiv 1805.09682"
+    cost: ClassVar[str] = "n log n d"
+    requires: ClassVar[str] = "n >= 2f + 1"
+
+    def defined(self, n: int, f: int) -> bool:
+        """The trimmed mean is."""
+        return n >= 2 * f + 1
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """See `kappa_around`, with the trimmed mean's: it goes with f/n where the mean around the median's does."""
+        pivot = TrimmedMean().kappa(n, f)
+        return None if pivot is None else kappa_around(n, f, pivot)
+
+    def __call__(
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """See `Aggregator.__call__`."""
+        cut = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])[..., None, None]
+
+        def around(part: Tensor) -> Tensor:
+            ordered, count = ascending(part, mask)
+            return mean_around(ordered, mean_between(ordered, cut, count - cut), count - cut)
+
+        return blockwise(around, x).to(x.dtype), None, {}

@@ -1,0 +1,42 @@
+"""Approximate agreement by trimmed midpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
+from byzbench.agreements._iterated import Iterated
+from byzbench.contracts import Aggregator
+
+
+@dataclass(frozen=True)
+class TrimmedMidpointAgreement(Iterated):
+    """Iterates, in every coordinate, the midpoint of what is left without the f least and the f greatest values.
+
+    Two agents hear the same of all but the f liars, so their trimmed intervals lie within the honest values and share
+    the honest median: the midpoints are at most half the honest interval apart, if n > 3f. All stay in the honest
+    bounding box.
+
+    Source: Dolev, Lynch, Pinter, Stark, Weihl 1986, "Reaching approximate agreement in the presence of faults", J. ACM
+    33(3), in one dimension.
+
+    Differs from the source in: every coordinate by itself; an agent stops when its own inbox is narrow, or at a cap.
+    """
+
+    source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
+    requires: ClassVar[str] = "n > 3f"
+    measure: ClassVar[Literal["diameter", "box"]] = "box"
+
+    @property
+    def rule(self) -> Aggregator:
+        """The trimmed midpoint."""
+        return TrimmedMidpoint()
+
+    def contracts(self, n: int, f: int) -> bool:
+        """N > 3f."""
+        return n > 3 * f
+
+    def share(self, n: int, f: int) -> float | None:
+        """A half; without liars all hear the same."""
+        return 0.5 if f else 0.0

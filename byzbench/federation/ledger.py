@@ -1,0 +1,66 @@
+"""What the federation has used, and what was last made of its messages: for the runner to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from byzbench.contracts import Report, State
+from byzbench.federation.inbox import Inbox
+
+
+@dataclass
+class Ledger:
+    """What the federation has used so far. The runner reads it; algorithms do not.
+
+    Attributes:
+        trajectories, steps: int64 [K], sampled by each agent.
+        messages, bytes: sent over all edges; a vector costs 4 d bytes.
+        screened, silent: messages found malformed, or missing, where they were due.
+        kept: aggregations that could not be made, the rule being undefined for what was left.
+        returns: float64 [K], each agent's mean undiscounted return in the round's last batch.
+        aggregation: the round's last use of the experiment's aggregator.
+        mixing: the round's first use of another rule, which is an agreement's.
+        agreed: the round's last agreement.
+    """
+
+    trajectories: Tensor
+    steps: Tensor
+    messages: int = 0
+    bytes: int = 0
+    screened: int = 0
+    silent: int = 0
+    kept: int = 0
+    returns: Tensor | None = None
+    aggregation: Aggregation | None = None
+    mixing: Aggregation | None = None
+    agreed: Agreed | None = None
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """What a rule made of one exchange.
+
+    Attributes:
+        inbox: what was heard.
+        value: float32 [R, d].
+        weights: float64 [R, n] of a linear rule, else None.
+        usable: bool [R], for whom the rule was defined.
+        state: the rule's new state, a row for each receiver.
+    """
+
+    inbox: Inbox
+    value: Tensor
+    weights: Tensor | None
+    usable: Tensor
+    state: State
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What an agreement did: parameters [K, d] before and after, and what each agent saw of it."""
+
+    before: Tensor
+    after: Tensor
+    report: Report

@@ -1,0 +1,272 @@
+"""What rules are told beside the messages, and what the runner says about them afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+import byzbench
+from byzbench.agreements.mda import MdaAgreement
+from byzbench.agreements.rb_tm import RbTmAgreement
+from byzbench.agreements.trimmed_midpoint import TrimmedMidpointAgreement
+from byzbench.contracts import Aggregator, MessageAttack, Speech, Threat
+from byzbench.errors import Undefined
+from byzbench.experiments.diagnostics import contraction, diagnose, diameter
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import federate, lockstep
+from byzbench.federation.inbox import Inbox
+from byzbench.federation.ledger import Aggregation
+
+
+def seen(base, byzantine, value, weights=None, senders=None, mask=None, usable=None):
+    base, agents = torch.tensor(base).float(), len(byzantine)
+    senders = torch.arange(agents).expand(agents, agents) if senders is None else senders
+    mask = torch.ones(senders.shape, dtype=torch.bool) if mask is None else mask
+    who = torch.arange(agents)
+    inbox = Inbox(base, senders, mask, who, torch.zeros(agents).long(), base[:agents], None, who)
+    usable = torch.ones(agents, dtype=torch.bool) if usable is None else usable
+    return Aggregation(inbox, value, weights, usable, {})
+
+
+LAST = torch.tensor([False, False, False, True])
+
+
+def test_the_mean_of_three_honest_vectors_and_a_lie():
+    # m = 2, b = 10, spread^2 = 8/3, r^2 = (4 + 4 + 16) / 3, a = 1/4.
+    found = diagnose(
+        seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 4.0), torch.full((4, 4), 0.25).double()), LAST
+    )
+    assert found == {
+        "error": 2.0,
+        "spread": pytest.approx((8 / 3) ** 0.5),
+        "constant": pytest.approx(4 / (8 / 4)),
+        "pull": 0.25,
+        "byzantine_weight": 0.25,
+        "precision": None,
+        "recall": 0.0,
+    }
+
+
+def test_a_filter_that_rejects_the_liar_and_an_honest_vector():
+    weights = torch.tensor([0.5, 0.5, 0.0, 0.0]).double().expand(4, 4)
+    found = diagnose(seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
+    assert (found["precision"], found["recall"], found["byzantine_weight"]) == (0.5, 1.0, 0.0)
+    assert found["pull"] == pytest.approx(-1 / 8)
+
+
+def test_what_cannot_be_divided_is_none():
+    nobody = torch.zeros(4, dtype=torch.bool)
+    found = diagnose(seen([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
+    assert found == {"error": 0.0, "spread": 0.0, "constant": None, "pull": None}
+    assert diagnose(seen([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
+
+
+def test_lies_of_absurd_length_leave_finite_numbers():
+    base = torch.randn(4, 386, generator=torch.Generator().manual_seed(0))
+    base[3] = 1e30
+    found = diagnose(seen(base.tolist(), LAST, base[:1].expand(4, -1), torch.full((4, 4), 0.25).double()), LAST)
+    assert all(np.isfinite(value) for value in found.values() if value is not None)
+    assert found["spread"] == pytest.approx(
+        float((base[:3] - base[:3].mean(0)).square().sum(1).mean().sqrt()), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
+    """Against the definition, receiver by receiver."""
+    if not dense:
+        monkeypatch.setattr("byzbench.experiments.diagnostics._DENSE", 0)
+    rng = np.random.default_rng(seed)
+    agents, words, n, d = 6, 4, 5, 3
+    byzantine = torch.tensor([False, True, False, False, True, False])
+    base = rng.standard_normal((agents + words, d)).astype(np.float32)
+    rest = np.array([rng.permutation([1, 3, 4, 5, 6, 7, 8, 9])[: n - 2] for _ in range(agents)])
+    senders = torch.from_numpy(np.concatenate([np.tile([0, 2], (agents, 1)), rest], 1))
+    mask = torch.from_numpy(rng.random((agents, n)) < 0.8) | (torch.arange(n) < 2)
+    value, weights = torch.from_numpy(rng.standard_normal((agents, d))).float(), torch.from_numpy(rng.random((6, n)))
+    weights = weights * mask * (torch.from_numpy(rng.random((6, n))) < 0.7)
+    usable = torch.tensor([True, True, True, False, True, True])
+    found = diagnose(seen(base.tolist(), byzantine, value, weights, senders, mask, usable), byzantine)
+    errors, spreads, constants, pulls, shares, rejected, lying, caught = [], [], [], [], [], 0, 0, 0
+    for r in (0, 2, 5):
+        columns = [j for j in range(n) if mask[r, j]]
+        liars = [j for j in columns if senders[r, j] >= agents or byzantine[senders[r, j]]]
+        x = {j: base[senders[r, j]].astype(float) for j in columns}
+        honest = [x[j] for j in columns if j not in liars]
+        m = np.mean(honest, 0)
+        errors.append(np.linalg.norm(value[r].numpy() - m))
+        spreads.append(np.mean([np.sum((v - m) ** 2) for v in honest]) ** 0.5)
+        pairs = [np.sum((v - w) ** 2) for i, v in enumerate(honest) for j, w in enumerate(honest) if i != j]
+        if liars:
+            b = np.mean([x[j] for j in liars], 0)
+            pulls.append((value[r].numpy() - m) @ (b - m) / np.sum((b - m) ** 2))
+            if pairs and np.mean(pairs) > 1e-12:
+                constants.append(errors[-1] ** 2 / (len(liars) / len(columns) * np.mean(pairs)))
+        total = float(weights[r].sum())
+        shares.append(float(weights[r][liars].sum()) / total)
+        low = [j for j in columns if weights[r, j] < total / (2 * len(columns))]
+        rejected, lying, caught = rejected + len(low), lying + len(liars), caught + len(set(low) & set(liars))
+    assert found["error"] == pytest.approx(np.mean(errors))
+    assert found["spread"] == pytest.approx(np.mean(spreads))
+    assert found["constant"] == pytest.approx(max(constants))
+    assert found["pull"] == pytest.approx(np.mean(pulls))
+    assert found["byzantine_weight"] == pytest.approx(np.mean(shares))
+    assert found["precision"] == (caught / rejected if rejected else None)
+    assert found["recall"] == (caught / lying if lying else None)
+
+
+def lines(tmp_path, **options):
+    result = byzbench.run(trajectories=60, out=tmp_path, **{"agents": 9, "byzantine": 2, **options})
+    return [json.loads(line) for line in (Path(result.run) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_says_what_its_rule_did(tmp_path):
+    mean = lines(tmp_path, algo="dec_page_pg", attack="sign_flip")
+    assert all(line["aggregate_pull"] == pytest.approx(2 / 9) for line in mean)
+    assert all(line["aggregate_byzantine_weight"] == pytest.approx(2 / 9) for line in mean)
+    assert not any(key.startswith("agreement_") for line in mean for key in line)
+    robust = lines(tmp_path, algo="decbyzpg", attack="large_noise")
+    assert all(line["aggregate_byzantine_weight"] < 0.01 for line in robust)
+    assert all(line["aggregate_recall"] == 1 for line in robust)
+    assert all(line["agreement_byzantine_weight"] == 0 for line in robust)
+    assert all(line["contraction_bound"] == pytest.approx(6 / 7) for line in robust)
+    assert all(line["contraction"] is None or line["contraction"] <= 6 / 7 for line in robust)
+    assert any(line["contraction"] == 0 for line in robust), "seven honest of nine are the narrowest there are"
+    alone = lines(tmp_path, algo="solo", agents=1, byzantine=0)
+    assert not any(key.startswith("aggregate") or key == "contraction" for line in alone for key in line)
+
+
+def test_no_bound_is_claimed_on_a_graph_that_is_not_complete(tmp_path):
+    assert all(line["contraction_bound"] is None for line in lines(tmp_path, algo="decbyzpg", topology="ring"))
+    todo = Experiment.create("decbyzpg", "sign_flip", agents=9, byzantine=3, declared=2, agreement="rb_tm")
+    assert todo.contraction_bound is None
+
+
+@dataclass(frozen=True)
+class Split(MessageAttack):
+    """Tells one half of the agents one thing and the other half its opposite, `far` honest diameters away."""
+
+    far: float = 1.0
+    seed: int = 0
+
+    @property
+    def threat(self):
+        return Threat(sees=frozenset({"colluders", "honest"}), equivocates=True)
+
+    def speaks(self, topic):
+        return True
+
+    def speak(self, view, memory, rng):
+        draws = np.random.default_rng([self.seed, len(view.edges)])
+        way = torch.from_numpy(draws.standard_normal(view.honest.shape[1])).float()
+        side = torch.from_numpy(np.where(view.edges[:, 1] % 2, 1.0, -1.0)).float()
+        width = diameter(view.honest)
+        said = view.honest.mean(0) + self.far * width * side.unsqueeze(1) * way / way.norm()
+        if self.seed % 2:
+            said = view.honest[torch.from_numpy(draws.integers(0, len(view.honest), len(said)))]
+        return Speech(said), memory
+
+
+AGREEMENTS = [MdaAgreement(cap=1), RbTmAgreement(cap=1, reliable=False), TrimmedMidpointAgreement(cap=1)]
+
+
+def agreed(agreement, attack, n, f, theta):
+    todo = replace(Experiment.create("decbyzpg", agents=n, byzantine=f, agreement=agreement), attack=attack)
+    federation, _ = federate(todo)
+    federation.begin(0, 0.0)
+    lockstep(federation.agree(theta, {}))
+    return todo, contraction(federation.ledger.agreed, todo.members.byzantine, agreement.measure)
+
+
+@pytest.mark.parametrize("n, f", [(5, 1), (7, 1), (9, 2), (13, 3)])
+@pytest.mark.parametrize("agreement", AGREEMENTS, ids=lambda a: type(a).__name__)
+def test_no_lie_beats_the_bound_on_an_agreement(agreement, n, f):
+    tight = 0.0
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        theta = torch.randn(n, 1 + seed % 3, generator=generator).sign() + 0.1 * torch.randn(n, 1, generator=generator)
+        for far in (0.3, 0.5, 1.0, 1e6):
+            todo, left = agreed(agreement, Split(far=far, seed=seed), n, f, theta)
+            assert left <= todo.contraction_bound * (1 + 1e-5)
+            tight = max(tight, left / todo.contraction_bound)
+    assert tight > 0.3, "the lies are too weak to show anything"
+
+
+@pytest.mark.parametrize("agreement", AGREEMENTS, ids=lambda a: type(a).__name__)
+def test_reliable_broadcast_leaves_nothing_to_split(agreement):
+    theta = torch.randn(13, 4, generator=torch.Generator().manual_seed(0))
+    todo, left = agreed(replace(agreement, reliable=True), Split(), 13, 3, theta)
+    assert left == todo.contraction_bound == 0
+    assert replace(agreement, reliable=True).guarantee(13, 4)
+    assert not MdaAgreement().guarantee(13, 4)
+
+
+def test_mixing_weights_are_symmetric_and_doubly_stochastic():
+    for topology in ("ring", "random_regular", "complete", "star:hub=agent"):
+        members = Experiment.create("dec_page_pg", topology=topology, agents=9, byzantine=0).members
+        w = torch.zeros(9, 9, dtype=torch.float64)
+        for agent in range(9):
+            w[agent].index_add_(0, members.senders[agent], members.mixing[agent])
+        assert torch.allclose(w, w.T)
+        assert torch.allclose(w.sum(0), torch.ones(9).double())
+        assert (w >= 0).all()
+        for a, b in members.graph.edges:
+            assert float(w[a, b]) == pytest.approx(1 / (1 + max(members.graph.degree[a], members.graph.degree[b])))
+    assert nx.is_connected(members.graph)
+
+
+@dataclass(frozen=True)
+class Clairvoyant(Aggregator):
+    """The honest mean, for who knows; or the policies' returns, for who tries them out."""
+
+    asking: str = "honest"
+
+    @property
+    def asks(self):
+        return frozenset({self.asking})
+
+    def __call__(self, x, f=0, *, mask=None, honest=None, judge=None, **unused):
+        if self.asking == "judge":
+            return judge(x, mask, 3).mean(-1, keepdim=True).expand(x[..., 0, :].shape).to(x.dtype), None, {}
+        weights = honest.double() / honest.sum(-1, keepdim=True)
+        return (weights.unsqueeze(-2) @ x.double()).squeeze(-2).to(x.dtype), weights, {}
+
+
+@pytest.mark.parametrize("attack", ["sign_flip", "large_noise"])
+def test_who_asks_for_the_honest_is_told(attack):
+    todo = Experiment.create("dec_page_pg", attack, agents=9, byzantine=2)
+    federation, _ = federate(todo)
+    federation.begin(0, 0.0)
+    x = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
+    value, _ = federation.combine(Clairvoyant(), lockstep(federation.exchange("gradient", x)))
+    honest = ~todo.members.byzantine
+    torch.testing.assert_close(value[honest], x[honest].mean(0).expand(7, -1))
+
+
+def test_a_trial_of_policies_is_charged_and_fair():
+    federation, _ = federate(Experiment.create("dec_page_pg", agents=5, byzantine=0))
+    federation.begin(0, 0.0)
+    inbox = lockstep(federation.exchange("parameters", federation.theta0))
+    which = inbox.mask.clone()
+    which[2, 1] = False
+    found = federation._judge(inbox, "", inbox.base[inbox.senders], which, 3)
+    assert federation.ledger.trajectories.tolist() == [15, 15, 12, 15, 15]
+    assert int(federation.ledger.steps.sum()) == round(3 * float(found.nansum()))
+    assert found.isnan().equal(~which)
+    assert all(len(set(row[~row.isnan()].tolist())) == 1 for row in found), "one policy, the same episodes"
+    assert len({float(row[0]) for row in found}) > 1
+    wild = inbox.base[inbox.senders].clone()
+    wild[:, 0] = 1e30
+    assert federation._judge(inbox, "", wild, inbox.mask, 1).isfinite().all()
+
+
+def test_a_rule_that_tries_policies_out_cannot_aggregate_gradients():
+    with pytest.raises(Undefined, match="--agreement gossip"):
+        Experiment.create("dec_page_pg", aggregator=Clairvoyant("judge"))
