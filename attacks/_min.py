@@ -46,9 +46,8 @@ class Setback(MessageAttack):
     def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
         """How far to go along the unit vector `back` [d]; deviations [h, d] of the honest vectors from their mean."""
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The mean, set back; the same from every liar."""
-        honest = view.honest.double()
+    def lie(self, honest: Tensor, byzantine: int) -> Tensor:
+        """The mean of honest vectors float64 [h, d], set back: [d]."""
         mean = honest.mean(0)
         deviations = honest - mean
         if self.direction == "std":
@@ -56,5 +55,9 @@ class Setback(MessageAttack):
         else:
             forth = mean if self.direction == "unit" else mean.sign()
         back = -normalize(forth, dim=0, eps=1e-150)
-        lie = mean + self.distance(deviations, back) * back
+        return mean + self.distance(deviations, back) * back
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        """The lie, the same from every liar."""
+        lie = self.lie(view.honest.double(), view.byzantine)
         return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory

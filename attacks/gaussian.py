@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from byzbench.attacks._unit import coordinate_size
 from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Gaussian(MessageAttack):
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
         """Noise for every liar."""
-        d = view.own.shape[1]
-        unit = float(view.honest.norm(dim=1).quantile(0.5)) / math.sqrt(d) if self.relative else 1.0
+        unit = coordinate_size(view.honest) if self.relative else 1.0
         noise = torch.from_numpy(rng.standard_normal(view.own.shape, dtype=np.float32)).to(view.own.dtype)
         return Speech(unit * (self.mean + self.sd * noise)), memory

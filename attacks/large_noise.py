@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from byzbench.attacks._unit import coordinate_size
 from byzbench.contracts import MessageAttack, On, Range, Speech, State, Threat
 
 if TYPE_CHECKING:
@@ -19,27 +20,36 @@ if TYPE_CHECKING:
 class LargeNoise(MessageAttack):
     """Every message of a liar is replaced by uniform noise, fresh for each receiver.
 
-        m[e] ~ U(-scale, scale)^d,    e < E edges that leave a liar    (one m[k] for all receivers without `equivocate`)
+        m[e] ~ u U(-scale, scale)^d,    u = median_i ||x[i]|| / sqrt(d),    x [h, d] the honest vectors
+
+    e < E edges that leave a liar; without `equivocate`, one m[k] for all receivers. Without `relative`, u = 1.
 
     Source: Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, experiments; scale 1000 on gradients and
-    parameters alike is the official code's.
+    parameters alike, with relative=False, is the official code's.
+
+    Differs from the source in: the strength is relative by default. A number that drowns one task's gradients is
+    nothing beside another's.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489"
     scale: Annotated[
-        float, Field(gt=0, description="half-width of the noise in each coordinate"), Range(1e-3, 1e3, log=True)
+        float,
+        Field(gt=0, description="half-width of the noise in each coordinate, in units u"),
+        Range(1e-3, 1e3, log=True),
     ] = 1000.0
+    relative: Annotated[bool, Field(description="u is the honest vectors' coordinate size; else 1")] = True
     equivocate: Annotated[bool, Field(description="a different vector to each receiver")] = True
     on: On = field(default="both", kw_only=True)
 
     @property
     def threat(self) -> Threat:
-        """Blind: of its own vector only the shape is used."""
-        return Threat(sees=frozenset({"own"}), equivocates=self.equivocate)
+        """Blind, but for the honest vectors' length if the strength is relative to it."""
+        return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}), equivocates=self.equivocate)
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
         """Noise for every edge, or for every liar."""
         rows = len(view.edges) if self.equivocate else len(view.own)
         # Drawn in float32: over many edges the draw is the whole cost of this attack, and it needs no more digits.
         unit = torch.from_numpy(rng.random((rows, view.own.shape[1]), dtype=np.float32)).to(view.own.dtype)
-        return Speech(self.scale * (2 * unit - 1)), memory
+        size = coordinate_size(view.honest) if self.relative else 1.0
+        return Speech(self.scale * size * (2 * unit - 1)), memory

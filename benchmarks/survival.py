@@ -22,7 +22,7 @@ from byzbench.experiments.runner import pool
 from byzbench.reports.plots import curve
 
 ALGORITHMS = ("decbyzpg", "dec_page_pg")
-ATTACKS = ("none", "random_action", "large_noise", "avg_zero")
+ATTACKS = ("none", "random_action", "large_noise(relative=False)", "avg_zero")
 
 
 def train(cell: tuple[str, str, int, int, str]) -> byzbench.Result:

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mda
+import aggregators
 import numpy as np
 import torch
 
@@ -36,6 +36,7 @@ from byzbench.randomness import Streams
 from byzbench.tasks.cartpole import CartPole
 
 K, HORIZON = 13, 500
+ATTACKS = ("avg_zero", "large_noise(relative=False)")
 _PARTS = {"env": "stepping the environments", "policy": "the policy's forward pass", "all": "both, and the gradient"}
 _READING = (
     "The raw limit is a loop that samples full-length episodes and takes one gradient of each, and does nothing else: "
@@ -176,7 +177,7 @@ def main() -> None:
     # The share of large batches in the steps of full-length episodes, for N/B/p = 50/4/0.2.
     share = 0.2 * 50 / (0.2 * 50 + 0.8 * 4)
     limit = 1 / (share / large["all"] + (1 - share) / small["all"])
-    found = {attack: training(attack, given.trajectories) for attack in ("avg_zero", "large_noise")}
+    found = {attack: training(attack, given.trajectories) for attack in ATTACKS}
     setting = f"DecByzPG, MDA + RFA, complete graph, K=13, f=3, {given.trajectories:,} trajectories per agent"
     lines += _table(
         (setting, "steps per second", "of the raw limit", "exchange + aggregate + agree", "final return"),
@@ -187,7 +188,10 @@ def main() -> None:
     )
     lines += _table(
         ("exact minimum-diameter averaging", "ms", "exact"),
-        [(label, f"{took:.2f}", "yes" if exact else "no: stopped by its cap") for label, took, exact in mda.rows()],
+        [
+            (label, f"{took:.2f}", "yes" if exact else "no: stopped by its cap")
+            for label, took, exact in aggregators.rows()
+        ],
     )
     bare = median(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
     lines += _table(

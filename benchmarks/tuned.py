@@ -26,7 +26,7 @@ from byzbench.reports.statistics import estimate, worst_case
 from byzbench.reports.studies import pictures
 
 TUNING = ("alie(z=1.5)", "ipm")
-EVALUATION = ("none", "large_noise", "avg_zero", "sign_flip", "min_max")
+EVALUATION = ("none", "large_noise(relative=False)", "avg_zero", "sign_flip", "min_max")
 HEAD = """Made by `{command}`.
 
 CartPole, K=13, f=3, complete graph, {trajectories:,} trajectories per agent. {trials} trials of Optuna, {pairs} runs

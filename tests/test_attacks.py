@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,50 +17,332 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import byzbench
+from byzbench.aggregators.krum import Krum
+from byzbench.attacks.action_flip import ActionFlip
 from byzbench.attacks.alie import Alie
+from byzbench.attacks.anti_cge import AntiCge
 from byzbench.attacks.avg_zero import AvgZero
+from byzbench.attacks.fang import Fang
+from byzbench.attacks.fedpg_attack import FedpgAttack
+from byzbench.attacks.fixed_bias import FixedBias
 from byzbench.attacks.gaussian import Gaussian
+from byzbench.attacks.hidden_coordinate import HiddenCoordinate
 from byzbench.attacks.ipm import Ipm
 from byzbench.attacks.large_noise import LargeNoise
 from byzbench.attacks.mimic import Mimic
 from byzbench.attacks.min_max import MinMax
 from byzbench.attacks.min_sum import MinSum
-from byzbench.attacks.none import NoAttack
+from byzbench.attacks.non_finite import NonFinite
+from byzbench.attacks.observation_noise import ObservationNoise
+from byzbench.attacks.orthogonal import Orthogonal
+from byzbench.attacks.partial_drop import PartialDrop
 from byzbench.attacks.random_action import RandomAction
+from byzbench.attacks.replay import Replay
+from byzbench.attacks.reward_flip import RewardFlip
+from byzbench.attacks.reward_poison import RewardPoison
+from byzbench.attacks.reward_shuffle import RewardShuffle
+from byzbench.attacks.same_value import SameValue
 from byzbench.attacks.sign_flip import SignFlip
-from byzbench.attacks.zero import Zero
-from byzbench.contracts import Attack, MessageAttack
+from byzbench.attacks.silence import Silence
+from byzbench.contracts import Attack, MessageAttack, Speech, State, Taps, Threat
 from byzbench.errors import InvalidParameter, Undefined
+from byzbench.federation.adversary import Adversary
+from byzbench.federation.screening import screen
+from byzbench.federation.view import View
 from byzbench.randomness import Streams
-from byzbench.registry import Spec, build, parse
+from byzbench.registry import Spec, build, origins, parse
+from byzbench.testing.attacks import (
+    CHECKS,
+    Case,
+    Check,
+    an_ended_episode_pays_nothing,
+    each_liar_s_tap_is_its_own,
+    it_does_something,
+    it_reads_only_what_it_declares,
+    it_uses_only_the_doors_that_it_declares,
+    its_memory_is_all_that_it_remembers,
+    nothing_is_written_into,
+    speech_has_a_row_for_each_liar,
+    speech_is_finite,
+    taps_keep_the_form_of_what_they_change,
+    the_memory_is_a_flat_dict_of_tensors,
+    the_order_of_the_honest_does_not_matter,
+    the_same_game_is_played_the_same,
+    without_liars_it_is_inert,
+)
 
 GOLDEN = Path(os.environ.get("BYZBENCH_GOLDEN", Path(__file__).parent / "golden" / "byzfl.json"))
 
 ON_HONEST = "attacks_on_first_n_minus_f_rows"
 
-ATTACKS: list[Attack] = [
-    NoAttack(),
-    RandomAction(),
-    RandomAction(constant=1),
-    LargeNoise(),
-    LargeNoise(equivocate=False),
-    AvgZero(),
-    SignFlip(),
-    SignFlip(of="honest_mean"),
-    Ipm(),
-    Alie(z=1.5),
-    Alie(whose="honest", sign="plus", ddof=1, rule="B"),
-    Zero(),
-    Gaussian(),
-    Gaussian(sd=3, mean=-1, relative=False),
-    Mimic(),
-    Mimic(copy=2),
-    MinMax(),
-    MinMax(direction="unit"),
-    MinSum(),
-    MinSum(direction="sign", bound="min"),
+ZOO = {name: origin for name, origin in origins("attack").items() if origin.module.startswith("byzbench.")}
+VARIANTS = [
+    "alie(whose=honest, sign=plus, ddof=1, rule=B)",
+    "alie(z=1.5, on=both)",
+    "action_flip(q=1)",
+    "fang(against=krum)",
+    "gaussian(sd=3, mean=-1, relative=False)",
+    "hidden_coordinate(coordinate=385, relative=False)",
+    "large_noise(equivocate=False)",
+    "large_noise(relative=False, on=gradient)",
+    "mimic(copy=2)",
+    "min_max(direction=unit)",
+    "min_sum(direction=sign, bound=min)",
+    "non_finite(value=inf, where=once)",
+    "observation_noise(shape=gaussian)",
+    "observation_noise(shape=sign)",
+    "partial_drop(equivocate=True, on=both)",
+    "random_action(constant=1)",
+    "replay(delay=1, on=both)",
+    "same_value(relative=False)",
+    "sign_flip(of=honest_mean)",
+    "silence(q=0.5)",
+    "silence(q=0.5, equivocate=True)",
+    "markov(fixed_bias, on=1, off=0.5)",
+    "sleeper(mimic, after=1)",
+    "sleeper(observation_noise, after=1)",
+    "split_brain(min_max)",
 ]
-SPEAKERS = [attack for attack in ATTACKS if isinstance(attack, MessageAttack)]
+EXEMPT = {
+    speech_is_finite: {
+        "non_finite": "it is what it does",
+        "non_finite(value=inf, where=once)": "it is what it does",
+    },
+    the_order_of_the_honest_does_not_matter: {
+        "mimic(copy=2)": "the agent has a number",
+        "mda_fooling": "of several narrowest subsets it takes the first",
+        "spectral_heterogeneity": "it tries its lies on one agent, the first",
+    },
+    it_does_something: {
+        "none": "it is what it does",
+        "markov": "it may be off for longer",
+        "sleeper": "it sleeps for longer",
+    },
+}
+PAIRS = [(check, name) for check in CHECKS for name in [*ZOO, *VARIANTS] if name not in EXEMPT.get(check, {})]
+
+
+@pytest.mark.parametrize("check, name", PAIRS, ids=lambda value: value if isinstance(value, str) else value.__name__)
+def test_every_attack(check: Check, name: str) -> None:
+    for case in (Case(0, 1e-3), Case(1, 1e3)):
+        check(build("attack", name), case)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Bad(MessageAttack):
+    """Says what it computed."""
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(sees=frozenset({"own"}))
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        return Speech(view.own), memory
+
+
+@dataclass(frozen=True)
+class Writes(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(view.own.mul_(-1)), memory
+
+
+@dataclass(frozen=True)
+class Peeps(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(view.honest[:1]), memory
+
+
+@dataclass(frozen=True)
+class PeepsInSecret(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(getattr(view, "colluders", -view.own)), memory
+
+
+@dataclass(frozen=True)
+class PeepsAtTheGraph(Bad):
+    def start(self, view):
+        return {"degree": torch.tensor(len(view.graph))}
+
+
+@dataclass(frozen=True)
+class Moody(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(torch.randn(view.own.shape, dtype=view.own.dtype)), memory
+
+
+@dataclass(frozen=True)
+class Wide(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(torch.cat([view.own, view.own], 1)), memory
+
+
+@dataclass(frozen=True)
+class Double(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(-view.own.double()), memory
+
+
+@dataclass(frozen=True)
+class SaysManyThings(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(torch.from_numpy(rng.standard_normal((12, view.own.shape[1]))).to(view.own)), memory
+
+
+@dataclass(frozen=True)
+class SilentForTwo(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(view.own, silent=torch.ones(2, dtype=torch.bool)), memory
+
+
+COUNTER = [0]
+
+
+@dataclass(frozen=True)
+class CountsInAModule(Bad):
+    def speak(self, view, memory, rng):
+        COUNTER[0] += 1
+        return Speech(COUNTER[0] * view.own), memory
+
+
+@dataclass(frozen=True)
+class CountsInItself(Bad):
+    def speak(self, view, memory, rng):
+        object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
+        return Speech(self.count * view.own), memory
+
+
+@dataclass(frozen=True)
+class KeepsItsDirection(Bad):
+    """The same whenever the same game is played, but not where it is resumed."""
+
+    def speak(self, view, memory, rng):
+        if not hasattr(self, "way"):
+            object.__setattr__(self, "way", torch.from_numpy(rng.standard_normal(view.own.shape[1])))
+        return Speech(view.own + self.way.to(view.own)), memory
+
+
+@dataclass(frozen=True)
+class WritesIntoItsMemory(Bad):
+    def start(self, view):
+        return {"seen": torch.zeros(1)}
+
+    def speak(self, view, memory, rng):
+        memory["seen"] += 1
+        return Speech(-memory["seen"].to(view.own) * view.own), memory
+
+
+@dataclass(frozen=True)
+class RemembersANumber(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(-view.own), {**memory, "round": view.round}
+
+
+@dataclass(frozen=True)
+class RemembersNothing(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(-view.own), None
+
+
+@dataclass(frozen=True)
+class Infinite(Bad):
+    def speak(self, view, memory, rng):
+        return Speech(view.own / 0), memory
+
+
+@dataclass(frozen=True)
+class HasAFavourite(Bad):
+    @property
+    def threat(self):
+        return Threat(sees=frozenset({"own", "honest"}))
+
+    def speak(self, view, memory, rng):
+        return Speech(view.honest[:1]), memory
+
+
+@dataclass(frozen=True)
+class OnlyTalks(Bad):
+    @property
+    def threat(self):
+        return Threat(sees=frozenset({"own"}), surface=frozenset({"environment"}))
+
+
+@dataclass(frozen=True)
+class Hand(Attack):
+    """A hand in the environment, by the taps that it is given."""
+
+    taps: Any = None
+    declared: bool = True
+
+    @property
+    def threat(self):
+        return Threat(surface=frozenset({"environment"} if self.declared else ()))
+
+    def tap(self, view, memory, rng):
+        return self.taps, memory
+
+
+def spoils(t: int, observations: Tensor, actions: Tensor) -> Tensor:
+    return actions.add_(1).remainder_(2)
+
+
+REJECTED: list[tuple[Check, Attack, str]] = [
+    (nothing_is_written_into, Writes(), "`speak` wrote into its view"),
+    (nothing_is_written_into, WritesIntoItsMemory(), "`speak` wrote into its memory"),
+    (nothing_is_written_into, CountsInItself(), "`speak` wrote into its attack"),
+    (it_reads_only_what_it_declares, Peeps(), "looked at view.honest; its threat declares own"),
+    (it_reads_only_what_it_declares, PeepsInSecret(), "`speak` looked for view.colluders"),
+    (it_reads_only_what_it_declares, PeepsAtTheGraph(), "looked at view.graph"),
+    (the_same_game_is_played_the_same, Moody(), "draws elsewhere"),
+    (the_same_game_is_played_the_same, CountsInAModule(), "hides a state"),
+    (the_same_game_is_played_the_same, CountsInItself(), "hides a state"),
+    (its_memory_is_all_that_it_remembers, KeepsItsDirection(), "hides a state"),
+    (the_memory_is_a_flat_dict_of_tensors, RemembersNothing(), "NoneType as its memory"),
+    (the_memory_is_a_flat_dict_of_tensors, RemembersANumber(), "'round' is a int"),
+    (speech_has_a_row_for_each_liar, Wide(), r"vectors \[1, 772\], not \[1, 386\]"),
+    (speech_has_a_row_for_each_liar, Double(), "float64 among those of torch.float32"),
+    (speech_has_a_row_for_each_liar, SaysManyThings(), "12 vectors where 1 were due"),
+    (speech_has_a_row_for_each_liar, SilentForTwo(), "`silent` is"),
+    (speech_is_finite, Infinite(), "not finite"),
+    (the_order_of_the_honest_does_not_matter, HasAFavourite(), "change places"),
+    (it_does_something, Bad(), "everything was honest"),
+    (it_does_something, Hand(Taps()), "everything was honest"),
+    (it_uses_only_the_doors_that_it_declares, OnlyTalks(), "surface has no messages"),
+    (it_uses_only_the_doors_that_it_declares, Hand(Taps(reward=torch.neg), declared=False), "taps its environment"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(reward=Tensor.double)), "reward tap made torch.float64"),
+    (
+        taps_keep_the_form_of_what_they_change,
+        Hand(Taps(action=lambda t, o, a: a + 1)),
+        "an action that the task has not",
+    ),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(action=spoils)), "wrote into what it was handed"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(observation=lambda t, o: o[..., :1])), "observation tap made"),
+    (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r + 1)), "after the end"),
+    (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r * r.shape[1])), "how long other episodes are"),
+    (each_liar_s_tap_is_its_own, Hand(Taps(reward=lambda r: r - r.mean(0))), "reward tap mixes the rows"),
+    (each_liar_s_tap_is_its_own, Hand(Taps(observation=lambda t, o: o.flip(0))), "observation tap mixes the rows"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "check, attack, said", REJECTED, ids=lambda v: type(v).__name__ if isinstance(v, Attack) else None
+)
+def test_the_kit_rejects_what_breaks_the_contract(check: Check, attack: Attack, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check(attack, Case())
+
+
+def test_every_check_can_fail() -> None:
+    """But for one, which is a promise of the federation: without liars no attack is asked."""
+    assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_liars_it_is_inert}
+
+
+def test_a_federation_without_liars_that_asks_for_taps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_liars_it_is_inert(SignFlip(), Case())
+    monkeypatch.setattr(Adversary, "taps", lambda *_: Taps())
+    with pytest.raises(AssertionError, match="taps"):
+        without_liars_it_is_inert(SignFlip(), Case())
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -73,7 +356,7 @@ def view_of(attack: Attack, honest: Tensor, liars: Tensor) -> Any:
     rows = liars if "colluders" in sees else liars[:1]
     shown: dict[str, Any] = {"honest": honest, "colluders": liars, "own": rows}
     view = SimpleNamespace(round=3, topic="gradient", agents=agents, byzantine=f, episodes=5)
-    view.task = SimpleNamespace(action_count=4, observation_size=2, horizon=7)
+    view.task = SimpleNamespace(action_count=4, observation_size=2, horizon=7, hidden=(3,))
     if attack.threat.equivocates:
         view.edges = torch.tensor([(k, to) for k in range(len(rows)) for to in range(agents) if to != k])
     return SimpleNamespace(**vars(view), **{name: shown[name] for name in sees})
@@ -92,57 +375,6 @@ def vectors(attack: Attack, honest: Tensor, liars: Tensor, seed: int = 0) -> Ten
 
 def cases() -> list[dict[str, Any]]:
     return json.loads(GOLDEN.read_text())["cases"]
-
-
-@pytest.mark.parametrize("attack", SPEAKERS, ids=repr)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_speech_has_the_declared_shape_and_the_dtype_of_the_honest_vectors(attack: Attack, dtype: torch.dtype) -> None:
-    honest, liars = cloud(dtype=dtype)
-    view = view_of(attack, honest, liars)
-    said = vectors(attack, honest, liars)
-    rows = len(view.edges) if attack.threat.equivocates else 3 if "colluders" in attack.threat.sees else 1
-    assert said.shape == (rows, 6)
-    assert said.dtype == dtype
-    assert said.isfinite().all()
-
-
-@pytest.mark.parametrize("attack", SPEAKERS, ids=repr)
-def test_speech_depends_on_nothing_but_the_view_and_the_stream(attack: Attack) -> None:
-    first = vectors(attack, *cloud())
-    np.random.seed(5)  # noqa: NPY002 - the global generators must not matter
-    torch.manual_seed(5)
-    assert torch.equal(first, vectors(attack, *cloud()))
-    assert torch.equal(first, vectors(attack, *cloud(), seed=1)) != isinstance(attack, LargeNoise | Gaussian)
-
-
-@pytest.mark.parametrize("attack", SPEAKERS, ids=repr)
-def test_speaking_leaves_the_view_as_it_was(attack: Attack) -> None:
-    honest, liars = cloud()
-    before = honest.clone(), liars.clone()
-    vectors(attack, honest, liars)
-    assert torch.equal(honest, before[0])
-    assert torch.equal(liars, before[1])
-
-
-@pytest.mark.parametrize("attack", SPEAKERS, ids=repr)
-def test_a_lie_is_not_the_truth(attack: Attack) -> None:
-    honest, liars = cloud()
-    assert not torch.isclose(vectors(attack, honest, liars)[0], liars[0], atol=1e-3).all()
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_speaks_where_it_uses_messages(attack: Attack) -> None:
-    topics = {topic for topic in ("gradient", "parameters") if attack.speaks(topic)}
-    assert bool(topics) == ("messages" in attack.threat.surface)
-    assert ("parameters" in topics) == isinstance(attack, LargeNoise)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_taps_only_where_it_uses_the_environment(attack: Attack) -> None:
-    taps, _ = attack.tap(view_of(attack, *cloud()), {}, rng())
-    assert (taps.action is not None) == ("environment" in attack.threat.surface)
-    assert taps.observation is None
-    assert taps.reward is None
 
 
 def test_on_names_the_topic() -> None:
@@ -241,11 +473,23 @@ def test_alie_says_when_there_is_no_spread() -> None:
 
 
 def test_large_noise_tells_everyone_something_else_within_its_bounds() -> None:
-    said = vectors(LargeNoise(scale=10), *cloud(d=500))
+    said = vectors(LargeNoise(scale=10, relative=False), *cloud(d=500))
     assert len(said.unique(dim=0)) == len(said) == 12
     assert said.abs().max() <= 10
     assert abs(float(said.mean())) < 0.5
     assert abs(float(said.std()) - 10 / 3**0.5) < 0.2
+    assert LargeNoise(relative=False).threat.sees == {"own"}
+
+
+@pytest.mark.parametrize("cls", [LargeNoise, SameValue])
+def test_a_relative_strength_follows_the_length_of_honest_vectors(cls: Any) -> None:
+    honest, liars = cloud(d=500)
+    usual = float(honest.norm(dim=1).quantile(0.5))
+    for scale in (1e-20, 1.0, 1e25):
+        said = vectors(cls(scale=10), scale * honest, scale * liars).double()
+        unit = scale * usual / 500**0.5
+        absolute = vectors(cls(scale=10, relative=False), honest, liars).double()
+        torch.testing.assert_close(said / unit, absolute, rtol=1e-5, atol=0)
 
 
 def test_random_action_plays_every_action_and_keeps_to_its_table() -> None:
@@ -396,3 +640,292 @@ def test_min_sum_with_the_least_sum_is_the_weaker() -> None:
     honest, liars = cloud()
     far = [float((vectors(MinSum(bound=b), honest, liars)[0] - honest.mean(0)).norm()) for b in ("max", "min")]  # type: ignore[arg-type]
     assert far[0] > far[1] > 0
+
+
+def test_the_same_value_is_as_long_as_it_was_told() -> None:
+    honest, liars = cloud(9)
+    said = vectors(SameValue(scale=3), honest, liars)
+    assert len(said.unique()) == 1
+    assert float(said.norm()) == pytest.approx(3 * float(honest.norm(dim=1).median()))
+    assert torch.equal(vectors(SameValue(scale=2, relative=False), honest, liars), torch.full((1, 6), 2.0))
+
+
+def test_fang_draws_beyond_the_last_honest_value() -> None:
+    """By hand: both values above zero, both below, and on either side with the mean above, below and at zero."""
+    columns = torch.tensor([[1.0, -2.0, -1.0, 1.0, -2.0], [3.0, -4.0, 5.0, -5.0, 2.0]])
+    low = torch.tensor([1 / 3, -2.0, -3.0, 1.0, -6.0])
+    high = torch.tensor([1.0, -2 / 3, -1.0, 3.0, -2.0])
+    said = vectors(Fang(b=3), columns.repeat(1, 2000), columns.repeat(1, 2000)).view(2000, 5)
+    assert ((said >= low) & (said <= high)).all()
+    torch.testing.assert_close(said.mean(0), (low + high) / 2, atol=0.05, rtol=0)
+    torch.testing.assert_close(said.amin(0), low, atol=0.01, rtol=0)
+    torch.testing.assert_close(said.amax(0), high, atol=0.01, rtol=0)
+
+
+def test_fang_goes_as_far_as_krum_lets_it() -> None:
+    found = 0
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        f, d = int(draw.integers(1, 4)), int(draw.integers(1, 9))
+        h = int(draw.integers(f + 3, 12))
+        x = torch.from_numpy(draw.standard_normal((h, d)) + draw.uniform(0, 2) * draw.standard_normal(d))
+        lie, sign = vectors(Fang(against="krum"), x, x[:f])[0], x.mean(0).sign()
+        step = float(lie.norm() / sign.norm())
+        torch.testing.assert_close(lie, -step * sign)
+
+        def selected(step: float, x: Tensor = x, f: int = f, sign: Tensor = sign) -> bool:
+            value, _, _ = Krum()(torch.cat([x, (-step * sign).expand(f, -1)]), f)
+            return torch.equal(value, -step * sign)
+
+        near = [(x - row).square().sum(1).sort().values[1 : h - 1].sum() for row in x]
+        score = float(torch.stack(near).min())
+        first = ((score / (h - f - 1)) ** 0.5 + float(x.norm(dim=1).max())) / float(sign.norm())
+        halvings = round(np.log2(first / step))
+        assert step == pytest.approx(first / 2**halvings)
+        assert not any(selected(first / 2**k) for k in range(halvings))
+        assert not any(selected(first * more) for more in (1.001, 2, 10))
+        found += selected(step)
+        assert selected(step) or halvings == 50
+    assert found > 20
+    zero = torch.zeros(6, 2)
+    assert torch.equal(vectors(Fang(against="krum"), zero, zero[:2]), zero[:2])
+
+
+def test_fang_refuses_what_krum_refuses() -> None:
+    assert Fang(against="krum").check(9, 3) is None
+    assert Fang().check(4, 3) is None
+    with pytest.raises(Undefined, match="K > 2f \\+ 2"):
+        Fang(against="krum").check(8, 3)
+
+
+def test_fedpg_attack_stands_three_deviations_away() -> None:
+    _, liars = cloud(f=4)
+    liars = liars.double()
+    said = vectors(FedpgAttack(), liars, liars)
+    diameter = max(float((a - b).norm()) for a in liars for b in liars)
+    assert float((said[0] - liars.mean(0)).norm()) == pytest.approx(1.5 * diameter)
+    assert torch.equal(said, said[:1].expand(4, -1))
+    assert not torch.allclose(said, vectors(FedpgAttack(), liars, liars, seed=1))
+    with pytest.raises(Undefined, match="degenerate"):
+        FedpgAttack().check(5, 1)
+
+
+def test_partial_drop_loses_a_share() -> None:
+    honest, liars = cloud(d=4000)
+    for equivocate, rows in ((False, 1), (True, 12)):
+        said = vectors(PartialDrop(share=0.3, equivocate=equivocate), honest, liars)
+        assert len(said) == rows
+        assert ((said == 0) | (said == liars[:1])).all()
+        assert ((said == 0).float().mean(1) - 0.3).abs().max() < 0.04
+        assert len(said.unique(dim=0)) == rows
+    assert not vectors(PartialDrop(share=1), honest, liars).any()
+
+
+@given(d=st.integers(2, 30), scale=st.sampled_from([1e-12, 1.0, 1e12]), seed=st.integers(0, 99))
+def test_orthogonal_is_orthogonal_and_as_long(d: int, scale: float, seed: int) -> None:
+    own = scale * cloud(1, 1, d, torch.float64)[1]
+    said = vectors(Orthogonal(), own, own, seed)
+    assert abs(float(said[0] @ own[0])) <= 1e-12 * float(own.norm()) ** 2
+    assert float(said.norm()) == pytest.approx(float(own.norm()))
+    single = vectors(Orthogonal(), own.float(), own.float(), seed)
+    assert abs(float(single[0].double() @ own[0])) <= 1e-6 * float(own.norm()) ** 2
+
+
+def test_orthogonal_where_there_is_no_such_direction() -> None:
+    assert torch.equal(vectors(Orthogonal(), torch.ones(1, 1), torch.ones(1, 1)), torch.zeros(1, 1))
+    assert torch.equal(vectors(Orthogonal(), torch.zeros(1, 3), torch.zeros(1, 3)), torch.zeros(1, 3))
+
+
+def test_anti_cge_by_hand() -> None:
+    honest = torch.tensor([[3.0], [-1.0], [10.0], [2.0], [4.0]], dtype=torch.float64)
+    # Of five, with two liars, the three shortest: -1, 2, 3. The next, 4, is as long as a lie must not be.
+    torch.testing.assert_close(
+        vectors(AntiCge(), honest, honest[:2]), torch.full((2, 1), -4.0).double(), rtol=2e-6, atol=0
+    )
+
+
+@given(h=st.integers(2, 12), f=st.integers(1, 5), d=st.integers(1, 6), seed=st.integers(0, 99))
+def test_anti_cge_is_kept_by_elimination(h: int, f: int, d: int, seed: int) -> None:
+    if h <= f:
+        with pytest.raises(Undefined, match="K > 2f"):
+            AntiCge().check(h + f, f)
+        return
+    honest = torch.from_numpy(np.random.default_rng(seed).standard_normal((h, d))).float()
+    said = vectors(AntiCge(), honest, honest[:1].expand(f, -1))
+    everybody = torch.cat([honest, said])
+    kept = everybody.norm(dim=1).argsort(stable=True)[:h]
+    assert set(range(h, h + f)) <= set(kept.tolist())
+    others = honest[[i for i in kept.tolist() if i < h]].sum(0)
+    torch.testing.assert_close(said[0], -others / others.norm() * said[0].norm())
+    longer = torch.cat([honest, said * 1.00001])
+    assert not set(range(h, h + f)) <= set(longer.norm(dim=1).argsort(stable=True)[:h].tolist())
+
+
+def test_a_hidden_coordinate_by_hand() -> None:
+    honest = torch.tensor([[0.0, 3.0], [0.0, -3.0], [4.0, 0.0], [-4.0, 0.0]])
+    assert torch.equal(
+        vectors(HiddenCoordinate(scale=2, coordinate=1), honest, honest[:2])[1], torch.tensor([0.0, 7.0])
+    )
+    absolute = HiddenCoordinate(scale=2, coordinate=1, relative=False)
+    assert torch.equal(vectors(absolute, honest + 1, honest[:2])[0], torch.tensor([1.0, 3.0]))
+    with pytest.raises(Undefined, match="degenerate"):
+        HiddenCoordinate().check(4, 3)
+    assert absolute.check(4, 3) is None
+    view = view_of(absolute, *cloud())
+    assert HiddenCoordinate(coordinate=24).start(view) == {}
+    with pytest.raises(Undefined, match="0 to 24"):
+        HiddenCoordinate(coordinate=25).start(view)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_not_finite_is_screened(value: Any) -> None:
+    honest, liars = cloud()
+    everywhere, once = (vectors(NonFinite(value=value, where=w), honest, liars) for w in ("everywhere", "once"))  # type: ignore[arg-type]
+    assert not everywhere.isfinite().any()
+    assert (once == liars[:1]).sum() == 5
+    assert torch.equal(everywhere[0, :1].isnan(), torch.tensor([value == "nan"]))
+    for said in (everywhere, once):
+        assert screen(Speech(said), 1, 6).malformed.all()
+
+
+def test_replay_is_late() -> None:
+    draws = torch.from_numpy(np.random.default_rng(0).standard_normal((8, 3, 6)))
+    attack, memory = Replay(delay=3), dict[str, Tensor]()
+    for t, own in enumerate(draws):
+        for topic, sign in (("gradient", 1), ("parameters", -1)):
+            view = view_of(attack, own, sign * own)
+            view.topic = topic
+            speech, memory = attack.speak(view, memory, rng())
+            assert torch.equal(torch.as_tensor(speech.vectors), sign * draws[max(t - 3, 0)])
+    assert {name: len(past) for name, past in memory.items()} == {"gradient.past": 4, "parameters.past": 4}
+
+
+def test_silence_is_as_frequent_as_it_was_told() -> None:
+    honest, liars = cloud()
+    for attack, rows in ((Silence(q=0.3), 1), (Silence(q=0.3, equivocate=True), 12)):
+        speeches = [attack.speak(view_of(attack, honest, liars), {}, rng(seed))[0] for seed in range(600)]
+        silent = torch.stack([torch.as_tensor(s.silent) for s in speeches]).float()
+        assert silent.shape == (600, rows)
+        assert (silent.mean(0) - 0.3).abs().max() < 0.08
+        assert torch.equal(torch.as_tensor(speeches[0].vectors), liars[:1].expand(rows, -1))
+    assert torch.as_tensor(Silence().speak(view_of(Silence(), honest, liars), {}, rng())[0].silent).all()
+
+
+def test_a_fixed_bias_stays() -> None:
+    attack, memory = FixedBias(strength=2), dict[str, Tensor]()
+    biases = []
+    for t in range(3):
+        liars = (10.0**t) * cloud(dtype=torch.float64)[1]
+        speech, memory = attack.speak(view_of(attack, liars, liars), memory, rng(t))
+        biases.append(torch.as_tensor(speech.vectors) - liars)
+    usual = float(cloud(dtype=torch.float64)[1].norm(dim=1).median())
+    torch.testing.assert_close(torch.stack(biases), biases[0][0].expand(3, 3, 6))
+    assert float(biases[0][0].norm()) == pytest.approx(2 * usual)
+    absolute = vectors(FixedBias(strength=2, relative=False), liars, liars)
+    torch.testing.assert_close((absolute - liars).norm(dim=1), torch.full((3,), 2.0).double())
+
+
+def told(attack: Attack, rewards: Tensor, seed: int = 0) -> Tensor:
+    view = view_of(attack, *cloud())
+    view.episodes = rewards.shape[2]
+    tap = attack.tap(view, {}, rng(seed))[0].reward
+    assert tap is not None
+    return tap(rewards)
+
+
+def episodes(f: int = 3, t: int = 7, n: int = 40) -> Tensor:
+    """Rewards [f, T, N] of episodes that last 1 to T steps."""
+    draw = np.random.default_rng(3)
+    lengths = torch.from_numpy(draw.integers(1, t + 1, (f, 1, n)))
+    return torch.from_numpy(draw.standard_normal((f, t, n))).float() * (torch.arange(t).view(1, -1, 1) < lengths)
+
+
+def test_flipped_rewards() -> None:
+    assert torch.equal(told(RewardFlip(), episodes()), -episodes())
+    assert torch.equal(told(RewardFlip(scale=2), episodes()), -2 * episodes())
+
+
+def test_shuffled_rewards_stay_in_their_episode() -> None:
+    paid = episodes()
+    shuffled = told(RewardShuffle(), paid)
+    torch.testing.assert_close(shuffled.sort(1).values, paid.sort(1).values)
+    assert torch.equal(shuffled == 0, paid == 0)
+    lasting = (paid != 0).sum(1) > 4
+    assert ((shuffled != paid).any(1)[lasting]).float().mean() > 0.9
+    full = torch.arange(1.0, 8).view(1, 7, 1).expand(3, 7, 4000)
+    places = told(RewardShuffle(), full)
+    torch.testing.assert_close(places.mean(2), torch.full((3, 7), 4.0), atol=0.15, rtol=0)
+    assert torch.equal(told(RewardShuffle(), torch.ones(3, 7, 5)), torch.ones(3, 7, 5))
+
+
+def test_poisoned_rewards_are_the_worst_within_the_budget() -> None:
+    """No change of at most epsilon a step takes the covariance of what was earned with what is told any lower."""
+    paid, draw = episodes(n=6).double(), np.random.default_rng(0)
+
+    def covariance(rewards: Tensor) -> Tensor:
+        earned = paid.sum(1)
+        return ((earned - earned.mean(1, keepdim=True)) * rewards.sum(1)).mean(1)
+
+    poisoned = told(RewardPoison(epsilon=0.5), paid)
+    assert ((poisoned - paid).abs() <= 0.5 + 1e-9).all()
+    assert torch.equal(poisoned == 0, paid == 0)
+    assert (covariance(poisoned) < covariance(paid)).all()
+    corners = torch.from_numpy(draw.choice([-0.5, 0.5], (3000, *paid.shape))) * (paid != 0)
+    assert (
+        torch.stack([covariance(paid + corner) for corner in corners]).amin(0) >= covariance(poisoned) - 1e-12
+    ).all()
+
+
+def test_poisoned_rewards_by_hand() -> None:
+    paid = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    # Episodes of 3 and 1 steps, and one that was not played: the usual return is 2.
+    expected = torch.tensor([[[0.5, 1.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]])
+    assert torch.equal(told(RewardPoison(epsilon=0.5), paid), expected)
+
+
+def test_observation_noise_keeps_to_its_size() -> None:
+    seen = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 500, 2))).float()
+    off = {}
+    for shape in ("gaussian", "uniform", "sign"):
+        attack = ObservationNoise(epsilon=0.25, shape=shape)  # type: ignore[arg-type]
+        view = view_of(attack, *cloud())
+        view.episodes = 500
+        tap = attack.tap(view, {}, rng())[0].observation
+        assert tap is not None
+        off[shape] = torch.stack([tap(t, seen) - seen for t in range(7)])
+    assert float(off["gaussian"].std()) == pytest.approx(0.25, rel=0.03)
+    assert off["uniform"].abs().max() <= 0.25 + 1e-6
+    assert float(off["uniform"].std()) == pytest.approx(0.25 / 3**0.5, rel=0.03)
+    torch.testing.assert_close(off["sign"], -0.25 * seen.sign().expand(7, -1, -1, -1))
+    for shape in ("gaussian", "uniform"):
+        assert abs(float(off[shape].mean())) < 0.01
+        assert len(off[shape].unique(dim=0)) == 7
+
+
+def test_flipped_actions_are_others() -> None:
+    for q in (0.25, 1.0):
+        attack = ActionFlip(q=q)
+        view = view_of(attack, *cloud())
+        view.episodes = 900
+        action = attack.tap(view, {}, rng())[0].action
+        assert action is not None
+        for chosen in range(4):
+            before = torch.full((3, 900), chosen)
+            after = torch.stack([action(t, torch.zeros(3, 900, 2), before) for t in range(7)])
+            shares = after.flatten().bincount(minlength=4) / after.numel()
+            expected = torch.full((4,), q / 3)
+            expected[chosen] = 1 - q
+            torch.testing.assert_close(shares, expected, atol=0.02, rtol=0)
+            assert (before == chosen).all()
+
+
+NEW = ["same_value", "fang", "fang(against=krum)", "fedpg_attack", "partial_drop(equivocate=True)", "orthogonal"]
+NEW += ["anti_cge", "hidden_coordinate", "non_finite(on=both)", "replay(on=both)", "silence(on=both)", "fixed_bias"]
+NEW += ["reward_flip", "reward_shuffle", "reward_poison", "observation_noise", "action_flip", "large_noise"]
+
+
+@pytest.mark.parametrize("attack", NEW)
+def test_it_runs(attack: str, tmp_path: Path) -> None:
+    result = byzbench.run(attack=attack, agents=9, byzantine=2, trajectories=60, out=tmp_path)
+    assert result.trajectories >= 60
+    assert (result.screened > 0) == attack.startswith("non_finite")

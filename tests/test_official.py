@@ -128,7 +128,7 @@ def test_the_preset_brings_the_rules_of_the_code() -> None:
         Experiment.create("gpomdp", preset="official")
 
 
-@pytest.mark.parametrize("attack", ["none", "large_noise"])
+@pytest.mark.parametrize("attack", ["none", "large_noise(relative=False)"])
 def test_the_observer_measures_what_everybody_sent(attack: str) -> None:
     """Without equivocation: sqrt(K) times the diameter of the narrowest K - f vectors. Liars' matrices count too."""
     experiment = Experiment.create("decbyzpg", attack, agents=7, byzantine=1, preset="official")

@@ -142,7 +142,7 @@ def test_a_component_is_built_as_it_is() -> None:
     "kind, written, said",
     [
         ("attack", "alei", "unknown attack 'alei'. Did you mean 'alie'? Run `byzbench list attacks`"),
-        ("attack", "flip", "unknown attack 'flip'. Did you mean 'sign_flip'?"),
+        ("attack", "flip", "unknown attack 'flip'. Did you mean 'sign_flip', 'action_flip', 'reward_flip'?"),
         ("aggregator", "rfa_with_steps", "Did you mean 'rfa'?"),
         ("attack", "zzz", "unknown attack 'zzz'. Run `byzbench list attacks`"),
         ("algo", "byz", "unknown algorithm 'byz'. Did you mean 'byzpg', 'decbyzpg'?"),

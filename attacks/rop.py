@@ -1,0 +1,61 @@
+"""Relocated orthogonal perturbation: liars who stand where the rule last was, at a right angle to where it goes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn.functional import normalize
+
+from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
+
+if TYPE_CHECKING:
+    from byzbench.federation.view import View
+
+
+@dataclass(frozen=True)
+class Rop(MessageAttack):
+    """All liars send the last aggregate, moved at an angle to the direction of travel.
+
+        loc = pi v + (1 - pi) mean,    ref = lam v + (1 - lam) mean
+        p = unit(1 - <1, unit(ref)> unit(ref)) sin(angle) + unit(ref) cos(angle)
+        m = loc + z s p
+
+    v [d] is what the rule made of the last exchange (at first, the mean), 1 the vector of ones, mean [d] of the honest
+    vectors x [h, d], and s = sqrt(mean_i ||x[i] - mean||^2) their spread. Made for centred clipping, which starts from
+    v: a small and steady push there passes below the radius, and adds up over time.
+
+    Source: Ozfatura, Ozfatura, Kupcu, Gunduz 2023, "Byzantines can also learn from history", arXiv 2208.09894.
+
+    Differs from the source in: z is in units of the honest spread. pi, lam and z are the adversary's; the defaults are
+    ours. Where agents hear different things, v is the mean over the liars' seats.
+    """
+
+    source: ClassVar[str] = "Ozfatura et al. 2023, arXiv 2208.09894"
+    z: Annotated[float, Field(gt=0, description="length of the push, in spreads"), Range(0.1, 10, log=True)] = 1.0
+    pi: Annotated[float, Field(ge=0, le=1, description="share of the last aggregate in the place"), Range(0, 1)] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1, description="the same, in the direction of travel")] = 0.9
+    angle: Annotated[float, Field(ge=0, le=360, description="degrees from that direction"), Range(90, 270)] = 90.0
+
+    @property
+    def threat(self) -> Threat:
+        """Omniscient, colluding, and remembers."""
+        return Threat(sees=frozenset({"colluders", "honest", "history"}))
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        """The push, the same from every liar."""
+        honest = view.honest.double()
+        mean = honest.mean(0)
+        last = mean if view.history is None else view.history.double().mean(0)
+        ahead = normalize(self.lam * last + (1 - self.lam) * mean, dim=0, eps=1e-150)
+        ones = torch.ones_like(ahead)
+        aside = normalize(ones - (ones @ ahead) * ahead, dim=0, eps=1e-150)
+        angle = math.radians(self.angle)
+        spread = (honest - mean).square().sum(1).mean().sqrt()
+        push = self.z * spread * (math.sin(angle) * aside + math.cos(angle) * ahead)
+        lie = self.pi * last + (1 - self.pi) * mean + push
+        return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory

@@ -1,0 +1,999 @@
+"""What an adversary may know, and the attacks that need to know much: a clone of the rule, the graph, the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+import byzbench
+from byzbench.aggregators.krum import Krum
+from byzbench.aggregators.mda import Mda
+from byzbench.aggregators.mean import Mean
+from byzbench.aggregators.median import Median
+from byzbench.aggregators.trimmed_mean import TrimmedMean
+from byzbench.attacks._search import maximise
+from byzbench.attacks.dissensus import Dissensus
+from byzbench.attacks.isolation import Isolation
+from byzbench.attacks.mda_fooling import MdaFooling
+from byzbench.attacks.normalized import Normalized
+from byzbench.attacks.rop import Rop
+from byzbench.attacks.selfish import Selfish
+from byzbench.attacks.spectral_heterogeneity import SpectralHeterogeneity, _slowest
+from byzbench.coins.biased import BiasedCoin
+from byzbench.coins.shared import SharedCoin
+from byzbench.coins.split import SplitCoin
+from byzbench.contracts import Aggregator, Attack, MessageAttack, Speech, State, Taps, Threat
+from byzbench.errors import BrokenPlugin, InvalidParameter, UndeclaredKnowledge, Undefined
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import federate, lockstep
+from byzbench.federation.adversary import Adversary
+from byzbench.federation.defence import Defence
+from byzbench.federation.federation import Federation
+from byzbench.federation.membership import Membership
+from byzbench.federation.view import View
+from byzbench.randomness import Streams
+from byzbench.registry import build, name_of
+from byzbench.testing.attacks import CHECKS, Case, Check
+
+D = 386
+
+
+@dataclass(frozen=True)
+class Probe(MessageAttack):
+    """Calls a function with its view, and says what it returns; the truth if that is None."""
+
+    act: Callable[[View], Tensor | None] = lambda view: None
+    sees: frozenset[Any] = frozenset({"colluders"})
+    equivocates: bool = False
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        """Nothing to validate."""
+
+    @property
+    def threat(self) -> Threat:
+        surface: frozenset[Any] = frozenset({"messages", "environment"})
+        return Threat(self.sees, surface, self.equivocates, self.calls)
+
+    def speaks(self, topic: str) -> bool:
+        return True
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        said = self.act(view)
+        return Speech(view.colluders if said is None else said), memory
+
+    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+        self.act(view)
+        return Taps(), memory
+
+
+def set_up(
+    attack: Any = "none", *, members: Membership | None = None, algo: str = "decbyzpg", **options: Any
+) -> tuple[Federation, Adversary, Experiment]:
+    """A federation of 7 agents, 2 of whom lie, that nobody has begun to run."""
+    todo = Experiment.create(algo, "none", **{"agents": 7, "byzantine": 2, **options})
+    todo = replace(todo, attack=build("attack", attack))  # type: ignore[arg-type]
+    if members is not None:
+        todo.__dict__["members"] = members
+    federation, adversary = federate(todo)
+    federation.begin(0, 0.0)
+    return federation, adversary, todo
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return Streams(seed).generator("attack")
+
+
+def seen_by(attack: Attack, **secrets: Any) -> View:
+    """A view with made-up secrets, of which the attack is shown what it declares."""
+    rows = len(secrets["honest"]), len(secrets["colluders"])
+    facts = {"round": 3, "agents": sum(rows), "byzantine": rows[1], "topic": "gradient", "task": None}
+    return View(attack.threat, facts, secrets)
+
+
+def lie_of(attack: Attack, **secrets: Any) -> Tensor:
+    """The one vector that all liars say."""
+    said = torch.as_tensor(attack.speak(seen_by(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
+    assert (said == said[0]).all()
+    return said[0]
+
+
+def clone(rule: Aggregator, honest: Tensor, liars: int, calls: int = 10_000) -> Defence:
+    """The rule at a server that is told the truth about f."""
+    h = len(honest)
+    seats = torch.cat([torch.full((h,), -1), torch.arange(liars)])
+    inbox = torch.cat([honest, honest[:1].expand(liars, -1)])
+    return Defence(rule, inbox, seats, liars, receiver=h + liars, calls=calls, rng=rng)
+
+
+# What a view shows.
+
+EVERYTHING = {
+    "own": {"own"},
+    "colluders": {"colluders"},
+    "honest": {"honest"},
+    "graph": {"graph", "liars", "peers", "mixing"},
+    "coin": {"coin"},
+    "history": {"history"},
+    "defence": {"defence", "colluders"},
+}
+SECRETS = set().union(*EVERYTHING.values()) | {"edges"}
+
+
+@pytest.mark.parametrize("knowledge", EVERYTHING)
+@pytest.mark.parametrize("equivocates", [False, True])
+def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivocates: bool) -> None:
+    shown = EVERYTHING[knowledge] | ({"edges"} if equivocates else set())
+    sees = frozenset({knowledge} | ({"colluders"} if knowledge == "defence" else set()))
+    asked = []
+
+    def look(view: View) -> None:
+        for name in SECRETS:
+            if name in shown:
+                getattr(view, name)
+            else:
+                with pytest.raises(UndeclaredKnowledge, match=f"view.{name}; its threat declares"):
+                    getattr(view, name)
+        asked.append(view.topic)
+
+    class Looks(Probe):
+        def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+            look(view)
+            rows = len(view.edges) if equivocates else 2 if "colluders" in sees else 1
+            return Speech(torch.zeros(rows, D)), memory
+
+    attack = Looks(sees=sees, equivocates=equivocates, calls=1)
+    federation, _, _ = set_up(attack)
+    lockstep(federation.exchange("gradient", federation.theta0))
+    lockstep(federation.exchange("parameters", federation.theta0))
+    assert set(asked) == {"gradient", "parameters"}
+
+
+def test_outside_an_exchange_there_is_no_vector_to_see() -> None:
+    known = frozenset({"colluders", "honest", "history", "defence", "graph", "coin"})
+    federation, adversary, _ = set_up(Probe(sees=known, calls=1))
+    seen = []
+
+    def look(view: View) -> None:
+        assert (len(view.liars), len(view.peers), view.coin) == (2, 5, None)
+        for name in ("colluders", "honest", "history", "defence"):
+            with pytest.raises(UndeclaredKnowledge):
+                getattr(view, name)
+        seen.append(view.episodes)
+
+    federation._adversary = Adversary(Probe(look, known, calls=1), adversary._members, adversary._task, Streams(0))
+    federation._adversary.taps([0], 5, 1)
+    assert seen == [5]
+
+
+def test_a_clone_needs_all_the_liars_words() -> None:
+    with pytest.raises(BrokenPlugin, match="colluders"):
+        Threat(sees=frozenset({"defence"}))
+
+
+def test_what_is_seen_is_a_copy() -> None:
+    known = frozenset({"own", "colluders", "honest", "history", "graph", "coin", "defence"})
+    looks: list[dict[str, Any]] = []
+
+    def vandalise(view: View) -> None:
+        looks.append(
+            {
+                "mixing": view.mixing.clone(),
+                "honest": view.honest.clone(),
+                "edges": set(map(tuple, view.graph.edges)),
+                "coin": None if view.coin is None else view.coin.clone(),
+                "history": None if view.history is None else view.history.clone(),
+                "value": view.defence(torch.zeros(2, D)),
+            }
+        )
+        for part in (view.mixing, view.honest, view.own, view.liars, view.peers, view.coin, view.history):
+            if part is not None:
+                part.zero_()
+        view.graph.remove_node(0)
+        view.graph.graph["server"] = 3
+
+    class Vandal(Probe):
+        def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+            return Taps(), memory
+
+        def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+            vandalise(view)
+            return Speech(torch.zeros(2, D)), memory
+
+    federation, _, todo = set_up(Vandal(sees=known, calls=3), aggregator="centered_clipping", topology="ring")
+    x, before = draw(7, D).float(), nx.Graph(todo.members.graph)
+    lockstep(federation.common("coin", lambda rng: 1.0))
+    for _ in range(3):
+        inbox = lockstep(federation.exchange("gradient", x.clone()))
+        honest = [a for a in range(7) if a not in todo.members.liars]
+        assert torch.equal(inbox.base[honest], x[honest])
+        federation.aggregate(inbox, {})
+    assert nx.utils.graphs_equal(before, todo.members.graph)
+    assert todo.members.server is None
+    for name in ("mixing", "honest", "coin"):
+        assert torch.equal(looks[0][name], looks[1][name]), name
+    assert torch.equal(looks[1]["history"], looks[2]["history"])
+    assert torch.equal(looks[1]["value"], looks[2]["value"])
+    assert looks[0]["edges"] == looks[1]["edges"] == set(before.edges)
+
+
+def test_the_coin_is_this_rounds_and_the_liars_own() -> None:
+    tossed: list[Tensor | None] = []
+    federation, _, todo = set_up(Probe(lambda view: tossed.append(view.coin), frozenset({"colluders", "coin"})))
+    federation._coin = SplitCoin()
+    liars = list(todo.members.liars)
+    for round in range(4):
+        federation.begin(round, 0.0)
+        federation.sample(federation.theta0, 1)
+        assert tossed.pop() is None
+        values = lockstep(federation.common("coin", lambda rng: float(rng.random())))
+        federation.sample(federation.theta0, 1)
+        lockstep(federation.exchange("gradient", federation.theta0))
+        assert all(torch.equal(coin, values[liars]) for coin in tossed if coin is not None)
+        assert len(tossed) == 2
+        tossed.clear()
+
+
+@pytest.mark.parametrize("topology", ["complete", "ring"])
+def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_liars(topology: str) -> None:
+    past: list[Tensor | None] = []
+    probe = Probe(lambda view: past.append(view.history), frozenset({"colluders", "history"}))
+    federation, adversary, todo = set_up(probe, topology=topology, aggregator="median")
+    liars = list(todo.members.liars)
+    made: dict[str, list[Tensor]] = {"gradient": [], "parameters": []}
+    for turn in range(3):
+        for topic in made:
+            inbox = lockstep(federation.exchange(topic, draw(7, D, seed=turn).float()))
+            rule = todo.aggregator if topic == "gradient" else Mean()
+            value = federation.aggregate(inbox, {})[0] if topic == "gradient" else federation.combine(rule, inbox)[0]
+            seen = past.pop()
+            assert (seen is None) == (turn == 0)
+            assert seen is None or torch.equal(seen, made[topic][-1])
+            made[topic].append(value[liars])
+        adversary.memory = load(save(adversary.memory))
+    assert set(adversary.memory) == {"seen.history.gradient", "seen.history.parameters"}
+
+
+def test_everybody_has_heard_the_server() -> None:
+    past: list[Tensor | None] = []
+    probe = Probe(lambda view: past.append(view.history), frozenset({"colluders", "history"}))
+    federation, _, _ = set_up(probe, algo="byzpg", aggregator="median")
+    for turn in range(2):
+        inbox = lockstep(federation.gather("gradient", draw(7, D, seed=turn).float()))
+        value, _ = federation.aggregate(inbox, {})
+    federation._adversary.learn("gradient", replace(federation.ledger.aggregation, value=value * torch.nan))  # type: ignore[type-var, arg-type]
+    lockstep(federation.gather("gradient", draw(7, D).float()))
+    assert past[0] is None
+    assert past[2] is not None
+    assert torch.equal(past[2], value.expand(2, -1))
+
+
+# The clone.
+
+RULES = [
+    ("decbyzpg", {"aggregator": "trimmed_mean"}),
+    ("decbyzpg", {"aggregator": "krum", "topology": "random_regular(degree=4)", "agents": 9}),
+    ("decbyzpg", {"aggregator": "centered_clipping(radius=3)"}),
+    ("decbyzpg", {"aggregator": "centered_clipping(radius=3)", "topology": "ring"}),
+    ("decbyzpg", {"aggregator": "monna", "topology": "ring"}),
+    ("decbyzpg", {"aggregator": "ios", "topology": "ring"}),
+    ("decbyzpg", {"aggregator": "self_centered_clipping(radius=oracle)", "topology": "random_regular", "agents": 9}),
+    ("decbyzpg", {"aggregator": "nnm+rfa"}),
+    ("byzpg", {"aggregator": "trimmed_mean"}),
+    ("byzpg", {"aggregator": "centered_clipping(radius=3)"}),
+    ("byzpg", {"aggregator": "krum"}),
+]
+
+
+def test_cloned(algo: str, options: dict[str, Any], bad: bool) -> None:
+    """The clone foresees what the rule makes of the very lies that are then told, whatever it has heard before."""
+    foreseen: list[tuple[int, Tensor]] = []
+
+    def act(view: View) -> Tensor:
+        lies = 3 * draw(2, D, seed=view.round).float()
+        if bad and view.round == 2:
+            lies[0, 0] = torch.inf
+        batch = torch.stack([lies, draw(2, D, seed=99).float()])
+        value = view.defence(batch)
+        torch.testing.assert_close(value[0], view.defence(lies), rtol=1e-6, atol=1e-6)
+        foreseen.append((view.defence.receiver, value[0]))
+        return lies
+
+    probe = Probe(act, frozenset({"colluders", "defence"}), calls=3)
+    federation, adversary, todo = set_up(probe, algo=algo, **options)
+    agents, liars = todo.agents, set(todo.members.liars)
+    state: State = {}
+    for round in range(4):
+        federation.begin(round, 0.0)
+        x = draw(agents, D, seed=100 + round).float()
+        meet = federation.gather if algo == "byzpg" else federation.exchange
+        value, state = federation.aggregate(lockstep(meet("gradient", x)), state)
+        receiver, expected = foreseen.pop()
+        assert receiver not in liars
+        assert (receiver == agents) == (algo == "byzpg")
+        torch.testing.assert_close(value[0 if algo == "byzpg" else receiver], expected, rtol=1e-5, atol=1e-5)
+        adversary.memory = load(save(adversary.memory))
+
+
+test_cloned = pytest.mark.parametrize("algo, options", RULES)(  # type: ignore[assignment]
+    pytest.mark.parametrize("bad", [False, True])(test_cloned)
+)
+
+
+def test_the_clone_of_an_agreement_meets_its_rule() -> None:
+    foreseen = []
+
+    def act(view: View) -> Tensor:
+        lies = draw(2, D, seed=7).float()
+        foreseen.append(view.defence(lies))
+        return lies
+
+    probe = Probe(act, frozenset({"colluders", "defence"}), calls=1)
+    federation, adversary, _ = set_up(probe, agreement="mda", aggregator="mean")
+    inbox = lockstep(federation.exchange("parameters", draw(7, D).float()))
+    value, _ = federation.combine(Mda(), inbox)
+    torch.testing.assert_close(value[adversary._victim], foreseen[0])
+    assert not torch.allclose(inbox.base.mean(0), foreseen[0])
+
+
+def test_the_clone_mixes_with_the_graphs_weights() -> None:
+    """Of agents of different degrees, where weights tell neighbours apart."""
+    graph, foreseen = nx.lollipop_graph(4, 3), []
+
+    def act(view: View) -> Tensor:
+        lies = draw(1, D, seed=7).float()
+        foreseen.append((view.defence.receiver, view.defence(lies)))
+        return lies
+
+    probe = Probe(act, frozenset({"colluders", "defence"}), calls=1)
+    federation, _, _ = set_up(probe, members=Membership(graph, 7, (3,), 1), byzantine=1, aggregator="ios")
+    value, _ = federation.aggregate(lockstep(federation.exchange("gradient", draw(7, D).float())), {})
+    receiver, expected = foreseen[0]
+    assert receiver == 0
+    torch.testing.assert_close(value[receiver], expected)
+
+
+def test_the_clone_sits_where_most_liars_are_heard() -> None:
+    graph = nx.Graph([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (3, 5)])
+    _, adversary, _ = set_up(members=Membership(graph, 6, (2, 4), 2), agents=6)
+    assert adversary._victim == 3
+    assert set_up(members=Membership(nx.cycle_graph(6), 6, (0, 3), 2), agents=6)[1]._victim == 1
+
+
+def test_a_random_rules_clone_has_draws_of_its_own() -> None:
+    foreseen: list[Tensor] = []
+
+    def act(view: View) -> Tensor:
+        lies = 9 * draw(2, D, seed=7).float()
+        foreseen.extend([view.defence(lies), view.defence(lies)])
+        return lies
+
+    probe = Probe(act, frozenset({"colluders", "defence"}), calls=2)
+    federation, _, _ = set_up(probe, aggregator="bucketing+median", agents=13, byzantine=2)
+    same = 0
+    for round in range(6):
+        federation.begin(round, 0.0)
+        value, _ = federation.aggregate(lockstep(federation.exchange("gradient", draw(13, D).float())), {})
+        first, second = foreseen
+        foreseen.clear()
+        assert torch.equal(first, second)
+        same += torch.allclose(value[0], first)
+    assert same < 6
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_the_budget_of_calls(shape: tuple[int, ...]) -> None:
+    tries = int(np.prod(shape))
+
+    def act(view: View) -> None:
+        assert view.defence(draw(*shape, 2, D)).shape == (*shape, D)
+        for _ in range(4 - tries):
+            view.defence(draw(2, D))
+        with pytest.raises(UndeclaredKnowledge, match="calls=4 an exchange"):
+            view.defence(draw(2, D))
+
+    probe = Probe(act, frozenset({"colluders", "defence"}), calls=4)
+    federation, _, _ = set_up(probe)
+    for _ in range(2):  # the budget is renewed
+        lockstep(federation.exchange("gradient", federation.theta0))
+
+
+def test_an_undefined_rule_is_foreseen_too() -> None:
+    """Krum is for three vectors or more: of the third, one try is heard and one is no vector."""
+    x, lie = draw(2, 4), draw(1, 4, seed=1)
+    tries = torch.stack([torch.full((1, 4), torch.nan), lie])
+    for own, kept in ((1, x[1]), (-1, x[1] * torch.nan)):
+        seats = torch.tensor([-1, -1, 0])
+        defence = Defence(Krum(), torch.cat([x, lie]), seats, 0, receiver=0, calls=2, rng=rng, own=own)
+        first, second = defence(tries)
+        torch.testing.assert_close(first, kept, equal_nan=True)
+        assert torch.equal(second, Krum()(torch.cat([x, lie]))[0])
+
+
+def test_a_rule_that_tries_policies_out_cannot_be_cloned() -> None:
+    options = {"agreement": "gossip+ubar", "agents": 7}
+    with pytest.raises(Undefined, match=r"'optimal_ipm' needs a clone .* Ubar, the rule for the topic parameters"):
+        Experiment.create("decbyzpg", "optimal_ipm(on=both)", **options)
+    Experiment.create("decbyzpg", "optimal_ipm", **options)
+    Experiment.create("decbyzpg", "ipm(on=both)", **options)
+
+
+# The search.
+
+
+def counted(gain: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Tensor], list[float]]:
+    tried: list[float] = []
+
+    def count(t: Tensor) -> Tensor:
+        tried.extend(t.tolist())
+        return gain(t)
+
+    return count, tried
+
+
+@pytest.mark.parametrize("calls", [40, 41, 57, 120, 1000])
+@pytest.mark.parametrize("both", [False, True])
+def test_the_search_uses_its_budget_and_no_more(calls: int, both: bool) -> None:
+    gain, tried = counted(lambda t: -(t - 0.37).abs())
+    best, worth = maximise(gain, calls, both)
+    assert len(tried) == calls
+    assert best in tried
+    assert worth == pytest.approx(-abs(best - 0.37))
+    assert both or min(tried) >= 0
+
+
+@pytest.mark.parametrize("peak", [0.02, 0.37, 3.7, 80, -0.02, -0.37, -3.7, -80])
+def test_the_search_finds_a_peak_on_either_side(peak: float) -> None:
+    best, worth = maximise(lambda t: 1 - (t / peak - 1).abs(), 120)
+    assert worth > 0.999
+    assert best == pytest.approx(peak, rel=1e-3)
+
+
+def test_the_search_finds_the_edge_of_a_cliff_and_passes_over_nothing() -> None:
+    assert maximise(lambda t: t.where(t < 2.345, 0.0), 120)[0] == pytest.approx(2.345, abs=1e-3)
+    assert maximise(lambda t: (-t).where(t > -1.15, torch.nan), 120)[0] == pytest.approx(-1.15, abs=1e-3)
+    # Of what is worth the same, the smallest: noise in the last digits decides nothing.
+    flat = maximise(lambda t: t.abs().clamp(max=1) * (1 + 1e-9 * torch.sin(1e6 * t)), 120)[0]
+    assert 1 - 1e-5 < abs(flat) < 1.5
+
+
+def test_the_search_climbs_as_byzfl_does() -> None:
+    gain, tried = counted(lambda t: -(t - 65).abs())
+    maximise(gain, 40)
+    # 0, 10, 30 and 70 are each better than the one before; 150 is not, and the step of 80 shrinks by a fifth each time.
+    assert tried[:5] == [0, 10, 30, 70, 150]
+    expected = [70 + 80 * 0.8**k for k in range(1, 16)]
+    assert tried[5:20] == pytest.approx(expected)
+
+
+def byzfl(damage: Callable[[float], float]) -> float:
+    """The damage that ByzFL's search reaches: 20 evaluations, start 0, delta 10, ratio 0.8."""
+    best, reached, delta, left = 0.0, damage(0.0), 10.0, 19
+    while left:
+        found, left = damage(best + delta), left - 1
+        if found <= reached:
+            delta *= 0.8
+            break
+        best, reached, delta = best + delta, found, 2 * delta
+    for _ in range(left):
+        found = damage(best + delta)
+        if found > reached:
+            best, reached = best + delta, found
+        delta *= 0.8
+    return reached
+
+
+@pytest.mark.parametrize("rule", [Mean(), Median(), TrimmedMean(), Krum()], ids=name_of)
+@pytest.mark.parametrize("inputs", [12, pytest.param(100, marks=pytest.mark.slow)])
+def test_tailored_attacks_do_at_least_the_damage_of_byzfls(rule: Aggregator, inputs: int) -> None:
+    better = 0
+    for seed in range(inputs):
+        noise = np.random.default_rng(seed)
+        honest = torch.from_numpy(noise.standard_t(3, (8, 4)) + noise.standard_normal(4))
+        mean, std = honest.mean(0), honest.std(0)
+
+        def damage(lie: Tensor, honest: Tensor = honest, mean: Tensor = mean) -> float:
+            return float((rule(torch.cat([honest, lie.expand(3, -1)]), 3)[0] - mean).norm())
+
+        theirs = {
+            "optimal_alie": byzfl(lambda t, m=mean, s=std, d=damage: d(m + t * s)),
+            "optimal_ipm": byzfl(lambda t, m=mean, d=damage: d(-t * m)),
+        }
+        theirs["agr_tailored"] = max(theirs.values())
+        for name, bound in theirs.items():
+            attack: Any = build("attack", name)
+            defence = clone(rule, honest, 3, attack.threat.calls)
+            ours = damage(lie_of(attack, honest=honest, colluders=honest[:3], defence=defence))
+            assert ours >= bound * (1 - 2e-6), (name, seed)
+            better += ours > 1.01 * bound
+    assert (better > 0) == (not isinstance(rule, Mean))
+
+
+@pytest.mark.parametrize("rule", [Median(), TrimmedMean(), Krum()], ids=name_of)
+def test_the_tailored_damage_is_near_that_of_a_dense_grid(rule: Aggregator) -> None:
+    short = []
+    for seed in range(10):
+        honest = draw(8, 4, seed=seed) + 0.3
+        mean, std = honest.mean(0), honest.std(0)
+        defence = clone(rule, honest, 3, 10**6)
+        lies = mean + torch.linspace(-20, 20, 8001, dtype=torch.float64).unsqueeze(1) * std
+        most = float((defence(lies.unsqueeze(1).expand(-1, 3, -1)) - mean).norm(dim=1).max())
+        attack: Any = build("attack", "optimal_alie")
+        lie = lie_of(attack, honest=honest, colluders=honest[:3], defence=defence)
+        short.append(float((defence(lie.expand(3, -1)) - mean).norm()) / most)
+    assert min(short) > 0.98
+
+
+def test_tailored_lies_by_hand() -> None:
+    """Of -1, 1, 1, 3 and one liar the median is 1, whatever he says; between -1 and 3 he can move the trimmed mean."""
+    honest = torch.tensor([[-1.0], [1.0], [1.0], [3.0]], dtype=torch.float64)
+    attack: Any = build("attack", "agr_tailored(direction=std)")
+    for rule, damage in ((Median(), 0.0), (TrimmedMean(), 2 / 3)):
+        defence = clone(rule, honest, 1)
+        lie = lie_of(attack, honest=honest, colluders=honest[:1], defence=defence)
+        # The trimmed mean of -1, 1, 1, 3, m keeps the middle three: 1, 1 and m clipped to [-1, 3].
+        assert float((defence(lie.expand(1, -1)) - 1).abs()) == pytest.approx(damage, abs=1e-6)
+
+
+def test_the_normalized_attack_turns_what_can_be_turned() -> None:
+    honest = draw(8, 5) + 2
+    secrets = {"honest": honest, "colluders": honest[:3]}
+    for direction, rule, least in (("unit", Mean(), 1.99), ("sign", Mean(), 1.99), ("std", TrimmedMean(), 0.1)):
+        attack = Normalized(direction=direction)  # type: ignore[arg-type]
+        defence = clone(rule, honest, 3, attack.calls)
+        lie = lie_of(attack, **secrets, defence=defence)
+        free = clone(rule, honest, 3)
+        before, after = free(honest[:3]), free(lie.expand(3, -1))
+        assert float((before / before.norm() - after / after.norm()).norm()) > least
+
+
+def test_the_normalized_attack_does_not_mind_the_scale() -> None:
+    honest = draw(8, 5) + 1
+    lies = []
+    for scale in (1.0, 1024.0):
+        x = scale * honest
+        lies.append(lie_of(Normalized(), honest=x, colluders=x[:3], defence=clone(TrimmedMean(), x, 3)) / scale)
+    torch.testing.assert_close(lies[0], lies[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("direction", ["std", "unit", "sign"])
+def test_mda_takes_all_the_foolers_in_and_not_one_step_farther(direction: Any) -> None:
+    attack = MdaFooling(direction=direction)
+    for seed in range(30):
+        honest = draw(10, 6, seed=seed)
+        lie = lie_of(attack, honest=honest, colluders=honest[:3])
+        chosen = Mda()(torch.cat([honest, lie.expand(3, -1)]), 3)[1]
+        assert chosen is not None
+        assert (chosen[-3:] > 0).all()
+        subset = chosen[:-3] > 0
+        centre = honest[subset].mean(0)
+        diameter = torch.cdist(honest[subset], honest[subset]).max()
+        low, high = 0.0, 4 * float(diameter)
+        for _ in range(60):
+            middle = (low + high) / 2
+            far = (centre + middle * (lie - centre) / (lie - centre).norm() - honest[subset]).norm(dim=1).max()
+            low, high = (middle, high) if far <= diameter else (low, middle)
+        assert float((lie - centre).norm()) == pytest.approx(low, rel=2e-6)
+        beyond = centre + 1.001 * (lie - centre)
+        assert (torch.cat([honest[subset], beyond[None]]) - beyond).norm(dim=1).max() > diameter
+
+
+def test_mda_fooling_needs_an_honest_pair() -> None:
+    MdaFooling().check(8, 3)
+    with pytest.raises(Undefined, match="K >= 2f"):
+        MdaFooling().check(7, 3)
+
+
+def test_rop_stands_where_the_rule_was_at_a_right_angle_to_where_it_goes() -> None:
+    honest, past = draw(8, 50) + 1, draw(2, 50, seed=1) - 3
+    mean, last = honest.mean(0), past.mean(0)
+    spread = (honest - mean).square().sum(1).mean().sqrt()
+    secrets = {"honest": honest, "colluders": honest[:2], "history": past}
+    push = lie_of(Rop(z=0.5), **secrets) - last
+    ahead = 0.9 * last + 0.1 * mean
+    assert float(push.norm()) == pytest.approx(0.5 * float(spread))
+    assert float(push @ ahead) == pytest.approx(0, abs=1e-9)
+    ones = torch.ones(50, dtype=torch.float64)
+    torch.testing.assert_close(
+        push / push.norm(), torch.nn.functional.normalize(ones - (ones @ ahead) / (ahead @ ahead) * ahead, dim=0)
+    )
+    back = lie_of(Rop(pi=0.0, lam=0.0, angle=180.0), **secrets) - mean
+    torch.testing.assert_close(back, -spread * mean / mean.norm())
+    first = lie_of(Rop(lam=0.3), **{**secrets, "history": None})
+    assert float((first - mean) @ mean) == pytest.approx(0, abs=1e-9)
+
+
+# The graph.
+
+GRAPHS = {
+    "complete": (nx.complete_graph(6), (1, 4)),
+    "cycle": (nx.cycle_graph(6), (0, 2)),
+    "star": (nx.star_graph(5), (0, 3)),
+    "lollipop": (nx.lollipop_graph(4, 3), (3, 5)),
+    "random": (nx.gnp_random_graph(12, 0.4, seed=3), (2, 7, 9)),
+}
+
+
+def gossiped(
+    attack: Attack, graph: nx.Graph, liars: tuple[int, ...], *, uniform: bool = False
+) -> tuple[Tensor, Tensor, Membership]:
+    """Honest vectors that hear a liar, before and after a plain gossip step, in a real federation."""
+    members = Membership(graph, len(graph), liars, 1)
+    federation, _, _ = set_up(attack, members=members, agents=len(graph), byzantine=len(liars), agreement="mean")
+    x = draw(len(graph), D).float()
+    inbox = lockstep(federation.exchange("parameters", x))
+    weights = inbox.mask.double() / inbox.n.unsqueeze(1) if uniform else inbox.weights
+    assert weights is not None
+    after = (weights.unsqueeze(1) @ inbox.base[inbox.senders].double()).squeeze(1)
+    touched = [a for a in range(len(graph)) if a not in liars and set(graph[a]) & set(liars)]
+    assert touched
+    return x[touched].double(), after[touched], members
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_dissensus_leaves_each_victim_with_its_own_vector(name: str) -> None:
+    graph, liars = GRAPHS[name]
+    for attack in (Dissensus(), Isolation()):
+        before, after, _ = gossiped(attack, graph, liars)
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    before, after, _ = gossiped(Isolation(weights="uniform"), graph, liars, uniform=True)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    honest_before, honest_after, _ = gossiped(build("attack", "none"), graph, liars)  # type: ignore[arg-type]
+    assert not torch.allclose(honest_after, honest_before, atol=1e-2)
+
+
+def test_dissensus_repels() -> None:
+    """With epsilon = 2 a victim steps as far away from its honest neighbours as they would have drawn it."""
+    graph, liars = GRAPHS["complete"]
+    before, after, _ = gossiped(Dissensus(epsilon=2.0), graph, liars)
+    between = torch.full((4, 4), 1 / 6, dtype=torch.float64)
+    pull = between @ before - between.sum(1, keepdim=True) * before
+    torch.testing.assert_close(after, before - pull, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attack", [Dissensus(on="gradient"), SpectralHeterogeneity(on="gradient"), Selfish(on="gradient")], ids=name_of
+)
+def test_a_server_and_fellow_liars_hear_the_truth(attack: Attack) -> None:
+    federation, _, _ = set_up(attack, algo="byzpg")
+    x = draw(7, D).float()
+    assert torch.equal(lockstep(federation.gather("gradient", x)).base, x)
+    federation, _, todo = set_up(attack)
+    inbox = lockstep(federation.exchange("gradient", x))
+    first, second = todo.members.liars
+    assert torch.equal(inbox.base[inbox.senders[first, second]], x[second])
+    honest = next(a for a in range(7) if a not in todo.members.liars)
+    assert not torch.equal(inbox.base[inbox.senders[honest, second]], x[second])
+
+
+def test_the_slowest_mode_is_the_fiedler_vector() -> None:
+    graph = nx.barbell_graph(4, 1)
+    graph.add_edges_from([(9, a) for a in range(9)])
+    members = Membership(graph, 10, (9,), 1)
+    modes: list[Tensor] = []
+    probe = Probe(lambda view: modes.append(_slowest(view)), frozenset({"colluders", "graph"}))
+    federation, _, _ = set_up(probe, members=members, agents=10, byzantine=1)
+    lockstep(federation.exchange("gradient", federation.theta0))
+    joined = nx.to_numpy_array(nx.barbell_graph(4, 1), nodelist=range(9))
+    values, vectors = np.linalg.eigh(np.diag(joined.sum(0)) - joined)
+    assert abs(values[0]) < 1e-9 < values[1] - 1e-3
+    assert modes[0].shape == (9, 1)
+    assert abs(float(modes[0][:, 0] @ torch.from_numpy(vectors[:, 1]))) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_spectral_heterogeneity_widens_a_split(name: str) -> None:
+    """Each honest neighbour hears its own vector and a multiple of the mode; gossip then leaves a wider split."""
+    graph, liars = GRAPHS[name]
+    attack = SpectralHeterogeneity()
+    members = Membership(graph, len(graph), liars, 1)
+    spread = {}
+    for attacked in (build("attack", "none"), attack):
+        options = {"members": members, "agents": len(graph), "byzantine": len(liars), "agreement": "mean"}
+        federation, adversary, _ = set_up(attacked, **options)
+        x = draw(len(graph), D).float()
+        inbox = lockstep(federation.exchange("parameters", x))
+        value, _ = federation.combine(Mean(), inbox)
+        honest = [a for a in range(len(graph)) if a not in liars]
+        spread[attacked] = float((value[honest] - value[honest].mean(0)).norm())
+    modes = adversary.memory["modes"]
+    assert torch.allclose(modes.T @ modes, torch.eye(modes.shape[1], dtype=torch.float64))
+    torch.testing.assert_close(modes.sum(0), torch.zeros(modes.shape[1], dtype=torch.float64))
+    assert spread[attack] > 1.05 * min(spread.values())
+    told = {}
+    for row, receiver, column in members.lies.tolist():
+        if receiver not in liars:
+            told[receiver] = (inbox.base[inbox.senders[receiver, column]] - x[receiver]).double()
+            assert members.liars[row] in graph[receiver]
+    pushes = torch.stack(list(told.values()))
+    assert torch.linalg.matrix_rank(pushes, rtol=1e-4) == 1
+
+
+def test_spectral_heterogeneity_in_one_dimension_of_many() -> None:
+    """On a complete graph every mode is slowest; the one of the widest spread is the first principal component."""
+    x = draw(8, 30)
+    x[:, 0] *= 10
+    attack = SpectralHeterogeneity()
+    mixing = torch.full((9, 9), 1 / 9, dtype=torch.float64)
+    secrets: dict[str, Any] = {"honest": x, "colluders": x[:1], "peers": torch.arange(8), "liars": torch.tensor([8])}
+    secrets |= {"mixing": mixing, "edges": np.array([[0, a] for a in range(8)]), "defence": clone(Mean(), x, 1)}
+    view = seen_by(attack, **secrets)
+    said, _ = attack.speak(view, {}, rng())
+    push = torch.as_tensor(said.vectors) - x  # type: ignore[arg-type]
+    first = torch.linalg.svd(x - x.mean(0)).U[:, 0]
+    # The server is no neighbour, so lam is 1: the push is the centred matrix's first singular part.
+    torch.testing.assert_close(push, torch.outer(first, first @ x))
+
+
+def by_brute_force(rule: str, own: float, honest: list[float], lies: int, cost: Callable[[float], float]) -> float:
+    """The least cost over what copies of one value can do to the rule."""
+    cut = {"median": (len(honest) + lies - 1) // 2, "trimmed_mean": 1}[rule]
+    reached = []
+    for word in np.linspace(min(honest) - 1, max(honest) + 1, 4001):
+        ordered = np.sort([*honest, *([word] * lies)])
+        reached.append(ordered[cut : len(ordered) - cut].mean())
+    return min(map(cost, reached))
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+@pytest.mark.parametrize("lam", [0.0, 0.3, 0.5, 1.0, 2.0])
+def test_selfish_words_cost_the_least_of_all(rule: Any, lam: float) -> None:
+    attack = Selfish(rule=rule, lam=lam)
+    cut = {"median": 4, "trimmed_mean": 1}[rule]
+    for seed in range(5):
+        honest = draw(8, 3, seed=seed)
+        word = attack._word(honest[2], honest, 1, 1)
+        alone = attack._aggregate(honest, 1)
+        value = torch.cat([honest, word[None]]).sort(0).values[cut : 9 - cut].mean(0)
+        for j in range(3):
+            own, other = float(honest[2, j]), float(alone[j])
+
+            def cost(y: float, own: float = own, other: float = other) -> float:
+                return (y - own) ** 2 - lam * (y - other) ** 2
+
+            least = by_brute_force(rule, own, honest[:, j].tolist(), 1, cost)
+            assert cost(float(value[j])) == pytest.approx(least, abs=2e-3)
+
+
+def test_selfish_against_a_mean_by_hand() -> None:
+    """Own 0 among 0, 1, 5: the honest mean is 2. lam = 0.5 wants (0 - 1) / 0.5 = -2, so the sum of 4 must be -8."""
+    honest = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
+    assert float(Selfish(rule="mean", lam=0.5)._word(honest[0], honest, 1, 1)) == pytest.approx(-14)
+    assert float(Selfish(rule="mean")._word(honest[0], honest, 1, 1)) == pytest.approx(-6)  # lam = 0: it keeps its own
+    assert float(Selfish(rule="mean", lam=1.0)._word(honest[0], honest, 2, 2)) == pytest.approx((5 * -5 - 6) / 2)
+
+
+# Attacks that hold another.
+
+
+def test_split_brain_tells_each_half_the_mirror_image_of_what_the_other_hears() -> None:
+    federation, _, todo = set_up("split_brain(alie(z=1.5))", agents=9, byzantine=2)
+    x = draw(9, D).float()
+    inbox = lockstep(federation.exchange("gradient", x))
+    liars = list(todo.members.liars)
+    honest = [a for a in range(9) if a not in liars]
+    clean, centre = x[liars].double(), x[honest].double().mean(0)
+    lie = clean.mean(0) - 1.5 * clean.std(0, correction=0)
+    for place, receiver in enumerate(honest):
+        for liar in liars:
+            heard = inbox.base[inbox.senders[receiver, liar]].double()
+            torch.testing.assert_close(heard, lie if place < 4 else 2 * centre - lie, rtol=1e-5, atol=1e-5)
+    other = inbox.base[inbox.senders[liars[0], liars[1]]].double()
+    torch.testing.assert_close(other, lie, rtol=1e-5, atol=1e-5)
+
+
+def test_split_brain_keeps_silence_and_rubbish_and_words_of_its_own() -> None:
+    for inner in ("silence(q=1)", "large_noise", "sign_flip", "non_finite"):
+        federation, _, _ = set_up(f"split_brain({inner})", agents=9, byzantine=2)
+        inbox = lockstep(federation.exchange("gradient", draw(9, D).float()))
+        heard = {"silence(q=1)": 7, "non_finite": 7}.get(inner, 9)
+        assert int(inbox.n.min()) <= heard
+    with pytest.raises(Undefined, match="sends none of its own"):
+        Experiment.create(attack="split_brain(random_action)", agents=7, byzantine=2)
+
+
+@dataclass(frozen=True)
+class Counts(MessageAttack):
+    """Says how often it has been asked, and acts on it."""
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(frozenset({"colluders"}), frozenset({"messages", "environment"}))
+
+    def start(self, view: View) -> State:
+        return {"asked": torch.tensor(0)}
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        asked = memory["asked"] + 1
+        return Speech(torch.full_like(view.colluders, float(asked))), {"asked": asked}
+
+    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+        return Taps(action=lambda t, observations, actions: torch.zeros_like(actions)), memory
+
+
+def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None) -> list[int]:
+    """For each round 0, or how often the inner attack had been asked when it struck; with a restart after each."""
+    outer: Any = replace(build("attack", attack), inner=Counts())  # type: ignore[type-var]
+    federation, adversary, todo = set_up(outer)
+    liar = todo.members.liars[0]
+    x, found = draw(7, D).float(), []
+    for round in range(rounds):
+        federation.begin(round, 0.0)
+        if coin is not None:
+            lockstep(federation.common("coin", lambda rng, round=round: coin(round)))
+        tap = adversary.taps([0], 1, 1)
+        assert tap is not None
+        inbox = lockstep(federation.exchange("gradient", x))
+        said = inbox.base[liar]
+        truth = torch.equal(said, x[liar])
+        assert (tap._taps.action is None) == truth
+        found.append(0 if truth else int(said[0]))
+        adversary.memory = load(save(adversary.memory))
+    return found
+
+
+def test_a_sleeper_wakes() -> None:
+    assert struck("sleeper(alie(z=1.5), after=3)", 6) == [0, 0, 0, 1, 2, 3]
+    assert struck("sleeper(alie(z=1.5), after=0)", 2) == [1, 2]
+
+
+def test_coin_aware_waits_for_its_batches() -> None:
+    coin = [0.0, 0.0, 1.0, 0.0, 1.0].__getitem__
+    # The first batch is large whatever the coin shows.
+    assert struck("coin_aware(strike=large)", 5, coin) == [1, 0, 2, 0, 3]
+    assert struck("coin_aware(strike=small)", 5, coin) == [0, 1, 0, 2, 0]
+    assert struck("coin_aware(strike=large)", 3) == [1, 2, 3]
+    assert struck("coin_aware(strike=small)", 3) == [0, 0, 0]
+
+
+def test_markov_comes_and_goes_at_its_rates() -> None:
+    found = np.array(struck("markov(on=0.3, off=0.6)", 600)) > 0
+    begun, ended = found[1:][~found[:-1]].mean(), (~found[1:])[found[:-1]].mean()
+    assert begun == pytest.approx(0.3, abs=0.08)
+    assert ended == pytest.approx(0.6, abs=0.12)
+    assert struck("markov(on=1, off=0)", 3) == [1, 2, 3]
+    assert struck("markov(on=1, off=1)", 4) == [1, 0, 2, 0]
+    for bad in ("markov(on=0)", "markov(off=1.5)"):
+        with pytest.raises(InvalidParameter):
+            build("attack", bad)
+
+
+def test_all_liars_come_and_go_together_and_once_a_round() -> None:
+    federation, _, todo = set_up("markov(sign_flip(on=both), on=0.5, off=0.5)", agents=13, byzantine=3)
+    liars = list(todo.members.liars)
+    x = draw(13, D).float()
+    on = 0
+    for round in range(30):
+        federation.begin(round, 0.0)
+        lies = [lockstep(federation.exchange(t, x)).base[liars] for t in ("gradient", "parameters", "gradient")]
+        turned = torch.stack([said != x[liars] for said in lies])
+        assert turned.all() or not turned.any()
+        on += bool(turned.all())
+    assert 5 < on < 25
+
+
+def test_memories_nest() -> None:
+    federation, adversary, _ = set_up("sleeper(markov(mimic, on=1, off=0), after=1)", agents=9)
+    assert set(adversary.memory) == {"inner.strikes", "inner.round"}
+    for round in range(2):
+        federation.begin(round, 0.0)
+        lockstep(federation.exchange("gradient", draw(9, D).float()))
+    mine = {"inner.strikes", "inner.round"}
+    assert mine < set(adversary.memory)
+    assert {name.rpartition("gradient.")[0] for name in set(adversary.memory) - mine} == {"inner.inner."}
+
+
+WRAPPED = [
+    "sleeper(alie(z=1.5), after=1)",
+    "sleeper(random_action, after=1)",
+    "sleeper(split_brain(mimic), after=2)",
+    "markov(sign_flip, on=0.7, off=0.3)",
+    "markov(random_action, on=0.9)",
+    "coin_aware(sleeper(mimic, after=1), strike=small)",
+    "split_brain(sign_flip)",
+    "split_brain(large_noise, about=colluders)",
+    "split_brain(optimal_ipm)",
+    "isolation(weights=uniform, on=both)",
+    "selfish(rule=median)",
+    "selfish(rule=mean, on=gradient)",
+    "optimal_alie(on=both, calls=40)",
+    "agr_tailored(direction=sign)",
+    "normalized(direction=std)",
+    "rop(on=both, pi=0.3)",
+]
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_variants_keep_the_rules_of_all_attacks(check: Check, name: str) -> None:
+    check(build("attack", name), Case(1, 30.0))  # type: ignore[arg-type]
+
+
+def test_only_those_equivocate_who_must() -> None:
+    names = ["dissensus", "isolation", "spectral_heterogeneity", "selfish", "split_brain", "sleeper(large_noise)"]
+    quiet = ["optimal_alie", "agr_tailored", "normalized", "rop", "mda_fooling", "markov", "coin_aware", "sleeper"]
+    assert all(build("attack", name).threat.equivocates for name in names)  # type: ignore[attr-defined]
+    assert not any(build("attack", name).threat.equivocates for name in quiet)  # type: ignore[attr-defined]
+
+
+# Coins.
+
+
+def toss(coin: Any, seed: int, agents: int = 10) -> Tensor:
+    return coin(lambda rng: float(rng.random()), agents, rng(seed))
+
+
+def test_a_biased_coin_is_the_shared_one_or_the_adversarys() -> None:
+    forced = 0
+    for seed in range(400):
+        honest, value = toss(SharedCoin(), seed), toss(BiasedCoin(q=0.25, value=7), seed)
+        assert (value == value[0]).all()
+        assert value[0] in (honest[0], 7)
+        forced += int(value[0] == 7)
+    assert 60 < forced < 140
+    assert torch.equal(toss(BiasedCoin(q=0), 3), toss(SharedCoin(), 3))
+    assert (toss(BiasedCoin(q=1, value=1), 3) == 1).all()
+    with pytest.raises(InvalidParameter):
+        BiasedCoin(q=1.5)
+
+
+@pytest.mark.parametrize("agents", [1, 2, 7, 10])
+def test_a_split_coin_shows_two_draws_to_two_halves(agents: int) -> None:
+    halves = set()
+    for seed in range(30):
+        value = toss(SplitCoin(), seed, agents)
+        assert value.dtype == torch.float64
+        first = value == toss(SharedCoin(), seed, 1)
+        assert int((~first).sum()) == agents // 2
+        assert len(value.unique()) == min(agents, 2)
+        halves.add(tuple(first.tolist()))
+    assert agents < 7 or len(halves) > 5
+
+
+def test_a_split_coin_splits_a_run(tmp_path: Path) -> None:
+    options = {"agents": 5, "byzantine": 1, "trajectories": 80}
+    split, shared = (byzbench.run(coin=coin, out=tmp_path, **options) for coin in ("split", "shared"))
+    assert split.trajectories != shared.trajectories or split.final != shared.final
+    assert byzbench.run(coin="biased(q=1)", out=tmp_path, **options).trajectories >= 80
+
+
+# In real runs.
+
+RUN = [
+    ("optimal_alie", {}),
+    ("optimal_ipm", {"aggregator": "nnm+trimmed_mean"}),
+    ("optimal_ipm(on=both)", {"agreement": "rb_tm", "byzantine": 1}),
+    ("agr_tailored", {"aggregator": "krum", "byzantine": 1}),
+    ("normalized", {"algo": "byzpg", "aggregator": "median"}),
+    ("mda_fooling", {"byzantine": 1}),
+    ("rop(on=both)", {"aggregator": "centered_clipping"}),
+    ("dissensus", {"agreement": "gossip", "topology": "ring", "byzantine": 1}),
+    ("isolation", {"agreement": "mean", "topology": "ring", "byzantine": 1}),
+    ("spectral_heterogeneity", {"agreement": "gossip+ios", "topology": "random_regular", "agents": 9}),
+    ("selfish", {"agreement": "rb_tm(reliable=False)"}),
+    ("split_brain(alie(z=1.5))", {}),
+    ("sleeper(optimal_alie(calls=40), after=3)", {}),
+    ("markov(random_action, on=0.5)", {}),
+    ("coin_aware(sign_flip, strike=small)", {}),
+]
+
+
+@pytest.mark.parametrize("attack, options", RUN)
+def test_it_runs_and_hurts_nobody_else(attack: str, options: dict[str, Any], tmp_path: Path) -> None:
+    options = {"agents": 7, "byzantine": 2, "trajectories": 60, **options}
+    result = byzbench.run(attack=attack, out=tmp_path, **options)
+    assert result.trajectories >= 60
+    assert result.screened == 0
