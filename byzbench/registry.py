@@ -1,6 +1,6 @@
 """Components by name: built-in files and plug-ins from other distributions, found without importing any of them.
 
-A component is written `alie`, `alie(z=1.5)`, in short `alie:z=1.5`; nested, `sleeper(alie(z=1.5), start=200)`; and
+A component is written `alie`, `alie(z=1.5)`, in short `alie:z=1.5`; nested, `sleeper(alie(z=1.5), after=200)`; and
 `bucketing(s=2)+rfa` puts the right one inside the left one. The name of a built-in is its file's stem. A plug-in names
 itself: an entry point in the group `byzbench.attacks` (or any other zoo's) that points at the class.
 """

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from byzbench.registry import KINDS, origins
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,6 +33,12 @@ def test_the_readme_names_no_command_that_is_not_tried() -> None:
     assert {c[0] for c in commands("README.md")} == {"make", "byzbench"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {c[1] for c in commands("README.md") if c[0] == "make"} <= set(targets)
+
+
+def test_the_readme_names_every_component() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [name for kind in KINDS for name, o in origins(kind).items() if o.module.startswith("byzbench.")]
+    assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
 
 
 @pytest.mark.parametrize("command", [c for c in commands("README.md") if c[0] == "byzbench"], ids=" ".join)

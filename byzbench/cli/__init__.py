@@ -9,7 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from byzbench.cli import breakdown, evaluate, plot, replay, report, run, runs, show, sweep, sync, tune, watch
+from byzbench.cli import (
+    bench,
+    breakdown,
+    check,
+    evaluate,
+    plot,
+    replay,
+    report,
+    run,
+    runs,
+    show,
+    sweep,
+    sync,
+    tune,
+    watch,
+    worst,
+)
 from byzbench.cli import list as list_verb
 from byzbench.errors import ByzbenchError
 
@@ -26,6 +42,9 @@ app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.command("plot")(plot.plot)
 app.command("breakdown")(breakdown.breakdown)
+app.command("worst")(worst.worst)
+app.command("bench")(bench.bench)
+app.command("check")(check.check)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sync")(sync.sync)
 app.command("runs")(runs.runs)
