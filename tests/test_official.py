@@ -47,6 +47,7 @@ def test_the_coin_is_the_global_stream_of_seed_zero() -> None:
     assert [official_uniform(t) < 0.2 for t in range(1, 301)] == drawn
 
 
+@pytest.mark.slow
 def test_official_streams_are_the_same_for_all_seeds_but_for_the_environments() -> None:
     def trace(seed: int, streams: str) -> tuple[torch.Tensor, list[float], torch.Tensor]:
         parameters = {"algo": {**SMALL, "streams": streams}}

@@ -41,7 +41,18 @@ def test_the_readme_names_every_component() -> None:
     assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
 
 
-@pytest.mark.parametrize("command", [c for c in commands("README.md") if c[0] == "byzbench"], ids=" ".join)
+MAIN = "byzbench run --algo decbyzpg --attack alie --topology ring"
+"""What `make run` does: it takes longest."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(c, id=" ".join(c), marks=[pytest.mark.slow] if " ".join(c) == MAIN else [])
+        for c in commands("README.md")
+        if c[0] == "byzbench"
+    ],
+)
 def test_readme_commands(command: list[str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", *command], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr

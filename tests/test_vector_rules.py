@@ -378,7 +378,7 @@ def spreads(x, f):
 
 
 @pytest.mark.parametrize("rule", ROBUST, ids=repr)
-@pytest.mark.parametrize("n, f", [(3, 1), (5, 1), (5, 2), (6, 2), (7, 3)])
+@pytest.mark.parametrize("n, f", [(3, 1), (5, 1), (5, 2), (6, 2), pytest.param(7, 3, marks=pytest.mark.slow)])
 def test_kappa_bounds_the_worst_of_all_small_inputs(rule, n, f):
     x = torch.tensor(list(product((0.0, 1.0, 4.0), repeat=n)), dtype=torch.float64)
     means, variances = spreads(x, f)
