@@ -998,3 +998,11 @@ def test_it_runs_and_hurts_nobody_else(attack: str, options: dict[str, Any], tmp
     result = byzbench.run(attack=attack, out=tmp_path, **options)
     assert result.trajectories >= 60
     assert result.screened == 0
+
+
+def test_what_no_attack_asked_for_is_not_made() -> None:
+    """The dense mixing matrix is gigabytes for many agents."""
+    federation, adversary = federate(Experiment.create("dec_page_pg", "sign_flip", agents=5, byzantine=1))
+    federation.begin(0, 0.0)
+    lockstep(federation.exchange("gradient", federation.theta0))
+    assert "_mixing" not in vars(adversary)

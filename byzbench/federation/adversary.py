@@ -110,7 +110,7 @@ class Adversary:
             "graph": self._members.graph.copy,
             "liars": lambda: torch.tensor(liars),
             "peers": lambda: torch.tensor(self._honest),
-            "mixing": self._mixing.clone,
+            "mixing": lambda: self._mixing.clone(),
             "coin": lambda: None if self._coin is None else self._coin[seats],
         }
 
