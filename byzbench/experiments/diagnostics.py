@@ -56,7 +56,7 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
     x = base.astype(np.float64) - origin
     seats: dict[bytes, int] = {}
     kind = [seats.setdefault(row.tobytes(), len(seats)) for row in np.where(mask, senders, -1)]
-    first = [kind.index(k) for k in range(len(seats))]
+    first = np.unique(kind, return_index=True)[1]
     m, square = (_means(part, senders[first], honest[first])[kind] for part in (x, np.square(x).sum(1)))
     b = _means(x, senders[first], lies[first])[kind]
     spread2 = np.maximum(square - np.square(m).sum(1), 0)
@@ -84,13 +84,14 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
 
 def _means(of: Array, senders: Array, which: Array) -> Array:
     """For Q receivers the mean of those rows of [M, ...] that they hear [Q, n] and `which` [Q, n] marks; 0 of none."""
-    shares = np.zeros((len(senders), len(of)))
     rows, columns = which.nonzero()
-    shares[rows, senders[rows, columns]] = 1 / which.sum(1)[rows]
-    if shares.size > _DENSE:
+    heard, parts, shape = senders[rows, columns], 1 / which.sum(1)[rows], (len(senders), len(of))
+    if shape[0] * shape[1] > _DENSE:
         from scipy.sparse import csr_array
 
-        return np.asarray(csr_array(shares) @ of)
+        return np.asarray(csr_array((parts, (rows, heard)), shape=shape) @ of)
+    shares = np.zeros(shape)
+    shares[rows, heard] = parts
     return np.asarray(shares @ of)
 
 
