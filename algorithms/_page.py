@@ -12,9 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.algorithms._official import OFFICIAL, official_initial, official_uniform
-from byzbench.algorithms._steps import PolicyGradient
+from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.contracts import Range, State
+from byzbench.errors import Undefined
 from byzbench.learning.gradients import gpomdp, importance_weights, product_weights
+from byzbench.learning.policies import CategoricalMlp
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -79,6 +81,10 @@ class Page(PolicyGradient):
         """theta_0 everywhere, and no reference yet: the first batch is large."""
         theta = fed.theta0
         if self.streams == "official":
+            if not isinstance(fed.policy, CategoricalMlp):
+                raise Undefined(
+                    "streams=official has the released code's initial policy, which is for discrete actions"
+                )
             theta = official_initial(fed.policy.sizes).to(theta).expand_as(theta).clone()
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}
 
@@ -99,6 +105,9 @@ class Page(PolicyGradient):
             weigh = importance_weights if self.weights == "log" else product_weights
             omega = weigh(fed.policy, state["previous"], state["theta"], batch)
             old = gpomdp(fed.policy, state["previous"], batch, fed.discount, omega)
+            note_weights(fed, omega, batch.count, ~large)
+            step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()
+            fed.note("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
             small = state["reference"] + value - old
             value = torch.where(large.unsqueeze(1).to(value.device), value, small)
         return value, {"large": float(large[0])}

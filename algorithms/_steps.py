@@ -44,3 +44,19 @@ class PolicyGradient(Algorithm):
             new = {"theta": theta + lr * direction}
         heard = direction.isfinite().all(1, keepdim=True)
         return {**state, **{k: torch.where(heard, v, state[k]) for k, v in new.items()}}
+
+
+def note_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor) -> None:
+    """Note the largest importance weight and the effective sample size of agents `which` [K], for the record.
+
+    Args:
+        fed: the federation.
+        weights: [K, N] of episodes.
+        count: [K], how many of them are an agent's.
+        which: bool [K]; the others have not weighed anything.
+    """
+    mine = torch.arange(weights.shape[1]) < count.cpu().unsqueeze(1)
+    w = weights.detach().cpu().double().masked_fill(~mine, 0)
+    effective = w.sum(1).square() / (w.square().sum(1) * count.cpu())
+    fed.note("weight_largest", w.amax(1).where(which, torch.nan))
+    fed.note("weight_effective", effective.where(which, torch.nan))

@@ -110,18 +110,26 @@ class Deviation(Tried):
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Where to look among honest vectors float64 [h, d]: an origin and a direction [d] for each line."""
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The most damaging point, the same from every liar."""
-        honest = view.honest.double()
-        mean, lines = honest.mean(0), self.lines(honest)
-        found = []
+    def damage(self, view: View, lies: Tensor) -> Tensor:
+        """How far the rule is moved from the honest mean by each of m lies [m, d]: [m]."""
+        return (self.try_out(view, lies) - view.honest.double().mean(0)).norm(dim=1)
+
+    def farthest(self, view: View, calls: int) -> tuple[float, Tensor]:
+        """The damage of the most damaging point of the lines that so many calls find, and the point [d]."""
+        found, lines = [], self.lines(view.honest.double())
         for origin, direction in lines:
 
-            def damage(factors: Tensor, origin: Tensor = origin, direction: Tensor = direction) -> Tensor:
-                lies = origin + factors.unsqueeze(1) * direction
-                return (self.try_out(view, lies) - mean).norm(dim=1)
+            def gain(factors: Tensor, origin: Tensor = origin, direction: Tensor = direction) -> Tensor:
+                return self.damage(view, origin + factors.unsqueeze(1) * direction)
 
-            factor, reached = maximise(damage, self.calls // len(lines))
+            factor, reached = maximise(gain, calls // len(lines))
             found.append((reached, origin + factor * direction))
-        _, lie = max(found, key=lambda pair: pair[0])
-        return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory
+        return max(found, key=lambda pair: pair[0])
+
+    def search(self, view: View, rng: np.random.Generator) -> Tensor:
+        """The lie, [d]."""
+        return self.farthest(view, self.calls)[1]
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        """The lie, the same from every liar."""
+        return Speech(self.search(view, rng).to(view.honest.dtype).expand_as(view.colluders)), memory

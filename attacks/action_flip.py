@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import torch
+from gymnasium.spaces import Discrete
 from pydantic import Field
-from torch import Tensor
 
+from byzbench.attacks._steps import Drawn
 from byzbench.contracts import Attack, Range, State, Taps, Threat
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ class ActionFlip(Attack):
 
         a'[k, t, n] = a[k, t, n], or with probability q one of the other A - 1 actions at random
 
-    k < f liars, t < T steps, n < N episodes, A actions. What it then sends is computed honestly from those episodes.
+    k < f liars, t < T steps, n < N episodes, A actions; of continuous ones, the other is -a. What it then sends is
+    computed honestly from those episodes.
 
     Source: Tessler, Efroni, Mannor 2019, arXiv 1901.09184, "probabilistic action robust" processes.
 
@@ -39,12 +40,19 @@ class ActionFlip(Attack):
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
         """Replace some actions of all liars."""
-        actions, size = view.task.action_count, (view.task.horizon, view.byzantine, view.episodes)
-        slips = rng.random(size, dtype=np.float32) < self.q
+        task = view.task
+        shape = (view.byzantine, view.episodes, *task.policy().action_shape)
+
+        def slips(shape: tuple[int, ...]) -> np.ndarray:
+            return rng.random(shape, dtype=np.float32) < self.q
+
+        if not isinstance(task.action_space, Discrete):
+            turned = Drawn(lambda shape: np.where(slips(shape), np.float32(-1), np.float32(1)), shape)
+            return Taps(action=lambda t, actions: np.multiply(actions, turned(t), out=actions)), memory
+        count = task.action_count
+        if count == 2:
+            off = Drawn(lambda shape: slips(shape).astype(np.int64), shape)
+            return Taps(action=lambda t, actions: np.bitwise_xor(actions, off(t), out=actions)), memory
         # Going on by 1 .. A - 1 in the circle of actions comes to each of the others once.
-        on = torch.from_numpy(np.where(slips, rng.integers(1, actions, size) if actions > 2 else 1, 0))
-
-        def action(t: int, observations: Tensor, chosen: Tensor) -> Tensor:
-            return (chosen + on[t]).remainder_(actions)
-
-        return Taps(action=action), memory
+        on = Drawn(lambda shape: rng.integers(1, count, shape) * slips(shape), shape)
+        return Taps(action=lambda t, actions: np.remainder(actions + on(t), count, out=actions)), memory

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
 from byzbench.errors import Undefined
-from byzbench.learning.policies import CategoricalMlp
 
 if TYPE_CHECKING:
     from byzbench.federation.view import View
@@ -52,8 +51,7 @@ class HiddenCoordinate(MessageAttack):
 
     def start(self, view: View) -> State:
         """Refuse a coordinate that no parameter has."""
-        task = view.task
-        size = CategoricalMlp((task.observation_size, *task.hidden, task.action_count)).dimension
+        size = view.task.policy().dimension
         if self.coordinate >= size:
             raise Undefined(
                 f"hidden_coordinate: this task's policies have {size} parameters; give coordinate=0 to {size - 1}"

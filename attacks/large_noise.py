@@ -52,4 +52,4 @@ class LargeNoise(MessageAttack):
         # Drawn in float32: over many edges the draw is the whole cost of this attack, and it needs no more digits.
         unit = torch.from_numpy(rng.random((rows, view.own.shape[1]), dtype=np.float32)).to(view.own.dtype)
         size = coordinate_size(view.honest) if self.relative else 1.0
-        return Speech(self.scale * size * (2 * unit - 1)), memory
+        return Speech(unit.mul_(2).sub_(1).mul_(self.scale * size)), memory

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from byzbench.attacks._steps import Drawn
 from byzbench.contracts import Attack, Choice, Range, State, Taps, Threat
 
 if TYPE_CHECKING:
@@ -27,10 +26,8 @@ class ObservationNoise(Attack):
     The sign shift is a corner of that box, the one that looks most like its opposite: the worst that can be chosen
     without the policy.
 
-    Source: Zhang et al. 2020, arXiv 2003.08938, on observations perturbed within a box.
-
-    Differs from the source in: its worst corner is searched for with the policy's gradient, which an adversary of
-    byzbench does not see.
+    Source: Zhang et al. 2020, arXiv 2003.08938, on observations perturbed within a box. Theirs is the worst corner for
+    the policy, as `fgsm` estimates it.
     """
 
     source: ClassVar[str] = "Zhang et al. 2020, arXiv 2003.08938"
@@ -51,14 +48,13 @@ class ObservationNoise(Attack):
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
         """Blur what all liars see."""
         if self.shape == "sign":
-            return Taps(observation=lambda t, observations: observations - self.epsilon * observations.sign()), memory
-        size = (view.task.horizon, view.byzantine, view.episodes, view.task.observation_size)
-        if self.shape == "gaussian":
-            table = torch.from_numpy(rng.standard_normal(size, dtype=np.float32)).mul_(self.epsilon)
-        else:
-            table = torch.from_numpy(rng.random(size, dtype=np.float32)).mul_(2 * self.epsilon).sub_(self.epsilon)
+            return Taps(observation=lambda t, seen: seen - self.epsilon * np.sign(seen)), memory
+        shape = (view.byzantine, view.episodes, view.task.observation_size)
 
-        def observation(t: int, observations: Tensor) -> Tensor:
-            return observations + table[t]
+        def draw(shape: tuple[int, ...]) -> np.ndarray:
+            if self.shape == "gaussian":
+                return self.epsilon * rng.standard_normal(shape, dtype=np.float32)
+            return 2 * self.epsilon * (rng.random(shape, dtype=np.float32) - np.float32(0.5))
 
-        return Taps(observation=observation), memory
+        error = Drawn(draw, shape)
+        return Taps(observation=lambda t, seen: np.add(seen, error(t), out=seen)), memory

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import torch
+from gymnasium.spaces import Discrete
 from pydantic import Field
-from torch import Tensor
 
+from byzbench.attacks._steps import Drawn
 from byzbench.contracts import Attack, State, Taps, Threat
 from byzbench.errors import Undefined
 
@@ -23,7 +23,8 @@ class RandomAction(Attack):
 
         a[k, t, n] ~ U{0, ..., A - 1},    k < f liars, t < T steps, n < N episodes, A actions
 
-    with `constant`, a[k, t, n] = constant.
+    with `constant`, a[k, t, n] = constant. Where actions are continuous, each coordinate is U(-1, 1), in halves of its
+    range and before any squashing.
 
     Source: Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, experiments. The constant variant (action 0) is
     what the official code of FedPG-BR calls random action: Fan et al. 2021, arXiv 2110.14074.
@@ -41,22 +42,21 @@ class RandomAction(Attack):
 
     def start(self, view: View) -> State:
         """Refuse a constant that is no action of the task."""
-        actions = view.task.action_count
-        if self.constant is not None and self.constant >= actions:
-            raise Undefined(
-                f"random_action: constant={self.constant} is no action of this task; give 0 to {actions - 1}"
-            )
+        if self.constant is not None and self.constant >= view.task.action_count:
+            last = view.task.action_count - 1
+            raise Undefined(f"random_action: constant={self.constant} is no action of this task; give 0 to {last}")
         return {}
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
         """Replace the actions of all liars."""
         if self.constant is not None:
             constant = self.constant
-            return Taps(action=lambda t, observations, actions: torch.full_like(actions, constant)), memory
-        size = (view.byzantine, view.task.horizon, view.episodes)
-        table = torch.from_numpy(rng.integers(view.task.action_count, size=size))
-
-        def action(t: int, observations: Tensor, actions: Tensor) -> Tensor:
-            return table[:, t]
-
-        return Taps(action=action), memory
+            return Taps(action=lambda t, actions: np.full_like(actions, constant)), memory
+        task = view.task
+        shape = (view.byzantine, view.episodes, *task.policy().action_shape)
+        if isinstance(task.action_space, Discrete):
+            count = task.action_count
+            played = Drawn(lambda shape: rng.integers(count, size=shape), shape)
+        else:
+            played = Drawn(lambda shape: 2 * rng.random(shape, dtype=np.float32) - 1, shape)
+        return Taps(action=lambda t, actions: played(t)), memory

@@ -1,9 +1,9 @@
 """How fast the rules are, one thread, beside byzfl's on the same vectors: makes docs/defence-speed.md.
 
     pip install --no-deps --target /tmp/byzfl byzfl==0.0.11
-    PYTHONPATH=/tmp/byzfl python benchmarks/aggregators.py [--repeats 200] [--docs docs]
+    OPENBLAS_NUM_THREADS=1 PYTHONPATH=/tmp/byzfl python benchmarks/aggregators.py [--repeats 200] [--docs docs]
 
-Without byzfl its columns stay empty.
+Without byzfl its columns stay empty. NumPy would give large products more than one thread.
 """
 
 from __future__ import annotations
@@ -147,12 +147,13 @@ def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -
     """Everything that a round does with the messages of one receiver: screening, the rule, the diagnostics."""
     (n, d), bound = x.shape, torch.tensor([f])
     senders, own, usable, liars = torch.arange(n)[None], torch.tensor([-1]), torch.tensor([True]), torch.arange(n) < f
+    given = {name: part[None] if isinstance(part, Tensor) else part for name, part in given.items()}
+    mask = given["mask"]
 
     def call() -> object:
-        heard = Inbox(screen(Speech(x), n, d).vectors, senders, given["mask"][None], own, bound, None)
-        value, weights, state = rule(heard.base, bound[0], **given)
-        seen = Aggregation(heard, value[None], None if weights is None else weights[None], usable, dict(state))
-        return diagnose(seen, liars)
+        heard = Inbox(screen(Speech(x), n, d).vectors, senders, mask, own, bound, None)
+        value, weights, state = rule(heard.base[None], bound, **given)
+        return diagnose(Aggregation(heard, value, weights, usable, state), liars)
 
     return call
 
@@ -313,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     byzfl = rival()
     head = HEAD.format(
-        command="python benchmarks/aggregators.py",
+        command="OPENBLAS_NUM_THREADS=1 python benchmarks/aggregators.py",
         cores=os.cpu_count(),
         machine=platform.machine(),
         torch=torch.__version__,

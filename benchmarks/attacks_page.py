@@ -155,9 +155,11 @@ def ours() -> list[str]:
 
 
 def drawn(name: str) -> tuple[Attack, str] | None:
-    """The attack as it is drawn, and the topic; None where it sends nothing of its own."""
+    """The attack as it is drawn, and the topic; None where it sends nothing of its own, or nothing without episodes."""
     attack = registry.build("attack", STRIKING.get(name, name))
     assert isinstance(attack, Attack)
+    if "experience" in attack.threat.sees:
+        return None
     topic = next((topic for topic in ("gradient", "parameters") if attack.speaks(topic)), None)
     return (attack, topic) if topic else None
 
@@ -188,6 +190,8 @@ def section(name: str) -> list[str]:
         said = {"gradient": "", "parameters": ", on parameters"}[picture[1]]
         bided = f", as `{STRIKING[name]}`" if name in STRIKING else ""
         lines += [f"![{name}{said}{bided}](attacks/{name}.png)", ""]
+    elif "experience" in threat.sees:
+        lines += ["No picture: what it says depends on the episodes that its agents have played.", ""]
     elif "environment" in threat.surface:
         lines += ["No picture: it acts on the liars' own environments, and what they then send is honest.", ""]
     else:
@@ -221,7 +225,8 @@ def page() -> str:
         ),
         "",
         *wrapped(
-            "Which is the worst for an algorithm, a graph and a rule? [`byzbench worst`](#the-worst-of-an-ensemble)."
+            """Which is the worst for an algorithm, a graph and a rule?
+            [`byzbench worst`](#the-worst-of-an-ensemble). What each costs: [attacks-cost.md](attacks-cost.md)."""
         ),
         "",
         "| attack | what liars do | knows | acts on | equivocates | tries |",

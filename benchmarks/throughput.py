@@ -30,7 +30,7 @@ import torch
 import byzbench
 from byzbench.federation.federation import Federation
 from byzbench.learning.gradients import gpomdp
-from byzbench.learning.policies import CategoricalMlp, Sampler
+from byzbench.learning.policies import CategoricalMlp
 from byzbench.learning.rollouts import rollout
 from byzbench.randomness import Streams
 from byzbench.tasks.cartpole import CartPole
@@ -79,7 +79,7 @@ def raw(count: int) -> dict[str, float]:
     environments = _Endless(count)
     generators = [Streams(0).generator("environment", 0, a) for a in range(K)]
     uniforms = torch.rand(K, HORIZON, count, generator=torch.Generator().manual_seed(0))
-    sampler, actions = Sampler(policy, theta, uniforms), np.zeros(K * count, np.int64)
+    sampler, actions = policy.sampler(theta, uniforms), np.zeros(K * count, np.int64)
     observations = torch.zeros(K, count, 4)
     counts = torch.full((K,), count)
 

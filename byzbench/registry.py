@@ -179,7 +179,8 @@ def parse(text: str) -> Spec:
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
         name, rest = short.groups()
-        pairs = [item.strip().partition("=") for item in rest.split(",") if item.strip()]
+        items = re.split(r",(?![^\[(]*[\])])", rest)  # at commas that no bracket holds
+        pairs = [item.strip().partition("=") for item in items if item.strip()]
         inner = tuple(literal(key) for key, sign, _ in pairs if not sign)
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))
     try:
@@ -320,14 +321,16 @@ def name_of(component: Component | type[Component]) -> str:
 
 
 def describe(component: Component) -> dict[str, Any]:
-    """The component as data: its name and every parameter, defaults included."""
+    """The component as data, as JSON has it: its name and every parameter, defaults included."""
     from byzbench.contracts import Component
 
-    values = {f.name: getattr(component, f.name) for f in fields(component)}
-    return {
-        "name": name_of(component),
-        "parameters": {k: describe(v) if isinstance(v, Component) else v for k, v in values.items()},
-    }
+    def plain(value: Any) -> Any:
+        if isinstance(value, Component):
+            return describe(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    parameters = {f.name: plain(getattr(component, f.name)) for f in fields(component)}
+    return {"name": name_of(component), "parameters": parameters}
 
 
 def from_description(kind: str, data: dict[str, Any]) -> Component:

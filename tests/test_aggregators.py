@@ -588,9 +588,17 @@ def test_ranks_are_each_receivers_own(seed):
         assert values[Meamed()][r, k] == pytest.approx(around_the_median(column, bound), rel=1e-12)
 
 
+def test_one_receiver_of_caf_can_lose_all_weight_while_others_go_on():
+    # Two pairs stand out alike, so that one step takes the weight of all four.
+    pairs, others = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), torch.tensor([[0.0], [0.1], [0.5], [3.0]])
+    weights = Caf()(torch.stack([pairs, others]), 1)[1]
+    assert weights[0].tolist() == [0.25] * 4
+    assert torch.equal(weights[1], Caf()(others, 1)[1])
+
+
 def test_equals_go_with_the_smaller():
     assert Meamed()(torch.tensor([[-1.0], [0.0], [1.0]]), 1)[0] == -0.5
-    assert mean_around(torch.tensor([[1.0], [1.0], [1.0], [5.0]]), torch.tensor([5.0]), torch.tensor([[2]])) == 3
+    assert mean_around(np.array([[1.0], [1.0], [1.0], [5.0]]), np.array([5.0]), np.array([[2]])) == 3
 
 
 def test_monna_needs_no_gram_matrix():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from byzbench import registry
+from byzbench.algorithms._page import Page
 from byzbench.contracts import Algorithm, Attack, Speech, Taps, Threat
 from byzbench.errors import BrokenPlugin, UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
@@ -26,8 +27,9 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
     options = {"agents": 5, "byzantine": 1, "seed": 1, "trajectories": 60, **options}
     if registry.find("algorithm", algo).needs == "solo":
         options |= {"agents": 1, "byzantine": 0}
-    has = {f.name for f in fields(registry.find("algorithm", algo))}
-    sizes = {k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, **(parameters or {})}.items() if k in has}
+    method = registry.find("algorithm", algo)
+    has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
+    sizes = {k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has}
     experiment = Experiment.create(algo, attack, topology, parameters={"algorithm": sizes}, **options)
     return replace(experiment, attack=attacked_by) if attacked_by else experiment
 
@@ -47,7 +49,7 @@ def assert_row_local(experiment, rounds=5):
     for one, other in zip(block.returns, rows.returns, strict=True):
         assert torch.equal(one, other)
     counted, recounted = vars(block.ledger), vars(rows.ledger)
-    for name in ("trajectories", "steps"):
+    for name in ("trajectories", "steps", "served"):
         assert torch.equal(counted[name], recounted[name])
     for name in ("messages", "bytes", "screened", "silent", "kept"):
         assert counted[name] == recounted[name], name
@@ -59,7 +61,8 @@ def assert_row_local(experiment, rounds=5):
 def test_rows_equal_the_block(algo, graph, attack):
     trace = assert_row_local(tiny(algo, attack, graph))
     assert not torch.equal(trace.states[-1]["theta"], trace.states[0]["theta"])
-    assert algo == "gpomdp" or {m["large"] for m in trace.metrics} == {0.0, 1.0}
+    if issubclass(registry.find("algorithm", algo), Page):
+        assert {m["large"] for m in trace.metrics} == {0.0, 1.0}
 
 
 @pytest.mark.slow
@@ -411,5 +414,9 @@ def test_a_run_that_leaves_the_numbers_is_diverged_and_not_a_crash(algo):
     experiment = tiny(algo, parameters={"lr": 1e40, "optimizer": "sgd"})
     trace = run_as_block(experiment, 3)
     verdict = judge(100.0, trace.states[-1]["theta"], ~experiment.members.byzantine, experiment.task)
+    if algo == "fed_ppo":  # its messages are where agents would go: what is no number is not heard, and nobody moves
+        assert all(torch.equal(state["theta"], trace.states[0]["theta"]) for state in trace.states)
+        assert trace.ledger.screened > 0
+        return
     assert not trace.states[-1]["theta"].isfinite().all()
     assert verdict.name == "diverged"

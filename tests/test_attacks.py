@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -50,6 +51,7 @@ from byzbench.errors import InvalidParameter, Undefined
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.screening import screen
 from byzbench.federation.view import View
+from byzbench.learning.policies import CategoricalMlp
 from byzbench.randomness import Streams
 from byzbench.registry import Spec, build, origins, parse
 from byzbench.testing.attacks import (
@@ -81,6 +83,7 @@ VARIANTS = [
     "alie(whose=honest, sign=plus, ddof=1, rule=B)",
     "alie(z=1.5, on=both)",
     "action_flip(q=1)",
+    "dynamics(constant=length, factor=0.5)",
     "fang(against=krum)",
     "gaussian(sd=3, mean=-1, relative=False)",
     "hidden_coordinate(coordinate=385, relative=False)",
@@ -102,6 +105,7 @@ VARIANTS = [
     "markov(fixed_bias, on=1, off=0.5)",
     "sleeper(mimic, after=1)",
     "sleeper(observation_noise, after=1)",
+    "sleeper(v_bsa, after=1)",
     "split_brain(min_max)",
 ]
 EXEMPT = {
@@ -282,10 +286,6 @@ class Hand(Attack):
         return self.taps, memory
 
 
-def spoils(t: int, observations: Tensor, actions: Tensor) -> Tensor:
-    return actions.add_(1).remainder_(2)
-
-
 REJECTED: list[tuple[Check, Attack, str]] = [
     (nothing_is_written_into, Writes(), "`speak` wrote into its view"),
     (nothing_is_written_into, WritesIntoItsMemory(), "`speak` wrote into its memory"),
@@ -309,18 +309,20 @@ REJECTED: list[tuple[Check, Attack, str]] = [
     (it_does_something, Hand(Taps()), "everything was honest"),
     (it_uses_only_the_doors_that_it_declares, OnlyTalks(), "surface has no messages"),
     (it_uses_only_the_doors_that_it_declares, Hand(Taps(reward=torch.neg), declared=False), "taps its environment"),
-    (taps_keep_the_form_of_what_they_change, Hand(Taps(reward=Tensor.double)), "reward tap made torch.float64"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(reward=Tensor.double)), "reward tap made Tensor torch.float64"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(action=lambda t, a: a + 1)), "an action that the task has not"),
     (
         taps_keep_the_form_of_what_they_change,
-        Hand(Taps(action=lambda t, o, a: a + 1)),
-        "an action that the task has not",
+        Hand(Taps(action=lambda t, a: torch.from_numpy(a))),
+        "made Tensor .* of ndarray",
     ),
-    (taps_keep_the_form_of_what_they_change, Hand(Taps(action=spoils)), "wrote into what it was handed"),
     (taps_keep_the_form_of_what_they_change, Hand(Taps(observation=lambda t, o: o[..., :1])), "observation tap made"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(dynamics={"wind": np.ones(3)})), "'wind', which is no constant"),
+    (taps_keep_the_form_of_what_they_change, Hand(Taps(dynamics={"length": np.ones(2)})), "not by 3 positive numbers"),
     (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r + 1)), "after the end"),
     (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r * r.shape[1])), "how long other episodes are"),
     (each_liar_s_tap_is_its_own, Hand(Taps(reward=lambda r: r - r.mean(0))), "reward tap mixes the rows"),
-    (each_liar_s_tap_is_its_own, Hand(Taps(observation=lambda t, o: o.flip(0))), "observation tap mixes the rows"),
+    (each_liar_s_tap_is_its_own, Hand(Taps(observation=lambda t, o: o[::-1])), "observation tap mixes the rows"),
 ]
 
 
@@ -356,7 +358,10 @@ def view_of(attack: Attack, honest: Tensor, liars: Tensor) -> Any:
     rows = liars if "colluders" in sees else liars[:1]
     shown: dict[str, Any] = {"honest": honest, "colluders": liars, "own": rows}
     view = SimpleNamespace(round=3, topic="gradient", agents=agents, byzantine=f, episodes=5)
-    view.task = SimpleNamespace(action_count=4, observation_size=2, horizon=7, hidden=(3,))
+    policy = CategoricalMlp((2, 3, 4))
+    space = Discrete(4)
+    view.task = SimpleNamespace(action_space=space, action_count=4, observation_size=2, horizon=7)
+    view.task.policy = lambda: policy
     if attack.threat.equivocates:
         view.edges = torch.tensor([(k, to) for k in range(len(rows)) for to in range(agents) if to != k])
     return SimpleNamespace(**vars(view), **{name: shown[name] for name in sees})
@@ -496,15 +501,17 @@ def test_random_action_plays_every_action_and_keeps_to_its_table() -> None:
     attack = RandomAction()
     view = view_of(attack, *cloud())
     view.episodes = 400
-    observations, actions = torch.zeros(3, 400, 2), torch.zeros(3, 400, dtype=torch.int64)
-    action = attack.tap(view, {}, rng())[0].action
-    assert action is not None
-    played = torch.stack([action(t, observations, actions) for t in range(7)])
-    assert played.shape == (7, 3, 400)
-    assert played.dtype == torch.int64
-    assert torch.equal(action(2, observations, actions), played[2])
-    assert (played.flatten().bincount(minlength=4) / played.numel() - 0.25).abs().max() < 0.03
-    assert not actions.any()
+    actions = np.zeros((3, 400), np.int64)
+    first, again = (attack.tap(view, {}, rng())[0].action for _ in range(2))
+    assert first is not None
+    assert again is not None
+    played = np.stack([first(t, actions.copy()) for t in range(70)])
+    assert played.shape == (70, 3, 400)
+    assert played.dtype == np.int64
+    assert np.array_equal(first(2, actions), played[2])
+    # Noise is drawn some steps at a time, in the order of the steps and of nothing else.
+    assert np.array_equal(again(69, actions), played[69])
+    assert abs(np.bincount(played.ravel(), minlength=4) / played.size - 0.25).max() < 0.01
 
 
 def test_random_action_constant() -> None:
@@ -513,7 +520,7 @@ def test_random_action_constant() -> None:
     assert attack.start(view) == {}
     action = attack.tap(view, {}, rng())[0].action
     assert action is not None
-    assert torch.equal(action(0, torch.zeros(3, 5, 2), torch.zeros(3, 5, dtype=torch.int64)), torch.ones(3, 5).long())
+    assert np.array_equal(action(0, np.zeros((3, 5), np.int64)), np.ones((3, 5), np.int64))
     with pytest.raises(Undefined, match="0 to 3"):
         RandomAction(constant=4).start(view)
 
@@ -892,7 +899,7 @@ def test_observation_noise_keeps_to_its_size() -> None:
         view.episodes = 500
         tap = attack.tap(view, {}, rng())[0].observation
         assert tap is not None
-        off[shape] = torch.stack([tap(t, seen) - seen for t in range(7)])
+        off[shape] = torch.from_numpy(np.stack([tap(t, seen.clone().numpy()) for t in range(7)])) - seen
     assert float(off["gaussian"].std()) == pytest.approx(0.25, rel=0.03)
     assert off["uniform"].abs().max() <= 0.25 + 1e-6
     assert float(off["uniform"].std()) == pytest.approx(0.25 / 3**0.5, rel=0.03)
@@ -910,13 +917,10 @@ def test_flipped_actions_are_others() -> None:
         action = attack.tap(view, {}, rng())[0].action
         assert action is not None
         for chosen in range(4):
-            before = torch.full((3, 900), chosen)
-            after = torch.stack([action(t, torch.zeros(3, 900, 2), before) for t in range(7)])
-            shares = after.flatten().bincount(minlength=4) / after.numel()
-            expected = torch.full((4,), q / 3)
+            after = np.stack([action(t, np.full((3, 900), chosen)) for t in range(7)])
+            expected = np.full(4, q / 3)
             expected[chosen] = 1 - q
-            torch.testing.assert_close(shares, expected, atol=0.02, rtol=0)
-            assert (before == chosen).all()
+            np.testing.assert_allclose(np.bincount(after.ravel(), minlength=4) / after.size, expected, atol=0.02)
 
 
 NEW = ["same_value", "fang", "fang(against=krum)", "fedpg_attack", "partial_drop(equivocate=True)", "orthogonal"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzbench.contracts import weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import cloud as cloud_module
 from byzbench.geometry.cloud import Cloud, lengths
@@ -61,10 +62,37 @@ def test_what_a_cloud_says_does_not_depend_on_the_blocks(monkeypatch):
     torch.testing.assert_close(seen(Cloud.of(x)), whole)
 
 
-def test_lengths_alone_take_no_gram_matrix():
+@pytest.mark.parametrize("shape", [(5, 23), (3, 5, 23)])
+def test_small_and_large_sets_are_seen_alike(monkeypatch, shape):
+    x, mask = 100 + random(*shape), torch.arange(5) != 1
+    x[..., 1, :] = 1e30
+    mask, weights = mask.expand(shape[:-1]), torch.softmax(random(*shape[:-1], seed=1), -1) * mask
+
+    def all_of(cloud):
+        mixed = cloud.combine(weights.unsqueeze(-2) / weights.sum(-1)[..., None, None])
+        return [
+            cloud.distances,
+            cloud.norms,
+            mixed.norms,
+            mixed.centre,
+            lengths(x, x[..., 2:3, :]),
+            weighted_sum(weights, x),
+        ]
+
+    small = all_of(Cloud.of(x, mask))
+    monkeypatch.setattr(cloud_module, "SMALL", 0)
+    torch.testing.assert_close(all_of(Cloud.of(x, mask)), small, rtol=1e-9, atol=0)
+    assert type(Cloud.of(x)) is cloud_module._Given
+
+
+@pytest.mark.parametrize("size", [0, 1 << 13])
+def test_lengths_alone_take_no_gram_matrix(monkeypatch, size):
+    monkeypatch.setattr(cloud_module, "SMALL", size)
     cloud = Cloud.of(random(5, 23))
     torch.testing.assert_close(cloud.norms, random(5, 23).norm(dim=-1))
-    assert "_centred" not in vars(cloud)
+    assert not {"gram", "_centred"} & vars(cloud).keys()
+    assert cloud.gram.any()
+    assert {"gram", "_centred"} & vars(cloud).keys()
 
 
 def test_a_cloud_leaves_its_vectors_alone():

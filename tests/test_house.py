@@ -18,13 +18,13 @@ ZOOS = [*LARGE_ZOOS, "agreements", "aggregators", "coins", "placements", "tasks"
 LAYERS = [
     ["errors"],
     ["randomness"],
-    ["geometry"],
+    ["geometry", "learning"],
     ["contracts"],
     ["registry"],
-    ["learning"],
     ZOOS,
     ["federation"],
     ["experiments", "testing"],
+    ["envs"],  # an episode is one experiment under way
     ["reports"],
     ["cli", "__main__"],
 ]

@@ -9,6 +9,7 @@ import torch
 
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
+from byzbench.learning.advantages import advantages
 from byzbench.learning.gradients import (
     LARGEST_LOG_WEIGHT,
     gpomdp,
@@ -16,9 +17,11 @@ from byzbench.learning.gradients import (
     log_likelihood,
     reward_to_go,
     score_gradient,
+    step_weights,
+    whitened,
 )
 from byzbench.learning.optimizers import adam, adam_start, learning_rate
-from byzbench.learning.policies import CategoricalMlp, Sampler
+from byzbench.learning.policies import CategoricalMlp
 from byzbench.learning.rollouts import Trajectories, rollout
 from byzbench.tasks.cartpole import CartPole
 
@@ -217,6 +220,7 @@ def long_batch(agents=2, horizon=500, rows=3, seed=5):
         mask=torch.ones(agents, horizon, rows, dtype=torch.bool),
         terminated=torch.ones(agents, rows, dtype=torch.bool),
         count=torch.full((agents,), rows),
+        beyond=torch.zeros(agents, rows, 4),
     )
 
 
@@ -316,10 +320,6 @@ def test_small_batches_correct_the_reference(reference):
         assert (known - before).abs().max() > 0.1
 
 
-def row(batch, k):
-    return Trajectories(**{name: value[k : k + 1] for name, value in vars(batch).items()})
-
-
 @pytest.mark.parametrize("sizes", [(4, 16, 16, 2), (8, 64, 64, 4)])
 def test_stacked_gradients_are_those_of_each_agent_alone(sizes):
     policy, rng = CategoricalMlp(sizes), np.random.default_rng(2)
@@ -332,22 +332,24 @@ def test_stacked_gradients_are_those_of_each_agent_alone(sizes):
         mask=mask,
         terminated=torch.ones(5, 6, dtype=torch.bool),
         count=count,
+        beyond=torch.zeros(5, 6, sizes[0]),
     )
     theta, old = thetas(policy, 5), thetas(policy, 5, seed=9)
     weights = importance_weights(policy, old, theta, batch)
     stacked = gpomdp(policy, theta, batch, 0.99, weights)
     for k in range(5):
         here = slice(k, k + 1)
-        alone = importance_weights(policy, old[here], theta[here], row(batch, k))
+        alone = importance_weights(policy, old[here], theta[here], batch.of(k))
         # To the bit: a batched product treats each row alike, however many there are.
         assert torch.equal(alone, weights[here])
-        assert torch.equal(gpomdp(policy, theta[here], row(batch, k), 0.99, alone), stacked[here])
+        assert torch.equal(gpomdp(policy, theta[here], batch.of(k), 0.99, alone), stacked[here])
 
     # Padding is no episode: without it the gradient is the same, up to the order of sums.
     cut = Trajectories(
         *(value[2:3, :, :3] for value in (batch.observations, batch.actions, batch.rewards, batch.mask)),
         terminated=batch.terminated[2:3, :3],
         count=count[2:3],
+        beyond=batch.beyond[2:3, :3],
     )
     unpadded = gpomdp(policy, theta[2:3], cut, 0.99, weights[2:3, :3])
     torch.testing.assert_close(unpadded, stacked[2:3], rtol=1e-4, atol=1e-3)
@@ -427,7 +429,7 @@ def test_two_actions_are_drawn_as_by_the_inverse_cdf():
     theta, noise = 3 * thetas(policy, 3), uniforms(3, 4, 2000)
     noise[:, :, 0], noise[:, :, 1] = 0.0, 1 - 2.0**-24
     observations = long_batch(3, 4, 2000).observations
-    sampler = Sampler(policy, theta, noise.clone())
+    sampler = policy.sampler(theta, noise.clone())
     for t in range(4):
         chances = policy.logits(policy.layers(theta), observations[:, t]).softmax(-1)
         assert torch.equal(sampler(t, observations[:, t]), (noise[:, t] > chances[..., 0]).long())
@@ -438,7 +440,7 @@ def test_actions_come_as_often_as_the_policy_says(actions):
     policy, draws = CategoricalMlp((4, 8, actions)), 100_000
     theta, observation = 2 * thetas(policy, 2), torch.tensor([0.5, -1.0, 2.0, 0.1])
     observations = observation.expand(2, draws, 4)
-    drawn = Sampler(policy, theta, uniforms(2, 1, draws))(0, observations)
+    drawn = policy.sampler(theta, uniforms(2, 1, draws))(0, observations)
     chances = policy.logits(policy.layers(theta), observations[:, :1]).softmax(-1).squeeze(1).double()
     shares = torch.stack([(drawn == a).double().mean(1) for a in range(actions)], 1)
     assert ((shares - chances).abs() < 4.5 * (chances * (1 - chances) / draws).sqrt()).all()
@@ -551,8 +553,7 @@ def test_taps_change_what_is_seen_and_done():
         def observe(self, t, observations):
             observations[1] = 7.0
 
-        def act(self, t, observations, actions):
-            assert (observations[1] == 7.0).all()
+        def act(self, t, actions):
             actions[1] = 1 - actions[1]
 
     policy = CategoricalMlp((1, 2))
@@ -561,7 +562,7 @@ def test_taps_change_what_is_seen_and_done():
     tapped = rollout(policy, theta, Script([10] * 4, [False] * 4), generators(2), noise, count, Backwards())
     assert torch.equal(plain.actions[0], tapped.actions[0])
     assert (tapped.observations[1] == 7.0).all()
-    sampler = Sampler(policy, theta[1:], noise[1:])
+    sampler = policy.sampler(theta[1:], noise[1:])
     expected = torch.stack([1 - sampler(t, torch.full((1, 2, 1), 7.0)) for t in range(10)], 1)
     assert torch.equal(tapped.actions[1:], expected)
 
@@ -573,3 +574,40 @@ def test_log_likelihood_sums_in_float64():
     layers = policy.layers(theta.double())
     direct = policy.log_probabilities(layers, observations, batch.actions.flatten(1, 2)).view(batch.mask.shape).sum(1)
     torch.testing.assert_close(log_likelihood(policy, theta, batch), direct, rtol=1e-7, atol=0)
+
+
+def test_whitened_gradients_by_hand():
+    """Rewards 1, 2, 4 at a discount of a half: to go are 3, 4, 4; whitened -2/sqrt(3), 1/sqrt(3), 1/sqrt(3)."""
+    policy, batch = CategoricalMlp((4, 2)), long_batch(1, 5, 2)
+    rewards, mask = torch.zeros(1, 5, 2), torch.zeros(1, 5, 2, dtype=torch.bool)
+    rewards[0, :3, 0], mask[0, :3, 0] = torch.tensor([1.0, 2.0, 4.0]), True
+    mask[0, :1, 1], rewards[0, 0, 1] = True, 9.0  # an episode of one step has no spread, and says nothing
+    batch = replace(batch, rewards=rewards, mask=mask, count=torch.tensor([2]))
+    theta = thetas(policy, 1)
+    expected = torch.zeros(1, 5, 2)
+    expected[0, :3, 0] = torch.tensor([-2.0, 1.0, 1.0]) / 3**0.5 / 3
+    torch.testing.assert_close(whitened(policy, theta, batch, 0.5), score_gradient(policy, theta, batch, expected))
+    tenfold = replace(batch, rewards=10 * rewards)
+    torch.testing.assert_close(whitened(policy, theta, tenfold, 0.5), whitened(policy, theta, batch, 0.5))
+
+
+def test_weights_of_steps_multiply_to_those_of_episodes():
+    policy, batch = CategoricalMlp((4, 8, 2)), long_batch(2, 6, 3)
+    here, there = thetas(policy, 2), thetas(policy, 2, seed=4)
+    steps = step_weights(policy, there, here, batch)
+    product = steps.double().prod(1)
+    torch.testing.assert_close(product, importance_weights(policy, there, here, batch), rtol=1e-5, atol=0)
+
+
+def test_advantages_by_hand_and_with_a_perfect_critic():
+    """Two episodes of three steps and one, the first truncated; gamma 1/2, lambda 1/2."""
+    batch = long_batch(1, 3, 2)
+    mask = torch.tensor([[[True, True], [True, False], [True, False]]])
+    batch = replace(batch, rewards=torch.tensor([[[1.0, 4.0], [2.0, 0.0], [3.0, 0.0]]]), mask=mask)
+    batch = replace(batch, terminated=torch.tensor([[False, True]]), count=torch.tensor([2]))
+    values = torch.tensor([[[2.0, 1.0], [4.0, 0.0], [6.0, 0.0]]])
+    found = advantages(batch, values, torch.tensor([[8.0, 100.0]]), 0.5, 0.5)
+    # delta: 1 + 2 - 2, 2 + 3 - 4, 3 + 4 - 6; each then gets a quarter of the next one's advantage.
+    torch.testing.assert_close(found, torch.tensor([[[1.3125, 3.0], [1.25, 0.0], [1.0, 0.0]]]))
+    perfect = torch.tensor([[[1 + 1 + 0.75 + 1.0, 4.0], [2 + 1.5 + 2.0, 0.0], [3 + 4.0, 0.0]]])
+    assert advantages(batch, perfect, torch.tensor([[8.0, 100.0]]), 0.5, 0.9).abs().max() == 0

@@ -78,6 +78,14 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", [pytest.param(c, id=" ".join(c)) for c in commands("docs/tasks.md")])
+def test_docs_tasks(command: list[str], tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", *command], tmp_path, ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "verdict" in done.stdout
+
+
+@pytest.mark.slow
 def test_docs_sweeps(tmp_path: Path) -> None:
     """Its commands work one after the other, on the suite that stands there."""
     (tmp_path / "suite.toml").write_text(blocks("docs/sweeps.md", "toml")[0])

@@ -210,7 +210,8 @@ def test_an_unknown_kind_brings_all_kinds() -> None:
         registry.kind_of("atack")
 
 
-WRITTEN = [(o.kind, o.name) for o in BUILT_IN] + [
+NEEDED = {"gymnasium": "gymnasium:Acrobot-v1", "pettingzoo": "pettingzoo:mpe2/simple_spread_v3"}
+WRITTEN = [(o.kind, NEEDED.get(o.name, o.name)) for o in BUILT_IN] + [
     ("attack", "alie(z=1.5, rule=B, whose=honest, sign=plus, ddof=1, on=both)"),
     ("attack", "large_noise(scale=3, equivocate=False, on=gradient)"),
     ("attack", "random_action(constant=1)"),

@@ -24,7 +24,7 @@ from byzbench.experiments.files import hash_of
 from byzbench.experiments.store import gather
 from byzbench.reports.figures import FORMATS, KINDS, reached
 from byzbench.reports.sheets import Sheet, render
-from byzbench.reports.summary import clean, group
+from byzbench.reports.summary import METRICS, clean, group
 from byzbench.reports.tables import sheets
 
 FORMS = ("table", "md", "csv", "tex", "json")
@@ -72,6 +72,8 @@ def write(store: Path, what: Any, value: float | None, status: str = "finished")
         {"round": r, "trajectories": 20 * (r + 1), "return": v} | dict.fromkeys(LOGGED, 1)
         for r, v in enumerate(grows.tolist())
     ]
+    for line in lines[1::2]:
+        line["evaluation"] = line["return"] + 1
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluation = {} if value is None else {"evaluation": value + 1, "evaluation_worst": value - 1}
     result = {
@@ -443,6 +445,8 @@ def test_metrics_stand_for_what_they_say(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path, experiment(seed=seed), 420.0)
     entries, _ = gather([tmp_path])
-    values = {m: group(entries, ["algo"], m).rows[0].values[0] for m in ("return", "evaluation", "auc")}
-    assert values == pytest.approx({"return": 420.0, "evaluation": 421.0, "auc": 220.0})
+    expected = {"return": 420.0, "evaluation": 421.0, "auc": 220.0, "evaluation_auc": 20 + 10 * 400 / 19 + 1}
+    assert expected.keys() <= METRICS.keys()
+    values = {m: group(entries, ["algo"], m).rows[0].values[0] for m in expected}
+    assert values == pytest.approx(expected)
     assert [sheet.name for sheet in sheets(group(entries, ["algo"]))] == ["results"]

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from scipy.stats import ks_2samp
 
 from byzbench import registry
 from byzbench.errors import UserError
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import run
 from byzbench.learning.rollouts import rollout
+from byzbench.tasks import _gymnasium
+from byzbench.tasks._references import random_returns, references
 
 
 def backends(name: str) -> tuple[str, ...]:
     hints = get_type_hints(registry.find("task", name))
-    return get_args(hints["backend"]) if "backend" in hints else ()
+    return get_args(hints["backend"]) if "backend" in hints else ("",)
 
 
-def written() -> Iterator[str]:
-    for name in registry.origins("task"):
-        yield from (f"{name}:backend={backend}" for backend in backends(name)) if backends(name) else (name,)
+QUICK = {"cartpole", "lunarlander", "acrobot", "pendulum"}
+"""The others differ from these in their ids, and in what they cost."""
+
+CATALOGUE = [name for name in registry.origins("task") if name not in {"gymnasium", "pettingzoo"}]
 
 
-LONGEST = max(registry.find("task", name).horizon for name in registry.origins("task"))
-SEVERAL = [name for name in registry.origins("task") if len(backends(name)) > 1]
+def written() -> Iterator[Any]:
+    for name in CATALOGUE:
+        for backend in backends(name):
+            text = f"{name}:backend={backend}" if backend else name
+            quick = name in QUICK and (backend != "envpool" or name in {"lunarlander", "pendulum"})
+            yield pytest.param(text, marks=() if quick else pytest.mark.slow)
+
+
+LONGEST = 1000
+SEVERAL = [name for name in CATALOGUE if len(backends(name)) > 1]
 
 
 @pytest.fixture(params=written())
@@ -40,30 +53,24 @@ def generators(agents, seed):
     return [np.random.default_rng([seed, agent]) for agent in agents]
 
 
-def random_policy(task):
-    policy = CategoricalMlp((task.observation_size, task.action_count))
-    return policy, torch.zeros(policy.dimension)
-
-
-def play(task, agents=(0, 1, 2), rows=4, seed=0, environments=None, policy=None):
-    """Episodes of some agents, each from the seed and its own number; by default their policies differ."""
-    if policy is None:
-        policy = CategoricalMlp((task.observation_size, *task.hidden, task.action_count))
-        theta = torch.stack([policy.initial(rng) for rng in generators(agents, 2)])
-    else:
-        policy, theta = policy[0], policy[1].expand(len(agents), -1)
+def play(task, agents=(0, 1, 2), rows=4, seed=0, environments=None):
+    """Episodes of some agents, each from the seed and its own number; their policies differ."""
+    policy = task.policy()
+    theta = torch.stack([policy.initial(rng) for rng in generators(agents, 2)])
     # Drawn for the longest horizon and cut, so that episodes of a shorter one begin in the same way.
-    noise = [rng.random((rows, LONGEST), dtype=np.float32).T[: task.horizon] for rng in generators(agents, seed + 1)]
+    noise = np.empty((len(agents), rows, LONGEST, *policy.action_shape), np.float32)
+    for rng, out in zip(generators(agents, seed + 1), noise, strict=True):
+        policy.draw(rng, out)
+    drawn = torch.from_numpy(noise).transpose(1, 2)[:, : task.horizon]
     environments = environments or task.make(len(agents), rows)
-    count = torch.full((len(agents),), rows)
-    uniforms = torch.from_numpy(np.stack(noise))
-    return rollout(policy, theta, environments, generators(agents, seed), uniforms, count)
+    return rollout(policy, theta, environments, generators(agents, seed), drawn, torch.full((len(agents),), rows))
 
 
 def facts(batch):
     """All that happened, without what stands after an episode's end: observations, actions, rewards, mask, ends."""
     mask = batch.mask
-    return batch.observations * mask.unsqueeze(-1), batch.actions * mask, batch.rewards, mask, batch.terminated
+    actions = batch.actions * mask.view(*mask.shape, *[1] * (batch.actions.dim() - 3))
+    return batch.observations * mask.unsqueeze(-1), actions, batch.rewards, mask, batch.terminated
 
 
 def same(left, right):
@@ -76,21 +83,18 @@ def same(left, right):
 
 def part(batch, agents=slice(None), rows=slice(None)):
     """Some agents' first episodes."""
-    values = {
-        k: v[agents][..., rows, :] if k == "observations" else v[agents][..., rows] for k, v in vars(batch).items()
-    }
-    return type(batch)(**{**values, "count": batch.count[agents]})
+    values = {k: v[agents] if k in ("count", "terminated") else v[agents][:, :, rows] for k, v in vars(batch).items()}
+    return type(batch)(**{**values, "terminated": batch.terminated[agents][:, rows]})
 
 
 def test_shapes_and_types(task):
     environments = task.make(3, 2)
     shown = environments.reset(generators(range(3), 0))
-    for t in range(task.horizon):
+    for _ in range(task.horizon):
         assert shown.shape == (6, task.observation_size)
         assert shown.dtype == np.float32
         assert np.isfinite(shown).all()
-        actions = np.arange(t, t + 6) % task.action_count
-        shown, rewards, *ends = environments.step(actions)
+        shown, rewards, *ends = environments.step(np.stack([task.action_space.sample() for _ in range(6)]))
         assert rewards.shape == (6,)
         assert np.isfinite(rewards).all()
         assert all(end.shape == (6,) and end.dtype == bool for end in ends)
@@ -104,16 +108,21 @@ def test_exactly_n_complete_episodes(task):
     assert (batch.mask[:, 1:] <= batch.mask[:, :-1]).all(), "one run of steps, without a gap"
     assert (batch.terminated | (lengths == task.horizon)).all()
     assert (batch.rewards[~batch.mask] == 0).all()
-    assert (batch.rewards[batch.mask] != 0).any()
     assert batch.observations.isfinite().all()
-    assert ((batch.actions >= 0) & (batch.actions < task.action_count)).all()
+    assert all(task.action_space.contains(action) for action in task.policy().executed(batch.actions[:, 0]))
 
 
 def test_first_episodes_do_not_depend_on_how_many_follow(task):
     few, many = (task.make(2, n).reset(generators(range(2), 0)).reshape(2, n, -1) for n in (3, 7))
     assert np.array_equal(few, many[:, :3])
     assert len(np.unique(many.reshape(14, -1), axis=0)) == 14
-    assert same(play(task, rows=3), part(play(task, rows=7), rows=slice(3)))
+    three, seven = play(task, rows=3), part(play(task, rows=7), rows=slice(3))
+    if isinstance(
+        task.action_space, Box
+    ):  # a network rounds differently for other numbers of rows, and physics magnifies
+        torch.testing.assert_close(three.observations[:, :3], seven.observations[:, :3])
+    else:
+        assert same(three, seven)
 
 
 def test_nothing_outlives_a_round(task):
@@ -129,7 +138,7 @@ def test_a_round_that_is_cut_off_leaves_nothing(task):
     used = task.make(3, 4)
     used.reset(generators(range(3), 5))
     for _ in range(3):
-        used.step(np.zeros(12, np.int64))
+        used.step(np.stack([task.action_space.sample() for _ in range(12)]))
     assert same(play(task), play(task, environments=used))
 
 
@@ -151,27 +160,29 @@ def test_at_the_horizon_an_end_is_told_from_a_cut(task):
     environments, alive = short.make(3, 5), np.ones(15, bool)
     environments.reset(generators(range(3), 0))
     for t in range(horizon):
-        _, _, ended, cut = environments.step(batch.actions[:, t].flatten().numpy())
+        _, _, ended, cut = environments.step(task.policy().executed(batch.actions[:, t]))
         assert t == horizon - 1 or not cut[alive].any()
         alive &= ~(ended | cut)
     assert not alive.any()
 
 
 def test_the_random_policy_scores_what_is_stated(task):
-    batch = play(task, agents=[0], rows=1000, policy=random_policy(task))
-    returns = batch.rewards.sum(1, dtype=torch.float64)
-    assert abs(returns.mean() - task.reference["random"]) < 3 * returns.std() / returns.numel() ** 0.5
-    assert task.reference["random"] < task.reference["solved"]
+    returns = random_returns(task, 300 if task.horizon >= 200 else 1000, np.random.default_rng(7))
+    error = np.hypot(returns.std() / len(returns) ** 0.5, references().get(registry.name_of(task), {}).get("error", 0))
+    assert abs(returns.mean() - task.worth("random")) <= 3.5 * error
+    assert task.worth("random") < task.worth("solved")
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "lunarlander" else pytest.mark.slow) for n in SEVERAL]
+)
 def test_back_ends_agree_in_distribution(name):
     samples = []
     for backend in backends(name):
         batch = play(registry.load("task", name, backend=backend), agents=[0], rows=200)
         samples.append((batch.rewards.sum(1).flatten(), batch.mask.sum(1).flatten()))
     for first, second in zip(*samples, strict=True):
-        assert not torch.equal(first, second)
+        assert not torch.equal(first, second) or first.unique().numel() == 1
         assert ks_2samp(first, second).pvalue > 0.05
 
 
@@ -199,6 +210,7 @@ def test_a_lander_that_has_come_down_is_left_alone(backend):
     "backend, missing, extra", [("gymnasium", "Box2D", "box2d"), ("gymnasium", "pygame", "box2d"), ("envpool",) * 3]
 )
 def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, extra, monkeypatch):
+    _gymnasium.facts.cache_clear()
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.box2d")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -206,3 +218,77 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
         registry.load("task", "lunarlander", backend=backend)
     assert str(caught.value).endswith(f"pip install 'byzbench[{extra}]'")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("gymnasium:Nope-v0", "Gymnasium has no environment 'Nope-v0' here"),
+        ("gymnasium:Blackjack-v1", "observations of type Tuple; supported are vectors"),
+        ("gymnasium:CarRacing-v3", "observations of type Box of shape [96, 96, 3]; supported are vectors"),
+        ("acrobot:backend=unity", "Input should be 'gymnasium' or 'envpool'"),
+        ("pettingzoo:mpe2/nope_v3", "no parallel game 'mpe2/nope_v3' here"),
+        ("pettingzoo:mpe2/simple_tag_v3", "the players of 'mpe2/simple_tag_v3' have unequal observations"),
+        ("pettingzoo:mpe2/simple_spread_v3,options=M=2", "unexpected keyword argument 'M'"),
+        ("pettingzoo:nothing", "match pattern"),
+    ],
+)
+def test_what_is_not_supported_is_one_line(text, said):
+    with pytest.raises(UserError) as caught:
+        registry.build("task", text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_without_a_horizon_needs_one(monkeypatch):
+    facts = _gymnasium.facts("Acrobot-v1")
+    endless = type(facts)(facts.observations, facts.actions, None, None)
+    monkeypatch.setattr("byzbench.tasks.gymnasium.facts", lambda id: endless)
+    monkeypatch.setattr("byzbench.tasks._gymnasium.facts", lambda id: endless)
+    with pytest.raises(UserError, match="no fixed horizon: say steps="):
+        registry.build("task", "gymnasium:Acrobot-v1")
+    assert registry.build("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
+
+
+def test_kinds_are_shown_as_unit_vectors():
+    task = registry.build("task", "gymnasium:FrozenLake-v1,steps=20,gamma=0.9,random=0.0,solved=0.7")
+    assert (task.observation_size, task.horizon, task.discount) == (16, 20, 0.9)
+    batch = play(task)
+    assert (batch.observations[batch.mask].sum(-1) == 1).all()
+    assert (batch.observations[:, 0, :, 0] == 1).all()
+    assert same(batch, play(task))
+
+
+def test_a_team_sees_what_its_players_see_and_is_paid_their_mean():
+    from mpe2 import simple_spread_v3
+
+    task = registry.build("task", "pettingzoo:mpe2/simple_spread_v3,options='N=2 local_ratio=0.0'")
+    assert (task.players, task.horizon, task.action_space.n) == (2, 25, 5)
+    rng = np.random.default_rng(5)
+    environments, seed = task.make(1, 2), int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
+    shown = environments.reset([rng])
+    game = simple_spread_v3.parallel_env(N=2, local_ratio=0.0)
+    seen, _ = game.reset(seed=seed)
+    for step in range(25):
+        assert np.array_equal(shown[1], np.concatenate([seen["agent_0"], seen["agent_1"]]))
+        actions = np.array([[1, 2], [3, step % 5]])
+        shown, rewards, ended, cut = environments.step(actions)
+        seen, paid, *_ = game.step({"agent_0": 3, "agent_1": step % 5})
+        assert rewards[1] == pytest.approx((paid["agent_0"] + paid["agent_1"]) / 2)
+        assert (cut == (step == 24)).all()
+        assert not ended.any()
+
+
+def test_a_team_learns_in_a_federation(tmp_path):
+    todo = Experiment.create(
+        "decbyzpg",
+        "sign_flip",
+        env="pettingzoo:mpe2/simple_spread_v3,options=N=2",
+        agents=5,
+        trajectories=8,
+        parameters={"algo": {"N": 4, "B": 2}},
+    )
+    found = run(todo, out=tmp_path)
+    assert found.steps == 5 * 25 * found.trajectories
+    assert found.verdict.threshold is None
+    assert run(todo, out=tmp_path / "again").final == found.final

@@ -7,31 +7,30 @@ from functools import reduce
 from math import sqrt
 from typing import ClassVar, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from byzbench.aggregators._ordered import Array, Rank, value_at
 from byzbench.contracts import Aggregator
 
-Box: TypeAlias = tuple[Tensor, Tensor]
+Box: TypeAlias = tuple[Array, Array]
 """The least and the greatest corner, float64 [..., d] each."""
 
 
-def trusted(ordered: Tensor, count: Tensor, cut: Tensor) -> Box:
+def trusted(ordered: Array, count: Rank, cut: Rank) -> Box:
     """From the (f+1)-th smallest to the (f+1)-th largest value: whoever the f liars are, within the honest values.
 
     Args:
         ordered: [..., n, d], as `ascending` returns it.
-        count: [..., 1, 1], how many are valid.
-        cut: [..., 1, 1], f.
+        count: how many are valid.
+        cut: f.
     """
-    low, high = (ordered.take_along_dim(rank, -2).squeeze(-2).double() for rank in (cut, count - 1 - cut))
-    return low, high
+    return value_at(ordered, cut), value_at(ordered, count - 1 - cut)
 
 
-def midpoint(*boxes: Box) -> Tensor:
+def midpoint(*boxes: Box) -> Array:
     """The middle of what boxes share: float64 [..., d]."""
     lows, highs = zip(*boxes, strict=True)
-    return (reduce(torch.maximum, lows) + reduce(torch.minimum, highs)) / 2
+    return (reduce(np.maximum, lows) + reduce(np.minimum, highs)) / 2
 
 
 @dataclass(frozen=True)

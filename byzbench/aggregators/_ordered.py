@@ -3,56 +3,75 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from byzbench.geometry.cloud import array, tensor
+from byzbench.geometry.cloud import array
+
+Array: TypeAlias = npt.NDArray[Any]
+Rank: TypeAlias = Array | int
+"""A rank or a number of values, from 0: [..., 1, 1], or the one that all sets have."""
 
 
-def mean_between(ordered: Tensor, start: Tensor | int, stop: Tensor) -> Tensor:
-    """The mean of the values of rank start .. stop - 1, from 0: float64 [..., d].
+def rank(values: Tensor | int) -> Rank:
+    """From the number of each set [...]."""
+    each = array(torch.as_tensor(values))
+    if each.size and (each == each.flat[0]).all():
+        return int(each.flat[0])
+    return each[..., None, None]
+
+
+def value_at(ordered: Array, place: Rank) -> Array:
+    """The value of this rank in each coordinate of what `ascending` returned: float64 [..., d]."""
+    if not isinstance(place, int):
+        place = np.broadcast_to(place, (*ordered.shape[:-2], 1, 1))
+        return np.take_along_axis(ordered, place, -2).squeeze(-2).astype(np.float64)
+    return ordered[..., place, :].astype(np.float64)
+
+
+def mean_between(ordered: Array, start: Rank, stop: Rank) -> Array:
+    """The mean of the values of rank start .. stop - 1: float64 [..., d].
 
     Args:
         ordered: [..., n, d], as `ascending` returns it.
-        start: [..., 1, 1].
-        stop: [..., 1, 1], more than `start`.
+        start: may differ from coordinate to coordinate, [..., 1, d].
+        stop: alike, more than `start`.
     """
-    first = np.full((1, 1), start) if isinstance(start, int) else array(start)
-    return tensor(between(array(ordered), first, array(stop)), ordered)
-
-
-def between(values: npt.NDArray[Any], start: npt.NDArray[Any], stop: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """As `mean_between`, of arrays; start and stop may differ from coordinate to coordinate, [..., 1, d]."""
-    low, high = start.min(initial=values.shape[-2]), stop.max(initial=0)
-    rank = np.arange(low, high)[:, None]
     # The sum of what is kept, never the whole less what is cut: 1e30 - 1e30 leaves nothing of the honest digits.
-    kept = np.sum(values[..., low:high, :], axis=-2, dtype=np.float64, where=(rank >= start) & (rank < stop))
-    return kept / (stop - start).squeeze(-2)
+    if isinstance(start, int) and isinstance(stop, int):
+        return np.asarray(np.add.reduce(ordered[..., start:stop, :], -2, dtype=np.float64) / (stop - start))
+    low, high = np.min(start, initial=ordered.shape[-2]), np.max(stop, initial=0)
+    place = np.arange(low, high)[:, None]
+    kept = (place >= start) & (place < stop)
+    total = np.add.reduce(ordered[..., low:high, :], -2, dtype=np.float64, where=kept)
+    return np.asarray(total / np.asarray(stop - start).squeeze(-2))
 
 
-def mean_around(ordered: Tensor, pivot: Tensor, count: Tensor) -> Tensor:
+def mean_around(ordered: Array, pivot: Array, count: Rank) -> Array:
     """The mean of the `count` values nearest to the pivot, of equals the smaller: float64 [..., d].
 
     Args:
         ordered: [..., n, d], as `ascending` returns it.
         pivot: float64 [..., d].
-        count: [..., 1, 1], from 1 to the number of valid values.
+        count: from 1 to the number of valid values.
     """
-    values, middle = array(ordered), array(pivot)[..., None, :]
-    width = np.broadcast_to(array(count), (*values.shape[:-2], 1, 1))
-    n = values.shape[-2]
+    middle, n = pivot[..., None, :], ordered.shape[-2]
+    least = count if isinstance(count, int) else np.min(count, initial=n)
     # The nearest stand side by side. A window of them does better one place on while what it leaves is farther than
     # what comes in.
-    start = np.arange(n - width.min(initial=n))[:, None]
-    comes = start + width
-    leaves = np.abs(values[..., : len(start), :] - middle)
-    enters = np.abs(np.take_along_axis(values, np.minimum(comes, n - 1), -2) - middle)
-    on = (leaves > enters) & (comes < n)
-    first = np.max(on * (start + 1), axis=-2, keepdims=True, initial=0)
-    return tensor(between(values, first, first + width), ordered)
+    start = np.arange(n - least)[:, None]
+    leaves = np.abs(ordered[..., : n - least, :] - middle)
+    if isinstance(count, int):
+        on = leaves > np.abs(ordered[..., least:, :] - middle)
+    else:
+        comes = np.broadcast_to(start + count, (*ordered.shape[:-2], n - least, 1))
+        on = (leaves > np.abs(np.take_along_axis(ordered, np.minimum(comes, n - 1), -2) - middle)) & (comes < n)
+    first = np.maximum.reduce(on * (start + 1), -2, keepdims=True, initial=0)
+    return mean_between(ordered, first, first + count)
 
 
 def kappa_around(n: int, f: int, kappa: float) -> float:

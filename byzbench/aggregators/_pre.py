@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.contracts import Aggregator, LinearRule, State
-from byzbench.geometry.cloud import Cloud, blocks
+from byzbench.contracts import Aggregator, LinearRule, State, weighted_sum
+from byzbench.contracts.rules import bounds
+from byzbench.geometry.cloud import Cloud, array, blocks, small, tensor
 
 Seen: TypeAlias = tuple[Tensor, Tensor]
 
@@ -120,8 +121,7 @@ class Mixing(PreAggregator, LinearRule):
         self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """What `mix` returns, for plain tensors; to be overridden by what needs no distances."""
-        bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        return self.mix(Cloud.of(x, mask), bound, rng)
+        return self.mix(Cloud.of(x, mask), bounds(f, x), rng)
 
     def weigh(
         self, cloud: Cloud, f: Tensor, *, rng: np.random.Generator | None = None, **given: Any
@@ -130,7 +130,7 @@ class Mixing(PreAggregator, LinearRule):
         assert isinstance(self.inner, LinearRule)
         shares, valid = self.mix(cloud, f, rng)
         weights, new = self.inner.weigh(cloud.combine(shares, valid), f, rng=rng, **given)
-        return (weights.unsqueeze(-2) @ shares).squeeze(-2), new
+        return weighted_sum(weights, shares), new
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
@@ -140,10 +140,13 @@ class Mixing(PreAggregator, LinearRule):
             return LinearRule.__call__(self, x, f, mask=mask, **given)
         shares, valid = self.shares(x, f, mask, given.get("rng"))
         value, weights, new = self.inner(mixed(shares, x), f, mask=valid, **given)
-        return value, None if weights is None else (weights.unsqueeze(-2) @ shares).squeeze(-2), new
+        return value, None if weights is None else weighted_sum(weights, shares), new
 
 
 def mixed(shares: Tensor, x: Tensor) -> Tensor:
     """The averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
+    if small(x):
+        rows = array(x)
+        return tensor((array(shares) @ rows.astype(np.float64)).astype(rows.dtype), x)
     parts = [(shares @ part.double()).to(x.dtype) for part in blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

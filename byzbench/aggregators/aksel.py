@@ -14,7 +14,7 @@ from byzbench.aggregators._ordered import kappa_around
 from byzbench.aggregators.krum import least
 from byzbench.aggregators.median import Median, median_of
 from byzbench.contracts import Aggregator, State, weighted_sum
-from byzbench.geometry.cloud import blocks
+from byzbench.geometry.cloud import array, blocks, even, tensor
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Aksel(Aggregator):
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         squares = torch.where(valid, 0.0, torch.inf).double()
         for part in blocks(x):
-            squares += (part.double() - median_of(part, valid).unsqueeze(-2)).square().sum(-1)
+            middle = tensor(median_of(array(part), array(valid)), x)
+            squares += (part.double() - middle.unsqueeze(-2)).square().sum(-1)
         kept = least(squares, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
-        weights = kept.double() / kept.sum(-1, keepdim=True)
+        weights = even(kept)
         return weighted_sum(weights, x), weights, {}

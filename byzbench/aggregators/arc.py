@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import PreAggregator, both
 from byzbench.aggregators.clipping import clip
-from byzbench.geometry.cloud import array, lengths, tensor
+from byzbench.geometry.cloud import array, lengths, picked
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Arc(PreAggregator):
     ) -> tuple[Tensor, Tensor]:
         """See `PreAggregator.transform`."""
         valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
-        length, there = lengths(x), array(valid)
-        n, bound = there.sum(-1), array(torch.as_tensor(f))
-        cut = 2 * bound * (n - bound) // n
-        ascending = np.sort(np.where(there, array(length), -1), axis=-1)
-        limit = np.take_along_axis(ascending, there.shape[-1] - 1 - cut[..., None], -1)
-        return clip(x, length, tensor(limit, x)), valid
+        length, there = array(lengths(x)), array(valid)
+        n, bound = np.add.reduce(there, -1), array(torch.as_tensor(f))
+        cut = np.asarray(2 * bound * (n - bound) // n)
+        ascending = np.sort(np.where(there, length, -1), axis=-1)
+        return clip(x, length, picked(ascending, there.shape[-1] - 1 - cut)[..., None]), valid

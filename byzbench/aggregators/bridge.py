@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +16,7 @@ from byzbench.aggregators.krum import Krum
 from byzbench.aggregators.median import Median, ascending
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.contracts import Aggregator, State
+from byzbench.geometry.cloud import array, tensor
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Bridge(Aggregator):
             return self._rule(x, f, mask=mask, own=own, **given)
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         around = Neighbourhood.of(mask, own, None)
-        ordered, count = ascending(x, around.others)
+        values, valid = ascending(array(x), array(around.others))
+        ordered, count = tensor(values, x), tensor(np.asarray(valid), x)
         cut = torch.as_tensor(f, device=x.device)[..., None, None]
         rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
         kept = ordered.where((rank >= cut) & (rank < count - cut), 0)

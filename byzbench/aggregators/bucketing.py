@@ -14,7 +14,7 @@ from byzbench.aggregators._pre import Mixing
 from byzbench.aggregators.rfa import Rfa
 from byzbench.contracts import Aggregator, Range
 from byzbench.errors import InvalidParameter
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Bucketing(Mixing):
 
     def _shares(self, mask: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """The averaging matrix [..., n', n], and which of its rows are buckets [..., n']."""
-        n = mask.shape[-1]
-        shuffle = torch.from_numpy((rng or np.random.default_rng(0)).permutation(n)).to(mask.device)
-        places = mask[..., shuffle].cumsum(-1)[..., shuffle.argsort()] - 1
-        buckets = torch.arange(-(-n // self.s), device=mask.device).unsqueeze(-1)
-        inside = ((places // self.s).unsqueeze(-2) == buckets) & mask.unsqueeze(-2)
-        sizes = inside.sum(-1, keepdim=True)
-        return inside.double() / sizes.clamp_min(1), sizes.squeeze(-1) > 0
+        valid, n = array(mask), mask.shape[-1]
+        shuffle = (rng or np.random.default_rng(0)).permutation(n)
+        places = np.cumsum(valid[..., shuffle], -1)[..., shuffle.argsort()] - 1
+        buckets = np.arange(-(-n // self.s))[:, None]
+        inside = ((places // self.s)[..., None, :] == buckets) & valid[..., None, :]
+        sizes = np.add.reduce(inside, -1)
+        return tensor(inside / np.maximum(sizes, 1)[..., None], mask), tensor(sizes > 0, mask)

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators._ordered import mean_around
-from byzbench.aggregators.krum import Krum, least
-from byzbench.aggregators.median import ascending, blockwise, middle
+from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
+from byzbench.aggregators.krum import Krum, lowest
+from byzbench.aggregators.median import by_rank, middle
 from byzbench.contracts import Aggregator, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,10 @@ class Bulyan(Aggregator):
             # Krum with a bound of r - 3 counts one neighbour; of a single vector, none.
             most = (left.sum(-1) - 3).clamp_min(-1)
             scores = Krum().scores(cloud, left, bound.minimum(most))
-            left = left & ~least(scores, (theta > taken).long())
-        beta = (theta - 2 * bound)[..., None, None]
+            left = left & ~tensor(lowest(scores, array(theta > taken)), left)
+        beta = rank(theta - 2 * bound)
 
-        def around(part: Tensor) -> Tensor:
-            ordered, count = ascending(part, cloud.mask & ~left)
+        def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, middle(ordered, count), beta)
 
-        return blockwise(around, x).to(x.dtype), None, {}
+        return by_rank(around, x, cloud.mask & ~left), None, {}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.aggregators._ordered import Array
 from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 # What rounding leaves of a weight that should be gone. At a distance of 1e30 that would still be the loudest.
 ROUNDING = 1e-12
@@ -44,35 +46,38 @@ class Caf(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights c of the mean that is returned, divided by their sum."""
-        c = cloud.mask.double()
-        target = c.sum(-1, keepdim=True) - 2 * f.unsqueeze(-1)
-        best, least = c / c.sum(-1, keepdim=True), torch.full_like(target, torch.inf)
-        running = c.sum(-1, keepdim=True) > target
+        gram, c = array(cloud.gram), array(cloud.mask).astype(np.float64)
+        total = np.add.reduce(c, -1, keepdims=True)
+        target = total - 2 * array(f)[..., None]
+        best, least, running = c / total, np.full(target.shape, np.inf), total > target
         # Every step takes all its weight from some vector.
         for _ in range(c.shape[-1]):
             if not running.any():
                 break
-            weights = c / c.sum(-1, keepdim=True)
-            spread, tau = _worst_direction(cloud.gram, weights)
-            best = torch.where(running & (spread < least), weights, best)
-            least = torch.where(running, least.minimum(spread), least)
-            top = tau.amax(-1, keepdim=True)
+            weights = c / np.add.reduce(c, -1, keepdims=True)
+            spread, tau = _worst_direction(gram, weights)
+            better = running & (spread < least)
+            best, least = np.where(better, weights, best), np.where(better, spread, least)
+            top = np.maximum.reduce(tau, -1, keepdims=True)
             running = running & (top > 0)
-            left = 1 - tau / top.where(running, 1)
-            c = torch.where(running, c * left.where(left > ROUNDING, 0), c)
-            running = running & (c.sum(-1, keepdim=True) > target)
-        return best, {}
+            left = 1 - tau / np.where(running, top, 1)
+            fewer = c * np.where(left > ROUNDING, left, 0)
+            # Who is done keeps weights, which nobody reads: some can have lost all of them at once.
+            running = running & (np.add.reduce(fewer, -1, keepdims=True) > target)
+            c = np.where(running, fewer, c)
+        return tensor(best, f), {}
 
 
-def _worst_direction(gram: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _worst_direction(gram: Array, weights: Array) -> tuple[Array, Array]:
     """The largest eigenvalue [..., 1] of the weighted covariance, and tau [..., n] but for a factor; 0 where no weight.
 
     With Y the n x d matrix of the x_i - mu and W that of the weights, v = Y' W^(1/2) u / sqrt(lambda) for the unit
     eigenvector u of W^(1/2) Y Y' W^(1/2), so that Y v is proportional to Y Y' W^(1/2) u.
     """
-    towards = gram @ weights.unsqueeze(-1)
-    centred = gram - towards - towards.mT + weights.unsqueeze(-2) @ towards
-    roots = weights.sqrt()
-    values, vectors = torch.linalg.eigh(roots.unsqueeze(-1) * centred * roots.unsqueeze(-2))
-    reach = (centred @ (roots * vectors[..., -1]).unsqueeze(-1)).squeeze(-1)
-    return values[..., -1:].clamp_min(0), reach.square() * (weights > 0)
+    towards = np.vecdot(gram, weights[..., None, :])
+    length = np.vecdot(towards, weights)[..., None, None]
+    centred = gram - towards[..., None] - towards[..., None, :] + length
+    roots = np.sqrt(weights)
+    values, vectors = torch.linalg.eigh(torch.from_numpy(roots[..., None] * centred * roots[..., None, :]))
+    reach = np.vecdot(centred, (roots * array(vectors)[..., -1])[..., None, :])
+    return np.maximum(array(values)[..., -1:], 0), np.square(reach) * (weights > 0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.monna import own_column
 from byzbench.contracts import Aggregator, Range, State
-from byzbench.geometry.cloud import blocks, lengths
+from byzbench.geometry.cloud import array, blocks, even, lengths, small, tensor
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,19 @@ class CenteredClipping(Aggregator):
             centre = state["previous"].double().unsqueeze(-2)
         else:
             centre = x.new_zeros(x[..., :1, :].shape, dtype=torch.float64)
-        share = self.radius * mask.double() / mask.sum(-1, keepdim=True)
+        share = self.radius * even(mask)
         for _ in range(self.steps):
-            pull = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
-            pairs = zip(blocks(x), blocks(centre), strict=True)
-            parts = [start + pull @ (part.double() - start) for part, start in pairs]
-            centre = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            centre = self._step(x, centre, share)
         value = centre.squeeze(-2).to(x.dtype)
         return value, None, {"previous": value} if self.stateful else {}
+
+    def _step(self, x: Tensor, centre: Tensor, share: Tensor) -> Tensor:
+        """The next centre [..., 1, d]; share [..., n] is the radius by the number of inputs, zero at invalid ones."""
+        if small(x):
+            away = array(x).astype(np.float64) - array(centre)
+            shorter = array(share) / np.maximum(np.sqrt(np.vecdot(away, away)), self.radius)
+            return tensor(array(centre) + shorter[..., None, :] @ away, x)
+        pull = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
+        pairs = zip(blocks(x), blocks(centre), strict=True)
+        parts = [start + pull @ (part.double() - start) for part, start in pairs]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from byzbench.aggregators.krum import least
 from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,4 @@ class Cge(LinearRule):
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the shortest."""
         kept = least(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
-        return kept.double() / kept.sum(-1, keepdim=True), {}
+        return even(kept), {}

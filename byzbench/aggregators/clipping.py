@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from byzbench.aggregators._ordered import Array
 from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.rfa import TINY
 from byzbench.contracts import Range
-from byzbench.geometry.cloud import blocks, lengths
+from byzbench.geometry.cloud import array, blocks, lengths, small, tensor
 
 
-def clip(x: Tensor, length: Tensor, radius: Tensor | float) -> Tensor:
+def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
     """The vectors x [..., n, d] of `length` [..., n], those longer than the radius [..., 1] shortened to it."""
-    limit = torch.as_tensor(radius, dtype=torch.float64, device=x.device)
-    scale = (limit / length.maximum(limit).clamp_min(TINY)).unsqueeze(-1)
-    parts = [(part * scale).to(x.dtype) for part in blocks(x)]
+    scale = (radius / np.maximum(np.maximum(length, radius), TINY))[..., None]
+    if small(x):
+        rows = array(x)
+        return tensor((rows.astype(np.float64) * scale).astype(rows.dtype), x)
+    shares = tensor(scale, x)
+    parts = [(part * shares).to(x.dtype) for part in blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
@@ -60,4 +65,4 @@ class Clipping(PreAggregator):
     ) -> tuple[Tensor, Tensor]:
         """See `PreAggregator.transform`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        return clip(x, lengths(x), self.radius), valid
+        return clip(x, array(lengths(x)), self.radius), valid

@@ -12,6 +12,7 @@ from torch import Tensor
 from byzbench.aggregators.krum import least
 from byzbench.aggregators.monna import Monna
 from byzbench.contracts import Aggregator, State, weighted_sum
+from byzbench.geometry.cloud import even
 
 
 @dataclass(frozen=True)
@@ -93,5 +94,5 @@ class Cva(Aggregator):
         gaps = (x.double() - middle.double().unsqueeze(-2)).square().sum(-1)
         count = mask.sum(-1) - torch.as_tensor(f, device=x.device)
         kept = least(gaps.masked_fill(~mask, torch.inf), count)
-        weights = kept.double() / kept.sum(-1, keepdim=True)
+        weights = even(kept)
         return weighted_sum(weights, x), weights, state

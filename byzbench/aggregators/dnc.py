@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.aggregators.krum import least
 from byzbench.contracts import Aggregator, Range, State, weighted_sum
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Dnc(Aggregator):
             drops += ~least(_scores(Cloud.of(part, valid)), stay)
         drops = drops.masked_fill(~valid, self.steps + 1)
         kept = drops == drops.amin(-1, keepdim=True)
-        weights = kept.double() / kept.sum(-1, keepdim=True)
+        weights = even(kept)
         return weighted_sum(weights, x), weights, {}
 
     def _parts(self, x: Tensor, rng: np.random.Generator) -> list[Tensor]:
@@ -94,7 +94,7 @@ class Dnc(Aggregator):
 
 def _scores(cloud: Cloud) -> Tensor:
     """The squared entries of the top eigenvector of the matrix of centred inner products; infinity at invalid ones."""
-    share = cloud.mask.double() / cloud.mask.sum(-1, keepdim=True)
+    share = even(cloud.mask)
     towards = (cloud.gram @ share.unsqueeze(-1)).squeeze(-1)
     length = (towards * share).sum(-1)[..., None, None]
     centred = cloud.gram - towards.unsqueeze(-1) - towards.unsqueeze(-2) + length

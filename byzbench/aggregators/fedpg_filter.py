@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class FedpgFilter(LinearRule):
         enough = near.sum(-1, keepdim=True) >= n - f.unsqueeze(-1)
         again = reach.amin(-1, keepdim=True).clamp_min(2 * self.sigma)
         near = near.where(enough, _near(cloud, distances, reach, again))
-        return near.double() / near.sum(-1, keepdim=True), {}
+        return even(near), {}
 
 
 def _near(cloud: Cloud, distances: Tensor, reach: Tensor, threshold: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._hyperbox import Box, Hyperbox, midpoint, trusted
+from byzbench.aggregators._ordered import rank
 from byzbench.aggregators.geometric_median import GeometricMedian
 from byzbench.aggregators.median import ascending
 from byzbench.contracts import State
-from byzbench.geometry.cloud import Cloud, blocks
+from byzbench.geometry.cloud import Cloud, array, blocks, tensor
 
 # In a plane a few of many subsets converge slowly, and by then they have no part in the corners of the box.
 MEDIAN = GeometricMedian(steps=200)
@@ -90,9 +91,9 @@ class HyperboxGeometricMedian(Hyperbox):
         bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
         rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), bound.reshape(-1).tolist(), strict=True)
         low, high = zip(*(self._medians(one[heard], faulty) for one, heard, faulty in rows), strict=True)
-        medians = torch.stack(low).view(*x.shape[:-2], d), torch.stack(high).view(*x.shape[:-2], d)
-        trust = trusted(*ascending(x, mask), bound[..., None, None])
-        return midpoint(trust, medians).to(x.dtype), None, {}
+        medians = np.stack(low).reshape(*x.shape[:-2], d), np.stack(high).reshape(*x.shape[:-2], d)
+        trust = trusted(*ascending(array(x), array(valid)), rank(bound))
+        return tensor(midpoint(trust, medians), x).to(x.dtype), None, {}
 
     def _medians(self, x: Tensor, f: int) -> Box:
         """GH of the n vectors x [n, d] of one receiver."""
@@ -101,4 +102,4 @@ class HyperboxGeometricMedian(Hyperbox):
         weights, _ = MEDIAN.weigh(Cloud.of(x).select(subsets), torch.tensor(f))
         shares = weights.new_zeros(len(subsets), n).scatter_(1, subsets, weights)
         corners = [(shares @ part.double()).aminmax(dim=0) for part in blocks(x)]
-        return torch.cat([part.min for part in corners]), torch.cat([part.max for part in corners])
+        return array(torch.cat([part.min for part in corners])), array(torch.cat([part.max for part in corners]))

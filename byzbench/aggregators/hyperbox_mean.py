@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from byzbench.aggregators._hyperbox import Hyperbox, midpoint, trusted
-from byzbench.aggregators._ordered import mean_between
-from byzbench.aggregators.median import ascending, blockwise
+from byzbench.aggregators._ordered import Array, Rank, mean_between, rank
+from byzbench.aggregators.median import by_rank
 from byzbench.contracts import State
 
 
@@ -45,11 +44,10 @@ class HyperboxMean(Hyperbox):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        cut = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])[..., None, None]
+        cut = rank(f)
 
-        def middle(part: Tensor) -> Tensor:
-            ordered, count = ascending(part, mask)
+        def middle(ordered: Array, count: Rank) -> Array:
             means = mean_between(ordered, 0, count - cut), mean_between(ordered, cut, count)
             return midpoint(trusted(ordered, count, cut), means)
 
-        return blockwise(middle, x).to(x.dtype), None, {}
+        return by_rank(middle, x, mask), None, {}

@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from pydantic import Field
 from torch import Tensor
 
+from byzbench.aggregators._ordered import Array
 from byzbench.contracts import LinearRule, State
 from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 def least(values: Tensor, count: Tensor) -> Tensor:
     """Which of values [..., n] are the `count` [...] least, of equals the first: bool [..., n]."""
-    order = array(values).argsort(axis=-1, kind="stable")
-    return tensor(order.argsort(axis=-1) < array(count)[..., None], values)
+    return tensor(lowest(array(values), array(count)), values)
+
+
+def lowest(values: Array, count: Array | int) -> npt.NDArray[np.bool_]:
+    """The same of arrays, or of one count for all."""
+    rank = values.argsort(axis=-1, kind="stable").argsort(axis=-1)
+    return np.asarray(rank < np.asarray(count)[..., None])
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,17 @@ class Krum(LinearRule):
     def _count(self, n: Any, f: Any) -> Any:
         return n - f - (2 if self.neighbours == "n-f-2" else 1)
 
-    def scores(self, cloud: Cloud, mask: Tensor, f: Tensor) -> Tensor:
+    def scores(self, cloud: Cloud, mask: Tensor, f: Tensor) -> Array:
         """The scores [..., n] of the vectors in `mask` among themselves; of others, infinity."""
         valid = array(mask)
         nearest = array(cloud.squared_distances if self.power == 2 else cloud.distances)
         nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
         # Nobody is nearer to a vector than itself: the first of its distances is its own zero.
-        others = np.asarray(self._count(valid.sum(-1), array(f)))[..., None, None]
-        scores = np.sum(nearest, axis=-1, where=np.arange(valid.shape[-1]) <= others)
-        return tensor(np.where(valid, scores, np.inf), mask)
+        others = np.asarray(self._count(np.add.reduce(valid, -1), array(f)))[..., None, None]
+        scores = np.add.reduce(nearest, -1, where=np.arange(valid.shape[-1]) <= others)
+        return np.where(valid, scores, np.inf)
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """One at the chosen vector."""
-        return least(self.scores(cloud, cloud.mask, f), torch.ones_like(f)).double(), {}
+        best = self.scores(cloud, cloud.mask, f).argmin(-1)
+        return tensor((np.arange(cloud.mask.shape[-1]) == best[..., None]).astype(np.float64), f), {}

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 from byzbench.geometry.subsets import narrowest
 
 
@@ -51,4 +51,4 @@ class Mda(LinearRule):
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the narrowest subset."""
         chosen, _ = narrowest(cloud.distances, cloud.mask, f, self.effort)
-        return chosen.double() / chosen.sum(-1, keepdim=True), {}
+        return even(chosen), {}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from byzbench.aggregators._ordered import mean_around
-from byzbench.aggregators.median import ascending, blockwise, middle
+from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
+from byzbench.aggregators.median import by_rank, middle
 from byzbench.contracts import Aggregator, State
 
 
@@ -38,10 +37,9 @@ class Meamed(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        faulty = torch.as_tensor(f, device=x.device)[..., None, None]
+        faulty = rank(f)
 
-        def around(part: Tensor) -> Tensor:
-            ordered, count = ascending(part, mask)
+        def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, middle(ordered, count), count - faulty)
 
-        return blockwise(around, x).to(x.dtype), None, {}
+        return by_rank(around, x, mask), None, {}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class Mean(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """1/n for each valid vector."""
-        return cloud.mask.double() / cloud.mask.sum(-1, keepdim=True), {}
+        return even(cloud.mask), {}

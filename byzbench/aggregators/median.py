@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from byzbench.aggregators._ordered import between
+from byzbench.aggregators._ordered import Array, Rank, mean_between
 from byzbench.contracts import Aggregator, State
 from byzbench.geometry.cloud import array, tensor
 
@@ -18,35 +17,42 @@ COLUMNS = 4000
 """Coordinates sorted at one time: not a power of two, see `byzbench.geometry.cloud.BLOCK`."""
 
 
-def blockwise(rule: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A rule for each coordinate by itself, [..., n, b] to [..., b], on x [..., n, d] a block of coordinates at a time.
+def by_rank(rule: Callable[[Array, Rank], Array], x: Tensor, mask: Tensor | None) -> Tensor:
+    """A rule for each coordinate by itself, on x [..., n, d] a block of coordinates at a time: [..., d] in its dtype.
 
-    What a rule writes down on its way then stays in the cache.
+    What the rule writes down on its way then stays in the cache.
+
+    Args:
+        rule: what `ascending` returns to [..., b], for any number b of coordinates.
+        x: vectors.
+        mask: [..., n] bool; None if all are valid.
     """
-    return rule(x) if x.shape[-1] <= COLUMNS else torch.cat([rule(part) for part in x.split(COLUMNS, -1)], -1)
+    values, valid = array(x), None if mask is None else array(mask)
+    if x.shape[-1] <= COLUMNS:
+        return tensor(rule(*ascending(values, valid)).astype(values.dtype), x)
+    value = np.empty((*x.shape[:-2], x.shape[-1]), values.dtype)
+    for start in range(0, x.shape[-1], COLUMNS):
+        part = slice(start, start + COLUMNS)
+        value[..., part] = rule(*ascending(values[..., part], valid))
+    return tensor(value, x)
 
 
-def ascending(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Each coordinate of x [..., n, d] sorted, invalid vectors last as +inf; and how many are valid, [..., 1, 1]."""
-    values = array(x)
-    if mask is None:
-        count = np.full((1, 1), x.shape[-2])
-    else:
-        valid = array(mask)[..., None]
-        count = valid.sum(-2, keepdims=True)
-        if not valid.all():
-            values = np.where(valid, values, np.inf)
+def ascending(x: Array, mask: Array | None) -> tuple[Array, Rank]:
+    """Each coordinate of x [..., n, d] sorted, invalid vectors last as +inf; and how many are valid."""
+    count: Rank = x.shape[-2]
+    if mask is not None and not mask.all():
+        count = np.add.reduce(mask, -1)[..., None, None]
+        x = np.where(mask[..., None], x, x.dtype.type(np.inf))
     # NumPy sorts with vector instructions, up to ten times as fast as torch.
-    return tensor(np.sort(values, axis=-2), x), tensor(count, x)
+    return np.sort(x, axis=-2), count
 
 
-def middle(ordered: Tensor, count: Tensor) -> Tensor:
+def middle(ordered: Array, count: Rank) -> Array:
     """The median of each coordinate of what `ascending` returned: float64 [..., d]."""
-    n = array(count)
-    return tensor(between(array(ordered), (n - 1) // 2, n // 2 + 1), ordered)
+    return mean_between(ordered, (count - 1) // 2, count // 2 + 1)
 
 
-def median_of(x: Tensor, mask: Tensor | None) -> Tensor:
+def median_of(x: Array, mask: Array | None) -> Array:
     """The median of each coordinate of x [..., n, d] over the valid vectors: float64 [..., d]."""
     return middle(*ascending(x, mask))
 
@@ -77,4 +83,4 @@ class Median(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`. Does not read f."""
-        return blockwise(lambda part: median_of(part, mask), x).to(x.dtype), None, {}
+        return by_rank(middle, x, mask), None, {}

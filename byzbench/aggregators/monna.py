@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators.krum import least
+from byzbench.aggregators.krum import lowest
 from byzbench.contracts import LinearRule, State, weighted_sum
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud, lengths
+from byzbench.geometry.cloud import Cloud, array, even, lengths, picked, tensor
 
 
 def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
@@ -21,13 +22,14 @@ def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
     Raises:
         Undefined: the receiver is a server, which has no vector of its own.
     """
-    first = mask.int().argmax(-1)
+    valid = array(mask)
+    first = np.asarray(valid.argmax(-1))
     if own is None:
-        return first
-    if (own < 0).any():
+        return tensor(first, mask)
+    column = array(own)
+    if (column < 0).any():
         raise Undefined("a rule that starts from the receiver's own vector has nothing to start from at a server")
-    own = own.to(mask.device)
-    return own.where(mask.gather(-1, own.unsqueeze(-1)).squeeze(-1), first)
+    return tensor(np.where(picked(valid, column), column, first), mask)
 
 
 @dataclass(frozen=True)
@@ -96,5 +98,6 @@ class Monna(LinearRule):
         return own_column(mask, pivot)
 
     def _nearest(self, distances: Tensor, mask: Tensor, f: Tensor) -> Tensor:
-        kept = least(distances.masked_fill(~mask, torch.inf), self._count(mask.sum(-1), f))
-        return kept.double() / kept.sum(-1, keepdim=True)
+        valid = array(mask)
+        count = self._count(np.add.reduce(valid, -1), array(f))
+        return even(tensor(lowest(np.where(valid, array(distances), np.inf), count), mask))

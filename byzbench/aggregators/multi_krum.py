@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators.krum import Krum, least
+from byzbench.aggregators.krum import Krum, lowest
 from byzbench.contracts import State
 from byzbench.errors import InvalidParameter
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, even, tensor
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,10 @@ class MultiKrum(Krum):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the chosen vectors."""
-        m = torch.as_tensor(self._chosen(cloud.mask.sum(-1), f), device=f.device).expand(f.shape)
+        m = np.asarray(self._chosen(np.add.reduce(array(cloud.mask), -1), array(f)))
         if self.mode == "one_shot":
-            chosen = least(self.scores(cloud, cloud.mask, f), m)
-        else:
-            left = cloud.mask
-            for taken in range(int(m.max())):
-                left = left & ~least(self.scores(cloud, left, f), (m > taken).long())
-            chosen = cloud.mask & ~left
-        return chosen.double() / chosen.sum(-1, keepdim=True), {}
+            return even(tensor(lowest(self.scores(cloud, cloud.mask, f), m), f)), {}
+        left = cloud.mask
+        for taken in range(int(m.max())):
+            left = left & ~tensor(lowest(self.scores(cloud, left, f), m > taken), f)
+        return even(cloud.mask & ~left), {}

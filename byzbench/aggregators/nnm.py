@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor, inf
+from torch import Tensor
 
 from byzbench.aggregators._pre import Mixing, both
-from byzbench.aggregators.krum import least
-from byzbench.geometry.cloud import Cloud
+from byzbench.aggregators.krum import lowest
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Nnm(Mixing):
 
     def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """See `Mixing.mix`."""
-        count = (cloud.mask.sum(-1) - f).unsqueeze(-1)
-        near = least(cloud.squared_distances.masked_fill(~cloud.mask.unsqueeze(-2), inf), count)
-        return (near & cloud.mask.unsqueeze(-1)).double() / count.unsqueeze(-1), cloud.mask
+        valid = array(cloud.mask)
+        count = np.asarray(np.add.reduce(valid, -1) - array(f))[..., None]
+        near = lowest(np.where(valid[..., None, :], array(cloud.squared_distances), np.inf), count) & valid[..., None]
+        return tensor(near / count[..., None], f), cloud.mask

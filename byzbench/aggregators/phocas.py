@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from byzbench.aggregators._ordered import kappa_around, mean_around, mean_between
-from byzbench.aggregators.median import ascending, blockwise
+from byzbench.aggregators._ordered import Array, Rank, kappa_around, mean_around, mean_between, rank
+from byzbench.aggregators.median import by_rank
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.contracts import Aggregator, State
 
@@ -42,10 +41,9 @@ class Phocas(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        cut = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])[..., None, None]
+        cut = rank(f)
 
-        def around(part: Tensor) -> Tensor:
-            ordered, count = ascending(part, mask)
+        def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, mean_between(ordered, cut, count - cut), count - cut)
 
-        return blockwise(around, x).to(x.dtype), None, {}
+        return by_rank(around, x, mask), None, {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.aggregators.median import median_of
 from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud, array, squares_to, tensor
+from byzbench.geometry.cloud import Cloud, array, picked, squares_to, tensor
 
 # Stands for zero in a denominator: far below any distance, and the sum of many reciprocals of it is still finite.
 TINY = 1e-150
@@ -64,22 +64,22 @@ class Rfa(LinearRule):
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights of the last step. Does not read f."""
         valid = array(cloud.mask)
-        medians = np.where(valid, array(median_of(cloud.distances, cloud.mask)), np.inf)
-        central = medians.argmin(-1)[..., None]
-        floor = self.nu * (np.take_along_axis(medians, central, -1) if self.relative else 1.0)
+        medians = np.where(valid, median_of(array(cloud.distances), valid), np.inf)
+        floor = self.nu * (medians.min(-1, keepdims=True) if self.relative else 1.0)
         if self.start == "zero":
             squares = np.square(array(cloud.norms))
         elif self.start == "mean":
             squares = squares_to(array(cloud.gram), valid / valid.sum(-1, keepdims=True))
         else:
-            squares = np.take_along_axis(array(cloud.squared_distances), central[..., None], -2).squeeze(-2)
+            squares = picked(array(cloud.squared_distances), np.asarray(medians.argmin(-1)))
         least = np.square(np.maximum(floor, TINY))
 
         def weights(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             pull = valid / np.sqrt(np.maximum(squares, least))
-            return np.asarray(pull / pull.sum(-1, keepdims=True))
+            return np.asarray(pull / np.add.reduce(pull, -1, keepdims=True))
 
         step = weights(squares)
+        gram = array(cloud.gram)
         for _ in range(self.steps - 1):
-            step = weights(squares_to(array(cloud.gram), step))
+            step = weights(squares_to(gram, step))
         return tensor(step, cloud.mask), {}

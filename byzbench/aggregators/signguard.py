@@ -13,7 +13,7 @@ from torch import Tensor
 from byzbench.aggregators.median import median_of
 from byzbench.aggregators.rfa import TINY
 from byzbench.contracts import Aggregator, Range, State, weighted_sum
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, array, tensor
 
 # Features are in [0, 1]: what is closer together than this differs by rounding.
 ROUNDING = 1e-9
@@ -78,7 +78,7 @@ class Signguard(Aggregator):
         """See `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         lengths = Cloud.of(x, valid).norms
-        middle = median_of(lengths.unsqueeze(-1), valid)
+        middle = tensor(median_of(array(lengths)[..., None], array(valid)), x)
         common = valid & (lengths >= self.lower * middle) & (lengths <= self.upper * middle)
         alike = largest_cluster(self._signs(x, valid, rng or np.random.default_rng(0)), valid, self.quantile)
         kept = common & alike

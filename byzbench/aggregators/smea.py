@@ -10,7 +10,7 @@ from torch import Tensor
 
 from byzbench.contracts import LinearRule, State
 from byzbench.geometry.branching import EFFORT
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.cloud import Cloud, even
 from byzbench.geometry.spread import least_eigenvalue
 
 
@@ -52,4 +52,4 @@ class Smea(LinearRule):
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Equal weights on the subset of least eigenvalue."""
         chosen, _ = least_eigenvalue(cloud.squared_distances, cloud.mask, f, self.effort)
-        return chosen.double() / chosen.sum(-1, keepdim=True), {}
+        return even(chosen), {}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from byzbench.aggregators._ordered import between
-from byzbench.aggregators.median import ascending, blockwise
+from byzbench.aggregators._ordered import mean_between, rank
+from byzbench.aggregators.median import by_rank
 from byzbench.contracts import Aggregator, State
-from byzbench.geometry.cloud import array, tensor
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,5 @@ class TrimmedMean(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        cut = array(torch.as_tensor(f))[..., None, None]
-
-        def trimmed(part: Tensor) -> Tensor:
-            ordered, count = ascending(part, mask)
-            return tensor(between(array(ordered), cut, array(count) - cut), x)
-
-        return blockwise(trimmed, x).to(x.dtype), None, {}
+        cut = rank(f)
+        return by_rank(lambda ordered, count: mean_between(ordered, cut, count - cut), x, mask), None, {}

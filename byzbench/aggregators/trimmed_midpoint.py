@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from byzbench.aggregators._hyperbox import Hyperbox, midpoint, trusted
-from byzbench.aggregators.median import ascending, blockwise
+from byzbench.aggregators._ordered import rank
+from byzbench.aggregators.median import by_rank
 from byzbench.contracts import State
 
 
@@ -34,5 +34,5 @@ class TrimmedMidpoint(Hyperbox):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        cut = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])[..., None, None]
-        return blockwise(lambda part: midpoint(trusted(*ascending(part, mask), cut)), x).to(x.dtype), None, {}
+        cut = rank(f)
+        return by_rank(lambda ordered, count: midpoint(trusted(ordered, count, cut)), x, mask), None, {}

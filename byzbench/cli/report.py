@@ -19,7 +19,9 @@ Runs = Annotated[
     list[str], typer.Argument(help="Run folders, stores (folders or URLs), files of sweeps.", metavar="RUNS...")
 ]
 By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
-Metric = Annotated[str, typer.Option(help="return, evaluation, evaluation_greedy, evaluation_worst or auc.")]
+Metric = Annotated[
+    str, typer.Option(help="return, evaluation, evaluation_greedy, evaluation_worst, auc or evaluation_auc.")
+]
 
 
 def report(

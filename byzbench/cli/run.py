@@ -33,6 +33,10 @@ def run(
     trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
     seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
+    heterogeneity: Annotated[
+        float | None, typer.Option(help="How far agents' physical constants lie apart, 0 to 1; as env.heterogeneity.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Who simulates: gymnasium, envpool; as env.backend.")] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
@@ -49,6 +53,9 @@ def run(
     numbers = options.seed_list(seed, seeds)
     named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement}
     values = options.filled(named, parameter, tuned)
+    for key, value in (("heterogeneity", heterogeneity), ("backend", backend)):
+        if value is not None:
+            values.setdefault("task", {})[key] = value
     todo = [
         Experiment.create(
             algo,

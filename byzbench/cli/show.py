@@ -12,7 +12,7 @@ import typer
 from byzbench.errors import ByzbenchError
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Aggregator, Component
+    from byzbench.contracts import Aggregator, Component, Task
 
 
 def show(
@@ -66,8 +66,8 @@ def _facts(cls: type[Component]) -> dict[str, str]:
             parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
             rules = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "algorithm")
             facts[f"preset {name}"] = "; ".join(part for part in (parameters, rules) if part)
-    if cls.kind == "task":
-        facts |= {k: str(getattr(cls, k)) for k in ("horizon", "discount", "hidden", "reference", "suggested")}
+    if cls.kind == "task" and default is not cls:
+        facts |= _task(default)
     if cls.kind == "attack":
         if default is cls:
             return facts
@@ -76,6 +76,19 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         facts["acts on"] = ", ".join(sorted(threat.surface))
         facts["equivocates"] = "yes" if threat.equivocates else "no"
     return facts
+
+
+def _task(task: Task) -> dict[str, str]:
+    """What a task is, with its defaults."""
+    return {
+        "observation": f"{task.observation_size} numbers",
+        "action": str(task.action_space),
+        "horizon": str(task.horizon),
+        "discount": str(task.discount),
+        "reference": ", ".join(f"{name} {score:g}" for name, score in task.reference.items()),
+        "suggested": ", ".join(f"{name} {value:g}" for name, value in task.suggested.items()),
+        "constants": ", ".join(task.dynamics) or "none that can change",
+    }
 
 
 def _rule(rule: Aggregator) -> dict[str, str]:
@@ -126,6 +139,10 @@ def _written(value: Any, describe: Any) -> str:
 def _type(hint: Any) -> str:
     if str(get_origin(hint)) == "typing.Literal":
         return " | ".join(map(str, get_args(hint)))
+    if hasattr(hint, "__metadata__"):
+        return _type(get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        return f"[{_type(get_args(hint)[0])}, ...]"
     if args := get_args(hint):
         return " | ".join(_type(a) for a in args)
     return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))

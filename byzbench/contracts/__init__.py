@@ -28,3 +28,4 @@ from byzbench.contracts.rules import weighted_sum as weighted_sum
 from byzbench.contracts.seats import Coin as Coin
 from byzbench.contracts.seats import Placement as Placement
 from byzbench.contracts.seats import Topology as Topology
+from byzbench.contracts.steered import SteeredAttack as SteeredAttack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from byzbench.errors import BrokenPlugin
 if TYPE_CHECKING:
     from byzbench.federation.view import View
 
-Knowledge = Literal["own", "colluders", "honest", "graph", "coin", "history", "defence"]
+Knowledge = Literal["own", "colluders", "honest", "policy", "experience", "graph", "coin", "history", "defence"]
 Surface = Literal["environment", "messages"]
 Topic = Literal["gradient", "parameters"]
 On = Literal["gradient", "parameters", "both"]
@@ -28,9 +28,11 @@ class Threat:
 
     Attributes:
         sees: `own` (each liar its own honest vector), `colluders` (all liars' honest vectors at once), `honest` (the
-            honest agents' vectors of this exchange), `graph` (with everybody's seat and mixing weights), `coin` (the
-            round's common draw), `history` (what the rule made of the last exchange), `defence` (a clone of the rule,
-            to try lies on; it is given the words of all liars at once, so it takes `colluders` too).
+            honest agents' vectors of this exchange), `policy` (the policies that the liars' agents play by),
+            `experience` (the episodes that they have played in this round), `graph` (with everybody's seat and mixing
+            weights), `coin` (the round's common draw), `history` (what the rule made of the last exchange), `defence`
+            (a clone of the rule, to try lies on; it is given the words of all liars at once, so it takes `colluders`
+            too).
         surface: the doors it uses.
         equivocates: may say different things to different neighbours.
         calls: how many lies it may try on the clone in one exchange.
@@ -64,15 +66,19 @@ class Speech:
 class Taps:
     """What the liars do to their own environments during a rollout. Every tap is optional.
 
+    The first two are called at every step. What they are handed is theirs: to change in place and return is quickest.
+
     Attributes:
-        action: (t, observations [f, N, o], actions [f, N]) -> actions [f, N], int64, for the step t.
-        observation: (t, observations [f, N, o]) -> observations [f, N, o], as the policy will see them.
+        action: (t, actions [f, N, *a]) -> actions [f, N, *a], for the step t, of the policy's type.
+        observation: (t, observations [f, N, o]) -> observations [f, N, o], float32, as the policy will see them.
         reward: (rewards [f, T, N]) -> rewards [f, T, N], for whole episodes; the true return is still what is reported.
+        dynamics: by the name of a physical constant, one of the task's `dynamics`, what it is multiplied by: [f].
     """
 
-    action: Callable[[int, Tensor, Tensor], Tensor] | None = None
-    observation: Callable[[int, Tensor], Tensor] | None = None
+    action: Callable[[int, np.ndarray], np.ndarray] | None = None
+    observation: Callable[[int, np.ndarray], np.ndarray] | None = None
     reward: Callable[[Tensor], Tensor] | None = None
+    dynamics: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,10 @@ class Attack(Component):
         once a liar, whose `own` is [1, d] and whose speech is [1, d], or one row for each of its own edges.
         """
         raise TypeError(f"{type(self).__name__} says that it speaks, but has no `speak`")
+
+    async def answer(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        """What the federation waits for: `speak`, unless somebody from outside sits in the liars' seat."""
+        return self.speak(view, memory, rng)
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
         """What the liars do in their environments in the coming rollout of view.episodes each; once for all f liars."""

@@ -6,6 +6,7 @@ import typing
 from abc import ABC
 from dataclasses import dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -72,6 +73,11 @@ class Component(ABC):
     @property
     def libraries(self) -> tuple[str, ...]:
         """Distributions, besides those that all runs depend on, whose version can change a bit of a result."""
+        return ()
+
+    @property
+    def data(self) -> tuple[Path, ...]:
+        """Files, besides code, whose content can change a bit of a result."""
         return ()
 
     def __post_init__(self) -> None:

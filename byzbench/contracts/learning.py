@@ -4,43 +4,152 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+from pydantic import Field
 
 from byzbench.contracts.component import Component, State
+from byzbench.errors import InvalidParameter, Undefined
+from byzbench.learning.policies import CategoricalMlp, GaussianMlp, Mlp, Policy
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
     from byzbench.learning.rollouts import EnvironmentBatch
+
+_SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
 
 
 @dataclass(frozen=True)
 class Task(Component):
     """An environment as a benchmark task.
 
-    Class attributes:
-        observation_size, action_count: of the flat observation and the discrete actions.
+    Class attributes, which may be properties:
+        observation_size: of the flat observation.
+        action_space: of one player, a Gymnasium `Discrete`, whose actions count from 0, or `Box` of one dimension.
+        players: how many act for one agent; their observations stand side by side.
         horizon: the most steps an episode can take.
         discount: gamma.
-        hidden: widths of the policy's hidden layers.
-        reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task.
+        reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as known.
         gymnasium_id: the Gymnasium environment that shows an episode; empty where there is none.
         suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr).
+        dynamics: names of the physical constants that `alter` can change.
+
+    Attributes:
+        hidden: widths of the policy's hidden layers; none make it linear.
+        squash: whether continuous actions go through tanh, rather than being cut off at the ends of their range.
+        heterogeneity: how far agents' physical constants lie apart: each is multiplied by 2^(heterogeneity u), with u
+            uniform in (-1, 1).
+        shift: constants that change for everybody, and what they are multiplied by: "length=2 gravity=1.5".
+        shift_at: the share of the budget at which they do.
+        reward_scale, reward_noise, reward_tail: what rewards are multiplied by, and the size and law of what is added
+            to each, as agents are paid; the returns that are reported are without.
     """
 
     kind: ClassVar[str] = "task"
     observation_size: ClassVar[int]
-    action_count: ClassVar[int]
+    action_space: ClassVar[Space[Any]]
+    players: ClassVar[int] = 1
     horizon: ClassVar[int]
     discount: ClassVar[float]
-    hidden: ClassVar[tuple[int, ...]]
     reference: ClassVar[Mapping[str, float]]
     gymnasium_id: ClassVar[str] = ""
     suggested: ClassVar[Mapping[str, float]] = {}
+    dynamics: ClassVar[tuple[str, ...]] = ()
+
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
+    ] = field(default=(64, 64), kw_only=True)
+    squash: Annotated[bool, Field(description="continuous actions through tanh, not cut off at their ends")] = field(
+        default=False, kw_only=True
+    )
+
+    heterogeneity: Annotated[float, Field(ge=0, le=1, description="how far agents' constants lie apart")] = field(
+        default=0.0, kw_only=True
+    )
+    shift: Annotated[
+        str, Field(pattern=_SHIFTS, description='constants that change at shift_at: "length=2 gravity=1.5"')
+    ] = field(default="", kw_only=True)
+    shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they do")] = field(
+        default=0.5, kw_only=True
+    )
+    reward_scale: Annotated[float, Field(gt=0, description="what rewards are multiplied by")] = field(
+        default=1.0, kw_only=True
+    )
+    reward_noise: Annotated[float, Field(ge=0, description="the size of what is added to each reward")] = field(
+        default=0.0, kw_only=True
+    )
+    reward_tail: Annotated[
+        Literal["normal", "student"], Field(description="its law: normal, or Student's with two degrees of freedom")
+    ] = field(default="normal", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what would change constants that the task does not have."""
+        super().__post_init__()
+        asked = set(self.shifts) | ({"any"} if self.heterogeneity else set())
+        if missing := sorted(asked - set(self.dynamics) - ({"any"} if self.dynamics else set())):
+            offers = f"its constants: {', '.join(self.dynamics)}" if self.dynamics else "it has none that can change"
+            what = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
+            raise InvalidParameter(f"{type(self).__name__}: {what}: {offers}")
+
+    @property
+    def shifts(self) -> dict[str, float]:
+        """`shift`, read."""
+        pairs = (item.partition("=") for item in self.shift.split())
+        return {name: float(factor) for name, _, factor in pairs}
 
     @abstractmethod
     def make(self, agents: int, count: int) -> EnvironmentBatch:
         """`count` fresh environments for each of `agents` rows."""
+
+    def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
+        """Before a reset: multiply the physical constants of what `make` made, whatever was done to them before.
+
+        Args:
+            environments: `count` for each of `agents` rows.
+            factors: by name, float64 [agents]; a constant of `dynamics` that is left out is as it was made.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no constants to change")
+
+    def policy(self, squashed: bool = False) -> Policy:
+        """The policy family that is trained on the task.
+
+        Args:
+            squashed: whether the logits of discrete actions go through tanh.
+        """
+        return self.family(self.observation_size, squashed)
+
+    def family(self, inputs: int, squashed: bool) -> Mlp:
+        """The policies of one player who sees `inputs` numbers and acts in `action_space`."""
+        space = self.action_space
+        if isinstance(space, Discrete):
+            return CategoricalMlp((inputs, *self.hidden, int(space.n)), squashed)
+        assert isinstance(space, Box)
+        low, high = (tuple(map(float, end)) for end in (space.low, space.high))
+        return GaussianMlp((inputs, *self.hidden, len(low)), self.squash, low, high)
+
+    def worth(self, name: str) -> float:
+        """The reference score of that name.
+
+        Raises:
+            Undefined: it is not known.
+        """
+        if name not in self.reference:
+            raise Undefined(f"the task has no reference score {name!r}, which this needs: say env.{name}=")
+        return self.reference[name]
+
+    @property
+    def action_count(self) -> int:
+        """How many actions there are to choose from.
+
+        Raises:
+            Undefined: actions are continuous.
+        """
+        if isinstance(self.action_space, Discrete):
+            return int(self.action_space.n)
+        raise Undefined(f"task {type(self).__name__} has continuous actions, and this needs discrete ones")
 
 
 @dataclass(frozen=True)
@@ -53,12 +162,16 @@ class Algorithm(Component):
     Class attributes:
         needs: `peers` gossip among themselves, a `server` is trusted, `solo` is one agent, `nobody` sends anything.
         defaults: the topology, aggregator and agreement that stand where the user names none.
+        server_samples: whether the trusted server has an environment of its own, which is more than most can have.
+        suggested: by task, values for its parameters that win over what the task suggests.
         presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
     """
 
     kind: ClassVar[str] = "algorithm"
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "peers"
     defaults: ClassVar[Mapping[str, str]] = {}
+    server_samples: ClassVar[bool] = False
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from byzbench.contracts.component import Component, State
-from byzbench.geometry.cloud import BLOCK, Cloud, blocks
+from byzbench.geometry.cloud import BLOCK, Cloud, array, blocks, small, tensor
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -100,8 +100,19 @@ class Aggregator(Component):
         """
 
 
+def bounds(f: Tensor | int, x: Tensor) -> Tensor:
+    """The bound of each set x [..., n, d]: int64 [...]."""
+    if isinstance(f, Tensor) and f.shape == x.shape[:-2] and x.is_cpu:
+        return f
+    return torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
+
+
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
     """sum_i weights_i x_i for weights float64 [..., n] and x [..., n, d]: [..., d] in the dtype of x."""
+    if small(x):
+        rows = array(x)
+        value = array(weights)[..., None, :] @ rows.astype(np.float64)
+        return tensor(value[..., 0, :].astype(rows.dtype), x)
     if weights.ndim == 1 and x.shape[-1] > BLOCK:
         x, weights = x[weights != 0], weights[weights != 0]
     parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in blocks(x)]
@@ -132,8 +143,7 @@ class LinearRule(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`."""
-        bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        combination, new = self.weigh(Cloud.of(x, mask), bound, **given)
+        combination, new = self.weigh(Cloud.of(x, mask), bounds(f, x), **given)
         return weighted_sum(combination, x), combination, new
 
 

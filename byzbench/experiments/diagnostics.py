@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from byzbench.federation.ledger import Aggregation, Agreed
+from byzbench.geometry.cloud import array
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -38,61 +40,88 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
         seen: what the rule heard and returned.
         byzantine: bool [K].
     """
-    inbox, liars = seen.inbox, byzantine.numpy()
+    inbox, liars, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
     # NumPy, as these arrays are small and a call of torch takes longer than their sums.
-    counted = seen.usable.numpy()
+    base, value, senders, mask = array(inbox.base), array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
+    weights = None if seen.weights is None else seen.weights.numpy()
     if inbox.receivers is not None:
         counted = counted & ~liars[inbox.receivers.numpy()]
-    rows = counted.nonzero()[0]
-    if not len(rows):
-        return {}
-    senders, mask = inbox.senders.numpy()[rows], inbox.mask.numpy()[rows]
-    base, value = inbox.base.cpu().numpy(), seen.value.cpu().numpy()[rows].astype(np.float64)
-    lies = np.append(liars, np.ones(len(base) - len(liars), dtype=bool))[senders] & mask
-    honest = mask & ~lies
-    h, n, faced = honest.sum(1), mask.sum(1), lies.any(1)
-    # Differences of equal vectors are zero, which differences from their rounded mean are not.
-    origin = base[senders[honest][0]] if honest.any() else base[0]
-    x = base.astype(np.float64) - origin
-    seats: dict[bytes, int] = {}
-    kind = [seats.setdefault(row.tobytes(), len(seats)) for row in np.where(mask, senders, -1)]
-    first = np.unique(kind, return_index=True)[1]
-    m, square = (_means(part, senders[first], honest[first])[kind] for part in (x, np.square(x).sum(1)))
-    b = _means(x, senders[first], lies[first])[kind]
-    spread2 = np.maximum(square - np.square(m).sum(1), 0)
-    way, towards = value - origin - m, b - m
-    error2, gap2 = np.square(way).sum(1), np.square(towards).sum(1)
-    pairs = 2 * spread2 * h / np.maximum(h - 1, 1)
-    harmed = faced & (h > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: dict[str, float | None] = {
-            "error": _mean(np.sqrt(error2)[h > 0]),
-            "spread": _mean(np.sqrt(spread2)[h > 0]),
-            "constant": _most((error2 * n / (pairs * lies.sum(1)))[harmed & (pairs > 0)]),
-            "pull": _mean(((way * towards).sum(1) / gap2)[harmed & (gap2 > 0)]),
-        }
-        if seen.weights is not None:
-            weights = seen.weights.numpy()[rows]
-            total = weights.sum(1)
-            rejected = mask & (2 * weights * n[:, None] < total[:, None])
-            caught = int((rejected & lies).sum())
-            found["byzantine_weight"] = _mean(((weights * lies).sum(1) / total)[total > 0])
-            found["precision"] = caught / int(rejected.sum()) if rejected.any() else None
-            found["recall"] = caught / int(lies.sum()) if faced.any() else None
+    if not counted.all():
+        if not counted.any():
+            return {}
+        value, senders, mask = value[counted], senders[counted], mask[counted]
+        weights = None if weights is None else weights[counted]
+    if len(base) > len(liars):
+        liars = np.append(liars, np.ones(len(base) - len(liars), dtype=bool))
+    lies = liars[senders] & mask
+    honest = mask > lies
+    n, h = np.add.reduce(mask, 1), np.add.reduce(honest, 1)
+    squares = _squares(base, senders, honest, lies, value)
+    errors, spreads, constants, pulls = [], [], [], []
+    for all_of, good, square, error2, gap2, along in zip(n.tolist(), h.tolist(), *squares, strict=True):
+        spread2, bad = max(square, 0.0), all_of - good
+        if good:
+            errors.append(sqrt(error2))
+            spreads.append(sqrt(spread2))
+        if good > 1 and bad and spread2:
+            pairs = 2 * spread2 * good / (good - 1)
+            constants.append(error2 * all_of / (pairs * bad))
+        if good and bad and gap2:
+            pulls.append(along / gap2)
+    found = {
+        "error": _mean(errors),
+        "spread": _mean(spreads),
+        "constant": max(constants, default=None),
+        "pull": _mean(pulls),
+    }
+    if weights is not None:
+        total = np.add.reduce(weights, 1)
+        lent = zip(np.vecdot(weights, lies).tolist(), total.tolist(), strict=True)
+        rejected = mask & (2 * weights * n[:, None] < total[:, None])
+        caught, thrown, lying = (int(np.count_nonzero(which)) for which in (rejected & lies, rejected, lies))
+        found["byzantine_weight"] = _mean([part / whole for part, whole in lent if whole > 0])
+        found["precision"] = _ratio(caught, thrown)
+        found["recall"] = _ratio(caught, lying)
     return found
 
 
-def _means(of: Array, senders: Array, which: Array) -> Array:
-    """For Q receivers the mean of those rows of [M, ...] that they hear [Q, n] and `which` [Q, n] marks; 0 of none."""
+def _squares(base: Array, senders: Array, honest: Array, lies: Array, value: Array) -> list[list[float]]:
+    """Spread^2, ||value - m||^2, ||b - m||^2 and <value - m, b - m> of R receivers, R of each: see `diagnose`.
+
+    Rounding may leave the first just below zero.
+    """
+    # Differences of equal vectors are zero, which differences from their rounded mean are not.
+    origin = base[senders.flat[honest.argmax()]].astype(np.float64)
+    if len(senders) == 1 or all((part == part[0]).all() for part in (senders, honest, lies)):
+        # As nearly always, all of them hear the same.
+        x, kind = base[senders[0]].astype(np.float64), [0] * len(senders)
+        shares = [which[:1] / (np.count_nonzero(which[0]) or 1) for which in (honest, lies)]
+    else:
+        x, seats = base.astype(np.float64), dict[bytes, int]()
+        kind = [seats.setdefault(row.tobytes(), len(seats)) for row in np.where(honest | lies, senders, -1)]
+        first = np.unique(kind, return_index=True)[1]
+        shares = [_shares(senders[first], which[first], len(base)) for which in (honest, lies)]
+    x -= origin
+    m, b, square = shares[0] @ x, shares[1] @ x, shares[0] @ np.vecdot(x, x)
+    spread2 = square - np.vecdot(m, m)
+    if len(m) < len(senders):
+        m, b, spread2 = m[kind], b[kind], spread2[kind]
+    way, towards = value - origin - m, b - m
+    found = (spread2, np.vecdot(way, way), np.vecdot(towards, towards), np.vecdot(way, towards))
+    return [part.tolist() for part in found]
+
+
+def _shares(senders: Array, which: Array, size: int) -> Any:
+    """[Q, size] matrix of Q means, each of the rows that are in senders [Q, n] and that which [Q, n] marks."""
     rows, columns = which.nonzero()
-    heard, parts, shape = senders[rows, columns], 1 / which.sum(1)[rows], (len(senders), len(of))
+    heard, parts, shape = senders[rows, columns], 1 / which.sum(1)[rows], (len(senders), size)
     if shape[0] * shape[1] > _DENSE:
         from scipy.sparse import csr_array
 
-        return np.asarray(csr_array((parts, (rows, heard)), shape=shape) @ of)
+        return csr_array((parts, (rows, heard)), shape=shape)
     shares = np.zeros(shape)
     shares[rows, heard] = parts
-    return np.asarray(shares @ of)
+    return shares
 
 
 def contraction(done: Agreed, byzantine: Tensor, measure: str) -> float | None:
@@ -127,9 +156,9 @@ def diameter(x: Tensor) -> float:
     return float(between.clamp(min=0).max().sqrt())
 
 
-def _mean(values: Array) -> float | None:
-    return float(values.mean()) if len(values) else None
+def _mean(values: list[float]) -> float | None:
+    return _ratio(sum(values), len(values))
 
 
-def _most(values: Array) -> float | None:
-    return float(values.max()) if len(values) else None
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -7,12 +7,15 @@ of the budget each honest agent's policy plays fresh episodes, as it is (stochas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench.contracts import Task
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.experiments.assumptions import moments
+from byzbench.learning.policies import Policy
 from byzbench.learning.rollouts import rollout
 from byzbench.randomness import Streams
 
@@ -29,21 +32,33 @@ def evaluation_due(before: int, after: int, budget: int) -> int:
     return number if number > min(TIMES * before // budget, TIMES) else 0
 
 
-def evaluate(task: Task, policy: CategoricalMlp, theta: Tensor, seed: int, number: int) -> dict[str, float]:
-    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst."""
+def evaluate(
+    task: Task,
+    policy: Policy,
+    theta: Tensor,
+    seed: int,
+    number: int,
+    physics: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, float | None]:
+    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst.
+
+    Along with them, the `moments` of their gradients. Each plays in its own agent's world, whose constants are
+    multiplied by `physics`, [K] for each that differs.
+    """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), EPISODES)
     environments = task.make(agents, EPISODES)
-    found = {}
+    if physics:
+        task.alter(environments, physics)
+    found: dict[str, float | None] = {}
     for name, greedy in (("evaluation", False), ("evaluation_greedy", True)):
         starts = [streams.generator("evaluation", number, agent) for agent in range(agents)]
-        noise = np.stack(
-            [
-                streams.generator("evaluation/action", number, agent).random((EPISODES, task.horizon), np.float32)
-                for agent in range(agents)
-            ]
-        )
-        uniforms = torch.from_numpy(noise).transpose(1, 2)
-        returns = rollout(policy, theta, environments, starts, uniforms, count, greedy=greedy).returns
-        found[name], found[f"{name}_worst"] = float(returns.mean()), float(returns.min())
+        noise = np.empty((agents, EPISODES, task.horizon, *policy.action_shape), np.float32)
+        for agent, out in enumerate(noise):
+            policy.draw(streams.generator("evaluation/action", number, agent), out)
+        drawn = torch.from_numpy(noise).transpose(1, 2)
+        batch = rollout(policy, theta, environments, starts, drawn, count, greedy=greedy)
+        found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
+        if not greedy:
+            found |= moments(policy, theta, batch, task.discount)
     return found

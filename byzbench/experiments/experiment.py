@@ -224,6 +224,11 @@ class Experiment:
                 lines.append(
                     f"{kind} {registry.name_of(rule)!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"
                 )
+        if self.algorithm.server_samples:
+            lines.append(
+                f"{registry.name_of(self.algorithm)}: the trusted server has an environment of its own, and its "
+                "episodes count like an agent's"
+            )
         found, honest = self.diagnostics, self.agents - self.byzantine
         share, pieces = found["connected_share"], found["honest_components"]
         if self.algorithm.needs == "peers" and (found["beyond_bound"] or pieces != 1 or (share or 1.0) < 1.0):
@@ -278,8 +283,10 @@ def _suggested(task: Task, algo: Written, defaults: Mapping[str, Any]) -> dict[s
     if isinstance(algo, Component):
         return {}
     spec = registry.with_parameters(algo, {})
-    allowed = {f.name for f in fields(registry.find("algorithm", spec.name))}
-    values = {**task.suggested, **defaults["algorithm"]}
+    cls = registry.find("algorithm", spec.name)
+    assert issubclass(cls, Algorithm)
+    allowed = {f.name for f in fields(cls)}
+    values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **defaults["algorithm"]}
     return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
 
 

@@ -40,8 +40,8 @@ def measure(
     honest = ~byzantine
     returns = ledger.returns[honest] if ledger.returns is not None else torch.full((1,), math.nan)
     line: dict[str, Any] = {
-        "trajectories": int(ledger.trajectories[honest].max()),
-        "steps": int(ledger.steps.sum()),
+        "trajectories": ledger.spent(honest),
+        "steps": int(ledger.steps.sum() + ledger.served[1]),
         "return": float(returns.mean()),
         "return_worst": float(returns.min()),
         "disagreement": diameter(theta[honest.to(theta.device)]),
@@ -61,6 +61,13 @@ def measure(
         line["width_after"] = float(report.after[seats].max())
         line["contraction"] = contraction(ledger.agreed, byzantine, agreed.measure)
         line["contraction_bound"] = bound
+    if ledger.aggregation is not None:
+        said = ledger.aggregation.inbox.base[: len(byzantine)][honest.to(theta.device)]
+        line["gradient_norm"] = float(said.norm(dim=1).max())
+    for name, values in ledger.noted.items():
+        mine = values[honest & values.isfinite()]
+        if len(mine):
+            line[name] = float(mine.min() if name == "weight_effective" else mine.max())
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
 
@@ -119,7 +126,9 @@ def judge(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:
         return Verdict(
             "no_consensus", apart, CONSENSUS, "honest agents end further apart than this share of their length"
         )
-    low, high = task.reference["random"], task.reference["solved"]
+    if not {"random", "solved"} <= task.reference.keys():
+        return Verdict("ok", final, None, "the return is finite; without reference scores learning cannot be judged")
+    low, high = task.worth("random"), task.worth("solved")
     floor = low + LEARNING * (high - low)
     if final < floor:
         return Verdict("not_learning", final, floor, "the final return is below a tenth of the way to solved")

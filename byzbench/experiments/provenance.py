@@ -22,7 +22,14 @@ from byzbench.experiments.records import SCHEMA
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "networkx")
 _PLANNERS = ("cells", "executors", "mirror", "question", "store", "suite", "sweep", "tracking", "tuned", "tuning")
-_BYSTANDERS = ("cli/", "reports/", "testing/", "leaderboard/", *(f"experiments/{name}.py" for name in _PLANNERS))
+_BYSTANDERS = (
+    "cli/",
+    "envs/",
+    "reports/",
+    "testing/",
+    "leaderboard/",
+    *(f"experiments/{name}.py" for name in _PLANNERS),
+)
 """What plans, fetches, shows or tests runs: none of it has a hand in what they compute."""
 
 
@@ -39,11 +46,13 @@ def origin(experiment: Experiment) -> dict[str, Any]:
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
-    """Digest of the code and the plug-ins, versions, and what of the machine decides about bits."""
+    """Digest of the code, the plug-ins and their data, versions, and what of the machine decides about bits."""
     digest = hashlib.sha256(_own_code())
     for folder in sorted({p for part in _parts(experiment) if (p := _plugin(type(part)))}):
         found = folder.rglob("*.py") if folder.is_dir() else [folder]
         digest.update(_hash_sources({path.relative_to(folder.parent).as_posix(): path for path in found}))
+    data = sorted({path for part in _parts(experiment) for path in part.data})
+    digest.update(_hash_sources({f"{n}/{path.name}": path for n, path in enumerate(data)}))
     return {
         "digest": digest.hexdigest(),
         "versions": versions() | {name: version(name) for part in _parts(experiment) for name in part.libraries},

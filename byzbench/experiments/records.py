@@ -57,6 +57,7 @@ class Result:
         notes: what a reader should know.
         aggregation: what the rule did to the liars' vectors, the mean over rounds: see
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
+        assumptions: what theorems bound, as measured: see `byzbench.experiments.assumptions`.
     """
 
     run: str | list[str]
@@ -74,6 +75,7 @@ class Result:
     diagnostics: dict[str, float | int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     aggregation: dict[str, float | None] = field(default_factory=dict)
+    assumptions: dict[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints; `final` is called `return` there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from byzbench.contracts import State
 from byzbench.errors import BrokenPlugin, CorruptRecord
+from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import SEVERITY, aggregation, final_return, judge, mean_of, measure
@@ -21,7 +23,6 @@ from byzbench.experiments.provenance import origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import Federation
-from byzbench.learning.policies import CategoricalMlp
 from byzbench.randomness import Streams
 
 SAVE_EVERY = 2.0
@@ -64,7 +65,7 @@ def run(
     todo = experiment or Experiment.create(**options)
     folder = RunFolder(Path(out) / todo.hash)
     written = origin(todo)
-    federation, adversary = federate(todo)  # before anything is written: what it refuses leaves no trace
+    training = Training(todo)  # before anything is written: what it refuses leaves no trace
     with folder.locked(wait):
         if on_existing == "rerun":
             folder.clear()
@@ -82,7 +83,7 @@ def run(
             folder.clear()
             folder.write("experiment.json", written)
         with one_thread():
-            return _train(todo, federation, adversary, folder, written["code"]["versions"], watch)
+            return _train(training, folder, written["code"]["versions"], watch)
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -105,8 +106,7 @@ def one_thread() -> Iterator[None]:
 
 def federate(todo: Experiment) -> tuple[Federation, Adversary]:
     """The federation of an experiment, and the adversary inside it."""
-    streams, task = Streams(todo.seed, todo.algorithm.fixed_streams), todo.task
-    policy = CategoricalMlp((task.observation_size, *task.hidden, task.action_count), todo.algorithm.squashed)
+    streams = Streams(todo.seed, todo.algorithm.fixed_streams)
     adversary = Adversary(todo.attack, todo.members, todo.task, streams, todo.defences)
     federation = Federation(
         members=todo.members,
@@ -116,7 +116,7 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
         agreement=todo.agreement,
         coin=todo.coin,
         adversary=adversary,
-        policy=policy,
+        policy=todo.task.policy(todo.algorithm.squashed),
         device=torch.device(todo.device),
     )
     return federation, adversary
@@ -132,46 +132,82 @@ def lockstep(round: Coroutine[Any, Any, _T]) -> _T:
     raise BrokenPlugin("a round waited for something that is not the federation")
 
 
-def _train(
-    todo: Experiment,
-    federation: Federation,
-    adversary: Adversary,
-    folder: RunFolder,
-    versions: dict[str, str],
-    watch: Watcher | None,
-) -> Result:
-    honest = ~todo.members.byzantine
-    state: State = todo.algorithm.start(federation)
-    progress: dict[str, Any] = {"round": 0, "sizes": dict.fromkeys(LOGS, 0)}
-    if saved := folder.restore():
-        state, progress = _restore(saved, state, federation, adversary, folder)
-    for name in LOGS:
-        folder.open_log(name, progress["sizes"][name])
+class Training:
+    """An experiment under way, as yet without records.
 
-    ledger, round, bound = federation.ledger, progress["round"], todo.contraction_bound
+    Attributes:
+        todo: the experiment.
+        federation, adversary: see `federate`.
+        state: the algorithm's.
+        round: how many rounds are done.
+    """
+
+    def __init__(self, todo: Experiment) -> None:
+        self.todo, self.round = todo, 0
+        self.federation, self.adversary = federate(todo)
+        self.state: State = todo.algorithm.start(self.federation)
+        self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
+
+    @property
+    def spent(self) -> int:
+        """Episodes of the honest agent, or the server, that has sampled most of them."""
+        return self.federation.ledger.spent(self._honest)
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.spent >= self.todo.trajectories
+
+    @property
+    def returned(self) -> float:
+        """The honest agents' mean return in the last batch."""
+        returns = self.federation.ledger.returns
+        return math.nan if returns is None else float(returns[self._honest].mean())
+
+    async def advance(self) -> dict[str, Any]:
+        """One round: its line of metrics, without an evaluation."""
+        todo, ledger = self.todo, self.federation.ledger
+        self.federation.begin(self.round, self.spent / todo.trajectories)
+        self.state, extra = await todo.algorithm.round(self.federation, self.state)
+        found = measure(self.state["theta"], ~self._honest, ledger, extra, todo.agreement, self._bound)
+        self.round += 1
+        return {"round": self.round - 1, **found}
+
+    def evaluate(self, number: int) -> dict[str, float | None]:
+        """The `number`-th evaluation of the honest agents' policies."""
+        theta = self.state["theta"][self._honest]
+        honest = self._honest.nonzero().squeeze(1).tolist()
+        physics = self.federation.worlds.physics(honest, self.spent / self.todo.trajectories)
+        return evaluate(self.todo.task, self.federation.policy, theta, self.todo.seed, number, physics)
+
+
+def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:
+    budget = training.todo.trajectories
+    sizes = dict.fromkeys(LOGS, 0)
+    if saved := folder.restore():
+        sizes = _restore(saved, training, folder)
+    for name in LOGS:
+        folder.open_log(name, sizes[name])
 
     def save() -> None:
-        folder.save(_tensors(state, adversary, federation), {"round": round, **_counters(federation)})
+        folder.save(_tensors(training), {"round": training.round, **_counters(training.federation)})
 
     saved_at = time.monotonic()
-    while int(ledger.trajectories[honest].max()) < todo.trajectories:
-        start, before = time.perf_counter(), int(ledger.trajectories[honest].max())
-        federation.begin(round, before / todo.trajectories)
-        state, extra = lockstep(todo.algorithm.round(federation, state))
-        line = {"round": round, **measure(state["theta"], ~honest, ledger, extra, todo.agreement, bound)}
+    while not training.over:
+        start, before = time.perf_counter(), training.spent
+        line = lockstep(training.advance())
         seconds = time.perf_counter() - start
-        if due := evaluation_due(before, line["trajectories"], todo.trajectories):
-            line |= evaluate(todo.task, federation.policy, state["theta"][honest], todo.seed, due)
+        if due := evaluation_due(before, line["trajectories"], budget):
+            line |= training.evaluate(due)
         folder.append("metrics.jsonl", line)
-        folder.append("timing.jsonl", {"round": round, "seconds": seconds})
-        round += 1
+        folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
         if watch:
             watch(line)
         if time.monotonic() - saved_at > SAVE_EVERY:
             save()
             saved_at = time.monotonic()
     save()
-    return _conclude(todo, folder, state, honest, versions)
+    return _conclude(training, folder, versions)
 
 
 def _counters(federation: Federation) -> dict[str, int]:
@@ -179,9 +215,10 @@ def _counters(federation: Federation) -> dict[str, int]:
     return {name: getattr(ledger, name) for name in ("messages", "bytes", "screened", "silent", "kept")}
 
 
-def _tensors(state: State, adversary: Adversary, federation: Federation) -> dict[str, Tensor]:
-    ledger = {"trajectories": federation.ledger.trajectories, "steps": federation.ledger.steps}
-    parts = {"state": state, "memory": adversary.memory, "ledger": ledger}
+def _tensors(training: Training) -> dict[str, Tensor]:
+    found = training.federation.ledger
+    ledger = {"trajectories": found.trajectories, "steps": found.steps, "served": found.served}
+    parts = {"state": training.state, "memory": training.adversary.memory, "ledger": ledger}
     flat = {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
     for name, value in flat.items():
         if not isinstance(value, Tensor):
@@ -189,16 +226,10 @@ def _tensors(state: State, adversary: Adversary, federation: Federation) -> dict
     return flat
 
 
-def _restore(
-    saved: tuple[dict[str, Tensor], dict[str, Any]],
-    state: State,
-    federation: Federation,
-    adversary: Adversary,
-    folder: RunFolder,
-) -> tuple[State, dict[str, Any]]:
-    """The state and the progress of a checkpoint, which must hold what a fresh `state` of this experiment holds."""
+def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training, folder: RunFolder) -> dict[str, int]:
+    """Take up a fresh training where a checkpoint is, which must hold what it holds; the sizes of the logs there."""
     tensors, progress = saved
-    fresh = _tensors(state, adversary, federation)
+    federation, fresh = training.federation, _tensors(training)
     wanted = {name: t for name, t in fresh.items() if not name.startswith("memory/")}
     fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in wanted.items())
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
@@ -212,23 +243,26 @@ def _restore(
 
     for name in _counters(federation):
         setattr(federation.ledger, name, counts[name])
-    federation.ledger.trajectories, federation.ledger.steps = tensors["ledger/trajectories"], tensors["ledger/steps"]
-    adversary.memory = part("memory")
-    device = state["theta"].device
-    return {name: t.to(device) for name, t in part("state").items()}, progress
+    for name in ("trajectories", "steps", "served"):
+        setattr(federation.ledger, name, tensors[f"ledger/{name}"])
+    training.adversary.memory, training.round = part("memory"), progress["round"]
+    device = training.state["theta"].device
+    training.state = {name: t.to(device) for name, t in part("state").items()}
+    return progress["sizes"]
 
 
 def _form(t: Tensor) -> tuple[torch.Size, torch.dtype]:
     return t.shape, t.dtype
 
 
-def _conclude(todo: Experiment, folder: RunFolder, state: State, honest: Tensor, versions: dict[str, str]) -> Result:
+def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -> Result:
+    todo, theta = training.todo, training.state["theta"].cpu()
     lines = folder.metrics()
     seconds = sum(line["seconds"] for line in folder.metrics("timing.jsonl"))
     last, final = lines[-1], final_return(lines, todo.trajectories)
     result = Result(
         run=str(folder.path),
-        verdict=judge(final, state["theta"].cpu(), honest, todo.task),
+        verdict=judge(final, theta, ~todo.members.byzantine, todo.task),
         final={"mean": finite(final), "low": None, "high": None, "n": 1},
         trajectories=last["trajectories"],
         steps=last["steps"],
@@ -242,6 +276,7 @@ def _conclude(todo: Experiment, folder: RunFolder, state: State, honest: Tensor,
         diagnostics=todo.diagnostics,
         notes=todo.notes(),
         aggregation=aggregation(lines),
+        assumptions=assumptions(lines),
     )
     folder.write("result.json", result.to_json())
     folder.forget("failure.json")
@@ -272,6 +307,7 @@ def pool(results: Sequence[Result]) -> Result:
         diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
         notes=list(dict.fromkeys(note for r in results for note in r.notes)),
         aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
+        assumptions={k: mean_of(r.assumptions.get(k) for r in results) for k in worst.assumptions},
     )
 
 

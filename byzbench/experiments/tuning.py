@@ -238,7 +238,7 @@ def digest(study: Study) -> str:
 def _score(outcome: Outcome, cell: Experiment) -> float:
     """The final return; of a run that failed or ended without a finite one, that of a random policy."""
     value = outcome.result["return"]["mean"] if outcome.status == "finished" else None
-    return cell.task.reference["random"] if value is None else value
+    return cell.task.worth("random") if value is None else value
 
 
 def _suggest(trial: Trial, key: str, where: Range | Choice, default: Any) -> Any:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench.contracts import Aggregator, Attack, Speech, State, Taps, Task
+from byzbench.errors import BrokenPlugin
 from byzbench.federation.defence import Defence
 from byzbench.federation.ledger import Aggregation
 from byzbench.federation.membership import Membership
 from byzbench.federation.screening import Screened, screen
 from byzbench.federation.view import View, shown
+from byzbench.learning.policies import Policy
+from byzbench.learning.rollouts import Trajectories
 from byzbench.randomness import Streams
 
 _SEEN = "seen."
+Step: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
 
 
 class Adversary:
@@ -48,6 +53,9 @@ class Adversary:
         self._shown = shown(self._threat)
         self._exchanges = 0
         self._coin: Tensor | None = None
+        self._policy: Policy | None = None
+        self._theta: Tensor | None = None
+        self._lived: dict[int, dict[str, Tensor]] = {}
         self._memory: State = {}
         self._seen: State = {}
         if self._liars:
@@ -66,6 +74,7 @@ class Adversary:
     def begin(self, round: int) -> None:
         """A new round: streams start over under its number."""
         self.round, self._exchanges, self._coin = round, 0, None
+        self._theta, self._lived = None, {}
 
     def toss(self, values: Tensor) -> None:
         """A common draw has been made: values [K], as everybody sees it."""
@@ -112,7 +121,13 @@ class Adversary:
             "peers": lambda: torch.tensor(self._honest),
             "mixing": lambda: self._mixing.clone(),
             "coin": lambda: None if self._coin is None else self._coin[seats],
+            "policy": lambda: self._policy,
+            "theta": lambda: None if self._theta is None else self._theta[seats],
         }
+
+    def _experience(self, liar: int) -> Trajectories | None:
+        lived = self._lived.get(liar)
+        return Trajectories(**{name: part.clone() for name, part in lived.items()}) if lived else None
 
     @cached_property
     def _mixing(self) -> Tensor:
@@ -125,7 +140,7 @@ class Adversary:
         """Where a clone sits if not at a server: at the honest agent that hears the most liars, of equals the first."""
         return max(self._honest, key=lambda a: sum(b in self._liars for b in self._members.inboxes[a]))
 
-    def speak(self, topic: str, x: Tensor, lies: Tensor) -> Screened | None:
+    async def speak(self, topic: str, x: Tensor, lies: Tensor) -> Screened | None:
         """What the liars say in place of their rows of x [K, d], or None where they say what they computed.
 
         One row an edge of `lies` [E, 2], (row among the liars, receiver), if they equivocate; else one a liar.
@@ -135,16 +150,16 @@ class Adversary:
             return None
         vectors = x.detach().cpu()
         if "colluders" in self._threat.sees:
-            speech = self._say(topic, vectors, range(len(self._liars)), lies)
+            speech = await self._say(topic, vectors, range(len(self._liars)), lies)
             return screen(speech, len(lies) if self._threat.equivocates else len(self._liars), x.shape[1])
         parts = []
         for row in range(len(self._liars)):
             edges = lies[lies[:, 0] == row]
-            speech = self._say(topic, vectors, [row], edges)
+            speech = await self._say(topic, vectors, [row], edges)
             parts.append(screen(speech, len(edges) if self._threat.equivocates else 1, x.shape[1]))
         return Screened(*(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent")))
 
-    def _say(self, topic: str, vectors: Tensor, rows: Sequence[int], lies: Tensor) -> Speech:
+    async def _say(self, topic: str, vectors: Tensor, rows: Sequence[int], lies: Tensor) -> Speech:
         """The speech of the liars in these rows, who speak on the edges `lies`."""
         liars = [self._liars[row] for row in rows]
         edges = torch.stack([lies[:, 0] - rows[0], lies[:, 1]], 1)
@@ -156,10 +171,11 @@ class Adversary:
             "honest": lambda: vectors[self._honest],
             "edges": edges.numpy,
             "history": lambda: None if past is None else past[list(rows)],
+            "experience": lambda: [self._experience(row) for row in rows],
             "defence": lambda: self._defence(topic, vectors, lies),
         }
         rng = self._streams.generator(f"attack/{self._exchanges}", self.round, rows[0])
-        speech, self._memory = self._attack.speak(self._view({"topic": topic}, secrets), self._memory, rng)
+        speech, self._memory = await self._attack.answer(self._view({"topic": topic}, secrets), self._memory, rng)
         return speech
 
     def _defence(self, topic: str, vectors: Tensor, lies: Tensor) -> Defence | None:
@@ -189,51 +205,95 @@ class Adversary:
         """Whether speech is one vector an edge."""
         return self._threat.equivocates
 
-    def taps(self, agents: Sequence[int], episodes: int, sample: int) -> LiarsTap | None:
-        """The liars' hand in the environments of a rollout, the round's `sample`-th, of these agents; or None."""
+    def taps(self, agents: Sequence[int], episodes: int, sample: int, policy: Policy, theta: Tensor) -> LiarsTap | None:
+        """The liars' hand in the environments of a rollout, or None.
+
+        Args:
+            agents: who plays.
+            episodes: how many at most.
+            sample: the rollout's number in this round, from 1.
+            policy: the policy family.
+            theta: [len(agents), d], what they play by.
+        """
+        if self._liars and "policy" in self._shown:
+            self._policy = policy
+            theta = theta.detach().cpu()
+            if self._theta is None:
+                self._theta = theta.new_zeros(len(self._liars), theta.shape[1])
+            rows, seats = _seated(agents, self._liars)
+            self._theta[seats] = theta[rows]
         if not self._liars or "environment" not in self._threat.surface:
             return None
         rng = self._streams.generator(f"attack/environment/{sample}", self.round)
         view = self._view({"episodes": episodes}, self._place(self._liars))
         taps, self._memory = self._attack.tap(view, self._memory, rng)
+        if unknown := sorted(set(taps.dynamics or ()) - set(self._task.dynamics)):
+            raise BrokenPlugin(f"{type(self._attack).__name__} changes {unknown[0]!r}, which this task does not offer")
         return LiarsTap(taps, agents, self._liars)
+
+    def lived(self, agents: Sequence[int], episodes: Trajectories) -> None:
+        """What these agents have met in their environments, as they believe it: a row each."""
+        if self._liars and "experience" in self._shown:
+            for row, seat in zip(*_seated(agents, self._liars), strict=True):
+                self._lived[seat] = {name: part[row : row + 1] for name, part in vars(episodes).items()}
+
+
+def _seated(agents: Sequence[int], liars: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The liars among some agents, in their own order: their rows there, and which of the f liars they are."""
+    place = {agent: row for row, agent in enumerate(agents)}
+    seats = [seat for seat, liar in enumerate(liars) if liar in place]
+    return [place[liars[seat]] for seat in seats], seats
 
 
 class LiarsTap:
     """Applies taps, written for all f liars, to the rows of a rollout that belong to liars."""
 
     def __init__(self, taps: Taps, agents: Sequence[int], liars: Sequence[int]) -> None:
-        pairs = [(row, liars.index(agent)) for row, agent in enumerate(agents) if agent in liars]
-        self._taps, self._liars = taps, len(liars)
-        self._rows = torch.tensor([row for row, _ in pairs], dtype=torch.int64)
-        self._seats = torch.tensor([seat for _, seat in pairs], dtype=torch.int64)
-        self._whole = [seat for _, seat in pairs] == list(range(len(liars)))
+        rows, seats = _seated(agents, liars)
+        self._taps, self._agents, self._liars = taps, len(agents), len(liars)
+        self._rows, self._seats = np.array(rows, np.intp), np.array(seats, np.intp)
+        self._whole = len(seats) == len(liars)
+        # See `byzbench.learning.rollouts.Tap`.
+        self.observe = self._hand(taps.observation) if rows and taps.observation else None
+        self.act = self._hand(taps.action) if rows and taps.action else None
 
-    # Both are called at every step of a rollout, nearly always with all liars in the block.
+    def _hand(self, tap: Step) -> Callable[[int, np.ndarray], None]:
+        """What changes the liars' rows of x [K, ...] at step t as the tap does."""
+        whole, rows, cells = self._whole, self._rows, np.empty(0, np.intp)
 
-    def _spread(self, x: Tensor) -> Tensor:
+        def change(t: int, x: np.ndarray) -> None:
+            # At every step of a rollout. `take` and `put` cost a fifth of what indexing with rows does.
+            nonlocal cells
+            told = tap(t, x.take(rows, 0) if whole else self._spread(x))
+            if not cells.size:
+                if told.shape[1:] != x.shape[1:]:
+                    raise BrokenPlugin(f"a tap made {list(told.shape)} of {[self._liars, *x.shape[1:]]}")
+                cells = np.arange(x.size).reshape(len(x), -1)[rows]
+            x.put(cells, told if whole else told[self._seats])
+
+        return change
+
+    def _spread(self, x: np.ndarray) -> np.ndarray:
         """Rows of a block as rows of all liars: those outside the block are zero."""
-        mine = x.index_select(0, self._rows)
-        return mine if self._whole else x.new_zeros(self._liars, *x.shape[1:]).index_copy_(0, self._seats, mine)
-
-    def _put(self, x: Tensor, told: Tensor) -> None:
-        """Rows of all liars into their rows of a block."""
-        x.index_copy_(0, self._rows, told if self._whole else told[self._seats])
-
-    def observe(self, t: int, observations: Tensor) -> None:
-        """See `byzbench.learning.rollouts.Tap`."""
-        if self._taps.observation and len(self._rows):
-            self._put(observations, self._taps.observation(t, self._spread(observations)))
-
-    def act(self, t: int, observations: Tensor, actions: Tensor) -> None:
-        """See `byzbench.learning.rollouts.Tap`."""
-        if self._taps.action and len(self._rows):
-            self._put(actions, self._taps.action(t, self._spread(observations), self._spread(actions)))
+        mine = x[self._rows]
+        if self._whole:
+            return mine
+        every = np.zeros((self._liars, *x.shape[1:]), x.dtype)
+        every[self._seats] = mine
+        return every
 
     def rewards(self, rewards: Tensor) -> Tensor:
         """Rewards [K, T, N] as the liars' agents are told of them."""
         if self._taps.reward is None or not len(self._rows):
             return rewards
         told = rewards.clone()
-        self._put(told, self._taps.reward(self._spread(rewards)))
+        told[self._rows] = self._taps.reward(torch.from_numpy(self._spread(rewards.numpy())))[self._seats]
         return told
+
+    def dynamics(self) -> dict[str, np.ndarray]:
+        """What the block's physical constants are multiplied by: [K] for each that is changed."""
+        factors = {}
+        for name, theirs in (self._taps.dynamics or {}).items():
+            factors[name] = np.ones(self._agents)
+            factors[name][self._rows] = theirs[self._seats]
+        return factors

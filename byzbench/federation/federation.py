@@ -18,9 +18,10 @@ from byzbench.federation.inbox import Inbox
 from byzbench.federation.ledger import Aggregation, Agreed, Ledger
 from byzbench.federation.membership import Membership
 from byzbench.federation.screening import Screened
+from byzbench.federation.worlds import Worlds
 from byzbench.geometry.cloud import Cloud
 from byzbench.geometry.subsets import narrowest
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.learning.policies import Policy
 from byzbench.learning.rollouts import EnvironmentBatch, Trajectories, rollout
 from byzbench.randomness import Streams
 
@@ -39,6 +40,7 @@ class Federation:
         declared: int64 [K], what each agent is told about f.
         policy: the policy family.
         discount: gamma.
+        worlds: what agents' environments have of their own.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Federation:
         agreement: Agreement,
         coin: Coin,
         adversary: Adversary,
-        policy: CategoricalMlp,
+        policy: Policy,
         device: torch.device,
     ) -> None:
         self.agents = torch.arange(members.agents)
@@ -64,14 +66,16 @@ class Federation:
         self.ledger = Ledger(torch.zeros(members.agents).long(), torch.zeros(members.agents).long())
         self._members, self._streams, self._task, self._device = members, streams, task, device
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
+        self.worlds = Worlds(task, streams, members.agents)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
-        self._samples, self._uses = 0, Counter[str]()
+        self._samples, self._served, self._uses = 0, 0, Counter[str]()
 
     def begin(self, round: int, progress: float) -> None:
         """Open a round: all streams start over under its number."""
         self.round, self.progress = round, progress
-        self._samples, self._uses = 0, Counter[str]()
+        self._samples, self._served, self._uses = 0, 0, Counter[str]()
         self.ledger.aggregation = self.ledger.mixing = self.ledger.agreed = None
+        self.ledger.noted = {}
         self._adversary.begin(round)
 
     # What agents do alone.
@@ -82,32 +86,54 @@ class Federation:
         counts = torch.as_tensor(count).expand(len(who)).long().cpu()
         suffix = f"/{self._samples}" if self._samples else ""
         self._samples += 1
-        tap = self._adversary.taps(who, int(counts.max()), self._samples)
+        tap = self._adversary.taps(who, int(counts.max()), self._samples, self.policy, theta)
         episodes = self._play(theta, counts, who, suffix, tap)
+        self._charge_episodes(who, episodes)
         if self.ledger.returns is None or len(who) == len(self.agents):
             self.ledger.returns = torch.zeros(len(self.agents), dtype=torch.float64)
         self.ledger.returns[who] = episodes.returns
+        paid = self.worlds.pay(episodes.rewards, episodes.mask, who, suffix, self.round)
+        episodes = replace(episodes, rewards=paid)
         if tap:
             episodes = replace(episodes, rewards=tap.rewards(episodes.rewards))
+        self._adversary.lived(who, episodes)
+        return episodes.to(self._device)
+
+    def note(self, name: str, values: Tensor, agents: Sequence[int] | None = None) -> None:
+        """Keep what agents [P], or all, measured in this round for the record: values [P]. No agent hears of it."""
+        kept = self.ledger.noted.setdefault(name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64))
+        kept[slice(None) if agents is None else list(agents)] = values.detach().to(kept)
+
+    async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
+        """Exactly `count` episodes under theta [1, d] in an environment of the trusted server's own, charged to it."""
+        self._served += 1
+        episodes = self._play(theta, torch.tensor([count]), [len(self.agents)], f"/server/{self._served}", None)
+        self.ledger.served += torch.stack([episodes.count.sum(), episodes.steps.sum()])
         return episodes.to(self._device)
 
     def _play(
         self, theta: Tensor, counts: Tensor, who: Sequence[int], suffix: str, tap: LiarsTap | None
     ) -> Trajectories:
-        """Episodes of policies theta [P, d] with the streams of agents who [P], charged to them."""
+        """Episodes of policies theta [P, d] with the streams of agents who [P]; the server has number K."""
         rows = int(counts.max())
         starts = [self._streams.generator(f"environment{suffix}", self.round, a) for a in who]
-        noise = np.empty((len(who), rows, self._task.horizon), np.float32)
+        noise = np.empty((len(who), rows, self._task.horizon, *self.policy.action_shape), np.float32)
         for a, out in zip(who, noise, strict=True):
-            self._streams.generator(f"action{suffix}", self.round, a).random(out=out, dtype=np.float32)
+            self.policy.draw(self._streams.generator(f"action{suffix}", self.round, a), out)
         batch = self._environments.get((len(who), rows))
         if batch is None:
             batch = self._environments[len(who), rows] = self._task.make(len(who), rows)
-        uniforms = torch.from_numpy(noise).transpose(1, 2)
-        episodes = rollout(self.policy, theta.detach().cpu(), batch, starts, uniforms, counts, tap)
-        self.ledger.trajectories.index_add_(0, torch.tensor(who), counts)
+        if self._task.dynamics:
+            factors = self.worlds.physics(who, self.progress)
+            for name, theirs in (tap.dynamics() if tap else {}).items():
+                factors[name] = factors.get(name, 1.0) * theirs
+            self._task.alter(batch, factors)
+        drawn = torch.from_numpy(noise).transpose(1, 2)
+        return rollout(self.policy, theta.detach().cpu(), batch, starts, drawn, counts, tap)
+
+    def _charge_episodes(self, who: Sequence[int], episodes: Trajectories) -> None:
+        self.ledger.trajectories.index_add_(0, torch.tensor(who), episodes.count)
         self.ledger.steps.index_add_(0, torch.tensor(who), episodes.steps)
-        return episodes
 
     # Where agents meet.
 
@@ -118,7 +144,7 @@ class Federation:
         should hear it), so a liar cannot tell its neighbours different things: all of them hear what its first hears.
         """
         members = self._members
-        said = self._adversary.speak(topic, x, members.lies[:, :2])
+        said = await self._adversary.speak(topic, x, members.lies[:, :2])
         senders = members.senders
         if said is not None and self._adversary.equivocates:
             senders = senders.clone()
@@ -136,7 +162,7 @@ class Federation:
         """Everybody sends its row of x [K, d] to the server: the inbox of one receiver."""
         members = self._members
         liars = torch.arange(len(members.liars))
-        said = self._adversary.speak(topic, x, torch.stack([liars, torch.full_like(liars, members.agents)], 1))
+        said = await self._adversary.speak(topic, x, torch.stack([liars, torch.full_like(liars, members.agents)], 1))
         base, bad, silent = self._spoken(x.detach(), said, equivocal=False)
         everyone = torch.arange(len(x)).unsqueeze(0)
         bound = torch.tensor([members.bound(len(x))])
@@ -245,6 +271,7 @@ class Federation:
             who = inbox.receivers[receivers].tolist()
             counts = torch.full((len(who),), episodes)
             played = self._play(policies[receivers, candidates], counts, who, f"/judge/{stream}", None)
+            self._charge_episodes(who, played)
             returns[receivers, candidates] = played.returns
         return returns.to(policies.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,9 +47,8 @@ class Inbox:
 
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Receivers that hear different things: first [R'] of each kind, and kind [R] of every receiver."""
-        seen: dict[bytes, int] = {}
         heard = torch.where(self.mask, self.senders, -1).cpu().numpy()
-        keys = [row.tobytes() + bytes(str(f), "ascii") for row, f in zip(heard, self.f.tolist(), strict=True)]
+        seen: dict[tuple[bytes, int], int] = {}
+        keys = zip((row.tobytes() for row in heard), self.f.tolist(), strict=True)
         kind = [seen.setdefault(key, len(seen)) for key in keys]
-        first = [kind.index(k) for k in range(len(seen))]
-        return torch.tensor(first), torch.tensor(kind)
+        return torch.from_numpy(np.unique(kind, return_index=True)[1]), torch.tensor(kind)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from byzbench.contracts import Report, State
@@ -16,10 +17,12 @@ class Ledger:
 
     Attributes:
         trajectories, steps: int64 [K], sampled by each agent.
+        served: int64 [2], trajectories and steps that a trusted server has sampled itself.
         messages, bytes: sent over all edges; a vector costs 4 d bytes.
         screened, silent: messages found malformed, or missing, where they were due.
         kept: aggregations that could not be made, the rule being undefined for what was left.
         returns: float64 [K], each agent's mean undiscounted return in the round's last batch.
+        noted: by name, float64 [K], what agents measured for the record in this round; NaN for those who did not.
         aggregation: the round's last use of the experiment's aggregator.
         mixing: the round's first use of another rule, which is an agreement's.
         agreed: the round's last agreement.
@@ -27,15 +30,21 @@ class Ledger:
 
     trajectories: Tensor
     steps: Tensor
+    served: Tensor = field(default_factory=lambda: torch.zeros(2).long())
     messages: int = 0
     bytes: int = 0
     screened: int = 0
     silent: int = 0
     kept: int = 0
     returns: Tensor | None = None
+    noted: dict[str, Tensor] = field(default_factory=dict)
     aggregation: Aggregation | None = None
     mixing: Aggregation | None = None
     agreed: Agreed | None = None
+
+    def spent(self, honest: Tensor) -> int:
+        """Trajectories of the honest agent, or the server, with most of them."""
+        return max(int(self.trajectories[honest].max()), int(self.served[0]))
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,22 @@ class Screened:
 def screen(speech: Speech, count: int, dimension: int) -> Screened:
     """Sort `count` messages into vectors of `dimension` finite numbers, rubbish and silence. Never raises."""
     said = speech.vectors
-    silent = torch.zeros(count, dtype=torch.bool)
+    nobody = torch.from_numpy(np.zeros(count, dtype=bool))
+    silent, malformed = nobody, nobody
     if isinstance(speech.silent, Tensor) and speech.silent.shape == (count,):
         silent = speech.silent.detach().cpu().bool()
     if isinstance(said, Tensor) and said.shape == (count, dimension) and said.is_floating_point():
-        vectors, malformed = said.detach().to("cpu", torch.float32), torch.zeros(count, dtype=torch.bool)
+        vectors = said.detach().to("cpu", torch.float32)
     else:
         entries = list(said) if isinstance(said, list | tuple) and len(said) == count else [said] * count
         read = [_read(entry, dimension) for entry in entries]
         silent = silent | torch.tensor([entry is None for entry in entries])
         malformed = torch.tensor([vector is None for vector in read])
         vectors = torch.stack([torch.zeros(dimension) if v is None else v for v in read])
-    malformed = (malformed | ~vectors.isfinite().all(1)) & ~silent
+    finite = np.isfinite(vectors.numpy())
+    if silent is nobody and malformed is nobody and finite.all():
+        return Screened(vectors, nobody, nobody)
+    malformed = (malformed | ~torch.from_numpy(finite.all(1))) & ~silent
     return Screened(vectors.masked_fill((malformed | silent).unsqueeze(1), 0.0), malformed, silent)
 
 

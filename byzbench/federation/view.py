@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from byzbench.federation.defence import Defence
+    from byzbench.learning.policies import Policy
+    from byzbench.learning.rollouts import Trajectories
 
 
 class View:
@@ -22,12 +25,15 @@ class View:
     Always there: `round`, `agents` (K), `byzantine` (f), `task`; in an exchange `topic`, in a rollout `episodes` (N).
     By declaration, in an exchange: `own` and `colluders` [f, d] the liars' honest vectors, `honest` [h, d] everybody
     else's; `history` [f, d], what the rule made of the last exchange of this topic at the same liars, who get the
-    server's value if there is one, None before the first; and `defence`, see `byzbench.federation.defence.Defence`.
+    server's value if there is one, None before the first; `defence`, see `byzbench.federation.defence.Defence`; and
+    `experience`, of each liar its last episodes of this round (K = 1), None where it has played none.
 
-    In an exchange and in a rollout: `graph`, and with it int64 `liars` [f] and `peers` [h], the agents whose the rows
-    of `own` and `honest` are, and `mixing` float64 [K, K], the weights of gossip (Metropolis'); `coin` float64 [f], the
-    last common draw of this round as these liars see it, None before the first. `edges` int64 [E, 2], (row among the
-    liars, receiver; a server is K), for those who equivocate. A look at anything else raises `UndeclaredKnowledge`.
+    In an exchange and in a rollout: `policy`, the family, and with it `theta` [f, d], by which liars play, or last
+    played in this round, None before the first; `graph`, and with it int64 `liars` [f] and `peers` [h], the agents
+    whose the rows of `own` and `honest` are, and `mixing` float64 [K, K], the weights of gossip (Metropolis'); `coin`
+    float64 [f], the last common draw of this round as these liars see it, None before the first. `edges` int64 [E, 2],
+    (row among the liars, receiver; a server is K), for those who equivocate. A look at anything else raises
+    `UndeclaredKnowledge`.
     """
 
     round: int
@@ -40,6 +46,9 @@ class View:
     colluders: Tensor
     honest: Tensor
     history: Tensor | None
+    experience: Sequence[Trajectories | None]
+    policy: Policy
+    theta: Tensor | None
     defence: Defence
     graph: nx.Graph
     liars: Tensor
@@ -61,4 +70,5 @@ class View:
 def shown(threat: Threat) -> frozenset[str]:
     """The attributes of a view that a threat opens, besides those that are always there."""
     more = {"liars", "peers", "mixing"} if "graph" in threat.sees else set()
+    more |= {"theta"} if "policy" in threat.sees else set()
     return frozenset(threat.sees | more | ({"edges"} if threat.equivocates else set()))

@@ -17,6 +17,19 @@ from torch import Tensor
 # multiple of one apart compete for the same places in it.
 BLOCK = 2000
 
+# Numbers of a small set, 32 x 256. A call of NumPy takes a third of the time of one of torch, and its products of sets
+# no larger than this start no threads.
+SMALL = 1 << 13
+
+
+def small(x: Tensor) -> bool:
+    """Whether x [..., n, d] are sets for NumPy: n d <= `SMALL`, and n^2 d no more than 32 times that.
+
+    How many sets there are does not matter, so that each is treated alike whatever others are beside it.
+    """
+    n, d = x.shape[-2:]
+    return max(n, 32) * n * d <= 32 * SMALL and d <= BLOCK and x.is_cpu
+
 
 def blocks(x: Tensor) -> Sequence[Tensor]:
     """The coordinates of x [..., d] in blocks of at most `BLOCK`."""
@@ -30,6 +43,11 @@ def lengths(x: Tensor, origin: Tensor | None = None) -> Tensor:
         x: vectors.
         origin: [..., 1, d], default: zero.
     """
+    if small(x):
+        rows = array(x).astype(np.float64)
+        if origin is not None:
+            rows -= array(origin)
+        return tensor(np.sqrt(np.vecdot(rows, rows)), x)
     if origin is None:
         parts = [torch.linalg.vector_norm(part.double(), dim=-1) for part in blocks(x)]
     else:
@@ -45,7 +63,20 @@ def array(x: Tensor) -> npt.NDArray[Any]:
 
 def tensor(x: npt.NDArray[Any], like: Tensor) -> Tensor:
     """The way back, to the device of another."""
-    return torch.from_numpy(x).to(like.device)
+    found = torch.from_numpy(x)
+    return found if like.is_cpu else found.to(like.device)
+
+
+def picked(x: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """One entry of each set: x [..., n, *] and index [...] to [..., *]."""
+    sets = x.reshape(-1, *x.shape[index.ndim :])
+    return sets[np.arange(len(sets)), index.reshape(-1)].reshape((*index.shape, *sets.shape[2:]))
+
+
+def even(chosen: Tensor) -> Tensor:
+    """Equal weights of sum one on the chosen of [..., n], who are one at least: float64 [..., n]."""
+    marked = array(chosen)
+    return tensor(marked / np.add.reduce(marked, -1, keepdims=True), chosen)
 
 
 def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -53,8 +84,8 @@ def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) 
 
     Rounding may leave them just below zero.
     """
-    towards = np.einsum("...ij,...j->...i", gram, weights)
-    length = np.einsum("...i,...i->...", towards, weights)
+    towards = np.vecdot(gram, weights[..., None, :])
+    length = np.vecdot(towards, weights)
     return np.asarray(gram.diagonal(axis1=-2, axis2=-1) - 2 * towards + length[..., None])
 
 
@@ -97,7 +128,8 @@ class Cloud(ABC):
 
         x must not change before the cloud has been used.
         """
-        return _Given(x, torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask)
+        valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
+        return _Small(x, valid) if small(x) else _Given(x, valid)
 
     @cached_property
     def squared_distances(self) -> Tensor:
@@ -112,7 +144,7 @@ class Cloud(ABC):
     @cached_property
     def distances(self) -> Tensor:
         """float64 [..., n, n]: square roots of `squared_distances`."""
-        return self.squared_distances.sqrt()
+        return tensor(np.sqrt(array(self.squared_distances)), self.mask)
 
     def distances_to(self, weights: Tensor) -> Tensor:
         """Distances of the vectors to the point sum_i w_i x_i, for weights [..., n] of sum one: float64 [..., n]."""
@@ -159,6 +191,39 @@ class Cloud(ABC):
         gram = gram + gram.swapaxes(-1, -2)
         gram *= 0.5
         return tensor(self._hide(gram), product)
+
+
+@dataclass(frozen=True, eq=False)
+class _Small(Cloud):
+    x: Tensor
+    mask: Tensor
+
+    @cached_property
+    def norms(self) -> Tensor:
+        return tensor(np.sqrt(np.where(array(self.mask), self._far, 0)), self.mask)
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return tensor(np.asarray(self._far.min(-1)), self.mask)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        shortest = np.asarray(self._far.argmin(-1))
+        rows = self._rows
+        # In place, as nothing else reads them after their lengths: many sets fill more than a cache.
+        rows -= picked(rows, shortest)[..., None, :]
+        # NumPy sees that both are the same, and the product is symmetric to the bit.
+        return tensor(self._hide(rows @ rows.swapaxes(-1, -2)), self.mask)
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.float64]:
+        return array(self.x).astype(np.float64)
+
+    @cached_property
+    def _far(self) -> npt.NDArray[np.float64]:
+        """||x_i||^2; infinity at invalid vectors."""
+        squares = np.vecdot(self._rows, self._rows)
+        return squares if self._hidden is None else np.where(array(self.mask), squares, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,4 +300,8 @@ class _Combined(Cloud):
 
     @cached_property
     def gram(self) -> Tensor:
-        return self._symmetric(self.weights @ self.parts.gram @ self.weights.mT)
+        parts = self.parts.gram
+        if small(parts):
+            shares = array(self.weights)
+            return self._symmetric(tensor(shares @ array(parts) @ shares.swapaxes(-1, -2), parts))
+        return self._symmetric(self.weights @ parts @ self.weights.mT)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.learning.policies import Policy
 from byzbench.learning.rollouts import Trajectories
 
 BLOCK = 4096
@@ -27,7 +27,7 @@ def reward_to_go(rewards: Tensor, discount: float) -> Tensor:
     return paid.flip(1).cumsum(1).flip(1)
 
 
-def score_gradient(policy: CategoricalMlp, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
     """Sum over steps of coefficient times the gradient of log pi(a|s) at theta, over the agent's count: [K, d].
 
     Args:
@@ -48,17 +48,17 @@ def score_gradient(policy: CategoricalMlp, theta: Tensor, batch: Trajectories, c
 
 
 def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """An agent's steps inside episodes, block by block: places in [T, N] [M], observations [1, M, o], actions [1, M].
+    """An agent's steps inside episodes, by blocks: places in [T, N] [M], observations [1, M, o], actions [1, M, *a].
 
     Agent by agent, so that sums have the same terms in the same order whoever shares the batch; and no padding, which
     is most of a batch whose longest episode is much longer than the others.
     """
-    observations, actions = batch.observations[agent].flatten(0, 1), batch.actions[agent].flatten()
+    observations, actions = batch.observations[agent].flatten(0, 1), batch.actions[agent].flatten(0, 1)
     for where in batch.mask[agent].flatten().nonzero().squeeze(1).split(BLOCK):
         yield where, observations[where].unsqueeze(0), actions[where].unsqueeze(0)
 
 
-def _log_probabilities(policy: CategoricalMlp, theta: Tensor, batch: Trajectories) -> Tensor:
+def _log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
     """Log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N]."""
     found = torch.zeros_like(batch.rewards)
     with torch.inference_mode():
@@ -69,13 +69,19 @@ def _log_probabilities(policy: CategoricalMlp, theta: Tensor, batch: Trajectorie
     return found
 
 
-def log_likelihood(policy: CategoricalMlp, theta: Tensor, batch: Trajectories) -> Tensor:
+def log_likelihood(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
     """The logarithm of the product over steps of pi(a|s) at theta, for every episode: float64 [K, N]."""
     # A running sum, unlike a sum, does not depend on how much padding follows.
     return _log_probabilities(policy, theta, batch).double().cumsum(1)[:, -1]
 
 
-def importance_weights(policy: CategoricalMlp, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+    """The ratio pi_target(a|s) / pi_behaviour(a|s) of every step on its own, zero where masked: float32 [K, T, N]."""
+    ratio = _log_probabilities(policy, target, batch) - _log_probabilities(policy, behaviour, batch)
+    return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp() * batch.mask
+
+
+def importance_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
     """Omega = p(episode | target) / p(episode | behaviour) for episodes sampled at behaviour: float64 [K, N].
 
     Formed from sums of logarithms: a product of 500 probabilities would underflow.
@@ -84,7 +90,7 @@ def importance_weights(policy: CategoricalMlp, target: Tensor, behaviour: Tensor
     return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp()
 
 
-def product_weights(policy: CategoricalMlp, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
     """The same as the released code of DecByzPG forms them: float32 [K, N], and wrong for long episodes.
 
         omega = prod_h pi_target(a_h|s_h) / (prod_h pi_behaviour(a_h|s_h) + 1e-9)
@@ -96,7 +102,7 @@ def product_weights(policy: CategoricalMlp, target: Tensor, behaviour: Tensor, b
 
 
 def gpomdp(
-    policy: CategoricalMlp, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
+    policy: Policy, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
 ) -> Tensor:
     """The gradient of the expected discounted return at theta, estimated from whole episodes: [K, d].
 
@@ -110,4 +116,33 @@ def gpomdp(
     coefficients = reward_to_go(batch.rewards, discount) * batch.mask
     if weights is not None:
         coefficients = coefficients * weights.to(coefficients.dtype).unsqueeze(1)
+    return score_gradient(policy, theta, batch, coefficients)
+
+
+def whitened(
+    policy: Policy, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
+) -> Tensor:
+    """The gradient that released codes of federated policy gradients take instead of `gpomdp`: [K, d].
+
+        g(tau | theta) = (1/T) sum_h grad log pi(a_h|s_h) (R_h - mean(R)) / (std(R) + 1e-9),
+        R_h = sum_j gamma^j r_{h+j}
+
+    over the T steps of an episode, whose own mean and standard deviation these are; averaged over each agent's
+    episodes, with weights [K, N] of episodes or [K, T, N] of steps. Its length does not depend on the scale of rewards,
+    and hardly on T. It is not the gradient of a return.
+
+    Source: the code of Fan et al. 2021, arXiv 2110.14074.
+    """
+    togo, total = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards[:, 0])
+    for step in reversed(range(togo.shape[1])):
+        total = batch.rewards[:, step] + discount * total
+        togo[:, step] = total
+    # Running sums, unlike sums, do not depend on how much padding follows.
+    length = batch.mask.sum(1, keepdim=True).clamp(min=1)
+    away = (togo - togo.cumsum(1)[:, -1:] / length) * batch.mask
+    spread = (away.square().cumsum(1)[:, -1:] / (length - 1).clamp(min=1)).sqrt()
+    coefficients = away / (spread + 1e-9) / length
+    if weights is not None:
+        part = weights.to(coefficients.dtype)
+        coefficients = coefficients * (part if part.dim() == 3 else part.unsqueeze(1))
     return score_gradient(policy, theta, batch, coefficients)

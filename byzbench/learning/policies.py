@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -13,24 +15,97 @@ import torch
 from torch import Tensor
 
 Layers: TypeAlias = list[tuple[Tensor, Tensor]]
+Sampler: TypeAlias = Callable[[int, Tensor], Tensor]
+"""(step t, observations [K, N, o]) -> actions [K, N, *a]."""
+
+LOG_STD = -0.5
+"""The logarithm of a Gaussian policy's first standard deviation."""
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Where it stays, so that no step of an optimizer can make a density infinite."""
+
+
+class Policy(ABC):
+    """A family of policies, for K agents at once. Shapes: o of an observation, a of an action, d of the parameters."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """d, the length of one agent's flat parameter vector."""
+
+    @property
+    @abstractmethod
+    def observation_size(self) -> int:
+        """The o above."""
+
+    @property
+    @abstractmethod
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+
+    @property
+    @abstractmethod
+    def action_shape(self) -> tuple[int, ...]:
+        """The shape a of an action, and of the noise behind it."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Of actions."""
+
+    @abstractmethod
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Parameters to begin with: float32 [d]."""
+
+    @abstractmethod
+    def layers(self, theta: Tensor) -> Layers:
+        """Theta [K, d] in the form that the other methods take: views, no copies."""
+
+    @abstractmethod
+    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+        """Log pi(a | s), or the logarithm of its density: observations [K, M, o], actions [K, M, *a] -> [K, M]."""
+
+    @abstractmethod
+    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+        """Of pi(. | s), in nats: observations [K, M, o] -> [K, M]."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        """Fill float32 [N, T, *a] with the noise that `sampler` turns into actions."""
+
+    @abstractmethod
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """How policies theta [K, d] act, with noise [K, T, N, *a]; or with None: by their likeliest actions."""
+
+    def executed(self, actions: Tensor) -> np.ndarray:
+        """Actions [K, N, *a] as the K*N environments take them."""
+        return actions.flatten(0, 1).numpy()
 
 
 @dataclass(frozen=True)
-class CategoricalMlp:
-    """A tanh network with logits over discrete actions, one for each of K rows.
+class Network:
+    """A tanh network whose parameters are a flat vector; linear without hidden layers.
 
     Attributes:
-        sizes: (observation, hidden ..., actions).
-        squashed: whether the logits, too, pass through tanh, so that no action is ever nearly certain.
+        sizes: (observation, hidden ..., outputs).
     """
 
     sizes: tuple[int, ...]
-    squashed: bool = False
 
     @cached_property
     def dimension(self) -> int:
-        """d, the length of one agent's flat parameter vector: each layer's weight [in, out], then its bias [out]."""
+        """d: each layer's weight [in, out], then its bias [out]."""
         return sum((i + 1) * o for i, o in itertools.pairwise(self.sizes))
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return self.sizes[1:-1]
+
+    @property
+    def observation_size(self) -> int:
+        """The first of the sizes."""
+        return self.sizes[0]
 
     def initial(self, rng: np.random.Generator) -> Tensor:
         """float32 [d]: every tensor uniform within 1/sqrt(its last dimension), as the code of 2401.03489 does.
@@ -45,7 +120,7 @@ class CategoricalMlp:
         return torch.from_numpy(np.concatenate(parts).astype(np.float32))
 
     def layers(self, theta: Tensor) -> Layers:
-        """Theta [K, d] as (weight [K, in, out], bias [K, 1, out]) of each layer: views, no copies."""
+        """Theta [K, d] as (weight [K, in, out], bias [K, 1, out]) of each layer."""
         layers, at = [], 0
         for i, o in itertools.pairwise(self.sizes):
             weight = theta[:, at : at + i * o].unflatten(1, (i, o))
@@ -54,22 +129,65 @@ class CategoricalMlp:
             at += (i + 1) * o
         return layers
 
+    def outputs(self, layers: Layers, observations: Tensor) -> Tensor:
+        """Observations [K, M, o] -> the network's outputs [K, M, outputs]."""
+        x, depth = observations, len(self.sizes) - 2
+        for weight, bias in layers[:depth]:
+            x = torch.baddbmm(bias, x, weight).tanh()
+        weight, bias = layers[depth]
+        return torch.baddbmm(bias, x, weight)
+
+
+@dataclass(frozen=True)
+class Mlp(Network, Policy):
+    """A policy with an output for each parameter of an action's distribution.
+
+    Attributes:
+        squashed: whether actions are kept from extremes by a tanh; see the families.
+    """
+
+    squashed: bool = False
+
+
+@dataclass(frozen=True)
+class CategoricalMlp(Mlp):
+    """Logits over discrete actions; squashed, they pass through tanh, so that no action is ever nearly certain."""
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """A number."""
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Whole numbers from 0."""
+        return torch.int64
+
     def logits(self, layers: Layers, observations: Tensor) -> Tensor:
         """Observations [K, M, o] -> logits [K, M, actions]."""
-        x = observations
-        for weight, bias in layers[:-1]:
-            x = torch.baddbmm(bias, x, weight).tanh()
-        weight, bias = layers[-1]
-        scores = torch.baddbmm(bias, x, weight)
+        scores = self.outputs(layers, observations)
         return scores.tanh() if self.squashed else scores
 
     def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
-        """Log pi(a | s): observations [K, M, o], actions [K, M] -> [K, M]."""
+        """See `Policy`."""
         scores = self.logits(layers, observations).log_softmax(-1)
         return scores.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
+    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+        """See `Policy`."""
+        scores = self.logits(layers, observations).log_softmax(-1)
+        return -(scores.exp() * scores).sum(-1)
 
-class Sampler:
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        """Uniforms in [0, 1)."""
+        rng.random(out=out, dtype=np.float32)
+
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """See `Policy`."""
+        return _CategoricalSampler(self, theta, noise)
+
+
+class _CategoricalSampler:
     """Draws actions by inverse CDF from given uniforms, so that a draw depends on its own row and stream alone.
 
     Two actions take a short way: u > sigmoid(l0 - l1) is the same as logit(u) > l0 - l1, which turns the whole draw
@@ -77,7 +195,6 @@ class Sampler:
     """
 
     def __init__(self, policy: CategoricalMlp, theta: Tensor, uniforms: Tensor | None) -> None:
-        """For parameters theta [K, d], and uniforms [K, T, N] in [0, 1) or None: take the likeliest action."""
         self._hidden: Layers = [(w.contiguous(), b.contiguous()) for w, b in policy.layers(theta)]
         self._squashed = policy.squashed
         weight, bias = self._hidden.pop()
@@ -90,7 +207,6 @@ class Sampler:
         self._thresholds = uniforms
 
     def __call__(self, t: int, observations: Tensor) -> Tensor:
-        """Observations [K, N, o] at step t -> actions [K, N], int64."""
         x = observations
         for weight, bias in self._hidden:
             x = torch.baddbmm(bias, x, weight).tanh_()
@@ -104,3 +220,162 @@ class Sampler:
             scores = scores.tanh_()
         cdf = scores.softmax(-1).cumsum(-1)[..., :-1]
         return (self._thresholds[:, t].unsqueeze(-1) > cdf).sum(-1)
+
+
+@dataclass(frozen=True)
+class GaussianMlp(Mlp):
+    """Independent normals u ~ N(mu(s), sigma^2), one for each coordinate of an action; sigma does not depend on s.
+
+    An action lives in units of half its range: -1 and 1 are the ends of `low` .. `high`, where these are finite, and
+    the environment's own units where they are not. What lies beyond an end is executed as that end; squashed, tanh(u)
+    is executed. The log-density is that of u in either case: the two differ by a term in u alone, which no gradient
+    and no importance weight can see. log sigma stands after the network's parameters, clamped to `LOG_STD_RANGE`.
+
+    Attributes:
+        low, high: the ends of an action's coordinates, as many as the network has outputs.
+    """
+
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @cached_property
+    def dimension(self) -> int:
+        """d: the network, then log sigma [outputs]."""
+        return Network(self.sizes).dimension + self.sizes[-1]
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Coordinates."""
+        return (self.sizes[-1],)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Real numbers."""
+        return torch.float32
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """As `Mlp`, with log sigma at `LOG_STD`."""
+        return torch.cat([super().initial(rng), torch.full((self.sizes[-1],), LOG_STD)])
+
+    def layers(self, theta: Tensor) -> Layers:
+        """As `Mlp`, and at last (log sigma [K, 1, outputs], sigma)."""
+        log_std = theta[:, -self.sizes[-1] :].unsqueeze(1).clamp(*LOG_STD_RANGE)
+        return [*super().layers(theta), (log_std, log_std.exp())]
+
+    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+        """See `Policy`."""
+        log_std, std = layers[-1]
+        scaled = (actions - self.outputs(layers, observations)) / std
+        return -(scaled.square() / 2 + log_std).sum(-1) - self.sizes[-1] * math.log(2 * math.pi) / 2
+
+    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+        """Of u: the same in every state."""
+        each = layers[-1][0] + math.log(2 * math.pi * math.e) / 2
+        return each.sum(-1).expand(observations.shape[:2])
+
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        """Standard normals."""
+        rng.standard_normal(out=out, dtype=np.float32)
+
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """See `Policy`."""
+        layers = [(one.contiguous(), other.contiguous()) for one, other in self.layers(theta)]
+        spread = None if noise is None else noise * layers[-1][1].unsqueeze(1)
+
+        def sample(t: int, observations: Tensor) -> Tensor:
+            mean = self.outputs(layers, observations)
+            return mean if spread is None else mean.add_(spread[:, t])
+
+        return sample
+
+    @cached_property
+    def _range(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Middle and half width of each coordinate (0 and 1 where an end is missing), and whether both ends exist."""
+        low, high = np.array(self.low), np.array(self.high)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):
+            middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
+        return middle.astype(np.float32), half.astype(np.float32), bounded
+
+    def executed(self, actions: Tensor) -> np.ndarray:
+        """In the environment's units, within its bounds: float32 [K*N, outputs]."""
+        u = super().executed(actions)
+        middle, half, bounded = self._range
+        inside = np.tanh(u) if self.squashed else np.clip(u, -1, 1)
+        u = middle + half * (inside if bounded.all() else np.where(bounded, inside, u))
+        return u if bounded.all() else np.clip(u, self.low, self.high).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Team(Policy):
+    """Several players of one agent, with the same parameters: each acts on its own part of a joint observation.
+
+    A joint action's probability is the product of the players'.
+
+    Attributes:
+        player: the policy of each.
+        players: P, how many.
+    """
+
+    player: Policy
+    players: int
+
+    @property
+    def dimension(self) -> int:
+        """One player's."""
+        return self.player.dimension
+
+    @property
+    def observation_size(self) -> int:
+        """All players' in a row."""
+        return self.players * self.player.observation_size
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """A player's."""
+        return self.player.hidden
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """[P, *a]."""
+        return (self.players, *self.player.action_shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """A player's."""
+        return self.player.dtype
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """A player's."""
+        return self.player.initial(rng)
+
+    def layers(self, theta: Tensor) -> Layers:
+        """A player's."""
+        return self.player.layers(theta)
+
+    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+        """The sum over players."""
+        seen, done = self._apart(observations), actions.flatten(1, 2)
+        return self.player.log_probabilities(layers, seen, done).unflatten(1, (-1, self.players)).sum(-1)
+
+    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+        """The sum over players."""
+        return self.player.entropy(layers, self._apart(observations)).unflatten(1, (-1, self.players)).sum(-1)
+
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        """A player's."""
+        self.player.draw(rng, out)
+
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """Every player's."""
+        sample = self.player.sampler(theta, None if noise is None else noise.flatten(2, 3))
+        return lambda t, observations: sample(t, self._apart(observations)).unflatten(1, (-1, self.players))
+
+    def executed(self, actions: Tensor) -> np.ndarray:
+        """Every player's: [K*N, P, *a]."""
+        done = self.player.executed(actions.flatten(1, 2))
+        return done.reshape(-1, self.players, *done.shape[1:])
+
+    def _apart(self, observations: Tensor) -> Tensor:
+        """Joint observations [K, M, P*o] as [K, M*P, o]."""
+        return observations.unflatten(-1, (self.players, -1)).flatten(1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.learning.policies import CategoricalMlp, Sampler
+from byzbench.learning.policies import Policy
 
 
 class EnvironmentBatch(Protocol):
@@ -24,22 +24,32 @@ class EnvironmentBatch(Protocol):
         ...
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Actions [K*N] -> observations [K*N, o], rewards, terminated and truncated [K*N].
+        """Actions [K*N, *a] -> observations [K*N, o], rewards, terminated and truncated [K*N].
 
-        Rows whose episode has ended go on in any way, as long as what they show is finite; nothing of it is used.
+        Rows whose episode has ended go on in any way, as long as what they show is finite; nothing of it is used. The
+        arrays are the caller's to change.
         """
         ...
 
 
 class Tap(Protocol):
-    """A hand in the environments of some rows: what they see, do and are paid. The default is no hand."""
+    """A hand in the environments of some rows: what they see and do. The default is no hand.
 
-    def observe(self, t: int, observations: Tensor) -> None:
-        """Change observations [K, N, o] in place before the policy sees them."""
+    Both are called at every step, on arrays of NumPy's: small ones are quicker there than in torch.
+
+    Attributes:
+        observe: (t, observations [K, N, o]) changes them in place before the policy sees them.
+        act: (t, actions [K, N, *a]) changes them in place before the environments see them.
+    """
+
+    @property
+    def observe(self) -> Callable[[int, np.ndarray], None] | None:
+        """Or None where nothing is changed."""
         ...
 
-    def act(self, t: int, observations: Tensor, actions: Tensor) -> None:
-        """Change actions [K, N] in place before the environments see them."""
+    @property
+    def act(self) -> Callable[[int, np.ndarray], None] | None:
+        """Or None where nothing is changed."""
         ...
 
 
@@ -48,10 +58,13 @@ class Trajectories:
     """Complete episodes, padded in time (mask) and, where agents sample unequally many, in number.
 
     Attributes:
-        observations: float32 [K, T, N, o]; actions: int64 [K, T, N]; rewards: float32 [K, T, N], zero where masked.
+        observations: float32 [K, T, N, o].
+        actions: [K, T, N, *a], of the policy's type.
+        rewards: float32 [K, T, N], zero where masked.
         mask: bool [K, T, N], True while the episode runs.
         terminated: bool [K, N], the episode ended by itself; False is a truncation at the horizon.
         count: int64 [K], each agent's number of episodes, at most N.
+        beyond: float32 [K, N, o], what a truncated episode would have seen next; zero for the others.
     """
 
     observations: Tensor
@@ -60,6 +73,7 @@ class Trajectories:
     mask: Tensor
     terminated: Tensor
     count: Tensor
+    beyond: Tensor
 
     @property
     def returns(self) -> Tensor:
@@ -72,17 +86,28 @@ class Trajectories:
         """[K] environment steps that stand in a trajectory."""
         return self.mask.sum((1, 2))
 
+    def part(self, rows: slice) -> Trajectories:
+        """Some of every agent's episodes, by their numbers; all agents must have them."""
+        by_step = ("observations", "actions", "rewards", "mask")
+        parts = {name: getattr(self, name)[:, :, rows] for name in by_step}
+        parts |= {name: getattr(self, name)[:, rows] for name in ("terminated", "beyond")}
+        return Trajectories(**parts, count=self.count.clamp(max=parts["mask"].shape[2]))
+
+    def of(self, agent: int) -> Trajectories:
+        """One agent's, with all padding."""
+        return Trajectories(**{name: value[agent : agent + 1] for name, value in vars(self).items()})
+
     def to(self, device: torch.device) -> Trajectories:
         """The same on another device."""
         return Trajectories(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def rollout(
-    policy: CategoricalMlp,
+    policy: Policy,
     theta: Tensor,
     environments: EnvironmentBatch,
     starts: Sequence[np.random.Generator],
-    uniforms: Tensor,
+    noise: Tensor,
     count: Tensor,
     tap: Tap | None = None,
     *,
@@ -98,36 +123,41 @@ def rollout(
         theta: [K, d].
         environments: K*N of them.
         starts: one generator an agent, for the initial states.
-        uniforms: float32 [K, T, N] for the actions; T is the horizon.
+        noise: float32 [K, T, N, *a] for the actions, as `policy.draw` makes it; T is the horizon.
         count: int64 [K], from 0 to N.
         tap: a hand in the environments.
-        greedy: take the likeliest action; the uniforms give the shape only.
+        greedy: take the likeliest actions; the noise gives the shape only.
     """
-    agents, horizon, rows = uniforms.shape
-    sampler = Sampler(policy, theta, None if greedy else uniforms)
-    observations = torch.zeros(agents, horizon, rows, policy.sizes[0])
-    actions = torch.zeros(agents, horizon, rows, dtype=torch.int64)
+    agents, horizon, rows = noise.shape[:3]
+    sample = policy.sampler(theta, None if greedy else noise)
+    observations = torch.zeros(agents, horizon, rows, policy.observation_size)
+    actions = torch.zeros(agents, horizon, rows, *policy.action_shape, dtype=policy.dtype)
+    shown = observations.numpy()
     rewards = np.zeros((horizon, agents * rows), np.float32)
     mask = np.zeros((horizon, agents * rows), bool)
     terminated = np.zeros(agents * rows, bool)
+    beyond = np.zeros((agents * rows, policy.observation_size), np.float32)
     alive = (torch.arange(rows) < count.unsqueeze(1)).flatten().numpy()
-    current = torch.from_numpy(environments.reset(starts))
+    observe, act = (tap.observe, tap.act) if tap else (None, None)
+    current = environments.reset(starts)
     t = 0
     with torch.inference_mode():
         while t < horizon and alive.any():
-            seen = observations[:, t]
-            seen.copy_(current.view(seen.shape))
-            if tap:
-                tap.observe(t, seen)
-            chosen = sampler(t, seen)
-            if tap:
-                tap.act(t, seen, chosen)
+            current = current.reshape(agents, rows, -1)
+            if observe:
+                observe(t, current)
+            shown[:, t] = current
+            chosen = sample(t, observations[:, t])
+            if act:
+                act(t, chosen.numpy())
             actions[:, t] = chosen
-            following, paid, ended, cut = environments.step(chosen.flatten().numpy())
-            current = torch.from_numpy(following)
+            current, paid, ended, cut = environments.step(policy.executed(chosen))
             mask[t] = alive
             rewards[t] = paid
             terminated |= alive & ended
+            if cut.any():
+                stopped = alive & cut & ~ended
+                beyond[stopped] = current.reshape(agents * rows, -1)[stopped]
             alive = alive & ~(ended | cut)
             t += 1
     kept = max(t, 1)
@@ -140,4 +170,5 @@ def rollout(
         mask=torch.from_numpy(mask[:kept]).view(shape).transpose(0, 1).contiguous(),
         terminated=torch.from_numpy(terminated).view(agents, rows),
         count=count,
+        beyond=torch.from_numpy(beyond).view(agents, rows, -1),
     )

@@ -97,14 +97,14 @@ def breakdown(
     unarmed = {k: v for k, v in point.items() if k != "attack"}
     calm = {kind: values for kind, values in (parameters or {}).items() if kind != "attack"}
     clean = [Experiment.create(**unarmed, byzantine=0, seed=s, parameters=calm) for s in seeds]
-    agents, random = clean[0].agents, clean[0].task.reference["random"]
+    agents, random = clean[0].agents, clean[0].task.worth("random")
     top = (agents - 1) // 2 if most is None else most
     if not 0 < top < agents:
         raise InvalidParameter(f"the largest number of liars must be from 1 to {agents - 1}, got {top}")
     unhurt, lost = _returns(clean, out, executor, random)
     if lost:
         raise InvalidParameter(f"{lost} of the runs without liars failed: there is nothing to compare with")
-    floor = random + LEARNING * (clean[0].task.reference["solved"] - random)
+    floor = random + LEARNING * (clean[0].task.worth("solved") - random)
     if unhurt.mean() < floor:
         raise InvalidParameter(
             f"without liars the return is {unhurt.mean():.1f}, below {floor:.1f}: nothing was learned that liars could "

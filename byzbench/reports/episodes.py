@@ -46,7 +46,7 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
         raise CorruptRecord(f"the checkpoint of {run} does not hold the parameters of its agents")
 
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures need no screen, and its absence no word
-    layers = policy.layers(theta[chosen : chosen + 1])
+    act = policy.sampler(theta[chosen : chosen + 1], None)
     frames, total, over = [], 0.0, False
     try:
         with gymnasium.make(todo.task.gymnasium_id, render_mode="rgb_array") as environment:
@@ -54,7 +54,7 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
             while not over:
                 frames.append(environment.render())
                 observation = torch.as_tensor(seen, dtype=torch.float32).view(1, 1, -1)
-                action = int(policy.logits(layers, observation).argmax())
+                action = policy.executed(act(0, observation))[0]
                 seen, reward, terminated, truncated, _ = environment.step(action)
                 total, over = total + float(reward), terminated or truncated
     except (DependencyNotInstalled, gymnasium.error.Error) as error:

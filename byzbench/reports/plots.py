@@ -21,12 +21,16 @@ _POINTS = 200
 def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
     """The log of a run: trajectories before its first round and after each [n+1], and a metric of each round [n].
 
+    Of evaluations, which not every round has, only the rounds that do.
+
     Raises:
         CorruptRecord: the log cannot be trusted, or does not have this metric.
     """
     path, lines = folder / "metrics.jsonl", RunFolder(folder).metrics()
+    if key.startswith("evaluation"):
+        lines = [line for line in lines if key in line]
     if not lines:
-        raise CorruptRecord(f"{path} is empty")
+        raise CorruptRecord(f"{path} has no {key} in any of its lines")
     if not all(line.get(key, "") is None or type(line.get(key)) in (int, float) for line in lines):
         raise CorruptRecord(f"{path} has no {key} in some of its lines")
     at = np.array([0.0, *(line["trajectories"] or 0.0 for line in lines)])
@@ -57,8 +61,7 @@ def learning_curve(folders: Sequence[Path], path: Path) -> None:
     axes.plot(grid, worst.min(0), color="#c0504d", lw=1, label="worst honest agent")
     if len(folders) > 1:
         axes.fill_between(grid, means.min(0), means.max(0), color="#1f5fa8", alpha=0.15, lw=0, label="range of seeds")
-    for word in ("random", "solved"):
-        level = todo.task.reference[word]
+    for word, level in todo.task.reference.items():
         axes.axhline(level, color="0.6", lw=0.8, ls=":")
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
         axes.annotate(word, (1, level), fontsize=8, color="0.4", **place)

@@ -27,6 +27,7 @@ METRICS = {
     "evaluation_greedy": "greedy evaluation return",
     "evaluation_worst": "evaluation return of the worst honest agent",
     "auc": "training return averaged over the whole budget",
+    "evaluation_auc": "evaluation return averaged over the whole budget",
 }
 DEFENCE = ("algo", "aggregator", "agreement")
 """What defends: the axes along which rows compete."""
@@ -162,10 +163,10 @@ def measured(entry: Entry, metric: str) -> float | None:
         return None
     if metric == "return":
         return number(entry.value)
-    if metric == "auc":
+    if metric in ("auc", "evaluation_auc"):
         from byzbench.reports.plots import trace
 
-        at, values = trace(entry.path, "return")
+        at, values = trace(entry.path, "return" if metric == "auc" else "evaluation")
         return number(float(np.sum(values * np.diff(at)) / at[-1]))
     return number(entry.result["evaluation"].get(metric))
 
@@ -183,7 +184,8 @@ def reference(entry: Entry) -> Mapping[str, float]:
     from byzbench.registry import find
 
     try:
-        return getattr(find("task", entry.name("env")), "reference", {})
+        known = find("task", entry.name("env")).__dict__.get("reference", {})
+        return known if isinstance(known, Mapping) else {}
     except ByzbenchError:
         return {}
 

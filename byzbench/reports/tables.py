@@ -33,7 +33,8 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         value += f"  (mean of {final['n']} seeds)"
     judged = verdict.name
     if verdict.number is not None:
-        judged += f"  ({verdict.meaning}: {verdict.number:.3g} against {verdict.threshold:.3g})"
+        against = "" if verdict.threshold is None else f" against {verdict.threshold:.3g}"
+        judged += f"  ({verdict.meaning}: {verdict.number:.3g}{against})"
     worst = "largest of all seeds: " if several else ""
     honest = experiment.agents - experiment.byzantine
     window = min(WINDOW, max(1, experiment.trajectories // 4))
@@ -43,6 +44,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("worst verdict" if several else "verdict", judged),
         ("honest disagreement", "not finite" if result.disagreement is None else f"{worst}{result.disagreement:.3g}"),
         ("aggregates, from the honest mean", _aggregated(result)),
+        ("what theorems bound", _assumed(result)),
         ("messages sent", f"{result.messages:,}"),
         ("bytes sent", _size(result.bytes)),
         ("messages screened out", f"{result.screened:,}"),
@@ -82,6 +84,17 @@ def _aggregated(result: Result) -> str:
     if found.get("byzantine_weight") is not None:
         said += f"; weight of liars {found['byzantine_weight']:.2g}"
     return said + ("" if found.get("pull") is None else f"; pull towards them {found['pull']:.2g}")
+
+
+def _assumed(result: Result) -> str:
+    found = {key: value for key, value in result.assumptions.items() if value is not None}
+    parts = [
+        (f"gradients up to {found['gradient_norm_largest']:.3g} long" if "gradient_norm_largest" in found else ""),
+        (f"variance {found['gradient_variance']:.3g}" if "gradient_variance" in found else ""),
+        (f"dissimilarity {found['gradient_dissimilarity']:.3g}" if "gradient_dissimilarity" in found else ""),
+        (f"importance weights up to {found['weight_largest']:.3g}" if "weight_largest" in found else ""),
+    ]
+    return "; ".join(filter(None, parts)) or "none"
 
 
 def _evaluated(result: Result) -> str:

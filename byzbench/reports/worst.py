@@ -227,7 +227,7 @@ class Contest:
 
     @property
     def _random(self) -> float:
-        return self.clean[0].task.reference["random"]
+        return self.clean[0].task.worth("random")
 
     def _tried(self, attack: str, outcomes: Sequence[Outcome], out: Path) -> Tried:
         needs = self.members[attack]
@@ -273,7 +273,7 @@ class Contest:
 
     def _notes(self, clean: float, loss: Estimate) -> Iterator[str]:
         task = self.clean[0].task
-        floor = self._random + LEARNING * (task.reference["solved"] - self._random)
+        floor = self._random + LEARNING * (task.worth("solved") - self._random)
         if clean < floor:
             yield (
                 f"without an attack the return is {clean:.1f}, below {floor:.1f}: nothing was learned that liars could "

@@ -85,8 +85,7 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
 
 
 def _progress(experiment: Experiment, federation: Federation) -> float:
-    used = federation.ledger.trajectories[~experiment.members.byzantine]
-    return int(used.max()) / experiment.trajectories
+    return federation.ledger.spent(~experiment.members.byzantine) / experiment.trajectories
 
 
 def _note(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
@@ -151,6 +150,9 @@ class _Row:
     def sample(self, theta: Tensor, count: Tensor | int) -> Trajectories:
         return self._alone.sample(theta, count, agents=[self._agent])
 
+    def note(self, name: str, values: Tensor) -> None:
+        self._alone.note(name, values, [self._agent])
+
     def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
         return self._alone.aggregate(inbox, state)
 
@@ -173,6 +175,9 @@ class _Row:
         # Every agent has done the server's sums, with the same outcome; one of them stands for the server.
         told = await self._attend("broadcast", topic, {}, lambda all: self._all.broadcast(topic, y))
         return told[self._mine]
+
+    async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
+        return await self._attend("sample_at_server", "", {}, lambda all: self._all.sample_at_server(theta, count))
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
         values = await self._attend("common", name, {}, lambda all: self._all.common(name, draw))

@@ -1,0 +1,54 @@
+"""FedPG-BR: federated policy gradients with a filter, and variance reduction at the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from byzbench.algorithms._svrg import Svrg
+
+
+@dataclass(frozen=True)
+class FedPgBr(Svrg):
+    """A trusted server filters large-batch gradients, and takes a geometric number of corrected steps by itself.
+
+    Each round t, from the common theta_0 = theta~_{t-1}:
+
+        mu_k    = (1/N_t) sum_i g(tau_i | theta_0)            agent k, N_t uniform in N - spread .. N + spread
+        mu      = Aggregate(mu_1, ..., mu_K)                  at the server
+        n_t     ~ Geometric, P(n) = (N_t / (N_t + B))^n B / (N_t + B)
+        v_n     = (1/B) sum_j [g(tau_j | theta_n) - omega(tau_j) g(tau_j | theta_0)] + mu      tau_j ~ theta_n
+        theta_{n+1} = theta_n + eta v_n,    n < n_t;     theta~_t = theta_{n_t}
+
+    with omega = p(tau | theta_0) / p(tau | theta_n). The server samples the tau_j itself, so it needs an environment.
+
+    Source: Fan, Ma, Dai, Jing, Tan, Low 2021, "Fault-tolerant federated reinforcement learning with theoretical
+    guarantee", NeurIPS, arXiv 2110.14074, algorithm 1; N, B and step sizes by task are the released code's.
+
+    Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the last
+    parameters are kept, not those of a round drawn at random. The preset `official` adds what else the code does: n_t
+    is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, and logits end in
+    tanh.
+    """
+
+    source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074 (FedPG-BR)"
+    defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "fedpg_filter", "agreement": "none"}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "official": {"algorithm": {"least": 1, "weights": "step", "drift": 0.005, "logits": "tanh"}},
+    }
+
+    spread: Annotated[int, Field(ge=0, description="how far an agent's batch is from N at most")] = 4
+    least: Annotated[int, Field(ge=0, le=1, description="fewest steps of an epoch: 0; code: 1")] = 0
+
+    def batch(self, rng: np.random.Generator) -> int:
+        """Uniform around N."""
+        return max(1, int(rng.integers(self.N - self.spread, self.N + self.spread + 1)))
+
+    def steps(self, batch: int, rng: np.random.Generator) -> int:
+        """Geometric: batch / B in expectation, or one more."""
+        return int(rng.geometric(self.B / (batch + self.B))) - 1 + self.least

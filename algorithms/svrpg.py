@@ -1,0 +1,41 @@
+"""SVRPG: federated policy gradients with variance reduction at the server, which trusts everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from byzbench.algorithms._svrg import Svrg
+
+
+@dataclass(frozen=True)
+class Svrpg(Svrg):
+    """The rounds of FedPG-BR with a mean in place of its filter, a fixed batch and a fixed number of steps.
+
+        mu      = (1/K) sum_k mu_k,    mu_k = (1/N) sum_i g(tau_i | theta_0) of agent k
+        v_n     = (1/B) sum_j [g(tau_j | theta_n) - omega(tau_j) g(tau_j | theta_0)] + mu      tau_j ~ theta_n
+        theta_{n+1} = theta_n + eta v_n,    n < m
+
+    Source: Papini, Binaghi, Canonaco, Pirotta, Restelli 2018, "Stochastic variance-reduced policy gradient", ICML,
+    arXiv 1806.05618; as the federated baseline of Fan et al. 2021, arXiv 2110.14074, whose N, B, m and step sizes these
+    are.
+
+    Differs from the source in: Adam at the server and whitened gradients by default, as in that baseline.
+    """
+
+    source: ClassVar[str] = "Papini et al. 2018, arXiv 1806.05618 (SVRPG), federated as in arXiv 2110.14074"
+    defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
+
+    m: Annotated[int, Field(ge=1, le=1000, description="steps of an epoch")] = 3
+
+    def batch(self, rng: np.random.Generator) -> int:
+        """N."""
+        return self.N
+
+    def steps(self, batch: int, rng: np.random.Generator) -> int:
+        """The m of above."""
+        return self.m

@@ -1,0 +1,147 @@
+"""Which attack breaks which rule: makes docs/adversaries.md.
+
+    python benchmarks/adversaries.py [--jobs 2] [--seeds 5] [--trajectories 5000]
+
+CartPole, decbyzpg, K=13, f=3, complete graph; a run that is already in `runs/` is not repeated. Hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from byzbench import registry
+from byzbench.experiments.executors import executor
+from byzbench.experiments.runner import run
+from byzbench.experiments.suite import Suite, plan
+from byzbench.experiments.sweep import sweep
+from byzbench.reports.plots import trace
+from byzbench.reports.statistics import Estimate, estimate, improvement
+
+FIXED = ("large_noise", "sign_flip", "random_action", "avg_zero", "ipm", "alie(z=1.5)", "min_max", "mimic")
+ADAPTIVE = ("rop", "optimal_ipm", "optimal_alie", "agr_tailored")
+"""They look at what the rule made of the last round, or try lies out on a clone of it."""
+
+RULES = ("mean", "rfa", "krum", "nnm+trimmed_mean", "centered_clipping")
+
+PAGE = """# Which attack breaks which rule
+
+CartPole, `decbyzpg`, K=13, f=3, complete graph, {trajectories:,} trajectories per agent, {seeds} seeds; the rule
+aggregates gradients, about which the liars lie, and agreement is exact MDA. Attacks and rules have their default
+parameters. Made by `{command}`.
+
+Each cell is the area under the evaluation curve: the honest agents' evaluation return averaged over the budget, its
+interquartile mean over seeds and, in brackets, its interval{level}. 500 is the most there is, and a policy that learns
+nothing stays near 22. Rows above the line know only what was said; those below adapt to the rule.
+
+{table}
+
+## What breaks what
+
+An attack breaks a rule where its interval lies below that of the same rule without an attack; it is said how much of
+the clean area it takes.
+
+{broken}
+
+## Do adaptive attacks hurt more?
+
+{adaptive}
+"""
+
+
+def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
+    """The area under each seed's evaluation curve, by (attack, rule)."""
+    suite = Suite.of(
+        {
+            "algo": "decbyzpg",
+            "attack": ["none", *FIXED, *ADAPTIVE],
+            "aggregator": list(RULES),
+            "topology": "complete",
+            "agents": 13,
+            "byzantine": 3,
+            "trajectories": given.trajectories,
+            "seeds": given.seeds,
+        }
+    )
+    todo, found = plan(suite), defaultdict(list)
+    labels = {cell.hash: label for label, cell in todo.cells.items()}
+    with executor("process", given.out, jobs=given.jobs) as workers:
+        summary = sweep(todo, given.out, workers, watch=lambda cell, _: print(labels[cell], file=sys.stderr))
+    if summary.failed:
+        raise SystemExit(f"failed: {summary.failed}")
+    for cell in todo.cells.values():
+        at, values = trace(Path(str(run(cell, out=given.out).run)), "evaluation")
+        attack, rule = registry.name_of(cell.attack), registry.name_of(cell.aggregator)
+        found[attack, rule].append(float(np.sum(values * np.diff(at)) / at[-1]))
+    return found
+
+
+def cell(found: Estimate) -> str:
+    """A number and its interval."""
+    return f"{found.value:.0f}" if found.low is None else f"{found.value:.0f} ({found.low:.0f} to {found.high:.0f})"
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trajectories", type=int, default=5000)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+    found = areas(given)
+    means = {key: estimate(values) for key, values in found.items()}
+    rules = {rule: registry.parse(rule).name for rule in RULES}
+    fixed, adaptive = ({a: registry.parse(a).name for a in group} for group in (FIXED, ADAPTIVE))
+
+    lines = [["attack", *RULES], ["---", *["--:"] * len(RULES)]]
+    for attack, name in {"none": "none", **fixed, **adaptive}.items():
+        lines.append([attack, *(cell(means[name, rule]) for rule in rules.values())])
+    lines.insert(3 + len(fixed), ["---"] * (1 + len(RULES)))
+
+    broken, compared = [], []
+    for rule, name in rules.items():
+        clean = means["none", name]
+        hurt = {
+            attack: 1 - means[key, name].value / clean.value
+            for attack, key in {**fixed, **adaptive}.items()
+            if below(means[key, name], clean)
+        }
+        said = ", ".join(f"`{a}` ({share:.0%})" for a, share in sorted(hurt.items(), key=lambda pair: -pair[1]))
+        broken.append(f"- `{rule}`: {said or 'by none of these'}.")
+        worst = [min(group, key=lambda a: means[group[a], name].value) for group in (fixed, adaptive)]
+        one, other = (means[group[a], name] for group, a in zip((fixed, adaptive), worst, strict=True))
+        odds = improvement(found[fixed[worst[0]], name], found[adaptive[worst[1]], name])
+        same = "as much, as far as these seeds can tell"
+        more = "more" if below(other, one) else "less" if below(one, other) else same
+        compared.append(
+            f"- `{rule}`: the worst adaptive attack, `{worst[1]}`, leaves {other.value:.0f}, the worst fixed one, "
+            f"`{worst[0]}`, {one.value:.0f}; adaptive ones hurt {more} (a run under the fixed one ends higher with "
+            f"probability {odds.value:.2f})."
+        )
+    level = next((f" of {e.level:.1%} confidence" for e in means.values() if e.level), "")
+    page = PAGE.format(
+        seeds=given.seeds,
+        trajectories=given.trajectories,
+        command=f"python benchmarks/adversaries.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        level=level,
+        table="\n".join("| " + " | ".join(line) + " |" for line in lines),
+        broken="\n".join(broken),
+        adaptive="\n".join(compared),
+    )
+    given.docs.mkdir(exist_ok=True)
+    (given.docs / "adversaries.md").write_text(page)
+
+
+def below(one: Estimate, other: Estimate) -> bool:
+    """Whether the interval of one lies below the other's."""
+    return one.high is not None and other.low is not None and one.high < other.low
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""A policy for the attacker's seat: trains it, then measures it and makes docs/attacker.md.
+
+    python benchmarks/attacker.py train [--processes 1]      # -> attacks/learned_cartpole.safetensors
+    python benchmarks/attacker.py measure [--processes 1]    # -> docs/attacker.md
+
+Training is the cross-entropy method over one layer: a = tanh(W o + b). The seeds of training and of measurement are
+disjoint. Both are deterministic, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import textwrap
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+
+from byzbench.envs import AttackerSeat
+from byzbench.experiments.evaluation import TIMES
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import Training, lockstep, one_thread
+from byzbench.reports.statistics import estimate, iqm
+
+Weights = npt.NDArray[np.float32]
+Returns = npt.NDArray[np.float64]
+
+POLICY = Path(__file__).resolve().parents[1] / "attacks" / "learned_cartpole.safetensors"
+SMALL = "(N=8, B=4, p=0.3, lr=0.01)"
+"""Small batches and a large step: little is enough to learn something, and gradients differ enough to lie."""
+SEAT = {"agents": 7, "byzantine": 2, "trajectories": 120}
+TRAINED: dict[str, dict[str, Any]] = {
+    "decbyzpg, rfa": {"algo": f"decbyzpg{SMALL}", **SEAT},
+    "dec_page_pg, trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "trimmed_mean", **SEAT},
+    "dec_page_pg, krum": {"algo": f"dec_page_pg{SMALL}", "aggregator": "krum", **SEAT},
+}
+UNSEEN: dict[str, dict[str, Any]] = {
+    "decbyzpg, rfa; 300 trajectories": {**TRAINED["decbyzpg, rfa"], "trajectories": 300},
+    "dec_page_pg, nnm+trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "nnm+trimmed_mean", **SEAT},
+    "byzpg, mda": {"algo": f"byzpg{SMALL}", "aggregator": "mda", **SEAT},
+    "decbyzpg, rfa; K=13, f=3, paper's batches, lr 0.005, 300 trajectories": {
+        "algo": "decbyzpg(lr=0.005)",
+        "agents": 13,
+        "byzantine": 3,
+        "trajectories": 300,
+    },
+}
+RANDOM = "random"
+ATTACKERS = ("none", "sign_flip", "alie(z=1.5)", "min_max", RANDOM, "learned")
+TRAINING = 10_000
+"""Seeds of training from here on, one an iteration; those of measurement are below."""
+POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
+
+
+def harm(cell: dict[str, Any], seed: int, policy: Weights | None) -> tuple[float, float]:
+    """An episode in the seat of a cell, by a policy [m, n + 1] or at random: mean reward, and the final evaluation."""
+    env = AttackerSeat(**cell)
+    form, rng, rewards = env.action_space.shape, np.random.default_rng(seed), []
+    observation, _ = env.reset(seed=seed)
+    while True:
+        action = rng.uniform(-1, 1, form) if policy is None else np.tanh(policy[:, :-1] @ observation + policy[:, -1])
+        observation, reward, _, over, info = env.step(action.astype(np.float32))
+        rewards.append(reward)
+        if over:
+            return float(np.mean(rewards)), info["evaluation"]
+
+
+def train(pool: ProcessPoolExecutor) -> None:
+    """The cross-entropy method, from minus the mean on. Rewards are compared within a cell, on one seed for all."""
+    env = AttackerSeat(**next(iter(TRAINED.values())))
+    (n,), (m,) = env.observation_space.shape or (0,), env.action_space.shape or (0,)
+    rng = np.random.default_rng(0)
+    centre, width = np.zeros((m, n + 1)), np.full((m, n + 1), WIDTH)
+    centre[1, -1] = 1.0
+    for iteration in range(ITERATIONS):
+        tried = (centre + width * rng.standard_normal((POPULATION, m, n + 1))).astype(np.float32)
+        jobs = [pool.submit(harm, cell, TRAINING + iteration, w) for cell in TRAINED.values() for w in tried]
+        rewards = np.array([job.result()[0] for job in jobs]).reshape(len(TRAINED), POPULATION)
+        ranked = (rewards - rewards.mean(1, keepdims=True)) / (rewards.std(1, keepdims=True) + 1e-9)
+        best = np.argsort(-ranked.sum(0), kind="stable")[:ELITE]
+        centre = tried[best].mean(0)
+        width = np.maximum((width + tried[best].std(0)) / 2, LEAST)
+        print(f"{iteration:3}  all {rewards.mean(1).round(3)}  best {rewards[:, best].mean(1).round(3)}", flush=True)
+    layer = torch.from_numpy(centre.astype(np.float32))
+    save_file({"0.weight": layer[:, :-1].contiguous(), "0.bias": layer[:, -1].contiguous()}, POLICY)
+    print(np.array2string(centre, precision=2, suppress_small=True))
+
+
+def left(cell: dict[str, Any], seed: int, attacker: str) -> float:
+    """The final evaluation of a training under an attack of the zoo, or with random actions in the seat."""
+    if attacker == RANDOM:
+        return harm(cell, seed, None)[1]
+    with one_thread():
+        training = Training(Experiment.create(**cell, attack=attacker, seed=seed))
+        while not training.over:
+            lockstep(training.advance())
+        return training.evaluate(TIMES)["evaluation"]
+
+
+def measure(pool: ProcessPoolExecutor, seeds: int, docs: Path) -> None:
+    """Every cell under every attacker, on seeds of which training had none."""
+    jobs = {
+        (name, who): [pool.submit(left, cell, seed, who) for seed in range(seeds)]
+        for name, cell in {**TRAINED, **UNSEEN}.items()
+        for who in ATTACKERS
+    }
+    found = {}
+    for (name, who), row in jobs.items():
+        found[name, who] = np.array([job.result() for job in row])
+        print(f"{name:40} {who:12} {found[name, who].mean():6.1f}", flush=True)
+    (docs / "attacker.md").write_text("\n".join(page(found, seeds)) + "\n", encoding="utf-8")
+
+
+def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
+    """docs/attacker.md."""
+    gaps = {name: estimate(found[name, "learned"] - found[name, RANDOM]) for name in (*TRAINED, *UNSEEN)}
+    lines = [
+        "# The attacker's seat",
+        "",
+        *wrapped(
+            """`byzbench.envs.AttackerSeat` is a federation as a Gymnasium environment: an episode is a training, a step
+            is what all liars tell everybody in one round, and the reward is minus the honest agents' return. Any
+            learner that speaks Gymnasium can sit in it. What it is shown and what its actions mean are those of the
+            attack [`learned`](attacks.md#learned), which plays a policy that was trained here."""
+        ),
+        "",
+        "```python",
+        "from byzbench.envs import AttackerSeat",
+        "",
+        'env = AttackerSeat(algo="decbyzpg", agents=7, byzantine=2, trajectories=300)',
+        "observation, info = env.reset(seed=0)",
+        "observation, reward, terminated, truncated, info = env.step(env.action_space.sample())",
+        "```",
+        "",
+        *wrapped(
+            f"""The shipped policy, `learned(policy=cartpole)`, is one layer of tanh from 8 numbers to 5, found by the
+            cross-entropy method in {POPULATION * ITERATIONS * len(TRAINED):,} episodes of the first
+            {len(TRAINED)} rows below, on other seeds (`python benchmarks/attacker.py train`). It is told neither the
+            rule nor the method."""
+        ),
+        "",
+        "## What it does",
+        "",
+        *wrapped(
+            f"""CartPole; evaluation return of the honest agents' policies at the end of training, interquartile mean
+            over {seeds} seeds that the policy's training has not met: the lower, the more harm. `random` sits in the
+            same seat and draws its actions uniformly. The difference of the two is paired by seed, with a 95 %
+            interval. K=7, f=2, batches {SMALL} and {SEAT["trajectories"]} trajectories where nothing else is
+            said. Made by `python benchmarks/attacker.py measure`."""
+        ),
+        "",
+        f"| | {' | '.join(f'`{who}`' if who != RANDOM else who for who in ATTACKERS)} | learned - random |",
+        f"|---|{'--:|' * (len(ATTACKERS) + 1)}",
+    ]
+    for title, cells in (("trained on", TRAINED), ("never met", UNSEEN)):
+        lines.append(f"| *{title}* |{' |' * (len(ATTACKERS) + 1)}")
+        for name in cells:
+            returns = [f"{iqm(found[name, who]):.0f}" for who in ATTACKERS]
+            gap = gaps[name]
+            lines.append(f"| {name} | {' | '.join(returns)} | {gap.value:.0f} [{gap.low:.0f}, {gap.high:.0f}] |")
+    return [*lines, "", *wrapped(verdict({name: gap.high for name, gap in gaps.items()}))]
+
+
+def verdict(highs: dict[str, float | None]) -> str:
+    """What the upper ends of the differences say."""
+    met, new = ([high is not None and high < 0 for name, high in highs.items() if name in c] for c in (TRAINED, UNSEEN))
+    return f"""The interval lies below zero, so that the learned policy does more harm than the random one, in
+        {sum(met)} of the {len(met)} federations that it was trained on and in {sum(new)} of the {len(new)} others. What
+        it has learned of some rules need not hold for another: train one for the rule that you have."""
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> None:
+    """Train, or measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=8, help="of measurement")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+    with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if given.what == "train":
+            train(pool)
+        else:
+            measure(pool, given.seeds, given.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a uniformly random policy returns on every task: makes byzbench/tasks/references.json.
+
+    python benchmarks/references.py [TASK ...] [--episodes 2000]
+
+A task that the file has is measured again only if it is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from byzbench import registry
+from byzbench.contracts import Task
+from byzbench.tasks import _gymnasium
+from byzbench.tasks._references import random_returns
+
+FILE = Path(_gymnasium.__file__).with_name("references.json")
+SOLVED = {"pendulum": -250.0, "hopper": 1500.0, "walker2d": 1500.0}
+"""Where Gymnasium names no threshold, or one that takes far longer to reach (Hopper: 3,800)."""
+
+
+def main() -> None:
+    """Measure, and keep what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*")
+    parser.add_argument("--episodes", type=int, default=2000)
+    given = parser.parse_args()
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    names = given.tasks or [n for n, o in registry.origins("task").items() if n not in kept and n != "gymnasium"]
+    for name in names:
+        kept[name] = kept.get(name, {}) | measured(name, given.episodes)
+        print(name, kept[name])
+        FILE.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+
+
+def measured(name: str, episodes: int) -> dict[str, float]:
+    """Mean return and standard error of a uniformly random policy over at least so many episodes."""
+    task = registry.build("task", name)
+    assert isinstance(task, Task)
+    scores = random_returns(task, episodes, np.random.default_rng(0))
+    solved = SOLVED[name] if name in SOLVED else _gymnasium.facts(task.gymnasium_id).threshold
+    assert solved is not None, f"{name} has no threshold of its own: state one"
+    error = scores.std(ddof=1) / len(scores) ** 0.5
+    return {
+        "random": round(float(scores.mean()), 2),
+        "error": round(float(error), 2),
+        "episodes": len(scores),
+        "solved": float(solved),
+    }
+
+
+if __name__ == "__main__":
+    main()

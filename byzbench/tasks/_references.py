@@ -1,0 +1,50 @@
+"""What tasks are worth: returns that `benchmarks/references.py` measures and `references.json` keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+from byzbench.contracts import Task
+
+_ROWS = 50
+
+
+@cache
+def references() -> dict[str, dict[str, float]]:
+    """By task: `random`, the mean return of a uniformly random policy; `error`, its standard error over `episodes`.
+
+    And `solved`, the environment's own threshold, or the one that the task's literature uses where it has none.
+    """
+    return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
+
+
+def reference(task: str) -> Mapping[str, float]:
+    """The scores of a task: `random` and `solved`."""
+    found = references()[task]
+    return {name: found[name] for name in ("random", "solved")}
+
+
+def random_returns(task: Task, episodes: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Undiscounted returns of a uniformly random policy: float64 [at least `episodes`].
+
+    Continuous actions are uniform within their range, and normal where they have none.
+    """
+    environments, space, found = task.make(1, _ROWS), task.action_space, []
+    space.seed(int(rng.integers(1 << 31)))
+    for _ in range(-(-episodes // _ROWS)):
+        environments.reset([rng])
+        returns, alive = np.zeros(_ROWS), np.ones(_ROWS, bool)
+        while alive.any():
+            drawn = np.stack([space.sample() for _ in range(_ROWS * task.players)])
+            actions = drawn if task.players == 1 else drawn.reshape(_ROWS, task.players, *drawn.shape[1:])
+            _, rewards, ended, cut = environments.step(actions)
+            returns += rewards * alive
+            alive &= ~(ended | cut)
+        found.append(returns)
+    return np.concatenate(found)

@@ -1,0 +1,22 @@
+"""HalfCheetah-v5: two legs that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from byzbench.tasks._gymnasium import GymnasiumTask
+from byzbench.tasks._references import reference
+
+
+@dataclass(frozen=True)
+class HalfCheetah(GymnasiumTask):
+    """Run forward for 1,000 steps: six joints; points for speed, and there is no falling."""
+
+    source: ClassVar[str] = "Wawrzynski, 2009; Gymnasium HalfCheetah-v5 (MuJoCo)"
+    gymnasium_id: ClassVar[str] = "HalfCheetah-v5"
+    engine: ClassVar[str] = "mujoco"
+    discount: ClassVar[float] = 0.99
+    reference: ClassVar[Mapping[str, float]] = reference("halfcheetah")
+    suggested: ClassVar[Mapping[str, float]] = {"N": 8, "B": 2, "p": 0.2, "lr": 1e-3}

@@ -1,0 +1,153 @@
+"""Games of PettingZoo: every member of the federation owns a copy, and trains the team that plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
+
+from gymnasium.spaces import Box, Discrete, Space
+from pydantic import Field
+
+from byzbench.contracts import Task
+from byzbench.errors import InvalidParameter, UserError
+from byzbench.learning.policies import Policy, Team
+from byzbench.registry import literal
+from byzbench.tasks._games import Games
+from byzbench.tasks._gymnasium import explained
+from byzbench.tasks._references import references
+
+
+@dataclass(frozen=True)
+class PettingZoo(Task):
+    """Any parallel game of PettingZoo whose players have the same spaces: `pettingzoo:mpe2/simple_spread_v3`.
+
+    One agent of the federation is a whole team: its P players share its parameters, and each acts on what it sees
+    itself. The team is paid the mean of its players' rewards, and its episode ends when its last player has left. A
+    player that left early sees zeros, and what it does has no effect.
+
+    Attributes:
+        id: family/name, as in `import mpe2.simple_spread_v3` or `pettingzoo.sisl.waterworld_v4`.
+        options: arguments of the game, such as "N=5 local_ratio=0.5".
+        steps: the most steps of an episode, if the game does not say.
+        gamma: the discount.
+        random, solved: reference scores, where known.
+    """
+
+    id: Annotated[str, Field(pattern=r"^\w+/\w+$", description="family/name")]
+    options: Annotated[
+        str, Field(pattern=r"^(\w+=[^\s=]+( \w+=[^\s=]+)*)?$", description='arguments of the game: "N=5 other=1"')
+    ] = field(default="", kw_only=True)
+    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="most steps of an episode")] = field(
+        default=None, kw_only=True
+    )
+    gamma: Annotated[float, Field(gt=0, le=1, description="discount")] = field(default=0.95, kw_only=True)
+    random: Annotated[float | None, Field(description="a random policy's return")] = field(default=None, kw_only=True)
+    solved: Annotated[float | None, Field(description="the return of a solved task")] = field(
+        default=None, kw_only=True
+    )
+
+    source: ClassVar[str] = "Terry et al. 2021, arXiv 2009.14471 (PettingZoo)"
+    suggested: ClassVar[Mapping[str, float]] = {"N": 32, "B": 8, "p": 0.2, "lr": 1e-3}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        game = self._start()
+        self._check(game, "observation_space", "observations")
+        self._check(game, "action_space", "actions")
+        limit = getattr(game.unwrapped, "max_cycles", None)
+        if self.steps is None and type(limit) is not int:
+            raise InvalidParameter(f"game {self.id!r} has no fixed horizon: say steps=, the most of an episode")
+        facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game))
+        object.__setattr__(self, "_facts", facts)
+        game.close()
+
+    def _start(self) -> Any:
+        """A game, as a `ParallelEnv`."""
+        family, _, name = self.id.partition("/")
+        pairs = (item.partition("=") for item in self.options.split())
+        arguments = {key: literal(value) for key, _, value in pairs}
+        with explained(self.id):
+            for package in (family, f"pettingzoo.{family}"):
+                try:
+                    module = import_module(f"{package}.{name}")
+                except ModuleNotFoundError as error:
+                    if not f"{package}.{name}".startswith(str(error.name)):
+                        raise
+                    continue
+                if not hasattr(module, "parallel_env"):
+                    break
+                try:
+                    return module.parallel_env(**arguments)
+                except TypeError as error:
+                    raise InvalidParameter(f"game {self.id!r}: {error}") from None
+        raise UserError(
+            f"PettingZoo has no parallel game {self.id!r} here: try mpe2/simple_spread_v3, and "
+            "pip install 'byzbench[pettingzoo]'"
+        )
+
+    @staticmethod
+    def _spaces(game: Any) -> tuple[Space[Any], Space[Any]]:
+        first = game.possible_agents[0]
+        return game.observation_space(first), game.action_space(first)
+
+    def _check(self, game: Any, method: str, what: str) -> None:
+        """Refuse what a team with one policy cannot play."""
+        found = [getattr(game, method)(player) for player in game.possible_agents]
+        first = found[0]
+        if any(type(s) is not type(first) or s.shape != first.shape for s in found) or (
+            isinstance(first, Discrete) and any(s.n != first.n for s in found)
+        ):
+            raise UserError(
+                f"the players of {self.id!r} have unequal {what}: a team shares one policy, so they must not"
+            )
+        vector = isinstance(first, Box) and len(first.shape) == 1
+        if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
+            raise UserError(
+                f"game {self.id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
+                "dimension), and Discrete actions"
+            )
+
+    @property
+    def players(self) -> int:  # type: ignore[override]
+        """P."""
+        return int(self._facts[0])  # type: ignore[attr-defined]
+
+    @property
+    def horizon(self) -> int:  # type: ignore[override]
+        """The game's, unless told otherwise."""
+        return int(self._facts[1])  # type: ignore[attr-defined]
+
+    @property
+    def observation_size(self) -> int:  # type: ignore[override]
+        """All players' in a row."""
+        return self.players * int(self._facts[2].shape[0])  # type: ignore[attr-defined]
+
+    @property
+    def action_space(self) -> Space[Any]:  # type: ignore[override]
+        """One player's."""
+        return self._facts[3]  # type: ignore[attr-defined]
+
+    @property
+    def discount(self) -> float:  # type: ignore[override]
+        """As given."""
+        return self.gamma
+
+    @cached_property
+    def reference(self) -> Mapping[str, float]:  # type: ignore[override]
+        """What is given, else what is known of the game as it comes."""
+        known = references().get(f"pettingzoo:{self.id}", {}) if not self.options else {}
+        given = {"random": self.random, "solved": self.solved}
+        found = {name: known.get(name) if score is None else score for name, score in given.items()}
+        return {name: score for name, score in found.items() if score is not None}
+
+    def policy(self, squashed: bool = False) -> Policy:
+        """A team of the policies that one player would have."""
+        own = self.observation_size // self.players
+        return Team(self.family(own, squashed), self.players)
+
+    def make(self, agents: int, count: int) -> Games:
+        """`count` games for each agent."""
+        return Games([self._start() for _ in range(agents * count)], count, self.horizon)

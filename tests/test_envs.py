@@ -1,0 +1,327 @@
+"""The attacker's seat: Gymnasium's own checks, the same bytes as the attack, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import byzbench
+from byzbench.attacks.alie import Alie
+from byzbench.attacks.learned import Learned
+from byzbench.contracts import Speech
+from byzbench.envs import AttackerSeat
+from byzbench.envs.session import Question, Session
+from byzbench.errors import BrokenPlugin, InvalidParameter, Undefined
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.provenance import provenance
+from byzbench.experiments.runner import Training
+
+SMALL = "(N=4, B=2, p=0.5)"
+TINY: dict[str, Any] = {"algo": f"decbyzpg{SMALL}", "agents": 5, "byzantine": 1, "trajectories": 16}
+MINUS_MEAN = np.array([0, 1, 0, 0, 0], np.float32)
+
+
+def episode(env: AttackerSeat, seed: int, policy: Any) -> tuple[list[Any], list[float], list[dict[str, Any]]]:
+    """Observations, rewards and infos."""
+    seen, rewards, infos = [env.reset(seed=seed)[0]], [], []
+    while True:
+        observation, reward, terminated, truncated, info = env.step(policy(seen[-1]))
+        assert not terminated
+        seen.append(observation)
+        rewards.append(reward)
+        infos.append(info)
+        if truncated:
+            return seen, rewards, infos
+
+
+def wild(seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    return lambda _: rng.uniform(-3, 3, 5).astype(np.float32)
+
+
+def test_gymnasium_finds_nothing_wrong_with_it() -> None:
+    env = gymnasium.make("byzbench.envs:byzbench/AttackerSeat-v0", **TINY)
+    check_env(env.unwrapped)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"agents": 7, "byzantine": 2, "topology": "ring"},
+        {"algo": f"byzpg{SMALL}"},
+        {"attack": "learned(on=both)", "agreement": "gossip+trimmed_mean"},
+    ],
+    ids=str,
+)
+def test_the_seat_and_the_attack_are_one(options: dict[str, Any], tmp_path: Path) -> None:
+    """A policy in the seat leaves the bytes of the run whose attack it is."""
+    todo = {**TINY, "attack": "learned", **options}
+    attack = byzbench.load("attack", "learned")
+    memory, env = attack.start(None), AttackerSeat(**todo)
+    seen, _, infos = episode(env, 3, lambda o: attack.choose(torch.from_numpy(o), memory).numpy())
+    result = byzbench.run(**todo, seed=3, out=tmp_path)
+    lines = [json.loads(line) for line in (Path(str(result.run)) / "metrics.jsonl").read_text().splitlines()]
+    rounds = {info["round"]: info for info in infos if info}
+    assert len(lines) > 3
+    assert {line["round"] for line in lines} == set(rounds)
+    for line in lines:
+        found = rounds[line["round"]]
+        assert {k: line[k] for k in found} == found  # what a run adds when it evaluates, it adds to the line alone
+    assert "evaluation_greedy_worst" in infos[-1]
+    assert np.ptp(seen, axis=0).max() > 0.1
+
+
+def test_the_policies_at_the_end_are_those_of_the_run(tmp_path: Path) -> None:
+    attack = Learned()
+    memory, session = attack.start(None), Session(Experiment.create(**TINY, attack=Seat()))
+    asked = session.advance()
+    while asked is not None:
+        asked = session.advance(attack.choose(asked, memory))
+    result = byzbench.run(**TINY, attack=attack, out=tmp_path)
+    saved = load_file(Path(str(result.run)) / "checkpoint.safetensors")
+    assert torch.equal(saved["state/theta"], session.training.state["theta"])
+
+
+@dataclass(frozen=True)
+class Seat(Learned):
+    """The attack, asked from outside."""
+
+    async def answer(self, view, memory, rng):
+        return self.say(view, await Question(self.observe(view, memory)), memory, rng)
+
+
+def test_a_seed_is_an_episode() -> None:
+    one, other = AttackerSeat(**TINY), AttackerSeat(**TINY)
+    first, again, third = episode(one, 1, wild(0)), episode(other, 1, wild(0)), episode(one, 2, wild(0))
+    assert all(map(np.array_equal, first[0], again[0]))
+    assert first[1:] == again[1:]
+    assert first[1] != third[1]
+    assert one.reset()[1] != one.reset()[1]
+
+
+def test_two_seats_do_not_disturb_each_other() -> None:
+    alone = [episode(AttackerSeat(**TINY), seed, lambda _: MINUS_MEAN)[1] for seed in (4, 5)]
+    seats = [AttackerSeat(**TINY), AttackerSeat(**TINY)]
+    for seat, seed in zip(seats, (4, 5), strict=True):
+        seat.reset(seed=seed)
+    together: list[list[float]] = [[], []]
+    over = [False, False]
+    while not all(over):
+        for i, seat in enumerate(seats):
+            if not over[i]:
+                _, reward, _, over[i], _ = seat.step(MINUS_MEAN)
+                together[i].append(reward)
+    assert together == alone
+
+
+def test_what_is_seen_lies_in_its_space_whatever_is_done() -> None:
+    env = AttackerSeat(**TINY, coin="split")
+    for seed in range(3):
+        seen, rewards, _ = episode(env, seed, wild(seed))
+        assert all(env.observation_space.contains(o) for o in seen)
+        assert np.abs(rewards).max() <= 1
+
+
+def test_the_reward_is_minus_the_return_that_follows() -> None:
+    """An info tells of the round of the lie; the reward is of the one after."""
+    _, rewards, infos = episode(AttackerSeat(**TINY), 0, wild(1))
+    reference = Experiment.create(**TINY).task.reference
+    following = np.array([*(info["return"] for info in infos[1:]), infos[-1]["evaluation"]])
+    share = (following - reference["random"]) / (reference["solved"] - reference["random"])
+    assert rewards == pytest.approx(-share)
+    assert np.ptp(share) > 0.01
+
+
+def test_a_return_that_is_not_finite_is_all_that_liars_can_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = AttackerSeat(**TINY)
+    env.reset(seed=0)
+    monkeypatch.setattr(Training, "returned", float("nan"))
+    assert env.step(MINUS_MEAN)[1] == 1
+
+
+def view(honest: torch.Tensor, history: torch.Tensor | None = None, round: int = 0) -> Any:
+    f = 2
+    return SimpleNamespace(
+        round=round,
+        topic="gradient",
+        agents=len(honest) + f,
+        byzantine=f,
+        coin=torch.ones(f),
+        honest=honest,
+        colluders=honest[:f],
+        history=history,
+    )
+
+
+def cloud(scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.from_numpy(np.random.default_rng(3).standard_normal((6, 9)) + 0.7).float()
+
+
+def lie(action: list[float], history: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
+    """How far the lie goes from the mean, in spreads."""
+    honest = cloud(scale)
+    speech, _ = Learned().say(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
+    assert torch.equal(speech.vectors[0], speech.vectors[1])
+    return (speech.vectors[0] - honest.mean(0)) / (honest - honest.mean(0)).square().sum(1).mean().sqrt()
+
+
+def test_an_action_is_a_length_and_a_direction() -> None:
+    honest = cloud()
+    mean, deviation = honest.mean(0), honest.std(0, correction=0)
+    last = torch.arange(9.0).expand(2, 9)
+    for strength, length in ((-1.0, 10**-1.5), (0.0, 1.0), (1.0, 10**1.5)):
+        assert lie([strength, 0.3, -0.2, 0.9, 0]).norm() == pytest.approx(length, rel=1e-5)
+    for action, way in (
+        ([0, 1, 0, 0, 0], -mean),
+        ([0, -0.1, 0, 0, 0], mean),
+        ([0, 0, 1, 0, 0], -mean.sign() * deviation),
+        ([0, 0, 0, 0, 1], last[0] - mean),
+    ):
+        assert torch.cosine_similarity(lie(action, last), way, dim=0) == pytest.approx(1, abs=1e-5)
+    assert float(lie([0, 0, 0, 1, 0]) @ mean) == pytest.approx(0, abs=1e-5)
+    assert torch.allclose(lie([0.2, 0.5, 0.1, 0.3, 0]), lie([0.2, 0.5, 0.1, 0.3, 0], scale=1e3), atol=1e-5)
+
+
+def test_it_feels_what_the_rule_took_of_its_lie() -> None:
+    attack, action, rng = Learned(), torch.tensor([0.2, 1, 0, 0, 0]), np.random.default_rng(0)
+    _, memory = attack.say(view(cloud()), action, {}, rng)
+    mean, push = cloud().mean(0).double(), memory["gradient.push"]
+    for share in (0.0, 0.25, -0.1):
+        taken = (mean + share * push).expand(2, -1)
+        seen = attack.observe(view(cloud(), taken, round=1), memory)
+        assert seen[6:].tolist() == pytest.approx([share, share * 10**0.3 / 2], abs=1e-5)
+        for scale in (1e-3, 1e3):
+            _, longer = attack.say(view(cloud(scale)), action, {}, rng)
+            again = attack.observe(view(cloud(scale), scale * taken, round=1), longer)
+            assert torch.allclose(again, seen, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, error, said",
+    [
+        ({"attack": "alie:z=1.5"}, InvalidParameter, "attack 'alie' has no seat"),
+        ({"byzantine": 0}, Undefined, "nobody hears a liar"),
+        ({"algo": "solo"}, Undefined, "nobody hears a liar"),
+        ({"agents": 2, "byzantine": 1}, Undefined, "no honest spread"),
+        ({"attack": "learned(policy=nowhere)"}, InvalidParameter, "nowhere is no policy: FileNotFoundError"),
+    ],
+    ids=str,
+)
+def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as caught:
+        AttackerSeat(**{**TINY, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_seat_that_is_never_asked() -> None:
+    env = AttackerSeat(**TINY, attack="learned(on=parameters)", agreement="none")
+    with pytest.raises(Undefined, match="nobody hears a liar"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize("action", [np.zeros(4), np.full(5, np.nan), np.array([0, 0, 0, 0, np.inf]), 1.0], ids=str)
+def test_an_action_is_five_finite_numbers(action: Any) -> None:
+    env = AttackerSeat(**TINY)
+    env.reset(seed=0)
+    with pytest.raises(InvalidParameter, match=r"an action is \(5,\) finite numbers"):
+        env.step(action)
+    env.step(MINUS_MEAN)
+
+
+def test_a_step_needs_an_episode() -> None:
+    env = AttackerSeat(**TINY)
+    with pytest.raises(ResetNeeded):
+        env.step(MINUS_MEAN)
+    episode(env, 0, lambda _: MINUS_MEAN)
+    with pytest.raises(ResetNeeded):
+        env.step(MINUS_MEAN)
+
+
+def test_a_seat_in_a_run_of_its_own_is_found_out(tmp_path: Path) -> None:
+    """Nobody is there to answer."""
+    with pytest.raises(BrokenPlugin, match="waited for something"):
+        byzbench.run(**TINY, attack=Seat(), out=tmp_path)
+
+
+def test_a_round_waits_for_nobody_but_the_seat() -> None:
+    class Nobody:
+        def __await__(self):
+            yield "who?"
+
+    @dataclass(frozen=True)
+    class Waits(Alie):
+        async def answer(self, view, memory, rng):
+            return Speech(await Nobody()), memory
+
+    with pytest.raises(BrokenPlugin, match="neither the federation nor a seat"):
+        Session(Experiment.create(**TINY, attack=Waits(z=1.5))).advance()
+
+
+def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 5), nn.Tanh())
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    attack = Learned(policy=str(tmp_path / "mine.safetensors"))
+    seen = torch.linspace(-1, 1, 8)
+    assert torch.allclose(attack.choose(seen, attack.start(None)), network(seen), atol=1e-6)
+    before = provenance(Experiment.create(**TINY, attack=attack))
+    assert before == provenance(Experiment.create(**TINY, attack=attack))
+    with torch.no_grad():
+        network[0].bias += 1
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    assert before["digest"] != provenance(Experiment.create(**TINY, attack=attack))["digest"]
+
+
+@pytest.mark.parametrize(
+    "tensors, said",
+    [
+        ({}, "from 8 numbers to 5"),
+        ({"0.weight": torch.zeros(5, 8)}, "KeyError"),
+        ({"0.weight": torch.zeros(5, 7), "0.bias": torch.zeros(5)}, "from 8 numbers to 5"),
+        ({"0.weight": torch.zeros(4, 8), "0.bias": torch.zeros(4)}, "from 8 numbers to 5"),
+        ({"0.weight": torch.zeros(5, 8), "0.bias": torch.zeros(5), "0.scale": torch.zeros(1)}, r"\['0.scale'\]"),
+        ({"weight": torch.zeros(5, 8)}, "ValueError"),
+        ({"0.weight": torch.full((5, 8), torch.nan), "0.bias": torch.zeros(5)}, "finite"),
+        (b"garbage", "SafetensorError"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_no_policy(tensors: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    if isinstance(tensors, bytes):
+        path.write_bytes(tensors)
+    else:
+        save_file(tensors, path)
+    with pytest.raises(InvalidParameter, match=said) as caught:
+        Learned(policy=str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{"algo": "decbyzpg"}, {"algo": "dec_page_pg", "aggregator": "trimmed_mean"}], ids=str
+)
+def test_the_shipped_policy_does_more_harm_than_a_random_one(options: dict[str, Any]) -> None:
+    """On seeds of which its training had none, paired; benchmarks/attacker.py measures it elsewhere."""
+    algo = f"{options['algo']}(N=8, B=4, p=0.3, lr=0.01)"
+    env = AttackerSeat(**{**options, "algo": algo, "agents": 7, "byzantine": 2, "trajectories": 120})
+    attack = Learned()
+    memory, gaps = attack.start(None), []
+    for seed in range(100, 116):
+        by_policy = episode(env, seed, lambda o: attack.choose(torch.from_numpy(o), memory).numpy())
+        at_random = episode(env, seed, wild(seed))
+        gaps.append(np.mean(by_policy[1]) - np.mean(at_random[1]))
+    assert np.mean(gaps) > 2 * np.std(gaps, ddof=1) / np.sqrt(len(gaps))

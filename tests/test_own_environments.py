@@ -1,0 +1,392 @@
+"""What liars do to their own environments, and what they may learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from byzbench.attacks.dynamics import Dynamics
+from byzbench.attacks.fgsm import Fgsm
+from byzbench.attacks.v_bsa import VBsa
+from byzbench.contracts import Attack, MessageAttack, Speech, State, Taps, Threat
+from byzbench.errors import BrokenPlugin, Undefined
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import federate, lockstep
+from byzbench.federation.adversary import Adversary, LiarsTap
+from byzbench.federation.federation import Federation
+from byzbench.federation.view import View
+from byzbench.learning.policies import CategoricalMlp
+from byzbench.learning.rollouts import Trajectories
+from byzbench.randomness import Streams
+from byzbench.registry import build
+
+
+def set_up(attack: Any = "none", **options: Any) -> tuple[Federation, Adversary, list[int]]:
+    """A federation of 5 agents, 2 of whom lie, before its first round; and who they are."""
+    todo = replace(
+        Experiment.create("decbyzpg", "none", **{"agents": 5, "byzantine": 2, **options}),
+        attack=build("attack", attack),  # type: ignore[arg-type]
+    )
+    federation, adversary = federate(todo)
+    federation.begin(0, 0.0)
+    return federation, adversary, list(todo.members.liars)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return Streams(seed).generator("attack")
+
+
+def facts(batch: Trajectories, rows: list[int], steps: int) -> list[Tensor]:
+    """All that happened to these agents in their episodes' first steps."""
+    mask = batch.mask[rows, :steps]
+    parts = [batch.observations[rows, :steps] * mask.unsqueeze(-1), batch.actions[rows, :steps] * mask]
+    return [*parts, batch.rewards[rows, :steps], mask, batch.terminated[rows]]
+
+
+def same(left: Trajectories, right: Trajectories, rows: list[int]) -> bool:
+    steps = min(left.mask.shape[1], right.mask.shape[1])
+    over = not left.mask[rows, steps:].any() and not right.mask[rows, steps:].any()
+    return over and all(map(torch.equal, facts(left, rows, steps), facts(right, rows, steps)))
+
+
+ENVIRONMENT = ["random_action", "action_flip(q=0.9)", "observation_noise(epsilon=1)", "fgsm(epsilon=1)"]
+ENVIRONMENT += ["dynamics(constant=length, factor=0.1)"]
+
+
+@pytest.mark.parametrize("attack", ENVIRONMENT)
+def test_only_liars_meet_another_world(attack: str) -> None:
+    plain, _, liars = set_up()
+    federation, _, _ = set_up(attack)
+    honest = [agent for agent in range(5) if agent not in liars]
+    truth, met = (f.sample(f.theta0, 4) for f in (plain, federation))
+    assert same(truth, met, honest)
+    assert not any(same(truth, met, [liar]) for liar in liars)
+    alone = federation.sample(federation.theta0[:2], 4, agents=[honest[0], liars[1]])
+    assert alone.mask.shape[0] == 2  # blocks of agents, with some of the liars
+
+
+def test_physics_are_what_they_were_once_the_liars_sleep_again() -> None:
+    federation, adversary, _ = set_up("dynamics(constant=force_mag, factor=0.1)")
+    plain, _, everybody = set_up()
+    everybody = list(range(5))
+    assert not same(plain.sample(plain.theta0, 3), federation.sample(federation.theta0, 3), everybody)
+    adversary._attack = build("attack", "none")  # type: ignore[assignment]
+    for f in (plain, federation):
+        f.begin(1, 0.1)
+    assert same(plain.sample(plain.theta0, 3), federation.sample(federation.theta0, 3), everybody)
+
+
+@pytest.mark.parametrize("constant", ["gravity", "masscart", "masspole", "length", "force_mag"])
+def test_a_changed_constant_is_gymnasiums(constant: str) -> None:
+    """Rows that are changed among others go the way of Gymnasium's environment with that constant."""
+    task: Any = build("task", "cartpole")
+    ours, theirs = task.make(2, 3), task.make(1, 3)
+    task.alter(ours, {constant: np.array([1.0, 1.7])})
+    vector = theirs._vector
+    vars(vector)[constant] = 1.7 * getattr(vector, constant)
+    vector.total_mass, vector.polemass_length = vector.masspole + vector.masscart, vector.masspole * vector.length
+    starts = [np.random.default_rng(seed) for seed in (0, 1, 1)]
+    assert np.array_equal(ours.reset(starts[:2])[3:], theirs.reset(starts[2:]))
+    for step in range(6):  # no pole has fallen yet
+        actions = np.arange(6) % 2 if step % 2 else np.ones(6, np.int64)
+        assert np.array_equal(ours.step(actions)[0][3:], theirs.step(actions[3:])[0])
+    untouched = task.make(1, 3)
+    task.alter(ours, {})
+    first, again = np.random.default_rng(5), np.random.default_rng(5)
+    assert np.array_equal(ours.reset([first, first])[:3], untouched.reset([again]))
+    for _ in range(6):
+        assert np.array_equal(ours.step(np.ones(6, np.int64))[0][:3], untouched.step(np.ones(3, np.int64))[0])
+
+
+def test_a_lander_falls_faster_where_it_weighs_more() -> None:
+    pytest.importorskip("Box2D")
+    task: Any = build("task", "lunarlander")
+    landers = task.make(2, 2)
+    fallen = []
+    for factors in ({}, {"gravity": np.array([1.0, 1.1])}, {}):
+        task.alter(landers, factors)
+        landers.reset([np.random.default_rng(0), np.random.default_rng(0)])
+        for _ in range(20):
+            seen = landers.step(np.zeros(4, np.int64))[0]
+        fallen.append(seen[:, 3])
+    assert np.array_equal(fallen[0], fallen[2])
+    assert np.array_equal(fallen[0][:2], fallen[1][:2])
+    assert (fallen[1][2:] < fallen[0][2:]).all()
+
+
+def test_constants_that_a_task_does_not_offer() -> None:
+    for constant, env, said in (
+        ("wind", "cartpole", "give constant=gravity or masscart or"),
+        ("gravity", "acrobot", "it offers none"),
+    ):
+        with pytest.raises(Undefined, match=said) as error:
+            set_up(Dynamics(constant=constant), env=env)
+        assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Hand(Attack):
+    taps: Any = None
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(surface=frozenset({"environment"}))
+
+    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+        return self.taps, memory
+
+
+def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
+    for taps, said in (
+        (Taps(action=lambda t, actions: actions[..., :1]), r"made \[2, 1\] of \[2, 3\]"),
+        (Taps(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
+    ):
+        federation, _, _ = set_up(Hand(taps))
+        with pytest.raises(BrokenPlugin, match=said):
+            federation.sample(federation.theta0, 3)
+
+
+@pytest.mark.parametrize("agents", [[0, 1, 2, 3, 4, 5], [3, 1], [4, 0, 3], [5, 2]])
+def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
+    liars = [1, 4, 3]
+    asked = []
+
+    def negative(t: int, x: np.ndarray) -> np.ndarray:
+        asked.append(x.copy())
+        return -x - 1
+
+    tap = LiarsTap(Taps(observation=negative, action=negative, reward=torch.neg), agents, liars)
+    mine = [row for row, agent in enumerate(agents) if agent in liars]
+    if not mine:
+        assert tap.observe is tap.act is None
+        return
+    for hand, shape in ((tap.observe, (2, 4)), (tap.act, (2,)), (tap.act, (2,))):
+        assert hand is not None
+        x = np.arange(len(agents) * int(np.prod(shape)), dtype=np.float32).reshape(len(agents), *shape) + 1
+        expected = x.copy()
+        expected[mine] = -x[mine] - 1
+        rows = {agent: x[row].copy() for row, agent in enumerate(agents)}
+        hand(0, x)
+        assert np.array_equal(x, expected)
+        for seat, liar in enumerate(liars):
+            assert np.array_equal(asked[-1][seat], rows.get(liar, np.zeros(shape)))
+    rewards = torch.ones(len(agents), 5, 2)
+    assert tap.rewards(rewards)[mine].eq(-1).all()
+    assert int((tap.rewards(rewards) < 0).sum()) == 10 * len(mine)
+    assert rewards.eq(1).all()
+
+
+# The policy.
+
+
+def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, seen: Tensor) -> Tensor:
+    """Observations [f, N, o] as the liars see them, inside a rollout's inference mode."""
+    facts = {"round": 0, "agents": 5, "byzantine": len(theta), "task": None, "episodes": seen.shape[1]}
+    view = View(attack.threat, facts, {"policy": policy, "theta": theta})
+    tap = attack.tap(view, {}, rng())[0].observation
+    assert tap is not None
+    with torch.inference_mode():
+        return torch.from_numpy(tap(0, seen.clone().numpy()))
+
+
+def likeliest(policy: CategoricalMlp, theta: Tensor, seen: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-probability of the action that is likeliest at `seen`, there and at `told`: [f, N] each."""
+    layers = policy.layers(theta)
+    best = policy.logits(layers, seen).argmax(-1)
+    return policy.log_probabilities(layers, seen, best), policy.log_probabilities(layers, told, best)
+
+
+def test_fgsm_is_the_worst_corner_for_a_linear_policy_of_two_actions() -> None:
+    policy = CategoricalMlp((3, 2))
+    theta = torch.from_numpy(rng().standard_normal((2, policy.dimension))).float()
+    seen = torch.from_numpy(rng(1).standard_normal((2, 5, 3))).float()
+    told = shifted(Fgsm(epsilon=0.3), policy, theta, seen)
+    _, reached = likeliest(policy, theta, seen, told)
+    corners = [seen + 0.3 * torch.tensor(signs) for signs in product((-1.0, 1.0), repeat=3)]
+    worst = torch.stack([likeliest(policy, theta, seen, corner)[1] for corner in corners]).amin(0)
+    torch.testing.assert_close(reached, worst)
+
+
+def test_fgsm_keeps_to_its_box_and_does_more_than_noise_of_its_size() -> None:
+    policy, noise = CategoricalMlp((4, 16, 16, 3)), np.random.default_rng(0)
+    theta = 2 * torch.stack([policy.initial(noise) for _ in range(3)])
+    seen = torch.from_numpy(noise.standard_normal((3, 200, 4))).float()
+    told = shifted(Fgsm(epsilon=0.25), policy, theta, seen)
+    torch.testing.assert_close((told - seen).abs(), torch.full_like(seen, 0.25))
+    before, after = likeliest(policy, theta, seen, told)
+    random = seen + 0.25 * torch.from_numpy(noise.choice([-1.0, 1.0], seen.shape)).float()
+    noisy = likeliest(policy, theta, seen, random)[1]
+    assert (after < before).float().mean() > 0.99
+    assert float((before - after).mean()) > 2 * float((before - noisy).abs().mean())
+
+
+def test_fgsm_needs_a_likeliest_action_with_a_slope() -> None:
+    with pytest.raises(Undefined, match="choose one each step") as error:
+        set_up("fgsm", env="pendulum")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("attack", ["random_action", "action_flip(q=1)"])
+def test_continuous_actions(attack: str) -> None:
+    plain, _, liars = set_up(env="pendulum")
+    federation, _, _ = set_up(attack, env="pendulum")
+    truth, met = (f.sample(f.theta0, 2) for f in (plain, federation))
+    honest = [agent for agent in range(5) if agent not in liars]
+    assert torch.equal(truth.actions[honest], met.actions[honest])
+    if attack == "random_action":
+        assert met.actions[liars].abs().max() <= 1
+        assert abs(float(met.actions[liars].mean())) < 0.1
+        assert float(met.actions[liars].std()) == pytest.approx(3**-0.5, rel=0.1)
+    else:
+        assert torch.equal(met.actions[liars, 0], -truth.actions[liars, 0])
+
+
+# Experience.
+
+
+@dataclass(frozen=True)
+class Looks(MessageAttack):
+    """Says the truth, and calls a function with its view."""
+
+    act: Any = None
+    sees: frozenset[Any] = frozenset({"own", "policy", "experience"})
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(self.sees)
+
+    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+        self.act(view)
+        return Speech(view.own), memory
+
+
+def gossiped(act: Callable[[View], None], *more: str) -> tuple[Federation, list[int]]:
+    federation, _, liars = set_up(Looks(act=act, sees=frozenset({"own", "policy", "experience", *more})))
+    return federation, liars
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_liars_remember_this_rounds_episodes_and_the_policy_that_played_them(together: bool) -> None:
+    seen: list[tuple[Tensor | None, list[Trajectories | None]]] = []
+    federation, liars = gossiped(
+        lambda view: seen.append((view.theta, list(view.experience))), *(["colluders"] if together else [])
+    )
+    x = torch.zeros(5, federation.theta0.shape[1])
+    lockstep(federation.exchange("gradient", x))
+    assert {(theta, *lived) for theta, lived in seen} == {(None, *[None] * (2 if together else 1))}
+    theta = torch.arange(5.0).unsqueeze(1) + federation.theta0
+    for agents in (None, [0, 1, 2], [3, 4]):
+        seen.clear()
+        batch = federation.sample(theta if agents is None else theta[agents], 2, agents=agents)
+        if agents is None:
+            whole = batch
+    lockstep(federation.exchange("gradient", x))
+    played = torch.cat([part for part, _ in seen if part is not None])
+    assert torch.equal(played, theta[liars])
+    lived = [one for _, several in seen for one in several]
+    for liar, one in zip(liars, lived, strict=True):
+        assert one is not None
+        assert one.mask.shape[0] == 1
+        # The last time it played; the streams of each time are others.
+        assert not same(one, part_of(whole, liar), [0])
+    federation.begin(1, 0.1)
+    seen.clear()
+    lockstep(federation.exchange("gradient", x))
+    assert all(theta is None and lived[0] is None for theta, lived in seen)
+
+
+def part_of(batch: Trajectories, row: int) -> Trajectories:
+    return Trajectories(**{name: value[row : row + 1] for name, value in vars(batch).items()})
+
+
+def test_what_is_remembered_is_a_copy_of_what_was_met() -> None:
+    looks: list[Trajectories] = []
+
+    def vandalise(view: View) -> None:
+        (lived,) = view.experience
+        assert lived is not None
+        looks.append(replace(lived, observations=lived.observations.clone()))
+        lived.observations.zero_()
+        assert view.theta is not None
+        view.theta.zero_()
+
+    federation, liars = gossiped(vandalise)
+    batch = federation.sample(federation.theta0, 2)
+    before = batch.observations.clone()
+    for _ in range(2):
+        lockstep(federation.exchange("gradient", federation.theta0))
+    assert torch.equal(batch.observations, before)
+    for look, liar in zip(looks, [*liars, *liars], strict=True):
+        assert same(look, part_of(batch, liar), [0])
+
+
+def lies(attack: VBsa, own: Tensor, memory: State, lived: Any, policy: Any, theta: Tensor) -> tuple[Tensor, State]:
+    facts = {"round": 0, "agents": 5, "byzantine": len(own), "task": None, "topic": "gradient"}
+    view = View(attack.threat, facts, {"colluders": own, "experience": lived, "policy": policy, "theta": theta})
+    said, memory = attack.speak(view, memory, rng())
+    return torch.as_tensor(said.vectors), memory
+
+
+def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
+    federation, _, _ = set_up()
+    policy, theta = federation.policy, 3 * federation.theta0[:2]
+    assert isinstance(policy, CategoricalMlp)
+    batch = federation.sample(theta, 4, agents=[0, 1])
+    lived = [part_of(batch, row) for row in range(2)]
+    noise = np.random.default_rng(0)
+    usual = torch.from_numpy(noise.standard_normal((6, 2, policy.dimension)))
+    attack = VBsa(width=0.5, scale=20)
+    memory: State = {}
+    for own in usual:
+        said, memory = lies(attack, own, memory, lived, policy, theta)
+    mean, variance = usual[0], torch.zeros_like(usual[0])
+    for own in usual[1:]:
+        mean, variance = mean + 0.1 * (own - mean), 0.9 * (variance + 0.1 * (own - mean).square())
+    torch.testing.assert_close(memory["mean"], mean)
+    torch.testing.assert_close(memory["variance"], variance)
+    assert ((said - mean).abs() <= 0.5 * variance.sqrt() + 1e-12).all()
+    # With room enough, what is left is the direction of the push, at the honest length.
+    free, _ = lies(replace(attack, width=1e9, scale=1e6), usual[5], memory, lived, policy, theta)
+    torch.testing.assert_close(free.norm(dim=1), usual[5].norm(dim=1))
+    secrets = {"colluders": usual[5], "experience": lived, "policy": policy, "theta": theta}
+    lengths = [attack._push(View(attack.threat, {}, secrets), row).norm() for row in range(2)]
+    for row in range(2):
+        way = torch.from_numpy(noise.standard_normal(policy.dimension))
+        states = lived[row].observations[lived[row].mask].unsqueeze(0).double()
+
+        def chance(step: float, row: int = row, way: Tensor = way, states: Tensor = states) -> Tensor:
+            at = theta[row].double() + step * way
+            return policy.logits(policy.layers(at.unsqueeze(0)), states).log_softmax(-1)[0]
+
+        odds = chance(0.0)
+        entropy = -(odds.exp() * odds).sum(-1) / np.log(2)
+        undecided = entropy > 0.9
+        assert 0 < int(undecided.sum()) < len(undecided)
+        slope = (chance(1e-5) - chance(-1e-5))[undecided, 0].mean() / 2e-5
+        push = free[row] / free[row].norm()
+        assert float(push @ way) * float(lengths[row]) == pytest.approx(float(slope), rel=1e-3, abs=1e-5)
+
+
+def test_v_bsa_is_honest_where_all_is_decided_or_nothing_was_lived() -> None:
+    federation, _, _ = set_up()
+    policy, own = federation.policy, torch.from_numpy(rng().standard_normal((1, federation.theta0.shape[1])))
+    sure = federation.theta0[:1].clone()
+    sure[:, -2] += 100  # the bias of the first action
+    batch = federation.sample(sure, 2, agents=[0])
+    memory = {"mean": 0 * own, "variance": 0 * own}
+    for lived, theta in (([part_of(batch, 0)], sure), ([None], sure)):
+        assert torch.equal(lies(VBsa(), own, memory, lived, policy, theta)[0], own)
+
+
+def test_v_bsa_needs_a_choice_of_actions() -> None:
+    for attack, env, said in (("v_bsa", "pendulum", "choose one"), ("v_bsa(action=2)", "cartpole", "give 0 to 1")):
+        with pytest.raises(Undefined, match=said) as error:
+            set_up(attack, env=env)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,174 @@
+"""Families of policies: their densities, what they draw, and what environments are given."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from byzbench.learning.gradients import gpomdp, importance_weights
+from byzbench.learning.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp, Team
+from byzbench.learning.rollouts import rollout
+
+INF = math.inf
+FAMILIES = {
+    "categorical": CategoricalMlp((4, 8, 3)),
+    "linear": CategoricalMlp((4, 3)),
+    "gaussian": GaussianMlp((4, 8, 2), low=(-2.0, 0.0), high=(2.0, 1.0)),
+    "squashed": GaussianMlp((4, 8, 2), True, low=(-2.0, 0.0), high=(2.0, 1.0)),
+    "unbounded": GaussianMlp((4, 2), low=(-INF, -INF), high=(INF, INF)),
+    "team": Team(CategoricalMlp((4, 8, 3)), 2),
+    "team of gaussians": Team(GaussianMlp((4, 8, 2), low=(-1.0, -1.0), high=(1.0, 1.0)), 3),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def policy(request):
+    return FAMILIES[request.param]
+
+
+def thetas(policy, count, seed=0):
+    return torch.stack([policy.initial(np.random.default_rng([seed, k])) for k in range(count)])
+
+
+def noise(policy, agents, horizon, rows, seed=1):
+    drawn = np.empty((agents, rows, horizon, *policy.action_shape), np.float32)
+    for k, out in enumerate(drawn):
+        policy.draw(np.random.default_rng([seed, k]), out)
+    return torch.from_numpy(drawn).transpose(1, 2)
+
+
+def seen(policy, *shape, seed=2):
+    return torch.randn(*shape, policy.observation_size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_what_is_drawn_has_the_density_that_is_stated(policy):
+    """By importance sampling: the mean over draws at one parameter of the ratio of densities at two of them is one."""
+    theta, draws = thetas(policy, 1), 100_000
+    near = theta + 0.1 * thetas(policy, 1, seed=5)
+    observations = seen(policy, 1, 1).expand(1, draws, -1)
+    actions = policy.sampler(theta, noise(policy, 1, 1, draws))(0, observations)
+    there, here = (policy.log_probabilities(policy.layers(t), observations, actions).double() for t in (near, theta))
+    ratio = (there - here).exp()
+    assert abs(float(ratio.mean()) - 1) < 4.5 * float(ratio.std()) / draws**0.5
+    assert float(ratio.std()) > 1e-3, "the two differ"
+
+
+def test_actions_have_their_shape_and_type_and_no_row_knows_of_another(policy):
+    theta, observations, drawn = thetas(policy, 3), seen(policy, 3, 5), noise(policy, 3, 2, 5)
+    actions = policy.sampler(theta, drawn)(1, observations)
+    assert actions.shape == (3, 5, *policy.action_shape)
+    assert actions.dtype == policy.dtype
+    assert policy.executed(actions).shape[0] == 15
+    for k in range(3):
+        alone = policy.sampler(theta[k : k + 1], drawn[k : k + 1])(1, observations[k : k + 1])
+        assert torch.equal(alone[0], actions[k])
+
+
+def test_the_likeliest_action_is_likelier_than_others(policy):
+    theta, observations = thetas(policy, 2), seen(policy, 2, 6)
+    best = policy.sampler(theta, None)(0, observations)
+    drawn = policy.sampler(theta, noise(policy, 2, 1, 6))(0, observations)
+    layers = policy.layers(theta)
+    chances = [policy.log_probabilities(layers, observations, actions) for actions in (best, drawn)]
+    assert (chances[0] >= chances[1]).all()
+    assert (chances[0] > chances[1]).any()
+
+
+def test_a_gaussian_has_torchs_density():
+    policy = FAMILIES["gaussian"]
+    theta, observations = 2 * thetas(policy, 2), seen(policy, 2, 7)
+    actions = policy.sampler(theta, noise(policy, 2, 1, 7))(0, observations)
+    mean, std = policy.outputs(policy.layers(theta), observations), theta[:, -2:].exp().unsqueeze(1)
+    expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
+    torch.testing.assert_close(policy.log_probabilities(policy.layers(theta), observations, actions), expected)
+    assert torch.equal(thetas(policy, 1)[0, -2:], torch.full((2,), LOG_STD))
+
+
+def test_what_is_executed_stays_within_the_bounds():
+    u = torch.tensor([[-9.0, -9.0], [-1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]).unsqueeze(0)
+    clipped = FAMILIES["gaussian"].executed(u)
+    np.testing.assert_allclose(clipped, [[-2, 0], [-2, 1], [0, 0.75], [2, 1]])
+    squashed = FAMILIES["squashed"].executed(u)
+    np.testing.assert_allclose(squashed, np.tanh(u[0].numpy()) * [2, 0.5] + [0, 0.5], rtol=1e-6)
+    assert np.array_equal(FAMILIES["unbounded"].executed(u), u[0].numpy())
+    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).executed(u)
+    np.testing.assert_allclose(half, u[0].numpy().clip(min=[0, -INF]))
+    assert clipped.dtype == squashed.dtype == half.dtype == np.float32
+
+
+@pytest.mark.parametrize("extreme", [-1e30, 1e30])
+def test_no_parameter_makes_a_density_infinite(extreme):
+    policy = FAMILIES["gaussian"]
+    theta = thetas(policy, 1)
+    theta[:, -2:] = extreme
+    observations = seen(policy, 1, 3)
+    actions = policy.sampler(theta, noise(policy, 1, 1, 3))(0, observations)
+    assert policy.log_probabilities(policy.layers(theta), observations, actions).isfinite().all()
+    low, high = LOG_STD_RANGE
+    assert policy.layers(theta)[-1][0].unique() in (torch.tensor([low]), torch.tensor([high]))
+
+
+def test_a_team_acts_as_its_players_do_one_by_one():
+    team = FAMILIES["team of gaussians"]
+    theta, observations, drawn = thetas(team, 2), seen(team, 2, 5), noise(team, 2, 1, 5)
+    actions = team.sampler(theta, drawn)(0, observations)
+    total, layers = torch.zeros(2, 5), team.layers(theta)
+    for player in range(3):
+        part = observations[..., 4 * player : 4 * player + 4]
+        own = team.player.sampler(theta, drawn[..., player, :])(0, part)
+        torch.testing.assert_close(actions[..., player, :], own)
+        total += team.player.log_probabilities(layers, part, own)
+    torch.testing.assert_close(team.log_probabilities(layers, observations, actions), total)
+    assert team.executed(actions).shape == (10, 3, 2)
+
+
+class Bandit:
+    """One step, paid -(a - 0.7)^2 for the coordinates of an action that lives in -1 .. 1."""
+
+    def __init__(self, rows, size):
+        self._shown = np.zeros((rows, size), np.float32)
+
+    def reset(self, generators):
+        return self._shown
+
+    def step(self, actions):
+        ended = np.ones(len(actions), bool)
+        return self._shown, -np.square(actions - 0.7).sum(-1, dtype=np.float32), ended, ~ended
+
+
+def test_gradients_of_a_gaussian_are_unbiased():
+    """The value of N(mu, sigma^2) is -(mu - 0.7)^2 - sigma^2, while what lies beyond the ends is nearly nothing."""
+    policy, agents, rows = GaussianMlp((1, 1), low=(-INF,), high=(INF,)), 400, 250
+    theta = torch.tensor([0.3, -0.2, -1.0])  # of a weight that sees zeros, a bias and a logarithm
+    stacked = theta.expand(agents, -1)
+    batch = rollout(
+        policy,
+        stacked,
+        Bandit(agents * rows, 1),
+        [np.random.default_rng(0)] * agents,
+        noise(policy, agents, 1, rows),
+        torch.full((agents,), rows),
+    )
+    found = gpomdp(policy, stacked, batch, 0.99).double()
+    truth = torch.tensor([0.0, -2 * (-0.2 - 0.7), -2 * math.exp(-2.0)]).double()
+    error = found.mean(0) - truth
+    assert (error.abs() <= 4.5 * found.std(0) / agents**0.5 + 1e-12).all()
+    elsewhere = stacked + torch.tensor([0.0, 0.05, 0.05])
+    weights = importance_weights(policy, elsewhere, stacked, batch)
+    moved = gpomdp(policy, elsewhere, batch, 0.99, weights).double()
+    truth = torch.tensor([0.0, -2 * (-0.15 - 0.7), -2 * math.exp(-1.9)]).double()
+    assert ((moved.mean(0) - truth).abs() <= 4.5 * moved.std(0) / agents**0.5 + 1e-12).all()
+    assert not ((moved.mean(0) - error).abs() <= 1e-3).all()
+
+
+def test_entropy_is_the_mean_surprise(policy):
+    theta, draws = thetas(policy, 1), 50_000
+    observations = seen(policy, 1, 1).expand(1, draws, -1)
+    actions = policy.sampler(theta, noise(policy, 1, 1, draws))(0, observations)
+    layers = policy.layers(theta)
+    surprise = -policy.log_probabilities(layers, observations, actions).double()
+    stated = float(policy.entropy(layers, observations[:, :1]))
+    assert abs(float(surprise.mean()) - stated) < 4.5 * float(surprise.std()) / draws**0.5

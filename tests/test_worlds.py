@@ -1,0 +1,118 @@
+"""Agents that differ, physics that shift, and pay that is scaled and noisy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from byzbench import registry
+from byzbench.errors import InvalidParameter
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import federate
+from byzbench.federation.worlds import Worlds
+from byzbench.randomness import Streams
+from byzbench.testing.rows import run_as_block, run_by_rows
+
+
+def tiny(env, algo="decbyzpg", attack="none", **options):
+    small = {"agents": 5, "byzantine": 1, "seed": 3, "trajectories": 60, **options}
+    return Experiment.create(algo, attack, env=env, parameters={"algo": {"N": 6, "B": 3, "p": 0.5}}, **small)
+
+
+def physics(text, progress=0.0, seed=0, agents=4):
+    task = registry.build("task", text)
+    return Worlds(task, Streams(seed), agents).physics(range(agents + 1), progress)
+
+
+def test_constants_lie_apart_as_far_as_heterogeneity_says():
+    task = registry.build("task", "cartpole")
+    assert physics("cartpole") == {}
+    whole, half = (physics(f"cartpole:heterogeneity={h}", agents=300) for h in (1.0, 0.5))
+    assert set(whole) == set(task.dynamics)
+    for name, factors in whole.items():
+        logs = np.log2(factors[:-1])
+        assert -1 <= logs.min() < -0.95
+        assert 0.95 < logs.max() <= 1
+        np.testing.assert_allclose(np.log2(half[name][:-1]), logs / 2)
+        assert factors[-1] == 1, "a server has the task's own"
+    assert not np.allclose(whole["length"], whole["gravity"])
+    assert not np.allclose(whole["length"], physics("cartpole:heterogeneity=1.0", seed=1, agents=300)["length"])
+
+
+def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
+    text = "cartpole:shift='length=2 gravity=0.5',shift_at=0.4"
+    assert physics(text, 0.39) == {}
+    assert {name: set(factors) for name, factors in physics(text, 0.4).items()} == {"length": {2.0}, "gravity": {0.5}}
+    both = "cartpole:shift='length=2',heterogeneity=0.5"
+    np.testing.assert_allclose(physics(both, 0.5)["length"], 2 * physics(both, 0.4)["length"])
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("cartpole:heterogeneity=1.5", "less than or equal to 1"),
+        ("cartpole:shift='lenght=2'", "its constants: gravity, masscart, masspole, length, force_mag"),
+        ("cartpole:shift='length'", "match pattern"),
+        ("cartpole:shift='length=-1'", "match pattern"),
+        ("cartpole:reward_scale=0", "greater than 0"),
+        ("lunarlander:backend=envpool,heterogeneity=0.5", "it has none that can change"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(text, said):
+    with pytest.raises(InvalidParameter) as caught:
+        registry.build("task", text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_agents_that_differ_play_differently_and_the_rest_of_the_draws_are_the_same():
+    plain, apart = (federate(tiny(env))[0] for env in ("cartpole", "cartpole:heterogeneity=1.0"))
+    batches = []
+    for federation in (plain, apart):
+        federation.begin(0, 0.0)
+        batches.append(federation.sample(federation.theta0, 4))
+    assert torch.equal(batches[0].observations[:, 0], batches[1].observations[:, 0])
+    assert torch.equal(batches[0].actions[:, 0], batches[1].actions[:, 0])
+    assert not torch.equal(batches[0].observations[:, 1], batches[1].observations[:, 1])
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "cartpole:heterogeneity=0.8,shift='length=2'",
+        "cartpole:reward_scale=10,reward_noise=0.5,reward_tail=student",
+    ],
+)
+def test_rows_equal_the_block(env):
+    block, rows = (drive(tiny(env, attack="sign_flip"), 4) for drive in (run_as_block, run_by_rows))
+    for one, other in zip(block.states, rows.states, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
+    scaled, noisy, plain = (
+        federate(tiny(env))[0]
+        for env in ("cartpole:reward_scale=10", "cartpole:reward_scale=2,reward_noise=0.5", "cartpole")
+    )
+    found = []
+    for federation in (plain, scaled, noisy):
+        federation.begin(0, 0.0)
+        found.append(federation.sample(federation.theta0, 40))
+        assert torch.equal(federation.ledger.returns, plain.ledger.returns)
+    truth, tenfold, blurred = (batch.rewards for batch in found)
+    assert torch.equal(tenfold, 10 * truth)
+    added = (blurred - 2 * truth)[found[0].mask].double()
+    assert float(added.std()) == pytest.approx(0.5, rel=0.05)
+    assert abs(float(added.mean())) < 4.5 * 0.5 / len(added) ** 0.5
+    assert (blurred[~found[0].mask] == 0).all()
+
+
+def test_students_noise_has_the_heavier_tail():
+    sizes = []
+    for tail in ("normal", "student"):
+        task = registry.build("task", f"cartpole:reward_noise=1.0,reward_tail={tail}")
+        worlds, mask = Worlds(task, Streams(0), 1), torch.ones(1, 500, 20, dtype=torch.bool)
+        sizes.append(worlds.pay(torch.zeros(1, 500, 20), mask, [0], "", 0).abs().max())
+    assert sizes[0] < 6
+    assert sizes[1] > 20
