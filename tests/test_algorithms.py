@@ -29,7 +29,9 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
         options |= {"agents": 1, "byzantine": 0}
     method = registry.find("algorithm", algo)
     has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
-    sizes = {k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has}
+    sizes = {
+        k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has
+    }
     experiment = Experiment.create(algo, attack, topology, parameters={"algorithm": sizes}, **options)
     return replace(experiment, attack=attacked_by) if attacked_by else experiment
 
@@ -56,8 +58,16 @@ def assert_row_local(experiment, rounds=5):
     return block
 
 
-@pytest.mark.parametrize("algo, graph", HOMES)
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(
+    "algo, graph, attack",
+    [
+        pytest.param(
+            *home, attack, marks=() if home[0] in ("decbyzpg", "byzpg") or attack == "sign_flip" else pytest.mark.slow
+        )
+        for home in HOMES
+        for attack in ATTACKS
+    ],
+)
 def test_rows_equal_the_block(algo, graph, attack):
     trace = assert_row_local(tiny(algo, attack, graph))
     assert not torch.equal(trace.states[-1]["theta"], trace.states[0]["theta"])

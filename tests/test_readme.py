@@ -41,14 +41,14 @@ def test_the_readme_names_every_component() -> None:
     assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
 
 
-MAIN = "byzbench run --algo decbyzpg --attack alie --topology ring"
-"""What `make run` does: it takes longest."""
+QUICK = ("list", "show", "check", "bench", "runs", "run --algo byzpg")
+"""The commands that are tried with the fast tests; all are with the slow ones."""
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(c, id=" ".join(c), marks=[pytest.mark.slow] if " ".join(c) == MAIN else [])
+        pytest.param(c, id=" ".join(c), marks=[] if " ".join(c[1:]).startswith(QUICK) else [pytest.mark.slow])
         for c in commands("README.md")
         if c[0] == "byzbench"
     ],
@@ -65,6 +65,7 @@ def test_readme_python(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_contributing_adds_an_attack(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for part in ("byzbench", "algorithms", "attacks", "topologies", "pyproject.toml"):

@@ -223,6 +223,7 @@ def test_runs_are_filtered(
     assert [r["seed"] for r in listed("--seed", "1")] == [1]
 
 
+@pytest.mark.slow
 def test_many_writers_leave_whole_files(tmp_path: Path) -> None:
     """Four processes run the same four cells into one store."""
     code = (

@@ -36,7 +36,7 @@ def written() -> Iterator[Any]:
     for name in CATALOGUE:
         for backend in backends(name):
             text = f"{name}:backend={backend}" if backend else name
-            quick = name in QUICK and (backend != "envpool" or name in {"lunarlander", "pendulum"})
+            quick = name in QUICK and (backend != "envpool" or name == "lunarlander")
             yield pytest.param(text, marks=() if quick else pytest.mark.slow)
 
 

@@ -413,6 +413,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_as_a_process_only_the_option_decides_and_json_is_all_there_is(tmp_path: Path) -> None:
     def process(mode: str, *words: str) -> subprocess.CompletedProcess[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}

@@ -307,6 +307,7 @@ def byzbench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 TINY = "--agents 5 --byzantine 1 --trajectories 12 -p algo.N=4 --executor serial".split()  # noqa: SIM905
 
 
+@pytest.mark.slow
 def test_both_sides_by_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -370,6 +371,7 @@ def test_an_evaluation_keeps_its_attacks_and_seeds_apart(
         _rivals(Suite(seeds=[FIRST_SEED]), None)
 
 
+@pytest.mark.slow
 def test_a_tuned_evaluation_in_one_verb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
