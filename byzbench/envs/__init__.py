@@ -1,9 +1,20 @@
 """Federations as environments: somebody from outside sits in a liar's seat, and learns to lie."""
 
+from typing import Any
+
 import gymnasium
 
 from byzbench.envs.attacker_seat import AttackerSeat as AttackerSeat
 
-__all__ = ["AttackerSeat"]
+__all__ = ["AttackerSeat", "FederationEnv"]
 
 gymnasium.register("byzbench/AttackerSeat-v0", entry_point="byzbench.envs.attacker_seat:AttackerSeat")
+
+
+def __getattr__(name: str) -> Any:
+    """`FederationEnv` is loaded when it is asked for, as it needs the extra `pettingzoo`."""
+    if name != "FederationEnv":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from byzbench.envs.federation_env import FederationEnv
+
+    return FederationEnv

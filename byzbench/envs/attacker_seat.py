@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,7 +85,8 @@ class AttackerSeat(gymnasium.Env[Vector, Vector]):
         self.observation_space = Box(-1.0, 1.0, (attack.observation_size,), np.float32)
         self.action_space = Box(-1.0, 1.0, (attack.action_size,), np.float32)
         self._todo = replace(todo, attack=_Seated(attack))
-        self._random, self._solved = todo.task.worth("random"), todo.task.worth("solved")
+        for name in ("random", "solved"):
+            todo.task.worth(name)
         self._session: Session | None = None
         self._seen: Vector
 
@@ -115,13 +115,11 @@ class AttackerSeat(gymnasium.Env[Vector, Vector]):
         if asked is None:
             self._session = None
             info |= session.evaluate()
-            returned = math.nan if info["evaluation"] is None else info["evaluation"]
+            returned = info["evaluation"]
         else:
             self._seen = asked.numpy()
             returned = session.training.returned
-        share = (returned - self._random) / (self._solved - self._random)
-        reward = -min(max(share, -1.0), 1.0) if math.isfinite(share) else 1.0
-        return self._seen, reward, False, asked is None, info
+        return self._seen, session.harm(returned), False, asked is None, info
 
     def close(self) -> None:
         """Leave the training where it is."""

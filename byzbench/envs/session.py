@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Generator
 from typing import Any
 
@@ -59,6 +60,14 @@ class Session:
         """The last evaluation of a run, of the honest agents' policies as they are now."""
         with one_thread():
             return self.training.evaluate(TIMES)
+
+    def harm(self, returned: float | None) -> float:
+        """Minus a return as a share of the way from random play to solved, in [-1, 1]; 1 if it is not finite."""
+        task = self.training.todo.task
+        if returned is None or not math.isfinite(returned):
+            return 1.0
+        share = (returned - task.worth("random")) / (task.worth("solved") - task.worth("random"))
+        return -min(max(share, -1.0), 1.0)
 
     def close(self) -> None:
         """Leave the training where it is."""
