@@ -29,6 +29,7 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
         options |= {"agents": 1, "byzantine": 0}
     method = registry.find("algorithm", algo)
     has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
+    has -= {"optimizer"} if algo == "res_nharpg" else set()  # steps of its own kind
     sizes = {
         k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has
     }

@@ -13,6 +13,7 @@ from byzbench.learning.advantages import advantages
 from byzbench.learning.gradients import (
     LARGEST_LOG_WEIGHT,
     gpomdp,
+    gradient_change,
     importance_weights,
     log_likelihood,
     reward_to_go,
@@ -611,3 +612,17 @@ def test_advantages_by_hand_and_with_a_perfect_critic():
     torch.testing.assert_close(found, torch.tensor([[[1.3125, 3.0], [1.25, 0.0], [1.0, 0.0]]]))
     perfect = torch.tensor([[[1 + 1 + 0.75 + 1.0, 4.0], [2 + 1.5 + 2.0, 0.0], [3 + 4.0, 0.0]]])
     assert advantages(batch, perfect, torch.tensor([[8.0, 100.0]]), 0.5, 0.9).abs().max() == 0
+
+
+def test_the_change_of_a_gradient_is_unbiased():
+    """From 2,000 episodes at points between two policies, each with a point of its own."""
+    chain, policy = CHAINS[2], CategoricalMlp((2, 3, 2))
+    old = 2 * policy.initial(np.random.default_rng(3))
+    new = old + 1.5 * policy.initial(np.random.default_rng(8))
+    q = torch.from_numpy(np.random.default_rng(4).random((500, 1))).float()
+    between, way = q * new + (1 - q) * old, (new - old).expand(500, -1)
+    batch, _ = play(chain, policy, between, 4)
+    found = gradient_change(policy, between, batch, chain.discount, way)
+    truth = chain.gradient(policy, new) - chain.gradient(policy, old)
+    assert deviation(found, truth) < ACCEPTED
+    assert float(truth.norm()) > 5 * float((found.std(0) / 500**0.5).max())

@@ -99,6 +99,14 @@ class Federation:
         self._adversary.lived(who, episodes)
         return episodes.to(self._device)
 
+    def draw(
+        self, name: str, draw: Callable[[np.random.Generator], float], agents: Sequence[int] | None = None
+    ) -> Tensor:
+        """A value of `draw` for each agent, from a stream of its own: float64 [P]."""
+        who = list(range(len(self.agents))) if agents is None else agents
+        values = [draw(self._streams.generator(f"alone/{name}", self.round, a)) for a in who]
+        return torch.tensor(values, dtype=torch.float64)
+
     def note(self, name: str, values: Tensor, agents: Sequence[int] | None = None) -> None:
         """Keep what agents [P], or all, measured in this round for the record: values [P]. No agent hears of it."""
         kept = self.ledger.noted.setdefault(name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64))

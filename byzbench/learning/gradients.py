@@ -146,3 +146,30 @@ def whitened(
         part = weights.to(coefficients.dtype)
         coefficients = coefficients * (part if part.dim() == 3 else part.unsqueeze(1))
     return score_gradient(policy, theta, batch, coefficients)
+
+
+def gradient_change(policy: Policy, theta: Tensor, batch: Trajectories, discount: float, way: Tensor) -> Tensor:
+    """What the Hessian of the expected discounted return at theta makes of a way [K, d], by whole episodes: [K, d].
+
+        w(tau | theta) = <grad log p(tau | theta), way> g(tau | theta) + grad <g(tau | theta), way>
+
+    averaged over each agent's episodes; g as in `gpomdp`. With theta uniform on the line between two points and `way`
+    from one to the other, its expectation is the difference of the gradients there.
+
+    Source: Salehkaleybar et al. 2022, "Momentum-based policy gradient with second-order information", arXiv 2205.08253.
+    """
+    gains, rows = reward_to_go(batch.rewards, discount) * batch.mask, []
+    for agent in range(len(theta)):
+        # Copies, as sums may round differently where numbers lie differently in memory.
+        at, along, total = theta[agent].detach().clone(), way[agent].clone(), torch.zeros_like(theta[agent])
+        for episode in range(int(batch.count[agent])):
+            inside = batch.mask[agent, :, episode].nonzero().squeeze(1)
+            seen, done = (part[agent, inside, episode].unsqueeze(0) for part in (batch.observations, batch.actions))
+            here = at.requires_grad_()
+            logs = policy.log_probabilities(policy.layers(here.unsqueeze(0)), seen, done).squeeze(0)
+            (score,) = torch.autograd.grad(logs.sum(), here, retain_graph=True)
+            (gradient,) = torch.autograd.grad((logs * gains[agent, inside, episode]).sum(), here, create_graph=True)
+            (bent,) = torch.autograd.grad(gradient @ along, here)
+            total += (score @ along) * gradient.detach() + bent
+        rows.append(total)
+    return torch.stack(rows) / batch.count.clamp(min=1).unsqueeze(1)

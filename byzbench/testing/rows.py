@@ -150,6 +150,9 @@ class _Row:
     def sample(self, theta: Tensor, count: Tensor | int) -> Trajectories:
         return self._alone.sample(theta, count, agents=[self._agent])
 
+    def draw(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
+        return self._alone.draw(name, draw, [self._agent])
+
     def note(self, name: str, values: Tensor) -> None:
         self._alone.note(name, values, [self._agent])
 
