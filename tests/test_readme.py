@@ -87,6 +87,12 @@ def test_docs_tasks(command: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_docs_tasks_python(tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", blocks("docs/tasks.md", "python")[0]], tmp_path, ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_docs_sweeps(tmp_path: Path) -> None:
     """Its commands work one after the other, on the suite that stands there."""
     (tmp_path / "suite.toml").write_text(blocks("docs/sweeps.md", "toml")[0])

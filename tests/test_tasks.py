@@ -17,6 +17,7 @@ from byzbench.errors import UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import run
 from byzbench.learning.rollouts import rollout
+from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns, references
 
@@ -167,8 +168,9 @@ def test_at_the_horizon_an_end_is_told_from_a_cut(task):
 
 
 def test_the_random_policy_scores_what_is_stated(task):
-    returns = random_returns(task, 300 if task.horizon >= 200 else 1000, np.random.default_rng(7))
-    error = np.hypot(returns.std() / len(returns) ** 0.5, references().get(registry.name_of(task), {}).get("error", 0))
+    episodes = 1000 if task.horizon < 200 else 300 if task.horizon < 1000 or name_of(task) == "lunarlander" else 100
+    returns = random_returns(task, episodes, np.random.default_rng(7))
+    error = np.hypot(returns.std() / len(returns) ** 0.5, references().get(name_of(task), {}).get("error", 0))
     assert abs(returns.mean() - task.worth("random")) <= 3.5 * error
     assert task.worth("random") < task.worth("solved")
 
