@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from byzbench.learning.gradients import gpomdp, importance_weights
-from byzbench.learning.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp, Team
+from byzbench.learning.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp
 from byzbench.learning.rollouts import rollout
+from byzbench.learning.teams import Team
 
 INF = math.inf
 FAMILIES = {

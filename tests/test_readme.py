@@ -42,7 +42,7 @@ def test_the_readme_names_every_component() -> None:
 
 
 QUICK = ("list", "show", "check", "bench", "runs", "run --algo byzpg")
-"""The commands that are tried with the fast tests; all are with the slow ones."""
+"""The commands that are tried with the fast tests; the others are with the slow ones."""
 
 
 @pytest.mark.parametrize(

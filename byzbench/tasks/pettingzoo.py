@@ -13,7 +13,8 @@ from pydantic import Field
 
 from byzbench.contracts import Task
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.learning.policies import Policy, Team
+from byzbench.learning.policies import Policy
+from byzbench.learning.teams import Team
 from byzbench.registry import literal
 from byzbench.tasks._games import Games
 from byzbench.tasks._gymnasium import explained
