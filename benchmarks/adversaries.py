@@ -68,9 +68,8 @@ def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
         }
     )
     todo, found = plan(suite), defaultdict(list)
-    labels = {cell.hash: label for label, cell in todo.cells.items()}
     with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda cell, _: print(labels[cell], file=sys.stderr))
+        summary = sweep(todo, given.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     for cell in todo.cells.values():

@@ -15,6 +15,7 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -96,11 +97,11 @@ def table(n: int, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _pairs(n: int, size: int) -> Tensor:
-    """Where the pairs of all subsets stand in a flat n x n matrix: [P, S]."""
-    subsets = table(n, size)
-    first, second = np.triu_indices(size)
-    return (subsets[:, first] * n + subsets[:, second]).T.contiguous()
+def _pairs(n: int, size: int) -> npt.NDArray[np.intp]:
+    """Where the pairs of all subsets stand in a flat n x n matrix: [P, S]. A lone vector is its own pair."""
+    subsets = table(n, size).numpy()
+    first, second = np.triu_indices(size, k=size > 1)
+    return np.ascontiguousarray((subsets[:, first] * n + subsets[:, second]).T)
 
 
 def blocks(matrices: Tensor, numbers: int) -> Sequence[Tensor]:
@@ -111,14 +112,15 @@ def blocks(matrices: Tensor, numbers: int) -> Sequence[Tensor]:
 def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Places [R, size] and diameters [R] of the narrowest subsets of each of R matrices [R, n, n]."""
     n = distances.shape[-1]
-    subsets, pairs = table(n, size).to(distances.device), _pairs(n, size).to(distances.device)
+    subsets, pairs = table(n, size), _pairs(n, size)
     places, diameters = [], []
-    for block in blocks(distances.flatten(1), pairs.numel()):
-        widths = block.index_select(1, pairs.flatten()).view(-1, *pairs.shape).amax(1)
-        best = widths.argmin(-1, keepdim=True)
-        places.append(subsets[best.squeeze(-1)])
-        diameters.append(widths.gather(-1, best).squeeze(-1))
-    return torch.cat(places), torch.cat(diameters)
+    for block in blocks(distances.flatten(1), pairs.size):
+        # Receivers last: what is gathered then lies in rows, which takes an eighth of the time.
+        rows = np.ascontiguousarray(block.T.cpu().numpy())
+        widths = rows.take(pairs.ravel(), 0).reshape(*pairs.shape, -1).max(0)
+        places.append(subsets[torch.from_numpy(widths.argmin(0))])
+        diameters.append(torch.from_numpy(widths.min(0)))
+    return torch.cat(places).to(distances.device), torch.cat(diameters).to(distances.device)
 
 
 def min_diameter_subset(
