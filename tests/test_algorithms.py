@@ -10,7 +10,7 @@ import torch
 from byzbench import registry
 from byzbench.algorithms._page import Page
 from byzbench.contracts import Algorithm, Attack, Speech, Taps, Threat
-from byzbench.errors import BrokenPlugin, UndeclaredKnowledge
+from byzbench.errors import BrokenPlugin, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import judge
 from byzbench.experiments.runner import federate, lockstep
@@ -431,3 +431,41 @@ def test_a_run_that_leaves_the_numbers_is_diverged_and_not_a_crash(algo):
         return
     assert not trace.states[-1]["theta"].isfinite().all()
     assert verdict.name == "diverged"
+
+
+def test_a_liar_reaches_the_policy_of_its_own_group_alone():
+    plain, attacked = (tiny("ensemble_frl", attack, aggregator="mean") for attack in ("none", "large_noise"))
+    (liar,) = attacked.members.liars
+    ends = [run_as_block(todo, 3).states[-1]["theta"].unflatten(1, (5, -1)) for todo in (plain, attacked)]
+    changed = (ends[0] != ends[1]).any(2)
+    assert (changed == (torch.arange(5) == liar % 5)).all()
+    assert (ends[0] == ends[0][:1]).all(), "everybody holds the whole ensemble"
+    assert len(ends[0][0].unique(dim=0)) == 5
+
+
+def test_the_clone_of_a_server_that_hears_groups_hears_the_worst_of_them():
+    heard = []
+
+    @dataclass(frozen=True)
+    class Trier(Mouth):
+        @property
+        def threat(self):
+            return Threat(sees=frozenset({"colluders", "defence"}), calls=1)
+
+        def speak(self, view, memory, rng):
+            heard.append((view.defence(7 * view.colluders), view.colluders))
+            return Speech(7 * view.colluders), memory
+
+    todo = replace(tiny("ensemble_frl", agents=10, byzantine=3, aggregator="mean"), attack=Trier())
+    federation, _ = federate(todo)
+    federation.begin(0, 0.0)
+    x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
+    value, _ = federation.aggregate(lockstep(federation.gather("gradient", x, 5)), {})
+    groups = [liar % 5 for liar in todo.members.liars]
+    worst = max(range(5), key=groups.count)
+    torch.testing.assert_close(heard[0][0], value[worst])
+
+
+def test_more_groups_than_agents_are_one_line():
+    with pytest.raises(Undefined, match="has 5 groups, and there are only 3 agents"):
+        Experiment.create("ensemble_frl", agents=3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from byzbench.learning.ensembles import Ensemble
 from byzbench.learning.gradients import gpomdp, importance_weights
 from byzbench.learning.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp
 from byzbench.learning.rollouts import rollout
@@ -173,3 +175,62 @@ def test_entropy_is_the_mean_surprise(policy):
     surprise = -policy.log_probabilities(layers, observations, actions).double()
     stated = float(policy.entropy(layers, observations[:, :1]))
     assert abs(float(surprise.mean()) - stated) < 4.5 * float(surprise.std()) / draws**0.5
+
+
+def cast(*votes):
+    """An ensemble of linear policies without weights, which cast these votes in every state."""
+    policy = CategoricalMlp((1, 3))
+    theta = torch.zeros(len(votes), policy.dimension)
+    theta[range(len(votes)), [3 + vote for vote in votes]] = 1.0
+    return Ensemble(policy, len(votes)), theta.flatten().unsqueeze(0)
+
+
+def test_an_ensemble_of_copies_is_the_policy(policy):
+    theta, observations, drawn = thetas(policy, 2), seen(policy, 2, 5), noise(policy, 2, 1, 5)
+    ensemble = Ensemble(policy, 3)
+    for given in (drawn, None):
+        own = policy.sampler(theta, given)(0, observations)
+        together = ensemble.sampler(theta.repeat(1, 3), given)(0, observations)
+        assert together.dtype == policy.dtype
+        torch.testing.assert_close(together, own)
+
+
+def elected(votes):
+    counts = [list(votes).count(action) for action in range(3)]
+    return counts.index(max(counts))
+
+
+def test_the_certificate_of_a_vote_is_exact():
+    """No so many votes can change the winner, and for one more there are some that do."""
+    for votes in itertools.product(range(3), repeat=5):
+        ensemble, theta = cast(*votes)
+        winner = int(ensemble.sampler(theta, None)(0, torch.zeros(1, 1, 1)))
+        assert winner == elected(votes)
+        certified = int(ensemble.remarks(theta, torch.zeros(1, 4, 1))["certificate"])
+        for changes, possible in ((certified, False), (certified + 1, True)):
+            lies = (
+                [lie if k in who else vote for k, vote in enumerate(votes)]
+                for who in itertools.combinations(range(5), changes)
+                for lie in range(3)
+            )
+            assert any(elected(lied) != winner for lied in lies) == possible, votes
+
+
+def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
+    policy = GaussianMlp((1, 2), low=(-INF, -INF), high=(INF, INF))
+    ensemble, draw = Ensemble(policy, 5), torch.Generator().manual_seed(3)
+    theta = torch.zeros(1, 5, policy.dimension)
+    theta[0, :, 2:4] = torch.randn(5, 2, generator=draw)
+    observations = torch.zeros(1, 1, 1)
+    stated = ensemble.remarks(theta.flatten(1), observations)["certified_distance"]
+    before = ensemble.sampler(theta.flatten(1), None)(0, observations)
+    points = theta[0, :, 2:4].double()
+    nudges = 0.01 * torch.randn(200, 2, generator=draw).double()
+    sums = (torch.cat([before[0].double(), before[0] + nudges]).unsqueeze(1) - points).norm(dim=2).sum(1)
+    assert sums.argmin() == 0
+    farthest = 0.0
+    for scale in (1.0, 10.0, 1e4):
+        lied = theta.clone()
+        lied[0, :2, 2:4] = scale * torch.randn(1, 2, generator=draw)
+        farthest = max(farthest, float((ensemble.sampler(lied.flatten(1), None)(0, observations) - before).norm()))
+    assert stated / 20 < farthest <= stated

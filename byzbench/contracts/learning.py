@@ -13,7 +13,7 @@ from pydantic import Field
 
 from byzbench.contracts.component import Component, State
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.learning.policies import CategoricalMlp, GaussianMlp, Mlp, Policy
+from byzbench.learning.policies import Actor, CategoricalMlp, GaussianMlp, Mlp, Policy
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -162,6 +162,7 @@ class Algorithm(Component):
     Class attributes:
         needs: `peers` gossip among themselves, a `server` is trusted, `solo` is one agent, `nobody` sends anything.
         defaults: the topology, aggregator and agreement that stand where the user names none.
+        groups: how many groups a server hears its agents in, each by itself; may be a field.
         server_samples: whether the trusted server has an environment of its own, which is more than most can have.
         suggested: by task, values for its parameters that win over what the task suggests.
         presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
@@ -170,6 +171,7 @@ class Algorithm(Component):
     kind: ClassVar[str] = "algorithm"
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "peers"
     defaults: ClassVar[Mapping[str, str]] = {}
+    groups: ClassVar[int] = 1
     server_samples: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
@@ -184,9 +186,13 @@ class Algorithm(Component):
         """Random streams that do not depend on the seed; only to imitate code that seeds badly."""
         return frozenset()
 
+    def deployed(self, policy: Policy) -> Actor:
+        """Who acts when a policy that was trained is used: its parameters are the rows of `theta`. Else the policy."""
+        return policy
+
     @abstractmethod
     def start(self, fed: Federation) -> State:
-        """The first state; `theta` [K, d] is in it."""
+        """The first state; `theta` [K, d] is in it, the parameters of who is `deployed`."""
 
     @abstractmethod
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:

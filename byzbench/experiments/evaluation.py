@@ -15,7 +15,7 @@ from torch import Tensor
 
 from byzbench.contracts import Task
 from byzbench.experiments.assumptions import moments
-from byzbench.learning.policies import Policy
+from byzbench.learning.policies import Actor, Policy
 from byzbench.learning.rollouts import rollout
 from byzbench.randomness import Streams
 
@@ -34,7 +34,7 @@ def evaluation_due(before: int, after: int, budget: int) -> int:
 
 def evaluate(
     task: Task,
-    policy: Policy,
+    policy: Actor,
     theta: Tensor,
     seed: int,
     number: int,
@@ -42,7 +42,8 @@ def evaluate(
 ) -> dict[str, float | None]:
     """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst.
 
-    Along with them, the `moments` of their gradients. Each plays in its own agent's world, whose constants are
+    Along with them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts,
+    as the mean over agents. Each plays in its own agent's world, whose constants are
     multiplied by `physics`, [K] for each that differs.
     """
     agents, streams = len(theta), Streams(seed)
@@ -59,6 +60,7 @@ def evaluate(
         drawn = torch.from_numpy(noise).transpose(1, 2)
         batch = rollout(policy, theta, environments, starts, drawn, count, greedy=greedy)
         found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
-        if not greedy:
+        if not greedy and isinstance(policy, Policy):
             found |= moments(policy, theta, batch, task.discount)
-    return found
+    said = [policy.remarks(theta[k : k + 1], batch.observations[k][batch.mask[k]][None]) for k in range(agents)]
+    return found | {f"evaluation_{name}": float(np.mean([each[name] for each in said])) for name in said[0]}

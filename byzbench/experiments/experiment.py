@@ -131,6 +131,8 @@ class Experiment:
         needs, name, graph = self.algorithm.needs, registry.name_of(self.algorithm), registry.name_of(self.topology)
         if needs == "server" and self.members.server is None:
             raise Undefined(f"{name} needs a trusted server, and topology {graph!r} has none: use --topology star")
+        if self.algorithm.groups > self.agents:
+            raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
         if needs == "peers" and self.members.server is not None:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
@@ -187,7 +189,8 @@ class Experiment:
     def inboxes(self) -> list[tuple[int, int]]:
         """The (n, f) of the inboxes that rules will meet, each once, widest first."""
         if self.algorithm.needs == "server":
-            return [(self.agents, self.members.bound(self.agents))]
+            mask = self.members.parted(self.algorithm.groups)[1]
+            return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
         pairs = {(len(box), self.members.bound(len(box))) for box in self.members.inboxes}
         return sorted(pairs, reverse=True)
 

@@ -178,7 +178,8 @@ class Training:
         theta = self.state["theta"][self._honest]
         honest = self._honest.nonzero().squeeze(1).tolist()
         physics = self.federation.worlds.physics(honest, self.spent / self.todo.trajectories)
-        return evaluate(self.todo.task, self.federation.policy, theta, self.todo.seed, number, physics)
+        actor = self.todo.algorithm.deployed(self.federation.policy)
+        return evaluate(self.todo.task, actor, theta, self.todo.seed, number, physics)
 
 
 def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:

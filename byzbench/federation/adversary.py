@@ -88,7 +88,7 @@ class Adversary:
         if "history" in self._shown:
             value = done.value.detach().cpu()
             if receivers is None:
-                seats, rows = torch.arange(len(self._liars)), torch.zeros(len(self._liars)).long()
+                seats, rows = torch.arange(len(self._liars)), torch.tensor(self._liars) % len(value)
             else:
                 seats, rows = (torch.tensor(self._liars).unsqueeze(1) == receivers).nonzero(as_tuple=True)
             heard = value[rows].isfinite().all(1)
@@ -96,7 +96,8 @@ class Adversary:
             if heard.any():
                 self._seen[f"history.{topic}"] = past.index_copy(0, seats[heard], value[rows[heard]])
         if "defence" in self._shown and self._rules.get(topic) is not None and self._rules[topic].stateful:
-            at = torch.zeros(1).long() if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
+            worst = torch.tensor([self._worst(len(done.value))])
+            at = worst if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
             if len(at):
                 kept = {f"state.{topic}.{name}": part[at[0]].cpu().clone() for name, part in done.state.items()}
                 self._seen |= kept
@@ -140,26 +141,31 @@ class Adversary:
         """Where a clone sits if not at a server: at the honest agent that hears the most liars, of equals the first."""
         return max(self._honest, key=lambda a: sum(b in self._liars for b in self._members.inboxes[a]))
 
-    async def speak(self, topic: str, x: Tensor, lies: Tensor) -> Screened | None:
+    def _worst(self, groups: int) -> int:
+        """Of a server's groups, the one with the most liars, of equals the first."""
+        return max(range(groups), key=lambda group: sum(liar % groups == group for liar in self._liars))
+
+    async def speak(self, topic: str, x: Tensor, lies: Tensor, groups: int = 1) -> Screened | None:
         """What the liars say in place of their rows of x [K, d], or None where they say what they computed.
 
-        One row an edge of `lies` [E, 2], (row among the liars, receiver), if they equivocate; else one a liar.
+        One row an edge of `lies` [E, 2], (row among the liars, receiver), if they equivocate; else one a liar. A server
+        hears them in that many groups.
         """
         self._exchanges += 1
         if not self._liars or not self._attack.speaks(topic):
             return None
         vectors = x.detach().cpu()
         if "colluders" in self._threat.sees:
-            speech = await self._say(topic, vectors, range(len(self._liars)), lies)
+            speech = await self._say(topic, vectors, range(len(self._liars)), lies, groups)
             return screen(speech, len(lies) if self._threat.equivocates else len(self._liars), x.shape[1])
         parts = []
         for row in range(len(self._liars)):
             edges = lies[lies[:, 0] == row]
-            speech = await self._say(topic, vectors, [row], edges)
+            speech = await self._say(topic, vectors, [row], edges, groups)
             parts.append(screen(speech, len(edges) if self._threat.equivocates else 1, x.shape[1]))
         return Screened(*(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent")))
 
-    async def _say(self, topic: str, vectors: Tensor, rows: Sequence[int], lies: Tensor) -> Speech:
+    async def _say(self, topic: str, vectors: Tensor, rows: Sequence[int], lies: Tensor, groups: int) -> Speech:
         """The speech of the liars in these rows, who speak on the edges `lies`."""
         liars = [self._liars[row] for row in rows]
         edges = torch.stack([lies[:, 0] - rows[0], lies[:, 1]], 1)
@@ -172,19 +178,20 @@ class Adversary:
             "edges": edges.numpy,
             "history": lambda: None if past is None else past[list(rows)],
             "experience": lambda: [self._experience(row) for row in rows],
-            "defence": lambda: self._defence(topic, vectors, lies),
+            "defence": lambda: self._defence(topic, vectors, lies, groups),
         }
         rng = self._streams.generator(f"attack/{self._exchanges}", self.round, rows[0])
         speech, self._memory = await self._attack.answer(self._view({"topic": topic}, secrets), self._memory, rng)
         return speech
 
-    def _defence(self, topic: str, vectors: Tensor, lies: Tensor) -> Defence | None:
-        """A clone of the topic's rule at the server if that is where these lies go, else at the victim."""
+    def _defence(self, topic: str, vectors: Tensor, lies: Tensor, groups: int) -> Defence | None:
+        """A clone of the topic's rule: for the server's worst group if these lies go there, else at the victim."""
         rule, members, name = self._rules.get(topic), self._members, f"defence/{self._exchanges}"
         if rule is None:
             return None
         server = bool((lies[:, 1] == members.agents).any())
-        inbox = list(range(members.agents)) if server else members.inboxes[self._victim]
+        worst = self._worst(groups)
+        inbox = list(range(worst, members.agents, groups)) if server else members.inboxes[self._victim]
         prefix = f"state.{topic}."
         round = self.round
         return Defence(

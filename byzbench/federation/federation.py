@@ -166,15 +166,16 @@ class Federation:
         self._charge(self._broadcasts() if reliable else sent, x.shape[1])
         return inbox
 
-    async def gather(self, topic: str, x: Tensor) -> Inbox:
-        """Everybody sends its row of x [K, d] to the server: the inbox of one receiver."""
+    async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
+        """Everybody sends its row of x [K, d] to the server: an inbox for each group, agent a in group a mod G."""
         members = self._members
         liars = torch.arange(len(members.liars))
-        said = await self._adversary.speak(topic, x, torch.stack([liars, torch.full_like(liars, members.agents)], 1))
+        edges = torch.stack([liars, torch.full_like(liars, members.agents)], 1)
+        said = await self._adversary.speak(topic, x, edges, groups)
         base, bad, silent = self._spoken(x.detach(), said, equivocal=False)
-        everyone = torch.arange(len(x)).unsqueeze(0)
-        bound = torch.tensor([members.bound(len(x))])
-        inbox = self._hear(base, everyone, everyone >= 0, torch.tensor([-1]), bound, bad, silent, None)
+        senders, mask = members.parted(groups)
+        bounds = torch.tensor([members.bound(n) for n in mask.sum(1).tolist()])
+        inbox = self._hear(base, senders, mask, torch.full_like(bounds, -1), bounds, bad, silent, None)
         self._charge(len(x) - int(silent.sum()), x.shape[1])
         return inbox
 
@@ -224,8 +225,8 @@ class Federation:
     def _apply(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> Aggregation:
         usable = torch.tensor([rule.defined(n, f) for n, f in zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)])
         self.ledger.kept += int((~usable).sum())
-        fallback = torch.full_like(inbox.base[:1], torch.nan) if inbox.sent is None else inbox.sent
-        value = fallback.clone()
+        nothing = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
+        value = nothing if inbox.sent is None else inbox.sent.clone()
         rows = usable.nonzero().squeeze(1)
         new, weights = dict(state), None
         if len(rows):

@@ -77,6 +77,12 @@ class Membership:
         """[K] each agent's own column."""
         return torch.tensor([box.index(a) for a, box in enumerate(self.inboxes)])
 
+    def parted(self, groups: int) -> tuple[Tensor, Tensor]:
+        """The agents as a server hears them in G groups, agent a in group a mod G: senders [G, n], and their mask."""
+        senders = torch.arange(groups * -(-self.agents // groups)).view(-1, groups).T
+        mask = senders < self.agents
+        return torch.where(mask, senders, senders[:, :1]), mask
+
     def bound(self, n: int) -> int:
         """How many liars an agent that hears n vectors allows for: what it was told, but never half of them."""
         return min(self.declared, (n - 1) // 2)

@@ -25,8 +25,8 @@ LOG_STD_RANGE = (-5.0, 2.0)
 """Where it stays, so that no step of an optimizer can make a density infinite."""
 
 
-class Policy(ABC):
-    """A family of policies, for K agents at once. Shapes: o of an observation, a of an action, d of the parameters."""
+class Actor(ABC):
+    """Who acts for K agents at once. Shapes: o of an observation, a of an action, d of the parameters."""
 
     @property
     @abstractmethod
@@ -40,11 +40,6 @@ class Policy(ABC):
 
     @property
     @abstractmethod
-    def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers."""
-
-    @property
-    @abstractmethod
     def action_shape(self) -> tuple[int, ...]:
         """The shape a of an action, and of the noise behind it."""
 
@@ -52,6 +47,31 @@ class Policy(ABC):
     @abstractmethod
     def dtype(self) -> torch.dtype:
         """Of actions."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        """Fill float32 [N, T, *a] with the noise that `sampler` turns into actions."""
+
+    @abstractmethod
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """How policies theta [K, d] act, with noise [K, T, N, *a]; or with None: by their likeliest actions."""
+
+    def executed(self, actions: Tensor) -> np.ndarray:
+        """Actions [K, N, *a] as the K*N environments take them."""
+        return actions.flatten(0, 1).numpy()
+
+    def remarks(self, theta: Tensor, observations: Tensor) -> dict[str, float]:
+        """What is worth recording about how theta [1, d] acts on observations [1, M, o] of one agent's episodes."""
+        return {}
+
+
+class Policy(Actor):
+    """A family of policies that can be trained: with the probabilities of its actions, and their gradients."""
+
+    @property
+    @abstractmethod
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
 
     @abstractmethod
     def initial(self, rng: np.random.Generator) -> Tensor:
@@ -68,18 +88,6 @@ class Policy(ABC):
     @abstractmethod
     def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
         """Of pi(. | s), in nats: observations [K, M, o] -> [K, M]."""
-
-    @abstractmethod
-    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        """Fill float32 [N, T, *a] with the noise that `sampler` turns into actions."""
-
-    @abstractmethod
-    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
-        """How policies theta [K, d] act, with noise [K, T, N, *a]; or with None: by their likeliest actions."""
-
-    def executed(self, actions: Tensor) -> np.ndarray:
-        """Actions [K, N, *a] as the K*N environments take them."""
-        return actions.flatten(0, 1).numpy()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.learning.policies import Policy
+from byzbench.learning.policies import Actor
 
 
 class EnvironmentBatch(Protocol):
@@ -103,7 +103,7 @@ class Trajectories:
 
 
 def rollout(
-    policy: Policy,
+    policy: Actor,
     theta: Tensor,
     environments: EnvironmentBatch,
     starts: Sequence[np.random.Generator],
@@ -119,7 +119,7 @@ def rollout(
     favour short ones: the sample is unbiased by length.
 
     Args:
-        policy: the policy family.
+        policy: who acts.
         theta: [K, d].
         environments: K*N of them.
         starts: one generator an agent, for the initial states.

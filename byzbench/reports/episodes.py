@@ -41,7 +41,7 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
     chosen = honest[0] if agent is None else agent
     if not 0 <= chosen < todo.agents:
         raise InvalidParameter(f"agent must be a whole number from 0 to {todo.agents - 1}, got {chosen}")
-    policy, theta = federate(todo)[0].policy, saved[0].get("state/theta")
+    policy, theta = todo.algorithm.deployed(federate(todo)[0].policy), saved[0].get("state/theta")
     if theta is None or theta.shape != (todo.agents, policy.dimension):
         raise CorruptRecord(f"the checkpoint of {run} does not hold the parameters of its agents")
 

@@ -171,8 +171,8 @@ class _Row:
         )
         return inbox.of(self._mine)
 
-    async def gather(self, topic: str, x: Tensor) -> Inbox:
-        return await self._attend("gather", topic, {"x": x}, lambda all: self._all.gather(topic, all["x"]))
+    async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
+        return await self._attend("gather", topic, {"x": x}, lambda all: self._all.gather(topic, all["x"], groups))
 
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
         # Every agent has done the server's sums, with the same outcome; one of them stands for the server.
