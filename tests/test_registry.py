@@ -210,7 +210,11 @@ def test_an_unknown_kind_brings_all_kinds() -> None:
         registry.kind_of("atack")
 
 
-NEEDED = {"gymnasium": "gymnasium:Acrobot-v1", "pettingzoo": "pettingzoo:mpe2/simple_spread_v3"}
+NEEDED = {
+    "gymnasium": "gymnasium:Acrobot-v1",
+    "pettingzoo": "pettingzoo:mpe2/simple_spread_v3",
+    "from_file": "from_file(path='graph.txt')",
+}
 WRITTEN = [(o.kind, NEEDED.get(o.name, o.name)) for o in BUILT_IN] + [
     ("attack", "alie(z=1.5, rule=B, whose=honest, sign=plus, ddof=1, on=both)"),
     ("attack", "large_noise(scale=3, equivocate=False, on=gradient)"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
+from pathlib import Path as File
 from typing import Any
 
 import networkx as nx
@@ -14,45 +15,130 @@ from hypothesis import strategies as st
 
 from byzbench.coins.shared import SharedCoin
 from byzbench.contracts import Placement, Topology
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.federation.membership import Membership
+from byzbench.geometry.mixing import WEIGHTS, matrix, spectral_gap
 from byzbench.placements.first import First
 from byzbench.placements.random import RandomPlacement
 from byzbench.randomness import Streams
+from byzbench.registry import build, describe, from_description, origins
+from byzbench.topologies.barabasi_albert import BarabasiAlbert
 from byzbench.topologies.complete import Complete
+from byzbench.topologies.dumbbell import Dumbbell
+from byzbench.topologies.erdos_renyi import ErdosRenyi
+from byzbench.topologies.from_file import FromFile
+from byzbench.topologies.grid import Grid
+from byzbench.topologies.hypercube import Hypercube
+from byzbench.topologies.peer_sampling import PeerSampling
+from byzbench.topologies.random_geometric import RandomGeometric
 from byzbench.topologies.random_regular import RandomRegular
 from byzbench.topologies.ring import Ring
+from byzbench.topologies.ring_of_cliques import RingOfCliques
+from byzbench.topologies.small_world import SmallWorld
 from byzbench.topologies.star import Star
+from byzbench.topologies.stochastic_block import StochasticBlock
+from byzbench.topologies.time_varying import TimeVarying
+from byzbench.topologies.torus import Torus
+from byzbench.topologies.two_worlds import TwoWorlds
 
-TOPOLOGIES: list[Topology] = [
-    Complete(),
-    Star(),
-    Star(hub="agent"),
-    Ring(),
-    RandomRegular(),
-    RandomRegular(degree=2),
-    RandomRegular(degree=10),
+SIZES = (12, 13, 100)
+TOPOLOGIES: dict[str, tuple[int, ...]] = {
+    "complete": SIZES,
+    "star": SIZES,
+    "star(hub=agent)": SIZES,
+    "ring": SIZES,
+    "ring(directed=True)": SIZES,
+    "path": (1, *SIZES),
+    "grid": (1, *SIZES),
+    "grid(columns=5)": SIZES,
+    "torus": (9, 12, 100),
+    "torus(rows=5)": (15, 100),
+    "torus(directed=True)": (9, 12, 100),
+    "hypercube": (1, 2, 16, 64),
+    "random_regular": SIZES,
+    "random_regular(degree=2)": SIZES,
+    "random_regular(degree=10)": SIZES,
+    "erdos_renyi": (1, *SIZES),
+    "erdos_renyi(p=0.5)": SIZES,
+    "erdos_renyi(directed=True)": SIZES,
+    "small_world": SIZES,
+    "barabasi_albert": SIZES,
+    "random_geometric": (1, *SIZES),
+    "stochastic_block": SIZES,
+    "ring_of_cliques": SIZES,
+    "dumbbell": SIZES,
+    "dumbbell(bar=0)": (2, *SIZES),
+    "two_worlds": SIZES,
+    "two_worlds(links=3)": SIZES,
+    "binary_tree": (1, *SIZES),
+    "time_varying": SIZES,
+    "time_varying(erdos_renyi(p=0.5), churn=0.2)": SIZES,
+    "peer_sampling": SIZES,
+    "peer_sampling(directed=True)": SIZES,
+}
+"""Every family as it is written, and numbers of agents of which it has a graph."""
+
+CASES = [(written, agents) for written, sizes in TOPOLOGIES.items() for agents in sizes]
+RANDOM = [
+    "random_regular",
+    "erdos_renyi",
+    "small_world",
+    "barabasi_albert",
+    "random_geometric",
+    "stochastic_block",
+    "time_varying",
+    "time_varying(complete, churn=0.2)",
+    "peer_sampling",
 ]
+
+
+def made(written: str) -> Topology:
+    topology = build("topology", written)
+    assert isinstance(topology, Topology)
+    return topology
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return Streams(seed).generator("topology")
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES, ids=repr)
-@pytest.mark.parametrize("agents", [12, 13, 100])
-def test_a_connected_simple_graph_of_all_agents(topology: Topology, agents: int) -> None:
-    graph = topology(agents, 0, rng())
+def test_every_family_is_looked_at() -> None:
+    ours = {name for name, origin in origins("topology").items() if origin.module.startswith("byzbench.")}
+    assert ours == {written.partition("(")[0] for written in TOPOLOGIES} | {"from_file"}
+
+
+@pytest.mark.parametrize("written, agents", CASES)
+def test_a_connected_simple_graph_of_all_agents(written: str, agents: int) -> None:
+    graph = made(written)(agents, 0, rng())
     assert list(graph)[:agents] == list(range(agents))
     assert set(graph) - set(range(agents)) == ({graph.graph["server"]} if "server" in graph.graph else set())
-    assert nx.is_connected(graph)
+    assert graph.is_directed() == ("directed" in written)
     assert nx.number_of_selfloops(graph) == 0
+    if "peer_sampling" in written:
+        graph = nx.compose_all([graph, *(made(written)(agents, round, rng()) for round in (1, 2, 3))])
+    assert nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES, ids=repr)
-def test_the_same_stream_gives_the_same_edges_in_the_same_order(topology: Topology) -> None:
-    edges = list(topology(20, 0, rng()).edges)
-    assert edges == list(topology(20, 0, rng()).edges)
-    assert all(a < b for a, b in pairwise(edges)) or not isinstance(topology, RandomRegular)
+@pytest.mark.parametrize("written, agents", [(written, sizes[-1]) for written, sizes in TOPOLOGIES.items()])
+def test_the_same_stream_gives_the_same_links_in_the_same_order(written: str, agents: int) -> None:
+    topology = made(written)
+    edges = list(topology(agents, 7, rng()).edges)
+    assert edges == list(topology(agents, 7, rng()).edges)
+    assert edges == sorted(edges)
+
+
+@pytest.mark.parametrize("written", RANDOM)
+def test_a_random_family_is_random_in_its_stream_only(written: str) -> None:
+    topology = made(written)
+    drawn = [set(topology(20, 0, rng(seed)).edges) for seed in range(5)]
+    assert len({frozenset(edges) for edges in drawn}) == (1 if "complete" in written else 5)
+
+
+@pytest.mark.parametrize("written", TOPOLOGIES)
+def test_only_families_that_say_so_change_with_the_round(written: str) -> None:
+    topology, agents = made(written), TOPOLOGIES[written][-1]
+    graphs = [frozenset(topology(agents, round, rng()).edges) for round in range(3)]
+    assert len(set(graphs)) == (3 if topology.varies else 1)
 
 
 @given(agents=st.integers(1, 30))
@@ -105,13 +191,204 @@ def test_random_regular_says_what_is_wrong(agents: int, degree: int, said: str) 
         RandomRegular(degree=degree)(agents, 0, rng())
 
 
-def test_random_regular_is_random_in_its_stream_only() -> None:
-    assert set(RandomRegular()(20, 0, rng(0)).edges) != set(RandomRegular()(20, 0, rng(1)).edges)
-    one = rng()
-    assert set(RandomRegular()(20, 0, one).edges) != set(RandomRegular()(20, 1, one).edges)
+def test_the_draws_of_random_regular_stay_what_they_were() -> None:
+    known = [(0, 2), (0, 5), (0, 6), (0, 7), (1, 2), (1, 3), (1, 6), (1, 7)]
+    assert list(RandomRegular()(8, 0, Streams(3).generator("graph")).edges)[:8] == known
 
 
-@pytest.mark.parametrize("cls, parameters", [(RandomRegular, {"degree": 0}), (Star, {"hub": "nobody"})])
+@given(agents=st.integers(1, 60), columns=st.none() | st.integers(1, 9))
+def test_grid(agents: int, columns: int | None) -> None:
+    graph = Grid(columns=columns)(agents, 0, rng())
+    width = columns or int(np.ceil(np.sqrt(agents)))
+    whole = nx.grid_2d_graph(-(-agents // width), width)
+    whole.remove_nodes_from([(k // width, k % width) for k in range(agents, len(whole))])
+    assert nx.utils.graphs_equal(graph, nx.relabel_nodes(whole, {(r, c): r * width + c for r, c in whole}))
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_torus(directed: bool) -> None:
+    graph = Torus(rows=3, directed=directed)(12, 0, rng())
+    whole = nx.grid_2d_graph(3, 4, periodic=True)
+    plain = nx.relabel_nodes(whole, {(r, c): r * 4 + c for r, c in whole})
+    assert nx.utils.graphs_equal(graph.to_undirected(), plain)
+    assert set(dict(graph.in_degree if directed else graph.degree).values()) == {2 if directed else 4}
+    assert Torus()(15, 0, rng()).edges == Torus(rows=3)(15, 0, rng()).edges
+
+
+def test_hypercube() -> None:
+    assert nx.is_isomorphic(Hypercube()(16, 0, rng()), nx.hypercube_graph(4))
+
+
+def test_directed_ring() -> None:
+    assert list(Ring(directed=True)(4, 0, rng()).edges) == [(0, 1), (1, 2), (2, 3), (3, 0)]
+
+
+def test_cliques_and_what_joins_them() -> None:
+    assert nx.utils.graphs_equal(Dumbbell(bar=3)(13, 0, rng()), nx.barbell_graph(5, 3))
+    assert nx.is_isomorphic(RingOfCliques(cliques=4)(20, 0, rng()), nx.ring_of_cliques(4, 5))
+    uneven = RingOfCliques(cliques=4)(13, 0, rng())
+    assert sorted(map(len, nx.find_cliques(uneven)), reverse=True)[:4] == [4, 3, 3, 3]
+    assert nx.node_connectivity(uneven) == 2
+    worlds = TwoWorlds(links=2)(13, 0, rng())
+    home = [sum((k < 7) == (other < 7) for other in worlds[k]) for k in worlds]
+    assert home == [6] * 7 + [5] * 6
+    assert {worlds.degree[k] - home[k] for k in range(7)} == {2}
+    assert {worlds.degree[k] - home[k] for k in range(7, 13)} == {2, 3}
+
+
+def test_tree() -> None:
+    assert nx.utils.graphs_equal(made("binary_tree")(15, 0, rng()), nx.balanced_tree(2, 3))
+
+
+def test_random_families_have_the_links_that_they_promise() -> None:
+    assert SmallWorld(degree=6, p=0)(20, 0, rng()).edges == nx.watts_strogatz_graph(20, 6, 0).edges
+    assert SmallWorld(degree=6, p=0.5)(20, 0, rng()).number_of_edges() == 60
+    assert BarabasiAlbert(links=3)(20, 0, rng()).number_of_edges() == 17 * 3
+    share = np.mean([nx.density(ErdosRenyi(p=0.4)(40, 0, rng(seed))) for seed in range(20)])
+    assert abs(share - 0.4) < 0.02
+    graph = RandomGeometric(radius=0.4)(30, 0, rng())
+    pos = np.array([graph.nodes[k]["pos"] for k in graph])
+    near = np.linalg.norm(pos[:, None] - pos[None], axis=-1) <= 0.4
+    assert np.array_equal(nx.to_numpy_array(graph).astype(bool), near & ~np.eye(30, dtype=bool))
+    assert StochasticBlock(blocks=2, inside=1, between=0.1)(11, 0, rng()).subgraph(range(6)).size() == 15
+
+
+@pytest.mark.parametrize(
+    "written, agents, said",
+    [
+        ("torus", 13, "13 agents fill no rows and columns of at least 3; 15 would"),
+        ("torus", 2, "9 would"),
+        ("torus(rows=5)", 12, "do not fill 5 rows"),
+        ("hypercube", 13, "a power of 2, 8 or 16; got 13"),
+        ("small_world", 4, "degree=4 needs at least 5 agents, got 4"),
+        ("barabasi_albert(links=4)", 4, "at least 5 agents, got 4"),
+        ("erdos_renyi(p=0.01)", 20, "p=0.01 on 20 agents: no connected graph in 100 tries; give a larger p"),
+        ("erdos_renyi(p=0.05, directed=True)", 20, "no connected graph"),
+        ("random_geometric(radius=0.01)", 20, "give a larger radius"),
+        ("stochastic_block(between=0)", 12, "give larger probabilities"),
+        ("ring_of_cliques", 3, "at least 4 agents"),
+        ("dumbbell", 2, "at least 3 agents"),
+        ("two_worlds(links=3)", 5, "links=3 needs at least 6 agents"),
+        ("peer_sampling", 3, "at least 4 agents"),
+        ("time_varying(star, churn=0.1)", 5, "without a server"),
+        ("time_varying(hypercube)", 5, "a power of 2"),
+    ],
+)
+def test_what_does_not_exist_is_said(written: str, agents: int, said: str) -> None:
+    with pytest.raises(Undefined, match=said):
+        made(written)(agents, 0, rng())
+
+
+def test_a_varying_graph_lasts_its_rounds_and_knows_no_order() -> None:
+    topology = TimeVarying(ErdosRenyi(p=0.5), every=3)
+    forth = [sorted(topology(13, round, rng()).edges) for round in range(9)]
+    back = [sorted(topology(13, round, rng()).edges) for round in reversed(range(9))]
+    assert forth == back[::-1]
+    assert [forth[k] == forth[k - 1] for k in range(1, 9)] == [True, True, False] * 2 + [True, True]
+    assert TimeVarying(Ring())(13, 5, rng()).edges == Ring()(13, 0, rng()).edges
+
+
+@given(agents=st.integers(5, 30), churn=st.floats(0.01, 1), seed=st.integers(0, 99))
+def test_churn_keeps_the_number_of_links(agents: int, churn: float, seed: int) -> None:
+    for inner in (SmallWorld(), Complete()):
+        graph = TimeVarying(inner, churn=churn)(agents, 2, rng(seed))
+        assert graph.number_of_edges() == inner(agents, 0, rng()).number_of_edges()
+        assert nx.is_connected(graph)
+
+
+def test_churn_replaces_its_share_of_links_by_any_others() -> None:
+    base = set(SmallWorld(p=0)(40, 0, rng()).edges)
+    topology = TimeVarying(SmallWorld(p=0), churn=0.3)
+    rounds = [set(topology(40, round, rng()).edges) for round in range(150)]
+    kept = np.mean([len(base & links) for links in rounds]) / len(base)
+    assert abs(kept - 0.7 - 0.3 * 24 / 724) < 0.02  # of 724 pairs that are free on average, 24 are old links
+    fresh = np.zeros((40, 40), dtype=int)
+    for links in rounds:
+        for a, b in links - base:
+            fresh[a, b] += 1
+    seen = fresh[
+        np.triu(np.ones((40, 40), dtype=bool), 1) & ~nx.to_numpy_array(SmallWorld(p=0)(40, 0, rng())).astype(bool)
+    ]
+    assert abs(seen.mean() - 150 * 23.2 / 700) < 0.5
+    assert seen.max() < 20
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_peers_are_fresh_and_fair(directed: bool) -> None:
+    topology = PeerSampling(peers=2, directed=directed)
+    times = np.zeros((6, 6))
+    for round in range(300):
+        graph = topology(6, round, rng())
+        assert set(dict(graph.in_degree).values()) == {2} if directed else min(dict(graph.degree).values()) >= 2
+        times += nx.to_numpy_array(graph)
+    odds = 2 / 5 if directed else 1 - (3 / 5) ** 2
+    assert abs(times[~np.eye(6, dtype=bool)] / 300 - odds).max() < 0.12
+    assert not np.diagonal(times).any()
+
+
+def graph_file(folder: File, text: str, name: str = "graph.txt") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_a_graph_from_a_file_is_the_one_that_was_written(tmp_path: File, directed: bool) -> None:
+    graph = ErdosRenyi(p=0.4, directed=directed)(12, 0, rng())
+    nx.write_graphml(graph, tmp_path / "a.graphml")
+    nx.write_edgelist(graph, tmp_path / "a.txt", data=False)
+    for name in ("a.graphml", "a.txt"):
+        topology = FromFile(str(tmp_path / name), directed=directed)
+        assert nx.utils.graphs_equal(topology(12, 0, rng()), graph)
+        assert from_description("topology", json.loads(json.dumps(describe(topology)))) == topology
+        assert topology.data == (tmp_path / name,)
+
+
+def test_a_list_of_links_may_have_names_comments_and_more(tmp_path: File) -> None:
+    text = "# who knows whom\nann bob 0.5\n\nbob cem {'weight': 3} # old friends\ncem cem\nbob ann\n"
+    graph = FromFile(graph_file(tmp_path, text))(3, 0, rng())
+    assert list(graph.edges) == [(0, 1), (1, 2)]
+    numbered = FromFile(graph_file(tmp_path, "10 2\n2 7\n"))(3, 0, rng())
+    assert list(numbered.edges) == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("a.txt", "0 1\n1\n", "line 2 of .* names one node"),
+        ("a.txt", "0 1\n2 3\n", "not connected"),
+        ("a.txt", "0 1\n1 2\n", "has 3 nodes, and there are 4 agents"),
+        ("a.txt", "", "has 0 nodes"),
+        ("a.graphml", "<graphml>", "is no GraphML that networkx reads: ParseError"),
+        ("a.graphml", "0 1\n1 2\n", "is no GraphML"),
+        ("a.graphml", "<html/>", "is no GraphML"),
+        ("a.graphml", '<!DOCTYPE lol [<!ENTITY a "aa">]><graphml>&a;</graphml>', "declares a document type"),
+        ("a.graphml", nx.generate_graphml(nx.cycle_graph(4, nx.DiGraph)), "say directed=True"),
+    ],
+)
+def test_files_of_strangers(tmp_path: File, name: str, text: Any, said: str) -> None:
+    path = graph_file(tmp_path, text if isinstance(text, str) else "\n".join(text), name)
+    with pytest.raises(UserError, match=said) as caught:
+        FromFile(path)(4, 0, rng())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    for path, said in (
+        (tmp_path / "none", "No such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "binary.txt", "UTF-8"),
+    ):
+        with pytest.raises(UserError, match=said):
+            FromFile(str(path))(4, 0, rng())
+    monkeypatch.setattr("byzbench.topologies.from_file._LARGEST", 5)
+    with pytest.raises(UserError, match="larger than"):
+        FromFile(graph_file(tmp_path, "0 1\n1 2\n"))(3, 0, rng())
+
+
+@pytest.mark.parametrize(
+    "cls, parameters", [(RandomRegular, {"degree": 0}), (Star, {"hub": "nobody"}), (SmallWorld, {"degree": 3})]
+)
 def test_parameters_have_bounds(cls: type, parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameter):
         cls(**parameters)
@@ -143,3 +420,76 @@ def test_the_shared_coin_is_one_draw_seen_by_all() -> None:
     seen = SharedCoin()(lambda stream: float(stream.random()), 4, rng())
     assert seen.dtype == torch.float64
     assert seen.tolist() == [rng().random()] * 4
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("written, agents", CASES)
+def test_mixing_weights(written: str, agents: int, weights: str) -> None:
+    """Against their formulas, link by link, and what they claim."""
+    graph = made(written)(agents, 0, rng())
+    graph.remove_nodes_from({graph.graph.get("server")} & set(graph))
+    members = Membership(graph, agents, (), 0, weights)
+    if weights == "laplacian" and graph.is_directed():
+        with pytest.raises(Undefined, match="without a direction"):
+            _ = members.mixing
+        return
+    w = torch.zeros(agents, agents, dtype=torch.float64).scatter_add_(1, members.senders, members.mixing)
+    torch.testing.assert_close(w, matrix(graph, weights), rtol=0, atol=1e-14)
+    heard = nx.to_numpy_array(graph).T
+    degree = heard.sum(1)
+    links = {
+        "metropolis": 1 / (1 + np.maximum.outer(degree, degree)),
+        "max_degree": np.full_like(heard, 1 / (1 + degree.max())),
+        "uniform": np.tile(1 / (1 + degree), (agents, 1)).T,
+    }
+    if weights == "laplacian":
+        laplacian = np.diag(degree) - heard
+        largest = np.linalg.eigvalsh(laplacian)[-1] if agents > 1 and heard.any() else 1
+        np.testing.assert_allclose(w, np.eye(agents) - laplacian / largest, atol=1e-12)
+    else:
+        off = links[weights] * heard
+        np.testing.assert_allclose(w, off + np.diag(1 - off.sum(1)), atol=1e-15)
+    assert float((w.sum(1) - 1).abs().max()) < 1e-12
+    assert float(w.min()) > -1e-12
+    if weights != "uniform" and not graph.is_directed():
+        assert torch.equal(w, w.T) or torch.allclose(w, w.T, atol=1e-15)
+        assert float((w.sum(0) - 1).abs().max()) < 1e-12
+    if graph.is_directed() or agents == 1:
+        return
+    # Symmetric in the measure that uniform weights keep.
+    keeps = np.sqrt(1 + degree) if weights == "uniform" else np.ones(agents)
+    values = np.linalg.eigvalsh((keeps[:, None] * w.numpy()) / keeps)
+    assert spectral_gap(w) == pytest.approx(1 - np.sort(abs(values))[-2], abs=1e-8)
+
+
+def test_large_laplacians_are_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = made("barabasi_albert")(60, 0, rng())
+    dense = matrix(graph, "laplacian")
+    monkeypatch.setattr("byzbench.geometry.mixing._DENSE", 10)
+    torch.testing.assert_close(matrix(graph, "laplacian"), dense, rtol=1e-10, atol=0)
+
+
+def test_gossip_contracts_by_the_spectral_gap() -> None:
+    x = np.random.default_rng(0).standard_normal((13, 4))
+    for weights in ("metropolis", "max_degree", "laplacian"):
+        w = matrix(made("small_world")(13, 0, rng()), weights)
+        mixed = w.numpy() @ x
+        np.testing.assert_allclose(mixed.mean(0), x.mean(0), atol=1e-12)
+        before, after = np.linalg.norm(x - x.mean(0)), np.linalg.norm(mixed - x.mean(0))
+        assert after <= (1 - spectral_gap(w)) * before + 1e-12
+
+
+def test_unknown_weights_bring_the_known() -> None:
+    with pytest.raises(InvalidParameter, match=r"no mixing weights 'metropoli'\. Did you mean 'metropolis'\?"):
+        matrix(nx.path_graph(3), "metropoli")
+
+
+def test_an_agent_of_a_directed_graph_hears_its_predecessors() -> None:
+    members = Membership(made("ring(directed=True)")(5, 0, rng()), 5, (1, 4), 2)
+    assert members.inboxes == [[0, 4], [0, 1], [1, 2], [2, 3], [3, 4]]
+    assert members.lies.tolist() == [[0, 2, 0], [1, 0, 1]]
+    assert members.bounds.tolist() == [0] * 5
+    seated = Membership.seat(made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), "uniform")
+    assert seated.weights == "uniform"
+    heard = [(row, to) for row, a in enumerate(seated.liars) for to in range(9) if seated.graph.has_edge(a, to)]
+    assert seated.lies[:, :2].tolist() == [list(pair) for pair in heard]

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from byzbench.contracts import Topology
 from byzbench.errors import Undefined
-
-_TRIES = 100
+from byzbench.topologies._drawn import connected
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,10 @@ class RandomRegular(Topology):
                 f"random_regular: degree={degree} times {agents} agents is odd; give an even degree or number of agents"
             )
         dense = degree > agents // 2
-        for _ in range(_TRIES):
-            seed = int(rng.integers(2**32))
+
+        def draw(seed: int) -> nx.Graph:
             drawn = nx.random_regular_graph(agents - 1 - degree if dense else degree, agents, seed)
-            if dense:
-                drawn = nx.complement(drawn)
-            if nx.is_connected(drawn):
-                # networkx adds edges in the order of a hash table; sorted, the same draw is the same graph everywhere.
-                graph = nx.empty_graph(agents)
-                graph.add_edges_from(sorted(tuple(sorted(edge)) for edge in drawn.edges))
-                return graph
-        raise Undefined(
-            f"random_regular: no connected graph of degree={degree} on {agents} agents in {_TRIES} tries; "
-            "give a larger degree"
-        )
+            return nx.complement(drawn) if dense else drawn
+
+        name = f"random_regular: degree={degree} on {agents} agents"
+        return connected(draw, rng, name, "give a larger degree")

@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Topology(Component):
-    """A family of graphs: nodes 0 .. K-1, and a trusted server, if any, as node K, named in `graph.graph["server"]`."""
+    """A family of graphs: nodes 0 .. K-1, and a trusted server, if any, as node K, named in `graph.graph["server"]`.
+
+    Where links have a direction, an agent hears its predecessors.
+
+    Class attributes:
+        varies: whether rounds have different graphs. Only such a graph may be in pieces, and not at all times.
+    """
 
     kind: ClassVar[str] = "topology"
+    varies: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The graph at this round. Raises `Undefined` where the family has none of this size."""
+        """The graph at this round, from the same stream, at its beginning, for all rounds.
+
+        Raises `Undefined` where the family has none of this size.
+        """
 
 
 @dataclass(frozen=True)

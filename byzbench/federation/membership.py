@@ -11,6 +11,8 @@ from torch import Tensor
 
 from byzbench.contracts import Placement, Topology
 from byzbench.errors import Undefined
+from byzbench.geometry.graphs import heard
+from byzbench.geometry.mixing import mixing
 from byzbench.randomness import Streams
 
 
@@ -23,23 +25,32 @@ class Membership:
         agents: K.
         liars: the Byzantine agents, sorted.
         declared: what every agent is told about f.
+        weights: of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
     """
 
     graph: nx.Graph
     agents: int
     liars: tuple[int, ...]
     declared: int
+    weights: str = "metropolis"
 
     @classmethod
     def seat(
-        cls, topology: Topology, placement: Placement, agents: int, byzantine: int, declared: int, streams: Streams
+        cls,
+        topology: Topology,
+        placement: Placement,
+        agents: int,
+        byzantine: int,
+        declared: int,
+        streams: Streams,
+        weights: str = "metropolis",
     ) -> Membership:
-        """Draw the graph and the liars' seats from their own streams."""
+        """Draw the graph of the first round and the liars' seats from their own streams."""
         graph = topology(agents, 0, streams.generator("graph"))
         chosen = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
         if len(set(chosen)) != byzantine or not set(chosen) <= set(range(agents)):
             raise Undefined(f"{type(placement).__name__} must seat {byzantine} of {agents} agents, but chose {chosen}")
-        return cls(graph, agents, tuple(chosen), declared)
+        return cls(graph, agents, tuple(chosen), declared, weights)
 
     @property
     def server(self) -> int | None:
@@ -57,8 +68,9 @@ class Membership:
 
     @cached_property
     def inboxes(self) -> list[list[int]]:
-        """Whom each agent hears, itself included, sorted; never the server."""
-        return [sorted({a, *self.graph[a]} - {self.server}) for a in range(self.agents)]
+        """Whom each agent hears, itself included, sorted; never the server. Of a directed graph its predecessors."""
+        whom = heard(self.graph)
+        return [sorted({a, *whom[a]} - {self.server}) for a in range(self.agents)]
 
     @cached_property
     def senders(self) -> Tensor:
@@ -94,15 +106,8 @@ class Membership:
 
     @cached_property
     def mixing(self) -> Tensor:
-        """float64 [K, n], what each agent's gossip gives to whom it hears: Metropolis' weights; 0 at padding.
-
-        W_ij = 1 / (1 + max(deg_i, deg_j)) over an edge, and the rest of each row to the agent itself: symmetric, and
-        doubly stochastic. A server has no part in it.
-        """
-        degrees = torch.tensor([len(box) - 1 for box in self.inboxes])
-        wider = torch.maximum(degrees.unsqueeze(1), degrees[self.senders])
-        weights = (1 / (1 + wider.double())) * self.others
-        return weights.scatter(1, self.own.unsqueeze(1), 1 - weights.sum(1, keepdim=True))
+        """float64 [K, n], what each agent's gossip gives to whom it hears; 0 at padding. A server has no part in it."""
+        return mixing(self.weights, self.senders, self.others, self.own)
 
     @cached_property
     def lies(self) -> Tensor:
@@ -110,8 +115,7 @@ class Membership:
         edges = [
             (row, to, self.inboxes[to].index(a))
             for row, a in enumerate(self.liars)
-            for to in self.inboxes[a]
-            if to != a
+            for to in sorted({*self.graph[a]} - {a, self.server})
         ]
         return torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from math import comb
 
@@ -13,16 +13,21 @@ def _agents(graph: nx.Graph) -> list[int]:
     return [node for node in graph if node != graph.graph.get("server")]
 
 
+def heard(graph: nx.Graph) -> Mapping[int, Mapping[int, object]]:
+    """Whom each node hears: its neighbours, or its predecessors where links have a direction."""
+    return graph.pred if graph.is_directed() else graph.adj
+
+
 def _byzantine_neighbours(graph: nx.Graph, byzantine: Collection[int]) -> dict[int, int]:
-    """The number of Byzantine neighbours of each honest agent."""
-    liars = set(byzantine)
-    return {agent: len(liars.intersection(graph[agent])) for agent in _agents(graph) if agent not in liars}
+    """The number of Byzantine agents that each honest agent hears."""
+    liars, whom = set(byzantine), heard(graph)
+    return {agent: len(liars.intersection(whom[agent])) for agent in _agents(graph) if agent not in liars}
 
 
 def local_weight(graph: nx.Graph, byzantine: Collection[int]) -> float:
     """The largest share of Byzantine agents in an honest agent's closed neighbourhood; a server does not count."""
-    server = graph.graph.get("server")
-    sizes = {agent: 1 + sum(other not in (agent, server) for other in graph[agent]) for agent in _agents(graph)}
+    server, whom = graph.graph.get("server"), heard(graph)
+    sizes = {agent: 1 + sum(other not in (agent, server) for other in whom[agent]) for agent in _agents(graph)}
     return max((liars / sizes[agent] for agent, liars in _byzantine_neighbours(graph, byzantine).items()), default=0.0)
 
 
@@ -32,10 +37,14 @@ def beyond_bound(graph: nx.Graph, byzantine: Collection[int], bounds: Sequence[i
 
 
 def honest_components(graph: nx.Graph, byzantine: Collection[int]) -> int:
-    """Into how many parts the honest agents fall without the Byzantine ones. A server holds its neighbours together."""
+    """Into how many parts the honest agents fall without the Byzantine ones. A server holds its neighbours together.
+
+    Where links have a direction, members of a part reach each other both ways.
+    """
     honest = set(_agents(graph)).difference(byzantine)
     rest = graph.subgraph(set(graph).difference(byzantine))
-    return sum(not honest.isdisjoint(part) for part in nx.connected_components(rest))
+    parts = nx.strongly_connected_components if rest.is_directed() else nx.connected_components
+    return sum(not honest.isdisjoint(part) for part in parts(rest))
 
 
 def connected_share(graph: nx.Graph, f: int, limit: int = 5000) -> float | None:
@@ -47,11 +56,11 @@ def connected_share(graph: nx.Graph, f: int, limit: int = 5000) -> float | None:
         limit: the most placements looked at.
 
     Returns:
-        The share over all C(K, f) placements, or None where there are more than `limit`.
+        The share over all C(K, f) placements, or None where there are more than `limit`, or links have a direction.
     """
     agents = _agents(graph)
     count = comb(len(agents), f)
-    if count > limit:
+    if count > limit or graph.is_directed():
         return None
     place = {node: i for i, node in enumerate(graph)}
     neighbours = [sum(1 << place[other] for other in graph[node]) for node in graph]

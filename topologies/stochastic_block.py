@@ -1,0 +1,49 @@
+"""Stochastic block models: communities that are dense inside and sparse between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import networkx as nx
+import numpy as np
+from pydantic import Field
+
+from byzbench.contracts import Range, Topology
+from byzbench.topologies._drawn import at_least, connected, shares
+
+
+@dataclass(frozen=True)
+class StochasticBlock(Topology):
+    """Communities of equal size; a link exists with probability `inside` within one, `between` across two.
+
+    Agents of a community have consecutive numbers. Drawn again until connected.
+
+    Source: Holland, Laskey, Leinhardt 1983, Stochastic blockmodels: first steps, Social Networks 5.
+
+    Differs from the source in: the graph is conditioned to be connected.
+
+    Attributes:
+        blocks: how many communities.
+        inside, between: the probabilities.
+    """
+
+    source: ClassVar[str] = "Holland, Laskey, Leinhardt 1983, Social Networks 5"
+    blocks: Annotated[int, Field(ge=1, description="communities")] = 3
+    inside: Annotated[float, Field(ge=0, le=1, description="of a link within a community"), Range(0.5, 1)] = 0.8
+    between: Annotated[float, Field(ge=0, le=1, description="of a link between two"), Range(0.02, 0.5)] = 0.1
+
+    def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
+        """Drawn from rng, afresh at each call."""
+        at_least("stochastic_block", agents, self.blocks)
+        sizes = shares(agents, self.blocks)
+        odds = np.full((self.blocks, self.blocks), self.between)
+        np.fill_diagonal(odds, self.inside)
+
+        def draw(seed: int) -> nx.Graph:
+            graph = nx.empty_graph(agents)
+            graph.add_edges_from(nx.stochastic_block_model(sizes, odds.tolist(), seed=seed).edges)
+            return graph
+
+        name = f"stochastic_block: inside={self.inside:g}, between={self.between:g} on {agents} agents"
+        return connected(draw, rng, name, "give larger probabilities")
