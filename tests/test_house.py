@@ -26,12 +26,16 @@ LAYERS = [
     ["experiments", "testing"],
     ["envs"],  # an episode is one experiment under way
     ["reports"],
+    ["leaderboard"],
+    ["leaderboards"],
     ["cli", "__main__"],
 ]
 """From the ground up. A room may import from its own layer and from those before it."""
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
-HOMES = {CHECKOUT / "byzbench": "byzbench"} | {CHECKOUT / zoo: f"byzbench.{zoo}" for zoo in LARGE_ZOOS}
+HOMES = {CHECKOUT / "byzbench": "byzbench"} | {
+    CHECKOUT / folder: f"byzbench.{folder}" for folder in [*LARGE_ZOOS, "leaderboards"]
+}
 FILES = {
     ".".join([package, *path.relative_to(home).with_suffix("").parts]).removesuffix(".__init__"): path
     for home, package in HOMES.items()

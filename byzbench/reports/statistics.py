@@ -7,7 +7,7 @@ of a shape that does not fit, is a ValueError.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -156,13 +156,28 @@ def ties(groups: Mapping[str, Mapping[Hashable, float] | ArrayLike]) -> dict[str
     order = sorted(rows, key=lambda name: (-float(iqm(list(rows[name].values()))), name))
     pairs = list(combinations(range(len(order)), 2))
     p = np.array([_p_value(rows[order[one]], rows[order[other]]) for one, other in pairs])
-    rising = np.argsort(p, kind="stable")
-    refused = np.append(p[rising] * np.arange(len(pairs), 0, -1) >= 1 - CONFIDENCE, True)
-    apart = {pairs[i] for i in rising[: refused.argmax()]}
-    ranks, leader = {}, 0
-    for place, name in enumerate(order):
+    apart = {pairs[i] for i in rejected(p)}
+    return dict(zip(order, shared_ranks(len(order), apart), strict=True))
+
+
+def rejected(p: ArrayLike) -> np.ndarray:
+    """Which of some hypotheses fall, by their p-values [m] and Holm's rule: indices; any true one falls once in 20."""
+    values = np.asarray(p, float)
+    rising = np.argsort(values, kind="stable")
+    kept = np.append(values[rising] * np.arange(len(values), 0, -1) >= 1 - CONFIDENCE, True)
+    return rising[: kept.argmax()]
+
+
+def shared_ranks(rows: int, apart: Collection[tuple[int, int]]) -> list[int]:
+    """Ranks of rows that stand best first, where only some pairs (better, worse) can be told `apart`.
+
+    The first leads rank 1. Each next one joins the rank above, unless it can be told apart from that one's leader; then
+    it leads a rank whose number is its place: 1, 1, 3.
+    """
+    ranks, leader = [], 0
+    for place in range(rows):
         leader = place if (leader, place) in apart else leader
-        ranks[name] = leader + 1
+        ranks.append(leader + 1)
     return ranks
 
 

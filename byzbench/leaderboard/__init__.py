@@ -1,0 +1,1 @@
+"""Leaderboards that can be verified: suites, submissions, checks, replay and scores."""

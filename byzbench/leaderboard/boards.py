@@ -1,0 +1,210 @@
+"""Boards: entries of one suite, track and division, judged at one level of knowledge, with ranks that admit ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from byzbench.leaderboard.documents import Refused
+from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.flags import Flag, flags
+from byzbench.leaderboard.schema import Division, Knowledge, Track
+from byzbench.leaderboard.scoring import Bracket, Score, Table, chance, damage, pairs_apart, score
+from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
+from byzbench.reports.statistics import Estimate, estimate, iqm, shared_ranks
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry of the tracks defence and reported, on a board.
+
+    Attributes:
+        score: at the board's level of knowledge.
+        rank: shared with all that cannot be told from the leader of the rank; None where nothing is ranked.
+        ranks: the best and the worst rank that the others leave it.
+        beats_next: the probability that a run of it returns more than one of the row below.
+        best_known: the lowest worst case that any entry of the track adaptive has found; at most the score.
+        cells: by stratum, by attack, `none` first: the interquartile mean of normalised returns.
+        failed: cells that are not `ok`.
+        flags: what a reader must know.
+        resubmissions: how many earlier submissions it supersedes, one after the other.
+        superseded: whether another submission takes its place; it is shown, and not ranked.
+    """
+
+    entry: Entry
+    score: Score
+    cells: Mapping[str, Mapping[str, Estimate]]
+    failed: int
+    flags: tuple[Flag, ...]
+    best_known: float
+    rank: int | None = None
+    ranks: tuple[int, int] | None = None
+    beats_next: float | None = None
+    resubmissions: int = 0
+    superseded: bool = False
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """An entry of the track attack.
+
+    Attributes:
+        damage: the mean over strata and algorithms of clean - attacked.
+        by: the same at each: by stratum, by algorithm.
+    """
+
+    entry: Entry
+    damage: Bracket
+    by: Mapping[str, Mapping[str, float]]
+    failed: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows that may be compared, best first; what is not ranked stands last."""
+
+    suite: Suite
+    track: Track
+    division: Division | None
+    knowledge: Knowledge
+    rows: tuple[Row, ...] = ()
+    attacks: tuple[AttackRow, ...] = field(default=())
+
+
+def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
+    """All boards of a suite that have a row.
+
+    Raises:
+        Refused: an entry misses cells. Only those of the track reported may, and then they are left out.
+    """
+    mine = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
+    tracks = {track: [e for e in mine if e.submission.track == track] for track in ("defence", "adaptive", "attack")}
+    reported = [e for e in mine if e.submission.track == "reported" and _complete(e, suite)]
+    for division in ("decentralised", "server"):
+        of_it = [e for e in tracks["defence"] if e.division(suite) == division]
+        listed = [e for e in reported if e.division(suite) == division]
+        for level in LEVELS if of_it or listed else ():
+            if not suite.attacks_at(level) or (level != LEVELS[0] and suite.attacks_at(level) == _below(suite, level)):
+                continue
+            ranked = _ranked([_row(e, suite, level, tracks["adaptive"], mine) for e in of_it], suite, level)
+            grey = [_row(e, suite, level, (), mine) for e in listed]
+            yield Board(suite, "defence", division, level, (*ranked, *sorted(grey, key=_order)))
+    if tracks["attack"]:
+        harm = sorted((_attack_row(e, suite) for e in tracks["attack"]), key=lambda r: (-r.damage.value, r.entry.slug))
+        yield Board(suite, "attack", None, LEVELS[-1], attacks=tuple(harm))
+
+
+def _below(suite: Suite, level: Knowledge) -> tuple[str, ...]:
+    return suite.attacks_at(LEVELS[LEVELS.index(level) - 1])
+
+
+def _complete(entry: Entry, suite: Suite) -> bool:
+    try:
+        for stratum in entry.strata(suite):
+            for attack in suite.attacks:
+                entry.scores(suite, stratum, attack.spec)
+    except Refused:
+        return False
+    return entry.division(suite) is not None
+
+
+def _tables(entry: Entry, suite: Suite, level: Knowledge) -> tuple[dict[str, np.ndarray], Table]:
+    """The scores of an entry without an attack, and under those of a level; by stratum."""
+    strata = entry.strata(suite)
+    clean = {s.name: entry.scores(suite, s, CLEAN) for s in strata}
+    attacked = {s.name: {a: entry.scores(suite, s, a) for a in suite.attacks_at(level)} for s in strata}
+    return clean, attacked
+
+
+def _row(entry: Entry, suite: Suite, level: Knowledge, adaptive: Sequence[Entry], all_of_them: Sequence[Entry]) -> Row:
+    strata = entry.strata(suite)
+    clean, attacked = _tables(entry, suite, level)
+    worth = score(clean, attacked)
+    reported = entry.submission.track == "reported"
+    return Row(
+        entry=entry,
+        score=worth,
+        cells={
+            s.name: {CLEAN: estimate(clean[s.name])} | {a: estimate(x) for a, x in attacked[s.name].items()}
+            for s in strata
+        },
+        failed=sum(cell.status != "ok" for cell in entry.cells),
+        flags=tuple(flags(entry, suite, strata, worth)),
+        best_known=min(
+            [worth.worst.value, *(_lowered(entry, suite, attacked, a) for a in adaptive if _aims(a, entry))]
+        ),
+        resubmissions=0 if reported else _earlier(entry, all_of_them),
+        superseded=any(e.submission.supersedes == entry.digest for e in all_of_them),
+    )
+
+
+def _aims(adaptive: Entry, entry: Entry) -> bool:
+    return adaptive.submission.method.against == entry.slug
+
+
+def _lowered(entry: Entry, suite: Suite, attacked: Table, adaptive: Entry) -> float:
+    """The entry's score with one attack more, that of an adaptive submission."""
+    attack = adaptive.submission.method.attack
+    assert attack is not None
+    values = []
+    for stratum in entry.strata(suite):
+        rows = [*attacked[stratum.name].values(), adaptive.scores(suite, stratum, attack)]
+        values.append(min(float(iqm(row)) for row in rows))
+    return float(np.mean(values))
+
+
+def _earlier(entry: Entry, entries: Sequence[Entry]) -> int:
+    """How many submissions it supersedes, directly or not."""
+    known = {e.digest: e.submission.supersedes for e in entries}
+    count, at, seen = 0, entry.submission.supersedes, {entry.digest}
+    while at is not None and at not in seen:
+        seen.add(at)
+        count, at = count + 1, known.get(at)
+    return count
+
+
+def _ranked(rows: Sequence[Row], suite: Suite, level: Knowledge) -> list[Row]:
+    """Rows best first, with ranks; then those that are superseded, without."""
+    standing = sorted((row for row in rows if not row.superseded), key=_order)
+    apart = pairs_apart([row.score for row in standing])
+    ranks = shared_ranks(len(standing), apart)
+    better = [0] * len(standing)
+    worse = [0] * len(standing)
+    for high, low in apart:
+        worse[high] += 1
+        better[low] += 1
+    tables = [_tables(row.entry, suite, level)[1] for row in standing]
+    ranked = [
+        replace(
+            row,
+            rank=ranks[i],
+            ranks=(better[i] + 1, len(standing) - worse[i]),
+            beats_next=chance(tables[i], tables[i + 1]) if i + 1 < len(standing) else None,
+        )
+        for i, row in enumerate(standing)
+    ]
+    return [*ranked, *sorted((row for row in rows if row.superseded), key=_order)]
+
+
+def _order(row: Row) -> tuple[float, str]:
+    return -row.score.worst.value, row.entry.slug
+
+
+def _attack_row(entry: Entry, suite: Suite) -> AttackRow:
+    attack = entry.submission.method.attack
+    assert attack is not None
+    clean: dict[str, dict[str, np.ndarray]] = {}
+    attacked: dict[str, dict[str, np.ndarray]] = {}
+    for stratum in suite.strata:
+        algorithms = [a.spec for a in suite.algorithms if a.division == stratum.division]
+        clean[stratum.name] = {a: entry.scores(suite, stratum, CLEAN, a) for a in algorithms}
+        attacked[stratum.name] = {a: entry.scores(suite, stratum, attack, a) for a in algorithms}
+    by = {s: {a: float(iqm(x) - iqm(attacked[s][a])) for a, x in rows.items()} for s, rows in clean.items()}
+    return AttackRow(entry, damage(clean, attacked), by, sum(cell.status != "ok" for cell in entry.cells))
+
+
+def strata_of(board: Board) -> tuple[Stratum, ...]:
+    """The strata of a board."""
+    return board.suite.strata if board.division is None else board.suite.division(board.division)

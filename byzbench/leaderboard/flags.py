@@ -1,0 +1,74 @@
+"""What a reader must know about a row before believing it; docs/leaderboards.md has a section for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.scoring import Score
+from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
+from byzbench.reports.statistics import FEW, iqm
+
+MARGIN = 0.1
+"""In units of the way from random to the reference: less is no difference worth a flag."""
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something to know. `name` is the anchor of its section in docs/leaderboards.md; `why` has the numbers."""
+
+    name: str
+    why: str
+
+
+def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score) -> Iterator[Flag]:
+    """The flags of an entry of the track defence."""
+    cells = [cell for cell in entry.cells if cell.stratum in {s.name for s in strata}]
+    if score.seeds < FEW:
+        yield Flag("few-seeds", f"{score.seeds} seeds")
+    if failed := [cell for cell in cells if cell.status != "ok"]:
+        yield Flag("failed-cells", f"{len(failed)} of {len(cells)} cells ended otherwise than well, and score 0")
+    for stratum in strata:
+        if inert := [a for a in suite.attacks_at(LEVELS[-1]) if _inert(entry, suite, stratum, a)]:
+            all_of_them = len(inert) == len(suite.attacks_at(LEVELS[-1]))
+            yield Flag("attack-inert", f"{stratum.name}: {'every attack' if all_of_them else ', '.join(inert)}")
+    if score.clean.value < HALF:
+        yield Flag("clean-below-reference", f"without an attack it scores {score.clean.value:.2f}")
+    for stratum in strata:
+        yield from _blind(entry, suite, stratum)
+    if apart := [cell for cell in cells if cell.verdict == "no_consensus"]:
+        yield Flag("no-consensus", f"honest agents ended apart in {len(apart)} of {len(cells)} cells")
+    for stratum in strata:
+        yield from _survived(entry, suite, stratum)
+
+
+def _inert(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
+    """Whether every run under the attack is, to the byte, the one without."""
+    traces = [
+        (entry.cell(stratum, attack, None, k).trace, entry.cell(stratum, CLEAN, None, k).trace)
+        for k in range(suite.seeds)
+    ]
+    return all(one is not None and one == other for one, other in traces)
+
+
+def _blind(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
+    """Attacks that see most should do most harm."""
+    left = {a.spec: float(iqm(entry.scores(suite, stratum, a.spec))) for a in suite.attacks if a.knows}
+    local = [a.spec for a in suite.attacks if a.knows == LEVELS[0]]
+    seeing = [a.spec for a in suite.attacks if a.knows and a.knows != LEVELS[0]]
+    if local and seeing:
+        blind, informed = min(local, key=left.__getitem__), min(seeing, key=left.__getitem__)
+        if left[blind] < left[informed] - MARGIN:
+            numbers = f"{blind} leaves {left[blind]:.2f}, {informed} {left[informed]:.2f}"
+            yield Flag("blind-beats-informed", f"{stratum.name}: {numbers}")
+
+
+def _survived(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
+    """Messages that are no numbers were sent, and did no harm: they are screened out before the rule sees them."""
+    for attack in (a.spec for a in suite.attacks if a.spec.startswith("non_finite")):
+        if float(iqm(entry.scores(suite, stratum, attack))) >= float(iqm(entry.scores(suite, stratum, CLEAN))) - MARGIN:
+            screened = sum(entry.cell(stratum, attack, None, k).screened for k in range(suite.seeds))
+            yield Flag("non-finite-survived", f"{stratum.name}: {screened:,} messages were screened out")

@@ -1,0 +1,107 @@
+"""Entries that nobody ran, for tests of scoring, checks and the site: well-formed, complete, and made from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from byzbench.leaderboard.entries import Entry, read
+from byzbench.leaderboard.schema import Cell, Division, Method, Submission, Track, validate, write
+from byzbench.leaderboard.suites import Place, Suite, seeds_of
+
+
+def digest(*words: object) -> str:
+    return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+def submission(suite: Suite, slug: str, track: Track = "defence", **changes: Any) -> dict[str, Any]:
+    """`submission.json` as data, with a cells_sha256 that is not yet anybody's."""
+    method = {"attack": "ipm(scale=2)"} if track == "attack" else {"algo": "decbyzpg"}
+    return {
+        "schema": 1,
+        "track": track,
+        "suite": suite.name,
+        "suite_sha256": suite.sha256,
+        "entry": {"name": f"Entry {slug}", "slug": slug, "authors": ["A. Author"], "license": "MIT"},
+        "method": method,
+        "code": {"byzbench": "0.1.0", "sha256": digest(slug, "code"), "harness": digest("harness")},
+        "environment": {"versions": {"python": "3.11.7", "torch": "2.13.0+cpu"}, "cpu": "AVX2", "threads": 1},
+        "cells_sha256": "0" * 64,
+        **changes,
+    }
+
+
+def cell(place: Place, seed: int, value: float, seconds: float = 1.5) -> dict[str, Any]:
+    """A line of `cells.jsonl` as data."""
+    stratum, rising = place.stratum, np.linspace(place.stratum.random, value, 20)
+    return {
+        "cell": digest(place.key, seed)[:16],
+        "stratum": stratum.name,
+        "attack": place.attack,
+        "seed": place.seed,
+        **({"algo": place.algo} if place.algo else {}),
+        "status": "ok",
+        "verdict": "ok",
+        "return": repr(float(value)),
+        "curve": [repr(float(x)) for x in [*rising[:-1], value]],
+        "opening": {"return": repr(stratum.random)},
+        "disagreement": "0.0",
+        "trajectories": stratum.trajectories,
+        "steps": stratum.trajectories * stratum.agents * 20,
+        "trace": digest(place.key, seed, "trace"),
+        "seconds": repr(seconds),
+    }
+
+
+def write_entry(
+    root: Path,
+    suite: Suite,
+    slug: str,
+    *,
+    skill: float = 0.8,
+    harm: Mapping[str, float] | None = None,
+    noise: float = 0.05,
+    seed: int = 0,
+    track: Track = "defence",
+    division: Division = "decentralised",
+    notes: str = "",
+    **changes: Any,
+) -> Path:
+    """A submission on disk, at root/SUITE/TRACK/SLUG.
+
+    Args:
+        skill: the normalised return without an attack.
+        harm: by attack, how much of it is lost; else a tenth for each further attack of the suite.
+        noise: the spread over seeds, normalised.
+        seed: of the noise.
+        changes: of `submission.json`.
+    """
+    about = validate(Submission, submission(suite, slug, track, **changes), "submission.json")
+    rng, seeds = np.random.default_rng(seed), seeds_of(about, suite.seeds)
+    lost = harm if harm is not None else {a.spec: 0.1 * i for i, a in enumerate(suite.attacks)}
+    lines = []
+    for place in suite.places(track, about.method, None if track == "attack" else division):
+        s = place.stratum
+        level = skill - lost.get(place.attack, 0.3) + noise * rng.standard_normal()
+        value = float(np.clip(s.random + level * (s.reference - s.random), s.low, s.high))
+        lines.append(cell(place, seeds[place.seed], value))
+    content = b"".join(write(validate(Cell, line, "cell"), lines=True) for line in lines)
+    folder = root / suite.name / track / slug
+    folder.mkdir(parents=True)
+    done = about.model_copy(update={"cells_sha256": hashlib.sha256(content).hexdigest()})
+    (folder / "submission.json").write_bytes(write(done))
+    (folder / "cells.jsonl").write_bytes(content)
+    if notes:
+        (folder / "NOTES.md").write_text(notes)
+    return folder
+
+
+def entry(root: Path, suite: Suite, slug: str, **options: Any) -> Entry:
+    return read(write_entry(root, suite, slug, **options))
+
+
+METHOD = Method(algo="decbyzpg")
