@@ -63,5 +63,5 @@ class HiddenCoordinate(MessageAttack):
         x = view.honest.double()
         lie = x.mean(0)
         unit = float((x - lie).norm(dim=1).quantile(0.5)) if self.relative else 1.0
-        lie[self.coordinate] += self.scale * unit
+        lie[self.coordinate % len(lie)] += self.scale * unit
         return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from byzbench import registry
-from byzbench.errors import InvalidParameter
+from byzbench.envs import FederationEnv
+from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import federate
+from byzbench.experiments.records import RunFolder
+from byzbench.experiments.runner import Training, federate, lockstep, run
 from byzbench.federation.worlds import Worlds
+from byzbench.learning.scales import in_units
 from byzbench.randomness import Streams
 from byzbench.testing.rows import run_as_block, run_by_rows
 
@@ -116,3 +121,69 @@ def test_students_noise_has_the_heavier_tail():
         sizes.append(worlds.pay(torch.zeros(1, 500, 20), mask, [0], "", 0).abs().max())
     assert sizes[0] < 6
     assert sizes[1] > 20
+
+
+def settled(algo="decbyzpg", attack="none", env="cartpole:normalize=3", **options):
+    training = Training(tiny(env, algo, attack, **options))
+    lockstep(training.advance())
+    return training
+
+
+def test_agents_see_in_units_of_what_they_measured():
+    training = settled("solo", agents=1, byzantine=0)
+    federation = federate(training.todo)[0]
+    federation.begin(0, 0.0)
+    raw = federation.sample(federation.theta0, 3)
+    x = raw.observations[raw.mask].double()
+    scales = training.federation.worlds.scales
+    torch.testing.assert_close(scales[0, :4].double(), x.mean(0), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(scales[0, 4:].double(), x.std(0, correction=0).log(), atol=1e-6, rtol=1e-4)
+    federation.worlds.scales = scales
+    first, again = raw.observations[:, 0], federation.sample(federation.theta0, 3).observations[:, 0]
+    seen = torch.from_numpy(in_units(first.flatten(0, 1).numpy(), scales[:1]))
+    torch.testing.assert_close(seen, ((first - scales[0, :4]) / scales[0, 4:].exp())[0])
+    assert again.std() > 5 * first.std()
+    assert training.spent == 3 + 6, "they are charged"
+
+
+@pytest.mark.parametrize("algo", ["decbyzpg", "byzpg"])
+def test_statistics_are_agreed_on_and_lied_about(algo):
+    clean = settled(algo).federation.worlds.scales
+    assert (clean[:-1] == clean[:1]).all()
+    robust, naive = (
+        settled(algo, "large_noise:scale=1000", aggregator=rule, agreement="none").federation.worlds.scales[0]
+        for rule in ("rfa", "mean")
+    )
+    assert (robust - clean[0]).norm() < 1
+    assert (naive - clean[0]).norm() > 10
+
+
+def test_evaluations_see_the_same_way_and_a_game_of_liars_is_refused():
+    training = settled()
+    found = training.evaluate(1)
+    training.federation.worlds.scales = training.federation.worlds.scales + 1
+    assert training.evaluate(1) != found
+    assert "statistics" not in tiny("cartpole").defences
+    with pytest.raises(Undefined, match="leave out normalize"):
+        FederationEnv(env="cartpole:normalize=3", agents=5, byzantine=1)
+
+
+@pytest.mark.parametrize("lie", [-1e30, 1e30])
+def test_scales_that_are_lies_leave_observations_finite(lie):
+    seen = np.float32([[0.0, -0.5, 3.0, 1e30]])
+    assert np.isfinite(in_units(seen, torch.full((1, 8), lie))).all()
+
+
+def test_a_run_that_is_resumed_sees_as_before(tmp_path, monkeypatch):
+    todo = tiny("cartpole:normalize=3", trajectories=30)
+    whole = RunFolder(Path(run(todo, out=tmp_path / "whole").run)).metrics()
+    monkeypatch.setattr("byzbench.experiments.runner.SAVE_EVERY", -1.0)
+
+    def stop(line):
+        if line["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(todo, out=tmp_path / "cut", watch=stop)
+    assert RunFolder(Path(run(todo, out=tmp_path / "cut").run)).metrics() == whole
+    assert len(whole) > 3

@@ -130,5 +130,5 @@ class MessageAttack(Attack):
     )
 
     def speaks(self, topic: str) -> bool:
-        """Whether `on` covers the topic."""
-        return self.on in (topic, "both")
+        """Whether `on` covers the topic; statistics of observations go the way of gradients."""
+        return self.on in ("gradient" if topic == "statistics" else topic, "both")

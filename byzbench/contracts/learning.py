@@ -40,6 +40,8 @@ class Task(Component):
     Attributes:
         hidden: widths of the policy's hidden layers; none make it linear.
         squash: whether continuous actions go through tanh, rather than being cut off at the ends of their range.
+        normalize: how many episodes of the first policy each agent spends on the mean and deviation of what it sees,
+            which the federation agrees on by its rule, and in whose units everybody then sees; 0: not at all.
         heterogeneity: how far agents' physical constants lie apart: each is multiplied by 2^(heterogeneity u), with u
             uniform in (-1, 1).
         shift: constants that change for everybody, and what they are multiplied by: "length=2 gravity=1.5".
@@ -66,6 +68,9 @@ class Task(Component):
         default=False, kw_only=True
     )
 
+    normalize: Annotated[
+        int, Field(ge=0, le=10_000, description="episodes on statistics of observations that are agreed on; 0: none")
+    ] = field(default=0, kw_only=True)
     heterogeneity: Annotated[float, Field(ge=0, le=1, description="how far agents' constants lie apart")] = field(
         default=0.0, kw_only=True
     )

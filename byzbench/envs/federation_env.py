@@ -66,6 +66,8 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self._todo = Experiment.create(**options, attack=_Puppets(on=on))  # type: ignore[arg-type]
         if not self._todo.byzantine or not self._todo.rules:
             raise Undefined("nobody hears a liar in this experiment, so there are no players")
+        if self._todo.task.normalize:
+            raise Undefined("statistics of observations are no vectors of the players' length: leave out normalize")
         self.render_mode = render_mode
         self.possible_agents = [f"liar_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []

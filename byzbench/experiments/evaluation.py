@@ -7,7 +7,7 @@ of the budget each honest agent's policy plays fresh episodes, as it is (stochas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from byzbench.contracts import Task
 from byzbench.experiments.assumptions import moments
 from byzbench.learning.policies import Actor, Policy
-from byzbench.learning.rollouts import rollout
+from byzbench.learning.rollouts import EnvironmentBatch, rollout
 from byzbench.randomness import Streams
 
 TIMES = 20
@@ -39,12 +39,13 @@ def evaluate(
     seed: int,
     number: int,
     physics: Mapping[str, np.ndarray] | None = None,
+    shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
 ) -> dict[str, float | None]:
     """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst.
 
     Along with them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts,
     as the mean over agents. Each plays in its own agent's world, whose constants are
-    multiplied by `physics`, [K] for each that differs.
+    multiplied by `physics`, [K] for each that differs, and sees it as `shown`.
     """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), EPISODES)
@@ -58,7 +59,7 @@ def evaluate(
         for agent, out in enumerate(noise):
             policy.draw(streams.generator("evaluation/action", number, agent), out)
         drawn = torch.from_numpy(noise).transpose(1, 2)
-        batch = rollout(policy, theta, environments, starts, drawn, count, greedy=greedy)
+        batch = rollout(policy, theta, shown(environments), starts, drawn, count, greedy=greedy)
         found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
         if not greedy and isinstance(policy, Policy):
             found |= moments(policy, theta, batch, task.discount)

@@ -183,6 +183,8 @@ class Experiment:
         """The rule that meets the messages of each topic, as far as there is one."""
         used: dict[str, Any] = dict(self.rules)
         met = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
+        if self.task.normalize:
+            met["statistics"] = met["gradient"]
         return {topic: rule for topic, rule in met.items() if rule is not None}
 
     @property

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +24,7 @@ from byzbench.experiments.provenance import origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import Federation
+from byzbench.federation.settling import settle
 from byzbench.randomness import Streams
 
 SAVE_EVERY = 2.0
@@ -168,6 +170,10 @@ class Training:
         """One round: its line of metrics, without an evaluation."""
         todo, ledger = self.todo, self.federation.ledger
         self.federation.begin(self.round, self.spent / todo.trajectories)
+        if self.round == 0 and todo.task.normalize:
+            kept = self.adversary.memory  # what liars learn of statistics is of no use for gradients
+            await settle(self.federation, todo.algorithm.needs, todo.task.normalize)
+            self.adversary.memory = kept
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
         found = measure(self.state["theta"], ~self._honest, ledger, extra, todo.agreement, self._bound)
         self.round += 1
@@ -178,8 +184,9 @@ class Training:
         theta = self.state["theta"][self._honest]
         honest = self._honest.nonzero().squeeze(1).tolist()
         physics = self.federation.worlds.physics(honest, self.spent / self.todo.trajectories)
+        shown = partial(self.federation.worlds.shown, who=honest)
         actor = self.todo.algorithm.deployed(self.federation.policy)
-        return evaluate(self.todo.task, actor, theta, self.todo.seed, number, physics)
+        return evaluate(self.todo.task, actor, theta, self.todo.seed, number, physics, shown)
 
 
 def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:
@@ -219,7 +226,9 @@ def _counters(federation: Federation) -> dict[str, int]:
 def _tensors(training: Training) -> dict[str, Tensor]:
     found = training.federation.ledger
     ledger = {"trajectories": found.trajectories, "steps": found.steps, "served": found.served}
-    parts = {"state": training.state, "memory": training.adversary.memory, "ledger": ledger}
+    seen = training.federation.worlds.scales
+    worlds = {} if seen is None else {"scales": seen}
+    parts = {"state": training.state, "memory": training.adversary.memory, "ledger": ledger, "worlds": worlds}
     flat = {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
     for name, value in flat.items():
         if not isinstance(value, Tensor):
@@ -246,6 +255,7 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
         setattr(federation.ledger, name, counts[name])
     for name in ("trajectories", "steps", "served"):
         setattr(federation.ledger, name, tensors[f"ledger/{name}"])
+    federation.worlds.scales = tensors.get("worlds/scales")
     training.adversary.memory, training.round = part("memory"), progress["round"]
     device = training.state["theta"].device
     training.state = {name: t.to(device) for name, t in part("state").items()}

@@ -74,8 +74,7 @@ class Federation:
         """Open a round: all streams start over under its number."""
         self.round, self.progress = round, progress
         self._samples, self._served, self._uses = 0, 0, Counter[str]()
-        self.ledger.aggregation = self.ledger.mixing = self.ledger.agreed = None
-        self.ledger.noted = {}
+        self.ledger.turn()
         self._adversary.begin(round)
 
     # What agents do alone.
@@ -137,7 +136,7 @@ class Federation:
                 factors[name] = factors.get(name, 1.0) * theirs
             self._task.alter(batch, factors)
         drawn = torch.from_numpy(noise).transpose(1, 2)
-        return rollout(self.policy, theta.detach().cpu(), batch, starts, drawn, counts, tap)
+        return rollout(self.policy, theta.detach().cpu(), self.worlds.shown(batch, who), starts, drawn, counts, tap)
 
     def _charge_episodes(self, who: Sequence[int], episodes: Trajectories) -> None:
         self.ledger.trajectories.index_add_(0, torch.tensor(who), episodes.count)

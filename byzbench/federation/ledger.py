@@ -42,6 +42,11 @@ class Ledger:
     mixing: Aggregation | None = None
     agreed: Agreed | None = None
 
+    def turn(self) -> None:
+        """Forget what was last made of messages."""
+        self.aggregation = self.mixing = self.agreed = None
+        self.noted = {}
+
     def spent(self, honest: Tensor) -> int:
         """Trajectories of the honest agent, or the server, with most of them."""
         return max(int(self.trajectories[honest].max()), int(self.served[0]))

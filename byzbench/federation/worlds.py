@@ -1,4 +1,4 @@
-"""The world that each agent lives in: its physics, which may differ from others' and shift, and how it is paid."""
+"""The world that each agent lives in: its physics, which may differ from others' and shift, its looks, and its pay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from byzbench.contracts import Task
+from byzbench.learning.rollouts import EnvironmentBatch
+from byzbench.learning.scales import Scaled
 from byzbench.randomness import Streams
 
 
@@ -18,10 +20,15 @@ class Worlds:
     With heterogeneity h, each constant of agent k is multiplied by 2^(h u), u uniform in (-1, 1) from the stream
     `heterogeneity` of k: at h = 1 by a half to two. A `shift` multiplies constants of all once its point of the budget
     is reached. Rewards are multiplied by a scale, and have independent noise added to them, of the stream `reward`.
+
+    Attributes:
+        scales: float32 [K + 1, 2 o], by what mean and logarithm of a deviation each agent, and the server, sees its
+            observations; None as they are.
     """
 
     def __init__(self, task: Task, streams: Streams, agents: int) -> None:
         self._task, self._streams = task, streams
+        self.scales = torch.zeros(agents + 1, 2 * task.observation_size) if task.normalize else None
         self._own: dict[str, np.ndarray] = {}
         if task.heterogeneity:
             drawn = np.zeros((agents + 1, len(task.dynamics)))
@@ -37,6 +44,10 @@ class Worlds:
             for name, factor in self._task.shifts.items():
                 found[name] = found.get(name, np.ones(len(who))) * factor
         return found
+
+    def shown(self, environments: EnvironmentBatch, who: Sequence[int]) -> EnvironmentBatch:
+        """The environments of agents who [P], as these see them."""
+        return environments if self.scales is None else Scaled(environments, self.scales[list(who)])
 
     def pay(self, rewards: Tensor, mask: Tensor, who: Sequence[int], name: str, round: int) -> Tensor:
         """Rewards [P, T, N] as agents who [P] are paid; the returns that are reported are the task's.

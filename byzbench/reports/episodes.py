@@ -13,6 +13,7 @@ from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undef
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import federate
+from byzbench.learning.scales import in_units
 from byzbench.registry import name_of
 
 _FRAMES_PER_SECOND = 25
@@ -45,6 +46,8 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
     if theta is None or theta.shape != (todo.agents, policy.dimension):
         raise CorruptRecord(f"the checkpoint of {run} does not hold the parameters of its agents")
 
+    scales = saved[0].get("worlds/scales")
+
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures need no screen, and its absence no word
     act = policy.sampler(theta[chosen : chosen + 1], None)
     frames, total, over = [], 0.0, False
@@ -54,6 +57,8 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
             while not over:
                 frames.append(environment.render())
                 observation = torch.as_tensor(seen, dtype=torch.float32).view(1, 1, -1)
+                if scales is not None:
+                    observation = torch.from_numpy(in_units(observation.numpy(), scales[chosen : chosen + 1]))
                 action = policy.executed(act(0, observation))[0]
                 seen, reward, terminated, truncated, _ = environment.step(action)
                 total, over = total + float(reward), terminated or truncated
