@@ -15,7 +15,7 @@ from scipy.stats import ks_2samp
 from byzbench import registry
 from byzbench.errors import UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
+from byzbench.experiments.runner import Training, federate, run
 from byzbench.learning.rollouts import rollout
 from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
@@ -294,3 +294,70 @@ def test_a_team_learns_in_a_federation(tmp_path):
     assert found.steps == 5 * 25 * found.trajectories
     assert found.verdict.threshold is None
     assert run(todo, out=tmp_path / "again").final == found.final
+
+
+SPREAD = "pettingzoo:mpe2/simple_spread_v3,options='N=3 local_ratio=0.5'"
+
+
+def test_in_a_shared_world_every_agent_is_a_player_of_the_same_games():
+    from mpe2 import simple_spread_v3
+
+    task = registry.build("task", SPREAD + ",world=shared")
+    assert (task.players, task.observation_size) == (1, registry.build("task", SPREAD).observation_size // 3)
+    seed = int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
+    environments = task.make(3, 2)
+    shown = environments.reset([np.random.default_rng(k) for k in (5, 6, 7)])
+    game = simple_spread_v3.parallel_env(N=3, local_ratio=0.5)
+    seen, _ = game.reset(seed=seed)
+    for step in range(25):
+        second = shown.reshape(3, 2, -1)[:, 1]
+        assert np.array_equal(second, np.stack([seen[f"agent_{k}"] for k in range(3)]))
+        actions = np.array([[1, 2], [3, step % 5], [0, 4]])  # an agent's in both games
+        shown, rewards, ended, cut = environments.step(actions.flatten())
+        seen, paid, *_ = game.step({f"agent_{k}": actions[k, 1] for k in range(3)})
+        np.testing.assert_allclose(rewards.reshape(3, 2)[:, 1], list(paid.values()), rtol=1e-6)
+        assert (cut == (step == 24)).all()
+        assert not ended.any()
+
+
+def first_batch(env, attack):
+    todo = Experiment.create("decbyzpg", attack, env=env, agents=3, byzantine=1, parameters={"algo": {"N": 2}})
+    federation, _ = federate(todo)
+    federation.begin(0, 0.0)
+    return federation.sample(federation.theta0, torch.tensor([2, 3, 3])), ~todo.members.byzantine
+
+
+def test_what_liars_do_in_a_shared_world_happens_to_everybody():
+    for world, untouched in (("own", True), ("shared", False)):
+        (clean, honest), (attacked, _) = (first_batch(f"{SPREAD},world={world}", a) for a in ("none", "random_action"))
+        assert torch.equal(clean.observations[honest], attacked.observations[honest]) == untouched
+        assert torch.equal(clean.observations[honest][:, 0], attacked.observations[honest][:, 0])
+        assert torch.equal(attacked.mask.sum((1, 2)), 25 * torch.tensor([2, 3, 3]))
+
+
+@pytest.mark.slow
+def test_a_shared_world_is_learned_in(tmp_path):
+    todo = Experiment.create(
+        "byzpg", "random_action", env=SPREAD + ",world=shared", agents=3, byzantine=1, trajectories=8,
+        parameters={"algo": {"N": 4, "B": 2}},
+    )  # fmt: skip
+    found = run(todo, out=tmp_path)
+    assert found.steps == 3 * 25 * found.trajectories
+    assert run(todo, out=tmp_path / "again").final == found.final
+    training = Training(todo)
+    honest = training.evaluate(1)
+    training.state["theta"][todo.members.byzantine] *= -3
+    assert training.evaluate(1)["evaluation"] != honest["evaluation"], "liars are there"
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"agents": 4}, "has 3 players here, and 4 agents would share it"),
+        ({"agents": 3, "algo": "fedpg_br"}, "fedpg_br lets somebody play alone here"),
+        ({"agents": 3, "agreement": "gossip+ubar"}, "lets somebody play alone here"),
+    ],
+)
+def test_what_a_shared_world_cannot_have_is_one_line(options, said):
+    with pytest.raises(UserError, match=said):
+        Experiment.create(env=SPREAD + ",world=shared", **options)

@@ -37,6 +37,7 @@ def run(
         float | None, typer.Option(help="How far agents' physical constants lie apart, 0 to 1; as env.heterogeneity.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Who simulates: gymnasium, envpool; as env.backend.")] = None,
+    world: Annotated[str | None, typer.Option(help="A game each, or one for all: own, shared; as env.world.")] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
@@ -53,7 +54,7 @@ def run(
     numbers = options.seed_list(seed, seeds)
     named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement}
     values = options.filled(named, parameter, tuned)
-    for key, value in (("heterogeneity", heterogeneity), ("backend", backend)):
+    for key, value in (("heterogeneity", heterogeneity), ("backend", backend), ("world", world)):
         if value is not None:
             values.setdefault("task", {})[key] = value
     todo = [

@@ -30,6 +30,7 @@ class Task(Component):
         observation_size: of the flat observation.
         action_space: of one player, a Gymnasium `Discrete`, whose actions count from 0, or `Box` of one dimension.
         players: how many act for one agent; their observations stand side by side.
+        shared: whether all agents live in one environment, so that it takes all of them to play.
         horizon: the most steps an episode can take.
         discount: gamma.
         reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as known.
@@ -54,6 +55,7 @@ class Task(Component):
     observation_size: ClassVar[int]
     action_space: ClassVar[Space[Any]]
     players: ClassVar[int] = 1
+    shared: ClassVar[bool] = False
     horizon: ClassVar[int]
     discount: ClassVar[float]
     reference: ClassVar[Mapping[str, float]]
@@ -108,6 +110,9 @@ class Task(Component):
     @abstractmethod
     def make(self, agents: int, count: int) -> EnvironmentBatch:
         """`count` fresh environments for each of `agents` rows."""
+
+    def check(self, agents: int) -> None:
+        """Raise `Undefined` where so many agents cannot have the task."""
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """Before a reset: multiply the physical constants of what `make` made, whatever was done to them before.

@@ -39,16 +39,19 @@ def evaluate(
     seed: int,
     number: int,
     physics: Mapping[str, np.ndarray] | None = None,
+    counted: Tensor | None = None,
     shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
 ) -> dict[str, float | None]:
     """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst.
 
     Along with them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts,
     as the mean over agents. Each plays in its own agent's world, whose constants are
-    multiplied by `physics`, [K] for each that differs, and sees it as `shown`.
+    multiplied by `physics`, [K] for each that differs, and sees it as `shown`. Of all who play, only those agents are
+    reported on who are `counted`, bool [K].
     """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), EPISODES)
+    mine = torch.ones(agents, dtype=torch.bool) if counted is None else counted
     environments = task.make(agents, EPISODES)
     if physics:
         task.alter(environments, physics)
@@ -60,8 +63,12 @@ def evaluate(
             policy.draw(streams.generator("evaluation/action", number, agent), out)
         drawn = torch.from_numpy(noise).transpose(1, 2)
         batch = rollout(policy, theta, shown(environments), starts, drawn, count, greedy=greedy)
+        batch = batch.among(mine)
         found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
         if not greedy and isinstance(policy, Policy):
-            found |= moments(policy, theta, batch, task.discount)
-    said = [policy.remarks(theta[k : k + 1], batch.observations[k][batch.mask[k]][None]) for k in range(agents)]
+            found |= moments(policy, theta[mine], batch, task.discount)
+    said = [
+        policy.remarks(one.unsqueeze(0), seen[mask].unsqueeze(0))
+        for one, seen, mask in zip(theta[mine], batch.observations, batch.mask, strict=True)
+    ]
     return found | {f"evaluation_{name}": float(np.mean([each[name] for each in said])) for name in said[0]}

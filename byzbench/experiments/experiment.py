@@ -133,6 +133,9 @@ class Experiment:
             raise Undefined(f"{name} needs a trusted server, and topology {graph!r} has none: use --topology star")
         if self.algorithm.groups > self.agents:
             raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
+        self.task.check(self.agents)
+        if self.task.shared and (self.algorithm.server_samples or "judge" in _asked(self.agreement)):
+            raise Undefined(f"{name} lets somebody play alone here, and in a shared world nobody can")
         if needs == "peers" and self.members.server is not None:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
@@ -266,6 +269,11 @@ class Experiment:
     def hash(self) -> str:
         """16 hexadecimal digits that name the experiment: any change of a field changes them."""
         return hash_of(self.describe())
+
+
+def _asked(agreement: Agreement) -> frozenset[str]:
+    """What the rule inside an agreement asks for, if there is one."""
+    return getattr(getattr(agreement, "rule", None), "asks", frozenset())
 
 
 def _defaults(algo: Written, preset: str) -> dict[str, Any]:

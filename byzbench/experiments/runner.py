@@ -181,12 +181,12 @@ class Training:
 
     def evaluate(self, number: int) -> dict[str, float | None]:
         """The `number`-th evaluation of the honest agents' policies."""
-        theta = self.state["theta"][self._honest]
-        honest = self._honest.nonzero().squeeze(1).tolist()
-        physics = self.federation.worlds.physics(honest, self.spent / self.todo.trajectories)
-        shown = partial(self.federation.worlds.shown, who=honest)
-        actor = self.todo.algorithm.deployed(self.federation.policy)
-        return evaluate(self.todo.task, actor, theta, self.todo.seed, number, physics, shown)
+        todo, worlds = self.todo, self.federation.worlds
+        present = self._honest | todo.task.shared  # who shares a world with liars meets them there
+        theta, who = self.state["theta"][present], present.nonzero().squeeze(1).tolist()
+        physics, shown = worlds.physics(who, self.spent / todo.trajectories), partial(worlds.shown, who=who)
+        actor, counted = todo.algorithm.deployed(self.federation.policy), self._honest[present]
+        return evaluate(todo.task, actor, theta, todo.seed, number, physics, counted, shown)
 
 
 def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:

@@ -97,6 +97,10 @@ class Trajectories:
         """One agent's, with all padding."""
         return Trajectories(**{name: value[agent : agent + 1] for name, value in vars(self).items()})
 
+    def among(self, agents: Tensor) -> Trajectories:
+        """Those of some agents, bool [K], with all padding."""
+        return Trajectories(**{name: value[agents] for name, value in vars(self).items()})
+
     def to(self, device: torch.device) -> Trajectories:
         """The same on another device."""
         return Trajectories(**{name: value.to(device) for name, value in vars(self).items()})

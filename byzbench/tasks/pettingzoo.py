@@ -1,4 +1,4 @@
-"""Games of PettingZoo: every member of the federation owns a copy, and trains the team that plays it."""
+"""Games of PettingZoo: every member of the federation trains a team in a copy of its own, or all of them share one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from gymnasium.spaces import Box, Discrete, Space
 from pydantic import Field
 
 from byzbench.contracts import Task
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.learning.policies import Policy
 from byzbench.learning.teams import Team
 from byzbench.registry import literal
-from byzbench.tasks._games import Games
+from byzbench.tasks._games import Teams, World
 from byzbench.tasks._gymnasium import explained
 from byzbench.tasks._references import references
 
@@ -29,9 +29,14 @@ class PettingZoo(Task):
     itself. The team is paid the mean of its players' rewards, and its episode ends when its last player has left. A
     player that left early sees zeros, and what it does has no effect.
 
+    In a shared world each agent is one player, and all K are in the same game: agent k of the federation is its k-th
+    player and learns from what that one sees and is paid, and what liars do there happens to everybody. It is for games
+    of exactly K players. In evaluations, liars are there too, and act by their own parameters.
+
     Attributes:
         id: family/name, as in `import mpe2.simple_spread_v3` or `pettingzoo.sisl.waterworld_v4`.
         options: arguments of the game, such as "N=5 local_ratio=0.5".
+        world: whether each agent has a game of its own, or all of them share one.
         steps: the most steps of an episode, if the game does not say.
         gamma: the discount.
         random, solved: reference scores, where known.
@@ -41,6 +46,9 @@ class PettingZoo(Task):
     options: Annotated[
         str, Field(pattern=r"^(\w+=[^\s=]+( \w+=[^\s=]+)*)?$", description='arguments of the game: "N=5 other=1"')
     ] = field(default="", kw_only=True)
+    world: Annotated[
+        Literal["own", "shared"], Field(description="a game for each agent, or one in which all of them are players")
+    ] = field(default="own", kw_only=True)
     steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="most steps of an episode")] = field(
         default=None, kw_only=True
     )
@@ -112,9 +120,27 @@ class PettingZoo(Task):
             )
 
     @property
-    def players(self) -> int:  # type: ignore[override]
+    def shared(self) -> bool:  # type: ignore[override]
+        """As `world` says."""
+        return self.world == "shared"
+
+    @property
+    def seats(self) -> int:
         """P."""
         return int(self._facts[0])  # type: ignore[attr-defined]
+
+    @property
+    def players(self) -> int:  # type: ignore[override]
+        """P of a team; one, where the others are other agents."""
+        return 1 if self.shared else self.seats
+
+    def check(self, agents: int) -> None:
+        """See `Task`."""
+        if self.shared and agents != self.seats:
+            raise Undefined(
+                f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: they must be as "
+                f"many; say agents={self.seats}, or env.options if the game can have more"
+            )
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
@@ -123,7 +149,7 @@ class PettingZoo(Task):
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
-        """All players' in a row."""
+        """All players' of an agent in a row."""
         return self.players * int(self._facts[2].shape[0])  # type: ignore[attr-defined]
 
     @property
@@ -145,10 +171,13 @@ class PettingZoo(Task):
         return {name: score for name, score in found.items() if score is not None}
 
     def policy(self, squashed: bool = False) -> Policy:
-        """A team of the policies that one player would have."""
-        own = self.observation_size // self.players
-        return Team(self.family(own, squashed), self.players)
+        """A team of the policies that one player would have; or that policy."""
+        own = self.family(self.observation_size // self.players, squashed)
+        return own if self.shared else Team(own, self.players)
 
-    def make(self, agents: int, count: int) -> Games:
-        """`count` games for each agent."""
-        return Games([self._start() for _ in range(agents * count)], count, self.horizon)
+    def make(self, agents: int, count: int) -> Teams | World:
+        """`count` games for each agent, or for all of them together."""
+        self.check(agents)
+        if self.shared:
+            return World([self._start() for _ in range(count)], self.horizon)
+        return Teams([self._start() for _ in range(agents * count)], count, self.horizon)
