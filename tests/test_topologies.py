@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path as File
 from typing import Any
 
@@ -10,13 +11,15 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzbench.coins.shared import SharedCoin
 from byzbench.contracts import Placement, Topology
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.federation.membership import Membership
+from byzbench.geometry.graphs import honest_components
+from byzbench.geometry.influence import influence, walks, with_one_more
 from byzbench.geometry.mixing import WEIGHTS, matrix, spectral_gap
 from byzbench.placements.first import First
 from byzbench.placements.random import RandomPlacement
@@ -196,6 +199,7 @@ def test_the_draws_of_random_regular_stay_what_they_were() -> None:
     assert list(RandomRegular()(8, 0, Streams(3).generator("graph")).edges)[:8] == known
 
 
+@settings(max_examples=30)
 @given(agents=st.integers(1, 60), columns=st.none() | st.integers(1, 9))
 def test_grid(agents: int, columns: int | None) -> None:
     graph = Grid(columns=columns)(agents, 0, rng())
@@ -288,6 +292,7 @@ def test_a_varying_graph_lasts_its_rounds_and_knows_no_order() -> None:
     assert TimeVarying(Ring())(13, 5, rng()).edges == Ring()(13, 0, rng()).edges
 
 
+@settings(max_examples=25)
 @given(agents=st.integers(5, 30), churn=st.floats(0.01, 1), seed=st.integers(0, 99))
 def test_churn_keeps_the_number_of_links(agents: int, churn: float, seed: int) -> None:
     for inner in (SmallWorld(), Complete()):
@@ -394,17 +399,198 @@ def test_parameters_have_bounds(cls: type, parameters: dict[str, Any]) -> None:
         cls(**parameters)
 
 
-@pytest.mark.parametrize("placement", [First(), RandomPlacement()], ids=repr)
-@given(agents=st.integers(1, 20), data=st.data())
-def test_a_placement_takes_f_distinct_agents_and_never_the_server(
-    placement: Placement, agents: int, data: st.DataObject
-) -> None:
-    f = data.draw(st.integers(0, agents))
-    for topology in (Star(), Complete()):
-        seats = placement(topology(agents, 0, rng()), f, rng())
-        assert len(set(seats)) == len(seats) == f
-        assert set(seats) <= set(range(agents))
-        assert all(type(seat) is int for seat in seats)
+PLACEMENTS = [name for name, o in origins("placement").items() if o.module.startswith("byzbench.") and name != "attach"]
+
+
+def placed(written: str) -> Placement:
+    placement = build("placement", written)
+    assert isinstance(placement, Placement)
+    return placement
+
+
+def some_graphs() -> list[nx.Graph]:
+    families = ["star", "star(hub=agent)", "complete", "path", "ring", "small_world", "barabasi_albert", "dumbbell"]
+    families += ["random_geometric", "two_worlds", "ring(directed=True)", "peer_sampling(directed=True)"]
+    return [made(written)(9, 0, rng()) for written in families]
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_a_placement_takes_f_distinct_agents_and_never_the_server(name: str) -> None:
+    placement = placed(name)
+    for graph in [*some_graphs(), nx.empty_graph(1), nx.path_graph(2)]:
+        agents = len(graph) - ("server" in graph.graph)
+        before = nx.to_dict_of_dicts(graph)
+        for f in {0, min(1, agents - 1), min(3, agents - 1), agents - 1}:
+            seats = placement(graph, f, rng())
+            assert len(set(seats)) == len(seats) == f
+            assert set(seats) <= set(range(agents))
+            assert all(type(seat) is int for seat in seats)
+            assert list(placement(graph, f, rng())) == list(seats)
+        assert nx.to_dict_of_dicts(graph) == before
+
+
+@pytest.mark.parametrize("name", ["degree", "betweenness", "eigenvector", "min_cut"])
+def test_where_all_seats_are_alike_liars_sit_anywhere(name: str) -> None:
+    for graph in (Complete()(9, 0, rng()), Star()(9, 0, rng())):
+        assert list(placed(name)(graph, 3, rng(5))) == list(RandomPlacement()(graph, 3, rng(5)))
+    seen = {frozenset(placed(name)(Ring()(9, 0, rng()), 1, rng(seed))) for seed in range(60)}
+    assert len(seen) == 9 or name == "min_cut"
+
+
+def test_central_agents_are_those_that_networkx_finds() -> None:
+    graph = made("barabasi_albert")(40, 0, rng(3))
+    for name, scores in (
+        ("degree", dict(graph.degree)),
+        ("betweenness", nx.betweenness_centrality(graph)),
+        ("eigenvector", nx.eigenvector_centrality(graph, max_iter=1000, tol=1e-10)),
+    ):
+        seats = placed(name)(graph, 4, rng())
+        assert sorted(scores[seat] for seat in seats) == sorted(scores.values())[-4:], name
+    directed = nx.DiGraph([(0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (3, 0), (1, 4), (4, 1), (5, 4), (4, 5), (5, 3)])
+    assert placed("degree")(directed, 1, rng()) == [0]
+
+
+def test_few_sources_of_paths_find_a_hub() -> None:
+    graph = nx.star_graph(30)
+    assert placed("betweenness(pivots=5)")(graph, 1, rng()) == [0]
+
+
+def phi(graph: nx.Graph, seats: Any, horizon: int) -> float:
+    """By the formula."""
+    w, n = matrix(graph).numpy(), len(graph)
+    liars = np.isin(range(n), list(seats))
+    total = sum(np.linalg.matrix_power(w, t) for t in range(1, horizon + 1))
+    return float((total @ liars)[~liars].mean())
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 7, 30])
+def test_influence_and_its_placements(horizon: int) -> None:
+    for written in ("small_world", "random_geometric", "peer_sampling(directed=True)", "barabasi_albert"):
+        graph = made(written)(9, 0, rng(1))
+        members = Membership(graph, 9, (2, 5), 2)
+        assert influence(members.mixing, members.senders, members.byzantine, horizon) == pytest.approx(
+            phi(graph, (2, 5), horizon), rel=1e-12
+        )
+        total = walks(matrix(graph), horizon)
+        values = with_one_more(total, [2, 5])
+        assert [
+            values[k] == pytest.approx(phi(graph, (2, 5, k), horizon), rel=1e-9) for k in range(9) if k not in (2, 5)
+        ]
+        assert values[2] == values[5] == -np.inf
+        greedy = placed(f"influence_greedy(horizon={horizon})")(graph, 3, rng())
+        for k in range(3):
+            gained = [phi(graph, (*greedy[:k], other), horizon) for other in range(9) if other not in greedy[:k]]
+            assert phi(graph, greedy[: k + 1], horizon) == pytest.approx(max(gained), rel=1e-8)
+        swapped = list(placed(f"influence_swap(horizon={horizon})")(graph, 3, rng()))
+        reached = phi(graph, swapped, horizon)
+        assert reached >= phi(graph, greedy, horizon) * (1 - 1e-9)
+        moves = [{*swapped, new} - {old} for old in swapped for new in set(range(9)) - set(swapped)]
+        assert reached >= max(phi(graph, seats, horizon) for seats in moves) * (1 - 1e-8)
+
+
+def test_no_liars_no_influence_and_nobody_else_all_of_it() -> None:
+    members = Membership(Complete()(4, 0, rng()), 4, (), 0)
+    assert influence(members.mixing, members.senders, members.byzantine) == 0
+    eclipsed = Membership(nx.DiGraph([(1, 0), (2, 0), (1, 2), (2, 1)]), 3, (1, 2), 2)
+    assert influence(eclipsed.mixing, eclipsed.senders, eclipsed.byzantine, 30) == pytest.approx(29.5)
+
+
+def test_swaps_help_where_greed_does_not() -> None:
+    graph = made("dumbbell")(13, 0, rng())
+    greedy, swapped = (placed(f"influence_{name}")(graph, 3, rng()) for name in ("greedy", "swap"))
+    assert phi(graph, swapped, 30) > phi(graph, greedy, 30) + 0.01
+
+
+def test_an_eclipse_is_as_dark_as_can_be() -> None:
+    for written in ("small_world", "random_geometric", "barabasi_albert", "peer_sampling(directed=True)"):
+        graph = made(written)(10, 0, rng(2))
+        w = matrix(graph).numpy()
+        for victim in (0, 7):
+            for f in range(6):
+                seats = placed(f"eclipse(victim={victim})")(graph, f, rng())
+                assert victim not in seats
+                others = np.delete(w[victim], victim)
+                assert w[victim, list(seats)].sum() == pytest.approx(np.sort(others)[10 - 1 - f :].sum())
+    path = nx.path_graph(7)
+    assert sorted(placed("eclipse(victim=0)")(path, 3, rng())) == [1, 2, 3]
+    with pytest.raises(Undefined, match="agent 9 is no victim; agents are 0 to 6"):
+        placed("eclipse(victim=9)")(path, 1, rng())
+
+
+def test_separated_seats_are_at_least_half_as_far_apart_as_can_be() -> None:
+    for written in ("grid", "small_world", "random_geometric", "binary_tree"):
+        graph = made(written)(12, 0, rng(1))
+        hops = dict(nx.all_pairs_shortest_path_length(graph))
+
+        def apart(seats: Any, hops: Any = hops) -> int:
+            return min(hops[a][b] for a, b in combinations(seats, 2))
+
+        for seed in range(4):
+            seats = placed("max_separation")(graph, 3, rng(seed))
+            assert 2 * apart(seats) >= max(apart(three) for three in combinations(range(12), 3))
+    assert (
+        max(
+            nx.multi_source_dijkstra_path_length(
+                nx.path_graph(13), {*placed("max_separation")(nx.path_graph(13), 3, rng())}
+            ).values()
+        )
+        <= 6
+    )
+
+
+def test_cut_seats_part_the_honest_whenever_so_many_can() -> None:
+    atlas = [g for g in nx.graph_atlas_g()[3:53:2] if nx.is_connected(g) and nx.density(g) < 1]
+    for graph in [
+        *atlas,
+        *(made(w)(13, 0, rng()) for w in ("small_world", "dumbbell", "two_worlds", "grid", "star(hub=agent)")),
+    ]:
+        for f in range(nx.node_connectivity(graph), len(graph) - 1):
+            assert honest_components(graph, placed("min_cut")(graph, f, rng())) > 1, (graph.edges, f)
+
+
+def test_cut_seats_stand_between_the_halves() -> None:
+    def parts(written: str, agents: int, f: int) -> list[int]:
+        graph = made(written)(agents, 0, rng())
+        rest = graph.subgraph(set(graph) - set(placed("min_cut")(graph, f, rng())))
+        return sorted(map(len, nx.connected_components(rest)))
+
+    assert parts("dumbbell(bar=0)", 12, 1) == [5, 6]
+    assert parts("ring_of_cliques", 16, 2) in ([7, 7], [6, 8])
+    worlds = made("two_worlds")(14, 0, rng())
+    few = placed("min_cut")(worlds, 3, rng())
+    assert not worlds.subgraph(few).edges & {(i, i + 7) for i in range(7)}, "each is at the end of another link across"
+
+
+@pytest.mark.parametrize("written", ["small_world", "peer_sampling(directed=True)", "time_varying(torus, churn=0.1)"])
+def test_sybils_join_the_honest_graph(written: str) -> None:
+    topology, placement = made(written), placed("attach(links=2, targets=3)")
+    members = Membership.seat(topology, placement, 14, 5, 5, Streams(4))
+    assert members.liars == (9, 10, 11, 12, 13)
+    alone = topology(9, 0, Streams(4).generator("graph"))
+    assert nx.utils.graphs_equal(members.graph.subgraph(range(9)), alone)
+    attacked = {a for s in members.liars for a in members.graph.adj[s]}
+    assert len(attacked) <= 3
+    assert {a for a in range(9) if {*members.inboxes[a]} & set(members.liars)} == attacked
+    assert {len(members.inboxes[s]) for s in members.liars} == {3}
+    later = Membership.draw(topology, placement, 14, 5, 3, Streams(4))
+    assert [sorted(later.adj[s]) for s in members.liars] == [sorted(members.graph.adj[s]) for s in members.liars]
+    clique = Membership.seat(topology, placed("attach(clique=True)"), 14, 5, 5, Streams(4))
+    assert {len(clique.inboxes[s]) for s in clique.liars} == {6}
+
+
+def test_sybils_need_somebody_to_attach_to() -> None:
+    with pytest.raises(Undefined, match="without a server"):
+        Membership.seat(Star(), placed("attach"), 5, 1, 1, Streams(0))
+    with pytest.raises(Undefined, match="links=4 needs at least as many honest agents to attach to, got 2"):
+        Membership.seat(Ring(), placed("attach(links=4, targets=2)"), 7, 1, 1, Streams(0))
+    assert Membership.seat(Ring(), placed("attach"), 7, 0, 0, Streams(0)).graph.edges == Ring()(7, 0, rng()).edges
+
+
+def test_placements_that_look_at_all_pairs_refuse_large_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byzbench.placements._ranked.DENSE", 8)
+    for name in ("eigenvector", "influence_greedy", "influence_swap", "min_cut"):
+        with pytest.raises(Undefined, match=f"placement {name} is for at most 8 agents, got 9"):
+            placed(name)(Ring()(9, 0, rng()), 1, rng())
 
 
 def test_first_and_random_seats() -> None:
@@ -423,9 +609,10 @@ def test_the_shared_coin_is_one_draw_seen_by_all() -> None:
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("written, agents", CASES)
-def test_mixing_weights(written: str, agents: int, weights: str) -> None:
+@pytest.mark.parametrize("written", TOPOLOGIES)
+def test_mixing_weights(written: str, weights: str) -> None:
     """Against their formulas, link by link, and what they claim."""
+    agents = TOPOLOGIES[written][-3 if weights == "laplacian" else -2] if len(TOPOLOGIES[written]) > 2 else 15
     graph = made(written)(agents, 0, rng())
     graph.remove_nodes_from({graph.graph.get("server")} & set(graph))
     members = Membership(graph, agents, (), 0, weights)

@@ -39,9 +39,19 @@ class Topology(Component):
 
 @dataclass(frozen=True)
 class Placement(Component):
-    """Which nodes of the graph the liars take."""
+    """Which nodes of the graph the liars take.
+
+    Class attributes:
+        joins: whether the liars come from outside: the topology is drawn for the K - f honest agents, and `join` adds
+            agents K - f .. K - 1 to it, whom `__call__` then names.
+    """
 
     kind: ClassVar[str] = "placement"
+    joins: ClassVar[bool] = False
+
+    def join(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> nx.Graph:
+        """The graph with f more agents. Called at every round, with the same stream, if the placement `joins`."""
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:

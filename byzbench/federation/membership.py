@@ -46,11 +46,23 @@ class Membership:
         weights: str = "metropolis",
     ) -> Membership:
         """Draw the graph of the first round and the liars' seats from their own streams."""
-        graph = topology(agents, 0, streams.generator("graph"))
+        graph = cls.draw(topology, placement, agents, byzantine, 0, streams)
         chosen = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
         if len(set(chosen)) != byzantine or not set(chosen) <= set(range(agents)):
             raise Undefined(f"{type(placement).__name__} must seat {byzantine} of {agents} agents, but chose {chosen}")
         return cls(graph, agents, tuple(chosen), declared, weights)
+
+    @staticmethod
+    def draw(
+        topology: Topology, placement: Placement, agents: int, byzantine: int, round: int, streams: Streams
+    ) -> nx.Graph:
+        """The graph of all agents at this round, those included who join it."""
+        if not placement.joins:
+            return topology(agents, round, streams.generator("graph"))
+        graph = topology(agents - byzantine, round, streams.generator("graph"))
+        if "server" in graph.graph:
+            raise Undefined(f"{type(placement).__name__} adds agents to a graph without a server; this one has one")
+        return placement.join(graph, byzantine, streams.generator("placement"))
 
     @property
     def server(self) -> int | None:

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.contracts import Placement
+from byzbench.placements._ranked import agents_of
 
 
 @dataclass(frozen=True)
@@ -17,5 +18,4 @@ class RandomPlacement(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """The first f of one permutation of the agents."""
-        agents = len(graph) - ("server" in graph.graph)
-        return rng.permutation(agents)[:f].tolist()
+        return rng.permutation(agents_of(graph))[:f].tolist()
