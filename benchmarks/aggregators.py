@@ -151,7 +151,7 @@ def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -
     mask = given["mask"]
 
     def call() -> object:
-        heard = Inbox(screen(Speech(x), n, d).vectors, senders, mask, own, bound, None)
+        heard = Inbox(screen(Speech(x), n, d).vectors, senders, senders, mask, own, bound, None)
         value, weights, state = rule(heard.base[None], bound, **given)
         return diagnose(Aggregation(heard, value, weights, usable, state), liars)
 
@@ -162,7 +162,8 @@ def fixed_costs() -> dict[str, float]:
     """Microseconds of screening and of the diagnostics of a linear rule."""
     n, f, d = SMALL
     x, shares = gaussian(n), torch.full((1, n), 1 / n, dtype=torch.float64)
-    inbox = Inbox(x, torch.arange(n)[None], shares > 0, torch.tensor([-1]), torch.tensor([f]), None)
+    everyone = torch.arange(n)[None]
+    inbox = Inbox(x, everyone, everyone, shares > 0, torch.tensor([-1]), torch.tensor([f]), None)
     seen = Aggregation(inbox, x.mean(0, keepdim=True), shares, torch.tensor([True]), {})
     return race(
         {

@@ -36,6 +36,7 @@ KINDS = {
     "aggregator": "aggregators",
     "agreement": "agreements",
     "placement": "placements",
+    "channel": "channels",
     "coin": "coins",
 }
 FLAGS = {kind: {"algorithm": "algo", "task": "env"}.get(kind, kind) for kind in KINDS}

@@ -726,7 +726,8 @@ def test_the_federation_keeps_a_row_of_memory_for_every_receiver():
 
     def inbox(hears):
         mask = torch.arange(5) < torch.tensor(hears).unsqueeze(1)
-        return Inbox(base, torch.arange(5).expand(5, 5), mask, torch.zeros(5).long(), torch.zeros(5).long(), 9 * base)
+        everyone, zeros = torch.arange(5).expand(5, 5), torch.zeros(5).long()
+        return Inbox(base, everyone, everyone, mask, zeros, zeros, 9 * base)
 
     def expected(hears, before):
         return Picky(radius=0.3)(base[:hears], state={"previous": before})[0]

@@ -29,7 +29,8 @@ def seen(base, byzantine, value, weights=None, senders=None, mask=None, usable=N
     senders = torch.arange(agents).expand(agents, agents) if senders is None else senders
     mask = torch.ones(senders.shape, dtype=torch.bool) if mask is None else mask
     who = torch.arange(agents)
-    inbox = Inbox(base, senders, mask, who, torch.zeros(agents).long(), base[:agents], None, who)
+    authors = torch.where(senders < agents, senders, int(byzantine.int().argmax()))  # words on edges are liars'
+    inbox = Inbox(base, senders, authors, mask, who, torch.zeros(agents).long(), base[:agents], None, who)
     usable = torch.ones(agents, dtype=torch.bool) if usable is None else usable
     return Aggregation(inbox, value, weights, usable, {})
 

@@ -13,7 +13,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LARGE_ZOOS = ["algorithms", "attacks", "topologies"]
-ZOOS = [*LARGE_ZOOS, "agreements", "aggregators", "coins", "placements", "tasks"]
+ZOOS = [*LARGE_ZOOS, "agreements", "aggregators", "channels", "coins", "placements", "tasks"]
 
 LAYERS = [
     ["errors"],

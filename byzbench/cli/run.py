@@ -26,6 +26,11 @@ def run(
     aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     placement: Annotated[str, typer.Option(help="Where the liars sit.")] = "random",
+    channel: Annotated[str, typer.Option(help="What becomes of messages: loss, delay, top_k, ...")] = "perfect",
+    relay: Annotated[bool, typer.Option("--relay", help="Pass messages on, so that all agents hear all.")] = False,
+    mixing: Annotated[
+        str, typer.Option(help="Weights of gossip: metropolis, max_degree, uniform, laplacian.")
+    ] = "metropolis",
     coin: Annotated[str, typer.Option(help="Common randomness.")] = "shared",
     agents: options.Agents = None,
     byzantine: options.Byzantine = None,
@@ -52,7 +57,7 @@ def run(
     from byzbench.experiments.tracking import Tracker
 
     numbers = options.seed_list(seed, seeds)
-    named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement}
+    named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement, "channel": channel}
     values = options.filled(named, parameter, tuned)
     for key, value in (("heterogeneity", heterogeneity), ("backend", backend), ("world", world)):
         if value is not None:
@@ -66,6 +71,9 @@ def run(
             aggregator=aggregator,
             agreement=agreement,
             placement=placement,
+            channel=channel,
+            relay=relay,
+            mixing=mixing,
             coin=coin,
             agents=agents,
             byzantine=byzantine,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -21,7 +21,8 @@ class BiasedCoin(Coin):
         c = value with probability q, else the honest draw
 
     The honest draw is the same as the shared coin's, so that runs with either are paired. What protocols without a
-    trusted set-up can promise is a coin of this kind.
+    trusted set-up can promise is a coin of this kind. It costs what the simplest of them does, commit and reveal: to
+    all others a digest of 32 bytes, then the value and a nonce, 8 and 16 bytes; who reveals last may refuse.
 
     Source: ours; the notion of a coin of bounded bias is common in the literature on Byzantine agreement.
 
@@ -39,3 +40,7 @@ class BiasedCoin(Coin):
         """Draw first, so that the draw is the shared coin's."""
         honest = draw(rng)
         return torch.full((agents,), self.value if rng.random() < self.q else honest, dtype=torch.float64)
+
+    def cost(self, agents: int) -> Sequence[tuple[int, int]]:
+        """Commit, then reveal."""
+        return ((agents - 1, 32), (agents - 1, 24))

@@ -13,6 +13,8 @@ from byzbench.contracts.adversary import On as On
 from byzbench.contracts.adversary import Speech as Speech
 from byzbench.contracts.adversary import Taps as Taps
 from byzbench.contracts.adversary import Threat as Threat
+from byzbench.contracts.channel import Channel as Channel
+from byzbench.contracts.channel import Format as Format
 from byzbench.contracts.component import Choice as Choice
 from byzbench.contracts.component import Component as Component
 from byzbench.contracts.component import Range as Range

@@ -23,7 +23,8 @@ class Topology(Component):
     Where links have a direction, an agent hears its predecessors.
 
     Class attributes:
-        varies: whether rounds have different graphs. Only such a graph may be in pieces, and not at all times.
+        varies: whether rounds have different graphs. Only such a graph may be in pieces, and not at all times. It is
+            asked for in every round, with a fresh stream that is the same in all of them.
     """
 
     kind: ClassVar[str] = "topology"
@@ -67,3 +68,7 @@ class Coin(Component):
     @abstractmethod
     def __call__(self, draw: Callable[[np.random.Generator], float], agents: int, rng: np.random.Generator) -> Tensor:
         """float64 [K]: the value of `draw` as each agent sees it."""
+
+    def cost(self, agents: int) -> Sequence[tuple[int, int]]:
+        """What one draw costs each agent: messages, and the bytes of each. Nothing, if it was dealt in a set-up."""
+        return ()

@@ -43,17 +43,15 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
     inbox, liars, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
     # NumPy, as these arrays are small and a call of torch takes longer than their sums.
     base, value, senders, mask = array(inbox.base), array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
+    lies = liars[inbox.authors.numpy()] & mask
     weights = None if seen.weights is None else seen.weights.numpy()
     if inbox.receivers is not None:
         counted = counted & ~liars[inbox.receivers.numpy()]
     if not counted.all():
         if not counted.any():
             return {}
-        value, senders, mask = value[counted], senders[counted], mask[counted]
+        value, senders, mask, lies = value[counted], senders[counted], mask[counted], lies[counted]
         weights = None if weights is None else weights[counted]
-    if len(base) > len(liars):
-        liars = np.append(liars, np.ones(len(base) - len(liars), dtype=bool))
-    lies = liars[senders] & mask
     honest = mask > lies
     n, h = np.add.reduce(mask, 1), np.add.reduce(honest, 1)
     squares = _squares(base, senders, honest, lies, value)

@@ -15,6 +15,7 @@ from byzbench.contracts import (
     Agreement,
     Algorithm,
     Attack,
+    Channel,
     Coin,
     Component,
     Placement,
@@ -36,10 +37,12 @@ class Experiment:
     """Everything that decides the bytes of a run, every default filled in.
 
     Attributes:
-        algorithm, attack, topology, task, aggregator, agreement, placement, coin: the components.
+        algorithm, attack, topology, task, aggregator, agreement, placement, channel, coin: the components.
         agents: K.
         byzantine: f, how many of them lie.
         declared: what every agent is told about f.
+        relay: whether messages go on over several hops, so that all agents hear all.
+        mixing: the weights of gossip: see `byzbench.federation.membership`.
         trajectories: the budget of episodes per agent.
         seed: the root of all random streams.
         device: where gradients and rules are computed.
@@ -52,10 +55,13 @@ class Experiment:
     aggregator: Aggregator
     agreement: Agreement
     placement: Placement
+    channel: Channel
     coin: Coin
     agents: int
     byzantine: int
     declared: int
+    relay: bool
+    mixing: str
     trajectories: int
     seed: int
     device: str
@@ -71,10 +77,13 @@ class Experiment:
         aggregator: Written | None = None,
         agreement: Written | None = None,
         placement: Written = "random",
+        channel: Written = "perfect",
         coin: Written = "shared",
         agents: int | None = None,
         byzantine: int | None = None,
         declared: int | None = None,
+        relay: bool = False,
+        mixing: str = "metropolis",
         trajectories: int = 2000,
         seed: int = 0,
         device: str = "cpu",
@@ -116,10 +125,13 @@ class Experiment:
             aggregator=build("aggregator", aggregator or defaults["aggregator"]),
             agreement=build("agreement", agreement or defaults["agreement"]),
             placement=build("placement", placement),
+            channel=build("channel", channel),
             coin=build("coin", coin),
             agents=count,
             byzantine=f,
             declared=f if declared is None else declared,
+            relay=relay,
+            mixing=mixing,
             trajectories=trajectories,
             seed=seed,
             device=_device(device),
@@ -129,6 +141,8 @@ class Experiment:
 
     def _check_parts(self) -> None:
         needs, name, graph = self.algorithm.needs, registry.name_of(self.algorithm), registry.name_of(self.topology)
+        if self.relay and needs != "peers":
+            raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
         if needs == "server" and self.members.server is None:
             raise Undefined(f"{name} needs a trusted server, and topology {graph!r} has none: use --topology star")
         if self.algorithm.groups > self.agents:
@@ -140,6 +154,10 @@ class Experiment:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
                 "use --topology complete, or star:hub=agent"
+            )
+        if self.topology.varies and (self.relay or any(part.longest for part in self.channel.parts)):
+            raise Undefined(
+                f"topology {graph!r} has another graph in another round: messages can be neither relayed nor late on it"
             )
         if needs == "server" and self.aggregator.self_centred:
             raise Undefined(
@@ -170,7 +188,9 @@ class Experiment:
     def members(self) -> Membership:
         """The graph and the liars' seats."""
         streams = Streams(self.seed)
-        return Membership.seat(self.topology, self.placement, self.agents, self.byzantine, self.declared, streams)
+        return Membership.seat(
+            self.topology, self.placement, self.agents, self.byzantine, self.declared, streams, self.relay, self.mixing
+        )
 
     @property
     def rules(self) -> list[tuple[str, Aggregator | Agreement]]:
@@ -214,10 +234,10 @@ class Experiment:
         """How hard the seats are: what the graph and the placement leave of the guarantees."""
         members, liars = self.members, set(self.members.liars)
         return {
-            "local_weight": local_weight(members.graph, liars),
-            "beyond_bound": beyond_bound(members.graph, liars, members.bounds.tolist()),
-            "honest_components": honest_components(members.graph, liars),
-            "connected_share": connected_share(members.graph, self.byzantine),
+            "local_weight": local_weight(members.wires, liars),
+            "beyond_bound": beyond_bound(members.wires, liars, members.bounds.tolist()),
+            "honest_components": honest_components(members.wires, liars),
+            "connected_share": connected_share(members.wires, self.byzantine),
         }
 
     def notes(self) -> list[str]:

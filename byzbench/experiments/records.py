@@ -57,6 +57,7 @@ class Result:
         notes: what a reader should know.
         aggregation: what the rule did to the liars' vectors, the mean over rounds: see
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
+        traffic: messages and bytes by topic, and the `most` bytes that one agent sent.
         assumptions: what theorems bound, as measured: see `byzbench.experiments.assumptions`.
     """
 
@@ -76,6 +77,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     aggregation: dict[str, float | None] = field(default_factory=dict)
     assumptions: dict[str, float | None] = field(default_factory=dict)
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints; `final` is called `return` there."""

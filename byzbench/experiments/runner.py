@@ -117,9 +117,11 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
         aggregator=todo.aggregator,
         agreement=todo.agreement,
         coin=todo.coin,
+        channel=todo.channel,
         adversary=adversary,
         policy=todo.task.policy(todo.algorithm.squashed),
         device=torch.device(todo.device),
+        seats=partial(todo.members.at, todo.topology, todo.placement, streams=streams) if todo.topology.varies else None,
     )
     return federation, adversary
 
@@ -220,15 +222,21 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
 
 def _counters(federation: Federation) -> dict[str, int]:
     ledger = federation.ledger
-    return {name: getattr(ledger, name) for name in ("messages", "bytes", "screened", "silent", "kept")}
+    return {name: getattr(ledger, name) for name in ("screened", "silent", "kept")}
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
     found = training.federation.ledger
     ledger = {"trajectories": found.trajectories, "steps": found.steps, "served": found.served}
     seen = training.federation.worlds.scales
-    worlds = {} if seen is None else {"scales": seen}
-    parts = {"state": training.state, "memory": training.adversary.memory, "ledger": ledger, "worlds": worlds}
+    parts = {
+        "state": training.state,
+        "memory": training.adversary.memory,
+        "mail": training.federation.mail,
+        "ledger": ledger,
+        "traffic": found.traffic,
+        "worlds": {} if seen is None else {"scales": seen},
+    }
     flat = {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
     for name, value in flat.items():
         if not isinstance(value, Tensor):
@@ -240,7 +248,7 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     """Take up a fresh training where a checkpoint is, which must hold what it holds; the sizes of the logs there."""
     tensors, progress = saved
     federation, fresh = training.federation, _tensors(training)
-    wanted = {name: t for name, t in fresh.items() if not name.startswith("memory/")}
+    wanted = {name: t for name, t in fresh.items() if name.startswith(("state/", "ledger/"))}
     fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in wanted.items())
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
     for name, size in progress["sizes"].items():
@@ -256,6 +264,7 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     for name in ("trajectories", "steps", "served"):
         setattr(federation.ledger, name, tensors[f"ledger/{name}"])
     federation.worlds.scales = tensors.get("worlds/scales")
+    federation.mail, federation.ledger.traffic = part("mail"), part("traffic")
     training.adversary.memory, training.round = part("memory"), progress["round"]
     device = training.state["theta"].device
     training.state = {name: t.to(device) for name, t in part("state").items()}
@@ -288,6 +297,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         notes=todo.notes(),
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
+        traffic=training.federation.ledger.by_topic(),
     )
     folder.write("result.json", result.to_json())
     folder.forget("failure.json")
@@ -319,6 +329,10 @@ def pool(results: Sequence[Result]) -> Result:
         notes=list(dict.fromkeys(note for r in results for note in r.notes)),
         aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
         assumptions={k: mean_of(r.assumptions.get(k) for r in results) for k in worst.assumptions},
+        traffic={
+            topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
+            for topic, sent in worst.traffic.items()
+        },
     )
 
 

@@ -25,17 +25,20 @@ AXES = {
     "aggregator": "aggregator",
     "agreement": "agreement",
     "placement": "placement",
+    "channel": "channel",
     "coin": "coin",
     "agents": "agents",
     "byzantine": "byzantine",
     "declared": "declared",
+    "relay": "relay",
+    "mixing": "mixing",
     "trajectories": "trajectories",
     "seed": "seed",
     "device": "device",
 }
 """Flags, and the keys of a described experiment that they set."""
 
-_COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "coin")
+_COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "channel", "coin")
 _NUMBERS = ("agents", "byzantine", "declared", "trajectories", "seed")
 _RESULT: Mapping[str, type | tuple[type, ...]] = {
     "run": str,
@@ -213,7 +216,9 @@ def _optional(path: Path) -> dict[str, Any] | None:
 
 
 def _is_experiment(data: Mapping[str, Any]) -> bool:
-    if set(data) != set(AXES.values()) or not isinstance(data["device"], str):
+    if set(data) != set(AXES.values()) or not isinstance(data["relay"], bool):
+        return False
+    if not all(isinstance(data[name], str) for name in ("device", "mixing")):
         return False
     components = (data[kind] for kind in _COMPONENTS)
     return all(type(data[n]) is int and data[n] >= 0 for n in _NUMBERS) and all(

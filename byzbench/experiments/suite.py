@@ -44,6 +44,7 @@ def _listed(value: Any) -> Any:
 
 Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 Counts = Annotated[list[Annotated[int, Field(strict=True)]], BeforeValidator(_listed), Field(min_length=1)]
+Switch = Annotated[list[Annotated[bool, Field(strict=True)]], BeforeValidator(_listed), Field(min_length=1)]
 
 
 def _seeds(value: Any) -> Any:
@@ -79,11 +80,14 @@ class Suite(BaseModel):
     aggregator: Names | None = None
     agreement: Names | None = None
     placement: Names | None = None
+    channel: Names | None = None
     coin: Names | None = None
     preset: Names | None = None
     agents: Counts | None = None
     byzantine: Counts | None = None
     declared: Counts | None = None
+    relay: Switch | None = None
+    mixing: Names | None = None
     trajectories: Counts | None = None
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0]
     device: str = "cpu"
@@ -132,12 +136,12 @@ class Suite(BaseModel):
 
     def axes(self) -> dict[str, list[Any]]:
         """The axes that were given, in the order in which cells are labelled."""
-        names = (*_COMPONENTS, "preset", *_NUMBERS)
+        names = (*_COMPONENTS, "preset", "mixing", *_NUMBERS)
         return {name: values for name in names if (values := getattr(self, name)) is not None}
 
 
-_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "coin")
-_NUMBERS = ("agents", "byzantine", "declared", "trajectories")
+_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "channel", "coin")
+_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "relay")
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,12 @@ class Adversary:
         self.round, self._exchanges, self._coin = round, 0, None
         self._theta, self._lived = None, {}
 
+    def meet(self, members: Membership) -> None:
+        """Who hears whom from now on; the liars are the same."""
+        self._members = members
+        for name in ("_mixing", "_victim"):
+            self.__dict__.pop(name, None)
+
     def toss(self, values: Tensor) -> None:
         """A common draw has been made: values [K], as everybody sees it."""
         self._coin = values[self._liars]

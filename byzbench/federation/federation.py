@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Agreement, Coin, State, Task
+from byzbench.contracts import Aggregator, Agreement, Channel, Coin, State, Task
 from byzbench.federation.adversary import Adversary, LiarsTap
 from byzbench.federation.inbox import Inbox
 from byzbench.federation.ledger import Aggregation, Agreed, Ledger
 from byzbench.federation.membership import Membership
-from byzbench.federation.screening import Screened
+from byzbench.federation.post import Post
 from byzbench.federation.worlds import Worlds
 from byzbench.geometry.cloud import Cloud
 from byzbench.geometry.subsets import narrowest
@@ -52,9 +52,11 @@ class Federation:
         aggregator: Aggregator,
         agreement: Agreement,
         coin: Coin,
+        channel: Channel,
         adversary: Adversary,
         policy: Policy,
         device: torch.device,
+        seats: Callable[[int], Membership] | None = None,
     ) -> None:
         self.agents = torch.arange(members.agents)
         self.round, self.progress = 0, 0.0
@@ -65,7 +67,9 @@ class Federation:
         self.discount = task.discount
         self.ledger = Ledger(torch.zeros(members.agents).long(), torch.zeros(members.agents).long())
         self._members, self._streams, self._task, self._device = members, streams, task, device
+        self._seats = seats
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
+        self._post = Post(members, adversary, channel, streams, self.ledger)
         self.worlds = Worlds(task, streams, members.agents)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._samples, self._served, self._uses = 0, 0, Counter[str]()
@@ -75,7 +79,20 @@ class Federation:
         self.round, self.progress = round, progress
         self._samples, self._served, self._uses = 0, 0, Counter[str]()
         self.ledger.turn()
+        if self._seats is not None:
+            self._members = self._seats(round)
+            self._adversary.meet(self._members)
         self._adversary.begin(round)
+        self._post.begin(round, self._members)
+
+    @property
+    def mail(self) -> State:
+        """What a checkpoint keeps of the messages: see `byzbench.federation.post.Post.memory`."""
+        return self._post.memory
+
+    @mail.setter
+    def mail(self, kept: State) -> None:
+        self._post.memory = kept
 
     # What agents do alone.
 
@@ -150,43 +167,23 @@ class Federation:
         With `reliable`, messages travel by reliable broadcast (Bracha, 1987: each is echoed twice by everybody who
         should hear it), so a liar cannot tell its neighbours different things: all of them hear what its first hears.
         """
-        members = self._members
-        said = await self._adversary.speak(topic, x, members.lies[:, :2])
-        senders = members.senders
-        if said is not None and self._adversary.equivocates:
-            senders = senders.clone()
-            _, receiver, column = members.lies.T
-            edge = members.first_lies if reliable else torch.arange(len(receiver))
-            senders[receiver, column] = members.agents + edge
-        base, bad, silent = self._spoken(x.detach(), said, self._adversary.equivocates)
-        inbox = self._hear(base, senders, members.mask, members.own, members.bounds, bad, silent, x.detach())
-        inbox = replace(inbox, weights=members.mixing, receivers=self.agents)
-        sent = int((members.others & ~silent[senders]).sum())
-        self._charge(self._broadcasts() if reliable else sent, x.shape[1])
-        return inbox
+        return await self._post.exchange(topic, x, reliable)
 
     async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
         """Everybody sends its row of x [K, d] to the server: an inbox for each group, agent a in group a mod G."""
-        members = self._members
-        liars = torch.arange(len(members.liars))
-        edges = torch.stack([liars, torch.full_like(liars, members.agents)], 1)
-        said = await self._adversary.speak(topic, x, edges, groups)
-        base, bad, silent = self._spoken(x.detach(), said, equivocal=False)
-        senders, mask = members.parted(groups)
-        bounds = torch.tensor([members.bound(n) for n in mask.sum(1).tolist()])
-        inbox = self._hear(base, senders, mask, torch.full_like(bounds, -1), bounds, bad, silent, None)
-        self._charge(len(x) - int(silent.sum()), x.shape[1])
-        return inbox
+        return await self._post.gather(topic, x, groups)
 
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
-        """The server tells everybody y [1, d]; it is trusted, and heard as it spoke: [K, d]."""
-        self._charge(len(self.agents), y.shape[1])
+        """The server tells everybody y [1, d]; it is trusted, and heard in time as it spoke: [K, d]."""
+        self._post.broadcast(topic, y)
         return y.expand(len(self.agents), -1).clone()
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
         """A value of `draw` that honest agents have in common, as far as the coin keeps its word: float64 [K]."""
         values = self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
         self._adversary.toss(values)
+        for copies, size in self._coin.cost(len(self.agents)):
+            self.ledger.charge("coin", np.full(len(self.agents), copies), size)
         return values
 
     async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
@@ -244,6 +241,7 @@ class Federation:
                     mask=some.mask,
                     own=some.own,
                     weights=some.weights,
+                    age=some.age,
                     state={name: part[rows[block]] for name, part in new.items()},
                     rng=self._streams.generator(stream, self.round),
                     **self._favours(rule, some, stream),
@@ -265,7 +263,7 @@ class Federation:
         """What only some rules ask for."""
         asked: dict[str, Any] = {}
         if "honest" in rule.asks:
-            asked["honest"] = ~self._members.dishonest(len(inbox.base))[inbox.senders]
+            asked["honest"] = ~self._members.byzantine[inbox.authors]
         if "judge" in rule.asks:
             asked["judge"] = partial(self._judge, inbox, stream)
         return asked
@@ -291,54 +289,3 @@ class Federation:
         mask = heard.mask | (heard.n == 0).unsqueeze(1)
         cloud = Cloud.of(heard.base[heard.senders], mask)
         return narrowest(cloud.distances, mask, heard.f)[1].to(heard.base.device)[kind]
-
-    # Bookkeeping.
-
-    def _spoken(self, x: Tensor, said: Screened | None, equivocal: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything that was said: vectors [M, d], malformed [M], silent [M].
-
-        The liars' words stand in place of their rows of x; where each edge has words of its own, after all rows.
-        """
-        bad = ~x.isfinite().all(1).cpu()
-        if said is None:
-            return x, bad, torch.zeros_like(bad)
-        if equivocal:
-            return (
-                torch.cat([x, said.vectors.to(x)]),
-                torch.cat([bad, said.malformed]),
-                torch.cat([torch.zeros_like(bad), said.silent]),
-            )
-        x, silent, liars = x.clone(), torch.zeros_like(bad), list(self._members.liars)
-        x[liars], bad[liars], silent[liars] = said.vectors.to(x), said.malformed, said.silent
-        return x, bad, silent
-
-    def _hear(
-        self,
-        base: Tensor,
-        senders: Tensor,
-        mask: Tensor,
-        own: Tensor,
-        bounds: Tensor,
-        bad: Tensor,
-        silent: Tensor,
-        sent: Tensor | None,
-    ) -> Inbox:
-        """Screen: a malformed vector proves a liar, so n and f fall by one; a missing one lowers n alone."""
-        if not (bad.any() or silent.any()):
-            return Inbox(base, senders, mask, own, bounds, sent)
-        base = base.masked_fill((bad | silent).unsqueeze(1).to(base.device), 0.0)
-        exposed, missing = bad[senders] & mask, silent[senders] & mask
-        # What an agent says to itself is no message.
-        others = torch.arange(senders.shape[1]) != own.unsqueeze(1)
-        self.ledger.screened += int((exposed & others).sum())
-        self.ledger.silent += int((missing & others).sum())
-        f = (bounds - exposed.sum(1)).clamp(min=0)
-        return Inbox(base, senders, mask & ~exposed & ~missing, own, f, sent)
-
-    def _charge(self, messages: int, dimension: int) -> None:
-        self.ledger.messages += messages
-        self.ledger.bytes += 4 * dimension * messages
-
-    def _broadcasts(self) -> int:
-        """Messages of one reliable broadcast by everybody: n - 1 to begin with, then 2 n (n - 1) echoes."""
-        return sum((len(box) - 1) * (1 + 2 * len(box)) for box in self._members.inboxes)

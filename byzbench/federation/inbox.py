@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -18,26 +18,30 @@ class Inbox:
     Attributes:
         base: float32 [M, d], finite.
         senders: int64 [R, n], rows of `base`.
+        authors: int64 [R, n], who says it.
         mask: bool [R, n].
         own: int64 [R], each receiver's own column; -1 for a server.
         f: int64 [R], how many of the vectors that are left may be faulty.
         sent: float32 [R, d], what each receiver itself computed; None for a server.
         weights: float64 [R, n], mixing weights of the graph; None for a server.
-        receivers: int64 [R], who they are; -1 for a server.
+        receivers: int64 [R], who they are; None for a server.
+        age: int64 [R, n], rounds since it was sent; None where all is of this round.
     """
 
     base: Tensor
     senders: Tensor
+    authors: Tensor
     mask: Tensor
     own: Tensor
     f: Tensor
     sent: Tensor | None
     weights: Tensor | None = None
     receivers: Tensor | None = None
+    age: Tensor | None = None
 
     def of(self, rows: Tensor) -> Inbox:
         """The same exchange as these receivers hear it."""
-        picked = {name: getattr(self, name) for name in ("senders", "mask", "own", "f", "sent", "weights", "receivers")}
+        picked = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "base"}
         return replace(self, **{name: part[rows] for name, part in picked.items() if part is not None})
 
     @property

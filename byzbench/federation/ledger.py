@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ class Ledger:
     Attributes:
         trajectories, steps: int64 [K], sampled by each agent.
         served: int64 [2], trajectories and steps that a trusted server has sampled itself.
-        messages, bytes: sent over all edges; a vector costs 4 d bytes.
+        traffic: by topic, int64 [K + 1, 2], the messages and bytes that each agent has sent, and a server.
         screened, silent: messages found malformed, or missing, where they were due.
         kept: aggregations that could not be made, the rule being undefined for what was left.
         returns: float64 [K], each agent's mean undiscounted return in the round's last batch.
@@ -31,8 +32,7 @@ class Ledger:
     trajectories: Tensor
     steps: Tensor
     served: Tensor = field(default_factory=lambda: torch.zeros(2).long())
-    messages: int = 0
-    bytes: int = 0
+    traffic: dict[str, Tensor] = field(default_factory=dict)
     screened: int = 0
     silent: int = 0
     kept: int = 0
@@ -46,6 +46,29 @@ class Ledger:
         """Forget what was last made of messages."""
         self.aggregation = self.mixing = self.agreed = None
         self.noted = {}
+
+    @property
+    def messages(self) -> int:
+        """Sent by all over all edges."""
+        return sum(int(sent[:, 0].sum()) for sent in self.traffic.values())
+
+    @property
+    def bytes(self) -> int:
+        """Sent by all over all edges; a vector costs 4 d bytes unless a channel packs it."""
+        return sum(int(sent[:, 1].sum()) for sent in self.traffic.values())
+
+    def by_topic(self) -> dict[str, dict[str, int]]:
+        """Of each topic the messages and bytes of all, and the most bytes that one agent sent."""
+        return {
+            topic: {"messages": int(sent[:, 0].sum()), "bytes": int(sent[:, 1].sum()), "most": int(sent[:-1, 1].max())}
+            for topic, sent in sorted(self.traffic.items())
+        }
+
+    def charge(self, topic: str, messages: np.ndarray, size: int) -> None:
+        """Count messages of so many bytes each: [K] of the agents, or [K + 1] with a server's."""
+        sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long())
+        counted = torch.from_numpy(messages)
+        sent[: len(counted)] += torch.stack([counted, counted * size], 1)
 
     def spent(self, honest: Tensor) -> int:
         """Trajectories of the honest agent, or the server, with most of them."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations, permutations
 
 import networkx as nx
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from byzbench.contracts import Placement, Topology
 from byzbench.errors import Undefined
-from byzbench.geometry.graphs import heard
+from byzbench.geometry.graphs import heard, shortest_disjoint
 from byzbench.geometry.mixing import mixing
 from byzbench.randomness import Streams
 
@@ -25,6 +28,7 @@ class Membership:
         agents: K.
         liars: the Byzantine agents, sorted.
         declared: what every agent is told about f.
+        relayed: whether messages go on over several hops, to all agents.
         weights: of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
     """
 
@@ -32,6 +36,7 @@ class Membership:
     agents: int
     liars: tuple[int, ...]
     declared: int
+    relayed: bool = False
     weights: str = "metropolis"
 
     @classmethod
@@ -43,14 +48,29 @@ class Membership:
         byzantine: int,
         declared: int,
         streams: Streams,
+        relayed: bool = False,
         weights: str = "metropolis",
     ) -> Membership:
-        """Draw the graph of the first round and the liars' seats from their own streams."""
+        """Draw the graph of the first round and the liars' seats from their own streams.
+
+        Raises:
+            Undefined: the placement seats others than f agents, or the graph cannot carry what should be relayed.
+        """
         graph = cls.draw(topology, placement, agents, byzantine, 0, streams)
         chosen = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
         if len(set(chosen)) != byzantine or not set(chosen) <= set(range(agents)):
             raise Undefined(f"{type(placement).__name__} must seat {byzantine} of {agents} agents, but chose {chosen}")
-        return cls(graph, agents, tuple(chosen), declared, weights)
+        if relayed and (found := nx.node_connectivity(graph)) < 2 * declared + 1:
+            raise Undefined(
+                f"relaying past {declared} liars needs a graph of vertex connectivity 2f + 1 = {2 * declared + 1}, and "
+                f"{type(topology).__name__} of {agents} agents has {found}"
+            )
+        return cls(graph, agents, tuple(chosen), declared, relayed, weights)
+
+    def at(self, topology: Topology, placement: Placement, round: int, streams: Streams) -> Membership:
+        """The same agents on the graph of this round."""
+        graph = self.draw(topology, placement, self.agents, len(self.liars), round, streams)
+        return replace(self, graph=graph)
 
     @staticmethod
     def draw(
@@ -74,14 +94,45 @@ class Membership:
         """[K] bool."""
         return torch.tensor([a in self.liars for a in range(self.agents)])
 
-    def dishonest(self, rows: int) -> Tensor:
-        """[rows] bool, which of the vectors of an exchange liars sent: after the K agents' own come words on edges."""
-        return torch.cat([self.byzantine, torch.ones(rows - self.agents, dtype=torch.bool)])
+    @cached_property
+    def wires(self) -> nx.Graph:
+        """Who hears whom: the graph, or all of them where messages are relayed."""
+        return nx.complete_graph(self.agents) if self.relayed else self.graph
+
+    @cached_property
+    def hops(self) -> Tensor | None:
+        """int64 [K, n], the messages that one word costs on its way, by receiver and column; None if 1 everywhere.
+
+        A word goes to a neighbour directly, and to others along 2f + 1 paths that share no agent between their ends, so
+        that f liars on them cannot outvote it (Dolev 1982): the fewest edges that such paths have together.
+        """
+        if not self.relayed:
+            return None
+        wanted, costs = 2 * self.declared + 1, torch.ones(self.agents, self.agents).long()
+        pairs = permutations if self.graph.is_directed() else combinations
+        for author, receiver in pairs(range(self.agents), 2):
+            if not self.graph.has_edge(author, receiver):
+                costs[receiver, author] = shortest_disjoint(self.graph, author, receiver, wanted)
+                if pairs is combinations:
+                    costs[author, receiver] = costs[receiver, author]
+        return costs.gather(1, self.senders)
+
+    @cached_property
+    def broadcasts(self) -> npt.NDArray[np.int64]:
+        """[K] the messages of one reliable broadcast by everybody: n - 1 to begin with, then 2 n (n - 1) echoes.
+
+        Where messages are relayed, each is as many as it takes on average.
+        """
+        sizes = np.array([len(box) for box in self.inboxes])
+        copies = (sizes - 1) * (1 + 2 * sizes)
+        if self.hops is not None:
+            copies = copies // (sizes - 1) * ((self.hops * self.others).sum(1).numpy())
+        return copies
 
     @cached_property
     def inboxes(self) -> list[list[int]]:
         """Whom each agent hears, itself included, sorted; never the server. Of a directed graph its predecessors."""
-        whom = heard(self.graph)
+        whom = heard(self.wires)
         return [sorted({a, *whom[a]} - {self.server}) for a in range(self.agents)]
 
     @cached_property

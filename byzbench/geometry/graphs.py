@@ -82,3 +82,16 @@ def _together(neighbours: Sequence[int], members: int, alive: int) -> bool:
         reached |= fresh
         frontier = frontier ^ node | fresh
     return members & ~reached == 0
+
+
+def shortest_disjoint(graph: nx.Graph, source: int, target: int, count: int) -> int:
+    """The fewest edges of so many paths that share no node between their ends; there must be as many.
+
+    A flow of least cost through each node but once: Suurballe's problem.
+    """
+    split = nx.DiGraph()
+    for node in graph:
+        split.add_edge((node, 0), (node, 1), capacity=count if node in (source, target) else 1, weight=0)
+        split.add_edges_from((((node, 1), (other, 0)) for other in graph[node]), capacity=1, weight=1)
+    split.nodes[source, 0]["demand"], split.nodes[target, 1]["demand"] = -count, count
+    return int(nx.network_simplex(split)[0])

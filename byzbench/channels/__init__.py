@@ -1,0 +1,1 @@
+"""The zoo of channels: what becomes of a message on its way."""
