@@ -178,7 +178,7 @@ class Membership:
         edges = [
             (row, to, self.inboxes[to].index(a))
             for row, a in enumerate(self.liars)
-            for to in sorted({*self.graph[a]} - {a, self.server})
+            for to in sorted({*self.wires[a]} - {a, self.server})
         ]
         return torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
 
