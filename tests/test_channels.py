@@ -336,3 +336,28 @@ def test_a_coin_that_is_tossed_in_the_open_costs_messages() -> None:
         federation.begin(0, 0.0)
         lockstep(federation.common("coin", lambda r: float(r.random())))
         assert (federation.ledger.messages, federation.ledger.bytes) == (messages, size)
+
+
+@pytest.mark.parametrize("agents", [5, 13])
+def test_communication_is_what_the_closed_forms_say(agents: int) -> None:
+    """2 K d by star, K (K - 1) (1 + kappa) d by gossip with kappa exchanges an agreement; echoes and relays on top."""
+    k, pairs = agents, agents * (agents - 1)
+    for algo, agreement, once in (
+        ("byzpg", "none", 0),
+        ("decbyzpg", "none", 0),
+        ("decbyzpg", "mda", pairs),
+        ("decbyzpg", "gossip+mean", pairs),
+        ("decbyzpg", "rb_tm", pairs * (1 + 2 * k)),
+    ):
+        todo = Experiment.create(algo, agents=k, byzantine=1, agreement=agreement, parameters=SHORT)
+        federation, _ = federate(todo)
+        federation.begin(0, 0.0)
+        lockstep(todo.algorithm.round(federation, todo.algorithm.start(federation)))
+        agreed = federation.ledger.agreed
+        kappa = int(agreed.report.exchanges.max()) if agreed else 0
+        assert (kappa > 0) == (agreement != "none")
+        d = federation.theta0.shape[1]
+        copies = 2 * k if algo == "byzpg" else pairs + kappa * once
+        assert federation.ledger.messages == copies, (algo, agreement)
+        assert federation.ledger.bytes == 4 * d * copies
+        assert sum(sent["bytes"] for sent in federation.ledger.by_topic().values()) == 4 * d * copies
