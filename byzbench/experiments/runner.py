@@ -248,7 +248,7 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     """Take up a fresh training where a checkpoint is, which must hold what it holds; the sizes of the logs there."""
     tensors, progress = saved
     federation, fresh = training.federation, _tensors(training)
-    wanted = {name: t for name, t in fresh.items() if name.startswith(("state/", "ledger/"))}
+    wanted = {name: t for name, t in fresh.items() if name.startswith(("state/", "ledger/", "worlds/"))}
     fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in wanted.items())
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
     for name, size in progress["sizes"].items():
