@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Train, and say whether honest agents learned. Interrupted? The same command resumes."""
     from byzbench.experiments.experiment import Experiment
-    from byzbench.experiments.runner import pool
+    from byzbench.experiments.records import pool
     from byzbench.experiments.tracking import Tracker
 
     numbers = options.seed_list(seed, seeds)

@@ -16,9 +16,9 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from byzbench.errors import Busy, CorruptRecord, StorageError
 from byzbench.experiments.files import FILES, parse, parse_object, read_bytes
-from byzbench.experiments.metrics import Verdict
+from byzbench.experiments.metrics import SEVERITY, Verdict, mean_of
 
 SCHEMA = 1
 LOGS = {
@@ -95,6 +95,51 @@ class Result:
         values = dict(data)
         values["final"] = values.pop("return", None)
         return TypeAdapter(cls).validate_python(values)
+
+
+def pool(results: Sequence[Result]) -> Result:
+    """Runs that differ in their seeds as one result: means and sums over them, and a t interval from three on."""
+    if len(results) == 1:
+        return results[0]
+    finals = [r.final["mean"] for r in results if r.final["mean"] is not None]
+    mean, low, high = _interval(finals)
+    if len(finals) < len(results):
+        mean = low = high = None
+    worst = max(results, key=lambda r: SEVERITY.index(r.verdict.name))
+    apart = [r.disagreement for r in results]
+    return replace(
+        worst,
+        run=[str(r.run) for r in results],
+        final={"mean": mean, "low": low, "high": high, "n": len(results)},
+        trajectories=sum(r.trajectories for r in results) // len(results),
+        steps=sum(r.steps for r in results),
+        steps_per_second=sum(r.steps for r in results) / sum(r.steps / r.steps_per_second for r in results),
+        disagreement=None if None in apart else max(a for a in apart if a is not None),
+        messages=sum(r.messages for r in results),
+        bytes=sum(r.bytes for r in results),
+        screened=sum(r.screened for r in results),
+        diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
+        notes=list(dict.fromkeys(note for r in results for note in r.notes)),
+        aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
+        assumptions={k: mean_of(r.assumptions.get(k) for r in results) for k in worst.assumptions},
+        traffic={
+            topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
+            for topic, sent in worst.traffic.items()
+        },
+    )
+
+
+def _interval(values: Sequence[float | int]) -> tuple[float | None, float | None, float | None]:
+    """Mean and Student's 95 % interval; no interval from fewer than three values."""
+    if not values:
+        return None, None, None
+    mean = sum(values) / len(values)
+    if len(values) < 3:
+        return mean, None, None
+    from scipy import stats
+
+    spread = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return mean, mean - spread, mean + spread
 
 
 class RunFolder:

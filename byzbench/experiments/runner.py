@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from byzbench.errors import BrokenPlugin, CorruptRecord
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import SEVERITY, aggregation, final_return, judge, mean_of, measure
+from byzbench.experiments.metrics import aggregation, final_return, judge, measure
 from byzbench.experiments.provenance import origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.federation.adversary import Adversary
@@ -253,8 +253,11 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
     for name, size in progress["sizes"].items():
         fits = fits and len(folder.metrics(name, size)) == counts["round"]
+    sent = (torch.Size([training.todo.agents + 1, 2]), torch.int64)
+    fits = fits and all(_form(t) == sent for name, t in tensors.items() if name.startswith("traffic/"))
+    foreign = CorruptRecord(f"{folder.path / 'checkpoint.safetensors'} is not of this experiment; {REMEDY}")
     if not fits or not all(type(n) is int and n >= 0 for n in counts.values()):
-        raise CorruptRecord(f"{folder.path / 'checkpoint.safetensors'} is not of this experiment; {REMEDY}")
+        raise foreign
 
     def part(name: str) -> dict[str, Tensor]:
         return {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
@@ -264,7 +267,11 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     for name in ("trajectories", "steps", "served"):
         setattr(federation.ledger, name, tensors[f"ledger/{name}"])
     federation.worlds.scales = tensors.get("worlds/scales")
-    federation.mail, federation.ledger.traffic = part("mail"), part("traffic")
+    federation.ledger.traffic = part("traffic")
+    try:
+        federation.mail = part("mail")
+    except ValueError:
+        raise foreign from None
     training.adversary.memory, training.round = part("memory"), progress["round"]
     device = training.state["theta"].device
     training.state = {name: t.to(device) for name, t in part("state").items()}
@@ -302,48 +309,3 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     folder.write("result.json", result.to_json())
     folder.forget("failure.json")
     return result
-
-
-def pool(results: Sequence[Result]) -> Result:
-    """Runs that differ in their seeds as one result: means and sums over them, and a t interval from three on."""
-    if len(results) == 1:
-        return results[0]
-    finals = [r.final["mean"] for r in results if r.final["mean"] is not None]
-    mean, low, high = _interval(finals)
-    if len(finals) < len(results):
-        mean = low = high = None
-    worst = max(results, key=lambda r: SEVERITY.index(r.verdict.name))
-    apart = [r.disagreement for r in results]
-    return replace(
-        worst,
-        run=[str(r.run) for r in results],
-        final={"mean": mean, "low": low, "high": high, "n": len(results)},
-        trajectories=sum(r.trajectories for r in results) // len(results),
-        steps=sum(r.steps for r in results),
-        steps_per_second=sum(r.steps for r in results) / sum(r.steps / r.steps_per_second for r in results),
-        disagreement=None if None in apart else max(a for a in apart if a is not None),
-        messages=sum(r.messages for r in results),
-        bytes=sum(r.bytes for r in results),
-        screened=sum(r.screened for r in results),
-        diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
-        notes=list(dict.fromkeys(note for r in results for note in r.notes)),
-        aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
-        assumptions={k: mean_of(r.assumptions.get(k) for r in results) for k in worst.assumptions},
-        traffic={
-            topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
-            for topic, sent in worst.traffic.items()
-        },
-    )
-
-
-def _interval(values: Sequence[float | int]) -> tuple[float | None, float | None, float | None]:
-    """Mean and Student's 95 % interval; no interval from fewer than three values."""
-    if not values:
-        return None, None, None
-    mean = sum(values) / len(values)
-    if len(values) < 3:
-        return mean, None, None
-    from scipy import stats
-
-    spread = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return mean, mean - spread, mean + spread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class Post:
 
     @property
     def memory(self) -> State:
-        """What a checkpoint keeps: what codes left out, and what is on its way."""
+        """What a checkpoint keeps: what codes left out, and what is on its way. Taken back, or a `ValueError`."""
         codes = {f"code/{where}/{name}": part for where, code in self._codes.items() for name, part in code.items()}
         mail = {
             f"mail/{where}/{sent}/{name}": part
@@ -112,16 +112,20 @@ class Post:
 
     @memory.setter
     def memory(self, kept: State) -> None:
-        self._codes, self._flying = {}, {}
+        codes: dict[str, State] = {}
         mails: dict[tuple[str, int], State] = {}
         for path, part in kept.items():
             what, *where, name = path.split("/")
             if what == "code":
-                self._codes.setdefault("/".join(where), {})[name] = part
+                codes.setdefault("/".join(where), {})[name] = part
             else:
-                mails.setdefault(("/".join(where[:-1]), int(where[-1])), {})[name] = part
-        for (place, sent), parts in mails.items():
-            self._flying.setdefault(place, {})[sent] = _Mail(**parts)
+                *place, sent = where
+                mails.setdefault(("/".join(place), int(sent)), {})[name] = part
+        if any(set(parts) != {f.name for f in fields(_Mail)} for parts in mails.values()):
+            raise ValueError("a message on its way lacks a part")
+        self._codes, self._flying = codes, {}
+        for (here, sent), parts in mails.items():
+            self._flying.setdefault(here, {})[sent] = _Mail(**parts)
 
     def _spoken(self, x: Tensor, said: Screened | None, equivocal: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Everything that was said: vectors [M, d], malformed [M], silent [M].
