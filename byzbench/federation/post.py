@@ -124,8 +124,8 @@ class Post:
         if any(set(parts) != {f.name for f in fields(_Mail)} for parts in mails.values()):
             raise ValueError("a message on its way lacks a part")
         self._codes, self._flying = codes, {}
-        for (here, sent), parts in mails.items():
-            self._flying.setdefault(here, {})[sent] = _Mail(**parts)
+        for (here, then), parts in mails.items():
+            self._flying.setdefault(here, {})[then] = _Mail(**parts)
 
     def _spoken(self, x: Tensor, said: Screened | None, equivocal: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Everything that was said: vectors [M, d], malformed [M], silent [M].
@@ -161,13 +161,14 @@ class Post:
         if bad.any() or silent.any():
             inbox = replace(inbox, base=inbox.base.masked_fill((bad | silent).unsqueeze(1).to(inbox.base.device), 0.0))
         form, d = Format(inbox.base.shape[1]), inbox.base.shape[1]
+        receivers, width = inbox.mask.shape
         missing, total = torch.zeros_like(inbox.mask), np.zeros(inbox.mask.shape, np.int64)
         parts = [(i, part) for i, part in enumerate(self._parts) if part.covers(topic)]
         for i, part in parts:
             rng = self._streams.generator(f"channel/{where}/{i}", self.round)
             form = part.pack(form, d)
             inbox = replace(inbox, base=self._encoded(f"{where}/{i}", part, inbox.base, bad | silent, rng))
-            if wired and (late := part.late(*inbox.mask.shape, rng)) is not None:
+            if wired and (late := part.late(receivers, width, rng)) is not None:
                 total = np.where((late < 0) | (total < 0), -1, total + late)
         self._ledger.charge(topic, copies, form.bytes)
         if total.any() or where in self._flying:
