@@ -121,7 +121,9 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
         adversary=adversary,
         policy=todo.task.policy(todo.algorithm.squashed),
         device=torch.device(todo.device),
-        seats=partial(todo.members.at, todo.topology, todo.placement, streams=streams) if todo.topology.varies else None,
+        seats=partial(todo.members.at, todo.topology, todo.placement, streams=streams)
+        if todo.topology.varies
+        else None,
     )
     return federation, adversary
 
