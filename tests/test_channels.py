@@ -361,3 +361,19 @@ def test_communication_is_what_the_closed_forms_say(agents: int) -> None:
         assert federation.ledger.messages == copies, (algo, agreement)
         assert federation.ledger.bytes == 4 * d * copies
         assert sum(sent["bytes"] for sent in federation.ledger.by_topic().values()) == 4 * d * copies
+
+
+def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
+    todo = Experiment.create(
+        "dec_page_pg", "dissensus", "peer_sampling(peers=3)", agents=9, byzantine=1, agreement="gossip+mean"
+    )
+    federation, _ = federate(todo)
+    heard = []
+    for t in (0, 1, 0):
+        federation.begin(t, 0.0)
+        inbox = lockstep(federation.exchange("gradient", vectors(9, 8)))
+        heard.append([set(a[m].tolist()) for a, m in zip(inbox.authors, inbox.mask, strict=True)])
+    assert heard[0] == heard[2] != heard[1]
+    assert all(agent in box and 1 < len(box) for agent, box in enumerate(heard[0]))
+    with pytest.raises(Undefined, match="neither relayed nor late"):
+        Experiment.create(topology="peer_sampling", channel="delay")
