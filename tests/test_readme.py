@@ -79,8 +79,10 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [pytest.param(c, id=" ".join(c)) for c in commands("docs/tasks.md")])
-def test_docs_tasks(command: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, id=" ".join(c)) for page in ("tasks", "channels") for c in commands(f"docs/{page}.md")]
+)
+def test_docs_of_runs(command: list[str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", *command], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert "verdict" in done.stdout
