@@ -88,8 +88,8 @@ class Page(PolicyGradient):
             theta = official_initial(fed.policy.sizes).to(theta).expand_as(theta).clone()
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}
 
-    async def estimate(self, fed: Federation, state: State) -> tuple[Tensor, dict[str, float]]:
-        """The PAGE estimate of every agent, [K, d].
+    async def estimate(self, fed: Federation, state: State) -> tuple[Tensor, Tensor]:
+        """The PAGE estimate of every agent, [K, d], and whose batch was large, bool [K].
 
             v~_t = g_N(theta_t)                                              where the coin c_t shows a large batch
             v~_t = v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})           where it shows a small one
@@ -110,7 +110,7 @@ class Page(PolicyGradient):
             fed.note("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
             small = state["reference"] + value - old
             value = torch.where(large.unsqueeze(1).to(value.device), value, small)
-        return value, {"large": float(large[0])}
+        return value, large
 
     def _coin(self, round: int, rng: np.random.Generator) -> bool:
         return (official_uniform(round) if self.streams == "official" else rng.random()) < self.p
@@ -134,11 +134,11 @@ class GossipPage(Page):
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, exchange, aggregate, step, agree."""
-        estimate, metrics = await self.estimate(fed, state)
+        estimate, large = await self.estimate(fed, state)
         direction, state = fed.aggregate(await fed.exchange("gradient", estimate), state)
         state = self.step(fed, direction, estimate, state)
         theta, state = await fed.agree(state["theta"], state)
-        return {**state, "theta": theta}, metrics
+        return {**state, "theta": theta}, {"large": float(large[0])}
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,10 @@ class ServerPage(Page):
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, gather, aggregate at the server, broadcast, step."""
-        estimate, metrics = await self.estimate(fed, state)
+        estimate, large = await self.estimate(fed, state)
         value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
         direction = await fed.broadcast("direction", value)
-        return self.step(fed, direction, estimate, state), metrics
+        return self.step(fed, direction, estimate, state), {"large": float(large[0])}
 
 
 @dataclass(frozen=True)
@@ -168,5 +168,5 @@ class LonePage(Page):
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, step."""
-        estimate, metrics = await self.estimate(fed, state)
-        return self.step(fed, estimate, estimate, state), metrics
+        estimate, large = await self.estimate(fed, state)
+        return self.step(fed, estimate, estimate, state), {"large": float(large[0])}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from byzbench import registry
+from byzbench.algorithms._gossip import Gossip
 from byzbench.algorithms._page import Page
 from byzbench.contracts import Algorithm, Attack, Speech, Taps, Threat
 from byzbench.errors import BrokenPlugin, UndeclaredKnowledge, Undefined
@@ -20,6 +21,19 @@ ALGORITHMS = list(registry.origins("algorithm"))
 GRAPHS = {"peers": ["complete", "ring"], "server": ["star"], "solo": ["complete"], "nobody": ["ring"]}
 HOMES = [(name, graph) for name in ALGORITHMS for graph in GRAPHS[registry.find("algorithm", name).needs]]
 ATTACKS = ["none", "large_noise", "sign_flip", "random_action"]
+TWINS = {n for n in ALGORITHMS if issubclass(registry.find("algorithm", n), Gossip)} - {"clipped_gossip", "bridge"}
+"""They share their body with one of those two, and are tried with the slow tests."""
+ONCE = [pytest.param(n, marks=pytest.mark.slow if n in TWINS else ()) for n in ALGORITHMS]
+
+DEARER = ("clipped_gossip", "bridge", "mdpgt", "learn")
+"""Tried on one graph by the fast tests, with one attack."""
+
+
+def quick(algo, graph, attack):
+    """Whether rows are held to the block by the fast tests."""
+    if algo in ("decbyzpg", "byzpg"):
+        return True
+    return attack == "sign_flip" and algo not in TWINS and (algo not in DEARER or graph == "ring")
 
 
 def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=None, **options):
@@ -28,6 +42,8 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
     if registry.find("algorithm", algo).needs == "solo":
         options |= {"agents": 1, "byzantine": 0}
     method = registry.find("algorithm", algo)
+    if issubclass(method, Gossip) and attack in ("large_noise", "sign_flip"):
+        attack = f"{attack}(on=parameters)"
     has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
     has -= {"optimizer"} if algo == "res_nharpg" else set()  # steps of its own kind
     sizes = {
@@ -62,9 +78,7 @@ def assert_row_local(experiment, rounds=5):
 @pytest.mark.parametrize(
     "algo, graph, attack",
     [
-        pytest.param(
-            *home, attack, marks=() if home[0] in ("decbyzpg", "byzpg") or attack == "sign_flip" else pytest.mark.slow
-        )
+        pytest.param(*home, attack, marks=() if quick(*home, attack) else pytest.mark.slow)
         for home in HOMES
         for attack in ATTACKS
     ],
@@ -85,6 +99,7 @@ def test_rows_equal_the_block(algo, graph, attack):
         {"optimizer": "sgd", "reference": "local", "lr_schedule": "inverse_sqrt"},
         {"reference": "local", "lr_schedule": "linear", "p": 0.2},
         {"reference": "local", "snapshot": "after_step", "weights": "product", "logits": "tanh", "streams": "official"},
+        {"corrected": True, "gradient_at": "own", "heterogeneous": True, "agg_on": "differences", "clip": 10.0},
     ],
 )
 def test_rows_equal_the_block_whatever_the_parameters(algo, parameters):
@@ -195,7 +210,7 @@ def test_every_agent_batch_and_rule_draws_afresh_and_every_round_repeats():
     assert not (starts == other).any()
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ONCE)
 def test_the_same_experiment_has_the_same_bits(algo):
     one, other = (run_as_block(tiny(algo, "large_noise"), 4) for _ in range(2))
     assert all(same(a, b) for a, b in zip(one.states, other.states, strict=True))
@@ -420,7 +435,7 @@ def test_an_inbox_may_be_empty(words):
     assert (trace.states[-1]["theta"] != trace.states[0]["theta"])[honest].any()
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ONCE)
 def test_a_run_that_leaves_the_numbers_is_diverged_and_not_a_crash(algo):
     experiment = tiny(algo, parameters={"lr": 1e40, "optimizer": "sgd"})
     trace = run_as_block(experiment, 3)

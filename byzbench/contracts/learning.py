@@ -171,6 +171,8 @@ class Algorithm(Component):
 
     Class attributes:
         needs: `peers` gossip among themselves, a `server` is trusted, `solo` is one agent, `nobody` sends anything.
+        uses: which of the experiment's rules meet the messages of peers; gradients meet the aggregator, parameters the
+            agreement.
         defaults: the topology, aggregator and agreement that stand where the user names none.
         groups: how many groups a server hears its agents in, each by itself; may be a field.
         server_samples: whether the trusted server has an environment of its own, which is more than most can have.
@@ -180,6 +182,7 @@ class Algorithm(Component):
 
     kind: ClassVar[str] = "algorithm"
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "peers"
+    uses: ClassVar[tuple[str, ...]] = ("aggregator", "agreement")
     defaults: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[int] = 1
     server_samples: ClassVar[bool] = False

@@ -199,7 +199,7 @@ class Experiment:
             return []
         if self.algorithm.needs == "server":
             return [("aggregator", self.aggregator)]
-        return [("aggregator", self.aggregator), ("agreement", self.agreement)]
+        return [(kind, getattr(self, kind)) for kind in self.algorithm.uses]
 
     @property
     def defences(self) -> dict[str, Aggregator]:
@@ -252,6 +252,7 @@ class Experiment:
                 lines.append(
                     f"{kind} {registry.name_of(rule)!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"
                 )
+        lines += self._unheard()
         if self.algorithm.server_samples:
             lines.append(
                 f"{registry.name_of(self.algorithm)}: the trusted server has an environment of its own, and its "
@@ -265,6 +266,23 @@ class Experiment:
                 f"on this graph no guarantee covers f={self.byzantine}: {found['beyond_bound']} of {honest} honest "
                 f"agents hear more liars than they allow for, and the honest graph is in {pieces} "
                 f"piece{'' if pieces == 1 else 's'} here{odds}; try --topology complete"
+            )
+        return lines
+
+    def _unheard(self) -> list[str]:
+        """What the user chose and the algorithm has no use for: one line each."""
+        name, used = registry.name_of(self.algorithm), dict(self.rules)
+        lines = [
+            f"{name} has no use for an {kind}: {registry.name_of(getattr(self, kind))!r} changes nothing"
+            for kind in ("aggregator", "agreement")
+            if kind not in used and registry.name_of(getattr(self, kind)) != self.algorithm.defaults.get(kind)
+        ]
+        topics = [topic for kind, topic in (("aggregator", "gradient"), ("agreement", "parameters")) if kind in used]
+        lies = self.byzantine and "messages" in self.attack.threat.surface
+        if lies and topics and not any(self.attack.speaks(topic) for topic in topics):
+            lines.append(
+                f"attack {registry.name_of(self.attack)!r} has no lies about {topics[0]}, which is all that agents of "
+                f"{name} exchange: try -p attack.on={topics[0]}"
             )
         return lines
 

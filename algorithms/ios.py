@@ -1,0 +1,38 @@
+"""IOS: a step, and gossip that drops the neighbour farthest from the mean, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from byzbench.algorithms._gossip import Momentum, StepThenGossip
+
+
+@dataclass(frozen=True)
+class IosGossip(StepThenGossip):
+    """Policy gradients by gossip of parameters with iterative outlier scissors.
+
+    Each round t, every agent i:
+
+        theta_i^1/2 = theta_i + eta g_i(theta_i)           g_i the gradient of N episodes; told to the neighbours
+        theta_i     = the mean of theta_i^1/2 and its neighbours', by mixing weights, without f outliers
+
+    where an outlier is the neighbour that is farthest from the mean of those left. The last line is the rule of the
+    agreement `gossip+ios`.
+
+    Source: Wu, Chen, Ling 2023, "Byzantine-resilient decentralized stochastic optimization with robust aggregation
+    rules", IEEE Transactions on Signal Processing, arXiv 2206.04568, algorithm 1.
+
+    Differs from the source in: Adam by default (`optimizer=sgd, lr_schedule=inverse_sqrt` is nearer to its steps, which
+    shrink); `momentum` is an option.
+    """
+
+    source: ClassVar[str] = "Wu et al. 2023, arXiv 2206.04568 (IOS)"
+    defaults: ClassVar[Mapping[str, str]] = {
+        "topology": "complete",
+        "aggregator": "mean",
+        "agreement": "gossip+ios",
+    }
+
+    momentum: Momentum = 0.0
