@@ -1,8 +1,8 @@
-"""Methods without a server whose agents exchange parameters: rounds by hand, special cases, and what screening is worth."""
+"""Methods whose agents exchange parameters: rounds by hand, special cases, and what screening is worth."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -274,7 +274,7 @@ def test_differences_are_vectors_to_a_rule_that_moves_with_its_inputs():
 def test_a_clipped_difference_is_no_longer_than_the_step_allows():
     free, long, short = (byzpg("mean", clip=clip) for clip in (None, 1e9, 0.5))
     assert torch.equal(long[-1]["theta"], free[-1]["theta"])
-    for before, after in zip(short[:-1], short[1:], strict=True):
+    for before, after in pairwise(short):
         change = (after["reference"] - before["reference"])[0].norm()
         step = (before["theta"] - before["previous"])[0].norm()
         assert 0 < change <= 0.5 * step * (1 + 1e-4) + 1e-4
