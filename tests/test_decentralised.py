@@ -235,7 +235,7 @@ def moved(algo, on, count=2, **options):
 
 @pytest.mark.parametrize("algo", ["clipped_gossip", "nna", "ios", "cs_plus", "gts", "balance", "bridge", "w_msr"])
 def test_a_liar_moves_nobody_who_screens(algo):
-    assert moved(algo, "parameters") < 3
+    assert moved(algo, "parameters") < 1
     assert moved(algo, "parameters", agreement="gossip+weighted_mean") > 1000
 
 
@@ -243,7 +243,7 @@ def test_mdpgt_is_robust_where_it_screens():
     """A liar in the tracker moves those who screen the iterate alone, and the other way round."""
     for on, saving in (("gradient", "tracker"), ("parameters", "iterate")):
         far = {preset: moved("mdpgt", on, preset=preset) for preset in ("paper", "iterate", "tracker", "both")}
-        assert all((far[preset] < 3) == (preset in (saving, "both")) for preset in far), far
+        assert all((far[preset] < 1) == (preset in (saving, "both")) for preset in far), far
 
 
 def test_who_exchanges_parameters_alone_says_what_is_in_vain():
