@@ -1,30 +1,53 @@
-"""`byzbench show`: one component, with its parameters, source, and what it needs and knows."""
+"""`byzbench show`: one component, with its parameters, source, and what it needs and knows; a graph with its liars."""
 
 from __future__ import annotations
 
 import json
 import textwrap
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from byzbench.errors import ByzbenchError
+from byzbench.cli import options
+from byzbench.errors import ByzbenchError, Undefined, UserError
 
 if TYPE_CHECKING:
     from byzbench.contracts import Aggregator, Component, Task
+    from byzbench.federation.membership import Membership
 
 
 def show(
     kind: Annotated[str, typer.Argument(help="attack, aggregator, topology, ...")],
     name: Annotated[str, typer.Argument(help="Its name, as `byzbench list` prints it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    agents: Annotated[
+        int | None, typer.Option(min=1, help="Of a topology: K; shows its graph and diagnostics.")
+    ] = None,
+    byzantine: Annotated[int | None, typer.Option(min=0, help="f; default: the largest with K > 4f.")] = None,
+    placement: Annotated[str | None, typer.Option(help="Where liars sit; default: random.")] = None,
+    weights: Annotated[str, typer.Option(help="Mixing weights of gossip.")] = "metropolis",
+    round: Annotated[int, typer.Option(min=0, help="Of a graph that changes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="A picture of the graph: .png, .svg or .pdf.")] = None,
+    dear: Annotated[bool, typer.Option("--dear", help="All diagnostics, however many agents there are.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Show a component: what it does, its parameters with bounds, its source, what it needs and knows."""
+    """Show a component: what it does, its parameters with bounds, its source, what it needs and knows.
+
+    With --agents, the graph of a topology: where the liars sit, and what the graph leaves of guarantees.
+    """
     import inspect
 
     from byzbench import registry
 
+    if agents is not None and registry.kind_of(kind) == "topology":
+        f = (agents - 1) // 4 if byzantine is None else byzantine
+        members = _seated(name, placement or "random", agents, f, weights, round, seed)
+        _show_graph(members, name, placement or "random", out, dear, as_json)
+        return
+    if (byzantine, placement, out) != (None, None, None):
+        raise UserError("--byzantine, --placement and --out are for the graph of a topology: add --agents")
     cls = registry.find(kind, name)
     origin = registry.origins(registry.kind_of(kind))[name]
     facts = _facts(cls)
@@ -159,3 +182,115 @@ def _bound(constraint: Any) -> str:
         if hasattr(constraint, key):
             return f"{sign} {getattr(constraint, key)}"
     return str(constraint)
+
+
+def _seated(
+    topology: str, placement: str, agents: int, byzantine: int, weights: str, round: int, seed: int
+) -> Membership:
+    """The seats as a run with these options has them in this round."""
+    from dataclasses import replace
+
+    from byzbench.contracts import Placement, Topology
+    from byzbench.federation.membership import Membership
+    from byzbench.randomness import Streams
+    from byzbench.registry import build
+
+    family, seats, streams = build("topology", topology), build("placement", placement), Streams(seed)
+    assert isinstance(family, Topology)
+    assert isinstance(seats, Placement)
+    if byzantine >= agents:
+        raise Undefined(f"byzantine must be a whole number from 0 to agents - 1 = {agents - 1}, got {byzantine}")
+    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights)
+    return (
+        replace(members, graph=Membership.draw(family, seats, agents, byzantine, round, streams)) if round else members
+    )
+
+
+def _show_graph(
+    members: Membership, topology: str, placement: str, out: Path | None, dear: bool, as_json: bool
+) -> None:
+    from byzbench.federation import exposure
+
+    found = exposure.cheap(members)
+    if dear or members.agents <= exposure.DEAR:
+        found |= exposure.dear(members)
+    rules = {} if members.server is not None else exposure.guaranteed(members, _guarantees(members))
+    if out is not None:
+        from byzbench.reports.graphs import draw_graph
+
+        draw_graph(members, f"{topology} · {placement}   K={members.agents}, f={len(members.liars)}", out)
+    if as_json:
+        data = {
+            "topology": topology,
+            "placement": placement,
+            "agents": members.agents,
+            "liars": list(members.liars),
+            "server": members.server,
+            "weights": members.weights,
+            "directed": members.graph.is_directed(),
+            "links": [list(link) for link in members.graph.edges],
+            "diagnostics": found,
+            "guarantees": rules,
+            "picture": None if out is None else str(out),
+        }
+        typer.echo(json.dumps(data))
+        return
+    _print_graph(members, found, rules)
+    if out is not None:
+        typer.echo(f"picture: {out}")
+
+
+def _guarantees(members: Membership) -> dict[str, Any]:
+    """What aggregators, and on a complete graph agreements, guarantee for an inbox, with their defaults."""
+    from byzbench import registry
+
+    complete = all(len(box) == members.agents for box in members.inboxes)
+    kinds = ("aggregator", "agreement") if complete else ("aggregator",)
+    rules: dict[str, Any] = {}
+    for kind in kinds:
+        for name in registry.origins(kind):
+            rule: Any = registry.build(kind, name)
+            rules[name if kind == "aggregator" else f"agreement {name}"] = rule.guarantee
+    return rules
+
+
+def _print_graph(members: Membership, found: dict[str, Any], rules: dict[str, dict[str, int]]) -> None:
+    liars, honest = set(members.liars), members.agents - len(members.liars)
+    cut = sum((a in liars) != (b in liars) for a, b in members.graph.edges)
+    sizes = [len(box) for box in members.inboxes]
+    low, high = found.get("robustness_low"), found.get("robustness_high")
+    robust = None if low is None else f"{low}" if low == high else f"{low} to {high}"
+    share = found["connected_share"]
+    rows = {
+        "liars": ", ".join(map(str, members.liars)) or "none",
+        "links": f"{members.graph.number_of_edges()}, {cut} of them cut: with a liar at one end",
+        "inboxes": f"{min(sizes)} to {max(sizes)} vectors, the own one included",
+        "largest local share of liars": found["local_weight"],
+        "largest local weight of liars": found["gossip_weight"],
+        "influence of liars": found["influence"],
+        "honest agents beyond their bound": f"{found['beyond_bound']} of {honest}",
+        "parts of the honest graph": found["honest_components"],
+        "placements that leave it whole": None if share is None else f"{share:.1%}",
+        "spectral gap of the honest graph": found.get("spectral_gap"),
+        "algebraic connectivity of it": found.get("algebraic_connectivity"),
+        "vertex connectivity": found.get("vertex_connectivity"),
+        "r-robust for r up to": robust,
+        "redundant against": None
+        if found.get("redundancy") is None
+        else f"{found['redundancy']} corrupted transmissions",
+    }
+    for key, value in rows.items():
+        if value is not None:
+            typer.echo(f"{key:<34}{f'{value:.3f}' if isinstance(value, float) else value}")
+    if "robustness_low" not in found:
+        typer.echo("connectivity, robustness and spectra: add --dear")
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, counts in rules.items():
+        groups.setdefault((counts["declared"], counts["local"]), []).append(name)
+    if groups:
+        typer.echo(
+            f"\nguarantees hold at how many of {honest} honest agents that are told f={members.declared}, or the truth"
+        )
+    for (told, local), names in sorted(groups.items(), reverse=True):
+        for number, line in enumerate(textwrap.wrap(", ".join(names), 96)):
+            typer.echo(f"{told:>6}{local:>6}  {line}" if not number else f"{'':14}{line}")

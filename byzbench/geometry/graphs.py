@@ -7,6 +7,8 @@ from itertools import combinations
 from math import comb
 
 import networkx as nx
+import numpy as np
+import numpy.typing as npt
 
 
 def _agents(graph: nx.Graph) -> list[int]:
@@ -45,6 +47,16 @@ def honest_components(graph: nx.Graph, byzantine: Collection[int]) -> int:
     rest = graph.subgraph(set(graph).difference(byzantine))
     parts = nx.strongly_connected_components if rest.is_directed() else nx.connected_components
     return sum(not honest.isdisjoint(part) for part in parts(rest))
+
+
+def laplacian_spectrum(graph: nx.Graph) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The eigenvalues [n] of the Laplacian, ascending, and its eigenvectors [n, n] as columns; directions are ignored.
+
+    The second value is the algebraic connectivity, its vector Fiedler's.
+    """
+    laplacian = nx.laplacian_matrix(nx.Graph(graph), nodelist=sorted(graph), weight=None).toarray()
+    values, vectors = np.linalg.eigh(laplacian.astype(np.float64))
+    return values, vectors
 
 
 def connected_share(graph: nx.Graph, f: int, limit: int = 5000) -> float | None:

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.contracts import Placement
+from byzbench.geometry.graphs import laplacian_spectrum
 from byzbench.placements._ranked import agents_of, highest, only_agents, small_enough
 
 _EXACT = 200
@@ -56,8 +57,7 @@ class MinCut(Placement):
 
 def _sparsest(links: nx.Graph) -> set[int]:
     """One side of the cut with the fewest links for each agent on its smaller side, of those that sweeps find."""
-    laplacian = nx.laplacian_matrix(links, nodelist=range(len(links))).toarray().astype(float)
-    second, third = np.linalg.eigh(laplacian)[1][:, 1:3].T
+    second, third = laplacian_spectrum(links)[1][:, 1:3].T
     best, ratio = [0], np.inf
     for line in (second, third, second + third, second - third):
         order = np.argsort(np.round(line, 9), kind="stable").tolist()
