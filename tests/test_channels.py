@@ -374,6 +374,6 @@ def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
         inbox = lockstep(federation.exchange("gradient", vectors(9, 8)))
         heard.append([set(a[m].tolist()) for a, m in zip(inbox.authors, inbox.mask, strict=True)])
     assert heard[0] == heard[2] != heard[1]
-    assert all(agent in box and 1 < len(box) for agent, box in enumerate(heard[0]))
+    assert all(agent in box and len(box) > 1 for agent, box in enumerate(heard[0]))
     with pytest.raises(Undefined, match="neither relayed nor late"):
         Experiment.create(topology="peer_sampling", channel="delay")
