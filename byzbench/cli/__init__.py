@@ -14,6 +14,7 @@ from byzbench.cli import (
     breakdown,
     check,
     evaluate,
+    leaderboard,
     plot,
     replay,
     report,
@@ -45,6 +46,7 @@ app.command("breakdown")(breakdown.breakdown)
 app.command("worst")(worst.worst)
 app.command("bench")(bench.bench)
 app.command("check")(check.check)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("evaluate")(evaluate.evaluate)
 app.command("sync")(sync.sync)
 app.command("runs")(runs.runs)

@@ -48,17 +48,32 @@ def origin(experiment: Experiment) -> dict[str, Any]:
 def provenance(experiment: Experiment) -> dict[str, Any]:
     """Digest of the code, the plug-ins and their data, versions, and what of the machine decides about bits."""
     digest = hashlib.sha256(_own_code())
-    for folder in sorted({p for part in _parts(experiment) if (p := _plugin(type(part)))}):
-        found = folder.rglob("*.py") if folder.is_dir() else [folder]
-        digest.update(_hash_sources({path.relative_to(folder.parent).as_posix(): path for path in found}))
-    data = sorted({path for part in _parts(experiment) for path in part.data})
+    for folder in sorted({p for part in parts(experiment) if (p := _plugin(type(part)))}):
+        digest.update(_hash_plugin(folder))
+    data = sorted({path for part in parts(experiment) for path in part.data})
     digest.update(_hash_sources({f"{n}/{path.name}": path for n, path in enumerate(data)}))
     return {
         "digest": digest.hexdigest(),
-        "versions": versions() | {name: version(name) for part in _parts(experiment) for name in part.libraries},
+        "versions": versions() | {name: version(name) for part in parts(experiment) for name in part.libraries},
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": 1,
     }
+
+
+def harness_digest() -> str:
+    """Of byzbench alone, as `provenance` has it."""
+    return _own_code().hex()
+
+
+def plugin_digest(cls: type) -> str | None:
+    """Of the package of a component that is not ours; None of one that is."""
+    folder = _plugin(cls)
+    return _hash_plugin(folder).hex() if folder else None
+
+
+def _hash_plugin(folder: Path) -> bytes:
+    found = folder.rglob("*.py") if folder.is_dir() else [folder]
+    return _hash_sources({path.relative_to(folder.parent).as_posix(): path for path in found})
 
 
 @cache
@@ -81,7 +96,7 @@ def _hash_sources(files: Mapping[str, Path]) -> bytes:
     return digest.digest()
 
 
-def _parts(experiment: Experiment) -> Iterator[Component]:
+def parts(experiment: Experiment) -> Iterator[Component]:
     """Every component, nested ones included."""
     stack = [v for f in fields(experiment) if isinstance(v := getattr(experiment, f.name), Component)]
     while stack:

@@ -29,6 +29,9 @@ def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score)
     cells = [cell for cell in entry.cells if cell.stratum in {s.name for s in strata}]
     if score.seeds < FEW:
         yield Flag("few-seeds", f"{score.seeds} seeds")
+    if entry.submission.tuning and len(held_out := _held_out(entry, suite)) < 2:
+        named = ", ".join(held_out) or "no attack"
+        yield Flag("tuned-on-suite", f"its tuning held out {named} of the suite")
     if failed := [cell for cell in cells if cell.status != "ok"]:
         yield Flag("failed-cells", f"{len(failed)} of {len(cells)} cells ended otherwise than well, and score 0")
     for stratum in strata:
@@ -43,6 +46,13 @@ def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score)
         yield Flag("no-consensus", f"honest agents ended apart in {len(apart)} of {len(cells)} cells")
     for stratum in strata:
         yield from _survived(entry, suite, stratum)
+
+
+def _held_out(entry: Entry, suite: Suite) -> list[str]:
+    """Attacks of the suite that the tuning has not seen, under any parameters."""
+    assert entry.submission.tuning is not None
+    seen = {attack.partition("(")[0] for attack in entry.submission.tuning.attacks}
+    return [attack for attack in suite.attacks_at(LEVELS[-1]) if attack.partition("(")[0] not in seen]
 
 
 def _inert(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:

@@ -147,12 +147,14 @@ class Tuning(Part):
     """How parameters were found; an entry without it is shown as untuned.
 
     Attributes:
-        study_sha256: of the journal of the study.
-        trials: how many were spent.
-        seeds, attacks: what they were judged on. Nothing of the suite's seeds can be among them: see `seeds`.
+        study: the hash of its question: components, ranges, seeds, attacks, budget of a run.
+        trials_sha256: of its finished trials. trials: how many they are.
+        seeds, attacks: what they were judged on. No seed of the suite can be among them: those follow from what was
+            found.
     """
 
-    study_sha256: Digest
+    study: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
+    trials_sha256: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
     trials: Annotated[int, Field(strict=True, ge=1, le=100_000)]
     seeds: Annotated[tuple[Count, ...], Field(min_length=1, max_length=1000)]
     attacks: Annotated[tuple[Spec, ...], Field(max_length=100)]

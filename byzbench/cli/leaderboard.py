@@ -1,0 +1,233 @@
+"""`byzbench leaderboard`: run a suite, submit what came of it, verify what others submitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from byzbench.cli import options
+
+if TYPE_CHECKING:
+    from byzbench.leaderboard.schema import Method
+
+app = typer.Typer(help="Leaderboards that can be verified: run, submit, verify.", no_args_is_help=True)
+
+TrackName = Literal["defence", "attack", "adaptive", "reported"]
+
+
+@app.command("run")
+def run(
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A frozen suite, for example smoke-v1.")],
+    algo: Annotated[str | None, typer.Option("--algo", "-a", help="The algorithm that enters, or is aimed at.")] = None,
+    attack: Annotated[str | None, typer.Option("--attack", "-x", help="The attack that enters.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The slug of the entry that the attack is aimed at: the track adaptive.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Of the algorithm: paper, official.")] = None,
+    aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
+    agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="A file of tuned parameters.", metavar="FILE")] = None,
+    out: options.Out = Path("runs"),
+    executor: options.Executor = "process",
+    jobs: options.Jobs = None,
+    ray_address: options.RayAddress = None,
+    on_existing: Annotated[
+        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that were run before.")
+    ] = "reuse",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
+) -> None:
+    """Run every cell of a suite for one entry. Interrupted? The same command goes on. Exit 1 if a cell failed."""
+    from byzbench.cli.progress import SweepProgress
+    from byzbench.cli.sweep import interruptible
+    from byzbench.errors import StorageError
+    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.store import scan
+    from byzbench.experiments.suite import Plan
+    from byzbench.experiments.sweep import sweep
+    from byzbench.experiments.tuned import Tuned
+    from byzbench.leaderboard import submitting
+    from byzbench.leaderboard.suites import suite as board
+
+    given = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
+    method, track = _method(given, against)
+    if tuned:
+        method = submitting.fill(method, Tuned.read(tuned))
+    ticket = submitting.Ticket.of(board(suite), track, method)
+    lot = ticket.lot()
+    labels = {f"{p.stratum.name} · {p.algo or ''}{p.attack} · seed {p.seed}": cell for p, cell in lot.cells.items()}
+    division = f", division {lot.division}" if lot.division else ""
+    typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells of the code {lot.code.sha256[:12]}…", err=True)
+    if dry_run:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ticket.name).write_bytes(submitting.write(ticket))
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror}") from None
+    with (
+        SweepProgress(len(labels)) as progress,
+        interruptible() as stopped,
+        open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address) as workers,
+    ):
+        summary = sweep(
+            Plan(suite, labels, {}),
+            out,
+            workers,
+            on_existing=on_existing,
+            earlier=scan(out)[0],
+            watch=progress,
+            stopped=stopped,
+        )
+    for label, outcome in summary.failed.items():
+        typer.echo(f"failed: {label}: {outcome.error}", err=True)
+    if summary.left:
+        typer.echo(f"{len(summary.left)} cells left; the same command goes on", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"{len(labels) - len(summary.failed)} finished, {len(summary.failed)} failed")
+    typer.echo(f"submit: byzbench leaderboard submit {out / ticket.name} --name NAME --author AUTHOR")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _method(given: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:
+    """What enters, and on which track: an algorithm, an attack, or an attack aimed at an entry."""
+    from byzbench.errors import UserError
+    from byzbench.leaderboard.plan import canonical
+    from byzbench.leaderboard.schema import Method, validate
+
+    if not (given["algo"] or given["attack"]):
+        raise UserError("give --algo to enter an algorithm, --attack to enter an attack")
+    if (against is None) == bool(given["algo"] and given["attack"]):
+        raise UserError("an attack enters with --attack alone, or is aimed at an entry: --attack, --algo and --against")
+    written = {k: v if k == "preset" else canonical(v) for k, v in given.items() if v is not None}
+    method = validate(Method, {**written, **({"against": against} if against else {})}, "method")
+    return method, "adaptive" if against else "attack" if given["attack"] else "defence"
+
+
+@app.command("submit")
+def submit(
+    runs: Annotated[Path, typer.Argument(help="The store, or the file that `leaderboard run` left in it.")],
+    name: Annotated[str, typer.Option(help="The entry's name, as people will read it.")],
+    author: Annotated[list[str], typer.Option(help="Who enters it; again for several.")],
+    slug: Annotated[str | None, typer.Option(help="The name of its folder; default: from the name.")] = None,
+    paper: Annotated[str | None, typer.Option(help="A link, https://...")] = None,
+    license: Annotated[str, typer.Option(help="Of the code, by its SPDX identifier.")] = "MIT",
+    conflicts: Annotated[str | None, typer.Option(help="Interests that a reader should know of.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="The file that its parameters are from.", metavar="FILE")] = None,
+    supersedes: Annotated[
+        str | None, typer.Option(help="The slug of the submission whose place it takes.", metavar="SLUG")
+    ] = None,
+    notes: Annotated[Path | None, typer.Option(help="A text for NOTES.md, shown as it is.", metavar="FILE")] = None,
+    out: Annotated[Path, typer.Option(help="The folder of submissions.")] = Path("leaderboards/submissions"),
+) -> None:
+    """Write the folder of a submission from finished runs, check it, and print what to paste in the pull request."""
+    from byzbench.errors import UserError
+    from byzbench.experiments.tuned import Tuned
+    from byzbench.leaderboard import submitting
+    from byzbench.leaderboard.checks import check
+    from byzbench.leaderboard.schema import About, validate
+    from byzbench.leaderboard.summaries import markdown
+
+    ticket = submitting.Ticket.read(runs)
+    store = runs if runs.is_dir() else runs.parent
+    about = {"name": name, "slug": slug or _slug(name), "authors": author, "license": license}
+    more = {"paper": paper, "conflicts": conflicts}
+    entered = validate(About, about | {k: v for k, v in more.items() if v}, "entry")
+    lot = ticket.lot()
+    folder = submitting.submit(
+        lot,
+        submitting.collect(lot, store),
+        entered,
+        out,
+        tuning=submitting.tuned_by(Tuned.read(tuned), ticket.method) if tuned else None,
+        supersedes=submitting.supersede(out, ticket.suite, ticket.track, supersedes) if supersedes else None,
+        notes=notes.read_text(encoding="utf-8") if notes else "",
+    )
+    report = check(folder, out)
+    for finding in report.findings:
+        typer.echo(str(finding), err=True)
+    if report.refused:
+        raise UserError(f"{folder} would be refused; remove it, and mend what is wrong")
+    assert report.entry is not None
+    typer.echo(markdown(report.entry, lot.suite, folder))
+
+
+def _slug(name: str) -> str:
+    import re
+
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:39]
+
+
+@app.command("verify")
+def verify(
+    folder: Annotated[Path, typer.Argument(help="The folder of a submission.", metavar="FOLDER")],
+    cells: Annotated[int, typer.Option(min=0, help="How many cells are run again; 0: only the checks.")] = 5,
+    salt: Annotated[
+        str | None, typer.Option(help="What the draw of cells depends on, to repeat one; default: a fresh one.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A commit: submissions that it has must not change.", metavar="REF")
+    ] = None,
+    any_code: Annotated[bool, typer.Option("--any-code", help="Replay an entry of other code too.")] = False,
+    executor: options.Executor = "process",
+    jobs: options.Jobs = None,
+    ray_address: options.RayAddress = None,
+    as_json: options.Json = False,
+) -> None:
+    """Check a submission, and run cells again that its author could not choose.
+
+    Exit 0: verified. 1: refused, or a replay contradicts it. 3: nothing contradicts it, but it could not be replayed.
+    """
+    import json
+    import tempfile
+
+    submissions = folder.resolve().parents[2]
+    _like(folder)
+    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.leaderboard.checks import check
+    from byzbench.leaderboard.guard import guard
+    from byzbench.leaderboard.replay import fresh_salt, replay
+    from byzbench.leaderboard.summaries import verdict_lines
+
+    report = check(folder, submissions, any_code=any_code)
+    findings = [*report.findings, *(guard(submissions, base) if base else ())]
+    refused = any(finding.fatal for finding in findings)
+    found = None
+    if not refused and cells:
+        assert report.entry is not None
+        assert report.lot is not None
+        with (
+            tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
+            open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
+        ):
+            watch = None if as_json else lambda line: typer.echo(line, err=True)
+            found = replay(report.entry, report.lot, cells, salt or fresh_salt(), Path(scratch), workers, watch)
+    code = 1 if refused else 0 if found is None else found.exit_code
+    if as_json:
+        data = {"findings": [str(f) for f in findings], "replay": found and found.to_json(), "exit": code}
+        typer.echo(json.dumps(data, allow_nan=False))
+    else:
+        for line in verdict_lines(folder, findings, refused, found):
+            typer.echo(line)
+    raise typer.Exit(code)
+
+
+def _like(folder: Path) -> None:
+    """Ask for the instructions that an entry was run with, where this CPU has more of them: bits then agree.
+
+    It must be asked before torch is imported, and by `verify` alone: other verbs record what the CPU has.
+    """
+    import os
+
+    from byzbench.leaderboard.documents import Refused
+    from byzbench.leaderboard.entries import read
+
+    try:
+        wanted = read(folder).submission.environment.cpu
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except (Refused, OSError, ValueError):
+        return  # the checks will say what is wrong
+    if wanted == "DEFAULT" or (wanted == "AVX2" and "avx2" in flags):
+        os.environ.setdefault("ATEN_CPU_CAPABILITY", wanted.lower())

@@ -1,0 +1,501 @@
+"""From runs to a verified row, and every way to tamper with one that we know of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic_entries import write_entry
+
+from byzbench import cli
+from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.experiments import provenance
+from byzbench.experiments.executors import Serial
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import Training
+from byzbench.experiments.suite import Plan
+from byzbench.experiments.sweep import sweep
+from byzbench.leaderboard import plan, suites
+from byzbench.leaderboard.checks import Report, check
+from byzbench.leaderboard.entries import Entry, read
+from byzbench.leaderboard.guard import guard
+from byzbench.leaderboard.plan import Lot, canonical, lot, vet
+from byzbench.leaderboard.replay import CONTROLS, Replay, draw, drift, judge, rank_p, replay
+from byzbench.leaderboard.schema import About, Cell, Method
+from byzbench.leaderboard.submitting import collect, submit, supersede
+from byzbench.leaderboard.suites import Suite, suite
+
+TINY = """
+name = "tiny-v1"
+title = "Seconds."
+seeds = 3
+[[attack]]
+spec = "none"
+[[attack]]
+spec = "ipm"
+knows = "omniscient"
+[[algorithm]]
+spec = "decbyzpg(N=4, B=2)"
+division = "decentralised"
+[[stratum]]
+name = "cartpole-complete"
+division = "decentralised"
+env = "cartpole"
+topology = "complete"
+agents = 5
+byzantine = 1
+trajectories = 8
+low = 1
+high = 500
+random = 22.3
+reference = 30
+"""
+METHOD = Method(algo="decbyzpg(N=4, B=2)")
+ABOUT = About(name="Tiny", slug="tiny", authors=("A. Author",), license="MIT")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite of six cells in place of the frozen ones."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "suites").mkdir()
+    (home / "suites" / "tiny-v1.toml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "files", lambda package: home)
+        suite.cache_clear()
+        suites.suites.cache_clear()
+        yield suite("tiny-v1")
+    suite.cache_clear()
+    suites.suites.cache_clear()
+
+
+def run(entered: Lot, store: Path) -> None:
+    todo = Plan("tiny", {cell.hash: cell for cell in entered.cells.values()}, {})
+    assert not sweep(todo, store, Serial(store)).failed
+
+
+@pytest.fixture(scope="module")
+def home(tiny: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs`, and `submissions` of which one was run."""
+    home = tmp_path_factory.mktemp("board")
+    entered = lot(tiny, "defence", METHOD)
+    run(entered, home / "runs")
+    submit(entered, collect(entered, home / "runs"), ABOUT, home / "submissions", notes="By hand.\n")
+    return home
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path) -> Path:
+    """The submission's folder, to be tampered with."""
+    shutil.copytree(home / "submissions", tmp_path / "submissions")
+    return tmp_path / "submissions" / "tiny-v1" / "defence" / "tiny"
+
+
+def checked(folder: Path) -> Report:
+    return check(folder, folder.parents[2])
+
+
+def rewrite(folder: Path, lines: list[dict[str, Any]], **changes: Any) -> None:
+    """Write cells, with a digest that fits: a forger can compute it too."""
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    (folder / "cells.jsonl").write_bytes(content)
+    about = json.loads((folder / "submission.json").read_text())
+    about |= {"cells_sha256": hashlib.sha256(content).hexdigest(), **changes}
+    (folder / "submission.json").write_text(json.dumps(about))
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+
+
+def replayed(folder: Path, scratch: Path, count: int = 100, salt: str = "s") -> Replay:
+    report = checked(folder)
+    assert not report.refused, report.findings
+    assert report.entry is not None
+    assert report.lot is not None
+    return replay(report.entry, report.lot, count, salt, scratch, Serial(scratch))
+
+
+def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: Path) -> None:
+    folder = home / "submissions" / "tiny-v1" / "defence" / "tiny"
+    assert checked(folder).findings == []
+    assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
+    found = replayed(folder, tmp_path, 2)
+    assert {cell.verdict for cell in found.cells} == {"exact"}
+    assert (found.verdict, found.exit_code) == ("exact", 0)
+    assert "agents renamed" in found.relabelled
+
+
+def inflate(line: dict[str, Any], by: float = 1.3) -> dict[str, Any]:
+    value = repr(by * float(line["return"]))
+    return line | {"return": value, "curve": [*line["curve"][:-1], value]}
+
+
+Tampering = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+TAMPERED: dict[str, tuple[Tampering, str]] = {
+    "a changed return": (lambda cells: [cells[0] | {"return": "29.5"}, *cells[1:]], "plausibility"),
+    "an impossible return": (lambda cells: [inflate(cells[0], 100.0), *cells[1:]], "plausibility"),
+    "a deleted cell": (lambda cells: cells[1:], "missing-cell"),
+    "a repeated cell": (lambda cells: [*cells, cells[0]], "repeated-cell"),
+    "swapped seeds": (
+        lambda cells: [cells[0] | {"seed": 1}, cells[1] | {"seed": 0}, *cells[2:]],
+        "wrong-cell",
+    ),
+    "a copied trace": (lambda cells: [cells[0] | {"trace": cells[1]["trace"]}, *cells[1:]], "copied-trace"),
+    "a cell of no suite": (lambda cells: [*cells, cells[0] | {"attack": "zero"}], "strange-cell"),
+    "an aggregate": (lambda cells: [cells[0] | {"score": 1.0}, *cells[1:]], "schema"),
+    "half of the budget": (lambda cells: [cells[0] | {"trajectories": 4}, *cells[1:]], "plausibility"),
+    "a failure without a reason": (
+        lambda cells: [{k: v for k, v in cells[0].items() if k != "return"} | {"status": "failed"}, *cells[1:]],
+        "plausibility",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_tampering_with_cells_is_caught(how: str, copy: Path) -> None:
+    change, expected = TAMPERED[how]
+    rewrite(copy, change(lines_of(copy)))
+    findings = checked(copy).findings
+    assert expected in {finding.check for finding in findings if finding.fatal}, findings
+    assert all(finding.where.startswith("cells.jsonl") for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"suite_sha256": "0" * 64}, "suite"),
+        ({"suite": "core-v9"}, "suite"),
+        ({"score": 1.0}, "schema"),
+        ({"supersedes": "0" * 64}, "supersedes"),
+        ({"track": "adaptive"}, "method"),
+        ({"method": {"algo": "page_pg"}}, "method"),
+        ({"method": {"algo": "no_such_algorithm"}}, "method"),
+    ],
+    ids=str,
+)
+def test_tampering_with_what_is_said_of_the_entry_is_caught(changes: Any, expected: str, copy: Path) -> None:
+    rewrite(copy, lines_of(copy), **changes)
+    assert expected in {finding.check for finding in checked(copy).findings if finding.fatal}
+
+
+def test_an_edit_of_the_cells_alone_does_not_fit_its_digest(copy: Path) -> None:
+    (copy / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_of(copy)[::-1]))
+    (finding,) = checked(copy).findings
+    assert finding.where == "submission.json $.cells_sha256"
+
+
+def test_other_code_is_refused_and_says_which(copy: Path) -> None:
+    code = json.loads((copy / "submission.json").read_text())["code"]
+    other = {"sha256": "a" * 64, "harness": "b" * 64, "byzbench": "0.0.9"}
+    rewrite(copy, lines_of(copy), code=code | other)
+    (finding,) = checked(copy).findings
+    assert (finding.check, finding.where) == ("other-version", "submission.json $.code.harness")
+    assert "byzbench 0.0.9 of the digest bbbbbbbbbbbb…" in finding.what
+    assert not check(copy, copy.parents[2], any_code=True).refused
+    rewrite(copy, lines_of(copy), code=code | {"sha256": "a" * 64})
+    assert [f.check for f in checked(copy).findings] == ["code"]
+
+
+def test_a_plugin_whose_code_is_not_that_of_its_digest(
+    tiny: Suite, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if decbyzpg came from another distribution, whose code has changed since."""
+    digest = {"now": "c" * 64}
+    monkeypatch.setattr(plan, "plugin_digest", lambda cls: digest["now"] if cls.__name__ == "DecByzPG" else None)
+    here = lot(tiny, "defence", METHOD)
+    (plugin,) = here.code.plugins
+    assert (plugin.kind, plugin.name, plugin.distribution) == ("algorithm", "decbyzpg", "byzbench")
+    rewrite(copy, lines_of(copy), code=here.code.model_dump(mode="json", exclude_none=True) | {"sha256": "d" * 64})
+    digest["now"] = "e" * 64
+    findings = checked(copy).findings
+    assert [f.check for f in findings] == ["plugin-code"]
+    assert "cccccccccccc…" in findings[0].what
+    assert "eeeeeeeeeeee…" in findings[0].what
+
+
+def test_traces_of_another_entry_are_caught(tiny: Suite, copy: Path) -> None:
+    thief = write_entry(copy.parents[2], tiny, "thief")
+    pairs = zip(lines_of(thief), lines_of(copy), strict=True)
+    rewrite(thief, [one | {"trace": other["trace"]} for one, other in pairs])
+    findings = [f for f in check(thief, copy.parents[2], any_code=True).findings if f.check == "copied-trace"]
+    assert [f.what for f in findings] == ["6 traces are those of tiny-v1/defence/tiny"]
+
+
+def test_a_return_that_no_check_can_tell_falls_at_the_replay(copy: Path, tmp_path: Path) -> None:
+    cells = lines_of(copy)
+    cells[4] = inflate(cells[4]) | {"trace": "f" * 64}
+    rewrite(copy, cells)
+    report = checked(copy)
+    assert report.entry is not None
+    assert report.lot is not None
+    salts = (s for s in map(str, range(100)) if draw(report.entry, report.lot.cells, 1, s)[0].key[1::2] == ("ipm", 1))
+    found = replayed(copy, tmp_path / "scratch", 1, next(salts))
+    assert [(c.place, c.verdict) for c in found.cells] == [("cartpole-complete · ipm · seed 1", "mismatch")]
+    assert (found.verdict, found.exit_code) == ("mismatch", 1)
+
+
+def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(todo: Experiment, **options: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("byzbench.experiments.cells.run", fail)
+    found = replayed(copy, tmp_path / "scratch", 1)
+    assert (found.verdict, found.exit_code) == ("infrastructure", 3)
+    assert "MemoryError: no room" in found.cells[0].evidence
+
+
+def test_the_draw_cannot_be_foreseen_and_can_be_repeated(home: Path, tiny: Suite) -> None:
+    entry = read(home / "submissions" / "tiny-v1" / "defence" / "tiny")
+    places = list(tiny.places("defence", METHOD, "decentralised"))
+    drawn = {salt: tuple(p.key for p in draw(entry, places, 2, salt)) for salt in map(str, range(40))}
+    assert drawn["7"] == tuple(p.key for p in draw(entry, places[::-1], 2, "7"))
+    assert len({key for keys in drawn.values() for key in keys}) == len(places)
+
+
+def test_seeds_follow_from_the_code_and_pair_attacks(tiny: Suite) -> None:
+    cells = lot(tiny, "defence", METHOD).cells
+    seeds = {(place.attack, place.seed): cell.seed for place, cell in cells.items()}
+    assert len(set(seeds.values())) == 3
+    assert all(seeds["none", k] == seeds["ipm", k] for k in range(3))
+    other = lot(tiny, "defence", Method(algo="decbyzpg(N=4, B=2, lr=0.001)")).cells
+    assert not set(seeds.values()) & {cell.seed for cell in other.values()}
+
+
+def test_submissions_are_never_edited(home: Path, tiny: Suite, tmp_path: Path) -> None:
+    entered = lot(tiny, "defence", METHOD)
+    cells = collect(entered, home / "runs")
+    with pytest.raises(UserError, match="never edited"):
+        submit(entered, cells, ABOUT, home / "submissions")
+    with pytest.raises(UserError, match="6 of 6 cells have not been run"):
+        collect(entered, tmp_path)
+    out = tmp_path / "submissions"
+    shutil.copytree(home / "submissions", out)
+    old = supersede(out, "tiny-v1", "defence", "tiny")
+    again = submit(entered, cells, ABOUT.model_copy(update={"slug": "tiny-2"}), out, supersedes=old)
+    assert {f.check for f in checked(again).findings} == {"copied-trace"}  # the same runs, under a new name
+
+
+def git(folder: Path, *words: str) -> None:
+    options = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *options, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_diff_guard_lets_submissions_be_added_and_nothing_else(home: Path, tiny: Suite, tmp_path: Path) -> None:
+    board = tmp_path / "leaderboards"
+    shutil.copytree(home / "submissions", board / "submissions")
+    (board / "suites").mkdir()
+    (board / "suites" / "tiny-v1.toml").write_text(TINY)
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    git(tmp_path, "checkout", "-qb", "entry")
+    write_entry(board / "submissions", tiny, "new")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "two")
+    assert list(guard(board / "submissions", "main")) == []
+    old = board / "submissions" / "tiny-v1" / "defence" / "tiny"
+    (old / "submission.json").write_text("{}")
+    (old / "cells.jsonl").unlink()
+    (board / "suites" / "tiny-v1.toml").write_text(TINY.replace("seeds = 3", "seeds = 2"))
+    assert {(f.check, f.where.rpartition("/")[2]) for f in guard(board / "submissions", "main")} == {
+        ("overwritten", "submission.json"),
+        ("overwritten", "cells.jsonl"),
+        ("frozen", "tiny-v1.toml"),
+    }
+    for base in ("nowhere", "--output=x"):
+        with pytest.raises(InvalidParameter):
+            list(guard(board / "submissions", base))
+
+
+@pytest.mark.parametrize(
+    "kind, text, why",
+    [
+        ("attack", "learned(policy=weights)", "reads a file"),
+        ("attack", "sleeper(learned(policy=weights), start=0.5)", "reads a file"),
+        ("algorithm", "os", "unknown algorithm"),
+        ("aggregator", "__import__", "unknown aggregator"),
+    ],
+)
+def test_a_submission_names_no_file_and_no_module(kind: str, text: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        vet(kind, text)
+
+
+def test_components_are_written_in_one_way() -> None:
+    assert canonical("alie:z=1.5") == canonical("alie(z=1.5)") == "alie(z=1.5)"
+    assert canonical("nnm+bucketing(s=2)+krum") == "nnm(bucketing(krum, s=2))"
+
+
+def test_who_cannot_enter_is_told_why(tiny: Suite) -> None:
+    with pytest.raises(Undefined, match="one agent"):
+        lot(tiny, "defence", Method(algo="page_pg"))
+    with pytest.raises(InvalidParameter, match="no server division"):
+        lot(tiny, "defence", Method(algo="byzpg"))
+    with pytest.raises(InvalidParameter, match="names attack"):
+        lot(tiny, "attack", METHOD)
+
+
+def test_the_track_of_attacks_runs_the_suites_algorithms(tiny: Suite) -> None:
+    entered = lot(tiny, "attack", Method(attack="sign_flip"))
+    assert {place.attack for place in entered.cells} == {"none", "sign_flip"}
+    assert {place.algo for place in entered.cells} == {"decbyzpg(N=4, B=2)"}
+    assert len(entered.cells) == 6
+
+
+def test_every_frozen_suite_can_be_entered_and_says_what_its_attacks_see() -> None:
+    from byzbench import registry
+    from byzbench.contracts import Attack
+
+    for name in suites.suites():
+        board = suite(name)
+        for attack in board.attacks:
+            built = registry.build("attack", attack.spec)
+            assert isinstance(built, Attack)
+            sees = built.threat.sees - {"policy", "experience"}
+            level = "local" if sees <= {"own"} else "coordinated" if sees <= {"own", "colluders"} else "omniscient"
+            assert attack.spec == "none" or attack.knows == level, (name, attack.spec, sees)
+
+
+CLAIM = Cell(
+    cell="0" * 16,
+    stratum="s",
+    attack="ipm",
+    seed=0,
+    status="ok",
+    verdict="ok",
+    value="75.0",
+    curve=("20.0", "75.0"),
+    opening={"return": "21.5"},
+    trajectories=12,
+    steps=100,
+    trace="1" * 64,
+)
+
+
+def other(value: float, opening: float = 21.5) -> Cell:
+    values = {"value": repr(value), "curve": ("20.0", repr(value)), "opening": {"return": repr(opening)}}
+    return CLAIM.model_copy(update={**values, "trace": "2" * 64})
+
+
+def test_verdicts_and_their_evidence(tiny: Suite) -> None:
+    stratum = tiny.strata[0].model_copy(update={"reference": 77.0})
+    assert judge(CLAIM, CLAIM, stratum)[0] == "exact"
+    assert judge(CLAIM, other(75.01, 21.5000001), stratum)[0] == "numeric"
+    assert judge(CLAIM, other(60.0), stratum)[0] == "statistical"
+    assert judge(CLAIM, other(75.0, 25.0), stratum)[0] == "statistical"
+    assert judge(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), stratum)[0] == "mismatch"
+    wild = [other(v) for v in (40.0, 75.0, 60.0, 58.0)]
+    assert drift(CLAIM, other(62.0), wild, stratum)[0] == "statistical"
+    calm = [other(v) for v in (68.0, 68.1, 68.0, 67.9)]
+    assert drift(CLAIM, other(68.0), calm, stratum)[0] == "mismatch"
+    assert drift(CLAIM.model_copy(update={"value": "60.0"}), other(68.0), calm, stratum)[0] == "statistical"
+
+
+def test_ranks_of_relabelled_runs_are_uniform_for_honest_claims() -> None:
+    assert rank_p([0, 0, 0], [5, 5, 5]) == pytest.approx((1 / 6) ** 3)
+    assert rank_p([5], [5]) == pytest.approx(1.0)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(500):
+        draws = rng.random((4, 6))
+        found.append(rank_p([int((row[1:] <= row[0]).sum()) for row in draws], [5] * 4))
+    assert np.mean(np.array(found) < 0.05) <= 0.07
+
+
+def test_every_cell_is_drawn_equally_often(home: Path, tiny: Suite) -> None:
+    """So that of 280 cells, 14 of them inflated, 31 find one in four of five draws: see docs/leaderboards.md."""
+    entry = read(home / "submissions" / "tiny-v1" / "defence" / "tiny")
+    places = list(tiny.places("defence", METHOD, "decentralised"))
+    first = Counter(draw(entry, places, 1, str(salt))[0].key for salt in range(600))
+    assert len(first) == 6
+    assert all(abs(n - 100) < 4 * (600 * 5 / 36) ** 0.5 for n in first.values())
+
+
+@pytest.mark.slow
+def test_honest_replays_pass_though_their_arithmetic_is_perturbed(
+    tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least 95 of 100: the first parameters are multiplied by 1 + u, u of the size of a float32's last place."""
+    stratum, base = tiny.strata[0], lot(tiny, "defence", METHOD)
+    place = next(p for p in base.cells if p.attack == "ipm")
+    cells = [Experiment.create(**METHOD.options, **stratum.options, attack="ipm", seed=s) for s in range(100)]
+    run_one = lambda cell, folder: _cells(place, [cell], folder)[0]  # noqa: E731
+    claims = _cells(place, cells, tmp_path / "claims")
+    start = Training.__init__
+
+    def perturbed(self: Training, todo: Experiment) -> None:
+        start(self, todo)
+        theta, generator = self.state["theta"], torch.Generator().manual_seed(todo.seed)
+        noise = torch.randn(theta.shape, generator=generator) * torch.finfo(theta.dtype).eps
+        self.state = {name: value * (1 + noise) if value is theta else value for name, value in self.state.items()}
+
+    monkeypatch.setattr(Training, "__init__", perturbed)
+    verdicts = []
+    for claim, again, cell in zip(claims, _cells(place, cells, tmp_path / "again"), cells, strict=True):
+        verdict = judge(claim, again, stratum)[0]
+        if verdict == "statistical":
+            controls = [run_one(plan_control(cell, j), tmp_path / "controls") for j in range(1, CONTROLS + 1)]
+            verdict = drift(claim, again, controls, stratum)[0]
+        verdicts.append(verdict)
+    assert verdicts.count("exact") < 50, "nothing was perturbed"
+    assert sum(v in ("exact", "numeric", "statistical") for v in verdicts) >= 95
+    inflated = [
+        c.model_copy(update={"value": repr(1.1 * float(c.value)), "trace": "3" * 64}) for c in claims if c.value
+    ]
+    assert all(judge(one, c, stratum)[0] == "statistical" for one, c in zip(inflated, claims, strict=True))
+
+
+def plan_control(cell: Experiment, number: int) -> Experiment:
+    from byzbench.leaderboard.replay import _control
+
+    return _control(cell, number)
+
+
+def _cells(place: Any, cells: list[Experiment], store: Path) -> list[Cell]:
+    from byzbench.leaderboard.submitting import cell_of
+
+    done = sweep(Plan("cells", {c.hash: c for c in cells}, {}), store, Serial(store)).outcomes
+    return [cell_of(place, cell, done[cell.hash], store / cell.hash) for cell in cells]
+
+
+def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """run, submit and verify as they are typed; what is mistyped ends in one line."""
+    monkeypatch.chdir(tmp_path)
+    command = ["leaderboard", "run", "--suite", "tiny-v1", "--executor", "serial"]
+    assert main(monkeypatch, *command, "--algo", "decbyzpg:N=4,B=2") == 0
+    assert main(monkeypatch, "leaderboard", "submit", "runs", "--name", "My entry", "--author", "A. Author") == 0
+    told = capsys.readouterr().out
+    folder = tmp_path / "leaderboards/submissions/tiny-v1/defence/my-entry"
+    assert "| omniscient |" in told
+    assert "byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/my-entry" in told
+    verify = ["leaderboard", "verify", str(folder), "--executor", "serial", "--cells"]
+    assert main(monkeypatch, *verify, "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["replay"]["verdict"] == "exact"
+    (folder / "NOTES.md").write_text("\u202egnp.exe")
+    assert main(monkeypatch, *verify, "0") == 1
+    assert "U+202E" in capsys.readouterr().out
+    assert main(monkeypatch, *command) == 2
+    assert main(monkeypatch, *command, "--algo", "decbyzpg", "--attack", "ipm") == 2
+    assert "--against" in capsys.readouterr().err
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["byzbench", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_harness_has_a_digest_of_its_own() -> None:
+    assert len(provenance.harness_digest()) == 64
+    assert provenance.plugin_digest(Entry) is None
