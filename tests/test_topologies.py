@@ -615,7 +615,7 @@ def test_mixing_weights(written: str, weights: str) -> None:
     agents = TOPOLOGIES[written][-3 if weights == "laplacian" else -2] if len(TOPOLOGIES[written]) > 2 else 15
     graph = made(written)(agents, 0, rng())
     graph.remove_nodes_from({graph.graph.get("server")} & set(graph))
-    members = Membership(graph, agents, (), 0, weights)
+    members = Membership(graph, agents, (), 0, weights=weights)
     if weights == "laplacian" and graph.is_directed():
         with pytest.raises(Undefined, match="without a direction"):
             _ = members.mixing
@@ -676,7 +676,7 @@ def test_an_agent_of_a_directed_graph_hears_its_predecessors() -> None:
     assert members.inboxes == [[0, 4], [0, 1], [1, 2], [2, 3], [3, 4]]
     assert members.lies.tolist() == [[0, 2, 0], [1, 0, 1]]
     assert members.bounds.tolist() == [0] * 5
-    seated = Membership.seat(made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), "uniform")
+    seated = Membership.seat(made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), weights="uniform")
     assert seated.weights == "uniform"
     heard = [(row, to) for row, a in enumerate(seated.liars) for to in range(9) if seated.graph.has_edge(a, to)]
     assert seated.lies[:, :2].tolist() == [list(pair) for pair in heard]

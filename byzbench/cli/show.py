@@ -188,8 +188,6 @@ def _seated(
     topology: str, placement: str, agents: int, byzantine: int, weights: str, round: int, seed: int
 ) -> Membership:
     """The seats as a run with these options has them in this round."""
-    from dataclasses import replace
-
     from byzbench.contracts import Placement, Topology
     from byzbench.federation.membership import Membership
     from byzbench.randomness import Streams
@@ -200,10 +198,8 @@ def _seated(
     assert isinstance(seats, Placement)
     if byzantine >= agents:
         raise Undefined(f"byzantine must be a whole number from 0 to agents - 1 = {agents - 1}, got {byzantine}")
-    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights)
-    return (
-        replace(members, graph=Membership.draw(family, seats, agents, byzantine, round, streams)) if round else members
-    )
+    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights=weights)
+    return members.at(family, seats, round, streams) if round else members
 
 
 def _show_graph(

@@ -16,6 +16,7 @@ from byzbench.contracts import Placement, Topology
 from byzbench.errors import Undefined
 from byzbench.geometry.graphs import heard, shortest_disjoint
 from byzbench.geometry.mixing import mixing
+from byzbench.geometry.robustness import vertex_connectivity
 from byzbench.randomness import Streams
 
 
@@ -60,7 +61,7 @@ class Membership:
         chosen = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
         if len(set(chosen)) != byzantine or not set(chosen) <= set(range(agents)):
             raise Undefined(f"{type(placement).__name__} must seat {byzantine} of {agents} agents, but chose {chosen}")
-        if relayed and (found := nx.node_connectivity(graph)) < 2 * declared + 1:
+        if relayed and (found := vertex_connectivity(graph)) < 2 * declared + 1:
             raise Undefined(
                 f"relaying past {declared} liars needs a graph of vertex connectivity 2f + 1 = {2 * declared + 1}, and "
                 f"{type(topology).__name__} of {agents} agents has {found}"
