@@ -1,0 +1,127 @@
+"""What a site shows: all entries that are whole, the boards made of them, and where each entry stands on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from byzbench.errors import InvalidParameter, UnknownName
+from byzbench.leaderboard.boards import AttackRow, Board, Row, boards
+from byzbench.leaderboard.documents import Finding
+from byzbench.leaderboard.entries import Entry, scan
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, suite, suites
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Entries by suite, track and slug, and their boards in the order in which they are listed."""
+
+    suites: tuple[Suite, ...]
+    entries: tuple[Entry, ...]
+    boards: tuple[Board, ...]
+
+    @cached_property
+    def rows(self) -> Mapping[str, Sequence[tuple[Board, Row]]]:
+        """By the digest of an entry: every row it has in the tracks defence and reported, the last board's last."""
+        return _by_entry((row.entry, (board, row)) for board in self.boards for row in board.rows)
+
+    @cached_property
+    def harm(self) -> Mapping[str, Sequence[AttackRow]]:
+        """By the digest of an entry of the track attack: its row."""
+        return _by_entry((row.entry, row) for board in self.boards for row in board.attacks)
+
+    def suite(self, entry: Entry) -> Suite:
+        """The suite of an entry."""
+        return next(s for s in self.suites if s.name == entry.submission.suite)
+
+    def of(self, one: Suite) -> Sequence[Board]:
+        """The boards of a suite."""
+        return [board for board in self.boards if board.suite.name == one.name]
+
+    def last(self, one: Suite) -> Sequence[Board]:
+        """The boards of a suite on which every one of its attacks counts: one for each division."""
+        return [*{board.division: board for board in self.of(one) if board.division}.values()]
+
+    @cached_property
+    def attacks(self) -> Mapping[str, Sequence[str]]:
+        """Every attack of a suite or of an entry, as it is written, by the name of its component."""
+        written = {a.spec for s in self.suites for a in s.attacks if a.spec != CLEAN}
+        written |= {a for e in self.entries if (a := e.submission.method.attack)}
+        return {name: sorted(s for s in written if head(s) == name) for name in sorted(set(map(head, written)))}
+
+    @cached_property
+    def topologies(self) -> Mapping[str, Sequence[tuple[Suite, Stratum]]]:
+        """Every stratum, by the name of its graph."""
+        found: dict[str, list[tuple[Suite, Stratum]]] = {}
+        for one in self.suites:
+            for stratum in one.strata:
+                found.setdefault(head(stratum.topology), []).append((one, stratum))
+        return dict(sorted(found.items()))
+
+
+def _by_entry(pairs: Iterator[tuple[Entry, object]]) -> Mapping[str, list]:
+    found: dict[str, list] = {}
+    for entry, row in pairs:
+        found.setdefault(entry.digest, []).append(row)
+    return found
+
+
+def head(spec: str) -> str:
+    """The name of a component, without what stands inside it; letters, digits and low lines."""
+    return re.split(r"\W", spec, maxsplit=1, flags=re.ASCII)[0].lower()
+
+
+def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
+    """All that lies below a folder of submissions, and what is wrong with what is left out."""
+    found, findings = scan(submissions)
+    entries = []
+    for entry in found:
+        if why := _unfit(entry):
+            findings.append(why)
+        else:
+            entries.append(entry)
+    known = tuple(suite(name) for name in suites())
+    return Collection(known, tuple(entries), tuple(b for s in known for b in boards(s, entries))), findings
+
+
+def _unfit(entry: Entry) -> Finding | None:
+    """Why an entry has no place on a board of its suite."""
+    about = entry.submission
+    where = f"{about.suite}/{about.track}/{entry.slug}"
+    try:
+        its = suite(about.suite)
+        if its.sha256 != about.suite_sha256:
+            return Finding("suite", f"{where}/submission.json $.suite_sha256", f"is of another {its.name}")
+        if about.track == "reported":
+            return None
+        division = entry.division(its)
+        if about.track != "attack" and division is None:
+            return Finding("completeness", f"{where}/cells.jsonl", "has cells of no division, or of several")
+        missing = [p for p in its.places(about.track, about.method, division) if p.key not in entry.at]
+    except (UnknownName, InvalidParameter) as error:
+        return Finding("suite", f"{where}/submission.json $.suite", str(error))
+    return Finding("completeness", f"{where}/cells.jsonl", f"{len(missing)} cells are missing") if missing else None
+
+
+def board_path(board: Board) -> str:
+    """Where the page of a board lies. No word in it has a dot."""
+    words = [board.suite.name, board.track, *([board.division, board.knowledge] if board.division else [])]
+    return f"boards/{'.'.join(map(str, words))}.html"
+
+
+def entry_path(entry: Entry) -> str:
+    """Where the page of an entry lies."""
+    return f"entries/{entry.submission.suite}.{entry.submission.track}.{entry.slug}.html"
+
+
+def attack_path(spec: str) -> str:
+    """Where the page of an attack lies."""
+    return f"attacks/{head(spec)}.html"
+
+
+def topology_path(spec: str) -> str:
+    """Where the page of a graph lies."""
+    return f"topologies/{head(spec)}.html"

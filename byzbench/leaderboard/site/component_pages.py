@@ -1,0 +1,160 @@
+"""The pages of attacks and of graphs: what each is, and what it does to every entry."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import networkx as nx
+
+from byzbench import registry
+from byzbench.contracts import Attack, Component, Topology
+from byzbench.errors import ByzbenchError
+from byzbench.federation.membership import Membership
+from byzbench.geometry.graphs import honest_components, local_weight
+from byzbench.leaderboard.boards import Board, Row
+from byzbench.leaderboard.site.board_pages import marks, title
+from byzbench.leaderboard.site.collection import Collection, board_path, entry_path
+from byzbench.leaderboard.site.drawings import graph
+from byzbench.leaderboard.site.html import Child, Markup, el
+from byzbench.leaderboard.site.tables import cell, facts, figure, lead, row, table
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
+from byzbench.randomness import Streams
+
+EXAMPLES = 3
+"""Graphs that are drawn of a stratum, of the seeds 0, 1, ...; which one a run has depends on its own seed."""
+
+
+def _ours(kind: str, spec: str) -> Component | None:
+    """A component of byzbench as it is written. Code of other distributions is not run to make a page about it."""
+    name = re.split(r"\W", spec, maxsplit=1)[0]
+    origin = registry.origins(kind).get(name)
+    if origin is None or not origin.module.startswith("byzbench."):
+        return None
+    try:
+        return registry.build(kind, spec)
+    except (ByzbenchError, TypeError):
+        return None
+
+
+def _described(component: Component | None) -> Iterator[Child]:
+    if component is None:
+        yield el("p", "It is not part of byzbench; the entry that brought it says where it is from.")
+        return
+    yield el("pre", inspect.cleandoc(type(component).__doc__ or ""), class_="notes")
+
+
+def attack_page(name: str, all_of_them: Collection) -> Iterator[Child]:
+    """The main part of the page of an attack: one section for each way in which it is written."""
+    yield el("h1", "Attack ", el("code", name))
+    written = all_of_them.attacks[name]
+    yield from _described(next((found for spec in written if (found := _ours("attack", spec))), None))
+    for spec in written:
+        yield el("h2", el("code", spec))
+        if isinstance(attack := _ours("attack", spec), Attack):
+            threat = attack.threat
+            yield facts(
+                [
+                    ("Sees", ", ".join(sorted(threat.sees)) or "nothing but its own task"),
+                    ("Acts on", ", ".join(sorted(threat.surface))),
+                    ("Different lies to different neighbours", "yes" if threat.equivocates else "no"),
+                ]
+            )
+        for board in all_of_them.boards:
+            for r in board.attacks:
+                if r.entry.submission.method.attack == spec:
+                    its = el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}")
+                    yield el("p", its, f" on {board.suite.name}: damage {r.damage.value:.2f}")
+        for one in all_of_them.suites:
+            for board in all_of_them.last(one):
+                if spec in one.attacks_at(board.knowledge) and board.rows:
+                    yield _under(spec, board)
+
+
+def _under(spec: str, board: Board) -> Markup:
+    """What it leaves of every entry of a board, the least first."""
+    strata = list(board.rows[0].cells)
+    rows = sorted(board.rows, key=lambda r: (_left(r, spec), r.entry.slug))
+    body = (
+        row(_entry(r), figure(r.score.clean), *(figure(r.cells.get(s, {}).get(spec)) for s in strata)) for r in rows
+    )
+    caption = f"What it leaves of entries of {board.suite.name}, {board.division}"
+    return table(caption, ["Entry", "Clean", *strata], body, sortable=True)
+
+
+def _left(r: Row, spec: str) -> float:
+    found = [by[spec].value for by in r.cells.values() if spec in by]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _entry(r: Row) -> Markup:
+    return lead(el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}"), marks(r.entry, r.superseded))
+
+
+def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
+    """The main part of the page of a graph: one section for each stratum that has it."""
+    yield el("h1", "Graph ", el("code", name))
+    strata = all_of_them.topologies[name]
+    yield from _described(_ours("topology", strata[0][1].topology))
+    for suite, stratum in strata:
+        yield el("h2", f"{suite.name}: {stratum.name}")
+        yield from _drawn(stratum)
+        yield from _there(suite, stratum, all_of_them)
+
+
+def _drawn(stratum: Stratum) -> Iterator[Child]:
+    topology, placement = _ours("topology", stratum.topology), registry.build("placement", "random")
+    if not isinstance(topology, Topology):
+        return
+    f = stratum.byzantine
+    seated = [
+        Membership.seat(topology, placement, stratum.agents, f, f, Streams(seed))  # type: ignore[arg-type]
+        for seed in range(EXAMPLES)
+    ]
+    yield facts(_measured(stratum, seated[0].graph))
+    yield el("p", "Examples, of the seeds 0 and up: agents are round and numbered, liars square, a trusted server S.")
+    drawn = [(m, graph(m.graph, m.liars, _said(stratum, m.graph, m.liars))) for m in seated]
+    yield el("div", (_example(m, svg) for m, svg in drawn if svg), class_="panels graphs")
+
+
+def _measured(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
+    whole = nx.is_strongly_connected(g) if g.is_directed() else nx.is_connected(g)
+    degrees = [d for node, d in (g.in_degree if g.is_directed() else g.degree) if node != g.graph.get("server")]
+    low, high = min(degrees), max(degrees)
+    yield "Written", el("code", stratum.topology)
+    yield "Agents", f"{stratum.agents}, of which {stratum.byzantine} lie"
+    yield "Links", f"{g.number_of_edges()}{', with a direction' if g.is_directed() else ''}"
+    yield "Neighbours", f"{low}" if low == high else f"{low} to {high}"
+    yield "Diameter", nx.diameter(g) if whole else "not connected"
+
+
+def _said(stratum: Stratum, g: nx.Graph, liars: tuple[int, ...]) -> str:
+    return f"{stratum.topology} of {stratum.agents} agents with {g.number_of_edges()} links; liars: {liars}"
+
+
+def _example(m: Membership, svg: Markup) -> Markup:
+    share, parts = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
+    together = "connected" if parts == 1 else f"in {parts} parts"
+    said = f"Up to {share:.0%} of what an honest agent hears is lies; without the liars, the honest are {together}."
+    return el("figure", svg, el("figcaption", said))
+
+
+def _there(suite: Suite, stratum: Stratum, all_of_them: Collection) -> Iterator[Markup]:
+    for board in all_of_them.last(suite):
+        rows = [(r, by) for r in board.rows if (by := r.cells.get(stratum.name))]
+        if rows:
+            where = el("a", title(board), href=f"../{board_path(board)}")
+            yield el("p", "Board: ", where)
+            body = (
+                row(
+                    _entry(r),
+                    figure(by["none"]),
+                    figure(by[r.score.attack[stratum.name]]),
+                    cell(r.score.attack[stratum.name]),
+                )
+                for r, by in rows
+            )
+            yield table(
+                f"Entries at {stratum.name}", ("Entry", "Clean", "Worst case", "Worst attack"), body, sortable=True
+            )

@@ -1,0 +1,118 @@
+"""Drawings as inline SVG: intervals, learning curves, graphs. Colours are the style sheet's, by class, for both modes.
+
+Coordinates are whole numbers, so that the same data has the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+
+import networkx as nx
+
+from byzbench.leaderboard.scoring import Bracket
+from byzbench.leaderboard.site.html import Markup, el
+
+WIDTH, HEIGHT = 320, 160
+_MOST_LABELS, _MOST_AGENTS = 40, 200
+
+
+def interval(found: Bracket) -> Markup:
+    """A score between 0 and 1 with its interval. The numbers stand beside it, so it is silent to a screen reader."""
+
+    def at(value: float) -> int:
+        return 4 + round(92 * min(max(value, 0.0), 1.0))
+
+    low, high = (found.low, found.high) if found.low is not None and found.high is not None else (found.value,) * 2
+    return el(
+        "svg",
+        el("path", d="M4 8H96", class_="axis"),
+        el("path", d=f"M{at(low)} 8H{at(high)}", class_="spread"),
+        el("circle", cx=at(found.value), cy=8, r=4, class_="dot"),
+        viewBox="0 0 100 16",
+        class_="interval",
+        aria_hidden="true",
+    )
+
+
+def curves(
+    seeds: Sequence[Sequence[float | None]],
+    middle: Sequence[float | None],
+    levels: tuple[float, float],
+    span: tuple[float, float],
+    said: str,
+) -> Markup:
+    """Learning curves of one cell: a thin line a seed, a thick one for their middle, dashed ones for two levels.
+
+    Args:
+        seeds: evaluation returns of each, at equal distances; None where one was not finite.
+        middle: of them all.
+        levels: the return at random, and that of the reference.
+        span: what the frame shows, from below to above.
+        said: the drawing in words.
+    """
+    longest = max([2, *map(len, seeds)]) - 1
+    bottom, top = span
+
+    def point(index: int, value: float) -> tuple[int, int]:
+        share = (value - bottom) / ((top - bottom) or 1.0)
+        return round(WIDTH * index / longest), round(HEIGHT * (1 - min(max(share, 0.0), 1.0)))
+
+    def line(values: Sequence[float | None], class_: str) -> Markup | None:
+        parts, pen = [], "M"
+        for index, value in enumerate(values):
+            if value is None:
+                pen = "M"
+                continue
+            x, y = point(index, value)
+            parts.append(f"{pen}{x} {y}")
+            pen = "L"
+        return el("path", d="".join(parts), class_=class_) if parts else None
+
+    return el(
+        "svg",
+        (el("path", d=f"M0 {point(0, level)[1]}H{WIDTH}", class_="level") for level in levels),
+        (line(values, "seed") for values in seeds),
+        line(middle, "middle"),
+        viewBox=f"-6 -6 {WIDTH + 12} {HEIGHT + 12}",
+        class_="curves",
+        role="img",
+        aria_label=said,
+    )
+
+
+def graph(drawn: nx.Graph, liars: Collection[int], said: str) -> Markup | None:
+    """A graph on a circle, its server in the middle; honest agents are round, liars square. None if it is too large."""
+    server = drawn.graph.get("server")
+    agents = sorted(node for node in drawn if node != server)
+    if len(agents) > _MOST_AGENTS:
+        return None
+    place = {node: _on_circle(index, len(agents)) for index, node in enumerate(agents)} | {server: (200, 200)}
+    edges = sorted((min(a, b), max(a, b)) for a, b in drawn.edges if a != b)
+    size = 16 if len(agents) <= _MOST_LABELS else 5
+    lines = "".join("M{} {}L{} {}".format(*place[a], *place[b]) for a, b in dict.fromkeys(edges))
+    return el(
+        "svg",
+        el("path", d=lines, class_="edge"),
+        (_node(node, place[node], size, node in liars, node == server) for node in sorted(drawn)),
+        viewBox="0 0 400 400",
+        class_="graph",
+        role="img",
+        aria_label=said,
+    )
+
+
+def _on_circle(index: int, count: int) -> tuple[int, int]:
+    angle = 2 * math.pi * index / count
+    return 200 + round(175 * math.sin(angle)), 200 - round(175 * math.cos(angle))
+
+
+def _node(node: int, at: tuple[int, int], size: int, liar: bool, server: bool) -> Iterable[Markup]:
+    x, y = at
+    if liar or server:
+        class_ = "liar" if liar else "server"
+        yield el("rect", x=x - size, y=y - size, width=2 * size, height=2 * size, class_=class_)
+    else:
+        yield el("circle", cx=x, cy=y, r=size, class_="honest")
+    if size > 10:
+        yield el("text", "S" if server else node, x=x, y=y + 6, class_="liar" if liar else None)

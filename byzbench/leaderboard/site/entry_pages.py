@@ -1,0 +1,249 @@
+"""The page of an entry: its scores, what a reader must know, every attack on every graph, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+import numpy as np
+
+from byzbench.leaderboard.boards import Board, Row
+from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.schema import Cell
+from byzbench.leaderboard.site.board_pages import listed, marks, title
+from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
+from byzbench.leaderboard.site.drawings import curves
+from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.leaderboard.site.tables import bracketed, cell, facts, figure, lead, number, row, table
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, seeds_of
+from byzbench.reports.statistics import Estimate, estimate, iqm
+
+STEPS = 10
+"""Shades of the heatmap."""
+
+_MOST_FAILURES = 50
+
+
+def entry_page(entry: Entry, all_of_them: Collection) -> Iterator[Child]:
+    """The main part of the page."""
+    suite, about = all_of_them.suite(entry), entry.submission
+    rows = all_of_them.rows.get(entry.digest, ())
+    yield el("h1", about.entry.name)
+    yield el("p", marks(entry, any(r.superseded for _, r in rows)), class_="marks")
+    yield _about(entry, suite, all_of_them)
+    if rows:
+        yield el("h2", "Scores")
+        yield table("Scores by what the adversary sees", _SCORES, (_scores(board, r) for board, r in rows))
+        yield from _flags(rows)
+    for harm in all_of_them.harm.get(entry.digest, ()):
+        yield el("h2", "Damage")
+        yield el(
+            "p", "Over all strata and algorithms: ", _bracket(harm.damage.value, harm.damage.low, harm.damage.high)
+        )
+        victims = list(dict.fromkeys(a for by in harm.by.values() for a in by))
+        body = (row(lead(a), *(_shaded(by.get(a)) for by in harm.by.values())) for a in victims)
+        yield table("What is lost of each algorithm's score, by stratum", ["Algorithm", *harm.by], body)
+    if about.track != "attack":
+        yield el("h2", "Attacks by graphs")
+        yield _heatmap(entry, suite)
+    yield el("h2", "Learning curves")
+    yield el(
+        "p",
+        "Evaluation returns over the budget: a thin line is a seed, the thick one their interquartile mean. Dashed, "
+        "the returns of a random policy and of the reference.",
+    )
+    yield from _curves(entry, suite)
+    yield from _again(entry, suite)
+    yield from _ran(entry)
+    yield from _failures(entry)
+    if entry.notes:
+        yield el("h2", "Notes")
+        yield el("pre", entry.notes, class_="notes")
+
+
+def _about(entry: Entry, suite: Suite, all_of_them: Collection) -> Markup:
+    about, method = entry.submission, entry.submission.method
+    earlier = next((e for e in all_of_them.entries if e.digest == about.supersedes), None)
+    later = next((e for e in all_of_them.entries if e.submission.supersedes == entry.digest), None)
+    aimed = [e for e in all_of_them.entries if e.submission.method.against == entry.slug and about.track == "defence"]
+    aimed = [e for e in aimed if e.submission.suite == about.suite]
+
+    def link(to: Entry | None) -> Markup | None:
+        return to and el("a", to.submission.entry.name, href=f"../{entry_path(to)}")
+
+    tuning = about.tuning and (
+        f"{about.tuning.trials:,} trials on {len(about.tuning.seeds)} seeds, against "
+        f"{', '.join(about.tuning.attacks) or 'no attack'}"
+    )
+    return facts(
+        [
+            ("Authors", ", ".join(about.entry.authors)),
+            ("Paper", about.entry.paper and outward(about.entry.paper, about.entry.paper)),
+            ("Suite", el("a", suite.name, href=f"../index.html#{suite.name}")),
+            ("Track", about.track),
+            ("Method", listed(method.options.items(), lambda option: (option[0], " ", el("code", option[1])))),
+            ("Aimed at", method.against),
+            ("Tuning", tuning or "none: parameters are the defaults, or were chosen by hand"),
+            ("License", about.entry.license),
+            ("Interests", about.entry.conflicts),
+            ("Supersedes", link(earlier) or about.supersedes),
+            ("Superseded by", link(later)),
+            ("Attacks aimed at it", listed(aimed, link) if aimed else None),
+        ]
+    )
+
+
+_SCORES = ("Board", "Rank", "Worst case", "Bracket", "Best known", "Clean", "Mean", "Gap", "Worst attack")
+
+
+def _scores(board: Board, r: Row) -> Markup:
+    s, worst = r.score, dict.fromkeys(r.score.attack.values())
+    return row(
+        lead(el("a", title(board), href=f"../{board_path(board)}")),
+        cell(r.rank if r.rank is not None else "not ranked", class_="n"),
+        figure(s.worst),
+        cell(f"{number(s.bracket[0])} to {number(s.bracket[1])}" if s.bracket else None, class_="n"),
+        figure(r.best_known),
+        figure(s.clean),
+        figure(s.mean),
+        figure(s.gap),
+        cell(listed(worst, lambda a: el("a", a, href=f"../{attack_path(a)}"))),
+    )
+
+
+def _flags(rows: Sequence[tuple[Board, Row]]) -> Iterator[Markup]:
+    found = dict.fromkeys(flag for _, r in rows for flag in r.flags)
+    if found:
+        yield el("h2", "Flags")
+        yield el("ul", (el("li", el("a", f.name, href=f"../reading.html#{f.name}"), f": {f.why}") for f in found))
+    if times := max((r.resubmissions for _, r in rows), default=0):
+        yield el("p", f"It takes the place of {times} earlier submission{'s' * (times > 1)}, one after the other.")
+
+
+def _attacks(entry: Entry) -> list[str]:
+    """The attacks it has cells of, as they come, `none` first."""
+    found = dict.fromkeys(c.attack for c in entry.cells)
+    return sorted(found, key=lambda attack: attack != CLEAN)
+
+
+def _heatmap(entry: Entry, suite: Suite) -> Markup:
+    """Attacks down, strata across. The lowest cell of a column is marked by a word, not by its colour alone."""
+    strata = entry.strata(suite)
+    found = {
+        s.name: {a: estimate(entry.scores(suite, s, a)) for a in _attacks(entry) if (s.name, a, None, 0) in entry.at}
+        for s in strata
+    }
+    worst = {
+        name: min((a for a in by if a != CLEAN), key=lambda a: by[a].value, default="") for name, by in found.items()
+    }
+    heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in strata)]
+    body = (
+        row(
+            lead("none" if a == CLEAN else el("a", a, href=f"../{attack_path(a)}")),
+            *(_shaded(by.get(a), worst=worst[name] == a) for name, by in found.items()),
+        )
+        for a in _attacks(entry)
+    )
+    return table("Normalised return under each attack, by stratum: 0 a random policy, 1 the reference", heads, body)
+
+
+def _shaded(found: Estimate | float | None, worst: bool = False) -> Markup:
+    if found is None:
+        return cell("not run")
+    value = found if isinstance(found, float) else found.value
+    shade = f"n heat h{round(STEPS * min(max(value, 0.0), 1.0))}"
+    if isinstance(found, float):
+        return cell(number(found), class_=shade)
+    spread = el("small", f" [{number(found.low)}, {number(found.high)}]") if found.low is not None else None
+    return cell(number(value), spread, el("strong", " worst") if worst else None, class_=shade)
+
+
+def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
+    for stratum in entry.strata(suite):
+        by: dict[tuple[str, str | None], list[Cell]] = {}
+        for c in entry.cells:
+            if c.stratum == stratum.name:
+                by.setdefault((c.attack, c.algo), []).append(c)
+        lines = {key: [[None if x is None else float(x) for x in c.curve] for c in cells] for key, cells in by.items()}
+        seen = [x for many in lines.values() for one in many for x in one if x is not None]
+        span = min([stratum.random, *seen]), max([stratum.reference, *seen])
+        yield el("h3", stratum.name)
+        yield el("p", f"The frames reach from a return of {span[0]:.4g} to one of {span[1]:.4g}.")
+        yield el("div", (_curve(key, many, stratum, span) for key, many in lines.items()), class_="panels")
+
+
+def _curve(
+    key: tuple[str, str | None], many: list[list[float | None]], stratum: Stratum, span: tuple[float, float]
+) -> Markup:
+    attack, algo = key
+    name = attack if algo is None else f"{algo}, {attack}"
+    middle = [
+        _middle([one[i] if i < len(one) else None for one in many]) for i in range(max(map(len, many), default=0))
+    ]
+    ends = [x for x in middle if x is not None]
+    said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if ends else f"{name}: no curve"
+    drawn = curves(many, middle, (stratum.random, stratum.reference), span, said)
+    return el("figure", drawn, el("figcaption", name))
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    """Their interquartile mean, if every seed has one."""
+    known = [x for x in values if x is not None]
+    return float(iqm(np.array(known))) if known and len(known) == len(values) else None
+
+
+def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
+    """The commands that run it again: all of it, drawn by lot, and one cell."""
+    about = entry.submission
+    folder = f"leaderboards/submissions/{about.suite}/{about.track}/{entry.slug}"
+    first = entry.cells[0]
+    stratum = next(s for s in suite.strata if s.name == first.stratum)
+    seed = seeds_of(about, suite.seeds)[first.seed] if first.seed < suite.seeds else first.seed
+    options = {"algo": first.algo, **about.method.options, **stratum.options, "attack": first.attack, "seed": seed}
+    words = [w for key, value in options.items() if value is not None for w in (f"--{key}", str(value))]
+    yield el("h2", "Run it again")
+    yield el("p", "Cells that its author could not choose, compared with what was submitted:")
+    yield el("pre", shlex.join(["byzbench", "leaderboard", "verify", folder]))
+    yield el("p", "Its first cell; the others differ in stratum, attack and seed:")
+    yield el("pre", shlex.join(["byzbench", "run", *words]))
+
+
+def _ran(entry: Entry) -> Iterator[Child]:
+    about = entry.submission
+    plugins = [f"{p.kind} {p.name}: {p.distribution} {p.version}, sha256 {p.sha256}" for p in about.code.plugins]
+    yield el("h2", "Environment")
+    yield facts(
+        [
+            ("byzbench", about.code.byzbench),
+            ("Commit", about.code.commit and el("code", about.code.commit)),
+            ("Code", el("code", about.code.sha256)),
+            ("Plug-ins", [el("div", p) for p in plugins] or None),
+            (
+                "Versions",
+                ", ".join(f"{name} {version}" for name, version in sorted(about.environment.versions.items())),
+            ),
+            ("CPU", f"{about.environment.cpu}, {about.environment.threads} thread"),
+            ("Cells", el("code", about.cells_sha256)),
+            ("Submission", el("code", entry.digest)),
+        ]
+    )
+
+
+def _failures(entry: Entry) -> Iterator[Child]:
+    failed = [c for c in entry.cells if c.status != "ok"]
+    if failed:
+        yield el("h2", "Cells that did not end well")
+        yield el("p", f"{len(failed)} of {len(entry.cells)}; each scores 0.", _shown(len(failed)))
+        heads = ("Stratum", "Attack", "Algorithm", "Seed", "Status", "Reason")
+        yield table("Cells that did not end well", heads, map(_failure, failed[:_MOST_FAILURES]))
+
+
+def _shown(count: int) -> str | None:
+    return f" The first {_MOST_FAILURES} are shown." if count > _MOST_FAILURES else None
+
+
+def _failure(c: Cell) -> Markup:
+    return row(
+        lead(c.stratum), cell(c.attack), cell(c.algo), cell(c.seed, class_="n"), cell(c.status), cell(join(c.reason))
+    )

@@ -1,0 +1,117 @@
+"""The one place where HTML is made. Whatever is no `Markup` is escaped, and no link leads where it should not.
+
+Nothing else in the site writes a `<`, so no text of a submission can become markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
+"""No inline script and no inline style is run, and nothing is fetched from another origin."""
+
+_VOID = {"meta", "link", "input", "br"}
+_ATTRIBUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
+
+
+class Markup(str):
+    """HTML. Made by the functions here, and by nobody else."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | int | float | Iterable[Child] | None"
+Value: TypeAlias = "str | int | float | bool | None"
+
+
+def text(child: Child) -> str:
+    """A child as HTML: None is nothing, an iterable its items one after the other, all else is escaped."""
+    if isinstance(child, Markup):
+        return child
+    if child is None:
+        return ""
+    if isinstance(child, str | int | float):
+        return escape(str(child))
+    return "".join(map(text, child))
+
+
+def join(*children: Child) -> Markup:
+    """Children without an element around them."""
+    return Markup(text(children))
+
+
+def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
+    """An element. `class_` is written class, `data_v` data-v; True is an attribute without a value, None is none.
+
+    Raises:
+        ValueError: an address that is neither one of the site's pages nor https.
+    """
+    given = {key: value for key, value in attributes.items() if value is not None and value is not False}
+    written = "".join(_attribute(key, value) for key, value in given.items())
+    if name in _VOID:
+        return Markup(f"<{name}{written}>")
+    return Markup(f"<{name}{written}>{text(children)}</{name}>")
+
+
+def _attribute(key: str, value: Value) -> str:
+    name = key.rstrip("_").replace("_", "-")
+    if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name == "style":
+        raise ValueError(f"{name} is no attribute for a page of ours")
+    if value is True:
+        return f" {name}"
+    if name in ("href", "src") and not _harmless(str(value)):
+        raise ValueError(f"{value!r} is no address to link to")
+    return f' {name}="{escape(str(value))}"'
+
+
+def _harmless(address: str) -> bool:
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return parts.scheme == "https" and bool(parts.hostname)
+    return re.fullmatch(r"[A-Za-z0-9_./#-]*", address) is not None and not address.startswith("/")
+
+
+def outward(address: str, *children: Child) -> Markup:
+    """A link to another site, if it is one over https; else only what it would say."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" or not parts.hostname:
+        return join(*children)
+    return el("a", *children, href=address, rel="noopener nofollow")
+
+
+def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None) -> bytes:
+    """A whole page.
+
+    Args:
+        title: of the window.
+        content: of the main part.
+        depth: how many folders below the site's root the page lies.
+        where: the way to it from the first page.
+        foot: what stands at the end.
+    """
+    up = "../" * depth
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("meta", name="referrer", content="no-referrer"),
+        el("title", title),
+        el("link", rel="stylesheet", href=f"{up}site.css"),
+        el("script", src=f"{up}site.js", defer=True),
+    )
+    here = el("a", "byzbench leaderboards", href=f"{up}index.html")
+    guide = el("a", "How to read them", href=f"{up}reading.html")
+    body = el(
+        "body",
+        el("a", "Skip to the content", class_="skip", href="#content"),
+        el("header", el("nav", here, el("span", " / ", where) if where else None, aria_label="Where you are"), guide),
+        el("main", *content, id="content", tabindex="-1"),
+        el("footer", foot),
+    )
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'.encode()
