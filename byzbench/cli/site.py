@@ -33,12 +33,10 @@ def build(
     if not check:
         write(pages, out)
     counts = f"{len(found.entries)} entries, {len(found.boards)} boards, {len(pages)} files"
-    if check:
-        typer.echo(
-            f"{out}: {f'{len(changed)} files differ, first {changed[0]}' if changed else f'up to date, {counts}'}"
-        )
+    if check and changed:
+        typer.echo(f"{out}: {len(changed)} files differ, the first is {changed[0]}")
     else:
-        typer.echo(f"{out / 'index.html'}: {counts}")
+        typer.echo(f"{out}: {counts}{', up to date' if check else ''}")
     if findings or (check and changed):
         raise typer.Exit(1)
 

@@ -154,9 +154,8 @@ def index_page(all_of_them: Collection) -> Iterator[Child]:
             e for e in all_of_them.entries if (e.submission.track, e.submission.suite) == ("adaptive", suite.name)
         ]
         if adaptive:
-            yield table(
-                f"Attacks aimed at entries of {suite.name}", ("Entry", "Attack", "Aimed at"), map(_aim, adaptive)
-            )
+            heads = ("Entry", "Attack", "Aimed at")
+            yield table(f"Attacks aimed at entries of {suite.name}", heads, map(_aim, adaptive))
     yield el("h2", "Pages of attacks and graphs")
     yield el("p", "Attacks: ", listed(all_of_them.attacks, lambda a: el("a", a, href=attack_path(a))), ".")
     yield el("p", "Graphs: ", listed(all_of_them.topologies, lambda t: el("a", t, href=topology_path(t))), ".")

@@ -48,10 +48,8 @@ def site(all_of_them: Collection) -> Iterator[tuple[str, bytes]]:
 
 def differences(found: Mapping[str, bytes], out: Path) -> list[str]:
     """Paths whose files in a folder are not those of the site: changed, missing, or left from an earlier one."""
-    changed = [
-        path for path, content in found.items() if not (out / path).is_file() or (out / path).read_bytes() != content
-    ]
-    return sorted([*changed, *(path for path in _pages(out) if path not in found)])
+    there = {path: (out / path).read_bytes() for path in {*found, *_pages(out)} if (out / path).is_file()}
+    return sorted(path for path in {*found, *there} if found.get(path) != there.get(path))
 
 
 def write(found: Mapping[str, bytes], out: Path) -> None:

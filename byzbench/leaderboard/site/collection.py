@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from byzbench.errors import InvalidParameter, UnknownName
+from byzbench.errors import UserError
 from byzbench.leaderboard.boards import AttackRow, Board, Row, boards
 from byzbench.leaderboard.documents import Finding
 from byzbench.leaderboard.entries import Entry, scan
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, suite, suites
+
+NAMED = {
+    "defence": {"algo"},
+    "reported": {"algo"},
+    "attack": {"attack"},
+    "adaptive": {"algo", "attack", "against"},
+}
+"""What the method of an entry names, by track."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +103,20 @@ def _unfit(entry: Entry) -> Finding | None:
         its = suite(about.suite)
         if its.sha256 != about.suite_sha256:
             return Finding("suite", f"{where}/submission.json $.suite_sha256", f"is of another {its.name}")
-        if about.track == "reported":
-            return None
-        division = entry.division(its)
-        if about.track != "attack" and division is None:
-            return Finding("completeness", f"{where}/cells.jsonl", "has cells of no division, or of several")
-        missing = [p for p in its.places(about.track, about.method, division) if p.key not in entry.at]
-    except (UnknownName, InvalidParameter) as error:
+    except UserError as error:
         return Finding("suite", f"{where}/submission.json $.suite", str(error))
-    return Finding("completeness", f"{where}/cells.jsonl", f"{len(missing)} cells are missing") if missing else None
+    given = {name for name in ("algo", "attack", "against") if getattr(about.method, name)}
+    if given != NAMED[about.track]:
+        wanted = " and ".join(sorted(NAMED[about.track]))
+        return Finding("method", f"{where}/submission.json $.method", f"must name {wanted}")
+    division = None if about.track == "attack" else entry.division(its)
+    if about.track != "attack" and division is None:
+        return Finding("completeness", f"{where}/cells.jsonl", "has cells of no division, or of several")
+    wanted_cells = {place.key for place in its.places(about.track, about.method, division)}
+    if len(entry.at) < len(entry.cells) or set(entry.at) - wanted_cells:
+        return Finding("completeness", f"{where}/cells.jsonl", "has cells that are not the suite's, or a cell twice")
+    missing = len(wanted_cells) - len(entry.at) if about.track != "reported" else 0
+    return Finding("completeness", f"{where}/cells.jsonl", f"{missing} cells are missing") if missing else None
 
 
 def board_path(board: Board) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 
 import networkx as nx
 
 from byzbench import registry
-from byzbench.contracts import Attack, Component, Topology
-from byzbench.errors import ByzbenchError
+from byzbench.contracts import Attack, Placement, Topology
 from byzbench.federation.membership import Membership
 from byzbench.geometry.graphs import honest_components, local_weight
 from byzbench.leaderboard.boards import Board, Row
 from byzbench.leaderboard.site.board_pages import marks, title
 from byzbench.leaderboard.site.collection import Collection, board_path, entry_path
-from byzbench.leaderboard.site.drawings import graph
+from byzbench.leaderboard.site.drawings import MOST_AGENTS, graph
 from byzbench.leaderboard.site.html import Child, Markup, el
 from byzbench.leaderboard.site.tables import cell, facts, figure, lead, row, table
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
@@ -26,41 +24,25 @@ EXAMPLES = 3
 """Graphs that are drawn of a stratum, of the seeds 0, 1, ...; which one a run has depends on its own seed."""
 
 
-def _ours(kind: str, spec: str) -> Component | None:
-    """A component of byzbench as it is written. Code of other distributions is not run to make a page about it."""
-    name = re.split(r"\W", spec, maxsplit=1)[0]
+def _described(kind: str, name: str) -> Iterator[Child]:
+    """What a component of byzbench says of itself. Code of other distributions is not run to make a page about it."""
     origin = registry.origins(kind).get(name)
     if origin is None or not origin.module.startswith("byzbench."):
-        return None
-    try:
-        return registry.build(kind, spec)
-    except (ByzbenchError, TypeError):
-        return None
-
-
-def _described(component: Component | None) -> Iterator[Child]:
-    if component is None:
         yield el("p", "It is not part of byzbench; the entry that brought it says where it is from.")
-        return
-    yield el("pre", inspect.cleandoc(type(component).__doc__ or ""), class_="notes")
+    else:
+        yield el("pre", inspect.cleandoc(registry.find(kind, name).__doc__ or ""), class_="notes")
 
 
 def attack_page(name: str, all_of_them: Collection) -> Iterator[Child]:
     """The main part of the page of an attack: one section for each way in which it is written."""
     yield el("h1", "Attack ", el("code", name))
     written = all_of_them.attacks[name]
-    yield from _described(next((found for spec in written if (found := _ours("attack", spec))), None))
+    yield from _described("attack", name)
+    frozen = {a.spec for suite in all_of_them.suites for a in suite.attacks}
     for spec in written:
         yield el("h2", el("code", spec))
-        if isinstance(attack := _ours("attack", spec), Attack):
-            threat = attack.threat
-            yield facts(
-                [
-                    ("Sees", ", ".join(sorted(threat.sees)) or "nothing but its own task"),
-                    ("Acts on", ", ".join(sorted(threat.surface))),
-                    ("Different lies to different neighbours", "yes" if threat.equivocates else "no"),
-                ]
-            )
+        if spec in frozen:  # what strangers wrote is not built, only quoted
+            yield _threat(spec)
         for board in all_of_them.boards:
             for r in board.attacks:
                 if r.entry.submission.method.attack == spec:
@@ -70,6 +52,19 @@ def attack_page(name: str, all_of_them: Collection) -> Iterator[Child]:
             for board in all_of_them.last(one):
                 if spec in one.attacks_at(board.knowledge) and board.rows:
                     yield _under(spec, board)
+
+
+def _threat(spec: str) -> Markup:
+    attack = registry.build("attack", spec)
+    assert isinstance(attack, Attack)
+    threat = attack.threat
+    return facts(
+        [
+            ("Sees", ", ".join(sorted(threat.sees)) or "nothing but its own task"),
+            ("Acts on", ", ".join(sorted(threat.surface))),
+            ("Different lies to different neighbours", "yes" if threat.equivocates else "no"),
+        ]
+    )
 
 
 def _under(spec: str, board: Board) -> Markup:
@@ -96,7 +91,7 @@ def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
     """The main part of the page of a graph: one section for each stratum that has it."""
     yield el("h1", "Graph ", el("code", name))
     strata = all_of_them.topologies[name]
-    yield from _described(_ours("topology", strata[0][1].topology))
+    yield from _described("topology", name)
     for suite, stratum in strata:
         yield el("h2", f"{suite.name}: {stratum.name}")
         yield from _drawn(stratum)
@@ -104,14 +99,11 @@ def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
 
 
 def _drawn(stratum: Stratum) -> Iterator[Child]:
-    topology, placement = _ours("topology", stratum.topology), registry.build("placement", "random")
-    if not isinstance(topology, Topology):
-        return
+    topology, placement = registry.build("topology", stratum.topology), registry.build("placement", "random")
+    assert isinstance(topology, Topology)
+    assert isinstance(placement, Placement)
     f = stratum.byzantine
-    seated = [
-        Membership.seat(topology, placement, stratum.agents, f, f, Streams(seed))  # type: ignore[arg-type]
-        for seed in range(EXAMPLES)
-    ]
+    seated = [Membership.seat(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
     yield facts(_measured(stratum, seated[0].graph))
     yield el("p", "Examples, of the seeds 0 and up: agents are round and numbered, liars square, a trusted server S.")
     drawn = [(m, graph(m.graph, m.liars, _said(stratum, m.graph, m.liars))) for m in seated]
@@ -126,7 +118,8 @@ def _measured(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
     yield "Agents", f"{stratum.agents}, of which {stratum.byzantine} lie"
     yield "Links", f"{g.number_of_edges()}{', with a direction' if g.is_directed() else ''}"
     yield "Neighbours", f"{low}" if low == high else f"{low} to {high}"
-    yield "Diameter", nx.diameter(g) if whole else "not connected"
+    if stratum.agents <= MOST_AGENTS:
+        yield "Diameter", nx.diameter(g) if whole else "not connected"
 
 
 def _said(stratum: Stratum, g: nx.Graph, liars: tuple[int, ...]) -> str:
@@ -134,6 +127,8 @@ def _said(stratum: Stratum, g: nx.Graph, liars: tuple[int, ...]) -> str:
 
 
 def _example(m: Membership, svg: Markup) -> Markup:
+    if m.server is not None:
+        return el("figure", svg, el("figcaption", f"{len(m.liars)} of the {m.agents} that the server hears lie."))
     share, parts = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
     together = "connected" if parts == 1 else f"in {parts} parts"
     said = f"Up to {share:.0%} of what an honest agent hears is lies; without the liars, the honest are {together}."
@@ -146,15 +141,10 @@ def _there(suite: Suite, stratum: Stratum, all_of_them: Collection) -> Iterator[
         if rows:
             where = el("a", title(board), href=f"../{board_path(board)}")
             yield el("p", "Board: ", where)
+            worst = [r.score.attack[stratum.name] for r, _ in rows]
             body = (
-                row(
-                    _entry(r),
-                    figure(by["none"]),
-                    figure(by[r.score.attack[stratum.name]]),
-                    cell(r.score.attack[stratum.name]),
-                )
-                for r, by in rows
+                row(_entry(r), figure(by[CLEAN]), figure(by[attack]), cell(attack))
+                for (r, by), attack in zip(rows, worst, strict=True)
             )
-            yield table(
-                f"Entries at {stratum.name}", ("Entry", "Clean", "Worst case", "Worst attack"), body, sortable=True
-            )
+            heads = ("Entry", "Clean", "Worst case", "Worst attack")
+            yield table(f"Entries at {stratum.name}", heads, body, sortable=True)

@@ -14,7 +14,10 @@ from byzbench.leaderboard.scoring import Bracket
 from byzbench.leaderboard.site.html import Markup, el
 
 WIDTH, HEIGHT = 320, 160
-_MOST_LABELS, _MOST_AGENTS = 40, 200
+MOST_AGENTS = 200
+"""Of more, a drawing shows nothing."""
+
+_MOST_LABELS = 40
 
 
 def interval(found: Bracket) -> Markup:
@@ -85,7 +88,7 @@ def graph(drawn: nx.Graph, liars: Collection[int], said: str) -> Markup | None:
     """A graph on a circle, its server in the middle; honest agents are round, liars square. None if it is too large."""
     server = drawn.graph.get("server")
     agents = sorted(node for node in drawn if node != server)
-    if len(agents) > _MOST_AGENTS:
+    if len(agents) > MOST_AGENTS:
         return None
     place = {node: _on_circle(index, len(agents)) for index, node in enumerate(agents)} | {server: (200, 200)}
     edges = sorted((min(a, b), max(a, b)) for a, b in drawn.edges if a != b)

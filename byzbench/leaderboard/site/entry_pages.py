@@ -38,9 +38,7 @@ def entry_page(entry: Entry, all_of_them: Collection) -> Iterator[Child]:
         yield from _flags(rows)
     for harm in all_of_them.harm.get(entry.digest, ()):
         yield el("h2", "Damage")
-        yield el(
-            "p", "Over all strata and algorithms: ", _bracket(harm.damage.value, harm.damage.low, harm.damage.high)
-        )
+        yield el("p", "Over all strata and algorithms: ", bracketed(harm.damage))
         victims = list(dict.fromkeys(a for by in harm.by.values() for a in by))
         body = (row(lead(a), *(_shaded(by.get(a)) for by in harm.by.values())) for a in victims)
         yield table("What is lost of each algorithm's score, by stratum", ["Algorithm", *harm.by], body)
@@ -70,7 +68,7 @@ def _about(entry: Entry, suite: Suite, all_of_them: Collection) -> Markup:
     aimed = [e for e in aimed if e.submission.suite == about.suite]
 
     def link(to: Entry | None) -> Markup | None:
-        return to and el("a", to.submission.entry.name, href=f"../{entry_path(to)}")
+        return el("a", to.submission.entry.name, href=f"../{entry_path(to)}") if to else None
 
     tuning = about.tuning and (
         f"{about.tuning.trials:,} trials on {len(about.tuning.seeds)} seeds, against "
@@ -131,12 +129,10 @@ def _heatmap(entry: Entry, suite: Suite) -> Markup:
     """Attacks down, strata across. The lowest cell of a column is marked by a word, not by its colour alone."""
     strata = entry.strata(suite)
     found = {
-        s.name: {a: estimate(entry.scores(suite, s, a)) for a in _attacks(entry) if (s.name, a, None, 0) in entry.at}
+        s.name: {a: estimate(entry.scores(suite, s, a)) for a in _attacks(entry) if _whole(entry, suite, s, a)}
         for s in strata
     }
-    worst = {
-        name: min((a for a in by if a != CLEAN), key=lambda a: by[a].value, default="") for name, by in found.items()
-    }
+    worst = {name: min({*by} - {CLEAN}, key=lambda a: (by[a].value, a), default="") for name, by in found.items()}
     heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in strata)]
     body = (
         row(
@@ -146,6 +142,11 @@ def _heatmap(entry: Entry, suite: Suite) -> Markup:
         for a in _attacks(entry)
     )
     return table("Normalised return under each attack, by stratum: 0 a random policy, 1 the reference", heads, body)
+
+
+def _whole(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
+    """Whether all seeds were run: those of the track reported need not be."""
+    return all((stratum.name, attack, None, seed) in entry.at for seed in range(suite.seeds))
 
 
 def _shaded(found: Estimate | float | None, worst: bool = False) -> Markup:
@@ -165,7 +166,7 @@ def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
         for c in entry.cells:
             if c.stratum == stratum.name:
                 by.setdefault((c.attack, c.algo), []).append(c)
-        lines = {key: [[None if x is None else float(x) for x in c.curve] for c in cells] for key, cells in by.items()}
+        lines = {key: [_returns(c, stratum) for c in cells] for key, cells in by.items()}
         seen = [x for many in lines.values() for one in many for x in one if x is not None]
         span = min([stratum.random, *seen]), max([stratum.reference, *seen])
         yield el("h3", stratum.name)
@@ -178,13 +179,16 @@ def _curve(
 ) -> Markup:
     attack, algo = key
     name = attack if algo is None else f"{algo}, {attack}"
-    middle = [
-        _middle([one[i] if i < len(one) else None for one in many]) for i in range(max(map(len, many), default=0))
-    ]
+    middle = [_middle(at) for at in zip_longest(*many)]
     ends = [x for x in middle if x is not None]
     said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if ends else f"{name}: no curve"
     drawn = curves(many, middle, (stratum.random, stratum.reference), span, said)
     return el("figure", drawn, el("figcaption", name))
+
+
+def _returns(c: Cell, stratum: Stratum) -> list[float | None]:
+    """The curve of a cell; what lies outside what is possible is drawn at the edge of it."""
+    return [None if x is None else min(max(float(x), stratum.low), stratum.high) for x in c.curve]
 
 
 def _middle(values: Sequence[float | None]) -> float | None:
@@ -219,10 +223,7 @@ def _ran(entry: Entry) -> Iterator[Child]:
             ("Commit", about.code.commit and el("code", about.code.commit)),
             ("Code", el("code", about.code.sha256)),
             ("Plug-ins", [el("div", p) for p in plugins] or None),
-            (
-                "Versions",
-                ", ".join(f"{name} {version}" for name, version in sorted(about.environment.versions.items())),
-            ),
+            ("Versions", ", ".join(f"{name} {v}" for name, v in sorted(about.environment.versions.items()))),
             ("CPU", f"{about.environment.cpu}, {about.environment.threads} thread"),
             ("Cells", el("code", about.cells_sha256)),
             ("Submission", el("code", entry.digest)),

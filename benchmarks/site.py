@@ -1,0 +1,65 @@
+"""What the site of a large board costs: seconds, memory, and the size of its pages. Prints a table.
+
+    python benchmarks/site.py [--entries 500] [--suite smoke-v1]
+
+All entries compete on one board, the hardest case: every pair of them is compared, and every page of an attack lists
+them all. Reading submissions, scoring, and writing the pages are timed apart; peak memory is that of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from byzbench.leaderboard.site.build import site, write
+from byzbench.leaderboard.site.collection import collect
+from byzbench.leaderboard.suites import suite
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+
+def submit(root: Path, name: str, count: int) -> None:
+    """Entries that nobody ran, from a method that fails to one that solves the task."""
+    from synthetic_entries import write_entry
+
+    rng, todo = np.random.default_rng(0), suite(name)
+    for i in range(count):
+        harm = {a.spec: float(rng.uniform(0, 0.6)) if a.knows else 0.0 for a in todo.attacks}
+        write_entry(root, todo, f"entry-{i}", skill=float(rng.uniform(0.3, 1.1)), harm=harm, seed=i)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=500)
+    parser.add_argument("--suite", default="smoke-v1")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        submit(root, given.suite, given.entries)
+        start, processor = time.perf_counter(), time.process_time()
+        found, findings = collect(root)
+        assert not findings
+        read = time.perf_counter()
+        pages = dict(site(found))
+        write(pages, root / "site")
+        end, used = time.perf_counter(), time.process_time() - processor
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    board = max((path for path in pages if path.startswith("boards/")), key=lambda path: len(pages[path]))
+    print(f"{len(found.entries)} entries of {given.suite}, {len(found.boards)} boards, {len(pages)} files")
+    print(f"read and score   {read - start:6.1f} s")
+    print(f"pages            {end - read:6.1f} s")
+    print(f"together         {end - start:6.1f} s, of one core {used:.1f} s")
+    print(f"peak memory      {peak:6.0f} MiB")
+    for path in ("index.html", board, "board.csv", "board.json"):
+        print(f"{path:<52} {len(pages[path]) / 1e6:6.3f} MB")
+    print(f"{'all files':<52} {sum(map(len, pages.values())) / 1e6:6.3f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,380 @@
+"""The site of the leaderboards: the same bytes again, whole without a script, harmless, and read by everybody."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import typer
+from synthetic_entries import write_entry
+from typer.testing import CliRunner
+
+from byzbench.cli import site as verbs
+from byzbench.leaderboard import flags
+from byzbench.leaderboard.boards import boards
+from byzbench.leaderboard.site.build import site
+from byzbench.leaderboard.site.collection import Collection, collect
+from byzbench.leaderboard.site.data import FORMULA
+from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
+from byzbench.leaderboard.site.reading import FLAGS
+from byzbench.leaderboard.suites import suite
+
+SMOKE = suite("smoke-v1")
+ATTACK = "split_brain(alie(z=1.5))"
+EVIL = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "=HYPERLINK(0)",
+    "</pre><svg onload=alert(1)>",
+    "' autofocus onfocus=alert(1) x='",
+]
+ALLOWED = {
+    *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),
+    *("h1", "h2", "h3", "p", "a", "ul", "li", "div", "span", "small", "strong", "code", "pre", "dl", "dt", "dd"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+    *("figure", "figcaption", "svg", "path", "circle", "rect", "text"),
+}
+VOID = {"meta", "link"}
+
+
+def write_all(root: Path) -> Path:
+    """Submissions of every track, one of them as hostile as the schema lets it be."""
+    submissions = root / "submissions"
+    write_entry(submissions, SMOKE, "plain", seed=1, notes="A line.\n")
+    write_entry(submissions, SMOKE, "hostile", skill=0.4, seed=2, notes="\n".join(EVIL), entry=hostile("hostile"))
+    write_entry(submissions, SMOKE, "central", seed=3, division="server")
+    write_entry(submissions, SMOKE, "told", seed=4, track="reported")
+    write_entry(submissions, SMOKE, "harm", seed=5, track="attack", entry=hostile("harm"))
+    aim = {"algo": "decbyzpg", "attack": "elsewhere(scale=2)", "against": "plain"}
+    write_entry(submissions, SMOKE, "breaker", seed=6, track="adaptive", method=aim)
+    return root
+
+
+def hostile(slug: str) -> dict[str, object]:
+    name = f"={EVIL[0]}{EVIL[1]}"
+    return {"name": name, "slug": slug, "authors": ["@a", *EVIL], "license": "MIT", "conflicts": " ".join(EVIL),
+            "paper": "https://example.org/?q='onmouseover=alert(1)&a=b"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    all_of_them, findings = collect(write_all(tmp_path_factory.mktemp("leaderboards")) / "submissions")
+    assert not findings
+    return all_of_them
+
+
+@pytest.fixture(scope="module")
+def files(found: Collection) -> dict[str, bytes]:
+    return dict(site(found))
+
+
+@pytest.fixture(scope="module")
+def pages(files: dict[str, bytes]) -> dict[str, Page]:
+    return {path: Page(content.decode()) for path, content in files.items() if path.endswith(".html")}
+
+
+class Page(HTMLParser):
+    """What a browser finds in a page: tags with attributes, in order, and the text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.rows: list[tuple[str, list[dict[str, str | None]]]] = []
+        self.words = ""
+        self.feed(source)
+        assert not self.open, "a tag is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs)
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append((self.open[-2], []))
+        if tag in ("th", "td"):
+            self.rows[-1][1].append({"tag": tag, **dict(attrs)})
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def all(self, *names: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def test_the_same_submissions_give_the_same_bytes(found: Collection, files: dict[str, bytes], tmp_path: Path) -> None:
+    again, _ = collect(write_all(tmp_path / "elsewhere") / "submissions")
+    assert dict(site(again)) == files
+    assert str(tmp_path) not in b"".join(files.values()).decode()
+    assert {path.split("/")[0] for path in files if "/" in path} == {"attacks", "boards", "entries", "topologies"}
+    assert len([path for path in files if path.startswith("entries/")]) == len(found.entries) == 6
+
+
+def test_no_text_of_a_stranger_becomes_markup(pages: dict[str, Page]) -> None:
+    for path, one in pages.items():
+        assert {tag for tag, _ in one.tags} <= ALLOWED, path
+        for _, attributes in one.tags:
+            assert not [key for key in attributes if key.startswith("on") or key == "style"], path
+    its = pages["entries/smoke-v1.defence.hostile.html"]
+    assert all(text in its.words for text in EVIL)
+    assert [a["src"] for a in its.all("script", "img") if "src" in a] == ["../site.js"]
+    assert {a["rel"] for a in its.all("a") if "://" in str(a["href"])} == {"noopener nofollow"}
+
+
+def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Page], files: dict[str, bytes]) -> None:
+    for path, one in pages.items():
+        policies = [a["content"] for a in one.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policies == [POLICY], path
+        assert "unsafe" not in POLICY
+        assert "http" not in POLICY
+        up = "../" * path.count("/")
+        assert [a["src"] for a in one.all("script")] == [f"{up}site.js"]
+        assert [a["href"] for a in one.all("link")] == [f"{up}site.css"]
+    assert not re.search(
+        rb"https?:|//[a-z]|url\(|@import|fetch|innerHTML|eval", files["site.css"] + files["site.js"][80:]
+    )
+    assert files["site.js"].count(b"\n") < 100
+
+
+def test_every_link_leads_somewhere(pages: dict[str, Page], files: dict[str, bytes]) -> None:
+    anchors = {path: {str(a["id"]) for _, a in one.tags if "id" in a} for path, one in pages.items()}
+    for path, one in pages.items():
+        for link in one.all("a"):
+            parts = urlsplit(str(link["href"]))
+            if parts.scheme:
+                assert parts.scheme == "https"
+                continue
+            folder = path.rpartition("/")[0]
+            target = (Path(folder) / parts.path).as_posix() if parts.path else path
+            target = target.replace(f"{folder}/../", "") if folder else target
+            assert target in files, (path, link)
+            assert not parts.fragment or parts.fragment in anchors[target], (path, link)
+
+
+def test_tables_say_what_they_are(pages: dict[str, Page]) -> None:
+    for path, one in pages.items():
+        assert one.all("html") == [{"lang": "en"}]
+        assert len(one.all("h1")) == len(one.all("main")) == 1, path
+        assert one.all("a")[0] == {"class": "skip", "href": "#content"}
+        levels = [int(tag[1]) for tag, _ in one.tags if re.fullmatch("h[1-6]", tag)]
+        assert all(b <= a + 1 for a, b in pairwise(levels)), path
+        assert len(one.all("table")) == len(one.all("caption")), path
+        assert all(a.get("aria-label") or a.get("aria-hidden") for a in one.all("svg"))
+        width = 0
+        for part, cells in one.rows:
+            scopes = [cell.get("scope") for cell in cells if cell["tag"] == "th"]
+            if part == "thead":
+                width = len(cells)
+                assert scopes == ["col"] * width, path
+            else:
+                assert (scopes, len(cells)) == (["row"], width), path
+
+
+def test_letters_stand_out_from_what_they_stand_on(files: dict[str, bytes]) -> None:
+    css = files["site.css"].decode()
+    light, dark = (dict(re.findall(r"--(\w+): (#\w+)", block)) for block in css.split(":root {")[1:3])
+    dark = {**light, **{k: v for k, v in dark.items() if k != "heat"}}
+    for mode in (light, dark):
+        for ink in ("ink", "soft", "link"):
+            for ground in ("page", "band") + ("mark",) * (ink == "ink"):
+                assert contrast(mode[ink], mode[ground]) >= 4.5, (ink, ground)
+        assert contrast(mode["page"], mode["liar"]) >= 4.5  # the number of a liar
+        assert min(contrast(mode[line], mode["page"]) for line in ("dot", "spread", "seed", "edge", "liar")) >= 3
+    shades = re.findall(r"\.h\d+ \{ --heat: (#\w+)", css)
+    assert len(shades) == 11
+    assert min(contrast("#1a1c20", shade) for shade in shades) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2.2 has it."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted([luminance(one), luminance(other)], reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_spreadsheet_finds_no_formula(files: dict[str, bytes]) -> None:
+    rows = list(csv.DictReader(io.StringIO(files["board.csv"].decode())))
+    texts = [row[key] for row in rows for key in ("name", "authors", "slug", "attack", "worst_attack", "flags")]
+    assert not [text for text in texts if text.startswith(FORMULA)]
+    assert sum(text.startswith("'=") for text in texts) == 4  # three levels, and the track of attacks
+    assert sum(text.startswith("'@") for text in texts) == 4
+
+
+def test_the_downloads_have_every_row(found: Collection, files: dict[str, bytes]) -> None:
+    data = json.loads(files["board.json"])
+    wanted = sum(len(board.rows) + len(board.attacks) for board in found.boards)
+    assert len(data["rows"]) == len(list(csv.reader(io.StringIO(files["board.csv"].decode())))) - 1 == wanted > 0
+    board = next(b for b in found.boards if b.knowledge == "omniscient" and b.division == "decentralised")
+    top = next(r for r in data["rows"] if r["adversary"] == "omniscient" and r["rank"] == 1)
+    assert top["worst"] == board.rows[0].score.worst.value
+    assert top["cells"]["cartpole-complete-f2"][ATTACK][0] == board.rows[0].cells["cartpole-complete-f2"][ATTACK].value
+    assert data["suites"]["smoke-v1"]["sha256"] == SMOKE.sha256
+
+
+def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, Page], found: Collection) -> None:
+    its = pages["entries/smoke-v1.defence.hostile.html"]
+    assert "byzbench leaderboard verify leaderboards/submissions/smoke-v1/defence/hostile" in its.words
+    assert re.search(r"byzbench run --algo decbyzpg --env cartpole .*--attack none --seed \d{10,}", its.words)
+    links = {str(a["href"]) for a in its.all("a")}
+    assert "../reading.html#clean-below-reference" in links
+    assert its.words.count(" worst") == 1, "one cell of the one stratum"
+    assert len([a for a in its.all("svg") if a["class"] == "curves"]) == len(SMOKE.attacks)
+    target = pages["entries/smoke-v1.defence.plain.html"]
+    assert "../entries/smoke-v1.adaptive.breaker.html" in {str(a["href"]) for a in target.all("a")}
+    assert "not part of byzbench" in pages["attacks/elsewhere.html"].words
+
+
+def test_every_flag_is_explained() -> None:
+    raised = set(re.findall(r'Flag\("([a-z-]+)"', Path(str(flags.__file__)).read_text()))
+    assert "few-seeds" in raised
+    assert raised <= set(FLAGS)
+
+
+def test_graphs_are_drawn_with_their_liars(pages: dict[str, Page]) -> None:
+    complete, star = pages["topologies/complete.html"], pages["topologies/star.html"]
+    assert len([a for a in complete.all("rect") if a["class"] == "liar"]) == 3 * 2
+    assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == 3 * 7
+    assert len([a for a in star.all("rect") if a["class"] == "server"]) == 3
+    edges = next(a["d"] for a in complete.all("path") if a["class"] == "edge")
+    assert str(edges).count("M") == 9 * 8 / 2
+
+
+@pytest.mark.parametrize(
+    "address", ["javascript:alert(1)", "http://example.org", "//example.org", "data:text/html,x", "/etc/passwd", "a b"]
+)
+def test_no_link_leads_astray(address: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        el("a", "x", href=address)
+    assert outward(address, "<x>") == "&lt;x&gt;"
+
+
+@pytest.mark.parametrize("key", ["onclick", "style", "a b", 'x"y'])
+def test_no_attribute_runs_anything(key: str) -> None:
+    with pytest.raises(ValueError, match="attribute"):
+        el("a", **{key: "alert(1)"})
+
+
+def test_all_that_is_no_markup_is_escaped() -> None:
+    assert text(["<", None, 0, el("b", "&", title='"')]) == '&lt;0<b title="&quot;">&amp;</b>'
+    assert b"<title>&lt;/title&gt;</title>" in page("</title>", "x")
+
+
+def rewrite(folder: Path, lines: list[bytes]) -> None:
+    """Other cells, and their digest: a submission that is well-formed still."""
+    content = b"".join(line + b"\n" for line in lines)
+    about = json.loads((folder / "submission.json").read_text())
+    about["cells_sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "cells.jsonl").write_bytes(content)
+    (folder / "submission.json").write_text(json.dumps(about))
+
+
+def cells(folder: Path) -> list[bytes]:
+    return (folder / "cells.jsonl").read_bytes().splitlines()
+
+
+def lose_a_cell(folder: Path) -> None:
+    rewrite(folder, cells(folder)[:-1])
+
+
+def refusals(root: Path) -> Iterator[tuple[str, str]]:
+    lose_a_cell(write_entry(root, SMOKE, "partial"))
+    yield "partial", "completeness"
+    double = write_entry(root, SMOKE, "double")
+    rewrite(double, [*cells(double), cells(double)[0]])
+    yield "double", "completeness"
+    write_entry(root, SMOKE, "other", suite_sha256="0" * 64)
+    yield "other", "suite"
+    write_entry(root, SMOKE, "aimless", track="adaptive", method={"algo": "byzpg", "attack": "ipm"})
+    yield "aimless", "method"
+
+
+def test_what_is_not_whole_is_left_out_and_said(tmp_path: Path) -> None:
+    root = tmp_path / "submissions"
+    expected = dict(refusals(root))
+    write_entry(root, SMOKE, "plain")
+    all_of_them, findings = collect(root)
+    assert [e.slug for e in all_of_them.entries] == ["plain"]
+    assert {finding.where.split("/")[2]: finding.check for finding in findings} == expected
+
+
+def test_a_reported_entry_may_have_gaps(tmp_path: Path) -> None:
+    lose_a_cell(write_entry(tmp_path / "submissions", SMOKE, "told", track="reported"))
+    all_of_them, findings = collect(tmp_path / "submissions")
+    assert not findings
+    assert not [row for board in boards(SMOKE, all_of_them.entries) for row in board.rows]
+    assert "not run" in dict(site(all_of_them))["entries/smoke-v1.reported.told.html"].decode()
+
+
+def command() -> typer.Typer:
+    app = typer.Typer()
+    app.command("build")(verbs.build)
+    app.command("serve")(verbs.serve)
+    return app
+
+
+def test_build_writes_checks_and_tidies(tmp_path: Path) -> None:
+    write_entry(tmp_path / "submissions", SMOKE, "plain")
+    out, runner = tmp_path / "out", CliRunner()
+    options = ["build", "--from", str(tmp_path), "--out", str(out)]
+    done = runner.invoke(command(), options)
+    assert done.exit_code == 0, done.output
+    assert (out / "entries" / "smoke-v1.defence.plain.html").is_file()
+    assert runner.invoke(command(), [*options, "--check"]).exit_code == 0
+    (out / "entries" / "smoke-v1.defence.gone.html").write_text("left over")
+    (out / "index.html").write_text("changed")
+    assert "2 files differ" in runner.invoke(command(), [*options, "--check"]).output
+    lose_a_cell(write_entry(tmp_path / "submissions", SMOKE, "partial"))
+    assert runner.invoke(command(), options).exit_code == 1, "one submission is left out"
+    assert not (out / "entries" / "smoke-v1.defence.gone.html").exists()
+
+
+def test_build_takes_no_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    done = CliRunner().invoke(command(), ["build", "--from", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "holds no site" in str(done.exception)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_serve_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "index.html").write_text("x")
+    bound = []
+    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda self: bound.append(self.server_address[0]))
+    done = CliRunner().invoke(command(), ["serve", str(tmp_path), "--port", "0"])
+    assert done.exit_code == 0, done.output
+    assert bound == ["127.0.0.1"]
+    assert "holds no site" in str(CliRunner().invoke(command(), ["serve", str(tmp_path / "none")]).exception)
+
+
+def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path / "submissions", SMOKE, "broken")
+    kept = ("cell", "stratum", "attack", "seed")
+    failed = [
+        {**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": EVIL[0]} for line in cells(folder)
+    ]
+    rewrite(folder, [json.dumps(line).encode() for line in failed])
+    all_of_them, findings = collect(tmp_path / "submissions")
+    assert not findings
+    shown = Page(dict(site(all_of_them))["entries/smoke-v1.defence.broken.html"].decode())
+    assert "20 of 20; each scores 0." in shown.words
+    assert EVIL[0] in shown.words
