@@ -92,9 +92,12 @@ def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
     yield el("h1", "Graph ", el("code", name))
     strata = all_of_them.topologies[name]
     yield from _described("topology", name)
+    drawn = set()
     for suite, stratum in strata:
         yield el("h2", f"{suite.name}: {stratum.name}")
-        yield from _drawn(stratum)
+        seats = stratum.topology, stratum.agents, stratum.byzantine
+        yield from _drawn(stratum) if seats not in drawn else [el("p", "The same graphs and seats as above.")]
+        drawn.add(seats)
         yield from _there(suite, stratum, all_of_them)
 
 

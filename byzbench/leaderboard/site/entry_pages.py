@@ -40,7 +40,7 @@ def entry_page(entry: Entry, all_of_them: Collection) -> Iterator[Child]:
         yield el("h2", "Damage")
         yield el("p", "Over all strata and algorithms: ", bracketed(harm.damage))
         victims = list(dict.fromkeys(a for by in harm.by.values() for a in by))
-        body = (row(lead(a), *(_shaded(by.get(a)) for by in harm.by.values())) for a in victims)
+        body = (row(lead(a), *(_lost(by.get(a)) for by in harm.by.values())) for a in victims)
         yield table("What is lost of each algorithm's score, by stratum", ["Algorithm", *harm.by], body)
     if about.track != "attack":
         yield el("h2", "Attacks by graphs")
@@ -149,15 +149,18 @@ def _whole(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
     return all((stratum.name, attack, None, seed) in entry.at for seed in range(suite.seeds))
 
 
-def _shaded(found: Estimate | float | None, worst: bool = False) -> Markup:
+def _shaded(found: Estimate | None, worst: bool = False) -> Markup:
     if found is None:
         return cell("not run")
-    value = found if isinstance(found, float) else found.value
-    shade = f"n heat h{round(STEPS * min(max(value, 0.0), 1.0))}"
-    if isinstance(found, float):
-        return cell(number(found), class_=shade)
-    spread = el("small", f" [{number(found.low)}, {number(found.high)}]") if found.low is not None else None
-    return cell(number(value), spread, el("strong", " worst") if worst else None, class_=shade)
+    return cell(bracketed(found), el("strong", " worst") if worst else None, class_=_shade(found.value))
+
+
+def _lost(damage: float | None) -> Markup:
+    return cell("not run") if damage is None else cell(number(damage), class_=_shade(1 - damage))
+
+
+def _shade(left: float) -> str:
+    return f"n heat h{round(STEPS * min(max(left, 0.0), 1.0))}"
 
 
 def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
@@ -179,7 +182,7 @@ def _curve(
 ) -> Markup:
     attack, algo = key
     name = attack if algo is None else f"{algo}, {attack}"
-    middle = [_middle(at) for at in zip_longest(*many)]
+    middle = _middle(many)
     ends = [x for x in middle if x is not None]
     said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if ends else f"{name}: no curve"
     drawn = curves(many, middle, (stratum.random, stratum.reference), span, said)
@@ -191,10 +194,14 @@ def _returns(c: Cell, stratum: Stratum) -> list[float | None]:
     return [None if x is None else min(max(float(x), stratum.low), stratum.high) for x in c.curve]
 
 
-def _middle(values: Sequence[float | None]) -> float | None:
-    """Their interquartile mean, if every seed has one."""
-    known = [x for x in values if x is not None]
-    return float(iqm(np.array(known))) if known and len(known) == len(values) else None
+def _middle(many: list[list[float | None]]) -> list[float | None]:
+    """The interquartile mean of curves at every point that all have."""
+    at = np.array(list(zip_longest(*many)), dtype=float)  # [points, n], NaN where one has none
+    if not at.size:
+        return []
+    known = np.isfinite(at).all(-1)
+    values = iqm(np.where(known[:, None], at, 0.0))
+    return [float(value) if k else None for value, k in zip(values, known, strict=True)]
 
 
 def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
