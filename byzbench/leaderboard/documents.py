@@ -78,14 +78,19 @@ def parse(content: bytes, name: str) -> Any:
 
 def text_offence(text: str) -> str | None:
     """Why a text is not shown to anybody; None if it is fine."""
-    if text.isascii() and text.isprintable():
-        return None  # nearly all are, and there are millions
+    if _plain(text):
+        return None
     found = {c for c in text if unicodedata.category(c) in _REFUSED}
     if found:
         return f"has the letter U+{ord(min(found)):04X}, which cannot be seen"
     if not unicodedata.is_normalized("NFC", text):
         return "is not in Unicode's normal form NFC"
     return None
+
+
+def _plain(text: str) -> bool:
+    """Whether a text is fine at a glance. Nearly all are, and the curves of a board are millions."""
+    return text.isascii() and text.isprintable()
 
 
 def _offences(data: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -95,7 +100,7 @@ def _offences(data: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
         yield path, data.why
     elif isinstance(data, str) and (why := text_offence(data)):
         yield path, why
-    elif isinstance(data, list):
+    elif isinstance(data, list) and not all(isinstance(value, str) and _plain(value) for value in data):
         for index, value in enumerate(data):
             yield from _offences(value, f"{path}[{index}]", depth + 1)
     elif isinstance(data, dict):

@@ -6,9 +6,11 @@ Coordinates are whole numbers, so that the same data has the same bytes on every
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike
 
 from byzbench.leaderboard.scoring import Bracket
 from byzbench.leaderboard.site.html import Markup, el
@@ -39,42 +41,35 @@ def interval(found: Bracket) -> Markup:
 
 
 def curves(
-    seeds: Sequence[Sequence[float | None]],
-    middle: Sequence[float | None],
-    levels: tuple[float, float],
-    span: tuple[float, float],
-    said: str,
+    seeds: np.ndarray, middle: np.ndarray, levels: tuple[float, float], span: tuple[float, float], said: str
 ) -> Markup:
     """Learning curves of one cell: a thin line a seed, a thick one for their middle, dashed ones for two levels.
 
     Args:
-        seeds: evaluation returns of each, at equal distances; None where one was not finite.
-        middle: of them all.
+        seeds: evaluation returns [n, points] at equal distances, NaN where there is none.
+        middle: of them all, [points].
         levels: the return at random, and that of the reference.
         span: what the frame shows, from below to above.
         said: the drawing in words.
     """
-    longest = max([2, *map(len, seeds)]) - 1
     bottom, top = span
+    x = np.rint(np.linspace(0, WIDTH, len(middle))).astype(int)
 
-    def point(index: int, value: float) -> tuple[int, int]:
-        share = (value - bottom) / ((top - bottom) or 1.0)
-        return round(WIDTH * index / longest), round(HEIGHT * (1 - min(max(share, 0.0), 1.0)))
+    def heights(values: ArrayLike) -> np.ndarray:
+        share = (np.asarray(values, float) - bottom) / ((top - bottom) or 1.0)
+        return HEIGHT - np.rint(HEIGHT * share.clip(0, 1))
 
-    def line(values: Sequence[float | None], class_: str) -> Markup | None:
-        parts, pen = [], "M"
-        for index, value in enumerate(values):
-            if value is None:
-                pen = "M"
-                continue
-            x, y = point(index, value)
-            parts.append(f"{pen}{x} {y}")
-            pen = "L"
-        return el("path", d="".join(parts), class_=class_) if parts else None
+    def line(values: np.ndarray, class_: str) -> Markup | None:
+        known = np.isfinite(values)
+        points = zip(x[known].tolist(), heights(values[known]).astype(int).tolist(), strict=True)
+        starts = known & ~np.insert(known, 0, False)[:-1]
+        pens = np.where(starts[known], "M", "L").tolist()
+        path = "".join(f"{pen}{a} {b}" for pen, (a, b) in zip(pens, points, strict=True))
+        return el("path", d=path, class_=class_) if path else None
 
     return el(
         "svg",
-        (el("path", d=f"M0 {point(0, level)[1]}H{WIDTH}", class_="level") for level in levels),
+        (el("path", d=f"M0 {height:.0f}H{WIDTH}", class_="level") for height in heights(levels)),
         (line(values, "seed") for values in seeds),
         line(middle, "middle"),
         viewBox=f"-6 -6 {WIDTH + 12} {HEIGHT + 12}",

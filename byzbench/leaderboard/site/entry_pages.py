@@ -165,43 +165,31 @@ def _shade(left: float) -> str:
 
 def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
     for stratum in entry.strata(suite):
-        by: dict[tuple[str, str | None], list[Cell]] = {}
+        by: dict[tuple[str | None, str], list[Cell]] = {}
         for c in entry.cells:
             if c.stratum == stratum.name:
-                by.setdefault((c.attack, c.algo), []).append(c)
-        lines = {key: [_returns(c, stratum) for c in cells] for key, cells in by.items()}
-        seen = [x for many in lines.values() for one in many for x in one if x is not None]
-        span = min([stratum.random, *seen]), max([stratum.reference, *seen])
+                by.setdefault((c.algo, c.attack), []).append(c)
+        lines = {", ".join(filter(None, key)): _returns(cells, stratum) for key, cells in by.items()}
+        seen = np.concatenate([x[np.isfinite(x)] for x in lines.values()])
+        span = float(min([stratum.random, *seen])), float(max([stratum.reference, *seen]))
         yield el("h3", stratum.name)
         yield el("p", f"The frames reach from a return of {span[0]:.4g} to one of {span[1]:.4g}.")
-        yield el("div", (_curve(key, many, stratum, span) for key, many in lines.items()), class_="panels")
+        yield el("div", (_curve(name, x, stratum, span) for name, x in lines.items()), class_="panels")
 
 
-def _curve(
-    key: tuple[str, str | None], many: list[list[float | None]], stratum: Stratum, span: tuple[float, float]
-) -> Markup:
-    attack, algo = key
-    name = attack if algo is None else f"{algo}, {attack}"
-    middle = _middle(many)
-    ends = [x for x in middle if x is not None]
-    said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if ends else f"{name}: no curve"
-    drawn = curves(many, middle, (stratum.random, stratum.reference), span, said)
+def _curve(name: str, returns: np.ndarray, stratum: Stratum, span: tuple[float, float]) -> Markup:
+    whole = np.isfinite(returns).all(0)
+    middle = np.where(whole, iqm(np.where(whole, returns, 0.0).T), np.nan)
+    ends = middle[whole]
+    said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if len(ends) else f"{name}: no curve"
+    drawn = curves(returns, middle, (stratum.random, stratum.reference), span, said)
     return el("figure", drawn, el("figcaption", name))
 
 
-def _returns(c: Cell, stratum: Stratum) -> list[float | None]:
-    """The curve of a cell; what lies outside what is possible is drawn at the edge of it."""
-    return [None if x is None else min(max(float(x), stratum.low), stratum.high) for x in c.curve]
-
-
-def _middle(many: list[list[float | None]]) -> list[float | None]:
-    """The interquartile mean of curves at every point that all have."""
-    at = np.array(list(zip_longest(*many)), dtype=float)  # [points, n], NaN where one has none
-    if not at.size:
-        return []
-    known = np.isfinite(at).all(-1)
-    values = iqm(np.where(known[:, None], at, 0.0))
-    return [float(value) if k else None for value, k in zip(values, known, strict=True)]
+def _returns(cells: Sequence[Cell], stratum: Stratum) -> np.ndarray:
+    """Curves [n, points], NaN where a seed has nothing; what lies outside what is possible is put at the edge of it."""
+    columns = list(zip_longest(*(c.curve for c in cells)))
+    return np.array(columns, dtype=float).reshape(len(columns), len(cells)).T.clip(stratum.low, stratum.high)
 
 
 def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
