@@ -7,27 +7,30 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from http.server import ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import typer
 from synthetic_entries import write_entry
 from typer.testing import CliRunner
 
-from byzbench.cli import site as verbs
+from byzbench.cli.leaderboard import app
+from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard import flags
 from byzbench.leaderboard.boards import boards
 from byzbench.leaderboard.site.build import site
 from byzbench.leaderboard.site.collection import Collection, collect
+from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import FORMULA
 from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
 from byzbench.leaderboard.site.reading import FLAGS
-from byzbench.leaderboard.suites import suite
+from byzbench.leaderboard.suites import seeds_of, suite
 
 SMOKE = suite("smoke-v1")
 ATTACK = "split_brain(alie(z=1.5))"
@@ -233,7 +236,14 @@ def test_the_downloads_have_every_row(found: Collection, files: dict[str, bytes]
 def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, Page], found: Collection) -> None:
     its = pages["entries/smoke-v1.defence.hostile.html"]
     assert "byzbench leaderboard verify leaderboards/submissions/smoke-v1/defence/hostile" in its.words
-    assert re.search(r"byzbench run --algo decbyzpg --env cartpole .*--attack none --seed \d{10,}", its.words)
+    words = shlex.split(re.search("byzbench run (--.*--seed [0-9]+)", its.words)[1])  # type: ignore[index]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    options: dict[str, Any] = {key[2:]: int(value) if value.isdigit() else value for key, value in pairs}
+    entry = next(e for e in found.entries if e.slug == "hostile")
+    place = next(SMOKE.places("defence", entry.submission.method, "decentralised"))
+    first = {**entry.submission.method.options, **place.stratum.options, "attack": place.attack}
+    wanted = Experiment.create(**first, seed=seeds_of(entry.submission, SMOKE.seeds)[0])
+    assert Experiment.create(**options).hash == wanted.hash
     links = {str(a["href"]) for a in its.all("a")}
     assert "../reading.html#clean-below-reference" in links
     assert its.words.count(" worst") == 1, "one cell of the one stratum"
@@ -249,13 +259,15 @@ def test_every_flag_is_explained() -> None:
     assert raised <= set(FLAGS)
 
 
-def test_graphs_are_drawn_with_their_liars(pages: dict[str, Page]) -> None:
+def test_graphs_are_drawn_with_their_liars(pages: dict[str, Page], found: Collection) -> None:
     complete, star = pages["topologies/complete.html"], pages["topologies/star.html"]
-    assert len([a for a in complete.all("rect") if a["class"] == "liar"]) == 3 * 2
-    assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == 3 * 7
-    assert len([a for a in star.all("rect") if a["class"] == "server"]) == 3
-    edges = next(a["d"] for a in complete.all("path") if a["class"] == "edge")
-    assert str(edges).count("M") == 9 * 8 / 2
+    seats = {(s.agents, s.byzantine) for _, s in found.topologies["complete"]}
+    assert len([a for a in complete.all("rect") if a["class"] == "liar"]) == EXAMPLES * sum(f for _, f in seats)
+    assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == EXAMPLES * sum(k - f for k, f in seats)
+    edges = [str(a["d"]).count("M") for a in complete.all("path") if a["class"] == "edge"]
+    assert sorted(edges) == sorted(EXAMPLES * [k * (k - 1) // 2 for k, _ in seats])
+    servers = [a for a in star.all("rect") if a["class"] == "server"]
+    assert len(servers) == EXAMPLES * len({(s.agents, s.byzantine) for _, s in found.topologies["star"]})
 
 
 @pytest.mark.parametrize(
@@ -324,26 +336,19 @@ def test_a_reported_entry_may_have_gaps(tmp_path: Path) -> None:
     assert "not run" in dict(site(all_of_them))["entries/smoke-v1.reported.told.html"].decode()
 
 
-def command() -> typer.Typer:
-    app = typer.Typer()
-    app.command("build")(verbs.build)
-    app.command("serve")(verbs.serve)
-    return app
-
-
 def test_build_writes_checks_and_tidies(tmp_path: Path) -> None:
     write_entry(tmp_path / "submissions", SMOKE, "plain")
     out, runner = tmp_path / "out", CliRunner()
     options = ["build", "--from", str(tmp_path), "--out", str(out)]
-    done = runner.invoke(command(), options)
+    done = runner.invoke(app, options)
     assert done.exit_code == 0, done.output
     assert (out / "entries" / "smoke-v1.defence.plain.html").is_file()
-    assert runner.invoke(command(), [*options, "--check"]).exit_code == 0
+    assert runner.invoke(app, [*options, "--check"]).exit_code == 0
     (out / "entries" / "smoke-v1.defence.gone.html").write_text("left over")
     (out / "index.html").write_text("changed")
-    assert "2 files differ" in runner.invoke(command(), [*options, "--check"]).output
+    assert "2 files differ" in runner.invoke(app, [*options, "--check"]).output
     lose_a_cell(write_entry(tmp_path / "submissions", SMOKE, "partial"))
-    assert runner.invoke(command(), options).exit_code == 1, "one submission is left out"
+    assert runner.invoke(app, options).exit_code == 1, "one submission is left out"
     assert not (out / "entries" / "smoke-v1.defence.gone.html").exists()
 
 
@@ -351,7 +356,7 @@ def test_build_takes_no_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "submissions").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("mine")
-    done = CliRunner().invoke(command(), ["build", "--from", str(tmp_path), "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(app, ["build", "--from", str(tmp_path), "--out", str(tmp_path / "out")])
     assert "holds no site" in str(done.exception)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
@@ -360,10 +365,10 @@ def test_serve_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "index.html").write_text("x")
     bound = []
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda self: bound.append(self.server_address[0]))
-    done = CliRunner().invoke(command(), ["serve", str(tmp_path), "--port", "0"])
+    done = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0"])
     assert done.exit_code == 0, done.output
     assert bound == ["127.0.0.1"]
-    assert "holds no site" in str(CliRunner().invoke(command(), ["serve", str(tmp_path / "none")]).exception)
+    assert "holds no site" in str(CliRunner().invoke(app, ["serve", str(tmp_path / "none")]).exception)
 
 
 def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
@@ -376,5 +381,6 @@ def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
     all_of_them, findings = collect(tmp_path / "submissions")
     assert not findings
     shown = Page(dict(site(all_of_them))["entries/smoke-v1.defence.broken.html"].decode())
-    assert "20 of 20; each scores 0." in shown.words
+    count = len(list(SMOKE.places("defence", all_of_them.entries[0].submission.method, "decentralised")))
+    assert f"{count} of {count}; each scores 0." in shown.words
     assert EVIL[0] in shown.words

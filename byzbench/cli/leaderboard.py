@@ -1,4 +1,4 @@
-"""`byzbench leaderboard`: run a suite, submit what came of it, verify what others submitted."""
+"""`byzbench leaderboard`: run a suite, submit what came of it, verify what others submitted, show it all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from byzbench.cli import options
+from byzbench.cli import options, site
 
 if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
-app = typer.Typer(help="Leaderboards that can be verified: run, submit, verify.", no_args_is_help=True)
+app = typer.Typer(help="Leaderboards that can be verified: run, submit, verify, build, serve.", no_args_is_help=True)
+app.command("build")(site.build)
+app.command("serve")(site.serve)
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
 

@@ -147,7 +147,10 @@ def index_page(all_of_them: Collection) -> Iterator[Child]:
     for suite in all_of_them.suites:
         yield el("h2", suite.name, id=suite.name)
         yield el("p", suite.title)
-        yield table(f"Boards of {suite.name}", _BOARDS, (_summary(board) for board in all_of_them.of(suite)))
+        if mine := all_of_them.of(suite):
+            yield table(f"Boards of {suite.name}", _BOARDS, map(_summary, mine))
+        else:
+            yield el("p", "Nobody has entered yet.")
         yield table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, _strata(suite))
         yield el("p", "Attacks: ", _attacks(suite), ". Suite ", el("code", suite.sha256), ".")
         adaptive = [
