@@ -134,7 +134,7 @@ def test_a_reader_goes_from_the_first_page_to_an_entry_and_its_flag(opened: Any)
     page.get_by_role("rowheader").get_by_role("link", name="Method 0").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Method 0"
     assert page.get_by_role("table", name="Normalised return under each attack").is_visible()
-    assert page.get_by_role("img", name="ipm: from").count() == 1
+    assert page.get_by_role("img", name=f"{SMOKE.attacks[1].spec}: from").count() == 1
     page.get_by_role("link", name="few-seeds").click()
     assert page.url.endswith("reading.html#few-seeds")
     assert page.locator(":target").inner_text() == "few-seeds"
