@@ -25,8 +25,8 @@ from byzbench.contracts import (
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.files import hash_of
 from byzbench.federation.defence import cloneable
+from byzbench.federation.exposure import cheap
 from byzbench.federation.membership import Membership
-from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
 from byzbench.randomness import Streams
 
 Written = str | registry.Spec | Component
@@ -232,13 +232,7 @@ class Experiment:
     @cached_property
     def diagnostics(self) -> dict[str, float | int | None]:
         """How hard the seats are: what the graph and the placement leave of the guarantees."""
-        members, liars = self.members, set(self.members.liars)
-        return {
-            "local_weight": local_weight(members.wires, liars),
-            "beyond_bound": beyond_bound(members.wires, liars, members.bounds.tolist()),
-            "honest_components": honest_components(members.wires, liars),
-            "connected_share": connected_share(members.wires, self.byzantine),
-        }
+        return dict(cheap(self.members))
 
     def notes(self) -> list[str]:
         """What a reader of the result should know: one line each, with the numbers."""

@@ -38,12 +38,12 @@ def cheap(members: Membership) -> Exposure:
     """
     liars, server = set(members.liars), members.server is not None
     return {
-        "local_weight": local_weight(members.graph, liars),
+        "local_weight": local_weight(members.wires, liars),
         "gossip_weight": None if server else _gossip_weight(members),
         "influence": None if server else influence(members.mixing, members.senders, members.byzantine),
-        "beyond_bound": beyond_bound(members.graph, liars, members.bounds.tolist()),
-        "honest_components": honest_components(members.graph, liars),
-        "connected_share": connected_share(members.graph, len(liars)),
+        "beyond_bound": beyond_bound(members.wires, liars, members.bounds.tolist()),
+        "honest_components": honest_components(members.wires, liars),
+        "connected_share": connected_share(members.wires, len(liars)),
     }
 
 

@@ -1,0 +1,139 @@
+"""Where liars sit, and what it does: makes docs/placements.md and docs/placements.png.
+
+    python benchmarks/placements.py [--jobs 2] [--seeds 3] [--trajectories 3000]
+
+CartPole, K=13, f=2. A run that is already in `runs/` is not repeated. Hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from byzbench import registry
+from byzbench.experiments.executors import executor
+from byzbench.experiments.runner import run
+from byzbench.experiments.suite import Suite, plan
+from byzbench.experiments.sweep import sweep
+
+ALGORITHMS = ("dec_page_pg", "decbyzpg", "clipped_gossip", "nna")
+ATTACKS = ("alie(z=1.5)", "dissensus")
+GRAPHS = (
+    "complete",
+    "random_regular(degree=6)",
+    "small_world",
+    "barabasi_albert(links=3)",
+    "ring_of_cliques",
+    "ring",
+)
+PLACEMENTS = ("random", "degree", "min_cut", "influence_greedy")
+COLOURS = ("#8c8c8c", "#1f5fa8", "#c0504d", "#4f9d53")
+MARKS = ("o", "^")
+
+PAGE = """# Where liars sit
+
+Made by `{command}`.
+
+CartPole, K = 13, f = 2, {trajectories:,} trajectories, {seeds} seeds. A cell is the evaluation return at the end, the
+mean over seeds, and in brackets the largest share of liars in an honest agent's closed neighbourhood, the mean over
+seeds: the local Byzantine weight. 500 is the most there is. A cell is empty where the rules are undefined for what
+agents hear.
+
+{tables}
+
+![Return against local Byzantine weight](placements.png)
+
+{reading}
+"""
+
+
+def main() -> None:
+    """Run what is missing, then write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trajectories", type=int, default=3000)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+    suite = {
+        "algo": list(ALGORITHMS),
+        "attack": list(ATTACKS),
+        "topology": list(GRAPHS),
+        "placement": list(PLACEMENTS),
+        "agents": 13,
+        "byzantine": 2,
+        "trajectories": given.trajectories,
+        "seeds": given.seeds,
+    }
+    todo = plan(Suite.of(suite))
+    with executor("process", given.out, jobs=given.jobs) as workers:
+        summary = sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+    assert not summary.failed, summary.failed
+    found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
+    for cell in todo.cells.values():
+        result = run(cell, out=given.out)
+        parts = (cell.attack, cell.algorithm, cell.topology, cell.placement)
+        point = (result.evaluation["evaluation"], result.diagnostics["local_weight"])
+        found[tuple(registry.name_of(part) for part in parts)].append((point[0] or 0.0, point[1] or 0.0))
+    means = {key: tuple(np.mean(values, 0)) for key, values in found.items()}
+    picture(means, given.docs / "placements.png")
+    page = PAGE.format(
+        command=f"python benchmarks/placements.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        trajectories=given.trajectories,
+        seeds=given.seeds,
+        tables="\n\n".join(table(attack, means) for attack in ATTACKS),
+        reading=reading(found),
+    )
+    (given.docs / "placements.md").write_text(page)
+
+
+def table(attack: str, means: dict[tuple[str, ...], tuple[float, ...]]) -> str:
+    """Graphs and placements down, algorithms across."""
+    lines = [f"## Under `{attack}`", "", "| graph | placement | " + " | ".join(ALGORITHMS) + " |"]
+    lines.append("|---|---|" + "--:|" * len(ALGORITHMS))
+    name = registry.parse(attack).name
+    for graph in GRAPHS:
+        for placement in PLACEMENTS:
+            keys = [(name, algorithm, registry.parse(graph).name, placement) for algorithm in ALGORITHMS]
+            cells = [f"{means[key][0]:.0f} ({means[key][1]:.2f})" if key in means else "" for key in keys]
+            lines.append(f"| `{graph}` | {placement} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def reading(found: dict[tuple[str, ...], list[tuple[float, float]]]) -> str:
+    """How return goes with local weight, for each algorithm: Spearman's rank correlation over all its runs."""
+    from scipy.stats import spearmanr
+
+    lines = ["Over all runs of an algorithm, the rank correlation of return and local Byzantine weight:", ""]
+    for algorithm in ALGORITHMS:
+        for attack in ATTACKS:
+            name = registry.parse(attack).name
+            points = [p for key, runs in found.items() if key[:2] == (name, algorithm) for p in runs]
+            value = spearmanr(*np.array(points).T).statistic
+            lines.append(f"- `{algorithm}` under `{attack}`: {value:.2f} over {len(points)} runs")
+    return "\n".join(lines)
+
+
+def picture(means: dict[tuple[str, ...], tuple[float, ...]], path: Path) -> None:
+    """A point a cell: colours are algorithms, marks attacks."""
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for algorithm, colour in zip(ALGORITHMS, COLOURS, strict=True):
+        for attack, mark in zip(ATTACKS, MARKS, strict=True):
+            points = [v for key, v in means.items() if key[:2] == (registry.parse(attack).name, algorithm)]
+            returns, weights = np.array(points).T
+            axes.scatter(weights, returns, s=22, c=colour, marker=mark, alpha=0.8, lw=0, label=f"{algorithm}, {attack}")
+    axes.set(xlabel="largest local Byzantine weight", ylabel="evaluation return", ylim=(0, 510))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
