@@ -226,7 +226,7 @@ def test_show_topology(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     [
         ("show topology torus --agents 13", "13 agents fill no rows"),
         ("show topology ring --agents 5 --byzantine 5", "from 0 to agents - 1 = 4, got 5"),
-        ("show topology ring --agents 5 --weights mean", "no mixing weights 'mean'"),
+        ("show topology ring --agents 5 --mixing mean", "no mixing weights 'mean'"),
         ("show topology ring --agents 5 --placement near", "unknown placement 'near'"),
         ("show topology ring --byzantine 5", "add --agents"),
         ("show aggregator krum --placement first", "add --agents"),

@@ -89,6 +89,17 @@ def test_docs_of_runs(command: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_docs_graphs(tmp_path: Path) -> None:
+    """The command that shows a graph says what stands there, up to the list of rules."""
+    for command in commands("docs/graphs.md"):
+        done = run([sys.executable, "-m", *command], tmp_path, ROOT)
+        assert done.returncode == 0, done.stderr
+        shown = "show" in command
+        assert (blocks("docs/graphs.md", "text")[0].partition("\n\n")[0] if shown else "verdict") in done.stdout
+    assert (tmp_path / "small_world.png").stat().st_size
+
+
+@pytest.mark.slow
 def test_docs_tasks_python(tmp_path: Path) -> None:
     done = run([sys.executable, "-c", blocks("docs/tasks.md", "python")[0]], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ def show(
     ] = None,
     byzantine: Annotated[int | None, typer.Option(min=0, help="f; default: the largest with K > 4f.")] = None,
     placement: Annotated[str | None, typer.Option(help="Where liars sit; default: random.")] = None,
-    weights: Annotated[str, typer.Option(help="Mixing weights of gossip.")] = "metropolis",
+    mixing: Annotated[str, typer.Option(help="Weights of gossip.")] = "metropolis",
     round: Annotated[int, typer.Option(min=0, help="Of a graph that changes.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A picture of the graph: .png, .svg or .pdf.")] = None,
@@ -43,7 +43,7 @@ def show(
 
     if agents is not None and registry.kind_of(kind) == "topology":
         f = (agents - 1) // 4 if byzantine is None else byzantine
-        members = _seated(name, placement or "random", agents, f, weights, round, seed)
+        members = _seated(name, placement or "random", agents, f, mixing, round, seed)
         _show_graph(members, name, placement or "random", out, dear, as_json)
         return
     if (byzantine, placement, out) != (None, None, None):
@@ -185,7 +185,7 @@ def _bound(constraint: Any) -> str:
 
 
 def _seated(
-    topology: str, placement: str, agents: int, byzantine: int, weights: str, round: int, seed: int
+    topology: str, placement: str, agents: int, byzantine: int, mixing: str, round: int, seed: int
 ) -> Membership:
     """The seats as a run with these options has them in this round."""
     from byzbench.contracts import Placement, Topology
@@ -198,7 +198,7 @@ def _seated(
     assert isinstance(seats, Placement)
     if byzantine >= agents:
         raise Undefined(f"byzantine must be a whole number from 0 to agents - 1 = {agents - 1}, got {byzantine}")
-    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights=weights)
+    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights=mixing)
     return members.at(family, seats, round, streams) if round else members
 
 
@@ -222,7 +222,7 @@ def _show_graph(
             "agents": members.agents,
             "liars": list(members.liars),
             "server": members.server,
-            "weights": members.weights,
+            "mixing": members.weights,
             "directed": members.graph.is_directed(),
             "links": [list(link) for link in members.graph.edges],
             "diagnostics": found,
