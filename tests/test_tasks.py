@@ -14,8 +14,11 @@ from scipy.stats import ks_2samp
 
 from byzbench import registry
 from byzbench.errors import UserError
+from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
+from byzbench.experiments.suite import Suite, plan
+from byzbench.experiments.sweep import sweep
 from byzbench.learning.rollouts import rollout
 from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
@@ -157,6 +160,10 @@ def test_at_the_horizon_an_end_is_told_from_a_cut(task):
     batch = play(short, rows=5)
     assert torch.equal(batch.mask.sum(1), lengths.clamp(max=horizon))
     assert torch.equal(batch.terminated, whole.terminated & (lengths <= horizon))
+    goes_on = (lengths > horizon).unsqueeze(-1)
+    following = whole.observations[:, horizon] * goes_on if goes_on.any() else whole.beyond
+    assert torch.equal(batch.beyond, following), "what a critic's value is taken of where an episode is cut off"
+    assert torch.equal(batch.beyond.any(-1), ~batch.terminated)
 
     environments, alive = short.make(3, 5), np.ones(15, bool)
     environments.reset(generators(range(3), 0))
@@ -361,3 +368,19 @@ def test_a_shared_world_is_learned_in(tmp_path):
 def test_what_a_shared_world_cannot_have_is_one_line(options, said):
     with pytest.raises(UserError, match=said):
         Experiment.create(env=SPREAD + ",world=shared", **options)
+
+
+@pytest.mark.slow
+def test_one_process_and_two_give_the_same_bytes_for_every_task(tmp_path):
+    """The first steps of every task but the cart pole, which is quick, as all of them would take minutes."""
+    ids = [registry.find("task", name).gymnasium_id for name in CATALOGUE if name != "cartpole"]
+    short = [f"gymnasium:{id},steps=25" for id in ids]
+    suite = Suite.of({"algo": "decbyzpg", "attack": "none", "env": ["cartpole", SPREAD, *short], "agents": 2,
+                      "byzantine": 0, "trajectories": 4, "parameters": {"algo": {"N": 2, "B": 1}}})  # fmt: skip
+    found = []
+    for jobs in (1, 2):
+        with executor("process", tmp_path / str(jobs), jobs=jobs) as workers:
+            sweep(plan(suite), tmp_path / str(jobs), workers)
+        found.append({f.parent.name: f.read_bytes() for f in (tmp_path / str(jobs)).glob("*/metrics.jsonl")})
+    assert len(found[0]) == len(CATALOGUE) + 1
+    assert found[0] == found[1]
