@@ -1,15 +1,18 @@
 """How fast byzbench is, beside what bounds it, in one run on one core: makes docs/speed.md.
 
     python benchmarks/throughput.py [--trajectories 8000] [--write]
+    python benchmarks/throughput.py --tasks [TASK ...]      # these rows only; all tasks if none is named
 
 Rows: the training loop of the paper's setting against the raw cost of stepping the environment, of the policy's
 forward pass, and of both with the gradient; the share of exchange, aggregation and agreement; exact minimum-diameter
-averaging; start-up of the command line. Ratios hold across machines better than the figures themselves.
+averaging; start-up of the command line; every task of the catalogue, on each of its back ends. Ratios hold across
+machines better than the figures themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import os
 import platform
@@ -28,6 +31,9 @@ import numpy as np
 import torch
 
 import byzbench
+from byzbench import registry
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import Training, lockstep
 from byzbench.federation.federation import Federation
 from byzbench.learning.gradients import gpomdp
 from byzbench.learning.policies import CategoricalMlp
@@ -46,14 +52,14 @@ _READING = (
 )
 
 
-def median(work: Callable[[], Any], repeats: int = 5) -> float:
+def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float] = time.perf_counter) -> float:
     """Median seconds of a call, after one that is not counted."""
     work()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 
@@ -150,6 +156,63 @@ def training(attack: str, trajectories: int) -> dict[str, float]:
     return {"speed": result.steps_per_second, "steps": result.steps, "share": watch.seconds / seconds, "return": final}
 
 
+def task_rows(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The training loop on each task and back end against the smaller of its two limits."""
+    for name in names or [n for n in registry.origins("task") if n not in ("gymnasium", "pettingzoo")]:
+        fields = dataclasses.fields(registry.find("task", name))
+        for backend in ("gymnasium", "envpool") if any(f.name == "backend" for f in fields) else ("",):
+            text = f"{name}:backend={backend}" if backend else name
+            raw, ceiling, useful = task_speeds(text)
+            shares = (f"{useful / limit:.0%}" for limit in (min(raw, ceiling), 1 / (1 / raw + 1 / ceiling)))
+            yield (text, *(f"{speed:,.0f}" for speed in (raw, ceiling, useful)), *shares)
+
+
+def task_speeds(text: str) -> tuple[float, float, float]:
+    """Steps per second of K=4 agents with 16 episodes each: simulators alone, policy alone, the training loop.
+
+    Only steps inside episodes count, and episodes are as long as those of the first policy. The policy's ceiling is its
+    forward pass over every step and one gradient of the same episodes. In seconds of the processor, which neighbours on
+    the machine change less than those of the clock.
+    """
+    agents, rows = 4, 16
+    options = {"algo": {"N": rows, "p": 1.0}}
+    todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
+    training = Training(todo)
+    federation, task, policy = training.federation, todo.task, training.federation.policy
+    federation.begin(0, 0.0)
+    batch = federation.sample(federation.theta0, rows)
+    steps = int(batch.steps.sum())
+    environments = task.make(agents, rows)
+    done = [policy.executed(batch.actions[:, t]) for t in range(batch.mask.shape[1])]
+
+    def simulate() -> None:
+        # The episodes of the batch, step by step: they end where they ended in it.
+        environments.reset([federation._streams.generator("environment", 0, a) for a in range(agents)])
+        for actions in done:
+            environments.step(actions)
+
+    noise = np.empty((agents, rows, task.horizon, *policy.action_shape), np.float32)
+
+    def think() -> None:
+        for a, out in enumerate(noise):
+            policy.draw(np.random.default_rng(a), out)
+        act = policy.sampler(federation.theta0, torch.from_numpy(noise).transpose(1, 2))
+        with torch.inference_mode():
+            for t in range(batch.mask.shape[1]):
+                act(t, batch.observations[:, t])
+        gpomdp(policy, federation.theta0, batch, task.discount)
+
+    def train() -> float:
+        before, start = int(federation.ledger.steps.sum()), time.process_time()
+        lockstep(training.advance())
+        return (int(federation.ledger.steps.sum()) - before) / (time.process_time() - start)
+
+    repeats = 9 if steps < 10_000 else 3
+    raw, ceiling = (steps / median(work, repeats, time.process_time) for work in (simulate, think))
+    train()
+    return raw, ceiling, statistics.median(train() for _ in range(repeats))
+
+
 def start_up(*arguments: str) -> float:
     """Median wall seconds of a whole process."""
     command = [sys.executable, "-m", "byzbench", *arguments]
@@ -164,9 +227,15 @@ def main() -> None:
     """Measure, print, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trajectories", type=int, default=8000)
+    parser.add_argument("--tasks", nargs="*", metavar="TASK", help="only the rows of tasks")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     given = parser.parse_args()
     torch.set_num_threads(1)
+
+    head = ("steps per second, K=4, N=16", "simulators", "policy", "training loop", "of the smaller", "of both in turn")
+    if given.tasks is not None:
+        print("\n".join(_table(head, list(task_rows(given.tasks)))))
+        return
 
     lines = [f"One core of {os.cpu_count()}, {platform.machine()}, torch {torch.__version__}, one thread."]
     small, large = raw(4), raw(50)
@@ -198,10 +267,11 @@ def main() -> None:
         ("start-up", "seconds", "python alone"),
         [(f"byzbench {' '.join(a)}", f"{start_up(*a):.2f}", f"{bare:.2f}") for a in (("--help",), ("list", "attacks"))],
     )
+    lines += _table(head, list(task_rows(())))
     print("\n".join(lines))
     if given.write:
-        head = ["# Speed", "", "Made by `python benchmarks/throughput.py --write`.", "", _READING, ""]
-        Path("docs/speed.md").write_text("\n".join([*head, *lines, ""]))
+        title = ["# Speed", "", "Made by `python benchmarks/throughput.py --write`.", "", _READING, ""]
+        Path("docs/speed.md").write_text("\n".join([*title, *lines, ""]))
 
 
 if __name__ == "__main__":
