@@ -19,15 +19,16 @@ _ROWS = 50
 def references() -> dict[str, dict[str, float]]:
     """By task: `random`, the mean return of a uniformly random policy; `error`, its standard error over `episodes`.
 
-    And `solved`, the environment's own threshold, or the one that the task's literature uses where it has none.
+    And `solved`, the environment's own threshold, or the one that the task's literature uses where it has none. Where
+    it was measured, `solo`: the mean return of what one agent learns by itself from `solo_trajectories` episodes, over
+    three seeds, and `solo_error`, the standard error of that.
     """
     return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
 
 
 def reference(task: str) -> Mapping[str, float]:
-    """The scores of a task: `random` and `solved`."""
-    found = references()[task]
-    return {name: found[name] for name in ("random", "solved")}
+    """The scores of a task: `random`, `solved`, and where it is known, `solo`."""
+    return {name: score for name, score in references()[task].items() if name in ("random", "solved", "solo")}
 
 
 def random_returns(task: Task, episodes: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
