@@ -10,7 +10,7 @@ import torch
 
 from byzbench import registry
 from byzbench.envs import FederationEnv
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import Training, federate, lockstep, run
@@ -187,3 +187,76 @@ def test_a_run_that_is_resumed_sees_as_before(tmp_path, monkeypatch):
         run(todo, out=tmp_path / "cut", watch=stop)
     assert RunFolder(Path(run(todo, out=tmp_path / "cut").run)).metrics() == whole
     assert len(whole) > 3
+
+
+def lines_of(training, rounds=40):
+    found = []
+    while not training.over and len(found) < rounds:
+        found.append((training.progress, training.state, lockstep(training.advance())))
+    return found
+
+
+def test_who_is_absent_stands_still_and_comes_back():
+    training = Training(tiny("cartpole:absent='0:0.3-0.6 1:0-0.5'", attack="large_noise"))
+    passed, ledger = lines_of(training), training.federation.ledger
+    for agent, start, end in training.todo.task.absences:
+        for (progress, before, _), (_, after, _) in zip(passed, passed[1:], strict=False):
+            still = torch.equal(before["theta"][agent], after["theta"][agent])
+            assert still == (start <= progress < end), (agent, progress)
+    assert len(set(ledger.trajectories[2:].tolist())) == 1
+    assert 0 < ledger.trajectories[1] < ledger.trajectories[2]
+
+
+def test_an_absent_agent_changes_what_others_hear_as_if_it_were_not_in_the_graph():
+    todo = tiny("cartpole:absent='0:0-0.5'")
+    federation, _ = federate(todo)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    for progress, heard in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
+        federation.begin(0, progress)
+        messages = federation.ledger.messages
+        inbox = lockstep(federation.exchange("gradient", x))
+        assert inbox.n.tolist() == heard
+        assert federation.ledger.messages - messages == sum(heard) - 5
+        assert federation.sample(federation.theta0, 2).count.tolist() == [2 * (progress > 0), 2, 2, 2, 2]
+        assert federation.ledger.silent == 0
+
+
+def test_with_a_server_who_returns_takes_up_what_it_has():
+    training = Training(tiny("cartpole:absent='0:0-0.5 2:0.5-1'", "byzpg"))
+    passed = lines_of(training)
+    assert all((state["theta"] == state["theta"][:1]).all() for _, state, _ in passed)
+    assert passed[0][2]["messages"] == 4 + 5
+    assert training.there(1.0).tolist() == [a not in (2, *training.todo.members.liars) for a in range(5)]
+
+
+@pytest.mark.slow
+def test_a_run_with_absences_is_resumed_and_judged(tmp_path, monkeypatch):
+    todo = tiny("cartpole:absent='0:0-0.5 4:0.7-1'", trajectories=30, attack="sign_flip", topology="ring")
+    whole = RunFolder(Path(run(todo, out=tmp_path / "whole").run)).metrics()
+    monkeypatch.setattr("byzbench.experiments.runner.SAVE_EVERY", -1.0)
+
+    def stop(line):
+        if line["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(todo, out=tmp_path / "cut", watch=stop)
+    assert RunFolder(Path(run(todo, out=tmp_path / "cut").run)).metrics() == whole
+    assert all(line["return"] is not None and line["disagreement"] is not None for line in whole)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("cartpole:absent='3'", "match pattern"),
+        ("cartpole:absent='3:0.5-0.2'", "absent=3:0.5-0.2 is no part of the budget"),
+        ("cartpole:absent='3:0-1.5'", "is no part of the budget"),
+        ("cartpole:absent='3:0-0.5',normalize=2", "normalize takes all agents, and 3 is absent first"),
+        ("cartpole:absent='5:0-0.5'", "there is no agent 5 among 5"),
+        ("cartpole:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "nobody honest is there"),
+    ],
+)
+def test_absences_that_make_no_sense_are_one_line(text, said):
+    with pytest.raises(UserError) as caught:
+        Training(tiny(text))
+    assert said in str(caught.value)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
     from byzbench.learning.rollouts import EnvironmentBatch
 
+_ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
 _SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
 
 
@@ -47,6 +48,9 @@ class Task(Component):
             uniform in (-1, 1).
         shift: constants that change for everybody, and what they are multiplied by: "length=2 gravity=1.5".
         shift_at: the share of the budget at which they do.
+        absent: agents who are not there in a part of the budget: "3:0-0.5 4:0.2-1" for a third who joins at half of it,
+            and a fourth who leaves at a fifth. They play, say and hear nothing, and return as they were; where there is
+            a server, with what it has.
         reward_scale, reward_noise, reward_tail: what rewards are multiplied by, and the size and law of what is added
             to each, as agents are paid; the returns that are reported are without.
     """
@@ -82,6 +86,9 @@ class Task(Component):
     shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they do")] = field(
         default=0.5, kw_only=True
     )
+    absent: Annotated[
+        str, Field(pattern=_ABSENCES, description='agents who are not there in a part of the budget: "3:0-0.5 4:0.2-1"')
+    ] = field(default="", kw_only=True)
     reward_scale: Annotated[float, Field(gt=0, description="what rewards are multiplied by")] = field(
         default=1.0, kw_only=True
     )
@@ -100,6 +107,14 @@ class Task(Component):
             offers = f"its constants: {', '.join(self.dynamics)}" if self.dynamics else "it has none that can change"
             what = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
             raise InvalidParameter(f"{type(self).__name__}: {what}: {offers}")
+        for agent, start, end in self.absences:
+            if not start < end <= 1:
+                part = f"absent={agent}:{start:g}-{end:g}"
+                raise InvalidParameter(f"{type(self).__name__}: {part} is no part of the budget, from 0 to 1")
+            if start == 0 and self.normalize:
+                raise InvalidParameter(
+                    f"{type(self).__name__}: normalize takes all agents, and {agent} is absent first"
+                )
 
     @property
     def shifts(self) -> dict[str, float]:
@@ -107,12 +122,21 @@ class Task(Component):
         pairs = (item.partition("=") for item in self.shift.split())
         return {name: float(factor) for name, _, factor in pairs}
 
+    @property
+    def absences(self) -> list[tuple[int, float, float]]:
+        """`absent`, read: agent, and the shares of the budget from which and until which it is away."""
+        parts = (item.replace("-", ":").split(":") for item in self.absent.split())
+        return [(int(agent), float(start), float(end)) for agent, start, end in parts]
+
     @abstractmethod
     def make(self, agents: int, count: int) -> EnvironmentBatch:
         """`count` fresh environments for each of `agents` rows."""
 
     def check(self, agents: int) -> None:
         """Raise `Undefined` where so many agents cannot have the task."""
+        for agent, _, _ in self.absences:
+            if agent >= agents:
+                raise Undefined(f"absent: there is no agent {agent} among {agents}, who are counted from 0")
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """Before a reset: multiply the physical constants of what `make` made, whatever was done to them before.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from byzbench.contracts import State
-from byzbench.errors import BrokenPlugin, CorruptRecord
+from byzbench.errors import BrokenPlugin, CorruptRecord, Undefined
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
@@ -153,11 +153,27 @@ class Training:
         self.federation, self.adversary = federate(todo)
         self.state: State = todo.algorithm.start(self.federation)
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
+        if todo.task.absent and todo.members.relayed:
+            raise Undefined("messages that are relayed need everybody all the time: leave out env.absent")
+        for _, start, end in todo.task.absences:
+            if not any(self.there(at).any() for at in (start, end)):
+                raise Undefined(f"env.absent={todo.task.absent!r}: nobody honest is there at some point of the budget")
 
     @property
     def spent(self) -> int:
         """Episodes of the honest agent, or the server, that has sampled most of them."""
         return self.federation.ledger.spent(self._honest)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent."""
+        return self.spent / self.todo.trajectories
+
+    def there(self, progress: float) -> Tensor:
+        """The honest agents who take part at a point of the budget: bool [K]."""
+        there = self._honest.clone()
+        there[list(self.federation.worlds.away(progress))] = False
+        return there
 
     @property
     def over(self) -> bool:
@@ -168,29 +184,40 @@ class Training:
     def returned(self) -> float:
         """The honest agents' mean return in the last batch."""
         returns = self.federation.ledger.returns
-        return math.nan if returns is None else float(returns[self._honest].mean())
+        return math.nan if returns is None else float(returns[self._honest].nanmean())
 
     async def advance(self) -> dict[str, Any]:
         """One round: its line of metrics, without an evaluation."""
-        todo, ledger = self.todo, self.federation.ledger
-        self.federation.begin(self.round, self.spent / todo.trajectories)
+        todo, ledger, before = self.todo, self.federation.ledger, self.state
+        there, away = self.there(self.progress), self.federation.worlds.away(self.progress)
+        self.federation.begin(self.round, self.progress)
         if self.round == 0 and todo.task.normalize:
             kept = self.adversary.memory  # what liars learn of statistics is of no use for gradients
             await settle(self.federation, todo.algorithm.needs, todo.task.normalize)
             self.adversary.memory = kept
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
-        found = measure(self.state["theta"], ~self._honest, ledger, extra, todo.agreement, self._bound)
+        if away and todo.algorithm.needs != "server":
+            self.state = {name: _kept(part, before.get(name), sorted(away)) for name, part in self.state.items()}
+        found = measure(self.state["theta"], ~there, ledger, extra, todo.agreement, self._bound)
         self.round += 1
-        return {"round": self.round - 1, **found}
+        return {"round": self.round - 1, **found, "trajectories": self.spent}
 
     def evaluate(self, number: int) -> dict[str, float | None]:
         """The `number`-th evaluation of the honest agents' policies."""
         todo, worlds = self.todo, self.federation.worlds
-        present = self._honest | todo.task.shared  # who shares a world with liars meets them there
+        there = self.there(self.progress)
+        present = there | todo.task.shared  # who shares a world with liars meets them there
         theta, who = self.state["theta"][present], present.nonzero().squeeze(1).tolist()
-        physics, shown = worlds.physics(who, self.spent / todo.trajectories), partial(worlds.shown, who=who)
-        actor, counted = todo.algorithm.deployed(self.federation.policy), self._honest[present]
+        physics, shown = worlds.physics(who, self.progress), partial(worlds.shown, who=who)
+        actor, counted = todo.algorithm.deployed(self.federation.policy), there[present]
         return evaluate(todo.task, actor, theta, todo.seed, number, physics, counted, shown)
+
+
+def _kept(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:
+    """State [K, ...] after a round, but for the rows of agents who were not there."""
+    kept = after.clone()
+    kept[rows] = torch.zeros_like(after[rows]) if before is None else before[rows]
+    return kept
 
 
 def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:
@@ -291,7 +318,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     last, final = lines[-1], final_return(lines, todo.trajectories)
     result = Result(
         run=str(folder.path),
-        verdict=judge(final, theta, ~todo.members.byzantine, todo.task),
+        verdict=judge(final, theta, training.there(1.0), todo.task),
         final={"mean": finite(final), "low": None, "high": None, "n": 1},
         trajectories=last["trajectories"],
         steps=last["steps"],

@@ -79,9 +79,12 @@ class Federation:
         self.round, self.progress = round, progress
         self._samples, self._served, self._uses = 0, 0, Counter[str]()
         self.ledger.turn()
-        if self._seats is not None:
-            self._members = self._seats(round)
-            self._adversary.meet(self._members)
+        seated = self._members if self._seats is None else self._seats(round)
+        if seated.away != (away := self.worlds.away(progress)):
+            seated = replace(seated, away=away)
+        if seated is not self._members:
+            self._members = seated
+            self._adversary.meet(seated)
         self._adversary.begin(round)
         self._post.begin(round, self._members)
 
@@ -153,6 +156,7 @@ class Federation:
                 factors[name] = factors.get(name, 1.0) * theirs
             self._task.alter(batch, factors)
         drawn = torch.from_numpy(noise).transpose(1, 2)
+        counts = counts * torch.tensor([a not in self._members.away for a in who])
         return rollout(self.policy, theta.detach().cpu(), self.worlds.shown(batch, who), starts, drawn, counts, tap)
 
     def _charge_episodes(self, who: Sequence[int], episodes: Trajectories) -> None:

@@ -31,6 +31,7 @@ class Membership:
         declared: what every agent is told about f.
         relayed: whether messages go on over several hops, to all agents.
         weights: of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
+        away: agents who are not there, so that nobody hears them, nor they anybody.
     """
 
     graph: nx.Graph
@@ -39,6 +40,7 @@ class Membership:
     declared: int
     relayed: bool = False
     weights: str = "metropolis"
+    away: frozenset[int] = frozenset()
 
     @classmethod
     def seat(
@@ -97,7 +99,11 @@ class Membership:
 
     @cached_property
     def wires(self) -> nx.Graph:
-        """Who hears whom: the graph, or all of them where messages are relayed."""
+        """Who hears whom: the graph, or all of them where messages are relayed; nobody who is away."""
+        if self.away:
+            there = self.graph.copy()
+            there.remove_edges_from([edge for edge in self.graph.edges if self.away & set(edge)])
+            return there
         return nx.complete_graph(self.agents) if self.relayed else self.graph
 
     @cached_property
@@ -156,7 +162,7 @@ class Membership:
     def parted(self, groups: int) -> tuple[Tensor, Tensor]:
         """The agents as a server hears them in G groups, agent a in group a mod G: senders [G, n], and their mask."""
         senders = torch.arange(groups * -(-self.agents // groups)).view(-1, groups).T
-        mask = senders < self.agents
+        mask = (senders < self.agents) & ~torch.isin(senders, torch.tensor(sorted(self.away), dtype=torch.int64))
         return torch.where(mask, senders, senders[:, :1]), mask
 
     def bound(self, n: int) -> int:

@@ -87,6 +87,7 @@ class Post:
         edges = torch.stack([liars, torch.full_like(liars, members.agents)], 1)
         said = await self._adversary.speak(topic, x, edges, groups)
         base, bad, silent = self._spoken(x.detach(), said, equivocal=False)
+        silent[list(members.away)] = True
         senders, mask = members.parted(groups)
         bounds = torch.tensor([members.bound(n) for n in mask.sum(1).tolist()])
         inbox = Inbox(base, senders, senders, mask, torch.full_like(bounds, -1), bounds, None)

@@ -45,6 +45,12 @@ class Worlds:
                 found[name] = found.get(name, np.ones(len(who))) * factor
         return found
 
+    def away(self, progress: float) -> frozenset[int]:
+        """Who is not there at a point of the budget; who is away until its end, also at the end."""
+        return frozenset(
+            a for a, start, end in self._task.absences if start <= progress and (progress < end or end == 1)
+        )
+
     def shown(self, environments: EnvironmentBatch, who: Sequence[int]) -> EnvironmentBatch:
         """The environments of agents who [P], as these see them."""
         return environments if self.scales is None else Scaled(environments, self.scales[list(who)])

@@ -136,6 +136,9 @@ class PettingZoo(Task):
 
     def check(self, agents: int) -> None:
         """See `Task`."""
+        super().check(agents)
+        if self.shared and self.absent:
+            raise Undefined(f"game {self.id!r} has no seat that could stay empty: nobody is absent from a shared world")
         if self.shared and agents != self.seats:
             raise Undefined(
                 f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: they must be as "
