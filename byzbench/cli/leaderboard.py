@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(help="Leaderboards that can be verified: run, submit, verify, build, serve.", no_args_is_help=True)
-app.command("build")(site.build)
-app.command("serve")(site.serve)
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
@@ -233,3 +231,7 @@ def _like(folder: Path) -> None:
         return  # the checks will say what is wrong
     if wanted == "DEFAULT" or (wanted == "AVX2" and "avx2" in flags):
         os.environ.setdefault("ATEN_CPU_CAPABILITY", wanted.lower())
+
+
+app.command("build")(site.build)
+app.command("serve")(site.serve)

@@ -44,7 +44,8 @@ def contracted(agreement: str, attack: str, agents: int, byzantine: int, seed: i
     )
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
-    theta = torch.from_numpy(np.random.default_rng(seed).standard_normal((agents, d)).astype(np.float32))
+    rng = np.random.default_rng(seed)
+    theta = torch.from_numpy(rng.standard_normal((agents, d)).astype(np.float32))
     lockstep(federation.agree(theta, {}))
     assert federation.ledger.agreed is not None
     return contraction(federation.ledger.agreed, todo.members.byzantine, todo.agreement.measure)
