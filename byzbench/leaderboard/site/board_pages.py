@@ -144,14 +144,15 @@ def index_page(all_of_them: Collection) -> Iterator[Child]:
         el("a", "board.json", href="board.json"),
         ".",
     )
-    for suite in all_of_them.suites:
+    for suite in sorted(all_of_them.suites, key=lambda suite: not all_of_them.of(suite)):
         yield el("h2", suite.name, id=suite.name)
         yield el("p", suite.title)
         if mine := all_of_them.of(suite):
             yield table(f"Boards of {suite.name}", _BOARDS, map(_summary, mine))
         else:
             yield el("p", "Nobody has entered yet.")
-        yield table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, _strata(suite))
+        strata = table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, _strata(suite))
+        yield el("details", el("summary", f"Its {len(suite.strata)} strata"), strata)
         yield el("p", "Attacks: ", _attacks(suite), ". Suite ", el("code", suite.sha256), ".")
         adaptive = [
             e for e in all_of_them.entries if (e.submission.track, e.submission.suite) == ("adaptive", suite.name)

@@ -88,17 +88,18 @@ def _entry(r: Row) -> Markup:
 
 
 def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
-    """The main part of the page of a graph: one section for each stratum that has it."""
+    """The main part of the page of a graph: one section for each size and number of liars."""
     yield el("h1", "Graph ", el("code", name))
-    strata = all_of_them.topologies[name]
     yield from _described("topology", name)
-    drawn = set()
-    for suite, stratum in strata:
-        yield el("h2", f"{suite.name}: {stratum.name}")
-        seats = stratum.topology, stratum.agents, stratum.byzantine
-        yield from _drawn(stratum) if seats not in drawn else [el("p", "The same graphs and seats as above.")]
-        drawn.add(seats)
-        yield from _there(suite, stratum, all_of_them)
+    alike: dict[tuple[str, int, int], list[tuple[Suite, Stratum]]] = {}
+    for suite, stratum in all_of_them.topologies[name]:
+        alike.setdefault((stratum.topology, stratum.agents, stratum.byzantine), []).append((suite, stratum))
+    for (spec, agents, byzantine), strata in alike.items():
+        yield el("h2", el("code", spec), f", {agents} agents, {byzantine} of them liars")
+        yield el("p", "Strata: ", ", ".join(f"{stratum.name} of {suite.name}" for suite, stratum in strata))
+        yield from _drawn(strata[0][1])
+        for suite, stratum in strata:
+            yield from _there(suite, stratum, all_of_them)
 
 
 def _drawn(stratum: Stratum) -> Iterator[Child]:
@@ -117,8 +118,6 @@ def _measured(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
     whole = nx.is_strongly_connected(g) if g.is_directed() else nx.is_connected(g)
     degrees = [d for node, d in (g.in_degree if g.is_directed() else g.degree) if node != g.graph.get("server")]
     low, high = min(degrees), max(degrees)
-    yield "Written", el("code", stratum.topology)
-    yield "Agents", f"{stratum.agents}, of which {stratum.byzantine} lie"
     yield "Links", f"{g.number_of_edges()}{', with a direction' if g.is_directed() else ''}"
     yield "Neighbours", f"{low}" if low == high else f"{low} to {high}"
     if stratum.agents <= MOST_AGENTS:
@@ -142,8 +141,8 @@ def _there(suite: Suite, stratum: Stratum, all_of_them: Collection) -> Iterator[
     for board in all_of_them.last(suite):
         rows = [(r, by) for r in board.rows if (by := r.cells.get(stratum.name))]
         if rows:
-            where = el("a", title(board), href=f"../{board_path(board)}")
-            yield el("p", "Board: ", where)
+            yield el("h3", stratum.name)
+            yield el("p", "Board: ", el("a", title(board), href=f"../{board_path(board)}"))
             worst = [r.score.attack[stratum.name] for r, _ in rows]
             body = (
                 row(_entry(r), figure(by[CLEAN]), figure(by[attack]), cell(attack))

@@ -113,4 +113,4 @@ def _node(node: int, at: tuple[int, int], size: int, liar: bool, server: bool) -
     else:
         yield el("circle", cx=x, cy=y, r=size, class_="honest")
     if size > 10:
-        yield el("text", "S" if server else node, x=x, y=y + 6, class_="liar" if liar else None)
+        yield el("text", "S" if server else node, x=x, y=y + 6, class_="on" if liar or server else None)
