@@ -59,19 +59,19 @@ def curves(
         share = (np.asarray(values, float) - bottom) / ((top - bottom) or 1.0)
         return HEIGHT - np.rint(HEIGHT * share.clip(0, 1))
 
-    def line(values: np.ndarray, class_: str) -> Markup | None:
+    def lines(values: np.ndarray, class_: str) -> Markup | None:
+        """Those of values [n, points]; the pen is lifted at the start of each, and where something is missing."""
         known = np.isfinite(values)
-        points = zip(x[known].tolist(), heights(values[known]).astype(int).tolist(), strict=True)
-        starts = known & ~np.insert(known, 0, False)[:-1]
-        pens = np.where(starts[known], "M", "L").tolist()
-        path = "".join(f"{pen}{a} {b}" for pen, (a, b) in zip(pens, points, strict=True))
+        pens = np.where(np.diff(known, prepend=False, axis=1)[known], "M", "L").tolist()
+        places = np.broadcast_to(x, values.shape)[known].tolist(), heights(values[known]).astype(int).tolist()
+        path = "".join([f"{pen}{across} {down}" for pen, across, down in zip(pens, *places, strict=True)])
         return el("path", d=path, class_=class_) if path else None
 
     return el(
         "svg",
         (el("path", d=f"M0 {height:.0f}H{WIDTH}", class_="level") for height in heights(levels)),
-        (line(values, "seed") for values in seeds),
-        line(middle, "middle"),
+        lines(seeds, "seed"),
+        lines(middle[None], "middle"),
         viewBox=f"-6 -6 {WIDTH + 12} {HEIGHT + 12}",
         class_="curves",
         role="img",
