@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from byzbench.contracts import Aggregator, MessageAttack, Speech, Threat
 from byzbench.errors import Undefined
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.metrics import cvar
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.federation.inbox import Inbox
 from byzbench.federation.ledger import Aggregation
@@ -271,3 +273,18 @@ def test_a_trial_of_policies_is_charged_and_fair():
 def test_a_rule_that_tries_policies_out_cannot_aggregate_gradients():
     with pytest.raises(Undefined, match="--agreement gossip"):
         Experiment.create("dec_page_pg", aggregator=Clairvoyant("judge"))
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([3.0], 3.0),
+        ([4.0, 1.0, 2.0, 3.0], 1.0),
+        ([5.0, 1.0, 2.0, 3.0, 4.0], 1.0),
+        ([float(i) for i in range(10)], 0.5),
+        ([2.0, 1.0, 3.0, 9.0, 9.0, 9.0, 9.0, 9.0], (1 + 0.6 * 2) / 1.6),
+    ],
+)
+def test_the_value_at_risk_is_the_mean_of_the_worst_fifth(values, expected):
+    assert cvar(torch.tensor(values)) == pytest.approx(expected)
+    assert math.isnan(cvar(torch.tensor([*values, math.nan])))

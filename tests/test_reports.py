@@ -58,8 +58,8 @@ def experiment(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env:
     return found | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other
 
 
-def write(store: Path, what: Any, value: float | None, status: str = "finished") -> Path:
-    """The folder of a run that learns in a straight line and ends at `value`."""
+def write(store: Path, what: Any, value: float | None, status: str = "finished", bytes: int = 0) -> Path:
+    """The folder of a run that learns in a straight line, sends `bytes` a round, and ends at `value`."""
     folder = store / hash_of(what)
     folder.mkdir(parents=True)
     (folder / "experiment.json").write_text(json.dumps({"experiment": what, "code": {"digest": "same"}}))
@@ -69,7 +69,7 @@ def write(store: Path, what: Any, value: float | None, status: str = "finished")
         return folder
     grows = np.linspace(20, 20 if value is None else value, 20)
     lines = [
-        {"round": r, "trajectories": 20 * (r + 1), "return": v} | dict.fromkeys(LOGGED, 1)
+        {"round": r, "trajectories": 20 * (r + 1), "return": v} | dict.fromkeys(LOGGED, 1) | {"bytes": bytes * (r + 1)}
         for r, v in enumerate(grows.tolist())
     ]
     for line in lines[1::2]:
@@ -450,3 +450,51 @@ def test_metrics_stand_for_what_they_say(tmp_path: Path) -> None:
     values = {m: group(entries, ["algo"], m).rows[0].values[0] for m in expected}
     assert values == pytest.approx(expected)
     assert [sheet.name for sheet in sheets(group(entries, ["algo"]))] == ["results"]
+
+
+def test_what_was_reached_by_the_time_that_so_many_bytes_were_sent(command: Command, tmp_path: Path) -> None:
+    """Learning from 20 to 400 in 20 rounds, by 20 a round; every second one is evaluated, at one more."""
+    for algo, sent in {"decbyzpg": 1000, "dec_page_pg": 100, "solo": 0}.items():
+        for seed in range(3):
+            write(tmp_path, experiment(algo, seed=seed), 400.0, bytes=sent)
+    report = ["report", tmp_path, "--by", "algo", "-f", "json", "--metric", "evaluation"]
+    reached = {
+        at: {row["algo"]: row["value"] for row in loaded(command(*report, "--bytes", at)[1])["results"]}
+        for at in (0, 1999, 2000, 7500, 10**6)
+    }
+    assert reached[2000] == {"decbyzpg": 41.0, "dec_page_pg": 401.0, "solo": 401.0}
+    assert reached[7500] == {"decbyzpg": 121.0, "dec_page_pg": 401.0, "solo": 401.0}
+    assert set(reached[10**6].values()) == {401.0}
+    assert reached[1999]["decbyzpg"] is None  # nothing was evaluated by then
+    assert reached[0] == {"decbyzpg": None, "dec_page_pg": None, "solo": 401.0}
+    title = command("report", tmp_path, "--by", "algo", "--metric", "evaluation", "--bytes", 2000)[1]
+    assert "by the time that 2,000 bytes are sent" in " ".join(title.split())
+    code, _, said = command("report", tmp_path, "--bytes", 2000)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "one of an evaluation, not 'return'" in said
+
+
+def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:
+    """Against the same agents alone, seed by seed, as a share of the way from random to solved."""
+    for seed in range(3):
+        for algo, attack, value in (
+            ("decbyzpg", "none", 400.0 + seed),
+            ("decbyzpg", "ipm", 100.0 + 5 * seed),
+            ("solo", "none", 300.0 + seed),
+            ("solo", "ipm", 250.0),
+        ):
+            write(tmp_path, experiment(algo, attack, seed), value)
+        write(tmp_path, experiment("decbyzpg", "none", seed, agents=9), 450.0)  # has nobody to be compared with
+    random, solved = (Experiment.create().task.worth(name) for name in ("random", "solved"))
+    code, out, _ = command("report", tmp_path, "--by", "algo,attack", "-f", "json")
+    found = {(row["attack"], row["agents"]): row for row in loaded(out)["benefit"]}
+    assert code == 0
+    assert {key: row["value"] for key, row in found.items()} == {
+        ("none", 13): pytest.approx(100 / (solved - random)),
+        ("ipm", 13): pytest.approx(-145 / (solved - random)),
+    }
+    assert found["none", 13]["low"] == found["none", 13]["high"]  # paired: what seeds have in common cancels
+    assert found["ipm", 13]["low"] == pytest.approx(-150 / (solved - random))
+    assert command("report", tmp_path, "--by", "algo,attack", "-f", "csv", "--part", "benefit")[0] == 0
+    code, _, said = command("report", fill(tmp_path / "others", LEVELS, [0]), "--part", "benefit")
+    assert (code, "it needs runs of solo" in said) == (2, True)

@@ -20,8 +20,13 @@ Runs = Annotated[
 ]
 By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
 Metric = Annotated[
-    str, typer.Option(help="return, evaluation, evaluation_greedy, evaluation_worst, auc or evaluation_auc.")
+    str,
+    typer.Option(
+        help="return, evaluation, evaluation_greedy, evaluation_worst, evaluation_cvar, auc or evaluation_auc."
+    ),
 ]
+
+_NEEDED = {"results": "a run", "worst": "several attacks", "ranking": "several defences", "benefit": "runs of solo"}
 
 
 def report(
@@ -32,9 +37,13 @@ def report(
         Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="What to write.")
     ] = "table",
     part: Annotated[
-        Literal["all", "results", "worst", "ranking"],
+        Literal["all", "results", "worst", "ranking", "benefit"],
         typer.Option(help="One of the tables. CSV holds one: the results, unless told otherwise."),
     ] = "all",
+    at_bytes: Annotated[
+        int | None,
+        typer.Option("--bytes", min=0, help="Take an evaluation's metric when agents have sent so many, all together."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A file to write to, instead of standard output.")] = None,
 ) -> None:
     """Compare runs: interquartile means over seeds with intervals, the worst attack, ranks with ties."""
@@ -45,12 +54,12 @@ def report(
 
     entries, problems = gathered(runs)
     tell(problems, "not trusted")
-    groups = group(entries, axes(by), metric)
+    groups = group(entries, axes(by), metric, at_bytes)
     tell(groups.problems, "not trusted")
     tell(groups.notes, "note")
     chosen = [sheet for sheet in sheets(groups) if part in ("all", sheet.name)]
     if not chosen:
-        raise UserError(f"there is no table of {part}: it needs several {'attacks' if part == 'worst' else 'defences'}")
+        raise UserError(f"there is no table of {part}: it needs {_NEEDED[part]}")
     if form == "csv" and len(chosen) > 1:
         tell([f"CSV holds one table; the others: --part {' or '.join(sheet.name for sheet in chosen[1:])}"], "note")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None

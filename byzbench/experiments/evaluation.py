@@ -15,6 +15,7 @@ from torch import Tensor
 
 from byzbench.contracts import Task
 from byzbench.experiments.assumptions import moments
+from byzbench.experiments.metrics import cvar
 from byzbench.learning.policies import Actor, Policy
 from byzbench.learning.rollouts import EnvironmentBatch, rollout
 from byzbench.randomness import Streams
@@ -42,12 +43,13 @@ def evaluate(
     counted: Tensor | None = None,
     shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
 ) -> dict[str, float | None]:
-    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation: over all, and of the worst.
+    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation.
 
-    Along with them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts,
-    as the mean over agents. Each plays in its own agent's world, whose constants are
-    multiplied by `physics`, [K] for each that differs, and sees it as `shown`. Of all who play, only those agents are
-    reported on who are `counted`, bool [K].
+    They are over all agents, of the worst, and of the worst fifth (`byzbench.experiments.metrics.cvar`). Along with
+    them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts, as the
+    mean over agents. Each plays in its own agent's world, whose constants are multiplied by `physics`, [K] for each
+    that differs, and sees it as `shown`. Of all who play, only those agents are reported on who are `counted`, bool
+    [K].
     """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), EPISODES)
@@ -65,6 +67,7 @@ def evaluate(
         batch = rollout(policy, theta, shown(environments), starts, drawn, count, greedy=greedy)
         batch = batch.among(mine)
         found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
+        found[f"{name}_cvar"] = cvar(batch.returns)
         if not greedy and isinstance(policy, Policy):
             found |= moments(policy, theta[mine], batch, task.discount)
     said = [

@@ -20,6 +20,9 @@ WINDOW = 500
 CONSENSUS = 0.1
 """Honest parameters are one policy while their diameter stays below this share of their mean length."""
 
+TAIL = 0.2
+"""The share of honest agents whose mean is the conditional value at risk, `_cvar`."""
+
 LEARNING = 0.1
 """A run has learned if its final return is above random by this share of the way from random to solved."""
 
@@ -44,6 +47,7 @@ def measure(
         "steps": int(ledger.steps.sum() + ledger.served[1]),
         "return": float(returns.mean()),
         "return_worst": float(returns.min()),
+        "return_cvar": cvar(returns),
         "disagreement": diameter(theta[honest.to(theta.device)]),
         "messages": ledger.messages,
         "bytes": ledger.bytes,
@@ -70,6 +74,26 @@ def measure(
             line[name] = float(mine.min() if name == "weight_effective" else mine.max())
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+
+
+def cvar(values: Tensor, share: float = TAIL) -> float:
+    """The conditional value at risk of values [h]: the mean of the worst `share` of them; NaN if one is.
+
+    Of the value at the edge that part counts which makes it share * h values in all; of fewer than one, the worst.
+    """
+    ordered = values.double().sort().values
+    tail = share * len(ordered)
+    weights = (tail - torch.arange(len(ordered), dtype=torch.float64, device=ordered.device)).clamp(0, 1)
+    return float((weights * ordered).sum() / weights.sum())
+
+
+def at_bytes(lines: Sequence[Mapping[str, Any]], name: str, budget: int) -> float | None:
+    """What metric `name` was when last taken before agents had sent more than `budget` bytes, all together.
+
+    None if it was not taken by then. A run that ended with fewer has its last.
+    """
+    found = [line[name] for line in lines if name in line and (line["bytes"] or 0) <= budget]
+    return found[-1] if found else None
 
 
 def final_return(lines: Sequence[Mapping[str, Any]], budget: int) -> float:

@@ -26,6 +26,7 @@ METRICS = {
     "evaluation": "evaluation return",
     "evaluation_greedy": "greedy evaluation return",
     "evaluation_worst": "evaluation return of the worst honest agent",
+    "evaluation_cvar": "evaluation return of the worst fifth of honest agents",
     "auc": "training return averaged over the whole budget",
     "evaluation_auc": "evaluation return averaged over the whole budget",
 }
@@ -99,6 +100,7 @@ class Groups:
 
     Attributes:
         metric: a key of `METRICS`.
+        bytes: what agents may have sent when it is taken; None at the end of a run.
         axes: what tells rows apart: those asked for, then those by which rows had to be split further.
         fixed: the label of each other axis that has one value in all runs, but for the seed.
         rows: in the order of their keys.
@@ -112,6 +114,12 @@ class Groups:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What the numbers are."""
+        return METRICS[self.metric] + ("" if self.bytes is None else f" by the time that {self.bytes:,} bytes are sent")
 
     def varied(self, among: Sequence[str]) -> tuple[str, ...]:
         """The axes among these that have more than one value."""
@@ -125,8 +133,10 @@ class Groups:
         return dict(found)
 
 
-def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return") -> Groups:
+def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return", bytes: int | None = None) -> Groups:
     """Rows by the values of some axes; split by further axes wherever the runs of a row would differ in them.
+
+    With `bytes`, an evaluation's metric is taken when all agents together have sent so many.
 
     Raises:
         UserError: there are no runs, no such axis, or no such metric.
@@ -136,7 +146,9 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return") -
             raise InvalidParameter(f"no axis {axis!r}. {suggest(axis, AXES)}Axes: {', '.join(AXES)}.")
     if metric not in METRICS:
         raise InvalidParameter(f"no metric {metric!r}. {suggest(metric, METRICS)}Metrics: {', '.join(METRICS)}.")
-    entries, scores, problems = _scores(entries, metric)
+    if bytes is not None and (not metric.startswith("evaluation") or metric.endswith("auc")):
+        raise InvalidParameter(f"a metric at fixed bytes is one of an evaluation, not {metric!r}")
+    entries, scores, problems = _scores(entries, metric, bytes)
     if not entries:
         raise UserError("; ".join(["no runs were found there", *problems]))
     asked = list(dict.fromkeys(by))
@@ -150,17 +162,22 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return") -
     rows.sort(key=lambda row: [_order(label) for label in row.key.values()])
     fixed = {a: names[a][0] for a in AXES if a not in (*axes, "seed") and len(set(names[a])) == 1}
     notes = _notes(entries, rows, axes[len(asked) :])
-    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems))
+    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes)
 
 
-def measured(entry: Entry, metric: str) -> float | None:
-    """A metric of a run, or None where there is none, or none that is finite.
+def measured(entry: Entry, metric: str, bytes: int | None = None) -> float | None:
+    """A metric of a run, or None where there is none, or none that is finite; see `group`.
 
     Raises:
         CorruptRecord: its log cannot be trusted.
     """
     if not entry.result:
         return None
+    if bytes is not None:
+        from byzbench.experiments.metrics import at_bytes
+        from byzbench.experiments.records import RunFolder
+
+        return number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
     if metric == "return":
         return number(entry.value)
     if metric in ("auc", "evaluation_auc"):
@@ -207,12 +224,14 @@ def clean(text: object, longest: int = _LONGEST) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def _scores(entries: Iterable[Entry], metric: str) -> tuple[list[Entry], dict[Path, float | None], list[str]]:
+def _scores(
+    entries: Iterable[Entry], metric: str, bytes: int | None
+) -> tuple[list[Entry], dict[Path, float | None], list[str]]:
     """The runs whose metric can be read, the metric by folder, and a line for each of the others."""
     good, scores, problems = [], {}, []
     for entry in entries:
         try:
-            scores[entry.path] = measured(entry, metric)
+            scores[entry.path] = measured(entry, metric, bytes)
             good.append(entry)
         except CorruptRecord as error:
             problems.append(str(error))

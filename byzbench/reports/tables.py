@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byzbench.registry import name_of
+from byzbench.reports.benefit import benefit
 from byzbench.reports.sheets import Sheet
 from byzbench.reports.statistics import CONFIDENCE, Estimate, improvement, ties, worst_case
-from byzbench.reports.summary import DEFENCE, METRICS, Groups, Row, rounded
+from byzbench.reports.summary import DEFENCE, Groups, Row, rounded
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
@@ -117,12 +118,13 @@ def _size(count: float) -> str:
 
 
 def sheets(groups: Groups) -> list[Sheet]:
-    """Everything that can be said about groups: results; the worst attacks; who beats whom."""
+    """All that can be said about groups: results; the worst attacks; who beats whom; who had better stay alone."""
     found = [_results(groups)]
     if groups.varied(("attack",)):
         found.append(_worst(groups))
     if groups.varied(DEFENCE):
         found.append(_ranking(groups))
+    found.append(benefit(groups))
     return [sheet for sheet in found if sheet.records]
 
 
@@ -131,6 +133,7 @@ def about(groups: Groups) -> dict[str, Any]:
     return {
         "schema": 1,
         "metric": groups.metric,
+        **({} if groups.bytes is None else {"bytes": groups.bytes}),
         "axes": list(groups.axes),
         "fixed": dict(groups.fixed),
         "notes": list(groups.notes),
@@ -171,7 +174,7 @@ def _results(groups: Groups) -> Sheet:
     columns = [f">{name}" for metric, name in _SECONDARY.items() if metric != groups.metric]
     head = [*groups.axes, ">seeds", ">IQM", ">95 % interval", ">mean", *columns, "verdicts", "remarks"]
     fixed = ", ".join(f"{axis}={value}" for axis, value in groups.fixed.items())
-    title = f"Interquartile mean (IQM) over seeds of the {METRICS[groups.metric]}; {fixed or 'nothing is fixed'}"
+    title = f"Interquartile mean (IQM) over seeds of the {groups.title}; {fixed or 'nothing is fixed'}"
     return Sheet("results", title, records, head, cells, ("mean", *_SECONDARY.values(), "verdicts"))
 
 
@@ -242,7 +245,8 @@ def _hardest_blocks(
                 met.setdefault(tuple(row.key[axis] for axis in rivals), []).append(row)
         attacks = [[(row.key["attack"], len(row.values)) for row in attacked] for attacked in met.values()]
         hardest = [hurt for attacked in met.values() if (hurt := _hardest(attacked))]
-        if all(names == attacks[0] and len(names) > 1 for names in attacks) and not any(row.lost for row in rows):
+        alike = attacks and all(names == attacks[0] and len(names) > 1 for names in attacks)
+        if alike and not any(row.lost for row in rows):
             rest = iter(labels)
             key = tuple(f"worst of {len(attacks[0])}" if axis == "attack" else next(rest) for axis in others)
             found.append((key, hardest))
