@@ -145,6 +145,7 @@ EXEMPT = {
     the_weights_sum_to_one: dict.fromkeys(SIGNS, "long vectors are cut"),
     liars_move_it_by_no_more_than_the_honest_spread: {
         "mean": "no defence",
+        "weighted_mean": "no defence",
         "fedpg_filter": "no sigma fits all scales",
         "rfa_from_mean": "eight steps do not bring it home",
         "rfa_official": "is the mean where inputs are closer together than nu",
@@ -154,6 +155,7 @@ EXEMPT = {
     },
     liars_at_a_distance_do_less_to_it_than_to_the_mean: {
         "mean": "it is the mean",
+        "weighted_mean": "without weights it is the mean",
         "rfa_official": "is the mean where inputs are closer together than nu",
         "clipping": "not robust",
         **FIXED,
@@ -161,6 +163,7 @@ EXEMPT = {
     },
     absurd_lies_cost_no_precision: {
         "mean": "no defence",
+        "weighted_mean": "no defence",
         "rfa_from_mean": "eight steps do not bring it home",
         **FIXED,
         **TWO_FAR,

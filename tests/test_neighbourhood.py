@@ -24,6 +24,7 @@ from byzbench.aggregators.self_centered_clipping import SelfCenteredClipping
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.ubar import Ubar
 from byzbench.aggregators.w_msr import WMsr
+from byzbench.aggregators.weighted_mean import WeightedMean
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.registry import load
 
@@ -477,6 +478,19 @@ def test_medians_and_krum_need_not_agree_but_do_not_drift_apart(name):
 def test_clipped_gossip_without_liars_is_gossip(rule):
     """With a bound of zero the mean is kept, as Metropolis' weights are doubly stochastic."""
     torch.testing.assert_close(gossip(rule, START, GRAPH, 0, 5).mean(0), START.mean(0))
+
+
+def test_the_weighted_mean_is_what_clipping_is_without_a_bound():
+    row = weights(0.1, 0.2, 0.3, 0.15, 0.25)
+    x, own = START[:5], torch.tensor(2)
+    value = WeightedMean()(x, 1, own=own, weights=row)[0]
+    torch.testing.assert_close(value, row @ x)
+    torch.testing.assert_close(value, SelfCenteredClipping()(x, 0, own=own, weights=row)[0])
+    missing = torch.tensor([True, True, True, False, True])
+    torch.testing.assert_close(
+        WeightedMean()(x, mask=missing, own=own, weights=row)[0], row @ x + 0.15 * (x[2] - x[3]), msg="it stays at home"
+    )
+    torch.testing.assert_close(WeightedMean()(x)[0], x.mean(0))
 
 
 @pytest.mark.parametrize("lie", [1e30, -1e30])
