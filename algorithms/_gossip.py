@@ -25,7 +25,7 @@ GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
     Field(description="where the gradient is taken: at the agent's parameters, or at what the rule made of all"),
 ]
-SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}, "lunarlander": {"N": 16, "lr": 3e-3}}
+SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
 """Batches and step sizes of methods that have one batch a round, by task."""
 
 

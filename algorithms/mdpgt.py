@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 
-from byzbench.algorithms._gossip import SUGGESTED, Batch, follow
+from byzbench.algorithms._gossip import Batch, follow
 from byzbench.algorithms._steps import PolicyGradient
 from byzbench.contracts import Range, State
 
@@ -51,7 +51,7 @@ class Mdpgt(PolicyGradient):
         "aggregator": "weighted_mean",
         "agreement": "gossip+weighted_mean",
     }
-    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SUGGESTED
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cartpole": {"N": 10, "lr": 3e-3}}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "iterate": {"agreement": "gossip+self_centered_clipping"},
