@@ -1,0 +1,204 @@
+"""What happens where the theorems' assumptions fail: makes docs/assumptions.md and docs/shift.png.
+
+    python benchmarks/assumptions.py [--jobs 2] [--seeds 3] [--trajectories 2000]
+
+K=13, f=3. A run that is already in `runs/` is not repeated. About an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from byzbench.experiments.executors import executor
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.records import Result
+from byzbench.experiments.runner import run
+from byzbench.experiments.suite import Plan
+from byzbench.experiments.sweep import sweep
+from byzbench.reports.plots import curve
+
+METHODS = ("byzpg", "decbyzpg", "fedpg_br")
+ATTACKS = ("none", "alie(z=1.5)")
+WORLDS = {
+    "as they are": ("cartpole", "none of them"),
+    "heterogeneity 0.25": ("cartpole(heterogeneity=0.25)", "agents' tasks are the same"),
+    "heterogeneity 0.5": ("cartpole(heterogeneity=0.5)", "agents' tasks are the same"),
+    "heterogeneity 1": ("cartpole(heterogeneity=1.0)", "agents' tasks are the same"),
+    "rewards x10": ("cartpole(reward_scale=10.0)", "rewards are bounded by a constant that is known"),
+    "rewards x100": ("cartpole(reward_scale=100.0)", "rewards are bounded by a constant that is known"),
+    "rewards + Student's t(2)": (
+        "cartpole(reward_noise=1.0, reward_tail=student)",
+        "rewards are bounded, and gradients have a variance",
+    ),
+    "Gaussian policy": ("inverted_pendulum", "the score is bounded"),
+}
+SHIFTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "poles twice as long": {"env": "cartpole(shift='length=2')"},
+    "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "declared": 3},
+}
+COLOURS = ("#8c8c8c", "#1f5fa8", "#c0504d")
+
+PAGE = """# Where assumptions fail
+
+Made by `{command}`.
+
+K = 13, {trajectories:,} trajectories, {seeds} seeds. Return is the evaluation return of honest agents at the end, each
+in its own world, the mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part is
+worth there: (return - return of agents each for itself, `solo`) / (solved - random); below zero it is better to stay
+away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's, and C_w
+the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as it is.
+
+{table}
+
+## Row by row
+
+{sentences}
+
+## Non-stationarity
+
+`decbyzpg`, nobody lies but where it says so, {long:,} trajectories; the change comes at half of them. *Recovery*:
+from then on, trajectories until the training return, averaged over the last twentieth of the budget, is back at 90 % of
+what it was. *Overshoot*: how far it then rises above the run without a change, at most, in points of return.
+
+| change | return before | lowest after | recovery | overshoot | at the end |
+|---|--:|--:|--:|--:|--:|
+{shifts}
+
+![Training return around the change](shift.png)
+"""
+
+
+def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experiment]:
+    """All runs: (part, row, column, seed)."""
+    found = {}
+    for seed in range(given.seeds):
+        for row, (env, _) in WORLDS.items():
+            shared: dict[str, Any] = {"env": env, "seed": seed, "trajectories": given.trajectories}
+            for method in METHODS:
+                for attack in ATTACKS:
+                    cell = Experiment.create(method, attack, agents=13, byzantine=3, **shared)
+                    found["worlds", row, f"{method} {attack}", seed] = cell
+            alone = Experiment.create("solo", agents=13, byzantine=0, **shared)
+            found["worlds", row, "alone", seed] = alone
+        for row, options in SHIFTS.items():
+            filled = {k: v.format(turn=given.turn) if k == "attack" else v for k, v in options.items()}
+            cell = Experiment.create(**{"byzantine": 0, **filled}, seed=seed, trajectories=given.long)
+            found["shifts", row, "", seed] = cell
+    return found
+
+
+def main() -> None:
+    """Run what is missing, then write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trajectories", type=int, default=2000)
+    parser.add_argument("--long", type=int, default=6000, help="trajectories of the runs that change")
+    parser.add_argument("--turn", type=int, default=220, help="the round at which an agent turns")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+    todo = cells(given)
+    plan = Plan("assumptions", {" · ".join(map(str, key)): cell for key, cell in todo.items()}, {})
+    with executor("process", given.out, jobs=given.jobs) as workers:
+        summary = sweep(plan, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+    assert not summary.failed, summary.failed
+    found: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    changed: dict[str, list[Path]] = defaultdict(list)
+    for (part, row, column, _), cell in todo.items():
+        if part == "worlds":
+            found[row, column].append(run(cell, out=given.out))
+        else:
+            changed[row].append(given.out / cell.hash)
+    table, sentences = worlds(found)
+    page = PAGE.format(
+        command=f"python benchmarks/assumptions.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        trajectories=given.trajectories,
+        seeds=given.seeds,
+        table=table,
+        sentences=sentences,
+        long=given.long,
+        shifts=shifts(changed, given),
+    )
+    (given.docs / "assumptions.md").write_text(page)
+
+
+def returned(results: list[Result]) -> float:
+    """The evaluation return at the end, the mean over seeds; a run that diverged counts as nothing."""
+    return float(np.mean([r.evaluation["evaluation"] or 0.0 for r in results]))
+
+
+def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
+    """The table, and its sentences."""
+    from byzbench import registry
+
+    lines = [
+        "| world | method | return | under alie | benefit | under alie | zeta^2 / sigma^2 | C_w | learns |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    sentences = []
+    for row, (env, assumption) in WORLDS.items():
+        task = registry.build("task", env)
+        scale = task.worth("solved") - task.worth("random")  # type: ignore[attr-defined]
+        alone, verdicts = returned(found[row, "alone"]), []
+        for method in METHODS:
+            clean, lied = (found[row, f"{method} {attack}"] for attack in ATTACKS)
+            here, there = returned(clean), returned(lied)
+            usual = returned(found["as they are", f"{method} {ATTACKS[1]}"])
+            learns = there > usual / 2 if row != "Gaussian policy" else there > task.worth("random") + scale / 4  # type: ignore[attr-defined]
+            verdicts.append(f"`{method}` {'learns' if learns else 'does not learn'} under the attack")
+            ratio = [
+                (r.assumptions["gradient_dissimilarity"] or 0) / (r.assumptions["gradient_variance"] or 1)
+                for r in clean
+            ]
+            weight = max((r.assumptions.get("weight_largest") or 1.0) for r in clean)
+            lines.append(
+                f"| {row} | `{method}` | {here:.0f} | {there:.0f} | {(here - alone) / scale:+.2f} | "
+                f"{(there - alone) / scale:+.2f} | {np.mean(ratio):.3f} | {weight:.3g} | {'yes' if learns else 'no'} |"
+            )
+        failing = "No assumption fails" if row == "as they are" else f"It fails that {assumption}"
+        sentences.append(f"- **{row}**: {failing}; {', '.join(verdicts)}. An agent alone returns {alone:.0f}.")
+    return "\n".join(lines), "\n".join(sentences)
+
+
+def shifts(changed: dict[str, list[Path]], given: argparse.Namespace) -> str:
+    """Lines of the table of changes, and the picture."""
+    grid = np.linspace(given.long / 300, given.long, 300)
+    middle = given.long / 2
+    after = grid > middle
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    usual = np.mean([curve(folder, "return", grid) for folder in changed["as it is"]], 0)
+    lines = []
+    for (row, folders), colour in zip(changed.items(), COLOURS, strict=True):
+        mean = np.mean([curve(folder, "return", grid) for folder in folders], 0)
+        axes.plot(grid, mean, color=colour, label=row)
+        before = float(mean[~after][-1])
+        low = int(np.argmin(mean[after]))
+        back = np.flatnonzero(mean[after][low:] >= 0.9 * before)
+        fell = mean[after].min() < 0.9 * before
+        recovery = (
+            "never below" if not fell else f"{grid[after][low + back[0]] - middle:,.0f}" if len(back) else "never"
+        )
+        over = (mean - usual)[after].max()
+        lines.append(
+            f"| {row} | {before:.0f} | {mean[after].min():.0f} | {recovery} | {max(over, 0):.0f} | {mean[-1]:.0f} |"
+        )
+    axes.axvline(middle, color="0.6", lw=0.8, ls=":")
+    axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, given.long), ylim=(0, 510))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(given.docs / "shift.png", dpi=150)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
