@@ -53,8 +53,8 @@ Made by `{command}`.
 K = 13, {trajectories:,} trajectories, {seeds} seeds. Return is the evaluation return of honest agents at the end, each
 in its own world, the mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part is
 worth there: (return - return of agents each for itself, `solo`) / (solved - random); below zero it is better to stay
-away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's, and C_w
-the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as it is.
+away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's, and
+C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as it is.
 
 {table}
 
@@ -153,7 +153,8 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
             clean, lied = (found[row, f"{method} {attack}"] for attack in ATTACKS)
             here, there = returned(clean), returned(lied)
             usual = returned(found["as they are", f"{method} {ATTACKS[1]}"])
-            learns = there > usual / 2 if row != "Gaussian policy" else there > task.worth("random") + scale / 4  # type: ignore[attr-defined]
+            usual = usual if row != "Gaussian policy" else returned(found[row, "alone"])
+            learns = there > usual / 2
             verdicts.append(f"`{method}` {'learns' if learns else 'does not learn'} under the attack")
             ratio = [
                 (r.assumptions["gradient_dissimilarity"] or 0) / (r.assumptions["gradient_variance"] or 1)
