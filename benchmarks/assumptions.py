@@ -51,10 +51,11 @@ PAGE = """# Where assumptions fail
 Made by `{command}`.
 
 K = 13, {trajectories:,} trajectories, {seeds} seeds. Return is the evaluation return of honest agents at the end, each
-in its own world, the mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part is
-worth there: (return - return of agents each for itself, `solo`) / (solved - random); below zero it is better to stay
-away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's, and
-C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as it is.
+in its own world, the mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part
+is worth there: (return - return of agents each for itself, `solo`) / (solved - random); below zero it is better to
+stay away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's,
+and C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as
+it is.
 
 {table}
 
