@@ -95,7 +95,9 @@ class Membership:
     @cached_property
     def byzantine(self) -> Tensor:
         """[K] bool."""
-        return torch.tensor([a in self.liars for a in range(self.agents)])
+        flags = torch.zeros(self.agents, dtype=torch.bool)
+        flags[list(self.liars)] = True
+        return flags
 
     @cached_property
     def wires(self) -> nx.Graph:
