@@ -25,7 +25,7 @@ LIMITS = {"submission.json": 20_000, "cells.jsonl": 2**20, "NOTES.md": 20_000}
 Track = Literal["defence", "attack", "adaptive", "reported"]
 Division = Literal["decentralised", "server"]
 Knowledge = Literal["local", "coordinated", "omniscient"]
-"""What the adversary sees, each with what stands before it: its own vectors; all liars'; anything."""
+"""What the adversary sees, each with what stands before it: its own vectors; all liars', and the graph; anything."""
 
 
 def _link(text: str) -> str:

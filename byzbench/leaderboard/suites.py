@@ -48,7 +48,8 @@ class Stratum(Part):
         division: the methods that meet it: those with a trusted server, or those without.
         low, high: between which every evaluation return lies.
         random: the return of a uniformly random policy.
-        reference: of fed_page_pg on its star without liars, with the same agents, budget and task.
+        reference: of fed_page_pg on its star without liars, with the same agents, budget and task; or the return at
+            which the task counts as solved, where the suite says so.
     """
 
     name: Slug

@@ -1,0 +1,210 @@
+"""Submissions that nobody should send: each is refused with a path, or is text that a page must show as text.
+
+`REFUSED` maps what is done to a good submission's folder to where the finding must point; `HARMLESS` are texts that
+are well-formed, and stand in a good submission's fields for the site to escape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Attack = Callable[[Path], None]
+
+XSS = "<script>alert(1)</script>"
+HARMLESS = {
+    "a script": XSS,
+    "an image": '"><img src=x onerror=alert(1)>',
+    "a handler": "' onmouseover='alert(1)",
+    "a closed script": "</script><svg onload=alert(1)>",
+    "a template": "{{ 7 * 7 }}{% raw %}${7*7}",
+    "a formula": '=HYPERLINK("https://example.org","x")',
+    "a command": "+cmd|' /C calc'!A0",
+    "at": "@SUM(1+1)",
+    "markdown": "[x](javascript:alert(1)) ![y](https://example.org/z.png)",
+    "entities": "&lt;script&gt;&#x6a;avascript:",
+}
+
+
+def document(folder: Path, *path: str | int, value: Any) -> None:
+    """Set a value of submission.json."""
+    file = folder / "submission.json"
+    data = json.loads(file.read_text())
+    at = data
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    file.write_text(json.dumps(data))
+
+
+def raw(folder: Path, old: str, new: str) -> None:
+    """Replace a text of submission.json, as no JSON writer would."""
+    file = folder / "submission.json"
+    text = file.read_text()
+    assert old in text
+    file.write_bytes(text.replace(old, new, 1).encode("utf-8", "surrogatepass"))
+
+
+def line(folder: Path, edit: Callable[[dict[str, Any]], dict[str, Any]] | bytes) -> None:
+    """Edit or replace the first line of cells.jsonl, with a digest that fits."""
+    file = folder / "cells.jsonl"
+    first, rest = file.read_bytes().split(b"\n", 1)
+    new = edit if isinstance(edit, bytes) else json.dumps(edit(json.loads(first))).encode()
+    file.write_bytes(new + b"\n" + rest)
+    document(folder, "cells_sha256", value=hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def field(*path: str | int, value: Any) -> Attack:
+    return lambda folder: document(folder, *path, value=value)
+
+
+def cell(**values: Any) -> Attack:
+    return lambda folder: line(folder, lambda one: one | {k.rstrip("_"): v for k, v in values.items()})
+
+
+def text(old: str, new: str) -> Attack:
+    return lambda folder: raw(folder, old, new)
+
+
+def link(name: str, target: str) -> Attack:
+    def do(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return do
+
+
+def large(name: str, size: int) -> Attack:
+    return lambda folder: os.truncate(folder / name, size)
+
+
+def extra(name: str, content: bytes = b"x") -> Attack:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def folder_for(name: str) -> Attack:
+    def do(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+
+    return do
+
+
+def fifo(folder: Path) -> None:
+    (folder / "NOTES.md").unlink(missing_ok=True)
+    os.mkfifo(folder / "NOTES.md")
+
+
+TOP, FIRST = "submission.json $", "cells.jsonl:1 $"
+NAME = f"{TOP}.entry.name"
+
+REFUSED: dict[str, tuple[Attack, str]] = {
+    # texts
+    "right-to-left override in a name": (field("entry", "name", value="abc\u202egnp.exe"), NAME),
+    "left-to-right isolate in an author": (field("entry", "authors", value=["a\u2066b"]), f"{TOP}.entry.authors[0]"),
+    "zero-width space in a name": (field("entry", "name", value="Dec\u200bByzPG"), NAME),
+    "byte order mark in a name": (field("entry", "name", value="\ufeffDecByzPG"), NAME),
+    "NUL in a name": (field("entry", "name", value="a\x00b"), NAME),
+    "escape sequence in a name": (field("entry", "name", value="\x1b[31mred"), NAME),
+    "line break in a name": (field("entry", "name", value="a\nb"), NAME),
+    "line separator in a name": (field("entry", "name", value="a\u2028b"), NAME),
+    "half a surrogate in a name": (text('"Entry good"', '"\\ud800"'), NAME),
+    "a name not in NFC": (field("entry", "name", value="e\u0301"), NAME),
+    "private letters in a name": (field("entry", "name", value="\ue000"), NAME),
+    "a name of 81 letters": (field("entry", "name", value="x" * 81), NAME),
+    "an empty name": (field("entry", "name", value=""), NAME),
+    "a name of blanks": (field("entry", "name", value="   "), NAME),
+    "a name that is a list": (field("entry", "name", value=["x"]), NAME),
+    "a name that is a number": (field("entry", "name", value=1), NAME),
+    "no authors": (field("entry", "authors", value=[]), f"{TOP}.entry.authors"),
+    "21 authors": (field("entry", "authors", value=["x"] * 21), f"{TOP}.entry.authors"),
+    "a script for a licence": (field("entry", "license", value=XSS), f"{TOP}.entry.license"),
+    "a control letter in the notes": (extra("NOTES.md", b"a\x1b]0;b"), "NOTES.md:1"),
+    "an override in the notes": (extra("NOTES.md", "x\n\u202ey".encode()), "NOTES.md:2"),
+    "notes that are not UTF-8": (extra("NOTES.md", b"\xff\xfe"), "NOTES.md"),
+    # links
+    "a javascript link": (field("entry", "paper", value="javascript:alert(1)"), f"{TOP}.entry.paper"),
+    "a data link": (field("entry", "paper", value="data:text/html,x"), f"{TOP}.entry.paper"),
+    "a link without encryption": (field("entry", "paper", value="http://example.org/x"), f"{TOP}.entry.paper"),
+    "a link with a user": (field("entry", "paper", value="https://arxiv.org@evil.example/"), f"{TOP}.entry.paper"),
+    "a link with a quote": (field("entry", "paper", value='https://e.org/"x'), f"{TOP}.entry.paper"),
+    "a link with a tab": (field("entry", "paper", value="java\tscript:alert(1)"), f"{TOP}.entry.paper"),
+    "a link without a host": (field("entry", "paper", value="https:///x"), f"{TOP}.entry.paper"),
+    "a link of other letters": (field("entry", "paper", value="https://аrxiv.org/x"), f"{TOP}.entry.paper"),
+    # paths
+    "a slug that goes up": (field("entry", "slug", value="../../etc"), f"{TOP}.entry.slug"),
+    "an absolute slug": (field("entry", "slug", value="/etc/passwd"), f"{TOP}.entry.slug"),
+    "a slug with a line break": (field("entry", "slug", value="good\n"), f"{TOP}.entry.slug"),
+    "a slug of another folder": (field("entry", "slug", value="other"), f"{TOP}.entry.slug"),
+    "a suite that is a path": (field("suite", value="../submissions/x"), f"{TOP}.suite"),
+    "an entry aimed at a path": (field("method", "against", value="../x"), f"{TOP}.method.against"),
+    "a symbolic link for the cells": (link("cells.jsonl", "/etc/passwd"), "cells.jsonl"),
+    "a symbolic link for the notes": (link("NOTES.md", "/dev/zero"), "NOTES.md"),
+    "a symbolic link to itself": (link("NOTES.md", "NOTES.md"), "NOTES.md"),
+    "a folder for the cells": (folder_for("cells.jsonl"), "cells.jsonl"),
+    "a pipe for the notes": (fifo, "NOTES.md"),
+    "a fourth file": (extra("weights.pkl"), "'weights.pkl'"),
+    "a page": (extra("index.html", XSS.encode()), "'index.html'"),
+    "a hidden file": (extra(".gitattributes"), "'.gitattributes'"),
+    "a file name with a control letter": (extra("a\x1b[2Jb"), "'a\\x1b[2Jb'"),
+    # code that a description would name
+    "a task of a module": (field("method", "algo", value="gymnasium:evil:E-v0"), f"{TOP}.method.algo"),
+    "a policy from a path": (
+        field("method", "aggregator", value="learned(policy='/tmp/x')"),
+        f"{TOP}.method.aggregator",
+    ),
+    "a graph from a path": (field("method", "agreement", value="from_file(path=a/b)"), f"{TOP}.method.agreement"),
+    "Python for a method": (field("method", "algo", value="__import__('os').system('x')"), f"{TOP}.method.algo"),
+    "a method that nobody gave": (field("method", "topology", value="complete"), f"{TOP}.method.topology"),
+    "a script for a version": (field("environment", "cpu", value=XSS), f"{TOP}.environment.cpu"),
+    "a script for a library": (
+        field("environment", "versions", value={XSS: "1"}),
+        f"{TOP}.environment.versions.{XSS}",
+    ),
+    # JSON
+    "NaN": (text('"schema": 1', '"schema": NaN'), f"{TOP}.schema"),
+    "Infinity": (text('"schema": 1', '"schema": -Infinity'), f"{TOP}.schema"),
+    "a number too large for a float": (text('"schema": 1', '"schema": 1e999'), f"{TOP}.schema"),
+    "an integer of 5,000 digits": (text('"schema": 1', f'"schema": {"1" * 5000}'), f"{TOP}.schema"),
+    "true for one": (text('"schema": 1', '"schema": true'), f"{TOP}.schema"),
+    "another schema": (field("schema", value=2), f"{TOP}.schema"),
+    "a key twice": (text('"track":', '"track": "attack", "track":'), f"{TOP}.track"),
+    "an unknown key": (field("score", value=1.0), f"{TOP}.score"),
+    "an unknown key inside": (field("entry", "verified", value=True), f"{TOP}.entry.verified"),
+    "a key with a control letter": (field("entry", "a\x07", value=1), f"{TOP}.entry"),
+    "a key of a megabyte": (field("entry", "k" * 15_000, value=1), f"{TOP}.entry"),
+    "a prototype": (field("__proto__", value={}), f"{TOP}.__proto__"),
+    "a hundred thousand brackets": (extra("submission.json", b"[" * 19_000), TOP),
+    "thirteen levels": (extra("submission.json", b'{"a":' * 13 + b"1" + b"}" * 13), f"{TOP}{'.a' * 13}"),
+    "a list for a document": (extra("submission.json", b"[]"), TOP),
+    "no JSON": (extra("submission.json", b"schema: 1"), TOP),
+    "an empty document": (extra("submission.json", b""), TOP),
+    "UTF-16": (extra("submission.json", '{"schema": 1}'.encode("utf-16")), TOP),
+    "50 MB of submission": (large("submission.json", 50 * 2**20), "submission.json"),
+    "50 MB of cells": (large("cells.jsonl", 50 * 2**20), "cells.jsonl"),
+    "a digest in capitals": (field("cells_sha256", value="A" * 64), f"{TOP}.cells_sha256"),
+    "a track of one's own": (field("track", value="winner"), f"{TOP}.track"),
+    "two threads": (field("environment", "threads", value=2), f"{TOP}.environment.threads"),
+    "eleven plug-ins": (field("code", "plugins", value=[{}] * 11), f"{TOP}.code.plugins[0].kind"),
+    # cells
+    "a return that is a number": (cell(return_=187.25), f"{FIRST}.return"),
+    "a return that is NaN": (cell(return_="nan"), f"{FIRST}.return"),
+    "a return that is written otherwise": (cell(return_="187.250"), f"{FIRST}.return"),
+    "a return that overflows": (cell(return_="1e999"), f"{FIRST}.return"),
+    "a formula for a return": (cell(return_="=1+1"), f"{FIRST}.return"),
+    "a curve of 65 points": (cell(curve=["1.0"] * 65), f"{FIRST}.curve"),
+    "a script for a reason": (cell(reason="x\u202e"), f"{FIRST}.reason"),
+    "a negative seed": (cell(seed=-1), f"{FIRST}.seed"),
+    "a seed that is a text": (cell(seed="0"), f"{FIRST}.seed"),
+    "true for a seed": (cell(seed=True), f"{FIRST}.seed"),
+    "a cell of another suite's": (cell(stratum="../x"), f"{FIRST}.stratum"),
+    "an attack with a path": (cell(attack="learned(policy=/x)"), f"{FIRST}.attack"),
+    "a score in a cell": (cell(score=1), f"{FIRST}.score"),
+    "a key twice in a cell": (lambda folder: line(folder, b'{"cell": "1", "cell": "2"}'), f"{FIRST}.cell"),
+    "an empty line": (lambda folder: line(folder, b""), FIRST),
+    "NaN in a cell": (lambda folder: line(folder, b'{"seed": NaN}'), f"{FIRST}.seed"),
+}

@@ -1,0 +1,64 @@
+"""Hostile submissions: each is refused, with a path; none is followed, imported, or runs away with the memory."""
+
+from __future__ import annotations
+
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hostile_submissions import HARMLESS, REFUSED
+from synthetic_entries import write_entry
+
+from byzbench.leaderboard.documents import Refused
+from byzbench.leaderboard.entries import read, scan
+from byzbench.leaderboard.suites import suite
+
+SMOKE = suite("smoke-v1")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_entry(tmp_path_factory.mktemp("good"), SMOKE, "good")
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_refused_with_a_path(how: str, good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(good, folder)
+    attack, where = REFUSED[how]
+    attack(folder)
+    tracemalloc.start()
+    with pytest.raises(Refused) as refused:
+        read(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert where in {finding.where for finding in refused.value.findings}, refused.value.findings
+    assert peak < 20e6
+    said = [str(finding) for finding in refused.value.findings]
+    assert all(text.isprintable() and len(text) < 1000 for text in said), said
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(REFUSED) + len(HARMLESS) >= 60
+
+
+@pytest.mark.parametrize("how", HARMLESS)
+def test_text_is_text(how: str, tmp_path: Path) -> None:
+    """It is taken as it is: pages and tables escape it, and nothing else would help."""
+    about = {"name": HARMLESS[how], "slug": "text", "authors": [HARMLESS[how]], "license": "MIT"}
+    entry = read(write_entry(tmp_path, SMOKE, "text", entry=about, notes=HARMLESS[how]))
+    assert entry.submission.entry.name == HARMLESS[how] == entry.notes
+
+
+def test_a_bad_submission_is_a_finding_and_the_others_are_read(tmp_path: Path) -> None:
+    for slug in ("bad", "good", "other"):
+        write_entry(tmp_path, SMOKE, slug)
+    home = tmp_path / "smoke-v1" / "defence"
+    (home / "bad" / "cells.jsonl").unlink()
+    (home / "link").symlink_to(home / "good")
+    (tmp_path / "smoke-v1" / "attack").mkdir()
+    shutil.move(home / "other", tmp_path / "smoke-v1" / "attack" / "other")
+    entries, findings = scan(tmp_path)
+    assert [entry.slug for entry in entries] == ["good"]
+    assert {finding.where.split("/")[2] for finding in findings} == {"bad", "link", "other"}
