@@ -7,9 +7,11 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
+from byzbench import registry
+from byzbench.algorithms._page import Page
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import federate, lockstep
+from byzbench.experiments.runner import Training, federate, lockstep, one_thread
 from byzbench.learning.gradients import gpomdp, importance_weights
 
 K, LR = 5, 1e-3
@@ -284,3 +286,53 @@ def test_a_clipped_difference_is_no_longer_than_the_step_allows():
 def test_differences_need_a_reference_that_the_server_knows():
     with pytest.raises(InvalidParameter, match="the server knows no other"):
         experiment("byzpg", "star", parameters={"agg_on": "differences", "reference": "local"})
+
+
+PEERS = [name for name in registry.origins("algorithm") if registry.find("algorithm", name).needs == "peers"]
+GRAPHS = [name for name in registry.origins("topology") if name not in ("star", "from_file")]
+"""A star has a server at its centre; a file is one of the others, written down."""
+SEATS = ["first", "min_cut"]
+"""Liars at one end, and where they cut the honest agents off from each other, if two can."""
+
+
+def lives(algo, graph, placement, trajectories, batch):
+    """Runs beside two of sixteen who cancel what neighbours learn from each other, and ends with numbers."""
+    sizes = {"N": batch, **({"B": 2} if issubclass(registry.find("algorithm", algo), Page) else {})}
+    todo = Experiment.create(
+        algo,
+        "dissensus(on=both)",
+        graph,
+        placement=placement,
+        agents=16,
+        byzantine=2,
+        trajectories=trajectories,
+        seed=1,
+        parameters={"algorithm": sizes},
+    )
+    training = Training(todo)
+    first = training.state["theta"]
+    with one_thread():
+        while not training.over:
+            line = lockstep(training.advance())
+    theta = training.state["theta"][~todo.members.byzantine]
+    assert theta.isfinite().all()
+    assert (theta != first[~todo.members.byzantine]).any(1).all()
+    assert line["disagreement"] is not None
+    return todo.diagnostics["honest_components"]
+
+
+SOME = [(PEERS[i % len(PEERS)], GRAPHS[i % len(GRAPHS)], SEATS[i % 2]) for i in range(max(len(PEERS), len(GRAPHS)))]
+
+
+@pytest.mark.parametrize("algo, graph, placement", SOME)
+def test_methods_live_on_graphs(algo, graph, placement):
+    lives(algo, graph, placement, 8, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_method_lives_on_every_graph(graph):
+    pieces = [lives(algo, graph, SEATS[i % 2], 100, 25) for i, algo in enumerate(PEERS)]
+    cut = {"path", "ring", "binary_tree", "ring_of_cliques", "dumbbell"}
+    assert (max(pieces) > 1) or graph not in cut
+    assert min(pieces) == 1
