@@ -78,9 +78,13 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
         assert "half" in done.stdout
 
 
+PAGES = ("tasks", "channels", "decentralised")
+"""The pages whose commands are runs."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [pytest.param(c, id=" ".join(c)) for page in ("tasks", "channels") for c in commands(f"docs/{page}.md")]
+    "command", [pytest.param(c, id=" ".join(c)) for page in PAGES for c in commands(f"docs/{page}.md")]
 )
 def test_docs_of_runs(command: list[str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", *command], tmp_path, ROOT)
