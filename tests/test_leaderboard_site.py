@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hostile_submissions import HARMLESS, XSS
 from synthetic_entries import write_entry
 from typer.testing import CliRunner
 
@@ -34,35 +35,11 @@ from byzbench.leaderboard.suites import seeds_of, suite
 
 SMOKE = suite("smoke-v1")
 ATTACK = "split_brain(alie(z=1.5))"
-EVIL = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "=HYPERLINK(0)",
-    "</pre><svg onload=alert(1)>",
-    "' autofocus onfocus=alert(1) x='",
-]
+EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),
-    *(
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "a",
-        "ul",
-        "li",
-        "div",
-        "details",
-        "summary",
-        "span",
-        "small",
-        "strong",
-        "code",
-        "pre",
-        "dl",
-        "dt",
-        "dd",
-    ),
+    *("h1", "h2", "h3", "p", "a", "ul", "li", "div", "span", "small", "strong", "code", "pre", "dl", "dt", "dd"),
+    *("details", "summary"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
     *("figure", "figcaption", "svg", "path", "circle", "rect", "text"),
 }
@@ -82,10 +59,15 @@ def write_all(root: Path) -> Path:
     return root
 
 
-def hostile(slug: str) -> dict[str, object]:
-    name = f"={EVIL[0]}{EVIL[1]}"
-    return {"name": name, "slug": slug, "authors": ["@a", *EVIL], "license": "MIT", "conflicts": " ".join(EVIL),
-            "paper": "https://example.org/?q='onmouseover=alert(1)&a=b"}  # fmt: skip
+def hostile(slug: str, text: str = f"={XSS}") -> dict[str, object]:
+    return {
+        "name": text,
+        "slug": slug,
+        "authors": ["@a", *EVIL],
+        "license": "MIT",
+        "conflicts": f"{XSS} {text}",
+        "paper": "https://example.org/?q='onmouseover=alert(1)&a=b",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -393,13 +375,11 @@ def test_serve_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
     folder = write_entry(tmp_path / "submissions", SMOKE, "broken")
     kept = ("cell", "stratum", "attack", "seed")
-    failed = [
-        {**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": EVIL[0]} for line in cells(folder)
-    ]
+    failed = [{**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": XSS} for line in cells(folder)]
     rewrite(folder, [json.dumps(line).encode() for line in failed])
     all_of_them, findings = collect(tmp_path / "submissions")
     assert not findings
     shown = Page(dict(site(all_of_them))["entries/smoke-v1.defence.broken.html"].decode())
     count = len(list(SMOKE.places("defence", all_of_them.entries[0].submission.method, "decentralised")))
     assert f"{count} of {count}; each scores 0." in shown.words
-    assert EVIL[0] in shown.words
+    assert XSS in shown.words
