@@ -67,11 +67,10 @@ def assert_row_local(experiment, rounds=5):
     assert block.metrics == rows.metrics
     for one, other in zip(block.returns, rows.returns, strict=True):
         assert torch.equal(one, other)
-    counted, recounted = vars(block.ledger), vars(rows.ledger)
     for name in ("trajectories", "steps", "served"):
-        assert torch.equal(counted[name], recounted[name])
+        assert torch.equal(getattr(block.ledger, name), getattr(rows.ledger, name))
     for name in ("messages", "bytes", "screened", "silent", "kept"):
-        assert counted[name] == recounted[name], name
+        assert getattr(block.ledger, name) == getattr(rows.ledger, name), name
     return block
 
 
