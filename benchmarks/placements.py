@@ -22,7 +22,7 @@ from byzbench.experiments.suite import Suite, plan
 from byzbench.experiments.sweep import sweep
 
 ALGORITHMS = ("dec_page_pg", "decbyzpg", "clipped_gossip", "nna")
-ATTACKS = ("alie(z=1.5)", "dissensus")
+ATTACKS = ("alie(z=1.5, on=both)", "dissensus")
 GRAPHS = (
     "complete",
     "random_regular(degree=6)",
