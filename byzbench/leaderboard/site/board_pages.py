@@ -154,12 +154,9 @@ def index_page(all_of_them: Collection) -> Iterator[Child]:
         strata = table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, _strata(suite))
         yield el("details", el("summary", f"Its {len(suite.strata)} strata"), strata)
         yield el("p", "Attacks: ", _attacks(suite), ". Suite ", el("code", suite.sha256), ".")
-        adaptive = [
-            e for e in all_of_them.entries if (e.submission.track, e.submission.suite) == ("adaptive", suite.name)
-        ]
-        if adaptive:
-            heads = ("Entry", "Attack", "Aimed at")
-            yield table(f"Attacks aimed at entries of {suite.name}", heads, map(_aim, adaptive))
+        if others := [e for e in all_of_them.unlisted if e.submission.suite == suite.name]:
+            heads = ("Entry", "Track", "Attack", "Aimed at")
+            yield table(f"Entries of {suite.name} that stand on no board", heads, map(_other, others))
     yield el("h2", "Pages of attacks and graphs")
     yield el("p", "Attacks: ", listed(all_of_them.attacks, lambda a: el("a", a, href=attack_path(a))), ".")
     yield el("p", "Graphs: ", listed(all_of_them.topologies, lambda t: el("a", t, href=topology_path(t))), ".")
@@ -197,10 +194,11 @@ def _attacks(suite: Suite) -> Child:
     return listed(named, lambda a: (el("a", a.spec, href=attack_path(a.spec)), f" ({a.knows})"))
 
 
-def _aim(entry: Entry) -> Markup:
-    method = entry.submission.method
+def _other(entry: Entry) -> Markup:
+    track, method = entry.submission.track, entry.submission.method
     return row(
         lead(el("a", entry.submission.entry.name, href=entry_path(entry))),
-        cell(el("a", method.attack, href=attack_path(str(method.attack)))),
+        cell(track if track == "adaptive" else f"{track}, with cells missing"),
+        cell(el("a", method.attack, href=attack_path(method.attack)) if method.attack else None),
         cell(method.against),
     )

@@ -41,6 +41,11 @@ class Collection:
         """By the digest of an entry of the track attack: its row."""
         return _by_entry((row.entry, row) for board in self.boards for row in board.attacks)
 
+    @cached_property
+    def unlisted(self) -> Sequence[Entry]:
+        """Entries that stand on no board: attacks aimed at others, and what was reported with gaps."""
+        return [e for e in self.entries if e.digest not in self.rows and e.digest not in self.harm]
+
     def suite(self, entry: Entry) -> Suite:
         """The suite of an entry."""
         return next(s for s in self.suites if s.name == entry.submission.suite)

@@ -16,16 +16,21 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a text begins with that a spreadsheet takes for a formula."""
 
 
+DIGITS = 6
+"""Of scores. The last bits depend on the CPU, and a site must not."""
+
+
 def board_json(all_of_them: Collection) -> bytes:
     """Every suite and every row of every board."""
     suites = {s.name: {"sha256": s.sha256, "seeds": s.seeds} for s in all_of_them.suites}
-    data = {"schema": 1, "suites": suites, "rows": list(_records(all_of_them))}
+    data = {"schema": 1, "suites": suites, "rows": _rounded(list(_records(all_of_them)))}
     return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def board_csv(all_of_them: Collection) -> bytes:
     """The same rows without their cells. A text that would be a formula has an apostrophe before it."""
-    rows = [{k: v for k, v in record.items() if not isinstance(v, dict)} for record in _records(all_of_them)]
+    records = _rounded(list(_records(all_of_them)))
+    rows = [{k: v for k, v in record.items() if not isinstance(v, dict)} for record in records]
     names = list(dict.fromkeys(key for one in rows for key in one))
     file = io.StringIO(newline="")
     table = csv.DictWriter(file, names, lineterminator="\n")
@@ -38,6 +43,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         value = "; ".join(map(str, value))
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _rounded(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_rounded(value) for value in data]
+    return round(data, DIGITS) if isinstance(data, float) else data
 
 
 def _records(all_of_them: Collection) -> Iterator[dict[str, Any]]:
