@@ -180,6 +180,13 @@ def test_a_phone_scrolls_tables_and_no_page(opened: Any, out: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path.name
     page.goto(f"{out.as_uri()}/{BOARD}")
     assert page.evaluate("(frame => frame.scrollWidth > frame.clientWidth)(document.querySelector('.frame'))")
+    page.evaluate("document.querySelector('.frame').scrollLeft = 200")
+    edges = page.evaluate(
+        "[...document.querySelectorAll('.frame .names, tbody th')].map(th => th.getBoundingClientRect().left)"
+    )
+    assert max(edges) - min(edges) < 1 < edges[0] < 30, "names stay in sight, and so does what they are"
+    widths = page.evaluate("[...document.querySelectorAll('tbody th')].map(head => head.offsetWidth)")
+    assert max(widths) < 180, "half of the window is left for numbers"
 
 
 def test_no_page_says_asks_or_fetches_anything(opened: Any, out: Path) -> None:

@@ -70,7 +70,7 @@ def board_page(board: Board, all_of_them: Collection) -> Iterator[Child]:
         ". Rows that share a rank cannot be told apart. ",
         el("a", "What the columns mean", href="../reading.html#columns"),
     )
-    yield table("Entries by their worst case", _DEFENCES, map(_defence, board.rows), sortable=True)
+    yield table("Entries by their worst case", _DEFENCES, map(_defence, board.rows), sortable=True, names=1)
 
 
 def listed(things: Iterable[Any], link: Callable[[Any], Child]) -> Child:

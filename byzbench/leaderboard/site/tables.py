@@ -45,9 +45,21 @@ def row(*cells: Child, class_: str | None = None) -> Markup:
     return el("tr", *cells, class_=class_)
 
 
-def table(caption: str, heads: Sequence[Child], rows: Iterable[Markup], *, sortable: bool = False) -> Markup:
-    """A table in a frame that scrolls by itself where the window is narrow; where a script runs it can be sorted."""
-    top = el("tr", (el("th", title, scope="col") for title in heads))
+def table(
+    caption: str, heads: Sequence[Child], rows: Iterable[Markup], *, sortable: bool = False, names: int = 0
+) -> Markup:
+    """A table in a frame that scrolls by itself where the window is narrow; the column that names rows stays in sight.
+
+    Args:
+        caption: what it is of.
+        heads: of the columns.
+        rows: of as many cells, one of them a `lead`.
+        sortable: by any column, where a script runs.
+        names: which column the leads are in.
+    """
+    top = el(
+        "tr", (el("th", title, scope="col", class_="names" if i == names else None) for i, title in enumerate(heads))
+    )
     inner = join(el("caption", caption), el("thead", top), el("tbody", *rows))
     whole = el("table", inner, class_="sortable" if sortable else None)
     return el("div", whole, class_="frame", role="region", aria_label=caption, tabindex="0")
