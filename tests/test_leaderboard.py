@@ -316,6 +316,16 @@ def test_submissions_are_never_edited(home: Path, tiny: Suite, tmp_path: Path) -
     assert {f.check for f in checked(again).findings} == {"copied-trace"}  # the same runs, under a new name
 
 
+def test_what_is_only_reported_may_have_gaps_and_unknown_methods(tiny: Suite, tmp_path: Path) -> None:
+    method = {"algo": "closed_source"}
+    folder = write_entry(tmp_path, tiny, "said", track="reported", method=method)
+    rewrite(folder, lines_of(folder)[1:])
+    report = checked(folder)
+    assert (report.findings, report.lot) == ([], None)
+    rewrite(folder, [inflate(lines_of(folder)[0], 1000.0)])
+    assert checked(folder).refused
+
+
 def git(folder: Path, *words: str) -> None:
     options = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *options, *words], cwd=folder, check=True, capture_output=True)

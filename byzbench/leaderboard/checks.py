@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,8 +55,18 @@ def check(folder: Path, submissions: Path, *, any_code: bool = False) -> Report:
     except Refused as error:
         report.findings += error.findings
         return report
-    report.findings += _completeness(entry, board)
+    try:
+        places = {place.key: place for place in _places(entry, board)}
+    except (ByzbenchError, AssertionError) as error:
+        what = str(error) or "this track needs an attack"
+        report.findings.append(Finding("method", "submission.json $.method", what))
+        return report
+    report.findings += _completeness(entry, places.keys())
     if report.refused:
+        return report
+    report.findings += _plausibility(entry, places)
+    report.findings += _neighbours(entry, submissions)
+    if entry.submission.track == "reported":
         return report
     try:
         report.lot = lot(board, entry.submission.track, entry.submission.method)
@@ -66,8 +76,6 @@ def check(folder: Path, submissions: Path, *, any_code: bool = False) -> Report:
     report.findings += _code(entry, report.lot, any_code)
     if entry.submission.code.sha256 == report.lot.code.sha256:
         report.findings += _hashes(entry, report.lot)
-    report.findings += _plausibility(entry, report.lot)
-    report.findings += _neighbours(entry, submissions)
     return report
 
 
@@ -83,18 +91,22 @@ def _suite(entry: Entry) -> Suite:
     return board
 
 
-def _completeness(entry: Entry, board: Suite) -> Iterator[Finding]:
+def _places(entry: Entry, board: Suite) -> Iterator[Place]:
+    """The cells that the entry must have. What is only reported need not be a method that anybody has."""
+    track, method = entry.submission.track, entry.submission.method
+    division = None
+    if track == "reported":
+        division = entry.division(board)
+    elif track != "attack":
+        division = division_of(str(method.algo))
+    yield from board.places(track, method, division)
+
+
+def _completeness(entry: Entry, wanted: Set[tuple[str, str, str | None, int]]) -> Iterator[Finding]:
     """Every cell of the suite once, and no other."""
-    submission = entry.submission
-    try:
-        division = None if submission.track == "attack" else division_of(str(submission.method.algo))
-        wanted = {place.key for place in board.places(submission.track, submission.method, division)}
-    except (ByzbenchError, AssertionError) as error:
-        yield Finding("method", "submission.json $.method", str(error) or "an attack is missing")
-        return
     count = Counter(cell.place for cell in entry.cells)
     lines = {cell.place: number for number, cell in enumerate(entry.cells, 1)}
-    if submission.track != "reported":
+    if entry.submission.track != "reported":
         what = "must be there; a run that failed is there as failed"
         yield from _some("missing-cell", [(_named(key), what) for key in sorted(wanted - count.keys(), key=str)])
     strange = {key: f"cells.jsonl:{lines[key]}" for key in count.keys() - wanted}
@@ -154,9 +166,8 @@ def _hashes(entry: Entry, here: Lot) -> Iterator[Finding]:
     yield from _some("wrong-cell", wrong)
 
 
-def _plausibility(entry: Entry, here: Lot) -> Iterator[Finding]:
+def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place]) -> Iterator[Finding]:
     """Numbers that no run can have."""
-    places = {place.key: place for place in here.cells}
     for number, cell in enumerate(entry.cells, 1):
         for where, what in _implausible(cell, places[cell.place]):
             yield Finding("plausibility", f"cells.jsonl:{number} {where}", what)

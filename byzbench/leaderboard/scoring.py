@@ -50,7 +50,7 @@ class Score:
     Attributes:
         worst: the mean over strata of the worst case over attacks; what entries are ranked by.
         crossfit: the same with the attack chosen on one half of the seeds and scored on the other; None below four.
-        bracket: from the low end of `worst` to the high end of `crossfit`.
+        bracket: from the low end of `worst` to its high end, or that of `crossfit` if it is higher.
         clean: without an attack. mean: over attacks. gap: clean - worst.
         attack: by stratum, the attack that was worst.
         draws: `worst` on `DRAWS` resamples of the seeds, the mean of which is `worst`; for comparisons.
@@ -99,8 +99,7 @@ def score(clean: Mapping[str, np.ndarray], attacked: Table) -> Score:
     crossfit = float(np.mean(crossed)) if seeds >= 4 else None
     bracket = None
     if crossfit is not None and found.low is not None and found.high is not None:
-        ends = found.low, crossfit + (found.high - found.value)
-        bracket = min(ends), min(max(ends), 1.0)
+        bracket = found.low, min(max(found.high, crossfit + (found.high - found.value)), 1.0)
     return Score(
         worst=found,
         crossfit=crossfit,
