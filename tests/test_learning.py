@@ -129,7 +129,9 @@ ACCEPTED, REJECTED = 4.5, 10.0
 REPLICATES, EPISODES = 400, 500
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two_actions", "three_actions"])
+@pytest.fixture(
+    scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)], ids=["two_actions", "three_actions"]
+)
 def sampled(request):
     """200,000 episodes at one theta, in batches that stand side by side as if each were an agent's."""
     chain, policy = CHAINS[request.param], CategoricalMlp((2, 3, request.param))
@@ -614,6 +616,7 @@ def test_advantages_by_hand_and_with_a_perfect_critic():
     assert advantages(batch, perfect, torch.tensor([[8.0, 100.0]]), 0.5, 0.9).abs().max() == 0
 
 
+@pytest.mark.slow
 def test_the_change_of_a_gradient_is_unbiased():
     """From 2,000 episodes at points between two policies, each with a point of its own."""
     chain, policy = CHAINS[2], CategoricalMlp((2, 3, 2))

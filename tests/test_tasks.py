@@ -30,7 +30,7 @@ def backends(name: str) -> tuple[str, ...]:
     return get_args(hints["backend"]) if "backend" in hints else ("",)
 
 
-QUICK = {"cartpole", "lunarlander", "acrobot", "pendulum"}
+QUICK = {"cartpole", "lunarlander", "pendulum"}
 """The others differ from these in their ids, and in what they cost."""
 
 CATALOGUE = [name for name in registry.origins("task") if name not in {"gymnasium", "pettingzoo"}]

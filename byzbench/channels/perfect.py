@@ -9,4 +9,7 @@ from byzbench.contracts import Channel
 
 @dataclass(frozen=True)
 class Perfect(Channel):
-    """Every message arrives in its round as it was sent; d numbers cost 4 d bytes."""
+    """Every message arrives in its round as it was sent; d numbers cost 4 d bytes.
+
+    What theorems about federations without delays assume.
+    """

@@ -30,7 +30,7 @@ PATIENCE = 2.0
 
 Mode = Literal["online", "offline", "off"]
 
-_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "channel", "coin")
+_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "coin")
 _NUMBERS = {"agents": "K", "byzantine": "f", "seed": "seed"}
 _KEPT = ("experiment.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
 _DIGESTED = ("experiment.json", "metrics.jsonl", "result.json")

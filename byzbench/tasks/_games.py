@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from byzbench.errors import InvalidParameter, UserError
+from byzbench.registry import literal
+from byzbench.tasks._gymnasium import explained
 
 
 class _Games:
@@ -89,3 +95,48 @@ class World(_Games):
         rewards, ended, cut, over = self._advance(played)
         cut |= over[:, None] & ~ended
         return self._seen(), self._by_agent(rewards), self._by_agent(ended), self._by_agent(cut)
+
+
+def opened(id: str, options: str) -> Any:
+    """The game family/name with arguments such as "N=5 other=1", as a `ParallelEnv`.
+
+    Raises:
+        UserError: there is none here, or it takes other arguments.
+    """
+    family, _, name = id.partition("/")
+    pairs = (item.partition("=") for item in options.split())
+    arguments = {key: literal(value) for key, _, value in pairs}
+    with explained(id):
+        for package in (family, f"pettingzoo.{family}"):
+            try:
+                module = import_module(f"{package}.{name}")
+            except ModuleNotFoundError as error:
+                if not f"{package}.{name}".startswith(str(error.name)):
+                    raise
+                continue
+            if not hasattr(module, "parallel_env"):
+                break
+            try:
+                return module.parallel_env(**arguments)
+            except TypeError as error:
+                raise InvalidParameter(f"game {id!r}: {error}") from None
+    raise UserError(
+        f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, and "
+        "pip install 'byzbench[pettingzoo]'"
+    )
+
+
+def refuse_unlike(id: str, game: Any, method: str, what: str) -> None:
+    """Refuse spaces (of `method`) that a team with one policy cannot play in."""
+    found = [getattr(game, method)(player) for player in game.possible_agents]
+    first = found[0]
+    if any(type(s) is not type(first) or s.shape != first.shape for s in found) or (
+        isinstance(first, Discrete) and any(s.n != first.n for s in found)
+    ):
+        raise UserError(f"the players of {id!r} have unequal {what}: a team shares one policy, so they must not")
+    vector = isinstance(first, Box) and len(first.shape) == 1
+    if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
+        raise UserError(
+            f"game {id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
+            "dimension), and Discrete actions"
+        )

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Space
 from pydantic import Field
 
 from byzbench.contracts import Task
-from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.errors import InvalidParameter, Undefined
 from byzbench.learning.policies import Policy
 from byzbench.learning.teams import Team
-from byzbench.registry import literal
-from byzbench.tasks._games import Teams, World
-from byzbench.tasks._gymnasium import explained
+from byzbench.tasks._games import Teams, World, opened, refuse_unlike
 from byzbench.tasks._references import references
 
 
@@ -64,8 +61,8 @@ class PettingZoo(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         game = self._start()
-        self._check(game, "observation_space", "observations")
-        self._check(game, "action_space", "actions")
+        refuse_unlike(self.id, game, "observation_space", "observations")
+        refuse_unlike(self.id, game, "action_space", "actions")
         limit = getattr(game.unwrapped, "max_cycles", None)
         if self.steps is None and type(limit) is not int:
             raise InvalidParameter(f"game {self.id!r} has no fixed horizon: say steps=, the most of an episode")
@@ -75,49 +72,12 @@ class PettingZoo(Task):
 
     def _start(self) -> Any:
         """A game, as a `ParallelEnv`."""
-        family, _, name = self.id.partition("/")
-        pairs = (item.partition("=") for item in self.options.split())
-        arguments = {key: literal(value) for key, _, value in pairs}
-        with explained(self.id):
-            for package in (family, f"pettingzoo.{family}"):
-                try:
-                    module = import_module(f"{package}.{name}")
-                except ModuleNotFoundError as error:
-                    if not f"{package}.{name}".startswith(str(error.name)):
-                        raise
-                    continue
-                if not hasattr(module, "parallel_env"):
-                    break
-                try:
-                    return module.parallel_env(**arguments)
-                except TypeError as error:
-                    raise InvalidParameter(f"game {self.id!r}: {error}") from None
-        raise UserError(
-            f"PettingZoo has no parallel game {self.id!r} here: try mpe2/simple_spread_v3, and "
-            "pip install 'byzbench[pettingzoo]'"
-        )
+        return opened(self.id, self.options)
 
     @staticmethod
     def _spaces(game: Any) -> tuple[Space[Any], Space[Any]]:
         first = game.possible_agents[0]
         return game.observation_space(first), game.action_space(first)
-
-    def _check(self, game: Any, method: str, what: str) -> None:
-        """Refuse what a team with one policy cannot play."""
-        found = [getattr(game, method)(player) for player in game.possible_agents]
-        first = found[0]
-        if any(type(s) is not type(first) or s.shape != first.shape for s in found) or (
-            isinstance(first, Discrete) and any(s.n != first.n for s in found)
-        ):
-            raise UserError(
-                f"the players of {self.id!r} have unequal {what}: a team shares one policy, so they must not"
-            )
-        vector = isinstance(first, Box) and len(first.shape) == 1
-        if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
-            raise UserError(
-                f"game {self.id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
-                "dimension), and Discrete actions"
-            )
 
     @property
     def shared(self) -> bool:  # type: ignore[override]
