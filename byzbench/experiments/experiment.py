@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-import torch
-
 from byzbench import registry
 from byzbench.contracts import (
     Aggregator,
@@ -24,12 +22,11 @@ from byzbench.contracts import (
 )
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.files import hash_of
+from byzbench.experiments.filled import Written, check_counts, defaults, suggested, usable
 from byzbench.federation.defence import cloneable
 from byzbench.federation.exposure import cheap
 from byzbench.federation.membership import Membership
 from byzbench.randomness import Streams
-
-Written = str | registry.Spec | Component
 
 
 @dataclass(frozen=True)
@@ -111,19 +108,19 @@ class Experiment:
             return registry.build(kind, registry.with_parameters(written, values))
 
         task: Task = build("task", env)
-        defaults = _defaults(algo, preset)
-        extra["algorithm"] = _suggested(task, algo, defaults) | extra.get("algorithm", {})
+        usual = defaults(algo, preset)
+        extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.needs == "solo" else 13
-        _check_counts(method, count, byzantine, declared, trajectories, seed)
+        check_counts(method, count, byzantine, declared, trajectories, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
             algorithm=method,
             attack=build("attack", attack),
-            topology=build("topology", topology or defaults["topology"]),
+            topology=build("topology", topology or usual["topology"]),
             task=task,
-            aggregator=build("aggregator", aggregator or defaults["aggregator"]),
-            agreement=build("agreement", agreement or defaults["agreement"]),
+            aggregator=build("aggregator", aggregator or usual["aggregator"]),
+            agreement=build("agreement", agreement or usual["agreement"]),
             placement=build("placement", placement),
             channel=build("channel", channel),
             coin=build("coin", coin),
@@ -134,7 +131,7 @@ class Experiment:
             mixing=mixing,
             trajectories=trajectories,
             seed=seed,
-            device=_device(device),
+            device=usable(device),
         )
         experiment._check_parts()
         return experiment
@@ -306,56 +303,3 @@ class Experiment:
 def _asked(agreement: Agreement) -> frozenset[str]:
     """What the rule inside an agreement asks for, if there is one."""
     return getattr(getattr(agreement, "rule", None), "asks", frozenset())
-
-
-def _defaults(algo: Written, preset: str) -> dict[str, Any]:
-    """What the algorithm and its preset put where the user names nothing."""
-    cls = (
-        type(algo)
-        if isinstance(algo, Component)
-        else registry.find("algorithm", registry.with_parameters(algo, {}).name)
-    )
-    assert issubclass(cls, Algorithm)
-    if preset not in cls.presets:
-        raise InvalidParameter(
-            f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {', '.join(cls.presets)}"
-        )
-    return {"algorithm": {}, **cls.defaults, **cls.presets[preset]}
-
-
-def _suggested(task: Task, algo: Written, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's and the preset's values for the algorithm's parameters that the user leaves open."""
-    if isinstance(algo, Component):
-        return {}
-    spec = registry.with_parameters(algo, {})
-    cls = registry.find("algorithm", spec.name)
-    assert issubclass(cls, Algorithm)
-    allowed = {f.name for f in fields(cls)}
-    values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **defaults["algorithm"]}
-    return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
-
-
-def _device(name: str) -> str:
-    try:
-        torch.ones(1, device=torch.device(str(name))).item()
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).split("\n")[0]
-        raise InvalidParameter(f"device {name!r} cannot be used here: {said}") from None
-    return name
-
-
-def _check_counts(
-    method: Algorithm, agents: int, byzantine: int | None, declared: int | None, trajectories: int, seed: int
-) -> None:
-    for name, number, low, high in (
-        ("agents", agents, 1, 100_000),
-        ("trajectories", trajectories, 1, 10**12),
-        ("seed", seed, 0, 2**63 - 1),
-    ):
-        if type(number) is not int or not low <= number <= high:
-            raise InvalidParameter(f"{name} must be a whole number from {low} to {high}, got {number!r}")
-    if method.needs == "solo" and agents != 1:
-        raise Undefined(f"{registry.name_of(method)} is a method of one agent; got agents={agents}")
-    for name, value in (("byzantine", byzantine), ("declared", declared)):
-        if value is not None and (type(value) is not int or not 0 <= value < agents):
-            raise Undefined(f"{name} must be a whole number from 0 to agents - 1 = {agents - 1}, got {value!r}")

@@ -1,0 +1,70 @@
+"""What an experiment is filled with where the user says nothing, and what it refuses before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from byzbench import registry
+from byzbench.contracts import Algorithm, Component, Task
+from byzbench.errors import InvalidParameter, Undefined
+
+Written = str | registry.Spec | Component
+
+
+def defaults(algo: Written, preset: str) -> dict[str, Any]:
+    """What the algorithm and its preset put where the user names nothing."""
+    cls = (
+        type(algo)
+        if isinstance(algo, Component)
+        else registry.find("algorithm", registry.with_parameters(algo, {}).name)
+    )
+    assert issubclass(cls, Algorithm)
+    if preset not in cls.presets:
+        raise InvalidParameter(
+            f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {', '.join(cls.presets)}"
+        )
+    return {"algorithm": {}, **cls.defaults, **cls.presets[preset]}
+
+
+def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's and the preset's values for the algorithm's parameters that the user leaves open."""
+    if isinstance(algo, Component):
+        return {}
+    spec = registry.with_parameters(algo, {})
+    cls = registry.find("algorithm", spec.name)
+    assert issubclass(cls, Algorithm)
+    allowed = {f.name for f in fields(cls)}
+    values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **usual["algorithm"]}
+    return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
+
+
+def usable(name: str) -> str:
+    """The device, if tensors can be there."""
+    try:
+        torch.ones(1, device=torch.device(str(name))).item()
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).split("\n")[0]
+        raise InvalidParameter(f"device {name!r} cannot be used here: {said}") from None
+    return name
+
+
+def check_counts(
+    method: Algorithm, agents: int, byzantine: int | None, declared: int | None, trajectories: int, seed: int
+) -> None:
+    """Refuse numbers that no experiment has."""
+    for name, number, low, high in (
+        ("agents", agents, 1, 100_000),
+        ("trajectories", trajectories, 1, 10**12),
+        ("seed", seed, 0, 2**63 - 1),
+    ):
+        if type(number) is not int or not low <= number <= high:
+            raise InvalidParameter(f"{name} must be a whole number from {low} to {high}, got {number!r}")
+    if method.needs == "solo" and agents != 1:
+        raise Undefined(f"{registry.name_of(method)} is a method of one agent; got agents={agents}")
+    for name, value in (("byzantine", byzantine), ("declared", declared)):
+        if value is not None and (type(value) is not int or not 0 <= value < agents):
+            raise Undefined(f"{name} must be a whole number from 0 to agents - 1 = {agents - 1}, got {value!r}")
