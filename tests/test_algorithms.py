@@ -45,7 +45,7 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
     if issubclass(method, Gossip) and attack in ("large_noise", "sign_flip"):
         attack = f"{attack}(on=parameters)"
     has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
-    has -= {"optimizer"} if algo == "res_nharpg" else set()  # steps of its own kind
+    has -= {"res_nharpg": {"optimizer"}, "fed_ppo": {"clip"}}.get(algo, set())  # of another kind there
     sizes = {
         k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has
     }
