@@ -88,9 +88,17 @@ def test_a_missing_cell_is_an_error_and_a_failed_one_scores_nothing(tmp_path: Pa
     one = entry(tmp_path, SMOKE, "e", noise=0.0)
     with pytest.raises(Refused, match=r"alie.* · seed 2 is missing"):
         main_board(
-            [Entry(one.submission, tuple(c for c in one.cells if (c.attack, c.seed) != ("alie(z=1.5)", 2)), "x")]
+            [
+                Entry(
+                    one.submission,
+                    tuple(c for c in one.cells if (c.attack, c.seed) != ("alie(z=1.5, on=both)", 2)),
+                    "x",
+                )
+            ]
         )
-    failed = tuple(c.model_copy(update={"status": "failed"}) if c.attack == "alie(z=1.5)" else c for c in one.cells)
+    failed = tuple(
+        c.model_copy(update={"status": "failed"}) if c.attack == "alie(z=1.5, on=both)" else c for c in one.cells
+    )
     row = main_board([Entry(one.submission, failed, "x")]).rows[0]
     assert row.score.worst.value == 0.0
     assert row.failed == 4

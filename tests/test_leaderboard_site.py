@@ -34,7 +34,7 @@ from byzbench.leaderboard.site.reading import FLAGS
 from byzbench.leaderboard.suites import seeds_of, suite
 
 SMOKE = suite("smoke-v1")
-ATTACK = "split_brain(alie(z=1.5))"
+ATTACK = "split_brain(alie(z=1.5, on=both))"
 EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),
