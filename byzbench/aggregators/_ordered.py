@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from byzbench.geometry.cloud import array
@@ -19,10 +18,11 @@ Rank: TypeAlias = Array | int
 
 def rank(values: Tensor | int) -> Rank:
     """From the number of each set [...]."""
-    each = array(torch.as_tensor(values))
-    if each.size and (each == each.flat[0]).all():
-        return int(each.flat[0])
-    return each[..., None, None]
+    if isinstance(values, int):
+        return values
+    each = array(values)
+    listed = each.reshape(-1).tolist()
+    return listed[0] if listed and listed.count(listed[0]) == len(listed) else each[..., None, None]
 
 
 def value_at(ordered: Array, place: Rank) -> Array:

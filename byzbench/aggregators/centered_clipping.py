@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.aggregators.monna import own_column
 from byzbench.contracts import Aggregator, Range, State
-from byzbench.geometry.cloud import array, blocks, even, lengths, small, tensor
+from byzbench.geometry.cloud import array, blocks, even, lengths, small, tensor, vector_at
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CenteredClipping(Aggregator):
         """See `Aggregator.__call__`. Does not read f."""
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         if self.start == "own":
-            centre = x.take_along_dim(own_column(mask, own)[..., None, None], -2).double()
+            centre = vector_at(x, own_column(mask, own)).double()
         elif self.stateful and state:
             centre = state["previous"].double().unsqueeze(-2)
         else:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from byzbench.aggregators.krum import lowest
 from byzbench.contracts import LinearRule, State, weighted_sum
+from byzbench.contracts.rules import bounds
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud, array, even, lengths, picked, tensor
+from byzbench.geometry.cloud import Cloud, array, even, lengths, picked, tensor, vector_at
 
 
 def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
@@ -23,13 +24,13 @@ def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
         Undefined: the receiver is a server, which has no vector of its own.
     """
     valid = array(mask)
-    first = np.asarray(valid.argmax(-1))
     if own is None:
-        return tensor(first, mask)
+        return tensor(np.asarray(valid.argmax(-1)), mask)
     column = array(own)
     if (column < 0).any():
         raise Undefined("a rule that starts from the receiver's own vector has nothing to start from at a server")
-    return tensor(np.where(picked(valid, column), column, first), mask)
+    there = picked(valid, column)
+    return own if there.all() and mask.is_cpu else tensor(np.where(there, column, valid.argmax(-1)), mask)
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Monna(LinearRule):
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
         """See `Aggregator.__call__`. The distances to one vector take no Gram matrix."""
-        valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
-        middle = x.take_along_dim(self._middle(valid, own)[..., None, None], -2)
-        weights = self._nearest(lengths(x, middle), valid, torch.as_tensor(f, device=x.device))
+        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+        middle = vector_at(x, self._middle(valid, own))
+        weights = self._nearest(lengths(x, middle), valid, bounds(f, x))
         return weighted_sum(weights, x), weights, {}
 
     def _middle(self, mask: Tensor, own: Tensor | None) -> Tensor:

@@ -63,13 +63,13 @@ class Rfa(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights of the last step. Does not read f."""
-        valid = array(cloud.mask)
+        valid, gram = array(cloud.mask), array(cloud.gram)
         medians = np.where(valid, median_of(array(cloud.distances), valid), np.inf)
         floor = self.nu * (medians.min(-1, keepdims=True) if self.relative else 1.0)
         if self.start == "zero":
             squares = np.square(array(cloud.norms))
         elif self.start == "mean":
-            squares = squares_to(array(cloud.gram), valid / valid.sum(-1, keepdims=True))
+            squares = squares_to(gram, valid / valid.sum(-1, keepdims=True))
         else:
             squares = picked(array(cloud.squared_distances), np.asarray(medians.argmin(-1)))
         least = np.square(np.maximum(floor, TINY))
@@ -79,7 +79,6 @@ class Rfa(LinearRule):
             return np.asarray(pull / np.add.reduce(pull, -1, keepdims=True))
 
         step = weights(squares)
-        gram = array(cloud.gram)
         for _ in range(self.steps - 1):
             step = weights(squares_to(gram, step))
         return tensor(step, cloud.mask), {}

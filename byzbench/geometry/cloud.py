@@ -69,8 +69,17 @@ def tensor(x: npt.NDArray[Any], like: Tensor) -> Tensor:
 
 def picked(x: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """One entry of each set: x [..., n, *] and index [...] to [..., *]."""
+    if index.size == 1:
+        return np.asarray(x.take(index.item(), axis=index.ndim))
     sets = x.reshape(-1, *x.shape[index.ndim :])
     return sets[np.arange(len(sets)), index.reshape(-1)].reshape((*index.shape, *sets.shape[2:]))
+
+
+def vector_at(x: Tensor, index: Tensor) -> Tensor:
+    """One vector of each set: x [..., n, d] and index [...] to [..., 1, d]."""
+    if small(x):
+        return tensor(picked(array(x), array(index))[..., None, :], x)
+    return x.take_along_dim(index[..., None, None], -2)
 
 
 def even(chosen: Tensor) -> Tensor:
@@ -200,30 +209,26 @@ class _Small(Cloud):
 
     @cached_property
     def norms(self) -> Tensor:
-        return tensor(np.sqrt(np.where(array(self.mask), self._far, 0)), self.mask)
+        return tensor(np.sqrt(np.where(array(self.mask), self._rows[1], 0)), self.mask)
 
     @cached_property
     def centre(self) -> Tensor:
-        return tensor(np.asarray(self._far.min(-1)), self.mask)
+        return tensor(np.asarray(self._rows[1].min(-1)), self.mask)
 
     @cached_property
     def gram(self) -> Tensor:
-        shortest = np.asarray(self._far.argmin(-1))
-        rows = self._rows
+        rows, far = self._rows
         # In place, as nothing else reads them after their lengths: many sets fill more than a cache.
-        rows -= picked(rows, shortest)[..., None, :]
+        rows -= picked(rows, np.asarray(far.argmin(-1)))[..., None, :]
         # NumPy sees that both are the same, and the product is symmetric to the bit.
         return tensor(self._hide(rows @ rows.swapaxes(-1, -2)), self.mask)
 
     @cached_property
-    def _rows(self) -> npt.NDArray[np.float64]:
-        return array(self.x).astype(np.float64)
-
-    @cached_property
-    def _far(self) -> npt.NDArray[np.float64]:
-        """||x_i||^2; infinity at invalid vectors."""
-        squares = np.vecdot(self._rows, self._rows)
-        return squares if self._hidden is None else np.where(array(self.mask), squares, np.inf)
+    def _rows(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The vectors, and ||x_i||^2; infinity at invalid ones."""
+        rows = array(self.x).astype(np.float64)
+        far = np.vecdot(rows, rows)
+        return rows, far if self._hidden is None else np.where(array(self.mask), far, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
