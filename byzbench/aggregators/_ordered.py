@@ -44,7 +44,7 @@ def mean_between(ordered: Array, start: Rank, stop: Rank) -> Array:
     # The sum of what is kept, never the whole less what is cut: 1e30 - 1e30 leaves nothing of the honest digits.
     if isinstance(start, int) and isinstance(stop, int):
         return np.asarray(np.add.reduce(ordered[..., start:stop, :], -2, dtype=np.float64) / (stop - start))
-    low, high = np.min(start, initial=ordered.shape[-2]), np.max(stop, initial=0)
+    low, high = np.minimum.reduce(start, None, initial=ordered.shape[-2]), np.maximum.reduce(stop, None, initial=0)
     place = np.arange(low, high)[:, None]
     kept = (place >= start) & (place < stop)
     total = np.add.reduce(ordered[..., low:high, :], -2, dtype=np.float64, where=kept)

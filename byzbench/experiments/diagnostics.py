@@ -47,7 +47,7 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
     weights = None if seen.weights is None else seen.weights.numpy()
     if inbox.receivers is not None:
         counted = counted & ~liars[inbox.receivers.numpy()]
-    if not counted.all():
+    if np.count_nonzero(counted) < len(counted):
         if not counted.any():
             return {}
         value, senders, mask, lies = value[counted], senders[counted], mask[counted], lies[counted]
@@ -90,10 +90,11 @@ def _squares(base: Array, senders: Array, honest: Array, lies: Array, value: Arr
     """
     # Differences of equal vectors are zero, which differences from their rounded mean are not.
     origin = base[senders.flat[honest.argmax()]].astype(np.float64)
-    if len(senders) == 1 or all((part == part[0]).all() for part in (senders, honest, lies)):
-        # As nearly always, all of them hear the same.
-        x, kind = base[senders[0]].astype(np.float64), [0] * len(senders)
-        shares = [which[:1] / (np.count_nonzero(which[0]) or 1) for which in (honest, lies)]
+    # As nearly always, all of them hear the same.
+    alike = len(senders) == 1 or all((part == part[0]).all() for part in (senders, honest, lies))
+    if alike:
+        x = base.take(senders[0], 0).astype(np.float64)
+        shares = [which[0] / (np.count_nonzero(which[0]) or 1) for which in (honest, lies)]
     else:
         x, seats = base.astype(np.float64), dict[bytes, int]()
         kind = [seats.setdefault(row.tobytes(), len(seats)) for row in np.where(honest | lies, senders, -1)]
@@ -102,11 +103,12 @@ def _squares(base: Array, senders: Array, honest: Array, lies: Array, value: Arr
     x -= origin
     m, b, square = shares[0] @ x, shares[1] @ x, shares[0] @ np.vecdot(x, x)
     spread2 = square - np.vecdot(m, m)
-    if len(m) < len(senders):
+    if not alike:
         m, b, spread2 = m[kind], b[kind], spread2[kind]
-    way, towards = value - origin - m, b - m
+    way, towards = value - origin, b - m
+    way -= m
     found = (spread2, np.vecdot(way, way), np.vecdot(towards, towards), np.vecdot(way, towards))
-    return [part.tolist() for part in found]
+    return [part.tolist() if part.ndim else [part.item()] * len(senders) for part in found]
 
 
 def _shares(senders: Array, which: Array, size: int) -> Any:
