@@ -50,51 +50,48 @@ class Caf(LinearRule):
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """The weights c of the mean that is returned, divided by their sum."""
-        gram, mask = array(cloud.gram), array(cloud.mask)
-        n = mask.shape[-1]
-        sets = zip(gram.reshape(-1, n, n), mask.reshape(-1, n), array(f).reshape(-1).tolist(), strict=True)
-        # Receivers take different numbers of steps, and most of a step is the decomposition.
-        return tensor(np.array([_filtered(*one) for one in sets]).reshape(mask.shape), f), {}
+        n = cloud.mask.shape[-1]
+        gram, c = array(cloud.gram).reshape(-1, n, n), array(cloud.mask).reshape(-1, n).astype(np.float64)
+        left = np.add.reduce(c, -1)
+        target = left - 2 * array(f).reshape(-1)
+        best, least = c / left[:, None], np.full(len(c), np.inf)
+        sets = np.flatnonzero(left > target)
+        c, left = c[sets], left[sets]
+        # Every step takes all its weight from some vector of each set that is not done.
+        while len(sets):
+            weights = c / left[:, None]
+            spread, tau = _worst_direction(gram[sets], weights)
+            better = spread < least[sets]
+            best[sets[better]], least[sets[better]] = weights[better], spread[better]
+            top = np.maximum.reduce(tau, -1)
+            kept = 1 - tau / np.where(top > 0, top, 1)[:, None]
+            kept[kept <= ROUNDING] = 0
+            c = c * kept
+            left = np.add.reduce(c, -1)
+            more = (top > 0) & (left > target[sets])
+            sets, c, left = sets[more], c[more], left[more]
+        return tensor(best.reshape(cloud.mask.shape), f), {}
 
 
-def _filtered(gram: Array, mask: Array, f: int) -> Array:
-    """The weights [n] of one set's mean of least eigenvalue."""
-    c, total = mask.astype(np.float64), np.count_nonzero(mask)
-    left, best, least = float(total), c / total, np.inf
-    # Every step takes all its weight from some vector.
-    while left > total - 2 * f:
-        weights = c / left
-        spread, tau = _worst_direction(gram, weights)
-        if spread < least:
-            best, least = weights, spread
-        top = tau.max()
-        if not top > 0:
-            break
-        kept = 1 - tau / top
-        kept[kept <= ROUNDING] = 0
-        c = c * kept
-        left = np.add.reduce(c)
-    return best
-
-
-def _worst_direction(gram: Array, weights: Array) -> tuple[float, Array]:
-    """The largest eigenvalue of the weighted covariance, and tau [n] but for a factor; 0 where no weight is.
+def _worst_direction(gram: Array, weights: Array) -> tuple[Array, Array]:
+    """The largest eigenvalue [R] of the weighted covariance, and tau [R, n] but for a factor; 0 where no weight.
 
     With Y the n x d matrix of the x_i - mu and W that of the weights, v = Y' W^(1/2) u / sqrt(lambda) for the unit
     eigenvector u of W^(1/2) Y Y' W^(1/2), so that Y v is proportional to Y Y' W^(1/2) u.
     """
-    towards = np.vecdot(gram, weights)
-    centred = gram - towards[:, None] - towards + np.vecdot(towards, weights)
+    towards = np.vecdot(gram, weights[:, None])
+    centred = gram - towards[:, :, None] - towards[:, None] + np.vecdot(towards, weights)[:, None, None]
     roots = np.sqrt(weights)
-    value, vector = _largest(roots[:, None] * centred * roots)
-    return max(value, 0.0), np.square(np.vecdot(centred, roots * vector)) * (weights > 0)
+    value, vector = _largest(roots[:, :, None] * centred * roots[:, None])
+    reach = np.vecdot(centred, (roots * vector)[:, None])
+    return np.maximum(value, 0), np.square(reach) * (weights > 0)
 
 
-def _largest(matrix: Array) -> tuple[float, Array]:
-    """The largest eigenvalue of a symmetric matrix, and its eigenvector of unit length."""
-    n = len(matrix)
+def _largest(matrices: Array) -> tuple[Array, Array]:
+    """The largest eigenvalue [R] of symmetric matrices [R, n, n], and its eigenvector of unit length [R, n]."""
+    n = matrices.shape[-1]
     if n > UNTHREADED:
-        values, vectors = torch.linalg.eigh(torch.from_numpy(matrix))
-        return float(values[-1]), array(vectors)[:, -1]
-    values, vectors, *_ = dsyevr(matrix, range="I", il=n, iu=n)
-    return float(values[0]), vectors[:, 0]
+        values, vectors = torch.linalg.eigh(torch.from_numpy(matrices))
+        return array(values)[:, -1], array(vectors)[:, :, -1]
+    values, vectors = zip(*(dsyevr(matrix, range="I", il=n, iu=n)[:2] for matrix in matrices), strict=True)
+    return np.array(values)[:, 0], np.array(vectors)[:, :, 0]
