@@ -53,33 +53,35 @@ class Selfish(Gossiping):
     def words(self, view: View) -> Tensor:
         """See `Gossiping.words`."""
         x = view.honest.double()
-        hears = view.mixing[view.peers] > 0
         told = x.clone()
-        for i, row in enumerate(hears):
-            lies = int(row[view.liars].sum())
+        # Neighbours who hear the same agents have all in common but their own vectors.
+        heard, group = (view.mixing[view.peers] > 0).unique(dim=0, return_inverse=True)
+        for number, row in enumerate(heard):
+            lies, them = int(row[view.liars].sum()), group == number
             if lies:
-                told[i] = self._word(x[i], x[row[view.peers]], lies, view.byzantine)
+                told[them] = self._word(x[them], x[row[view.peers]], lies, view.byzantine)
         return told
 
     def _word(self, own: Tensor, honest: Tensor, lies: int, f: int) -> Tensor:
-        """What one neighbour is told: own [d], what it hears of honest agents [h, d], and how many liars it hears."""
+        """What neighbours are told, [m, d]: their own vectors, the honest ones [h, d] and the number of liars heard."""
         lam = self.lam if self.lam is not None else {"mean": 0.0, "median": 0.5, "trimmed_mean": 1.0}[self.rule]
         alone = self._aggregate(honest, f)
-        low, high = honest.amin(0), honest.amax(0)
+        low, high = (end.expand_as(own) for end in honest.aminmax(dim=0))
         if self.rule == "mean":
             # Every value can be reached; for lam >= 1 there is always a better one.
             away = own + torch.where(own < alone, low - high, high - low)
             target = (own - lam * alone) / (1 - lam) if lam < 1 else away
             return ((len(honest) + lies) * target - honest.sum(0)) / lies
 
-        def reached(word: Tensor) -> Tensor:
-            return self._aggregate(torch.cat([honest, word.expand(lies, -1)]), f)
+        def reached(words: Tensor) -> Tensor:
+            all_alike = words.unsqueeze(1).expand(-1, lies, -1)
+            return self._aggregate(torch.cat([honest.expand(len(words), -1, -1), all_alike], 1), f)
 
-        ends = torch.stack([reached(low), reached(high)])
+        least, most = reached(torch.stack([low[0], high[0]]))
         if lam >= 1:
-            costs = (ends - own).square() - lam * (ends - alone).square()
+            costs = [(end - own).square() - lam * (end - alone).square() for end in (least, most)]
             return torch.where(costs[0] <= costs[1], low, high)
-        target = ((own - lam * alone) / (1 - lam)).clamp(ends[0], ends[1])
+        target = ((own - lam * alone) / (1 - lam)).clamp(least, most)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             short = reached(middle) < target
@@ -87,7 +89,7 @@ class Selfish(Gossiping):
         return high
 
     def _aggregate(self, x: Tensor, f: int) -> Tensor:
-        """The rule on x [n, d]: the mean of what is left when some are cut from each side."""
-        n = len(x)
+        """The rule on x [..., n, d]: the mean of what is left when some are cut from each side."""
+        n = x.shape[-2]
         cut = {"mean": 0, "median": (n - 1) // 2, "trimmed_mean": min(f, (n - 1) // 2)}[self.rule]
-        return x.sort(0).values[cut : n - cut].mean(0)
+        return x.sort(-2).values[..., cut : n - cut, :].mean(-2)

@@ -75,24 +75,28 @@ class VBsa(Attack):
         gap = own - memory.get("mean", own)
         mean = own - (1 - FORGETS) * gap
         variance = (1 - FORGETS) * (memory.get("variance", torch.zeros_like(own)) + FORGETS * gap.square())
-        pushes = torch.stack([self._push(view, k) for k in range(len(own))])
+        pushes = self._pushes(view)
         pushed = own + self.scale * pushes
         pushed *= own.norm(dim=1, keepdim=True) / pushed.norm(dim=1, keepdim=True).clamp(min=1e-150)
         reach = self.width * variance.sqrt()
         lies = torch.where(pushes.any(1, keepdim=True), pushed.clamp(mean - reach, mean + reach), own)
         return Speech(lies.to(view.colluders.dtype)), {"mean": mean, "variance": variance}
 
-    def _push(self, view: View, liar: int) -> Tensor:
-        """The p above, float64 [d]; zero where nothing is undecided."""
-        lived, policy, theta = view.experience[liar], view.policy, view.theta
-        nothing = torch.zeros_like(view.colluders[liar], dtype=torch.float64)
-        if lived is None or theta is None:
-            return nothing
+    def _pushes(self, view: View) -> Tensor:
+        """The p above, float64 [f, d]; zero where nothing is undecided."""
+        policy, pushes = view.policy, torch.zeros_like(view.colluders, dtype=torch.float64)
+        played = [k for k, lived in enumerate(view.experience) if lived is not None]
+        if view.theta is None or not played:
+            return pushes
         assert isinstance(policy, CategoricalMlp)
-        mine = theta[liar : liar + 1].requires_grad_()
-        scores = policy.logits(policy.layers(mine), lived.observations[lived.mask].unsqueeze(0)).log_softmax(-1)
+        states = [lived.observations[lived.mask] for lived in view.experience if lived is not None]
+        met = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+        real = torch.arange(met.shape[1]) < torch.tensor([[len(some)] for some in states])
+        theta = view.theta[played].requires_grad_()
+        scores = policy.logits(policy.layers(theta), met).log_softmax(-1)
         entropy = -(scores.detach().exp() * scores.detach()).sum(-1)
-        undecided = scores[entropy > self.gate * math.log(scores.shape[-1])]
-        if not len(undecided):
-            return nothing
-        return torch.autograd.grad(undecided[:, self.action].mean(), mine)[0].squeeze(0).double()
+        undecided = (real & (entropy > self.gate * math.log(scores.shape[-1]))).to(scores)
+        means = (scores[..., self.action] * undecided).sum(1) / undecided.sum(1).clamp(min=1)
+        # Each liar's mean depends on its own parameters alone.
+        pushes[played] = torch.autograd.grad(means.sum(), theta)[0].double()
+        return pushes

@@ -787,7 +787,7 @@ def test_selfish_words_cost_the_least_of_all(rule: Any, lam: float) -> None:
     cut = {"median": 4, "trimmed_mean": 1}[rule]
     for seed in range(5):
         honest = draw(8, 3, seed=seed)
-        word = attack._word(honest[2], honest, 1, 1)
+        word = attack._word(honest[2:3], honest, 1, 1)[0]
         alone = attack._aggregate(honest, 1)
         value = torch.cat([honest, word[None]]).sort(0).values[cut : 9 - cut].mean(0)
         for j in range(3):
@@ -803,9 +803,9 @@ def test_selfish_words_cost_the_least_of_all(rule: Any, lam: float) -> None:
 def test_selfish_against_a_mean_by_hand() -> None:
     """Own 0 among 0, 1, 5: the honest mean is 2. lam = 0.5 wants (0 - 1) / 0.5 = -2, so the sum of 4 must be -8."""
     honest = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
-    assert float(Selfish(rule="mean", lam=0.5)._word(honest[0], honest, 1, 1)) == pytest.approx(-14)
-    assert float(Selfish(rule="mean")._word(honest[0], honest, 1, 1)) == pytest.approx(-6)  # lam = 0: it keeps its own
-    assert float(Selfish(rule="mean", lam=1.0)._word(honest[0], honest, 2, 2)) == pytest.approx((5 * -5 - 6) / 2)
+    assert float(Selfish(rule="mean", lam=0.5)._word(honest[:1], honest, 1, 1)) == pytest.approx(-14)
+    assert float(Selfish(rule="mean")._word(honest[:1], honest, 1, 1)) == pytest.approx(-6)  # lam = 0: it keeps its own
+    assert float(Selfish(rule="mean", lam=1.0)._word(honest[:1], honest, 2, 2)) == pytest.approx((5 * -5 - 6) / 2)
 
 
 # Attacks that hold another.

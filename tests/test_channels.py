@@ -377,3 +377,21 @@ def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
     assert all(agent in box and len(box) > 1 for agent, box in enumerate(heard[0]))
     with pytest.raises(Undefined, match="neither relayed nor late"):
         Experiment.create(topology="peer_sampling", channel="delay")
+
+
+@pytest.mark.parametrize("options", [{"channel": "delay"}, {"relay": True, "topology": "ring_of_cliques"}])
+def test_messages_are_neither_late_nor_relayed_where_agents_come_and_go(options: dict[str, Any]) -> None:
+    with pytest.raises(Undefined, match="where agents are absent messages can be neither relayed nor late"):
+        Experiment.create("dec_page_pg", env="cartpole(absent='3:0-0.5')", byzantine=0, agreement="gossip+mean", **options)
+
+
+@pytest.mark.parametrize("part", ["base", "bad", "senders", "due"])
+def test_mail_of_a_checkpoint_must_fit_together(part: str) -> None:
+    todo = Experiment.create(agents=5, byzantine=0, channel="delay(mean=5)")
+    federation, _ = federate(todo)
+    federation.begin(0, 0.0)
+    lockstep(federation.exchange("gradient", vectors(5, 8)))
+    kept = federation.mail
+    name = next(path for path in kept if path.endswith("/" + part))
+    with pytest.raises(ValueError, match="on its way"):
+        federation.mail = {**kept, name: kept[name][:-1]}

@@ -152,10 +152,10 @@ class Experiment:
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
                 "use --topology complete, or star:hub=agent"
             )
-        if self.topology.varies and (self.relay or any(part.longest for part in self.channel.parts)):
-            raise Undefined(
-                f"topology {graph!r} has another graph in another round: messages can be neither relayed nor late on it"
-            )
+        moving = f"on topology {graph!r}, which varies," if self.topology.varies else ""
+        moving = moving or ("where agents are absent" if self.task.absent else "")
+        if moving and (self.relay or any(part.longest for part in self.channel.parts)):
+            raise Undefined(f"{moving} messages can be neither relayed nor late: they need the same agents and wires")
         if needs == "server" and self.aggregator.self_centred:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} reads the receiver's own vector, and a server has "

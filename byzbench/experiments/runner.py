@@ -153,8 +153,6 @@ class Training:
         self.federation, self.adversary = federate(todo)
         self.state: State = todo.algorithm.start(self.federation)
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
-        if todo.task.absent and todo.members.relayed:
-            raise Undefined("messages that are relayed need everybody all the time: leave out env.absent")
         for _, start, end in todo.task.absences:
             if not any(self.there(at).any() for at in (start, end)):
                 raise Undefined(f"env.absent={todo.task.absent!r}: nobody honest is there at some point of the budget")

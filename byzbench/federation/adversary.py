@@ -49,6 +49,7 @@ class Adversary:
         self._rules = rules or {}
         self._liars = list(members.liars)
         self._honest = [a for a in range(members.agents) if a not in members.liars]
+        self._own_rows, self._honest_rows = torch.tensor(self._liars, dtype=torch.int64), torch.tensor(self._honest)
         self._threat = attack.threat
         self._shown = shown(self._threat)
         self._exchanges = 0
@@ -154,43 +155,41 @@ class Adversary:
     async def speak(self, topic: str, x: Tensor, lies: Tensor, groups: int = 1) -> Screened | None:
         """What the liars say in place of their rows of x [K, d], or None where they say what they computed.
 
-        One row an edge of `lies` [E, 2], (row among the liars, receiver), if they equivocate; else one a liar. A server
-        hears them in that many groups.
+        One row an edge of `lies` [E, 2], (row among the liars, receiver), in order of the first, if they equivocate;
+        else one a liar. A server hears them in that many groups.
         """
         self._exchanges += 1
         if not self._liars or not self._attack.speaks(topic):
             return None
-        vectors = x.detach().cpu()
+        vectors, edges, liars = x.detach().cpu(), lies.numpy(), len(self._liars)
         if "colluders" in self._threat.sees:
-            speech = await self._say(topic, vectors, range(len(self._liars)), lies, groups)
-            return screen(speech, len(lies) if self._threat.equivocates else len(self._liars), x.shape[1])
-        parts = []
-        for row in range(len(self._liars)):
-            edges = lies[lies[:, 0] == row]
-            speech = await self._say(topic, vectors, [row], edges, groups)
-            parts.append(screen(speech, len(edges) if self._threat.equivocates else 1, x.shape[1]))
+            return await self._say(topic, vectors, range(liars), edges, groups)
+        starts = np.searchsorted(edges[:, 0], np.arange(liars + 1)).tolist()
+        parts = [
+            await self._say(topic, vectors, range(row, row + 1), edges[starts[row] : starts[row + 1]], groups)
+            for row in range(liars)
+        ]
         return Screened(*(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent")))
 
-    async def _say(self, topic: str, vectors: Tensor, rows: Sequence[int], lies: Tensor, groups: int) -> Speech:
-        """The speech of the liars in these rows, who speak on the edges `lies`."""
-        liars = [self._liars[row] for row in rows]
-        edges = torch.stack([lies[:, 0] - rows[0], lies[:, 1]], 1)
+    async def _say(self, topic: str, vectors: Tensor, rows: range, lies: np.ndarray, groups: int) -> Screened:
+        """What the liars in these rows say, on the edges `lies` if they equivocate."""
+        liars, mine = self._liars[rows.start : rows.stop], self._own_rows[rows.start : rows.stop]
         past = self._seen.get(f"history.{topic}")
         secrets: dict[str, Callable[[], Any]] = {
             **self._place(liars),
-            "own": lambda: vectors[liars],
-            "colluders": lambda: vectors[liars],
-            "honest": lambda: vectors[self._honest],
-            "edges": edges.numpy,
-            "history": lambda: None if past is None else past[list(rows)],
+            "own": lambda: vectors.index_select(0, mine),
+            "colluders": lambda: vectors.index_select(0, mine),
+            "honest": lambda: vectors.index_select(0, self._honest_rows),
+            "edges": lambda: lies - [rows.start, 0],
+            "history": lambda: None if past is None else past[rows.start : rows.stop].clone(),
             "experience": lambda: [self._experience(row) for row in rows],
             "defence": lambda: self._defence(topic, vectors, lies, groups),
         }
-        rng = self._streams.generator(f"attack/{self._exchanges}", self.round, rows[0])
+        rng = self._streams.generator(f"attack/{self._exchanges}", self.round, rows.start)
         speech, self._memory = await self._attack.answer(self._view({"topic": topic}, secrets), self._memory, rng)
-        return speech
+        return screen(speech, len(lies) if self._threat.equivocates else len(rows), vectors.shape[1])
 
-    def _defence(self, topic: str, vectors: Tensor, lies: Tensor, groups: int) -> Defence | None:
+    def _defence(self, topic: str, vectors: Tensor, lies: np.ndarray, groups: int) -> Defence | None:
         """A clone of the topic's rule: for the server's worst group if these lies go there, else at the victim."""
         rule, members, name = self._rules.get(topic), self._members, f"defence/{self._exchanges}"
         if rule is None:

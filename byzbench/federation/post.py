@@ -36,6 +36,14 @@ class _Mail:
     senders: Tensor
     due: Tensor
 
+    def __post_init__(self) -> None:
+        """Refuse what a checkpoint cannot have kept."""
+        rows, fits = len(self.base), self.senders.shape == self.due.shape
+        if not (fits and self.base.ndim == 2 and self.bad.shape == self.silent.shape == (rows,)):
+            raise ValueError("a message on its way has parts that do not fit each other")
+        if self.senders.numel() and not 0 <= int(self.senders.min()) <= int(self.senders.max()) < rows:
+            raise ValueError("a message on its way has no vector")
+
 
 class Post:
     """The wires of one experiment. `round` and `members` are set by the federation.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,12 +62,14 @@ class View:
         """Public facts are shown to all; of the secrets, those that the threat declares."""
         opened = shown(threat)
         self.__dict__.update(public, **{name: value for name, value in secrets.items() if name in opened})
-        self.__dict__["_declared"] = ", ".join(sorted(threat.sees)) or "nothing"
+        self.__dict__["_sees"] = threat.sees
 
     def __getattr__(self, name: str) -> Any:
-        raise UndeclaredKnowledge(f"an attack looked at view.{name}; its threat declares {self._declared}")
+        declared = ", ".join(sorted(self.__dict__.get("_sees", ()))) or "nothing"
+        raise UndeclaredKnowledge(f"an attack looked at view.{name}; its threat declares {declared}")
 
 
+@cache
 def shown(threat: Threat) -> frozenset[str]:
     """The attributes of a view that a threat opens, besides those that are always there."""
     more = {"liars", "peers", "mixing"} if "graph" in threat.sees else set()
