@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.contracts import Range, State
-from byzbench.learning.gradients import gpomdp, importance_weights
+from byzbench.learning.gradients import importance_weights
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -29,7 +29,9 @@ SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
 """Batches and step sizes of methods that have one batch a round, by task."""
 
 
-def follow(fed: Federation, theta: Tensor, state: State, N: int, fresh: float, corrected: bool) -> State:
+def follow(
+    method: PolicyGradient, fed: Federation, theta: Tensor, state: State, N: int, fresh: float, corrected: bool
+) -> State:
     """The agents' new estimates at theta [K, d], and where they were made: `estimate` and `at` of the state, [K, d].
 
         u_t = a g_t + (1 - a) u_{t-1}                              momentum: a is `fresh`
@@ -40,13 +42,13 @@ def follow(fed: Federation, theta: Tensor, state: State, N: int, fresh: float, c
     first estimate is g_0.
     """
     batch = fed.sample(theta, N)
-    value = gpomdp(fed.policy, theta, batch, fed.discount)
+    value = method.gradient(fed, theta, batch)
     if fed.round and fresh < 1:
         old = state["estimate"]
         if corrected:
             omega = importance_weights(fed.policy, state["at"], theta, batch)
             note_weights(fed, omega, batch.count, torch.ones(len(theta), dtype=torch.bool))
-            old = old + value - gpomdp(fed.policy, state["at"], batch, fed.discount, omega)
+            old = old + value - method.gradient(fed, state["at"], batch, omega)
         value = fresh * value + (1 - fresh) * old
     return {**state, "estimate": value, "at": theta}
 
@@ -70,7 +72,7 @@ class Gossip(PolicyGradient):
 
     def step(self, fed: Federation, at: Tensor, state: State) -> State:
         """From theta up the estimate at `at` [K, d]."""
-        state = follow(fed, at, state, self.N, 1 - self.momentum, self.corrected)
+        state = follow(self, fed, at, state, self.N, 1 - self.momentum, self.corrected)
         return self.ascend(fed, state["estimate"], state)
 
 

@@ -15,7 +15,7 @@ from byzbench.algorithms._official import OFFICIAL, official_initial, official_u
 from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.contracts import Range, State
 from byzbench.errors import Undefined
-from byzbench.learning.gradients import gpomdp, importance_weights, product_weights
+from byzbench.learning.gradients import importance_weights, product_weights
 from byzbench.learning.policies import CategoricalMlp
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ class Page(PolicyGradient):
         coin = await fed.common("coin", lambda rng: float(self._coin(fed.round, rng)))
         large = coin.bool() | (fed.round == 0)
         batch = fed.sample(state["theta"], torch.where(large, self.N, self.B))
-        value = gpomdp(fed.policy, state["theta"], batch, fed.discount)
+        value = self.gradient(fed, state["theta"], batch)
         if not large.all():
             weigh = importance_weights if self.weights == "log" else product_weights
             omega = weigh(fed.policy, state["previous"], state["theta"], batch)
-            old = gpomdp(fed.policy, state["previous"], batch, fed.discount, omega)
+            old = self.gradient(fed, state["previous"], batch, omega)
             note_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()
             fed.note("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))

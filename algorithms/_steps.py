@@ -10,10 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.contracts import Algorithm, Range, State
+from byzbench.learning.gradients import gpomdp
 from byzbench.learning.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
+    from byzbench.learning.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,21 @@ class PolicyGradient(Algorithm):
         ),
     ] = "adam"
     lr_schedule: Annotated[Schedule, Field(description="the law of the step size")] = "constant"
+    baseline: Annotated[
+        Literal["none", "others"],
+        Field(
+            description="what returns are measured from: none, as in the papers; others: what is left to come in the "
+            "agent's other episodes, which takes noise out of the gradient and leaves its expectation"
+        ),
+    ] = "none"
 
     def start(self, fed: Federation) -> State:
         """theta_0 everywhere."""
         return {"theta": fed.theta0, **{f"adam.{k}": v for k, v in adam_start(fed.theta0).items()}}
+
+    def gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
+        """See `byzbench.learning.gradients.gpomdp`: [K, d]."""
+        return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others")
 
     def ascend(self, fed: Federation, direction: Tensor, state: State) -> State:
         """theta_{t+1} = theta_t + eta v_t, or Adam's version of it; an agent without a direction (NaN) stands still."""

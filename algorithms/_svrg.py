@@ -13,7 +13,7 @@ from torch import Tensor
 
 from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.contracts import Range, State
-from byzbench.learning.gradients import gpomdp, importance_weights, step_weights, whitened
+from byzbench.learning.gradients import importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -90,7 +90,7 @@ class Svrg(PolicyGradient):
     def _gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
         if self.estimator == "whitened":
             return whitened(fed.policy, theta, batch, fed.discount, weights)
-        return gpomdp(fed.policy, theta, batch, fed.discount, weights)
+        return self.gradient(fed, theta, batch, weights)
 
     def _weigh(self, fed: Federation, anchor: Tensor, here: Tensor, batch: Trajectories) -> Tensor:
         """Omega, of the anchor's policy to the present one: [1, N] of episodes or [1, T, N] of steps."""

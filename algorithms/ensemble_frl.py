@@ -12,7 +12,6 @@ from pydantic import Field
 from byzbench.algorithms._steps import PolicyGradient
 from byzbench.contracts import Range, State
 from byzbench.learning.ensembles import Ensemble
-from byzbench.learning.gradients import gpomdp
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -64,7 +63,7 @@ class EnsembleFrl(PolicyGradient):
         own = (fed.agents % self.groups).to(fed.theta0.device)
         theta = state["theta"].unflatten(1, (self.groups, -1))[torch.arange(len(own)), own]
         batch = fed.sample(theta, self.N)
-        inbox = await fed.gather("gradient", gpomdp(fed.policy, theta, batch, fed.discount), self.groups)
+        inbox = await fed.gather("gradient", self.gradient(fed, theta, batch), self.groups)
         value, state = fed.aggregate(inbox, state)
         told = await fed.broadcast("direction", value.reshape(1, -1))
         # A row for each policy: one whose rule was undefined stands still, and the others go on.

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
 from byzbench.contracts import Range, State
-from byzbench.learning.gradients import gpomdp
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -38,6 +37,6 @@ class Gpomdp(PolicyGradient):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, average at the server, broadcast, step."""
         batch = fed.sample(state["theta"], self.N)
-        estimate = gpomdp(fed.policy, state["theta"], batch, fed.discount)
+        estimate = self.gradient(fed, state["theta"], batch)
         value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
         return self.ascend(fed, await fed.broadcast("direction", value), state), {}

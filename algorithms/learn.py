@@ -11,7 +11,6 @@ from pydantic import Field
 from byzbench.algorithms._gossip import SUGGESTED, Batch
 from byzbench.algorithms._steps import PolicyGradient
 from byzbench.contracts import State
-from byzbench.learning.gradients import gpomdp
 
 if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
@@ -48,7 +47,7 @@ class Learn(PolicyGradient):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, exchange and aggregate gradients, agree on them, step, mix parameters."""
         batch = fed.sample(state["theta"], self.N)
-        direction = gpomdp(fed.policy, state["theta"], batch, fed.discount)
+        direction = self.gradient(fed, state["theta"], batch)
         # The least number of halvings of t + 1 that leave no more than one: ceil(log2(t + 1)), without rounding.
         for _ in range(1 + (fed.round.bit_length() if self.heterogeneous else 0)):
             direction, state = fed.aggregate(await fed.exchange("gradient", direction), state)

@@ -67,7 +67,7 @@ class Mdpgt(PolicyGradient):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, follow, track, exchange both, step."""
         before = state["estimate"]
-        state = follow(fed, state["theta"], state, self.N, self.beta, corrected=True)
+        state = follow(self, fed, state["theta"], state, self.N, self.beta, corrected=True)
         told = await fed.exchange("gradient", state["tracked"] + state["estimate"] - before)
         tracked, state = fed.aggregate(told, state)
         theta, state = await fed.agree(state["theta"], state)

@@ -144,9 +144,26 @@ def test_gpomdp_is_unbiased(sampled):
     chain, policy, theta, batch, _ = sampled
     estimates = gpomdp(policy, theta.expand(REPLICATES, -1), batch, chain.discount)
     assert deviation(estimates, chain.gradient(policy, theta)) < ACCEPTED
+    steadier = gpomdp(policy, theta.expand(REPLICATES, -1), batch, chain.discount, baseline=True)
+    assert deviation(steadier, chain.gradient(policy, theta)) < ACCEPTED
+    assert steadier.var(0).sum() < 0.8 * estimates.var(0).sum()
     paid = batch.rewards * chain.discount ** torch.arange(chain.horizon).view(1, -1, 1)
     value = paid.sum(1).mean(1, keepdim=True)
     assert deviation(value, chain.value(policy, theta)) < ACCEPTED
+
+
+def test_the_baseline_is_what_other_episodes_have_left():
+    policy, batch = CategoricalMlp((4, 8, 2)), long_batch(agents=1, horizon=3, rows=2)
+    batch = replace(batch, mask=torch.tensor([[[True, True], [True, True], [True, False]]]))
+    batch = replace(batch, rewards=torch.tensor([[[1.0, 4.0], [2.0, 8.0], [16.0, 0.0]]]))
+    theta = thetas(policy, 1)
+    # To go: 19, 18, 16 and 12, 8, 0.
+    expected = torch.tensor([[[7.0, -7.0], [10.0, -10.0], [16.0, 0.0]]])
+    found = gpomdp(policy, theta, batch, 1.0, baseline=True)
+    torch.testing.assert_close(found, score_gradient(policy, theta, batch, expected))
+    alone = replace(batch, mask=batch.mask & torch.tensor([True, False]), count=torch.tensor([1]))
+    alone = replace(alone, rewards=alone.rewards * alone.mask)
+    torch.testing.assert_close(gpomdp(policy, theta, alone, 1.0, baseline=True), gpomdp(policy, theta, alone, 1.0))
 
 
 def test_the_closed_form_is_the_sum_over_all_episodes():
@@ -205,6 +222,7 @@ def test_importance_weighted_gradients_are_unbiased_at_the_other_policy(sampled)
     assert weights.std() > 0.05
     assert deviation(weights.mean(1, keepdim=True), 1.0) < ACCEPTED
     assert deviation(gpomdp(policy, there, batch, chain.discount, weights), truth) < ACCEPTED
+    assert deviation(gpomdp(policy, there, batch, chain.discount, weights, baseline=True), truth) < ACCEPTED
     wrong = {
         "no weights": gpomdp(policy, there, batch, chain.discount),
         "inverse weights": gpomdp(policy, there, batch, chain.discount, 1 / weights),

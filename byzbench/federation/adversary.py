@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Attack, Speech, State, Taps, Task
+from byzbench.contracts import Aggregator, Attack, State, Taps, Task
 from byzbench.errors import BrokenPlugin
 from byzbench.federation.defence import Defence
 from byzbench.federation.ledger import Aggregation

@@ -102,18 +102,31 @@ def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Tr
 
 
 def gpomdp(
-    policy: Policy, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
+    policy: Policy,
+    theta: Tensor,
+    batch: Trajectories,
+    discount: float,
+    weights: Tensor | None = None,
+    baseline: bool = False,
 ) -> Tensor:
     """The gradient of the expected discounted return at theta, estimated from whole episodes: [K, d].
 
-        g(tau | theta) = sum_h grad log pi(a_h|s_h) sum_{j>=h} gamma^j r_j
+        g(tau | theta) = sum_h grad log pi(a_h|s_h) (sum_{j>=h} gamma^j r_j - b_h)
 
     averaged over each agent's episodes; with weights [K, N] each episode's term is multiplied by its own. Unbiased for
-    episodes sampled at theta, or sampled elsewhere and importance-weighted.
+    episodes sampled at theta, or sampled elsewhere and importance-weighted. b is zero, or as a baseline what is left to
+    come at step h of the agent's other episodes, on average: they know nothing of this one's actions, which leaves the
+    expectation as it is. An episode that has ended has nothing left to come; one that is alone has no baseline.
 
-    Source: Baxter and Bartlett, Infinite-horizon policy-gradient estimation, 2001; without a baseline.
+    Source: Baxter and Bartlett, Infinite-horizon policy-gradient estimation, 2001; for the baseline Kool, van Hoof and
+    Welling, Buy 4 REINFORCE samples, get a baseline for free, 2019, step by step.
     """
-    coefficients = reward_to_go(batch.rewards, discount) * batch.mask
+    togo = reward_to_go(batch.rewards, discount)
+    if baseline:
+        # A running sum, unlike a sum, does not depend on how much padding follows.
+        others = togo.cumsum(2)[:, :, -1:] - togo
+        togo = togo - others / (batch.count - 1).clamp(min=1).view(-1, 1, 1).to(togo)
+    coefficients = togo * batch.mask
     if weights is not None:
         coefficients = coefficients * weights.to(coefficients.dtype).unsqueeze(1)
     return score_gradient(policy, theta, batch, coefficients)

@@ -31,21 +31,22 @@ def reference(task: str) -> Mapping[str, float]:
     return {name: score for name, score in references()[task].items() if name in ("random", "solved", "solo")}
 
 
-def random_returns(task: Task, episodes: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def random_returns(task: Task, episodes: int, rng: np.random.Generator, agents: int = 1) -> npt.NDArray[np.float64]:
     """Undiscounted returns of a uniformly random policy: float64 [at least `episodes`].
 
-    Continuous actions are uniform within their range, and normal where they have none.
+    Continuous actions are uniform within their range, and normal where they have none. Several agents share a world,
+    and theirs is the mean.
     """
-    environments, space, found = task.make(1, _ROWS), task.action_space, []
+    environments, space, found, rows = task.make(agents, _ROWS), task.action_space, [], agents * _ROWS
     space.seed(int(rng.integers(1 << 31)))
     for _ in range(-(-episodes // _ROWS)):
-        environments.reset([rng])
-        returns, alive = np.zeros(_ROWS), np.ones(_ROWS, bool)
+        environments.reset([rng] * agents)
+        returns, alive = np.zeros(rows), np.ones(rows, bool)
         while alive.any():
-            drawn = np.stack([space.sample() for _ in range(_ROWS * task.players)])
-            actions = drawn if task.players == 1 else drawn.reshape(_ROWS, task.players, *drawn.shape[1:])
+            drawn = np.stack([space.sample() for _ in range(rows * task.players)])
+            actions = drawn if task.players == 1 else drawn.reshape(rows, task.players, *drawn.shape[1:])
             _, rewards, ended, cut = environments.step(actions)
             returns += rewards * alive
             alive &= ~(ended | cut)
-        found.append(returns)
+        found.append(returns.reshape(agents, _ROWS).mean(0))
     return np.concatenate(found)

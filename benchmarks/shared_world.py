@@ -1,0 +1,127 @@
+"""One world for all: makes docs/shared-world.md.
+
+    python benchmarks/shared_world.py [--jobs 2] [--seeds 3] [--trajectories 3000]
+
+simple_spread with five players, each of whom is an agent of the federation; a run that is already in `runs/` is not
+repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from byzbench import registry
+from byzbench.contracts import Task
+from byzbench.experiments.executors import executor
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import run
+from byzbench.experiments.suite import Plan
+from byzbench.experiments.sweep import sweep
+from byzbench.tasks._references import random_returns
+
+WORLD = "pettingzoo(id='mpe2/simple_spread_v3', options='N=5', world=shared)"
+METHODS: dict[str, dict[str, Any]] = {
+    "federated averaging (`fed_page_pg`, mean)": {"algo": "fed_page_pg", "aggregator": "mean"},
+    "`decbyzpg`": {"algo": "decbyzpg"},
+}
+ATTACKS: dict[str, dict[str, Any]] = {
+    "nobody lies": {"byzantine": 0},
+    "acts at random": {"byzantine": 1, "attack": "random_action"},
+    "large_noise": {"byzantine": 1, "attack": "large_noise"},
+    "sign_flip": {"byzantine": 1, "attack": "sign_flip"},
+}
+
+PAGE = """# Five agents in one world
+
+Made by `{command}`.
+
+`simple_spread` of PettingZoo with five players, all in the same game: each is an agent of the federation, which learns
+from what it sees and is paid itself, and agents meet both in messages and in the world. One of the five is Byzantine:
+it acts at random among the others, whatever it has learned, or plays along and lies in its messages. {trajectories:,}
+games, {seeds} seeds, step size {lr:g}, returns measured from those of other games (`baseline=others`).
+
+Each cell is the honest players' return in a game, in the evaluation at the end: the mean over seeds, and in brackets
+the least and the most. Players who act at random return {random:.1f} ({games:,} games, standard error {error:.1f}).
+
+{table}
+
+{sentences}
+"""
+
+
+def main() -> None:
+    """Run what is missing, then write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trajectories", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+    todo = {
+        (method, attack, seed): Experiment.create(
+            **{**options, **lies},
+            env=WORLD,
+            agents=5,
+            trajectories=given.trajectories,
+            seed=seed,
+            parameters={"algorithm": {"lr": given.lr, "baseline": "others"}},
+        )
+        for method, options in METHODS.items()
+        for attack, lies in ATTACKS.items()
+        for seed in range(given.seeds)
+    }
+    plan = Plan("shared world", {" · ".join(map(str, key)): cell for key, cell in todo.items()}, {})
+    with executor("process", given.out, jobs=given.jobs) as workers:
+        summary = sweep(plan, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+    assert not summary.failed, summary.failed
+    ends: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (method, attack, _), cell in todo.items():
+        found = run(cell, out=given.out).evaluation["evaluation"]
+        assert found is not None, (method, attack)
+        ends[method, attack].append(found)
+    task = registry.build("task", WORLD)
+    assert isinstance(task, Task)
+    chance = random_returns(task, 500, np.random.default_rng(0), agents=5)
+    page = PAGE.format(
+        command=f"python benchmarks/shared_world.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        trajectories=given.trajectories,
+        seeds=given.seeds,
+        lr=given.lr,
+        random=chance.mean(),
+        games=len(chance),
+        error=chance.std(ddof=1) / len(chance) ** 0.5,
+        table=table(ends),
+        sentences="\n".join(sentence(method, ends, float(chance.mean())) for method in METHODS),
+    )
+    (given.docs / "shared-world.md").write_text(page)
+
+
+def table(ends: dict[tuple[str, str], list[float]]) -> str:
+    """A row a method, a column an attack."""
+    lines = [["method", *ATTACKS], ["---", *["--:"] * len(ATTACKS)]]
+    for method in METHODS:
+        cells = [ends[method, attack] for attack in ATTACKS]
+        lines.append([method, *(f"{np.mean(x):.1f} ({min(x):.1f} to {max(x):.1f})" for x in cells)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def sentence(method: str, ends: dict[tuple[str, str], list[float]], chance: float) -> str:
+    """What the attacks leave of what is learned."""
+    clean, *lied = ({attack: float(np.mean(ends[method, attack]))} for attack in ATTACKS)
+    (learned,) = (value - chance for value in clean.values())
+    if learned <= 0:
+        return f"- {method} learns nothing here, even where nobody lies."
+    left = ", ".join(f"{(v - chance) / learned:.0%} under {a}" for part in lied for a, v in part.items())
+    return f"- {method}: of the {learned:.1f} points that learning gains where nobody lies, there are left {left}."
+
+
+if __name__ == "__main__":
+    main()
