@@ -38,7 +38,7 @@ class VBsa(Attack):
     Differs from the source in: there liars sit in groups, each of which trains a member of the ensemble, and aim at the
     action that has the number of their group; here all aim at `action`. The variance is that of the running mean.
 
-    Cost: one gradient over the round's own states: 2 ms, 4 to 6 % of a round on CartPole at K=13, f=3.
+    Cost: one gradient over the round's own states: less than 2 ms, some 4 % of a round on CartPole at K=13, f=3.
 
     Memory: `mean` and `variance` [f, d].
     """
