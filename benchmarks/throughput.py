@@ -1,7 +1,7 @@
 """How fast byzbench is, beside what bounds it, in one run on one core: makes docs/speed.md.
 
     python benchmarks/throughput.py [--trajectories 8000] [--write]
-    python benchmarks/throughput.py --tasks [TASK ...]      # these rows only; all tasks if none is named
+    python benchmarks/throughput.py --tasks [TASK ...] [--backend envpool]     # only these rows; all if none is named
 
 Rows: the training loop of the paper's setting against the raw cost of stepping the environment, of the policy's
 forward pass, and of both with the gradient; the share of exchange, aggregation and agreement; exact minimum-diameter
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import math
 import os
 import platform
 import statistics
@@ -23,21 +24,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import aggregators
+import gymnasium
 import numpy as np
 import torch
 
 import byzbench
 from byzbench import registry
+from byzbench.contracts import Task
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep
+from byzbench.experiments.runner import Training
 from byzbench.federation.federation import Federation
 from byzbench.learning.gradients import gpomdp
 from byzbench.learning.policies import CategoricalMlp
-from byzbench.learning.rollouts import rollout
+from byzbench.learning.rollouts import Trajectories, rollout
 from byzbench.randomness import Streams
 from byzbench.tasks.cartpole import CartPole
 
@@ -48,7 +52,12 @@ _READING = (
     "The raw limit is a loop that samples full-length episodes and takes one gradient of each, and does nothing else: "
     "large and small\nbatches in the method's proportion. Small batches take a second gradient, and early episodes are "
     "short, so the whole\nmethod stays below it. `large_noise` says something else to every receiver, so each has an "
-    "aggregation of its own."
+    "aggregation of its own.\n\n"
+    "Tasks: *sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without "
+    "the other, with\nall rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as "
+    "it takes seeds at no other\ntime); noise, forward pass and choice. *Inside*: the part of the rows' steps that "
+    "episodes fill, as exactly N of them run side by\nside until the longest has ended. *In turn*: what would be left "
+    "of the smaller limit if both had to be done, and nothing else."
 )
 
 
@@ -63,30 +72,22 @@ def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float]
     return statistics.median(times)
 
 
-class _Endless:
+def endless(agents: int, count: int) -> Any:
     """Cart poles whose episodes never end: every row costs the full horizon, and every step counts."""
-
-    def __init__(self, count: int) -> None:
-        self.batch = CartPole().make(K, count)
-        self.batch._vector.theta_threshold_radians = self.batch._vector.x_threshold = 1e9
-        self.batch._vector.max_episode_steps = 10**9
-
-    def reset(self, generators: Any) -> np.ndarray:
-        return self.batch.reset(generators)
-
-    def step(self, actions: np.ndarray) -> Any:
-        return self.batch.step(actions)
+    batch = CartPole().make(agents, count)
+    batch._vector.theta_threshold_radians = batch._vector.x_threshold = 1e9
+    return batch
 
 
 def raw(count: int) -> dict[str, float]:
     """Steps per second of each part alone, and of all parts, with K * count environments."""
     policy = CategoricalMlp((4, 16, 16, 2))
     theta = policy.initial(Streams(0).generator("init")).repeat(K, 1)
-    environments = _Endless(count)
+    environments = endless(K, count)
     generators = [Streams(0).generator("environment", 0, a) for a in range(K)]
     uniforms = torch.rand(K, HORIZON, count, generator=torch.Generator().manual_seed(0))
     sampler, actions = policy.sampler(theta, uniforms), np.zeros(K * count, np.int64)
-    observations = torch.zeros(K, count, 4)
+    observations = np.zeros((K, count, 4), np.float32)
     counts = torch.full((K,), count)
 
     def step() -> None:
@@ -95,9 +96,8 @@ def raw(count: int) -> dict[str, float]:
             environments.step(actions)
 
     def forward() -> None:
-        with torch.inference_mode():
-            for t in range(HORIZON):
-                sampler(t, observations)
+        for t in range(HORIZON):
+            sampler(t, observations)
 
     def whole() -> None:
         batch = rollout(policy, theta, environments, generators, uniforms, counts)
@@ -156,63 +156,127 @@ def training(attack: str, trajectories: int) -> dict[str, float]:
     return {"speed": result.steps_per_second, "steps": result.steps, "share": watch.seconds / seconds, "return": final}
 
 
-def task_rows(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The training loop on each task and back end against the smaller of its two limits."""
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    """Of one task, in steps per second.
+
+    Attributes:
+        back_end: the simulators alone.
+        policy: the policy alone.
+        useful: steps of episodes that `Federation.sample` returns.
+        inside: what share these are of all steps of all rows until the longest episode has ended.
+    """
+
+    back_end: float
+    policy: float
+    useful: float
+    inside: float
+
+    @property
+    def cells(self) -> list[str]:
+        """The speeds, and as shares of the smaller limit: what was reached, and what both in turn leave of it."""
+        smaller, turn = min(self.back_end, self.policy), 1 / (1 / self.back_end + 1 / self.policy)
+        speeds = (self.back_end, self.policy, self.useful)
+        shares = (self.inside, turn / smaller, self.useful / smaller)
+        return [*(f"{speed:,.0f}" for speed in speeds), *(f"{share:.0%}" for share in shares)]
+
+
+def task_rows(names: Sequence[str], backend: str = "") -> Iterator[tuple[str, ...]]:
+    """Sampling on each task and back end against the smaller of its two limits."""
     for name in names or [n for n in registry.origins("task") if n not in ("gymnasium", "pettingzoo")]:
         fields = dataclasses.fields(registry.find("task", name))
-        for backend in ("gymnasium", "envpool") if any(f.name == "backend" for f in fields) else ("",):
-            text = f"{name}:backend={backend}" if backend else name
-            raw, ceiling, useful = task_speeds(text)
-            shares = (f"{useful / limit:.0%}" for limit in (min(raw, ceiling), 1 / (1 / raw + 1 / ceiling)))
-            yield (text, *(f"{speed:,.0f}" for speed in (raw, ceiling, useful)), *shares)
+        several = any(f.name == "backend" for f in fields)
+        for each in [backend] if backend else ("gymnasium", "envpool") if several else ("",):
+            text = f"{name}:backend={each}" if each and several else name
+            yield text, *task_speeds(text).cells
+        if name == "cartpole":
+            yield "cartpole, whole horizon", *task_speeds(name, whole=True).cells
 
 
-def task_speeds(text: str) -> tuple[float, float, float]:
-    """Steps per second of K=4 agents with 64 episodes each: simulators alone, policy alone, the training loop.
+def task_speeds(text: str, whole: bool = False) -> Speeds:
+    """K=4 agents with 64 episodes each of the first policy; with `whole`, of cart poles that never fall.
 
-    Gymnasium's simulators are stepped one by one, so 16 episodes tell as much.
-
-    Only steps inside episodes count, and episodes are as long as those of the first policy. The policy's ceiling is its
-    forward pass over every step and one gradient of the same episodes. In seconds of the processor, which neighbours on
-    the machine change less than those of the clock.
+    Gymnasium's simulators are stepped one by one, so 16 episodes tell as much. The back end and the policy alone take
+    as many steps as the episodes have together, all rows at once. The least seconds of the processor of some repeats in
+    turn, which neighbours on the machine change less than those of the clock.
     """
     agents, rows = 4, 16 if "gymnasium" in text else 64
     options = {"algo": {"N": rows, "p": 1.0}}
     todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
-    training = Training(todo)
-    federation, task, policy = training.federation, todo.task, training.federation.policy
-    federation.begin(0, 0.0)
-    batch = federation.sample(federation.theta0, rows)
-    steps = int(batch.steps.sum())
-    environments = task.make(agents, rows)
-    done = [policy.executed(batch.actions[:, t]) for t in range(batch.mask.shape[1])]
+    federation, policy = Training(todo).federation, todo.task.policy()
+    if whole:
+        federation._environments[agents, rows] = endless(agents, rows)
 
-    def simulate() -> None:
-        # The episodes of the batch, step by step: they end where they ended in it.
-        environments.reset([federation._streams.generator("environment", 0, a) for a in range(agents)])
-        for actions in done:
-            environments.step(actions)
+    def sample() -> Trajectories:
+        federation.begin(0, 0.0)
+        return federation.sample(federation.theta0, rows)
 
-    noise = np.empty((agents, rows, task.horizon, *policy.action_shape), np.float32)
+    batch = sample()
+    useful = int(batch.steps.sum())
+    steps = math.ceil(useful / (agents * rows))
+    shown = batch.observations.numpy()
 
     def think() -> None:
+        noise = np.empty((agents, rows, steps, *policy.action_shape), np.float32)
         for a, out in enumerate(noise):
             policy.draw(np.random.default_rng(a), out)
         act = policy.sampler(federation.theta0, torch.from_numpy(noise).transpose(1, 2))
-        with torch.inference_mode():
-            for t in range(batch.mask.shape[1]):
-                act(t, batch.observations[:, t])
-        gpomdp(policy, federation.theta0, batch, task.discount)
+        for t in range(steps):
+            act(t, shown[:, t])
 
-    def train() -> float:
-        before, start = int(federation.ledger.steps.sum()), time.process_time()
-        lockstep(training.advance())
-        return (int(federation.ledger.steps.sum()) - before) / (time.process_time() - start)
+    works = (alone(todo.task, agents * rows, steps), think, sample)
+    least = [math.inf] * len(works)
+    for _ in range(9 if useful < 10_000 else 3):
+        for i, work in enumerate(works):
+            start = time.process_time()
+            work()
+            least[i] = min(least[i], time.process_time() - start)
+    everything = steps * agents * rows
+    return Speeds(everything / least[0], everything / least[1], useful / least[2], useful / batch.mask.numel())
 
-    repeats = 9 if steps < 10_000 else 3
-    raw, ceiling = (steps / median(work, repeats, time.process_time) for work in (simulate, think))
-    train()
-    return raw, ceiling, statistics.median(train() for _ in range(repeats))
+
+def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
+    """A back end without us: random actions, made beforehand, in all copies; where an episode ends, a new one starts.
+
+    Gymnasium's vector environment where there is one, else its environments one by one, without wrappers; what they
+    show is put together, as any policy needs it. EnvPool's pool is made first, as it takes seeds at no other time.
+    """
+    task.action_space.seed(0)
+    drawn = [np.stack([task.action_space.sample() for _ in range(rows)]) for _ in range(steps)]
+    if getattr(task, "backend", "") == "envpool":
+        library = import_module("envpool")
+
+        def pool() -> None:
+            copies = library.make_gymnasium(task.gymnasium_id, num_envs=rows, num_threads=1, seed=0)
+            copies.reset()
+            for actions in drawn:
+                copies.step(actions)
+
+        return pool
+
+    if isinstance(task, CartPole):
+        vector = gymnasium.make_vec(task.gymnasium_id, rows, vectorization_mode="vector_entry_point")
+
+        def vectors() -> None:
+            vector.reset(seed=0)
+            for actions in drawn:
+                vector.step(actions)
+
+        return vectors
+
+    copies = [gymnasium.make(task.gymnasium_id, disable_env_checker=True).unwrapped for _ in range(rows)]
+
+    def one_by_one() -> None:
+        for row, copy in enumerate(copies):
+            copy.reset(seed=row)
+        for actions in drawn:
+            seen = []
+            for copy, action in zip(copies, actions, strict=True):
+                shown, _, ended, _, _ = copy.step(action)
+                seen.append(copy.reset()[0] if ended else shown)
+            np.stack(seen)
+
+    return one_by_one
 
 
 def start_up(*arguments: str) -> float:
@@ -222,7 +286,11 @@ def start_up(*arguments: str) -> float:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["", *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))]
+    return ["", *map(_line, (head, ["---"] * len(head), *rows))]
+
+
+def _line(row: Sequence[str]) -> str:
+    return "| " + " | ".join(row) + " |"
 
 
 def main() -> None:
@@ -230,13 +298,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trajectories", type=int, default=8000)
     parser.add_argument("--tasks", nargs="*", metavar="TASK", help="only the rows of tasks")
+    parser.add_argument("--backend", choices=("gymnasium", "envpool"), default="", help="with --tasks: only on this")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     given = parser.parse_args()
     torch.set_num_threads(1)
 
-    head = ("steps per second, K=4", "simulators", "policy", "training loop", "of the smaller", "of both in turn")
+    head = ("steps per second, K=4", "back end", "policy", "sampling", "inside", "in turn", "of the smaller")
     if given.tasks is not None:
-        print("\n".join(_table(head, list(task_rows(given.tasks)))))
+        print("\n".join(_table(head, ())))
+        for row in task_rows(given.tasks, given.backend):
+            print(_line(row), flush=True)
         return
 
     lines = [f"One core of {os.cpu_count()}, {platform.machine()}, torch {torch.__version__}, one thread."]

@@ -32,6 +32,10 @@ def policy(request):
     return FAMILIES[request.param]
 
 
+def act(sampler, t, observations):
+    return torch.from_numpy(sampler(t, observations.numpy()))
+
+
 def thetas(policy, count, seed=0):
     return torch.stack([policy.initial(np.random.default_rng([seed, k])) for k in range(count)])
 
@@ -52,7 +56,7 @@ def test_what_is_drawn_has_the_density_that_is_stated(policy):
     theta, draws = thetas(policy, 1), 100_000
     near = theta + 0.1 * thetas(policy, 1, seed=5)
     observations = seen(policy, 1, 1).expand(1, draws, -1)
-    actions = policy.sampler(theta, noise(policy, 1, 1, draws))(0, observations)
+    actions = act(policy.sampler(theta, noise(policy, 1, 1, draws)), 0, observations)
     there, here = (policy.log_probabilities(policy.layers(t), observations, actions).double() for t in (near, theta))
     ratio = (there - here).exp()
     assert abs(float(ratio.mean()) - 1) < 4.5 * float(ratio.std()) / draws**0.5
@@ -61,19 +65,19 @@ def test_what_is_drawn_has_the_density_that_is_stated(policy):
 
 def test_actions_have_their_shape_and_type_and_no_row_knows_of_another(policy):
     theta, observations, drawn = thetas(policy, 3), seen(policy, 3, 5), noise(policy, 3, 2, 5)
-    actions = policy.sampler(theta, drawn)(1, observations)
+    actions = act(policy.sampler(theta, drawn), 1, observations)
     assert actions.shape == (3, 5, *policy.action_shape)
     assert actions.dtype == policy.dtype
-    assert policy.executed(actions).shape[0] == 15
+    assert policy.executed(actions.numpy()).shape[0] == 15
     for k in range(3):
-        alone = policy.sampler(theta[k : k + 1], drawn[k : k + 1])(1, observations[k : k + 1])
+        alone = act(policy.sampler(theta[k : k + 1], drawn[k : k + 1]), 1, observations[k : k + 1])
         assert torch.equal(alone[0], actions[k])
 
 
 def test_the_likeliest_action_is_likelier_than_others(policy):
     theta, observations = thetas(policy, 2), seen(policy, 2, 6)
-    best = policy.sampler(theta, None)(0, observations)
-    drawn = policy.sampler(theta, noise(policy, 2, 1, 6))(0, observations)
+    best = act(policy.sampler(theta, None), 0, observations)
+    drawn = act(policy.sampler(theta, noise(policy, 2, 1, 6)), 0, observations)
     layers = policy.layers(theta)
     chances = [policy.log_probabilities(layers, observations, actions) for actions in (best, drawn)]
     assert (chances[0] >= chances[1]).all()
@@ -83,7 +87,7 @@ def test_the_likeliest_action_is_likelier_than_others(policy):
 def test_a_gaussian_has_torchs_density():
     policy = FAMILIES["gaussian"]
     theta, observations = 2 * thetas(policy, 2), seen(policy, 2, 7)
-    actions = policy.sampler(theta, noise(policy, 2, 1, 7))(0, observations)
+    actions = act(policy.sampler(theta, noise(policy, 2, 1, 7)), 0, observations)
     mean, std = policy.outputs(policy.layers(theta), observations), theta[:, -2:].exp().unsqueeze(1)
     expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
     torch.testing.assert_close(policy.log_probabilities(policy.layers(theta), observations, actions), expected)
@@ -92,12 +96,12 @@ def test_a_gaussian_has_torchs_density():
 
 def test_what_is_executed_stays_within_the_bounds():
     u = torch.tensor([[-9.0, -9.0], [-1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]).unsqueeze(0)
-    clipped = FAMILIES["gaussian"].executed(u)
+    clipped = FAMILIES["gaussian"].executed(u.numpy())
     np.testing.assert_allclose(clipped, [[-2, 0], [-2, 1], [0, 0.75], [2, 1]])
-    squashed = FAMILIES["squashed"].executed(u)
+    squashed = FAMILIES["squashed"].executed(u.numpy())
     np.testing.assert_allclose(squashed, np.tanh(u[0].numpy()) * [2, 0.5] + [0, 0.5], rtol=1e-6)
-    assert np.array_equal(FAMILIES["unbounded"].executed(u), u[0].numpy())
-    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).executed(u)
+    assert np.array_equal(FAMILIES["unbounded"].executed(u.numpy()), u[0].numpy())
+    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).executed(u.numpy())
     np.testing.assert_allclose(half, u[0].numpy().clip(min=[0, -INF]))
     assert clipped.dtype == squashed.dtype == half.dtype == np.float32
 
@@ -108,7 +112,7 @@ def test_no_parameter_makes_a_density_infinite(extreme):
     theta = thetas(policy, 1)
     theta[:, -2:] = extreme
     observations = seen(policy, 1, 3)
-    actions = policy.sampler(theta, noise(policy, 1, 1, 3))(0, observations)
+    actions = act(policy.sampler(theta, noise(policy, 1, 1, 3)), 0, observations)
     assert policy.log_probabilities(policy.layers(theta), observations, actions).isfinite().all()
     low, high = LOG_STD_RANGE
     assert policy.layers(theta)[-1][0].unique() in (torch.tensor([low]), torch.tensor([high]))
@@ -117,15 +121,15 @@ def test_no_parameter_makes_a_density_infinite(extreme):
 def test_a_team_acts_as_its_players_do_one_by_one():
     team = FAMILIES["team of gaussians"]
     theta, observations, drawn = thetas(team, 2), seen(team, 2, 5), noise(team, 2, 1, 5)
-    actions = team.sampler(theta, drawn)(0, observations)
+    actions = act(team.sampler(theta, drawn), 0, observations)
     total, layers = torch.zeros(2, 5), team.layers(theta)
     for player in range(3):
         part = observations[..., 4 * player : 4 * player + 4]
-        own = team.player.sampler(theta, drawn[..., player, :])(0, part)
+        own = act(team.player.sampler(theta, drawn[..., player, :]), 0, part)
         torch.testing.assert_close(actions[..., player, :], own)
         total += team.player.log_probabilities(layers, part, own)
     torch.testing.assert_close(team.log_probabilities(layers, observations, actions), total)
-    assert team.executed(actions).shape == (10, 3, 2)
+    assert team.executed(actions.numpy()).shape == (10, 3, 2)
 
 
 class Bandit:
@@ -170,7 +174,7 @@ def test_gradients_of_a_gaussian_are_unbiased():
 def test_entropy_is_the_mean_surprise(policy):
     theta, draws = thetas(policy, 1), 50_000
     observations = seen(policy, 1, 1).expand(1, draws, -1)
-    actions = policy.sampler(theta, noise(policy, 1, 1, draws))(0, observations)
+    actions = act(policy.sampler(theta, noise(policy, 1, 1, draws)), 0, observations)
     layers = policy.layers(theta)
     surprise = -policy.log_probabilities(layers, observations, actions).double()
     stated = float(policy.entropy(layers, observations[:, :1]))
@@ -189,8 +193,8 @@ def test_an_ensemble_of_copies_is_the_policy(policy):
     theta, observations, drawn = thetas(policy, 2), seen(policy, 2, 5), noise(policy, 2, 1, 5)
     ensemble = Ensemble(policy, 3)
     for given in (drawn, None):
-        own = policy.sampler(theta, given)(0, observations)
-        together = ensemble.sampler(theta.repeat(1, 3), given)(0, observations)
+        own = act(policy.sampler(theta, given), 0, observations)
+        together = act(ensemble.sampler(theta.repeat(1, 3), given), 0, observations)
         assert together.dtype == policy.dtype
         torch.testing.assert_close(together, own)
 
@@ -204,7 +208,7 @@ def test_the_certificate_of_a_vote_is_exact():
     """No so many votes can change the winner, and for one more there are some that do."""
     for votes in itertools.product(range(3), repeat=5):
         ensemble, theta = cast(*votes)
-        winner = int(ensemble.sampler(theta, None)(0, torch.zeros(1, 1, 1)))
+        winner = int(act(ensemble.sampler(theta, None), 0, torch.zeros(1, 1, 1)))
         assert winner == elected(votes)
         certified = int(ensemble.remarks(theta, torch.zeros(1, 4, 1))["certificate"])
         for changes, possible in ((certified, False), (certified + 1, True)):
@@ -223,7 +227,7 @@ def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
     theta[0, :, 2:4] = torch.randn(5, 2, generator=draw)
     observations = torch.zeros(1, 1, 1)
     stated = ensemble.remarks(theta.flatten(1), observations)["certified_distance"]
-    before = ensemble.sampler(theta.flatten(1), None)(0, observations)
+    before = act(ensemble.sampler(theta.flatten(1), None), 0, observations)
     points = theta[0, :, 2:4].double()
     nudges = 0.01 * torch.randn(200, 2, generator=draw).double()
     sums = (torch.cat([before[0].double(), before[0] + nudges]).unsqueeze(1) - points).norm(dim=2).sum(1)
@@ -232,5 +236,5 @@ def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
     for scale in (1.0, 10.0, 1e4):
         lied = theta.clone()
         lied[0, :2, 2:4] = scale * torch.randn(1, 2, generator=draw)
-        farthest = max(farthest, float((ensemble.sampler(lied.flatten(1), None)(0, observations) - before).norm()))
+        farthest = max(farthest, float((act(ensemble.sampler(lied.flatten(1), None), 0, observations) - before).norm()))
     assert stated / 20 < farthest <= stated

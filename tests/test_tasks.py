@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Box
 from scipy.stats import ks_2samp
 
@@ -23,6 +24,7 @@ from byzbench.learning.rollouts import rollout
 from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns, references
+from byzbench.tasks.cartpole import CartPole
 
 
 def backends(name: str) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ def test_exactly_n_complete_episodes(task):
     assert (batch.terminated | (lengths == task.horizon)).all()
     assert (batch.rewards[~batch.mask] == 0).all()
     assert batch.observations.isfinite().all()
-    assert all(task.action_space.contains(action) for action in task.policy().executed(batch.actions[:, 0]))
+    assert all(task.action_space.contains(action) for action in task.policy().executed(batch.actions[:, 0].numpy()))
 
 
 def test_first_episodes_do_not_depend_on_how_many_follow(task):
@@ -168,7 +170,7 @@ def test_at_the_horizon_an_end_is_told_from_a_cut(task):
     environments, alive = short.make(3, 5), np.ones(15, bool)
     environments.reset(generators(range(3), 0))
     for t in range(horizon):
-        _, _, ended, cut = environments.step(task.policy().executed(batch.actions[:, t]))
+        _, _, ended, cut = environments.step(task.policy().executed(batch.actions[:, t].numpy()))
         assert t == horizon - 1 or not cut[alive].any()
         alive &= ~(ended | cut)
     assert not alive.any()
@@ -257,6 +259,30 @@ def test_an_environment_without_a_horizon_needs_one(monkeypatch):
     with pytest.raises(UserError, match="no fixed horizon: say steps="):
         registry.build("task", "gymnasium:Acrobot-v1")
     assert registry.build("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
+
+
+@pytest.mark.parametrize("factors", [{}, {"length": [0.6, 1.7], "gravity": [0.5, 2.0], "masspole": [1.1, 0.9]}])
+def test_cart_poles_are_gymnasiums_to_the_bit(factors):
+    ours, theirs = CartPole().make(2, 30), CartPoleVectorEnv(60)
+    ours.alter({name: np.array(by) for name, by in factors.items()})
+    ours.reset(generators(range(2), 0))
+    theirs.reset(seed=0)
+    own = ("max_episode_steps", "state", "steps", "prev_done", "np_random")
+    vars(theirs).update({name: value for name, value in vars(ours._vector).items() if name not in own})
+    theirs.state = ours._states.copy()
+    alive, lengths, rng = np.ones(60, bool), np.zeros(60, int), np.random.default_rng(1)
+    for _ in range(500):
+        # Towards where the pole leans, mostly, so that episodes end all the way to the horizon.
+        lean = theirs.state[2] + 0.5 * theirs.state[3] + 0.05 * theirs.state[1] > 0
+        actions = np.where(rng.random(60) < np.linspace(0, 0.6, 60), rng.integers(0, 2, 60), lean)
+        for mine, other in zip(ours.step(actions), theirs.step(actions)[:4], strict=True):
+            assert mine.dtype == other.dtype
+            assert np.array_equal(mine[alive], other[alive])
+        lengths += alive
+        alive &= ~theirs.prev_done
+    assert not alive.any()
+    assert len(set(lengths)) > 10
+    assert lengths.max() == 500
 
 
 def test_kinds_are_shown_as_unit_vectors():

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from byzbench.learning.policies import Actor, Policy, Sampler
+from byzbench.learning.policies import Actor, Policy
+from byzbench.learning.samplers import Sampler
 
 _STEPS = 30
 
@@ -62,7 +63,7 @@ class Ensemble(Actor):
         """A member's, for all of them."""
         self.member.draw(rng, out)
 
-    def executed(self, actions: Tensor) -> np.ndarray:
+    def executed(self, actions: np.ndarray) -> np.ndarray:
         """A member's."""
         return self.member.executed(actions)
 
@@ -73,15 +74,17 @@ class Ensemble(Actor):
         """Every member's, and the vote or the median of what they chose."""
         members = self._members(theta, noise)
 
-        def sample(t: int, observations: Tensor) -> Tensor:
-            chosen = torch.stack([member(t, observations) for member in members])
-            return geometric_median(chosen) if self.dtype.is_floating_point else one_hot(chosen).sum(0).argmax(-1)
+        def sample(t: int, observations: np.ndarray) -> np.ndarray:
+            chosen = torch.from_numpy(np.stack([member(t, observations) for member in members]))
+            winner = geometric_median(chosen) if self.dtype.is_floating_point else one_hot(chosen).sum(0).argmax(-1)
+            return winner.numpy()
 
         return sample
 
     def remarks(self, theta: Tensor, observations: Tensor) -> dict[str, float]:
         """The certificate: see the class."""
-        chosen = torch.stack([member(0, observations) for member in self._members(theta, None)])
+        members = self._members(theta, None)
+        chosen = torch.from_numpy(np.stack([member(0, observations.numpy()) for member in members]))
         if self.dtype.is_floating_point:
             minority = (self.size - 1) // 2
             away = (chosen - geometric_median(chosen)).norm(dim=-1).amax(0)

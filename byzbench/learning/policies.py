@@ -5,18 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Layers: TypeAlias = list[tuple[Tensor, Tensor]]
-Sampler: TypeAlias = Callable[[int, Tensor], Tensor]
-"""(step t, observations [K, N, o]) -> actions [K, N, *a]."""
+from byzbench.learning.samplers import Layers, Sampler, categorical, gaussian
 
 LOG_STD = -0.5
 """The logarithm of a Gaussian policy's first standard deviation."""
@@ -56,9 +52,9 @@ class Actor(ABC):
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """How policies theta [K, d] act, with noise [K, T, N, *a]; or with None: by their likeliest actions."""
 
-    def executed(self, actions: Tensor) -> np.ndarray:
+    def executed(self, actions: np.ndarray) -> np.ndarray:
         """Actions [K, N, *a] as the K*N environments take them."""
-        return actions.flatten(0, 1).numpy()
+        return actions.reshape(-1, *actions.shape[2:])
 
     def remarks(self, theta: Tensor, observations: Tensor) -> dict[str, float]:
         """What is worth recording about how theta [1, d] acts on observations [1, M, o] of one agent's episodes."""
@@ -192,42 +188,7 @@ class CategoricalMlp(Mlp):
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """See `Policy`."""
-        return _CategoricalSampler(self, theta, noise)
-
-
-class _CategoricalSampler:
-    """Draws actions by inverse CDF from given uniforms, so that a draw depends on its own row and stream alone.
-
-    Two actions take a short way: u > sigmoid(l0 - l1) is the same as logit(u) > l0 - l1, which turns the whole draw
-    into one comparison with thresholds that are ready before the episode starts.
-    """
-
-    def __init__(self, policy: CategoricalMlp, theta: Tensor, uniforms: Tensor | None) -> None:
-        self._hidden: Layers = [(w.contiguous(), b.contiguous()) for w, b in policy.layers(theta)]
-        self._squashed = policy.squashed
-        weight, bias = self._hidden.pop()
-        self._binary = False
-        if uniforms is not None and policy.sizes[-1] == 2 and not policy.squashed:
-            self._binary = True
-            weight, bias = weight[..., :1] - weight[..., 1:], bias[..., :1] - bias[..., 1:]
-            uniforms = uniforms.double().logit().to(uniforms.dtype)
-        self._last = (weight.contiguous(), bias.contiguous())
-        self._thresholds = uniforms
-
-    def __call__(self, t: int, observations: Tensor) -> Tensor:
-        x = observations
-        for weight, bias in self._hidden:
-            x = torch.baddbmm(bias, x, weight).tanh_()
-        weight, bias = self._last
-        scores = torch.baddbmm(bias, x, weight)
-        if self._thresholds is None:
-            return scores.argmax(-1)
-        if self._binary:
-            return (self._thresholds[:, t] > scores.squeeze(-1)).long()
-        if self._squashed:
-            scores = scores.tanh_()
-        cdf = scores.softmax(-1).cumsum(-1)[..., :-1]
-        return (self._thresholds[:, t].unsqueeze(-1) > cdf).sum(-1)
+        return categorical(self.layers(theta), self.squashed, noise)
 
 
 @dataclass(frozen=True)
@@ -287,28 +248,26 @@ class GaussianMlp(Mlp):
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """See `Policy`."""
-        layers = [(one.contiguous(), other.contiguous()) for one, other in self.layers(theta)]
-        spread = None if noise is None else noise * layers[-1][1].unsqueeze(1)
-
-        def sample(t: int, observations: Tensor) -> Tensor:
-            mean = self.outputs(layers, observations)
-            return mean if spread is None else mean.add_(spread[:, t])
-
-        return sample
+        *layers, spread = self.layers(theta)
+        return gaussian(layers, spread[1], noise)
 
     @cached_property
-    def _range(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Middle and half width of each coordinate (0 and 1 where an end is missing), and whether both ends exist."""
+    def _range(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Middle and half width of each coordinate (0 and 1 where an end is missing), and where both ends exist."""
         low, high = np.array(self.low), np.array(self.high)
         bounded = np.isfinite(low) & np.isfinite(high)
         with np.errstate(invalid="ignore"):
             middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
-        return middle.astype(np.float32), half.astype(np.float32), bounded
+        return middle.astype(np.float32), half.astype(np.float32), None if bounded.all() else bounded
 
-    def executed(self, actions: Tensor) -> np.ndarray:
+    def executed(self, actions: np.ndarray) -> np.ndarray:
         """In the environment's units, within its bounds: float32 [K*N, outputs]."""
         u = super().executed(actions)
         middle, half, bounded = self._range
-        inside = np.tanh(u) if self.squashed else np.clip(u, -1, 1)
-        u = middle + half * (inside if bounded.all() else np.where(bounded, inside, u))
-        return u if bounded.all() else np.clip(u, self.low, self.high).astype(np.float32)
+        inside = np.tanh(u) if self.squashed else u.clip(-1, 1)
+        if bounded is None:
+            inside *= half
+            inside += middle
+            return inside
+        u = middle + half * np.where(bounded, inside, u)
+        return np.clip(u, self.low, self.high).astype(np.float32)

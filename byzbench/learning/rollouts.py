@@ -134,45 +134,49 @@ def rollout(
     """
     agents, horizon, rows = noise.shape[:3]
     sample = policy.sampler(theta, None if greedy else noise)
-    observations = torch.zeros(agents, horizon, rows, policy.observation_size)
-    actions = torch.zeros(agents, horizon, rows, *policy.action_shape, dtype=policy.dtype)
-    shown = observations.numpy()
-    rewards = np.zeros((horizon, agents * rows), np.float32)
-    mask = np.zeros((horizon, agents * rows), bool)
-    terminated = np.zeros(agents * rows, bool)
-    beyond = np.zeros((agents * rows, policy.observation_size), np.float32)
-    alive = (torch.arange(rows) < count.unsqueeze(1)).flatten().numpy()
+    # NumPy's zeros, unlike torch's, cost nothing for steps that are never reached.
+    observations = np.zeros((agents, horizon, rows, policy.observation_size), np.float32)
+    kind = torch.empty(0, dtype=policy.dtype).numpy().dtype
+    actions = np.zeros((agents, horizon, rows, *policy.action_shape), kind)
+    rewards = np.zeros((agents, horizon, rows), np.float32)
+    mask = np.zeros((agents, horizon, rows), bool)
+    terminated = np.zeros((agents, rows), bool)
+    beyond = np.zeros((agents, rows, policy.observation_size), np.float32)
+    alive = (torch.arange(rows) < count.unsqueeze(1)).numpy()
     observe, act = (tap.observe, tap.act) if tap else (None, None)
-    current = environments.reset(starts)
+    shape = (agents, rows)
+    current = environments.reset(starts).reshape(*shape, -1)
     t = 0
-    with torch.inference_mode():
+    # Parameters may be anything, and NumPy, unlike torch, would warn of infinities.
+    with torch.inference_mode(), np.errstate(all="ignore"):
         while t < horizon and alive.any():
-            current = current.reshape(agents, rows, -1)
             if observe:
                 observe(t, current)
-            shown[:, t] = current
-            chosen = sample(t, observations[:, t])
+            shown = observations[:, t]
+            shown[:] = current
+            chosen = sample(t, shown)
             if act:
-                act(t, chosen.numpy())
+                act(t, chosen)
             actions[:, t] = chosen
             current, paid, ended, cut = environments.step(policy.executed(chosen))
-            mask[t] = alive
-            rewards[t] = paid
-            terminated |= alive & ended
-            if cut.any():
-                stopped = alive & cut & ~ended
-                beyond[stopped] = current.reshape(agents * rows, -1)[stopped]
-            alive = alive & ~(ended | cut)
+            current = current.reshape(*shape, -1)
+            mask[:, t] = alive
+            np.multiply(paid.reshape(shape), alive, out=rewards[:, t])
+            over = (ended | cut).reshape(shape) & alive
+            if over.any():
+                by_itself = over & ended.reshape(shape)
+                terminated |= by_itself
+                stopped = over & ~by_itself
+                beyond[stopped] = current[stopped]
+                alive &= ~over
             t += 1
     kept = max(t, 1)
-    rewards *= mask
-    shape = (kept, agents, rows)
     return Trajectories(
-        observations=observations[:, :kept],
-        actions=actions[:, :kept],
-        rewards=torch.from_numpy(rewards[:kept]).view(shape).transpose(0, 1).contiguous(),
-        mask=torch.from_numpy(mask[:kept]).view(shape).transpose(0, 1).contiguous(),
-        terminated=torch.from_numpy(terminated).view(agents, rows),
+        observations=torch.from_numpy(observations[:, :kept]),
+        actions=torch.from_numpy(actions[:, :kept]),
+        rewards=torch.from_numpy(rewards[:, :kept]).contiguous(),
+        mask=torch.from_numpy(mask[:, :kept]).contiguous(),
+        terminated=torch.from_numpy(terminated),
         count=count,
-        beyond=torch.from_numpy(beyond).view(agents, rows, -1),
+        beyond=torch.from_numpy(beyond),
     )

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.learning.policies import Layers, Policy, Sampler
+from byzbench.learning.policies import Policy
+from byzbench.learning.samplers import Layers, Sampler
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,17 @@ class Team(Policy):
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """Every player's."""
         sample = self.player.sampler(theta, None if noise is None else noise.flatten(2, 3))
-        return lambda t, observations: sample(t, self._apart(observations)).unflatten(1, (-1, self.players))
 
-    def executed(self, actions: Tensor) -> np.ndarray:
+        def every(t: int, observations: np.ndarray) -> np.ndarray:
+            agents, rows, _ = observations.shape
+            done = sample(t, observations.reshape(agents, rows * self.players, -1))
+            return done.reshape(agents, rows, *self.action_shape)
+
+        return every
+
+    def executed(self, actions: np.ndarray) -> np.ndarray:
         """Every player's: [K*N, P, *a]."""
-        done = self.player.executed(actions.flatten(1, 2))
+        done = self.player.executed(actions.reshape(len(actions), -1, *self.player.action_shape))
         return done.reshape(-1, self.players, *done.shape[1:])
 
     def _apart(self, observations: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import gymnasium
-import torch
+import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined
@@ -56,9 +56,9 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
             seen, _ = environment.reset(seed=seed)
             while not over:
                 frames.append(environment.render())
-                observation = torch.as_tensor(seen, dtype=torch.float32).view(1, 1, -1)
+                observation = np.asarray(seen, np.float32).reshape(1, 1, -1)
                 if scales is not None:
-                    observation = torch.from_numpy(in_units(observation.numpy(), scales[chosen : chosen + 1]))
+                    observation = in_units(observation, scales[chosen : chosen + 1])
                 action = policy.executed(act(0, observation))[0]
                 seen, reward, terminated, truncated, _ = environment.step(action)
                 total, over = total + float(reward), terminated or truncated
