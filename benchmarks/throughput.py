@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -247,7 +248,8 @@ def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
         library = import_module("envpool")
 
         def pool() -> None:
-            copies = library.make_gymnasium(task.gymnasium_id, num_envs=rows, num_threads=1, seed=0)
+            with warnings.catch_warnings(action="ignore"):  # about its own bounds
+                copies = library.make_gymnasium(task.gymnasium_id, num_envs=rows, num_threads=1, seed=0)
             copies.reset()
             for actions in drawn:
                 copies.step(actions)
