@@ -13,7 +13,7 @@ from byzbench.contracts import Attack
 from byzbench.leaderboard.boards import Board, boards
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.scoring import Score, damage, pairs_apart, score
+from byzbench.leaderboard.scoring import Runs, Score, damage, pairs_apart, score
 from byzbench.leaderboard.suites import suite, suites
 from byzbench.reports.statistics import iqm
 
@@ -26,7 +26,7 @@ def table(rng: np.random.Generator, means: list[float], n: int, strata: int = 1,
         str(s): {str(a): np.clip(m + spread * rng.standard_normal(n), 0, 1) for a, m in enumerate(means)}
         for s in range(strata)
     }
-    return score({name: np.full(n, 0.9) for name in attacked}, attacked)
+    return score(Runs.of({name: np.full(n, 0.9) for name in attacked}, attacked))
 
 
 def main_board(entries: list[Entry]) -> Board:
@@ -37,7 +37,7 @@ def test_the_score_is_the_worst_interquartile_mean_averaged_over_strata() -> Non
     rng = np.random.default_rng(0)
     rows = {s: {a: rng.random(8) for a in "xyz"} for s in "pq"}
     clean = {s: rng.random(8) for s in "pq"}
-    found = score(clean, rows)
+    found = score(Runs.of(clean, rows))
     worst = [min(float(iqm(row)) for row in rows[s].values()) for s in "pq"]
     assert found.worst.value == pytest.approx(np.mean(worst))
     assert found.attack == {s: min(rows[s], key=lambda a: float(iqm(rows[s][a]))) for s in "pq"}
@@ -47,7 +47,7 @@ def test_the_score_is_the_worst_interquartile_mean_averaged_over_strata() -> Non
 
 
 def test_few_seeds_have_no_interval_and_no_crossfit() -> None:
-    found = score({"s": np.array([0.5, 0.6])}, {"s": {"x": np.array([0.2, 0.3])}})
+    found = score(Runs.of({"s": np.array([0.5, 0.6])}, {"s": {"x": np.array([0.2, 0.3])}}))
     assert (found.worst.low, found.crossfit, found.bracket) == (None, None, None)
 
 

@@ -11,9 +11,9 @@ from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Flag, flags
 from byzbench.leaderboard.schema import Division, Knowledge, Track
-from byzbench.leaderboard.scoring import Bracket, Score, Table, chance, damage, pairs_apart, score
+from byzbench.leaderboard.scoring import Bracket, Runs, Score, chance, damage, pairs_apart, score
 from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
-from byzbench.reports.statistics import Estimate, estimate, iqm, shared_ranks
+from byzbench.reports.statistics import Estimate, estimates, iqm, shared_ranks
 
 
 @dataclass(frozen=True)
@@ -81,23 +81,24 @@ def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
     """
     mine = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
     tracks = {track: [e for e in mine if e.submission.track == track] for track in ("defence", "adaptive", "attack")}
-    reported = [e for e in mine if e.submission.track == "reported" and _complete(e, suite)]
+    tracks["reported"] = [e for e in mine if e.submission.track == "reported" and _complete(e, suite)]
+    levels = [level for level in LEVELS if set(suite.attacks_at(level)) - set(_below(suite, level))]
+    replaced = {e.digest: e.submission.supersedes for e in mine}
     for division in ("decentralised", "server"):
-        of_it = [e for e in tracks["defence"] if e.division(suite) == division]
-        listed = [e for e in reported if e.division(suite) == division]
-        for level in LEVELS if of_it or listed else ():
-            if not suite.attacks_at(level) or (level != LEVELS[0] and suite.attacks_at(level) == _below(suite, level)):
-                continue
-            ranked = _ranked([_row(e, suite, level, tracks["adaptive"], mine) for e in of_it], suite, level)
-            grey = [_row(e, suite, level, (), mine) for e in listed]
-            yield Board(suite, "defence", division, level, (*ranked, *sorted(grey, key=_order)))
+        ranked, listed = (
+            [_rows(e, suite, levels, tracks["adaptive"], replaced) for e in tracks[track] if e.division(suite) == division]
+            for track in ("defence", "reported")
+        )
+        for i, level in enumerate(levels if ranked or listed else ()):
+            grey = sorted((rows[i] for rows in listed), key=_order)
+            yield Board(suite, "defence", division, level, (*_ranked([rows[i] for rows in ranked]), *grey))
     if tracks["attack"]:
         harm = sorted((_attack_row(e, suite) for e in tracks["attack"]), key=lambda r: (-r.damage.value, r.entry.slug))
         yield Board(suite, "attack", None, LEVELS[-1], attacks=tuple(harm))
 
 
 def _below(suite: Suite, level: Knowledge) -> tuple[str, ...]:
-    return suite.attacks_at(LEVELS[LEVELS.index(level) - 1])
+    return suite.attacks_at(LEVELS[LEVELS.index(level) - 1]) if level != LEVELS[0] else ()
 
 
 def _complete(entry: Entry, suite: Suite) -> bool:
@@ -110,62 +111,70 @@ def _complete(entry: Entry, suite: Suite) -> bool:
     return entry.division(suite) is not None
 
 
-def _tables(entry: Entry, suite: Suite, level: Knowledge) -> tuple[dict[str, np.ndarray], Table]:
-    """The scores of an entry without an attack, and under those of a level; by stratum."""
-    strata = entry.strata(suite)
+def _rows(
+    entry: Entry,
+    suite: Suite,
+    levels: Sequence[Knowledge],
+    adaptive: Sequence[Entry],
+    replaced: Mapping[str, str | None],
+) -> list[Row]:
+    """The rows of an entry, one for each level of knowledge.
+
+    Args:
+        adaptive: the entries of that track.
+        replaced: by the digest of each entry, which one it supersedes.
+    """
+    strata, every = entry.strata(suite), suite.attacks_at(LEVELS[-1])
     clean = {s.name: entry.scores(suite, s, CLEAN) for s in strata}
-    attacked = {s.name: {a: entry.scores(suite, s, a) for a in suite.attacks_at(level)} for s in strata}
-    return clean, attacked
-
-
-def _row(entry: Entry, suite: Suite, level: Knowledge, adaptive: Sequence[Entry], all_of_them: Sequence[Entry]) -> Row:
-    strata = entry.strata(suite)
-    clean, attacked = _tables(entry, suite, level)
-    worth = score(clean, attacked)
-    reported = entry.submission.track == "reported"
-    return Row(
+    attacked = {s.name: {a: entry.scores(suite, s, a) for a in every} for s in strata}
+    runs = Runs.of(clean, attacked)
+    scores = [score(runs, suite.attacks_at(level)) for level in levels]
+    found = [estimates(np.stack([clean[s], *by.values()])) for s, by in attacked.items()]
+    cells = {s: dict(zip((CLEAN, *every), row, strict=True)) for s, row in zip(attacked, found, strict=True)}
+    ranked = entry.submission.track != "reported"
+    row = Row(
         entry=entry,
-        score=worth,
-        cells={
-            s.name: {CLEAN: estimate(clean[s.name])} | {a: estimate(x) for a, x in attacked[s.name].items()}
-            for s in strata
-        },
+        score=scores[-1],
+        cells=cells,
         failed=sum(cell.status != "ok" for cell in entry.cells),
-        flags=tuple(flags(entry, suite, strata, worth)),
-        best_known=min(
-            [worth.worst.value, *(_lowered(entry, suite, attacked, a) for a in adaptive if _aims(a, entry))]
-        ),
-        resubmissions=0 if reported else _earlier(entry, all_of_them),
-        superseded=any(e.submission.supersedes == entry.digest for e in all_of_them),
+        flags=tuple(flags(entry, suite, strata, scores[-1])),
+        best_known=scores[-1].worst.value,
+        resubmissions=_earlier(entry, replaced) if ranked else 0,
+        superseded=entry.digest in replaced.values(),
     )
+    aimed = [_means(a, suite, strata) for a in adaptive if ranked and _aims(a, entry)]
+    return [
+        replace(
+            row,
+            score=worth,
+            cells={s: {a: by[a] for a in (CLEAN, *suite.attacks_at(level))} for s, by in cells.items()},
+            best_known=min([worth.worst.value, *(float(np.minimum(worth.least, means).mean()) for means in aimed)]),
+        )
+        for level, worth in zip(levels, scores, strict=True)
+    ]
 
 
 def _aims(adaptive: Entry, entry: Entry) -> bool:
     return adaptive.submission.method.against == entry.slug
 
 
-def _lowered(entry: Entry, suite: Suite, attacked: Table, adaptive: Entry) -> float:
-    """The entry's score with one attack more, that of an adaptive submission."""
+def _means(adaptive: Entry, suite: Suite, strata: Sequence[Stratum]) -> np.ndarray:
+    """What an adaptive submission leaves of the entry it is aimed at, by stratum: [S]."""
     attack = adaptive.submission.method.attack
     assert attack is not None
-    values = []
-    for stratum in entry.strata(suite):
-        rows = [*attacked[stratum.name].values(), adaptive.scores(suite, stratum, attack)]
-        values.append(min(float(iqm(row)) for row in rows))
-    return float(np.mean(values))
+    return np.array([iqm(adaptive.scores(suite, stratum, attack)) for stratum in strata])
 
 
-def _earlier(entry: Entry, entries: Sequence[Entry]) -> int:
+def _earlier(entry: Entry, replaced: Mapping[str, str | None]) -> int:
     """How many submissions it supersedes, directly or not."""
-    known = {e.digest: e.submission.supersedes for e in entries}
     count, at, seen = 0, entry.submission.supersedes, {entry.digest}
     while at is not None and at not in seen:
         seen.add(at)
-        count, at = count + 1, known.get(at)
+        count, at = count + 1, replaced.get(at)
     return count
 
 
-def _ranked(rows: Sequence[Row], suite: Suite, level: Knowledge) -> list[Row]:
+def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Rows best first, with ranks; then those that are superseded, without."""
     standing = sorted((row for row in rows if not row.superseded), key=_order)
     apart = pairs_apart([row.score for row in standing])
@@ -175,13 +184,12 @@ def _ranked(rows: Sequence[Row], suite: Suite, level: Knowledge) -> list[Row]:
     for high, low in apart:
         worse[high] += 1
         better[low] += 1
-    tables = [_tables(row.entry, suite, level)[1] for row in standing]
     ranked = [
         replace(
             row,
             rank=ranks[i],
             ranks=(better[i] + 1, len(standing) - worse[i]),
-            beats_next=chance(tables[i], tables[i + 1]) if i + 1 < len(standing) else None,
+            beats_next=chance(row.score, standing[i + 1].score) if i + 1 < len(standing) else None,
         )
         for i, row in enumerate(standing)
     ]

@@ -63,8 +63,9 @@ def parse(content: bytes, name: str) -> Any:
         Refused: with a finding for every offence; `name` is what the document is called in it.
     """
     try:
-        data = _DECODER.decode(content.decode("utf-8"))
-        offences = list(_offences(data, "$", 0))
+        text = content.decode("utf-8")
+        data = _DECODER.decode(text)
+        offences = list(_offences(data, "$", 0, plain=_plain(text) and "\\" not in text))
     except UnicodeDecodeError as error:
         offences = [("$", f"is not UTF-8: byte {error.start}")]
     except json.JSONDecodeError as error:
@@ -93,22 +94,23 @@ def _plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def _offences(data: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+def _offences(data: Any, path: str, depth: int, plain: bool) -> Iterator[tuple[str, str]]:
+    """What is wrong with a parsed document, and where; `plain` says that no text in it can be."""
     if depth > DEPTH:
         yield path, f"is nested more than {DEPTH} deep"
     elif isinstance(data, _Bad):
         yield path, data.why
-    elif isinstance(data, str) and (why := text_offence(data)):
+    elif isinstance(data, str) and not plain and (why := text_offence(data)):
         yield path, why
-    elif isinstance(data, list) and not all(isinstance(value, str) and _plain(value) for value in data):
+    elif isinstance(data, list) and not (plain and {*map(type, data)} <= {str}):
         for index, value in enumerate(data):
-            yield from _offences(value, f"{path}[{index}]", depth + 1)
+            yield from _offences(value, f"{path}[{index}]", depth + 1, plain)
     elif isinstance(data, dict):
         for key, value in data.items():
-            if text_offence(key) or len(key) > 80:
+            if len(key) > 80 or (not plain and text_offence(key)):
                 yield path, f"has a key that is no name: {key[:40]!a}"
-            else:
-                yield from _offences(value, f"{path}.{key}", depth + 1)
+            elif not (plain and depth < DEPTH and isinstance(value, str | int)):
+                yield from _offences(value, f"{path}.{key}", depth + 1, plain)
 
 
 def _constant(word: str) -> _Bad:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -36,7 +35,7 @@ def _link(text: str) -> str:
 
 
 def _decimal(text: str) -> str:
-    if not math.isfinite(float(text)) or repr(float(text)) != text:
+    if repr(float(text)) != text:  # which is so of all that is not finite: its `repr` is a word, and the text is none
         raise ValueError("a number is written as Python prints the float, for example '187.25'")
     return text
 

@@ -14,9 +14,9 @@ is the same statistic for all, and both are printed, as the ends of a bracket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import special
@@ -53,6 +53,7 @@ class Score:
         bracket: from the low end of `worst` to its high end, or that of `crossfit` if it is higher.
         clean: without an attack. mean: over attacks. gap: clean - worst.
         attack: by stratum, the attack that was worst.
+        least: by stratum, its interquartile mean, [S]. left: the scores under it, [S, n].
         draws: `worst` on `DRAWS` resamples of the seeds, the mean of which is `worst`; for comparisons.
         seeds: n.
     """
@@ -64,39 +65,88 @@ class Score:
     mean: float
     gap: float
     attack: Mapping[str, str]
+    least: np.ndarray
+    left: np.ndarray
     draws: np.ndarray
     seeds: int
 
 
 Table = Mapping[str, Mapping[str, np.ndarray]]
-"""By stratum, by attack: normalised scores [n] by seed index; the same n everywhere."""
+"""By stratum, by attack: normalised scores [n] by seed index; the same attacks and the same n everywhere."""
 
 
-def score(clean: Mapping[str, np.ndarray], attacked: Table) -> Score:
-    """The score of an entry.
+@dataclass(frozen=True)
+class Runs:
+    """What the runs of an entry scored, and what of it serves every level of knowledge, computed once.
 
     Seeds are resampled together: a seed is the same run to run for all attacks and strata, so that a lucky one is lucky
-    everywhere. The statistic is computed anew on every resample, the minimum with it.
+    everywhere.
 
-    Args:
-        clean: by stratum, the scores without an attack, [n].
-        attacked: see `Table`; the same strata.
+    Attributes:
+        strata, attacks: their names, S and A of them.
+        clean: scores without an attack, [S, n]. attacked: under each, [S, A, n].
     """
-    names = list(attacked)
-    worst, crossed, at, errors = 0.0, [], {}, []
-    drawn = np.zeros(DRAWS)
-    for name in names:
-        attacks, rows = list(attacked[name]), np.stack([*attacked[name].values()])
-        values = iqm(rows)
-        at[name] = attacks[int(values.argmin())]
-        errors.append(_errors(rows[values.argmin()]))
-        worst += float(values.min()) / len(names)
-        drawn += _resampled(rows).min(0) / len(names)
-        crossed.append(_crossfit(rows))
-    calm = np.stack([clean[name] for name in names])
-    seeds = calm.shape[-1]
-    found = _wider(_bracket(worst, drawn, seeds), np.sqrt(np.square(errors).sum(0)) / len(names))
-    crossfit = float(np.mean(crossed)) if seeds >= 4 else None
+
+    strata: tuple[str, ...]
+    attacks: tuple[str, ...]
+    clean: np.ndarray
+    attacked: np.ndarray
+
+    @classmethod
+    def of(cls, clean: Mapping[str, np.ndarray], attacked: Table) -> Runs:
+        """From scores by stratum and by attack."""
+        rows = np.stack([np.stack([*by.values()]) for by in attacked.values()])
+        return cls(tuple(attacked), tuple(next(iter(attacked.values()))), np.stack([clean[s] for s in attacked]), rows)
+
+    @property
+    def seeds(self) -> int:
+        """n."""
+        return self.clean.shape[-1]
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Interquartile means, [S, A]."""
+        return iqm(self.attacked)
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """The same on every resample of the seeds, [S, A, draws]."""
+        return _resampled(self.attacked)
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """How far they may be off, below and above, as `statistics.interval` has it; [2, S, A]."""
+        if self.seeds < LEAST:
+            return np.zeros((2, *self.values.shape))
+        low, high = interval(self.attacked)
+        return np.stack([self.values - low, high - self.values])
+
+    @cached_property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Interquartile means on either half of the seeds, by halving, each [S, A, halvings]."""
+        one, other = _halves(self.seeds)
+        return _of_multisets(self.attacked, one), _of_multisets(self.attacked, other)
+
+    @cached_property
+    def unattacked(self) -> Bracket:
+        """The score without an attack."""
+        return _bracket(float(iqm(self.clean).mean()), _resampled(self.clean).mean(0), self.seeds)
+
+
+def score(runs: Runs, among: Collection[str] | None = None) -> Score:
+    """The score of an entry against some of the attacks that it was run under; against all, if they are not named.
+
+    The statistic is computed anew on every resample of the seeds, the minimum with it.
+    """
+    names = runs.attacks if among is None else tuple(among)
+    at, strata, seeds = [runs.attacks.index(name) for name in names], len(runs.strata), runs.seeds
+    values = runs.values[:, at]
+    chosen = values.argmin(-1)
+    worst, calm = float(values.min(-1).mean()), runs.unattacked
+    drawn = runs.drawn[:, at].min(1).mean(0)
+    errors = runs.errors[:, np.arange(strata), np.array(at)[chosen]]
+    found = _wider(_bracket(worst, drawn, seeds), np.sqrt(np.square(errors).sum(-1)) / strata)
+    crossfit = _crossfit(*(half[:, at] for half in runs.halves)) if seeds >= 4 else None
     bracket = None
     if crossfit is not None and found.low is not None and found.high is not None:
         bracket = found.low, min(max(found.high, crossfit + (found.high - found.value)), 1.0)
@@ -104,10 +154,12 @@ def score(clean: Mapping[str, np.ndarray], attacked: Table) -> Score:
         worst=found,
         crossfit=crossfit,
         bracket=bracket,
-        clean=_bracket(float(iqm(calm).mean()), _resampled(calm).mean(0), seeds),
-        mean=float(np.mean([iqm(np.stack([*attacked[name].values()])).mean() for name in names])),
-        gap=float(iqm(calm).mean()) - worst,
-        attack=at,
+        clean=calm,
+        mean=float(values.mean()),
+        gap=calm.value - worst,
+        attack={stratum: names[k] for stratum, k in zip(runs.strata, chosen, strict=True)},
+        least=values.min(-1),
+        left=runs.attacked[np.arange(strata), np.array(at)[chosen]],
         draws=drawn - drawn.mean() + worst,
         seeds=seeds,
     )
@@ -126,16 +178,13 @@ def damage(clean: Table, attacked: Table) -> Bracket:
     return _bracket(float((iqm(before) - iqm(after)).mean()), drawn, before.shape[-1], least=-1.0)
 
 
-def chance(one: Table, other: Table) -> float:
+def chance(one: Score, other: Score) -> float:
     """The probability of improvement: that a run of one scores more than one of the other.
 
     Each is under the attack that is worst for it. The mean over strata of U / (m n), ties counted half.
     """
-    found = []
-    for name in one:
-        a, b = (min(table[name].values(), key=lambda row: float(iqm(row))) for table in (one, other))
-        found.append(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean())
-    return float(np.mean(found))
+    a, b = one.left[:, :, None], other.left[:, None]
+    return float(((a > b) + 0.5 * (a == b)).mean())
 
 
 def _bracket(value: float, drawn: np.ndarray, seeds: int, least: float = 0.0) -> Bracket:
@@ -153,14 +202,6 @@ def _bracket(value: float, drawn: np.ndarray, seeds: int, least: float = 0.0) ->
     return Bracket(value, float(min(ends[0], value)), float(max(ends[1], value)))
 
 
-def _errors(row: np.ndarray) -> tuple[float, float]:
-    """How far the interquartile mean of a row [n] may be off to either side, as `statistics.interval` has it."""
-    if len(row) < LEAST:
-        return 0.0, 0.0
-    value, (low, high) = float(iqm(row)), interval(row)
-    return value - float(low), float(high) - value
-
-
 def _wider(found: Bracket, errors: np.ndarray) -> Bracket:
     """The interval, or that of exact limits if it reaches further.
 
@@ -173,29 +214,43 @@ def _wider(found: Bracket, errors: np.ndarray) -> Bracket:
 
 
 def _resampled(rows: np.ndarray) -> np.ndarray:
-    """The interquartile means of rows [m, n] on every resample of the n seeds: [m, draws]."""
-    return iqm(rows[:, _picks(rows.shape[-1])])
+    """The interquartile means of rows [..., n] on every resample of the n seeds: [..., draws]."""
+    return _of_multisets(rows, _picks(rows.shape[-1]))
+
+
+def _of_multisets(rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The interquartile means of rows [..., n] where seed i is there counts[i, r] times: [..., r].
+
+    That is x_1 + Σ_i (x_{i+1} - x_i) (1 - g(C_i / c)), C_i the count of the i lowest of c, g as in `statistics.iqm`:
+    each row is sorted once, and not again in every multiset.
+    """
+    order = np.argsort(rows, axis=-1)
+    x, size = np.take_along_axis(rows, order, -1), int(counts[:, 0].sum())
+    below = counts[order[..., :-1]]
+    for i in range(1, below.shape[-2]):  # several times as fast as numpy's cumulative sum along this axis
+        below[..., i, :] += below[..., i - 1, :]
+    weights = 1.5 - 2 * np.clip(np.arange(size + 1) / size, 0.25, 0.75)
+    return x[..., :1] + (np.diff(x)[..., None, :] @ weights[below])[..., 0, :]
 
 
 @cache
 def _picks(seeds: int) -> np.ndarray:
-    """Which seeds each resample takes: [draws, n]."""
-    rng = np.random.default_rng(seeds)
-    return rng.integers(seeds, size=(DRAWS, seeds))
+    """How often each resample takes each seed: [n, draws]."""
+    picked = np.random.default_rng(seeds).integers(seeds, size=(DRAWS, seeds))
+    return np.stack([(picked == seed).sum(1) for seed in range(seeds)]).astype(np.int16)
 
 
 @cache
 def _halves(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Halvings of the seeds: [halvings, n/2] and [halvings, n - n/2]."""
+    """Which seeds the two parts of a halving have, as counts: each [n, halvings]."""
     rng = np.random.default_rng(seeds)
-    orders = rng.permuted(np.tile(np.arange(seeds), (_HALVINGS, 1)), axis=1)
-    return orders[:, : seeds // 2], orders[:, seeds // 2 :]
+    places = np.argsort(rng.permuted(np.tile(np.arange(seeds), (_HALVINGS, 1)), axis=1), axis=1).T
+    return (places < seeds // 2).astype(np.int16), (places >= seeds // 2).astype(np.int16)
 
 
-def _crossfit(rows: np.ndarray) -> float:
-    """The worst attack of rows [m, n] chosen on half of the seeds, scored on the rest, both ways; over all halvings."""
-    one, other = (iqm(rows[:, half]) for half in _halves(rows.shape[-1]))
-    scored = [np.take_along_axis(b, a.argmin(0)[None], 0) for a, b in ((one, other), (other, one))]
+def _crossfit(one: np.ndarray, other: np.ndarray) -> float:
+    """The worst attack of means [S, A, halvings] on half of the seeds, scored on the rest, both ways; over all."""
+    scored = [np.take_along_axis(b, a.argmin(1)[:, None], 1) for a, b in ((one, other), (other, one))]
     return float(np.mean(scored))
 
 

@@ -98,13 +98,18 @@ def interval(values: ArrayLike, *, bounds: tuple[float, float] | None = None) ->
 
 def estimate(values: ArrayLike, *, bounds: tuple[float, float] | None = None) -> Estimate:
     """The interquartile mean of returns [n], one per seed, and its `interval`; below three seeds there is none."""
-    x = _row(values)
-    n, value = len(x), float(iqm(x))
+    return estimates(_row(values)[None], bounds=bounds)[0]
+
+
+def estimates(values: ArrayLike, *, bounds: tuple[float, float] | None = None) -> list[Estimate]:
+    """The same of every row of returns [m, n]."""
+    x = _numbers(values)
+    n, middle = x.shape[-1], iqm(x).tolist()
     if n < LEAST:
-        return Estimate(value, None, None, n, None)
-    low, high = map(float, interval(x, bounds=bounds))
+        return [Estimate(value, None, None, n, None) for value in middle]
     level = CONFIDENCE if bounds is not None or n >= ENOUGH else 1 - 2.0 ** (1 - n)
-    return Estimate(value, min(low, value), max(high, value), n, level)
+    ends = zip(middle, *(side.tolist() for side in interval(x, bounds=bounds)), strict=True)
+    return [Estimate(value, min(low, value), max(high, value), n, level) for value, low, high in ends]
 
 
 def worst_case(cells: Mapping[str, ArrayLike]) -> Worst:

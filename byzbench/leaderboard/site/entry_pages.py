@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 import numpy as np
@@ -44,7 +44,7 @@ def entry_page(entry: Entry, all_of_them: Collection) -> Iterator[Child]:
         yield table("What is lost of each algorithm's score, by stratum", ["Algorithm", *harm.by], body)
     if about.track != "attack":
         yield el("h2", "Attacks by graphs")
-        yield _heatmap(entry, suite)
+        yield _heatmap(entry, suite, rows[-1][1].cells if rows else _estimates(entry, suite))
     yield el("h2", "Learning curves")
     yield el(
         "p",
@@ -125,15 +125,22 @@ def _attacks(entry: Entry) -> list[str]:
     return sorted(found, key=lambda attack: attack != CLEAN)
 
 
-def _heatmap(entry: Entry, suite: Suite) -> Markup:
-    """Attacks down, strata across. The lowest cell of a column is marked by a word, not by its colour alone."""
-    strata = entry.strata(suite)
-    found = {
+Cells = Mapping[str, Mapping[str, Estimate]]
+"""By stratum, by attack: the interquartile mean of normalised returns."""
+
+
+def _estimates(entry: Entry, suite: Suite) -> Cells:
+    """What is whole of an entry that has no row on a board."""
+    return {
         s.name: {a: estimate(entry.scores(suite, s, a)) for a in _attacks(entry) if _whole(entry, suite, s, a)}
-        for s in strata
+        for s in entry.strata(suite)
     }
+
+
+def _heatmap(entry: Entry, suite: Suite, found: Cells) -> Markup:
+    """Attacks down, strata across. The lowest cell of a column is marked by a word, not by its colour alone."""
     worst = {name: min({*by} - {CLEAN}, key=lambda a: (by[a].value, a), default="") for name, by in found.items()}
-    heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in strata)]
+    heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in entry.strata(suite))]
     body = (
         row(
             lead("none" if a == CLEAN else el("a", a, href=f"../{attack_path(a)}")),

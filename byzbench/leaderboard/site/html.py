@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from html import escape
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ def text(child: Child) -> str:
         return ""
     if isinstance(child, str | int | float):
         return escape(str(child))
-    return "".join(map(text, child))
+    return "".join([text(one) for one in child])
 
 
 def join(*children: Child) -> Markup:
@@ -50,22 +51,27 @@ def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
     Raises:
         ValueError: an address that is neither one of the site's pages nor https.
     """
-    given = {key: value for key, value in attributes.items() if value is not None and value is not False}
-    written = "".join(_attribute(key, value) for key, value in given.items())
+    written = "".join([_attribute(k, v) for k, v in attributes.items() if v is not None and v is not False])
     if name in _VOID:
         return Markup(f"<{name}{written}>")
     return Markup(f"<{name}{written}>{text(children)}</{name}>")
 
 
 def _attribute(key: str, value: Value) -> str:
-    name = key.rstrip("_").replace("_", "-")
-    if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name == "style":
-        raise ValueError(f"{name} is no attribute for a page of ours")
+    name = _named(key)
     if value is True:
         return f" {name}"
     if name in ("href", "src") and not _harmless(str(value)):
         raise ValueError(f"{value!r} is no address to link to")
     return f' {name}="{escape(str(value))}"'
+
+
+@cache
+def _named(key: str) -> str:
+    name = key.rstrip("_").replace("_", "-")
+    if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name == "style":
+        raise ValueError(f"{name} is no attribute for a page of ours")
+    return name
 
 
 def _harmless(address: str) -> bool:
