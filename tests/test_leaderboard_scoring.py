@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_entries import entry
+from synthetic_entries import digest, entry
 
 from byzbench import registry
 from byzbench.contracts import Attack
@@ -164,6 +165,90 @@ def test_equal_entries_share_a_rank() -> None:
         scores = [table(rng, [0.5] * 4, 10) for _ in range(10)]
         apart += len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value)))
     assert apart <= 0.05 * 225
+
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return 0.5 + 0.1 * rng.standard_normal(shape)
+
+
+def half_of_them(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Evenly bimodal: a run solves the task or learns nothing."""
+    return np.where(rng.random(shape) < 0.5, 0.9, 0.1) + 0.02 * rng.standard_normal(shape)
+
+
+def sample(draw: Draw, rng: np.random.Generator, n: int, attacks: int, strata: int, lead: float = 0.0) -> Score:
+    """A score of equal attacks; those after the first leave `lead` more."""
+    rows = draw(rng, (strata, attacks, n)) + lead * (np.arange(attacks) > 0)[:, None]
+    names = tuple(map(str, range(strata))), tuple(map(str, range(attacks)))
+    return score(Runs(*names, np.full((strata, n), 0.95), rows.clip(0, 1)))
+
+
+def told_apart(scores: list[Score], seeds: list[int] | None = None) -> int:
+    return len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value), seeds))
+
+
+def test_the_bracket_holds_half_of_the_seeds_learning_and_such_entries_share_a_rank() -> None:
+    """Where resamples fail: 5 seeds see nothing but failures under one of six attacks, and 10 seem sure."""
+    rng = np.random.default_rng(0)
+    brackets = [sample(half_of_them, rng, 5, 6, 1).bracket for _ in range(60)]
+    assert sum(b is not None and b[0] <= 0.5 <= b[1] for b in brackets) >= 57
+    assert sum(told_apart([sample(half_of_them, rng, 10, 1, 1) for _ in range(2)]) for _ in range(100)) <= 5
+
+
+def test_scores_on_the_same_seeds_are_paired_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    luck = 0.1 * rng.standard_normal((1, 1, 10))
+    one, other = (sample(lambda *_, at=at: at + luck, rng, 10, 1, 1) for at in (0.55, 0.5))
+    assert told_apart([one, other], [7, 7])
+    assert not told_apart([one, other], [7, 8])
+    assert not told_apart([one, other])
+
+
+def test_a_board_pairs_entries_of_the_same_code_and_method(tmp_path: Path) -> None:
+    """Seeds follow from both. The same noise is luck that they share, or chance."""
+
+    def ranks(*codes: str) -> list[int | None]:
+        root = tmp_path / "-".join(codes)
+        code = {"byzbench": "0.1.0", "harness": "0" * 64}
+        found = [
+            entry(root, SMOKE, f"e{i}", skill=0.8 - 0.05 * i, code={**code, "sha256": digest(name)})
+            for i, name in enumerate(codes)
+        ]
+        return [row.rank for row in main_board(found).rows]
+
+    assert ranks("a", "a") == [1, 2]
+    assert ranks("a", "b") == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [5, 10])
+def test_where_half_of_the_seeds_learn(n: int) -> None:
+    """Of equal entries alone on a board 95 % share a rank, and of brackets 95 % cover the truth."""
+    rng, trials = np.random.default_rng(0), 200
+    for attacks, strata in ((1, 1), (6, 1), (6, 4)):
+        covered = apart = 0
+        for _ in range(trials):
+            pair = [sample(half_of_them, rng, n, attacks, strata) for _ in range(2)]
+            apart += told_apart(pair)
+            covered += sum(s.bracket is not None and s.bracket[0] <= 0.5 <= s.bracket[1] for s in pair)
+        assert apart <= 0.05 * trials
+        assert covered >= 0.95 * 2 * trials
+
+
+@pytest.mark.slow
+def test_better_entries_are_ranked_apart() -> None:
+    """On ten seeds: by a standard deviation of a run in four strata, or by two of them in one."""
+    rng, trials = np.random.default_rng(0), 100
+
+    def better(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return normal(rng, shape) + (0.1 if shape[0] == 4 else 0.2)
+
+    for strata in (4, 1):
+        found = [[sample(draw, rng, 10, 6, strata) for draw in (better, normal)] for _ in range(trials)]
+        assert sum(map(told_apart, found)) >= 0.95 * trials
 
 
 @pytest.mark.slow

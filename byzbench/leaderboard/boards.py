@@ -12,7 +12,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Flag, flags
 from byzbench.leaderboard.schema import Division, Knowledge, Track
 from byzbench.leaderboard.scoring import Bracket, Runs, Score, chance, damage, pairs_apart, score
-from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
+from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite, seeds_of
 from byzbench.reports.statistics import Estimate, estimates, iqm, shared_ranks
 
 
@@ -86,7 +86,11 @@ def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
     replaced = {e.digest: e.submission.supersedes for e in mine}
     for division in ("decentralised", "server"):
         ranked, listed = (
-            [_rows(e, suite, levels, tracks["adaptive"], replaced) for e in tracks[track] if e.division(suite) == division]
+            [
+                _rows(e, suite, levels, tracks["adaptive"], replaced)
+                for e in tracks[track]
+                if e.division(suite) == division
+            ]
             for track in ("defence", "reported")
         )
         for i, level in enumerate(levels if ranked or listed else ()):
@@ -121,6 +125,9 @@ def _rows(
     """The rows of an entry, one for each level of knowledge.
 
     Args:
+        entry: of the track defence or reported.
+        suite: its suite.
+        levels: those that have a board.
         adaptive: the entries of that track.
         replaced: by the digest of each entry, which one it supersedes.
     """
@@ -177,7 +184,8 @@ def _earlier(entry: Entry, replaced: Mapping[str, str | None]) -> int:
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Rows best first, with ranks; then those that are superseded, without."""
     standing = sorted((row for row in rows if not row.superseded), key=_order)
-    apart = pairs_apart([row.score for row in standing])
+    seeds = [tuple(seeds_of(row.entry.submission, row.score.seeds)) for row in standing]
+    apart = pairs_apart([row.score for row in standing], seeds)
     ranks = shared_ranks(len(standing), apart)
     better = [0] * len(standing)
     worse = [0] * len(standing)

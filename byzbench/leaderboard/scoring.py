@@ -14,7 +14,7 @@ is the same statistic for all, and both are printed, as the ends of a bracket.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -50,11 +50,12 @@ class Score:
     Attributes:
         worst: the mean over strata of the worst case over attacks; what entries are ranked by.
         crossfit: the same with the attack chosen on one half of the seeds and scored on the other; None below four.
-        bracket: from the low end of `worst` to its high end, or that of `crossfit` if it is higher.
+        bracket: what the truth lies in, both estimates taken in, and failures that no seed has shown; None below four.
         clean: without an attack. mean: over attacks. gap: clean - worst.
         attack: by stratum, the attack that was worst.
         least: by stratum, its interquartile mean, [S]. left: the scores under it, [S, n].
-        draws: `worst` on `DRAWS` resamples of the seeds, the mean of which is `worst`; for comparisons.
+        draws: `worst` on `DRAWS` resamples of the seeds. spread: its standard deviations below and above, [2]; both
+            are for comparisons.
         seeds: n.
     """
 
@@ -68,6 +69,7 @@ class Score:
     least: np.ndarray
     left: np.ndarray
     draws: np.ndarray
+    spread: np.ndarray
     seeds: int
 
 
@@ -100,7 +102,7 @@ class Runs:
 
     @property
     def seeds(self) -> int:
-        """n."""
+        """How many there are, n."""
         return self.clean.shape[-1]
 
     @cached_property
@@ -116,9 +118,17 @@ class Runs:
     @cached_property
     def errors(self) -> np.ndarray:
         """How far they may be off, below and above, as `statistics.interval` has it; [2, S, A]."""
+        return self._errors(None)
+
+    @cached_property
+    def unseen(self) -> np.ndarray:
+        """The same where seeds may score anything from 0 to 1 that none has shown, [2, S, A]."""
+        return self._errors((0.0, 1.0))
+
+    def _errors(self, bounds: tuple[float, float] | None) -> np.ndarray:
         if self.seeds < LEAST:
             return np.zeros((2, *self.values.shape))
-        low, high = interval(self.attacked)
+        low, high = interval(self.attacked, bounds=bounds)
         return np.stack([self.values - low, high - self.values])
 
     @cached_property
@@ -139,28 +149,30 @@ def score(runs: Runs, among: Collection[str] | None = None) -> Score:
     The statistic is computed anew on every resample of the seeds, the minimum with it.
     """
     names = runs.attacks if among is None else tuple(among)
-    at, strata, seeds = [runs.attacks.index(name) for name in names], len(runs.strata), runs.seeds
+    at, strata, seeds = [runs.attacks.index(name) for name in names], np.arange(len(runs.strata)), runs.seeds
     values = runs.values[:, at]
     chosen = values.argmin(-1)
-    worst, calm = float(values.min(-1).mean()), runs.unattacked
-    drawn = runs.drawn[:, at].min(1).mean(0)
-    errors = runs.errors[:, np.arange(strata), np.array(at)[chosen]]
-    found = _wider(_bracket(worst, drawn, seeds), np.sqrt(np.square(errors).sum(-1)) / strata)
-    crossfit = _crossfit(*(half[:, at] for half in runs.halves)) if seeds >= 4 else None
-    bracket = None
-    if crossfit is not None and found.low is not None and found.high is not None:
-        bracket = found.low, min(max(found.high, crossfit + (found.high - found.value)), 1.0)
+    rows = strata, np.array(at)[chosen]
+    worst, drawn = float(values.min(-1).mean()), runs.drawn[:, at].min(1).mean(0)
+    exact, unseen = (np.sqrt(np.square(e[:, *rows]).sum(-1)) / len(strata) for e in (runs.errors, runs.unseen))
+    found = _wider(_bracket(worst, drawn, seeds), exact)
+    crossfit = bracket = None
+    if seeds >= 4 and found.low is not None and found.high is not None:
+        crossfit = _crossfit(*(half[:, at] for half in runs.halves))
+        low, high = min(found.low, worst - unseen[0]), max(found.high, worst + unseen[1]) + max(crossfit - worst, 0.0)
+        bracket = float(max(low, 0.0)), float(min(high, 1.0))
     return Score(
         worst=found,
         crossfit=crossfit,
         bracket=bracket,
-        clean=calm,
+        clean=runs.unattacked,
         mean=float(values.mean()),
-        gap=calm.value - worst,
+        gap=runs.unattacked.value - worst,
         attack={stratum: names[k] for stratum, k in zip(runs.strata, chosen, strict=True)},
         least=values.min(-1),
-        left=runs.attacked[np.arange(strata), np.array(at)[chosen]],
-        draws=drawn - drawn.mean() + worst,
+        left=runs.attacked[rows],
+        draws=drawn,
+        spread=_spread(drawn, runs.drawn[rows].mean(0), exact, seeds),
         seeds=seeds,
     )
 
@@ -213,6 +225,20 @@ def _wider(found: Bracket, errors: np.ndarray) -> Bracket:
     return Bracket(found.value, max(float(low), 0.0), min(float(high), 1.0))
 
 
+def _spread(drawn: np.ndarray, alone: np.ndarray, errors: np.ndarray, seeds: int) -> np.ndarray:
+    """The standard deviations of a score below and above, [2].
+
+    That of its resamples, times what resamples of the attacks that were worst, `alone`, lack of the exact limits of
+    these: nothing where returns are normal, much where runs either solve a task or fail. The exact limits themselves
+    are too wide for a minimum, which spreads less than one attack does.
+    """
+    if seeds < LEAST or not alone.std():
+        return np.full(2, drawn.std())
+    tail = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)
+    resampled, lacks = (np.sqrt(seeds / (seeds - 1)) * x.std(ddof=1) for x in (drawn, alone))
+    return resampled * np.maximum(errors / tail / lacks, 1.0)
+
+
 def _resampled(rows: np.ndarray) -> np.ndarray:
     """The interquartile means of rows [..., n] on every resample of the n seeds: [..., draws]."""
     return _of_multisets(rows, _picks(rows.shape[-1]))
@@ -254,22 +280,40 @@ def _crossfit(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(scored))
 
 
-def pairs_apart(scores: Sequence[Score]) -> set[tuple[int, int]]:
+def pairs_apart(scores: Sequence[Score], seeds: Sequence[Hashable] | None = None) -> set[tuple[int, int]]:
     """Which pairs (better, worse) of scores, best first, can be told apart; by Holm's rule over all pairs.
 
-    Student's test of the difference, whose spread is that over resamples which take the same seeds of both: right for
-    seeds that are shared, and without harm where they are not.
+    Welch's test of the difference: of the better one counts how much too high it may be, of the worse one how much too
+    low. Scores on the same seeds are paired: their resamples take the same ones, and what they have in common falls
+    out.
+
+    Args:
+        scores: best first.
+        seeds: which ones each was run on; if not given, no two were run on the same.
     """
     if len(scores) < 2:
         return set()
     values, n = np.array([s.worst.value for s in scores]), np.array([s.seeds for s in scores])
-    one, other = np.triu_indices(len(scores), 1)
-    covariance = np.cov(np.stack([s.draws for s in scores])) * np.where(n[:, None] == n, 1, np.eye(len(scores)))
-    variance = covariance.diagonal()[one] + covariance.diagonal()[other] - 2 * covariance[one, other]
-    freedom = np.minimum(n[one], n[other]) - 1
-    ahead = values[one] - values[other]
-    spread = np.sqrt(variance.clip(0) * (freedom + 1) / np.maximum(freedom, 1))
+    below, above = np.stack([s.spread for s in scores], axis=1)
+    better, worse = np.triu_indices(len(scores), 1)
+    parts = np.stack([below[better], above[worse]]) ** 2
+    variance, freedom = parts.sum(0), np.maximum(np.stack([n[better], n[worse]]) - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(ahead > 0, 2 * special.stdtr(np.maximum(freedom, 1), -ahead / spread), 1.0)
-    p[freedom + 1 < LEAST] = 1.0
-    return {(int(one[i]), int(other[i])) for i in rejected(p)}
+        freedom = np.where(variance > 0, variance**2 / (parts**2 / freedom).sum(0), freedom[0])
+    for i in _paired(seeds or (), better, worse):
+        one, other = scores[better[i]], scores[worse[i]]
+        if one.draws.std() and other.draws.std():
+            variance[i] -= 2 * np.corrcoef(one.draws, other.draws)[0, 1] * np.sqrt(parts[:, i].prod())
+        freedom[i] = max(one.seeds - 1, 1)
+    ahead = values[better] - values[worse]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(ahead > 0, 2 * special.stdtr(freedom, -ahead / np.sqrt(variance.clip(0))), 1.0)
+    p[np.minimum(n[better], n[worse]) < LEAST] = 1.0
+    return {(int(better[i]), int(worse[i])) for i in rejected(p)}
+
+
+def _paired(seeds: Sequence[Hashable], better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    """Which pairs were run on the same seeds: indices."""
+    known = {own: i for i, own in enumerate(dict.fromkeys(seeds))}
+    group = np.array([known[own] for own in seeds], int)
+    return np.flatnonzero(group[better] == group[worse]) if len(group) else np.zeros(0, int)

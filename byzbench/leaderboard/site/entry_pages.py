@@ -178,7 +178,7 @@ def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
                 by.setdefault((c.algo, c.attack), []).append(c)
         lines = {", ".join(filter(None, key)): _returns(cells, stratum) for key, cells in by.items()}
         seen = np.concatenate([x[np.isfinite(x)] for x in lines.values()])
-        span = float(min([stratum.random, *seen])), float(max([stratum.reference, *seen]))
+        span = float(seen.min(initial=stratum.random)), float(seen.max(initial=stratum.reference))
         yield el("h3", stratum.name)
         yield el("p", f"The frames reach from a return of {span[0]:.4g} to one of {span[1]:.4g}.")
         yield el("div", (_curve(name, x, stratum, span) for name, x in lines.items()), class_="panels")
