@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +41,7 @@ from byzbench.leaderboard.schema import About, Cell, Method
 from byzbench.leaderboard.submitting import collect, submit, supersede
 from byzbench.leaderboard.suites import Suite, suite
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = """
 name = "tiny-v1"
 title = "Seconds."
@@ -246,16 +251,87 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("byzbench_spiral", None)
 
 
+DRIVER = """
+import sys
+sys.path[:0] = [{root!r}, {site!r}]
+from pathlib import Path
+from byzbench import cli
+from byzbench.leaderboard import suites
+suites.files = lambda package: Path({home!r})
+cli.main()
+"""
+PROBE = """
+import os, socket
+from pathlib import Path
+try:
+    socket.create_connection(("127.0.0.1", {port}), timeout=5)
+    print("reached")
+except OSError:
+    print("no network")
+try:
+    bytearray(32_000_000_000)
+    print("all the memory")
+except MemoryError:
+    print("bounded")
+privileges = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line]
+print(int(privileges[0], 16), "SECRET" in os.environ)
+"""
+
+
+def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
+    """As the workflow runs a stranger's code; by the user who runs tests, where no other can read the interpreter."""
+    readable = all(path.stat().st_mode & 0o001 for path in Path(sys.executable).resolve().parents)
+    user = "nobody" if readable else getpass.getuser()
+    asked = [] if os.geteuid() == 0 else ["sudo", "-n", f"SANDBOX_USER={user}"]
+    whole = [*asked, str(ROOT / ".ci" / "sandbox"), sys.executable, *command]
+    environment = {**os.environ, "SECRET": "1", "SANDBOX_USER": user}
+    return subprocess.run(whole, capture_output=True, text=True, env=environment, timeout=300)
+
+
 @pytest.mark.slow
-def test_a_strangers_attack_enters_and_its_changed_code_is_refused(tiny: Suite, stranger: Path, tmp_path: Path) -> None:
+def test_a_strangers_attack_enters_is_replayed_in_the_sandbox_and_its_changed_code_is_refused(
+    tiny: Suite, stranger: Path
+) -> None:
     entered = lot(tiny, "attack", Method(attack="spiral"))
     (plugin,) = entered.code.plugins
     assert (plugin.name, plugin.distribution, plugin.version) == ("spiral", "byzbench-spiral-attack", "1.0")
-    run(entered, tmp_path / "runs")
-    folder = submit(entered, collect(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
-    assert checked(folder).findings == []
-    stranger.write_text(stranger.read_text() + "\n")
-    assert [finding.check for finding in checked(folder).findings] == ["plugin-code"]
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        home.chmod(0o755)  # for nobody, who is to read it
+        shutil.copytree(stranger.parent, home / "site")
+        (home / "suites").mkdir()
+        (home / "suites" / "tiny-v1.toml").write_text(TINY)
+        (home / "driver.py").write_text(DRIVER.format(root=str(ROOT), site=str(home / "site"), home=name))
+        run(entered, home / "runs")
+        folder = submit(entered, collect(entered, home / "runs"), ABOUT, home / "submissions")
+        assert checked(folder).findings == []
+        verify = ["leaderboard", "verify", str(folder), "--executor", "serial", "--cells", "2", "--json"]
+        done = sandboxed(str(home / "driver.py"), *verify)
+        assert done.returncode == 0, done.stdout + done.stderr
+        replay = json.loads(done.stdout)["replay"]
+        assert [cell["verdict"] for cell in replay["cells"]] == ["exact"] * 2
+        stranger.write_text(stranger.read_text() + "\n")
+        assert [finding.check for finding in checked(folder).findings] == ["plugin-code"]
+
+
+@pytest.mark.slow
+def test_the_sandbox_has_no_network_no_privileges_no_environment_and_bounded_memory() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        probe = sandboxed("-c", PROBE.format(port=listening.getsockname()[1]))
+    assert probe.stdout.splitlines() == ["no network", "bounded", "0 False"], probe.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_replays_to_the_byte(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    folder = home / "submissions" / "tiny-v1" / "defence" / "tiny"
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    verify = ["leaderboard", "verify", str(folder), "--cells", "4", "--salt", "5", "--json", "--executor"]
+    said = []
+    for executor in ("serial", "ray"):
+        assert main(monkeypatch, *verify, executor) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert [cell["verdict"] for cell in said[1]["replay"]["cells"]] == ["exact"] * 4
 
 
 def test_traces_of_another_entry_are_caught(tiny: Suite, copy: Path) -> None:
@@ -538,6 +614,7 @@ def test_the_workflow_has_no_secrets_and_can_write_nothing() -> None:
     page = (Path(__file__).parents[1] / ".github" / "workflows" / "leaderboard.yml").read_text(encoding="utf-8")
     assert "permissions:\n  contents: read\n" in page
     assert not re.search(r"pull_request_target|secrets\.|: write|persist-credentials: true", page)
+    assert '"$GITHUB_WORKSPACE/base/.ci/sandbox"' in page
     assert page.count("persist-credentials: false") == page.count("actions/checkout@")
 
 

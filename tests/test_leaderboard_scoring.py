@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from byzbench.leaderboard.boards import Board, boards
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.scoring import Runs, Score, damage, pairs_apart, score
-from byzbench.leaderboard.suites import suite, suites
+from byzbench.leaderboard.suites import Suite, suite, suites
 from byzbench.reports.statistics import iqm
 
 SMOKE = suite("smoke-v1")
@@ -116,6 +117,41 @@ def test_an_adaptive_attack_can_only_lower_what_is_known(tmp_path: Path) -> None
     row = main_board([one, hits, miss]).rows[0]
     assert row.best_known == pytest.approx(0.1)
     assert row.score.worst.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "opening, raised",
+    [({"aggregate_error": "0.5"}, True), ({"aggregate_error": "0.6"}, False), ({"return": "1.0"}, False)],
+    ids=["reached nothing", "moved the rule", "cannot be told"],
+)
+def test_an_adaptive_attack_that_reached_nothing_is_named(tmp_path: Path, opening: dict, raised: bool) -> None:
+    one = entry(tmp_path, SMOKE, "target")
+    method = {"algo": "decbyzpg", "attack": "ipm(scale=3)", "against": "target"}
+    aimed = entry(tmp_path, SMOKE, "aimed", track="adaptive", method=method)
+    said = {"none": {"aggregate_error": "0.5"}, "ipm(scale=3)": opening}
+    cells = tuple(c.model_copy(update={"opening": said[c.attack]}) for c in aimed.cells)
+    row = main_board([one, replace(aimed, cells=cells)]).rows[0]
+    assert ("objective-did-not-rise" in {flag.name for flag in row.flags}) is raised
+    assert "objective-did-not-rise" not in {flag.name for flag in main_board([one]).rows[0].flags}
+
+
+def test_what_a_bound_costs_without_an_attack_is_flagged_and_no_liars_make_no_attack_inert(tmp_path: Path) -> None:
+    liars = SMOKE.strata[0]
+    calm = liars.model_copy(update={"name": "calm", "byzantine": 0})
+    both = SMOKE.model_copy(update={"strata": (liars, calm)})
+    one = entry(tmp_path, both, "e", noise=0.0)
+    clean = {c.seed: c for c in one.cells if c.stratum == "calm" and c.attack == "none"}
+    cells = tuple(c.model_copy(update={"trace": clean[c.seed].trace}) if c.stratum == "calm" else c for c in one.cells)
+    assert not {"bound-costs", "attack-inert"} & flagged(both, replace(one, cells=cells))
+    lost = tuple(
+        c.model_copy(update={"value": repr(liars.random)}) if (c.stratum, c.attack) == (liars.name, "none") else c
+        for c in cells
+    )
+    assert "bound-costs" in flagged(both, replace(one, cells=lost))
+
+
+def flagged(board: Suite, one: Entry) -> set[str]:
+    return {flag.name for found in boards(board, [one]) for row in found.rows for flag in row.flags}
 
 
 def test_a_superseded_row_stays_visible_and_unranked(tmp_path: Path) -> None:

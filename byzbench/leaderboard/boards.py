@@ -139,23 +139,24 @@ def _rows(
     found = [estimates(np.stack([clean[s], *by.values()])) for s, by in attacked.items()]
     cells = {s: dict(zip((CLEAN, *every), row, strict=True)) for s, row in zip(attacked, found, strict=True)}
     ranked = entry.submission.track != "reported"
+    aimed = [a for a in adaptive if ranked and _aims(a, entry)]
     row = Row(
         entry=entry,
         score=scores[-1],
         cells=cells,
         failed=sum(cell.status != "ok" for cell in entry.cells),
-        flags=tuple(flags(entry, suite, strata, scores[-1])),
+        flags=tuple(flags(entry, suite, strata, scores[-1], aimed)),
         best_known=scores[-1].worst.value,
         resubmissions=_earlier(entry, replaced) if ranked else 0,
         superseded=entry.digest in replaced.values(),
     )
-    aimed = [_means(a, suite, strata) for a in adaptive if ranked and _aims(a, entry)]
+    means = [_means(a, suite, strata) for a in aimed]
     return [
         replace(
             row,
             score=worth,
             cells={s: {a: by[a] for a in (CLEAN, *suite.attacks_at(level))} for s, by in cells.items()},
-            best_known=min([worth.worst.value, *(float(np.minimum(worth.least, means).mean()) for means in aimed)]),
+            best_known=min([worth.worst.value, *(float(np.minimum(worth.least, m).mean()) for m in means)]),
         )
         for level, worth in zip(levels, scores, strict=True)
     ]

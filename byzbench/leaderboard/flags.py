@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from byzbench.leaderboard.entries import Entry
@@ -24,8 +24,10 @@ class Flag:
     why: str
 
 
-def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score) -> Iterator[Flag]:
-    """The flags of an entry of the track defence."""
+def flags(
+    entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score, aimed: Sequence[Entry] = ()
+) -> Iterator[Flag]:
+    """The flags of an entry of the track defence; `aimed` are those of the track adaptive that are aimed at it."""
     cells = [cell for cell in entry.cells if cell.stratum in {s.name for s in strata}]
     if score.seeds < FEW:
         yield Flag("few-seeds", f"{score.seeds} seeds")
@@ -34,7 +36,8 @@ def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score)
         yield Flag("tuned-on-suite", f"its tuning held out {named} of the suite")
     if failed := [cell for cell in cells if cell.status != "ok"]:
         yield Flag("failed-cells", f"{len(failed)} of {len(cells)} cells ended otherwise than well, and score 0")
-    for stratum in strata:
+    yield from _price(entry, suite, strata)
+    for stratum in (s for s in strata if s.byzantine):
         if inert := [a for a in suite.attacks_at(LEVELS[-1]) if _inert(entry, suite, stratum, a)]:
             all_of_them = len(inert) == len(suite.attacks_at(LEVELS[-1]))
             yield Flag("attack-inert", f"{stratum.name}: {'every attack' if all_of_them else ', '.join(inert)}")
@@ -46,6 +49,8 @@ def flags(entry: Entry, suite: Suite, strata: tuple[Stratum, ...], score: Score)
         yield Flag("no-consensus", f"honest agents ended apart in {len(apart)} of {len(cells)} cells")
     for stratum in strata:
         yield from _survived(entry, suite, stratum)
+    for adaptive in aimed:
+        yield from _failed(adaptive, suite, strata)
 
 
 def _held_out(entry: Entry, suite: Suite) -> list[str]:
@@ -62,6 +67,21 @@ def _inert(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
         for k in range(suite.seeds)
     ]
     return all(one is not None and one == other for one, other in traces)
+
+
+def _price(entry: Entry, suite: Suite, strata: tuple[Stratum, ...]) -> Iterator[Flag]:
+    """Strata that differ in the number of liars alone, who follow the protocol: what is lost goes for the bound."""
+    alike: dict[tuple[str, str, int, int], list[Stratum]] = {}
+    for stratum in sorted(strata, key=lambda s: s.byzantine):
+        alike.setdefault((stratum.env, stratum.topology, stratum.agents, stratum.trajectories), []).append(stratum)
+    for fewest, *others in alike.values():
+        before = float(iqm(entry.scores(suite, fewest, CLEAN)))
+        for stratum in others:
+            if (left := float(iqm(entry.scores(suite, stratum, CLEAN)))) < before - MARGIN:
+                counts = (
+                    f"with {stratum.byzantine} liars who do not lie {left:.2f}, with {fewest.byzantine} {before:.2f}"
+                )
+                yield Flag("bound-costs", f"{stratum.name}: {counts}")
 
 
 def _blind(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
@@ -82,3 +102,25 @@ def _survived(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
         if float(iqm(entry.scores(suite, stratum, attack))) >= float(iqm(entry.scores(suite, stratum, CLEAN))) - MARGIN:
             screened = sum(entry.cell(stratum, attack, None, k).screened for k in range(suite.seeds))
             yield Flag("non-finite-survived", f"{stratum.name}: {screened:,} messages were screened out")
+
+
+OBJECTIVES = ("aggregate_error", "disagreement")
+"""What an attack may drive at in the first round: the rule away from the honest mean, honest agents from another."""
+
+
+def _failed(adaptive: Entry, suite: Suite, strata: tuple[Stratum, ...]) -> Iterator[Flag]:
+    """Whether an adaptive attack has reached nothing of what it drives at.
+
+    Honest agents say the same in the first round with and without it, so that the numbers of the one and the other
+    differ by what the liars did alone. Where none are known, nothing follows.
+    """
+    attack = adaptive.submission.method.attack
+    assert attack is not None
+    pairs = []
+    for stratum in strata:
+        for k in range(suite.seeds):
+            hit, calm = (adaptive.cell(stratum, name, None, k).opening for name in (attack, CLEAN))
+            pairs += [(float(hit[o]), float(calm[o])) for o in OBJECTIVES if o in hit and o in calm]
+    if pairs and not any(reached > before * (1 + 1e-6) for reached, before in pairs):
+        what = f"in none of {len(pairs)} numbers of first rounds is it above what liars reach who do not lie"
+        yield Flag("objective-did-not-rise", f"{attack} of {adaptive.slug}: {what}")

@@ -14,7 +14,7 @@ COLUMNS = {
     "interval. Cells that failed count as 0.",
     "Bracket": "A minimum is pessimistic: it picks unlucky seeds along with strong attacks. The bracket reaches from "
     "the low end of the score to the high end of the same score with the attack chosen on one half of the seeds and "
-    "judged on the other.",
+    "judged on the other, and allows at both for failures and successes that no seed has shown.",
     "Best known": "The score after all attacks that anybody has aimed at this entry. They can only lower it.",
     "Clean": "The score without an attack.",
     "Mean": "The score over all attacks, the mean in place of the minimum.",
@@ -33,9 +33,14 @@ FLAGS = {
     "and surviving it shows nothing.",
     "clean-below-reference": "Without an attack the entry is not half as good as the reference. What learns little has "
     "little to lose.",
+    "bound-costs": "Without an attack the entry does worse where it allows for more liars, by a tenth of the scale. "
+    "They follow the protocol there: this is the price of its bound, and no attack's doing.",
     "blind-beats-informed": "A random or blind attack does more harm than any that sees more. Those were not at their "
     "best, and a better one may exist.",
     "no-consensus": "Honest agents ended with different policies. The score is their mean, and hides it.",
+    "objective-did-not-rise": "An attack was aimed at the entry and reached nothing: at the start of its runs the rule "
+    "is no further from the honest mean, and agents are no further apart, than if no liar lied. That it did not lower "
+    "the best known score shows nothing.",
     "non-finite-survived": "Messages that are no numbers did no harm: screening removes them before the entry's own "
     "rule sees any.",
 }
