@@ -9,11 +9,11 @@ import numpy as np
 
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.flags import Flag, flags
+from byzbench.leaderboard.flags import Cells, Flag, flags
 from byzbench.leaderboard.schema import Division, Knowledge, Track
 from byzbench.leaderboard.scoring import Bracket, Runs, Score, chance, damage, pairs_apart, score
 from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite, seeds_of
-from byzbench.reports.statistics import Estimate, estimates, iqm, shared_ranks
+from byzbench.reports.statistics import estimates, iqm, shared_ranks
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
 
     entry: Entry
     score: Score
-    cells: Mapping[str, Mapping[str, Estimate]]
+    cells: Cells
     failed: int
     flags: tuple[Flag, ...]
     best_known: float
@@ -145,7 +145,7 @@ def _rows(
         score=scores[-1],
         cells=cells,
         failed=sum(cell.status != "ok" for cell in entry.cells),
-        flags=tuple(flags(entry, suite, strata, scores[-1], aimed)),
+        flags=tuple(flags(entry, suite, scores[-1], cells, aimed)),
         best_known=scores[-1].worst.value,
         resubmissions=_earlier(entry, replaced) if ranked else 0,
         superseded=entry.digest in replaced.values(),

@@ -262,7 +262,8 @@ def _of_multisets(rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
 @cache
 def _picks(seeds: int) -> np.ndarray:
     """How often each resample takes each seed: [n, draws]."""
-    picked = np.random.default_rng(seeds).integers(seeds, size=(DRAWS, seeds))
+    rng = np.random.default_rng(seeds)
+    picked = rng.integers(seeds, size=(DRAWS, seeds))
     return np.stack([(picked == seed).sum(1) for seed in range(seeds)]).astype(np.int16)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 import numpy as np
 
 from byzbench.leaderboard.boards import Board, Row
 from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.flags import Cells
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.site.board_pages import listed, marks, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
@@ -123,10 +124,6 @@ def _attacks(entry: Entry) -> list[str]:
     """The attacks it has cells of, as they come, `none` first."""
     found = dict.fromkeys(c.attack for c in entry.cells)
     return sorted(found, key=lambda attack: attack != CLEAN)
-
-
-Cells = Mapping[str, Mapping[str, Estimate]]
-"""By stratum, by attack: the interquartile mean of normalised returns."""
 
 
 def _estimates(entry: Entry, suite: Suite) -> Cells:
