@@ -8,20 +8,16 @@ K=13, f=3. A run that is already in `runs/` is not repeated. About an hour on tw
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _cells import options, results
 from matplotlib.figure import Figure
 
-from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import Result
-from byzbench.experiments.runner import run
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
 from byzbench.reports.plots import curve
 
 METHODS = ("byzpg", "decbyzpg", "fedpg_br")
@@ -89,8 +85,8 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experime
                     found["worlds", row, f"{method} {attack}", seed] = cell
             alone = Experiment.create("solo", agents=13, byzantine=0, **shared)
             found["worlds", row, "alone", seed] = alone
-        for row, options in SHIFTS.items():
-            filled = {k: v.format(turn=given.turn) if k == "attack" else v for k, v in options.items()}
+        for row, change in SHIFTS.items():
+            filled = {k: v.format(turn=given.turn) if k == "attack" else v for k, v in change.items()}
             cell = Experiment.create(**{"byzantine": 0, **filled}, seed=seed, trajectories=given.long)
             found["shifts", row, "", seed] = cell
     return found
@@ -98,27 +94,18 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experime
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trajectories", type=int, default=2000)
+    parser = options(__doc__, trajectories=2000)
     parser.add_argument("--long", type=int, default=6000, help="trajectories of the runs that change")
     parser.add_argument("--turn", type=int, default=220, help="the round at which an agent turns")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
     todo = cells(given)
-    plan = Plan("assumptions", {" · ".join(map(str, key)): cell for key, cell in todo.items()}, {})
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(plan, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
-    assert not summary.failed, summary.failed
     found: dict[tuple[str, str], list[Result]] = defaultdict(list)
     changed: dict[str, list[Path]] = defaultdict(list)
-    for (part, row, column, _), cell in todo.items():
+    for (part, row, column, _), result in results("assumptions", todo, given).items():
         if part == "worlds":
-            found[row, column].append(run(cell, out=given.out))
+            found[row, column].append(result)
         else:
-            changed[row].append(given.out / cell.hash)
+            changed[row].append(Path(str(result.run)))
     table, sentences = worlds(found)
     page = PAGE.format(
         command=f"python benchmarks/assumptions.py --seeds {given.seeds} --trajectories {given.trajectories}",
@@ -132,9 +119,9 @@ def main() -> None:
     (given.docs / "assumptions.md").write_text(page)
 
 
-def returned(results: list[Result]) -> float:
+def returned(found: list[Result]) -> float:
     """The evaluation return at the end, the mean over seeds; a run that diverged counts as nothing."""
-    return float(np.mean([r.evaluation["evaluation"] or 0.0 for r in results]))
+    return float(np.mean([r.evaluation["evaluation"] or 0.0 for r in found]))
 
 
 def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:

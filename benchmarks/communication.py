@@ -8,19 +8,16 @@ CartPole. A run that is already in `runs/` is not repeated. Without `--largest 1
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _cells import options, results
 from matplotlib.figure import Figure
 
-from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
 from byzbench.reports.figures import reached
 from byzbench.reports.plots import curve, trace
 
@@ -77,8 +74,8 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
     for seed in range(given.seeds):
         shared: dict[str, Any] = {"seed": seed, "trajectories": given.trajectories}
         for k in (k for k in SIZES if k <= given.largest):
-            for name, options in PROTOCOLS.items():
-                found["protocols", f"{name}|{k}", seed] = Experiment.create(agents=k, **options, **shared)
+            for name, rules in PROTOCOLS.items():
+                found["protocols", f"{name}|{k}", seed] = Experiment.create(agents=k, **rules, **shared)
         for code in CODES:
             found["codes", code, seed] = Experiment.create(agreement="none", channel=code, **shared)
         for name, channel in WIRES.items():
@@ -88,23 +85,13 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = options(__doc__)
     parser.add_argument("--largest", type=int, default=32, help="the most agents")
-    parser.add_argument("--trajectories", type=int, default=3000)
     parser.add_argument("--long", type=int, default=8000, help="trajectories on bad wires")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
-    todo = cells(given)
-    plan = Plan("communication", {" · ".join(map(str, key)): cell for key, cell in todo.items()}, {})
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(plan, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
-    assert not summary.failed, summary.failed
     folders: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for (part, row, _), cell in todo.items():
-        folders[part][row].append(given.out / cell.hash)
+    for (part, row, _), result in results("communication", cells(given), given).items():
+        folders[part][row].append(Path(str(result.run)))
     wires = {
         name: np.mean([curve(f, "return", np.array([given.long]))[0] for f in folders["wires"][name]]) for name in WIRES
     }

@@ -7,19 +7,15 @@ CartPole, K=13, f=2. A run that is already in `runs/` is not repeated. Hours on 
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from _cells import options, results
 from matplotlib.figure import Figure
 
 from byzbench import registry
-from byzbench.experiments.executors import executor
-from byzbench.experiments.runner import run
 from byzbench.experiments.suite import Suite, plan
-from byzbench.experiments.sweep import sweep
 
 ALGORITHMS = ("dec_page_pg", "decbyzpg", "clipped_gossip", "nna")
 ATTACKS = ("alie(z=1.5, on=both)", "dissensus")
@@ -54,13 +50,7 @@ agents hear.
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trajectories", type=int, default=3000)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    given = options(__doc__).parse_args()
     suite = {
         "algo": list(ALGORITHMS),
         "attack": list(ATTACKS),
@@ -71,13 +61,10 @@ def main() -> None:
         "trajectories": given.trajectories,
         "seeds": given.seeds,
     }
-    todo = plan(Suite.of(suite))
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
-    assert not summary.failed, summary.failed
+    cells = plan(Suite.of(suite)).cells
     found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
-    for cell in todo.cells.values():
-        result = run(cell, out=given.out)
+    for label, result in results("placements", cells, given).items():
+        cell = cells[label]
         parts = (cell.attack, cell.algorithm, cell.topology, cell.placement)
         point = (result.evaluation["evaluation"], result.diagnostics["local_weight"])
         found[tuple(registry.name_of(part) for part in parts)].append((point[0] or 0.0, point[1] or 0.0))

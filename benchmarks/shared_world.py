@@ -8,21 +8,15 @@ repeated.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _cells import options, results
 
 from byzbench import registry
 from byzbench.contracts import Task
-from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
 from byzbench.tasks._references import random_returns
 
 WORLD = "pettingzoo(id='mpe2/simple_spread_v3', options='N=5', world=shared)"
@@ -57,34 +51,25 @@ the least and the most. Players who act at random return {random:.1f} ({games:,}
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trajectories", type=int, default=3000)
+    parser = options(__doc__)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
     todo = {
         (method, attack, seed): Experiment.create(
-            **{**options, **lies},
+            **{**rules, **lies},
             env=WORLD,
             agents=5,
             trajectories=given.trajectories,
             seed=seed,
             parameters={"algorithm": {"lr": given.lr, "baseline": "others"}},
         )
-        for method, options in METHODS.items()
+        for method, rules in METHODS.items()
         for attack, lies in ATTACKS.items()
         for seed in range(given.seeds)
     }
-    plan = Plan("shared world", {" · ".join(map(str, key)): cell for key, cell in todo.items()}, {})
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(plan, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
-    assert not summary.failed, summary.failed
     ends: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (method, attack, _), cell in todo.items():
-        found = run(cell, out=given.out).evaluation["evaluation"]
+    for (method, attack, _), result in results("shared world", todo, given).items():
+        found = result.evaluation["evaluation"]
         assert found is not None, (method, attack)
         ends[method, attack].append(found)
     task = registry.build("task", WORLD)

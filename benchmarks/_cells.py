@@ -1,0 +1,40 @@
+"""What benchmarks of whole runs share: their options, and running what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from byzbench.experiments.executors import executor
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.records import Result
+from byzbench.experiments.runner import run
+from byzbench.experiments.suite import Plan
+from byzbench.experiments.sweep import sweep
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def options(doc: str | None, seeds: int = 3, trajectories: int = 3000) -> argparse.ArgumentParser:
+    """Those that all of them have; the numbers are defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--trajectories", type=int, default=trajectories)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    return parser
+
+
+def results(name: str, cells: Mapping[Key, Experiment], given: argparse.Namespace) -> dict[Key, Result]:
+    """The result of every cell; a run that is in `given.out` is not repeated."""
+    todo = Plan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
+    keys = list(cells)
+    with executor("process", given.out, jobs=given.jobs) as workers:
+        summary = sweep(todo, given.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
+    if summary.failed:
+        raise SystemExit(f"failed: {summary.failed}")
+    return {key: run(cell, out=given.out) for key, cell in cells.items()}
