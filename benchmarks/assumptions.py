@@ -33,7 +33,10 @@ WORLDS = {
         "cartpole(reward_noise=1.0, reward_tail=student)",
         "rewards are bounded, and gradients have a variance",
     ),
-    "Gaussian policy": ("inverted_pendulum", "the score is bounded"),
+    "Gaussian policy": (
+        "gymnasium(id='InvertedPendulum-v5', steps=100, random=5.0, solved=95.0)",
+        "the score is bounded",
+    ),
 }
 SHIFTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -46,12 +49,13 @@ PAGE = """# Where assumptions fail
 
 Made by `{command}`.
 
-K = 13, {trajectories:,} trajectories, {seeds} seeds. Return is the evaluation return of honest agents at the end, each
-in its own world, the mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part
-is worth there: (return - return of agents each for itself, `solo`) / (solved - random); below zero it is better to
-stay away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one episode's,
-and C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the world as
-it is.
+K = 13, {trajectories:,} trajectories, {seeds} seeds; CartPole, but for the Gaussian policy, which balances an inverted
+pendulum for at most 100 steps. Return is the evaluation return of honest agents at the end, each in its own world, the
+mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part is worth there: that
+return less what agents return who each learn for themselves, by `solo`, over (solved - random); below zero it is better
+to stay away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one
+episode's, and C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the
+world as it is.
 
 {table}
 
