@@ -483,3 +483,39 @@ def test_the_clone_of_a_server_that_hears_groups_hears_the_worst_of_them():
 def test_more_groups_than_agents_are_one_line():
     with pytest.raises(Undefined, match="has 5 groups, and there are only 3 agents"):
         Experiment.create("ensemble_frl", agents=3)
+
+
+def ppo(env, *, parameters=None, **options):
+    options = {"agents": 3, "byzantine": 0, "trajectories": 12, "seed": 3, **options}
+    parameters = {"N": 2, "epochs": 2, "minibatch": 50, "lr": 0.01, **(parameters or {})}
+    return Experiment.create("fed_ppo", env=env, parameters={"algorithm": parameters}, **options)
+
+
+@pytest.mark.parametrize("env", ["cartpole", "pendulum"])
+def test_agents_who_improve_side_by_side_do_not_touch_each_other(env):
+    """They may have unlike many steps; and BLAS rounds a product with one column in its own way, the critic's last."""
+    trace = assert_row_local(ppo(env, parameters={"minibatch": 16 if env == "cartpole" else 100}), rounds=2)
+    assert (len(trace.states[-1]["adam.t"].unique()) > 1) == (env == "cartpole")
+
+
+def test_a_unit_of_returns_undoes_a_scale_of_rewards():
+    """Advantages are measured by their own deviation, and the critic starts from nothing: only the unit matters."""
+    plain = run_as_block(ppo("cartpole", parameters={"unit": 4.0}), 3).states[-1]
+    scaled = run_as_block(ppo("cartpole:reward_scale=8", parameters={"unit": 32.0}), 3).states[-1]
+    other = run_as_block(ppo("cartpole:reward_scale=8", parameters={"unit": 4.0}), 3).states[-1]
+    torch.testing.assert_close(scaled["theta"], plain["theta"])
+    torch.testing.assert_close(scaled["critic"], plain["critic"])
+    assert not torch.allclose(other["critic"], plain["critic"])
+
+
+@pytest.mark.parametrize("trajectories, share", [(8, 0.75), (4, 0.5)])
+def test_the_step_size_of_ppo_falls_with_the_budget(trajectories, share):
+    """Two episodes are spent before the second round, whose one step is in proportion to its size."""
+
+    def second_step(schedule):
+        once = {"lr_schedule": schedule, "epochs": 1, "minibatch": 10_000}
+        todo = ppo("cartpole", trajectories=trajectories, aggregator="mean", parameters=once)
+        first, second = run_as_block(todo, 2).states
+        return second["theta"] - first["theta"]
+
+    torch.testing.assert_close(second_step("linear"), share * second_step("constant"), rtol=1e-3, atol=1e-6)
