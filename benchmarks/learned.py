@@ -1,0 +1,244 @@
+"""That tasks are learned by a federation whose agents tell the truth: makes docs/learned.md and its picture.
+
+    python benchmarks/learned.py [--jobs 2] [--seeds 3] [--page]
+
+fed_ppo as it comes, K=5, f=0; a run that is already in `runs/` is not repeated. With `--page` nothing is run: the page
+is made of the runs that are there, also of those that earlier code made.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _cells import results
+from matplotlib.figure import Figure
+
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.records import Result, RunFolder
+from byzbench.tasks._references import references
+
+SPREAD = "pettingzoo:mpe2/simple_spread_v3"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a task is to return after so many trajectories of each agent; None where that is measured."""
+
+    env: str
+    trajectories: int
+    target: float | None
+
+    @property
+    def command(self) -> str:
+        return (
+            f"byzbench run --algo fed_ppo --env {self.env} --agents 5 --byzantine 0 --trajectories {self.trajectories}"
+        )
+
+
+GOALS = {
+    "CartPole": Goal("cartpole", 200, 475.0),
+    "LunarLander": Goal("lunarlander:backend=envpool", 400, 200.0),
+    "Pendulum": Goal("pendulum:normalize=2", 240, -250.0),
+    "Hopper": Goal("hopper:backend=envpool", 900, 1500.0),
+    "simple_spread": Goal(SPREAD, 240, None),
+}
+ALONE = "simple_spread, alone"
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "a critic, but whole returns less its value (lambda = 1)": {"trace": 1.0},
+    "one pass instead of eight": {"epochs": 1},
+    "no entropy bonus": {"entropy_weight": 0.0},
+    "a constant step size": {"lr_schedule": "constant"},
+    "the task's discount": {"discount": None},
+    "returns not in units (u = 1)": {"unit": 1.0},
+}
+"""What is taken away from LunarLander, one at a time."""
+ABLATED = (0,)
+"""The seeds of that."""
+
+PAGE = """# What is learned
+
+`fed_ppo` with the parameters that it suggests for each task, five agents, none of them a liar and none suspected, the
+geometric median of updates as in any federation. Made by `{command}`, from
+{runs} of
+
+```sh
+{commands}
+```
+
+with `--seed` from 0. The figure that counts is the evaluation return of the last record: fresh episodes, ten of each
+agent, of the policy as it is trained, which draws its actions. Beside it stands the mean of likeliest actions. Steps
+are those of all agents together, trajectories those of each.
+
+| task | trajectories | steps in all | target | evaluation return, by seed | mean | likeliest actions | reached by |
+|---|--:|--:|--:|---|--:|--:|---|
+{table}
+
+![Learning curves](learned.png)
+
+Thin lines are seeds, the thick one their mean as far as all go, dots the target; grey dots are random play.
+
+## simple_spread
+
+The target is half of the way from random play ({random:.1f}) to one agent that learns by itself, by the same method and
+with the same parameters, from as many episodes as the five have together: {alone} by seed,
+{solo:.1f} in the mean.
+
+## What lands
+
+{lander}
+"""
+
+LANDER = """\
+In 8,000 trajectories an agent, policy gradients without a critic [do not land](lunarlander.md). What is here and not
+there: a critic, which also judges what is cut off at the horizon; generalised advantages by it, measured by
+their own deviation; several clipped passes over a batch; an entropy bonus; a step size that falls to nothing; and a
+discount of 0.99 where the task has 0.999, so that a landing now is worth more than one after more hovering."""
+
+ABLATION = """
+
+With one of them taken away, everything else as above, seed 0:
+
+| | evaluation return | likeliest actions |
+|---|--:|--:|
+{rows}"""
+
+
+def alone(seed: int) -> Experiment:
+    """One agent with the episodes of five."""
+    count = 5 * GOALS["simple_spread"].trajectories
+    return Experiment.create(
+        "fed_ppo", env=SPREAD, agents=1, byzantine=0, aggregator="mean", trajectories=count, seed=seed
+    )
+
+
+def together(goal: Goal, seed: int, **parameters: Any) -> Experiment:
+    return Experiment.create(
+        "fed_ppo",
+        env=goal.env,
+        agents=5,
+        byzantine=0,
+        trajectories=goal.trajectories,
+        seed=seed,
+        parameters={"algorithm": parameters},
+    )
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--page", action="store_true", help="run nothing")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    given = parser.parse_args()
+
+    seeds = range(given.seeds)
+    cells = {name: [together(goal, seed) for seed in seeds] for name, goal in GOALS.items()}
+    cells[ALONE] = [alone(seed) for seed in seeds]
+    cells |= {
+        name: [together(GOALS["LunarLander"], seed, **less) for seed in ABLATED] for name, less in WITHOUT.items()
+    }
+    if not given.page:
+        results("learned", {(name, cell.seed): cell for name, each in cells.items() for cell in each}, given)
+    found = {name: list(kept(given.out / cell.hash for cell in each)) for name, each in cells.items()}
+    (given.docs / "learned.md").write_text(page(found, given))
+    draw(found, targets(found), given.docs / "learned.png")
+
+
+def kept(folders: Iterable[Path]) -> Iterator[Result]:
+    """What runs found, as far as they are finished."""
+    for folder in folders:
+        if (data := RunFolder(folder).read("result.json")) is not None:
+            yield replace(Result.from_json(data), run=str(folder))
+
+
+def targets(found: Mapping[str, Sequence[Result]]) -> dict[str, float]:
+    """What each task is to return."""
+    return {
+        name: (randomly(name) + ends(found[ALONE]).mean()) / 2 if goal.target is None else goal.target
+        for name, goal in GOALS.items()
+        if found[name]
+    }
+
+
+def randomly(name: str) -> float:
+    """What random play returns."""
+    env = GOALS[name].env
+    return references()[env if env == SPREAD else env.partition(":")[0]]["random"]
+
+
+def ends(runs: Sequence[Result], key: str = "evaluation") -> np.ndarray:
+    """The last evaluations, by seed."""
+    return np.array([one.evaluation[key] for one in runs], float)
+
+
+def said(values: np.ndarray, digits: int = 0) -> str:
+    return ", ".join(f"{value:,.{digits}f}" for value in values)
+
+
+def page(found: Mapping[str, Sequence[Result]], given: argparse.Namespace) -> str:
+    """The text, with its tables."""
+    rows, wanted = [], targets(found)
+    for name, target in wanted.items():
+        goal, values, greedy = GOALS[name], ends(found[name]), ends(found[name], "evaluation_greedy").mean()
+        digits = 1 if goal.target is None else 0
+        steps = np.mean([one.steps for one in found[name]])
+        reached = f"{(values >= target).sum()} of {len(values)}"
+        rows.append(
+            f"| {name} | {goal.trajectories:,} | {steps:,.0f} | {target:,.{digits}f} | {said(values, digits)} | "
+            f"{values.mean():,.{digits}f} | {greedy:,.{digits}f} | {reached} |"
+        )
+    by_self = ends(found[ALONE])
+    rests = [
+        f"| {name} | {said(ends(found[name]))} | {said(ends(found[name], 'evaluation_greedy'))} |"
+        for name in WITHOUT
+        if found[name]
+    ]
+    return PAGE.format(
+        command=f"python benchmarks/learned.py --seeds {given.seeds}" + (" --page" if given.page else ""),
+        runs="those runs that were finished, some by earlier code," if given.page else "runs",
+        commands="\n".join(goal.command for goal in (GOALS[name] for name in wanted)),
+        table="\n".join(rows),
+        random=randomly("simple_spread"),
+        alone=said(by_self, 1),
+        solo=by_self.mean(),
+        lander=LANDER + (ABLATION.format(rows="\n".join(rests)) if len(rests) > 1 else ""),
+    )
+
+
+def draw(found: Mapping[str, Sequence[Result]], wanted: Mapping[str, float], path: Path) -> None:
+    """A panel a task: evaluation return against the steps of all agents together."""
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    panels = figure.subplots(2, 3).flat
+    for name, axes in zip(wanted, panels, strict=False):
+        curves = [evaluations(one) for one in found[name]]
+        for steps, values in curves:
+            axes.plot(steps, values, color="#1f5fa8", lw=0.7, alpha=0.6)
+        grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), 200)
+        axes.plot(grid, np.mean([np.interp(grid, *one) for one in curves], 0), color="#1f5fa8", lw=2)
+        axes.axhline(wanted[name], color="k", lw=1, ls=":")
+        axes.axhline(randomly(name), color="0.6", lw=1, ls=":")
+        axes.set(title=name, xlabel="steps of all agents", ylabel="evaluation return")
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 3))
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels:
+        axes.set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def evaluations(one: Result) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and returns at the evaluations of a run."""
+    lines = [line for line in RunFolder(Path(str(one.run))).metrics() if "evaluation" in line]
+    return np.array([line["steps"] for line in lines]), np.array([line["evaluation"] for line in lines], float)
+
+
+if __name__ == "__main__":
+    main()
