@@ -21,8 +21,9 @@ from byzbench.tasks._references import random_returns
 
 WORLD = "pettingzoo(id='mpe2/simple_spread_v3', options='N=5', world=shared)"
 METHODS: dict[str, dict[str, Any]] = {
-    "federated averaging (`fed_page_pg`, mean)": {"algo": "fed_page_pg", "aggregator": "mean"},
-    "`decbyzpg`": {"algo": "decbyzpg"},
+    "federated averaging (`fed_ppo`, mean)": {"algo": "fed_ppo", "aggregator": "mean"},
+    "`fed_ppo`, geometric median": {"algo": "fed_ppo"},
+    "`decbyzpg`": {"algo": "decbyzpg", "parameters": {"algorithm": {"lr": 2e-3, "baseline": "others"}}},
 }
 ATTACKS: dict[str, dict[str, Any]] = {
     "nobody lies": {"byzantine": 0},
@@ -38,7 +39,7 @@ Made by `{command}`.
 `simple_spread` of PettingZoo with five players, all in the same game: each is an agent of the federation, which learns
 from what it sees and is paid itself, and agents meet both in messages and in the world. One of the five is Byzantine:
 it acts at random among the others, whatever it has learned, or plays along and lies in its messages. {trajectories:,}
-games, {seeds} seeds, step size {lr:g}, returns measured from those of other games (`baseline=others`).
+games, {seeds} seeds; `decbyzpg` measures returns from those of other games (`baseline=others`).
 
 Each cell is the honest players' return in a game, in the evaluation at the end: the mean over seeds, and in brackets
 the least and the most. Players who act at random return {random:.1f} ({games:,} games, standard error {error:.1f}).
@@ -51,17 +52,10 @@ the least and the most. Players who act at random return {random:.1f} ({games:,}
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = options(__doc__)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    given = parser.parse_args()
+    given = options(__doc__).parse_args()
     todo = {
         (method, attack, seed): Experiment.create(
-            **{**rules, **lies},
-            env=WORLD,
-            agents=5,
-            trajectories=given.trajectories,
-            seed=seed,
-            parameters={"algorithm": {"lr": given.lr, "baseline": "others"}},
+            **rules, **lies, env=WORLD, agents=5, trajectories=given.trajectories, seed=seed
         )
         for method, rules in METHODS.items()
         for attack, lies in ATTACKS.items()
@@ -79,7 +73,6 @@ def main() -> None:
         command=f"python benchmarks/shared_world.py --seeds {given.seeds} --trajectories {given.trajectories}",
         trajectories=given.trajectories,
         seeds=given.seeds,
-        lr=given.lr,
         random=chance.mean(),
         games=len(chance),
         error=chance.std(ddof=1) / len(chance) ** 0.5,
