@@ -356,7 +356,7 @@ def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
     free, _ = lies(replace(attack, width=1e9, scale=1e6), usual[5], memory, lived, policy, theta)
     torch.testing.assert_close(free.norm(dim=1), usual[5].norm(dim=1))
     secrets = {"colluders": usual[5], "experience": lived, "policy": policy, "theta": theta}
-    lengths = [attack._push(View(attack.threat, {}, secrets), row).norm() for row in range(2)]
+    lengths = attack._pushes(View(attack.threat, {}, secrets)).norm(dim=1)
     for row in range(2):
         way = torch.from_numpy(noise.standard_normal(policy.dimension))
         states = lived[row].observations[lived[row].mask].unsqueeze(0).double()
