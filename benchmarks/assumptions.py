@@ -53,9 +53,10 @@ K = 13, {trajectories:,} trajectories, {seeds} seeds; CartPole, but for the Gaus
 pendulum for at most 100 steps. Return is the evaluation return of honest agents at the end, each in its own world, the
 mean over seeds; under `alie`, three agents lie by `alie(z=1.5)`. *Benefit* is what taking part is worth there: that
 return less what agents return who each learn for themselves, by `solo`, over (solved - random); below zero it is better
-to stay away. *zeta^2 / sigma^2* is the measured dissimilarity of agents' gradients beside the variance of one
-episode's, and C_w the largest importance weight met. *Learns*: the return under the attack is above half of that in the
-world as it is.
+to stay away. *zeta^2* is the dissimilarity of agents' gradients at their common policy, as measured without bias by
+twenty evaluations of a run (so that it may come out below zero where it is nothing), and *sigma^2* the variance of one
+episode's gradient, both without an attack; *weight* is the largest importance weight met. *Learns*: the return under
+the attack is above half of that in the world as it is.
 
 {table}
 
@@ -133,8 +134,8 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
     from byzbench import registry
 
     lines = [
-        "| world | method | return | under alie | benefit | under alie | zeta^2 / sigma^2 | C_w | learns |",
-        "|---|---|--:|--:|--:|--:|--:|--:|---|",
+        "| world | method | return | under alie | benefit | under alie | zeta^2 | zeta^2 / sigma^2 | weight | learns |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     sentences = []
     for row, (env, assumption) in WORLDS.items():
@@ -148,14 +149,15 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
             usual = usual if row != "Gaussian policy" else returned(found[row, "alone"])
             learns = there > usual / 2
             verdicts.append(f"`{method}` {'learns' if learns else 'does not learn'} under the attack")
-            ratio = [
-                (r.assumptions["gradient_dissimilarity"] or 0) / (r.assumptions["gradient_variance"] or 1)
-                for r in clean
-            ]
+            zeta, sigma = (
+                np.array([r.assumptions[f"gradient_{name}"] or 0.0 for r in clean])
+                for name in ("dissimilarity", "variance")
+            )
             weight = max((r.assumptions.get("weight_largest") or 1.0) for r in clean)
             lines.append(
                 f"| {row} | `{method}` | {here:.0f} | {there:.0f} | {(here - alone) / scale:+.2f} | "
-                f"{(there - alone) / scale:+.2f} | {np.mean(ratio):.3f} | {weight:.3g} | {'yes' if learns else 'no'} |"
+                f"{(there - alone) / scale:+.2f} | {zeta.mean():.3g} | {np.mean(zeta / sigma):+.3f} | {weight:.3g} | "
+                f"{'yes' if learns else 'no'} |"
             )
         failing = "No assumption fails" if row == "as they are" else f"It fails that {assumption}"
         sentences.append(f"- **{row}**: {failing}; {', '.join(verdicts)}. An agent alone returns {alone:.0f}.")

@@ -44,7 +44,7 @@ GOALS = {
     "CartPole": Goal("cartpole", 200, 475.0),
     "LunarLander": Goal("lunarlander:backend=envpool", 500, 200.0),
     "Pendulum": Goal("pendulum:normalize=2", 240, -250.0),
-    "Hopper": Goal("hopper:backend=envpool", 750, 1500.0),
+    "Hopper": Goal("hopper:backend=envpool,normalize=8", 1000, 1500.0),
     "simple_spread": Goal(SPREAD, 500, None),
 }
 ALONE = "simple_spread, alone"
