@@ -60,7 +60,7 @@ class FedPPO(Algorithm):
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"N": 8, "lr": 1e-3},
         "cartpole": {"N": 8, "lr": 3e-3, "unit": 100.0},
-        "hopper": {"N": 2, "lr": 7e-4, "minibatch": 64, "discount": 0.995, "trace": 0.98, "unit": 100.0},
+        "hopper": {"N": 4, "lr": 1e-3, "minibatch": 64, "discount": 0.995, "trace": 0.98, "unit": 100.0},
         "lunarlander": {
             "N": 3,
             "lr": 2e-3,
