@@ -481,3 +481,15 @@ def test_names_of_executors_are_checked(tmp_path: Path) -> None:
         pass
     with pytest.raises(UnknownName):
         registry.find("attack", "broken")
+
+
+def test_a_process_makes_room_for_another_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "FRESH_AFTER", 2)
+    processes = []
+    with executor("process", tmp_path, jobs=1) as workers:
+        for seed in range(5):
+            workers.submit(Experiment.create(**QUICK, parameters=SMALL, seed=seed))
+            ((pool, _),) = workers._busy.values()  # type: ignore[attr-defined]
+            processes += [*pool._processes]
+            assert workers.next()[1].status == "finished"
+    assert [processes.index(one) for one in processes] == [0, 0, 2, 2, 4]

@@ -28,6 +28,9 @@ from byzbench.experiments.experiment import Experiment
 
 RETRIES = 3
 
+FRESH_AFTER = 20
+"""Cells that a process runs before another takes its place: thousands of simulators leave holes in its memory."""
+
 Name = Literal["serial", "process", "ray"]
 
 
@@ -110,37 +113,37 @@ class Process(Executor):
         self.width = jobs or len(os.sched_getaffinity(0))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
-        self._idle = [self._pool() for _ in range(self.width)]
-        self._busy: dict[Future[Any], ProcessPoolExecutor] = {}
+        self._idle = [(self._pool(), 0) for _ in range(self.width)]
+        self._busy: dict[Future[Any], tuple[ProcessPoolExecutor, int]] = {}
 
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin)
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         self._collect()
-        pool = self._idle.pop()
+        pool, cells = self._idle.pop()
         try:
             future = pool.submit(run_cell, experiment.describe(), str(self._out), self._on_existing, wait)
         except BrokenProcessPool:  # it died while it had nothing to do
-            pool = self._pool()
+            pool, cells = self._pool(), 0
             future = pool.submit(run_cell, experiment.describe(), str(self._out), self._on_existing, wait)
-        self._busy[future] = pool
+        self._busy[future] = pool, cells + 1
         return future
 
     def _collect(self) -> None:
         for future in [f for f in self._busy if f.done()]:
-            pool = self._busy.pop(future)
-            if self._was_lost(future.exception()):
+            pool, cells = self._busy.pop(future)
+            if cells == FRESH_AFTER or self._was_lost(future.exception()):
                 pool.shutdown(wait=False)
-                pool = self._pool()
-            self._idle.append(pool)
+                pool, cells = self._pool(), 0
+            self._idle.append((pool, cells))
 
     def _was_lost(self, error: BaseException | None) -> bool:
         return isinstance(error, BrokenProcessPool)
 
     def close(self, kill: bool = False) -> None:
         """End all processes."""
-        pools = [*self._idle, *self._busy.values()]
+        pools = [pool for pool, _ in (*self._idle, *self._busy.values())]
         if kill:
             for pool in pools:
                 for process in list((pool._processes or {}).values()):
