@@ -3,14 +3,14 @@
     python benchmarks/learned.py [--jobs 2] [--seeds 3] [--page]
 
 fed_ppo as it comes, K=5, f=0; a run that is already in `runs/` is not repeated. With `--page` nothing is run: the page
-is made of the runs that are there, also of those that earlier code made.
+is made of the runs that are there, also of those that earlier code made or that have only spent the steps that count.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from _cells import results
 from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import Result, RunFolder
+from byzbench.experiments.records import RunFolder
 from byzbench.tasks._references import references
 
 SPREAD = "pettingzoo:mpe2/simple_spread_v3"
+
+LIMIT = 2_000_000
+"""Steps of all agents together; what is learned later does not count."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,10 @@ geometric median of updates as in any federation. Made by `{command}`, from
 {commands}
 ```
 
-with `--seed` from 0. The figure that counts is the evaluation return of the last record: fresh episodes, ten of each
-agent, of the policy as it is trained, which draws its actions. Beside it stands the mean of likeliest actions. Steps
-are those of all agents together, trajectories those of each.
+with `--seed` from 0. The figure that counts is the evaluation return of the last record within {limit:,} steps: fresh
+episodes, ten of each agent, of the policy as it is trained, which draws its actions. Beside it stands the mean of
+likeliest actions, of runs that end within the limit. Steps are those of all agents together, trajectories those of
+each.
 
 | task | trajectories | steps in all | target | evaluation return, by seed | mean | likeliest actions | reached by |
 |---|--:|--:|--:|---|--:|--:|---|
@@ -153,14 +157,32 @@ def main() -> None:
     draw(found, targets(found), given.docs / "learned.png")
 
 
-def kept(folders: Iterable[Path]) -> Iterator[Result]:
-    """What runs found, as far as they are finished."""
-    for folder in folders:
-        if (data := RunFolder(folder).read("result.json")) is not None:
-            yield replace(Result.from_json(data), run=str(folder))
+@dataclass(frozen=True)
+class Learned:
+    """What a run came to within the steps that count.
+
+    Attributes:
+        steps, returns: of its evaluations.
+        greedy: of likeliest actions, at the end; None if that is beyond the limit.
+    """
+
+    steps: np.ndarray
+    returns: np.ndarray
+    greedy: float | None
 
 
-def targets(found: Mapping[str, Sequence[Result]]) -> dict[str, float]:
+def kept(folders: Iterable[Path]) -> Iterator[Learned]:
+    """The runs that are finished, or past the limit."""
+    for folder in map(RunFolder, folders):
+        result, lines = folder.read("result.json"), list(folder.metrics()) if folder.path.exists() else []
+        if result is None and not (lines and lines[-1]["steps"] > LIMIT):
+            continue
+        counted = [line for line in lines if "evaluation" in line and line["steps"] <= LIMIT]
+        steps, returns = (np.array([line[key] for line in counted], float) for key in ("steps", "evaluation"))
+        yield Learned(steps, returns, counted[-1].get("evaluation_greedy"))
+
+
+def targets(found: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
     """What each task is to return."""
     return {
         name: (randomly(name) + ends(found[ALONE]).mean()) / 2 if goal.target is None else goal.target
@@ -175,36 +197,39 @@ def randomly(name: str) -> float:
     return references()[env if env == SPREAD else env.partition(":")[0]]["random"]
 
 
-def ends(runs: Sequence[Result], key: str = "evaluation") -> np.ndarray:
+def ends(runs: Sequence[Learned]) -> np.ndarray:
     """The last evaluations, by seed."""
-    return np.array([one.evaluation[key] for one in runs], float)
+    return np.array([one.returns[-1] for one in runs])
+
+
+def likeliest(runs: Sequence[Learned], digits: int = 0) -> str:
+    """The mean over those runs that end within the limit."""
+    values = [one.greedy for one in runs if one.greedy is not None]
+    return f"{np.mean(values):,.{digits}f}" if values else "-"
 
 
 def said(values: np.ndarray, digits: int = 0) -> str:
     return ", ".join(f"{value:,.{digits}f}" for value in values)
 
 
-def page(found: Mapping[str, Sequence[Result]], given: argparse.Namespace) -> str:
+def page(found: Mapping[str, Sequence[Learned]], given: argparse.Namespace) -> str:
     """The text, with its tables."""
     rows, wanted = [], targets(found)
     for name, target in wanted.items():
-        goal, values, greedy = GOALS[name], ends(found[name]), ends(found[name], "evaluation_greedy").mean()
+        goal, values = GOALS[name], ends(found[name])
         digits = 1 if goal.target is None else 0
-        steps = np.mean([one.steps for one in found[name]])
+        steps = np.mean([one.steps[-1] for one in found[name]])
         reached = f"{(values >= target).sum()} of {len(values)}"
         rows.append(
             f"| {name} | {goal.trajectories:,} | {steps:,.0f} | {target:,.{digits}f} | {said(values, digits)} | "
-            f"{values.mean():,.{digits}f} | {greedy:,.{digits}f} | {reached} |"
+            f"{values.mean():,.{digits}f} | {likeliest(found[name], digits)} | {reached} |"
         )
     by_self = ends(found[ALONE])
-    rests = [
-        f"| {name} | {said(ends(found[name]))} | {said(ends(found[name], 'evaluation_greedy'))} |"
-        for name in WITHOUT
-        if found[name]
-    ]
+    rests = [f"| {name} | {said(ends(found[name]))} | {likeliest(found[name])} |" for name in WITHOUT if found[name]]
     return PAGE.format(
         command=f"python benchmarks/learned.py --seeds {given.seeds}" + (" --page" if given.page else ""),
-        runs="those runs that were finished, some by earlier code," if given.page else "runs",
+        limit=LIMIT,
+        runs="runs, some by earlier code, that are finished or past the limit," if given.page else "runs",
         commands="\n".join(goal.command for goal in (GOALS[name] for name in wanted)),
         table="\n".join(rows),
         random=randomly("simple_spread"),
@@ -214,12 +239,12 @@ def page(found: Mapping[str, Sequence[Result]], given: argparse.Namespace) -> st
     )
 
 
-def draw(found: Mapping[str, Sequence[Result]], wanted: Mapping[str, float], path: Path) -> None:
+def draw(found: Mapping[str, Sequence[Learned]], wanted: Mapping[str, float], path: Path) -> None:
     """A panel a task: evaluation return against the steps of all agents together."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     panels = figure.subplots(2, 3).flat
     for name, axes in zip(wanted, panels, strict=False):
-        curves = [evaluations(one) for one in found[name]]
+        curves = [(one.steps, one.returns) for one in found[name]]
         for steps, values in curves:
             axes.plot(steps, values, color="#1f5fa8", lw=0.7, alpha=0.6)
         grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), 200)
@@ -232,12 +257,6 @@ def draw(found: Mapping[str, Sequence[Result]], wanted: Mapping[str, float], pat
     for axes in panels:
         axes.set_visible(False)
     figure.savefig(path, dpi=110)
-
-
-def evaluations(one: Result) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and returns at the evaluations of a run."""
-    lines = [line for line in RunFolder(Path(str(one.run))).metrics() if "evaluation" in line]
-    return np.array([line["steps"] for line in lines]), np.array([line["evaluation"] for line in lines], float)
 
 
 if __name__ == "__main__":

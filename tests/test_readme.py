@@ -1,5 +1,6 @@
 """What README.md and CONTRIBUTING.md tell a reader to type works as it stands there."""
 
+import importlib
 import os
 import re
 import shlex
@@ -39,6 +40,12 @@ def test_the_readme_names_every_component() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [name for kind in KINDS for name, o in origins(kind).items() if o.module.startswith("byzbench.")]
     assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
+
+
+def test_the_readme_has_the_commands_by_which_tasks_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    goals = importlib.import_module("learned").GOALS
+    assert blocks("README.md", "console") == ["".join(f"{goal.command}\n" for goal in goals.values())]
 
 
 QUICK = ("list", "show", "check", "bench", "runs", "run --algo byzpg")
