@@ -66,11 +66,10 @@ class Svrg(PolicyGradient):
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, aggregate at the server; step there; tell everybody where that led."""
-        size = await fed.common("batch", lambda rng: float(self.batch(rng)))
-        count = int(size[0])
-        estimate = self._gradient(fed, state["theta"], fed.sample(state["theta"], size.long()))
+        count = int(fed.draw_at_server("batch", self.batch))
+        estimate = self._gradient(fed, state["theta"], fed.sample(state["theta"], count))
         value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
-        planned = int((await fed.common("steps", lambda rng: float(self.steps(count, rng))))[0])
+        planned = int(fed.draw_at_server("steps", lambda rng: self.steps(count, rng)))
         anchor, taken = state["theta"][:1], 0
         while taken < planned:
             here = state["theta"][:1]

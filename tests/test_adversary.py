@@ -995,6 +995,14 @@ def test_a_split_coin_shows_two_draws_to_two_halves(agents: int) -> None:
     assert agents < 7 or len(halves) > 5
 
 
+def test_a_trusted_server_draws_its_sizes_without_the_coin(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"algo": "fedpg_br", "agents": 4, "byzantine": 1, "trajectories": 60}
+    options["parameters"] = {"algorithm": {"N": 6, "B": 3}}
+    usual, biased = (byzbench.run(coin=coin, out=tmp_path, **options) for coin in ("shared", "biased(q=1)"))
+    assert biased.evaluation == usual.evaluation and biased.steps == usual.steps
+    assert "coin" not in biased.traffic
+
+
 def test_a_split_coin_splits_a_run(tmp_path: Path) -> None:
     options = {"agents": 5, "byzantine": 1, "trajectories": 80}
     split, shared = (byzbench.run(coin=coin, out=tmp_path, **options) for coin in ("split", "shared"))

@@ -131,6 +131,10 @@ class Federation:
         kept = self.ledger.noted.setdefault(name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64))
         kept[slice(None) if agents is None else list(agents)] = values.detach().to(kept)
 
+    def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
+        """A value of `draw` that the trusted server draws by itself: no coin and no liar has a part in it."""
+        return draw(self._streams.generator(name, self.round))
+
     async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
         """Exactly `count` episodes under theta [1, d] in an environment of the trusted server's own, charged to it."""
         self._served += 1

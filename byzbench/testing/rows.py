@@ -153,6 +153,9 @@ class _Row:
     def draw(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
         return self._alone.draw(name, draw, [self._agent])
 
+    def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
+        return self._alone.draw_at_server(name, draw)
+
     def note(self, name: str, values: Tensor) -> None:
         self._alone.note(name, values, [self._agent])
 
