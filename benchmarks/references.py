@@ -27,8 +27,21 @@ from byzbench.tasks._references import random_returns
 FILE = Path(_gymnasium.__file__).with_name("references.json")
 SOLVED = {"pendulum": -250.0, "hopper": 1500.0, "walker2d": 1500.0}
 """Where Gymnasium names no threshold, or one that takes far longer to reach (Hopper: 3,800)."""
-SOLO = {"cartpole": 600, "acrobot": 400, "inverted_pendulum": 800}
-"""Episodes that one agent learns from."""
+SOLO = {
+    "cartpole": 600,
+    "acrobot": 400,
+    "mountaincar": 200,
+    "pendulum": 400,
+    "lunarlander": 800,
+    "lunarlander_continuous": 800,
+    "inverted_pendulum": 800,
+    "hopper": 800,
+    "walker2d": 800,
+    "halfcheetah": 200,
+    "ant": 200,
+    "pettingzoo:mpe2/simple_spread_v3": 2500,
+}
+"""Episodes that one agent learns from: what takes a minute or two."""
 
 
 def main() -> None:
@@ -36,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*")
     parser.add_argument("--episodes", type=int, default=2000)
-    parser.add_argument("--solo", action="store_true", help="measure what one agent learns, where that is cheap")
+    parser.add_argument("--solo", action="store_true", help="measure what one agent learns")
     given = parser.parse_args()
     kept = json.loads(FILE.read_text()) if FILE.exists() else {}
     if given.solo:
@@ -54,7 +67,7 @@ def main() -> None:
 
 def learned(name: str) -> dict[str, float]:
     """What one agent's policy returns in the end."""
-    backend = {"backend": "envpool"} if hasattr(registry.find("task", name), "backend") else {}
+    backend = {"backend": "envpool"} if hasattr(registry.find("task", registry.parse(name).name), "backend") else {}
     options = {"algo": "fed_ppo", "agents": 1, "byzantine": 0, "aggregator": "mean", "trajectories": SOLO[name]}
     found = []
     for seed in range(3):

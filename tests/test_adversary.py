@@ -999,7 +999,8 @@ def test_a_trusted_server_draws_its_sizes_without_the_coin(tmp_path: Path) -> No
     options: dict[str, Any] = {"algo": "fedpg_br", "agents": 4, "byzantine": 1, "trajectories": 60}
     options["parameters"] = {"algorithm": {"N": 6, "B": 3}}
     usual, biased = (byzbench.run(coin=coin, out=tmp_path, **options) for coin in ("shared", "biased(q=1)"))
-    assert biased.evaluation == usual.evaluation and biased.steps == usual.steps
+    assert biased.evaluation == usual.evaluation
+    assert biased.steps == usual.steps
     assert "coin" not in biased.traffic
 
 
