@@ -9,6 +9,7 @@ is made of the runs that are there, also of those that earlier code made or that
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,9 +249,10 @@ def needed(missed: Sequence[str], lacking: Sequence[str]) -> str:
     if not missed:
         return "It lands without any of them: no single one is what does it."
     rest = [name for name in lacking if name not in missed]
-    return f"Below the target it ends with: {'; '.join(missed)}." + (
-        f" What it does not need, as far as one seed can tell: {'; '.join(rest)}." if rest else ""
-    )
+    text = f"Below the target it ends with: {'; '.join(missed)}."
+    if rest:
+        text += f" What it does not need, as far as one seed can tell: {'; '.join(rest)}."
+    return textwrap.fill(text, 120)
 
 
 def draw(found: Mapping[str, Sequence[Learned]], wanted: Mapping[str, float], path: Path) -> None:
