@@ -157,14 +157,14 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
     for row, (env, assumption) in WORLDS.items():
         task = registry.build("task", env)
         scale = task.worth("solved") - task.worth("random")  # type: ignore[attr-defined]
-        alone, verdicts = returned(found[row, "alone"]), []
+        alone, learned = returned(found[row, "alone"]), []
         for method, lie in METHODS.items():
             clean, lied = (found[row, f"{method} {attack}"] for attack in ("none", lie))
             here, there = returned(clean), returned(lied)
             usual = returned(found["as they are", f"{method} {lie}"])
             usual = usual if row != "Gaussian policy" else returned(found[row, "alone"])
             learns = there > usual / 2
-            verdicts.append(f"`{method}` {'learns' if learns else 'does not learn'} under the attack")
+            learned += [f"`{method}`"] if learns else []
             zeta, sigma = (
                 np.array([r.assumptions[f"gradient_{name}"] or 0.0 for r in clean])
                 for name in ("dissimilarity", "variance")
@@ -176,7 +176,10 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
                 f"{'yes' if learns else 'no'} |"
             )
         failing = "No assumption fails" if row == "as they are" else f"It fails that {assumption}"
-        sentences.append(f"- **{row}**: {failing}; {', '.join(verdicts)}. An agent alone returns {alone:.0f}.")
+        who = {len(METHODS): "all learn", 0: "none learns"}.get(
+            len(learned), f"of the three, {', '.join(learned)} learn"
+        )
+        sentences.append(f"- **{row}**: {failing}; {who} under the attack. An agent alone returns {alone:.0f}.")
     return "\n".join(lines), "\n".join(sentences)
 
 
