@@ -60,7 +60,8 @@ end, each in its own world, the mean over seeds; *attacked* is that under three 
 return who each learn for themselves, by `solo`, over (solved - random); below zero it is better to stay away. *zeta^2*
 is the dissimilarity of agents' gradients at their common policy beside *sigma^2*, the variance of one episode's
 gradient, as measured without bias by the evaluations of runs without an attack, with its standard error over seeds;
-*weight* is the largest importance weight met. *Learns*: the return under the attack is above half of that in the world
+where all agents' tasks are the same it is zero, and those rows show how far estimates stray from it. *Weight* is the
+largest importance weight met. *Learns*: the return under the attack is above half of that in the world
 as it is. Where nobody lies, `decbyzpg` on a complete graph is `byzpg`. Adam makes steps of the same length from
 gradients of any, so that a scale of rewards is nothing to it.
 
