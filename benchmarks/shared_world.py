@@ -25,7 +25,10 @@ WORLD = "pettingzoo(id='mpe2/simple_spread_v3', options='N=5', world=shared)"
 METHODS: dict[str, dict[str, Any]] = {
     "federated averaging (`fed_ppo`, mean)": {"algo": "fed_ppo", "aggregator": "mean"},
     "`fed_ppo`, geometric median": {"algo": "fed_ppo"},
-    "`decbyzpg`": {"algo": "decbyzpg", "parameters": {"algorithm": {"lr": 2e-3, "baseline": "others"}}},
+    "`decbyzpg`": {
+        "algo": "decbyzpg",
+        "parameters": {"algorithm": {"lr": 1e-3, "B": 13, "p": 0.5, "baseline": "others"}},
+    },
 }
 ATTACKS: dict[str, dict[str, Any]] = {
     "nobody lies": {"byzantine": 0},
@@ -41,7 +44,8 @@ Made by `{command}`.
 `simple_spread` of PettingZoo with five players, all in the same game: each is an agent of the federation, which learns
 from what it sees and is paid itself, and agents meet both in messages and in the world. One of the five is Byzantine:
 it acts at random among the others, whatever it has learned, or plays along and lies in its messages. {trajectories:,}
-games, {seeds} seeds; `decbyzpg` measures returns from those of other games (`baseline=others`).
+games, {seeds} seeds. `decbyzpg` measures returns from those of other games and takes large batches every other time, at
+twice its step size (`baseline=others,p=0.5,B=13,lr=1e-3`).
 
 Each cell is the honest players' return, averaged over the last tenth of the games that they learn from: the mean over
 seeds, and in brackets the least and the most. Players who act at random return {random:.1f} ({games:,} games, standard
