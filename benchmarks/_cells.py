@@ -17,6 +17,9 @@ from byzbench.experiments.sweep import sweep
 
 Key = TypeVar("Key", bound=Hashable)
 
+TUNED: dict[str, dict[str, float]] = {"algorithm": {"lr": 0.00658, "B": 13, "p": 0.5}, "aggregator": {"nu": 0.0807}}
+"""Found by `benchmarks/tuned.py` for DecByzPG on CartPole: docs/tuning.md."""
+
 
 def options(doc: str | None, seeds: int = 3, trajectories: int = 3000) -> argparse.ArgumentParser:
     """Those that all of them have; the numbers are defaults."""

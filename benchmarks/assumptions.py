@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _cells import options, results
+from _cells import TUNED, options, results
 from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
@@ -22,8 +22,6 @@ from byzbench.reports.plots import curve
 
 METHODS = {"byzpg": "alie(z=1.5)", "decbyzpg": "split_brain(alie(z=1.5))", "fedpg_br": "alie(z=1.5)"}
 """And how three agents lie to each; to one server nobody can say two things."""
-TUNED = {"algorithm": {"lr": 0.00658, "B": 13, "p": 0.5}, "aggregator": {"nu": 0.0807}}
-"""Found by `benchmarks/tuned.py` for DecByzPG on CartPole: docs/tuning.md."""
 WORLDS = {
     "as they are": ("cartpole", "none of them"),
     "heterogeneity 0.25": ("cartpole(heterogeneity=0.25)", "agents' tasks are the same"),

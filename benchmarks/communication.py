@@ -2,7 +2,7 @@
 
     python benchmarks/communication.py [--jobs 2] [--seeds 3] [--largest 100]
 
-CartPole. A run that is already in `runs/` is not repeated. Without `--largest 100` about an hour on two cores.
+CartPole. A run that is already in `runs/` is not repeated. With `--largest 100` about half an hour on two quiet cores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _cells import options, results
+from _cells import TUNED, options, results
 from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
@@ -39,7 +39,8 @@ PAGE = """# What talking costs
 
 Made by `{command}`.
 
-CartPole, {seeds} seeds, nobody lies. A vector has d = 386 numbers, {vector:,} bytes. Messages and bytes are those that
+CartPole, {seeds} seeds, the parameters that [tuning](tuning.md) found; nobody lies, and protocols are told of the most
+liars that they bear, f < K / 4. A vector has d = 386 numbers, {vector:,} bytes. Messages and bytes are those that
 one agent sends, the mean over agents; a server's are divided among them. Echoes of reliable broadcast carry the vector.
 
 ## With a server, and without
@@ -62,7 +63,7 @@ policy that was evaluated before one agent had sent so many bytes; `-`: none was
 
 ![Learning on bad wires](communication.png)
 
-DecByzPG, K = 13, f = 3, complete graph, {long:,} trajectories; every fifth message is lost, and others are late by a
+DecByzPG as it comes, K = 13, f = 3, complete graph, {long:,} trajectories; every fifth message is lost, and others are late by a
 geometric number of rounds, {delay} on average. Training return averaged over the last twentieth of the budget, at its
 end, over {seeds} seeds: {ends}.
 """
@@ -75,9 +76,11 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
         shared: dict[str, Any] = {"seed": seed, "trajectories": given.trajectories}
         for k in (k for k in SIZES if k <= given.largest):
             for name, rules in PROTOCOLS.items():
-                found["protocols", f"{name}|{k}", seed] = Experiment.create(agents=k, **rules, **shared)
+                found["protocols", f"{name}|{k}", seed] = Experiment.create(
+                    agents=k, parameters=TUNED, **rules, **shared
+                )
         for code in CODES:
-            found["codes", code, seed] = Experiment.create(agreement="none", channel=code, **shared)
+            found["codes", code, seed] = Experiment.create(agreement="none", channel=code, parameters=TUNED, **shared)
         for name, channel in WIRES.items():
             found["wires", name, seed] = Experiment.create(channel=channel, seed=seed, trajectories=given.long)
     return found
@@ -85,7 +88,7 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
 
 def main() -> None:
     """Run what is missing, then write."""
-    parser = options(__doc__)
+    parser = options(__doc__, trajectories=2500)
     parser.add_argument("--largest", type=int, default=32, help="the most agents")
     parser.add_argument("--long", type=int, default=8000, help="trajectories on bad wires")
     given = parser.parse_args()
