@@ -63,9 +63,9 @@ policy that was evaluated before one agent had sent so many bytes; `-`: none was
 
 ![Learning on bad wires](communication.png)
 
-DecByzPG as it comes, K = 13, f = 3, complete graph, {long:,} trajectories; every fifth message is lost, and others are late by a
-geometric number of rounds, {delay} on average. Training return averaged over the last twentieth of the budget, at its
-end, over {seeds} seeds: {ends}.
+DecByzPG as it comes, K = 13, f = 3, complete graph, {long:,} trajectories; every fifth message is lost, and others are
+late by a geometric number of rounds, {delay} on average. Training return averaged over the last twentieth of the
+budget, at its end, over {seeds} seeds: {ends}.
 """
 
 
