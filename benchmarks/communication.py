@@ -131,7 +131,7 @@ def protocols(folders: Mapping[str, list[Path]]) -> str:
                 when.append(time)
                 megabytes.append(np.interp(time, at[1:], sent) / int(k) / 1e6)
         never = f" ({len(found) - len(when)} of {len(found)} never)" if len(when) < len(found) else ""
-        reach = f"{np.mean(when):,.0f}{never} | {np.mean(megabytes):,.1f}" if when else "never | -"
+        reach = f"{np.mean(when):,.0f}{never} | {np.mean(megabytes):,.2f}" if when else "never | -"
         lines.append(f"| {name} | {k} | {np.mean(messages):,.1f} | {np.mean(kilobytes):,.1f} | {reach} |")
     return "\n".join(lines)
 
