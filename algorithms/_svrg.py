@@ -27,6 +27,7 @@ class Svrg(PolicyGradient):
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     server_samples: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "acrobot": {"estimator": "gpomdp"},
         "cartpole": {"N": 16, "B": 4, "lr": 1e-3},
         "lunarlander": {"N": 32, "B": 8, "lr": 1e-3},
         "halfcheetah": {"N": 48, "B": 16, "lr": 8e-5},

@@ -285,6 +285,26 @@ def test_cart_poles_are_gymnasiums_to_the_bit(factors):
     assert lengths.max() == 500
 
 
+def test_acrobots_are_gymnasiums():
+    ours, theirs = (registry.build("task", text).make(2, 20) for text in ("acrobot", "gymnasium:Acrobot-v1"))
+    shown, other = (environments.reset(generators(range(2), 0)) for environments in (ours, theirs))
+    assert np.array_equal(shown, other)
+    rng, lengths = np.random.default_rng(1), np.zeros(40, int)
+    for t in range(500):
+        # Against the first link's swing, mostly, so that episodes end all the way to the horizon.
+        against = 2 * (shown[:, 4] < 0)
+        actions = np.where(rng.random(40) < np.linspace(0, 1, 40), rng.integers(0, 3, 40), against)
+        lengths[ours._running] = t + 1
+        # From the same states: pendulums are chaotic, and what is rounded otherwise does not stay small.
+        for own, environment in zip(ours._simulators._states.T, theirs._simulators._environments, strict=True):
+            environment.state = own.copy()
+        (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)
+        np.testing.assert_allclose(shown, other, rtol=1e-6, atol=1e-6)
+        assert all(np.array_equal(mine, fact) for mine, fact in zip(facts, their_facts, strict=True))
+    assert len(set(lengths)) > 10
+    assert lengths.max() == 500
+
+
 def test_kinds_are_shown_as_unit_vectors():
     task = registry.build("task", "gymnasium:FrozenLake-v1,steps=20,gamma=0.9,random=0.0,solved=0.7")
     assert (task.observation_size, task.horizon, task.discount) == (16, 20, 0.9)

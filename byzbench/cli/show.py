@@ -109,7 +109,7 @@ def _task(task: Task) -> dict[str, str]:
         "horizon": str(task.horizon),
         "discount": str(task.discount),
         "reference": ", ".join(f"{name} {score:g}" for name, score in task.reference.items()),
-        "suggested": ", ".join(f"{name} {value:g}" for name, value in task.suggested.items()),
+        "suggested": ", ".join(f"{name} {value}" for name, value in task.suggested.items()),
         "constants": ", ".join(task.dynamics) or "none that can change",
     }
 

@@ -36,7 +36,7 @@ class Task(Component):
         discount: gamma.
         reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as known.
         gymnasium_id: the Gymnasium environment that shows an episode; empty where there is none.
-        suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr).
+        suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr, baseline).
         dynamics: names of the physical constants that `alter` can change.
 
     Attributes:
@@ -64,7 +64,7 @@ class Task(Component):
     discount: ClassVar[float]
     reference: ClassVar[Mapping[str, float]]
     gymnasium_id: ClassVar[str] = ""
-    suggested: ClassVar[Mapping[str, float]] = {}
+    suggested: ClassVar[Mapping[str, float | str]] = {}
     dynamics: ClassVar[tuple[str, ...]] = ()
 
     hidden: Annotated[

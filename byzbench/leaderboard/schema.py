@@ -35,7 +35,8 @@ def _link(text: str) -> str:
 
 
 def _decimal(text: str) -> str:
-    if repr(float(text)) != text:  # which is so of all that is not finite: its `repr` is a word, and the text is none
+    # The pattern of `Decimal` has no letters but e: nan and inf do not come here, and 1e999 reads as inf.
+    if repr(float(text)) != text:
         raise ValueError("a number is written as Python prints the float, for example '187.25'")
     return text
 

@@ -95,7 +95,7 @@ def facts(id: str) -> Facts:
     return Facts(seen, done, spec.max_episode_steps, spec.reward_threshold)
 
 
-class _Simulators(Protocol):
+class Simulators(Protocol):
     """Rows of one environment."""
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ class _Envpool:
 class Batch:
     """K*N environments. One whose episode is over is not stepped: it shows its last observation and is paid nothing."""
 
-    def __init__(self, simulators: _Simulators, count: int, horizon: int, seen: Space[Any], done: Space[Any]) -> None:
+    def __init__(self, simulators: Simulators, count: int, horizon: int, seen: Space[Any], done: Space[Any]) -> None:
         self._simulators, self._count, self._horizon = simulators, count, horizon
         self._kinds = np.eye(int(seen.n), dtype=np.float32) if isinstance(seen, Discrete) else None
         self._first = int(seen.start) if isinstance(seen, Discrete) else 0
@@ -252,13 +252,16 @@ class GymnasiumTask(Task):
         """The physics."""
         return ("envpool",) if self.backend == "envpool" else (self.engine,) if self.engine else ()
 
+    def simulators(self, rows: int) -> Simulators:
+        """Of the back end `gymnasium`; a task may have quicker ones with the same seeds and dynamics."""
+        return _Gymnasium(self.gymnasium_id, rows)
+
     def make(self, agents: int, count: int) -> Batch:
         """`count` environments for each agent."""
-        simulators: _Simulators
         if self.backend == "envpool":
-            simulators = _Envpool(self.gymnasium_id, self.horizon)
+            simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
-            simulators = _Gymnasium(self.gymnasium_id, agents * count)
+            simulators = self.simulators(agents * count)
         return Batch(simulators, count, self.horizon, facts(self.gymnasium_id).observations, self.action_space)
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
