@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from gymnasium.envs.classic_control.acrobot import AcrobotEnv
+from pydantic import Field
 
 from byzbench.tasks._gymnasium import GymnasiumTask, Simulators
 from byzbench.tasks._references import reference
@@ -114,6 +115,10 @@ class Acrobot(GymnasiumTask):
     All episodes that fail return the same, so that plain policy gradients do not get off the ground; measured from what
     an agent's other episodes return, they do.
     """
+
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
+    ] = field(default=(16, 16), kw_only=True)
 
     source: ClassVar[str] = "Sutton, 1996; Gymnasium Acrobot-v1"
     gymnasium_id: ClassVar[str] = "Acrobot-v1"
