@@ -38,7 +38,7 @@ Made by `{command}`.
 CartPole, K = 13, f = 2, {trajectories:,} trajectories, {seeds} seeds. A cell is the evaluation return at the end, the
 mean over seeds, and in brackets the largest share of liars in an honest agent's closed neighbourhood, the mean over
 seeds: the local Byzantine weight. 500 is the most there is. A cell is empty where the rules are undefined for what
-agents hear.
+agents hear. `dissensus` lies about parameters, of which `dec_page_pg` tells none.
 
 {tables}
 
