@@ -39,7 +39,7 @@ class Svrg(PolicyGradient):
     B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of the server's"), Range(2, 16, log=True)] = 4
     estimator: Annotated[
         Literal["whitened", "gpomdp"],
-        Field(description="of gradients: as the released code takes them, to which its thresholds fit; or unbiased"),
+        Field(description="of gradients: as the released code has it, without `baseline`; or unbiased"),
     ] = "whitened"
     weights: Annotated[
         Literal["episode", "step"], Field(description="importance weights: of whole episodes; code: of each step alone")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.experiments.suite import Suite, plan
 from byzbench.experiments.sweep import sweep
+from byzbench.learning import compiled
 from byzbench.learning.rollouts import rollout
 from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
@@ -262,22 +264,26 @@ def test_an_environment_without_a_horizon_needs_one(monkeypatch):
 
 
 @pytest.mark.parametrize("factors", [{}, {"length": [0.6, 1.7], "gravity": [0.5, 2.0], "masspole": [1.1, 0.9]}])
-def test_cart_poles_are_gymnasiums_to_the_bit(factors):
+def test_cart_poles_are_gymnasiums(factors):
     ours, theirs = CartPole().make(2, 30), CartPoleVectorEnv(60)
+    altered = {name: np.repeat(by, 30) * getattr(theirs, name) for name, by in factors.items()}
     ours.alter({name: np.array(by) for name, by in factors.items()})
+    vars(theirs).update(altered)
+    theirs.total_mass, theirs.polemass_length = theirs.masspole + theirs.masscart, theirs.masspole * theirs.length
     ours.reset(generators(range(2), 0))
     theirs.reset(seed=0)
-    own = ("max_episode_steps", "state", "steps", "prev_done", "np_random")
-    vars(theirs).update({name: value for name, value in vars(ours._vector).items() if name not in own})
-    theirs.state = ours._states.copy()
     alive, lengths, rng = np.ones(60, bool), np.zeros(60, int), np.random.default_rng(1)
     for _ in range(500):
+        # From the same states: what is rounded otherwise does not stay small.
+        theirs.state = ours.states.T.copy()
         # Towards where the pole leans, mostly, so that episodes end all the way to the horizon.
         lean = theirs.state[2] + 0.5 * theirs.state[3] + 0.05 * theirs.state[1] > 0
         actions = np.where(rng.random(60) < np.linspace(0, 0.6, 60), rng.integers(0, 2, 60), lean)
-        for mine, other in zip(ours.step(actions), theirs.step(actions)[:4], strict=True):
-            assert mine.dtype == other.dtype
-            assert np.array_equal(mine[alive], other[alive])
+        (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)[:4]
+        np.testing.assert_allclose(shown[alive], other[alive], rtol=1e-6, atol=1e-7)
+        for mine, fact in zip(facts, their_facts, strict=True):
+            assert mine.dtype == fact.dtype
+            assert np.array_equal(mine[alive], fact[alive])
         lengths += alive
         alive &= ~theirs.prev_done
     assert not alive.any()
@@ -288,21 +294,89 @@ def test_cart_poles_are_gymnasiums_to_the_bit(factors):
 def test_acrobots_are_gymnasiums():
     ours, theirs = (registry.build("task", text).make(2, 20) for text in ("acrobot", "gymnasium:Acrobot-v1"))
     shown, other = (environments.reset(generators(range(2), 0)) for environments in (ours, theirs))
-    assert np.array_equal(shown, other)
+    np.testing.assert_allclose(shown, other, rtol=1e-6)
     rng, lengths = np.random.default_rng(1), np.zeros(40, int)
     for t in range(500):
         # Against the first link's swing, mostly, so that episodes end all the way to the horizon.
         against = 2 * (shown[:, 4] < 0)
         actions = np.where(rng.random(40) < np.linspace(0, 1, 40), rng.integers(0, 3, 40), against)
-        lengths[ours._running] = t + 1
+        running = theirs._running
+        lengths[running] = t + 1
         # From the same states: pendulums are chaotic, and what is rounded otherwise does not stay small.
-        for own, environment in zip(ours._simulators._states.T, theirs._simulators._environments, strict=True):
+        for own, environment in zip(ours.states, theirs._simulators._environments, strict=True):
             environment.state = own.copy()
         (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)
-        np.testing.assert_allclose(shown, other, rtol=1e-6, atol=1e-6)
-        assert all(np.array_equal(mine, fact) for mine, fact in zip(facts, their_facts, strict=True))
+        np.testing.assert_allclose(shown[running], other[running], rtol=1e-6, atol=1e-6)
+        assert all(np.array_equal(mine[running], fact[running]) for mine, fact in zip(facts, their_facts, strict=True))
     assert len(set(lengths)) > 10
     assert lengths.max() == 500
+
+
+@pytest.mark.parametrize("name", ["cartpole", "acrobot"])
+@pytest.mark.parametrize("squashed", [False, True])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, greedy):
+    task = registry.build("task", name)
+    policy, rng = task.policy(squashed), np.random.default_rng(3)
+    theta = 3 * torch.stack([policy.initial(rng) for _ in range(3)])
+    noise, count = torch.from_numpy(rng.random((3, task.horizon, 4), dtype=np.float32)), torch.tensor([4, 0, 2])
+    environments = task.make(3, 4)
+    batch = rollout(policy, theta, environments, generators(range(3), 0), noise, count, greedy=greedy)
+    assert batch.mask.any(1).sum(1).tolist() == count.tolist()
+
+    # What they saw, shown to the same policies as NumPy has them: actions differ only where a draw is at an edge.
+    sample = policy.sampler(theta, None if greedy else noise)
+    steps = range(batch.mask.shape[1])
+    chosen = np.stack([sample(t, batch.observations[:, t].numpy()) for t in steps], 1)
+    other = (chosen != batch.actions.numpy())[batch.mask.numpy()]
+    assert other.mean() < 1e-3
+
+    # What they did, done again: the same code steps one row or many, and stops nowhere else.
+    alive, seen = (torch.arange(4) < count.unsqueeze(1)).numpy().copy(), environments.reset(generators(range(3), 0))
+    for t in steps:
+        mask = batch.mask[:, t].numpy()
+        assert np.array_equal(alive, mask)
+        assert np.array_equal(seen.reshape(3, 4, -1)[mask], batch.observations[:, t].numpy()[mask])
+        seen, paid, ended, cut = environments.step(batch.actions[:, t].numpy().ravel())
+        assert np.array_equal(paid.reshape(3, 4)[mask], batch.rewards[:, t].numpy()[mask])
+        over = (ended | cut).reshape(3, 4) & alive
+        assert np.array_equal(batch.terminated.numpy()[over], ended.reshape(3, 4)[over])
+        stopped = over & ~ended.reshape(3, 4)
+        assert np.array_equal(seen.reshape(3, 4, -1)[stopped], batch.beyond.numpy()[stopped])
+        alive &= ~over
+    assert not alive.any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("name", ["cartpole", "acrobot"])
+def test_machine_code_survives_any_parameters(name, value):
+    task = registry.build("task", name)
+    policy = task.policy()
+    theta = torch.full((2, policy.dimension), value)
+    noise = torch.from_numpy(np.random.default_rng(0).random((2, task.horizon, 3), dtype=np.float32))
+    for greedy in (False, True):
+        count = torch.tensor([3, 3])
+        batch = rollout(policy, theta, task.make(2, 3), generators(range(2), 0), noise, count, greedy=greedy)
+        assert batch.observations.isfinite().all()
+        assert all(task.action_space.contains(action) for action in batch.actions[batch.mask].numpy())
+
+
+def test_machine_codes_hyperbolic_tangent():
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [0, 1e-30, 1e30, np.inf, -np.inf]]).astype(np.float32)
+    y = x.copy()
+    compiled._tanh(y, len(y))
+    assert np.abs(y - np.tanh(x.astype(float))).max() < 2e-7
+    assert np.abs(y).max() <= 1
+
+
+def test_machine_code_needs_no_folder_to_be_kept_in(monkeypatch):
+    def njit(signature, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(signature, **options)
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    assert compiled._compiled(lambda x: 1 / x)(0.0) == np.inf
 
 
 def test_kinds_are_shown_as_unit_vectors():

@@ -20,7 +20,7 @@ from byzbench.contracts import Component
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import SCHEMA
 
-_LIBRARIES = ("torch", "numpy", "gymnasium", "networkx")
+_LIBRARIES = ("torch", "numpy", "numba", "gymnasium", "networkx")
 _PLANNERS = ("cells", "executors", "mirror", "question", "store", "suite", "sweep", "tracking", "tuned", "tuning")
 _BYSTANDERS = (
     "cli/",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.learning.policies import Actor
+from byzbench.learning.policies import Actor, CategoricalMlp
+from byzbench.learning.samplers import Sampler
+from byzbench.learning.simulations import Simulated
 
 
 class EnvironmentBatch(Protocol):
@@ -119,8 +121,9 @@ def rollout(
 ) -> Trajectories:
     """Exactly count[k] complete episodes of each agent, one a row from its start to its end.
 
-    Rows run side by side until the longest has ended; short ones are never replaced by a new episode, which would
-    favour short ones: the sample is unbiased by length.
+    Rows run until the longest has ended; short ones are never replaced by a new episode, which would favour short ones:
+    the sample is unbiased by length. Rows of a `Simulation` run one after the other, as machine code, where nobody has
+    a hand in what they see or do; others run side by side.
 
     Args:
         policy: who acts.
@@ -133,19 +136,48 @@ def rollout(
         greedy: take the likeliest actions; the noise gives the shape only.
     """
     agents, horizon, rows = noise.shape[:3]
-    sample = policy.sampler(theta, None if greedy else noise)
+    by_step, kind = (agents, horizon, rows), torch.empty(0, dtype=policy.dtype).numpy().dtype
     # NumPy's zeros, unlike torch's, cost nothing for steps that are never reached.
-    observations = np.zeros((agents, horizon, rows, policy.observation_size), np.float32)
-    kind = torch.empty(0, dtype=policy.dtype).numpy().dtype
-    actions = np.zeros((agents, horizon, rows, *policy.action_shape), kind)
-    rewards = np.zeros((agents, horizon, rows), np.float32)
-    mask = np.zeros((agents, horizon, rows), bool)
-    terminated = np.zeros((agents, rows), bool)
-    beyond = np.zeros((agents, rows, policy.observation_size), np.float32)
+    results = {
+        "observations": np.zeros((*by_step, policy.observation_size), np.float32),
+        "actions": np.zeros((*by_step, *policy.action_shape), kind),
+        "rewards": np.zeros(by_step, np.float32),
+        "mask": np.zeros(by_step, bool),
+        "terminated": np.zeros((agents, rows), bool),
+        "beyond": np.zeros((agents, rows, policy.observation_size), np.float32),
+    }
+    first = environments.reset(starts)
+    untouched = tap is None or not (tap.observe or tap.act)
+    if untouched and isinstance(environments, Simulated) and isinstance(policy, CategoricalMlp):
+        length = environments.play(policy, theta, noise, count, results, greedy)
+    else:
+        sample = policy.sampler(theta, None if greedy else noise)
+        length = _side_by_side(policy, sample, environments, first, count, results, tap)
+    found = {name: torch.from_numpy(array) for name, array in results.items()}
+    for name in ("observations", "actions", "rewards", "mask"):
+        found[name] = found[name][:, : max(length, 1)]
+    return Trajectories(
+        **found | {name: found[name].contiguous() for name in ("rewards", "mask")},
+        count=count,
+    )
+
+
+def _side_by_side(
+    policy: Actor,
+    sample: Sampler,
+    environments: EnvironmentBatch,
+    current: np.ndarray,
+    count: Tensor,
+    results: Mapping[str, np.ndarray],
+    tap: Tap | None,
+) -> int:
+    """Step all rows together from their first observations, and fill in the results: the length of the longest."""
+    observations, actions, rewards, mask, terminated, beyond = results.values()
+    agents, horizon, rows = mask.shape
+    shape = (agents, rows)
     alive = (torch.arange(rows) < count.unsqueeze(1)).numpy()
     observe, act = (tap.observe, tap.act) if tap else (None, None)
-    shape = (agents, rows)
-    current = environments.reset(starts).reshape(*shape, -1)
+    current = current.reshape(*shape, -1)
     t = 0
     # Parameters may be anything, and NumPy, unlike torch, would warn of infinities.
     with torch.inference_mode(), np.errstate(all="ignore"):
@@ -170,13 +202,4 @@ def rollout(
                 beyond[stopped] = current[stopped]
                 alive &= ~over
             t += 1
-    kept = max(t, 1)
-    return Trajectories(
-        observations=torch.from_numpy(observations[:, :kept]),
-        actions=torch.from_numpy(actions[:, :kept]),
-        rewards=torch.from_numpy(rewards[:, :kept]).contiguous(),
-        mask=torch.from_numpy(mask[:, :kept]).contiguous(),
-        terminated=torch.from_numpy(terminated),
-        count=count,
-        beyond=torch.from_numpy(beyond),
-    )
+    return t

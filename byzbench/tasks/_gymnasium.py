@@ -252,16 +252,12 @@ class GymnasiumTask(Task):
         """The physics."""
         return ("envpool",) if self.backend == "envpool" else (self.engine,) if self.engine else ()
 
-    def simulators(self, rows: int) -> Simulators:
-        """Of the back end `gymnasium`; a task may have quicker ones with the same seeds and dynamics."""
-        return _Gymnasium(self.gymnasium_id, rows)
-
-    def make(self, agents: int, count: int) -> Batch:
+    def make(self, agents: int, count: int) -> EnvironmentBatch:
         """`count` environments for each agent."""
         if self.backend == "envpool":
             simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
-            simulators = self.simulators(agents * count)
+            simulators = _Gymnasium(self.gymnasium_id, agents * count)
         return Batch(simulators, count, self.horizon, facts(self.gymnasium_id).observations, self.action_space)
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:

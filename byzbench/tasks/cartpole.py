@@ -1,91 +1,52 @@
-"""CartPole-v1, with the equations and the constants of Gymnasium's vectorised implementation."""
+"""CartPole-v1, with the equations and the constants of Gymnasium's implementation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Discrete, Space
 from pydantic import Field
 
 from byzbench.contracts import Task
+from byzbench.learning.simulations import Simulated, Simulation
 from byzbench.tasks._references import reference
 
 if TYPE_CHECKING:
     from byzbench.learning.rollouts import EnvironmentBatch
 
+CONSTANTS = {"gravity": 9.8, "masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0}
+"""By Gymnasium's names; the length is half the pole's."""
 
-CONSTANTS = ("gravity", "masscart", "masspole", "length", "force_mag")
-"""By Gymnasium's names: numbers, or one for each row."""
+_SECONDS = 0.02
+_FARTHEST, _STEEPEST = 2.4, math.radians(12)
 
 
-class _Batch:
-    """K*N cart poles: Gymnasium's numbers to the bit, in half its time.
+def _start(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.uniform(-0.05, 0.05, (count, 4))
 
-    Its vector environment says what the constants are. Steps are taken here, in place; its own steps make new arrays on
-    the way, and start episodes anew from one generator for all rows, where here every agent has its own.
-    """
 
-    def __init__(self, agents: int, count: int, horizon: int) -> None:
-        self._count = count
-        self._vector = CartPoleVectorEnv(agents * count, max_episode_steps=horizon)
-        self._made = {name: getattr(self._vector, name) for name in CONSTANTS}
-        self._change = np.empty((4, agents * count))
-        self._room = np.empty((4, agents * count))
+def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
+    gravity, cart, pole, length, force = constants[0], constants[1], constants[2], constants[3], constants[4]
+    x, speed, angle, spin = state[0], state[1], state[2], state[3]
+    total, sine, cosine = pole + cart, math.sin(angle), math.cos(angle)
+    push = ((2 * action - 1) * force + pole * length * spin**2 * sine) / total
+    turn = (gravity * sine - cosine * push) / (length * (4 / 3 - pole * cosine**2 / total))
+    state[0] = x + _SECONDS * speed
+    state[1] = speed + _SECONDS * (push - pole * length * turn * cosine / total)
+    state[2] = angle + _SECONDS * spin
+    state[3] = spin + _SECONDS * turn
+    return 1.0, abs(state[0]) > _FARTHEST or abs(state[2]) > _STEEPEST
 
-    def alter(self, factors: Mapping[str, np.ndarray]) -> None:
-        rows = {name: self._made[name] * np.repeat(factor, self._count) for name, factor in factors.items()}
-        constants = self._made | rows
-        pole = constants["masspole"]
-        vars(self._vector).update(
-            constants, total_mass=pole + constants["masscart"], polemass_length=pole * constants["length"]
-        )
 
-    def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        states = np.concatenate([rng.uniform(-0.05, 0.05, (self._count, 4)) for rng in generators])
-        self._states, self._t = np.ascontiguousarray(states.T), 0
-        return states.astype(np.float32)
+def _show(state: np.ndarray, out: np.ndarray) -> None:
+    out[:] = state
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        of, states, change = self._vector, self._states, self._change
-        (x, _, angle, spin), (sine, cosine, push, spare) = states, self._room
-        np.sin(angle, out=sine)
-        np.cos(angle, out=cosine)
-        # push = (force + polemass_length spin^2 sin) / total_mass
-        np.square(spin, out=spare)
-        spare *= of.polemass_length
-        spare *= sine
-        np.multiply(actions * 2.0 - 1.0, of.force_mag, out=push)
-        push += spare
-        push /= of.total_mass
-        # spin' = (gravity sin - cos push) / (length (4/3 - masspole cos^2 / total_mass))
-        sine *= of.gravity
-        np.multiply(cosine, push, out=spare)
-        sine -= spare
-        np.square(cosine, out=spare)
-        spare *= of.masspole
-        spare /= of.total_mass
-        np.subtract(4.0 / 3.0, spare, out=spare)
-        spare *= of.length
-        np.divide(sine, spare, out=change[3])
-        # speed' = push - polemass_length spin' cos / total_mass
-        np.multiply(change[3], of.polemass_length, out=spare)
-        spare *= cosine
-        spare /= of.total_mass
-        np.subtract(push, spare, out=change[1])
-        change[::2] = states[1::2]
-        change *= of.tau
-        states += change
 
-        self._t += 1
-        over = np.abs(x) > of.x_threshold
-        over |= np.abs(angle) > of.theta_threshold_radians
-        shown = np.empty((len(x), 4), np.float32)
-        shown[:] = states.T
-        return shown, np.ones(len(x), np.float32), over, np.full(len(x), self._t >= of.max_episode_steps)
+_SIMULATION = Simulation(_start, _step, _show, 4, CONSTANTS)
 
 
 @dataclass(frozen=True)
@@ -104,13 +65,13 @@ class CartPole(Task):
     reference: ClassVar[Mapping[str, float]] = reference("cartpole")
     gymnasium_id: ClassVar[str] = "CartPole-v1"
     suggested: ClassVar[Mapping[str, float]] = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4}
-    dynamics: ClassVar[tuple[str, ...]] = CONSTANTS
+    dynamics: ClassVar[tuple[str, ...]] = tuple(CONSTANTS)
 
-    def make(self, agents: int, count: int) -> _Batch:
+    def make(self, agents: int, count: int) -> Simulated:
         """`count` cart poles for each agent."""
-        return _Batch(agents, count, self.horizon)
+        return Simulated(_SIMULATION, agents, count, self.horizon)
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """See `Task`."""
-        assert isinstance(environments, _Batch)
+        assert isinstance(environments, Simulated)
         environments.alter(factors)
