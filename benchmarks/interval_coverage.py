@@ -1,6 +1,6 @@
 """How often the intervals of reports hold what they say: makes docs/coverage.md.
 
-    python benchmarks/coverage.py [--repeats 20000]
+    python benchmarks/interval_coverage.py [--repeats 20000]
 
 Every number comes from fixed seeds. About a minute.
 """
@@ -69,7 +69,7 @@ RIVALS: dict[str, tuple[Sampler, Sampler]] = {
 PAGE = """# Coverage
 
 How many of 100 intervals of 95 % hold what they estimate: {repeats:,} samples of n seeds a cell, with a standard error
-up to {error:.2f}. Made by `python benchmarks/coverage.py --repeats {repeats}`.
+up to {error:.2f}. Made by `python benchmarks/interval_coverage.py --repeats {repeats}`.
 
 ## The headline
 
