@@ -43,6 +43,7 @@ from byzbench.federation.federation import Federation
 from byzbench.learning.gradients import gpomdp
 from byzbench.learning.policies import CategoricalMlp
 from byzbench.learning.rollouts import Trajectories, rollout
+from byzbench.learning.simulations import Simulated
 from byzbench.randomness import Streams
 from byzbench.tasks.cartpole import CartPole
 
@@ -57,7 +58,9 @@ _READING = (
     "Tasks: *sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without "
     "the other, with\nall rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as "
     "it takes seeds at no other\ntime); noise, forward pass and choice. *Inside*: the part of the rows' steps that "
-    "episodes fill, as exactly N of them run side by\nside until the longest has ended. *In turn*: what would be left "
+    "episodes fill, as exactly N of them run until\nthe longest has ended; cart poles and acrobots of our own take no "
+    "other steps. Their policy and simulator run together as machine\ncode, and what stands beside them is NumPy's "
+    "policy, and Gymnasium's vector environment or our code that steps rows alone. *In turn*: what would be left "
     "of the smaller limit if both had to be done, and nothing else."
 )
 
@@ -74,9 +77,10 @@ def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float]
 
 
 def endless(agents: int, count: int) -> Any:
-    """Cart poles whose episodes never end: every row costs the full horizon, and every step counts."""
+    """Cart poles that hang and are not pushed, so that no episode ends: every row costs the full horizon."""
     batch = CartPole().make(agents, count)
-    batch._vector.theta_threshold_radians = batch._vector.x_threshold = 1e9
+    batch.alter({"gravity": np.full(agents, -0.1), "force_mag": np.zeros(agents)})
+    batch.alter = lambda factors: None  # type: ignore[method-assign]
     return batch
 
 
@@ -197,11 +201,12 @@ def task_rows(names: Sequence[str], backend: str = "") -> Iterator[tuple[str, ..
 def task_speeds(text: str, whole: bool = False) -> Speeds:
     """K=4 agents with 64 episodes each of the first policy; with `whole`, of cart poles that never fall.
 
-    Gymnasium's simulators are stepped one by one, so 16 episodes tell as much. The back end and the policy alone take
+    Where simulators are stepped one by one, 16 episodes tell as much. The back end and the policy alone take
     as many steps as the episodes have together, all rows at once. The least seconds of the processor of some repeats in
     turn, which neighbours on the machine change less than those of the clock.
     """
-    agents, rows = 4, 16 if "gymnasium" in text else 64
+    ours = isinstance(registry.build("task", text).make(1, 1), Simulated)
+    agents, rows = 4, 16 if "gymnasium" in text and not ours else 64
     options = {"algo": {"N": rows, "p": 1.0}}
     todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
     federation, policy = Training(todo).federation, todo.task.policy()
@@ -239,8 +244,9 @@ def task_speeds(text: str, whole: bool = False) -> Speeds:
 def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
     """A back end without us: random actions, made beforehand, in all copies; where an episode ends, a new one starts.
 
-    Gymnasium's vector environment where there is one, else its environments one by one, without wrappers; what they
-    show is put together, as any policy needs it. EnvPool's pool is made first, as it takes seeds at no other time.
+    Gymnasium's vector environment where there is one, else our machine code where there is any, else Gymnasium's
+    environments one by one, without wrappers; what they show is put together, as any policy needs it. EnvPool's pool is
+    made first, as it takes seeds at no other time.
     """
     task.action_space.seed(0)
     drawn = [np.stack([task.action_space.sample() for _ in range(rows)]) for _ in range(steps)]
@@ -255,6 +261,16 @@ def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
                 copies.step(actions)
 
         return pool
+
+    environments = task.make(rows, 1)
+    if isinstance(environments, Simulated) and not isinstance(task, CartPole):
+
+        def machine_code() -> None:
+            environments.reset([np.random.default_rng(row) for row in range(rows)])
+            for actions in drawn:
+                environments.step(actions)
+
+        return machine_code
 
     if isinstance(task, CartPole):
         vector = gymnasium.make_vec(task.gymnasium_id, rows, vectorization_mode="vector_entry_point")

@@ -369,14 +369,25 @@ def test_machine_codes_hyperbolic_tangent():
     assert np.abs(y).max() <= 1
 
 
-def test_machine_code_needs_no_folder_to_be_kept_in(monkeypatch):
+def test_machine_code_needs_no_folder_to_be_kept_in():
     def njit(signature, cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(signature, **options)
 
-    monkeypatch.setattr(compiled, "njit", njit)
-    assert compiled._compiled(lambda x: 1 / x)(0.0) == np.inf
+    assert compiled._compiled(lambda x: 1 / x, by=njit)(0.0) == np.inf
+
+
+@pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])
+def test_machine_code_has_networks_of_any_widths(hidden):
+    task = registry.build("task", f"acrobot:hidden={hidden}")
+    policy, rng = task.policy(), np.random.default_rng(3)
+    theta = 2 * torch.stack([policy.initial(rng) for _ in range(2)])
+    noise = torch.from_numpy(rng.random((2, task.horizon, 3), dtype=np.float32))
+    batch = rollout(policy, theta, task.make(2, 3), generators(range(2), 0), noise, torch.tensor([3, 3]))
+    sample = policy.sampler(theta, noise)
+    chosen = np.stack([sample(t, batch.observations[:, t].numpy()) for t in range(batch.mask.shape[1])], 1)
+    assert (chosen != batch.actions.numpy())[batch.mask.numpy()].mean() < 1e-3
 
 
 def test_kinds_are_shown_as_unit_vectors():

@@ -10,38 +10,44 @@ Arithmetic is as written: nothing is reordered or fused, and the one function th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit, types
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+LANES = 16
+"""Numbers of a row of weights, which are multiplied together."""
 
 _ROW, _SHOWN = types.float64[::1], types.float32[::1]
 _STEP = types.Tuple((types.float64, types.boolean))(_ROW, types.int64, _ROW)
 _SHOW = types.void(_ROW, _SHOWN)
 
 
-def _compiled(function: F, signature: Any = None) -> F:
+def _compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit) -> F:
     # Division by zero gives an infinity, as NumPy's does.
     try:
-        return cast(F, njit(signature, error_model="numpy", cache=True)(function))
+        return cast(F, by(signature, error_model="numpy", cache=True)(function))
     except RuntimeError:  # no folder can be written in which it would be kept
-        return cast(F, njit(signature, error_model="numpy")(function))
+        return cast(F, by(signature, error_model="numpy")(function))
 
 
 @cache
-def compiled_step(step: F) -> F:
-    """The `step` of a `Simulation`, compiled."""
-    return _compiled(step, _STEP)
+def pointer_to_step(step: F) -> F:
+    """The `step` of a `Simulation`, compiled, as kernels take it."""
+    return _compiled(step, _STEP, cfunc)
 
 
 @cache
-def compiled_show(show: F) -> F:
-    """The `show` of a `Simulation`, compiled."""
-    return _compiled(show, _SHOW)
+def pointer_to_show(show: F) -> F:
+    """The `show` of a `Simulation`, compiled, as kernels take it."""
+    return _compiled(show, _SHOW, cfunc)
 
 
 @_compiled
@@ -62,22 +68,72 @@ def _tanh(x: np.ndarray, n: int) -> None:
         x[i] = two * t / (one + t * t)
 
 
+@cast(Any, intrinsic)
+def _weigh(typing: Any, weights: Any, at: Any, x: Any, inputs: Any, y: Any, to: Any) -> Any:
+    """y[to : to + LANES] = weights[at] + x[0] weights[at + 1] + ..., where weights[i] are LANES numbers of each row i.
+
+    Said in LLVM's own vectors, as its compiler makes none of loops as short as these, and the layers of a policy are
+    short: a policy of 16 and 16 takes a third of the time.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, given: Sequence[Any]) -> Any:
+        _, at, _, inputs, _, to = given
+        lanes, start = ir.VectorType(ir.FloatType(), LANES), ir.Constant(ir.IntType(32), 0)
+
+        def numbers(place: int) -> Any:
+            return context.make_array(signature.args[place])(context, builder, given[place]).data
+
+        def row(of: Any, number: Any) -> Any:
+            first = builder.gep(of, [builder.mul(number, number.type(LANES))])
+            return builder.bitcast(first, lanes.as_pointer())
+
+        all_weights, values = numbers(0), numbers(2)
+        total = cgutils.alloca_once_value(builder, builder.load(row(all_weights, at), align=4))
+        with cgutils.for_range(builder, inputs) as loop:
+            value = builder.load(builder.gep(values, [loop.index]))
+            first = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, start)
+            same = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(start.type, LANES), [0] * LANES))
+            number = builder.add(builder.add(at, loop.index), at.type(1))
+            product = builder.fmul(same, builder.load(row(all_weights, number), align=4))
+            builder.store(builder.fadd(builder.load(total), product), total)
+        builder.store(builder.load(total), row(numbers(4), to), align=4)
+        return context.get_dummy_value()
+
+    return types.void(weights, types.intp, x, types.intp, y, types.intp), code
+
+
 @_compiled
-def _outputs(theta: np.ndarray, sizes: np.ndarray, seen: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """What `policies.Network` makes of one observation, in x or y, which have room for its widest layer."""
-    x[: sizes[0]] = seen
-    at, last = 0, len(sizes) - 2
-    for layer in range(last + 1):
+def _pack(theta: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> None:
+    """Weights [rows, LANES] of one agent's network, layer by layer, LANES outputs together: biases, then each input's.
+
+    What stands beyond a layer's outputs stays zero.
+    """
+    at = row = 0
+    for layer in range(len(sizes) - 1):
         inputs, outputs = sizes[layer], sizes[layer + 1]
         bias = at + inputs * outputs
-        y[:outputs] = theta[bias : bias + outputs]
-        for i in range(inputs):
-            value, weights = x[i], theta[at + i * outputs : at + (i + 1) * outputs]
-            for j in range(outputs):
-                y[j] += value * weights[j]
+        for j in range(outputs):
+            block, lane = j // LANES, j % LANES
+            first = row + block * (inputs + 1)
+            weights[first, lane] = theta[bias + j]
+            for i in range(inputs):
+                weights[first + 1 + i, lane] = theta[at + i * outputs + j]
         at = bias + outputs
+        row += (outputs + LANES - 1) // LANES * (inputs + 1)
+
+
+@_compiled
+def _outputs(weights: np.ndarray, sizes: np.ndarray, seen: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What `policies.Network` makes of one observation, in x or y, which have room for its widest layer."""
+    x[: sizes[0]] = seen
+    row, last = 0, len(sizes) - 2
+    for layer in range(last + 1):
+        inputs, blocks = sizes[layer], (sizes[layer + 1] + LANES - 1) // LANES
+        for block in range(blocks):
+            _weigh(weights, row, x, inputs, y, block)
+            row += inputs + 1
         if layer < last:
-            _tanh(y, outputs)
+            _tanh(y, blocks * LANES)
         x, y = y, x
     return x
 
@@ -96,7 +152,7 @@ def _choice(scores: np.ndarray, n: int, uniform: np.float32, greedy: bool) -> in
         return best
     total = np.float32(0)
     for j in range(n):
-        total += np.float32(math.exp(scores[j] - top))
+        total += np.float32(1) if j == best else np.float32(math.exp(scores[j] - top))
         scores[j] = total
     threshold, chosen = uniform * total, 0
     for j in range(n - 1):
@@ -128,18 +184,23 @@ def _play(
     Its results, zeros at first, are filled in. Returns the length of the longest.
     """
     agents, horizon, rows = uniforms.shape
-    width, longest = 0, 0
-    for size in sizes:
-        width = max(width, size)
+    width, packed, longest = 0, 0, 0
+    for layer in range(len(sizes)):
+        blocks = (sizes[layer] + LANES - 1) // LANES
+        width = max(width, blocks * LANES)
+        if layer:
+            packed += blocks * (sizes[layer - 1] + 1)
+    weights = np.zeros((packed, LANES), np.float32)
     x, y, shown = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(sizes[0], np.float32)
     for k in range(agents):
+        _pack(theta[k], sizes, weights)
         for n in range(count[k]):
             row = k * rows + n
             t, ended = 0, False
             show(states[row], shown)
             while t < horizon and not ended:
                 observations[k, t, n] = shown
-                scores = _outputs(theta[k], sizes, shown, x, y)
+                scores = _outputs(weights, sizes, shown, x, y)
                 if squashed:
                     _tanh(scores, sizes[-1])
                 action = _choice(scores, sizes[-1], uniforms[k, t, n], greedy)

@@ -44,7 +44,7 @@ class Simulated:
     def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
         self._simulation, self._count, self._horizon = simulation, count, horizon
         code = _code()
-        self._rules = code.compiled_step(simulation.step), code.compiled_show(simulation.show)
+        self._rules = code.pointer_to_step(simulation.step), code.pointer_to_show(simulation.show)
         self._made = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
         self._constants = self._made
 
