@@ -15,14 +15,16 @@ from gymnasium.spaces import Box
 from scipy.stats import ks_2samp
 
 from byzbench import registry
-from byzbench.errors import UserError
+from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.experiments.suite import Suite, plan
 from byzbench.experiments.sweep import sweep
 from byzbench.learning import compiled
+from byzbench.learning.policies import CategoricalMlp
 from byzbench.learning.rollouts import rollout
+from byzbench.learning.simulations import Simulated, Simulation
 from byzbench.registry import name_of
 from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns, references
@@ -388,6 +390,29 @@ def test_machine_code_has_networks_of_any_widths(hidden):
     sample = policy.sampler(theta, noise)
     chosen = np.stack([sample(t, batch.observations[:, t].numpy()) for t in range(batch.mask.shape[1])], 1)
     assert (chosen != batch.actions.numpy())[batch.mask.numpy()].mean() < 1e-3
+
+
+def test_machine_code_leaves_other_families_of_policies_alone():
+    class Backwards(CategoricalMlp):
+        def sampler(self, theta, noise):
+            act = super().sampler(theta, noise)
+            return lambda t, seen: 1 - act(t, seen)
+
+    task, noise = CartPole(), torch.zeros(1, 500, 1)
+    theta = torch.zeros(1, task.policy().dimension)
+    for family, action in ((CategoricalMlp, 0), (Backwards, 1)):
+        policy = family((4, 16, 16, 2))
+        batch = rollout(policy, theta, task.make(1, 1), generators([0], 0), noise, torch.tensor([1]))
+        assert (batch.actions[batch.mask] == action).all()
+
+
+def test_a_step_that_cannot_be_compiled_is_said_so_in_a_line():
+    def step(state, action, constants):
+        return open("state"), True
+
+    with pytest.raises(BrokenPlugin, match=r"step cannot be compiled: Untyped global name 'open'") as error:
+        Simulated(Simulation(lambda rng, n: np.zeros((n, 1)), step, step, 1), 1, 1, 5)
+    assert "\n" not in str(error.value)
 
 
 def test_kinds_are_shown_as_unit_vectors():

@@ -148,7 +148,8 @@ def rollout(
     }
     first = environments.reset(starts)
     untouched = tap is None or not (tap.observe or tap.act)
-    if untouched and isinstance(environments, Simulated) and isinstance(policy, CategoricalMlp):
+    # Of a family that is derived from this one, the machine code knows nothing.
+    if untouched and isinstance(environments, Simulated) and type(policy) is CategoricalMlp:
         length = environments.play(policy, theta, noise, count, results, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)
@@ -156,10 +157,7 @@ def rollout(
     found = {name: torch.from_numpy(array) for name, array in results.items()}
     for name in ("observations", "actions", "rewards", "mask"):
         found[name] = found[name][:, : max(length, 1)]
-    return Trajectories(
-        **found | {name: found[name].contiguous() for name in ("rewards", "mask")},
-        count=count,
-    )
+    return Trajectories(**found | {name: found[name].contiguous() for name in ("rewards", "mask")}, count=count)
 
 
 def _side_by_side(

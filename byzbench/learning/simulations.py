@@ -57,7 +57,7 @@ class Simulated:
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
         """See `EnvironmentBatch`."""
         starts = [self._simulation.start(rng, self._count) for rng in generators]
-        self.states, self._t = np.concatenate(starts), 0
+        self.states, self._t = np.ascontiguousarray(np.concatenate(starts), np.float64), 0
         shown = np.empty((len(self.states), self._simulation.size), np.float32)
         _code().present(self._rules[1], self.states, shown)
         return shown
@@ -68,7 +68,8 @@ class Simulated:
         rows = len(self.states)
         shown = np.empty((rows, self._simulation.size), np.float32)
         rewards, ended = np.empty(rows, np.float32), np.empty(rows, bool)
-        _code().advance(*self._rules, self.states, self._constants, actions, shown, rewards, ended)
+        chosen = np.ascontiguousarray(actions, np.int64)
+        _code().advance(*self._rules, self.states, self._constants, chosen, shown, rewards, ended)
         return shown, rewards, ended, np.full(rows, self._t >= self._horizon)
 
     def play(
