@@ -2,7 +2,7 @@
 
 NumPy's time goes by the call, and a step of a small batch takes dozens of calls, on rows of which many have ended. Here
 a step takes only its own arithmetic. Numba compiles it once and keeps it on disk; a task's functions reach it as
-pointers, so that each file's code is kept by itself and none can be stale because of another.
+addresses, so that each file's code is kept by itself and none can be stale because of another.
 
 Arithmetic is as written: nothing is reordered or fused, and the one function that is called most is made of it.
 """
@@ -25,6 +25,9 @@ from byzbench.errors import BrokenPlugin
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_alive: list[Any] = []
+"""The code behind addresses that were given out."""
+
 LANES = 16
 """Numbers of a row of weights, which are multiplied together."""
 
@@ -42,27 +45,45 @@ def _compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit)
 
 
 @cache
-def pointer_to_step(step: F) -> F:
-    """The `step` of a `Simulation`, compiled, as kernels take it.
+def address_of_step(step: Callable[..., Any]) -> int:
+    """Where the `step` of a `Simulation` lies, compiled, as kernels take it.
 
     Raises:
         BrokenPlugin: Numba cannot compile it.
     """
-    return _pointer(step, _STEP)
+    return _address(step, _STEP)
 
 
 @cache
-def pointer_to_show(show: F) -> F:
-    """As `pointer_to_step`, for `show`."""
-    return _pointer(show, _SHOW)
+def address_of_show(show: Callable[..., Any]) -> int:
+    """As `address_of_step`, for `show`."""
+    return _address(show, _SHOW)
 
 
-def _pointer(function: F, signature: Any) -> F:
+def _address(function: Callable[..., Any], signature: Any) -> int:
     try:
-        return _compiled(function, signature, cfunc)
+        _alive.append(code := _compiled(function, signature, cfunc))
     except NumbaError as error:
         reason = next((line for line in str(error).splitlines()[1:] if line), str(error))
         raise BrokenPlugin(f"{function.__module__}.{function.__qualname__} cannot be compiled: {reason}") from None
+    return cast(Any, code).address
+
+
+def _at(kind: Any) -> Any:
+    """What makes a function of that type of an address: kernels that take functions themselves are slow to call."""
+
+    def function(typing: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, given: Sequence[Any]) -> Any:
+            made = cgutils.create_struct_proxy(kind)(context, builder)
+            made.c_addr = builder.inttoptr(given[0], context.get_value_type(types.voidptr))
+            return made._getvalue()
+
+        return kind(types.intp), code
+
+    return intrinsic(function)
+
+
+_step_at, _show_at = _at(types.FunctionType(_STEP)), _at(types.FunctionType(_SHOW))
 
 
 @_compiled
@@ -177,8 +198,8 @@ def _choice(scores: np.ndarray, n: int, uniform: np.float32, greedy: bool) -> in
 
 
 def _play(
-    step: Any,
-    show: Any,
+    step_address: int,
+    show_address: int,
     states: np.ndarray,
     constants: np.ndarray,
     theta: np.ndarray,
@@ -198,6 +219,7 @@ def _play(
 
     Its results, zeros at first, are filled in. Returns the length of the longest.
     """
+    step, show = _step_at(step_address), _show_at(show_address)
     agents, horizon, rows = uniforms.shape
     width, packed, longest = 0, 0, 0
     for layer in range(len(sizes)):
@@ -232,8 +254,8 @@ def _play(
 
 
 def _advance(
-    step: Any,
-    show: Any,
+    step_address: int,
+    show_address: int,
     states: np.ndarray,
     constants: np.ndarray,
     actions: np.ndarray,
@@ -242,24 +264,26 @@ def _advance(
     ended: np.ndarray,
 ) -> None:
     """One step of every row, whose results are filled in: [rows, ...]."""
+    step, show = _step_at(step_address), _show_at(show_address)
     for row in range(len(states)):
         rewards[row], ended[row] = step(states[row], actions[row], constants[row])
         show(states[row], shown[row])
 
 
-def _present(show: Any, states: np.ndarray, shown: np.ndarray) -> None:
+def _present(show_address: int, states: np.ndarray, shown: np.ndarray) -> None:
     """What every row shows."""
+    show = _show_at(show_address)
     for row in range(len(states)):
         show(states[row], shown[row])
 
 
-_RULES = (types.FunctionType(_STEP), types.FunctionType(_SHOW))
+_ADDRESSES = (types.intp, types.intp)
 _ROWS = types.float64[:, ::1]
 
 play = _compiled(
     _play,
     types.int64(
-        *_RULES,
+        *_ADDRESSES,
         *(_ROWS, _ROWS),
         *(types.float32[:, ::1], types.int64[::1], types.boolean, types.boolean),
         *(types.float32[:, :, :], types.int64[::1]),
@@ -270,9 +294,9 @@ play = _compiled(
 advance = _compiled(
     _advance,
     types.void(
-        *_RULES,
+        *_ADDRESSES,
         *(_ROWS, _ROWS, types.int64[::1]),
         *(types.float32[:, ::1], types.float32[::1], types.boolean[::1]),
     ),
 )
-present = _compiled(_present, types.void(_RULES[1], _ROWS, types.float32[:, ::1]))
+present = _compiled(_present, types.void(types.intp, _ROWS, types.float32[:, ::1]))

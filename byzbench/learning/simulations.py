@@ -44,7 +44,7 @@ class Simulated:
     def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
         self._simulation, self._count, self._horizon = simulation, count, horizon
         code = _code()
-        self._rules = code.pointer_to_step(simulation.step), code.pointer_to_show(simulation.show)
+        self._addresses = code.address_of_step(simulation.step), code.address_of_show(simulation.show)
         self._made = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
         self._constants = self._made
 
@@ -59,7 +59,7 @@ class Simulated:
         starts = [self._simulation.start(rng, self._count) for rng in generators]
         self.states, self._t = np.ascontiguousarray(np.concatenate(starts), np.float64), 0
         shown = np.empty((len(self.states), self._simulation.size), np.float32)
-        _code().present(self._rules[1], self.states, shown)
+        _code().present(self._addresses[1], self.states, shown)
         return shown
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ class Simulated:
         shown = np.empty((rows, self._simulation.size), np.float32)
         rewards, ended = np.empty(rows, np.float32), np.empty(rows, bool)
         chosen = np.ascontiguousarray(actions, np.int64)
-        _code().advance(*self._rules, self.states, self._constants, chosen, shown, rewards, ended)
+        _code().advance(*self._addresses, self.states, self._constants, chosen, shown, rewards, ended)
         return shown, rewards, ended, np.full(rows, self._t >= self._horizon)
 
     def play(
@@ -96,7 +96,7 @@ class Simulated:
         """
         names = ("observations", "actions", "rewards", "mask", "terminated", "beyond")
         return _code().play(
-            *self._rules,
+            *self._addresses,
             *(self.states, self._constants),
             *(theta.contiguous().numpy(), np.array(policy.sizes), policy.squashed, greedy),
             *(uniforms.numpy(), count.numpy()),
