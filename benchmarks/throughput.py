@@ -60,8 +60,8 @@ _READING = (
     "it takes seeds at no other\ntime); noise, forward pass and choice. *Inside*: the part of the rows' steps that "
     "episodes fill, as exactly N of them run until\nthe longest has ended; cart poles and acrobots of our own take no "
     "other steps. Their policy and simulator run together as machine\ncode, and what stands beside them is NumPy's "
-    "policy, and Gymnasium's vector environment or our code that steps rows alone. *In turn*: what would be left "
-    "of the smaller limit if both had to be done, and nothing else."
+    "policy, and Gymnasium's vector\nenvironment or our code that steps rows alone. *In turn*: what would be left "
+    "of the smaller limit if both had to be done, and\nnothing else."
 )
 
 
