@@ -114,32 +114,32 @@ KILLED = """
 import byzbench
 from byzbench.experiments import runner
 runner.SAVE_EVERY = 0.02
-byzbench.run(attack="large_noise", topology="ring", trajectories=1500, out="runs")
+byzbench.run(attack="large_noise", topology="ring", trajectories=4000, out="runs")
 """
+
+
+def size(folder: Path) -> int:
+    return sum(log.stat().st_size for log in folder.glob("runs/*/metrics.jsonl"))
 
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = [sys.executable, "-c", KILLED]
-    draw, kills, rounds = random.Random(0), 0, []
+    draw, kills, largest, rounds = random.Random(0), 0, 0, []
     while kills < 10:
         process = subprocess.Popen(start, cwd=tmp_path, env=environment)
-        logs = tmp_path.glob("runs/*/metrics.jsonl")
-        before = next((log.stat().st_mtime_ns for log in logs), 0)
-        while process.poll() is None:
-            log = next(tmp_path.glob("runs/*/metrics.jsonl"), None)
-            if log is not None and log.stat().st_mtime_ns != before:
-                break
+        # Until it is farther than those before: how long a process takes to begin is no matter of luck.
+        while process.poll() is None and size(tmp_path) <= largest:
             time.sleep(0.01)
         time.sleep(draw.uniform(0.0, 0.4))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed ten times"
-        kills += 1
+        kills, largest = kills + 1, size(tmp_path)
         rounds.append(len(metrics(next(tmp_path.glob("runs/*"))).splitlines()))
     assert rounds[-1] > rounds[0], "no progress was kept"
     subprocess.run(start, cwd=tmp_path, env=environment, check=True)
-    whole = byzbench.run(attack="large_noise", topology="ring", trajectories=1500, out=tmp_path / "whole")
+    whole = byzbench.run(attack="large_noise", topology="ring", trajectories=4000, out=tmp_path / "whole")
     assert metrics(next(tmp_path.glob("runs/*"))) == metrics(Path(str(whole.run)))
 
 
