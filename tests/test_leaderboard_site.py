@@ -250,6 +250,7 @@ def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, 
     assert "../reading.html#clean-below-reference" in links
     assert its.words.count(" worst") == 1, "one cell of the one stratum"
     assert len([a for a in its.all("svg") if a["class"] == "curves"]) == len(SMOKE.attacks)
+    assert f"1.5 seconds a cell, {1.5 * len(entry.cells) / 60:.1f} minutes in all" in its.words
     target = pages["entries/smoke-v1.defence.plain.html"]
     assert "../entries/smoke-v1.adaptive.breaker.html" in {str(a["href"]) for a in target.all("a")}
     assert "not part of byzbench" in pages["attacks/elsewhere.html"].words

@@ -224,10 +224,19 @@ def _ran(entry: Entry) -> Iterator[Child]:
             ("Plug-ins", [el("div", p) for p in plugins] or None),
             ("Versions", ", ".join(f"{name} {v}" for name, v in sorted(about.environment.versions.items()))),
             ("CPU", f"{about.environment.cpu}, {about.environment.threads} thread"),
+            ("Training, as reported", _cost(entry.cells)),
             ("Cells", el("code", about.cells_sha256)),
             ("Submission", el("code", entry.digest)),
         ]
     )
+
+
+def _cost(cells: Sequence[Cell]) -> str | None:
+    """About what it takes to run it again; nothing if a cell does not say."""
+    seconds = [float(c.seconds) for c in cells if c.seconds is not None]
+    if len(seconds) < len(cells):
+        return None
+    return f"{sum(seconds) / len(seconds):,.1f} seconds a cell, {sum(seconds) / 60:,.1f} minutes in all"
 
 
 def _failures(entry: Entry) -> Iterator[Child]:
