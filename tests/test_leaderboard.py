@@ -67,6 +67,9 @@ high = 500
 random = 22.3
 reference = 30
 """
+TWO_GRAPHS = TINY.replace("tiny-v1", "graphs-v1") + TINY[TINY.index("[[stratum]]") :].replace(
+    "cartpole-complete", "cartpole-ring"
+).replace('"complete"', '"ring"')
 METHOD = Method(algo="decbyzpg(N=4, B=2)")
 ABOUT = About(name="Tiny", slug="tiny", authors=("A. Author",), license="MIT")
 
@@ -77,6 +80,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     home = tmp_path_factory.mktemp("home")
     (home / "suites").mkdir()
     (home / "suites" / "tiny-v1.toml").write_text(TINY)
+    (home / "suites" / "graphs-v1.toml").write_text(TWO_GRAPHS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites, "files", lambda package: home)
         suite.cache_clear()
@@ -334,6 +338,21 @@ def test_a_cluster_replays_to_the_byte(home: Path, monkeypatch: pytest.MonkeyPat
     assert [cell["verdict"] for cell in said[1]["replay"]["cells"]] == ["exact"] * 2
 
 
+def test_graphs_share_traces_where_nobody_listens(tiny: Suite, home: Path, tmp_path: Path) -> None:
+    for algo, shared in (("solo(N=4, B=2)", []), ("decbyzpg(N=4, B=2)", ["copied-trace"] * 2)):
+        entered = lot(suite("graphs-v1"), "defence", Method(algo=algo))
+        run(entered, home / "runs")
+        slug = algo.partition("(")[0]
+        about = ABOUT.model_copy(update={"slug": slug})
+        folder = submit(entered, collect(entered, home / "runs"), about, tmp_path)
+        assert not checked(folder).findings
+        traces = {(c["stratum"], c["attack"], c["seed"]): c["trace"] for c in lines_of(folder)}
+        assert len(set(traces.values())) == (8 if shared else 2)
+        cells = [c | {"trace": traces["cartpole-ring", "none", c["seed"]]} for c in lines_of(folder)]
+        rewrite(folder, cells)
+        assert [finding.check for finding in checked(folder).findings] == shared
+
+
 def test_traces_of_another_entry_are_caught(tiny: Suite, copy: Path) -> None:
     thief = write_entry(copy.parents[2], tiny, "thief")
     pairs = zip(lines_of(thief), lines_of(copy), strict=True)
@@ -583,6 +602,9 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     folder = tmp_path / "leaderboards/submissions/tiny-v1/defence/decbyzpg"
     assert "| omniscient |" in told
     assert "byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/decbyzpg" in told
+    assert main(monkeypatch, *typed(submit, "--name DecByzPG", "--name Again")) == 2
+    assert "and was not written" in capsys.readouterr().err
+    assert [path.name for path in folder.parent.iterdir()] == ["decbyzpg"]
     assert main(monkeypatch, *typed(verify, "--cells 2", "--cells 1 --json"), *serial) == 0
     assert json.loads(capsys.readouterr().out)["replay"]["verdict"] == "exact"
     assert main(monkeypatch, *typed(build)) == 0

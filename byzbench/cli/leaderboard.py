@@ -123,6 +123,8 @@ def submit(
     out: Annotated[Path, typer.Option(help="The folder of submissions.")] = Path("leaderboards/submissions"),
 ) -> None:
     """Write the folder of a submission from finished runs, check it, and print what to paste in the pull request."""
+    import shutil
+
     from byzbench.errors import UserError
     from byzbench.experiments.tuned import Tuned
     from byzbench.leaderboard import submitting
@@ -149,7 +151,8 @@ def submit(
     for finding in report.findings:
         typer.echo(str(finding), err=True)
     if report.refused:
-        raise UserError(f"{folder} would be refused; remove it, and mend what is wrong")
+        shutil.rmtree(folder)
+        raise UserError(f"{folder} would be refused, and was not written; mend what is wrong")
     assert report.entry is not None
     typer.echo(markdown(report.entry, lot.suite, folder))
 

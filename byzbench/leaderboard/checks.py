@@ -13,9 +13,9 @@ from pathlib import Path
 from byzbench.errors import ByzbenchError
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read, scan
-from byzbench.leaderboard.plan import Lot, division_of, lot
+from byzbench.leaderboard.plan import Lot, division_of, listens, lot
 from byzbench.leaderboard.schema import Cell
-from byzbench.leaderboard.suites import Place, Suite, suite, suites
+from byzbench.leaderboard.suites import Place, Stratum, Suite, suite, suites
 
 SHOWN = 10
 """Findings of one sort; the rest are counted."""
@@ -175,7 +175,7 @@ def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int]
         if cell.trace:
             by_trace.setdefault(cell.trace, []).append(cell)
     for cells in by_trace.values():
-        if len({(c.stratum, c.algo, c.seed) for c in cells}) > 1:
+        if len({_run(entry, c, places[c.place].stratum) for c in cells}) > 1:
             what = f"{_named(cells[0].place)} and {_named(cells[-1].place)} have one trace"
             yield Finding("copied-trace", "cells.jsonl", what)
         elif len({(c.value, c.curve, c.steps) for c in cells}) > 1:
@@ -184,6 +184,15 @@ def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int]
     ends = {repr(float(end)) for place in places.values() for end in (place.stratum.low, place.stratum.high)}
     if len(done) >= SHOWN and len({cell.value for cell in done}) == 1 and done[0].value not in ends:
         yield Finding("plausibility", "cells.jsonl", f"all {len(done)} returns are {done[0].value}")
+
+
+def _run(entry: Entry, cell: Cell, stratum: Stratum) -> tuple[object, ...]:
+    """What two cells of one trace have in common. An attack may change nothing; a graph, if nobody listens."""
+    method = entry.submission.method
+    # What is only reported may be a method that nobody has.
+    deaf = entry.submission.track != "reported" and not listens(cell.algo or str(method.algo))
+    world = stratum.options | {"topology": None} if deaf else {"name": stratum.name}
+    return cell.algo, cell.seed, *world.values()
 
 
 def _implausible(cell: Cell, place: Place) -> Iterator[tuple[str, str]]:

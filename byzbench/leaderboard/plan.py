@@ -118,13 +118,23 @@ def division_of(algo: str) -> Division:
     Raises:
         Undefined: nowhere: it is of one agent.
     """
-    cls = registry.find("algorithm", registry.parse(algo).name)
-    assert issubclass(cls, Algorithm)
+    cls = _algorithm(algo)
     if cls.needs == "solo":
         raise Undefined(
             f"{registry.name_of(cls)} is a method of one agent, and suites have many; enter solo(...) instead"
         )
     return "server" if cls.needs == "server" else "decentralised"
+
+
+def listens(algo: str) -> bool:
+    """Whether an algorithm's agents hear each other. Where they do not, no attack and no graph changes a run."""
+    return _algorithm(algo).needs not in ("solo", "nobody")
+
+
+def _algorithm(text: str) -> type[Algorithm]:
+    cls = registry.find("algorithm", registry.parse(text).name)
+    assert issubclass(cls, Algorithm)
+    return cls
 
 
 def _experiment(place: Place, method: Method, seed: int) -> Experiment:
