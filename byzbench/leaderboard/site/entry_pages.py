@@ -136,7 +136,9 @@ def _estimates(entry: Entry, suite: Suite) -> Cells:
 
 def _heatmap(entry: Entry, suite: Suite, found: Cells) -> Markup:
     """Attacks down, strata across. The lowest cell of a column is marked by a word, not by its colour alone."""
-    worst = {name: min({*by} - {CLEAN}, key=lambda a: (by[a].value, a), default="") for name, by in found.items()}
+    worst = {
+        name: min((a for a in by if a != CLEAN), key=lambda a: by[a].value, default="") for name, by in found.items()
+    }
     heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in entry.strata(suite))]
     body = (
         row(
