@@ -595,20 +595,24 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "leaderboards.md").read_text(encoding="utf-8")
     run, submit, verify, build = re.findall("^byzbench (leaderboard .*)$", page, re.MULTILINE)
+    slug = "decbyzpg-longer-steps"
+    stands = Path(__file__).parents[1] / "leaderboards" / "submissions" / "smoke-v1" / "defence"
+    assert (stands / "decbyzpg").exists()
+    assert not (stands / slug).exists()
     serial = ["--executor", "serial"]
-    assert main(monkeypatch, *typed(run, "--algo decbyzpg", "--algo decbyzpg:N=4,B=2"), *serial) == 0
+    assert main(monkeypatch, *typed(run, "(lr=0.001)", "(lr=0.001,N=4,B=2)"), *serial) == 0
     assert main(monkeypatch, *typed(submit)) == 0
     told = capsys.readouterr().out
-    folder = tmp_path / "leaderboards/submissions/tiny-v1/defence/decbyzpg"
+    folder = tmp_path / "leaderboards/submissions/tiny-v1/defence" / slug
     assert "| omniscient |" in told
-    assert "byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/decbyzpg" in told
-    assert main(monkeypatch, *typed(submit, "--name DecByzPG", "--name Again")) == 2
+    assert f"byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/{slug}" in told
+    assert main(monkeypatch, *typed(submit, "longer steps", "again")) == 2
     assert "and was not written" in capsys.readouterr().err
-    assert [path.name for path in folder.parent.iterdir()] == ["decbyzpg"]
+    assert [path.name for path in folder.parent.iterdir()] == [slug]
     assert main(monkeypatch, *typed(verify, "--cells 2", "--cells 1 --json"), *serial) == 0
     assert json.loads(capsys.readouterr().out)["replay"]["verdict"] == "exact"
     assert main(monkeypatch, *typed(build)) == 0
-    assert "DecByzPG" in (tmp_path / "docs/leaderboard/index.html").read_text(encoding="utf-8")
+    assert "DecByzPG, longer steps" in (tmp_path / "docs/leaderboard/index.html").read_text(encoding="utf-8")
     command = ["leaderboard", "run", "--suite", "tiny-v1", *serial]
     verify = ["leaderboard", "verify", str(folder), *serial, "--cells"]
     (folder / "NOTES.md").write_text("\u202egnp.exe")
