@@ -159,7 +159,7 @@ def judge(claim: Cell, again: Cell, stratum: Stratum) -> tuple[Verdict, str]:
     if claim.trace == again.trace:
         plain = {"seconds": None, "reason": None}
         if claim.model_copy(update=plain) == again.model_copy(update=plain):
-            return "exact", f"trace {str(claim.trace)[:12]}…, return {claim.value}"
+            return "exact", f"trace {str(claim.trace)[:12]}…, evaluation return {claim.value}"
         off = [name for name in Cell.model_fields if name not in plain and getattr(claim, name) != getattr(again, name)]
         told = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in off)
         return "mismatch", f"the trace is the same, and the submission says {told}"
