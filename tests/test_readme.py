@@ -61,6 +61,8 @@ QUICK = ("list", "show", "check", "bench", "runs", "run --algo byzpg")
     ],
 )
 def test_readme_commands(command: list[str], tmp_path: Path) -> None:
+    if "leaderboard" in command:
+        shutil.copytree(ROOT / "leaderboards", tmp_path / "leaderboards")
     done = run([sys.executable, "-m", *command], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
