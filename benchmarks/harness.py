@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.experiments.executors import executor
-from byzbench.experiments.files import hash_of
+from byzbench.canonical import hash_of
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.suite import Plan, Suite, plan
 from byzbench.experiments.sweep import sweep

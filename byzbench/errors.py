@@ -11,9 +11,11 @@ ByzbenchError                 one line for the user; the command line exits with
 ├── StorageError              exit 1: the disk refused; what was written before is intact and can be resumed
 └── UndeclaredKnowledge       exit 2: an attack looked at what its threat does not declare
 
-And one warning, which stops nothing:
+And warnings, which stop nothing:
 
 InexactSearch                 an exact search was given too little effort; the best that it saw is used
+ArchivedRun                   a stored run was computed by another behaviour; it was moved, and runs again
+OtherLibraries                a stored run is used that other libraries, or another processor, computed
 """
 
 from __future__ import annotations
@@ -68,6 +70,14 @@ class UndeclaredKnowledge(ByzbenchError, AttributeError):
 
 class InexactSearch(UserWarning):
     """An exact search was given too little effort; the best that it saw is used."""
+
+
+class ArchivedRun(UserWarning):
+    """A stored run was computed by another behaviour than is here; it was moved, and runs again."""
+
+
+class OtherLibraries(UserWarning):
+    """A stored run is used that was computed, or begun, with other libraries or on another processor."""
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

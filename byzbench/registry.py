@@ -100,7 +100,7 @@ def origins(kind: str) -> dict[str, Origin]:
 
 def summary(origin: Origin) -> str:
     """The first line of the component's docstring, read from its source without importing it."""
-    path = _source_file(origin.module)
+    path = source_file(origin.module)
     if path is None:
         return ""
     try:
@@ -114,7 +114,7 @@ def summary(origin: Origin) -> str:
     return text.split("\n")[0]
 
 
-def _source_file(module: str) -> Path | None:
+def source_file(module: str) -> Path | None:
     """The file of a module. Only the first package of its dotted name is looked up, so nothing of it is executed."""
     top, *rest = module.split(".")
     if module.startswith("byzbench."):
@@ -262,8 +262,8 @@ def _values(cls: type[Component], read: Spec) -> dict[str, Any]:
     """The arguments that a spec means for a class: unnamed ones named, components built, nothing unknown or missing."""
     from byzbench.contracts import Component
 
-    nested, allowed, values = _nested_kinds(cls), [f.name for f in fields(cls)], dict(read.parameters)
-    slots = list(nested) or [f.name for f in fields(cls) if not f.kw_only]
+    nested, allowed, values = nested_kinds(cls), [f.name for f in fields(cls)], dict(read.parameters)
+    slots = positional(cls)
     if len(read.inner) > len(slots):
         raise InvalidParameter(f"at most {len(slots)} of its parameters can be given without a name")
     for slot, value in zip(slots, read.inner, strict=False):
@@ -288,8 +288,14 @@ def _values(cls: type[Component], read: Spec) -> dict[str, Any]:
     return values
 
 
-def _nested_kinds(cls: type[Component]) -> dict[str, str]:
-    """The fields that hold a component, each with its kind."""
+def positional(cls: type[Component]) -> list[str]:
+    """Return the fields that may be written without their names, in order: those that hold components, if any do."""
+    return list(nested_kinds(cls)) or [f.name for f in fields(cls) if not f.kw_only]
+
+
+@cache
+def nested_kinds(cls: type[Component]) -> dict[str, str]:
+    """Return the fields that hold a component, each with its kind."""
     from byzbench.contracts import Component
 
     hints = typing.get_type_hints(cls)

@@ -164,7 +164,7 @@ def folder(finished: Path, command: Command, tmp_path: Path) -> Path:
     [
         ("experiment.json", b'{"schema": 1, "exp', "experiment.json is not a JSON object"),
         ("experiment.json", b"[]", "experiment.json is not a JSON object"),
-        ("experiment.json", b"{}", "experiment.json describes another experiment than its folder"),
+        ("experiment.json", b"{}", "experiment.json does not describe an experiment"),
         ("result.json", b"\xff\0garbage", "result.json is not a JSON object"),
         ("result.json", b"{}", "result.json is not a result"),
         ("metrics.jsonl", b"garbage\n", "metrics.jsonl:1: not a line of this log"),
@@ -315,18 +315,29 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
     edited = {**json.loads(lines[2]), "return": 500.0}
     (folder / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(edited), *lines[3:], ""]))
     outcome = command("replay", str(folder))
-    assert (outcome.code, outcome.out) == (1, "different from round 2 on; the same code ran\n")
+    assert (outcome.code, outcome.out) == (
+        1,
+        "different from round 2 on; the same behaviour and the same libraries ran\n",
+    )
 
 
-@pytest.mark.parametrize("code", [{"digest": "another"}, None, []])
-def test_replay_says_when_other_code_ran(command: Command, folder: Path, code: object) -> None:
+@pytest.mark.parametrize(
+    "engine, code, said",
+    [
+        (2, None, "engine: 2 then, 1 now"),
+        (1, [], "the same behaviour and the same libraries ran"),
+        (1, {"cpu": "AVX1024"}, "cpu: AVX1024 then, .* now"),
+    ],
+)
+def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, code: object, said: str) -> None:
     found = json.loads((folder / "experiment.json").read_text())
-    changed = {**found["code"], **code} if isinstance(code, dict) else code
-    (folder / "experiment.json").write_text(json.dumps({**found, "code": changed}))
-    (folder / "metrics.jsonl").write_text("")
+    record = {**found, "identity": {**found["identity"], "engine": engine}, "code": code}
+    (folder / "experiment.json").write_text(json.dumps(record))
+    for log in ("metrics.jsonl", "trace.jsonl"):
+        (folder / log).write_text("")
     outcome = command("replay", str(folder))
     assert outcome.code == 1
-    assert re.fullmatch(r"different from round 0 on; the .*digest.* of the code that ran differ\n", outcome.out)
+    assert re.fullmatch(rf"different from round 0 on; {said}\n", outcome.out)
 
 
 def test_list_prints_every_kind_and_parses(command: Command) -> None:

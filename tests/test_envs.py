@@ -25,8 +25,8 @@ from byzbench.envs import AttackerSeat
 from byzbench.envs.session import Question, Session
 from byzbench.errors import BrokenPlugin, InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.provenance import provenance
 from byzbench.experiments.runner import Training
+from byzbench.identity import identity_of
 
 SMALL = "(N=4, B=2, p=0.5)"
 TINY: dict[str, Any] = {"algo": f"decbyzpg{SMALL}", "agents": 5, "byzantine": 1, "trajectories": 16}
@@ -277,12 +277,13 @@ def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
     attack = Learned(policy=str(tmp_path / "mine.safetensors"))
     seen = torch.linspace(-1, 1, 8)
     assert torch.allclose(attack.choose(seen, attack.start(None)), network(seen), atol=1e-6)
-    before = provenance(Experiment.create(**TINY, attack=attack))
-    assert before == provenance(Experiment.create(**TINY, attack=attack))
+    before = identity_of(Experiment.create(**TINY, attack=attack))
+    assert not before.difference(identity_of(Experiment.create(**TINY, attack=attack)))
     with torch.no_grad():
         network[0].bias += 1
     save_file(network.state_dict(), tmp_path / "mine.safetensors")
-    assert before["digest"] != provenance(Experiment.create(**TINY, attack=attack))["digest"]
+    after = identity_of(Experiment.create(**TINY, attack=attack))
+    assert before.difference(after) == ["attack learned: a file that it reads was changed"]
 
 
 @pytest.mark.parametrize(

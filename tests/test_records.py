@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 
 import byzbench
-from byzbench import Experiment
+from byzbench import Experiment, identity
 from byzbench.aggregators.krum import Krum
-from byzbench.errors import CorruptRecord, StorageError, UserError
+from byzbench.errors import ArchivedRun, CorruptRecord, StorageError, UserError
 from byzbench.experiments import runner
 from byzbench.experiments.diagnostics import diameter
 from byzbench.experiments.metrics import final_return, judge
@@ -176,7 +176,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_finished_runs_are_reused_only_for_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_runs_are_reused_only_for_the_same_behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     first = byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
     assert seen
@@ -185,18 +185,15 @@ def test_finished_runs_are_reused_only_for_the_same_code(tmp_path: Path, monkeyp
     assert not seen
     byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append, on_existing="rerun")
     assert seen
-    other = {
-        "schema": 1,
-        "experiment": Experiment.create(**RUNS["ring"]).describe(),
-        "code": {"digest": "other", "versions": {}},
-    }
-    monkeypatch.setattr(runner, "origin", lambda _: other)
+    monkeypatch.setattr(identity, "ENGINE", 2)
     seen.clear()
-    byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
-    assert seen, "a result of other code was reused"
-    aside = list(tmp_path.glob("*-other-code"))
-    assert len(aside) == 1, "the old result is gone"
-    assert json.loads((aside[0] / "result.json").read_text())["return"] == first.final
+    with pytest.warns(ArchivedRun, match="engine: 1 then, 2 now"):
+        byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
+    assert seen, "a result of another behaviour was reused"
+    archived = list(tmp_path.glob("*-archived"))
+    assert len(archived) == 1, "the old result is gone"
+    assert json.loads((archived[0] / "result.json").read_text())["return"] == first.final
+    assert json.loads((archived[0] / "archived.json").read_text())["reasons"] == ["engine: 1 then, 2 now"]
 
 
 def test_one_folder_one_writer(tmp_path: Path) -> None:

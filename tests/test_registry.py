@@ -433,15 +433,20 @@ def test_the_example_gives_the_same_bytes_twice_and_its_code_is_on_record(spiral
         assert isinstance(result, dict)
         return tmp_path / result["run"]
 
-    changed = shutil.copytree(spiral, tmp_path / "changed", ignore=shutil.ignore_patterns("__pycache__"))
-    with open(changed / "byzbench_spiral.py", "a") as source:
-        source.write("# not the same code\n")
-    first, second, third = trained("one", spiral), trained("two", spiral), trained("three", changed)
+    def edited(text: str) -> Path:
+        copy = shutil.copytree(spiral, tmp_path / text[0], ignore=shutil.ignore_patterns("__pycache__"))
+        with open(copy / "byzbench_spiral.py", "a") as source:
+            source.write(text)
+        return copy
+
+    first, second, third = trained("one", spiral), trained("two", spiral), trained("three", edited("MORE = 1\n"))
+    commented = trained("four", edited("# the same code\n"))
     for name in ("metrics.jsonl", "experiment.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     assert (first / "metrics.jsonl").read_bytes() == (third / "metrics.jsonl").read_bytes()
-    digests = [json.loads((run / "experiment.json").read_text())["code"]["digest"] for run in (first, third)]
-    assert digests[0] != digests[1]
+    records = [json.loads((run / "experiment.json").read_text()) for run in (first, commented, third)]
+    one, same, other = (record["identity"]["components"]["attack spiral"]["digest"] for record in records)
+    assert one == same != other
 
 
 def test_the_example_turns_the_mean_and_keeps_its_length(monkeypatch: pytest.MonkeyPatch) -> None:

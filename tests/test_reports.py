@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from byzbench import Experiment, cli
-from byzbench.experiments.files import hash_of
+from byzbench.canonical import hash_of
 from byzbench.experiments.store import gather
 from byzbench.reports.figures import FORMATS, KINDS, reached
 from byzbench.reports.sheets import Sheet, render

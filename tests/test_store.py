@@ -15,9 +15,9 @@ import pytest
 
 from byzbench import Experiment, cli
 from byzbench import run as train
+from byzbench.canonical import hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.experiments import files
-from byzbench.experiments.files import hash_of
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.store import gather, read, save_sweep, scan
 
@@ -130,7 +130,7 @@ def test_hostile_folders_are_named_and_the_rest_is_read(kind: str, store: Path, 
 def test_copies_links_and_tampered_folders_do_not_count(store: Path, real: Path, tmp_path: Path) -> None:
     shutil.copytree(store / real.name, store / "0123456789abcdef")
     (store / "fedcba9876543210").symlink_to(tmp_path)
-    shutil.copytree(store / real.name, store / f"{real.name}-other-code")
+    shutil.copytree(store / real.name, store / f"{real.name}-archived")
     (store / "notes").mkdir()
     entries, problems = scan(store)
     assert [entry.path.name for entry in entries] == [real.name]

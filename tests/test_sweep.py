@@ -144,7 +144,7 @@ def test_any_change_of_a_field_changes_the_hash() -> None:
     """Every field there is; a coin and a device have only one value here, so those are changed in the description."""
     from dataclasses import fields, replace
 
-    from byzbench.experiments.files import hash_of
+    from byzbench.canonical import hash_of
 
     base = Experiment.create("decbyzpg", "sign_flip", "complete", **QUICK)
     assert set(FIELDS) == {f.name for f in fields(base)}
@@ -373,24 +373,24 @@ class TestElsewhere:
         assert not deliver(self.cell, tmp_path, outcome, files, rerun=True).reused
         assert (tmp_path / self.cell.hash / "result.json").stat().st_mtime_ns > before
 
-    def test_other_code_is_not_taken(self, tmp_path: Path) -> None:
+    def test_another_behaviour_is_not_taken(self, tmp_path: Path) -> None:
         outcome, files = run_elsewhere(self.cell.describe())
         record = json.loads(files["experiment.json"])
-        record["code"]["digest"] = "0" * 64
+        record["identity"]["engine"] = 7
         refused = deliver(self.cell, tmp_path, outcome, {**files, "experiment.json": json.dumps(record).encode()})
         assert refused.status == "failed"
-        assert "other code" in refused.error
+        assert "engine: 7 then, 1 now" in refused.error
         assert not (tmp_path / self.cell.hash / "result.json").exists()
 
-    def test_what_stands_of_other_code_is_set_aside(self, tmp_path: Path) -> None:
+    def test_a_stored_run_of_another_behaviour_is_archived(self, tmp_path: Path) -> None:
         outcome, files = run_elsewhere(self.cell.describe())
         old = RunFolder(tmp_path / self.cell.hash)
         with old.locked():
             record = json.loads(files["experiment.json"])
-            record["code"]["digest"] = "0" * 64
+            record["identity"]["engine"] = 7
             old.write("experiment.json", record)
         assert deliver(self.cell, tmp_path, outcome, files).status == "finished"
-        assert (tmp_path / f"{self.cell.hash}-other-code" / "experiment.json").exists()
+        assert (tmp_path / f"{self.cell.hash}-archived" / "experiment.json").exists()
 
     def test_a_failure_travels_too(self, broken: None, tmp_path: Path) -> None:
         cell = Experiment.create("decbyzpg", "broken", "complete", **QUICK, parameters=SMALL)

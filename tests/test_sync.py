@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_trusted_is_a_line(store: Path, there: There, co
     code, out, err = command(store)
     said = sorted(err.splitlines())
     assert (code, out, len(said)) == (1, ["uploaded 0, already there 0, not finished 0, failed 2"], 3)
-    assert f"{short}: failed: CorruptRecord: the logs of {short} are not of the same rounds: metrics.jsonl has" in err
+    assert f"{short}: failed: CorruptRecord: the logs of {short} are not of the same rounds: trace.jsonl has" in err
     assert f"not trusted: {broken}/result.json is not a JSON object\n" in err
     assert f"{linked}: failed: CorruptRecord: {linked}/metrics.jsonl is a symbolic link\n" in err
     assert there.runs == []
@@ -260,7 +260,7 @@ def test_what_is_behind_a_link_is_not_uploaded(store: Path, there: There, comman
         (first / name).rename(store / name)
         (first / name).symlink_to(store.resolve() / name)
     assert command(first)[0] == 0
-    assert there.runs[0].files == {"experiment.json", "metrics.jsonl", "timing.jsonl", "result.json"}
+    assert there.runs[0].files == {"experiment.json", "trace.jsonl", "metrics.jsonl", "timing.jsonl", "result.json"}
     assert there.runs[0].logged[-1].keys() == {"result_table"}
 
 

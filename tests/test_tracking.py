@@ -264,7 +264,7 @@ def test_every_attempt_has_its_own_id_and_all_rounds(
     monkeypatch.setattr(tracking, "LOOK_EVERY", 0.0)
     monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append", failing(RunFolder.append, 9, KeyboardInterrupt()))
+        patch.setattr(RunFolder, "append", failing(RunFolder.append, 13, KeyboardInterrupt()))
         code, _, err = command("--wandb", "offline", "--json")
     assert (code, err) == (130, "byzbench: error: stopped; the same command resumes\n")
     for options in ([], [], ["--on-existing", "rerun"]):  # resumed, reused, done again
@@ -349,7 +349,7 @@ def test_pictures_and_files_of_the_run_and_nothing_else_are_kept(cell: Cell) -> 
 
     artifact = cell.shown.artifacts[f"run-{cell.folder.name}"]
     assert artifact.type == "run"
-    kept = ("experiment.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+    kept = ("experiment.json", "trace.jsonl", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
     contents = {entry.path: entry for entry in artifact.manifest.contents}
     assert contents.keys() == {*kept, "curve.png", "episode.gif"}
     for name, entry in contents.items():

@@ -21,7 +21,7 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.cells import Outcome
 from byzbench.experiments.executors import Executor, Serial
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import hash_of
+from byzbench.canonical import hash_of
 from byzbench.reports import probes, worst
 from byzbench.reports.worst import Contest, Found
 

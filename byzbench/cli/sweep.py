@@ -130,6 +130,8 @@ def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any
     """Print the plan; the runs by which its length was judged."""
     from collections import Counter
 
+    from byzbench.experiments.cells import stored
+    from byzbench.experiments.records import RunFolder
     from byzbench.experiments.store import scan
     from byzbench.experiments.sweep import seconds_expected, standing
 
@@ -149,7 +151,11 @@ def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any
             typer.echo(f"failed before: {label} (--on-existing retry-failed tries again)", err=True)
     for problem in problems:
         typer.echo(f"not trusted: {problem}", err=True)
-    left = [todo.cells[label] for label, state in states.items() if state in ("new", "unfinished")]
+    outdated = [todo.cells[label] for label, state in states.items() if state == "outdated"]
+    reasons = Counter(why for cell in outdated for why in stored(RunFolder(out / cell.hash), cell) or ())
+    for why, count in reasons.most_common(_SHOWN):
+        typer.echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {why}", err=True)
+    left = [todo.cells[label] for label, state in states.items() if state in ("new", "outdated", "unfinished")]
     if left:
         expected = [seconds_expected(cell, earlier) for cell in left]
         judged = [s for s in expected if s is not None]
@@ -164,6 +170,7 @@ _WORDS: dict[State, str] = {
     "finished": "cached",
     "failed": "failed before",
     "unfinished": "to be resumed",
+    "outdated": "outdated",
     "new": "to run",
 }
 

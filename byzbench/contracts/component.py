@@ -54,9 +54,11 @@ class Component(ABC):
     Class attributes:
         kind: the kind's name.
         source: where the definition comes from (authors, year, arXiv id, equation or algorithm).
+        version: of its numerical behaviour, from 1; raised when, and only when, its outputs change.
     """
 
     kind: ClassVar[str]
+    version: ClassVar[int] = 1
     source: ClassVar[str] = ""
 
     @classmethod

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from byzbench.errors import Busy, ByzbenchError, StorageError
+from byzbench.canonical import hash_of
+from byzbench.errors import ArchivedRun, Busy, ByzbenchError, CorruptRecord, OtherLibraries, StorageError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import FILES, parse_object
-from byzbench.experiments.provenance import origin
+from byzbench.experiments.migrations import is_described, migrate
+from byzbench.experiments.provenance import differences, origin
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import run
 
@@ -44,19 +47,33 @@ class Outcome:
 
 
 def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome | None:
-    """The outcome that the store already has, of the same code, and that counts; else None.
+    """The outcome that the store already has, of the same behaviour, and that counts; else None.
 
     Raises:
         CorruptRecord: the folder cannot be trusted.
     """
     folder = RunFolder(out / experiment.hash)
-    if on_existing == "rerun" or folder.read("experiment.json") != origin(experiment):
+    if on_existing == "rerun" or stored(folder, experiment) != []:
         return None
     if (result := folder.read("result.json")) is not None:
         return Outcome("finished", result, reused=True)
     if on_existing == "reuse" and (failure := folder.read("failure.json")) is not None:
         return Outcome("failed", error=str(failure.get("error")), reused=True)
     return None
+
+
+def stored(folder: RunFolder, experiment: Experiment) -> list[str] | None:
+    """What keeps a folder from being the run of an experiment by the code that is here; None if it holds no run.
+
+    Raises:
+        CorruptRecord: the folder cannot be trusted.
+    """
+    record, where = folder.record(), folder.path / "experiment.json"
+    if record is None:
+        return None
+    if hash_of(record["experiment"]) != experiment.hash:
+        raise CorruptRecord(f"{where} describes another experiment than its folder")
+    return differences(record, experiment, where)
 
 
 def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, wait: bool) -> Outcome:
@@ -66,7 +83,10 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
         if (found := known(experiment, Path(out), on_existing)) is not None:
             return found
         again: Literal["reuse", "rerun"] = "rerun" if on_existing == "rerun" else "reuse"
-        return Outcome("finished", run(experiment, out=out, on_existing=again, wait=wait).to_json())
+        with warnings.catch_warnings():
+            for category in (ArchivedRun, OtherLibraries):  # a sweep says so once, before it begins
+                warnings.simplefilter("ignore", category)
+            return Outcome("finished", run(experiment, out=out, on_existing=again, wait=wait).to_json())
     except Busy as error:
         return Outcome("busy", error=str(error))
     except StorageError as error:
@@ -111,12 +131,11 @@ def deliver(
         with folder.locked(wait=True):
             if not rerun and (found := known(experiment, out, "retry-failed")) is not None:
                 return found
-            if (there := folder.read("experiment.json")) is not None and there != origin(experiment):
-                folder.set_aside("other-code")
+            if why := stored(folder, experiment):
+                folder.archive(why)
                 return deliver(experiment, out, outcome, files, rerun)
-            path = folder.path / "experiment.json"
-            if "experiment.json" in files and parse_object(files["experiment.json"], path) != origin(experiment):
-                return Outcome("failed", error="it ran other code, or another CPU's, than is here: nothing was kept")
+            if "experiment.json" in files and (why := _foreign(files["experiment.json"], experiment)):
+                return Outcome("failed", error=f"another behaviour than is here ran it, nothing was kept: {why}")
             folder.clear()
             for name in reversed(FILES):
                 if name in files:
@@ -126,3 +145,11 @@ def deliver(
     if outcome.status == "finished":
         return Outcome("finished", {**outcome.result, "run": str(folder.path)}, retries=outcome.retries)
     return outcome
+
+
+def _foreign(content: bytes, experiment: Experiment) -> str:
+    """What keeps the record of a cell that ran elsewhere from being of the behaviour that is here, in one line."""
+    record = migrate("run", parse_object(content, Path("experiment.json")), "experiment.json")
+    if not is_described(record.get("experiment")) or hash_of(record["experiment"]) != experiment.hash:
+        return "it describes another experiment"
+    return "; ".join(differences(record, experiment, "experiment.json"))

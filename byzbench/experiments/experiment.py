@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from byzbench import registry
+from byzbench.canonical import hash_of
 from byzbench.contracts import (
     Aggregator,
     Agreement,
@@ -21,7 +22,6 @@ from byzbench.contracts import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.files import hash_of
 from byzbench.experiments.filled import Written, check_counts, defaults, suggested, usable
 from byzbench.federation.defence import cloneable
 from byzbench.federation.exposure import cheap

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,12 @@ FILES = (
     "result.json",
     "failure.json",
     "checkpoint.safetensors",
+    "trace.jsonl",
     "metrics.jsonl",
     "timing.jsonl",
     "experiment.json",
 )
 """What makes up a run, in the order in which it is forgotten; read backwards, in which it is written and travels."""
-
-
-def hash_of(described: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that name a described experiment: its folder's name."""
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:

@@ -1,7 +1,8 @@
 """The folder of a run: what is written, when, and how it is read back.
 
-    experiment.json         the resolved experiment and the code that ran it
-    metrics.jsonl           a line a round; the same experiment gives the same bytes
+    experiment.json         the resolved experiment, its identity and the code that ran it
+    trace.jsonl             a line a round, of a frozen form (see `byzbench.experiments.trace`): what is hashed
+    metrics.jsonl           a line a round; the same experiment gives the same bytes, and may gain columns
     timing.jsonl            a line a round; clocks, so never the same
     checkpoint.safetensors  everything that the next round needs, and how long the other files were
     result.json             written whole, last; a folder without it is unfinished
@@ -28,16 +29,18 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from byzbench.canonical import SCHEMA
 from byzbench.errors import Busy, CorruptRecord, StorageError
 from byzbench.experiments.files import FILES, parse, parse_object, read_bytes
 from byzbench.experiments.metrics import SEVERITY, Verdict, mean_of
+from byzbench.experiments.migrations import is_described, migrate
 
-SCHEMA = 1
 LOGS = {
+    "trace.jsonl": ("index", "time", "trajectories", "steps", "return"),
     "metrics.jsonl": ("round", "trajectories", "steps", "return", "return_worst", "disagreement", "messages", "bytes"),
     "timing.jsonl": ("round", "seconds"),
 }
-"""The logs, and what every line of them holds: a number, or null for one that is not finite."""
+"""The logs, and what every line of them holds: a number, or null for one that is not finite. The first one counts."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Result:
         messages, bytes: sent. screened: messages found malformed.
         evaluation: the last evaluation of the honest agents' policies: see `byzbench.experiments.evaluation`.
         versions: of the code that ran.
+        trace: sha256 of `trace.jsonl`; empty for runs that are older than it.
         diagnostics: what the seats leave of the guarantees.
         notes: what a reader should know.
         aggregation: what the rule did to the liars' vectors, the mean over rounds: see
@@ -73,6 +77,7 @@ class Result:
     screened: int
     evaluation: dict[str, float | None]
     versions: dict[str, str]
+    trace: str = ""
     diagnostics: dict[str, float | int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     aggregation: dict[str, float | None] = field(default_factory=dict)
@@ -81,7 +86,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints; `final` is called `return` there."""
-        data = asdict(self)
+        data = {"schema": SCHEMA, **asdict(self)}
         data["return"] = data.pop("final")
         return data
 
@@ -92,7 +97,7 @@ class Result:
         Raises:
             ValueError: it is no such object.
         """
-        values = dict(data)
+        values = {key: value for key, value in data.items() if key != "schema"}
         values["final"] = values.pop("return", None)
         return TypeAdapter(cls).validate_python(values)
 
@@ -174,6 +179,20 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
+    def record(self) -> dict[str, Any] | None:
+        """Return `experiment.json` as it would be written today, or None where there is no such file.
+
+        Raises:
+            CorruptRecord: it is none, or of a newer byzbench.
+        """
+        found, where = self.read("experiment.json"), self.path / "experiment.json"
+        if found is None:
+            return None
+        record = migrate("run", found, where)
+        if not is_described(record.get("experiment")):
+            raise CorruptRecord(f"{where} does not describe an experiment; {REMEDY}")
+        return record
+
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON object whole or not at all."""
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
@@ -253,7 +272,7 @@ class RunFolder:
                 line = parse(text)
             except ValueError:
                 line = None
-            good = isinstance(line, dict) and line.get("round") == number - 1
+            good = isinstance(line, dict) and line.get(LOGS[name][0]) == number - 1
             if not good or not all(_number(line.get(key, "")) for key in LOGS[name]):
                 raise CorruptRecord(f"{self.path / name}:{number}: not a line of this log; {REMEDY}")
             lines.append(line)
@@ -270,13 +289,14 @@ class RunFolder:
         with _storage(self.path):
             (self.path / name).unlink(missing_ok=True)
 
-    def set_aside(self, label: str) -> Path:
-        """Move the whole folder away, to a name beside it that is not taken."""
-        target = self.path.with_name(f"{self.path.name}-{label}")
+    def archive(self, reasons: Sequence[str]) -> Path:
+        """Move the whole folder to a name beside it that is not taken, with the reasons in `archived.json`."""
+        target = self.path.with_name(f"{self.path.name}-archived")
         number = 1
         while target.exists():
             number += 1
-            target = self.path.with_name(f"{self.path.name}-{label}-{number}")
+            target = self.path.with_name(f"{self.path.name}-archived-{number}")
+        self.write("archived.json", {"schema": SCHEMA, "reasons": list(reasons)})
         with _storage(self.path):
             os.replace(self.path, target)
         return target

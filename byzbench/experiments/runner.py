@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,14 +16,17 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from byzbench.canonical import hash_of
 from byzbench.contracts import State
-from byzbench.errors import BrokenPlugin, CorruptRecord, Undefined
+from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries, Undefined
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.files import read_bytes
 from byzbench.experiments.metrics import aggregation, final_return, judge, measure
-from byzbench.experiments.provenance import origin
+from byzbench.experiments.provenance import code_difference, differences, origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
+from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import Federation
 from byzbench.federation.settling import settle
@@ -49,7 +54,8 @@ def run(
         byzbench.run(algo="decbyzpg", attack="alie", topology="ring", seed=0)
 
     A run that was interrupted is resumed from its checkpoint and ends with the same bytes as one that was not. A
-    folder written by other code is set aside, never overwritten.
+    folder that was written by another behaviour (`byzbench.identity`) is moved to a name beside it, with the reasons in
+    a warning and in its `archived.json`, and never overwritten.
 
     Args:
         experiment: what to run; or give the options of `Experiment.create` instead.
@@ -72,15 +78,24 @@ def run(
         if on_existing == "rerun":
             folder.clear()
         else:
-            found = folder.read("experiment.json")
-            if found is not None and found.get("experiment") != written["experiment"]:
-                raise CorruptRecord(f"{folder.path / 'experiment.json'} describes another experiment than its folder")
-            if found is not None and found != written:
-                folder.set_aside("other-code")
+            where = folder.path / "experiment.json"
+            found = folder.record()
+            if found is not None and hash_of(found["experiment"]) != todo.hash:
+                raise CorruptRecord(f"{where} describes another experiment than its folder")
+            if found is not None and (why := differences(found, todo, where)):
+                target = folder.archive(why)
+                warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(why)}"), stacklevel=2)
                 return run(todo, out=out, watch=watch, wait=wait)
             done = folder.read("result.json")
+            if found is not None and (other := code_difference(found.get("code"), written["code"])):
+                begun = "computed" if done is not None else "begun"
+                warnings.warn(
+                    OtherLibraries(f"{folder.path} was {begun} with others: {'; '.join(other)}"), stacklevel=2
+                )
             if done is not None:
                 return _load(folder, done)
+            if not (folder.path / "trace.jsonl").exists():
+                folder.clear()  # begun before there were traces, which cannot be made up for rounds that are over
         if folder.read("experiment.json") is None:
             folder.clear()
             folder.write("experiment.json", written)
@@ -184,6 +199,10 @@ class Training:
         returns = self.federation.ledger.returns
         return math.nan if returns is None else float(returns[self._honest].nanmean())
 
+    def trace(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The line of trace of the round that is done, whose metrics are `line`."""
+        return trace_line(line["round"], line, self.state, self._honest)
+
     async def advance(self) -> dict[str, Any]:
         """One round: its line of metrics, without an evaluation."""
         todo, ledger, before = self.todo, self.federation.ledger, self.state
@@ -236,6 +255,7 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
         seconds = time.perf_counter() - start
         if due := evaluation_due(before, line["trajectories"], budget):
             line |= training.evaluate(due)
+        folder.append("trace.jsonl", training.trace(line))
         folder.append("metrics.jsonl", line)
         folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
         if watch:
@@ -327,6 +347,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         screened=last["screened"],
         evaluation={k: v for k, v in last.items() if k.startswith("evaluation")},
         versions=versions,
+        trace=hashlib.sha256(read_bytes(folder.path / "trace.jsonl")).hexdigest(),
         diagnostics=todo.diagnostics,
         notes=todo.notes(),
         aggregation=aggregation(lines),

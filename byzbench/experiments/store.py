@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from byzbench.canonical import SCHEMA, digest_of, hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
-from byzbench.experiments.files import hash_of, parse_object, read_bytes
+from byzbench.experiments.files import parse_object, read_bytes
+from byzbench.experiments.migrations import migrate
 
 Status = Literal["finished", "failed", "unfinished"]
 AXES = {
@@ -59,6 +61,7 @@ class Entry:
     Attributes:
         path: its folder.
         experiment: as described, with the keys of `AXES`.
+        recorded: the hash of its description as it was recorded: the name of its folder, if that is older than an axis.
         code: digest of the code that ran.
         status: `unfinished` may be running, or wait to be resumed.
         result: of a finished run, else empty.
@@ -67,6 +70,7 @@ class Entry:
 
     path: Path
     experiment: Mapping[str, Any]
+    recorded: str
     code: str
     status: Status
     result: Mapping[str, Any]
@@ -96,26 +100,29 @@ def read(folder: Path) -> Entry:
     """
     if folder.is_symlink():
         raise CorruptRecord(f"{folder} is a symbolic link")
+    where = folder / "experiment.json"
     try:
-        record = _object(folder / "experiment.json")
+        raw = _object(where)
     except FileNotFoundError:
         raise CorruptRecord(f"{folder} is not the folder of a run: it has no experiment.json") from None
+    record = migrate("run", raw, where)
     described, code = record.get("experiment"), record.get("code")
     if not isinstance(described, dict) or not _is_experiment(described) or not isinstance(code, dict):
-        raise CorruptRecord(f"{folder / 'experiment.json'} does not describe an experiment")
+        raise CorruptRecord(f"{where} does not describe an experiment")
     result = _optional(folder / "result.json")
     failure = _optional(folder / "failure.json") if result is None else None
     if result is not None and not _is_result(result):
         raise CorruptRecord(f"{folder / 'result.json'} is not a result")
     status: Status = "finished" if result is not None else "failed" if failure is not None else "unfinished"
     error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
-    return Entry(folder, described, str(code.get("digest")), status, result or {}, " ".join(error.split()))
+    recorded = digest_of(raw["experiment"])
+    return Entry(folder, described, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split()))
 
 
 def scan(store: Path) -> tuple[list[Entry], list[str]]:
     """All runs of a store, by folder name; and a line for each folder that cannot be trusted.
 
-    A folder that was set aside (`HASH-other-code`) is no run of the store. A folder of another name than its
+    A folder that was archived (`HASH-archived`) is no run of the store. A folder of another name than its
     experiment's hash is a copy, or was tampered with: it would count twice.
     """
     try:
@@ -137,7 +144,7 @@ def scan(store: Path) -> tuple[list[Entry], list[str]]:
         except CorruptRecord as error:
             problems.append(str(error))
             continue
-        if entry.hash != name:
+        if name not in (entry.hash, entry.recorded):
             problems.append(f"{folder} holds the experiment {entry.hash}, which is not its name")
         else:
             entries.append(entry)
@@ -173,7 +180,7 @@ def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Path:
     """Leave word of which cells a sweep has: a file that reports take in place of folders."""
     path = store / f"sweep-{digest}.json"
-    text = json.dumps({"schema": 1, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
+    text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
         store.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -192,7 +199,7 @@ def _alone(folder: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _of_sweep(path: Path) -> tuple[list[Entry], list[str]]:
-    cells = _object(path).get("cells")
+    cells = migrate("sweep", _object(path), path).get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
         raise InvalidParameter(f"{path} is not the file of a sweep")
     entries, problems = [], []

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from byzbench.experiments.cells import OnExisting, Outcome, known
+from byzbench.experiments.cells import OnExisting, Outcome, known, stored
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.provenance import origin
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.store import Entry
 from byzbench.experiments.suite import Plan
 
-State = Literal["new", "unfinished", "finished", "failed"]
+State = Literal["new", "outdated", "unfinished", "finished", "failed"]
+"""`outdated`: a run of another behaviour than is here, which will be archived; the others as they say."""
 
 
 @dataclass
@@ -47,8 +47,11 @@ def standing(plan: Plan, out: Path, on_existing: OnExisting) -> dict[str, State]
         if outcome is not None and outcome.status != "busy":
             found[label] = outcome.status
         else:
-            started = RunFolder(out / cell.hash).read("experiment.json") == origin(cell)
-            found[label] = "unfinished" if started and on_existing != "rerun" else "new"
+            why = stored(RunFolder(out / cell.hash), cell)
+            if on_existing == "rerun" or why is None:
+                found[label] = "new"
+            else:
+                found[label] = "outdated" if why else "unfinished"
     return found
 
 

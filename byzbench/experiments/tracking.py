@@ -17,10 +17,11 @@ from os import environ
 from pathlib import Path
 from typing import Any, Literal
 
+from byzbench.canonical import hash_of
 from byzbench.errors import Busy, CorruptRecord, UserError
 from byzbench.experiments.files import LIMIT, parse_object, read_bytes
 from byzbench.experiments.records import LOGS, RunFolder
-from byzbench.experiments.store import hash_of, read
+from byzbench.experiments.store import read
 
 LOOK_EVERY = 2.0
 """Seconds between looks at the records of a run that is going on; the runner flushes them about as often."""
@@ -32,7 +33,8 @@ Mode = Literal["online", "offline", "off"]
 
 _COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "coin")
 _NUMBERS = {"agents": "K", "byzantine": "f", "seed": "seed"}
-_KEPT = ("experiment.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+_KEPT = ("experiment.json", "trace.jsonl", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+_LOGGED = ("metrics.jsonl", "timing.jsonl")
 _DIGESTED = ("experiment.json", "metrics.jsonl", "result.json")
 _PICTURES = {".png": "Image", ".gif": "Video"}
 
@@ -162,7 +164,7 @@ class _Shown:
         self.run: Any = None
         self.folder = folder
         self._wandb, self._mode, self._group = wandb, mode, group
-        self._read = dict.fromkeys(LOGS, 0)
+        self._read = dict.fromkeys(_LOGGED, 0)
         self._attempt = ""
 
     def update(self) -> None:
@@ -278,7 +280,7 @@ def _check(path: Path) -> None:
     """Raises CorruptRecord unless it is the folder of a finished run, with all its rounds."""
     if read(path.resolve()).status != "finished":
         raise CorruptRecord(f"{path} is not the folder of a finished run")
-    rounds = {name: len(RunFolder(path).metrics(name)) for name in LOGS}
+    rounds = {name: len(RunFolder(path).metrics(name)) for name in LOGS if (path / name).exists()}
     if len(set(rounds.values())) != 1:
         said = ", ".join(f"{name} has {count}" for name, count in rounds.items())
         raise CorruptRecord(f"the logs of {path} are not of the same rounds: {said}")
