@@ -10,9 +10,11 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from byzbench import registry
+from byzbench.canonical import first_parameter
 from byzbench.contracts import Choice, Range
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
@@ -46,10 +48,20 @@ class Question:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that name the study."""
-        spaces = {k: list(v) if isinstance(v, Choice) else asdict(v) for k, v in self.space.items()}
+        spaces = {self.keys[k]: list(v) if isinstance(v, Choice) else asdict(v) for k, v in self.space.items()}
         data = {**{k: getattr(self, k) for k in ("side", "rivals", "seeds", "fixed", "sampler_seed")}, "space": spaces}
         text = json.dumps({**data, "point": dict(self.point)}, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """Of each searched `kind.field` the name by which storages have it: that by which it was first hashed."""
+        cell = self.experiment({}, *self.pairs[0])
+        found = {}
+        for key in self.space:
+            kind, _, name = key.partition(".")
+            found[key] = f"{kind}.{first_parameter(kind, registry.name_of(getattr(cell, kind)), name)}"
+        return found
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from byzbench import registry
 from byzbench.errors import ByzbenchError, InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
+from byzbench.experiments.migrations import migrate
 from byzbench.experiments.tuned import Tuned
 
 
@@ -122,6 +123,8 @@ class Suite(BaseModel):
     def read(cls, path: Path) -> Suite:
         """A suite from a TOML file; paths of tuned parameters in it are relative to it.
 
+        The file may say by which `schema` it was written; without, it is of the first.
+
         Raises:
             InvalidParameter: there is no such file, or it is no suite.
         """
@@ -131,7 +134,7 @@ class Suite(BaseModel):
             raise InvalidParameter(f"there is no suite {path}") from None
         except (ValueError, RecursionError) as error:
             raise InvalidParameter(f"{path} is not TOML: {error}") from None
-        suite = cls.of(values, str(path))
+        suite = cls.of({k: v for k, v in migrate("suite", values, path).items() if k != "schema"}, str(path))
         return suite.model_copy(update={"tuned": [str(path.parent / file) for file in suite.tuned]})
 
     def axes(self) -> dict[str, list[Any]]:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from byzbench import registry
+from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError
 from byzbench.experiments.files import parse, read_bytes
+from byzbench.experiments.migrations import migrate
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
@@ -45,7 +47,7 @@ class Tuned(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Annotated[Literal[1], Field(alias="schema")] = 1
+    version: Annotated[int, Field(alias="schema", strict=True)] = SCHEMA
     kind: Literal["algorithm", "attack"]
     components: dict[str, str]
     parameters: dict[str, dict[str, Any]]
@@ -62,7 +64,8 @@ class Tuned(BaseModel):
             InvalidParameter: it is not there, or no such file.
         """
         try:
-            return cls.model_validate(parse(read_bytes(path, 2**20)))
+            data = parse(read_bytes(path, 2**20))
+            return cls.model_validate(migrate("tuned", data, path) if isinstance(data, dict) else data)
         except FileNotFoundError:
             raise InvalidParameter(f"there is no file {path}") from None
         except ValidationError as error:

@@ -25,11 +25,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from byzbench import registry
+from byzbench.canonical import SCHEMA
 from byzbench.contracts import Choice, Range
 from byzbench.errors import ByzbenchError, StorageError, UserError
 from byzbench.experiments.cells import Outcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.migrations import migrate
 from byzbench.experiments.question import Question
 from byzbench.experiments.tuned import Tuned, TunedOn
 
@@ -95,7 +97,7 @@ def open_study(asked: Question, storage: str | Path) -> Study:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=4)
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=back,
             study_name=asked.name,
             direction=asked.direction,
@@ -106,6 +108,11 @@ def open_study(asked: Question, storage: str | Path) -> Study:
     except Exception as error:  # every storage has errors of its own
         said = " ".join(str(error).split())
         raise StorageError(f"the storage {storage} cannot be used: {type(error).__name__}: {said}") from None
+    written = study.user_attrs.get("schema")
+    if written is None:
+        study.set_user_attr("schema", SCHEMA)
+    migrate("study", {"schema": 1 if written is None else written}, f"study {asked.name} in {storage}")
+    return study
 
 
 @dataclass
@@ -137,7 +144,7 @@ def tune(
     standing = asked.standing()
     inside = all(_holds(asked.space[key], value) for key, value in standing.items())
     if inside and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(standing)
+        study.enqueue_trial({asked.keys[key]: value for key, value in standing.items()})
     running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, since two trials may ask for the same run
 
     def begin(one: _Running) -> bool:
@@ -162,7 +169,9 @@ def tune(
                 break
             trial = study.ask()
             trial.set_user_attr("owner", _owner())
-            one = _Running(trial, {k: _suggest(trial, k, v, standing[k]) for k, v in asked.space.items()})
+            one = _Running(
+                trial, {k: _suggest(trial, asked.keys[k], v, standing[k]) for k, v in asked.space.items()}
+            )
             if not begin(one):
                 over(one)
         if not executor.flying:
@@ -199,7 +208,8 @@ def best(asked: Question, study: Study) -> Tuned:
     chosen = study.best_trial
     cell = asked.experiment({}, *asked.pairs[0])
     parameters: dict[str, dict[str, Any]] = {kind: dict(values) for kind, values in asked.fixed.items()}
-    for key, value in chosen.params.items():
+    named = {first: key for key, first in asked.keys.items()}
+    for key, value in ((named[first], value) for first, value in chosen.params.items()):
         kind, _, name = key.partition(".")
         parameters.setdefault(kind, {})[name] = value
     parts = (cell.algorithm, cell.topology, cell.task)

@@ -1,0 +1,177 @@
+"""What two runs must share to be the same: behaviour, never text."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import byzbench
+from byzbench import Experiment, identity
+from byzbench.attacks.alie import Alie
+from byzbench.canonical import hash_of
+from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
+from byzbench.experiments.provenance import recorded_identity
+from byzbench.experiments.records import RunFolder
+from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, identity_of
+
+TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "parameters": {"algo": {"N": 6, "B": 2}}}
+LISTED = identity.equal_digests()["attack alie"]["1"][0]
+
+SOURCE = '''"""Half of the honest mean."""
+
+from dataclasses import dataclass
+
+from byzbench.attacks.zero import Zero
+
+from ._size import SIZE
+
+
+@dataclass(frozen=True)
+class Half(Zero):
+    """Send half of the honest mean."""
+
+    def scale(self):
+        # a comment
+        return 0.5 * SIZE
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], type]:
+    """A plug-in of two modules, without an __init__.py, imported anew for each text."""
+    folder = tmp_path / "site" / "plugged"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(folder.parent)
+
+    def imported(half: str, size: str) -> type:
+        (folder / "half.py").write_text(half)
+        (folder / "_size.py").write_text(size)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "plugged"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        identity._read.cache_clear()
+        return importlib.import_module("plugged.half").Half
+
+    return imported
+
+
+def test_comments_and_docstrings_are_not_behaviour(package: Callable[[str, str], type]) -> None:
+    digest = code_digest(package(SOURCE, "SIZE = 1.0\n"))
+    same = SOURCE.replace("# a comment", "# another").replace("Send half", "Craft half").replace("\n\n\n", "\n\n")
+    assert len(digest) == 16
+    assert code_digest(package(same, '"""A size."""\nSIZE = 1.0  # one\n')) == digest
+    assert code_digest(package(SOURCE.replace("0.5", "0.25"), "SIZE = 1.0\n")) != digest
+
+
+def test_private_helpers_of_a_namespace_package_count(package: Callable[[str, str], type]) -> None:
+    assert code_digest(package(SOURCE, "SIZE = 1.0\n")) != code_digest(package(SOURCE, "SIZE = 2.0\n"))
+
+
+def test_a_plugin_has_the_versions_of_what_it_extends(package: Callable[[str, str], type]) -> None:
+    found = identity_of(Experiment.create(attack=package(SOURCE, "SIZE = 1.0\n")(), **TINY))
+    assert {"attack half", "attack zero"} <= found.components.keys()
+
+
+def test_a_class_without_source_is_never_the_same() -> None:
+    space: dict[str, Any] = {"__name__": "nowhere", "Alie": Alie, "dataclass": dataclasses.dataclass}
+    exec("@dataclass(frozen=True)\nclass Typed(Alie):\n    pass\n", space)
+    one = identity_of(Experiment.create(attack=space["Typed"](z=1.5), **TINY))
+    (line,) = one.difference(one)
+    assert line.endswith("its source cannot be read, so nothing says that it is the same")
+
+
+@pytest.mark.parametrize(
+    "then, now, said",
+    [
+        (ComponentIdentity(1, LISTED), ComponentIdentity(1, LISTED), None),
+        (ComponentIdentity(1, LISTED), ComponentIdentity(2, "a"), "version 1 then, 2 now"),
+        (ComponentIdentity(1, "a"), ComponentIdentity(1, LISTED), "its code was edited"),
+        (ComponentIdentity(1, "a"), ComponentIdentity(1, "a"), None),
+        (ComponentIdentity(1, "a", "x"), ComponentIdentity(1, "a", "y"), "a file that it reads was changed"),
+        (None, ComponentIdentity(1, LISTED), None),
+        (None, ComponentIdentity(2, "a"), "not part of the run then, version 2 now"),
+        (None, ComponentIdentity(1, "a"), "not part of the run then, and its code was edited"),
+        (ComponentIdentity(1, "a"), None, "part of the run then, not now"),
+    ],
+)
+def test_differences_are_said_in_plain_words(then: Any, now: Any, said: str | None) -> None:
+    def run(part: Any) -> RunIdentity:
+        return RunIdentity("0" * 16, 1, {} if part is None else {"attack alie": part})
+
+    assert run(then).difference(run(now)) == ([] if said is None else [f"attack alie: {said}"])
+
+
+def test_two_listed_digests_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "equal_digests", lambda: {"attack alie": {"1": ("a", "b")}})
+    runs = [RunIdentity("0" * 16, 1, {"attack alie": ComponentIdentity(1, digest)}) for digest in "abc"]
+    assert not runs[0].difference(runs[1])
+    assert runs[0].difference(runs[2]) == ["attack alie: its code was edited"]
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_a_version_is_a_positive_integer(version: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Experiment.create(attack="alie(z=1.5)", **TINY)
+    monkeypatch.setattr(Alie, "version", version)
+    with pytest.raises(BrokenPlugin, match="attack alie: version must be a positive integer, got"):
+        identity_of(experiment)
+    record = {"engine": 1, "components": {"attack alie": {"version": version, "digest": ""}}}
+    with pytest.raises(CorruptRecord, match=r"x\.json: attack alie: version must be a positive integer"):
+        RunIdentity.from_json("0" * 16, record, "x.json")
+
+
+def test_a_raised_version_runs_again_what_uses_it_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attack in ("alie(z=1.5)", "zero", "split_brain(alie(z=1.5))"):
+        byzbench.run(attack=attack, topology="complete", out=tmp_path, **TINY)
+    monkeypatch.setattr(Alie, "version", 2)
+    seen: list[Any] = []
+    byzbench.run(attack="zero", topology="complete", out=tmp_path, watch=seen.append, **TINY)
+    assert not seen
+    for attack in ("alie(z=1.5)", "split_brain(alie(z=1.5))"):
+        with pytest.warns(ArchivedRun, match="attack alie: version 1 then, 2 now"):
+            byzbench.run(attack=attack, topology="complete", out=tmp_path, **TINY)
+    reasons = [json.loads(path.read_text())["reasons"] for path in tmp_path.glob("*-archived/archived.json")]
+    assert reasons == [["attack alie: version 1 then, 2 now"]] * 2
+
+
+def test_other_libraries_are_named_and_discard_nothing(tmp_path: Path) -> None:
+    first = byzbench.run(attack="zero", out=tmp_path, **TINY)
+    path = Path(str(first.run)) / "experiment.json"
+    record = json.loads(path.read_text())
+    record["code"]["versions"]["torch"] = "1.0"
+    record["code"] |= {"digest": "0" * 64, "commit": "0" * 40}
+    path.write_text(json.dumps(record))
+    seen: list[Any] = []
+    with pytest.warns(OtherLibraries, match=r"was computed with others: torch: 1\.0 then, "):
+        assert byzbench.run(attack="zero", out=tmp_path, watch=seen.append, **TINY) == first
+    assert not seen
+
+
+def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:
+    result = byzbench.run(attack="zero", out=tmp_path, **TINY)
+    folder = RunFolder(Path(str(result.run)))
+    lines, metrics = folder.metrics("trace.jsonl"), folder.metrics()
+    assert [list(line) for line in lines] == [
+        ["index", "time", "trajectories", "steps", "return", "state"] for _ in metrics
+    ]
+    for line, measured in zip(lines, metrics, strict=True):
+        assert (line["index"], line["time"]) == (measured["round"], measured["round"])
+        assert {k: line[k] for k in ("trajectories", "steps", "return")} == {
+            k: measured[k] for k in ("trajectories", "steps", "return")
+        }
+        assert len(line["state"]) == 64
+    assert len({line["state"] for line in lines}) == len(lines)
+    record = folder.record()
+    assert record is not None
+    found = recorded_identity(record, folder.path)
+    assert found is not None
+    assert found.experiment == hash_of(record["experiment"]) == folder.path.name
+    assert not found.difference(identity_of(Experiment.create(attack="zero", **TINY)))
