@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # make it ten times as dear.
 test test-slow: export OMP_NUM_THREADS := 1
 
-.PHONY: run test test-slow check bench clean
+.PHONY: run test test-slow traces check bench clean
 
 run: $(READY)
 	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring
@@ -17,6 +17,9 @@ test: $(READY) check
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+traces: $(READY)
+	$(BIN)/python -m tests.golden
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,216 @@
+"""The tiny runs: one or more for every component of byzbench, generated from the registry, and one for each branch.
+
+A run is written as options of `Experiment.create`, but stored as what they mean: once it is in `expected.json`, neither
+these tables nor any default is asked about it again. To change a run, give it a new name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from byzbench import registry
+from byzbench.canonical import first_name
+
+Options = Mapping[str, Any]
+
+CARTPOLE = "cartpole:hidden=[2]"
+PENDULUM = "pendulum:hidden=[2]"
+ALONE = {"algo": "page_pg:N=1,B=1", "topology": None, "aggregator": None, "agreement": None}
+ALONE |= {"agents": 1, "byzantine": 0, "attack": "none", "trajectories": 1, "evaluate": False}
+
+PEERS: Options = {
+    "algo": "learn:N=1,lr=0.05",
+    "attack": "ipm:scale=1.5",
+    "topology": "complete",
+    "env": CARTPOLE,
+    "aggregator": "trimmed_mean",
+    "agreement": "gossip+trimmed_mean",
+    "agents": 7,
+    "byzantine": 2,
+    "trajectories": 3,
+}
+SERVER: Options = {**PEERS, "algo": "gpomdp:N=1,lr=0.05", "topology": "star", "agreement": "none"}
+COIN: Options = {**PEERS, "algo": "dec_page_pg:N=2,B=1,p=0.5,lr=0.05", "agreement": "none", "trajectories": 6}
+SHORT: Options = {**PEERS, "evaluate": False}
+
+BASES: Mapping[str, Options] = {
+    "algorithm": {"attack": "ipm:scale=1.5", "env": CARTPOLE, "agents": 7, "byzantine": 1, "trajectories": 6},
+    "attack": SHORT,
+    "topology": {**SHORT, "aggregator": "weighted_mean", "agreement": "gossip+weighted_mean", "agents": 8},
+    "task": {**SERVER, "agents": 3, "byzantine": 1, "trajectories": 2},
+    "aggregator": {**SHORT, "byzantine": 1, "agreement": "none"},
+    "agreement": {**SHORT, "byzantine": 1, "aggregator": "cge", "attack": "split_brain(ipm(scale=1.5, on=both))"},
+    "placement": {**SHORT, "topology": "grid:columns=3", "agents": 9, "agreement": "none"},
+    "channel": {**SHORT, "trajectories": 4},
+    "coin": {**COIN, "evaluate": False},
+}
+
+PAGE = {"N": 3, "B": 2, "p": 0.4, "lr": 0.02}
+GOSSIP = {"N": 2, "lr": 0.02}
+
+
+def algorithm(parameters: Options, **more: Any) -> dict[str, Any]:
+    """Return the options of a run whose algorithm has these parameters."""
+    return {"parameters": {"algorithm": dict(parameters)}, **more}
+
+
+def page(*, official: bool = True) -> tuple[Options, ...]:
+    """Return the runs of a method of the PAGE family."""
+    sgd = {**PAGE, "optimizer": "sgd", "lr_schedule": "linear", "baseline": "others"}
+    second = algorithm(PAGE, preset="official") if official else algorithm({**PAGE, "lr_schedule": "inverse_sqrt"})
+    return algorithm(PAGE), algorithm(sgd, attack="avg_zero"), {**second, "seed": 1, "attack": "sign_flip"}
+
+
+def gossip(**second: Any) -> tuple[Options, ...]:
+    """Return the runs of a method that exchanges parameters."""
+    attack = {"attack": "sign_flip:on=parameters"}
+    varied = {**GOSSIP, "momentum": 0.5, "optimizer": "sgd", "lr_schedule": "inverse_sqrt", **second}
+    return algorithm(GOSSIP, **attack), algorithm(varied, **attack, topology="ring", seed=1)
+
+
+def svrg(**second: Any) -> tuple[Options, ...]:
+    """Return the runs of a method whose server samples."""
+    return algorithm({**GOSSIP, "B": 2}), algorithm({**GOSSIP, "B": 2, **second}, attack="sign_flip", seed=1)
+
+
+RUNS: Mapping[str, tuple[Options, ...]] = {
+    "algorithm balance": gossip(corrected=True),
+    "algorithm bridge": gossip(gradient_at="screened"),
+    "algorithm byzpg": (*page(), algorithm({**PAGE, "agg_on": "differences", "clip": 2.0}, attack="sign_flip")),
+    "algorithm clipped_gossip": gossip(),
+    "algorithm cs_plus": gossip(),
+    "algorithm dec_page_pg": page(),
+    "algorithm decbyzpg": page(),
+    "algorithm ensemble_frl": (
+        algorithm({**GOSSIP, "groups": 3}, agents=9),
+        algorithm({**GOSSIP, "N": 1, "groups": 3}, env=PENDULUM, agents=6, trajectories=1, evaluate=False),
+    ),
+    "algorithm fed_page_pg": page(),
+    "algorithm fed_ppo": (
+        algorithm({**GOSSIP, "epochs": 2, "minibatch": 16}),
+        algorithm({**GOSSIP, "epochs": 2, "minibatch": 8, "entropy_weight": 0.1, "discount": 0.9}, attack="sign_flip"),
+        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env=PENDULUM, trajectories=2, evaluate=False),
+    ),
+    "algorithm fedpg_br": (
+        *svrg(estimator="gpomdp", spread=1),
+        algorithm({**GOSSIP, "B": 2, "spread": 1}, preset="official", attack="sign_flip", seed=2),
+    ),
+    "algorithm gpomdp": (
+        algorithm(GOSSIP),
+        algorithm({**GOSSIP, "baseline": "others", "optimizer": "sgd"}, attack="sign_flip", seed=1),
+    ),
+    "algorithm gts": gossip(),
+    "algorithm ios": gossip(),
+    "algorithm learn": (algorithm(GOSSIP), algorithm({**GOSSIP, "heterogeneous": True}, attack="sign_flip", seed=1)),
+    "algorithm mdpgt": (algorithm(GOSSIP), algorithm({**GOSSIP, "beta": 0.3}, preset="both", attack="sign_flip")),
+    "algorithm nna": gossip(),
+    "algorithm page_pg": tuple({**run, "agents": 1, "byzantine": 0, "attack": "none"} for run in page()),
+    "algorithm res_nharpg": (
+        algorithm({"N": 2, "lr": 0.05, "eta": 0.7}),
+        algorithm({"N": 1, "lr": 0.05, "eta": 0.7}, preset="official", attack="sign_flip", seed=1),
+    ),
+    "algorithm solo": page(),
+    "algorithm svrpg": svrg(weights="step", logits="tanh", m=2),
+    "algorithm w_msr": gossip(gradient_at="own"),
+    "attack agr_tailored": ({"attack": "agr_tailored:calls=120"},),
+    "attack coin_aware": (
+        {**COIN, "attack": "coin_aware(sign_flip)"},
+        {**COIN, "attack": "coin_aware(sign_flip, strike=small)"},
+    ),
+    "attack markov": ({"attack": "markov(sign_flip, on=0.6, off=0.6)"},),
+    "attack normalized": ({"attack": "normalized:calls=81"},),
+    "attack optimal_alie": ({"attack": "optimal_alie:calls=40"},),
+    "attack optimal_ipm": ({"attack": "optimal_ipm:calls=40"},),
+    "attack sleeper": ({"attack": "sleeper(sign_flip, after=1)"}, {"attack": "sleeper(alie(z=1.5), after=1)"}),
+    "attack spectral_heterogeneity": ({"attack": "spectral_heterogeneity:calls=40", "topology": "ring"},),
+    "attack split_brain": ({"attack": "split_brain(ipm(on=both))"}, {"attack": "split_brain(alie(z=1.5))"}),
+    "attack weight_search": ({"attack": "weight_search:calls=240"},),
+    "topology from_file": ({"topology": "from_file:path=tests/golden/graph.txt"},),
+    "topology star": ({"topology": "star:hub=agent"}, {**SERVER, "topology": "star"}),
+    "topology time_varying": ({"topology": "time_varying(ring, churn=0.3)"}, {"topology": "time_varying(small_world)"}),
+    "topology torus": ({"agents": 9},),
+    "task acrobot": ({"env": "acrobot:hidden=[2]", "evaluate": False},),
+    "task ant": ({**ALONE, "env": "ant:hidden=[2]"},),
+    "task cartpole": ({"env": CARTPOLE},),
+    "task gymnasium": ({"env": "gymnasium:id=CliffWalking-v1,steps=20,hidden=[2]"},),
+    "task halfcheetah": ({**ALONE, "env": "halfcheetah:hidden=[2]"},),
+    "task hopper": ({"env": "hopper:hidden=[2]", "evaluate": False},),
+    "task inverted_pendulum": ({"env": "inverted_pendulum:hidden=[2]"},),
+    "task lunarlander": ({"env": "lunarlander:hidden=[2]", "evaluate": False},),
+    "task lunarlander_continuous": ({"env": "lunarlander_continuous:hidden=[2]", "evaluate": False},),
+    "task mountaincar": ({"env": "mountaincar:hidden=[2]", "evaluate": False},),
+    "task pendulum": ({"env": PENDULUM, "evaluate": False},),
+    "task pettingzoo": (
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6", "evaluate": False},
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6,world=shared", "evaluate": False},
+    ),
+    "task walker2d": ({"env": "walker2d:hidden=[2]", "evaluate": False},),
+    "aggregator ubar": ({"aggregator": "mean", "agreement": "gossip+ubar(episodes=1)"},),
+    "agreement gossip": ({"agreement": "gossip+mean"}, {"agreement": "gossip+bridge"}),
+    "channel byte_budget": ({"channel": "byte_budget:bytes=24"},),
+    "channel delay": ({"channel": "delay:mean=1"},),
+    "channel loss": ({"channel": "loss:rate=0.3"},),
+    "channel random_k": ({"channel": "random_k:share=0.3"},),
+    "channel top_k": ({"channel": "top_k:share=0.3"},),
+    "coin biased": ({"coin": "biased:q=0.6"},),
+}
+"""Options by component, where its name alone would not do. They stand beside those of its kind's base."""
+
+BRANCHES: Mapping[str, Options] = {
+    "equivocation of alie": {**PEERS, "attack": "split_brain(alie(z=1.5, on=both))"},
+    "delay after quantise": {**PEERS, "channel": "quantise(bits=3)+delay(mean=0.5)+loss(rate=0.1)"},
+    "relay": {**PEERS, "topology": "torus", "agents": 9, "byzantine": 1, "relay": True},
+    **{
+        f"mixing {weights}": {**BASES["topology"], "topology": "grid:columns=3", "mixing": weights}
+        for weights in ("max_degree", "uniform", "laplacian")
+    },
+    "directed": {**BASES["topology"], "topology": "ring:directed=True"},
+    "heterogeneity": {**SERVER, "env": "cartpole:hidden=[2],heterogeneity=0.8"},
+    "shift": {**SERVER, "env": "cartpole:hidden=[2],shift='length=2 gravity=1.5'", "trajectories": 6},
+    "absence": {**PEERS, "env": "cartpole:hidden=[2],absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "absence at a server": {**SERVER, "env": "cartpole:hidden=[2],absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "reward noise": {**SERVER, "env": "cartpole:hidden=[2],reward_noise=0.5,reward_scale=2.0"},
+    "heavy reward noise": {**SERVER, "env": "cartpole:hidden=[2],reward_noise=0.5,reward_tail=student"},
+    "normalisation": {**PEERS, "env": "cartpole:hidden=[2],normalize=2"},
+    "normalisation at a server": {**SERVER, "env": "cartpole:hidden=[2],normalize=2"},
+    "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "env": "cartpole:hidden=[2],normalize=2"},
+    "squashed Gaussian": {**BASES["task"], "env": "pendulum:hidden=[2],squash=True", "evaluate": False},
+    "linear policy": {**COIN, "env": "cartpole:hidden=[]"},
+    "deep policy": {**COIN, "env": "cartpole:hidden=[18,3]"},
+    "envpool": {**BASES["task"], "env": "lunarlander:hidden=[2],backend=envpool", "evaluate": False},
+    "altered pendulum": {**BASES["task"], "env": "pendulum:hidden=[2],heterogeneity=0.5", "evaluate": False},
+    "declared too few": {**COIN, "declared": 1},
+    "rule undefined for some": {
+        **PEERS,
+        "aggregator": "krum",
+        "attack": "silence:q=0.5,equivocate=True",
+        "declared": 2,
+    },
+    "malformed messages": {**COIN, "attack": "non_finite:on=both,where=once"},
+    "stateful rule": {**PEERS, "aggregator": "centered_clipping:radius=1", "agreement": "gossip+balance"},
+    "pre-aggregation": {**PEERS, "aggregator": "nnm+bucketing(s=2)+rfa", "byzantine": 1},
+    "two presets": {**PEERS, "algo": "decbyzpg:N=2,B=1", "preset": "official", "aggregator": None, "agreement": None},
+}
+
+
+def generated() -> Iterator[tuple[str, Options]]:
+    """Yield the name and the options of every run."""
+    for kind, package in registry.KINDS.items():
+        for name, origin in registry.origins(kind).items():
+            if origin.module == f"byzbench.{package}.{name}":
+                yield from _runs(kind, name)
+    yield from ((f"branch {name}", options) for name, options in BRANCHES.items())
+
+
+def _runs(kind: str, name: str) -> Iterator[tuple[str, Options]]:
+    key = f"{kind} {first_name(kind, name)}"
+    flag = {registry.FLAGS[kind]: name}
+    for number, options in enumerate(RUNS.get(key, ({},)), 1):
+        yield key if number == 1 else f"{key} {number}", {**BASES[kind], **flag, **options}
+
+
+def resolved(options: Options) -> tuple[dict[str, Any], bool]:
+    """Return the options as `Experiment.create` takes them, and whether the run ends with an evaluation."""
+    found = {name: value for name, value in options.items() if value is not None}
+    return found, bool(found.pop("evaluate", True))

@@ -1,0 +1,34 @@
+"""The libraries with which outputs were computed."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+NAMES = (
+    "box2d",
+    "envpool",
+    "gymnasium",
+    "mpe2",
+    "mujoco",
+    "networkx",
+    "numba",
+    "numpy",
+    "pettingzoo",
+    "scipy",
+    "torch",
+)
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Return the versions of everything that can change a bit of an output."""
+    found = {"libc": " ".join(platform.libc_ver()), "python": ".".join(map(str, sys.version_info[:2]))}
+    for name in NAMES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found

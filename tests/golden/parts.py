@@ -1,0 +1,31 @@
+"""Components as the golden file holds them: fully described, under the spelling by which they were first written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from byzbench import registry
+from byzbench.canonical import canonical, first_name, modern
+from byzbench.contracts import Component
+
+Inputs = Mapping[str, Any]
+"""By kind of component, or by name, what a case is computed from."""
+
+
+def shipped(kind: str) -> Iterator[tuple[str, str]]:
+    """Yield today's and the first name of every component of byzbench itself."""
+    for name, origin in registry.origins(kind).items():
+        if origin.module == f"byzbench.{registry.KINDS[kind]}.{name}":
+            yield name, first_name(kind, name)
+
+
+def described(kind: str, written: str) -> dict[str, Any]:
+    """Return the canonical description of a component as users write it."""
+    return json.loads(json.dumps(canonical({kind: registry.describe(registry.build(kind, written))})[kind]))
+
+
+def build(kind: str, description: Mapping[str, Any]) -> Component:
+    """Return the component of a canonical description."""
+    return registry.from_description(kind, modern({kind: description}, 1)[kind])

@@ -1,0 +1,147 @@
+"""Aggregators: values, weights and states on fixed sets of vectors, one receiver and several."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from byzbench.contracts import Aggregator
+from byzbench.errors import InexactSearch
+from byzbench.testing.rules import judge
+from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.summaries import summary
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "aksel": ("aksel:keep=n-f",),
+    "arc": ("arc+median", "arc+centered_clipping"),
+    "balance": ("balance:gamma=2.0,alpha=0.3,decay=2.0,horizon=2",),
+    "bridge": ("bridge:keep_own=False", "bridge:screen=median", "bridge:screen=krum", "bridge:screen=bulyan"),
+    "bucketing": ("bucketing(s=3)+median", "bucketing+krum", "bucketing+centered_clipping"),
+    "bulyan": ("bulyan:theta=n-2f-2",),
+    "centered_clipping": (
+        "centered_clipping:radius=0.5,steps=3,start=zero",
+        "centered_clipping:radius=2.0,start=own",
+    ),
+    "clipping": ("clipping(radius=0.7)+rfa",),
+    "geometric_median": ("geometric_median:tolerance=0.001",),
+    "krum": ("krum:power=1", "krum:neighbours=n-f-1"),
+    "mean": (),
+    "monna": ("monna:keep=n-2f", "monna:pivot=2"),
+    "multi_krum": ("multi_krum:mode=iterative", "multi_krum:m=3", "multi_krum:m=n-f"),
+    "nnm": ("nnm+rfa", "nnm+krum", "nnm+monna"),
+    "rfa": ("rfa:nu=0.5,steps=3,start=mean", "rfa:nu=0.1,relative=False,steps=8,start=zero"),
+    "self_centered_clipping": (
+        "self_centered_clipping:radius=second",
+        "self_centered_clipping:radius=fixed,tau=0.8",
+        "self_centered_clipping:radius=oracle",
+    ),
+    "signguard": ("signguard:fraction=0.9,quantile=0.3,lower=0.5,upper=2.0",),
+    "ubar": ("ubar:rho=0.4,alpha=0.2",),
+    "w_msr": ("w_msr:weights=mixing",),
+}
+"""Further ways to write a rule, besides its name."""
+
+
+def generated() -> Iterator[tuple[str, Inputs]]:
+    """Yield a case for every rule and variant."""
+    for name, key in shipped("aggregator"):
+        for written in (name, *VARIANTS.get(name, ())):
+            yield f"rule {key}{written.removeprefix(name)}", {"aggregator": described("aggregator", written)}
+
+
+def sets() -> Iterator[tuple[str, Tensor, int]]:
+    """Yield a label, vectors [n, d] and a bound f."""
+    for n, f, d, scale, dtype in (
+        (5, 1, 2, 1.0, torch.float64),
+        (7, 1, 3, 1.0, torch.float64),
+        (7, 0, 3, 1.0, torch.float64),
+        (9, 2, 5, 1e-6, torch.float64),
+        (13, 3, 8, 1.0, torch.float32),
+        (13, 2, 40, 1e3, torch.float32),
+    ):
+        x = scale * torch.from_numpy(np.random.default_rng([n, f, d]).standard_normal((n, d)))
+        yield f"n={n} f={f} d={d}", x.to(dtype), f
+        if f:
+            far = x.clone()
+            far[:f] += 50 * scale
+            yield f"n={n} f={f} d={d} far", far.to(dtype), f
+    rng = np.random.default_rng(11)
+    yield "ties", torch.from_numpy(rng.integers(-1, 2, (13, 3)).astype(np.float64)), 3
+    equal = torch.from_numpy(rng.standard_normal((9, 4)))
+    equal[3:6] = equal[2]
+    yield "equal rows", equal, 2
+    yield "wide", torch.from_numpy(rng.standard_normal((7, 4500)).astype(np.float32)), 1
+    yield "zeros", torch.zeros(7, 3, dtype=torch.float64), 1
+
+
+def outputs(inputs: Inputs) -> dict[str, Any]:
+    """Return what a rule makes of every set, of receivers together, and of calls in a row."""
+    rule = build("aggregator", inputs["aggregator"])
+    assert isinstance(rule, Aggregator)
+    found: dict[str, Any] = {"facts": _facts(rule)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InexactSearch)
+        for label, x, f in sets():
+            if bool(rule.defined(len(x), f)):
+                found[label] = _call(rule, x, f)
+        if bool(rule.defined(9, 2)):
+            found["receivers"] = _receivers(rule)
+            found["calls in a row"] = _calls(rule)
+    return found
+
+
+def _facts(rule: Aggregator) -> list[list[Any]]:
+    """Whether the rule is defined and has a guarantee, and its kappa, for some (n, f)."""
+    facts = []
+    for n, f in ((4, 1), (5, 1), (7, 2), (9, 2), (11, 1), (13, 3), (20, 1)):
+        defined = bool(rule.defined(n, f))
+        kappa = rule.kappa(n, f) if defined else None
+        facts.append([n, f, defined, bool(rule.guarantee(n, f)), None if kappa is None else float(f"{kappa:.9g}")])
+    return facts
+
+
+def _asked(rule: Aggregator, x: Tensor, f: int) -> dict[str, Any]:
+    honest = (torch.arange(x.shape[-2]) >= f).expand(x.shape[:-1])
+    return {name: value for name, value in {"honest": honest, "judge": judge}.items() if name in rule.asks}
+
+
+def _call(rule: Aggregator, x: Tensor, f: int, **given: Any) -> Any:
+    """Return the value, weights and state of a call at one receiver, whose own vector is the last."""
+    n = x.shape[-2]
+    mixing = torch.linspace(1, 2, n, dtype=torch.float64)
+    given = {"own": torch.full(x.shape[:-2], n - 1), "weights": (mixing / mixing.sum()).expand(x.shape[:-1])} | given
+    value, weights, state = rule(x, f, rng=np.random.default_rng(7), **_asked(rule, x, f), **given)
+    return [summary(value), summary(weights), summary(state)]
+
+
+def _receivers(rule: Aggregator) -> Any:
+    """Return a call for 2 x 3 receivers with inboxes and bounds of their own."""
+    rng = np.random.default_rng(5)
+    x = torch.from_numpy(rng.standard_normal((2, 3, 9, 4)))
+    mask = torch.ones(2, 3, 9, dtype=torch.bool)
+    mask[0, 1, 3] = mask[1, 2, 0] = mask[1, 2, 5] = False
+    f = torch.tensor([[1, 1, 0], [2, 1, 1]])
+    n = mask.sum(-1)
+    if not all(rule.defined(int(a), int(b)) for a, b in zip(n.flatten(), f.flatten(), strict=True)):
+        f = torch.zeros(2, 3, dtype=torch.int64)
+    value, weights, state = rule(
+        x, f, mask=mask, own=torch.full((2, 3), 8), rng=np.random.default_rng(7), **_asked(rule, x, 2)
+    )
+    return [summary(value), summary(weights), summary(state)]
+
+
+def _calls(rule: Aggregator) -> Any:
+    """Return three calls, each with the state of the one before."""
+    rng, state, found = np.random.default_rng(3), None, []
+    for turn in range(3):
+        x = torch.from_numpy(rng.standard_normal((1, 9, 4)) + turn)
+        value, weights, state = rule(
+            x, 2, own=torch.tensor([4]), state=state, rng=np.random.default_rng(turn), **_asked(rule, x, 2)
+        )
+        found.append([summary(value), summary(weights), summary(state)])
+    return found
