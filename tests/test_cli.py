@@ -493,3 +493,19 @@ def test_the_first_interrupt_finishes_and_the_second_stops(tmp_path: Path) -> No
     _, err = second.communicate(timeout=60)
     assert second.returncode == 130
     assert "Traceback" not in err
+
+
+def test_version_prints_what_decides_about_numbers(command: Command) -> None:
+    from byzbench.canonical import SCHEMA
+    from byzbench.identity import ENGINE
+
+    found = strict(command("version", "--json").out)
+    assert (found["engine"], found["schema"]) == (ENGINE, SCHEMA)
+    assert {"torch", "numpy", "numba", "python"} <= found["libraries"].keys()
+    text = command("version").out
+    assert re.search(rf"^engine +{ENGINE}$", text, re.MULTILINE)
+    assert f"torch {found['libraries']['torch']}" in text
+
+
+def test_a_reused_run_says_so(command: Command, folder: Path) -> None:
+    assert f"reused: {folder.parent.name}/{folder.name}\n" in command("run", *TINY).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import importlib
 import json
 import sys
@@ -16,7 +17,8 @@ import byzbench
 from byzbench import Experiment, identity
 from byzbench.attacks.alie import Alie
 from byzbench.canonical import hash_of
-from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
+from byzbench.deprecation import deprecated_since
+from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, InvalidParameter, OtherLibraries
 from byzbench.experiments.provenance import recorded_identity
 from byzbench.experiments.records import RunFolder
 from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, identity_of
@@ -175,3 +177,21 @@ def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:
     assert found is not None
     assert found.experiment == hash_of(record["experiment"]) == folder.path.name
     assert not found.difference(identity_of(Experiment.create(attack="zero", **TINY)))
+
+
+@pytest.mark.parametrize("module", ["canonical", "deprecation", "identity", "experiments.migrations"])
+def test_examples_hold(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"byzbench.{module}"))
+    assert results.attempted
+    assert not results.failed
+
+
+def test_what_is_deprecated_says_what_to_use() -> None:
+    @deprecated_since("0.9", "byzbench.old", "byzbench.new")
+    def old() -> int:
+        return 1
+
+    with pytest.warns(DeprecationWarning, match=r"byzbench\.old is deprecated since byzbench 0\.9 and will be removed"):
+        assert old() == 1
+    with pytest.raises(InvalidParameter, match="a minor version is written like"):
+        deprecated_since("1", "a", "b")

@@ -24,6 +24,7 @@ from byzbench.cli import (
     sweep,
     sync,
     tune,
+    version,
     watch,
     worst,
 )
@@ -54,6 +55,7 @@ app.command("list")(list_verb.list_components)
 app.command("show")(show.show)
 app.command("replay")(replay.replay)
 app.command("watch")(watch.watch)
+app.command("version")(version.version)
 
 
 def _version(asked: bool) -> None:

@@ -116,7 +116,11 @@ def _train(
     from byzbench.experiments.runner import run as train
     from byzbench.registry import name_of
 
+    rounds = 0
+
     def watch(line: Mapping[str, Any]) -> None:
+        nonlocal rounds
+        rounds += 1
         progress(line)
         track(line)
 
@@ -128,4 +132,6 @@ def _train(
             from byzbench.reports.plots import learning_curve
 
             learning_curve([Path(str(result.run))], Path(str(result.run)) / "curve.png")
+            if not rounds:
+                typer.echo(f"reused: {result.run}", err=True)
     return result

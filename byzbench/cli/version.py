@@ -1,0 +1,35 @@
+"""`byzbench version`: what runs here, and what decides whether two runs are the same."""
+
+from __future__ import annotations
+
+import typer
+
+from byzbench.cli import options
+
+
+def version(as_json: options.Json = False) -> None:
+    """Print the package's version, the engine, the schema of records, the libraries and the processor."""
+    import json
+
+    import torch
+
+    from byzbench.canonical import SCHEMA
+    from byzbench.experiments.provenance import commit, processor, versions
+    from byzbench.identity import ENGINE
+
+    found = {
+        "byzbench": versions()["byzbench"],
+        "commit": commit(),
+        "engine": ENGINE,
+        "schema": SCHEMA,
+        "libraries": {name: number for name, number in versions().items() if name != "byzbench"},
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
+    }
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    libraries = ", ".join(f"{name} {number}" for name, number in found.pop("libraries").items())
+    for name, value in (found | {"libraries": libraries}).items():
+        if value is not None:
+            typer.echo(f"{name:<10} {value}")
