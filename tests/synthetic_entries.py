@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from byzbench.canonical import SCHEMA
+from byzbench.errors import ByzbenchError
 from byzbench.leaderboard.entries import Entry, read
+from byzbench.leaderboard.plan import lot
 from byzbench.leaderboard.schema import Cell, Division, Method, Submission, Track, validate, write
-from byzbench.leaderboard.suites import Place, Suite, seeds_of
+from byzbench.leaderboard.suites import Place, Suite
 
 
 def digest(*words: object) -> str:
@@ -20,26 +23,38 @@ def digest(*words: object) -> str:
 
 def submission(suite: Suite, slug: str, track: Track = "defence", **changes: Any) -> dict[str, Any]:
     """`submission.json` as data, with a cells_sha256 that is not yet anybody's."""
-    method = {"attack": "ipm(scale=2)"} if track == "attack" else {"algo": "decbyzpg"}
+    method = changes.get("method") or ({"attack": "ipm(scale=2)"} if track == "attack" else {"algo": "decbyzpg"})
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "track": track,
         "suite": suite.name,
         "suite_sha256": suite.sha256,
         "entry": {"name": f"Entry {slug}", "slug": slug, "authors": ["A. Author"], "license": "MIT"},
         "method": method,
-        "code": {"byzbench": "0.1.0", "sha256": digest(slug, "code"), "harness": digest("harness")},
+        "resolved": {} if track == "reported" else described(suite, track, method),
+        "code": {"byzbench": "0.1.0", "engine": 1, "source": digest("source")},
         "environment": {"versions": {"python": "3.11.7", "torch": "2.13.0+cpu"}, "cpu": "AVX2", "threads": 1},
         "cells_sha256": "0" * 64,
         **changes,
     }
 
 
-def cell(place: Place, seed: int, value: float, seconds: float = 1.5) -> dict[str, Any]:
-    """A line of `cells.jsonl` as data."""
+def described(suite: Suite, track: Track, method: dict[str, Any]) -> dict[str, Any]:
+    """A resolved method: the right one where it can be run in the suite, else one that only looks like it."""
+    try:
+        return lot(suite, track, Method(**method)).resolved
+    except ByzbenchError:
+        name = str(method.get("algo", method.get("attack"))).partition("(")[0]
+        axes = {"attack": "attack"} if track == "attack" else {"algorithm": "algorithm"}
+        part = {"name": name, "parameters": {}}
+        return {stratum.name: dict.fromkeys(axes, part) for stratum in suite.strata}
+
+
+def cell(place: Place, slug: str, value: float, seconds: float = 1.5) -> dict[str, Any]:
+    """A line of `cells.jsonl` as data. No two entries share a trace."""
     stratum, rising = place.stratum, np.linspace(place.stratum.random, value, 20)
     return {
-        "cell": digest(place.key, seed)[:16],
+        "cell": digest(place.key, slug)[:16],
         "stratum": stratum.name,
         "attack": place.attack,
         "seed": place.seed,
@@ -52,7 +67,7 @@ def cell(place: Place, seed: int, value: float, seconds: float = 1.5) -> dict[st
         "disagreement": "0.0",
         "trajectories": stratum.trajectories,
         "steps": stratum.trajectories * stratum.agents * 20,
-        "trace": digest(place.key, seed, "trace"),
+        "trace": digest(place.key, slug, "trace"),
         "seconds": repr(seconds),
     }
 
@@ -81,14 +96,14 @@ def write_entry(
         changes: of `submission.json`.
     """
     about = validate(Submission, submission(suite, slug, track, **changes), "submission.json")
-    rng, seeds = np.random.default_rng(seed), seeds_of(about, suite.seeds)
+    rng = np.random.default_rng(seed)
     lost = harm if harm is not None else {a.spec: 0.1 * i for i, a in enumerate(suite.attacks)}
     lines = []
     for place in suite.places(track, about.method, None if track == "attack" else division):
         s = place.stratum
         level = skill - lost.get(place.attack, 0.3) + noise * rng.standard_normal()
         value = float(np.clip(s.random + level * (s.reference - s.random), s.low, s.high))
-        lines.append(cell(place, seeds[place.seed], value))
+        lines.append(cell(place, slug, value))
     content = b"".join(write(validate(Cell, line, "cell"), lines=True) for line in lines)
     folder = root / suite.name / track / slug
     folder.mkdir(parents=True)

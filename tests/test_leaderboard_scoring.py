@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_entries import digest, entry
+from synthetic_entries import entry
 
 from byzbench import registry
 from byzbench.contracts import Attack
@@ -222,8 +222,8 @@ def sample(draw: Draw, rng: np.random.Generator, n: int, attacks: int, strata: i
     return score(Runs(*names, np.full((strata, n), 0.95), rows.clip(0, 1)))
 
 
-def told_apart(scores: list[Score], seeds: list[int] | None = None) -> int:
-    return len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value), seeds))
+def told_apart(scores: list[Score]) -> int:
+    return len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value)))
 
 
 def test_the_bracket_holds_half_of_the_seeds_learning_and_such_entries_share_a_rank() -> None:
@@ -234,29 +234,34 @@ def test_the_bracket_holds_half_of_the_seeds_learning_and_such_entries_share_a_r
     assert sum(told_apart([sample(half_of_them, rng, 10, 1, 1) for _ in range(2)]) for _ in range(100)) <= 5
 
 
-def test_scores_on_the_same_seeds_are_paired_and_others_are_not() -> None:
+def test_what_all_entries_owe_to_a_seed_cancels() -> None:
     rng = np.random.default_rng(0)
-    luck = 0.1 * rng.standard_normal((1, 1, 10))
-    one, other = (sample(lambda *_, at=at: at + luck, rng, 10, 1, 1) for at in (0.55, 0.5))
-    assert told_apart([one, other], [7, 7])
-    assert not told_apart([one, other], [7, 8])
-    assert not told_apart([one, other])
+    luck, other_luck = 0.1 * rng.standard_normal((2, 1, 1, 10))
+    one, same, another = (
+        sample(lambda *_, at=at, luck=luck: at + luck, rng, 10, 1, 1)
+        for at, luck in ((0.55, luck), (0.5, luck), (0.5, other_luck))
+    )
+    assert told_apart([one, same])
+    assert not told_apart([one, another])
 
 
-def test_a_board_pairs_entries_of_the_same_code_and_method(tmp_path: Path) -> None:
-    """Seeds follow from both. The same noise is luck that they share, or chance."""
+def test_a_board_pairs_all_entries(tmp_path: Path) -> None:
+    """Seeds follow from the suite. The same noise is luck that entries share, or chance."""
 
-    def ranks(*codes: str) -> list[int | None]:
-        root = tmp_path / "-".join(codes)
-        code = {"byzbench": "0.1.0", "harness": "0" * 64}
-        found = [
-            entry(root, SMOKE, f"e{i}", skill=0.8 - 0.05 * i, code={**code, "sha256": digest(name)})
-            for i, name in enumerate(codes)
-        ]
+    def ranks(*noise: int) -> list[int | None]:
+        root = tmp_path / "-".join(map(str, noise))
+        found = [entry(root, SMOKE, f"e{i}", skill=0.8 - 0.05 * i, seed=seed) for i, seed in enumerate(noise)]
         return [row.rank for row in main_board(found).rows]
 
-    assert ranks("a", "a") == [1, 2]
-    assert ranks("a", "b") == [1, 1]
+    assert ranks(0, 0) == [1, 2]
+    assert ranks(0, 1) == [1, 1]
+
+
+def test_an_entry_that_is_older_than_engines_is_listed_and_not_ranked(tmp_path: Path) -> None:
+    one, old = entry(tmp_path, SMOKE, "new", skill=0.5), entry(tmp_path, SMOKE, "old", skill=0.9)
+    code = old.submission.code.model_copy(update={"engine": None})
+    old = replace(old, submission=old.submission.model_copy(update={"code": code}))
+    assert [(r.entry.slug, r.rank) for r in main_board([one, old]).rows] == [("new", 1), ("old", None)]
 
 
 @pytest.mark.slow

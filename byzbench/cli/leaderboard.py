@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from byzbench.cli import options, site
+from byzbench.cli import audit, options, site
 
 if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
-app = typer.Typer(help="Leaderboards that can be verified: run, submit, verify, build, serve.", no_args_is_help=True)
+app = typer.Typer(
+    help="Leaderboards that can be verified: run, submit, verify, audit, build, serve.", no_args_is_help=True
+)
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
@@ -48,17 +50,18 @@ def run(
     from byzbench.experiments.sweep import sweep
     from byzbench.experiments.tuned import Tuned
     from byzbench.leaderboard import submitting
+    from byzbench.leaderboard.plan import lot as plan
     from byzbench.leaderboard.suites import suite as board
 
     given = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
     method, track = _method(given, against)
     if tuned:
         method = submitting.fill(method, Tuned.read(tuned))
-    ticket = submitting.Ticket.of(board(suite), track, method)
-    lot = ticket.lot()
+    lot = plan(board(suite), track, method)
+    ticket = submitting.Ticket.of(lot)
     labels = {f"{p.stratum.name} · {p.algo or ''}{p.attack} · seed {p.seed}": cell for p, cell in lot.cells.items()}
     division = f", division {lot.division}" if lot.division else ""
-    typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells of the code {lot.code.sha256[:12]}…", err=True)
+    typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells at engine {lot.code.engine}", err=True)
     if dry_run:
         return
     try:
@@ -166,14 +169,13 @@ def _slug(name: str) -> str:
 @app.command("verify")
 def verify(
     folder: Annotated[Path, typer.Argument(help="The folder of a submission.", metavar="FOLDER")],
-    cells: Annotated[int, typer.Option(min=0, help="How many cells are run again; 0: only the checks.")] = 5,
+    cells: Annotated[int, typer.Option(min=0, help="How many cells are run again; 0: only the checks.")] = 8,
     salt: Annotated[
-        str | None, typer.Option(help="What the draw of cells depends on, to repeat one; default: a fresh one.")
+        str | None, typer.Option(help="What cells and fresh seeds follow from, to repeat a draw; default: a fresh one.")
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="A commit: submissions that it has must not change.", metavar="REF")
     ] = None,
-    any_code: Annotated[bool, typer.Option("--any-code", help="Replay an entry of other code too.")] = False,
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
@@ -194,11 +196,11 @@ def verify(
     from byzbench.leaderboard.replay import fresh_salt, replay
     from byzbench.leaderboard.summaries import verdict_lines
 
-    report = check(folder, submissions, any_code=any_code)
+    report = check(folder, submissions)
     findings = [*report.findings, *(guard(submissions, base) if base else ())]
     refused = any(finding.fatal for finding in findings)
     found = None
-    if not refused and cells and report.lot is not None:  # what is only reported is not replayed
+    if not refused and cells and report.lot is not None:
         assert report.entry is not None
         with (
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
@@ -206,7 +208,8 @@ def verify(
         ):
             watch = None if as_json else lambda line: typer.echo(line, err=True)
             found = replay(report.entry, report.lot, cells, salt or fresh_salt(), Path(scratch), workers, watch)
-    code = 1 if refused else 0 if found is None else found.exit_code
+    older = report.entry is not None and report.entry.submission.code.engine is None
+    code = 1 if refused else found.exit_code if found else 3 if older else 0
     if as_json:
         data = {"findings": [str(f) for f in findings], "replay": found and found.to_json(), "exit": code}
         typer.echo(json.dumps(data, allow_nan=False))
@@ -235,5 +238,14 @@ def _like(folder: Path) -> None:
         os.environ.setdefault("ATEN_CPU_CAPABILITY", wanted.lower())
 
 
+@app.command("freeze")
+def freeze(suite: Annotated[str, typer.Argument(help="The name of a suite file.", metavar="SUITE")]) -> None:
+    """Write what the texts of a suite come to by today's defaults, beside its file. It is done once."""
+    from byzbench.leaderboard import frozen, suites
+
+    typer.echo(frozen.freeze(suites.suite(suite)))
+
+
+app.command("audit")(audit.audit)
 app.command("build")(site.build)
 app.command("serve")(site.serve)

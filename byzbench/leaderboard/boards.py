@@ -12,7 +12,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Cells, Flag, flags
 from byzbench.leaderboard.schema import Division, Knowledge, Track
 from byzbench.leaderboard.scoring import Bracket, Runs, Score, chance, damage, pairs_apart, score
-from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite, seeds_of
+from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
 from byzbench.reports.statistics import estimates, iqm, shared_ranks
 
 
@@ -74,14 +74,19 @@ class Board:
 
 
 def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
-    """All boards of a suite that have a row.
+    """Yield all boards of a suite that have a row.
+
+    Entries of the track reported, and those that are too old to be replayed, are listed and not ranked.
 
     Raises:
         Refused: an entry misses cells. Only those of the track reported may, and then they are left out.
     """
     mine = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
-    tracks = {track: [e for e in mine if e.submission.track == track] for track in ("defence", "adaptive", "attack")}
-    tracks["reported"] = [e for e in mine if e.submission.track == "reported" and _complete(e, suite)]
+    tracks: dict[str, list[Entry]] = {track: [] for track in ("defence", "adaptive", "attack", "reported")}
+    for entry in mine:
+        replayed = entry.submission.replayable or entry.submission.track != "defence"
+        tracks[entry.submission.track if replayed else "reported"].append(entry)
+    tracks["reported"] = [entry for entry in tracks["reported"] if _complete(entry, suite)]
     levels = [level for level in LEVELS if set(suite.attacks_at(level)) - set(_below(suite, level))]
     replaced = {e.digest: e.submission.supersedes for e in mine}
     for division in ("decentralised", "server"):
@@ -138,7 +143,7 @@ def _rows(
     scores = [score(runs, suite.attacks_at(level)) for level in levels]
     found = [estimates(np.stack([clean[s], *by.values()])) for s, by in attacked.items()]
     cells = {s: dict(zip((CLEAN, *every), row, strict=True)) for s, row in zip(attacked, found, strict=True)}
-    ranked = entry.submission.track != "reported"
+    ranked = entry.submission.replayable
     aimed = [a for a in adaptive if ranked and _aims(a, entry)]
     row = Row(
         entry=entry,
@@ -185,8 +190,7 @@ def _earlier(entry: Entry, replaced: Mapping[str, str | None]) -> int:
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Rows best first, with ranks; then those that are superseded, without."""
     standing = sorted((row for row in rows if not row.superseded), key=_order)
-    seeds = [tuple(seeds_of(row.entry.submission, row.score.seeds)) for row in standing]
-    apart = pairs_apart([row.score for row in standing], seeds)
+    apart = pairs_apart([row.score for row in standing])
     ranks = shared_ranks(len(standing), apart)
     better = [0] * len(standing)
     worse = [0] * len(standing)

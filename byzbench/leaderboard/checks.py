@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from byzbench.errors import ByzbenchError
+from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read, scan
-from byzbench.leaderboard.plan import Lot, division_of, listens, lot
-from byzbench.leaderboard.schema import Cell
-from byzbench.leaderboard.suites import Place, Stratum, Suite, suite, suites
+from byzbench.leaderboard.plan import Lot, listens, lot
+from byzbench.leaderboard.resolved import differences, methods
+from byzbench.leaderboard.schema import Cell, Submission
+from byzbench.leaderboard.suites import Place, Suite, suite, suites
 
 SHOWN = 10
 """Findings of one sort; the rest are counted."""
@@ -26,7 +28,9 @@ class Report:
     """What came of the checks.
 
     Attributes:
-        entry: if its files can be read. lot: its cells, if the code that is here can plan them.
+        findings: what is wrong, or worth knowing.
+        entry: the submission, if its files can be read.
+        lot: its cells, if they can be run here.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -39,13 +43,12 @@ class Report:
         return any(finding.fatal for finding in self.findings)
 
 
-def check(folder: Path, submissions: Path, *, any_code: bool = False) -> Report:
+def check(folder: Path, submissions: Path) -> Report:
     """Check a submission.
 
     Args:
         folder: of the submission.
         submissions: the folder of all of them, whose traces it must not share.
-        any_code: take an entry of other code than is here, whose numbers can then only be replayed as far as it goes.
     """
     report = Report()
     try:
@@ -54,8 +57,10 @@ def check(folder: Path, submissions: Path, *, any_code: bool = False) -> Report:
     except Refused as error:
         report.findings += error.findings
         return report
+    submission = entry.submission
     try:
-        places = {place.key: place for place in _places(entry, board)}
+        here = lot_of(entry, board) if submission.replayable else None
+        places = {place.key: place for place in here.cells} if here else _places(entry, board)
     except (ByzbenchError, AssertionError) as error:
         what = str(error) or "this track needs an attack"
         report.findings.append(Finding("method", "submission.json $.method", what))
@@ -63,19 +68,29 @@ def check(folder: Path, submissions: Path, *, any_code: bool = False) -> Report:
     report.findings += _completeness(entry, places.keys())
     if report.refused:
         return report
-    report.findings += _plausibility(entry, places)
+    report.findings += _plausibility(entry, places, here)
     report.findings += _neighbours(entry, submissions)
-    if entry.submission.track == "reported":
+    report.findings += _tuning(entry, board)
+    if submission.code.engine is None:
+        what = "was made before seeds followed from the suite; it is listed, and cannot be replayed"
+        report.findings.append(Finding("older", "submission.json $.schema", what, fatal=False))
+    if here is None:
         return report
-    try:
-        report.lot = lot(board, entry.submission.track, entry.submission.method)
-    except ByzbenchError as error:
-        report.findings.append(Finding("method", "submission.json $.method", str(error)))
-        return report
-    report.findings += _code(entry, report.lot, any_code)
-    if entry.submission.code.sha256 == report.lot.code.sha256:
-        report.findings += _hashes(entry, report.lot)
+    report.lot = here
+    report.findings += _defaults(here)
+    report.findings += _code(entry, here)
+    report.findings += _hashes(entry, here)
     return report
+
+
+def lot_of(entry: Entry, board: Suite) -> Lot:
+    """Return the cells of an entry, as its own `resolved` has them.
+
+    Raises:
+        ByzbenchError: they cannot be run here.
+    """
+    about = entry.submission
+    return lot(board, about.track, about.method, about.resolved, about.version)
 
 
 def _suite(entry: Entry) -> Suite:
@@ -90,15 +105,11 @@ def _suite(entry: Entry) -> Suite:
     return board
 
 
-def _places(entry: Entry, board: Suite) -> Iterator[Place]:
-    """The cells that the entry must have. What is only reported need not be a method that anybody has."""
-    track, method = entry.submission.track, entry.submission.method
-    division = None
-    if track == "reported":
-        division = entry.division(board)
-    elif track != "attack":
-        division = division_of(str(method.algo))
-    yield from board.places(track, method, division)
+def _places(entry: Entry, board: Suite) -> dict[tuple[str, str, str | None, int], Place]:
+    """Return the cells of an entry that is not replayed. Its method need not be one that anybody has."""
+    track = entry.submission.track
+    division = None if track == "attack" else entry.division(board)
+    return {place.key: place for place in board.places(track, entry.submission.method, division)}
 
 
 def _completeness(entry: Entry, wanted: Set[tuple[str, str, str | None, int]]) -> Iterator[Finding]:
@@ -126,32 +137,62 @@ def _named(key: tuple[str, str, str | None, int]) -> str:
     return " · ".join(filter(None, (stratum, algo, attack, f"seed {seed}")))
 
 
-def _code(entry: Entry, here: Lot, any_code: bool) -> Iterator[Finding]:
-    """The code that ran must be the code that is here, or nothing can be replayed to the byte."""
-    said, found, at = entry.submission.code, here.code, "submission.json $.code"
-    if said.sha256 == found.sha256:
+def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
+    """Refuse tuning on seeds of the suite."""
+    if (tuning := entry.submission.tuning) and (shared := sorted({*tuning.seeds} & {*board.seed_values})):
+        what = f"holds {len(shared)} of the suite's seeds, the first {shared[0]}"
+        yield Finding("tuned-on-seeds", "submission.json $.tuning.seeds", what)
+
+
+def _defaults(here: Lot) -> Iterator[Finding]:
+    """Name the parameters of a resolved method that differ from today's defaults."""
+    try:
+        today = lot(here.suite, here.track, here.method).resolved
+    except ByzbenchError as error:
+        yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return
-    fatal = not any_code
-    installed = {(p.kind, p.name): p for p in found.plugins}
-    for index, plugin in enumerate(said.plugins):
-        mine = installed.get((plugin.kind, plugin.name))
-        if mine is not None and mine.sha256 != plugin.sha256:
-            what = (
-                f"the code of {plugin.distribution} {plugin.version} has the digest {plugin.sha256[:12]}…, and that of "
-                f"{mine.distribution} {mine.version}, which is installed, {mine.sha256[:12]}…"
-            )
-            yield Finding("plugin-code", f"{at}.plugins[{index}].sha256", what, fatal)
-    if said.harness != found.harness:
-        where = f"; check out {said.commit}" if said.commit else ""
-        what = (
-            f"byzbench {said.byzbench} of the digest {said.harness[:12]}… ran it, and here is {found.byzbench} of "
-            f"{found.harness[:12]}…{where}"
-        )
-        yield Finding("other-version", f"{at}.harness", what, fatal)
-    elif {p.name for p in said.plugins} != {p.name for p in found.plugins}:
-        yield Finding("plugin-code", f"{at}.plugins", "are not those that the method has here", fatal)
-    elif [p.sha256 for p in said.plugins] == [p.sha256 for p in found.plugins]:
-        yield Finding("code", f"{at}.sha256", f"does not follow from the code, which gives {found.sha256[:12]}…", fatal)
+    for line in differences(here.resolved, today)[:SHOWN]:
+        yield Finding("defaults", "submission.json $.resolved", line, fatal=False)
+
+
+def _code(entry: Entry, here: Lot) -> Iterator[Finding]:
+    """Name what ran an entry where it is other than what is here.
+
+    Refused is a component whose code is known to nobody: an edited one of byzbench's, or another plug-in than is
+    installed. Such a component enters under a name of its own.
+    """
+    said, found, at = entry.submission.code, here.code, "submission.json $.code"
+    plugins = {f"{plugin.kind} {plugin.name}" for plugin in found.plugins}
+    for name, now in found.components.items():
+        then, where = said.components.get(name), f"{at}.components.{name}"
+        if then is None:
+            continue
+        known = equal_digests().get(name, {}).get(str(then.version))
+        if name not in plugins and known is not None and then.digest not in known:
+            yield Finding("edited-code", where, f"is no code of byzbench's {name} that has version {then.version}")
+        if name in plugins and (not then.digest or then.digest != now.digest):
+            what = f"the plug-in had the digest {then.digest or 'of nothing'}, and the one installed has {now.digest}"
+            yield Finding("plugin-code", where, what)
+    if {(p.kind, p.name) for p in said.plugins} != {(p.kind, p.name) for p in found.plugins}:
+        yield Finding("plugin-code", f"{at}.plugins", "are not those that the method has here")
+    now_here = here.identity
+    for line in said.identity(now_here).difference(now_here):
+        if not line.endswith(("edited", "same")):
+            yield Finding("other-version", at, line, fatal=False)
+    for line in environment_difference(entry.submission, here):
+        yield Finding("other-environment", "submission.json $.environment", line, fatal=False)
+    if said.source != found.source:
+        ran = f"byzbench {said.byzbench}{f' at commit {said.commit}' if said.commit else ''}"
+        yield Finding("other-source", at, f"{ran} ran it, and its source files are not those here", fatal=False)
+
+
+def environment_difference(submission: Submission, here: Lot) -> list[str]:
+    """Return the libraries and processors in which a submission's runs differ from those here, one line each."""
+    then, now = submission.environment, here.environment
+    before: dict[str, str | None] = {**then.versions, "cpu": then.cpu, "processor": then.processor}
+    after: dict[str, str | None] = {**now.versions, "cpu": now.cpu, "processor": now.processor}
+    names = [name for name in before if name != "byzbench"]
+    return [f"{name}: {before[name]} then, {after.get(name)} now" for name in names if before[name] != after.get(name)]
 
 
 def _hashes(entry: Entry, here: Lot) -> Iterator[Finding]:
@@ -165,8 +206,10 @@ def _hashes(entry: Entry, here: Lot) -> Iterator[Finding]:
     yield from _some("wrong-cell", wrong)
 
 
-def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place]) -> Iterator[Finding]:
-    """Numbers that no run can have."""
+def _plausibility(
+    entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place], here: Lot | None
+) -> Iterator[Finding]:
+    """Refuse numbers that no run can have."""
     for number, cell in enumerate(entry.cells, 1):
         for where, what in _implausible(cell, places[cell.place]):
             yield Finding("plausibility", f"cells.jsonl:{number} {where}", what)
@@ -175,7 +218,7 @@ def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int]
         if cell.trace:
             by_trace.setdefault(cell.trace, []).append(cell)
     for cells in by_trace.values():
-        if len({_run(entry, c, places[c.place].stratum) for c in cells}) > 1:
+        if len({_run(places[c.place], here) for c in cells}) > 1:
             what = f"{_named(cells[0].place)} and {_named(cells[-1].place)} have one trace"
             yield Finding("copied-trace", "cells.jsonl", what)
         elif len({(c.value, c.curve, c.steps) for c in cells}) > 1:
@@ -186,13 +229,14 @@ def _plausibility(entry: Entry, places: Mapping[tuple[str, str, str | None, int]
         yield Finding("plausibility", "cells.jsonl", f"all {len(done)} returns are {done[0].value}")
 
 
-def _run(entry: Entry, cell: Cell, stratum: Stratum) -> tuple[object, ...]:
-    """What two cells of one trace have in common. An attack may change nothing; a graph, if nobody listens."""
-    method = entry.submission.method
-    # What is only reported may be a method that nobody has.
-    deaf = entry.submission.track != "reported" and not listens(cell.algo or str(method.algo))
-    world = stratum.options | {"topology": None} if deaf else {"name": stratum.name}
-    return cell.algo, cell.seed, *world.values()
+def _run(place: Place, here: Lot | None) -> tuple[object, ...]:
+    """Return what two cells of one trace have in common.
+
+    An attack may change nothing; nor does a graph, if no agent receives messages.
+    """
+    deaf = here is not None and not listens(here.cells[place])
+    world = place.stratum.options | {"topology": None} if deaf else {"name": place.stratum.name}
+    return place.algo, place.seed, *world.values()
 
 
 def _implausible(cell: Cell, place: Place) -> Iterator[tuple[str, str]]:
@@ -222,12 +266,12 @@ def _implausible(cell: Cell, place: Place) -> Iterator[tuple[str, str]]:
 
 
 def _neighbours(entry: Entry, submissions: Path) -> Iterator[Finding]:
-    """What is wrong beside the other submissions: shared traces, and a place taken that is nobody's."""
+    """Refuse what does not fit with the other submissions: their traces, a supersession or an aim of nothing."""
     others = [other for other in scan(submissions)[0] if other.digest != entry.digest]
-    mine = {cell.trace for cell in entry.cells if cell.trace}
     for other in others:
-        if shared := mine & {cell.trace for cell in other.cells if cell.trace}:
-            what = f"{len(shared)} traces are those of {other.submission.suite}/{other.submission.track}/{other.slug}"
+        if count := _copied(entry, other):
+            about = other.submission
+            what = f"{count} traces are those of {about.suite}/{about.track}/{other.slug}"
             yield Finding("copied-trace", "cells.jsonl", what)
     before, said = {other.digest: other for other in others}, entry.submission.supersedes
     if said is not None and said not in before:
@@ -238,13 +282,24 @@ def _neighbours(entry: Entry, submissions: Path) -> Iterator[Finding]:
         yield from _aim(entry, others)
 
 
+def _copied(entry: Entry, other: Entry) -> int:
+    """Return how many traces an entry has that it must have copied from another one.
+
+    Seeds are the same for all entries, so methods that behave alike have equal traces: every one without an attack, for
+    example. But no trace is that of another seed, and no entry is another one of its track throughout.
+    """
+    mine = {cell.trace: cell.seed for cell in entry.cells if cell.trace}
+    theirs = {cell.trace: cell.seed for cell in other.cells if cell.trace in mine}
+    throughout = len(theirs) == len(mine) and entry.submission.track == other.submission.track
+    return sum(throughout or seed != mine[trace] for trace, seed in theirs.items())
+
+
 def _aim(entry: Entry, others: list[Entry]) -> Iterator[Finding]:
-    """An adaptive attack must run the very method of the entry that it is aimed at."""
-    method, at = entry.submission.method, "submission.json $.method.against"
-    wanted = [o for o in others if o.submission.track == "defence" and o.slug == method.against]
-    wanted = [o for o in wanted if o.submission.suite == entry.submission.suite]
-    mine = {k: v for k, v in method.options.items() if k != "attack"}
+    """Refuse an adaptive attack that does not run the very method of the entry that it is aimed at."""
+    about, at = entry.submission, "submission.json $.method.against"
+    wanted = [o.submission for o in others if o.submission.track == "defence" and o.slug == about.method.against]
+    wanted = [other for other in wanted if other.suite == about.suite]
     if not wanted:
-        yield Finding("aim", at, f"there is no entry {method.against!r} in this suite")
-    elif wanted[0].submission.method.options != mine:
-        yield Finding("aim", at, f"{method.against} runs {wanted[0].submission.method.options}, and this {mine}")
+        yield Finding("aim", at, f"there is no entry {about.method.against!r} in this suite")
+    elif lines := differences(methods(about), methods(wanted[0])):
+        yield Finding("aim", at, f"is run otherwise: {'; '.join(lines[:SHOWN])}")

@@ -6,20 +6,23 @@ reader has installed. No file and no module that a submission names is ever read
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import byzbench
 from byzbench import registry
-from byzbench.contracts import Algorithm, Component
+from byzbench.canonical import SCHEMA
+from byzbench.contracts import Algorithm
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.provenance import harness_digest, parts, plugin_digest, provenance, versions
-from byzbench.leaderboard.schema import Code, Division, Environment, Method, Plugin, Track
-from byzbench.leaderboard.suites import Place, Suite, seed_of
+from byzbench.experiments.provenance import commit, provenance, source_digest
+from byzbench.identity import ENGINE, ComponentIdentity, RunIdentity, identity_of, parts
+from byzbench.leaderboard.frozen import Frozen, frozen
+from byzbench.leaderboard.resolved import Resolved, algorithm_of, checked, file_readers, resolve
+from byzbench.leaderboard.schema import Code, ComponentVersion, Division, Environment, Method, Plugin, Track
+from byzbench.leaderboard.suites import Place, Suite
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Lot:
 
     Attributes:
         division: of the method; None in the track of attacks.
+        resolved: the method of every stratum, described as it would be written today.
         code, environment: what will be on record.
         cells: the experiments, in the order of the suite.
     """
@@ -36,27 +40,49 @@ class Lot:
     track: Track
     method: Method
     division: Division | None
+    resolved: Resolved
     code: Code
     environment: Environment
     cells: Mapping[Place, Experiment]
 
+    @property
+    def identity(self) -> RunIdentity:
+        """What decides about the numbers of all cells, but for the experiments."""
+        return _identity(self.cells)
 
-def lot(suite: Suite, track: Track, method: Method) -> Lot:
-    """Everything that an entry of a track has to run.
+
+def lot(
+    suite: Suite,
+    track: Track,
+    method: Method,
+    resolved: Mapping[str, Any] | None = None,
+    schema: int = SCHEMA,
+) -> Lot:
+    """Return everything that an entry of a track has to run.
+
+    Args:
+        suite: the suite.
+        track: of the entry.
+        method: what its author wrote.
+        resolved: what that came to, by stratum; if not given, what it comes to by the defaults that are here.
+        schema: the number under which `method` and `resolved` were written.
 
     Raises:
         UserError: the method is none, or is not defined somewhere in the suite: it cannot enter then.
     """
     _check_track(track, method)
-    for kind, text in _written(method):
-        vet(kind, text)
-    division = None if track == "attack" else division_of(str(method.algo))
+    texts = frozen(suite)
+    division = None if track == "attack" else division_of(algorithm_of(method, resolved or {}, schema))
     places = list(suite.places(track, method, division))
-    first = {place: _experiment(place, method, 0) for place in places if place.seed == 0}
-    code, environment = _code(first), _environment(first)
-    seeds = [seed_of(suite.sha256, code.sha256, method, index) for index in range(suite.seeds)]
-    cells = {place: _experiment(place, method, seeds[place.seed]) for place in places}
-    return Lot(suite, track, method, division, code, environment, cells)
+    strata = tuple(dict.fromkeys(place.stratum for place in places))
+    if resolved is None:
+        for kind, text in _written(method):
+            vet(kind, text)
+        resolved = resolve(strata, texts, track, method)
+    found = checked(resolved, strata, texts, track, method, schema)
+    seeds = suite.seed_values
+    cells = {place: _experiment(place, texts, found, method.attack, seeds[place.seed]) for place in places}
+    return Lot(suite, track, method, division, found, _code(cells), _environment(cells), cells)
 
 
 def _check_track(track: Track, method: Method) -> None:
@@ -106,19 +132,21 @@ def vet(kind: str, text: str) -> None:
         if not isinstance(one, registry.Spec):
             continue
         stack += [*one.inner, *one.parameters.values()]
-        zoos = [kind for kind in registry.KINDS if one.name in registry.origins(kind)]
-        reads = any(registry.find(kind, one.name).data is not Component.data for kind in zoos)
-        if reads and (one.inner or one.parameters):
+        if (one.inner or one.parameters) and file_readers(one.name):
             raise InvalidParameter(f"{one.name} reads a file; in a submission it takes no parameters")
 
 
-def division_of(algo: str) -> Division:
-    """Where an algorithm competes.
+def division_of(algorithm: str) -> Division:
+    """Return the division in which an algorithm competes.
+
+    Args:
+        algorithm: its name.
 
     Raises:
-        Undefined: nowhere: it is of one agent.
+        Undefined: there is none: it is of one agent.
     """
-    cls = _algorithm(algo)
+    cls = registry.find("algorithm", algorithm)
+    assert issubclass(cls, Algorithm)
     if cls.needs == "solo":
         raise Undefined(
             f"{registry.name_of(cls)} is a method of one agent, and suites have many; enter solo(...) instead"
@@ -126,74 +154,71 @@ def division_of(algo: str) -> Division:
     return "server" if cls.needs == "server" else "decentralised"
 
 
-def listens(algo: str) -> bool:
-    """Whether an algorithm's agents hear each other. Where they do not, no attack and no graph changes a run."""
-    return _algorithm(algo).needs not in ("solo", "nobody")
+def listens(experiment: Experiment) -> bool:
+    """Return whether agents receive messages. Where they do not, no attack and no graph changes a run."""
+    return experiment.algorithm.needs not in ("solo", "nobody")
 
 
-def _algorithm(text: str) -> type[Algorithm]:
-    cls = registry.find("algorithm", registry.parse(text).name)
-    assert issubclass(cls, Algorithm)
-    return cls
-
-
-def _experiment(place: Place, method: Method, seed: int) -> Experiment:
-    options = {**method.options, **place.stratum.options, "attack": place.attack}
-    if place.algo is not None:
-        options["algo"] = place.algo
+def _experiment(place: Place, texts: Frozen, resolved: Resolved, attack: str | None, seed: int) -> Experiment:
+    """Return the experiment of a cell, of which nothing is left to today's defaults."""
+    name = place.stratum.name
+    described = {
+        **(texts.algorithms[name][place.algo] if place.algo is not None else {}),
+        **resolved[name],
+        **({} if place.attack == attack else texts.attacks[place.attack]),
+        **texts.strata[name],
+        "seed": seed,
+    }
     try:
-        return Experiment.create(**options, seed=seed)
+        return Experiment.from_description(described)
     except UserError as error:
         raise type(error)(f"{place.stratum.name} · {place.attack}: {error}") from None
 
 
+def _first(cells: Mapping[Place, Experiment]) -> list[Experiment]:
+    """Return the cells of the first seed, which have all components of all cells."""
+    return [cell for place, cell in cells.items() if place.seed == 0]
+
+
+def _identity(cells: Mapping[Place, Experiment]) -> RunIdentity:
+    components: dict[str, ComponentIdentity] = {}
+    for cell in _first(cells):
+        components |= identity_of(cell).components
+    return RunIdentity("", ENGINE, components)
+
+
 def _code(cells: Mapping[Place, Experiment]) -> Code:
-    digests = sorted({str(provenance(cell)["digest"]) for cell in cells.values()})
-    plugins = {plugin.name: plugin for cell in cells.values() for plugin in _plugins(cell)}
+    found = _identity(cells).components
+    plugins = {plugin.name: plugin for cell in _first(cells) for plugin in _plugins(cell)}
     return Code(
         byzbench=byzbench.__version__,
-        sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-        harness=harness_digest(),
+        engine=ENGINE,
+        components={
+            name: ComponentVersion(version=part.version, digest=part.digest, data=part.data or None)
+            for name, part in sorted(found.items())
+        },
         plugins=tuple(plugins[name] for name in sorted(plugins)),
-        commit=_commit(),
+        source=source_digest(),
+        commit=commit(),
     )
 
 
 def _plugins(cell: Experiment) -> Iterator[Plugin]:
     for part in parts(cell):
-        if (sha256 := plugin_digest(type(part))) is not None:
+        if not type(part).__module__.startswith("byzbench."):
             kind, name = part.kind, registry.name_of(part)
             origin = registry.origins(kind).get(name)
             if origin is None:
                 raise UserError(f"{kind} {name!r} is of no installed distribution, so nobody else can run it")
             distribution, _, number = origin.distribution.partition(" ")
-            yield Plugin(kind=kind, name=name, distribution=distribution, version=number, sha256=sha256)
+            yield Plugin(kind=kind, name=name, distribution=distribution, version=number)
 
 
 def _environment(cells: Mapping[Place, Experiment]) -> Environment:
-    found = dict(versions())
-    machine = {}
-    for cell in cells.values():
+    found: dict[str, str] = {}
+    machine: dict[str, Any] = {}
+    for cell in _first(cells):
         machine = provenance(cell)
         found |= machine["versions"]
-    return Environment(versions=found, cpu=machine["cpu"].replace(" ", "-"), threads=machine["threads"])
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that byzbench is imported from, if its code is as committed."""
-    folder = Path(str(byzbench.__file__)).parents[1]
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
-        )
-        return done.stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve() or git(
-            "status", "--porcelain", "*.py"
-        ):
-            return None
-        return git("rev-parse", "HEAD")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    cpu, processor = (re.sub(r"[^A-Za-z0-9.+_-]", "-", machine[name]) for name in ("cpu", "processor"))
+    return Environment(versions=found, cpu=cpu, processor=processor, threads=machine["threads"])

@@ -1,13 +1,16 @@
-"""Replay: cells that the entrant could not choose are run again, and what they say is held against what was said.
+"""Replay: cells that the entrant could not choose are run again, and what was submitted is compared with the runs.
 
-    exact           the same bytes: the trace and every number are those of the submission
-    numeric         other bits, the same curve: it differs by rounding, which seldom turns an action
-    statistical     the curve drifts away, and so do controls: runs whose rewards are larger by a rounding error
+    exact           the trace and every number are found again
+    consistent      other numbers, where the engine, a version or the machine is another; tests find no contradiction
     infrastructure  it could not be run; nothing follows from that, for or against
-    mismatch        nothing of the kind: what was said is not what the code does
+    mismatch        other numbers where they must be the same, or numbers that no such run would give
 
-Every attacked cell that is drawn is run once more with its agents renamed, so that the liars sit where no method can
-have learned by heart that they sit. These runs and the claims of the same cell on all seeds must look like one sample.
+Where the engine, the versions of the components, the libraries and the CPU are those of the entry, only exact cells
+pass. Three tests (`byzbench.leaderboard.exchangeability`) look for what exactness cannot show or does not apply to:
+
+    own seeds          the claims of cells that are not exact, against runs of the same cells here
+    fresh seeds        the claims of all seeds of a stratum and attack, against runs on seeds that follow from the salt
+    relabelled agents  the same, against runs of the own seeds with the Byzantine agents at other places
 """
 
 from __future__ import annotations
@@ -28,27 +31,24 @@ from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
+from byzbench.identity import identity_of
+from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.exchangeability import LEVELS, Group, area, exchange_p, group, normalised_area
 from byzbench.leaderboard.plan import Lot
-from byzbench.leaderboard.schema import Cell
+from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
-from byzbench.leaderboard.suites import CLEAN, Place, Stratum
+from byzbench.leaderboard.suites import CLEAN, Place, seed_of
 
-Verdict = Literal["exact", "numeric", "statistical", "infrastructure", "mismatch"]
+Verdict = Literal["exact", "consistent", "infrastructure", "mismatch"]
+_SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismatch")
+_EXIT: Mapping[Verdict, int] = {"exact": 0, "consistent": 0, "mismatch": 1, "infrastructure": 3}
 
 OPENING = 1e-4
-"""Relative error within which the first round must be found again on any machine."""
-
-CLOSE = 0.02
-"""Curves are the same if no point of them differs by more than this share of the way from random to the reference."""
+"""Relative difference within which the first round is the same but for rounding."""
 
 CONTROLS = 4
-"""Runs that show how far rounding alone takes a cell that drifts."""
-
-ALPHA = 0.01
-"""How seldom honest claims may be told from relabelled runs."""
-
-_EXIT = {"exact": 0, "numeric": 0, "statistical": 0, "mismatch": 1, "infrastructure": 3}
+"""Runs that show how far rounding alone moves a cell."""
 
 
 @dataclass(frozen=True)
@@ -62,37 +62,71 @@ class Replayed:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What came of one test.
+
+    Attributes:
+        test: its name.
+        p: the probability that honest claims look this much better than the runs, or more.
+        level: the probability below which they are contradicted.
+        runs: how many runs claims were compared with. failed: how many more ended with an error.
+    """
+
+    test: str
+    p: float
+    level: float
+    runs: int
+    failed: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says of the entry."""
+        return "mismatch" if self.p < self.level else "infrastructure" if self.failed else "exact"
+
+    def __str__(self) -> str:
+        lost = f"; {self.failed} more ended with an error" if self.failed else ""
+        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} runs{lost}"
+
+
+@dataclass(frozen=True)
 class Replay:
     """What came of all cells that were drawn.
 
     Attributes:
-        verdict: the worst of them.
-        salt: what the draw depended on; the same one draws the same cells.
-        relabelled: whether claims and relabelled runs look alike, with the p-value; empty where none were run.
+        verdict: the worst of them, and of the tests.
+        engine: of the code that is here.
+        salt: what the draw depended on; the same one draws the same cells and the same fresh seeds.
+        cells: those that were drawn.
+        comparisons: the tests that could be made.
     """
 
     verdict: Verdict
+    engine: int
     salt: str
     cells: tuple[Replayed, ...]
-    relabelled: str
+    comparisons: tuple[Comparison, ...]
 
     @property
     def exit_code(self) -> int:
         """0: verified. 1: contradicted. 3: it could not be run."""
         return _EXIT[self.verdict]
 
+    def __str__(self) -> str:
+        verified = self.verdict in ("exact", "consistent")
+        return f"{self.verdict} at engine {self.engine}" if verified else self.verdict
+
     def to_json(self) -> dict[str, Any]:
-        """As data."""
+        """Return it as data."""
         return asdict(self)
 
 
 def fresh_salt() -> str:
-    """A salt that nobody could know when the entry was written."""
+    """Return a salt that nobody could know when the entry was written."""
     return os.urandom(8).hex()
 
 
 def draw(entry: Entry, places: Iterable[Place], count: int, salt: str) -> list[Place]:
-    """The cells to replay: by the order of sha256 over salt, submission and cell.
+    """Return the cells to replay: the first by sha256 over salt, submission and cell.
 
     Without the salt the order would follow from the submission alone, and an entrant could reword NOTES.md until the
     cells that are drawn are good ones.
@@ -112,6 +146,8 @@ def replay(
     store: Path,
     executor: Executor,
     watch: Callable[[str], None] | None = None,
+    *,
+    own_seeds_only: bool = False,
 ) -> Replay:
     """Run cells of an entry again.
 
@@ -123,121 +159,136 @@ def replay(
         store: an empty folder that is the executor's.
         executor: who runs them.
         watch: called with a line for each run.
+        own_seeds_only: whether to leave out fresh seeds and relabelled agents.
     """
     places = draw(entry, here.cells, count, salt)
+    others = {} if own_seeds_only else _others(entry, here, places, salt)
+    todo = {f"replay {named(place)}": here.cells[place] for place in places}
+    for test, cells in others.items():
+        todo |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
     runner = _Runner(store, executor, watch)
-    renamed = {p: _relabelled(here.cells[p], f"{salt}/{p.key}") for p in places if p.attack != CLEAN}
-    again = {f"replay {_named(p)}": here.cells[p] for p in places}
-    runs = runner(again | {f"relabelled {_named(p)}": cell for p, cell in renamed.items()})
-    found = []
-    for place in places:
-        claim, rerun = entry.at[place.key], runner.cell(place, here.cells[place], runs)
-        verdict, why = judge(claim, rerun, place.stratum)
-        if verdict == "statistical":
-            controls = [_control(here.cells[place], j) for j in range(1, CONTROLS + 1)]
-            extra = runner({f"control {_named(place)} · {j}": c for j, c in enumerate(controls, 1)})
-            verdict, why = drift(claim, rerun, [runner.cell(place, c, extra) for c in controls], place.stratum)
-        found.append(Replayed(claim.cell, _named(place), verdict, why))
-    alike = _alike(entry, {p: runner.cell(p, cell, runs) for p, cell in renamed.items()})
-    worst: Verdict = max((r.verdict for r in found), key=_SEVERITY.index)
-    if alike and alike[0] < ALPHA:
-        worst = "mismatch"
-    said = f"p = {alike[0]:.3g} for {alike[1]} runs with agents renamed to return as much as claimed" if alike else ""
-    return Replay(worst, salt, tuple(found), said)
+    outcomes = runner(todo)
+    replayed, own = _own_seeds(entry, here, places, runner, outcomes)
+    comparisons = [own] if own else []
+    for test, cells in others.items():
+        again = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
+        if comparison := _compare(entry, test, again):
+            comparisons.append(comparison)
+    verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
+    worst = max(verdicts, key=_SEVERITY.index)
+    return Replay(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
 
 
-_SEVERITY: Sequence[Verdict] = ("exact", "numeric", "statistical", "infrastructure", "mismatch")
-
-
-def judge(claim: Cell, again: Cell, stratum: Stratum) -> tuple[Verdict, str]:
-    """What one replay says of a claim; `statistical` where controls have to tell."""
-    if again.status == "failed" and claim.status != "failed":
-        return "infrastructure", f"it ended here with: {again.reason}"
-    if claim.status in ("failed", "timeout"):
-        fared = "fails here too" if again.status == "failed" else "runs here, and scores 0 as it was submitted"
-        return "exact" if again.status == "failed" else "numeric", f"it was submitted as {claim.status}, and {fared}"
-    if claim.trace == again.trace:
-        plain = {"seconds": None, "reason": None}
-        if claim.model_copy(update=plain) == again.model_copy(update=plain):
-            return "exact", f"trace {str(claim.trace)[:12]}…, evaluation return {claim.value}"
-        off = [name for name in Cell.model_fields if name not in plain and getattr(claim, name) != getattr(again, name)]
-        told = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in off)
-        return "mismatch", f"the trace is the same, and the submission says {told}"
-    scale = stratum.reference - stratum.random
-    start = max((_off(claim.opening.get(k), again.opening.get(k)) for k in claim.opening | again.opening), default=0.0)
-    apart = _apart(claim, again) / scale
-    told = f"the first round differs by {start:.1e}, the curves by {apart:.1%} at most"
-    return "numeric" if start <= OPENING and apart <= CLOSE else "statistical", told
-
-
-def drift(claim: Cell, again: Cell, controls: Sequence[Cell], stratum: Stratum) -> tuple[Verdict, str]:
-    """What controls say of a claim whose curve is not found again.
-
-    The claim, the replay and the controls differ by rounding alone, if the claim is honest. It may then be higher than
-    all of these by as much again as they lie apart, and by what is close. A claim that is lower harms nobody else.
-    """
-    scale = stratum.reference - stratum.random
-    values = [float(c.value) for c in (again, *controls) if c.status == "ok" and c.value is not None]
-    if not values:
-        return "infrastructure", "neither the replay nor a control came to its end"
-    said = float(claim.value) if claim.value is not None else stratum.random
-    low, high = min(values), max(values)
-    allowed = high + (high - low) + CLOSE * scale
-    told = f"return {said:.6g}; {len(values)} runs that differ by rounding return {low:.6g} to {high:.6g}"
-    return ("statistical", told) if said <= allowed else ("mismatch", f"{told}, at most {allowed:.6g} is believed")
-
-
-def rank_p(ranks: Sequence[int], sizes: Sequence[int]) -> float:
-    """The probability of ranks, each uniform on 0..n by itself, to sum to this little or less.
-
-    A relabelled run is one more draw from what n claims were drawn from; its rank counts the claims that it reaches.
-    """
-    weights = np.ones(1)
-    for n in sizes:
-        weights = np.convolve(weights, np.full(n + 1, 1 / (n + 1)))
-    return float(weights[: sum(ranks) + 1].sum())
-
-
-def _alike(entry: Entry, renamed: Mapping[Place, Cell]) -> tuple[float, int] | None:
-    ranks, sizes = [], []
-    for place, again in renamed.items():
-        if again.status == "failed":
-            continue
-        group = [c for c in entry.cells if c.place[:3] == place.key[:3]]
-        value = -math.inf if again.value is None else float(again.value)
-        claims = [float(c.value) if c.value is not None else -math.inf for c in group]
-        ranks.append(sum(claim <= value for claim in claims))
-        sizes.append(len(claims))
-    return (rank_p(ranks, sizes), len(ranks)) if ranks else None
+def _others(entry: Entry, here: Lot, places: Sequence[Place], salt: str) -> dict[str, list[tuple[Place, Experiment]]]:
+    """Return the runs besides replays, by test: drawn cells on fresh seeds, and the attacked with agents relabelled."""
+    taken = {*here.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
+    numbers = (seed_of(here.suite.sha256, salt, number) for number in range(len(places) + len(taken)))
+    seeds = (seed for seed in numbers if seed not in taken)
+    fresh = [(place, replace(here.cells[place], seed=next(seeds))) for place in places]
+    attacked = [place for place in places if place.attack != CLEAN]
+    relabelled = [(place, _relabelled(here.cells[place], f"{salt}/{place.key}")) for place in attacked]
+    return {"fresh seeds": fresh, "relabelled agents": relabelled}
 
 
 def _relabelled(cell: Experiment, salt: str) -> Experiment:
-    number = int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "big") >> 1
-    return replace(cell, placement=registry.load("placement", "relabelled", salt=number))
+    return replace(cell, placement=registry.load("placement", "relabelled", salt=seed_of(salt)))
 
 
-def _control(cell: Experiment, number: int) -> Experiment:
-    """The same cell with every reward larger by `number` units in its last place: off by rounding, and no more."""
+def pays(track: Track, attack: str) -> int:
+    """Return 1 if a larger area under the curve of a cell serves the entrant, -1 if a smaller one does."""
+    return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
+
+
+def _compare(entry: Entry, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison | None:
+    """Compare the claims of all seeds with runs on other seeds, or of other agents, within a stratum and attack."""
+    alike: dict[tuple[str, str, str | None], list[tuple[Place, Cell]]] = {}
+    for place, run in runs:
+        if run.status != "failed":
+            alike.setdefault(place.key[:3], []).append((place, run))
+    groups = []
+    for key, members in alike.items():
+        stratum, attack = members[0][0].stratum, members[0][0].attack
+        claims = [normalised_area(claim, stratum) for claim in entry.cells if claim.place[:3] == key]
+        values = [normalised_area(run, stratum) for _, run in members]
+        groups.append(group(claims, values, pays(entry.submission.track, attack)))
+    count = sum(map(len, alike.values()))
+    return Comparison(test, exchange_p(groups), LEVELS[test], count, len(runs) - count) if runs else None
+
+
+def _own_seeds(
+    entry: Entry, here: Lot, places: Sequence[Place], runner: _Runner, outcomes: Mapping[str, Outcome]
+) -> tuple[list[Replayed], Comparison | None]:
+    """Judge the replay of each cell; those that need not be exact together, by a test."""
+    environment = environment_difference(entry.submission, here)
+    results: list[Replayed] = []
+    groups: list[Group] = []
+    for place in places:
+        claim, again = entry.at[place.key], runner.cell(place, here.cells[place], outcomes)
+        sign = pays(entry.submission.track, place.attack)
+        now = identity_of(here.cells[place])
+        behaviour = entry.submission.code.identity(now).difference(now)
+        verdict, evidence = judge(claim, again, behaviour + environment, sign)
+        if verdict == "consistent":
+            runs = [again]
+            if not behaviour or opening_difference(claim, again) <= OPENING:
+                runs += _controls(place, here.cells[place], runner)
+            areas = [area(run, place.stratum) for run in runs if run.status != "failed"]
+            evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
+            values = [normalised_area(run, place.stratum) for run in runs if run.status != "failed"]
+            groups.append(group([normalised_area(claim, place.stratum)], values, sign))
+        results.append(Replayed(claim.cell, named(place), verdict, evidence))
+    test = "own seeds"
+    count = sum(len(values) for _, values in groups)
+    return results, Comparison(test, exchange_p(groups), LEVELS[test], count) if groups else None
+
+
+def judge(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
+    """Return what one replay says of a claim, and why; `consistent` where a test has to tell.
+
+    Args:
+        claim: what was submitted.
+        again: what came of the same cell here.
+        differences: in which engine, versions, libraries and CPU of the two runs differ.
+        sign: see `pays`.
+    """
+    if again.status == "failed" and claim.status != "failed":
+        return "infrastructure", f"it ended here with: {again.reason}"
+    unclocked = {"seconds": None, "reason": None}
+    other = [
+        name for name in Cell.model_fields if name not in unclocked and getattr(claim, name) != getattr(again, name)
+    ]
+    if not other:
+        return "exact", f"trace {str(claim.trace)[:12]}…, evaluation return {claim.value}"
+    numbers = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in other)
+    if claim.trace is not None and claim.trace == again.trace:
+        return "mismatch", f"the trace is the same, and the submission says {numbers}"
+    if claim.status in ("failed", "timeout") and sign > 0:
+        return "consistent", f"it was submitted as {claim.status}, and runs here"
+    if not differences:
+        return "mismatch", f"at the same engine, versions, libraries and CPU the submission says {numbers}"
+    return "consistent", f"{'; '.join(differences)}; first round off by {opening_difference(claim, again):.1e}"
+
+
+def opening_difference(claim: Cell, again: Cell) -> float:
+    """Return the largest relative difference between numbers of the first rounds; infinity if one is missing."""
+    pairs = [(claim.opening.get(name), again.opening.get(name)) for name in claim.opening | again.opening]
+    if not pairs or any(one is None or other is None for one, other in pairs):
+        return math.inf
+    values = [(float(one), float(other)) for one, other in pairs if one is not None and other is not None]
+    return max(abs(a - b) / max(abs(a), abs(b), OPENING) for a, b in values)
+
+
+def _controls(place: Place, cell: Experiment, runner: _Runner) -> list[Cell]:
+    """Run a cell with rewards that are larger by a rounding error, a few times."""
+    controls = [perturbed(cell, number) for number in range(1, CONTROLS + 1)]
+    outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, 1)})
+    return [runner.cell(place, control, outcomes) for control in controls]
+
+
+def perturbed(cell: Experiment, number: int) -> Experiment:
+    """Return the same cell with every reward larger by `number` units in the last place of a float32."""
     scale = cell.task.reward_scale * (1 + number * float(np.finfo(np.float32).eps))
     return replace(cell, task=replace(cell.task, reward_scale=scale))
-
-
-def _off(one: str | None, other: str | None) -> float:
-    """The relative difference of two numbers of the opening."""
-    if one is None or other is None:
-        return math.inf
-    a, b = float(one), float(other)
-    return abs(a - b) / max(abs(a), abs(b), OPENING)
-
-
-def _apart(claim: Cell, again: Cell) -> float:
-    """The largest difference of two curves, their ends included."""
-    if len(claim.curve) != len(again.curve) or claim.status != again.status:
-        return math.inf
-    pairs = [*zip(claim.curve, again.curve, strict=True), (claim.value, again.value)]
-    if any((a is None) != (b is None) for a, b in pairs):
-        return math.inf
-    return max((abs(float(a) - float(b)) for a, b in pairs if a is not None and b is not None), default=0.0)
 
 
 def _short(value: Any) -> str:
@@ -245,7 +296,8 @@ def _short(value: Any) -> str:
     return text if len(text) < 40 else f"{text[:36]}…"
 
 
-def _named(place: Place) -> str:
+def named(place: Place) -> str:
+    """Return a cell's place in words."""
     return " · ".join(filter(None, (place.stratum.name, place.algo, place.attack, f"seed {place.seed}")))
 
 
@@ -257,7 +309,7 @@ class _Runner:
         self._done = 0
 
     def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, Outcome]:
-        """The outcomes, by hash. Cells may be the same experiment, which then runs once."""
+        """Return the outcomes, by hash. Cells may be the same experiment, which then runs once."""
         labels = {cell.hash: label for label, cell in cells.items()}
         todo = {labels[cell.hash]: cell for cell in cells.values()}
 
@@ -270,4 +322,5 @@ class _Runner:
         return {todo[label].hash: outcome for label, outcome in done.items()}
 
     def cell(self, place: Place, cell: Experiment, outcomes: Mapping[str, Outcome]) -> Cell:
+        """Return what a submission would say of a run."""
         return cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)

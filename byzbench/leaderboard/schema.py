@@ -1,25 +1,30 @@
 """A submission: what was run, by which code, and what came of every cell. Nothing in it is an aggregate.
 
-Numbers that enter a digest travel as texts, each the `repr` of a float, so that no tool that rewrites JSON can change
-them. Components are texts as users write them, `rfa(iterations=3)`, of a small alphabet: no path and no module fits in.
+Numbers of cells are texts, each the `repr` of a float, so that no tool that rewrites JSON can change them. Components
+are texts as users write them, `rfa(iterations=3)`, and descriptions with every parameter's value. Both are of a small
+alphabet: no path and no module fits in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from byzbench.canonical import SCHEMA
+from byzbench.errors import CorruptRecord
+from byzbench.experiments.migrations import migrate
+from byzbench.identity import ComponentIdentity, RunIdentity
 from byzbench.leaderboard.documents import Finding, Refused, parse
 
-SCHEMA = 1
 FILES = ("submission.json", "cells.jsonl", "NOTES.md")
-LIMITS = {"submission.json": 20_000, "cells.jsonl": 2**20, "NOTES.md": 20_000}
-"""Bytes. Three files, one megabyte: no archives, no weights, no images, no HTML."""
+LIMITS = {"submission.json": 200_000, "cells.jsonl": 2**20, "NOTES.md": 20_000}
+"""Bytes. Three files of text: no archives, no weights, no images, no HTML."""
 
 Track = Literal["defence", "attack", "adaptive", "reported"]
 Division = Literal["decentralised", "server"]
@@ -58,6 +63,33 @@ Slug = Annotated[str, _text(39, r"^[a-z0-9][a-z0-9-]*$")]
 Link = Annotated[str, _text(200, r"^[!#-;=?-\[\]_a-z~]+$"), AfterValidator(_link)]
 Spec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ -]*$")]
 """A component: without quotes, slashes or colons, so that neither a file nor a module can be named."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
+_VALUE = re.compile(r"[A-Za-z0-9_.,=()+ -]{0,160}")
+
+
+def _component(value: Any) -> dict[str, Any]:
+    """Return a described component if its names, values and sizes are such as components have."""
+    if not isinstance(value, dict) or set(value) != {"name", "parameters"} or not isinstance(value["parameters"], dict):
+        raise ValueError("a component has a name and parameters, and nothing else")
+    names = [value["name"], *value["parameters"]]
+    if len(names) > 60 or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        raise ValueError("a component has a name, and at most 59 parameters with names, of letters, digits and _")
+    for name, inner in value["parameters"].items():
+        if isinstance(inner, dict):
+            _component(inner)
+            continue
+        items = inner if isinstance(inner, list) else [inner]
+        if len(items) > 64 or not all(item is None or isinstance(item, bool | int | float | str) for item in items):
+            raise ValueError(f"{name} is a number, a text, a component, or a list of at most 64 numbers or texts")
+        if not all(_VALUE.fullmatch(item) for item in items if isinstance(item, str)):
+            raise ValueError(f"a text in {name} has at most 160 letters, digits and blanks, and .,=()+-_")
+    return value
+
+
+Described = Annotated[Any, AfterValidator(_component)]
+"""A component as `byzbench.registry.describe` has it: its name and the value of every parameter."""
+Axis = Annotated[str, _text(40, r"^[a-z][a-z_]*$")]
+Positive = Annotated[int, Field(strict=True, ge=1)]
 Digest = Annotated[str, _text(64, r"^[0-9a-f]{64}$")]
 Hash = Annotated[str, _text(16, r"^[0-9a-f]{16}$")]
 Decimal = Annotated[str, _text(30, r"^-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$"), AfterValidator(_decimal)]
@@ -110,36 +142,60 @@ class Method(Part):
 
 
 class Plugin(Part):
-    """A component of another distribution, and the digest of its code."""
+    """A component of another distribution. The digest of its code stands among the components."""
 
     kind: Word
     name: Word
     distribution: Word
     version: Word
-    sha256: Digest
+
+
+class ComponentVersion(Part):
+    """A component of the runs: see `byzbench.identity.ComponentIdentity`."""
+
+    version: Positive
+    digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$", strict=True)]
+    data: Hash | None = None
 
 
 class Code(Part):
     """Which code ran.
 
     Attributes:
-        sha256: of all of it: harness, plug-ins and their data, over all cells.
-        harness: of byzbench alone.
-        commit: where the harness came from a checkout.
+        byzbench: its version.
+        engine: `byzbench.identity.ENGINE`; None in submissions that are older than engines.
+        components: by kind and name, for example `attack alie`, over all cells.
+        plugins: those of them that are not part of byzbench.
+        source: the digest of all source files of byzbench. commit: where they came from a checkout. Both are
+            information.
     """
 
     byzbench: Word
-    sha256: Digest
-    harness: Digest
+    engine: Positive | None = None
+    components: Annotated[
+        dict[Annotated[str, _text(101, r"^[a-z]{1,40} [A-Za-z_][A-Za-z0-9_]*$")], ComponentVersion],
+        Field(max_length=200),
+    ] = {}
     plugins: Annotated[tuple[Plugin, ...], Field(max_length=10)] = ()
+    source: Digest
     commit: Annotated[str, _text(40, r"^[0-9a-f]{40}$")] | None = None
+
+    def identity(self, other: RunIdentity) -> RunIdentity:
+        """Return what this code says of the components of another identity, or of those of them that it has."""
+        parts = {
+            name: ComponentIdentity(part.version, part.digest, part.data or "")
+            for name, part in self.components.items()
+            if name in other.components
+        }
+        return RunIdentity(other.experiment, self.engine or 0, parts)
 
 
 class Environment(Part):
-    """What else decides about bits: versions by distribution, the CPU's instructions, the threads."""
+    """What else decides about bits: versions by distribution, the CPU's instructions and type, the threads."""
 
     versions: Annotated[dict[Word, Word], Field(max_length=20)]
     cpu: Word
+    processor: Word | None = None
     threads: Annotated[int, Field(strict=True, ge=1, le=1)]
 
 
@@ -149,14 +205,15 @@ class Tuning(Part):
     Attributes:
         study: the hash of its question: components, ranges, seeds, attacks, budget of a run.
         trials_sha256: of its finished trials. trials: how many they are.
-        seeds, attacks: what they were judged on. No seed of the suite can be among them: those follow from what was
-            found.
+        seeds, attacks: what they were evaluated on. None of the seeds is one of the suite's.
     """
 
     study: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
     trials_sha256: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
     trials: Annotated[int, Field(strict=True, ge=1, le=100_000)]
-    seeds: Annotated[tuple[Count, ...], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[
+        tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...], Field(min_length=1, max_length=1000)
+    ]
     attacks: Annotated[tuple[Spec, ...], Field(max_length=100)]
 
 
@@ -164,22 +221,38 @@ class Submission(Part):
     """`submission.json`.
 
     Attributes:
+        version: the schema number under which it was written. The rest is as it would be written today, but for
+            `method` and `resolved`, which keep the names that components and parameters had then.
         suite, suite_sha256: the name of a frozen suite, and of which bytes.
+        method: what the entrant wrote.
+        resolved: by stratum, by axis: what that came to, every parameter's value. Replays are built from it.
         cells_sha256: of `cells.jsonl`.
         supersedes: the digest of the submission whose place this one takes; that one stays, and stays visible.
     """
 
-    version: Annotated[int, Field(alias="schema", strict=True, ge=SCHEMA, le=SCHEMA)]
+    version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
     track: Track
     suite: Slug
     suite_sha256: Digest
     entry: About
     method: Method
+    resolved: Annotated[dict[Slug, Annotated[dict[Axis, Described], Field(max_length=20)]], Field(max_length=100)] = {}
     code: Code
     environment: Environment
     tuning: Tuning | None = None
     cells_sha256: Digest
     supersedes: Digest | None = None
+
+    @model_validator(mode="after")
+    def _has_engine(self) -> Submission:
+        if self.version > 1 and self.code.engine is None:
+            raise ValueError("code names the engine that ran it")
+        return self
+
+    @property
+    def replayable(self) -> bool:
+        """Whether its cells can be run again."""
+        return self.track != "reported" and self.code.engine is not None
 
 
 class Cell(Part):
@@ -194,7 +267,7 @@ class Cell(Part):
         curve: the evaluation returns at every twentieth of the budget; None where one is not finite.
         opening: numbers of the first round, which another machine must find again.
         disagreement: of the honest agents at the end.
-        trace: sha256 of `metrics.jsonl`.
+        trace: sha256 of `trace.jsonl`.
         seconds: of the training loop.
         reason: why it is not `ok`.
     """
@@ -254,8 +327,18 @@ def _said(error: Mapping[str, Any]) -> str:
 
 
 def read_submission(content: bytes) -> Submission:
-    """`submission.json`."""
-    return validate(Submission, parse(content, "submission.json"), "submission.json")
+    """Return the submission in the bytes of `submission.json`, of this schema or an older one.
+
+    Raises:
+        Refused: it is none, or was made by a newer byzbench.
+    """
+    data = parse(content, "submission.json")
+    if isinstance(data, dict) and "schema" in data:
+        try:
+            data = migrate("submission", data, "it") | {"schema": data["schema"]}
+        except CorruptRecord as error:
+            raise Refused([Finding("schema", "submission.json $.schema", str(error))]) from None
+    return validate(Submission, data, "submission.json")
 
 
 def read_cells(content: bytes) -> tuple[Cell, ...]:

@@ -14,7 +14,7 @@ is the same statistic for all, and both are printed, as the ends of a bracket.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -281,40 +281,24 @@ def _crossfit(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(scored))
 
 
-def pairs_apart(scores: Sequence[Score], seeds: Sequence[Hashable] | None = None) -> set[tuple[int, int]]:
-    """Which pairs (better, worse) of scores, best first, can be told apart; by Holm's rule over all pairs.
+def pairs_apart(scores: Sequence[Score]) -> set[tuple[int, int]]:
+    """Return which pairs (better, worse) of scores can be told apart; by Holm's rule over all pairs.
 
-    Welch's test of the difference: of the better one counts how much too high it may be, of the worse one how much too
-    low. Scores on the same seeds are paired: their resamples take the same ones, and what they have in common falls
-    out.
+    The test is one of the paired difference: seeds are the same for all entries, so resamples of two take the same
+    ones, and what seeds have in common cancels. Of the better one counts how much too high it may be, of the worse one
+    how much too low.
 
     Args:
-        scores: best first.
-        seeds: which ones each was run on; if not given, no two were run on the same.
+        scores: best first, all on as many seeds.
     """
-    if len(scores) < 2:
+    if len(scores) < 2 or scores[0].seeds < LEAST:
         return set()
-    values, n = np.array([s.worst.value for s in scores]), np.array([s.seeds for s in scores])
+    values, freedom = np.array([s.worst.value for s in scores]), scores[0].seeds - 1
     below, above = np.stack([s.spread for s in scores], axis=1)
     better, worse = np.triu_indices(len(scores), 1)
-    parts = np.stack([below[better], above[worse]]) ** 2
-    variance, freedom = parts.sum(0), np.maximum(np.stack([n[better], n[worse]]) - 1, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(variance > 0, variance**2 / (parts**2 / freedom).sum(0), freedom[0])
-    for i in _paired(seeds or (), better, worse):
-        one, other = scores[better[i]], scores[worse[i]]
-        if one.draws.std() and other.draws.std():
-            variance[i] -= 2 * np.corrcoef(one.draws, other.draws)[0, 1] * np.sqrt(parts[:, i].prod())
-        freedom[i] = max(one.seeds - 1, 1)
-    ahead = values[better] - values[worse]
-    with np.errstate(divide="ignore", invalid="ignore"):
+        together = np.nan_to_num(np.corrcoef([s.draws for s in scores]))[better, worse]
+        variance = below[better] ** 2 + above[worse] ** 2 - 2 * together * below[better] * above[worse]
+        ahead = values[better] - values[worse]
         p = np.where(ahead > 0, 2 * special.stdtr(freedom, -ahead / np.sqrt(variance.clip(0))), 1.0)
-    p[np.minimum(n[better], n[worse]) < LEAST] = 1.0
     return {(int(better[i]), int(worse[i])) for i in rejected(p)}
-
-
-def _paired(seeds: Sequence[Hashable], better: np.ndarray, worse: np.ndarray) -> np.ndarray:
-    """Which pairs were run on the same seeds: indices."""
-    known = {own: i for i, own in enumerate(dict.fromkeys(seeds))}
-    group = np.array([known[own] for own in seeds], int)
-    return np.flatnonzero(group[better] == group[worse]) if len(group) else np.zeros(0, int)

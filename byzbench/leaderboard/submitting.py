@@ -8,20 +8,27 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from byzbench import registry
+from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, UserError
 from byzbench.experiments.cells import Outcome, known
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
+from byzbench.experiments.migrations import migrate
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.tuned import Tuned
 from byzbench.leaderboard.documents import parse, text_offence
 from byzbench.leaderboard.plan import Lot, canonical, lot
 from byzbench.leaderboard.schema import (
+    LIMITS,
     About,
+    Axis,
     Cell,
+    Described,
     Digest,
     Method,
     Part,
@@ -32,36 +39,52 @@ from byzbench.leaderboard.schema import (
     validate,
     write,
 )
-from byzbench.leaderboard.suites import Place, Suite, suite
+from byzbench.leaderboard.suites import Place, suite
 
 OPENING = ("return", "return_worst", "gradient_norm", "gradient_variance", "aggregate_error", "disagreement")
 """Numbers of the first round, as far as a method has them: what its messages were made of, before rounding can tell."""
 
 
 class Ticket(Part):
-    """What `byzbench leaderboard run` leaves in the store: which entry the runs are of."""
+    """The file that `byzbench leaderboard run` leaves in the store: which entry the runs are of.
 
+    Attributes:
+        version: its schema number.
+        resolved: what the method came to when it was run; nothing in files that are older than that.
+    """
+
+    version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
     suite: Slug
     suite_sha256: Digest
     track: Track
     method: Method
+    resolved: dict[Slug, dict[Axis, Described]] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Of its file."""
-        return f"leaderboard-{self.suite}-{hashlib.sha256(write(self)).hexdigest()[:8]}.json"
+        """The name of its file."""
+        about = "\n".join((self.suite_sha256, self.track, self.method.model_dump_json(exclude_none=True)))
+        return f"leaderboard-{self.suite}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.json"
 
     @classmethod
-    def of(cls, suite: Suite, track: Track, method: Method) -> Ticket:
-        """For an entry of a suite."""
-        return cls(suite=suite.name, suite_sha256=suite.sha256, track=track, method=method)
+    def of(cls, entered: Lot) -> Ticket:
+        """Return that of an entry."""
+        suite = entered.suite
+        return cls(
+            version=SCHEMA,
+            suite=suite.name,
+            suite_sha256=suite.sha256,
+            track=entered.track,
+            method=entered.method,
+            resolved=entered.resolved,
+        )
 
     @classmethod
     def read(cls, path: Path) -> Ticket:
-        """From its file, or from the store in which it is the only one.
+        """Read it from its file, or from the store in which it is the only one.
 
         Raises:
-            UserError: it is neither.
+            UserError: it is neither, or was made by a newer byzbench.
         """
         if path.is_dir():
             found = sorted(path.glob("leaderboard-*.json"))
@@ -70,12 +93,15 @@ class Ticket(Part):
                 raise UserError(f"{path} has {len(found) or 'no'} entries run by `byzbench leaderboard run`{listed}")
             path = found[0]
         try:
-            return validate(cls, parse(read_bytes(path, 20_000), path.name), path.name)
+            data = parse(read_bytes(path, LIMITS["submission.json"]), path.name)
         except FileNotFoundError:
             raise UserError(f"there is no {path}") from None
+        if isinstance(data, dict):
+            data = migrate("ticket", data, path.name) | {"schema": data.get("schema", 1)}
+        return validate(cls, data, path.name)
 
     def lot(self) -> Lot:
-        """Its cells.
+        """Return its cells.
 
         Raises:
             InvalidParameter: the suite is another than it was.
@@ -85,11 +111,11 @@ class Ticket(Part):
             raise InvalidParameter(
                 f"suite {self.suite} here is {board.sha256[:12]}…, and not {self.suite_sha256[:12]}…"
             )
-        return lot(board, self.track, self.method)
+        return lot(board, self.track, self.method, self.resolved or None, self.version)
 
 
 def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path) -> Cell:
-    """What a submission says of a run."""
+    """Return what a submission says of a run."""
     common: dict[str, Any] = {
         "cell": experiment.hash,
         "stratum": place.stratum.name,
@@ -99,7 +125,6 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
     }
     if outcome.status != "finished":
         return Cell(**common, status="failed", reason=_line(outcome.error or "failed"))
-    content = read_bytes(folder / "metrics.jsonl")
     lines, result = RunFolder(folder).metrics(), outcome.result
     curve = [line["evaluation"] for line in lines if "evaluation" in line]
     value, verdict = result["evaluation"].get("evaluation"), result["verdict"]["name"]
@@ -115,7 +140,7 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
         trajectories=result["trajectories"],
         steps=result["steps"],
         screened=result["screened"],
-        trace=hashlib.sha256(content).hexdigest(),
+        trace=result["trace"],
         seconds=number(round(result["steps"] / result["steps_per_second"], 1)),
         reason=_line(result["verdict"]["meaning"]) if diverged else None,
     )
@@ -133,23 +158,24 @@ def _line(text: str) -> str:
 
 
 def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
-    """The cells of an entry from a store.
+    """Return the cells of an entry from a store.
 
     Raises:
-        UserError: some have not been run, by the code that is here.
+        UserError: some have not been run by the behaviour that is here, or before runs had traces.
     """
     found, missing = {}, []
     for place, experiment in entered.cells.items():
         outcome = known(experiment, store, "reuse")
-        if outcome is None:
+        if outcome is None or (outcome.status == "finished" and not outcome.result.get("trace")):
             missing.append(place)
         else:
             found[place] = cell_of(place, experiment, outcome, store / experiment.hash)
     if missing:
         one = missing[0]
         raise UserError(
-            f"{len(missing)} of {len(entered.cells)} cells have not been run by the code that is here, the first "
-            f"{one.stratum.name} · {one.attack} · seed {one.seed}; `byzbench leaderboard run` runs what is missing"
+            f"{len(missing)} of {len(entered.cells)} cells have not been run by the behaviour that is here, or have no "
+            f"trace, the first {one.stratum.name} · {one.attack} · seed {one.seed}; `byzbench leaderboard run` runs "
+            "what is missing, with --on-existing rerun also what has no trace"
         )
     return found
 
@@ -172,12 +198,13 @@ def submit(
     """
     lines = b"".join(write(cell, lines=True) for cell in cells.values())
     submission = Submission(
-        version=1,
+        version=SCHEMA,
         track=entered.track,
         suite=entered.suite.name,
         suite_sha256=entered.suite.sha256,
         entry=about,
         method=entered.method,
+        resolved=entered.resolved,
         code=entered.code,
         environment=entered.environment,
         tuning=tuning,

@@ -12,18 +12,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
 from byzbench.errors import InvalidParameter, UnknownName, UserError, suggest
 from byzbench.leaderboard.documents import Refused
-from byzbench.leaderboard.schema import Division, Knowledge, Line, Method, Part, Slug, Spec, Submission, Track, validate
+from byzbench.leaderboard.schema import (
+    Division,
+    Knowledge,
+    Line,
+    Method,
+    Part,
+    Positive,
+    Slug,
+    Spec,
+    Track,
+    validate,
+)
 
 CLEAN = "none"
 LEVELS: tuple[Knowledge, ...] = get_args(Knowledge)
 Real = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[int, Field(strict=True, ge=1)]
 
 
 class SuiteAttack(Part):
@@ -138,6 +149,11 @@ class Suite(Part):
         except (ValueError, RecursionError, Refused) as error:
             raise InvalidParameter(f"suite {name}: {error}") from None
 
+    @property
+    def seed_values(self) -> tuple[int, ...]:
+        """The seeds that are run, by index: the same for all strata, attacks and entries, so that runs are paired."""
+        return tuple(seed_of(self.sha256, index) for index in range(self.seeds))
+
     def division(self, name: Division) -> tuple[Stratum, ...]:
         """The strata of a division.
 
@@ -183,7 +199,7 @@ def suite(name: str) -> Suite:
     """
     if name not in (known := suites()):
         raise UnknownName(f"unknown suite {name!r}. {suggest(name, known)}Suites: {', '.join(known)}.")
-    content = files("byzbench.leaderboards").joinpath("suites", f"{name}.toml").read_bytes()
+    content = folder().joinpath(f"{name}.toml").read_bytes()
     found = Suite.of(content, name)
     if found.name != name:
         raise UserError(f"suite {name} calls itself {found.name}")
@@ -193,22 +209,18 @@ def suite(name: str) -> Suite:
 @cache
 def suites() -> tuple[str, ...]:
     """The names of all suites."""
-    folder = files("byzbench.leaderboards").joinpath("suites")
-    return tuple(sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")))
+    return tuple(sorted(path.name.removesuffix(".toml") for path in folder().iterdir() if path.name.endswith(".toml")))
 
 
-def seed_of(submission_suite: str, code: str, method: Method, index: int) -> int:
-    """The seed that is run for an index: nobody knows it before the code is fixed, anybody can tell it afterwards.
+def folder() -> Traversable:
+    """Return the folder of suite files."""
+    return files("byzbench.leaderboards").joinpath("suites")
 
-    The first 63 bits of sha256 over the suite's id, the digest of the code, what is judged, and the index. It is the
-    same for all strata and attacks, so that a run under attack is paired with the one without.
+
+def seed_of(*words: object) -> int:
+    """Return a seed that follows from words: the first 63 bits of the sha256 of their lines.
+
+    The words of a suite's seed are the suite's sha256 and the index.
     """
-    text = "\n".join((submission_suite, code, method.model_dump_json(exclude_none=True), str(index)))
+    text = "\n".join(map(str, words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def seeds_of(submission: Submission, count: int) -> list[int]:
-    """The seeds of a submission, by index."""
-    return [
-        seed_of(submission.suite_sha256, submission.code.sha256, submission.method, index) for index in range(count)
-    ]

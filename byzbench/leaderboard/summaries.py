@@ -67,15 +67,19 @@ def _plain(text: str) -> str:
 
 
 def verdict_lines(folder: Path, findings: Sequence[Finding], refused: bool, replay: Replay | None) -> Iterator[str]:
-    """What came of a verification, a line each; the last one is the verdict."""
+    """Yield what came of a verification, a line each; the last one is the verdict."""
     yield from map(str, findings)
     if replay is not None:
-        width = max(len(cell.verdict) for cell in replay.cells)
-        for cell in replay.cells:
-            yield f"{cell.verdict:<{width}}  {cell.cell}  {cell.place}: {cell.evidence}"
-        if replay.relabelled:
-            yield f"relabelled: {replay.relabelled}"
+        yield from replay_lines(replay)
         yield f"drawn with --salt {replay.salt}"
-        yield f"{folder.name}: {replay.verdict}"
+        yield f"{folder.name}: {replay}"
     else:
         yield f"{folder.name}: {'refused' if refused else 'the checks find nothing wrong; nothing was replayed'}"
+
+
+def replay_lines(replay: Replay) -> Iterator[str]:
+    """Yield a line for each cell that was replayed and each test."""
+    width = max(len(cell.verdict) for cell in replay.cells)
+    for cell in replay.cells:
+        yield f"{cell.verdict:<{width}}  {cell.cell}  {cell.place}: {cell.evidence}"
+    yield from map(str, replay.comparisons)

@@ -31,10 +31,18 @@ def within(board: Board) -> str:
     return "attacks" if board.division is None else f"{board.division}, {board.knowledge} adversary"
 
 
-def marks(entry: Entry, superseded: bool = False) -> Markup:
-    """What a reader must see beside the name of an entry."""
-    words = ["tuned" if entry.submission.tuning else "untuned"]
-    words += ["reported, not replayed"] * (entry.submission.track == "reported") + ["superseded"] * superseded
+def marks(entry: Entry, superseded: bool = False, audit: str = "") -> Markup:
+    """Return what a reader must see beside the name of an entry.
+
+    Args:
+        entry: the entry.
+        superseded: whether another one takes its place.
+        audit: what the last audit saw of it, in words.
+    """
+    about = entry.submission
+    words = ["tuned" if about.tuning else "untuned"]
+    words += ["reported, not replayed"] * (about.track == "reported") + ["superseded"] * superseded
+    words += ["cannot be replayed"] * (about.code.engine is None) + [audit] * bool(audit)
     return join((" ", el("span", word, class_="mark")) for word in words)
 
 
@@ -56,7 +64,8 @@ def board_page(board: Board, all_of_them: Collection) -> Iterator[Child]:
             "it, the mean over strata and algorithms. Rows stand by damage; where intervals overlap, the order says "
             "little.",
         )
-        yield table("Attacks by damage", [*_ATTACKS, *_victims(board)], map(_attack, board.attacks), sortable=True)
+        rows = (_attack(r, all_of_them) for r in board.attacks)
+        yield table("Attacks by damage", [*_ATTACKS, *_victims(board)], rows, sortable=True)
         return
     attacks = board.suite.attacks_at(board.knowledge)
     yield el(
@@ -70,7 +79,8 @@ def board_page(board: Board, all_of_them: Collection) -> Iterator[Child]:
         ". Rows that share a rank cannot be told apart. ",
         el("a", "What the columns mean", href="../reading.html#columns"),
     )
-    yield table("Entries by their worst case", _DEFENCES, map(_defence, board.rows), sortable=True, names=1)
+    rows = (_defence(r, all_of_them) for r in board.rows)
+    yield table("Entries by their worst case", _DEFENCES, rows, sortable=True, names=1)
 
 
 def listed(things: Iterable[Any], link: Callable[[Any], Child]) -> Child:
@@ -92,13 +102,18 @@ _DEFENCES = (
 )  # fmt: skip
 
 
-def _defence(r: Row) -> Markup:
+def _name(entry: Entry, all_of_them: Collection, superseded: bool = False) -> Markup:
+    link = el("a", entry.submission.entry.name, href=f"../{entry_path(entry)}")
+    return lead(link, marks(entry, superseded, all_of_them.audit[entry.digest]))
+
+
+def _defence(r: Row, all_of_them: Collection) -> Markup:
     s, bracket = r.score, r.score.bracket
     ranks = f"{r.ranks[0]} to {r.ranks[1]}" if r.ranks and r.ranks[0] != r.ranks[1] else None
     worst = dict.fromkeys(s.attack.values())
     return row(
         cell(r.rank, el("small", f" ({ranks})") if ranks else None, sort=r.rank, class_="n"),
-        lead(el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}"), marks(r.entry, r.superseded)),
+        _name(r.entry, all_of_them, r.superseded),
         figure(s.worst),
         cell(interval(s.worst), sort=s.worst.value),
         cell(f"{number(bracket[0])} to {number(bracket[1])}", sort=bracket[1], class_="n") if bracket else cell(),
@@ -121,10 +136,10 @@ def _victims(board: Board) -> list[str]:
     return [f"{s}: {a}" for s, by in (board.attacks[0].by if board.attacks else {}).items() for a in by]
 
 
-def _attack(r: AttackRow) -> Markup:
+def _attack(r: AttackRow, all_of_them: Collection) -> Markup:
     spec = str(r.entry.submission.method.attack)
     return row(
-        lead(el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}")),
+        _name(r.entry, all_of_them),
         cell(el("a", spec, href=f"../{attack_path(spec)}")),
         figure(r.damage),
         cell(r.failed, class_="n"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from byzbench.errors import StorageError, UserError
 from byzbench.leaderboard.schema import digest
+from byzbench.leaderboard.schema import write as part_bytes
 from byzbench.leaderboard.site.board_pages import board_page, index_page, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.component_pages import attack_page, topology_page
@@ -22,7 +23,7 @@ _STATIC = ("site.css", "site.js")
 
 def site(all_of_them: Collection) -> Iterator[tuple[str, bytes]]:
     """Every file of the site by its path. There is no clock in it: what it was made from is named by a digest."""
-    made = digest(*(bytes.fromhex(e.digest) for e in all_of_them.entries))
+    made = digest(*(bytes.fromhex(e.digest) for e in all_of_them.entries), part_bytes(all_of_them.audit))
     count = len(all_of_them.entries)
     foot = el("p", f"Made from {count} submission{'s' * (count != 1)}, of the digest ", el("code", made[:16]), ".")
 

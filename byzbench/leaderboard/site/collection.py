@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from byzbench.errors import UserError
+from byzbench.leaderboard.audits import Audit
 from byzbench.leaderboard.boards import AttackRow, Board, Row, boards
 from byzbench.leaderboard.documents import Finding
 from byzbench.leaderboard.entries import Entry, scan
@@ -25,11 +26,12 @@ NAMED = {
 
 @dataclass(frozen=True)
 class Collection:
-    """Entries by suite, track and slug, and their boards in the order in which they are listed."""
+    """Entries by suite, track and slug, their boards in the order in which they are listed, and the last audit."""
 
     suites: tuple[Suite, ...]
     entries: tuple[Entry, ...]
     boards: tuple[Board, ...]
+    audit: Audit = field(default_factory=Audit)
 
     @cached_property
     def rows(self) -> Mapping[str, Sequence[tuple[Board, Row]]]:
@@ -88,7 +90,7 @@ def head(spec: str) -> str:
 
 
 def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
-    """All that lies below a folder of submissions, and what is wrong with what is left out."""
+    """Return all that lies below a folder of submissions, with the audit beside it, and what is wrong with the rest."""
     found, findings = scan(submissions)
     entries = []
     for entry in found:
@@ -97,7 +99,8 @@ def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
         else:
             entries.append(entry)
     known = tuple(suite(name) for name in suites())
-    return Collection(known, tuple(entries), tuple(b for s in known for b in boards(s, entries))), findings
+    found_boards = tuple(b for s in known for b in boards(s, entries))
+    return Collection(known, tuple(entries), found_boards, Audit.read(submissions.parent / "audit.json")), findings
 
 
 def _unfit(entry: Entry) -> Finding | None:

@@ -55,11 +55,11 @@ def _rounded(data: Any) -> Any:
 
 def _records(all_of_them: Collection) -> Iterator[dict[str, Any]]:
     for board in all_of_them.boards:
-        yield from ({**_about(board, r), **_score(r)} for r in board.rows)
-        yield from ({**_about(board, r), **_damage(r)} for r in board.attacks)
+        yield from ({**_about(board, r, all_of_them), **_score(r)} for r in board.rows)
+        yield from ({**_about(board, r, all_of_them), **_damage(r)} for r in board.attacks)
 
 
-def _about(board: Board, r: Row | AttackRow) -> dict[str, Any]:
+def _about(board: Board, r: Row | AttackRow, all_of_them: Collection) -> dict[str, Any]:
     about = r.entry.submission
     return {
         "suite": board.suite.name,
@@ -71,6 +71,8 @@ def _about(board: Board, r: Row | AttackRow) -> dict[str, Any]:
         "authors": list(about.entry.authors),
         "tuned": about.tuning is not None,
         "submission": r.entry.digest,
+        "engine": about.code.engine,
+        "audit": all_of_them.audit[r.entry.digest],
     }
 
 

@@ -8,16 +8,18 @@ from itertools import zip_longest
 
 import numpy as np
 
+from byzbench import registry
 from byzbench.leaderboard.boards import Board, Row
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Cells
+from byzbench.leaderboard.resolved import text_of
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.site.board_pages import listed, marks, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.drawings import curves
 from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
 from byzbench.leaderboard.site.tables import bracketed, cell, facts, figure, lead, number, row, table
-from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, seeds_of
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
 from byzbench.reports.statistics import Estimate, estimate, iqm
 
 STEPS = 10
@@ -31,7 +33,8 @@ def entry_page(entry: Entry, all_of_them: Collection) -> Iterator[Child]:
     suite, about = all_of_them.suite(entry), entry.submission
     rows = all_of_them.rows.get(entry.digest, ())
     yield el("h1", about.entry.name)
-    yield el("p", marks(entry, any(r.superseded for _, r in rows)), class_="marks")
+    superseded = any(r.superseded for _, r in rows)
+    yield el("p", marks(entry, superseded, all_of_them.audit[entry.digest]), class_="marks")
     yield _about(entry, suite, all_of_them)
     if rows:
         yield el("h2", "Scores")
@@ -82,6 +85,7 @@ def _about(entry: Entry, suite: Suite, all_of_them: Collection) -> Markup:
             ("Suite", el("a", suite.name, href=f"../index.html#{suite.name}")),
             ("Track", about.track),
             ("Method", listed(method.options.items(), lambda option: (option[0], " ", el("code", option[1])))),
+            ("Every parameter", [el("div", line) for line in _parameters(entry, suite)] or None),
             ("Aimed at", method.against),
             ("Tuning", tuning or "none: parameters are the defaults, or were chosen by hand"),
             ("License", about.entry.license),
@@ -91,6 +95,15 @@ def _about(entry: Entry, suite: Suite, all_of_them: Collection) -> Markup:
             ("Attacks aimed at it", listed(aimed, link) if aimed else None),
         ]
     )
+
+
+def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
+    """Yield the resolved method of each task."""
+    about = entry.submission
+    tasks = {stratum.env: stratum.name for stratum in reversed(suite.strata) if stratum.name in about.resolved}
+    for env, stratum in sorted(tasks.items()):
+        for axis, described in about.resolved[stratum].items():
+            yield join(f"{env}, {axis}: ", el("code", text_of(described)))
 
 
 _SCORES = ("Board", "Rank", "Worst case", "Bracket", "Best known", "Clean", "Mean", "Gap", "Worst attack")
@@ -199,15 +212,23 @@ def _returns(cells: Sequence[Cell], stratum: Stratum) -> np.ndarray:
 
 
 def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
-    """The commands that run it again: all of it, drawn by lot, and one cell."""
+    """Yield the commands that run it again: drawn cells, and the first one alone."""
     about = entry.submission
+    yield el("h2", "Run it again")
+    if about.code.engine is None:
+        yield el("p", "It was made before seeds followed from the suite, and cannot be replayed.")
+        return
     folder = f"leaderboards/submissions/{about.suite}/{about.track}/{entry.slug}"
     first = entry.cells[0]
     stratum = next(s for s in suite.strata if s.name == first.stratum)
-    seed = seeds_of(about, suite.seeds)[first.seed] if first.seed < suite.seeds else first.seed
-    options = {"algo": first.algo, **about.method.options, **stratum.options, "attack": first.attack, "seed": seed}
-    words = [w for key, value in options.items() if value is not None for w in (f"--{key}", str(value))]
-    yield el("h2", "Run it again")
+    seed = suite.seed_values[first.seed] if first.seed < suite.seeds else first.seed
+    resolved = about.resolved.get(first.stratum, {}).items()
+    method = {registry.FLAGS.get(axis, axis): text_of(described) for axis, described in resolved}
+    options = {"algo": first.algo, **about.method.options, **method, **stratum.options}
+    if first.attack != about.method.attack:
+        options["attack"] = first.attack
+    options = {key: value for key, value in {**options, "seed": seed}.items() if value is not None}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     yield el("p", "Cells that its author could not choose, compared with what was submitted:")
     yield el("pre", shlex.join(["byzbench", "leaderboard", "verify", folder]))
     yield el("p", "Its first cell; the others differ in stratum, attack and seed:")
@@ -215,17 +236,20 @@ def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
 
 
 def _ran(entry: Entry) -> Iterator[Child]:
-    about = entry.submission
-    plugins = [f"{p.kind} {p.name}: {p.distribution} {p.version}, sha256 {p.sha256}" for p in about.code.plugins]
+    about, code = entry.submission, entry.submission.code
+    plugins = [f"{p.kind} {p.name}: {p.distribution} {p.version}" for p in code.plugins]
+    changed = [f"{name} {part.version}" for name, part in code.components.items() if part.version > 1]
     yield el("h2", "Environment")
     yield facts(
         [
-            ("byzbench", about.code.byzbench),
-            ("Commit", about.code.commit and el("code", about.code.commit)),
-            ("Code", el("code", about.code.sha256)),
+            ("byzbench", code.byzbench),
+            ("Engine", code.engine),
+            ("Versions above 1", ", ".join(changed) or None),
+            ("Commit", code.commit and el("code", code.commit)),
+            ("Source files", el("code", code.source)),
             ("Plug-ins", [el("div", p) for p in plugins] or None),
-            ("Versions", ", ".join(f"{name} {v}" for name, v in sorted(about.environment.versions.items()))),
-            ("CPU", f"{about.environment.cpu}, {about.environment.threads} thread"),
+            ("Libraries", ", ".join(f"{name} {v}" for name, v in sorted(about.environment.versions.items()))),
+            ("CPU", ", ".join(filter(None, (about.environment.cpu, about.environment.processor))) + ", one thread"),
             ("Training, as reported", _cost(entry.cells)),
             ("Cells", el("code", about.cells_sha256)),
             ("Submission", el("code", entry.digest)),

@@ -1,0 +1,171 @@
+"""Replays: what is exact, what is a mismatch, and how often tests are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_suite
+import torch
+from tiny_suite import ABOUT, METHOD, checked, edited, inflate, lines_of, replayed, rewrite, run
+
+from byzbench.experiments.executors import Serial
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.runner import Training
+from byzbench.identity import ENGINE
+from byzbench.leaderboard.exchangeability import LEVELS, area, exchange_p, group
+from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.replay import Replay, judge, replay
+from byzbench.leaderboard.schema import Cell
+from byzbench.leaderboard.submitting import collect, submit
+from byzbench.leaderboard.suites import Suite, suite
+
+tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
+
+
+def test_another_engine_or_version_is_named_and_replayed_by_a_test(copy: Path, tmp_path: Path) -> None:
+    components = edited(copy)["components"]
+    components["attack ipm"] |= {"version": 7}
+    rewrite(copy, lines_of(copy), code=edited(copy, engine=99, components=components))
+    assert [(f.check, f.what, f.fatal) for f in checked(copy).findings] == [
+        ("other-version", f"engine: 99 then, {ENGINE} now", False),
+        ("other-version", "attack ipm: version 7 then, 1 now", False),
+    ]
+    cells = lines_of(copy)
+    cells[3] |= {"trace": "f" * 64}
+    rewrite(copy, cells)
+    found = replayed(copy, tmp_path / "scratch", own_seeds_only=True)
+    assert (found.verdict, str(found)) == ("consistent", f"consistent at engine {ENGINE}")
+    assert f"engine: 99 then, {ENGINE} now" in found.cells[0].evidence
+    assert [(c.test, c.runs) for c in found.comparisons] == [("own seeds", 5)], "the replay and four controls"
+
+
+def test_any_inflation_of_a_drawn_cell_is_a_mismatch_at_the_same_engine(copy: Path, tmp_path: Path) -> None:
+    for number, trace in enumerate((lines_of(copy)[3]["trace"], "f" * 64)):
+        cells = lines_of(copy)
+        cells[3] = inflate(cells[3], 1.001) | {"trace": trace}
+        rewrite(copy, cells)
+        found = replayed(copy, tmp_path / f"scratch-{number}", own_seeds_only=True)
+        assert [(c.place, c.verdict) for c in found.cells] == [("cartpole-complete · ipm · seed 1", "mismatch")]
+        assert (found.verdict, found.exit_code) == ("mismatch", 1)
+
+
+def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(todo: Experiment, **options: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("byzbench.experiments.cells.run", fail)
+    found = replayed(copy, tmp_path / "scratch")
+    assert (found.verdict, found.exit_code) == ("infrastructure", 3)
+    assert "MemoryError: no room" in found.cells[0].evidence
+
+
+CLAIM = Cell(
+    cell="0" * 16,
+    stratum="s",
+    attack="ipm",
+    seed=0,
+    status="ok",
+    verdict="ok",
+    value="75.0",
+    curve=("20.0", "75.0"),
+    opening={"return": "21.5"},
+    trajectories=12,
+    steps=100,
+    trace="1" * 64,
+)
+
+
+def other(value: float, opening: float = 21.5) -> Cell:
+    values = {"value": repr(value), "curve": ("20.0", repr(value)), "opening": {"return": repr(opening)}}
+    return CLAIM.model_copy(update={**values, "trace": "2" * 64})
+
+
+def test_verdicts_and_their_evidence() -> None:
+    torch = ["torch: 1.0 then, 2.0 now"]
+    assert judge(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
+    assert judge(CLAIM, other(75.01), [], 1)[0] == "mismatch"
+    assert "value 75.0 for 75.01" in judge(CLAIM, other(75.01), [], 1)[1]
+    assert judge(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", "of its own trace"
+    verdict, evidence = judge(CLAIM, other(40.0, 25.0), torch, 1)
+    assert verdict == "consistent"
+    assert evidence == f"{torch[0]}; first round off by {3.5 / 25:.1e}"
+    failed = Cell(**CLAIM.model_dump(include={"cell", "stratum", "attack", "seed"}), status="failed", reason="x")
+    assert judge(CLAIM, failed, [], 1)[0] == "infrastructure"
+    assert judge(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
+    assert judge(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
+    assert judge(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
+
+
+def test_the_area_starts_at_random_and_what_is_not_finite_counts_as_random(tiny: Suite) -> None:
+    stratum = tiny.strata[0]
+    assert area(CLAIM.model_copy(update={"curve": ("30.0", None, "40.0")}), stratum) == pytest.approx(
+        (22.3 / 2 + 30 + 22.3 + 40 / 2) / 3
+    )
+    assert area(CLAIM.model_copy(update={"status": "diverged"}), stratum) == 22.3
+
+
+def test_the_p_value_counts_choices_of_claims() -> None:
+    one, two = np.array([3.0]), np.array([1.0, 2.0])
+    assert exchange_p([(one, two)]) == pytest.approx(1 / 3)
+    assert exchange_p([(one, two)] * 4) == pytest.approx(3**-4)
+    assert exchange_p([(np.ones(2), np.ones(3))]) == 1.0, "equal runs contradict nothing"
+    assert exchange_p([(np.array([5.0, 6.0]), np.array([1.0, 2.0, 3.0]))]) == pytest.approx(1 / 10)
+    many = [(np.array([9.0, 8.0]), np.arange(5.0))] * 9
+    assert exchange_p(many) == pytest.approx(1 / 200_001), "too many to enumerate"
+    claims, runs = group([0.5], [0.4], -1)
+    assert (claims, runs) == (pytest.approx([-0.52]), pytest.approx([-0.4]))
+
+
+def test_honest_claims_are_contradicted_at_the_level() -> None:
+    rng = np.random.default_rng(0)
+    p = [exchange_p([(x[:1], x[1:]) for x in rng.normal(size=(8, 6))]) for _ in range(1000)]
+    assert np.mean(np.array(p) < 0.05) <= 0.07
+    p = [exchange_p([(x[:4], x[4:]) for x in rng.normal(size=(3, 7))]) for _ in range(1000)]
+    assert np.mean(np.array(p) < 0.05) <= 0.07
+    assert sum(LEVELS.values()) <= 0.002
+
+
+@pytest.mark.slow
+def test_an_engine_that_rounds_otherwise_is_consistent_and_raised_curves_are_not(
+    tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine whose first parameters are off by the last place of a float32, on a suite of eight seeds."""
+    entered = lot(suite("seeds-v1"), "defence", METHOD)
+    start = Training.__init__
+
+    def rounded(self: Training, todo: Experiment) -> None:
+        start(self, todo)
+        theta, generator = self.state["theta"], torch.Generator().manual_seed(todo.seed)
+        noise = torch.randn(theta.shape, generator=generator) * torch.finfo(theta.dtype).eps
+        self.state = {name: value * (1 + noise) if value is theta else value for name, value in self.state.items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "__init__", rounded)
+        run(entered, tmp_path / "runs")
+    folder = submit(entered, collect(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
+    rewrite(folder, lines_of(folder), code=edited(folder, engine=99))
+    found = verified(folder, tmp_path / "honest")
+    assert found.verdict == "consistent"
+    assert not [cell for cell in found.cells if cell.verdict == "exact"], "every trace is another one"
+    own, fresh, relabelled = found.comparisons
+    assert (own.runs, fresh.runs, relabelled.runs) == (40, 8, sum("ipm" in cell.place for cell in found.cells))
+    scale = 0.2 * (tiny.strata[0].reference - tiny.strata[0].random)
+    rewrite(folder, [raised(line, scale) if line["attack"] == "ipm" else line for line in lines_of(folder)])
+    found = verified(folder, tmp_path / "raised")
+    assert (found.verdict, found.exit_code) == ("mismatch", 1)
+    assert found.comparisons[0].p < LEVELS["own seeds"]
+
+
+def verified(folder: Path, scratch: Path) -> Replay:
+    report = checked(folder)
+    assert report.entry is not None
+    assert report.lot is not None
+    return replay(report.entry, report.lot, 8, "salt", scratch, Serial(scratch))
+
+
+def raised(line: dict[str, Any], by: float) -> dict[str, Any]:
+    curve = [repr(float(point) + by) for point in line["curve"]]
+    return line | {"curve": curve, "return": curve[-1]}
