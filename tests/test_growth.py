@@ -1,0 +1,246 @@
+"""Stored runs and leaderboard rows outlive every change that moves no number: eight changes of a copied checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RUN = "run --algo decbyzpg --attack large_noise --topology torus --agents 9 --byzantine 2 --trajectories 60".split()  # noqa: SIM905
+ROW = Path("leaderboards/submissions/smoke-v1/defence/clipped-gossip")
+
+HALF = '''"""Half: Byzantine agents that send half of their honest vectors."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from byzbench.contracts import MessageAttack, Speech, Threat
+
+
+@dataclass(frozen=True)
+class Half(MessageAttack):
+    """Send each Byzantine agent's own honest vector, times `scale`."""
+
+    scale: Annotated[float, Field(gt=0, description="what is left of it")] = 0.5
+
+    @property
+    def threat(self):
+        return Threat(sees=frozenset({"own"}))
+
+    def speak(self, view, memory, rng):
+        return Speech(self.scale * view.own), memory
+'''
+
+PAY = '''"""{first}"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from byzbench.contracts import Pay
+
+
+@dataclass(frozen=True)
+class {name}(Pay):
+    """{first}"""
+
+    factor: Annotated[float, Field(gt=0, description="what rewards are multiplied by")] = 1.0
+'''
+
+
+class Copy:
+    """A copy of the checkout that can be edited, with a store of finished runs."""
+
+    def __init__(self, root: Path) -> None:
+        ignored = shutil.ignore_patterns(".venv", ".git", "build", "__pycache__", "docs", "runs", "*.egg-info")
+        self.root = Path(shutil.copytree(CHECKOUT, root / "checkout", ignore=ignored))
+        self.store = root / "store"
+
+    def edit(self, file: str, before: str, after: str) -> None:
+        """Replace a text of a file, everywhere in it."""
+        path = self.root / file
+        text = path.read_text()
+        assert before in text, f"{file} has no {before!r}"
+        path.write_text(text.replace(before, after))
+
+    def write(self, file: str, text: str) -> None:
+        """Write a new file."""
+        path = self.root / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def python(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the copy, which is what it imports."""
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONWARNINGS": "default"}
+        return subprocess.run(
+            [sys.executable, *words], cwd=self.root, env=environment, capture_output=True, text=True, timeout=900
+        )
+
+    def traces(self) -> str:
+        """Run the traces command, then its check, which must find nothing to do."""
+        done = self.python("-m", "tests.golden")
+        assert done.returncode == 0, done.stdout + done.stderr
+        checked = self.python("-m", "tests.golden", "--check")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        return done.stdout
+
+    def run(self, *words: str) -> dict[str, Any]:
+        """Run an experiment into the store; its result, and whether it was reused."""
+        times = {path: path.stat().st_mtime_ns for path in self.store.glob("*/result.json")}
+        done = self.python("-m", "byzbench", *words, "--out", str(self.store), "--json")
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        path = Path(result["run"]) / "result.json"
+        return result | {"reused": times.get(path) == path.stat().st_mtime_ns}
+
+    def holds(self) -> None:
+        """Check that the command answers from the store, that nothing was archived, and that the row is exact."""
+        assert self.run(*RUN)["reused"]
+        assert not list(self.store.glob("*-archived"))
+        done = self.python("-m", "byzbench", "leaderboard", "verify", str(ROW), "--cells", "1", "--jobs", "2", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["replay"]["verdict"] == "exact", done.stdout
+
+
+def comment(copy: Copy) -> None:
+    copy.edit(
+        "topologies/torus.py", "from __future__ import annotations\n", "from __future__ import annotations\n# a\n"
+    )
+
+
+def docstring(copy: Copy) -> None:
+    copy.edit("attacks/zero.py", '    """', '    """In other words. ')
+
+
+def renames(copy: Copy) -> None:
+    copy.edit("byzbench/experiments/runner.py", "_conclude(", "_finish(")
+    copy.edit("attacks/large_noise.py", "self.relative", "self.proportional")
+    copy.edit("attacks/large_noise.py", "    relative: ", "    proportional: ")
+    copy.edit("byzbench/canonical.py", "SCHEMA = 2", "SCHEMA = 3")
+    entry = 'ParameterRenamed(3, "attack", "large_noise", "relative", "proportional"),'
+    copy.edit("byzbench/canonical.py", "CHANGES: tuple[Change, ...] = ()", f"CHANGES: tuple[Change, ...] = ({entry})")
+
+
+def moved_field(copy: Copy) -> None:
+    """Move `reward_scale` of tasks to the components `plain` and `scaled` of a new kind, `pay`."""
+    copy.edit("byzbench/registry.py", '    "coin": "coins",\n', '    "coin": "coins",\n    "pay": "pays",\n')
+    base = '\n\n@dataclass(frozen=True)\nclass Pay(Component):\n    """What rewards are multiplied by."""\n\n'
+    (copy.root / "byzbench/contracts/seats.py").open("a").write(f'{base}    kind: ClassVar[str] = "pay"\n')
+    copy.edit(
+        "byzbench/contracts/__init__.py",
+        "from byzbench.contracts.seats import Coin as Coin\n",
+        "from byzbench.contracts.seats import Coin as Coin\nfrom byzbench.contracts.seats import Pay as Pay\n",
+    )
+    plain = PAY.format(first="Rewards as they are.", name="Plain").partition("    factor")[0] + "    factor = 1.0\n"
+    copy.write("byzbench/pays/__init__.py", '"""What rewards are multiplied by."""\n')
+    copy.write("byzbench/pays/plain.py", plain)
+    copy.write("byzbench/pays/scaled.py", PAY.format(first="Scaled rewards.", name="Scaled"))
+
+    learning = (copy.root / "byzbench/contracts/learning.py").read_text()
+    start = learning.index("    reward_scale: Annotated[float")
+    field = learning[start : learning.index("    reward_noise: Annotated", start)]
+    copy.edit("byzbench/contracts/learning.py", field, "    reward_scale: ClassVar[float] = 1.0\n")
+    experiment = "byzbench/experiments/experiment.py"
+    copy.edit(experiment, "    coin: Coin\n    agents: int\n", "    coin: Coin\n    pay: Component\n    agents: int\n")
+    copy.edit(
+        experiment, '        coin: Written = "shared",\n', '        coin: Written = "shared",\n        pay="plain",\n'
+    )
+    copy.edit(
+        experiment, 'coin=build("coin", coin),\n', 'coin=build("coin", coin),\n            pay=build("pay", pay),\n'
+    )
+    copy.edit("byzbench/experiments/store.py", '    "coin": "coin",\n', '    "coin": "coin",\n    "pay": "pay",\n')
+    copy.edit("byzbench/experiments/store.py", '"channel", "coin")', '"channel", "coin", "pay")')
+    runner = "byzbench/experiments/runner.py"
+    copy.edit(
+        runner,
+        "    streams = Streams(",
+        '    object.__setattr__(todo.task, "reward_scale", todo.pay.factor)\n    streams = Streams(',
+    )
+    _change(copy, 4, 'ParameterMoved(4, "task", "reward_scale", 1.0, "pay", "plain", "scaled", "factor")')
+
+
+def axis(copy: Copy) -> None:
+    experiment = "byzbench/experiments/experiment.py"
+    copy.edit(experiment, "    seed: int\n    device: str\n", "    seed: int\n    device: str\n    unit: str\n")
+    copy.edit(
+        experiment, '        device: str = "cpu",\n', '        device: str = "cpu",\n        unit: str = "episodes",\n'
+    )
+    copy.edit(experiment, "device=usable(device),\n", "device=usable(device),\n            unit=unit,\n")
+    copy.edit(
+        "byzbench/experiments/store.py", '    "device": "device",\n', '    "device": "device",\n    "unit": "unit",\n'
+    )
+    _change(copy, 5, 'AxisAdded(5, "unit", "episodes")')
+
+
+def _change(copy: Copy, schema: int, entry: str) -> None:
+    copy.edit("byzbench/canonical.py", f"SCHEMA = {schema - 1}", f"SCHEMA = {schema}")
+    copy.edit("byzbench/canonical.py", '"proportional"),', f'"proportional"), {entry},')
+
+
+def attack(copy: Copy) -> None:
+    copy.write("attacks/half.py", HALF)
+
+
+def column(copy: Copy) -> None:
+    copy.edit(
+        "byzbench/experiments/metrics.py", '"silent": ledger.silent,', '"silent": ledger.silent,\n        "one": 1.0,'
+    )
+
+
+def default(copy: Copy) -> None:
+    copy.edit("algorithms/_gossip.py", "    N: Batch = 10\n", "    N: Batch = 12\n")
+
+
+CHANGES: tuple[Callable[[Copy], None], ...] = (comment, docstring, renames, moved_field, axis, attack, column, default)
+
+
+@pytest.mark.slow
+def test_eight_changes_move_nothing(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    assert not copy.run(*RUN)["reused"]
+    copy.holds()
+    for change in CHANGES:
+        change(copy)
+        copy.traces()
+        copy.holds()
+    # An edit of one attack is a new run of that attack, and of no other.
+    half = [*RUN, "--attack", "half"]
+    assert not copy.run(*half)["reused"]
+    assert copy.run(*half)["reused"]
+    copy.edit("attacks/half.py", "self.scale * view.own", "self.scale * view.own / 2")
+    assert not copy.run(*half)["reused"]
+    (archived,) = copy.store.glob("*-archived/archived.json")
+    assert json.loads(archived.read_text())["reasons"] == ["attack half: its code was edited"]
+    assert copy.run(*RUN)["reused"]
+
+
+@pytest.mark.slow
+def test_what_moves_is_named(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    alie = [*RUN, "--attack", "alie(z=1.5)"]
+    assert not copy.run(*RUN)["reused"]
+    assert not copy.run(*alie)["reused"]
+    copy.edit("attacks/alie.py", "shift = (z", "shift = 1.01 * (z")
+    done = copy.python("-m", "tests.golden", "--check", "--report", "report.json")
+    report = json.loads((copy.root / "report.json").read_text())
+    assert (done.returncode, list(report["named"])) == (1, ["attack alie"])
+    assert "attack alie moved: raise version" in done.stdout
+    copy.edit(
+        "attacks/alie.py", "    source: ClassVar[str]", "    version: ClassVar[int] = 2\n    source: ClassVar[str]"
+    )
+    copy.traces()
+    assert copy.run(*RUN)["reused"]
+    assert not copy.run(*alie)["reused"]
+    (archived,) = copy.store.glob("*-archived/archived.json")
+    assert json.loads(archived.read_text())["reasons"] == ["attack alie: version 1 then, 2 now"]
