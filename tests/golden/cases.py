@@ -17,7 +17,7 @@ Options = Mapping[str, Any]
 CARTPOLE = "cartpole:hidden=[2]"
 PENDULUM = "pendulum:hidden=[2]"
 ALONE = {"algo": "page_pg:N=1,B=1", "topology": None, "aggregator": None, "agreement": None}
-ALONE |= {"agents": 1, "byzantine": 0, "attack": "none", "trajectories": 1, "evaluate": False}
+ALONE |= {"agents": 1, "byzantine": 0, "attack": "none", "trajectories": 1, "also": []}
 
 PEERS: Options = {
     "algo": "learn:N=1,lr=0.05",
@@ -32,18 +32,24 @@ PEERS: Options = {
 }
 SERVER: Options = {**PEERS, "algo": "gpomdp:N=1,lr=0.05", "topology": "star", "agreement": "none"}
 COIN: Options = {**PEERS, "algo": "dec_page_pg:N=2,B=1,p=0.5,lr=0.05", "agreement": "none", "trajectories": 6}
-SHORT: Options = {**PEERS, "evaluate": False}
+SHORT: Options = {**PEERS, "also": []}
 
 BASES: Mapping[str, Options] = {
     "algorithm": {"attack": "ipm:scale=1.5", "env": CARTPOLE, "agents": 7, "byzantine": 1, "trajectories": 6},
     "attack": SHORT,
-    "topology": {**SHORT, "aggregator": "weighted_mean", "agreement": "gossip+weighted_mean", "agents": 8},
+    "topology": {
+        **SHORT,
+        "also": ["diagnostics"],
+        "aggregator": "weighted_mean",
+        "agreement": "gossip+weighted_mean",
+        "agents": 8,
+    },
     "task": {**SERVER, "agents": 3, "byzantine": 1, "trajectories": 2},
     "aggregator": {**SHORT, "byzantine": 1, "agreement": "none"},
     "agreement": {**SHORT, "byzantine": 1, "aggregator": "cge", "attack": "split_brain(ipm(scale=1.5, on=both))"},
-    "placement": {**SHORT, "topology": "grid:columns=3", "agents": 9, "agreement": "none"},
+    "placement": {**SHORT, "also": ["diagnostics"], "topology": "grid:columns=3", "agents": 9, "agreement": "none"},
     "channel": {**SHORT, "trajectories": 4},
-    "coin": {**COIN, "evaluate": False},
+    "coin": {**COIN, "also": []},
 }
 
 PAGE = {"N": 3, "B": 2, "p": 0.4, "lr": 0.02}
@@ -55,42 +61,47 @@ def algorithm(parameters: Options, **more: Any) -> dict[str, Any]:
     return {"parameters": {"algorithm": dict(parameters)}, **more}
 
 
-def page(*, official: bool = True) -> tuple[Options, ...]:
+def page(**second: Any) -> tuple[Options, ...]:
     """Return the runs of a method of the PAGE family."""
-    sgd = {**PAGE, "optimizer": "sgd", "lr_schedule": "linear", "baseline": "others"}
-    second = algorithm(PAGE, preset="official") if official else algorithm({**PAGE, "lr_schedule": "inverse_sqrt"})
-    return algorithm(PAGE), algorithm(sgd, attack="avg_zero"), {**second, "seed": 1, "attack": "sign_flip"}
+    varied = {**PAGE, "optimizer": "sgd", "lr_schedule": "linear", "baseline": "others"}
+    return algorithm(PAGE), {**algorithm(varied, attack="avg_zero", seed=1, also=[]), **second}
 
 
 def gossip(**second: Any) -> tuple[Options, ...]:
     """Return the runs of a method that exchanges parameters."""
     attack = {"attack": "sign_flip:on=parameters"}
     varied = {**GOSSIP, "momentum": 0.5, "optimizer": "sgd", "lr_schedule": "inverse_sqrt", **second}
-    return algorithm(GOSSIP, **attack), algorithm(varied, **attack, topology="ring", seed=1)
+    return algorithm(GOSSIP, **attack), algorithm(varied, **attack, topology="ring", seed=1, also=[])
 
 
 def svrg(**second: Any) -> tuple[Options, ...]:
     """Return the runs of a method whose server samples."""
-    return algorithm({**GOSSIP, "B": 2}), algorithm({**GOSSIP, "B": 2, **second}, attack="sign_flip", seed=1)
+    return algorithm({**GOSSIP, "B": 2}), algorithm({**GOSSIP, "B": 2, **second}, attack="sign_flip", seed=1, also=[])
 
+
+OFFICIAL: Options = algorithm(PAGE, preset="official", attack="sign_flip", seed=1)
 
 RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm balance": gossip(corrected=True),
     "algorithm bridge": gossip(gradient_at="screened"),
-    "algorithm byzpg": (*page(), algorithm({**PAGE, "agg_on": "differences", "clip": 2.0}, attack="sign_flip")),
+    "algorithm byzpg": (
+        *page(),
+        OFFICIAL,
+        algorithm({**PAGE, "agg_on": "differences", "clip": 2.0}, attack="sign_flip"),
+    ),
     "algorithm clipped_gossip": gossip(),
     "algorithm cs_plus": gossip(),
     "algorithm dec_page_pg": page(),
-    "algorithm decbyzpg": page(),
+    "algorithm decbyzpg": (*page(), OFFICIAL, algorithm({**PAGE, "streams": "official"}, seed=3)),
     "algorithm ensemble_frl": (
         algorithm({**GOSSIP, "groups": 3}, agents=9),
-        algorithm({**GOSSIP, "N": 1, "groups": 3}, env=PENDULUM, agents=6, trajectories=1, evaluate=False),
+        algorithm({**GOSSIP, "N": 1, "groups": 3}, env=PENDULUM, agents=6, trajectories=1, also=[]),
     ),
     "algorithm fed_page_pg": page(),
     "algorithm fed_ppo": (
         algorithm({**GOSSIP, "epochs": 2, "minibatch": 16}),
         algorithm({**GOSSIP, "epochs": 2, "minibatch": 8, "entropy_weight": 0.1, "discount": 0.9}, attack="sign_flip"),
-        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env=PENDULUM, trajectories=2, evaluate=False),
+        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env=PENDULUM, trajectories=2, also=[]),
     ),
     "algorithm fedpg_br": (
         *svrg(estimator="gpomdp", spread=1),
@@ -130,22 +141,22 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "topology star": ({"topology": "star:hub=agent"}, {**SERVER, "topology": "star"}),
     "topology time_varying": ({"topology": "time_varying(ring, churn=0.3)"}, {"topology": "time_varying(small_world)"}),
     "topology torus": ({"agents": 9},),
-    "task acrobot": ({"env": "acrobot:hidden=[2]", "evaluate": False},),
+    "task acrobot": ({"env": "acrobot:hidden=[2]", "also": []},),
     "task ant": ({**ALONE, "env": "ant:hidden=[2]"},),
     "task cartpole": ({"env": CARTPOLE},),
     "task gymnasium": ({"env": "gymnasium:id=CliffWalking-v1,steps=20,hidden=[2]"},),
     "task halfcheetah": ({**ALONE, "env": "halfcheetah:hidden=[2]"},),
-    "task hopper": ({"env": "hopper:hidden=[2]", "evaluate": False},),
+    "task hopper": ({"env": "hopper:hidden=[2]", "also": []},),
     "task inverted_pendulum": ({"env": "inverted_pendulum:hidden=[2]"},),
-    "task lunarlander": ({"env": "lunarlander:hidden=[2]", "evaluate": False},),
-    "task lunarlander_continuous": ({"env": "lunarlander_continuous:hidden=[2]", "evaluate": False},),
-    "task mountaincar": ({"env": "mountaincar:hidden=[2]", "evaluate": False},),
-    "task pendulum": ({"env": PENDULUM, "evaluate": False},),
+    "task lunarlander": ({"env": "lunarlander:hidden=[2]", "also": []},),
+    "task lunarlander_continuous": ({"env": "lunarlander_continuous:hidden=[2]", "also": []},),
+    "task mountaincar": ({"env": "mountaincar:hidden=[2]", "also": []},),
+    "task pendulum": ({"env": PENDULUM, "also": []},),
     "task pettingzoo": (
-        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6", "evaluate": False},
-        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6,world=shared", "evaluate": False},
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6", "also": []},
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6,world=shared", "also": []},
     ),
-    "task walker2d": ({"env": "walker2d:hidden=[2]", "evaluate": False},),
+    "task walker2d": ({"env": "walker2d:hidden=[2]", "also": []},),
     "aggregator ubar": ({"aggregator": "mean", "agreement": "gossip+ubar(episodes=1)"},),
     "agreement gossip": ({"agreement": "gossip+mean"}, {"agreement": "gossip+bridge"}),
     "channel byte_budget": ({"channel": "byte_budget:bytes=24"},),
@@ -175,11 +186,11 @@ BRANCHES: Mapping[str, Options] = {
     "normalisation": {**PEERS, "env": "cartpole:hidden=[2],normalize=2"},
     "normalisation at a server": {**SERVER, "env": "cartpole:hidden=[2],normalize=2"},
     "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "env": "cartpole:hidden=[2],normalize=2"},
-    "squashed Gaussian": {**BASES["task"], "env": "pendulum:hidden=[2],squash=True", "evaluate": False},
+    "squashed Gaussian": {**BASES["task"], "env": "pendulum:hidden=[2],squash=True", "also": []},
     "linear policy": {**COIN, "env": "cartpole:hidden=[]"},
     "deep policy": {**COIN, "env": "cartpole:hidden=[18,3]"},
-    "envpool": {**BASES["task"], "env": "lunarlander:hidden=[2],backend=envpool", "evaluate": False},
-    "altered pendulum": {**BASES["task"], "env": "pendulum:hidden=[2],heterogeneity=0.5", "evaluate": False},
+    "envpool": {**BASES["task"], "env": "lunarlander:hidden=[2],backend=envpool", "also": []},
+    "altered pendulum": {**BASES["task"], "env": "pendulum:hidden=[2],heterogeneity=0.5", "also": []},
     "declared too few": {**COIN, "declared": 1},
     "rule undefined for some": {
         **PEERS,
@@ -190,7 +201,6 @@ BRANCHES: Mapping[str, Options] = {
     "malformed messages": {**COIN, "attack": "non_finite:on=both,where=once"},
     "stateful rule": {**PEERS, "aggregator": "centered_clipping:radius=1", "agreement": "gossip+balance"},
     "pre-aggregation": {**PEERS, "aggregator": "nnm+bucketing(s=2)+rfa", "byzantine": 1},
-    "two presets": {**PEERS, "algo": "decbyzpg:N=2,B=1", "preset": "official", "aggregator": None, "agreement": None},
 }
 
 
@@ -210,7 +220,7 @@ def _runs(kind: str, name: str) -> Iterator[tuple[str, Options]]:
         yield key if number == 1 else f"{key} {number}", {**BASES[kind], **flag, **options}
 
 
-def resolved(options: Options) -> tuple[dict[str, Any], bool]:
-    """Return the options as `Experiment.create` takes them, and whether the run ends with an evaluation."""
+def resolved(options: Options) -> tuple[dict[str, Any], list[str]]:
+    """Return the options as `Experiment.create` takes them, and what else than rounds is compared."""
     found = {name: value for name, value in options.items() if value is not None}
-    return found, bool(found.pop("evaluate", True))
+    return found, found.pop("also", ["diagnostics", "evaluation"])

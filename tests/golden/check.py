@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -17,9 +18,13 @@ from byzbench.identity import checked_version, code_digest, code_modules
 from tests.golden import groups, store
 from tests.golden.comparison import ENGINE, Case, differences, edited, followers, responsible
 from tests.golden.libraries import libraries
+from tests.golden.limits import limited
 from tests.golden.parts import Inputs, shipped
 
 COMMAND = "`make traces`"
+
+LIMIT = 30
+"""Seconds that a case may take; after three that took longer, one."""
 
 
 @dataclass
@@ -57,7 +62,7 @@ class Check:
         self.versions = {ENGINE: identity.ENGINE} | {
             name: checked_version(cls.version, f"{name}: version", BrokenPlugin) for name, cls in self.classes.items()
         }
-        self._only, self.gone = only, dict[str, str]()
+        self._only, self._slow, self.gone = only, 0, dict[str, str]()
         self.computed = {name: self.compute(name, inputs) for name, inputs in self._stored()}
         self.cases = [case for name in self.computed if (case := self._case(name))]
 
@@ -78,7 +83,11 @@ class Check:
         """Compute a case; an exception becomes its output."""
         start = time.perf_counter()
         try:
-            outputs = groups.outputs(name, inputs)
+            with limited(LIMIT if self._slow < 3 else 1):
+                outputs = json.loads(json.dumps(groups.outputs(name, inputs)))
+        except TimeoutError as error:
+            self._slow += 1
+            outputs = {"error": str(error)}
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             said = str(error).partition("\n")[0][:200]
@@ -189,9 +198,7 @@ class Check:
         if name in self.raised or ENGINE in self.raised:
             yield f"{name} moved and a version was raised: run {COMMAND}"
         else:
-            where = (
-                f"ENGINE in {identity.__file__}" if name == ENGINE else f"version in {self.classes[name].__module__}"
-            )
+            where = "ENGINE in byzbench.identity" if name == ENGINE else f"version in {self.classes[name].__module__}"
             yield f"{name} moved: raise {where} from {then} to {now + 1}, then run {COMMAND}"
         for number, (case, moved) in enumerate(cases.items()):
             if number == 3:

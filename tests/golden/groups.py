@@ -11,7 +11,7 @@ from byzbench.identity import component_name, parts
 from tests.golden import cases
 from tests.golden.parts import Inputs, build
 from tests.golden.running import described, experiment_of, trace
-from tests.golden.vectors import attacks, rules
+from tests.golden.vectors import attacks, federation, geometry, learning, places, rules, tasks, wires
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,33 @@ class Group:
 
     Attributes:
         generated: yields names and inputs of the cases that there should be.
-        outputs: computes a case from its inputs.
+        outputs: computes a case from its name without the group, and its inputs.
     """
 
     generated: Callable[[], Iterator[tuple[str, Inputs]]]
-    outputs: Callable[[Inputs], dict[str, Any]]
+    outputs: Callable[[str, Inputs], dict[str, Any]]
 
 
 def _runs() -> Iterator[tuple[str, Inputs]]:
     for name, options in cases.generated():
-        create, evaluate = cases.resolved(options)
-        yield f"run {name}", {"experiment": described(Experiment.create(**create)), "evaluate": evaluate}
+        create, also = cases.resolved(options)
+        yield f"run {name}", {"experiment": described(Experiment.create(**create)), "also": also}
 
 
-def _run(inputs: Inputs) -> dict[str, Any]:
-    return trace(experiment_of(inputs["experiment"]), inputs["evaluate"])
+def _run(name: str, inputs: Inputs) -> dict[str, Any]:
+    return trace(experiment_of(inputs["experiment"]), inputs["also"])
 
 
 GROUPS: Mapping[str, Group] = {
     "run": Group(_runs, _run),
-    "rule": Group(rules.generated, rules.outputs),
     "attack": Group(attacks.generated, attacks.outputs),
+    "federation": Group(federation.generated, federation.outputs),
+    "geometry": Group(geometry.generated, geometry.outputs),
+    "learning": Group(learning.generated, learning.outputs),
+    "place": Group(places.generated, places.outputs),
+    "rule": Group(rules.generated, rules.outputs),
+    "task": Group(tasks.generated, tasks.outputs),
+    "wire": Group(wires.generated, wires.outputs),
 }
 
 
@@ -61,7 +67,8 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     Raises:
         KeyError: there is no such group.
     """
-    return GROUPS[name.partition(" ")[0]].outputs(inputs)
+    group, _, rest = name.partition(" ")
+    return GROUPS[group].outputs(rest, inputs)
 
 
 def components(inputs: Inputs) -> frozenset[str]:

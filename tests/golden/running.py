@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from byzbench.canonical import canonical, modern
@@ -29,16 +29,15 @@ def experiment_of(description: Mapping[str, Any]) -> Experiment:
     return Experiment.from_description(modern(description, 1))
 
 
-def trace(experiment: Experiment, evaluate: bool) -> dict[str, Any]:
+def trace(experiment: Experiment, also: Sequence[str]) -> dict[str, Any]:
     """Run an experiment to the end of its budget.
 
     Args:
         experiment: what is run.
-        evaluate: whether the policies are evaluated at the end.
+        also: `evaluation` of the policies at the end; `diagnostics`, what the placement leaves of guarantees.
 
     Returns:
-        A short digest of each round's line of trace, numbers of the first round, the last line of metrics, the
-        evaluation, and what the graph and the placement leave of guarantees.
+        A short digest of each round's line of trace, numbers of the first round, and the last line of metrics.
     """
     training = Training(experiment)
     lines, rounds = [], []
@@ -46,11 +45,13 @@ def trace(experiment: Experiment, evaluate: bool) -> dict[str, Any]:
         while not training.over and training.round < LONGEST:
             lines.append(lockstep(training.advance()))
             rounds.append(hashlib.sha256(json.dumps(training.trace(lines[-1])).encode()).hexdigest()[:8])
-        evaluation = training.evaluate(1) if evaluate else {}
-    return {
-        "rounds": rounds,
-        "first": {name: summary(lines[0][name]) for name in FIRST if name in lines[0]},
-        "last": summary(lines[-1]),
-        "evaluation": summary(evaluation),
-        "diagnostics": summary(experiment.diagnostics),
-    }
+        found = {
+            "rounds": rounds,
+            "first": {name: float(f"{value:.5g}") for name in FIRST if (value := lines[0].get(name)) is not None},
+            "last": {name: summary(value) for name, value in lines[-1].items() if value is not None},
+        }
+        if "evaluation" in also:
+            found["evaluation"] = summary(training.evaluate(1))
+    if "diagnostics" in also:
+        found["diagnostics"] = summary(experiment.diagnostics)
+    return found

@@ -36,6 +36,14 @@ def summary(value: Any) -> Any:
     return _number(value) if isinstance(value, float) else value
 
 
+def short(value: Any) -> Any:
+    """Return a summary with the digests of arrays alone."""
+    if isinstance(value, Mapping):
+        return {str(key): short(part) for key, part in value.items()}
+    found = summary(value)
+    return found[:1] if is_array(found) else found
+
+
 def _array(x: np.ndarray) -> list[Any]:
     plain = np.array(x)
     if plain.dtype.kind == "f":

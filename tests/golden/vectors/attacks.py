@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
 from byzbench.federation.adversary import Adversary, LiarsTap
@@ -17,7 +18,7 @@ from byzbench.learning.rollouts import Trajectories
 from tests.golden.cases import PEERS, PENDULUM, SERVER, Options
 from tests.golden.parts import Inputs, shipped
 from tests.golden.running import described, experiment_of
-from tests.golden.summaries import summary
+from tests.golden.summaries import short, summary
 
 ROUNDS, STEPS, EPISODES = 3, 7, 3
 TOPICS = ("gradient", "parameters")
@@ -113,15 +114,30 @@ def generated() -> Iterator[tuple[str, Inputs]]:
             yield label, {"experiment": described(Experiment.create(**options))}
 
 
-def outputs(inputs: Inputs) -> dict[str, Any]:
+def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     """Return what is heard of Byzantine agents, what they do in their environments, and what they remember."""
     todo = experiment_of(inputs["experiment"])
     with one_thread():
         federation, adversary = federate(todo)
-        found: dict[str, Any] = {"check": todo.attack.check(todo.agents, todo.byzantine) or ""}
+        found: dict[str, Any] = {
+            "check": todo.attack.check(todo.agents, todo.byzantine) or "",
+            "refused": _refused(todo),
+        }
         for round in range(ROUNDS):
             found[f"round {round}"] = _round(todo, federation, adversary, round)
     return found
+
+
+def _refused(todo: Experiment) -> str:
+    """Return the numbers of agents and of Byzantine ones, as K:f, that the attack refuses."""
+    refused = []
+    for agents in (*range(1, 10), 13):
+        for byzantine in range(1, agents):
+            try:
+                todo.attack.check(agents, byzantine)
+            except Undefined:
+                refused.append(f"{agents}:{byzantine}")
+    return " ".join(refused)
 
 
 def _round(todo: Experiment, federation: Federation, adversary: Adversary, round: int) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def _round(todo: Experiment, federation: Federation, adversary: Adversary, round
         x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float()
         if todo.attack.speaks(topic) and (topic == "gradient" or todo.algorithm.needs != "server"):
             found[topic] = _exchange(todo, federation, topic, x)
-    found["memory"] = summary(adversary.memory)
+    found["memory"] = short(adversary.memory)
     return found
 
 
@@ -149,7 +165,7 @@ def _exchange(todo: Experiment, federation: Federation, topic: str, x: Tensor) -
     server = todo.algorithm.needs == "server"
     inbox = lockstep(federation.gather(topic, x) if server else federation.exchange(topic, x))
     theirs = todo.members.byzantine[inbox.authors]
-    heard = [summary(inbox.base[inbox.senders[theirs]]), summary(inbox.mask[theirs])]
+    heard = [summary(inbox.base[inbox.senders[theirs]]), short(inbox.mask[theirs])]
     if topic == "gradient":
         federation.aggregate(inbox, {})
     return heard

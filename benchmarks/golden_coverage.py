@@ -1,0 +1,108 @@
+"""Measure which lines of components, federation, learning and geometry the golden traces and vectors run.
+
+    pip install coverage && python benchmarks/golden_coverage.py [--gaps]
+
+Compiled kernels run as Python here, with stand-ins for what only the compiler knows, so that their lines count too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import coverage
+import numpy as np
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+COMPONENTS = ("aggregators", "agreements", "placements", "channels", "coins", "tasks")
+ENGINE = ("federation", "learning", "geometry")
+PACKAGES = ["algorithms", "attacks", "topologies", *(f"byzbench/{name}" for name in COMPONENTS + ENGINE)]
+
+
+def as_python(compiled: Any) -> None:
+    """Replace the kernels of `byzbench.learning.compiled` by the functions that they are compiled from."""
+    functions: list[Callable[..., Any]] = []
+
+    def address(function: Callable[..., Any]) -> int:
+        functions.append(function)
+        return len(functions) - 1
+
+    def weigh(weights: np.ndarray, at: int, x: np.ndarray, inputs: int, y: np.ndarray, to: int) -> None:
+        total = weights[at].copy()
+        for i in range(inputs):
+            total += x[i] * weights[at + 1 + i]
+        y[to * compiled.LANES : (to + 1) * compiled.LANES] = total
+
+    for name in ("_tanh", "_pack", "_outputs", "_choice"):
+        setattr(compiled, name, getattr(compiled, name).py_func)
+    compiled.address_of_step = compiled.address_of_show = address
+    compiled._step_at = compiled._show_at = functions.__getitem__
+    compiled._weigh = weigh
+    compiled.play, compiled.advance, compiled.present = compiled._play, compiled._advance, compiled._present
+
+
+def run_all() -> list[str]:
+    """Run every case of the golden file, and return the names of those that end with an error."""
+    from byzbench.learning import compiled
+    from tests.golden import groups
+    from tests.golden.store import read
+
+    as_python(compiled)
+    golden, failed = read(), []
+    for name, entry in golden["entries"].items():
+        inputs = dict(entry["inputs"])
+        if "experiment" in inputs:
+            inputs["experiment"] = {**golden["base"], **inputs["experiment"]}
+        try:
+            groups.outputs(name, inputs)
+            groups.components(inputs)
+        except Exception as error:
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+    return failed
+
+
+def ranges(lines: list[int]) -> str:
+    """Return line numbers with consecutive ones as ranges."""
+    parts: list[list[int]] = []
+    for line in lines:
+        if parts and line == parts[-1][-1] + 1:
+            parts[-1].append(line)
+        else:
+            parts.append([line])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def main() -> int:
+    """Print the share of lines by package, and with --gaps the lines that no case runs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gaps", action="store_true", help="list the lines that no case runs")
+    options = parser.parse_args()
+    sys.path.insert(0, str(CHECKOUT))
+    measured = coverage.Coverage(data_file=None, source=[str(CHECKOUT / package) for package in PACKAGES])
+    measured.exclude("if TYPE_CHECKING:")
+    measured.start()
+    from tests.golden.checkout import use_checkout
+
+    use_checkout()
+    failed = run_all()
+    measured.stop()
+    print(*failed, sep="\n")
+    total = ran = 0
+    for package in PACKAGES:
+        here = there = 0
+        for path in sorted((CHECKOUT / package).glob("*.py")):
+            _, lines, _, missing, _ = measured.analysis2(str(path))
+            here, there = here + len(lines), there + len(lines) - len(missing)
+            if options.gaps and missing:
+                print(f"  {package}/{path.name}: {ranges(missing)}")
+        print(f"{package:24} {there:5} of {here:5} lines  {there / max(here, 1):6.1%}")
+        total, ran = total + here, ran + there
+    print(f"{'all':24} {ran:5} of {total:5} lines  {ran / total:6.1%}")
+    return 1 if failed or ran < 0.9 * total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

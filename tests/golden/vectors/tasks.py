@@ -1,0 +1,87 @@
+"""Tasks: what environments show and pay for fixed actions, with changed constants, and what tasks say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from byzbench.contracts import Task
+from byzbench.errors import Undefined, UserError
+from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.summaries import summary
+
+STEPS = 12
+
+WRITTEN: Mapping[str, str] = {
+    "gymnasium": "gymnasium:id=FrozenLake-v1,steps=9,gamma=0.8,random=0.1,solved=0.7",
+    "pettingzoo": "pettingzoo:id=mpe2/simple_spread_v3,steps=8",
+}
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "cartpole": ("cartpole:absent='1:0-0.5 0:0.5-1',shift='length=2 gravity=0.5'",),
+    "gymnasium": ("gymnasium:id=Blackjack-v1,steps=4", "gymnasium:id=CartPole-v1"),
+    "lunarlander": ("lunarlander:backend=envpool",),
+    "pettingzoo": (
+        "pettingzoo:id=mpe2/simple_spread_v3,steps=8,world=shared,options='N=2 continuous_actions=True'",
+        "pettingzoo:id=mpe2/simple_spread_v3,options='N=2'",
+    ),
+}
+
+
+def generated() -> Iterator[tuple[str, Inputs]]:
+    """Yield a case for every task and variant."""
+    for name, key in shipped("task"):
+        written = (WRITTEN.get(name, name), *VARIANTS.get(name, ()))
+        for number, text in enumerate(written, 1):
+            label = f"task {key}" if number == 1 else f"task {key} {number}"
+            try:
+                yield label, {"task": described("task", text)}
+            except UserError:
+                if number == 1:
+                    raise
+
+
+def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
+    """Return the facts of a task, and its environments' answers to fixed actions."""
+    task = build("task", inputs["task"])
+    assert isinstance(task, Task)
+    agents = getattr(task, "seats", 2) if task.shared else 2
+    policy = task.policy(squashed=True)
+    facts: dict[str, Any] = {
+        "numbers": [task.observation_size, task.horizon, task.players, task.shared, task.discount, policy.dimension],
+        "dynamics": " ".join(task.dynamics),
+        "changes": [task.shifts, task.absences],
+        "reference": summary(dict(task.reference)),
+        "check": [_accepted(task, count) for count in range(1, 5)],
+    }
+    return {"facts": facts, "steps": _steps(task, agents), "altered": _steps(task, agents, alter=True)}
+
+
+def _accepted(task: Task, agents: int) -> bool:
+    try:
+        task.check(agents)
+    except Undefined:
+        return False
+    return True
+
+
+def _steps(task: Task, agents: int, alter: bool = False) -> Any:
+    """Return summaries of what two environments of each agent show and pay."""
+    if alter and not task.dynamics:
+        return []
+    environments, policy = task.make(agents, 2), task.policy()
+    if alter:
+        # Half of the constants for one agent, and the others for the next.
+        factors = {name: np.where(np.arange(agents) == k % 2, 1.3, 0.8) for k, name in enumerate(task.dynamics)}
+        task.alter(environments, factors)
+    found = [summary(environments.reset([np.random.default_rng(k) for k in range(agents)]))]
+    rng = np.random.default_rng(6)
+    for _ in range(STEPS):
+        shape = (agents, 2, *policy.action_shape)
+        if policy.dtype.is_floating_point:
+            chosen = rng.standard_normal(shape).astype(np.float32)
+        else:
+            chosen = rng.integers(task.action_count, size=shape)
+        found.append(summary(list(environments.step(policy.executed(chosen)))))
+    return found[:2] + found[-2:]

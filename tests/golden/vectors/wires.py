@@ -1,0 +1,100 @@
+"""Channels, coins and agreements: what becomes of messages, tosses and spreads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from byzbench.contracts import Agreement, Channel, Coin, Format
+from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.summaries import digest_of, short, summary
+
+VARIANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "channel": {
+        "byte_budget": ("byte_budget:bytes=32", "byte_budget:bytes=9,feedback=False,on=both"),
+        "delay": (
+            "delay:mean=1",
+            "delay:law=constant,mean=2",
+            "delay:law=heavy_tailed,mean=0.7,cap=4",
+            "delay:mean=0",
+            "delay:mean=3,cap=2",
+        ),
+        "loss": ("loss:rate=0.4",),
+        "quantise": ("quantise:bits=2,norm=euclidean", "quantise:bits=7,feedback=False", "quantise(bits=3)+top_k"),
+        "random_k": ("random_k:share=0.4", "random_k:share=0.4,feedback=False"),
+        "sign": ("sign:feedback=False,on=both",),
+        "top_k": ("top_k:share=0.4", "top_k:share=0.01,feedback=False"),
+    },
+    "coin": {"biased": ("biased:q=0.2,value=0.7",)},
+    "agreement": {
+        "gossip": ("gossip(exchanges=3)+krum", "gossip+bridge", "gossip+trimmed_mean"),
+        "mda": ("mda:reliable=True",),
+        "rb_tm": ("rb_tm:reliable=False",),
+    },
+}
+
+
+def generated() -> Iterator[tuple[str, Inputs]]:
+    """Yield a case for every component and variant."""
+    for kind, variants in VARIANTS.items():
+        for name, key in shipped(kind):
+            for written in (name, *variants.get(name, ())):
+                yield f"wire {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
+
+
+def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
+    """Return what the component does."""
+    kind, description = next(iter(inputs.items()))
+    part = build(kind, description)
+    if isinstance(part, Channel):
+        return _channel(part)
+    if isinstance(part, Coin):
+        return _coin(part)
+    assert isinstance(part, Agreement)
+    return _agreement(part)
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "longest": channel.longest,
+        "covers": [channel.covers(t) for t in ("gradient", "parameters")],
+    }
+    for d in (2, 16, 33, 300):
+        packed = channel.pack(Format(d, 32, 8), d)
+        found[f"format {d}"] = [packed.numbers, packed.width, packed.extra, packed.bytes]
+        memory: dict[str, Any] = {}
+        for turn in range(3):
+            rng = np.random.default_rng([d, turn])
+            x = torch.from_numpy(rng.standard_normal((4, d))).float()
+            x[1], x[2, : d // 2] = 0, 0
+            said, memory = channel.encode(x, memory, rng)
+            found[f"encoded {d}, {turn}"] = [summary(said), short(memory)]
+    for receivers, senders in ((1, 7), (6, 5), (40, 40)):
+        late = channel.late(receivers, senders, np.random.default_rng(receivers))
+        found[f"late {receivers}"] = summary(late)
+    return found
+
+
+def _coin(coin: Coin) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for agents in (1, 2, 7, 10):
+        tosses = [coin(lambda rng: float(rng.random()), agents, np.random.default_rng(seed)) for seed in range(6)]
+        found[f"{agents} agents"] = [summary(torch.stack(tosses)), [list(cost) for cost in coin.cost(agents)]]
+    return found
+
+
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    """By n, and for f = 0, 1, ..: whether it is defined (d) and has a guarantee (g), and its contraction."""
+    found: dict[str, Any] = {"measure": agreement.measure}
+    for n in range(1, 15):
+        row = []
+        for f in range(min(n, 5)):
+            defined = bool(agreement.defined(n, f))
+            share = agreement.contraction(n, f) if defined else None
+            number = "" if share is None else f"{share:.6g}"
+            row.append(f"{'d' * defined}{'g' * bool(agreement.guarantee(n, f))}{number}")
+        found[f"n={n}"] = " ".join(row)
+    return {"all": digest_of(found)} | {n: found[n] for n in ("measure", "n=7", "n=13")}
