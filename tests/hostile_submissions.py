@@ -66,6 +66,16 @@ def cell(**values: Any) -> Attack:
     return lambda folder: line(folder, lambda one: one | {k.rstrip("_"): v for k, v in values.items()})
 
 
+def parameter(**values: Any) -> Attack:
+    """Set parameters of the rule of the first stratum."""
+    return field("resolved", "cartpole-complete-f2", "aggregator", "parameters", value=values)
+
+
+def version(**values: Any) -> Attack:
+    """Set what is on record of a component."""
+    return field("code", "components", value={"attack alie": {"version": 1, "digest": "0" * 16, **values}})
+
+
 def text(old: str, new: str) -> Attack:
     return lambda folder: raw(folder, old, new)
 
@@ -101,6 +111,7 @@ def fifo(folder: Path) -> None:
 
 TOP, FIRST = "submission.json $", "cells.jsonl:1 $"
 NAME = f"{TOP}.entry.name"
+AXIS = f"{TOP}.resolved.cartpole-complete-f2.aggregator"
 
 REFUSED: dict[str, tuple[Attack, str]] = {
     # texts
@@ -164,6 +175,37 @@ REFUSED: dict[str, tuple[Attack, str]] = {
     "a script for a library": (
         field("environment", "versions", value={XSS: "1"}),
         f"{TOP}.environment.versions.{XSS}",
+    ),
+    # descriptions of methods
+    "a path for a value": (parameter(rule="/etc/passwd"), AXIS),
+    "a module for a value": (parameter(rule="gymnasium:evil"), AXIS),
+    "a script for a value": (parameter(rule=XSS), AXIS),
+    "a value of 161 letters": (parameter(rule="x" * 161), AXIS),
+    "a list of a path": (parameter(rule=["/tmp/x"]), AXIS),
+    "a list of lists": (parameter(rule=[[1]]), AXIS),
+    "a list of 65 numbers": (parameter(rule=[1] * 65), AXIS),
+    "sixty parameters": (parameter(**{f"p{i}": 1 for i in range(60)}), AXIS),
+    "a parameter that is no name": (parameter(**{"__class__.x": 1}), AXIS),
+    "a component inside that is none": (parameter(rule={"name": "krum"}), AXIS),
+    "a component inside with a path": (parameter(rule={"name": "../krum", "parameters": {}}), AXIS),
+    "a component inside with more": (parameter(rule={"name": "krum", "parameters": {}, "code": "x"}), AXIS),
+    "a component that is a text": (field("resolved", "s", value={"algorithm": "krum"}), f"{TOP}.resolved.s.algorithm"),
+    "an axis that is a path": (field("resolved", "s", value={"../x": {}}), f"{TOP}.resolved.s.../x"),
+    "a stratum that is a path": (field("resolved", "../x", value={}), f"{TOP}.resolved.../x"),
+    "101 strata": (field("resolved", value={f"s{i}": {} for i in range(101)}), f"{TOP}.resolved"),
+    "21 axes": (
+        field("resolved", "s", value={f"axis{'x' * i}": {"name": "x", "parameters": {}} for i in range(21)}),
+        f"{TOP}.resolved.s",
+    ),
+    "an engine of zero": (field("code", "engine", value=0), f"{TOP}.code.engine"),
+    "an engine that is a text": (field("code", "engine", value="1"), f"{TOP}.code.engine"),
+    "no engine": (field("code", "engine", value=None), TOP),
+    "a version of zero": (version(version=0), f"{TOP}.code.components.attack alie.version"),
+    "true for a version": (version(version=True), f"{TOP}.code.components.attack alie.version"),
+    "a script for a digest": (version(digest=XSS), f"{TOP}.code.components.attack alie.digest"),
+    "a component that is a path": (
+        field("code", "components", value={"attack /tmp/x": {"version": 1, "digest": ""}}),
+        f"{TOP}.code.components.attack /tmp/x",
     ),
     # JSON
     "NaN": (text('"schema": 2', '"schema": NaN'), f"{TOP}.schema"),

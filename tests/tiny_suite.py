@@ -139,6 +139,17 @@ def replayed(folder: Path, scratch: Path, **options: Any) -> Replay:
     return replay(entry, here, 1, next(salts), scratch, Serial(scratch), **options)
 
 
+OLD_CODE = {"byzbench": "0.1.0", "sha256": "a" * 64, "harness": "b" * 64, "plugins": [], "commit": "c" * 40}
+
+
+def as_schema_1(folder: Path) -> None:
+    """Rewrite a submission as one of schema 1."""
+    about = json.loads((folder / "submission.json").read_text())
+    del about["resolved"]
+    about["environment"].pop("processor", None)
+    (folder / "submission.json").write_text(json.dumps(about | {"schema": 1, "code": OLD_CODE}))
+
+
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code of a command."""
     monkeypatch.setattr("sys.argv", ["byzbench", *arguments])

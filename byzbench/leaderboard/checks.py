@@ -152,7 +152,7 @@ def _defaults(here: Lot) -> Iterator[Finding]:
         yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return
     for line in differences(here.resolved, today)[:SHOWN]:
-        yield Finding("defaults", "submission.json $.resolved", line, fatal=False)
+        yield Finding("defaults", "submission.json $.resolved", f"{line} as by today's defaults", fatal=False)
 
 
 def _code(entry: Entry, here: Lot) -> Iterator[Finding]:

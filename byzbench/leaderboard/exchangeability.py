@@ -83,6 +83,11 @@ def exchange_p(groups: Sequence[Group]) -> float:
     return float(reached.mean() / len(other))
 
 
+def least_p(groups: Sequence[Group]) -> float:
+    """Return the smallest p-value that groups of these sizes can have."""
+    return 1 / prod(comb(len(claims) + len(runs), len(claims)) for claims, runs in groups)
+
+
 def _all_sums(pooled: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
     """Return the sum of the claims for every choice of claims."""
     sums = np.zeros(1)

@@ -9,7 +9,7 @@ Where the engine, the versions of the components, the libraries and the CPU are 
 pass. Three tests (`byzbench.leaderboard.exchangeability`) look for what exactness cannot show or does not apply to:
 
     own seeds          the claims of cells that are not exact, against runs of the same cells here
-    fresh seeds        the claims of all seeds of a stratum and attack, against runs on seeds that follow from the salt
+    fresh seeds        the claims of one stratum and attack, against runs on seeds that follow from the salt
     relabelled agents  the same, against runs of the own seeds with the Byzantine agents at other places
 """
 
@@ -34,7 +34,7 @@ from byzbench.experiments.sweep import sweep
 from byzbench.identity import identity_of
 from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.exchangeability import LEVELS, Group, area, exchange_p, group, normalised_area
+from byzbench.leaderboard.exchangeability import LEVELS, Group, area, exchange_p, group, least_p, normalised_area
 from byzbench.leaderboard.plan import Lot
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
@@ -69,14 +69,22 @@ class Comparison:
         test: its name.
         p: the probability that honest claims look this much better than the runs, or more.
         level: the probability below which they are contradicted.
+        least: the smallest p-value that as many runs can have.
         runs: how many runs claims were compared with. failed: how many more ended with an error.
     """
 
     test: str
     p: float
     level: float
+    least: float
     runs: int
     failed: int = 0
+
+    @classmethod
+    def of(cls, test: str, groups: Sequence[Group], failed: int = 0) -> Comparison:
+        """Make a test of groups of claims and runs."""
+        runs = sum(len(values) for _, values in groups)
+        return cls(test, exchange_p(groups), LEVELS[test], least_p(groups), runs, failed)
 
     @property
     def verdict(self) -> Verdict:
@@ -84,8 +92,9 @@ class Comparison:
         return "mismatch" if self.p < self.level else "infrastructure" if self.failed else "exact"
 
     def __str__(self) -> str:
+        few = f"; so few contradict nothing: p is at least {self.least:.1g}" if self.least >= self.level else ""
         lost = f"; {self.failed} more ended with an error" if self.failed else ""
-        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} runs{lost}"
+        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} runs{few}{lost}"
 
 
 @dataclass(frozen=True)
@@ -172,25 +181,31 @@ def replay(
     comparisons = [own] if own else []
     for test, cells in others.items():
         again = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
-        if comparison := _compare(entry, test, again):
-            comparisons.append(comparison)
+        comparisons.append(_compare(entry, test, again))
     verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
     worst = max(verdicts, key=_SEVERITY.index)
     return Replay(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
 
 
 def _others(entry: Entry, here: Lot, places: Sequence[Place], salt: str) -> dict[str, list[tuple[Place, Experiment]]]:
-    """Return the runs besides replays, by test: drawn cells on fresh seeds, and the attacked with agents relabelled."""
+    """Return the runs besides replays, by test, as many as cells are drawn.
+
+    All of a test are of one stratum and attack, that of the first cell drawn. Seeds serve all strata and attacks, so
+    values of several would not be independent, and a test that permutes them apart would contradict honest rows.
+    """
     taken = {*here.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
     numbers = (seed_of(here.suite.sha256, salt, number) for number in range(len(places) + len(taken)))
-    seeds = (seed for seed in numbers if seed not in taken)
-    fresh = [(place, replace(here.cells[place], seed=next(seeds))) for place in places]
-    attacked = [place for place in places if place.attack != CLEAN]
-    relabelled = [(place, _relabelled(here.cells[place], f"{salt}/{place.key}")) for place in attacked]
-    return {"fresh seeds": fresh, "relabelled agents": relabelled}
+    seeds = [seed for seed in numbers if seed not in taken][: len(places)]
+    found = {"fresh seeds": [(places[0], replace(here.cells[places[0]], seed=seed)) for seed in seeds]}
+    if attacked := [place for place in places if place.attack != CLEAN]:
+        alike = [place for place in here.cells if place.key[:3] == attacked[0].key[:3]]
+        turns = [(alike[number % len(alike)], f"{salt}/{number}") for number in range(len(places))]
+        found["relabelled agents"] = [(place, relabelled(here.cells[place], word)) for place, word in turns]
+    return found
 
 
-def _relabelled(cell: Experiment, salt: str) -> Experiment:
+def relabelled(cell: Experiment, salt: str) -> Experiment:
+    """Return the same cell with its Byzantine agents at other places, which follow from a salt."""
     return replace(cell, placement=registry.load("placement", "relabelled", salt=seed_of(salt)))
 
 
@@ -199,29 +214,25 @@ def pays(track: Track, attack: str) -> int:
     return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
 
 
-def _compare(entry: Entry, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison | None:
-    """Compare the claims of all seeds with runs on other seeds, or of other agents, within a stratum and attack."""
-    alike: dict[tuple[str, str, str | None], list[tuple[Place, Cell]]] = {}
-    for place, run in runs:
-        if run.status != "failed":
-            alike.setdefault(place.key[:3], []).append((place, run))
-    groups = []
-    for key, members in alike.items():
-        stratum, attack = members[0][0].stratum, members[0][0].attack
-        claims = [normalised_area(claim, stratum) for claim in entry.cells if claim.place[:3] == key]
-        values = [normalised_area(run, stratum) for _, run in members]
-        groups.append(group(claims, values, pays(entry.submission.track, attack)))
-    count = sum(map(len, alike.values()))
-    return Comparison(test, exchange_p(groups), LEVELS[test], count, len(runs) - count) if runs else None
+def _compare(entry: Entry, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison:
+    """Compare runs of one stratum and attack with its claims on all seeds."""
+    place = runs[0][0]
+    values = [normalised_area(run, place.stratum) for _, run in runs if run.status != "failed"]
+    claims = [normalised_area(claim, place.stratum) for claim in entry.cells if claim.place[:3] == place.key[:3]]
+    groups = [group(claims, values, pays(entry.submission.track, place.attack))]
+    return Comparison.of(test, groups, len(runs) - len(values))
 
 
 def _own_seeds(
     entry: Entry, here: Lot, places: Sequence[Place], runner: _Runner, outcomes: Mapping[str, Outcome]
 ) -> tuple[list[Replayed], Comparison | None]:
-    """Judge the replay of each cell; those that need not be exact together, by a test."""
+    """Judge the replay of each cell; those that need not be exact together, by a test.
+
+    Cells of one trace, as under attacks that change nothing, are one run, and count once.
+    """
     environment = environment_difference(entry.submission, here)
     results: list[Replayed] = []
-    groups: list[Group] = []
+    groups: dict[tuple[str | None, int], list[Group]] = {}
     for place in places:
         claim, again = entry.at[place.key], runner.cell(place, here.cells[place], outcomes)
         sign = pays(entry.submission.track, place.attack)
@@ -232,14 +243,15 @@ def _own_seeds(
             runs = [again]
             if not behaviour or opening_difference(claim, again) <= OPENING:
                 runs += _controls(place, here.cells[place], runner)
-            areas = [area(run, place.stratum) for run in runs if run.status != "failed"]
+            runs = [run for run in runs if run.status != "failed"]
+            areas = [area(run, place.stratum) for run in runs]
             evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
-            values = [normalised_area(run, place.stratum) for run in runs if run.status != "failed"]
-            groups.append(group([normalised_area(claim, place.stratum)], values, sign))
+            values = [normalised_area(run, place.stratum) for run in runs]
+            claims = [normalised_area(claim, place.stratum)]
+            groups.setdefault((again.trace, sign), []).append(group(claims, values, sign))
         results.append(Replayed(claim.cell, named(place), verdict, evidence))
-    test = "own seeds"
-    count = sum(len(values) for _, values in groups)
-    return results, Comparison(test, exchange_p(groups), LEVELS[test], count) if groups else None
+    distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
+    return results, Comparison.of("own seeds", distinct) if distinct else None
 
 
 def judge(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:

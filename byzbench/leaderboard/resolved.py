@@ -93,8 +93,8 @@ def _check_axes(described: Mapping[str, Any], own: Mapping[str, Any], track: Tra
     if missing := set(AXES[track]) - set(described):
         raise InvalidParameter(f"{', '.join(sorted(missing))} is missing")
     for axis, value in described.items():
-        if axis in own:
-            if value != own[axis]:
+        if axis in own or axis in {*METHOD, "attack"} - set(AXES[track]):
+            if value != own.get(axis):
                 raise InvalidParameter(f"{axis} is the suite's")
         elif isinstance(value, dict):
             vet_description(axis, value)
@@ -154,7 +154,8 @@ def _partial(kind: str, spec: registry.Spec, schema: int) -> dict[str, Any]:
 
     def plain(name: str, value: Any) -> Any:
         if isinstance(value, registry.Spec):
-            return _partial(inner[name], value, schema) if name in inner else value.name
+            nested = name in inner or value.inner or value.parameters
+            return _partial(inner.get(name, kind), value, schema) if nested else value.name
         return list(value) if isinstance(value, tuple) else value
 
     return {"name": spec.name, "parameters": {name: plain(name, value) for name, value in given.items()}}
@@ -187,7 +188,7 @@ def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
             yield from _differences(value, now["parameters"].get(name), f"{path}{'.' if path else ''}{name}")
     elif then != now:
         shown = [str(value["name"] if isinstance(value, dict) else value) for value in (then, now)]
-        yield f"{path}: {shown[0]} then, {shown[1]} now".removeprefix(": ")
+        yield f"{path} is {shown[0]}, not {shown[1]}".lstrip()
 
 
 def methods(submission: Submission) -> Resolved:

@@ -1,0 +1,165 @@
+"""How often verification contradicts honest rows, and how often it finds raised ones: a table of docs/leaderboards.md.
+
+    python benchmarks/verification_power.py [--pool build/verification] [--jobs 2] [--trials 10000] [--write]
+
+One pool of runs of ClippedGossip on smoke-v1 stands for all rows. For the test of own seeds, every attacked cell with
+rewards that are larger by 0 to 4 units in the last place of a float32, as `verify` runs it, and smaller by 1 to 3, as
+another engine would round; for the two others one attack on 16 fresh seeds, and on its own seeds with the agents
+relabelled 4 times each. Verifications are drawn from it, so they are dependent: what is printed is a check of the
+levels, and the power at this spread alone. Ten minutes of two idle cores fill the pool, which is kept; drawing takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from byzbench.experiments.executors import executor
+from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.suite import Plan
+from byzbench.experiments.sweep import sweep
+from byzbench.leaderboard.exchangeability import LEVELS, exchange_p, group, normalised_area
+from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.replay import CONTROLS, perturbed, relabelled
+from byzbench.leaderboard.schema import Cell, Method
+from byzbench.leaderboard.submitting import cell_of
+from byzbench.leaderboard.suites import CLEAN, Place, Stratum, seed_of, suite
+
+PAGE = Path(__file__).parents[1] / "docs" / "leaderboards.md"
+MARKS = "<!-- benchmarks/verification_power.py -->\n", "<!-- end -->\n"
+ALGORITHM = "clipped_gossip"
+CLAIMS = 3
+ATTACK = "alie(z=1.5, on=both)"
+FRESH = 16
+RELABELLED = 4
+DRAWN = 8
+"""Cells that are drawn: what `verify` draws if it is not told otherwise."""
+MORE = 13
+"""Cells that have to be drawn of a suite of four seeds, so that the two other tests can contradict a row."""
+RAISED = (0.0, 0.05, 0.1, 0.2)
+"""How much whole curves of all attacked cells are raised, in units of the way from random to the reference."""
+
+Key = tuple[str, Place, int]
+
+
+def experiments() -> dict[Key, Experiment]:
+    """The runs of the pool: by what they are for, cell and number."""
+    entered = lot(suite("smoke-v1"), "defence", Method(algo=ALGORITHM))
+    found: dict[Key, Experiment] = {}
+    for place, cell in entered.cells.items():
+        if place.attack != CLEAN:
+            found |= {("own seeds", place, n): perturbed(cell, n) for n in range(CONTROLS + 1)}
+            found |= {("claims", place, n): perturbed(cell, -n - 1) for n in range(CLAIMS)}
+        if place.attack == ATTACK:
+            found |= {("relabelled agents", place, n): relabelled(cell, f"power/{n}") for n in range(RELABELLED)}
+            if place.seed == 0:
+                seeds = [seed_of(entered.suite.sha256, "power", n) for n in range(FRESH)]
+                found |= {("fresh seeds", place, n): replace(cell, seed=seed) for n, seed in enumerate(seeds)}
+    return found
+
+
+def run(todo: dict[Key, Experiment], pool: Path, jobs: int) -> dict[Key, Cell]:
+    """The cells of the pool; those that are there are not run again."""
+    pool.mkdir(parents=True, exist_ok=True)
+    labels = {f"{test} · {place.key} · {n}": cell for (test, place, n), cell in todo.items()}
+    with executor("process", pool, jobs=jobs) as workers:
+        done = sweep(Plan("power", labels, {}), pool, workers, watch=lambda label, _: print(label, flush=True)).outcomes
+    return {
+        (test, place, n): cell_of(place, cell, done[f"{test} · {place.key} · {n}"], pool / cell.hash)
+        for (test, place, n), cell in todo.items()
+    }
+
+
+class Pool:
+    """The areas of a pool, as they are and with whole curves raised.
+
+    Attributes:
+        own, claims: by attacked cell, of the replay and controls [A, 5], and of the claims [A, CLAIMS].
+        seeds: of one attack, on its own seeds and fresh ones. There is one run of each.
+        of_attack: the claims of that attack, [seeds, CLAIMS]. relabelled: its relabelled runs.
+    """
+
+    def __init__(self, cells: dict[Key, Cell], by: float) -> None:
+        def areas(test: str, up: float, attack: str | None = None) -> np.ndarray:
+            rows: dict[Place, list[float]] = {}
+            for (name, place, _), cell in cells.items():
+                if name == test and attack in (None, place.attack):
+                    shown = raised(cell, place.stratum, up)
+                    rows.setdefault(place, []).append(normalised_area(shown, place.stratum))
+            return np.array([*rows.values()])
+
+        self.own, self.claims = areas("own seeds", 0.0), areas("claims", by)
+        self.of_attack, self.relabelled = areas("claims", by, ATTACK), areas("relabelled agents", 0.0).ravel()
+        self.seeds, self.raised_seeds = (
+            np.concatenate([areas("own seeds", up, ATTACK)[:, 0], areas("fresh seeds", up).ravel()]) for up in (0.0, by)
+        )
+
+
+def raised(cell: Cell, stratum: Stratum, by: float) -> Cell:
+    """A cell whose whole curve is raised, as far as returns can be."""
+    added = by * (stratum.reference - stratum.random)
+    curve = tuple(None if p is None else repr(min(float(p) + added, stratum.high)) for p in cell.curve)
+    return cell.model_copy(update={"curve": curve})
+
+
+def simulate(cells: dict[Key, Cell], by: float, trials: int) -> dict[str, float]:
+    """The share of verifications, in per cent, that contradict a row whose attacked cells are raised; by test.
+
+    Of the sixteen cells of the row four are not attacked: they are drawn with the others, and not raised, so that they
+    tell nothing of it. Any four of the seeds of the pool can be the suite's.
+    """
+    rng, pool = np.random.default_rng(0), Pool(cells, by)
+    count, size = len(pool.own), len(pool.of_attack)
+    flagged = dict.fromkeys(LEVELS, 0)
+    for _ in range(trials):
+        drawn = rng.permutation(count + size)[:DRAWN]
+        drawn = drawn[drawn < count]
+        claims = pool.claims[drawn, rng.integers(CLAIMS, size=len(drawn))]
+        own = [group([claim], runs, 1) for claim, runs in zip(claims, pool.own[drawn], strict=True)]
+        order = rng.permutation(len(pool.seeds))
+        fresh = group(pool.raised_seeds[order[:size]], pool.seeds[order[size:]][:MORE], 1)
+        claims = pool.of_attack[np.arange(size), rng.integers(CLAIMS, size=size)]
+        renamed = group(claims, rng.permutation(pool.relabelled)[:MORE], 1)
+        for test, groups in zip(LEVELS, (own, [fresh], [renamed]), strict=True):
+            flagged[test] += exchange_p(groups) < LEVELS[test]
+    return {test: 100 * count / trials for test, count in flagged.items()}
+
+
+def table(cells: dict[Key, Cell], trials: int) -> str:
+    """The table of the page."""
+    found = [simulate(cells, by, trials) for by in RAISED]
+    heads = ["honest", *(f"raised by {by:g}" for by in RAISED[1:])]
+    drawn = {"own seeds": DRAWN, "fresh seeds": MORE, "relabelled agents": MORE}
+    lines = [
+        f"| contradicted by | cells | level | {' | '.join(heads)} |",
+        f"|---|--:|--:|{'--:|' * len(heads)}",
+        *(
+            f"| {test} | {drawn[test]} | {100 * level:g} % | {' | '.join(f'{by[test]:.2f} %' for by in found)} |"
+            for test, level in LEVELS.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Fill the pool, draw, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, default=Path("build/verification"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/leaderboards.md")
+    given = parser.parse_args()
+    made = table(run(experiments(), given.pool, given.jobs), given.trials)
+    print(made)
+    if given.write:
+        text = PAGE.read_text(encoding="utf-8")
+        before, _, rest = text.partition(MARKS[0])
+        PAGE.write_text(f"{before}{MARKS[0]}{made}{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
