@@ -32,7 +32,7 @@ PEERS: Options = {
 }
 SERVER: Options = {**PEERS, "algo": "gpomdp:N=1,lr=0.05", "topology": "star", "agreement": "none"}
 COIN: Options = {**PEERS, "algo": "dec_page_pg:N=2,B=1,p=0.5,lr=0.05", "agreement": "none", "trajectories": 6}
-SHORT: Options = {**PEERS, "also": []}
+SHORT: Options = {**PEERS, "trajectories": 2, "also": []}
 
 BASES: Mapping[str, Options] = {
     "algorithm": {"attack": "ipm:scale=1.5", "env": CARTPOLE, "agents": 7, "byzantine": 1, "trajectories": 6},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from byzbench.canonical import canonical, modern
@@ -26,7 +27,12 @@ def described(experiment: Experiment) -> dict[str, Any]:
 
 def experiment_of(description: Mapping[str, Any]) -> Experiment:
     """Return the experiment of a canonical description."""
-    return Experiment.from_description(modern(description, 1))
+    return _experiment(json.dumps(description))
+
+
+@lru_cache(maxsize=4)
+def _experiment(text: str) -> Experiment:
+    return Experiment.from_description(modern(json.loads(text), 1))
 
 
 def trace(experiment: Experiment, also: Sequence[str]) -> dict[str, Any]:
