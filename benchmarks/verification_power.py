@@ -22,7 +22,7 @@ from byzbench.experiments.executors import executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
-from byzbench.leaderboard.exchangeability import LEVELS, exchange_p, group, normalised_area
+from byzbench.leaderboard.exchangeability import LEVELS, claim_group, exchange_p, normalised_area
 from byzbench.leaderboard.plan import lot
 from byzbench.leaderboard.replay import CONTROLS, perturbed, relabelled
 from byzbench.leaderboard.schema import Cell, Method
@@ -119,11 +119,11 @@ def simulate(cells: dict[Key, Cell], by: float, trials: int) -> dict[str, float]
         drawn = rng.permutation(count + size)[:DRAWN]
         drawn = drawn[drawn < count]
         claims = pool.claims[drawn, rng.integers(CLAIMS, size=len(drawn))]
-        own = [group([claim], runs, 1) for claim, runs in zip(claims, pool.own[drawn], strict=True)]
+        own = [claim_group([claim], runs, 1) for claim, runs in zip(claims, pool.own[drawn], strict=True)]
         order = rng.permutation(len(pool.seeds))
-        fresh = group(pool.raised_seeds[order[:size]], pool.seeds[order[size:]][:MORE], 1)
+        fresh = claim_group(pool.raised_seeds[order[:size]], pool.seeds[order[size:]][:MORE], 1)
         claims = pool.of_attack[np.arange(size), rng.integers(CLAIMS, size=size)]
-        renamed = group(claims, rng.permutation(pool.relabelled)[:MORE], 1)
+        renamed = claim_group(claims, rng.permutation(pool.relabelled)[:MORE], 1)
         for test, groups in zip(LEVELS, (own, [fresh], [renamed]), strict=True):
             flagged[test] += exchange_p(groups) < LEVELS[test]
     return {test: 100 * count / trials for test, count in flagged.items()}

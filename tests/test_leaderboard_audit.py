@@ -13,7 +13,7 @@ from synthetic_entries import write_entry
 from tiny_suite import as_schema_1, inflate, lines_of, main, rewrite
 
 from byzbench.identity import ENGINE
-from byzbench.leaderboard.audits import Audit, AuditedRow, Outcome
+from byzbench.leaderboard.audits import Audit, AuditedRow, AuditResult
 from byzbench.leaderboard.entries import read
 from byzbench.leaderboard.site.build import site
 from byzbench.leaderboard.site.collection import collect
@@ -66,9 +66,9 @@ def test_an_audit_keeps_what_each_engine_saw() -> None:
     record, digest = Audit(), "a" * 64
     for engine, verdict in ((2, "consistent"), (1, "mismatch"), (1, "exact")):
         row = AuditedRow(engine=engine, verdict=verdict, cells=1, salt="x")  # type: ignore[arg-type]
-        record = record.with_row(digest, Outcome("", row=row))
+        record = record.with_row(digest, AuditResult("", row=row))
     assert record[digest] == "exact at engine 1, consistent at engine 2"
-    assert record.with_row(digest, Outcome("cannot be replayed")) == record
+    assert record.with_row(digest, AuditResult("cannot be replayed")) == record
     assert record["b" * 64] == ""
 
 

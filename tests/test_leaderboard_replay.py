@@ -15,9 +15,9 @@ from byzbench.experiments.executors import Serial
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
 from byzbench.identity import ENGINE
-from byzbench.leaderboard.exchangeability import LEVELS, area, exchange_p, group
+from byzbench.leaderboard.exchangeability import LEVELS, area, claim_group, exchange_p
 from byzbench.leaderboard.plan import lot
-from byzbench.leaderboard.replay import Replay, judge, replay
+from byzbench.leaderboard.replay import Replay, judge_replay, replay
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.submitting import collect, submit
 from byzbench.leaderboard.suites import Suite, suite
@@ -85,18 +85,20 @@ def other(value: float, opening: float = 21.5) -> Cell:
 
 def test_verdicts_and_their_evidence() -> None:
     torch = ["torch: 1.0 then, 2.0 now"]
-    assert judge(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
-    assert judge(CLAIM, other(75.01), [], 1)[0] == "mismatch"
-    assert "value 75.0 for 75.01" in judge(CLAIM, other(75.01), [], 1)[1]
-    assert judge(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", "of its own trace"
-    verdict, evidence = judge(CLAIM, other(40.0, 25.0), torch, 1)
+    assert judge_replay(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
+    assert judge_replay(CLAIM, other(75.01), [], 1)[0] == "mismatch"
+    assert "value 75.0 for 75.01" in judge_replay(CLAIM, other(75.01), [], 1)[1]
+    assert judge_replay(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", (
+        "of its own trace"
+    )
+    verdict, evidence = judge_replay(CLAIM, other(40.0, 25.0), torch, 1)
     assert verdict == "consistent"
     assert evidence == f"{torch[0]}; first round off by {3.5 / 25:.1e}"
     failed = Cell(**CLAIM.model_dump(include={"cell", "stratum", "attack", "seed"}), status="failed", reason="x")
-    assert judge(CLAIM, failed, [], 1)[0] == "infrastructure"
-    assert judge(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
-    assert judge(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
-    assert judge(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
+    assert judge_replay(CLAIM, failed, [], 1)[0] == "infrastructure"
+    assert judge_replay(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
+    assert judge_replay(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
+    assert judge_replay(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
 
 
 def test_the_area_starts_at_random_and_what_is_not_finite_counts_as_random(tiny: Suite) -> None:
@@ -115,7 +117,7 @@ def test_the_p_value_counts_choices_of_claims() -> None:
     assert exchange_p([(np.array([5.0, 6.0]), np.array([1.0, 2.0, 3.0]))]) == pytest.approx(1 / 10)
     many = [(np.array([9.0, 8.0]), np.arange(5.0))] * 9
     assert exchange_p(many) == pytest.approx(1 / 200_001), "too many to enumerate"
-    claims, runs = group([0.5], [0.4], -1)
+    claims, runs = claim_group([0.5], [0.4], -1)
     assert (claims, runs) == (pytest.approx([-0.52]), pytest.approx([-0.4]))
 
 

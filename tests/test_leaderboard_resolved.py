@@ -21,7 +21,7 @@ from byzbench.leaderboard import suites
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.frozen import frozen
 from byzbench.leaderboard.plan import lot
-from byzbench.leaderboard.resolved import text_of, vet_description, written
+from byzbench.leaderboard.resolved import explicit_parameters, text_of, vet_description
 from byzbench.leaderboard.schema import Method, read_submission
 from byzbench.leaderboard.submitting import Ticket, collect, submit
 from byzbench.leaderboard.suites import Suite, suite
@@ -128,7 +128,7 @@ def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: py
     assert lot(tiny, "defence", Method(algo="decbyzpg(batch=4, B=2)"), old, SCHEMA).resolved == found.resolved
     inner = {"name": "krum", "parameters": {"neighbours": "n-f"}}
     for text in ("nnm(krum(neighbours=n-f))", "nnm(rule=krum(neighbours=n-f))"):
-        partial = written(Method(algo="decbyzpg", aggregator=text), SCHEMA)["aggregator"]
+        partial = explicit_parameters(Method(algo="decbyzpg", aggregator=text), SCHEMA)["aggregator"]
         assert partial == {"name": "nnm", "parameters": {"inner": inner}}
 
 
@@ -167,7 +167,7 @@ def test_frozen_suites_are_what_their_texts_say() -> None:
         for attack in board.attacks:
             method = Method(attack=attack.spec)
             assert lot(board, "attack", method).resolved, "it can be run"
-            assert written(method, SCHEMA)["attack"]["name"] == texts.attacks[attack.spec]["attack"]["name"]
+            assert explicit_parameters(method, SCHEMA)["attack"]["name"] == texts.attacks[attack.spec]["attack"]["name"]
         for stratum in board.strata:
             described = texts.strata[stratum.name]
             assert (described["agents"], described["byzantine"]) == (stratum.agents, stratum.byzantine)

@@ -17,7 +17,7 @@ from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.checks import Report, check
-from byzbench.leaderboard.frozen import freeze, frozen
+from byzbench.leaderboard.frozen import freeze_suite, frozen
 from byzbench.leaderboard.plan import Lot, lot
 from byzbench.leaderboard.replay import Replay, draw, replay
 from byzbench.leaderboard.schema import About, Method
@@ -69,7 +69,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         patch.setattr(suites, "files", lambda package: home)
         forget_suites()
         for name in texts:
-            freeze(suite(name))
+            freeze_suite(suite(name))
         yield suite("tiny-v1")
     forget_suites()
 

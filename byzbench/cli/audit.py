@@ -33,13 +33,13 @@ def audit(
     from byzbench.errors import UserError
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.identity import ENGINE
-    from byzbench.leaderboard.audits import Audit, audit_row, rows
+    from byzbench.leaderboard.audits import Audit, audit_row, audited_entries
 
     if not (source / "submissions").is_dir():
         raise UserError(f"{source} has no folder `submissions`; name the leaderboards with --from")
     path = out or source / "audit.json"
     record, worst = Audit.read(path), 0
-    for entry, folder in rows(source / "submissions", suite):
+    for entry, folder in audited_entries(source / "submissions", suite):
         with (
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
             open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,

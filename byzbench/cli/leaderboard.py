@@ -243,7 +243,7 @@ def freeze(suite: Annotated[str, typer.Argument(help="The name of a suite file."
     """Write what the texts of a suite come to by today's defaults, beside its file. It is done once."""
     from byzbench.leaderboard import frozen, suites
 
-    typer.echo(frozen.freeze(suites.suite(suite)))
+    typer.echo(frozen.freeze_suite(suites.suite(suite)))
 
 
 app.command("audit")(audit.audit)

@@ -79,7 +79,7 @@ class Audit(Part):
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
-    def with_row(self, digest: str, outcome: Outcome) -> Audit:
+    def with_row(self, digest: str, outcome: AuditResult) -> Audit:
         """Return it with what came of a row, in the place of what the same engine said before."""
         if (row := outcome.row) is None:
             return self
@@ -93,7 +93,7 @@ class Audit(Part):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AuditResult:
     """What came of a row.
 
     Attributes:
@@ -112,7 +112,7 @@ class Outcome:
         return self.words
 
 
-def rows(submissions: Path, suite: str | None = None) -> Iterator[tuple[Entry, Path]]:
+def audited_entries(submissions: Path, suite: str | None = None) -> Iterator[tuple[Entry, Path]]:
     """Yield every entry that can be read, with its folder.
 
     Args:
@@ -125,7 +125,7 @@ def rows(submissions: Path, suite: str | None = None) -> Iterator[tuple[Entry, P
             yield entry, submissions / about.suite / about.track / entry.slug
 
 
-def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, executor: Executor) -> Outcome:
+def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, executor: Executor) -> AuditResult:
     """Replay cells of an entry, on its own seeds alone.
 
     Args:
@@ -137,13 +137,13 @@ def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, ex
         executor: who runs them.
     """
     if not entry.submission.replayable:
-        return Outcome("cannot be replayed")
+        return AuditResult("cannot be replayed")
     report = check(folder, folder.parents[2])
     if report.refused or report.lot is None:
-        return Outcome("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
+        return AuditResult("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
     result = replay(entry, report.lot, cells, salt, store, executor, own_seeds_only=True)
     if result.verdict == "infrastructure":
-        return Outcome("could not be replayed", tuple(replay_lines(result)), result.exit_code)
+        return AuditResult("could not be replayed", tuple(replay_lines(result)), result.exit_code)
     row = AuditedRow(engine=ENGINE, verdict=result.verdict, cells=len(result.cells), salt=salt)
     evidence = tuple(replay_lines(result)) if result.verdict == "mismatch" else ()
-    return Outcome(f"{row}, {row.cells} cell{'s' * (row.cells > 1)}", evidence, result.exit_code, row)
+    return AuditResult(f"{row}, {row.cells} cell{'s' * (row.cells > 1)}", evidence, result.exit_code, row)

@@ -15,7 +15,7 @@ from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read, scan
 from byzbench.leaderboard.plan import Lot, listens, lot
-from byzbench.leaderboard.resolved import differences, methods
+from byzbench.leaderboard.resolved import methods, resolved_differences
 from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.suites import Place, Suite, suite, suites
 
@@ -151,7 +151,7 @@ def _defaults(here: Lot) -> Iterator[Finding]:
     except ByzbenchError as error:
         yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return
-    for line in differences(here.resolved, today)[:SHOWN]:
+    for line in resolved_differences(here.resolved, today)[:SHOWN]:
         yield Finding("defaults", "submission.json $.resolved", f"{line} as by today's defaults", fatal=False)
 
 
@@ -301,5 +301,5 @@ def _aim(entry: Entry, others: list[Entry]) -> Iterator[Finding]:
     wanted = [other for other in wanted if other.suite == about.suite]
     if not wanted:
         yield Finding("aim", at, f"there is no entry {about.method.against!r} in this suite")
-    elif lines := differences(methods(about), methods(wanted[0])):
+    elif lines := resolved_differences(methods(about), methods(wanted[0])):
         yield Finding("aim", at, f"is run otherwise: {'; '.join(lines[:SHOWN])}")

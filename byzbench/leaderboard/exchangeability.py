@@ -50,7 +50,7 @@ def normalised_area(cell: Cell, stratum: Stratum) -> float:
     return (area(cell, stratum) - stratum.random) / (stratum.reference - stratum.random)
 
 
-def group(claims: Iterable[float], runs: Iterable[float], sign: int) -> Group:
+def claim_group(claims: Iterable[float], runs: Iterable[float], sign: int) -> Group:
     """Return values that can be compared: larger is what pays, and claims are lowered by `CLOSE`.
 
     Args:

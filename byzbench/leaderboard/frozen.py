@@ -93,7 +93,7 @@ def frozen(suite: Suite) -> Frozen:
     )
 
 
-def freeze(suite: Suite) -> Path:
+def freeze_suite(suite: Suite) -> Path:
     """Write the descriptions of a suite by the defaults that are here, and return the path.
 
     Raises:
@@ -125,7 +125,7 @@ def freeze(suite: Suite) -> Path:
     return path
 
 
-def options(described: Mapping[str, Any]) -> dict[str, Any]:
+def experiment_options(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of `Experiment.create` that a description sets."""
     return {
         registry.FLAGS.get(axis, axis): registry.from_description(axis, value) if axis in registry.KINDS else value

@@ -20,7 +20,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.provenance import commit, provenance, source_digest
 from byzbench.identity import ENGINE, ComponentIdentity, RunIdentity, identity_of, parts
 from byzbench.leaderboard.frozen import Frozen, frozen
-from byzbench.leaderboard.resolved import Resolved, algorithm_of, checked, file_readers, resolve
+from byzbench.leaderboard.resolved import Resolved, algorithm_of, check_resolved, file_readers, resolve
 from byzbench.leaderboard.schema import Code, ComponentVersion, Division, Environment, Method, Plugin, Track
 from byzbench.leaderboard.suites import Place, Suite
 
@@ -79,10 +79,10 @@ def lot(
         for kind, text in _written(method):
             vet(kind, text)
         resolved = resolve(strata, texts, track, method)
-    found = checked(resolved, strata, texts, track, method, schema)
+    method_here = check_resolved(resolved, strata, texts, track, method, schema)
     seeds = suite.seed_values
-    cells = {place: _experiment(place, texts, found, method.attack, seeds[place.seed]) for place in places}
-    return Lot(suite, track, method, division, found, _code(cells), _environment(cells), cells)
+    cells = {place: _experiment(place, texts, method_here, method.attack, seeds[place.seed]) for place in places}
+    return Lot(suite, track, method, division, method_here, _code(cells), _environment(cells), cells)
 
 
 def _check_track(track: Track, method: Method) -> None:

@@ -34,7 +34,7 @@ from byzbench.experiments.sweep import sweep
 from byzbench.identity import identity_of
 from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.exchangeability import LEVELS, Group, area, exchange_p, group, least_p, normalised_area
+from byzbench.leaderboard.exchangeability import LEVELS, Group, area, claim_group, exchange_p, least_p, normalised_area
 from byzbench.leaderboard.plan import Lot
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
@@ -219,7 +219,7 @@ def _compare(entry: Entry, test: str, runs: Sequence[tuple[Place, Cell]]) -> Com
     place = runs[0][0]
     values = [normalised_area(run, place.stratum) for _, run in runs if run.status != "failed"]
     claims = [normalised_area(claim, place.stratum) for claim in entry.cells if claim.place[:3] == place.key[:3]]
-    groups = [group(claims, values, pays(entry.submission.track, place.attack))]
+    groups = [claim_group(claims, values, pays(entry.submission.track, place.attack))]
     return Comparison.of(test, groups, len(runs) - len(values))
 
 
@@ -238,7 +238,7 @@ def _own_seeds(
         sign = pays(entry.submission.track, place.attack)
         now = identity_of(here.cells[place])
         behaviour = entry.submission.code.identity(now).difference(now)
-        verdict, evidence = judge(claim, again, behaviour + environment, sign)
+        verdict, evidence = judge_replay(claim, again, behaviour + environment, sign)
         if verdict == "consistent":
             runs = [again]
             if not behaviour or opening_difference(claim, again) <= OPENING:
@@ -248,13 +248,13 @@ def _own_seeds(
             evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
             values = [normalised_area(run, place.stratum) for run in runs]
             claims = [normalised_area(claim, place.stratum)]
-            groups.setdefault((again.trace, sign), []).append(group(claims, values, sign))
+            groups.setdefault((again.trace, sign), []).append(claim_group(claims, values, sign))
         results.append(Replayed(claim.cell, named(place), verdict, evidence))
     distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
     return results, Comparison.of("own seeds", distinct) if distinct else None
 
 
-def judge(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
+def judge_replay(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
     """Return what one replay says of a claim, and why; `consistent` where a test has to tell.
 
     Args:

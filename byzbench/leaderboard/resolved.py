@@ -14,7 +14,7 @@ from byzbench.canonical import modern
 from byzbench.contracts import Component
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.leaderboard.frozen import METHOD, Frozen, options
+from byzbench.leaderboard.frozen import METHOD, Frozen, experiment_options
 from byzbench.leaderboard.schema import Method, Submission, Track
 from byzbench.leaderboard.suites import CLEAN, Stratum
 
@@ -40,16 +40,18 @@ def resolve(strata: tuple[Stratum, ...], texts: Frozen, track: Track, method: Me
     for stratum in strata:
         own: dict[str, Any] = {"attack": CLEAN}
         if track == "attack":
-            own |= options(next(iter(texts.algorithms[stratum.name].values())))
+            own |= experiment_options(next(iter(texts.algorithms[stratum.name].values())))
         try:
-            experiment = Experiment.create(**{**own, **options(texts.strata[stratum.name]), **method.options})
+            experiment = Experiment.create(
+                **{**own, **experiment_options(texts.strata[stratum.name]), **method.options}
+            )
         except UserError as error:
             raise type(error)(f"{stratum.name}: {error}") from None
         found[stratum.name] = {axis: value for axis, value in experiment.describe().items() if axis in AXES[track]}
     return found
 
 
-def checked(
+def check_resolved(
     resolved: Mapping[str, Any],
     strata: tuple[Stratum, ...],
     texts: Frozen,
@@ -76,7 +78,7 @@ def checked(
     for name, described in found.items():
         try:
             _check_axes(described, texts.strata[name], track)
-            for axis, component in written(method, schema).items():
+            for axis, component in explicit_parameters(method, schema).items():
                 if not _contains(described.get(axis), component):
                     raise InvalidParameter(f"{axis} is not the one of `method`")
         except UserError as error:
@@ -133,7 +135,7 @@ def _usual(kind: str, name: str) -> dict[str, Any] | None:
         return None
 
 
-def written(method: Method, schema: int) -> dict[str, Any]:
+def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
     """Return what a method says outright, by axis, under the names that things have today.
 
     Args:
@@ -173,7 +175,7 @@ def _contains(whole: Any, part: Any) -> bool:
     return bool(whole == part)
 
 
-def differences(then: Resolved, now: Resolved) -> list[str]:
+def resolved_differences(then: Resolved, now: Resolved) -> list[str]:
     """Return the parameters in which two resolved methods differ, one plain line each."""
     lines = []
     for stratum, axes in then.items():
