@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from byzbench.errors import CorruptRecord
+from tests.golden import store
+from tests.golden.comparison import ENGINE, Case, dependents, differences, responsible
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -32,12 +36,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_no_output_moved_without_a_version(report: dict[str, Any]) -> None:
-    assert not report["named"], "\n".join(report["lines"])
+    assert not report["responsible"], "\n".join(report["lines"])
 
 
 def test_every_component_has_a_golden_entry(report: dict[str, Any]) -> None:
     assert not report["missing"], "\n".join(report["lines"])
-    assert not report["gone"], "\n".join(report["lines"])
+    assert not report["removed"], "\n".join(report["lines"])
 
 
 def test_every_raised_version_has_an_output_that_differs(report: dict[str, Any]) -> None:
@@ -50,3 +54,61 @@ def test_the_code_of_every_component_is_listed_as_equal(report: dict[str, Any]) 
 
 def test_nothing_is_left_to_renew(report: dict[str, Any]) -> None:
     assert report["passed"], "\n".join(report["lines"])
+
+
+ALIE, SPLIT, FOOLING = "attack alie", "attack split_brain", "attack mda_fooling"
+DEFINED_IN = {ALIE: "attacks.alie", SPLIT: "attacks.split_brain", FOOLING: "attacks.mda_fooling"}
+
+
+def moved(name: str, *components: str) -> Case:
+    return Case(name, frozenset(components), ["x: 1 then, 2 now"])
+
+
+def unmoved(name: str, *components: str) -> Case:
+    return Case(name, frozenset(components))
+
+
+def test_the_edited_component_is_named_and_not_what_imports_it() -> None:
+    edited = {ALIE: frozenset({"attacks.alie"}), SPLIT: frozenset({"attacks.alie"})}
+    cases = [moved("a", ALIE), moved("b", SPLIT, ALIE), unmoved("c", SPLIT), unmoved("d")]
+    assert list(responsible(cases, edited, DEFINED_IN)) == [ALIE]
+    assert dependents(cases, edited, [ALIE]) == [SPLIT]
+
+
+def test_a_component_that_moves_with_a_module_of_another_one_is_named() -> None:
+    edited = {FOOLING: frozenset({"attacks.min_max"}), SPLIT: frozenset({"attacks.min_max"})}
+    cases = [moved("a", FOOLING), moved("b", FOOLING, SPLIT), unmoved("c", SPLIT)]
+    assert responsible(cases, edited, DEFINED_IN) == {FOOLING: {"a": cases[0].moved, "b": cases[1].moved}}
+
+
+def test_the_engine_is_named_where_no_edited_component_takes_part() -> None:
+    edited = {ALIE: frozenset({"attacks.alie"})}
+    cases = [moved("a", ALIE), moved("b", SPLIT)]
+    assert set(responsible(cases, edited, DEFINED_IN)) == {ALIE, ENGINE}
+    assert set(responsible(cases, {}, DEFINED_IN)) == {ENGINE}
+
+
+def test_new_keys_are_ignored_and_old_ones_compared() -> None:
+    stored: dict[str, Any] = {"rounds": ["aa", "bb"], "last": {"return": 1.5}, "first": {"return": 1.0}}
+    assert differences(stored, {**stored, "last": {"return": 1.5, "new": 3}}, exact=True) == []
+    assert differences(stored, {**stored, "rounds": ["aa", "cc"]}, exact=True) == ["rounds 1: bb then, cc now"]
+    assert differences(stored, {"error": "ValueError: no (f)"}, exact=True) == ["no error then, ValueError: no (f) now"]
+    shifted = {**stored, "rounds": ["dd", "cc"], "first": {"return": 1.0001}}
+    assert differences(stored, shifted, exact=False) == []
+    assert differences(stored, {**shifted, "first": {"return": 1.1}}, exact=False) == [
+        "first return: 1.0 then, 1.1 now"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, line", [("{", "is no JSON"), ("[]", "lacks 'base'"), ('{"base": {}}', "lacks 'entries'")]
+)
+def test_a_broken_golden_file_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: str
+) -> None:
+    path = tmp_path / "expected.json"
+    path.write_text(text)
+    monkeypatch.setattr(store, "EXPECTED", path)
+    with pytest.raises(CorruptRecord, match=line) as caught:
+        store.read()
+    assert "\n" not in str(caught.value)

@@ -1,7 +1,7 @@
 """The tiny runs: one or more for every component of byzbench, generated from the registry, and one for each branch.
 
-A run is written as options of `Experiment.create`, but stored as what they mean: once it is in `expected.json`, neither
-these tables nor any default is asked about it again. To change a run, give it a new name.
+Runs are written here as options of `Experiment.create`, and stored in `expected.json` fully resolved: neither these
+tables nor any default changes a run that is stored. To change one, give it a new name.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "channel top_k": ({"channel": "top_k:share=0.3"},),
     "coin biased": ({"coin": "biased:q=0.6"},),
 }
-"""Options by component, where its name alone would not do. They stand beside those of its kind's base."""
+"""Options by component, beside those of its kind's base, where its name alone cannot run."""
 
 BRANCHES: Mapping[str, Options] = {
     "equivocation of alie": {**PEERS, "attack": "split_brain(alie(z=1.5, on=both))"},
@@ -221,6 +221,6 @@ def _runs(kind: str, name: str) -> Iterator[tuple[str, Options]]:
 
 
 def resolved(options: Options) -> tuple[dict[str, Any], list[str]]:
-    """Return the options as `Experiment.create` takes them, and what else than rounds is compared."""
-    found = {name: value for name, value in options.items() if value is not None}
-    return found, found.pop("also", ["diagnostics", "evaluation"])
+    """Return the options as `Experiment.create` takes them, and the further outputs that are compared."""
+    results = {name: value for name, value in options.items() if value is not None}
+    return results, results.pop("also", ["diagnostics", "evaluation"])

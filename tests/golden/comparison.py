@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,56 +9,56 @@ from typing import Any
 from tests.golden.summaries import is_array
 
 ENGINE = "ENGINE"
+
 TOLERANCE = 1e-3
-"""Relative, on processors and with libraries for which outputs are not known to be exact."""
+"""Relative; for processors and libraries on which outputs are not known to be exact."""
 
 
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any], exact: bool) -> list[str]:
-    """Return what differs between two outputs of a case, one plain line each; keys that only one has are free.
+def differences(stored: Mapping[str, Any], present: Mapping[str, Any], exact: bool) -> list[str]:
+    """Return what differs between two outputs of a case, one line each; keys that only one of them has are ignored.
 
     Args:
         stored: the outputs of the golden file.
-        now: the outputs of the code that is here.
-        exact: to the bit. Otherwise with a tolerance, and of runs only the first round.
+        present: the outputs of the code that is here.
+        exact: compare to the bit. Otherwise with a tolerance, and of runs only the first round.
     """
-    if ("error" in stored) != ("error" in now):
-        return [
-            f"now ends with {now['error']}" if "error" in now else f"ended with {stored['error']}, and does no more"
-        ]
+    errors = [outputs.get("error", "no error") for outputs in (stored, present)]
+    if errors[0] != errors[1]:
+        return [f"{errors[0]} then, {errors[1]} now"]
     if not exact and "rounds" in stored:
         stored = {name: stored[name] for name in ("first", "diagnostics") if name in stored}
-    return list(_walk("", stored, now, exact))
+    return list(_differences("", stored, present, exact))
 
 
-def _walk(path: str, stored: Any, now: Any, exact: bool) -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(now, dict):
+def _differences(path: str, stored: Any, present: Any, exact: bool) -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(present, dict):
         for name in stored:
-            if name in now:
-                yield from _walk(f"{path} {name}".strip(), stored[name], now[name], exact)
-    elif is_array(stored) and is_array(now):
-        if stored[0] != now[0] if exact else not _close(stored[1:], now[1:]):
-            yield f"{path}: {_numbers(stored)} then, {_numbers(now)} now"
-    elif isinstance(stored, list) and isinstance(now, list) and len(stored) == len(now):
-        for place, pair in enumerate(zip(stored, now, strict=True)):
-            if moved := list(_walk(f"{path} {place}", *pair, exact)):
-                yield moved[0]  # what follows the first is its consequence
-                break
-    elif stored != now if exact else not _close([stored], [now]):
-        yield f"{path}: {stored} then, {now} now"
+            if name in present:
+                yield from _differences(f"{path} {name}".strip(), stored[name], present[name], exact)
+    elif is_array(stored) and is_array(present):
+        if stored[0] != present[0] if exact else not _all_close(stored[1:], present[1:]):
+            yield f"{path}: {stored[1:]} then, {present[1:]} now"
+    elif isinstance(stored, list) and isinstance(present, list) and len(stored) == len(present):
+        # Only the first difference: in a list of rounds, the others follow from it.
+        for index, (old, new) in enumerate(zip(stored, present, strict=True)):
+            if lines := list(_differences(f"{path} {index}", old, new, exact)):
+                yield lines[0]
+                return
+    elif stored != present if exact else not _all_close([stored], [present]):
+        yield f"{path}: {stored} then, {present} now"
 
 
-def _numbers(array: list[Any]) -> str:
-    return f"[{', '.join(map(str, array[1:]))}]"
-
-
-def _close(a: list[Any], b: list[Any]) -> bool:
-    """Return whether numbers agree within the tolerance, relative to the largest of them; other values are equal."""
-    if len(a) != len(b):
+def _all_close(stored: list[Any], present: list[Any]) -> bool:
+    """Return whether numbers agree within the tolerance, relative to the largest of them, and other values exactly."""
+    if len(stored) != len(present):
         return False
-    numeric = [(x, y) for x, y in zip(a, b, strict=True) if isinstance(x, float | int) and isinstance(y, float | int)]
-    scale = max((abs(x) for x, _ in numeric), default=0.0)
-    close = all(abs(x - y) <= TOLERANCE * scale + 1e-9 for x, y in numeric)
-    return close and all(x == y for x, y in zip(a, b, strict=True) if (x, y) not in numeric)
+    scale = max((abs(value) for value in stored if isinstance(value, float | int)), default=0.0)
+    return all(
+        abs(old - new) <= TOLERANCE * scale + 1e-9
+        if isinstance(old, float | int) and isinstance(new, float | int)
+        else old == new
+        for old, new in zip(stored, present, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -77,56 +76,55 @@ class Case:
     moved: list[str] = field(default_factory=list)
 
 
-def edited(modules: Mapping[str, Mapping[str, str]], stored: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Return the modules of each component that are not as they were when the outputs were stored.
+def edited_modules(modules: Mapping[str, Mapping[str, str]], stored: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return, for every component that was edited since outputs were stored, the modules that were.
 
     Args:
         modules: by component, the digest of each module whose code defines it.
-        stored: the digest of each module.
+        stored: the digest of each module when outputs were stored.
     """
-    changed = {
-        name: frozenset(module for module, digest in parts.items() if stored.get(module) != digest)
-        for name, parts in modules.items()
+    edited = {
+        name: frozenset(module for module, digest in digests.items() if stored.get(module) != digest)
+        for name, digests in modules.items()
     }
-    return {name: parts for name, parts in changed.items() if parts}
+    return {name: changed for name, changed in edited.items() if changed}
 
 
 def responsible(
-    cases: Iterable[Case], edits: Mapping[str, frozenset[str]], homes: Mapping[str, str]
+    cases: Iterable[Case], edited: Mapping[str, frozenset[str]], defined_in: Mapping[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return what must be named for the cases that moved: by component or `ENGINE`, the cases and their lines.
+    """Return the components, or `ENGINE`, whose version must be raised, with the cases that moved and their lines.
 
-    A case without an edited component moved because of the engine. Of the edited ones in a case a component is not
-    named if all its edited modules are those of another one in the case (it wraps or imports that one), or if it
-    did not move where it is the only one that was edited.
+    A case that moved without an edited component moved because of the engine. An edited component of a case that moved
+    is not responsible if another component of the case is defined in the modules that were edited (it wraps or imports
+    that one), or if the cases in which it is the only edited component did not move.
 
     Args:
-        cases: all of them.
-        edits: see `edited`.
-        homes: by component, the module that defines it.
+        cases: all that were compared.
+        edited: see `edited_modules`.
+        defined_in: by component, the module that defines it.
     """
     cases = list(cases)
-    named = {case.name: _named(case, edits, homes) for case in cases}
-    still = Counter(parts[0] for case in cases if len(parts := named[case.name]) == 1 and not case.moved)
-    stirred = Counter(parts[0] for case in cases if len(parts := named[case.name]) == 1 and case.moved)
-    quiet = {name for name in still if not stirred[name]}
-    found: dict[str, dict[str, list[str]]] = {}
+    suspects = {case.name: _suspects(case, edited, defined_in) for case in cases}
+    alone = [(suspects[case.name][0], bool(case.moved)) for case in cases if len(suspects[case.name]) == 1]
+    cleared = {name for name, _ in alone} - {name for name, moved in alone if moved}
+    causes: dict[str, dict[str, list[str]]] = {}
     for case in cases:
         if case.moved:
-            parts = named[case.name]
-            for name in [part for part in parts if part not in quiet] or parts or [ENGINE]:
-                found.setdefault(name, {})[case.name] = case.moved
-    return found
+            names = suspects[case.name]
+            for name in [name for name in names if name not in cleared] or names or [ENGINE]:
+                causes.setdefault(name, {})[case.name] = case.moved
+    return causes
 
 
-def _named(case: Case, edits: Mapping[str, frozenset[str]], homes: Mapping[str, str]) -> list[str]:
-    """Return the edited components of a case whose edits are not all those of another one's own module."""
-    parts = sorted(case.components & edits.keys())
-    owned = {homes[part] for part in parts if homes[part] in edits[part]}
-    return [part for part in parts if homes[part] in owned or not edits[part] <= owned]
+def _suspects(case: Case, edited: Mapping[str, frozenset[str]], defined_in: Mapping[str, str]) -> list[str]:
+    """Return the edited components of a case, without those whose edited modules define others of them."""
+    names = sorted(case.components & edited.keys())
+    own = {defined_in[name] for name in names if defined_in[name] in edited[name]}
+    return [name for name in names if defined_in[name] in own or not edited[name] <= own]
 
 
-def followers(cases: Iterable[Case], edits: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[str]:
-    """Return the edited components that are not to be named and take part in cases that moved."""
-    parts = {part for case in cases if case.moved for part in case.components if part in edits}
-    return sorted(parts.difference(names))
+def dependents(cases: Iterable[Case], edited: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[str]:
+    """Return the components of cases that moved whose modules were edited, except those that are named."""
+    moved = {component for case in cases if case.moved for component in case.components if component in edited}
+    return sorted(moved.difference(names))

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from byzbench.canonical import component_names, modern
 from byzbench.experiments.experiment import Experiment
-from byzbench.identity import component_name, parts
 from tests.golden import cases
-from tests.golden.parts import Inputs, build
+from tests.golden.parts import Inputs, is_component
 from tests.golden.running import described, experiment_of, trace
-from tests.golden.vectors import attacks, federation, geometry, learning, places, rules, tasks, wires
+from tests.golden.vectors import attacks, federation, geometry, graphs, learning, messages, rules, tasks
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Group:
     """Cases of one kind.
 
     Attributes:
-        generated: yields names and inputs of the cases that there should be.
+        generated: yields the names and inputs of the cases that the golden file should have.
         outputs: computes a case from its name without the group, and its inputs.
     """
 
@@ -42,21 +42,16 @@ GROUPS: Mapping[str, Group] = {
     "attack": Group(attacks.generated, attacks.outputs),
     "federation": Group(federation.generated, federation.outputs),
     "geometry": Group(geometry.generated, geometry.outputs),
+    "graph": Group(graphs.generated, graphs.outputs),
     "learning": Group(learning.generated, learning.outputs),
-    "place": Group(places.generated, places.outputs),
+    "message": Group(messages.generated, messages.outputs),
     "rule": Group(rules.generated, rules.outputs),
     "task": Group(tasks.generated, tasks.outputs),
-    "wire": Group(wires.generated, wires.outputs),
 }
 
 
-def base() -> dict[str, Any]:
-    """Return the description that a new golden file writes others as differences from."""
-    return described(Experiment.create(**cases.PEERS))
-
-
 def generated() -> Iterator[tuple[str, Inputs]]:
-    """Yield the name and the inputs of every case."""
+    """Yield the name and the inputs of every case that the golden file should have."""
     for group in GROUPS.values():
         yield from group.generated()
 
@@ -73,11 +68,23 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
 
 def components(inputs: Inputs) -> frozenset[str]:
     """Return the names of the components whose code a case runs."""
-    names = set(inputs.get("components", ()))
-    if "experiment" in inputs:
-        names.update(map(component_name, parts(experiment_of(inputs["experiment"]))))
-    for kind, description in inputs.items():
-        if isinstance(description, dict) and set(description) == {"name", "parameters"}:
-            part = build(kind, description)
-            names.update(map(component_name, (part, *parts(part))))
-    return frozenset(names)
+    descriptions = {kind: value for kind, value in inputs.items() if is_component(value)}
+    return frozenset(component_names(modern(inputs.get("experiment", {}) | descriptions, 1)))
+
+
+def base() -> dict[str, Any]:
+    """Return the description that a new golden file writes the others as differences from."""
+    return described(Experiment.create(**cases.PEERS))
+
+
+def shortened(inputs: Inputs, base: Mapping[str, Any]) -> Inputs:
+    """Return inputs whose experiment is written as its difference from a base."""
+    if "experiment" not in inputs:
+        return inputs
+    changed = {axis: value for axis, value in inputs["experiment"].items() if base.get(axis, ...) != value}
+    return {**inputs, "experiment": changed}
+
+
+def whole(inputs: Inputs, base: Mapping[str, Any]) -> Inputs:
+    """Return inputs with the whole experiment; the inverse of `shortened`."""
+    return {**inputs, "experiment": {**base, **inputs["experiment"]}} if "experiment" in inputs else inputs

@@ -24,11 +24,11 @@ NAMES = (
 
 @cache
 def libraries() -> dict[str, str]:
-    """Return the versions of everything that can change a bit of an output."""
-    found = {"libc": " ".join(platform.libc_ver()), "python": ".".join(map(str, sys.version_info[:2]))}
+    """Return the versions of all libraries that can change an output."""
+    results = {"libc": " ".join(platform.libc_ver()), "python": ".".join(map(str, sys.version_info[:2]))}
     for name in NAMES:
         try:
-            found[name] = version(name)
+            results[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "none"
-    return found
+            results[name] = "none"
+    return results

@@ -9,7 +9,7 @@ from types import FrameType
 
 
 @contextmanager
-def limited(seconds: int) -> Iterator[None]:
+def time_limit(seconds: int) -> Iterator[None]:
     """Raise `TimeoutError` in the main thread once the body has taken longer.
 
     Args:

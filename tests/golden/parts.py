@@ -29,3 +29,8 @@ def described(kind: str, written: str) -> dict[str, Any]:
 def build(kind: str, description: Mapping[str, Any]) -> Component:
     """Return the component of a canonical description."""
     return registry.from_description(kind, modern({kind: description}, 1)[kind])
+
+
+def is_component(value: Any) -> bool:
+    """Return whether a value is the description of a component."""
+    return isinstance(value, dict) and set(value) == {"name", "parameters"}

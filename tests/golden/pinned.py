@@ -1,4 +1,4 @@
-"""The environment in which outputs are computed: one thread, and only instructions that every x86-64-v2 machine has."""
+"""The environment of the process that computes: one thread, and only instructions of x86-64-v2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renewal of the golden file and of the list of equal digests, where nothing moved that no version was raised for."""
+"""Renewal of the golden file and of the list of equal digests, where nothing moved for which no version was raised."""
 
 from __future__ import annotations
 
@@ -19,70 +19,74 @@ def renew(check: Check) -> tuple[list[str], bool]:
     """Write what may be written.
 
     Returns:
-        What moved, what was refused or written, one line each; and whether it was written.
+        What moved and what was written or refused, one line each; and whether anything was allowed to be written.
     """
-    golden = check.golden
-    lines = check.lines() if golden["entries"] else []
-    idle = [f"{name} was raised, and nothing that uses it differs: lower it again" for name in check.idle]
-    if check.unraised or idle or check.unsound():
-        return [*lines, *idle, REFUSED], False
-    if golden["entries"] and not check.exact and not _proven(check):
+    stored = bool(check.golden["entries"])
+    lines = check.lines() if stored else []
+    lines += [f"{name} was raised, and no output that uses it differs: lower it again" for name in _unneeded(check)]
+    if check.unraised or check.unsound or _unneeded(check):
+        return [*lines, REFUSED], False
+    if stored and not check.exact and not _proven(check):
         return [*lines, f"{REFUSED}: outputs are not exact on this processor"], False
-    new = dict(pair for pair in groups.generated() if pair[0] not in check.computed)
+    new = {name: inputs for name, inputs in groups.generated() if name not in check.computed}
     check.computed |= {name: check.compute(name, inputs) for name, inputs in new.items()}
-    results = {name: check.computed[name].outputs for name in new}
-    if broken := [f"{name}: {outputs['error']}" for name, outputs in results.items() if "error" in outputs]:
-        return [*lines, *broken, REFUSED], False
+    outputs = {name: check.computed[name].outputs for name in new}
+    if failed := [f"{name}: {values['error']}" for name, values in outputs.items() if "error" in values]:
+        return [*lines, *failed, REFUSED], False
     store.write(_golden(check))
     store.write_equal_digests(_equal_digests(check))
     renewed = sum(bool(case.moved) for case in check.cases)
-    return [*lines, f"renewed {renewed} cases, added {len(new)}, dropped {len(check.gone)}"], True
+    return [*lines, f"cases: {renewed} renewed, {len(new)} added, {len(check.removed)} removed"], True
+
+
+def _unneeded(check: Check) -> list[str]:
+    """Return what was raised although no case that uses it moved."""
+    moved = {component for case in check.cases if case.moved for component in (*case.components, ENGINE)}
+    return [name for name in check.raised if name not in moved]
 
 
 def _proven(check: Check) -> bool:
     """Return whether this processor may be listed: all outputs are equal to the bit, or only libraries differ."""
-    pairs = [(found.stored, found.outputs) for found in check.computed.values() if found.stored is not None]
-    same = all(not differences(then, now, exact=True) for then, now in pairs)
-    return same or (libraries() != check.golden["libraries"] and not check.named)
+    pairs = [(computed.stored, computed.outputs) for computed in check.computed.values() if computed.stored is not None]
+    same = all(not differences(stored, present, exact=True) for stored, present in pairs)
+    return same or (libraries() != check.golden["libraries"] and not check.responsible)
 
 
 def _golden(check: Check) -> dict[str, Any]:
-    """Return the golden file as of the code that is here."""
-    base, entries = check.golden["base"] or groups.base(), {}
-    for name, found in check.computed.items():
-        inputs = dict(found.inputs)
-        if "experiment" in inputs:
-            inputs["experiment"] = {k: v for k, v in inputs["experiment"].items() if base.get(k, ...) != v}
-        if name not in check.gone:
-            entries[name] = {"inputs": inputs, "outputs": found.outputs}
-    known = check.golden["processors"] if libraries() == check.golden["libraries"] else []
+    """Return the golden file of the code that is here."""
+    base = check.golden["base"] or groups.base()
+    listed = check.golden["processors"] if libraries() == check.golden["libraries"] else []
     return {
         "base": base,
-        "entries": entries,
+        "entries": {
+            name: {"inputs": groups.shortened(computed.inputs, base), "outputs": computed.outputs}
+            for name, computed in check.computed.items()
+            if name not in check.removed
+        },
         "history": _history(check),
         "libraries": libraries(),
-        "modules": {name: digest for parts in check.modules.values() for name, digest in parts.items()},
-        "processors": sorted({*known, processor()}),
+        "modules": {name: digest for digests in check.modules.values() for name, digest in digests.items()},
+        "processors": sorted({*listed, processor()}),
         "versions": check.versions,
     }
 
 
 def _history(check: Check) -> dict[str, Any]:
-    """Return, by component and version, an output before and after it was raised."""
+    """Return, by component and version, an output before and after the version was raised."""
     history = {name: dict(versions) for name, versions in check.golden["history"].items()}
     for name in check.raised:
         case = next(case for case in check.cases if case.moved and name in (*case.components, ENGINE))
-        found = check.computed[case.name]
-        proof = {"case": case.name, "before": digest_of(found.stored), "after": digest_of(found.outputs)}
+        computed = check.computed[case.name]
+        proof = {"case": case.name, "before": digest_of(computed.stored), "after": digest_of(computed.outputs)}
         history.setdefault(name, {})[str(check.versions[name])] = proof
     return history
 
 
 def _equal_digests(check: Check) -> dict[str, dict[str, list[str]]]:
-    """Return the list of equal digests with those of the code that is here."""
-    digests = store.read_equal_digests()
+    """Return the list of equal digests with those of the code that is here; none is ever removed."""
+    listed = store.read_equal_digests()
     for name, cls in check.classes.items():
-        listed = digests.setdefault(name, {}).setdefault(str(check.versions[name]), [])
-        if (digest := code_digest(cls)) not in listed:
-            listed.append(digest)
-    return digests
+        digests = listed.setdefault(name, {}).setdefault(str(check.versions[name]), [])
+        if (digest := code_digest(cls)) not in digests:
+            digests.append(digest)
+    return listed

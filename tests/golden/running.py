@@ -1,4 +1,4 @@
-"""Tiny runs: an experiment from its stored description, and what is compared of it."""
+"""Tiny runs: an experiment from its stored description, and its outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from byzbench.experiments.runner import Training, lockstep, one_thread
 from tests.golden.summaries import summary
 
 FIRST = ("steps", "return", "gradient_norm", "disagreement", "aggregate_error")
-"""What is kept of the first round, which is not yet chaotic: it is compared with a tolerance on other processors."""
+"""Metrics of the first round, which is not yet chaotic: they are compared with a tolerance on other processors."""
 
 LONGEST = 12
 """The most rounds of a run."""
@@ -51,13 +51,13 @@ def trace(experiment: Experiment, also: Sequence[str]) -> dict[str, Any]:
         while not training.over and training.round < LONGEST:
             lines.append(lockstep(training.advance()))
             rounds.append(hashlib.sha256(json.dumps(training.trace(lines[-1])).encode()).hexdigest()[:8])
-        found = {
+        results = {
             "rounds": rounds,
             "first": {name: float(f"{value:.5g}") for name in FIRST if (value := lines[0].get(name)) is not None},
             "last": {name: summary(value) for name, value in lines[-1].items() if value is not None},
         }
         if "evaluation" in also:
-            found["evaluation"] = summary(training.evaluate(1))
+            results["evaluation"] = summary(training.evaluate(1))
     if "diagnostics" in also:
-        found["diagnostics"] = summary(experiment.diagnostics)
-    return found
+        results["diagnostics"] = summary(experiment.diagnostics)
+    return results

@@ -1,4 +1,4 @@
-"""Attacks: what Byzantine agents send and do in three rounds whose honest vectors and episodes are fixed."""
+"""Attacks: the messages and the environments of Byzantine agents in three rounds of fixed vectors and episodes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ VARIANTS: Mapping[str, tuple[str | tuple[str, Options], ...]] = {
     "v_bsa": ("v_bsa:action=1,gate=0.1,scale=5.0,width=2.0", ("v_bsa", {"env": ACROBOT})),
     "weight_search": (("weight_search:calls=300", {"aggregator": "krum"}),),
 }
-"""Further ways to write an attack, and options of the game that it is in."""
+"""Variants of an attack as users write them, with options of the experiment."""
 
 ALONE: Mapping[str, str] = {
     "agr_tailored": "agr_tailored:calls=120",
@@ -100,14 +100,14 @@ ALONE: Mapping[str, str] = {
     "split_brain": "split_brain(ipm(on=both))",
     "weight_search": "weight_search:calls=240",
 }
-"""How an attack is written where its name alone would take long, or lean on another attack."""
+"""How an attack is written where its defaults take long or use another attack."""
 
 
 def generated() -> Iterator[tuple[str, Inputs]]:
     """Yield a case for every attack and variant."""
     for name, key in shipped("attack"):
-        plain: tuple[str | tuple[str, Options], ...] = (ALONE.get(name, name), *VARIANTS.get(name, ()))
-        for number, variant in enumerate(plain, 1):
+        variants: tuple[str | tuple[str, Options], ...] = (ALONE.get(name, name), *VARIANTS.get(name, ()))
+        for number, variant in enumerate(variants, 1):
             written, more = variant if isinstance(variant, tuple) else (variant, {})
             options = {**PEERS, "attack": written, **more}
             label = f"attack {key}" if number == 1 else f"attack {key} {number}"
@@ -115,17 +115,17 @@ def generated() -> Iterator[tuple[str, Inputs]]:
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return what is heard of Byzantine agents, what they do in their environments, and what they remember."""
+    """Return the messages of Byzantine agents, their episodes and their memory in three rounds."""
     todo = experiment_of(inputs["experiment"])
     with one_thread():
         federation, adversary = federate(todo)
-        found: dict[str, Any] = {
+        results: dict[str, Any] = {
             "check": todo.attack.check(todo.agents, todo.byzantine) or "",
             "refused": _refused(todo),
         }
         for round in range(ROUNDS):
-            found[f"round {round}"] = _round(todo, federation, adversary, round)
-    return found
+            results[f"round {round}"] = _round(todo, federation, adversary, round)
+    return results
 
 
 def _refused(todo: Experiment) -> str:
@@ -144,55 +144,57 @@ def _round(todo: Experiment, federation: Federation, adversary: Adversary, round
     rng = np.random.default_rng([round, todo.agents])
     federation.begin(round, round / ROUNDS)
     lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     truth = _episodes(todo, rng)
     tap = adversary.taps(range(todo.agents), EPISODES, 1, federation.policy, federation.theta0)
     if tap is not None:
         truth = _through(tap, truth)
         changed = ("observations", "actions", "rewards")
-        found["environment"] = summary({name: getattr(truth, name) for name in changed} | tap.dynamics())
+        results["environment"] = summary({name: getattr(truth, name) for name in changed} | tap.dynamics())
     adversary.lived(range(todo.agents), truth)
     for topic in TOPICS:
         x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float()
         if todo.attack.speaks(topic) and (topic == "gradient" or todo.algorithm.needs != "server"):
-            found[topic] = _exchange(todo, federation, topic, x)
-    found["memory"] = short(adversary.memory)
-    return found
+            results[topic] = _exchange(todo, federation, topic, x)
+    results["memory"] = short(adversary.memory)
+    return results
 
 
 def _exchange(todo: Experiment, federation: Federation, topic: str, x: Tensor) -> Any:
-    """Return what is heard of Byzantine agents in one exchange."""
+    """Return the messages of Byzantine agents in one exchange."""
     server = todo.algorithm.needs == "server"
     inbox = lockstep(federation.gather(topic, x) if server else federation.exchange(topic, x))
     theirs = todo.members.byzantine[inbox.authors]
-    heard = [summary(inbox.base[inbox.senders[theirs]]), short(inbox.mask[theirs])]
+    messages = [summary(inbox.base[inbox.senders[theirs]]), short(inbox.mask[theirs])]
     if topic == "gradient":
         federation.aggregate(inbox, {})
-    return heard
+    return messages
 
 
 def _episodes(todo: Experiment, rng: np.random.Generator) -> Trajectories:
     """Return episodes of unequal length of every agent, with made-up observations, actions and rewards."""
     policy, shape = todo.task.policy(), (todo.agents, STEPS, EPISODES)
-    seen = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
+    observations = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
     if policy.dtype.is_floating_point:
-        done = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
+        actions = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
     else:
-        done = torch.from_numpy(rng.integers(todo.task.action_count, size=shape))
+        actions = torch.from_numpy(rng.integers(todo.task.action_count, size=shape))
     lasts = torch.arange(STEPS).unsqueeze(1) < torch.arange(STEPS - EPISODES + 1, STEPS + 1)
     mask = lasts.expand(shape)
-    paid = (torch.from_numpy(rng.standard_normal(shape)) * mask).float()
+    rewards = (torch.from_numpy(rng.standard_normal(shape)) * mask).float()
     ended, count = torch.ones(todo.agents, EPISODES, dtype=torch.bool), torch.full((todo.agents,), EPISODES)
-    return Trajectories(seen, done, paid, mask, ended, count, torch.zeros(todo.agents, EPISODES, seen.shape[-1]))
+    return Trajectories(
+        observations, actions, rewards, mask, ended, count, torch.zeros(todo.agents, EPISODES, observations.shape[-1])
+    )
 
 
 def _through(tap: LiarsTap, truth: Trajectories) -> Trajectories:
-    """Return the episodes as Byzantine agents meet them."""
-    seen, done = truth.observations.clone(), truth.actions.clone()
+    """Return the episodes after the environment hooks of Byzantine agents."""
+    observations, actions = truth.observations.clone(), truth.actions.clone()
     for t in range(STEPS):
         if tap.observe:
-            tap.observe(t, seen.numpy()[:, t])
+            tap.observe(t, observations.numpy()[:, t])
         if tap.act:
-            tap.act(t, done.numpy()[:, t])
-    parts = vars(truth) | {"observations": seen, "actions": done, "rewards": tap.rewards(truth.rewards)}
+            tap.act(t, actions.numpy()[:, t])
+    parts = vars(truth) | {"observations": observations, "actions": actions, "rewards": tap.rewards(truth.rewards)}
     return Trajectories(**parts)

@@ -1,4 +1,4 @@
-"""Federation: who hears what, how graphs and placements are judged, and what becomes of malformed messages."""
+"""Federation: inboxes, graph diagnostics, messages in flight, message validation and cloned rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.golden.parts import Inputs
 from tests.golden.running import described, experiment_of
 from tests.golden.summaries import summary
 
-PLACES: Mapping[str, Options] = {
+EXPERIMENTS: Mapping[str, Options] = {
     "complete": {**PEERS, "byzantine": 2, "declared": 3},
     "relayed torus": {**PEERS, "topology": "torus", "agents": 9, "byzantine": 1, "relay": True},
     "relayed directed": {**PEERS, "topology": "erdos_renyi:p=0.8,directed=True", "byzantine": 1, "relay": True},
@@ -36,34 +36,34 @@ PLACES: Mapping[str, Options] = {
 
 
 def generated() -> Iterator[tuple[str, Inputs]]:
-    """Yield a case for every place, and for what needs none."""
-    for name, options in PLACES.items():
+    """Yield a case for every experiment, and for every function."""
+    for name, options in EXPERIMENTS.items():
         yield f"federation {name}", {"experiment": described(Experiment.create(**options))}
     yield from ((f"federation {name}", {}) for name in FUNCTIONS)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return who hears whom, measures of it, and what a resumed run has on its way."""
+    """Return the inboxes of an experiment, graph diagnostics, and three resumed exchanges; or a function's outputs."""
     if name in FUNCTIONS:
         return FUNCTIONS[name]()
     todo = experiment_of(inputs["experiment"])
     members = todo.members
-    found: dict[str, Any] = {
-        "liars": list(members.liars),
+    results: dict[str, Any] = {
+        "byzantine": list(members.liars),
         "cheap": summary(cheap(members)),
         "dear": summary(_nine(dear(members))),
         "notes": len(todo.notes()),
         "inboxes": todo.inboxes,
     }
     for part in ("senders", "mask", "own", "bounds", "mixing", "lies", "first_lies", "others", "broadcasts", "hops"):
-        found[part] = summary(getattr(members, part))
+        results[part] = summary(getattr(members, part))
     for groups in (1, 2, 3):
-        found[f"groups {groups}"] = summary(list(members.parted(groups)))
+        results[f"groups {groups}"] = summary(list(members.parted(groups)))
     if members.server is None:
         rules = {"majority": lambda n, f: n >= 2 * f + 1, "third": lambda n, f: n > 3 * f}
-        found["guaranteed"] = guaranteed(members, rules)
-    found["resumed"] = _resumed(todo)
-    return found
+        results["guaranteed"] = guaranteed(members, rules)
+    results["resumed"] = _resumed(todo)
+    return results
 
 
 def _nine(facts: Mapping[str, float | int | None]) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def _nine(facts: Mapping[str, float | int | None]) -> dict[str, Any]:
 
 
 def _resumed(todo: Experiment) -> Any:
-    """Return what is in flight and remembered after each exchange, taken out and put back into a fresh federation."""
-    mail, memory, found = {}, {}, []
+    """Return three exchanges, each in a new federation with the messages in flight and the memory of the one before."""
+    mail, memory, results = {}, {}, []
     with one_thread():
         for round in range(3):
             federation, adversary = federate(todo)
@@ -87,12 +87,12 @@ def _resumed(todo: Experiment) -> Any:
             value, state = federation.aggregate(inbox, {})
             mail, memory = federation.mail, adversary.memory
             sent = federation.ledger.by_topic()
-            found.append(summary([value, inbox.mask, inbox.f, inbox.age, mail, memory, state, sent]))
-    return found
+            results.append(summary([value, inbox.mask, inbox.f, inbox.age, mail, memory, state, sent]))
+    return results
 
 
 def screening() -> dict[str, Any]:
-    """Return how vectors, rubbish and silence are told apart."""
+    """Return valid, malformed and missing messages of speeches of all forms."""
     good, bad = torch.arange(3.0), torch.tensor([1.0, torch.nan, 2.0])
     speeches = {
         "vectors": Speech(torch.stack([good, 2 * good])),
@@ -100,7 +100,7 @@ def screening() -> dict[str, Any]:
         "not finite": Speech(torch.stack([good, bad])),
         "silent": Speech(torch.stack([good, bad]), torch.tensor([False, True])),
         "list": Speech([good, good.numpy()]),
-        "rubbish": Speech(["hello", None]),
+        "wrong types": Speech(["hello", None]),
         "shapes": Speech([good[:2], good.unsqueeze(0)]),
         "types": Speech([good.long(), np.arange(3)]),
         "too few": Speech([good]),
@@ -112,15 +112,15 @@ def screening() -> dict[str, Any]:
 
 
 def clones() -> dict[str, Any]:
-    """Return what a clone of a rule makes of lies, malformed ones included."""
+    """Return the values of cloned rules on crafted messages, malformed ones included."""
     from byzbench import registry
 
     inbox = torch.from_numpy(np.random.default_rng(1).standard_normal((7, 4))).float()
     seats = torch.tensor([-1, 0, -1, -1, 1, -1, -1])
-    lies = torch.from_numpy(np.random.default_rng(2).standard_normal((3, 2, 4))).float()
-    lies[1, 0, 2] = torch.nan
-    lies[2] = torch.inf
-    found: dict[str, Any] = {}
+    crafted = torch.from_numpy(np.random.default_rng(2).standard_normal((3, 2, 4))).float()
+    crafted[1, 0, 2] = torch.nan
+    crafted[2] = torch.inf
+    results: dict[str, Any] = {}
     for written in ("krum", "bulyan", "trimmed_mean", "gts", "self_centered_clipping:radius=oracle"):
         rule = registry.build("aggregator", written)
         for bound, own in ((2, 3), (1, -1)):
@@ -137,15 +137,15 @@ def clones() -> dict[str, Any]:
                 own=own,
                 weights=torch.full((7,), 1 / 7, dtype=torch.float64) if own >= 0 else None,
             )
-            found[f"{written} {bound}"] = summary(clone(lies))
+            results[f"{written} {bound}"] = summary(clone(crafted))
             try:
-                clone(lies)
+                clone(crafted)
             except UndeclaredKnowledge:
-                found[f"{written} {bound} again"] = "refused"
-    found["cloneable"] = [
+                results[f"{written} {bound} again"] = "refused"
+    results["cloneable"] = [
         cloneable({"gradient": registry.build("aggregator", name)}) is None for name in ("mean", "ubar")
     ]  # type: ignore[dict-item]
-    return found
+    return results
 
 
 FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {"clones": clones, "screening": screening}

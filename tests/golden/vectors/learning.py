@@ -49,45 +49,45 @@ def batch(policy: Policy, agents: int = 3, steps: int = 9, rows: int = 4) -> Tra
     """Return episodes of unequal length and number, some of them truncated."""
     rng = np.random.default_rng([policy.dimension, steps])
     shape = (agents, steps, rows)
-    seen = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
+    observations = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
     if policy.dtype.is_floating_point:
-        done = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
+        actions = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
     else:
         player = policy.player if isinstance(policy, Team) else policy
         assert isinstance(player, CategoricalMlp)
-        done = torch.from_numpy(rng.integers(player.sizes[-1], size=(*shape, *policy.action_shape)))
+        actions = torch.from_numpy(rng.integers(player.sizes[-1], size=(*shape, *policy.action_shape)))
     count = torch.tensor([rows, rows - 1, 1])[:agents]
     length = torch.from_numpy(rng.integers(1, steps + 1, (agents, 1, rows)))
     mask = (torch.arange(steps).view(1, -1, 1) < length) & (torch.arange(rows) < count.view(-1, 1, 1))
-    paid = torch.from_numpy(rng.standard_normal(shape)).float() * mask
+    rewards = torch.from_numpy(rng.standard_normal(shape)).float() * mask
     ended = torch.from_numpy(rng.random((agents, rows)) < 0.5)
     beyond = torch.from_numpy(rng.standard_normal((agents, rows, policy.observation_size))).float()
-    return Trajectories(seen, done, paid, mask, ended, count, beyond)
+    return Trajectories(observations, actions, rewards, mask, ended, count, beyond)
 
 
 def families() -> dict[str, Any]:
     """Return initial parameters, probabilities, entropies and actions."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for label, policy in policies().items():
         theta, episodes = parameters(policy), batch(policy)
-        seen, done = episodes.observations.flatten(1, 2), episodes.actions.flatten(1, 2)
+        observations, actions = episodes.observations.flatten(1, 2), episodes.actions.flatten(1, 2)
         layers = policy.layers(theta)
-        found[label] = summary(
+        results[label] = summary(
             {
                 "facts": [policy.dimension, policy.observation_size, *policy.action_shape, *policy.hidden],
                 "initial": policy.initial(np.random.default_rng(1)),
-                "log": policy.log_probabilities(layers, seen, done),
-                "entropy": policy.entropy(layers, seen),
-                "acts": _acts(policy, theta, seen),
+                "log": policy.log_probabilities(layers, observations, actions),
+                "entropy": policy.entropy(layers, observations),
+                "acts": _acts(policy, theta, observations),
             }
         )
     network = Network((3, 5, 1))
     theta = parameters(policies()["two actions"])[:, :26].repeat(1, 2)[:, : network.dimension]
-    found["network"] = summary(network.outputs(network.layers(theta), torch.linspace(-1, 1, 18).view(3, 2, 3)))
-    return found
+    results["network"] = summary(network.outputs(network.layers(theta), torch.linspace(-1, 1, 18).view(3, 2, 3)))
+    return results
 
 
-def _acts(actor: Actor, theta: Tensor, seen: Tensor) -> list[Any]:
+def _acts(actor: Actor, theta: Tensor, observations: Tensor) -> list[Any]:
     """Return drawn, likeliest and executed actions at more steps than noise is prepared for at a time."""
     noise = np.empty((len(theta), 5, 70, *actor.action_shape), np.float32)
     for agent, out in enumerate(noise):
@@ -95,21 +95,21 @@ def _acts(actor: Actor, theta: Tensor, seen: Tensor) -> list[Any]:
     drawn = torch.from_numpy(noise).transpose(1, 2)
     sample, likeliest = actor.sampler(theta, drawn), actor.sampler(theta, None)
     with torch.inference_mode():
-        chosen = [sample(t, seen[:, t % 4 : t % 4 + 5].numpy().copy()) for t in (0, 1, 63, 64, 69, 2)]
-        greedy = likeliest(0, seen[:, :5].numpy().copy())
+        chosen = [sample(t, observations[:, t % 4 : t % 4 + 5].numpy().copy()) for t in (0, 1, 63, 64, 69, 2)]
+        greedy = likeliest(0, observations[:, :5].numpy().copy())
     return [np.stack(chosen), greedy, actor.executed(3 * chosen[0] if actor.dtype.is_floating_point else chosen[0])]
 
 
 def estimators() -> dict[str, Any]:
     """Return gradients, likelihoods and importance weights."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for label in ("two actions", "squashed logits", "four actions", "Gaussian", "team"):
         policy = policies()[label]
         episodes, here = batch(policy), parameters(policy)
         there = here + 0.3 * here.flip(1)
         weights = torch.from_numpy(np.random.default_rng(4).uniform(0.5, 2, (3, 4)))
         by_step = torch.from_numpy(np.random.default_rng(5).uniform(0.5, 2, (3, 9, 4)))
-        found[label] = summary(
+        results[label] = summary(
             {
                 "likelihood": gradients.log_likelihood(policy, here, episodes),
                 "steps": gradients.step_weights(policy, there, here, episodes),
@@ -124,60 +124,62 @@ def estimators() -> dict[str, Any]:
             }
         )
         far = gradients.importance_weights(policy, 40 * here, -40 * here, episodes)
-        found[f"{label} far"] = summary([far, gradients.step_weights(policy, 90 * here, -90 * here, episodes)])
+        results[f"{label} far"] = summary([far, gradients.step_weights(policy, 90 * here, -90 * here, episodes)])
     episodes = batch(policies()["two actions"])
-    found["to go"] = summary([gradients.reward_to_go(episodes.rewards, discount) for discount in (1.0, 0.5)])
+    results["to go"] = summary([gradients.reward_to_go(episodes.rewards, discount) for discount in (1.0, 0.5)])
     rng = np.random.default_rng(6)
     values, beyond = (torch.from_numpy(rng.standard_normal(shape)).float() for shape in ((3, 9, 4), (3, 4)))
     for discount, trace in ((0.9, 0.8), (1.0, 0.0), (0.5, 1.0)):
         advantage = advantages.advantages(episodes, values, beyond, discount, trace)
-        found[f"advantages {discount} {trace}"] = summary(advantage)
+        results[f"advantages {discount} {trace}"] = summary(advantage)
     long = batch(policies()["linear"], agents=1, steps=2100, rows=4)
-    found["long"] = summary(gradients.gpomdp(policies()["linear"], parameters(policies()["linear"], 1), long, 0.999))
+    results["long"] = summary(gradients.gpomdp(policies()["linear"], parameters(policies()["linear"], 1), long, 0.999))
     parts = [episodes.part(slice(1, 3)), episodes.of(1), episodes.among(torch.tensor([True, False, True]))]
-    found["parts"] = summary([[part.returns, part.steps, part.count, part.observations] for part in parts])
-    return found
+    results["parts"] = summary([[part.returns, part.steps, part.count, part.observations] for part in parts])
+    return results
 
 
 def steps() -> dict[str, Any]:
     """Return steps of optimizers, and observations in units of their scales."""
     rng = np.random.default_rng(7)
     theta = torch.from_numpy(rng.standard_normal((2, 5))).float()
-    state, found = optimizers.adam_start(theta), dict[str, Any]()
+    state, results = optimizers.adam_start(theta), dict[str, Any]()
     for turn in range(3):
         theta, state = optimizers.adam(theta, torch.from_numpy(rng.standard_normal((2, 5))).float(), state, 0.1)
-        found[f"adam {turn}"] = summary([theta, state])
+        results[f"adam {turn}"] = summary([theta, state])
     for schedule in ("constant", "linear", "inverse_sqrt"):
         rates = [
             optimizers.learning_rate(0.3, schedule, round, progress)
             for round, progress in ((0, 0.0), (3, 0.4), (8, 1.2))
         ]
-        found[schedule] = rates
+        results[schedule] = rates
     episodes = batch(policies()["two actions"])
     measured = scales.scales_of(episodes)
     rows = episodes.observations.flatten(0, 2).numpy()
-    found["scales"] = summary([measured, scales.in_units(rows, measured)])
+    results["scales"] = summary([measured, scales.in_units(rows, measured)])
     wild = measured.clone()
     wild[:, 3:] = torch.tensor([[-60.0, 0.0, 60.0]])
-    found["wild scales"] = summary(scales.in_units(rows, wild))
+    results["wild scales"] = summary(scales.in_units(rows, wild))
     still = replace(episodes, observations=torch.ones_like(episodes.observations))
-    found["still"] = summary(scales.scales_of(still))
-    return found
+    results["still"] = summary(scales.scales_of(still))
+    return results
 
 
 def ensembles() -> dict[str, Any]:
-    """Return votes, medians and certificates of several policies that act as one."""
-    found: dict[str, Any] = {}
+    """Return votes, medians and certificates of ensembles."""
+    results: dict[str, Any] = {}
     for label, size in (("two actions", 4), ("four actions", 5), ("Gaussian", 5), ("one coordinate", 4)):
         ensemble = Ensemble(policies()[label], size)
         theta = parameters(ensemble, 2)
-        seen = torch.from_numpy(np.random.default_rng(8).standard_normal((2, 12, 3))).float()
-        remarks = {name: float(f"{value:.9g}") for name, value in ensemble.remarks(theta, seen).items()}
-        found[label] = summary([_acts(ensemble, theta, seen), remarks, ensemble.dimension])
+        observations = torch.from_numpy(np.random.default_rng(8).standard_normal((2, 12, 3))).float()
+        remarks = {name: float(f"{value:.9g}") for name, value in ensemble.remarks(theta, observations).items()}
+        results[label] = summary([_acts(ensemble, theta, observations), remarks, ensemble.dimension])
     cloud = torch.from_numpy(np.random.default_rng(9).standard_normal((5, 3, 2)))
     cloud[1] = cloud[0]
-    found["median"] = summary([geometric_median(cloud), geometric_median(cloud[..., :1]), geometric_median(cloud[:4])])
-    return found
+    results["median"] = summary(
+        [geometric_median(cloud), geometric_median(cloud[..., :1]), geometric_median(cloud[:4])]
+    )
+    return results
 
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -198,41 +200,42 @@ SPRING = Simulation(_start, _step, _show, 3, {"stiffness": 0.2, "rest": 0.1})
 
 
 class _Shift:
-    """Shifts what a row sees, and turns its actions around."""
+    """Shifts the observations of the first agent, and changes the actions of the second."""
 
-    def observe(self, t: int, seen: np.ndarray) -> None:
-        seen[0] += 0.1 * t
+    def observe(self, t: int, observations: np.ndarray) -> None:
+        observations[0] += 0.1 * t
 
     def act(self, t: int, chosen: np.ndarray) -> None:
         chosen[1] = (chosen[1] + 1) % 3
 
 
 def simulations() -> dict[str, Any]:
-    """Return whole episodes, by machine code and step by step, of a policy and of scaled observations."""
-    found: dict[str, Any] = {}
+    """Return whole episodes by compiled kernels, step by step, and with scaled observations."""
+    results: dict[str, Any] = {}
     horizon = 40
     for label, policy in {
         "policy": CategoricalMlp((3, 18, 3)),
+        "widths": CategoricalMlp((3, 17, 1, 33, 16, 3)),
         "squashed": CategoricalMlp((3, 4, 3), True),
         "linear": CategoricalMlp((3, 3)),
     }.items():
         theta, count = 2 * parameters(policy), torch.tensor([4, 2, 0])
         noise = torch.from_numpy(np.random.default_rng(10).random((3, horizon, 4), dtype=np.float32))
         for how, greedy, tap in (("drawn", False, None), ("greedy", True, None), ("shifted", False, _Shift())):
-            world = Simulated(SPRING, 3, 4, horizon)
-            world.alter({"stiffness": np.array([1.0, 2.0, 0.5])})
+            environments = Simulated(SPRING, 3, 4, horizon)
+            environments.alter({"stiffness": np.array([1.0, 2.0, 0.5])})
             starts = [np.random.default_rng(k) for k in range(3)]
-            played = rollout(policy, theta, world, starts, noise, count, tap, greedy=greedy)
-            found[f"{label} {how}"] = summary([*vars(played).values(), played.returns, played.steps])
-        world = scales.Scaled(Simulated(SPRING, 3, 4, horizon), torch.linspace(-1, 1, 18).view(3, 6))
+            played = rollout(policy, theta, environments, starts, noise, count, tap, greedy=greedy)
+            results[f"{label} {how}"] = summary([*vars(played).values(), played.returns, played.steps])
+        environments = scales.Scaled(Simulated(SPRING, 3, 4, horizon), torch.linspace(-1, 1, 18).view(3, 6))
         starts = [np.random.default_rng(k) for k in range(3)]
-        played = rollout(policy, theta, world, starts, noise, count)
-        found[f"{label} scaled"] = summary([*vars(played).values(), played.returns])
+        played = rollout(policy, theta, environments, starts, noise, count)
+        results[f"{label} scaled"] = summary([*vars(played).values(), played.returns])
     wide = CategoricalMlp((600, 150, 2))
-    seen = np.random.default_rng(11).standard_normal((1, 4, 600)).astype(np.float32)
+    observations = np.random.default_rng(11).standard_normal((1, 4, 600)).astype(np.float32)
     sample = wide.sampler(parameters(wide, 1), torch.full((1, 2, 4), 0.4))
-    found["wide"] = summary(sample(0, seen))
-    return found
+    results["wide"] = summary(sample(0, observations))
+    return results
 
 
 FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {
@@ -250,5 +253,5 @@ def generated() -> Iterator[tuple[str, Inputs]]:
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return what one of the functions computes."""
+    """Return the outputs of one of the functions."""
     return FUNCTIONS[name]()

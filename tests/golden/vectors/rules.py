@@ -46,7 +46,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "ubar": ("ubar:rho=0.4,alpha=0.2",),
     "w_msr": ("w_msr:weights=mixing",),
 }
-"""Further ways to write a rule, besides its name."""
+"""Variants of a rule as users write them."""
 
 
 def generated() -> Iterator[tuple[str, Inputs]]:
@@ -81,23 +81,23 @@ def sets() -> Iterator[tuple[str, Tensor, int]]:
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return what a rule makes of every set, of receivers together, and of calls in a row."""
+    """Return the outputs of a rule on every set, for several receivers, and in consecutive calls."""
     rule = build("aggregator", inputs["aggregator"])
     assert isinstance(rule, Aggregator)
-    found: dict[str, Any] = {"facts": _facts(rule)}
+    results: dict[str, Any] = {"facts": _facts(rule)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InexactSearch)
         for label, x, f in sets():
             if bool(rule.defined(len(x), f)):
-                found[label] = _call(rule, x, f)
+                results[label] = _call(rule, x, f)
         if bool(rule.defined(9, 2)):
-            found["receivers"] = _receivers(rule)
-            found["calls in a row"] = _calls(rule)
-    return found
+            results["receivers"] = _receivers(rule)
+            results["consecutive calls"] = _calls(rule)
+    return results
 
 
 def _facts(rule: Aggregator) -> dict[str, str]:
-    """By n, and for f = 0, 1, ..: whether the rule is defined (d) and has a guarantee (g), and its kappa."""
+    """Return by n, for f = 0, 1, ..: d if the rule is defined, g if it has a guarantee, and its kappa."""
     facts = {}
     for n in (*range(1, 13), 13, 16, 20, 23):
         row = []
@@ -110,17 +110,20 @@ def _facts(rule: Aggregator) -> dict[str, str]:
     return {"all": digest_of(facts)} | {n: facts[n] for n in ("7", "13")}
 
 
-def _asked(rule: Aggregator, x: Tensor, f: int) -> dict[str, Any]:
+def _required_inputs(rule: Aggregator, x: Tensor, f: int) -> dict[str, Any]:
     honest = (torch.arange(x.shape[-2]) >= f).expand(x.shape[:-1])
     return {name: value for name, value in {"honest": honest, "judge": judge}.items() if name in rule.asks}
 
 
-def _call(rule: Aggregator, x: Tensor, f: int, **given: Any) -> Any:
+def _call(rule: Aggregator, x: Tensor, f: int, **keywords: Any) -> Any:
     """Return the value, weights and state of a call at one receiver, whose own vector is the last."""
     n = x.shape[-2]
     mixing = torch.linspace(1, 2, n, dtype=torch.float64)
-    given = {"own": torch.full(x.shape[:-2], n - 1), "weights": (mixing / mixing.sum()).expand(x.shape[:-1])} | given
-    value, weights, state = rule(x, f, rng=np.random.default_rng(7), **_asked(rule, x, f), **given)
+    keywords = {
+        "own": torch.full(x.shape[:-2], n - 1),
+        "weights": (mixing / mixing.sum()).expand(x.shape[:-1]),
+    } | keywords
+    value, weights, state = rule(x, f, rng=np.random.default_rng(7), **_required_inputs(rule, x, f), **keywords)
     return [summary(value), short(weights), short(state)]
 
 
@@ -135,18 +138,18 @@ def _receivers(rule: Aggregator) -> Any:
     if not all(rule.defined(int(a), int(b)) for a, b in zip(n.flatten(), f.flatten(), strict=True)):
         f = torch.zeros(2, 3, dtype=torch.int64)
     value, weights, state = rule(
-        x, f, mask=mask, own=torch.full((2, 3), 8), rng=np.random.default_rng(7), **_asked(rule, x, 2)
+        x, f, mask=mask, own=torch.full((2, 3), 8), rng=np.random.default_rng(7), **_required_inputs(rule, x, 2)
     )
     return [summary(value), short(weights), short(state)]
 
 
 def _calls(rule: Aggregator) -> Any:
     """Return three calls, each with the state of the one before."""
-    rng, state, found = np.random.default_rng(3), None, []
+    rng, state, results = np.random.default_rng(3), None, []
     for turn in range(3):
         x = torch.from_numpy(rng.standard_normal((1, 9, 4)) + turn)
         value, weights, state = rule(
-            x, 2, own=torch.tensor([4]), state=state, rng=np.random.default_rng(turn), **_asked(rule, x, 2)
+            x, 2, own=torch.tensor([4]), state=state, rng=np.random.default_rng(turn), **_required_inputs(rule, x, 2)
         )
-        found.append([summary(value), short(weights), short(state)])
-    return found
+        results.append([summary(value), short(weights), short(state)])
+    return results

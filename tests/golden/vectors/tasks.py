@@ -1,4 +1,4 @@
-"""Tasks: what environments show and pay for fixed actions, with changed constants, and what tasks say of themselves."""
+"""Tasks: their attributes, and observations and rewards for fixed actions, also with changed constants."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def generated() -> Iterator[tuple[str, Inputs]]:
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return the facts of a task, and its environments' answers to fixed actions."""
+    """Return the attributes of a task, and what its environments return for fixed actions."""
     task = build("task", inputs["task"])
     assert isinstance(task, Task)
     agents = getattr(task, "seats", 2) if task.shared else 2
@@ -67,7 +67,7 @@ def _accepted(task: Task, agents: int) -> bool:
 
 
 def _steps(task: Task, agents: int, alter: bool = False) -> Any:
-    """Return summaries of what two environments of each agent show and pay."""
+    """Return observations, rewards and ends of two environments of each agent, for the first and the last steps."""
     if alter and not task.dynamics:
         return []
     environments, policy = task.make(agents, 2), task.policy()
@@ -75,7 +75,7 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
         # Half of the constants for one agent, and the others for the next.
         factors = {name: np.where(np.arange(agents) == k % 2, 1.3, 0.8) for k, name in enumerate(task.dynamics)}
         task.alter(environments, factors)
-    found = [summary(environments.reset([np.random.default_rng(k) for k in range(agents)]))]
+    results = [summary(environments.reset([np.random.default_rng(k) for k in range(agents)]))]
     rng = np.random.default_rng(6)
     for _ in range(STEPS):
         shape = (agents, 2, *policy.action_shape)
@@ -83,5 +83,5 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
             chosen = rng.standard_normal(shape).astype(np.float32)
         else:
             chosen = rng.integers(task.action_count, size=shape)
-        found.append(summary(list(environments.step(policy.executed(chosen)))))
-    return found[:2] + found[-2:]
+        results.append(summary(list(environments.step(policy.executed(chosen)))))
+    return results[:2] + results[-2:]

@@ -1,4 +1,4 @@
-"""Topologies and placements: links and seats for several numbers of agents, rounds and streams."""
+"""Topologies and placements: edges and Byzantine agents, for several numbers of agents and rounds."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def generated() -> Iterator[tuple[str, Inputs]]:
     for kind, variants in (("topology", TOPOLOGIES), ("placement", PLACEMENTS)):
         for name, key in shipped(kind):
             for written in (WRITTEN.get(name, name), *variants.get(name, ())):
-                yield f"place {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
+                yield f"graph {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return the links of a topology, or the seats of a placement."""
+    """Return the edges of a topology, or the agents of a placement."""
     if "topology" in inputs:
         return _topology(inputs)
     return _placement(inputs)
 
 
-def links(graph: nx.Graph) -> str:
-    """Return a digest of nodes, links and what stands at them, in their order."""
+def edges(graph: nx.Graph) -> str:
+    """Return the number of edges, and a digest of nodes, edges, positions and server in their order."""
     nodes = [[node, [float(f"{x:.12g}") for x in data.get("pos", ())]] for node, data in graph.nodes(data=True)]
     return f"{graph.number_of_edges()} {digest_of([nodes, list(graph.edges), graph.graph.get('server')])}"
 
@@ -75,16 +75,16 @@ def links(graph: nx.Graph) -> str:
 def _topology(inputs: Inputs) -> dict[str, Any]:
     topology = build("topology", inputs["topology"])
     assert isinstance(topology, Topology)
-    found: dict[str, Any] = {"varies": topology.varies}
+    results: dict[str, Any] = {"varies": topology.varies}
     refused = []
     for agents in (*range(1, 17), 24):
         for round in (0, 3) if topology.varies else (0,):
             label = f"{agents} agents, round {round}" if round else f"{agents} agents"
             try:
-                found[label] = links(topology(agents, round, np.random.default_rng([agents, 1])))
+                results[label] = edges(topology(agents, round, np.random.default_rng([agents, 1])))
             except Undefined:
                 refused.append(label)
-    return found | {"refused": ", ".join(refused)}
+    return results | {"refused": ", ".join(refused)}
 
 
 def some_graphs() -> Iterator[tuple[str, nx.Graph]]:
@@ -107,17 +107,17 @@ def some_graphs() -> Iterator[tuple[str, nx.Graph]]:
 def _placement(inputs: Inputs) -> dict[str, Any]:
     placement = build("placement", inputs["placement"])
     assert isinstance(placement, Placement)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for label, graph in some_graphs():
-        found[label] = "; ".join(_seats(placement, graph, f) for f in range(4))
-    return found
+        results[label] = "; ".join(_byzantine(placement, graph, f) for f in range(4))
+    return results
 
 
-def _seats(placement: Placement, graph: nx.Graph, f: int) -> str:
-    """Return who is seated, and the links of those who join."""
+def _byzantine(placement: Placement, graph: nx.Graph, f: int) -> str:
+    """Return the Byzantine agents, and the edges of the graph if they join it."""
     try:
         joined = placement.join(graph, f, np.random.default_rng([f, 4])) if placement.joins else graph
-        seats = " ".join(str(int(a)) for a in placement(joined, f, np.random.default_rng([f, 8])))
+        chosen = " ".join(str(int(a)) for a in placement(joined, f, np.random.default_rng([f, 8])))
     except Undefined:
         return "refused"
-    return f"{seats} of {links(joined)}" if placement.joins else seats
+    return f"{chosen} of {edges(joined)}" if placement.joins else chosen

@@ -1,4 +1,4 @@
-"""Channels, coins and agreements: what becomes of messages, tosses and spreads."""
+"""Channels, coins and agreements: encoded messages, delays, draws and guarantees."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def generated() -> Iterator[tuple[str, Inputs]]:
     for kind, variants in VARIANTS.items():
         for name, key in shipped(kind):
             for written in (name, *variants.get(name, ())):
-                yield f"wire {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
+                yield f"message {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
-    """Return what the component does."""
+    """Return the outputs of a channel, a coin or an agreement."""
     kind, description = next(iter(inputs.items()))
     part = build(kind, description)
     if isinstance(part, Channel):
@@ -58,37 +58,37 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
 
 
 def _channel(channel: Channel) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "longest": channel.longest,
         "covers": [channel.covers(t) for t in ("gradient", "parameters")],
     }
     for d in (2, 16, 33, 300):
         packed = channel.pack(Format(d, 32, 8), d)
-        found[f"format {d}"] = [packed.numbers, packed.width, packed.extra, packed.bytes]
+        results[f"format {d}"] = [packed.numbers, packed.width, packed.extra, packed.bytes]
         memory: dict[str, Any] = {}
         for turn in range(3):
             rng = np.random.default_rng([d, turn])
             x = torch.from_numpy(rng.standard_normal((4, d))).float()
             x[1], x[2, : d // 2] = 0, 0
-            said, memory = channel.encode(x, memory, rng)
-            found[f"encoded {d}, {turn}"] = [summary(said), short(memory)]
+            encoded, memory = channel.encode(x, memory, rng)
+            results[f"encoded {d}, {turn}"] = [summary(encoded), short(memory)]
     for receivers, senders in ((1, 7), (6, 5), (40, 40)):
         late = channel.late(receivers, senders, np.random.default_rng(receivers))
-        found[f"late {receivers}"] = summary(late)
-    return found
+        results[f"late {receivers}"] = summary(late)
+    return results
 
 
 def _coin(coin: Coin) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for agents in (1, 2, 7, 10):
         tosses = [coin(lambda rng: float(rng.random()), agents, np.random.default_rng(seed)) for seed in range(6)]
-        found[f"{agents} agents"] = [summary(torch.stack(tosses)), [list(cost) for cost in coin.cost(agents)]]
-    return found
+        results[f"{agents} agents"] = [summary(torch.stack(tosses)), [list(cost) for cost in coin.cost(agents)]]
+    return results
 
 
 def _agreement(agreement: Agreement) -> dict[str, Any]:
-    """By n, and for f = 0, 1, ..: whether it is defined (d) and has a guarantee (g), and its contraction."""
-    found: dict[str, Any] = {"measure": agreement.measure}
+    """Return by n, for f = 0, 1, ..: d if it is defined, g if it has a guarantee, and its contraction."""
+    results: dict[str, Any] = {"measure": agreement.measure}
     for n in range(1, 15):
         row = []
         for f in range(min(n, 5)):
@@ -96,5 +96,5 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
             share = agreement.contraction(n, f) if defined else None
             number = "" if share is None else f"{share:.6g}"
             row.append(f"{'d' * defined}{'g' * bool(agreement.guarantee(n, f))}{number}")
-        found[f"n={n}"] = " ".join(row)
-    return {"all": digest_of(found)} | {n: found[n] for n in ("measure", "n=7", "n=13")}
+        results[f"n={n}"] = " ".join(row)
+    return {"all": digest_of(results)} | {n: results[n] for n in ("measure", "n=7", "n=13")}
