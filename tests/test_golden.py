@@ -41,7 +41,7 @@ def test_no_output_moved_without_a_version(report: dict[str, Any]) -> None:
 
 def test_every_component_has_a_golden_entry(report: dict[str, Any]) -> None:
     assert not report["missing"], "\n".join(report["lines"])
-    assert not report["removed"], "\n".join(report["lines"])
+    assert not report["obsolete"], "\n".join(report["lines"])
 
 
 def test_every_raised_version_has_an_output_that_differs(report: dict[str, Any]) -> None:

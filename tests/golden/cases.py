@@ -16,7 +16,7 @@ Options = Mapping[str, Any]
 
 CARTPOLE = "cartpole:hidden=[2]"
 PENDULUM = "pendulum:hidden=[2]"
-ALONE = {"algo": "page_pg:N=1,B=1", "topology": None, "aggregator": None, "agreement": None}
+ALONE: dict[str, Any] = {"algo": "page_pg:N=1,B=1", "topology": None, "aggregator": None, "agreement": None}
 ALONE |= {"agents": 1, "byzantine": 0, "attack": "none", "trajectories": 1, "also": []}
 
 PEERS: Options = {
@@ -217,7 +217,7 @@ def _runs(kind: str, name: str) -> Iterator[tuple[str, Options]]:
     key = f"{kind} {first_name(kind, name)}"
     flag = {registry.FLAGS[kind]: name}
     for number, options in enumerate(RUNS.get(key, ({},)), 1):
-        yield key if number == 1 else f"{key} {number}", {**BASES[kind], **flag, **options}
+        yield key if number == 1 else f"{key} {number}", {**BASES.get(kind, COIN), **flag, **options}
 
 
 def resolved(options: Options) -> tuple[dict[str, Any], list[str]]:

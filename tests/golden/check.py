@@ -33,12 +33,14 @@ class Computed:
 
     Attributes:
         inputs: of the case.
+        components: the names of the components whose code it runs.
         outputs: of the case; `error` alone if it raised one.
         stored: the outputs of the golden file; None if it has none.
         seconds: the time that it took.
     """
 
     inputs: Inputs
+    components: frozenset[str]
     outputs: dict[str, Any]
     stored: dict[str, Any] | None
     seconds: float
@@ -51,9 +53,10 @@ class Check:
         golden: the golden file.
         classes: by name, every component of byzbench.
         versions: of every component and of the engine.
-        computed: by name, every stored case.
-        removed: stored cases that use a component which byzbench no longer has, with its name.
-        cases: the other stored cases, with what moved.
+        generated: by name, every case that there should be.
+        computed: by name, every stored case that is not obsolete.
+        obsolete: stored cases that are no longer generated, or use a component that was removed, with the reason.
+        cases: the same, with what moved.
     """
 
     def __init__(self, only: str = "") -> None:
@@ -64,15 +67,23 @@ class Check:
         self.versions = {ENGINE: identity.ENGINE} | {
             name: checked_version(cls.version, f"{name}: version", BrokenPlugin) for name, cls in self.classes.items()
         }
-        self._only, self._num_slow, self.removed = only, 0, dict[str, str]()
-        self.computed = {name: self.compute(name, inputs) for name, inputs in self._stored()}
-        self.cases = [case for name in self.computed if (case := self._compare(name))]
+        self._only, self._num_slow, self.generated = only, 0, groups.generated()
+        stored = self._stored()
+        self.obsolete = {name: reason for name, inputs in stored.items() if (reason := self._obsolete(name, inputs))}
+        self.computed = {n: self.compute(n, inputs) for n, inputs in stored.items() if n not in self.obsolete}
+        self.cases = [self._compare(name) for name in self.computed]
 
-    def _stored(self) -> Iterator[tuple[str, Inputs]]:
-        """Yield the name and the inputs of every case of the golden file."""
-        for name, entry in self.golden["entries"].items():
-            if self._only in name:
-                yield name, groups.whole(entry["inputs"], self.golden["base"])
+    def _stored(self) -> dict[str, Inputs]:
+        """Return the inputs of the cases of the golden file."""
+        entries, base = self.golden["entries"], self.golden["base"]
+        return {name: groups.whole(entry["inputs"], base) for name, entry in entries.items() if self._only in name}
+
+    def _obsolete(self, name: str, inputs: Inputs) -> str:
+        """Return why a case of the golden file cannot be compared any more; empty if it can."""
+        if name not in self.generated:
+            return "is no longer generated"
+        removed = sorted(groups.described_components(inputs) - self.classes.keys())
+        return f"uses {removed[0]}, which was removed" if removed else ""
 
     def compute(self, name: str, inputs: Inputs) -> Computed:
         """Compute a case. An exception becomes its output."""
@@ -86,17 +97,13 @@ class Check:
             text = str(error).partition("\n")[0][:200]
             outputs = {"error": f"{type(error).__name__}: {text} ({function})"}
         stored = self.golden["entries"].get(name, {}).get("outputs")
-        return Computed(inputs, outputs, stored, time.perf_counter() - start)
+        return Computed(inputs, groups.components(inputs), outputs, stored, time.perf_counter() - start)
 
-    def _compare(self, name: str) -> Case | None:
-        """Return the comparison of a stored case; None if a component of it was removed."""
+    def _compare(self, name: str) -> Case:
         computed = self.computed[name]
-        components = groups.components(computed.inputs)
-        if absent := sorted(components - self.classes.keys()):
-            self.removed[name] = absent[0]
-            return None
         assert computed.stored is not None
-        return Case(name, components, differences(computed.stored, computed.outputs, self.exact))
+        moved = differences(computed.stored, computed.outputs, self.exact)
+        return Case(name, computed.components, moved)
 
     @cached_property
     def exact(self) -> bool:
@@ -168,7 +175,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether there is nothing to raise or to renew."""
-        return not (self.responsible or self.missing or self.removed or self.raised or self.unlisted or self.unsound)
+        return not (self.responsible or self.missing or self.obsolete or self.raised or self.unlisted or self.unsound)
 
     def lines(self) -> list[str]:
         """Return the findings, one line each."""
@@ -178,9 +185,7 @@ class Check:
                 f"outputs are not known to be exact on processor {processor()} with these libraries: they are compared "
                 "with a tolerance, and of runs only the first round"
             )
-        lines += [
-            f"{name} uses {component}, which was removed: run {COMMAND}" for name, component in self.removed.items()
-        ]
+        lines += [f"case {name} {reason}: run {COMMAND}" for name, reason in self.obsolete.items()]
         lines += [f"there is no golden entry for {name}: run {COMMAND}" for name in self.missing]
         for name, cases in self.responsible.items():
             lines += self._moved(name, cases)
@@ -215,7 +220,7 @@ class Check:
             "responsible": self.responsible,
             "dependents": self.dependents,
             "missing": self.missing,
-            "removed": self.removed,
+            "obsolete": self.obsolete,
             "raised": self.raised,
             "unlisted": self.unlisted,
             "unsound": self.unsound,

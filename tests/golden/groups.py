@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from byzbench.canonical import component_names, modern
-from byzbench.experiments.experiment import Experiment
+from byzbench.identity import component_name, parts
 from tests.golden import cases
-from tests.golden.parts import Inputs, is_component
-from tests.golden.running import described, experiment_of, trace
+from tests.golden.parts import Cases, Inputs, build, is_component
+from tests.golden.running import described_inputs, experiment_of, trace
 from tests.golden.vectors import attacks, federation, geometry, graphs, learning, messages, rules, tasks
 
 
@@ -19,18 +21,18 @@ class Group:
     """Cases of one kind.
 
     Attributes:
-        generated: yields the names and inputs of the cases that the golden file should have.
+        generated: yields the cases that the golden file should have.
         outputs: computes a case from its name without the group, and its inputs.
     """
 
-    generated: Callable[[], Iterator[tuple[str, Inputs]]]
+    generated: Callable[[], Cases]
     outputs: Callable[[str, Inputs], dict[str, Any]]
 
 
-def _runs() -> Iterator[tuple[str, Inputs]]:
+def _runs() -> Cases:
     for name, options in cases.generated():
         create, also = cases.resolved(options)
-        yield f"run {name}", {"experiment": described(Experiment.create(**create)), "also": also}
+        yield f"run {name}", partial(described_inputs, create, also=also)
 
 
 def _run(name: str, inputs: Inputs) -> dict[str, Any]:
@@ -50,10 +52,9 @@ GROUPS: Mapping[str, Group] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
-    """Yield the name and the inputs of every case that the golden file should have."""
-    for group in GROUPS.values():
-        yield from group.generated()
+def generated() -> dict[str, Callable[[], Inputs]]:
+    """Return by name every case that the golden file should have, as a function that resolves its inputs."""
+    return {name: inputs for group in GROUPS.values() for name, inputs in group.generated()}
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
@@ -67,14 +68,25 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
 
 
 def components(inputs: Inputs) -> frozenset[str]:
-    """Return the names of the components whose code a case runs."""
-    descriptions = {kind: value for kind, value in inputs.items() if is_component(value)}
-    return frozenset(component_names(modern(inputs.get("experiment", {}) | descriptions, 1)))
+    """Return the names of the components whose code a case runs; by its descriptions if they cannot be built."""
+    described = {kind: value for kind, value in inputs.items() if is_component(value)}
+    try:
+        whole = [build(kind, value) for kind, value in described.items()]
+        inside = [*whole, *([experiment_of(inputs["experiment"])] if "experiment" in inputs else [])]
+        return frozenset(map(component_name, [*whole, *chain.from_iterable(map(parts, inside))]))
+    except Exception:
+        return described_components(inputs)
+
+
+def described_components(inputs: Inputs) -> frozenset[str]:
+    """Return the names of the components that the inputs of a case describe."""
+    described = {kind: value for kind, value in inputs.items() if is_component(value)}
+    return frozenset(component_names(modern(inputs.get("experiment", {}) | described, 1)))
 
 
 def base() -> dict[str, Any]:
     """Return the description that a new golden file writes the others as differences from."""
-    return described(Experiment.create(**cases.PEERS))
+    return described_inputs(cases.PEERS)["experiment"]
 
 
 def shortened(inputs: Inputs, base: Mapping[str, Any]) -> Inputs:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from byzbench import registry
 from byzbench.canonical import canonical, first_name, modern
 from byzbench.contracts import Component
 
-Inputs = Mapping[str, Any]
-"""By kind of component, or by name, what a case is computed from."""
+Inputs: TypeAlias = Mapping[str, Any]
+"""What a case is computed from: descriptions of components by kind or of an `experiment`, and further options."""
+
+Cases: TypeAlias = Iterator[tuple[str, Callable[[], Inputs]]]
+"""Names of cases, and functions that return their inputs with every parameter resolved."""
 
 
 def shipped(kind: str) -> Iterator[tuple[str, str]]:
@@ -24,6 +27,11 @@ def shipped(kind: str) -> Iterator[tuple[str, str]]:
 def described(kind: str, written: str) -> dict[str, Any]:
     """Return the canonical description of a component as users write it."""
     return json.loads(json.dumps(canonical({kind: registry.describe(registry.build(kind, written))})[kind]))
+
+
+def described_part(kind: str, written: str) -> dict[str, Any]:
+    """Return the inputs of a case of one component."""
+    return {kind: described(kind, written)}
 
 
 def build(kind: str, description: Mapping[str, Any]) -> Component:

@@ -26,7 +26,7 @@ PINS = {
 
 def environment() -> dict[str, str]:
     """Return the variables of this process with the pins, which libraries read when they are loaded."""
-    from numpy._core._multiarray_umath import __cpu_dispatch__
+    from numpy._core._multiarray_umath import __cpu_dispatch__  # type: ignore[import-not-found]
 
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **PINS, "NPY_DISABLE_CPU_FEATURES": " ".join(__cpu_dispatch__), "PYTHONPATH": path}

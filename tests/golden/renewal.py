@@ -28,15 +28,15 @@ def renew(check: Check) -> tuple[list[str], bool]:
         return [*lines, REFUSED], False
     if stored and not check.exact and not _proven(check):
         return [*lines, f"{REFUSED}: outputs are not exact on this processor"], False
-    new = {name: inputs for name, inputs in groups.generated() if name not in check.computed}
-    check.computed |= {name: check.compute(name, inputs) for name, inputs in new.items()}
+    new = [name for name in check.generated if name not in check.computed]
+    check.computed |= {name: check.compute(name, check.generated[name]()) for name in new}
     outputs = {name: check.computed[name].outputs for name in new}
     if failed := [f"{name}: {values['error']}" for name, values in outputs.items() if "error" in values]:
         return [*lines, *failed, REFUSED], False
     store.write(_golden(check))
     store.write_equal_digests(_equal_digests(check))
     renewed = sum(bool(case.moved) for case in check.cases)
-    return [*lines, f"cases: {renewed} renewed, {len(new)} added, {len(check.removed)} removed"], True
+    return [*lines, f"cases: {renewed} renewed, {len(new)} added, {len(check.obsolete)} removed"], True
 
 
 def _unneeded(check: Check) -> list[str]:
@@ -61,7 +61,6 @@ def _golden(check: Check) -> dict[str, Any]:
         "entries": {
             name: {"inputs": groups.shortened(computed.inputs, base), "outputs": computed.outputs}
             for name, computed in check.computed.items()
-            if name not in check.removed
         },
         "history": _history(check),
         "libraries": libraries(),

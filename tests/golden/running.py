@@ -25,6 +25,11 @@ def described(experiment: Experiment) -> dict[str, Any]:
     return json.loads(json.dumps(canonical(experiment.describe())))
 
 
+def described_inputs(options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the inputs of a case whose experiment has these options of `Experiment.create`, and further inputs."""
+    return {"experiment": described(Experiment.create(**options)), **more}
+
+
 def experiment_of(description: Mapping[str, Any]) -> Experiment:
     """Return the experiment of a canonical description."""
     return _experiment(json.dumps(description))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from byzbench.federation.adversary import Adversary, LiarsTap
 from byzbench.federation.federation import Federation
 from byzbench.learning.rollouts import Trajectories
 from tests.golden.cases import PEERS, PENDULUM, SERVER, Options
-from tests.golden.parts import Inputs, shipped
-from tests.golden.running import described, experiment_of
+from tests.golden.parts import Cases, Inputs, shipped
+from tests.golden.running import described_inputs, experiment_of
 from tests.golden.summaries import short, summary
 
 ROUNDS, STEPS, EPISODES = 3, 7, 3
@@ -103,7 +104,7 @@ ALONE: Mapping[str, str] = {
 """How an attack is written where its defaults take long or use another attack."""
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every attack and variant."""
     for name, key in shipped("attack"):
         variants: tuple[str | tuple[str, Options], ...] = (ALONE.get(name, name), *VARIANTS.get(name, ()))
@@ -111,7 +112,7 @@ def generated() -> Iterator[tuple[str, Inputs]]:
             written, more = variant if isinstance(variant, tuple) else (variant, {})
             options = {**PEERS, "attack": written, **more}
             label = f"attack {key}" if number == 1 else f"attack {key} {number}"
-            yield label, {"experiment": described(Experiment.create(**options))}
+            yield label, partial(described_inputs, options)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:

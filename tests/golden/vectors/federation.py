@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from byzbench.contracts import Speech
+from byzbench.contracts import Aggregator, Speech, State
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -16,8 +19,8 @@ from byzbench.federation.defence import Defence, cloneable
 from byzbench.federation.exposure import cheap, dear, guaranteed
 from byzbench.federation.screening import screen
 from tests.golden.cases import PEERS, SERVER, Options
-from tests.golden.parts import Inputs
-from tests.golden.running import described, experiment_of
+from tests.golden.parts import Cases, Inputs
+from tests.golden.running import described_inputs, experiment_of
 from tests.golden.summaries import summary
 
 EXPERIMENTS: Mapping[str, Options] = {
@@ -35,11 +38,11 @@ EXPERIMENTS: Mapping[str, Options] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every experiment, and for every function."""
     for name, options in EXPERIMENTS.items():
-        yield f"federation {name}", {"experiment": described(Experiment.create(**options))}
-    yield from ((f"federation {name}", {}) for name in FUNCTIONS)
+        yield f"federation {name}", partial(described_inputs, options)
+    yield from ((f"federation {name}", dict) for name in FUNCTIONS)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
@@ -72,7 +75,9 @@ def _nine(facts: Mapping[str, float | int | None]) -> dict[str, Any]:
 
 def _resumed(todo: Experiment) -> Any:
     """Return three exchanges, each in a new federation with the messages in flight and the memory of the one before."""
-    mail, memory, results = {}, {}, []
+    mail: State = {}
+    memory: State = {}
+    results = []
     with one_thread():
         for round in range(3):
             federation, adversary = federate(todo)
@@ -111,41 +116,61 @@ def screening() -> dict[str, Any]:
     return {name: summary(vars(screen(speech, 2, 3))) for name, speech in speeches.items()}
 
 
-def clones() -> dict[str, Any]:
-    """Return the values of cloned rules on crafted messages, malformed ones included."""
-    from byzbench import registry
+@dataclass(frozen=True)
+class SumOfInputs(Aggregator):
+    """A rule whose value depends on all that it is given."""
 
+    asks: ClassVar[frozenset[str]] = frozenset({"honest"})
+
+    def defined(self, n: int, f: int) -> bool:
+        return n >= 2 * f + 3
+
+    def __call__(self, x: Tensor, f: Tensor | int = 0, **inputs: Any) -> tuple[Tensor, Tensor | None, State]:
+        value = (x * inputs["mask"].unsqueeze(-1)).sum(-2) + torch.as_tensor(f).unsqueeze(-1)
+        value += (x * inputs["honest"].unsqueeze(-1)).sum(-2) / 2 + 0.1 * inputs["own"].unsqueeze(-1)
+        value += float(inputs["rng"].random()) + inputs["state"]["offset"]
+        if inputs["weights"] is not None:
+            value += (inputs["weights"].unsqueeze(-1) * x).sum(-2)
+        return value, None, {}
+
+
+@dataclass(frozen=True)
+class JudgingRule(SumOfInputs):
+    """A rule that tries policies out."""
+
+    asks: ClassVar[frozenset[str]] = frozenset({"judge"})
+
+
+def cloned_rule() -> dict[str, Any]:
+    """Return the values of a cloned rule on crafted messages, malformed ones included."""
     inbox = torch.from_numpy(np.random.default_rng(1).standard_normal((7, 4))).float()
     seats = torch.tensor([-1, 0, -1, -1, 1, -1, -1])
-    crafted = torch.from_numpy(np.random.default_rng(2).standard_normal((3, 2, 4))).float()
+    crafted = torch.from_numpy(np.random.default_rng(2).standard_normal((5, 2, 4))).float()
     crafted[1, 0, 2] = torch.nan
     crafted[2] = torch.inf
     results: dict[str, Any] = {}
-    for written in ("krum", "bulyan", "trimmed_mean", "gts", "self_centered_clipping:radius=oracle"):
-        rule = registry.build("aggregator", written)
-        for bound, own in ((2, 3), (1, -1)):
-            if own < 0 and rule.self_centred:  # type: ignore[attr-defined]
-                continue
-            clone = Defence(
-                rule,  # type: ignore[arg-type]
-                inbox,
-                seats,
-                bound,
-                receiver=own if own >= 0 else 7,
-                calls=4,
-                rng=lambda: np.random.default_rng(3),
-                own=own,
-                weights=torch.full((7,), 1 / 7, dtype=torch.float64) if own >= 0 else None,
-            )
-            results[f"{written} {bound}"] = summary(clone(crafted))
-            try:
-                clone(crafted)
-            except UndeclaredKnowledge:
-                results[f"{written} {bound} again"] = "refused"
-    results["cloneable"] = [
-        cloneable({"gradient": registry.build("aggregator", name)}) is None for name in ("mean", "ubar")
-    ]  # type: ignore[dict-item]
+    for bound, own in ((1, 3), (2, 3), (3, 3), (2, -1), (3, -1)):
+        clone = Defence(
+            SumOfInputs(),
+            inbox,
+            seats,
+            bound,
+            receiver=own if own >= 0 else 7,
+            calls=12,
+            rng=lambda: np.random.default_rng(3),
+            own=own,
+            weights=torch.linspace(0, 1, 7) if own >= 0 else None,
+            state={"offset": torch.arange(4.0)},
+        )
+        values = [clone(crafted), clone(crafted[3:]), clone(crafted.reshape(5, 1, 2, 4))]
+        results[f"bound {bound}, own {own}"] = summary([*values, clone.receiver, clone.calls])
+        try:
+            clone(crafted)
+        except UndeclaredKnowledge:
+            results[f"bound {bound}, own {own}, once more"] = "refused"
+    rules = {"sum": SumOfInputs(), "judging": JudgingRule()}
+    results["cloneable"] = {name: cloneable({"gradient": rule}) is None for name, rule in rules.items()}
     return results
 
 
-FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {"clones": clones, "screening": screening}
+FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {"cloned rule": cloned_rule, "screening": screening}

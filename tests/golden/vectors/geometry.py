@@ -15,7 +15,7 @@ from byzbench.contracts import weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import branching, graphs, influence, mixing, robustness, spread, subsets
 from byzbench.geometry.cloud import Cloud, blocks, even, lengths, small, vector_at
-from tests.golden.parts import Inputs
+from tests.golden.parts import Cases, Inputs
 from tests.golden.summaries import summary
 
 
@@ -102,9 +102,9 @@ def searches() -> dict[str, Any]:
         results[f"conflicts {seed}"] = _rounded(subsets.min_diameter_subset(1 + cycle - np.eye(16), 9 - seed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InexactSearch)
-        apart, everyone = torch.from_numpy(squares(ball)), torch.ones(20, dtype=torch.bool)
-        results["receivers"] = summary(list(spread.least_variance(apart, everyone, torch.tensor(6), 100_000)))
-        results["receivers' diameter"] = summary(list(subsets.narrowest(apart.sqrt(), everyone, torch.tensor(7), 100)))
+        matrix, everyone = torch.from_numpy(squares(ball)), torch.ones(20, dtype=torch.bool)
+        results["receivers"] = summary(list(spread.least_variance(matrix, everyone, torch.tensor(6), 100_000)))
+        results["receivers' diameter"] = summary(list(subsets.narrowest(matrix.sqrt(), everyone, torch.tensor(7), 100)))
         results["warnings"] = len(caught)
     return results
 
@@ -199,9 +199,9 @@ FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every function."""
-    yield from ((f"geometry {name}", {}) for name in FUNCTIONS)
+    yield from ((f"geometry {name}", dict) for name in FUNCTIONS)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:

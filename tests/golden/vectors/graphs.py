@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -10,7 +11,7 @@ import numpy as np
 
 from byzbench.contracts import Placement, Topology
 from byzbench.errors import Undefined
-from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of
 
 TOPOLOGIES: Mapping[str, tuple[str, ...]] = {
@@ -51,12 +52,12 @@ PLACEMENTS: Mapping[str, tuple[str, ...]] = {
 WRITTEN: Mapping[str, str] = {"from_file": "from_file:path=tests/golden/graph.txt"}
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every topology, placement and variant."""
     for kind, variants in (("topology", TOPOLOGIES), ("placement", PLACEMENTS)):
         for name, key in shipped(kind):
             for written in (WRITTEN.get(name, name), *variants.get(name, ())):
-                yield f"graph {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
+                yield f"graph {kind} {key}{written.removeprefix(name)}", partial(described_part, kind, written)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from byzbench.learning.policies import Actor, CategoricalMlp, GaussianMlp, Netwo
 from byzbench.learning.rollouts import Trajectories, rollout
 from byzbench.learning.simulations import Simulated, Simulation
 from byzbench.learning.teams import Team
-from tests.golden.parts import Inputs
+from tests.golden.parts import Cases, Inputs
 from tests.golden.summaries import summary
 
 INFINITE = float("inf")
@@ -227,9 +227,9 @@ def simulations() -> dict[str, Any]:
             starts = [np.random.default_rng(k) for k in range(3)]
             played = rollout(policy, theta, environments, starts, noise, count, tap, greedy=greedy)
             results[f"{label} {how}"] = summary([*vars(played).values(), played.returns, played.steps])
-        environments = scales.Scaled(Simulated(SPRING, 3, 4, horizon), torch.linspace(-1, 1, 18).view(3, 6))
+        scaled = scales.Scaled(Simulated(SPRING, 3, 4, horizon), torch.linspace(-1, 1, 18).view(3, 6))
         starts = [np.random.default_rng(k) for k in range(3)]
-        played = rollout(policy, theta, environments, starts, noise, count)
+        played = rollout(policy, theta, scaled, starts, noise, count)
         results[f"{label} scaled"] = summary([*vars(played).values(), played.returns])
     wide = CategoricalMlp((600, 150, 2))
     observations = np.random.default_rng(11).standard_normal((1, 4, 600)).astype(np.float32)
@@ -247,9 +247,9 @@ FUNCTIONS: Mapping[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every function."""
-    yield from ((f"learning {name}", {}) for name in FUNCTIONS)
+    yield from ((f"learning {name}", dict) for name in FUNCTIONS)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from byzbench.contracts import Agreement, Channel, Coin, Format
-from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of, short, summary
 
 VARIANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -37,12 +38,12 @@ VARIANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every component and variant."""
     for kind, variants in VARIANTS.items():
         for name, key in shipped(kind):
             for written in (name, *variants.get(name, ())):
-                yield f"message {kind} {key}{written.removeprefix(name)}", {kind: described(kind, written)}
+                yield f"message {kind} {key}{written.removeprefix(name)}", partial(described_part, kind, written)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from byzbench.contracts import Aggregator
 from byzbench.errors import InexactSearch
 from byzbench.testing.rules import judge
-from tests.golden.parts import Inputs, build, described, shipped
+from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of, short, summary
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
@@ -49,11 +50,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 """Variants of a rule as users write them."""
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every rule and variant."""
     for name, key in shipped("aggregator"):
         for written in (name, *VARIANTS.get(name, ())):
-            yield f"rule {key}{written.removeprefix(name)}", {"aggregator": described("aggregator", written)}
+            yield f"rule {key}{written.removeprefix(name)}", partial(described_part, "aggregator", written)
 
 
 def sets() -> Iterator[tuple[str, Tensor, int]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from byzbench.contracts import Task
-from byzbench.errors import Undefined, UserError
-from tests.golden.parts import Inputs, build, described, shipped
+from byzbench.errors import Undefined
+from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import summary
 
 STEPS = 12
@@ -20,7 +21,7 @@ WRITTEN: Mapping[str, str] = {
 }
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "cartpole": ("cartpole:absent='1:0-0.5 0:0.5-1',shift='length=2 gravity=0.5'",),
-    "gymnasium": ("gymnasium:id=Blackjack-v1,steps=4", "gymnasium:id=CartPole-v1"),
+    "gymnasium": ("gymnasium:id=CartPole-v1"),
     "lunarlander": ("lunarlander:backend=envpool",),
     "pettingzoo": (
         "pettingzoo:id=mpe2/simple_spread_v3,steps=8,world=shared,options='N=2 continuous_actions=True'",
@@ -29,17 +30,13 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def generated() -> Iterator[tuple[str, Inputs]]:
+def generated() -> Cases:
     """Yield a case for every task and variant."""
     for name, key in shipped("task"):
         written = (WRITTEN.get(name, name), *VARIANTS.get(name, ()))
         for number, text in enumerate(written, 1):
             label = f"task {key}" if number == 1 else f"task {key} {number}"
-            try:
-                yield label, {"task": described("task", text)}
-            except UserError:
-                if number == 1:
-                    raise
+            yield label, partial(described_part, "task", text)
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
@@ -79,9 +76,9 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
     rng = np.random.default_rng(6)
     for _ in range(STEPS):
         shape = (agents, 2, *policy.action_shape)
-        if policy.dtype.is_floating_point:
-            chosen = rng.standard_normal(shape).astype(np.float32)
-        else:
-            chosen = rng.integers(task.action_count, size=shape)
-        results.append(summary(list(environments.step(policy.executed(chosen)))))
+        continuous = policy.dtype.is_floating_point
+        actions = (
+            rng.standard_normal(shape).astype(np.float32) if continuous else rng.integers(task.action_count, size=shape)
+        )
+        results.append(summary(list(environments.step(policy.executed(actions)))))
     return results[:2] + results[-2:]
