@@ -21,7 +21,7 @@ WRITTEN: Mapping[str, str] = {
 }
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "cartpole": ("cartpole:absent='1:0-0.5 0:0.5-1',shift='length=2 gravity=0.5'",),
-    "gymnasium": ("gymnasium:id=CartPole-v1"),
+    "gymnasium": ("gymnasium:id=CartPole-v1",),
     "lunarlander": ("lunarlander:backend=envpool",),
     "pettingzoo": (
         "pettingzoo:id=mpe2/simple_spread_v3,steps=8,world=shared,options='N=2 continuous_actions=True'",
