@@ -1,9 +1,10 @@
 """What the site of a large board costs: seconds, memory, and the size of its pages. Prints a table.
 
-    python benchmarks/site.py [--entries 500] [--suite smoke-v1]
+    python benchmarks/site.py [--entries 500] [--large]
 
-All entries compete on one board, the hardest case: every pair of them is compared, and every page of an attack lists
-them all. Reading submissions, scoring, and writing the pages are timed apart; peak memory is that of the process.
+Entries are of smoke-v1, or with --large of a suite of 280 cells that is made for this: four strata, six attacks, ten
+seeds. All entries compete on one board, the hardest case: every pair of them is compared, and every page of an attack
+lists them all. Reading submissions, scoring, and writing the pages are timed apart; peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -17,11 +18,42 @@ from pathlib import Path
 
 import numpy as np
 
+from byzbench.leaderboard import suites
+from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.site.build import site, write
 from byzbench.leaderboard.site.collection import collect
 from byzbench.leaderboard.suites import suite
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+
+ATTACKS = ("large_noise", "sign_flip", "ipm", "alie(z=1.5, on=both)", "mimic", "min_max")
+STRATUM = """
+[[stratum]]
+name = "cartpole-{trajectories}"
+division = "decentralised"
+env = "cartpole"
+topology = "complete"
+agents = 13
+byzantine = 3
+trajectories = {trajectories}
+low = 1.0
+high = 500.0
+random = 22.3
+reference = 475.0
+"""
+
+
+def large(home: Path) -> str:
+    """Put a large suite in the place of the frozen ones, and return its name."""
+    text = 'name = "large-v1"\ntitle = "Large."\nseeds = 10\n[[attack]]\nspec = "none"\n'
+    text += "".join(f'[[attack]]\nspec = "{attack}"\nknows = "omniscient"\n' for attack in ATTACKS)
+    text += "".join(STRATUM.format(trajectories=1000 * n) for n in range(1, 5))
+    (home / "suites").mkdir()
+    (home / "suites" / "large-v1.toml").write_text(text)
+    suites.files = lambda package: home
+    freeze_suite(suite("large-v1"))
+    return "large-v1"
 
 
 def submit(root: Path, name: str, count: int) -> None:
@@ -37,21 +69,22 @@ def submit(root: Path, name: str, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=500)
-    parser.add_argument("--suite", default="smoke-v1")
+    parser.add_argument("--large", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        submit(root, given.suite, given.entries)
+        root, home = Path(scratch) / "submissions", Path(scratch)
+        name = large(home) if given.large else "smoke-v1"
+        submit(root, name, given.entries)
         start, processor = time.perf_counter(), time.process_time()
         found, findings = collect(root)
         assert not findings
         read = time.perf_counter()
         pages = dict(site(found))
-        write(pages, root / "site")
+        write(pages, home / "site")
         end, used = time.perf_counter(), time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     board = max((path for path in pages if path.startswith("boards/")), key=lambda path: len(pages[path]))
-    print(f"{len(found.entries)} entries of {given.suite}, {len(found.boards)} boards, {len(pages)} files")
+    print(f"{len(found.entries)} entries of {name}, {len(found.boards)} boards, {len(pages)} files")
     print(f"read and score   {read - start:6.1f} s")
     print(f"pages            {end - read:6.1f} s")
     print(f"together         {end - start:6.1f} s, of one core {used:.1f} s")

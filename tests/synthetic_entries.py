@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def submission(suite: Suite, slug: str, track: Track = "defence", **changes: Any
         "suite_sha256": suite.sha256,
         "entry": {"name": f"Entry {slug}", "slug": slug, "authors": ["A. Author"], "license": "MIT"},
         "method": method,
-        "resolved": {} if track == "reported" else described(suite, track, method),
+        "resolved": {} if track == "reported" else resolved(suite, track, Method(**method)),
         "code": {"byzbench": "0.1.0", "engine": 1, "source": digest("source")},
         "environment": {"versions": {"python": "3.11.7", "torch": "2.13.0+cpu"}, "cpu": "AVX2", "threads": 1},
         "cells_sha256": "0" * 64,
@@ -39,15 +40,14 @@ def submission(suite: Suite, slug: str, track: Track = "defence", **changes: Any
     }
 
 
-def described(suite: Suite, track: Track, method: dict[str, Any]) -> dict[str, Any]:
+@cache
+def resolved(suite: Suite, track: Track, method: Method) -> dict[str, Any]:
     """A resolved method: the right one where it can be run in the suite, else one that only looks like it."""
     try:
-        return lot(suite, track, Method(**method)).resolved
+        return lot(suite, track, method).resolved
     except ByzbenchError:
-        name = str(method.get("algo", method.get("attack"))).partition("(")[0]
-        axes = {"attack": "attack"} if track == "attack" else {"algorithm": "algorithm"}
-        part = {"name": name, "parameters": {}}
-        return {stratum.name: dict.fromkeys(axes, part) for stratum in suite.strata}
+        part = {"name": str(method.algo or method.attack).partition("(")[0], "parameters": {}}
+        return {stratum.name: {"attack" if track == "attack" else "algorithm": part} for stratum in suite.strata}
 
 
 def cell(place: Place, slug: str, value: float, seconds: float = 1.5) -> dict[str, Any]:

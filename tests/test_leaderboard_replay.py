@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from byzbench.experiments.runner import Training
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.exchangeability import LEVELS, area, claim_group, exchange_p
 from byzbench.leaderboard.plan import lot
-from byzbench.leaderboard.replay import Replay, judge_replay, replay
-from byzbench.leaderboard.schema import Cell
+from byzbench.leaderboard.replay import Replay, judge_replay, pays, replay
+from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import collect, submit
 from byzbench.leaderboard.suites import Suite, suite
 
@@ -60,6 +61,38 @@ def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeyp
     found = replayed(copy, tmp_path / "scratch")
     assert (found.verdict, found.exit_code) == ("infrastructure", 3)
     assert "MemoryError: no room" in found.cells[0].evidence
+
+
+def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
+    home: Path, copy: Path, tiny: Suite, tmp_path: Path
+) -> None:
+    """Its runs without an attack have the traces of the row that is attacked, and are not taken for copies."""
+    submissions = copy.parents[2]
+    for track, method, slug in (
+        ("attack", Method(attack="sign_flip"), "flip"),
+        ("adaptive", Method(algo=str(METHOD.algo), attack="sign_flip", against="tiny"), "aimed"),
+    ):
+        entered = lot(tiny, track, method)  # type: ignore[arg-type]
+        run(entered, home / "runs")
+        about = ABOUT.model_copy(update={"slug": slug})
+        folder = submit(entered, collect(entered, home / "runs"), about, submissions)
+        assert checked(folder).findings == []
+        assert {axis for axes in entered.resolved.values() for axis in axes} == (
+            {"attack"} if track == "attack" else {"algorithm", "aggregator", "agreement", "attack"}
+        )
+    assert [pays(track, "sign_flip") for track in ("defence", "attack", "adaptive")] == [1, -1, -1]  # type: ignore[arg-type]
+    assert pays("attack", "none") == 1
+    report = checked(folder)
+    assert report.entry is not None
+    assert report.lot is not None
+    scratch = tmp_path / "scratch"
+    found = replay(report.entry, report.lot, 4, "x", scratch, Serial(scratch), own_seeds_only=True)
+    assert [cell.verdict for cell in found.cells] == ["exact"] * 4
+    other = json.loads((folder / "submission.json").read_text())
+    other["resolved"]["cartpole-complete"]["algorithm"]["parameters"]["lr"] = 0.5
+    rewrite(folder, lines_of(folder), resolved=other["resolved"])
+    findings = checked(folder).findings
+    assert "is run otherwise: algorithm lr is 0.5, not 0.0005" in [finding.what for finding in findings]
 
 
 CLAIM = Cell(
