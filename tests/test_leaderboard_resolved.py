@@ -214,8 +214,7 @@ def test_newer_documents_are_named_in_one_line(
 def test_a_run_file_keeps_what_the_method_came_to(tiny: Suite, home: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """A default that changes between `run` and `submit` changes nothing; files without it are read."""
     ticket = Ticket.of(lot(tiny, "defence", METHOD))
-    path = tmp_path / ticket.name
-    path.write_text(ticket.model_dump_json(by_alias=True))
+    path = ticket.write(tmp_path)
     monkeypatch.setattr(registry.find("task", "cartpole"), "suggested", {"N": 3, "B": 1, "p": 0.5, "lr": 0.1})
     again = Ticket.read(path)
     assert submit(again.lot(), collect(again.lot(), home / "runs"), ABOUT, tmp_path / "out").is_dir()

@@ -10,6 +10,11 @@ import typer
 from byzbench.cli import audit, options, site
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from byzbench.experiments.cells import OnExisting
+    from byzbench.experiments.executors import Executor
+    from byzbench.experiments.suite import Plan
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(
@@ -41,13 +46,8 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
 ) -> None:
     """Run every cell of a suite for one entry. Interrupted? The same command goes on. Exit 1 if a cell failed."""
-    from byzbench.cli.progress import SweepProgress
-    from byzbench.cli.sweep import interruptible
-    from byzbench.errors import StorageError
     from byzbench.experiments.executors import executor as open_executor
-    from byzbench.experiments.store import scan
     from byzbench.experiments.suite import Plan
-    from byzbench.experiments.sweep import sweep
     from byzbench.experiments.tuned import Tuned
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.plan import lot as plan
@@ -58,40 +58,40 @@ def run(
     if tuned:
         method = submitting.fill(method, Tuned.read(tuned))
     lot = plan(board(suite), track, method)
-    ticket = submitting.Ticket.of(lot)
     labels = {f"{p.stratum.name} · {p.algo or ''}{p.attack} · seed {p.seed}": cell for p, cell in lot.cells.items()}
     division = f", division {lot.division}" if lot.division else ""
     typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells at engine {lot.code.engine}", err=True)
     if dry_run:
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ticket.name).write_bytes(submitting.write(ticket))
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror}") from None
-    with (
-        SweepProgress(len(labels)) as progress,
-        interruptible() as stopped,
-        open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address) as workers,
-    ):
-        summary = sweep(
-            Plan(suite, labels, {}),
-            out,
-            workers,
-            on_existing=on_existing,
-            earlier=scan(out)[0],
-            watch=progress,
-            stopped=stopped,
-        )
+    ticket = submitting.Ticket.of(lot).write(out)
+    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
+    failed = _run_cells(Plan(suite, labels, {}), out, opened, on_existing)
+    typer.echo(f"{len(labels) - failed} finished, {failed} failed")
+    typer.echo(f"submit: byzbench leaderboard submit {ticket} --name NAME --author AUTHOR")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run_cells(plan: Plan, out: Path, opened: AbstractContextManager[Executor], on_existing: OnExisting) -> int:
+    """Run cells, print those that failed, and return how many they are.
+
+    Raises:
+        typer.Exit: it was interrupted.
+    """
+    from byzbench.cli.progress import SweepProgress
+    from byzbench.cli.sweep import interruptible
+    from byzbench.experiments.store import scan
+    from byzbench.experiments.sweep import sweep
+
+    with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
+        earlier = scan(out)[0]
+        summary = sweep(plan, out, workers, on_existing=on_existing, earlier=earlier, watch=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
         typer.echo(f"failed: {label}: {outcome.error}", err=True)
     if summary.left:
         typer.echo(f"{len(summary.left)} cells left; the same command goes on", err=True)
         raise typer.Exit(130)
-    typer.echo(f"{len(labels) - len(summary.failed)} finished, {len(summary.failed)} failed")
-    typer.echo(f"submit: byzbench leaderboard submit {out / ticket.name} --name NAME --author AUTHOR")
-    if summary.failed:
-        raise typer.Exit(1)
+    return len(summary.failed)
 
 
 def _method(given: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:

@@ -190,15 +190,16 @@ def replay(
 def _others(entry: Entry, here: Lot, places: Sequence[Place], salt: str) -> dict[str, list[tuple[Place, Experiment]]]:
     """Return the runs besides replays, by test, as many as cells are drawn.
 
-    All of a test are of one stratum and attack, that of the first cell drawn. Seeds serve all strata and attacks, so
+    All are of one stratum and attack, that of the first attacked cell drawn. Seeds serve all strata and attacks, so
     values of several would not be independent, and a test that permutes them apart would contradict honest rows.
     """
+    first = next((place for place in places if place.attack != CLEAN), places[0])
     taken = {*here.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
     numbers = (seed_of(here.suite.sha256, salt, number) for number in range(len(places) + len(taken)))
     seeds = [seed for seed in numbers if seed not in taken][: len(places)]
-    found = {"fresh seeds": [(places[0], replace(here.cells[places[0]], seed=seed)) for seed in seeds]}
-    if attacked := [place for place in places if place.attack != CLEAN]:
-        alike = [place for place in here.cells if place.key[:3] == attacked[0].key[:3]]
+    found = {"fresh seeds": [(first, replace(here.cells[first], seed=seed)) for seed in seeds]}
+    if first.attack != CLEAN:
+        alike = [place for place in here.cells if place.key[:3] == first.key[:3]]
         turns = [(alike[number % len(alike)], f"{salt}/{number}") for number in range(len(places))]
         found["relabelled agents"] = [(place, relabelled(here.cells[place], word)) for place, word in turns]
     return found

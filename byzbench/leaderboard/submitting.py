@@ -79,6 +79,19 @@ class Ticket(Part):
             resolved=entered.resolved,
         )
 
+    def write(self, store: Path) -> Path:
+        """Write it into a store, and return its path.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            (store / self.name).write_bytes(write(self))
+        except OSError as error:
+            raise StorageError(f"cannot write {store}: {error.strerror}") from None
+        return store / self.name
+
     @classmethod
     def read(cls, path: Path) -> Ticket:
         """Read it from its file, or from the store in which it is the only one.
