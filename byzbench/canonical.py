@@ -278,11 +278,11 @@ def canonical(described: Mapping[str, Any]) -> Described:
 
 def component_names(described: Mapping[str, Any]) -> Iterator[str]:
     """Yield the kind and the first name of every component of a description of today, for example `attack alie`."""
-    stack = [(axis, value) for axis, value in canonical(described).items()]
+    stack = list(described.items())
     while stack:
         kind, value = stack.pop()
         if isinstance(value, dict) and isinstance(value.get("parameters"), dict):
-            yield f"{kind} {value['name']}"
+            yield f"{kind} {first_name(kind, value['name'])}"
             stack += [(_RULES_INSIDE.get((kind, name), kind), inner) for name, inner in value["parameters"].items()]
 
 
