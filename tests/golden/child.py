@@ -15,6 +15,7 @@ use_checkout()
 from byzbench.errors import ByzbenchError  # noqa: E402
 from tests.golden.check import Check  # noqa: E402
 from tests.golden.renewal import renew  # noqa: E402
+from tests.golden.square_roots import use_exact_square_roots  # noqa: E402
 
 
 def main() -> int:
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="write the findings to this file, as JSON")
     options = parser.parse_args()
     start = time.perf_counter()
+    use_exact_square_roots()
     try:
         check = Check(options.only)
         lines, passed = (check.lines(), check.passed) if options.check or options.only else renew(check)

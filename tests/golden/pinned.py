@@ -1,4 +1,7 @@
-"""The environment of the process that computes: one thread, and only instructions of x86-64-v2."""
+"""The environment of the process that computes: one thread, and only instructions of x86-64-v2.
+
+What no variable can pin, `square_roots` replaces.
+"""
 
 from __future__ import annotations
 
