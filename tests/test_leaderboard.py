@@ -236,7 +236,7 @@ def freeze_in(home: Path) -> None:
 
 
 def forget_code() -> None:
-    for cached in (identity.code_digest, identity._read):
+    for cached in (identity.code_digest, identity.code_modules, identity._read):
         cached.cache_clear()
 
 
