@@ -23,7 +23,7 @@ from byzbench.leaderboard.frozen import frozen
 from byzbench.leaderboard.plan import lot
 from byzbench.leaderboard.resolved import explicit_parameters, text_of, vet_description
 from byzbench.leaderboard.schema import Method, read_submission
-from byzbench.leaderboard.submitting import Ticket, collect, submit
+from byzbench.leaderboard.submitting import Ticket, collect, ran_in, submit
 from byzbench.leaderboard.suites import Suite, suite
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
@@ -230,6 +230,20 @@ def test_runs_without_a_trace_are_not_collected(tiny: Suite, home: Path, tmp_pat
     result.write_text(json.dumps(json.loads(result.read_text()) | {"trace": ""}))
     with pytest.raises(UserError, match=r"1 of 4 cells have not been run by .*, or have no trace"):
         collect(entered, tmp_path / "runs")
+
+
+def test_the_environment_is_that_of_the_runs(tiny: Suite, home: Path, tmp_path: Path) -> None:
+    entered = lot(tiny, "defence", METHOD)
+    shutil.copytree(home / "runs", tmp_path / "runs")
+    assert ran_in(entered, tmp_path / "runs") == entered.environment
+    for number, cell in enumerate(entered.cells.values()):
+        path = tmp_path / "runs" / cell.hash / "experiment.json"
+        record = json.loads(path.read_text())
+        record["code"] |= {"processor": "Other CPU 1", "cpu": f"AVX{number % 2}"}
+        path.write_text(json.dumps(record))
+    environment = ran_in(entered, tmp_path / "runs")
+    assert (environment.processor, environment.cpu) == ("Other-CPU-1", "mixed")
+    assert environment.versions == entered.environment.versions
 
 
 def test_old_entries_are_listed_on_the_site(tiny: Suite, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def submit(
         submitting.collect(lot, store),
         entered,
         out,
+        environment=submitting.ran_in(lot, store),
         tuning=submitting.tuned_by(Tuned.read(tuned), ticket.method) if tuned else None,
         supersedes=submitting.supersede(out, ticket.suite, ticket.track, supersedes) if supersedes else None,
         notes=notes.read_text(encoding="utf-8") if notes else "",

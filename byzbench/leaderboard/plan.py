@@ -215,10 +215,21 @@ def _plugins(cell: Experiment) -> Iterator[Plugin]:
 
 
 def _environment(cells: Mapping[Place, Experiment]) -> Environment:
-    found: dict[str, str] = {}
-    machine: dict[str, Any] = {}
-    for cell in _first(cells):
-        machine = provenance(cell)
-        found |= machine["versions"]
-    cpu, processor = (re.sub(r"[^A-Za-z0-9.+_-]", "-", machine[name]) for name in ("cpu", "processor"))
-    return Environment(versions=found, cpu=cpu, processor=processor, threads=machine["threads"])
+    found = [environment_of(provenance(cell)) for cell in _first(cells)]
+    versions = {name: number for one in found for name, number in one.versions.items()}
+    return found[0].model_copy(update={"versions": versions})
+
+
+def environment_of(code: Mapping[str, Any]) -> Environment:
+    """Return what a submission says of the `code` of a run's record."""
+
+    def word(text: object) -> str:
+        return re.sub(r"[^A-Za-z0-9.+_-]", "-", str(text))[:40]
+
+    versions = code.get("versions", {})
+    return Environment(
+        versions={word(name): word(number) for name, number in versions.items()} if isinstance(versions, dict) else {},
+        cpu=word(code.get("cpu", "unknown")),
+        processor=word(code.get("processor", "unknown")),
+        threads=1,
+    )

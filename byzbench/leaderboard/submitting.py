@@ -22,7 +22,7 @@ from byzbench.experiments.migrations import migrate
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.tuned import Tuned
 from byzbench.leaderboard.documents import parse, text_offence
-from byzbench.leaderboard.plan import Lot, canonical, lot
+from byzbench.leaderboard.plan import Lot, canonical, environment_of, lot
 from byzbench.leaderboard.schema import (
     LIMITS,
     About,
@@ -30,6 +30,7 @@ from byzbench.leaderboard.schema import (
     Cell,
     Described,
     Digest,
+    Environment,
     Method,
     Part,
     Slug,
@@ -193,17 +194,45 @@ def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
     return found
 
 
+def ran_in(entered: Lot, store: Path) -> Environment:
+    """Return the libraries and the CPU that the runs of an entry recorded, `mixed` where they differ among them."""
+    codes = [(RunFolder(store / cell.hash).record() or {}).get("code") for cell in entered.cells.values()]
+    recorded = [environment_of(code) for code in codes if isinstance(code, Mapping)]
+
+    def common(values: set[str | None]) -> str | None:
+        return values.pop() if len(values) == 1 else "mixed"
+
+    names = dict.fromkeys(name for one in recorded for name in one.versions)
+    return Environment(
+        versions={name: str(common({one.versions.get(name) for one in recorded})) for name in names},
+        cpu=str(common({one.cpu for one in recorded})),
+        processor=common({one.processor for one in recorded}),
+        threads=1,
+    )
+
+
 def submit(
     entered: Lot,
     cells: Mapping[Place, Cell],
     about: About,
     out: Path,
     *,
+    environment: Environment | None = None,
     tuning: Tuning | None = None,
     supersedes: str | None = None,
     notes: str = "",
 ) -> Path:
     """Write a submission's folder, whole or not at all: out/SUITE/TRACK/SLUG.
+
+    Args:
+        entered: what was run.
+        cells: what came of it.
+        about: who enters.
+        out: the folder of submissions.
+        environment: where it was run, if not here: see `ran_in`.
+        tuning: how parameters were found.
+        supersedes: the digest of the submission whose place it takes.
+        notes: the text of NOTES.md.
 
     Raises:
         UserError: there is one of that name. Submissions are never edited.
@@ -219,7 +248,7 @@ def submit(
         method=entered.method,
         resolved=entered.resolved,
         code=entered.code,
-        environment=entered.environment,
+        environment=environment or entered.environment,
         tuning=tuning,
         cells_sha256=hashlib.sha256(lines).hexdigest(),
         supersedes=supersedes,
