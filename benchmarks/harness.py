@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from byzbench.experiments.executors import executor
 from byzbench.canonical import hash_of
+from byzbench.experiments.executors import executor
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.suite import Plan, Suite, plan
 from byzbench.experiments.sweep import sweep

@@ -17,10 +17,11 @@ ZOOS = [*LARGE_ZOOS, "agreements", "aggregators", "channels", "coins", "placemen
 
 LAYERS = [
     ["errors"],
-    ["randomness"],
+    ["canonical", "deprecation", "randomness"],
     ["geometry", "learning"],
     ["contracts"],
     ["registry"],
+    ["identity"],
     ZOOS,
     ["federation"],
     ["experiments", "testing"],

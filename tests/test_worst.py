@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from byzbench import cli, registry
+from byzbench.canonical import hash_of
 from byzbench.contracts import Aggregator
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.cells import Outcome
 from byzbench.experiments.executors import Executor, Serial
 from byzbench.experiments.experiment import Experiment
-from byzbench.canonical import hash_of
 from byzbench.reports import probes, worst
 from byzbench.reports.worst import Contest, Found
 
