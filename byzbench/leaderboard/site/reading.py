@@ -46,6 +46,19 @@ FLAGS = {
 }
 
 
+MARKS = {
+    "untuned, tuned": "Whether the entry says how its parameters were searched for.",
+    "exact at engine 1": "The last audit ran cells of the row again, and found every number of them. The engine is the "
+    "version of the numerical behaviour of byzbench that ran them; a later one may say consistent.",
+    "consistent at engine 1": "Cells that were run again have other numbers, since the engine, a component, a library "
+    "or the CPU is another one; they do not contradict the row.",
+    "contradicted at engine 1": "Cells that were run again contradict the row.",
+    "cannot be replayed": "The row was made before seeds followed from the suite. It is listed and not ranked.",
+    "reported, not replayed": "Nobody runs the row again. It is listed and not ranked.",
+    "superseded": "A later submission takes its place.",
+}
+
+
 def reading_page() -> Iterator[Child]:
     """The main part of the page."""
     yield el("h1", "How to read the boards")
@@ -58,6 +71,8 @@ def reading_page() -> Iterator[Child]:
     )
     yield el("h2", "The columns", id="columns")
     yield el("dl", ((el("dt", name), el("dd", said)) for name, said in COLUMNS.items()))
+    yield el("h2", "Marks beside a name")
+    yield el("dl", ((el("dt", name), el("dd", text)) for name, text in MARKS.items()))
     yield el("h2", "The flags")
     for name, said in FLAGS.items():
         yield el("h3", name, id=name)
