@@ -8,7 +8,7 @@ engine would round; for the two others one attack on 16 fresh seeds, and on its 
 times each. Verifications are drawn from it, so they are dependent: what is printed is a check of the levels, and the
 power at this spread alone. DecByzPG learns little there, so that its curves can be raised by all of 0.2; those of
 ClippedGossip end at the ceiling of the task, and change more by rounding. A quarter of an hour of two idle cores fills
-the pools, which are kept; drawing takes seconds.
+the pools, which are kept; 80,000 drawings take a minute.
 """
 
 from __future__ import annotations
