@@ -173,7 +173,7 @@ def check(tree: Path, mutant: Mutant) -> tuple[list[str], str]:
         )
         found = json.loads(report.read_text()) if report.exists() else {}
         tail = (done.stdout + done.stderr).strip().splitlines()
-        return sorted(found.get("named", ())), f"exit {done.returncode}: {tail[-1][:100] if tail else ''}"
+        return sorted(found.get("responsible", ())), f"exit {done.returncode}: {tail[-1][:100] if tail else ''}"
     except subprocess.TimeoutExpired:
         return [], f"no end after {SECONDS} s"
     finally:

@@ -238,7 +238,7 @@ def test_what_moves_is_named(tmp_path: Path) -> None:
     copy.edit("attacks/alie.py", "shift = (z", "shift = 1.01 * (z")
     done = copy.python("-m", "tests.golden", "--check", "--report", "report.json")
     report = json.loads((copy.root / "report.json").read_text())
-    assert (done.returncode, list(report["named"])) == (1, ["attack alie"])
+    assert (done.returncode, list(report["responsible"])) == (1, ["attack alie"])
     assert "attack alie moved: raise version" in done.stdout
     copy.edit(
         "attacks/alie.py", "    source: ClassVar[str]", "    version: ClassVar[int] = 2\n    source: ClassVar[str]"

@@ -17,19 +17,19 @@ def version(as_json: options.Json = False) -> None:
     from byzbench.experiments.provenance import commit, processor, versions
     from byzbench.identity import ENGINE
 
+    libraries = {name: number for name, number in versions().items() if name != "byzbench"}
     found = {
         "byzbench": versions()["byzbench"],
         "commit": commit(),
         "engine": ENGINE,
         "schema": SCHEMA,
-        "libraries": {name: number for name, number in versions().items() if name != "byzbench"},
+        "libraries": libraries,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": processor(),
     }
     if as_json:
         typer.echo(json.dumps(found))
         return
-    libraries = ", ".join(f"{name} {number}" for name, number in found.pop("libraries").items())
-    for name, value in (found | {"libraries": libraries}).items():
+    for name, value in (found | {"libraries": ", ".join(map(" ".join, libraries.items()))}).items():
         if value is not None:
             typer.echo(f"{name:<10} {value}")

@@ -134,8 +134,8 @@ def deliver(
             if why := stored(folder, experiment):
                 folder.archive(why)
                 return deliver(experiment, out, outcome, files, rerun)
-            if "experiment.json" in files and (why := _foreign(files["experiment.json"], experiment)):
-                return Outcome("failed", error=f"another behaviour than is here ran it, nothing was kept: {why}")
+            if "experiment.json" in files and (foreign := _foreign(files["experiment.json"], experiment)):
+                return Outcome("failed", error=f"another behaviour than is here ran it, nothing was kept: {foreign}")
             folder.clear()
             for name in reversed(FILES):
                 if name in files:
