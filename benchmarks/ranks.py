@@ -38,7 +38,7 @@ POPULATION = 4_000_000
 PAGE = """# How often ranks are right
 
 Made by `python benchmarks/ranks.py --trials {trials}`: entries are drawn from distributions of scores that are known,
-and scored and ranked as [leaderboards](leaderboards.md) do. Runs of two entries on one seed have nothing in common here,
+and scored and ranked as [leaderboards](leaderboards.md) do. Runs of two entries on one seed share nothing here,
 so that the paired test gains nothing by pairing.
 
 ## Equal entries

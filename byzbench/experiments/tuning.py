@@ -169,9 +169,7 @@ def tune(
                 break
             trial = study.ask()
             trial.set_user_attr("owner", _owner())
-            one = _Running(
-                trial, {k: _suggest(trial, asked.keys[k], v, standing[k]) for k, v in asked.space.items()}
-            )
+            one = _Running(trial, {k: _suggest(trial, asked.keys[k], v, standing[k]) for k, v in asked.space.items()})
             if not begin(one):
                 over(one)
         if not executor.flying:
