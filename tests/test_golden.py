@@ -17,10 +17,9 @@ from tests.golden.comparison import ENGINE, Case, dependents, differences, respo
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a pinned process finds when it compares the checkout with its golden file."""
-    path = tmp_path_factory.mktemp("golden") / "report.json"
+def test_outputs_versions_and_digests_are_those_of_the_golden_file(tmp_path: Path) -> None:
+    """One test for all that one pinned process finds, so that no two workers start it."""
+    path = tmp_path / "report.json"
     done = subprocess.run(
         [sys.executable, "-m", "tests.golden", "--check", "--report", str(path)],
         cwd=CHECKOUT,
@@ -29,31 +28,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         timeout=600,
     )
     assert path.exists(), done.stdout + done.stderr
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not found["exact"]:
-        print(f"compared with a tolerance: outputs are not known to be exact on {found['processor']}")
-    return found
-
-
-def test_no_output_moved_without_a_version(report: dict[str, Any]) -> None:
-    assert not report["responsible"], "\n".join(report["lines"])
-
-
-def test_every_component_has_a_golden_entry(report: dict[str, Any]) -> None:
-    assert not report["missing"], "\n".join(report["lines"])
-    assert not report["obsolete"], "\n".join(report["lines"])
-
-
-def test_every_raised_version_has_an_output_that_differs(report: dict[str, Any]) -> None:
-    assert not report["unsound"], "\n".join(report["unsound"])
-
-
-def test_the_code_of_every_component_is_listed_as_equal(report: dict[str, Any]) -> None:
-    assert not report["unlisted"], "\n".join(report["lines"])
-
-
-def test_nothing_is_left_to_renew(report: dict[str, Any]) -> None:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    print(done.stdout)  # says where outputs were compared with a tolerance
     assert report["passed"], "\n".join(report["lines"])
+    assert done.returncode == 0
 
 
 ALIE, SPLIT, FOOLING = "attack alie", "attack split_brain", "attack mda_fooling"

@@ -179,21 +179,25 @@ class Check:
 
     def lines(self) -> list[str]:
         """Return the findings, one line each."""
+        return [*self.problems(), *self.pending()]
+
+    def problems(self) -> list[str]:
+        """Return what moved, what is wrong with versions, and how outputs were compared, one line each."""
         lines = self.unsound
         if not self.exact and self.golden["entries"]:
             lines.append(
                 f"outputs are not known to be exact on processor {processor()} with these libraries: they are compared "
                 "with a tolerance, and of runs only the first round"
             )
-        lines += [f"case {name} {reason}: run {COMMAND}" for name, reason in self.obsolete.items()]
-        lines += [f"there is no golden entry for {name}: run {COMMAND}" for name in self.missing]
         for name, cases in self.responsible.items():
             lines += self._moved(name, cases)
-        if self.dependents:
-            lines.append(f"moves with it: {', '.join(self.dependents)}")
-        if not self.responsible:
-            lines += [f"the code of {name} is not listed as equal: run {COMMAND}" for name in self.unlisted]
-        return lines
+        return [*lines, f"moves with it: {', '.join(self.dependents)}"] if self.dependents else lines
+
+    def pending(self) -> list[str]:
+        """Return what the traces command adds, lists and removes where it refuses nothing, one line each."""
+        lines = [f"case {name} {reason}: run {COMMAND}" for name, reason in self.obsolete.items()]
+        lines += [f"there is no golden entry for {name}: run {COMMAND}" for name in self.missing]
+        return lines + [f"the code of {name} is not listed as equal: run {COMMAND}" for name in self.unlisted]
 
     def _moved(self, name: str, cases: Mapping[str, list[str]]) -> Iterator[str]:
         """Yield what must be done about a component or the engine, and the first cases that moved."""

@@ -22,7 +22,7 @@ def renew(check: Check) -> tuple[list[str], bool]:
         What moved and what was written or refused, one line each; and whether anything was allowed to be written.
     """
     stored = bool(check.golden["entries"])
-    lines = check.lines() if stored else []
+    lines = check.problems() if stored else []
     lines += [f"{name} was raised, and no output that uses it differs: lower it again" for name in _unneeded(check)]
     if check.unraised or check.unsound or _unneeded(check):
         return [*lines, REFUSED], False

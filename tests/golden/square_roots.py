@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 _registered: list[torch.library.Library] = []
 """Registrations, which end when the objects do."""
 

@@ -145,6 +145,9 @@ def diagnostics() -> dict[str, Any]:
         results[f"{label} bounds"] = [*robustness.robustness_bounds(graph), robustness.redundancy(graph)]
         if n > 1:
             results[f"{label} connectivity"] = robustness.vertex_connectivity(graph)
+    for seed in range(12):
+        graph = nx.gnp_random_graph(8, 0.55 + 0.03 * seed, seed)
+        results[f"random {seed}"] = [robustness.redundancy(graph), robustness.robustness(graph)]
     star = nx.star_graph(5)
     star.graph["server"] = 0
     results["server"] = [

@@ -235,6 +235,9 @@ def simulations() -> dict[str, Any]:
     observations = np.random.default_rng(11).standard_normal((1, 4, 600)).astype(np.float32)
     sample = wide.sampler(parameters(wide, 1), torch.full((1, 2, 4), 0.4))
     results["wide"] = summary(sample(0, observations))
+    hidden = GaussianMlp((600, 150, 300), False, (-1.0,) * 300, (1.0,) * 300)
+    act = hidden.sampler(parameters(hidden, 1), None)
+    results["wide Gaussian"] = summary([act(0, observations[:, :rows]) for rows in (1, 2, 4)])
     return results
 
 

@@ -19,7 +19,7 @@ from tests.golden.summaries import digest_of, short, summary
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "aksel": ("aksel:keep=n-f",),
-    "arc": ("arc+median", "arc+centered_clipping"),
+    "arc": ("arc+median", "arc+centered_clipping", "arc+balance"),
     "balance": ("balance:gamma=2.0,alpha=0.3,decay=2.0,horizon=2",),
     "bridge": ("bridge:keep_own=False", "bridge:screen=median", "bridge:screen=krum", "bridge:screen=bulyan"),
     "bucketing": ("bucketing(s=3)+median", "bucketing+krum", "bucketing+centered_clipping"),
@@ -35,8 +35,13 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "gts": ("gts:step=0.5", "gts:compat=official"),
     "krum": ("krum:power=1", "krum:neighbours=n-f-1"),
     "monna": ("monna:keep=n-2f", "monna:pivot=2"),
-    "multi_krum": ("multi_krum:mode=iterative", "multi_krum:m=3", "multi_krum:m=n-f"),
-    "nnm": ("nnm+rfa", "nnm+krum", "nnm+monna", "nnm+median"),
+    "multi_krum": (
+        "multi_krum:mode=iterative",
+        "multi_krum:mode=iterative,m=3",
+        "multi_krum:m=3",
+        "multi_krum:m=n-f",
+    ),
+    "nnm": ("nnm+rfa", "nnm+krum", "nnm+monna", "nnm+median", "nnm+balance"),
     "rfa": ("rfa:nu=0.5,steps=3,start=mean", "rfa:nu=0.1,relative=False,steps=8,start=zero"),
     "self_centered_clipping": (
         "self_centered_clipping:radius=second",
@@ -68,11 +73,11 @@ def sets() -> Iterator[tuple[str, Tensor, int]]:
         (13, 2, 40, 1e3, torch.float32),
     ):
         x = scale * torch.from_numpy(np.random.default_rng([n, f, d]).standard_normal((n, d)))
-        yield f"n={n} f={f} d={d}", x.to(dtype), f
+        yield f"{n},{f},{d}", x.to(dtype), f
         if f and d < 40:
             far = x.clone()
             far[:f] += 50 * scale
-            yield f"n={n} f={f} d={d} far", far.to(dtype), f
+            yield f"{n},{f},{d} far", far.to(dtype), f
     rng = np.random.default_rng(11)
     yield "ties", torch.from_numpy(rng.integers(-1, 2, (13, 3)).astype(np.float64)), 3
     equal = torch.from_numpy(rng.standard_normal((9, 4)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from byzbench.contracts import Task
 from byzbench.errors import Undefined
+from byzbench.learning.simulations import Simulated
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import summary
 
@@ -52,7 +53,8 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         "reference": summary(dict(task.reference)),
         "check": [_accepted(task, count) for count in range(1, 5)],
     }
-    return {"facts": facts, "steps": _steps(task, agents), "altered": _steps(task, agents, alter=True)}
+    results = {"facts": facts, "steps": _steps(task, agents), "altered": _steps(task, agents, alter=True)}
+    return results if task.shared else {**results, "far states": _far_states(task)}
 
 
 def _accepted(task: Task, agents: int) -> bool:
@@ -82,3 +84,15 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
         )
         results.append(summary(list(environments.step(policy.executed(actions)))))
     return results[:2] + results[-2:]
+
+
+def _far_states(task: Task) -> list[Any]:
+    """Return a step from states that no short episode reaches: limits, ends, and angles beyond a turn."""
+    environments, rng, results = task.make(2, 3), np.random.default_rng(7), []
+    environments.reset([np.random.default_rng(k) for k in range(2)])
+    for scale in (0.2, 3, 20):
+        if isinstance(environments, Simulated):
+            environments.states[:] = scale * rng.uniform(-1, 1, environments.states.shape)
+            outputs = environments.step(rng.integers(task.action_count, size=6))
+            results.append(summary([*outputs, environments.states]))
+    return results
