@@ -92,9 +92,11 @@ class Comparison:
         return "mismatch" if self.p < self.level else "infrastructure" if self.failed else "exact"
 
     def __str__(self) -> str:
-        few = f"; so few contradict nothing: p is at least {self.least:.1g}" if self.least >= self.level else ""
+        few = f"; so few cannot contradict, p is at least {self.least:.1g}" if self.least >= self.level else ""
         lost = f"; {self.failed} more ended with an error" if self.failed else ""
-        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} runs{few}{lost}"
+        return (
+            f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} run{'s' * (self.runs != 1)}{few}{lost}"
+        )
 
 
 @dataclass(frozen=True)
