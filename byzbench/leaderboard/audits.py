@@ -25,7 +25,7 @@ LIMIT = 16 * 2**20
 
 
 class AuditedRow(Part):
-    """What one engine said of a row.
+    """What an audit by one engine saw of a row.
 
     Attributes:
         engine: of the code that replayed it.
@@ -80,7 +80,7 @@ class Audit(Part):
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
     def with_row(self, digest: str, outcome: AuditResult) -> Audit:
-        """Return it with what came of a row, in the place of what the same engine said before."""
+        """Return it with what came of a row, in the place of the same engine's earlier audit."""
         if (row := outcome.row) is None:
             return self
         others = (one for one in self.rows.get(digest, ()) if one.engine != row.engine)

@@ -161,10 +161,10 @@ def _code(entry: Entry, here: Lot) -> Iterator[Finding]:
     Refused is a component whose code is known to nobody: an edited one of byzbench's, or another plug-in than is
     installed. Such a component enters under a name of its own.
     """
-    said, found, at = entry.submission.code, here.code, "submission.json $.code"
-    plugins = {f"{plugin.kind} {plugin.name}" for plugin in found.plugins}
-    for name, now in found.components.items():
-        then, where = said.components.get(name), f"{at}.components.{name}"
+    recorded, current, at = entry.submission.code, here.code, "submission.json $.code"
+    plugins = {f"{plugin.kind} {plugin.name}" for plugin in current.plugins}
+    for name, now in current.components.items():
+        then, where = recorded.components.get(name), f"{at}.components.{name}"
         if then is None:
             continue
         known = equal_digests().get(name, {}).get(str(then.version))
@@ -173,16 +173,16 @@ def _code(entry: Entry, here: Lot) -> Iterator[Finding]:
         if name in plugins and (not then.digest or then.digest != now.digest):
             what = f"the plug-in had the digest {then.digest or 'of nothing'}, and the one installed has {now.digest}"
             yield Finding("plugin-code", where, what)
-    if {(p.kind, p.name) for p in said.plugins} != {(p.kind, p.name) for p in found.plugins}:
+    if {(p.kind, p.name) for p in recorded.plugins} != {(p.kind, p.name) for p in current.plugins}:
         yield Finding("plugin-code", f"{at}.plugins", "are not those that the method has here")
-    now_here = here.identity
-    for line in said.identity(now_here).difference(now_here):
+    identity = here.identity
+    for line in recorded.identity(identity).difference(identity):
         if not line.endswith(("edited", "same")):
             yield Finding("other-version", at, line, fatal=False)
     for line in environment_difference(entry.submission, here):
         yield Finding("other-environment", "submission.json $.environment", line, fatal=False)
-    if said.source != found.source:
-        ran = f"byzbench {said.byzbench}{f' at commit {said.commit}' if said.commit else ''}"
+    if recorded.source != current.source:
+        ran = f"byzbench {recorded.byzbench}{f' at commit {recorded.commit}' if recorded.commit else ''}"
         yield Finding("other-source", at, f"{ran} ran it, and its source files are not those here", fatal=False)
 
 
@@ -273,11 +273,11 @@ def _neighbours(entry: Entry, submissions: Path) -> Iterator[Finding]:
             about = other.submission
             what = f"{count} traces are those of {about.suite}/{about.track}/{other.slug}"
             yield Finding("copied-trace", "cells.jsonl", what)
-    before, said = {other.digest: other for other in others}, entry.submission.supersedes
-    if said is not None and said not in before:
+    before, superseded = {other.digest: other for other in others}, entry.submission.supersedes
+    if superseded is not None and superseded not in before:
         yield Finding("supersedes", "submission.json $.supersedes", "is the digest of no submission that is there")
-    elif said is not None and before[said].submission.suite_sha256 != entry.submission.suite_sha256:
-        yield Finding("supersedes", "submission.json $.supersedes", f"{before[said].slug} is of another suite")
+    elif superseded is not None and before[superseded].submission.suite_sha256 != entry.submission.suite_sha256:
+        yield Finding("supersedes", "submission.json $.supersedes", f"{before[superseded].slug} is of another suite")
     if entry.submission.track == "adaptive":
         yield from _aim(entry, others)
 
@@ -288,10 +288,10 @@ def _copied(entry: Entry, other: Entry) -> int:
     Seeds are the same for all entries, so methods that behave alike have equal traces: every one without an attack, for
     example. But no trace is that of another seed, and no entry is another one of its track throughout.
     """
-    mine = {cell.trace: cell.seed for cell in entry.cells if cell.trace}
-    theirs = {cell.trace: cell.seed for cell in other.cells if cell.trace in mine}
-    throughout = len(theirs) == len(mine) and entry.submission.track == other.submission.track
-    return sum(throughout or seed != mine[trace] for trace, seed in theirs.items())
+    seeds = {cell.trace: cell.seed for cell in entry.cells if cell.trace}
+    shared = {cell.trace: cell.seed for cell in other.cells if cell.trace in seeds}
+    throughout = len(shared) == len(seeds) and entry.submission.track == other.submission.track
+    return sum(throughout or seed != seeds[trace] for trace, seed in shared.items())
 
 
 def _aim(entry: Entry, others: list[Entry]) -> Iterator[Finding]:

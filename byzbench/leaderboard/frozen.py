@@ -70,25 +70,25 @@ def frozen(suite: Suite) -> Frozen:
             f"suite {suite.name} is not frozen; `byzbench leaderboard freeze {suite.name}` does it, once"
         ) from None
     try:
-        found = validate(Frozen, migrate("frozen", data, name) | {"schema": data.get("schema")}, name)
+        document = validate(Frozen, migrate("frozen", data, name) | {"schema": data.get("schema")}, name)
     except Refused as error:
         raise CorruptRecord(str(error)) from None
     algorithms = {s.name: {a.spec for a in suite.algorithms if a.division == s.division} for s in suite.strata}
-    there = {stratum: set(by) for stratum, by in found.algorithms.items()}
+    there = {stratum: set(by) for stratum, by in document.algorithms.items()}
     wanted = (suite.sha256, set(algorithms), {attack.spec for attack in suite.attacks}, algorithms)
-    if (found.suite_sha256, set(found.strata), set(found.attacks), there) != wanted:
+    if (document.suite_sha256, set(document.strata), set(document.attacks), there) != wanted:
         raise CorruptRecord(f"{name} is not that of the suite file beside it")
 
     def today(described: Any) -> dict[str, Any]:
         if not is_described(described):
             raise CorruptRecord(f"{name} holds something that describes nothing")
-        return modern(described, found.version)
+        return modern(described, document.version)
 
-    return found.model_copy(
+    return document.model_copy(
         update={
-            "strata": {stratum: today(own) for stratum, own in found.strata.items()},
-            "attacks": {text: today(attack) for text, attack in found.attacks.items()},
-            "algorithms": {s: {text: today(own) for text, own in by.items()} for s, by in found.algorithms.items()},
+            "strata": {stratum: today(own) for stratum, own in document.strata.items()},
+            "attacks": {text: today(attack) for text, attack in document.attacks.items()},
+            "algorithms": {s: {text: today(own) for text, own in by.items()} for s, by in document.algorithms.items()},
         }
     )
 

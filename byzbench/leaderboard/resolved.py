@@ -36,7 +36,7 @@ def resolve(strata: tuple[Stratum, ...], texts: Frozen, track: Track, method: Me
     Raises:
         UserError: it is not defined somewhere; the line starts with the stratum.
     """
-    found = {}
+    resolved = {}
     for stratum in strata:
         own: dict[str, Any] = {"attack": CLEAN}
         if track == "attack":
@@ -47,8 +47,8 @@ def resolve(strata: tuple[Stratum, ...], texts: Frozen, track: Track, method: Me
             )
         except UserError as error:
             raise type(error)(f"{stratum.name}: {error}") from None
-        found[stratum.name] = {axis: value for axis, value in experiment.describe().items() if axis in AXES[track]}
-    return found
+        resolved[stratum.name] = {axis: value for axis, value in experiment.describe().items() if axis in AXES[track]}
+    return resolved
 
 
 def check_resolved(
@@ -74,8 +74,8 @@ def check_resolved(
     """
     if (given := set(resolved)) != (wanted := {stratum.name for stratum in strata}):
         raise InvalidParameter(f"is for {', '.join(sorted(given))}, and the entry's strata are {', '.join(wanted)}")
-    found = {name: modern(described, schema) for name, described in resolved.items()}
-    for name, described in found.items():
+    today = {name: modern(described, schema) for name, described in resolved.items()}
+    for name, described in today.items():
         try:
             _check_axes(described, texts.strata[name], track)
             for axis, component in explicit_parameters(method, schema).items():
@@ -85,9 +85,9 @@ def check_resolved(
             raise type(error)(f"{name}: {error}") from None
     for stratum in strata:
         first = next(s for s in strata if s.env == stratum.env)
-        if found[first.name] != found[stratum.name]:
+        if today[first.name] != today[stratum.name]:
             raise InvalidParameter(f"{stratum.name} differs from {first.name}, and both are of {stratum.env}")
-    return found
+    return today
 
 
 def _check_axes(described: Mapping[str, Any], own: Mapping[str, Any], track: Track) -> None:
