@@ -35,7 +35,14 @@ COIN: Options = {**PEERS, "algo": "dec_page_pg:N=2,B=1,p=0.5,lr=0.05", "agreemen
 SHORT: Options = {**PEERS, "trajectories": 2, "also": []}
 
 BASES: Mapping[str, Options] = {
-    "algorithm": {"attack": "ipm:scale=1.5", "env": CARTPOLE, "agents": 7, "byzantine": 1, "trajectories": 6},
+    "algorithm": {
+        "attack": "ipm:scale=1.5",
+        "env": CARTPOLE,
+        "agents": 7,
+        "byzantine": 1,
+        "trajectories": 6,
+        "also": ["evaluation"],
+    },
     "attack": SHORT,
     "topology": {
         **SHORT,
@@ -44,7 +51,7 @@ BASES: Mapping[str, Options] = {
         "agreement": "gossip+weighted_mean",
         "agents": 8,
     },
-    "task": {**SERVER, "agents": 3, "byzantine": 1, "trajectories": 2},
+    "task": {**SERVER, "agents": 3, "byzantine": 1, "trajectories": 2, "also": ["evaluation"]},
     "aggregator": {**SHORT, "byzantine": 1, "agreement": "none"},
     "agreement": {**SHORT, "byzantine": 1, "aggregator": "cge", "attack": "split_brain(ipm(scale=1.5, on=both))"},
     "placement": {**SHORT, "also": ["diagnostics"], "topology": "grid:columns=3", "agents": 9, "agreement": "none"},

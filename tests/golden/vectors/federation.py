@@ -21,7 +21,7 @@ from byzbench.federation.screening import screen
 from tests.golden.cases import PEERS, SERVER, Options
 from tests.golden.parts import Cases, Inputs
 from tests.golden.running import described_inputs, experiment_of
-from tests.golden.summaries import summary
+from tests.golden.summaries import short, summary
 
 EXPERIMENTS: Mapping[str, Options] = {
     "complete": {**PEERS, "byzantine": 2, "declared": 3},
@@ -35,6 +35,9 @@ EXPERIMENTS: Mapping[str, Options] = {
     "late": {**PEERS, "channel": "delay(mean=1)+quantise(bits=3, on=both)", "trajectories": 6},
     "clone": {**PEERS, "attack": "optimal_ipm:calls=40", "aggregator": "bulyan", "byzantine": 1},
     "server clone": {**SERVER, "attack": "optimal_ipm:calls=40", "aggregator": "krum"},
+    "changed rewards": {**PEERS, "attack": "reward_flip", "env": "cartpole:hidden=[2],reward_noise=0.3"},
+    "changed actions": {**PEERS, "attack": "action_flip", "env": "cartpole:hidden=[2],heterogeneity=0.5"},
+    "changed dynamics": {**PEERS, "attack": "dynamics", "env": "cartpole:hidden=[2],shift='length=2'"},
 }
 
 
@@ -66,6 +69,24 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         rules = {"majority": lambda n, f: n >= 2 * f + 1, "third": lambda n, f: n > 3 * f}
         results["guaranteed"] = guaranteed(members, rules)
     results["resumed"] = _resumed(todo)
+    if "environment" in todo.attack.threat.surface:
+        results["sampled"] = _sampled(todo)
+    return results
+
+
+def _sampled(todo: Experiment) -> Any:
+    """Return episodes of some agents, then of others, as of a federation that runs agents apart."""
+    federation, results = federate(todo)[0], []
+    federation.begin(1, 0.7)
+    last = todo.agents - 1
+    with one_thread():
+        for agents, count in (([0, last], 2), ([1], torch.tensor([1])), ([last, 2], torch.tensor([2, 1])), (None, 1)):
+            theta = federation.theta0 if agents is None else federation.theta0[agents]
+            episodes = federation.sample(theta, count, agents)
+            ledger = federation.ledger
+            counts = [episodes.count, ledger.returns, ledger.trajectories, ledger.steps]
+            results.append([summary(episodes.returns), short(episodes.rewards), *map(short, counts)])
+            results.append(short(federation.draw("name", lambda rng: rng.random(), agents)))
     return results
 
 
