@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,31 +70,9 @@ class AxisAdded:
             del described[self.axis]
 
 
-@dataclass(frozen=True)
-class AxisRenamed:
-    """An axis under a new name."""
+class _Renamed(ABC):
+    """A change that swaps two names, in both directions alike."""
 
-    schema: int
-    old: str
-    new: str
-
-    def forward(self, described: Described, whole: bool) -> None:
-        """Use the new name."""
-        if self.old in described:
-            described[self.new] = described.pop(self.old)
-
-    def backward(self, described: Described) -> None:
-        """Use the old name."""
-        if self.new in described:
-            described[self.old] = described.pop(self.new)
-
-
-@dataclass(frozen=True)
-class ComponentRenamed:
-    """A component under a new name."""
-
-    schema: int
-    kind: str
     old: str
     new: str
 
@@ -104,6 +83,33 @@ class ComponentRenamed:
     def backward(self, described: Described) -> None:
         """Use the old name."""
         self._rename(described, self.new, self.old)
+
+    @abstractmethod
+    def _rename(self, described: Described, before: str, after: str) -> None:
+        """Replace one name by another, in place."""
+
+
+@dataclass(frozen=True)
+class AxisRenamed(_Renamed):
+    """An axis under a new name."""
+
+    schema: int
+    old: str
+    new: str
+
+    def _rename(self, described: Described, before: str, after: str) -> None:
+        if before in described:
+            described[after] = described.pop(before)
+
+
+@dataclass(frozen=True)
+class ComponentRenamed(_Renamed):
+    """A component under a new name."""
+
+    schema: int
+    kind: str
+    old: str
+    new: str
 
     def _rename(self, described: Described, before: str, after: str) -> None:
         for part in _components(described, self.kind):
@@ -135,7 +141,7 @@ class ParameterAdded:
 
 
 @dataclass(frozen=True)
-class ParameterRenamed:
+class ParameterRenamed(_Renamed):
     """A parameter of a component under a new name."""
 
     schema: int
@@ -143,14 +149,6 @@ class ParameterRenamed:
     component: str
     old: str
     new: str
-
-    def forward(self, described: Described, whole: bool) -> None:
-        """Use the new name."""
-        self._rename(described, self.old, self.new)
-
-    def backward(self, described: Described) -> None:
-        """Use the old name."""
-        self._rename(described, self.new, self.old)
 
     def _rename(self, described: Described, before: str, after: str) -> None:
         for part in _components(described, self.kind):
@@ -227,7 +225,7 @@ def checked(changes: Sequence[Change], newest: int) -> tuple[Change, ...]:
                 f"migration {change!r}: schema numbers must rise from 2 to {newest}, and follow {before}"
             )
         before = change.schema
-        if isinstance(change, AxisRenamed | ComponentRenamed | ParameterRenamed):
+        if isinstance(change, _Renamed):
             place = tuple(getattr(change, part, "") for part in ("kind", "component"))
             renamed[(*place, change.old)] = change.new
             path = [change.old]
