@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,9 @@ from tests.golden.limits import time_limit
 from tests.golden.parts import Inputs, shipped
 
 COMMAND = "`make traces`"
+
+UNSTABLE = 0.01
+"""The share of cases that may deviate where outputs are compared with a tolerance."""
 
 SECONDS = 30
 """The time limit of a case; after three cases that exceeded it, one second."""
@@ -57,6 +60,7 @@ class Check:
         computed: by name, every stored case that is not obsolete.
         obsolete: stored cases that are no longer generated, or use a component that was removed, with the reason.
         cases: the same, with what moved.
+        unstable: cases that deviate where outputs are compared with a tolerance, too few to count as moved.
     """
 
     def __init__(self, only: str = "") -> None:
@@ -71,7 +75,10 @@ class Check:
         stored = self._stored()
         self.obsolete = {name: reason for name, inputs in stored.items() if (reason := self._obsolete(name, inputs))}
         self.computed = {n: self.compute(n, inputs) for n, inputs in stored.items() if n not in self.obsolete}
+        self.unstable: list[str] = []
         self.cases = [self._compare(name) for name in self.computed]
+        if not self.exact:
+            self._set_unstable_aside()
 
     def _stored(self) -> dict[str, Inputs]:
         """Return the inputs of the cases of the golden file."""
@@ -104,6 +111,13 @@ class Check:
         assert computed.stored is not None
         moved = differences(computed.stored, computed.outputs, self.exact)
         return Case(name, computed.components, moved)
+
+    def _set_unstable_aside(self) -> None:
+        """Take a few cases without an edited component for unmoved: where vectors tie, rounding decides."""
+        deviating = [case for case in self.cases if case.moved and not case.components & self.edited.keys()]
+        if len(deviating) <= UNSTABLE * len(self.cases):
+            self.unstable = [case.name for case in deviating]
+            self.cases = [replace(case, moved=[]) if case.name in self.unstable else case for case in self.cases]
 
     @cached_property
     def exact(self) -> bool:
@@ -189,6 +203,8 @@ class Check:
                 f"outputs are not known to be exact on processor {processor()} with these libraries: they are compared "
                 "with a tolerance, and of runs only the first round"
             )
+        if self.unstable:
+            lines.append(f"deviate and are too few to count: {', '.join(self.unstable)}")
         for name, cases in self.responsible.items():
             lines += self._moved(name, cases)
         return [*lines, f"moves with it: {', '.join(self.dependents)}"] if self.dependents else lines
@@ -197,7 +213,8 @@ class Check:
         """Return what the traces command adds, lists and removes where it refuses nothing, one line each."""
         lines = [f"case {name} {reason}: run {COMMAND}" for name, reason in self.obsolete.items()]
         lines += [f"there is no golden entry for {name}: run {COMMAND}" for name in self.missing]
-        return lines + [f"the code of {name} is not listed as equal: run {COMMAND}" for name in self.unlisted]
+        unlisted = [] if self.responsible else self.unlisted  # of what moved, the code is not equal
+        return lines + [f"the code of {name} is not listed as equal: run {COMMAND}" for name in unlisted]
 
     def _moved(self, name: str, cases: Mapping[str, list[str]]) -> Iterator[str]:
         """Yield what must be done about a component or the engine, and the first cases that moved."""
@@ -219,6 +236,7 @@ class Check:
         return {
             "passed": self.passed,
             "exact": self.exact,
+            "unstable": self.unstable,
             "processor": processor(),
             "lines": self.lines(),
             "responsible": self.responsible,
