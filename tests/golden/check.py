@@ -203,6 +203,9 @@ class Check:
                 f"outputs are not known to be exact on processor {processor()} with these libraries: they are compared "
                 "with a tolerance, and of runs only the first round"
             )
+            stored, present = self.golden["libraries"], libraries()
+            changed = [f"{n} {stored.get(n)} then, {present[n]} now" for n in present if stored.get(n) != present[n]]
+            lines += [f"libraries: {'; '.join(changed)}"] if changed else []
         if self.unstable:
             lines.append(f"deviate and are too few to count: {', '.join(self.unstable)}")
         for name, cases in self.responsible.items():
@@ -213,6 +216,8 @@ class Check:
         """Return what the traces command adds, lists and removes where it refuses nothing, one line each."""
         lines = [f"case {name} {reason}: run {COMMAND}" for name, reason in self.obsolete.items()]
         lines += [f"there is no golden entry for {name}: run {COMMAND}" for name in self.missing]
+        raised = [name for name in self.raised if name not in self.responsible]
+        lines += [f"the golden file has another version of {name}: run {COMMAND}" for name in raised]
         unlisted = [] if self.responsible else self.unlisted  # of what moved, the code is not equal
         return lines + [f"the code of {name} is not listed as equal: run {COMMAND}" for name in unlisted]
 
