@@ -137,7 +137,8 @@ def moved_field(copy: Copy) -> None:
     """Move `reward_scale` of tasks to the components `plain` and `scaled` of a new kind, `pay`."""
     copy.edit("byzbench/registry.py", '    "coin": "coins",\n', '    "coin": "coins",\n    "pay": "pays",\n')
     base = '\n\n@dataclass(frozen=True)\nclass Pay(Component):\n    """What rewards are multiplied by."""\n\n'
-    (copy.root / "byzbench/contracts/seats.py").open("a").write(f'{base}    kind: ClassVar[str] = "pay"\n')
+    seats = copy.root / "byzbench/contracts/seats.py"
+    seats.write_text(f'{seats.read_text()}{base}    kind: ClassVar[str] = "pay"\n')
     copy.edit(
         "byzbench/contracts/__init__.py",
         "from byzbench.contracts.seats import Coin as Coin\n",
