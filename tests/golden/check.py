@@ -27,7 +27,9 @@ UNSTABLE = 0.01
 """The share of cases that may deviate where outputs are compared with a tolerance."""
 
 SECONDS = 30
-"""The time limit of a case; after three cases that exceeded it, one second."""
+"""The limit of a case in processor seconds, which other processes do not use up.
+
+After three cases that exceeded it, one second."""
 
 
 @dataclass(frozen=True)

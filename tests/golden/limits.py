@@ -1,4 +1,4 @@
-"""A limit on the time that a case may take, so that code that never ends fails its case and no more."""
+"""A limit on the processor time that a case may take, so that code that never ends fails its case and no more."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from types import FrameType
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raise `TimeoutError` in the main thread once the body has taken longer.
+    """Raise `TimeoutError` in the main thread once the body has used more.
 
     Args:
-        seconds: the limit.
+        seconds: of the processor; SIGPROF interrupts what Python runs.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"took longer than {seconds} s")
+        raise TimeoutError(f"used more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
