@@ -1,6 +1,6 @@
 """Measure which lines of components, federation, learning and geometry the golden traces and vectors run.
 
-    pip install coverage && python benchmarks/golden_coverage.py [--gaps]
+    pip install coverage && python benchmarks/golden_coverage.py [--gaps] [--write]
 
 Compiled kernels run as Python here, with stand-ins for what only the compiler knows, so that their lines count too.
 """
@@ -75,10 +75,20 @@ def ranges(lines: list[int]) -> str:
     return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
+def write(lines: list[str]) -> None:
+    """Put lines between the marks in docs/identity.md."""
+    page = CHECKOUT / "docs" / "identity.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- coverage -->")
+    after = rest.partition("<!-- /coverage -->")[2]
+    text = "\n".join(["<!-- coverage -->", "", *lines, "", "<!-- /coverage -->"])
+    page.write_text(f"{before}{text}{after}", encoding="utf-8")
+
+
 def main() -> int:
     """Print the share of lines by package, and with --gaps the lines that no case runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gaps", action="store_true", help="list the lines that no case runs")
+    parser.add_argument("--write", action="store_true", help="put the table and the gaps into docs/identity.md")
     options = parser.parse_args()
     sys.path.insert(0, str(CHECKOUT))
     measured = coverage.Coverage(data_file=None, source=[str(CHECKOUT / package) for package in PACKAGES])
@@ -91,16 +101,20 @@ def main() -> int:
     measured.stop()
     print(*failed, sep="\n")
     total = ran = 0
+    table, gaps = [], []
     for package in PACKAGES:
         here = there = 0
         for path in sorted((CHECKOUT / package).glob("*.py")):
             _, lines, _, missing, _ = measured.analysis2(str(path))
             here, there = here + len(lines), there + len(lines) - len(missing)
-            if options.gaps and missing:
-                print(f"  {package}/{path.name}: {ranges(missing)}")
-        print(f"{package:24} {there:5} of {here:5} lines  {there / max(here, 1):6.1%}")
+            if missing:
+                gaps.append(f"{package}/{path.name}: {ranges(missing)}")
+        table.append(f"{package:24} {there:5} of {here:5} lines  {there / max(here, 1):6.1%}")
         total, ran = total + here, ran + there
-    print(f"{'all':24} {ran:5} of {total:5} lines  {ran / total:6.1%}")
+    table.append(f"{'all':24} {ran:5} of {total:5} lines  {ran / total:6.1%}")
+    print(*table, *(gaps if options.gaps else ()), sep="\n")
+    if options.write:
+        write(["```text", *table, "```", "", "No case runs these lines:", "", "```text", *gaps, "```"])
     return 1 if failed or ran < 0.9 * total else 0
 
 
