@@ -84,6 +84,7 @@ def sets() -> Iterator[tuple[str, Tensor, int]]:
     equal[3:6] = equal[2]
     yield "equal rows", equal, 2
     yield "wide", torch.from_numpy(rng.standard_normal((7, 4500)).astype(np.float32)), 1
+    yield "one block", torch.from_numpy(rng.standard_normal((9, 1200)).astype(np.float32)), 2
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
