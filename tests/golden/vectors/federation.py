@@ -70,7 +70,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         results["guaranteed"] = guaranteed(members, rules)
     results["resumed"] = _resumed(todo)
     if "environment" in todo.attack.threat.surface:
-        results["sampled"] = _sampled(todo)
+        results["sampled apart"] = _sampled(todo)
     return results
 
 
@@ -78,9 +78,9 @@ def _sampled(todo: Experiment) -> Any:
     """Return episodes of some agents, then of others, as of a federation that runs agents apart."""
     federation, results = federate(todo)[0], []
     federation.begin(1, 0.7)
-    last = todo.agents - 1
+    (first, *_, last), honest = todo.members.liars, int((~todo.members.byzantine).nonzero()[0])
     with one_thread():
-        for agents, count in (([0, last], 2), ([1], torch.tensor([1])), ([last, 2], torch.tensor([2, 1])), (None, 1)):
+        for agents, count in (([first, honest], 2), ([honest], 1), ([last], torch.tensor([2])), (None, 1)):
             theta = federation.theta0 if agents is None else federation.theta0[agents]
             episodes = federation.sample(theta, count, agents)
             ledger = federation.ledger
