@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+PATIENCE = 300
+"""Seconds after which a process whose compiled code does not return is ended."""
+
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
     """Raise `TimeoutError` in the main thread once the body has used more.
 
+    A signal interrupts only what Python runs: where compiled code does not return, the process prints where it is and
+    exits with 1.
+
     Args:
-        seconds: of the processor; SIGPROF interrupts what Python runs.
+        seconds: of the processor.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -22,8 +28,10 @@ def time_limit(seconds: int) -> Iterator[None]:
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
