@@ -1,12 +1,12 @@
-"""What makes two runs the same: behaviour, not text.
+"""Identity of runs by behaviour, not by text.
 
 Two runs are the same if their experiments have one canonical description, and were computed by the same numerical
 behaviour: one `ENGINE`, and of every component one `version`. A comment, a rename, a refactor, a new component or a new
 metric raises neither, so that finished runs and leaderboard rows outlive them; CONTRIBUTING.md says when a number
 rises, and tests/golden/ holds the outputs that decide.
 
-Somebody who edits a component's file need not know of versions: `equal_digests.json` lists, for every component of
-byzbench, the digests of its code that are known to give the outputs of a version. Any other code is somebody's own, and
+Whoever edits a component's file need not know of versions: `equal_digests.json` lists, for every component of
+byzbench, the digests of its code that are known to give the outputs of a version. Any other code is an edit, and
 a run that uses it is another run. Of plug-ins nothing is listed, and their digest always counts.
 """
 

@@ -51,7 +51,7 @@ def replay(
 
 
 def _lines(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rounds of a run: each line of metrics, and of the trace where there is one."""
+    """Return the rounds of a run: each line of metrics, and of the trace where there is one."""
     from byzbench.errors import CorruptRecord
 
     metrics = folder.metrics()
@@ -63,5 +63,5 @@ def _lines(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a round says the same. Columns that came later, and a trace that an older run has not, do not count."""
+    """Return whether two rounds are equal, but for columns that came later and a trace that an older run lacks."""
     return all(now.get(name) == value for name, value in then.items() if name != "trace" or value)

@@ -63,7 +63,7 @@ def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome
 
 
 def stored(folder: RunFolder, experiment: Experiment) -> list[str] | None:
-    """What keeps a folder from being the run of an experiment by the code that is here; None if it holds no run.
+    """Return what keeps a folder from being the run of an experiment by the code here; None if it holds no run.
 
     Raises:
         CorruptRecord: the folder cannot be trusted.
@@ -148,7 +148,7 @@ def deliver(
 
 
 def _foreign(content: bytes, experiment: Experiment) -> str:
-    """What keeps the record of a cell that ran elsewhere from being of the behaviour that is here, in one line."""
+    """Return what keeps the record of a cell that ran elsewhere from being of the behaviour here, in one line."""
     record = migrate("run", parse_object(content, Path("experiment.json")), "experiment.json")
     if not is_described(record.get("experiment")) or hash_of(record["experiment"]) != experiment.hash:
         return "it describes another experiment"

@@ -1,4 +1,4 @@
-"""Which code ran: what stands beside the experiment in every record.
+"""Provenance of a run: what stands beside the experiment in every record.
 
 `identity` decides whether two runs are the same; `code` is information, named where it differs and never a reason to
 discard a run.

@@ -55,7 +55,7 @@ class Question:
 
     @cached_property
     def keys(self) -> Mapping[str, str]:
-        """Of each searched `kind.field` the name by which storages have it: that by which it was first hashed."""
+        """Return, by searched `kind.field`, the name under which it was first hashed, which storages use."""
         cell = self.experiment({}, *self.pairs[0])
         found = {}
         for key in self.space:
