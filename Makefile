@@ -16,7 +16,7 @@ test: $(READY) check
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 traces: $(READY)
 	$(BIN)/python -m tests.golden
