@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import byzbench
 from byzbench.aggregators import median as median_module
 from byzbench.aggregators._ordered import mean_around
 from byzbench.aggregators._pre import PreAggregator
@@ -28,6 +30,7 @@ from byzbench.aggregators.cva import Cva
 from byzbench.aggregators.dnc import Dnc
 from byzbench.aggregators.geometric_median import GeometricMedian
 from byzbench.aggregators.gts import Gts
+from byzbench.aggregators.honest_mean import HonestMean
 from byzbench.aggregators.krum import Krum
 from byzbench.aggregators.mda import Mda
 from byzbench.aggregators.meamed import Meamed
@@ -125,7 +128,6 @@ EXEMPT = {
     equal_inputs_are_returned: {"clipping": "cuts them all", **dict.fromkeys(ORIGIN, "takes steps of a radius")},
     order_does_not_matter: {
         "mda": "of several narrowest subsets it takes the first",
-        "self_centered_clipping_oracle": "who is honest is told by column",
         "fedpg_filter": "of two in the middle it takes the first",
         "bulyan": "of two that are each other's nearest Krum takes the first",
         "bridge_bulyan": "of two that are each other's nearest Krum takes the first",
@@ -771,3 +773,38 @@ def test_golden_numbers(name, case):
     expected = torch.tensor(case["aggregators"][name], dtype=torch.float64)
     value = rule.transform(x, case["f"])[0] if expected.ndim == 2 else rule(x, case["f"])[0]
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("algo", "topology", "agreement"),
+    [
+        ("decbyzpg", "complete", "gossip+honest_mean"),
+        ("decbyzpg", "ring", "gossip(honest_mean, exchanges=3)"),
+        ("fed_page_pg", "star", None),
+    ],
+)
+def test_no_message_moves_the_honest_mean(algo: str, topology: str, agreement: str | None, tmp_path: Path) -> None:
+    """The best possible defence: honest agents end with the same bytes whatever Byzantine agents send."""
+    options: dict[str, Any] = {
+        "topology": topology,
+        "aggregator": "honest_mean",
+        "agreement": agreement,
+        "agents": 7,
+        "byzantine": 2,
+        "trajectories": 20,
+        "evaluations": 1,
+        "evaluation_episodes": 1,
+        "parameters": {"algo": {"N": 4, "B": 2}},
+        "out": tmp_path,
+    }
+    attacks = ("none", "large_noise", "agr_tailored(on=both)", "silence")
+    assert len({byzbench.run(algo=algo, attack=attack, **options).trace for attack in attacks}) == 1
+
+
+def test_the_honest_mean_of_nobody_honest_is_that_of_all() -> None:
+    x = torch.tensor([[1.0], [2.0], [6.0]])
+    value, weights, _ = HonestMean()(x, 2, honest=torch.zeros(3, dtype=torch.bool))
+    assert value == 3
+    assert weights.tolist() == [1 / 3] * 3
+    with pytest.raises(Undefined, match="who is honest"):
+        HonestMean()(x, 1)
