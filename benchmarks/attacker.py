@@ -22,7 +22,6 @@ import torch
 from safetensors.torch import save_file
 
 from byzbench.envs import AttackerSeat
-from byzbench.experiments.evaluation import TIMES
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread
 from byzbench.reports.statistics import estimate, iqm
@@ -99,7 +98,7 @@ def left(cell: dict[str, Any], seed: int, attacker: str) -> float:
         training = Training(Experiment.create(**cell, attack=attacker, seed=seed))
         while not training.over:
             lockstep(training.advance())
-        return training.evaluate(TIMES)["evaluation"]
+        return training.evaluate(training.todo.evaluations)["evaluation"]
 
 
 def measure(pool: ProcessPoolExecutor, seeds: int, docs: Path) -> None:

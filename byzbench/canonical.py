@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 2
+SCHEMA = 3
 """The schema number of every document that byzbench writes. It rises with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -203,7 +203,10 @@ class ParameterMoved:
         described[self.kind]["parameters"][self.name] = self.neutral if idle else part["parameters"][self.parameter]
 
 
-CHANGES: tuple[Change, ...] = ()
+CHANGES: tuple[Change, ...] = (
+    AxisAdded(3, "evaluations", 20),
+    AxisAdded(3, "evaluation_episodes", 10),
+)
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` says what holds of them."""
 
 

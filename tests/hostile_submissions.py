@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from byzbench.canonical import SCHEMA
+
 Attack = Callable[[Path], None]
 
 XSS = "<script>alert(1)</script>"
@@ -208,15 +210,15 @@ REFUSED: dict[str, tuple[Attack, str]] = {
         f"{TOP}.code.components.attack /tmp/x",
     ),
     # JSON
-    "NaN": (text('"schema": 2', '"schema": NaN'), f"{TOP}.schema"),
-    "Infinity": (text('"schema": 2', '"schema": -Infinity'), f"{TOP}.schema"),
-    "a number too large for a float": (text('"schema": 2', '"schema": 1e999'), f"{TOP}.schema"),
-    "an integer of 5,000 digits": (text('"schema": 2', f'"schema": {"1" * 5000}'), f"{TOP}.schema"),
-    "true for one": (text('"schema": 2', '"schema": true'), f"{TOP}.schema"),
+    "NaN": (text(f'"schema": {SCHEMA}', '"schema": NaN'), f"{TOP}.schema"),
+    "Infinity": (text(f'"schema": {SCHEMA}', '"schema": -Infinity'), f"{TOP}.schema"),
+    "a number too large for a float": (text(f'"schema": {SCHEMA}', '"schema": 1e999'), f"{TOP}.schema"),
+    "an integer of 5,000 digits": (text(f'"schema": {SCHEMA}', f'"schema": {"1" * 5000}'), f"{TOP}.schema"),
+    "true for one": (text(f'"schema": {SCHEMA}', '"schema": true'), f"{TOP}.schema"),
     "a newer schema": (field("schema", value=999), f"{TOP}.schema"),
     "a schema of zero": (field("schema", value=0), f"{TOP}.schema"),
     "a schema that is a list": (field("schema", value=[1]), f"{TOP}.schema"),
-    "no schema": (text('"schema": 2,', ""), f"{TOP}.schema"),
+    "no schema": (text(f'"schema": {SCHEMA},', ""), f"{TOP}.schema"),
     "an old schema with new keys": (field("schema", value=1), f"{TOP}.code.source"),
     "a key twice": (text('"track":', '"track": "attack", "track":'), f"{TOP}.track"),
     "an unknown key": (field("score", value=1.0), f"{TOP}.score"),

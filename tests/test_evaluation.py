@@ -12,7 +12,7 @@ from PIL import Image
 
 import byzbench
 from byzbench.errors import CorruptRecord, InvalidParameter
-from byzbench.experiments.evaluation import EPISODES, TIMES, evaluate, evaluation_due
+from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate, evaluation_due
 from byzbench.experiments.records import RunFolder
 from byzbench.learning.policies import CategoricalMlp
 from byzbench.registry import load
@@ -29,10 +29,10 @@ def test_every_twentieth_once_and_always_at_the_end(budget: int, stride: int) ->
     due = [evaluation_due(before, after, budget) for before, after in pairwise(at)]
     done = [number for number in due if number]
     assert done == sorted(set(done))
-    assert done[-1] == TIMES
-    assert due[-1] == TIMES
-    if budget >= TIMES and stride == 1:
-        assert done == list(range(1, TIMES + 1))
+    assert done[-1] == EVALUATIONS
+    assert due[-1] == EVALUATIONS
+    if budget >= EVALUATIONS and stride == 1:
+        assert done == list(range(1, EVALUATIONS + 1))
 
 
 def test_evaluations_stand_in_the_metrics_and_charge_nothing(tmp_path: Path) -> None:
@@ -44,6 +44,29 @@ def test_evaluations_stand_in_the_metrics_and_charge_nothing(tmp_path: Path) -> 
     assert result.evaluation == {k: lines[-1][k] for k in KEYS}
     batches = [10 if line["large"] else 2 for line in lines]
     assert [line["trajectories"] for line in lines] == torch.tensor(batches).cumsum(0).tolist()
+
+
+def test_dates_and_episodes_of_evaluations_change_nothing_else(tmp_path: Path) -> None:
+    usual = byzbench.run(**SMALL, attack="ipm", out=tmp_path)
+    fewer = byzbench.run(**SMALL, attack="ipm", out=tmp_path, evaluations=3, evaluation_episodes=2)
+    assert usual.run != fewer.run
+    assert usual.trace == fewer.trace
+    dates = [
+        line["trajectories"] for line in RunFolder(Path(str(fewer.run))).metrics() if line.get("evaluation") is not None
+    ]
+    assert len(dates) == 3
+    assert all(at >= 20 * number for number, at in enumerate(dates, 1))
+    with pytest.raises(InvalidParameter, match="evaluations must be a whole number from 1"):
+        byzbench.run(**SMALL, out=tmp_path, evaluations=0)
+
+
+def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
+    task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
+    theta = torch.zeros(1, policy.dimension)
+    assert evaluate(task, policy, theta, 0, 1, 1)["evaluation"] == int(
+        evaluate(task, policy, theta, 0, 1, 1)["evaluation"]
+    )
+    assert evaluate(task, policy, theta, 0, 1, 1) != evaluate(task, policy, theta, 0, 1, 2)
 
 
 def test_evaluation_episodes_are_those_of_the_seed() -> None:

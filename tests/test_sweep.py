@@ -135,6 +135,8 @@ FIELDS: dict[str, Any] = {
     "relay": True,
     "mixing": "uniform",
     "trajectories": 13,
+    "evaluations": 7,
+    "evaluation_episodes": 3,
     "seed": 1,
     "device": None,
 }

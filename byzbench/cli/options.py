@@ -22,6 +22,8 @@ Store = Annotated[
 ]
 Agents = Annotated[int | None, typer.Option(help="K; default 13, or 1 for an algorithm of one agent.")]
 Byzantine = Annotated[int | None, typer.Option(help="f, how many lie; default: the largest with K > 4f.")]
+Evaluations = Annotated[int, typer.Option(help="Evaluations over the budget.")]
+EvaluationEpisodes = Annotated[int, typer.Option(help="Episodes of each agent in an evaluation.")]
 Tuned = Annotated[
     list[Path] | None, typer.Option(help="A file of tuned parameters, for the component that it names.", metavar="FILE")
 ]

@@ -36,6 +36,8 @@ def run(
     byzantine: options.Byzantine = None,
     declared: Annotated[int | None, typer.Option(help="What agents are told about f; default: the truth.")] = None,
     trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
+    evaluations: options.Evaluations = 20,
+    evaluation_episodes: options.EvaluationEpisodes = 10,
     seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
     heterogeneity: Annotated[
@@ -79,6 +81,8 @@ def run(
             byzantine=byzantine,
             declared=declared,
             trajectories=trajectories,
+            evaluations=evaluations,
+            evaluation_episodes=evaluation_episodes,
             seed=number,
             device=device,
             preset=preset,

@@ -37,6 +37,8 @@ def sweep(
     agents: Annotated[Axis, typer.Option(help="K.")] = None,
     byzantine: Annotated[Axis, typer.Option(help="f.")] = None,
     trajectories: Annotated[Axis, typer.Option(help="Budget of episodes per agent.")] = None,
+    evaluations: Annotated[Axis, typer.Option(help="Evaluations over the budget.")] = None,
+    evaluation_episodes: Annotated[Axis, typer.Option(help="Episodes of each agent in an evaluation.")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
@@ -68,6 +70,8 @@ def sweep(
         "agents": options.numbers("agents", agents),
         "byzantine": options.numbers("byzantine", byzantine),
         "trajectories": options.numbers("trajectories", trajectories),
+        "evaluations": options.numbers("evaluations", evaluations),
+        "evaluation_episodes": options.numbers("evaluation-episodes", evaluation_episodes),
         "seeds": options.seed_list(None, seeds) if seeds else None,
     }
     todo = plan(_suite(suite, given, options.parameters(parameter or []), [str(t) for t in tuned or []]))

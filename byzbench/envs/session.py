@@ -7,7 +7,6 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from byzbench.errors import BrokenPlugin
-from byzbench.experiments.evaluation import TIMES
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, one_thread
 
@@ -59,7 +58,7 @@ class Session:
     def evaluate(self) -> dict[str, float | None]:
         """The last evaluation of a run, of the honest agents' policies as they are now."""
         with one_thread():
-            return self.training.evaluate(TIMES)
+            return self.training.evaluate(self.training.todo.evaluations)
 
     def harm(self, returned: float | None) -> float:
         """Minus a return as a share of the way from random play to solved, in [-1, 1]; 1 if it is not finite."""

@@ -1,8 +1,8 @@
 """How good the policies are, apart from how they are trained: on episodes of their own, which cost no budget.
 
-The training return, which papers plot, is that of the episodes a round consumed. This is the other one: every twentieth
-of the budget each honest agent's policy plays fresh episodes, as it is (stochastic) and by its likeliest actions
-(greedy). Initial states and noise come from the stream `evaluation`, so that all experiments of a seed play the same.
+The training return, which papers plot, is that of the episodes a round consumed. This is the other one: at dates that
+divide the budget evenly each honest agent's policy plays fresh episodes, as it is (stochastic) and by its likeliest
+actions (greedy). Initial states and noise come from the stream `evaluation`, so that all experiments of a seed play the same.
 """
 
 from __future__ import annotations
@@ -20,17 +20,28 @@ from byzbench.learning.policies import Actor, Policy
 from byzbench.learning.rollouts import EnvironmentBatch, rollout
 from byzbench.randomness import Streams
 
-TIMES = 20
-"""Evaluations over the budget."""
+EVALUATIONS = 20
+"""Evaluations over the budget by default."""
 
 EPISODES = 10
-"""Episodes of each honest agent in an evaluation, stochastic and greedy each."""
+"""Episodes of each honest agent in an evaluation by default, stochastic and greedy each."""
 
 
-def evaluation_due(before: int, after: int, budget: int) -> int:
-    """The number (1 to `TIMES`) of the evaluation that a round makes due by going from `before` to `after`; or 0."""
-    number = min(TIMES * after // budget, TIMES)
-    return number if number > min(TIMES * before // budget, TIMES) else 0
+def evaluation_due(before: int, after: int, budget: int, evaluations: int = EVALUATIONS) -> int:
+    """Return the number of the evaluation that a round makes due, or 0.
+
+    Args:
+        before: trajectories an agent had spent before the round.
+        after: those that it has spent after it.
+        budget: trajectories of the whole run.
+        evaluations: how many evaluations divide the budget. The last one is due when the budget is spent.
+
+    Example:
+        >>> evaluation_due(90, 110, 1000, evaluations=10), evaluation_due(110, 130, 1000, evaluations=10)
+        (1, 0)
+    """
+    number = min(evaluations * after // budget, evaluations)
+    return number if number > min(evaluations * before // budget, evaluations) else 0
 
 
 def evaluate(
@@ -39,11 +50,12 @@ def evaluate(
     theta: Tensor,
     seed: int,
     number: int,
+    episodes: int = EPISODES,
     physics: Mapping[str, np.ndarray] | None = None,
     counted: Tensor | None = None,
     shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
 ) -> dict[str, float | None]:
-    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation.
+    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation, of so many `episodes` each.
 
     They are over all agents, of the worst, and of the worst fifth (`byzbench.experiments.metrics.cvar`). Along with
     them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts, as the
@@ -52,15 +64,15 @@ def evaluate(
     [K].
     """
     agents, streams = len(theta), Streams(seed)
-    theta, count = theta.detach().cpu(), torch.full((len(theta),), EPISODES)
+    theta, count = theta.detach().cpu(), torch.full((len(theta),), episodes)
     mine = torch.ones(agents, dtype=torch.bool) if counted is None else counted
-    environments = task.make(agents, EPISODES)
+    environments = task.make(agents, episodes)
     if physics:
         task.alter(environments, physics)
     found: dict[str, float | None] = {}
     for name, greedy in (("evaluation", False), ("evaluation_greedy", True)):
         starts = [streams.generator("evaluation", number, agent) for agent in range(agents)]
-        noise = np.empty((agents, EPISODES, task.horizon, *policy.action_shape), np.float32)
+        noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
         for agent, out in enumerate(noise):
             policy.draw(streams.generator("evaluation/action", number, agent), out)
         drawn = torch.from_numpy(noise).transpose(1, 2)

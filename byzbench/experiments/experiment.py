@@ -22,6 +22,7 @@ from byzbench.contracts import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
+from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.filled import Written, check_counts, defaults, suggested, usable
 from byzbench.federation.defence import cloneable
 from byzbench.federation.exposure import cheap
@@ -41,6 +42,8 @@ class Experiment:
         relay: whether messages go on over several hops, so that all agents hear all.
         mixing: the weights of gossip: see `byzbench.federation.membership`.
         trajectories: the budget of episodes per agent.
+        evaluations: how often policies are evaluated over the budget, at even distances.
+        evaluation_episodes: episodes of each agent in an evaluation, stochastic and greedy each.
         seed: the root of all random streams.
         device: where gradients and rules are computed.
     """
@@ -60,6 +63,8 @@ class Experiment:
     relay: bool
     mixing: str
     trajectories: int
+    evaluations: int
+    evaluation_episodes: int
     seed: int
     device: str
 
@@ -82,6 +87,8 @@ class Experiment:
         relay: bool = False,
         mixing: str = "metropolis",
         trajectories: int = 2000,
+        evaluations: int = EVALUATIONS,
+        evaluation_episodes: int = EPISODES,
         seed: int = 0,
         device: str = "cpu",
         preset: str = "paper",
@@ -112,7 +119,7 @@ class Experiment:
         extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.needs == "solo" else 13
-        check_counts(method, count, byzantine, declared, trajectories, seed)
+        check_counts(method, count, byzantine, declared, trajectories, evaluations, evaluation_episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
             algorithm=method,
@@ -130,6 +137,8 @@ class Experiment:
             relay=relay,
             mixing=mixing,
             trajectories=trajectories,
+            evaluations=evaluations,
+            evaluation_episodes=evaluation_episodes,
             seed=seed,
             device=usable(device),
         )

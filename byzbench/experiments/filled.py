@@ -53,12 +53,21 @@ def usable(name: str) -> str:
 
 
 def check_counts(
-    method: Algorithm, agents: int, byzantine: int | None, declared: int | None, trajectories: int, seed: int
+    method: Algorithm,
+    agents: int,
+    byzantine: int | None,
+    declared: int | None,
+    trajectories: int,
+    evaluations: int,
+    evaluation_episodes: int,
+    seed: int,
 ) -> None:
     """Refuse numbers that no experiment has."""
     for name, number, low, high in (
         ("agents", agents, 1, 100_000),
         ("trajectories", trajectories, 1, 10**12),
+        ("evaluations", evaluations, 1, 10_000),
+        ("evaluation_episodes", evaluation_episodes, 1, 10_000),
         ("seed", seed, 0, 2**63 - 1),
     ):
         if type(number) is not int or not low <= number <= high:

@@ -35,13 +35,15 @@ AXES = {
     "relay": "relay",
     "mixing": "mixing",
     "trajectories": "trajectories",
+    "evaluations": "evaluations",
+    "evaluation_episodes": "evaluation_episodes",
     "seed": "seed",
     "device": "device",
 }
 """Flags, and the keys of a described experiment that they set."""
 
 _COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "channel", "coin")
-_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "seed")
+_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "evaluation_episodes", "seed")
 _RESULT: Mapping[str, type | tuple[type, ...]] = {
     "run": str,
     "verdict": dict,

@@ -90,6 +90,8 @@ class Suite(BaseModel):
     relay: Switch | None = None
     mixing: Names | None = None
     trajectories: Counts | None = None
+    evaluations: Counts | None = None
+    evaluation_episodes: Counts | None = None
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0]
     device: str = "cpu"
     parameters: Annotated[dict[str, dict[str, Any]], AfterValidator(_by_kind)] = {}
@@ -144,7 +146,7 @@ class Suite(BaseModel):
 
 
 _COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "channel", "coin")
-_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "relay")
+_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "evaluation_episodes", "relay")
 
 
 @dataclass(frozen=True)
