@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Momentum: TypeAlias = Annotated[
     float, Field(ge=0, lt=1, description="share of the old estimate that stays in the new one"), Range(0.0, 0.99)
 ]
-Batch: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 64, log=True)]
+Batch: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)]
 GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
     Field(description="where the gradient is taken: at the agent's parameters, or at what the rule made of all"),

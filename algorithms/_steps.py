@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PolicyGradient(Algorithm):
     """The step size, its law, and the optimizer."""
 
-    lr: Annotated[float, Field(gt=0, description="step size eta"), Range(1e-4, 1e-2, log=True)] = 5e-4
+    lr: Annotated[float, Field(gt=0, description="step size eta"), Range(1e-4, 3e-2, log=True)] = 5e-4
     optimizer: Annotated[
         Literal["adam", "sgd"],
         Field(

@@ -41,8 +41,8 @@ class FedPPO(Algorithm):
     Agueera y Arcas 2017, arXiv 1602.05629 (federated averaging), whose mean is replaced by a rule.
     """
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 64, log=True)] = 8
-    lr: Annotated[float, Field(gt=0, description="Adam's step size"), Range(1e-4, 1e-2, log=True)] = 1e-3
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)] = 8
+    lr: Annotated[float, Field(gt=0, description="Adam's step size"), Range(1e-4, 3e-2, log=True)] = 1e-3
     lr_schedule: Annotated[Schedule, Field(description="the law of the step size")] = "linear"
     epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), Range(1, 20)] = 10
     minibatch: Annotated[int, Field(ge=1, le=100_000, description="steps of a part"), Range(32, 512, log=True)] = 128

@@ -22,6 +22,9 @@ from byzbench.experiments.experiment import Experiment
 FIRST_SEED = 10**9
 """Tuning seeds are this one and those above it; evaluations refuse them."""
 
+OBJECTIVE = "evaluation_auc"
+"""What the value of a run is in every study: see `byzbench.experiments.metrics.evaluation_area`."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -50,7 +53,8 @@ class Question:
         """16 hexadecimal digits that name the study."""
         spaces = {self.keys[k]: list(v) if isinstance(v, Choice) else asdict(v) for k, v in self.space.items()}
         data = {**{k: getattr(self, k) for k in ("side", "rivals", "seeds", "fixed", "sampler_seed")}, "space": spaces}
-        text = json.dumps({**data, "point": dict(self.point)}, sort_keys=True, default=list)
+        about = {"point": dict(self.point), "objective": OBJECTIVE}
+        text = json.dumps({**data, **about}, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property

@@ -23,7 +23,7 @@ from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate, evaluation_due
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
-from byzbench.experiments.metrics import aggregation, final_return, judge, measure
+from byzbench.experiments.metrics import aggregation, evaluation_area, final_return, judge, measure
 from byzbench.experiments.provenance import code_difference, differences, origin
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.experiments.trace import trace_line
@@ -227,7 +227,9 @@ class Training:
         theta, who = self.state["theta"][present], present.nonzero().squeeze(1).tolist()
         physics, shown = worlds.physics(who, self.progress), partial(worlds.shown, who=who)
         actor, counted = todo.algorithm.deployed(self.federation.policy), there[present]
-        return evaluate(todo.task, actor, theta, todo.seed, number, physics, counted, shown)
+        return evaluate(
+            todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown
+        )
 
 
 def _kept(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:
@@ -253,7 +255,7 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
         start, before = time.perf_counter(), training.spent
         line = lockstep(training.advance())
         seconds = time.perf_counter() - start
-        if due := evaluation_due(before, line["trajectories"], budget):
+        if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
             line |= training.evaluate(due)
         folder.append("trace.jsonl", training.trace(line))
         folder.append("metrics.jsonl", line)
@@ -345,7 +347,8 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         messages=last["messages"],
         bytes=last["bytes"],
         screened=last["screened"],
-        evaluation={k: v for k, v in last.items() if k.startswith("evaluation")},
+        evaluation={k: v for k, v in last.items() if k.startswith("evaluation")}
+        | {"evaluation_auc": evaluation_area(lines, todo.task, todo.trajectories)},
         versions=versions,
         trace=hashlib.sha256(read_bytes(folder.path / "trace.jsonl")).hexdigest(),
         diagnostics=todo.diagnostics,

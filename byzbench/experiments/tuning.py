@@ -1,8 +1,9 @@
 """Searching parameters: of an algorithm (with its rules) against the worst of several attacks, or of an attack.
 
 A trial is a set of parameters; it is judged by runs of (rival, seed) pairs, which are cells of a store like any others.
-Its value, for an algorithm, is the worst over rivals (attacks) of the mean final return over seeds; for an attack, the
-mean over rivals (algorithms) and seeds, and lower is better. Pairs are reported to Optuna one by one, so that a pruner
+The value of a run is the area under its evaluation curve, which is what leaderboards score. That of a trial, for an
+algorithm, is the worst over rivals (attacks) of the mean over seeds; for an attack, the mean over rivals (algorithms)
+and seeds, and lower is better. Pairs are reported to Optuna one by one, so that a pruner
 that compares trials pair by pair can end one early.
 """
 
@@ -32,7 +33,7 @@ from byzbench.experiments.cells import Outcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.migrations import migrate
-from byzbench.experiments.question import Question
+from byzbench.experiments.question import OBJECTIVE, Question
 from byzbench.experiments.tuned import Tuned, TunedOn
 
 PAIRS_TO_PRUNE = 6
@@ -244,9 +245,9 @@ def digest(study: Study) -> str:
 
 
 def _score(outcome: Outcome, cell: Experiment) -> float:
-    """The final return; of a run that failed or ended without a finite one, that of a random policy."""
-    value = outcome.result["return"]["mean"] if outcome.status == "finished" else None
-    return cell.task.worth("random") if value is None else value
+    """Return the area under the evaluation curve; of a run that failed or has none, a random policy's return."""
+    value = outcome.result["evaluation"].get(OBJECTIVE) if outcome.status == "finished" else None
+    return cell.task.worth("random") if value is None else float(value)
 
 
 def _suggest(trial: Trial, key: str, where: Range | Choice, default: Any) -> Any:
