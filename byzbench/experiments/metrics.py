@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench.contracts import Agreement, Task
+from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.federation.ledger import Ledger
 
@@ -95,31 +95,6 @@ def at_bytes(lines: Sequence[Mapping[str, Any]], name: str, budget: int) -> floa
     """
     found = [line[name] for line in lines if name in line and (line["bytes"] or 0) <= budget]
     return found[-1] if found else None
-
-
-def area_under_curve(
-    trajectories: Sequence[float], returns: Sequence[float | None], start: float, budget: float
-) -> float:
-    """Return the area under a learning curve divided by the budget: a mean return.
-
-    Trapezoids from `start` at 0 trajectories to the last point, cut at the budget by linear interpolation; after a last
-    point that lies before the budget the curve stays where it is. A return that is None counts as `start`.
-
-    Args:
-        trajectories: where the curve was measured, rising.
-        returns: what was measured there.
-        start: the return before anything was learned, as of a random policy.
-        budget: trajectories of the whole run.
-
-    Example:
-        >>> area_under_curve([50, 150], [10.0, 10.0], 0.0, 100)
-        7.5
-    """
-    at = np.array([0.0, *trajectories])
-    values = np.array([start, *(start if value is None else value for value in returns)])
-    inside = at < budget
-    at, ends = np.append(at[inside], budget), np.append(values[inside], np.interp(budget, at, values))
-    return float(np.trapezoid(ends, at) / budget)
 
 
 def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int) -> float | None:

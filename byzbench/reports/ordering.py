@@ -1,0 +1,213 @@
+"""Order of entries: which are certainly better, the range of ranks that the data allow, and single comparisons.
+
+Every comparison is a paired t-test of `EntryRuns.seed_scores` with a variance floor. Where most runs succeed and no
+seed shows a failure, the test does not see failures that could come: it compares what was seen (docs/scoring.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from byzbench.reports.estimators import mean_with_unseen, selection_bias
+from byzbench.reports.paired_tests import CONFIDENCE, MIN_SEEDS, certainly_better, paired_t
+from byzbench.reports.scoring import EntryRuns, StratumRuns
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of scores.
+
+    Attributes:
+        value: The difference.
+        low, high: Its two-sided 95 % interval; None below three seeds.
+        p: Two-sided p-value of no difference; None below three seeds.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class JoiningBenefit:
+    """Worst-case scores of a federation minus clean scores of the same method alone: over strata, and in each."""
+
+    overall: Difference
+    strata: Mapping[str, Difference]
+
+
+def pair_test(one: EntryRuns, other: EntryRuns) -> Difference:
+    """Compare the scores of two entries that were named before the runs, by a paired t-test over seeds.
+
+    Args:
+        one: Runs of the first entry.
+        other: Runs of the second, of the same strata, attacks and seeds.
+
+    Returns:
+        The score of the first minus that of the second.
+
+    Raises:
+        ValueError: Strata, attacks or numbers of seeds differ.
+
+    Example:
+        >>> def entry(level):
+        ...     return EntryRuns((StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, level)}),))
+        >>> found = pair_test(entry(0.7), entry(0.5))
+        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        0.20 (0.16 to 0.24)
+    """
+    _require_same_cells([one, other])
+    return _difference(one.seed_scores - other.seed_scores)
+
+
+def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
+    """Compare the worst case of a federation with the clean runs of the same method alone, by seed.
+
+    The upper end of an interval is raised by the selection bias of the worst case, since a minimum over attacks is
+    biased low; the lower end allows for one further seed in which the federation scores 0 and the method alone its
+    mean. A failure of the method alone that no seed has shown is not allowed for.
+
+    Args:
+        entry: Runs of the federation.
+        alone: Runs of the method alone, of strata of the same names and of the same seeds; attacks are not needed.
+
+    Returns:
+        The difference over all strata and in each; positive where joining pays.
+
+    Raises:
+        ValueError: Strata or numbers of seeds differ.
+
+    Example:
+        >>> federation = StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, 0.2)})
+        >>> solo = StratumRuns("s", 0.0, 1.0, np.full(8, 0.6), {})
+        >>> found = joining(EntryRuns((federation,)), EntryRuns((solo,))).overall
+        >>> print(f"{found.value:.2f}, {found.high < 0}")
+        -0.40, True
+    """
+    solo = {stratum.name: stratum.clean_scores for stratum in alone.strata}
+    if solo.keys() != {stratum.name for stratum in entry.strata} or entry.num_seeds != alone.num_seeds:
+        raise ValueError("the federation and the method alone need the same strata and the same seeds")
+
+    def compare(strata: Sequence[StratumRuns]) -> Difference:
+        worst = np.mean([s.attacked_scores[s.worst_index] for s in strata], axis=0)
+        clean = np.mean([solo[s.name] for s in strata], axis=0)
+        found = _difference(worst - clean)
+        if found.low is None or found.high is None:
+            return found
+        low = min(found.low, mean_with_unseen(worst - clean, unseen=-float(clean.mean())))
+        return Difference(found.value, low, found.high + selection_bias([s.attacked_scores for s in strata]), found.p)
+
+    return JoiningBenefit(compare(entry.strata), {s.name: compare([s]) for s in entry.strata})
+
+
+def separated(entries: Sequence[EntryRuns]) -> set[tuple[int, int]]:
+    """Find the pairs of entries of which one is certainly better, at a joint level of 95 % (Holm over all pairs).
+
+    The relation is closed: it is transitive, and where C is certainly better than A, so is each entry that scores at
+    least as much as C in every cell, and each that scores at most as much as A is certainly worse than C.
+
+    Args:
+        entries: Runs of the entries of a board, of the same strata, attacks and seeds.
+
+    Returns:
+        Pairs of positions (better, worse).
+
+    Raises:
+        ValueError: Strata, attacks or numbers of seeds differ.
+
+    Example:
+        >>> def entry(level):
+        ...     return EntryRuns((StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, level)}),))
+        >>> sorted(separated([entry(0.1), entry(1.0), entry(1.0)]))
+        [(1, 0), (2, 0)]
+    """
+    if len(entries) < 2:
+        return set()
+    cells = _require_same_cells(entries)
+    at_least = (cells[:, None] >= cells).all(-1)
+    better = at_least @ certainly_better([entry.seed_scores for entry in entries]) @ at_least
+    for middle in range(len(entries)):
+        better |= np.outer(better[:, middle], better[middle])
+    return {(int(i), int(j)) for i, j in np.argwhere(better)}
+
+
+def rank_ranges(entries: Sequence[EntryRuns]) -> list[tuple[int, int]]:
+    """Return for each entry the best and the worst rank that the data allow.
+
+    The best is one plus the number of entries that are certainly better, the worst the number of entries minus that of
+    those that are certainly worse (`separated`). Names and the order of the entries do not matter, and an entry that
+    scores at least as much as another in every cell has no worse range.
+
+    Args:
+        entries: Runs of the entries of a board, of the same strata, attacks and seeds.
+
+    Returns:
+        A range (best, worst) for each entry, in the order given.
+
+    Raises:
+        ValueError: Strata, attacks or numbers of seeds differ.
+
+    Example:
+        >>> def entry(level):
+        ...     return EntryRuns((StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, level)}),))
+        >>> rank_ranges([entry(0.1), entry(1.0), entry(1.0)])
+        [(3, 3), (1, 2), (1, 2)]
+    """
+    pairs = separated(entries)
+    worse, better = ([pair[side] for pair in pairs] for side in (1, 0))
+    return [(1 + worse.count(i), len(entries) - better.count(i)) for i in range(len(entries))]
+
+
+def describe_separation(names: Sequence[str], pairs: Collection[tuple[int, int]]) -> str:
+    """Say in one sentence how many pairs of a board are separated.
+
+    Args:
+        names: Names of the entries.
+        pairs: What `separated` returned for them.
+
+    Returns:
+        A sentence; it names the pairs where there are at most three.
+
+    Example:
+        >>> describe_separation(["a", "b", "c"], set())
+        'Nothing is separated: every order of these 3 entries agrees with the data.'
+        >>> describe_separation(["a", "b", "c"], {(0, 2)})
+        '1 of 3 pairs is separated: a is better than c.'
+    """
+    total = len(names) * (len(names) - 1) // 2
+    if not pairs:
+        return f"Nothing is separated: every order of these {len(names)} entries agrees with the data."
+    start = f"{len(pairs)} of {total} pairs {'is' if len(pairs) == 1 else 'are'} separated"
+    if len(pairs) > 3:
+        return f"{start}."
+    return f"{start}: {', '.join(f'{names[i]} is better than {names[j]}' for i, j in sorted(pairs))}."
+
+
+def _difference(by_seed: np.ndarray) -> Difference:
+    """Return the mean of differences [n] with Student's interval and p-value."""
+    num_seeds = len(by_seed)
+    if num_seeds < MIN_SEEDS:
+        return Difference(float(by_seed.mean()))
+    mean, error = (float(x) for x in paired_t(by_seed))
+    half = float(special.stdtrit(num_seeds - 1, (1 + CONFIDENCE) / 2)) * error
+    return Difference(mean, mean - half, mean + half, float(2 * special.stdtr(num_seeds - 1, -abs(mean) / error)))
+
+
+def _require_same_cells(entries: Sequence[EntryRuns]) -> np.ndarray:
+    """Return the attacked scores of all cells, [K, cells], by stratum, attack and seed in the order of their names.
+
+    Raises:
+        ValueError: Strata, attacks or numbers of seeds differ.
+    """
+    rows = [sorted(entry.strata, key=lambda stratum: stratum.name) for entry in entries]
+    if (
+        len({(entry.num_seeds, *((s.name, s.attacks) for s in row)) for entry, row in zip(entries, rows, strict=True)})
+        > 1
+    ):
+        raise ValueError("entries can be compared on the same strata, attacks and seeds only")
+    return np.stack([np.concatenate([s.attacked_scores.ravel() for s in row]) for row in rows])
