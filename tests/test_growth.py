@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from byzbench.canonical import SCHEMA
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 RUN = "run --algo decbyzpg --attack large_noise --topology torus --agents 9 --byzantine 2 --trajectories 60".split()  # noqa: SIM905
 RUN += ["-p", "algo.lr=0.0005"]  # what is written outright is not moved by a changed suggestion
@@ -129,8 +131,11 @@ def renames(copy: Copy) -> None:
     copy.edit("attacks/large_noise.py", "self.relative", "self.proportional")
     copy.edit("attacks/large_noise.py", "    relative: ", "    proportional: ")
     copy.edit("tests/golden/vectors/attacks.py", "large_noise:relative=", "large_noise:proportional=")
-    copy.edit("byzbench/canonical.py", "CHANGES: tuple[Change, ...] = ()", f"CHANGES: tuple[Change, ...] = (\n{END})")
-    _change(copy, 3, 'ParameterRenamed(3, "attack", "large_noise", "relative", "proportional")')
+    table = (copy.root / "byzbench/canonical.py").read_text()
+    start = table.index("CHANGES: tuple[Change, ...] = (\n")
+    last = table[: table.index("\n)\n", start) + 1].splitlines(keepends=True)[-1]
+    copy.edit("byzbench/canonical.py", last, last + END)
+    _change(copy, 1, 'ParameterRenamed(SCHEMA, "attack", "large_noise", "relative", "proportional")')
 
 
 def moved_field(copy: Copy) -> None:
@@ -170,7 +175,7 @@ def moved_field(copy: Copy) -> None:
         '    object.__setattr__(todo.task, "reward_scale", todo.pay.factor)\n    streams = Streams(',
     )
     copy.edit("tests/golden/cases.py", ",reward_scale=2.0", "")
-    _change(copy, 4, 'ParameterMoved(4, "task", "reward_scale", 1.0, "pay", "plain", "scaled", "factor")')
+    _change(copy, 2, 'ParameterMoved(SCHEMA, "task", "reward_scale", 1.0, "pay", "plain", "scaled", "factor")')
 
 
 def axis(copy: Copy) -> None:
@@ -183,12 +188,14 @@ def axis(copy: Copy) -> None:
     copy.edit(
         "byzbench/experiments/store.py", '    "device": "device",\n', '    "device": "device",\n    "unit": "unit",\n'
     )
-    _change(copy, 5, 'AxisAdded(5, "unit", "episodes")')
+    _change(copy, 3, 'AxisAdded(SCHEMA, "unit", "episodes")')
 
 
-def _change(copy: Copy, schema: int, entry: str) -> None:
-    copy.edit("byzbench/canonical.py", f"SCHEMA = {schema - 1}", f"SCHEMA = {schema}")
-    copy.edit("byzbench/canonical.py", END, f"    {entry},\n{END}")
+def _change(copy: Copy, number: int, entry: str) -> None:
+    """Raise the schema number for the `number`-th time, and add an entry to the table, whose own number it is."""
+    schema = SCHEMA + number
+    copy.edit("byzbench/canonical.py", f"\nSCHEMA = {schema - 1}\n", f"\nSCHEMA = {schema}\n")
+    copy.edit("byzbench/canonical.py", END, f"    {entry.replace('(SCHEMA', f'({schema}')},\n{END}")
 
 
 def attack(copy: Copy) -> None:

@@ -36,6 +36,9 @@ def run(
     aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="A file of tuned parameters.", metavar="FILE")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search its parameters first, as the suite allows every row to be tuned.")
+    ] = False,
     out: options.Out = Path("runs"),
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
@@ -46,15 +49,24 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
 ) -> None:
     """Run every cell of a suite for one entry. Interrupted? The same command goes on. Exit 1 if a cell failed."""
+    from byzbench.cli.suite_tuning import tune_for_suite
+    from byzbench.errors import UserError
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.experiments.suite import Plan
     from byzbench.experiments.tuned import Tuned
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.plan import lot as plan
+    from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as board
 
     given = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
     method, track = _method(given, against)
+    if suite in CLOSED:
+        raise UserError(f"suite {suite} is closed: its rows can be verified, and it takes no more entries")
+    if tune:
+        if tuned or track != "defence":
+            raise UserError("--tune is for an algorithm that enters, and takes no --tuned FILE")
+        tuned = tune_for_suite(board(suite), method, out, executor, jobs, ray_address)
     if tuned:
         method = submitting.fill(method, Tuned.read(tuned))
     lot = plan(board(suite), track, method)
@@ -67,7 +79,8 @@ def run(
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
     failed = _run_cells(Plan(suite, labels, {}), out, opened, on_existing)
     typer.echo(f"{len(labels) - failed} finished, {failed} failed")
-    typer.echo(f"submit: byzbench leaderboard submit {ticket} --name NAME --author AUTHOR")
+    found = f" --tuned {tuned}" if tuned else ""
+    typer.echo(f"submit: byzbench leaderboard submit {ticket}{found} --name NAME --author AUTHOR")
     if failed:
         raise typer.Exit(1)
 
@@ -245,6 +258,47 @@ def freeze(suite: Annotated[str, typer.Argument(help="The name of a suite file."
     from byzbench.leaderboard import frozen, suites
 
     typer.echo(frozen.freeze_suite(suites.suite(suite)))
+
+
+@app.command("reference")
+def reference(
+    suite: Annotated[str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the reference on file is another.")
+    ] = False,
+    out: options.Out = Path("runs"),
+    executor: options.Executor = "process",
+    jobs: options.Jobs = None,
+    ray_address: options.RayAddress = None,
+) -> None:
+    """Run a suite's method of reference, whose clean return is the unit of its scores, and write what came of it."""
+    from byzbench.errors import InvalidParameter, UserError
+    from byzbench.experiments.cells import known
+    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.suite import Plan
+    from byzbench.leaderboard import references
+    from byzbench.leaderboard.replay import named
+    from byzbench.leaderboard.submitting import cell_of
+    from byzbench.leaderboard.suites import suite as board
+
+    of = board(suite)
+    cells = references.reference_cells(of)
+    on_existing: OnExisting = "rerun" if check else "reuse"
+    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
+    if _run_cells(Plan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
+        raise UserError(f"{suite}: a run of the reference failed, and nothing was written")
+    outcomes = {place: known(cell, out, "reuse") for place, cell in cells.items()}
+    runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
+    found = references.reference_of(cells, runs)
+    for name, stratum in found.strata.items():
+        typer.echo(f"{name}: {stratum.mean:.2f}, the mean over {len(stratum.areas)} seeds")
+    if not check:
+        typer.echo(str(references.write_reference(of, found)))
+        return
+    on_file = references.references(of).get(found.engine)
+    if on_file is None or on_file.strata != found.strata:
+        raise InvalidParameter(f"{suite}: the reference on file is not what runs here come to")
+    typer.echo("the reference on file is what runs here come to")
 
 
 app.command("audit")(audit.audit)

@@ -2,7 +2,8 @@
 
 The training return, which papers plot, is that of the episodes a round consumed. This is the other one: at dates that
 divide the budget evenly each honest agent's policy plays fresh episodes, as it is (stochastic) and by its likeliest
-actions (greedy). Initial states and noise come from the stream `evaluation`, so that all experiments of a seed play the same.
+actions (greedy). Initial states and noise come from the stream `evaluation`, so that all experiments of a seed play the
+same.
 """
 
 from __future__ import annotations

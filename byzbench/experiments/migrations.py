@@ -14,7 +14,7 @@ from typing import Any, Literal
 from byzbench import canonical
 from byzbench.errors import CorruptRecord
 
-Document = Literal["run", "sweep", "suite", "tuned", "submission", "ticket", "frozen", "study", "audit"]
+Document = Literal["run", "sweep", "suite", "tuned", "submission", "ticket", "frozen", "references", "study", "audit"]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 STEPS: dict[tuple[Document, int], Step] = {}

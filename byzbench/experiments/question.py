@@ -91,9 +91,9 @@ class Question:
         flag = "attack" if self.side == "algorithm" else "algo"
         return Experiment.create(**{**self.point, flag: rival}, seed=seed, parameters=filled)
 
-    def value(self, returns: Mapping[tuple[str, int], float]) -> float:
-        """A trial's value, from the final return of every pair."""
-        means = [statistics.fmean(returns[rival, seed] for seed in self.seeds) for rival in self.rivals]
+    def value(self, areas: Mapping[tuple[str, int], float]) -> float:
+        """Return a trial's value from the area of every pair."""
+        means = [statistics.fmean(areas[rival, seed] for seed in self.seeds) for rival in self.rivals]
         return min(means) if self.side == "algorithm" else statistics.fmean(means)
 
     def standing(self) -> dict[str, Any]:

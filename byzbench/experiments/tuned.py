@@ -43,6 +43,7 @@ class Tuned(BaseModel):
         study: hash of the study's question: components, ranges, seeds, attacks, budget of a run.
         trials: sha256 of the study's finished trials.
         objective: the study's best value, and how many trials it took.
+        search: what a leaderboard's submission says of the study, if it was one of a suite.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,6 +56,7 @@ class Tuned(BaseModel):
     trials: Digest
     objective: dict[str, float | int]
     on: TunedOn
+    search: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> Tuned:
@@ -77,7 +79,7 @@ class Tuned(BaseModel):
 
     def write(self, path: Path) -> None:
         """To a file, whole or not at all."""
-        text = json.dumps(self.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
+        text = json.dumps(self.model_dump(by_alias=True, exclude_none=True), indent=2, sort_keys=True) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.tmp")

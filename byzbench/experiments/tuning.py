@@ -14,10 +14,10 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -73,7 +73,44 @@ class SteadySampler(BaseSampler):
         return TPESampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
 
-def open_study(asked: Question, storage: str | Path) -> Study:
+class Problem(Protocol):
+    """What `tune` searches for: a `Question`, or the study of a leaderboard's suite."""
+
+    @property
+    def name(self) -> str:
+        """The study's name in its storage."""
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Whether large values are good."""
+
+    @property
+    def sampler_seed(self) -> int:
+        """The seed of the search itself."""
+
+    @property
+    def pairs(self) -> Sequence[tuple[Any, ...]]:
+        """The runs of a trial, in the order in which they are reported."""
+
+    @property
+    def space(self) -> Mapping[str, Range | Choice]:
+        """`kind.field` to where the search looks."""
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """`kind.field` to its name in storages."""
+
+    def experiment(self, parameters: Mapping[str, Any], *pair: Any) -> Experiment:
+        """Return a run of a trial."""
+
+    def value(self, areas: Mapping[Any, float]) -> float:
+        """Return the value of a trial from what each of its runs came to."""
+
+    def standing(self) -> Mapping[str, Any]:
+        """Return the values that the searched parameters have without a search."""
+
+
+def open_study(asked: Problem, storage: str | Path) -> Study:
     """The study of a question, new or as it was left.
 
     Args:
@@ -118,15 +155,21 @@ def open_study(asked: Question, storage: str | Path) -> Study:
 
 @dataclass
 class _Running:
-    """A trial whose pairs are being run, one after the other."""
+    """A trial whose pairs are being run, one after the other.
+
+    Attributes:
+        returns: what each run so far came to.
+        steps: environment steps of all agents in them.
+    """
 
     trial: Trial
     parameters: dict[str, Any]
-    returns: dict[tuple[str, int], float] = field(default_factory=dict)
+    returns: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    steps: int = 0
 
 
 def tune(
-    asked: Question,
+    asked: Problem,
     study: Study,
     executor: Executor,
     trials: int,
@@ -178,7 +221,9 @@ def tune(
         cell, outcome = executor.next()
         _, one = running.pop(id(cell))
         pair = asked.pairs[len(one.returns)]
-        one.returns[pair] = _score(outcome, cell)
+        one.returns[pair] = area_of(outcome, cell)
+        one.steps += int(outcome.result.get("steps", 0))
+        one.trial.set_user_attr("steps", one.steps)
         one.trial.report(one.returns[pair], step=len(one.returns) - 1)
         if len(one.returns) == len(asked.pairs):
             study.tell(one.trial, asked.value(one.returns))
@@ -244,7 +289,7 @@ def digest(study: Study) -> str:
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
-def _score(outcome: Outcome, cell: Experiment) -> float:
+def area_of(outcome: Outcome, cell: Experiment) -> float:
     """Return the area under the evaluation curve; of a run that failed or has none, a random policy's return."""
     value = outcome.result["evaluation"].get(OBJECTIVE) if outcome.status == "finished" else None
     return cell.task.worth("random") if value is None else float(value)

@@ -138,10 +138,19 @@ def _named(key: tuple[str, str, str | None, int]) -> str:
 
 
 def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
-    """Refuse tuning on seeds of the suite."""
-    if (tuning := entry.submission.tuning) and (shared := sorted({*tuning.seeds} & {*board.seed_values})):
+    """Refuse tuning on seeds of the suite, and a study that is not the suite's or did not find what was entered."""
+    submission = entry.submission
+    if (tuning := submission.tuning) is None:
+        return
+    if shared := sorted({*tuning.seeds} & {*board.seed_values}):
         what = f"holds {len(shared)} of the suite's seeds, the first {shared[0]}"
         yield Finding("tuned-on-seeds", "submission.json $.tuning.seeds", what)
+    if tuning.search is not None:
+        from byzbench.leaderboard.suite_study import search_problems  # it imports Optuna, which few checks need
+
+        problems = search_problems(board, tuning, submission.method, methods(submission))
+        for what in list(dict.fromkeys(problems))[:SHOWN]:
+            yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
 
 
 def _defaults(here: Lot) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import numpy as np
 from byzbench.errors import CorruptRecord
 from byzbench.experiments.files import read_bytes
 from byzbench.leaderboard.documents import Finding, Refused, text_offence
+from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.schema import FILES, LIMITS, Cell, Division, Submission, digest, read_cells, read_submission
 from byzbench.leaderboard.suites import Stratum, Suite
 
@@ -71,7 +72,22 @@ class Entry:
             Refused: a cell is missing.
         """
         cells = [self.cell(stratum, attack, algo, seed) for seed in range(suite.seeds)]
-        return np.array([stratum.normalised(float(c.value)) if c.status == "ok" and c.value else 0.0 for c in cells])
+        values = np.array([float(c.value) if c.status == "ok" and c.value else stratum.random for c in cells])
+        from byzbench.leaderboard.references import unit
+
+        one = unit(suite, stratum)
+        return ((values - stratum.random) / (one - stratum.random)).clip(0.0, 1.0)
+
+    def areas(self, suite: Suite, stratum: Stratum, attack: str, algo: str | None = None) -> np.ndarray:
+        """Return areas under evaluation curves divided by the budget, by seed index, float64 [n].
+
+        A cell that is not `ok` is at the return of a random policy.
+
+        Raises:
+            Refused: a cell is missing.
+        """
+        cells = [self.cell(stratum, attack, algo, seed) for seed in range(suite.seeds)]
+        return np.array([area(cell, stratum) for cell in cells])
 
 
 def read(folder: Path) -> Entry:

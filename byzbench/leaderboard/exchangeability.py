@@ -14,6 +14,7 @@ from math import comb, prod
 
 import numpy as np
 
+from byzbench.experiments.curves import area_under_curve
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.suites import Stratum
 
@@ -36,18 +37,20 @@ Group = tuple[np.ndarray, np.ndarray]
 def area(cell: Cell, stratum: Stratum) -> float:
     """Return the area under the evaluation curve of a cell, divided by the budget: a mean return.
 
-    The curve starts at a random policy's return, and its points divide the budget evenly; trapezoids between them. A
-    point that is not finite counts as random, and so does every point of a cell that is not `ok`.
+    The curve starts at a random policy's return: see `byzbench.experiments.curves.area_under_curve`. A point that is
+    not finite counts as random, and so does every point of a cell that is not `ok`. The points of a cell that is older
+    than dates of evaluations divide the budget evenly.
     """
     if cell.status != "ok" or not cell.curve:
         return stratum.random
-    points = [stratum.random, *(stratum.random if point is None else float(point) for point in cell.curve)]
-    return float(np.trapezoid(points)) / len(cell.curve)
+    points = [None if point is None else float(point) for point in cell.curve]
+    dates = cell.dates or tuple((1 + np.arange(len(points))) * stratum.trajectories / len(points))
+    return area_under_curve(dates, points, stratum.random, stratum.trajectories)
 
 
-def normalised_area(cell: Cell, stratum: Stratum) -> float:
+def normalised_area(cell: Cell, stratum: Stratum, reference: float) -> float:
     """Return the area under the curve of a cell: 0 at a random policy, 1 at the reference, cut off nowhere."""
-    return (area(cell, stratum) - stratum.random) / (stratum.reference - stratum.random)
+    return (area(cell, stratum) - stratum.random) / (reference - stratum.random)
 
 
 def claim_group(claims: Iterable[float], runs: Iterable[float], sign: int) -> Group:

@@ -106,7 +106,7 @@ def freeze_suite(suite: Suite) -> Path:
     for stratum in suite.strata:
         texts = [algorithm.spec for algorithm in suite.algorithms if algorithm.division == stratum.division]
         described = {
-            text: Experiment.create(text, attack=CLEAN, **stratum.options).describe()
+            text: Experiment.create(text, attack=CLEAN, **suite.options(stratum)).describe()
             for text in texts or [_USUAL[stratum.division]]
         }
         first = next(iter(described.values()))

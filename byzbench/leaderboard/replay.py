@@ -36,9 +36,10 @@ from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.exchangeability import LEVELS, Group, area, claim_group, exchange_p, least_p, normalised_area
 from byzbench.leaderboard.plan import Lot
+from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
-from byzbench.leaderboard.suites import CLEAN, Place, seed_of
+from byzbench.leaderboard.suites import CLEAN, Place, Suite, seed_of
 
 Verdict = Literal["exact", "consistent", "infrastructure", "mismatch"]
 _SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismatch")
@@ -177,13 +178,13 @@ def replay(
     todo = {f"replay {named(place)}": here.cells[place] for place in places}
     for test, cells in others.items():
         todo |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
-    runner = _Runner(store, executor, watch)
+    runner = _Runner(store, executor, watch, dated=any(cell.dates for cell in entry.cells))
     outcomes = runner(todo)
     replayed, own = _own_seeds(entry, here, places, runner, outcomes)
     comparisons = [own] if own else []
     for test, cells in others.items():
         again = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
-        comparisons.append(_compare(entry, test, again))
+        comparisons.append(_compare(entry, here.suite, test, again))
     verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
     worst = max(verdicts, key=_SEVERITY.index)
     return Replay(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
@@ -217,11 +218,12 @@ def pays(track: Track, attack: str) -> int:
     return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
 
 
-def _compare(entry: Entry, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison:
+def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison:
     """Compare runs of one stratum and attack with its claims on all seeds."""
     place = runs[0][0]
-    values = [normalised_area(run, place.stratum) for _, run in runs if run.status != "failed"]
-    claims = [normalised_area(claim, place.stratum) for claim in entry.cells if claim.place[:3] == place.key[:3]]
+    one = unit(suite, place.stratum)
+    values = [normalised_area(run, place.stratum, one) for _, run in runs if run.status != "failed"]
+    claims = [normalised_area(claim, place.stratum, one) for claim in entry.cells if claim.place[:3] == place.key[:3]]
     groups = [claim_group(claims, values, pays(entry.submission.track, place.attack))]
     return Comparison.of(test, groups, len(runs) - len(values))
 
@@ -249,8 +251,9 @@ def _own_seeds(
             runs = [run for run in runs if run.status != "failed"]
             areas = [area(run, place.stratum) for run in runs]
             evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
-            values = [normalised_area(run, place.stratum) for run in runs]
-            claims = [normalised_area(claim, place.stratum)]
+            one = unit(here.suite, place.stratum)
+            values = [normalised_area(run, place.stratum, one) for run in runs]
+            claims = [normalised_area(claim, place.stratum, one)]
             groups.setdefault((again.trace, sign), []).append(claim_group(claims, values, sign))
         results.append(Replayed(claim.cell, named(place), verdict, evidence))
     distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
@@ -319,8 +322,8 @@ def named(place: Place) -> str:
 class _Runner:
     """Runs experiments in a scratch store, and reads them as cells."""
 
-    def __init__(self, store: Path, executor: Executor, watch: Callable[[str], None] | None) -> None:
-        self._store, self._executor, self._watch = store, executor, watch
+    def __init__(self, store: Path, executor: Executor, watch: Callable[[str], None] | None, dated: bool) -> None:
+        self._store, self._executor, self._watch, self._dated = store, executor, watch, dated
         self._done = 0
 
     def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, Outcome]:
@@ -337,5 +340,6 @@ class _Runner:
         return {todo[label].hash: outcome for label, outcome in done.items()}
 
     def cell(self, place: Place, cell: Experiment, outcomes: Mapping[str, Outcome]) -> Cell:
-        """Return what a submission would say of a run."""
-        return cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)
+        """Return what a submission would say of a run; one that is older than dates of evaluations leaves them out."""
+        found = cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)
+        return found if self._dated else found.model_copy(update={"dates": (), "messages": None, "bytes": None})

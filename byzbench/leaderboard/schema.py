@@ -199,11 +199,40 @@ class Environment(Part):
     threads: Annotated[int, Field(strict=True, ge=1, le=1)]
 
 
+class Search(Part):
+    """The study of a suite by which parameters were found: see `byzbench.leaderboard.suite_study`.
+
+    Attributes:
+        method: what was tuned, as written.
+        ranges: by `kind.field`: [low, high, log] of a range that was searched, or the values of a choice.
+        sampler_seed: of the search.
+        episodes, steps: what all its runs took, summed over agents.
+        best: the best value so far, after each complete trial.
+        again: the value of the winner on fresh seeds. default: that of the method as written, on the same.
+    """
+
+    method: Method
+    ranges: Annotated[
+        dict[
+            Annotated[str, _text(101, r"^[a-z]{1,40}\.[A-Za-z_][A-Za-z0-9_]*$")],
+            Annotated[tuple[bool | int | float | Annotated[str, _text(160)] | None, ...], Field(max_length=64)],
+        ],
+        Field(min_length=1, max_length=60),
+    ]
+    sampler_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    episodes: Count
+    steps: Count
+    best: Annotated[tuple[Decimal, ...], Field(min_length=1, max_length=100_000)]
+    again: Decimal
+    default: Decimal
+
+
 class Tuning(Part):
     """How parameters were found; an entry without it is shown as untuned.
 
     Attributes:
         study: the hash of its question: components, ranges, seeds, attacks, budget of a run.
+        search: the study, where it is one of the suite's own.
         trials_sha256: of its finished trials. trials: how many they are.
         seeds, attacks: what they were evaluated on. None of the seeds is one of the suite's.
     """
@@ -215,6 +244,7 @@ class Tuning(Part):
         tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...], Field(min_length=1, max_length=1000)
     ]
     attacks: Annotated[tuple[Spec, ...], Field(max_length=100)]
+    search: Search | None = None
 
 
 class Submission(Part):
@@ -264,9 +294,11 @@ class Cell(Part):
         algo: the suite's algorithm that was attacked, in the track of attacks.
         status: a cell that is not `ok` scores 0, and has no return.
         value: `return` in JSON: the last evaluation return, the mean over honest agents.
-        curve: the evaluation returns at every twentieth of the budget; None where one is not finite.
+        curve: the evaluation returns; None where one is not finite.
+        dates: the trajectories after which they were measured; not in cells that are older than dates.
         opening: numbers of the first round, which another machine must find again.
         disagreement: of the honest agents at the end.
+        messages, bytes: what all agents sent; not in cells that are older than dates.
         trace: sha256 of `trace.jsonl`.
         seconds: of the training loop.
         reason: why it is not `ok`.
@@ -281,11 +313,14 @@ class Cell(Part):
     verdict: Literal["ok", "not_learning", "no_consensus", "diverged"] | None = None
     value: Annotated[Decimal | None, Field(alias="return")] = None
     curve: Annotated[tuple[Decimal | None, ...], Field(max_length=64)] = ()
+    dates: Annotated[tuple[Count, ...], Field(max_length=64)] = ()
     opening: Annotated[dict[Word, Decimal], Field(max_length=10)] = {}
     disagreement: Decimal | None = None
     trajectories: Count = 0
     steps: Count = 0
     screened: Count = 0
+    messages: Count | None = None
+    bytes: Count | None = None
     trace: Digest | None = None
     seconds: Decimal | None = None
     reason: Line | None = None

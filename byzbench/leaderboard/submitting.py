@@ -33,6 +33,7 @@ from byzbench.leaderboard.schema import (
     Environment,
     Method,
     Part,
+    Search,
     Slug,
     Submission,
     Track,
@@ -140,7 +141,7 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
     if outcome.status != "finished":
         return Cell(**common, status="failed", reason=_line(outcome.error or "failed"))
     lines, result = RunFolder(folder).metrics(), outcome.result
-    curve = [line["evaluation"] for line in lines if "evaluation" in line]
+    curve = [line for line in lines if "evaluation" in line]
     value, verdict = result["evaluation"].get("evaluation"), result["verdict"]["name"]
     diverged = verdict == "diverged" or value is None
     return Cell(
@@ -148,12 +149,15 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
         status="diverged" if diverged else "ok",
         verdict=verdict,
         value=None if diverged else number(value),
-        curve=tuple(map(number, curve)),
+        curve=tuple(number(line["evaluation"]) for line in curve),
+        dates=tuple(line["trajectories"] for line in curve),
         opening={name: repr(float(lines[0][name])) for name in OPENING if lines[0].get(name) is not None},
         disagreement=number(result["disagreement"]),
         trajectories=result["trajectories"],
         steps=result["steps"],
         screened=result["screened"],
+        messages=result["messages"],
+        bytes=result["bytes"],
         trace=result["trace"],
         seconds=number(round(result["steps"] / result["steps_per_second"], 1)),
         reason=_line(result["verdict"]["meaning"]) if diverged else None,
@@ -313,4 +317,5 @@ def tuned_by(file: Tuned, method: Method) -> Tuning:
         trials=int(file.objective["trials"]),
         seeds=tuple(file.on.seeds),
         attacks=tuple(map(canonical, file.on.attacks)),
+        search=None if file.search is None else validate(Search, file.search, "search"),
     )

@@ -12,6 +12,7 @@ from byzbench import registry
 from byzbench.leaderboard.boards import Board, Row
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Cells
+from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.resolved import text_of
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.site.board_pages import listed, marks, title
@@ -190,18 +191,19 @@ def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
                 by.setdefault((c.algo, c.attack), []).append(c)
         lines = {", ".join(filter(None, key)): _returns(cells, stratum) for key, cells in by.items()}
         seen = np.concatenate([x[np.isfinite(x)] for x in lines.values()])
-        span = float(seen.min(initial=stratum.random)), float(seen.max(initial=stratum.reference))
+        one = unit(suite, stratum)
+        span = float(seen.min(initial=stratum.random)), float(seen.max(initial=one))
         yield el("h3", stratum.name)
         yield el("p", f"The frames reach from a return of {span[0]:.4g} to one of {span[1]:.4g}.")
-        yield el("div", (_curve(name, x, stratum, span) for name, x in lines.items()), class_="panels")
+        yield el("div", (_curve(name, x, (stratum.random, one), span) for name, x in lines.items()), class_="panels")
 
 
-def _curve(name: str, returns: np.ndarray, stratum: Stratum, span: tuple[float, float]) -> Markup:
+def _curve(name: str, returns: np.ndarray, levels: tuple[float, float], span: tuple[float, float]) -> Markup:
     whole = np.isfinite(returns).all(0)
     middle = np.where(whole, iqm(np.where(whole, returns, 0.0).T), np.nan)
     ends = middle[whole]
     said = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if len(ends) else f"{name}: no curve"
-    drawn = curves(returns, middle, (stratum.random, stratum.reference), span, said)
+    drawn = curves(returns, middle, levels, span, said)
     return el("figure", drawn, el("figcaption", name))
 
 

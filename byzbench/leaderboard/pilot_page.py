@@ -1,0 +1,220 @@
+"""The results of a pilot as tables, as a Markdown page and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from byzbench.experiments.provenance import commit
+from byzbench.identity import ENGINE
+from byzbench.leaderboard.admission import CEILING, EXTREME_SHARE, FLOOR, HARM, PilotResult, StageResult
+from byzbench.leaderboard.pilot import Pilot
+from byzbench.leaderboard.pilot_panel import POWER, POWER_SEEDS, MethodScore
+from byzbench.reports.estimators import Interval
+from byzbench.reports.scoring import Retention
+from byzbench.reports.sheets import Sheet, render
+
+CORES = 2
+"""Cores for which the time of a row is stated."""
+
+
+def verdict(pilot: Pilot, result: PilotResult) -> list[str]:
+    """Return the verdict on a candidate suite, and its reasons, one line each.
+
+    Args:
+        pilot: The pilot.
+        result: Its result.
+    """
+    if result.failures:
+        return [f"{pilot.name} is not admitted", *result.failures]
+    last = result.confirm or result.choose
+    strata = ", ".join(shares.stratum for shares in last.shares if shares.admitted)
+    attacks = ", ".join(test.attack for test in last.harm if test.harmful)
+    word = "admitted" if result.confirm else "to be confirmed"
+    left_out = [f"left out by the stage choose: {line}" for line in result.choose.failures]
+    return [f"{pilot.name}, {word}: strata {strata}; attacks {attacks}", *left_out]
+
+
+def sheets(pilot: Pilot, found: StageResult) -> list[Sheet]:
+    """Return the tables of a stage.
+
+    Args:
+        pilot: The pilot.
+        found: The result of the stage.
+    """
+    return [
+        _strata(found),
+        _attacks(found),
+        *_retentions(found),
+        _methods(found),
+        *_separations(found),
+        _power(pilot, found),
+        _costs(found),
+        _rows(pilot, found),
+        _inert(found),
+    ]
+
+
+def stage_line(found: StageResult) -> str:
+    """Return the numbers of seeds and runs of a stage on one line.
+
+    Args:
+        found: The result of the stage.
+    """
+    return f"stage {found.stage}: {found.num_seeds} seeds, {found.num_runs} runs, {found.num_failed} failed or diverged"
+
+
+def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
+    """Return a page with the verdict and all tables. It depends on the pilot, the store and the code alone.
+
+    Args:
+        pilot: The pilot.
+        result: Its result.
+        command: The command that makes the page.
+    """
+    head = [
+        f"# Pilot of {pilot.name}",
+        "\n".join(f"- {line}" for line in verdict(pilot, result)),
+        f"Made by `{command}` at commit {commit() or 'unknown (the checkout has changes)'}, ENGINE {ENGINE}; sha256 of "
+        f"the pilot file: `{pilot.sha256}`.",
+        f"A stratum is admitted if at most {EXTREME_SHARE:.0%} of the single runs of robust methods under attacks of "
+        f"the worst case have a score of at most {FLOOR}, or of at least {CEILING} of the attainable maximum. An "
+        f"attack of the worst case is admitted if it harms its named pair of a stratum and a robust method: retention "
+        f"below {HARM}, two-sided 95 %, Holm over the named pairs. The stage choose names the pairs; the stage confirm "
+        "tests them on other seeds. Scores are 0 at random and 1 at the mean clean AUC of the reference.",
+    ]
+    stages = [found for found in (result.choose, result.confirm) if found is not None]
+    parts = [f"## {stage_line(found).capitalize()}\n\n{render(sheets(pilot, found), 'md', {})}" for found in stages]
+    return "\n\n".join([*head, *parts]).rstrip() + "\n"
+
+
+def to_json(pilot: Pilot, result: PilotResult) -> str:
+    """Return the result as one JSON object.
+
+    Args:
+        pilot: The pilot.
+        result: Its result.
+    """
+    about = {"pilot": pilot.name, "sha256": pilot.sha256, "engine": ENGINE, "commit": commit()}
+    outcome = {"failures": result.failures, "admitted": result.confirm is not None and not result.failures}
+    return json.dumps({**about, **outcome, **asdict(result)}, allow_nan=False)
+
+
+def _strata(found: StageResult) -> Sheet:
+    head = ["stratum", ">reference", ">runs", ">floor", ">maximum", "admitted"]
+    cells = [
+        [
+            s.stratum,
+            f"{s.reference:.1f}",
+            str(s.num_runs),
+            _share(s.num_floor, s.num_runs),
+            _share(s.num_ceiling, s.num_runs),
+            _yes(s.admitted),
+        ]
+        for s in found.shares
+    ]
+    return Sheet("strata", "Strata: single runs of robust methods under attacks of the worst case", [], head, cells)
+
+
+def _attacks(found: StageResult) -> Sheet:
+    head = ["attack", "stratum", "method", ">retention", ">p", "admitted"]
+    cells = [
+        [t.attack, t.stratum or "–", t.method or "–", _retention(t.retention), f"{t.p:.4f}", _yes(t.harmful)]
+        for t in found.harm
+    ]
+    return Sheet("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
+
+
+def _retentions(found: StageResult) -> Iterable[Sheet]:
+    for stratum, scores in _by_stratum(found).items():
+        attacks = list(dict.fromkeys(attack for score in scores for attack in score.retention))
+        cells = [[s.method, *(_retention(s.retention[a]) for a in attacks)] for s in scores if s.retention]
+        title = f"Retention in {stratum} (in brackets: the method alone does not learn enough without the attack)"
+        yield Sheet("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
+
+
+def _methods(found: StageResult) -> Sheet:
+    head = ["stratum", "method", ">clean", ">worst", "worst attack"]
+    cells = [[s.stratum, s.method, _interval(s.clean), _interval(s.worst), s.worst_attack or "–"] for s in found.scores]
+    return Sheet("methods", "Scores of the panel, mean over seeds (95 % interval)", [], head, cells)
+
+
+def _separations(found: StageResult) -> Iterable[Sheet]:
+    for one in found.separations:
+        correlation = "–" if one.correlation is None else f"{one.correlation:.2f}"
+        title = f"Order in {', '.join(one.strata)}. {one.sentence} Correlation of worst and clean: {correlation}"
+        rows = sorted(zip(one.methods, one.worst, one.clean, one.ranks, strict=True), key=lambda row: -row[1])
+        beaten = {name: ", ".join(b for a, b in one.better if a == name) or "–" for name in one.methods}
+        cells = [[m, f"{w:.2f}", f"{c:.2f}", f"{low} to {high}", beaten[m]] for m, w, c, (low, high) in rows]
+        yield Sheet("order", title, [], ["method", ">worst", ">clean", ">ranks", "certainly better than"], cells)
+
+
+def _power(pilot: Pilot, found: StageResult) -> Sheet:
+    first, second = pilot.pilot.pair
+    title = f"Power to find a difference of {pilot.pilot.difference} between {first} and {second}, by number of seeds"
+    head = ["division", ">difference here", ">spread", *(f">{n}" for n in POWER_SEEDS), f">seeds for {POWER}"]
+    cells = [
+        [
+            one.division,
+            f"{one.value:+.2f}",
+            f"{one.spread:.2f}",
+            *(f"{power:.2f}" for power in one.power.values()),
+            str(one.num_seeds or "more than 200"),
+        ]
+        for one in found.power
+    ]
+    return Sheet("power", title, [], head, cells)
+
+
+def _costs(found: StageResult) -> Sheet:
+    title = f"Seconds of training of a cell; a whole run takes {found.overhead:.2f} times as long (median)"
+    cells = [[c.stratum, c.attack, f"{c.mean:.1f}", f"{c.largest:.1f}"] for c in found.costs]
+    return Sheet("seconds", title, [], ["stratum", "attack", ">mean", ">largest"], cells)
+
+
+def _rows(pilot: Pilot, found: StageResult) -> Sheet:
+    """Return the minutes that a row of the suite would take, at its number of seeds and at that of the power."""
+    seeds = {one.division: one.num_seeds for one in found.power}
+    cells = []
+    for division in dict.fromkeys(s.division for s in pilot.strata if s.name in {x.stratum for x in found.shares}):
+        strata = {stratum.name for stratum in pilot.division(division)}
+        own = [cost for cost in found.costs if cost.stratum in strata]
+        minutes = sum(cost.mean for cost in own) * found.overhead / 60 / CORES
+        counts = dict.fromkeys((pilot.seeds, seeds.get(division) or pilot.seeds))
+        cells += [[division, str(len(own) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
+    title = f"Minutes of a row on {CORES} cores, with the mean over the panel"
+    return Sheet("rows", title, [], ["division", ">cells", ">seeds", ">minutes"], cells)
+
+
+def _inert(found: StageResult) -> Sheet:
+    title = "Inert attacks: every trace equals that without an attack" if found.inert else "No attack is inert"
+    return Sheet("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
+
+
+def _by_stratum(found: StageResult) -> dict[str, list[MethodScore]]:
+    by_stratum: dict[str, list[MethodScore]] = {}
+    for score in found.scores:
+        by_stratum.setdefault(score.stratum, []).append(score)
+    return by_stratum
+
+
+def _interval(found: Interval | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.value:.2f}" if found.low is None else f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _retention(found: Retention | None) -> str:
+    if found is None or found.value is None:
+        return "–"
+    text = _interval(Interval(found.value, found.low, found.high))
+    return text if found.defined else f"[{text}]"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.0%}" if total else "–"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
