@@ -15,6 +15,7 @@ from byzbench.cli import (
     check,
     evaluate,
     leaderboard,
+    pilot,
     plot,
     replay,
     report,
@@ -48,6 +49,7 @@ app.command("worst")(worst.worst)
 app.command("bench")(bench.bench)
 app.command("check")(check.check)
 app.add_typer(leaderboard.app, name="leaderboard")
+app.command("pilot")(pilot.pilot)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sync")(sync.sync)
 app.command("runs")(runs.runs)

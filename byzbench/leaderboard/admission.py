@@ -308,7 +308,8 @@ def _share_line(shares: StratumShares) -> str:
 
 def _harm_line(test: HarmTest) -> str:
     if test.retention is None:
-        return f"{test.attack}: no robust method learns without it in an admitted stratum"
+        method = f"{test.method} in {test.stratum}" if test.method else "every robust method in an admitted stratum"
+        return f"{test.attack}: without it {method} does not learn enough to define a retention"
     return (
         f"{test.attack}: not certainly harmful: {test.method} in {test.stratum} retains {test.retention.value:.2f} "
         f"({test.retention.low:.2f} to {test.retention.high:.2f})"

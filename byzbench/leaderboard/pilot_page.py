@@ -36,7 +36,7 @@ def verdict(pilot: Pilot, result: PilotResult) -> list[str]:
     return [f"{pilot.name}, {word}: strata {strata}; attacks {attacks}", *left_out]
 
 
-def sheets(pilot: Pilot, found: StageResult) -> list[Sheet]:
+def stage_tables(pilot: Pilot, found: StageResult) -> list[Sheet]:
     """Return the tables of a stage.
 
     Args:
@@ -52,17 +52,18 @@ def sheets(pilot: Pilot, found: StageResult) -> list[Sheet]:
         _power(pilot, found),
         _costs(found),
         _rows(pilot, found),
-        _inert(found),
+        *_inert(found),
     ]
 
 
 def stage_line(found: StageResult) -> str:
-    """Return the numbers of seeds and runs of a stage on one line.
+    """Return the numbers of seeds, of runs and of inert attacks of a stage on one line.
 
     Args:
         found: The result of the stage.
     """
-    return f"stage {found.stage}: {found.num_seeds} seeds, {found.num_runs} runs, {found.num_failed} failed or diverged"
+    runs = f"{found.num_seeds} seeds, {found.num_runs} runs, {found.num_failed} failed or diverged"
+    return f"stage {found.stage}: {runs}, {len(found.inert) or 'no'} inert attacks"
 
 
 def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
@@ -78,14 +79,16 @@ def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
         "\n".join(f"- {line}" for line in verdict(pilot, result)),
         f"Made by `{command}` at commit {commit() or 'unknown (the checkout has changes)'}, ENGINE {ENGINE}; sha256 of "
         f"the pilot file: `{pilot.sha256}`.",
-        f"A stratum is admitted if at most {EXTREME_SHARE:.0%} of the single runs of robust methods under attacks of "
-        f"the worst case have a score of at most {FLOOR}, or of at least {CEILING} of the attainable maximum. An "
-        f"attack of the worst case is admitted if it harms its named pair of a stratum and a robust method: retention "
-        f"below {HARM}, two-sided 95 %, Holm over the named pairs. The stage choose names the pairs; the stage confirm "
-        "tests them on other seeds. Scores are 0 at random and 1 at the mean clean AUC of the reference.",
+        f"A stratum is admitted if at most {100 * EXTREME_SHARE:.0f} % of the single runs of robust methods under "
+        f"attacks of the worst case have a score of at most {FLOOR} or at least {CEILING} of the attainable maximum.",
+        f"An attack of the worst case is admitted if it harms its named pair of a stratum and a robust method: "
+        f"retention below {HARM}, two-sided 95 %, Holm over the named pairs. The stage choose names the pairs, the "
+        "stage confirm tests them on other seeds. Scores are 0 at random and 1 at the mean clean AUC of the reference.",
     ]
     stages = [found for found in (result.choose, result.confirm) if found is not None]
-    parts = [f"## {stage_line(found).capitalize()}\n\n{render(sheets(pilot, found), 'md', {})}" for found in stages]
+    parts = [
+        f"## {stage_line(found).capitalize()}\n\n{render(stage_tables(pilot, found), 'md', {})}" for found in stages
+    ]
     return "\n\n".join([*head, *parts]).rstrip() + "\n"
 
 
@@ -120,7 +123,7 @@ def _strata(found: StageResult) -> Sheet:
 def _attacks(found: StageResult) -> Sheet:
     head = ["attack", "stratum", "method", ">retention", ">p", "admitted"]
     cells = [
-        [t.attack, t.stratum or "–", t.method or "–", _retention(t.retention), f"{t.p:.4f}", _yes(t.harmful)]
+        [t.attack, t.stratum or "–", t.method or "–", _retention(t.retention), _p_value(t.p), _yes(t.harmful)]
         for t in found.harm
     ]
     return Sheet("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
@@ -187,9 +190,10 @@ def _rows(pilot: Pilot, found: StageResult) -> Sheet:
     return Sheet("rows", title, [], ["division", ">cells", ">seeds", ">minutes"], cells)
 
 
-def _inert(found: StageResult) -> Sheet:
-    title = "Inert attacks: every trace equals that without an attack" if found.inert else "No attack is inert"
-    return Sheet("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
+def _inert(found: StageResult) -> Iterable[Sheet]:
+    if found.inert:
+        title = "Inert attacks: every trace equals that without an attack"
+        yield Sheet("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
 
 
 def _by_stratum(found: StageResult) -> dict[str, list[MethodScore]]:
@@ -212,8 +216,12 @@ def _retention(found: Retention | None) -> str:
     return text if found.defined else f"[{text}]"
 
 
+def _p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
+
+
 def _share(count: int, total: int) -> str:
-    return f"{count / total:.0%}" if total else "–"
+    return f"{100 * count / total:.0f} %" if total else "–"
 
 
 def _yes(value: bool) -> str:

@@ -1,0 +1,116 @@
+"""`byzbench pilot`: decide by data which strata and attacks a suite takes."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from byzbench.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from byzbench.experiments.executors import Executor
+    from byzbench.experiments.suite import Plan
+    from byzbench.leaderboard.admission import PilotResult, StageResult
+    from byzbench.leaderboard.pilot import Pilot, Selection, Stage
+
+    OpenExecutor = Callable[[], AbstractContextManager[Executor]]
+
+
+def pilot(
+    file: Annotated[Path, typer.Argument(help="A candidate suite with a design and a panel.", metavar="FILE.toml")],
+    stage: Annotated[
+        Literal["choose", "confirm", "both"],
+        typer.Option(help="choose: run everything and select; confirm: repeat the tests on other seeds."),
+    ] = "both",
+    out: options.Out = Path("runs"),
+    executor: options.Executor = "process",
+    jobs: options.Jobs = None,
+    ray_address: options.RayAddress = None,
+    page: Annotated[Path | None, typer.Option(help="A Markdown page to write.", metavar="FILE.md")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the pilot of a suite, and decide which strata and attacks it takes. Interrupted? The same command resumes.
+
+    Exit 0: admitted; with --stage choose: there is something to confirm. 1: not admitted.
+    """
+    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.leaderboard import admission, pilot_page
+    from byzbench.leaderboard.pilot import Selection, read_pilot
+
+    todo = read_pilot(file)
+
+    def workers() -> AbstractContextManager[Executor]:
+        return open_executor(executor, out, jobs=jobs, ray_address=ray_address)
+
+    chosen = _run_stage(todo, "choose", Selection.whole(todo), out, None if stage == "confirm" else workers)
+    selection = admission.select(todo, chosen)
+    confirmed = None
+    if stage != "choose" and selection.strata:
+        confirmed = _run_stage(todo, "confirm", selection, out, workers)
+    result = admission.PilotResult(chosen, confirmed)
+    if page is not None:
+        command = shlex.join(["byzbench", "pilot", str(file), "--stage", stage, "--page", str(page)])
+        _write(page, pilot_page.markdown_page(todo, result, command))
+    typer.echo(pilot_page.to_json(todo, result) if as_json else _text(todo, result))
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _run_stage(todo: Pilot, stage: Stage, selection: Selection, out: Path, workers: OpenExecutor | None) -> StageResult:
+    """Run the cells of a stage that the store lacks, and compute its tests; without workers, only the latter."""
+    from byzbench.leaderboard import admission
+    from byzbench.leaderboard.pilot import load_runs, pilot_cells, pilot_plan
+
+    cells = pilot_cells(todo, stage, selection)
+    if workers is not None:
+        typer.echo(f"{todo.name}: stage {stage}, {len(cells)} cells", err=True)
+        _run_cells(pilot_plan(todo, stage, cells), out, workers())
+    return admission.examine(todo, stage, load_runs(cells, out), selection)
+
+
+def _run_cells(plan: Plan, out: Path, opened: AbstractContextManager[Executor]) -> None:
+    """Run cells, and print those that failed.
+
+    Raises:
+        typer.Exit: It was interrupted.
+    """
+    from byzbench.cli.progress import SweepProgress
+    from byzbench.cli.sweep import interruptible
+    from byzbench.experiments.store import scan
+    from byzbench.experiments.sweep import sweep
+
+    with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
+        summary = sweep(plan, out, workers, earlier=scan(out)[0], watch=progress, stopped=stopped)
+    for label, outcome in summary.failed.items():
+        typer.echo(f"failed: {label}: {outcome.error}", err=True)
+    if summary.left:
+        typer.echo(f"{len(summary.left)} cells left; the same command resumes", err=True)
+        raise typer.Exit(130)
+
+
+def _text(todo: Pilot, result: PilotResult) -> str:
+    """Return the tables of the stages and the verdict, as wide as the terminal."""
+    from byzbench.leaderboard.pilot_page import stage_line, stage_tables, verdict
+    from byzbench.reports.sheets import render
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    stages = [found for found in (result.choose, result.confirm) if found is not None]
+    parts = [f"{stage_line(found)}\n\n{render(stage_tables(todo, found), 'table', {}, width)}" for found in stages]
+    return "\n".join([*parts, *verdict(todo, result)])
+
+
+def _write(path: Path, text: str) -> None:
+    from byzbench.errors import StorageError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
