@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 # Runs compute with one thread. So do tests: what they hold beside runs is small, and threads that wait for each other
 # make it ten times as dear.
@@ -10,18 +12,18 @@ test test-slow: export OMP_NUM_THREADS := 1
 .PHONY: run test test-slow traces check bench clean
 
 run: $(READY)
-	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring
+	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring --compare
 
-test: $(READY) check
+test: $(DEV) check
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(READY)
+test-slow: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-traces: $(READY)
+traces: $(DEV)
 	$(BIN)/python -m tests.golden
 
-check: $(READY)
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build
@@ -29,17 +31,26 @@ check: $(READY)
 	cd build/typecheck && ../../$(BIN)/mypy -p byzbench --config-file ../../pyproject.toml
 	rm -rf build
 
-bench: $(READY)
+bench: $(DEV)
 	$(BIN)/python benchmarks/throughput.py
 
-# The environment is made anew when what it holds has changed. The stamp is written last, so a set-up that was cut off
-# in the middle is not taken for a finished one.
+# Two stamps: $(READY) for the package with its core dependencies, which is all that `make run` needs, and $(DEV) for the
+# development extras on top of it. Each is remade when the requirements change, and written last, so that an interrupted
+# installation is started again.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("byzbench needs Python 3.11 or newer; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable ".[dev]"
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("byzbench needs Python 3.11 or newer; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@echo "Installing byzbench and its core dependencies (PyTorch, Numba, SciPy, PettingZoo, wandb, ...) into $(VENV)."
+	@echo "The first time this takes two to five minutes (1.6 GB); later calls of make skip it."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) setuptools
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(READY)
+	@echo "Installing the development extras (pytest, mypy, Ray, EnvPool, MuJoCo, Playwright, ...) into $(VENV)."
+	@echo "The first time this takes a few more minutes; later calls of make skip it."
+	@$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

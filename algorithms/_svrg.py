@@ -33,9 +33,9 @@ class Svrg(PolicyGradient):
         "halfcheetah": {"N": 48, "B": 16, "lr": 8e-5},
     }
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), Range(4, 128, log=True)] = (
-        16
-    )
+    N: Annotated[
+        int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), Range(4, 128, log=True)
+    ] = 16
     B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of the server's"), Range(2, 16, log=True)] = 4
     estimator: Annotated[
         Literal["whitened", "gpomdp"],

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from byzbench.algorithms._official import OFFICIAL, OFFICIAL_RFA
 from byzbench.algorithms._page import ServerPage
-from byzbench.contracts import Range, State
+from byzbench.algorithms._recommended import FEDERATED
+from byzbench.contracts import Range, Recommendation, State
 from byzbench.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ByzPG(ServerPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (ByzPG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "rfa", "agreement": "none"}
+    recommended: ClassVar[Mapping[str, Recommendation]] = FEDERATED
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"algorithm": OFFICIAL, "aggregator": OFFICIAL_RFA},

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.algorithms._page import ServerPage
+from byzbench.algorithms._recommended import FEDERATED
+from byzbench.contracts import Recommendation
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,4 @@ class FedPagePG(ServerPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (Fed-PAGE-PG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
+    recommended: ClassVar[Mapping[str, Recommendation]] = FEDERATED

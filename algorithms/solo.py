@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.algorithms._page import LonePage
+from byzbench.algorithms._recommended import ALONE
+from byzbench.contracts import Recommendation
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,4 @@ class Solo(LonePage):
     """
 
     source: ClassVar[str] = "Gargiani et al. 2022, arXiv 2202.00308 (PAGE-PG), K times"
+    recommended: ClassVar[Mapping[str, Recommendation]] = ALONE

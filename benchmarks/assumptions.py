@@ -89,7 +89,7 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experime
     found = {}
     for seed in range(given.seeds):
         for row, (env, _) in WORLDS.items():
-            shared: dict[str, Any] = {"env": env, "seed": seed, "trajectories": given.trajectories}
+            shared: dict[str, Any] = {"env": env, "preset": "paper", "seed": seed, "trajectories": given.trajectories}
             tuned = {} if row == "Gaussian policy" else TUNED
             for method, lie in METHODS.items():
                 parameters = {} if method == "fedpg_br" else tuned
@@ -101,7 +101,7 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experime
             found["worlds", row, "alone", seed] = alone
         for row, change in SHIFTS.items():
             filled = {k: v.format(turn=given.turn) if k == "attack" else v for k, v in change.items()}
-            options = {"byzantine": 0, **filled, "parameters": TUNED}
+            options = {"byzantine": 0, "preset": "paper", **filled, "parameters": TUNED}
             cell = Experiment.create(**options, seed=seed, trajectories=given.long)
             found["shifts", row, "", seed] = cell
     return found

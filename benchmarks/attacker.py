@@ -24,7 +24,10 @@ from safetensors.torch import save_file
 from byzbench.envs import AttackerSeat
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread
-from byzbench.reports.statistics import estimate, iqm
+from byzbench.reports.statistics import difference_interval
+
+SCALE = 475.0 - 22.3
+"""Return of the solved task minus that of a random policy, CartPole."""
 
 Weights = npt.NDArray[np.float32]
 Returns = npt.NDArray[np.float64]
@@ -44,6 +47,7 @@ UNSEEN: dict[str, dict[str, Any]] = {
     "byzpg, mda": {"algo": f"byzpg{SMALL}", "aggregator": "mda", **SEAT},
     "decbyzpg, rfa; K=13, f=3, paper's batches, lr 0.005, 300 trajectories": {
         "algo": "decbyzpg(lr=0.005)",
+        "preset": "paper",
         "agents": 13,
         "byzantine": 3,
         "trajectories": 300,
@@ -117,7 +121,9 @@ def measure(pool: ProcessPoolExecutor, seeds: int, docs: Path) -> None:
 
 def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
     """docs/attacker.md."""
-    gaps = {name: estimate(found[name, "learned"] - found[name, RANDOM]) for name in (*TRAINED, *UNSEEN)}
+    gaps = {
+        name: difference_interval(found[name, "learned"] - found[name, RANDOM], SCALE) for name in (*TRAINED, *UNSEEN)
+    }
     lines = [
         "# The attacker's seat",
         "",
@@ -146,7 +152,7 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
         "## What it does",
         "",
         *wrapped(
-            f"""CartPole; evaluation return of the honest agents' policies at the end of training, interquartile mean
+            f"""CartPole; evaluation return of the honest agents' policies at the end of training, mean
             over {seeds} seeds that the policy's training has not met: the lower, the more harm. `random` sits in the
             same seat and draws its actions uniformly. The difference of the two is paired by seed, with a 95 %
             interval. K=7, f=2, batches {SMALL} and {SEAT["trajectories"]} trajectories where nothing else is
@@ -159,7 +165,7 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
     for title, cells in (("trained on", TRAINED), ("never met", UNSEEN)):
         lines.append(f"| *{title}* |{' |' * (len(ATTACKERS) + 1)}")
         for name in cells:
-            returns = [f"{iqm(found[name, who]):.0f}" for who in ATTACKERS]
+            returns = [f"{found[name, who].mean():.0f}" for who in ATTACKERS]
             gap = gaps[name]
             lines.append(f"| {name} | {' | '.join(returns)} | {gap.value:.0f} [{gap.low:.0f}, {gap.high:.0f}] |")
     return [*lines, "", *wrapped(verdict({name: gap.high for name, gap in gaps.items()}))]

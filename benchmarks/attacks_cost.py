@@ -200,7 +200,7 @@ class Cost:
 
 def plain(every: int) -> tuple[Experiment, dict[int, State], dict[int, Trajectories]]:
     """The run without an attack, its state before every so-manieth round, and the batch that it sampled there."""
-    todo = Experiment.create(agents=AGENTS, byzantine=LIARS, trajectories=TRAJECTORIES)
+    todo = Experiment.create(agents=AGENTS, byzantine=LIARS, trajectories=TRAJECTORIES, preset="paper")
     clocked = Clocked(todo)
     state, states, batches, number = todo.algorithm.start(clocked.federation), {}, {}, 0
     while int(clocked.federation.ledger.trajectories.max()) < TRAJECTORIES:

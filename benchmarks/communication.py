@@ -73,7 +73,7 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
     """All runs, by part, row and seed."""
     found = {}
     for seed in range(given.seeds):
-        shared: dict[str, Any] = {"seed": seed, "trajectories": given.trajectories}
+        shared: dict[str, Any] = {"preset": "paper", "seed": seed, "trajectories": given.trajectories}
         for k in (k for k in SIZES if k <= given.largest):
             for name, rules in PROTOCOLS.items():
                 found["protocols", f"{name}|{k}", seed] = Experiment.create(
@@ -82,7 +82,9 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
         for code in CODES:
             found["codes", code, seed] = Experiment.create(agreement="none", channel=code, parameters=TUNED, **shared)
         for name, channel in WIRES.items():
-            found["wires", name, seed] = Experiment.create(channel=channel, seed=seed, trajectories=given.long)
+            found["wires", name, seed] = Experiment.create(
+                channel=channel, seed=seed, trajectories=given.long, preset="paper"
+            )
     return found
 
 

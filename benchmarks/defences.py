@@ -22,7 +22,7 @@ from byzbench.experiments.metrics import mean_of
 from byzbench.experiments.runner import Result, run
 from byzbench.experiments.suite import Suite, plan
 from byzbench.experiments.sweep import sweep
-from byzbench.reports.statistics import iqm
+from byzbench.tasks._references import reference
 
 AGENTS, BYZANTINE = 15, 3
 LR = 5e-3
@@ -37,7 +37,7 @@ CartPole, `dec_page_pg`, K={agents}, f={byzantine} (as many as Bulyan needs), co
 by `{command}`. The rules' parameters are their defaults: none was tuned.
 
 Each cell is the final training return, then the error of what the rule returned: its distance from the honest agents'
-mean in units of their spread, the mean over rounds and honest receivers. Returns are interquartile means over seeds.
+mean in units of their spread, the mean over rounds and honest receivers. Returns are means over seeds.
 `ms` is one call on {agents} vectors of 386 coordinates. Rows are in order of their worst return. A return near 20 is
 that of the untrained policy; 500 is the most there is.
 
@@ -72,6 +72,7 @@ def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], 
             suite = Suite.of(
                 {
                     "algo": "dec_page_pg",
+                    "preset": "paper",
                     "attack": list(ATTACKS),
                     "topology": "complete",
                     "aggregator": "monna" if rule == "ubar" else rule,
@@ -92,14 +93,15 @@ def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], 
             for cell in todo.cells.values():
                 result = run(cell, out=given.out)
                 found[rule, registry.name_of(cell.attack)].append(result)
-            shown = [f"{iqm_of(found[rule, registry.parse(a).name]):.0f}" for a in ATTACKS]
+            shown = [f"{mean_return(found[rule, registry.parse(a).name]):.0f}" for a in ATTACKS]
             print(f"{rule:28} {'  '.join(shown)}", file=sys.stderr)
     return found
 
 
-def iqm_of(results: list[Result]) -> float:
-    """The final return of some seeds."""
-    return float(iqm(np.array([r.final["mean"] if r.final["mean"] is not None else -np.inf for r in results])))
+def mean_return(results: list[Result]) -> float:
+    """Return the mean over seeds of the final return; a run that diverged has that of a random policy."""
+    random = reference("cartpole")["random"]
+    return float(np.mean([random if r.final["mean"] is None else r.final["mean"] for r in results]))
 
 
 def aggregators() -> list[str]:
@@ -120,7 +122,7 @@ def table(found: dict[tuple[str, str], list[Result]], times: dict[str, float | N
     names = [registry.parse(a).name for a in ATTACKS]
     rows = []
     for rule in dict.fromkeys(rule for rule, _ in found):
-        returns = [iqm_of(found[rule, attack]) for attack in names]
+        returns = [mean_return(found[rule, attack]) for attack in names]
         errors = [mean_of(r.aggregation.get("error") for r in found[rule, attack]) for attack in names]
         shown = [f"{r:.0f} ({'' if e is None else f'{e:.2f}'})" for r, e in zip(returns, errors, strict=True)]
         spent = times.get(rule)

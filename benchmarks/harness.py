@@ -26,6 +26,7 @@ from byzbench.experiments.sweep import sweep
 
 GRID: dict[str, Any] = {
     "algo": ["decbyzpg", "dec_page_pg"],
+    "preset": "paper",
     "attack": ["alie(z=1.5)", "sign_flip", "avg_zero", "none"],
     "topology": ["complete", "ring"],
     "agents": 13,
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     todo = plan(Suite.of({**GRID, "seeds": given.seeds}))
-    small = plan(Suite.of({"agents": 3, "byzantine": 0, "trajectories": 1, "seeds": 8}))
+    small = plan(Suite.of({"preset": "paper", "agents": 3, "byzantine": 0, "trajectories": 1, "seeds": 8}))
     rows, serial = [], 0.0
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("serial", "process", "ray"):

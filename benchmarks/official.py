@@ -24,8 +24,15 @@ import byzbench
 from byzbench.reports.plots import curve
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
-ALONE = {"algo": "page_pg"}
-ATTACKED = {"algo": "decbyzpg", "attack": "avg_zero", "topology": "complete", "agents": 13, "byzantine": 3}
+ALONE = {"algo": "page_pg", "preset": "paper"}
+ATTACKED = {
+    "algo": "decbyzpg",
+    "preset": "paper",
+    "attack": "avg_zero",
+    "topology": "complete",
+    "agents": 13,
+    "byzantine": 3,
+}
 OFFICIAL = {"preset": "official", "parameters": {"algo": {"streams": "official"}}}
 QUIRKS = {
     "Q1": ("snapshot", "after_step", "the correction is taken at the present parameters"),

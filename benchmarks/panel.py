@@ -28,7 +28,7 @@ METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "page_pg": ({}, "PAGE-PG K=1"),
 }
 """The setting of each method, and the name of its published curve."""
-PRESETS: dict[str, dict[str, Any]] = {"official": OFFICIAL, "paper": {}}
+PRESETS: dict[str, dict[str, Any]] = {"official": OFFICIAL, "paper": {"preset": "paper"}}
 HEAD = """Made by `{command}`.
 
 LunarLander-v3 (EnvPool), K=13, f=3, avg_zero, complete graph (page_pg: one agent alone), N/B/p = 96/32/0.2, Adam with

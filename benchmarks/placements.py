@@ -53,6 +53,7 @@ def main() -> None:
     given = options(__doc__).parse_args()
     suite = {
         "algo": list(ALGORITHMS),
+        "preset": "paper",
         "attack": list(ATTACKS),
         "topology": list(GRAPHS),
         "placement": list(PLACEMENTS),

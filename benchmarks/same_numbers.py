@@ -24,9 +24,21 @@ from byzbench.canonical import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SMALL: dict[str, Any] = {"agents": 9, "byzantine": 2, "trajectories": 60, "parameters": {"algo": {"N": 12, "B": 3}}}
-OPEN: dict[str, Any] = {"agents": 9, "byzantine": 2, "trajectories": 40}
-FEW: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 24, "parameters": {"algo": {"N": 8, "B": 2}}}
+SMALL: dict[str, Any] = {
+    "preset": "paper",
+    "agents": 9,
+    "byzantine": 2,
+    "trajectories": 60,
+    "parameters": {"algo": {"N": 12, "B": 3}},
+}
+OPEN: dict[str, Any] = {"preset": "paper", "agents": 9, "byzantine": 2, "trajectories": 40}
+FEW: dict[str, Any] = {
+    "preset": "paper",
+    "agents": 5,
+    "byzantine": 1,
+    "trajectories": 24,
+    "parameters": {"algo": {"N": 8, "B": 2}},
+}
 CELLS: tuple[dict[str, Any], ...] = (
     {**SMALL, "algo": "decbyzpg", "attack": "alie(z=1.5)", "topology": "ring"},
     {**SMALL, "algo": "decbyzpg", "attack": "split_brain(alie(z=1.5,on=both))", "topology": "small_world"},

@@ -2,8 +2,8 @@
 
     python benchmarks/site.py [--entries 500] [--large]
 
-Entries are of smoke-v1, or with --large of a suite of 280 cells that is made for this: four strata, six attacks, ten
-seeds. All entries compete on one board, the hardest case: every pair of them is compared, and every page of an attack
+Entries are of the suite of the tests, 16 cells, or with --large of one of 280 cells: four strata, six attacks, ten
+seeds. All entries stand on one board, the hardest case: every pair of them is compared, and every page of an attack
 lists them all. Reading submissions, scoring, and writing the pages are timed apart; peak memory is that of the process.
 """
 
@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,17 @@ reference = 475.0
 """
 
 
+def small(home: Path, stack: ExitStack) -> str:
+    """Put the suite of the tests in place of the frozen ones until the stack closes, and return its name."""
+    from synthetic_entries import SUITE, serve_suites
+
+    (home / "package").mkdir()
+    stack.enter_context(serve_suites(home / "package"))
+    return SUITE.name
+
+
 def large(home: Path) -> str:
-    """Put a large suite in the place of the frozen ones, and return its name."""
+    """Put a large suite in place of the frozen ones, and return its name."""
     text = 'name = "large-v1"\ntitle = "Large."\nseeds = 10\n[[attack]]\nspec = "none"\n'
     text += "".join(f'[[attack]]\nspec = "{attack}"\nknows = "omniscient"\n' for attack in ATTACKS)
     text += "".join(STRATUM.format(trajectories=1000 * n) for n in range(1, 5))
@@ -71,9 +81,9 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=500)
     parser.add_argument("--large", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         root, home = Path(scratch) / "submissions", Path(scratch)
-        name = large(home) if given.large else "smoke-v1"
+        name = large(home) if given.large else small(home, stack)
         submit(root, name, given.entries)
         start, processor = time.perf_counter(), time.process_time()
         found, findings = collect(root)

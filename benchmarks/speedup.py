@@ -20,7 +20,7 @@ from byzbench.experiments.store import gather, save_sweep
 from byzbench.experiments.suite import Plan, Suite, plan
 from byzbench.experiments.sweep import sweep
 from byzbench.reports.figures import draw, reached
-from byzbench.reports.statistics import estimate
+from byzbench.reports.statistics import mean_interval
 from byzbench.reports.summary import group
 
 TARGET = 400.0
@@ -29,8 +29,8 @@ ATTACKED = {5: 1, 13: 3, 26: 5}
 """K to f: with alpha = f / K near 0.2. Below K=5 no liar can be borne."""
 
 HEAD = """DecByzPG, preset paper, CartPole, complete graph, N/B/p = 50/4/0.2, Adam with lr 5e-4. Trajectories per agent
-until the training return, averaged over the last tenth of them, reaches {target:g}; interquartile mean of logarithms
-over {seeds} seeds with its interval (of five seeds: the range). The speed-up is against one agent alone."""
+until the training return, averaged over the last tenth of them, reaches {target:g}; geometric mean over
+{seeds} seeds with its 95 % interval. The speed-up is against one agent alone."""
 READING = """At the published step size a federation saves its agents little: 26 of them need 13 % fewer trajectories
 each than one alone, far from the ideal, and a fifth of liars takes even that away. What agents gain is certainty: the
 unluckiest seed of one agent alone needs a third more than that of thirteen. A likely reason, not tested here, is Adam:
@@ -40,7 +40,7 @@ larger step size, which less noise would bear, is what [tuning](tuning.md) finds
 
 def cells(seeds: int, trajectories: int) -> Plan:
     """All runs, as one plan."""
-    shared: dict[str, Any] = {"algo": "decbyzpg", "trajectories": trajectories, "seeds": seeds}
+    shared: dict[str, Any] = {"algo": "decbyzpg", "preset": "paper", "trajectories": trajectories, "seeds": seeds}
     suites = [{"attack": "none", "agents": k, "byzantine": 0, **shared} for k in CLEAN]
     suites += [{"attack": "avg_zero", "agents": k, "byzantine": f, **shared} for k, f in ATTACKED.items()]
     found = {
@@ -78,8 +78,10 @@ def write(entries: list[Any], given: argparse.Namespace) -> None:
         groups.rows, key=lambda row: (row.entries[0].name("byzantine") > 0, row.entries[0].name("agents"))
     ):
         times = np.stack([reached(entry.path, TARGET) for entry in row.entries])
-        found, late = estimate(np.log(times[:, 0])), int((times[:, 1] == 0).sum())
-        value, low, high = (float(np.exp(end)) for end in (found.value, found.low or np.nan, found.high or np.nan))
+        found, late = mean_interval(np.log(times[:, 0])), int((times[:, 1] == 0).sum())
+        value, low, high = (
+            np.nan if end is None else float(np.exp(end)) for end in (found.value, found.low, found.high)
+        )
         alone = alone or value
         agents, liars = row.entries[0].name("agents"), row.entries[0].name("byzantine")
         never = f"; {late} of {len(times)} never" if late else ""

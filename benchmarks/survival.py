@@ -36,6 +36,7 @@ def train(cell: tuple[str, str, int, int, str]) -> byzbench.Result:
         seed=seed,
         agents=13,
         byzantine=3,
+        preset="paper",
         out=out,
     )
 

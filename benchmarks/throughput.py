@@ -155,7 +155,8 @@ class Stopwatch:
 def training(attack: str, trajectories: int) -> dict[str, float]:
     """The training loop of DecByzPG in the paper's setting: its speed, and the share of what agents do together."""
     with tempfile.TemporaryDirectory() as out, Stopwatch(Federation, "exchange", "aggregate", "agree") as watch:
-        result = byzbench.run(algo="decbyzpg", attack=attack, topology="complete", trajectories=trajectories, out=out)
+        options = {"algo": "decbyzpg", "attack": attack, "topology": "complete", "preset": "paper"}
+        result = byzbench.run(**options, trajectories=trajectories, out=out)
     seconds = result.steps / result.steps_per_second
     final = result.final["mean"] or 0.0
     return {"speed": result.steps_per_second, "steps": result.steps, "share": watch.seconds / seconds, "return": final}

@@ -794,6 +794,7 @@ def test_no_message_moves_the_honest_mean(algo: str, topology: str, agreement: s
         "trajectories": 20,
         "evaluations": 1,
         "evaluation_episodes": 1,
+        "preset": "paper",
         "parameters": {"algo": {"N": 4, "B": 2}},
         "out": tmp_path,
     }

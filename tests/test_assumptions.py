@@ -74,6 +74,7 @@ def test_every_run_records_them(algo, tmp_path):
         agents=5,
         byzantine=1,
         trajectories=60,
+        preset="paper",
         parameters={"algo": {"N": 6, "B": 4} if algo != "gpomdp" else {"N": 6}},
     )
     found = run(todo, out=tmp_path).assumptions

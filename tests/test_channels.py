@@ -225,7 +225,14 @@ SEVERAL = [
 @pytest.mark.parametrize(("channel", "attack"), SEVERAL)
 def test_honest_agents_survive_liars_on_bad_wires(channel: str, attack: str, tmp_path: Any) -> None:
     found = byzbench.run(
-        agents=6, byzantine=1, channel=channel, attack=attack, trajectories=20, parameters=SHORT, out=tmp_path
+        agents=6,
+        byzantine=1,
+        channel=channel,
+        attack=attack,
+        trajectories=20,
+        preset="paper",
+        parameters=SHORT,
+        out=tmp_path,
     )
     assert found.disagreement is not None
     assert found.evaluation["evaluation"] is not None
@@ -247,6 +254,7 @@ def test_a_run_that_stops_on_bad_wires_goes_on_with_the_same_bytes(tmp_path: Any
         "channel": "delay(mean=1.0)+top_k",
         "attack": "split_brain(alie(z=1.5))",
         "trajectories": 30,
+        "preset": "paper",
         "parameters": SHORT,
     }
     import byzbench.experiments.runner as runner
@@ -301,7 +309,14 @@ def test_relays_make_any_graph_complete_at_a_cost() -> None:
 
 def test_where_nobody_lies_a_relayed_run_is_that_of_the_complete_graph(tmp_path: Any) -> None:
     """Every byte of its metrics but those that count messages; and under attack it learns as there."""
-    options: dict[str, Any] = {"agents": 13, "byzantine": 2, "trajectories": 12, "out": tmp_path, "parameters": SHORT}
+    options: dict[str, Any] = {
+        "agents": 13,
+        "byzantine": 2,
+        "trajectories": 12,
+        "out": tmp_path,
+        "preset": "paper",
+        "parameters": SHORT,
+    }
     for attack in ("none", "split_brain(alie(z=1.5))"):
         pair = [
             byzbench.run(topology=FIVE_CONNECTED, relay=True, attack=attack, **options),
@@ -349,7 +364,7 @@ def test_communication_is_what_the_closed_forms_say(agents: int) -> None:
         ("decbyzpg", "gossip+mean", pairs),
         ("decbyzpg", "rb_tm", pairs * (1 + 2 * k)),
     ):
-        todo = Experiment.create(algo, agents=k, byzantine=1, agreement=agreement, parameters=SHORT)
+        todo = Experiment.create(algo, agents=k, byzantine=1, agreement=agreement, preset="paper", parameters=SHORT)
         federation, _ = federate(todo)
         federation.begin(0, 0.0)
         lockstep(todo.algorithm.round(federation, todo.algorithm.start(federation)))

@@ -21,7 +21,7 @@ import byzbench.registry
 from byzbench import cli
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TINY = "--agents 5 --byzantine 1 --trajectories 30 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
+TINY = "--agents 5 --byzantine 1 --preset paper --trajectories 30 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
 
 
 @dataclass
@@ -149,7 +149,8 @@ def test_other_verbs_refuse_in_the_same_way(command: Command, words: str, said: 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the run that `byzbench run TINY` would make."""
     parameters = {"algorithm": {"N": 10, "B": 2}}
-    options: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 30, "parameters": parameters}
+    options: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 30, "preset": "paper"}
+    options["parameters"] = parameters
     return Path(str(byzbench.run(out=tmp_path_factory.mktemp("finished"), **options).run))
 
 

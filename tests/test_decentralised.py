@@ -307,6 +307,7 @@ def lives(algo, graph, placement, trajectories, batch):
         byzantine=2,
         trajectories=trajectories,
         seed=1,
+        preset="paper",
         parameters={"algorithm": sizes},
     )
     training = Training(todo)

@@ -32,6 +32,7 @@ def trains(aggregator: str, agreement: str, out: Path) -> None:
         agents=AGENTS,
         byzantine=BYZANTINE,
         trajectories=300,
+        preset="paper",
         out=out,
     )
     assert isinstance(result.run, str)
@@ -59,7 +60,8 @@ def test_every_rule_trains_with_every_agreement(aggregator, agreement, tmp_path)
 
 
 def test_rules_that_try_policies_out_pay_for_it(tmp_path):
-    options = {"algo": "dec_page_pg", "agents": 5, "byzantine": 1, "trajectories": 120, "out": tmp_path}
+    options = {"algo": "dec_page_pg", "agents": 5, "byzantine": 1, "trajectories": 120, "preset": "paper"}
+    options["out"] = tmp_path
     for name in JUDGES:
         judged = byzbench.run(agreement=f"gossip+{name}", **options)
         plain = byzbench.run(agreement="gossip+monna", **options)
@@ -71,7 +73,13 @@ def test_rules_that_try_policies_out_pay_for_it(tmp_path):
 def test_a_gossip_rule_s_memory_survives_an_interruption(tmp_path):
     """A rule that counts its calls, in an agreement: the same bytes whether it was resumed or not."""
     todo = Experiment.create(
-        "dec_page_pg", "sign_flip(on=parameters)", agreement="gossip+balance", agents=5, byzantine=1, trajectories=120
+        "dec_page_pg",
+        "sign_flip(on=parameters)",
+        agreement="gossip+balance",
+        agents=5,
+        byzantine=1,
+        trajectories=120,
+        preset="paper",
     )
 
     class Stop(Exception):

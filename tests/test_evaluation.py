@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +19,8 @@ from byzbench.learning.policies import CategoricalMlp
 from byzbench.registry import load
 from byzbench.reports.episodes import render
 
-SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "parameters": {"algo": {"N": 10, "B": 2}}}
+SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "preset": "paper"}
+SMALL |= {"parameters": {"algo": {"N": 10, "B": 2}}}
 KEYS = {f"evaluation{greedy}{of}" for greedy in ("", "_greedy") for of in ("", "_worst", "_cvar")}
 
 
@@ -41,7 +43,11 @@ def test_evaluations_stand_in_the_metrics_and_charge_nothing(tmp_path: Path) -> 
     evaluated = [line for line in lines if set(line) & KEYS]
     assert all(set(line) >= KEYS for line in evaluated)
     assert len(evaluated) >= 5
-    assert result.evaluation == {k: lines[-1][k] for k in KEYS}
+    assert result.evaluation == {k: lines[-1][k] for k in KEYS} | {"evaluation_auc": result.evaluation["evaluation_auc"]}
+    at, values = [line["trajectories"] for line in evaluated], [line["evaluation"] for line in evaluated]
+    assert result.evaluation["evaluation_auc"] == pytest.approx(
+        np.trapezoid(np.interp(np.arange(60_001) / 1e3, [0, *at], [22.3, *values]), dx=1e-3) / 60, rel=1e-5
+    )
     batches = [10 if line["large"] else 2 for line in lines]
     assert [line["trajectories"] for line in lines] == torch.tensor(batches).cumsum(0).tolist()
 

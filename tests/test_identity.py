@@ -23,7 +23,8 @@ from byzbench.experiments.provenance import recorded_identity
 from byzbench.experiments.records import RunFolder
 from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, identity_of
 
-TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "parameters": {"algo": {"N": 6, "B": 2}}}
+TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "preset": "paper"}
+TINY |= {"parameters": {"algo": {"N": 6, "B": 2}}}
 LISTED = identity.equal_digests()["attack alie"]["1"][0]
 
 SOURCE = '''"""Half of the honest mean."""

@@ -423,7 +423,7 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     assert main(monkeypatch, *typed(submit)) == 0
     told = capsys.readouterr().out
     folder = tmp_path / "leaderboards/submissions/tiny-v1/defence" / slug
-    assert "| omniscient |" in told
+    assert "| score | cross-fitted |" in told
     assert f"byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/{slug}" in told
     assert main(monkeypatch, *typed(submit, "longer steps", "again")) == 2
     assert "and was not written" in capsys.readouterr().err
@@ -445,7 +445,7 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
 def typed(command: str, old: str = "", new: str = "") -> list[str]:
     """A command of the docs as arguments, for the tiny suite."""
     assert old in command
-    return shlex.split(command.replace("smoke-v1", "tiny-v1").replace(old or "\n", new))
+    return shlex.split(command.replace("SUITE", "tiny-v1").replace(old or "\n", new))
 
 
 def test_the_workflow_has_no_secrets_and_can_write_nothing() -> None:

@@ -41,7 +41,7 @@ def test_an_audit_says_what_it_saw_and_the_site_shows_it(
     assert (tmp_path / "audit.json").read_bytes() == written, "the same cells, and the same document"
     for times in (1, 0):
         pages = {path: content.decode() for path, content in site(collect(tmp_path / "submissions")[0])}
-        for page in ("boards/tiny-v1.defence.decentralised.omniscient.html", "entries/tiny-v1.defence.tiny.html"):
+        for page in ("boards/tiny-v1.defence.decentralised.html", "entries/tiny-v1.defence.tiny.html"):
             assert pages[page].count(seen) == times
         assert (seen in pages["board.csv"]) == times
         (tmp_path / "audit.json").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from tiny_suite import ABOUT, METHOD, as_schema_1, checked, lines_of, main, repl
 
 from byzbench import canonical, registry
 from byzbench.canonical import SCHEMA, ParameterRenamed
+from byzbench.contracts import Recommendation
 from byzbench.errors import CorruptRecord, InvalidParameter, UserError
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.documents import Refused
@@ -34,17 +35,24 @@ def resolved(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "submission.json").read_text())["resolved"])
 
 
+def change_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change what decbyzpg has on cartpole where nobody says: the task's suggestion, and its own recommendation."""
+    monkeypatch.setattr(registry.find("task", "cartpole"), "suggested", {"N": 3, "B": 1, "p": 0.7, "lr": 0.1})
+    recommended = {"cartpole": Recommendation({"N": 3, "p": 0.5}, "a test")}
+    monkeypatch.setattr(registry.find("algorithm", "decbyzpg"), "recommended", recommended)
+
+
 def test_a_changed_default_moves_no_row(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a suggestion of the task, nor a rule of the algorithm, nor a parameter of the suite's attack."""
-    monkeypatch.setattr(registry.find("task", "cartpole"), "suggested", {"N": 3, "B": 1, "p": 0.5, "lr": 0.1})
+    """Neither parameters of the task or the algorithm, nor a rule of the algorithm, nor a parameter of the attack."""
+    change_parameters(monkeypatch)
     rules = {"topology": "complete", "aggregator": "krum", "agreement": "mda"}
     monkeypatch.setattr(registry.find("algorithm", "decbyzpg"), "defaults", rules)
     monkeypatch.setattr(registry.find("attack", "ipm").__init__, "__defaults__", ("gradient", 7.0))
     assert registry.load("attack", "ipm").scale == 7.0
     findings = checked(copy).findings
     assert [str(finding).partition("$.resolved: ")[2] for finding in findings] == [
-        "algorithm lr is 0.0005, not 0.1 as by today's defaults",
-        "algorithm p is 0.2, not 0.5 as by today's defaults",
+        "algorithm lr is 0.01, not 0.1 as by today's defaults",
+        "algorithm p is 1.0, not 0.5 as by today's defaults",
         "aggregator is rfa, not krum as by today's defaults",
     ]
     assert not any(finding.fatal for finding in findings)
@@ -91,7 +99,7 @@ def test_a_resolved_method_is_for_the_strata_of_the_entry(tiny: Suite, copy: Pat
     graphs = lot(suite("graphs-v1"), "defence", METHOD).resolved
     assert graphs["cartpole-complete"] == graphs["cartpole-ring"]
     graphs["cartpole-ring"] = copies.deepcopy(graphs["cartpole-ring"])
-    graphs["cartpole-ring"]["algorithm"]["parameters"]["lr"] = 0.01
+    graphs["cartpole-ring"]["algorithm"]["parameters"]["lr"] = 0.02
     with pytest.raises(
         InvalidParameter, match="cartpole-ring differs from cartpole-complete, and both are of cartpole"
     ):
@@ -215,7 +223,7 @@ def test_a_run_file_keeps_what_the_method_came_to(tiny: Suite, home: Path, tmp_p
     """A default that changes between `run` and `submit` changes nothing; files without it are read."""
     ticket = Ticket.of(lot(tiny, "defence", METHOD))
     path = ticket.write(tmp_path)
-    monkeypatch.setattr(registry.find("task", "cartpole"), "suggested", {"N": 3, "B": 1, "p": 0.5, "lr": 0.1})
+    change_parameters(monkeypatch)
     again = Ticket.read(path)
     assert submit(again.lot(), collect(again.lot(), home / "runs"), ABOUT, tmp_path / "out").is_dir()
     path.write_text(ticket.model_dump_json(by_alias=True, exclude={"version", "resolved"}))
@@ -254,5 +262,5 @@ def test_old_entries_are_listed_on_the_site(tiny: Suite, tmp_path: Path) -> None
     found, findings = collection(tmp_path / "submissions")
     assert not findings
     pages = {path: content.decode() for path, content in site(found)}
-    assert "cannot be replayed" in pages["boards/tiny-v1.defence.decentralised.omniscient.html"]
+    assert "cannot be replayed" in pages["boards/tiny-v1.defence.decentralised.html"]
     assert "cannot be replayed" in pages["entries/tiny-v1.defence.older.html"]

@@ -288,6 +288,7 @@ def small(algo, agents, aggregator=None, **parameters):
         algo,
         agents=agents,
         byzantine=0,
+        preset="paper",
         aggregator=aggregator,
         agreement="none",
         seed=3,

@@ -31,7 +31,8 @@ from byzbench.federation.federation import Federation
 from byzbench.tasks.cartpole import CartPole
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "parameters": {"algo": {"N": 10, "B": 2}}}
+SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "preset": "paper"}
+SMALL |= {"parameters": {"algo": {"N": 10, "B": 2}}}
 RUNS = {
     "ring": dict(SMALL, attack="alie:z=1.5,whose=honest", topology="ring"),
     "equivocating": dict(SMALL, attack="large_noise", topology="complete", agreement="rb_tm"),

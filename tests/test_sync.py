@@ -29,7 +29,7 @@ from byzbench.experiments.tracking import Tracker
 from byzbench.reports.plots import learning_curve
 
 SMALL: dict[str, Any] = {"agents": 3, "byzantine": 0, "trajectories": 20, "topology": "complete"}
-SMALL |= {"parameters": {"algorithm": {"N": 10, "B": 2}}}
+SMALL |= {"preset": "paper", "parameters": {"algorithm": {"N": 10, "B": 2}}}
 SEEDS = 3
 GONE = RuntimeError("the network\nis gone")
 
@@ -315,7 +315,7 @@ def test_without_the_library_nothing_is_read(store: Path, command: Command, monk
     monkeypatch.setitem(sys.modules, "wandb", None)
     code, out, err = command(store / "nowhere")
     assert (code, out) == (2, [])
-    assert err.startswith("byzbench: error: --wandb needs Weights & Biases: pip install 'byzbench[wandb]'")
+    assert err.startswith("byzbench: error: --wandb needs Weights & Biases: pip install wandb (")
 
 
 def test_what_is_no_run_is_an_error(store: Path, there: There, command: Command) -> None:

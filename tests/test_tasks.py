@@ -532,7 +532,8 @@ def test_one_process_and_two_give_the_same_bytes_for_every_task(tmp_path):
     ids = [registry.find("task", name).gymnasium_id for name in CATALOGUE if name != "cartpole"]
     short = [f"gymnasium:{id},steps=25" for id in ids]
     suite = Suite.of({"algo": "decbyzpg", "attack": "none", "env": ["cartpole", SPREAD, *short], "agents": 2,
-                      "byzantine": 0, "trajectories": 4, "parameters": {"algo": {"N": 2, "B": 1}}})  # fmt: skip
+                      "byzantine": 0, "trajectories": 4, "preset": "paper",
+                      "parameters": {"algo": {"N": 2, "B": 1}}})  # fmt: skip
     found = []
     for jobs in (1, 2):
         with executor("process", tmp_path / str(jobs), jobs=jobs) as workers:

@@ -31,7 +31,14 @@ from byzbench.experiments.tuned import Tuned
 from byzbench.experiments.tuning import best, digest, finished, open_study, tune
 
 ROOT = Path(__file__).resolve().parent.parent
-POINT: dict[str, Any] = {"algo": "decbyzpg", "topology": "complete", "agents": 5, "byzantine": 1, "trajectories": 12}
+POINT: dict[str, Any] = {
+    "algo": "decbyzpg",
+    "preset": "paper",
+    "topology": "complete",
+    "agents": 5,
+    "byzantine": 1,
+    "trajectories": 12,
+}
 
 
 class Imagined(Executor):
@@ -47,7 +54,7 @@ class Imagined(Executor):
         value = self.score(experiment)
         failed = isinstance(value, str)
         future.set_result(
-            Outcome("failed", error=value) if failed else Outcome("finished", {"return": {"mean": value}})
+            Outcome("failed", error=value) if failed else Outcome("finished", {"evaluation": {"evaluation_auc": value}})
         )
         return future
 
@@ -67,7 +74,7 @@ def hill(cell: Any) -> float:
 
 def test_ranges_come_from_the_fields() -> None:
     space = asked().space
-    assert space["algorithm.lr"] == Range(1e-4, 1e-2, log=True)
+    assert space["algorithm.lr"] == Range(1e-4, 3e-2, log=True)
     assert set(space) == {"algorithm.lr", "algorithm.N", "algorithm.B", "algorithm.p", "aggregator.nu"}
     assert set(asked(fixed={"algo": {"lr": 0.1}}).space) == set(space) - {"algorithm.lr"}
     assert set(asked(point={**POINT, "aggregator": "bucketing+rfa"}).space) >= {"aggregator.s"}
@@ -106,7 +113,7 @@ def test_the_value_is_the_worst_attack_of_the_means_over_seeds(tmp_path: Path) -
 
 
 def test_a_search_finds_the_hill_and_says_so(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 1e-2, log=True), "algorithm.p": Range(0.05, 0.5)})
+    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.05, 0.5)})
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
     tune(todo, study, workers, 40)
@@ -120,7 +127,7 @@ def test_a_search_finds_the_hill_and_says_so(tmp_path: Path) -> None:
 
 
 def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 1e-2, log=True), "algorithm.p": Range(0.05, 0.5)}, seeds=4)
+    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.05, 0.5)}, seeds=4)
     assert len(todo.pairs) == 8
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
@@ -134,7 +141,7 @@ def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
 
 
 def test_fewer_than_six_pairs_are_never_pruned(tmp_path: Path) -> None:
-    todo = asked(rivals=["ipm"], search={"algorithm.lr": Range(1e-4, 1e-2, log=True)})
+    todo = asked(rivals=["ipm"], search={"algorithm.lr": Range(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
     tune(todo, study, Imagined(tmp_path, hill), 12)
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
@@ -154,7 +161,7 @@ def test_the_resolved_experiment_of_a_trial_has_its_parameters(tmp_path: Path) -
 
 
 def test_failed_and_diverged_runs_count_as_random_play(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 1e-2, log=True)})
+    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
     tune(todo, study, Imagined(tmp_path, lambda cell: "it broke" if cell.algorithm.lr == 5e-4 else None), 2)
     assert [t.value for t in study.trials] == [todo.experiment({}, *todo.pairs[0]).task.reference["random"]] * 2
@@ -252,7 +259,7 @@ def test_the_hash_is_of_everything_but_the_number_of_trials() -> None:
         asked(fixed={"algo": {"optimizer": "sgd"}}),
         asked(point={**POINT, "trajectories": 13}),
         asked(search={"algorithm.lr": Range(1e-4, 1e-2)}),
-        asked(search={"algorithm.lr": Range(1e-4, 1e-2, log=True)}),
+        asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True)}),
     ]
     assert len({q.hash for q in [base, *others]}) == 8
     assert asked().hash == base.hash

@@ -21,7 +21,7 @@ def breakdown(
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     agents: options.Agents = None,
     most: Annotated[int | None, typer.Option(help="The largest f asked about; default: the largest minority.")] = None,
-    trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
+    trajectories: options.Trajectories = None,
     seeds: Annotated[str, typer.Option(help="How many seeds (5), or which (0,3,7); each seats its liars anew.")] = "5",
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,

@@ -22,6 +22,10 @@ Store = Annotated[
 ]
 Agents = Annotated[int | None, typer.Option(help="K; default 13, or 1 for an algorithm of one agent.")]
 Byzantine = Annotated[int | None, typer.Option(help="f, how many lie; default: the largest with K > 4f.")]
+Trajectories = Annotated[int | None, typer.Option(help="Budget of episodes per agent; default: the task's.")]
+Preset = Annotated[
+    str, typer.Option(help="Defaults: recommended, paper, or official (the authors' code); see `byzbench show`.")
+]
 Evaluations = Annotated[int, typer.Option(help="Evaluations over the budget.")]
 EvaluationEpisodes = Annotated[int, typer.Option(help="Episodes of each agent in an evaluation.")]
 Tuned = Annotated[

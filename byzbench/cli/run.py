@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,9 +15,11 @@ import typer
 from byzbench.cli import options
 
 if TYPE_CHECKING:
+    from byzbench.experiments.cells import Outcome
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.records import Result
     from byzbench.experiments.tracking import Tracker
+    from byzbench.reports.comparison import Companion
 
 
 def run(
@@ -22,7 +27,7 @@ def run(
     attack: Annotated[str, typer.Option("--attack", "-x", help="What the liars do.")] = "none",
     topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    preset: Annotated[str, typer.Option(help="paper, or official: the habits of the authors' code.")] = "paper",
+    preset: options.Preset = "recommended",
     aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     placement: Annotated[str, typer.Option(help="Where the liars sit.")] = "random",
@@ -35,7 +40,7 @@ def run(
     agents: options.Agents = None,
     byzantine: options.Byzantine = None,
     declared: Annotated[int | None, typer.Option(help="What agents are told about f; default: the truth.")] = None,
-    trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
+    trajectories: options.Trajectories = None,
     evaluations: options.Evaluations = 20,
     evaluation_episodes: options.EvaluationEpisodes = 10,
     seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
@@ -50,10 +55,18 @@ def run(
     out: options.Out = Path("runs"),
     device: Annotated[str, typer.Option(help="Where gradients and rules are computed.")] = "cpu",
     on_existing: Annotated[Literal["reuse", "rerun"], typer.Option(help="What to do with a finished run.")] = "reuse",
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Also run without the attack, with plain averaging, and one agent alone."),
+    ] = False,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
 ) -> None:
     """Train, and say whether honest agents learned. Interrupted? The same command resumes."""
+    from byzbench.cli.progress import announce
+
+    if compare and not as_json:
+        announce("--compare: checking the runs")
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.records import pool
     from byzbench.experiments.tracking import Tracker
@@ -91,6 +104,9 @@ def run(
         for number in numbers
     ]
     tracker = Tracker(wandb)
+    if compare:
+        _compare(todo, out, on_existing, tracker if wandb != "off" else None, as_json)
+        return
     results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in todo]
     result = pool(results)
     if as_json:
@@ -106,6 +122,11 @@ def run(
         picture = out / f"curve-{folders[0].name}-{len(folders)}.png"
         learning_curve(folders, picture)
     print_result(todo[0], result, picture)
+    _print_places(tracker, wandb)
+
+
+def _print_places(tracker: Tracker, wandb: str) -> None:
+    """Print where runs are tracked, or how they could be."""
     for place in tracker.places:
         typer.echo(f"tracked: {place}")
     if wandb == "off":
@@ -139,3 +160,80 @@ def _train(
             if not rounds:
                 typer.echo(f"reused: {result.run}", err=True)
     return result
+
+
+def _compare(
+    todo: Sequence[Experiment],
+    out: Path,
+    on_existing: Literal["reuse", "rerun"],
+    tracker: Tracker | None,
+    as_json: bool,
+) -> None:
+    """Run a comparison and print it.
+
+    Raises:
+        UserError: The run as asked fails.
+    """
+    from byzbench.errors import UserError
+    from byzbench.experiments.records import Result, pool
+    from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
+    from byzbench.reports.sheets import render
+
+    rows = companions(todo)
+    results = _run_all(rows, out, on_existing, tracker, as_json)
+    for experiment in todo:
+        if error := results[experiment.hash].get("error"):
+            raise UserError(str(error))
+    found = compare(rows, results)
+    if as_json:
+        whole = pool([Result.from_json(dict(results[experiment.hash])) for experiment in todo])
+        typer.echo(json.dumps({**whole.to_json(), "comparison": found.to_json()}, allow_nan=False))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    typer.echo(render([comparison_table(found)], "table", {}, width))
+    for line in comparison_lines(found):
+        typer.echo(line)
+    typer.echo("saved: " + ", ".join(f"{row.runs[0]} ({row.name})" for row in found.rows if row.runs))
+    for place in tracker.places if tracker else ():
+        typer.echo(f"tracked: {place}")
+
+
+def _run_all(
+    rows: Sequence[Companion], out: Path, on_existing: Literal["reuse", "rerun"], tracker: Tracker | None, quiet: bool
+) -> dict[str, Mapping[str, Any]]:
+    """Run what a comparison needs in parallel processes.
+
+    Returns:
+        By hash of an experiment its result, or `{"error": ...}`.
+    """
+    from byzbench.cli.progress import RunsProgress
+    from byzbench.cli.sync import draw
+    from byzbench.experiments.executors import executor
+    from byzbench.experiments.suite import Plan
+    from byzbench.experiments.sweep import sweep
+
+    cells: dict[str, Experiment] = {}
+    known: set[str] = set()
+    for row in rows:
+        for experiment in row.experiments:
+            if experiment.hash not in known:
+                known.add(experiment.hash)
+                cells[f"{row.name} · seed {experiment.seed}"] = experiment
+    results: dict[str, Mapping[str, Any]] = {}
+    jobs = min(len(cells), len(os.sched_getaffinity(0)))
+    again: Literal["retry-failed", "rerun"] = "rerun" if on_existing == "rerun" else "retry-failed"
+    with (
+        RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,
+        executor("process", out, again, jobs=jobs) as workers,
+    ):
+
+        def watch(label: str, outcome: Outcome) -> None:
+            progress(label, outcome)
+            cell = cells[label]
+            results[cell.hash] = {"error": outcome.error} if outcome.status == "failed" else outcome.result
+            if tracker is not None and outcome.status == "finished":
+                draw(out / cell.hash)
+                tracker.show(out / cell.hash)
+
+        sweep(Plan("compare", cells, {}), out, workers, on_existing=again, watch=watch)
+    return results

@@ -14,7 +14,7 @@ from byzbench.cli import options
 from byzbench.errors import ByzbenchError, Undefined, UserError
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Aggregator, Component, Task
+    from byzbench.contracts import Aggregator, Component, Recommendation, Task
     from byzbench.federation.membership import Membership
 
 
@@ -84,6 +84,8 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         facts |= _rule(default)
     if defaults := getattr(cls, "defaults", None):
         facts["defaults"] = ", ".join(f"{k} {v}" for k, v in defaults.items())
+    for env, found in getattr(cls, "recommended", {}).items():
+        facts[f"recommended for {env}"] = _recommended(found)
     for name, changes in getattr(cls, "presets", {}).items():
         if changes:
             parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
@@ -101,6 +103,16 @@ def _facts(cls: type[Component]) -> dict[str, str]:
     return facts
 
 
+def _recommended(found: Recommendation) -> str:
+    """Return recommended parameters and their origin on one line."""
+    values = ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in found.parameters.items()
+    )
+    reduced = "" if found.parameters.get("p") != 1 else " (p=1: no variance reduction)"
+    return f"{values}{reduced}; origin: {found.origin}"
+
+
 def _task(task: Task) -> dict[str, str]:
     """What a task is, with its defaults."""
     return {
@@ -109,6 +121,7 @@ def _task(task: Task) -> dict[str, str]:
         "horizon": str(task.horizon),
         "discount": str(task.discount),
         "reference": ", ".join(f"{name} {score:g}" for name, score in task.reference.items()),
+        "budget": f"{task.budget} trajectories",
         "suggested": ", ".join(f"{name} {value}" for name, value in task.suggested.items()),
         "constants": ", ".join(task.dynamics) or "none that can change",
     }

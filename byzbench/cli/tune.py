@@ -27,7 +27,7 @@ def tune(
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     agents: options.Agents = None,
     byzantine: options.Byzantine = None,
-    trajectories: Annotated[int, typer.Option(help="Budget of episodes per agent.")] = 2000,
+    trajectories: options.Trajectories = None,
     trials: Annotated[int, typer.Option(min=1, help="How many trials the study shall have.")] = 64,
     seeds: Annotated[int, typer.Option(min=3, help="Runs of a trial against each rival.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
@@ -105,12 +105,7 @@ def study(
 
     def watch(trial: Any) -> None:
         if not quiet:
-            said = trial.user_attrs.get("refused", "")
-            if not said and trial.state.name == "PRUNED":
-                said = f"pruned after {len(trial.intermediate_values)} of {len(asked.pairs)} runs"
-            said = said or f"{trial.value:.1f}"
-            values = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
-            typer.echo(f"trial {trial.number}, {finished(found)}/{trials}: {said}  {values}", err=True)
+            typer.echo(trial_line(trial, finished(found), trials, len(asked.pairs)), err=True)
 
     if not quiet:
         typer.echo(f"study {asked.name} in {where}: {finished(found)} of {trials} trials there", err=True)
@@ -130,6 +125,23 @@ def study(
     if not quiet:
         _tell(asked, found, tuned, path, drawn, where)
     return tuned, path
+
+
+def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:
+    """Return a trial that is over in one line: its value or why it has none, and its parameters.
+
+    Args:
+        trial: of a study.
+        done: how many trials are over.
+        trials: how many there will be.
+        runs: of a whole trial.
+    """
+    said = trial.user_attrs.get("refused", "")
+    if not said and trial.state.name == "PRUNED":
+        said = f"pruned after {len(trial.intermediate_values)} of {runs} runs"
+    said = said or f"{trial.value:.1f}"
+    values = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
+    return f"trial {trial.number}, {done}/{trials}: {said}  {values}"
 
 
 def _tell(asked: Question, found: Any, tuned: Any, path: Path, drawn: list[Path], where: str) -> None:

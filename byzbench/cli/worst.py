@@ -14,7 +14,7 @@ from byzbench.cli import options
 if TYPE_CHECKING:
     from byzbench.experiments.cells import Outcome
     from byzbench.experiments.experiment import Experiment
-    from byzbench.reports.statistics import Estimate
+    from byzbench.reports.estimators import Interval
     from byzbench.reports.worst import Found
 
 
@@ -22,7 +22,7 @@ def worst(
     algo: Annotated[str, typer.Option("--algo", "-a", help="Algorithm.")] = "decbyzpg",
     topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    preset: Annotated[str | None, typer.Option(help="paper, or official: the habits of the authors' code.")] = None,
+    preset: options.Preset = "recommended",
     aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
     agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     placement: Annotated[str | None, typer.Option(help="Where the liars sit.")] = None,
@@ -107,7 +107,11 @@ def _print(clean: Experiment, selection: int, reporting: int, found: Found) -> N
         said = f"not tried: {tried.why}" if tried.mean is None else f"{_number(tried.mean):>9}"
         each = f"   ({', '.join(map(_number, tried.returns))})" if len(tried.returns) > 1 else ""
         typer.echo(f"{mark} {attack:<{width}}  {tried.needs:<12}  {said}{each}{'  inert' if tried.inert else ''}")
-    typer.echo(f"\nthe worst: {found.attack}; on {reporting} fresh seeds from {REPORTING} on")
+    harmed = found.loss.low is not None and found.loss.low > 0
+    worst_attack = (
+        f"the worst attack: {found.attack}" if harmed else f"no certain harm; the lowest mean: {found.attack}"
+    )
+    typer.echo(f"\n{worst_attack}; on {reporting} fresh seeds from {REPORTING} on")
     for what, number in (("without an attack", found.clean), ("under it", found.attacked), ("loss", found.loss)):
         typer.echo(f"  {what:<17}  {_estimated(number)}")
     typer.echo(f"  {'verdicts':<17}  {', '.join(found.verdicts)}\n")
@@ -123,7 +127,7 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.1f}"
 
 
-def _estimated(number: Estimate) -> str:
-    if number.low is None or number.level is None:
-        return f"{number.value:.1f}  (n={number.n}, too few seeds for an interval)"
-    return f"{number.value:.1f}  ({number.level:.0%} interval {number.low:.1f} to {number.high:.1f}, n={number.n})"
+def _estimated(number: Interval) -> str:
+    if number.low is None:
+        return f"{number.value:.1f}  (too few seeds for an interval)"
+    return f"{number.value:.1f}  (95 % interval {number.low:.1f} to {number.high:.1f})"

@@ -20,6 +20,7 @@ from byzbench.contracts.component import Component as Component
 from byzbench.contracts.component import Range as Range
 from byzbench.contracts.component import State as State
 from byzbench.contracts.learning import Algorithm as Algorithm
+from byzbench.contracts.learning import Recommendation as Recommendation
 from byzbench.contracts.learning import Task as Task
 from byzbench.contracts.rules import Aggregator as Aggregator
 from byzbench.contracts.rules import Agreement as Agreement

@@ -36,6 +36,7 @@ class Task(Component):
         discount: gamma.
         reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as known.
         gymnasium_id: the Gymnasium environment that shows an episode; empty where there is none.
+        budget: trajectories per agent of a run for which no number is given.
         suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr, baseline).
         dynamics: names of the physical constants that `alter` can change.
 
@@ -64,6 +65,7 @@ class Task(Component):
     discount: ClassVar[float]
     reference: ClassVar[Mapping[str, float]]
     gymnasium_id: ClassVar[str] = ""
+    budget: ClassVar[int] = 2000
     suggested: ClassVar[Mapping[str, float | str]] = {}
     dynamics: ClassVar[tuple[str, ...]] = ()
 
@@ -187,6 +189,19 @@ class Task(Component):
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """Parameters of an algorithm that are recommended on one task.
+
+    Attributes:
+        parameters: Values by name. They win over what the task suggests, and explicit values win over them.
+        origin: The study or the command that they are from, in words.
+    """
+
+    parameters: Mapping[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True)
 class Algorithm(Component):
     """A federated policy-gradient method, written for all K rows at once.
 
@@ -201,6 +216,8 @@ class Algorithm(Component):
         groups: how many groups a server hears its agents in, each by itself; may be a field.
         server_samples: whether the trusted server has an environment of its own, which is more than most can have.
         suggested: by task, values for its parameters that win over what the task suggests.
+        recommended: by task, parameters of the default preset `recommended`, with their origin. Without one that
+            preset is `paper`.
         presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
     """
 
@@ -211,6 +228,7 @@ class Algorithm(Component):
     groups: ClassVar[int] = 1
     server_samples: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    recommended: ClassVar[Mapping[str, Recommendation]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     @property

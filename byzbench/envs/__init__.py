@@ -12,7 +12,7 @@ gymnasium.register("byzbench/AttackerSeat-v0", entry_point="byzbench.envs.attack
 
 
 def __getattr__(name: str) -> Any:
-    """`FederationEnv` is loaded when it is asked for, as it needs the extra `pettingzoo`."""
+    """Load `FederationEnv` on first access, since PettingZoo takes long to import."""
     if name != "FederationEnv":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from byzbench.envs.federation_env import FederationEnv

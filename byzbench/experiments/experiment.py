@@ -23,7 +23,7 @@ from byzbench.contracts import (
 )
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
-from byzbench.experiments.filled import Written, check_counts, defaults, suggested, usable
+from byzbench.experiments.filled import RECOMMENDED, Written, check_counts, defaults, suggested, usable
 from byzbench.federation.defence import cloneable
 from byzbench.federation.exposure import cheap
 from byzbench.federation.membership import Membership
@@ -86,19 +86,20 @@ class Experiment:
         declared: int | None = None,
         relay: bool = False,
         mixing: str = "metropolis",
-        trajectories: int = 2000,
+        trajectories: int | None = None,
         evaluations: int = EVALUATIONS,
         evaluation_episodes: int = EPISODES,
         seed: int = 0,
         device: str = "cpu",
-        preset: str = "paper",
+        preset: str = RECOMMENDED,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Experiment:
         """Resolve names and defaults, and refuse what cannot run.
 
         What is not given follows from the rest: the algorithm (and its `preset`) names its topology, aggregator and
-        agreement, the task its batch sizes and step size; K is 13 (1 for an algorithm of one agent), f the largest with
-        K > 4f, and agents are told the truth about f.
+        agreement, the task its batch sizes, step size and budget; K is 13 (1 for an algorithm of one agent), f the
+        largest with K > 4f, and agents are told the truth about f. The default preset, `recommended`, has the
+        parameters that the algorithm recommends for the task (`Algorithm.recommended`); without any it is `paper`.
 
         Components are given as `name`, `name(key=value)`, `name:key=value` or as they are, and `parameters` are further
         ones by kind: {"attack": {"z": 1.5}}. The other options are described at the class.
@@ -115,11 +116,12 @@ class Experiment:
             return registry.build(kind, registry.with_parameters(written, values))
 
         task: Task = build("task", env)
-        usual = defaults(algo, preset)
+        usual = defaults(algo, preset, task)
+        budget = task.budget if trajectories is None else trajectories
         extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.needs == "solo" else 13
-        check_counts(method, count, byzantine, declared, trajectories, evaluations, evaluation_episodes, seed)
+        check_counts(method, count, byzantine, declared, budget, evaluations, evaluation_episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
             algorithm=method,
@@ -136,7 +138,7 @@ class Experiment:
             declared=f if declared is None else declared,
             relay=relay,
             mixing=mixing,
-            trajectories=trajectories,
+            trajectories=budget,
             evaluations=evaluations,
             evaluation_episodes=evaluation_episodes,
             seed=seed,
@@ -252,7 +254,7 @@ class Experiment:
                 lines.append(
                     f"{kind} {registry.name_of(rule)!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"
                 )
-        lines += self._unheard()
+        lines += self.without_effect()
         if self.algorithm.server_samples:
             lines.append(
                 f"{registry.name_of(self.algorithm)}: the trusted server has an environment of its own, and its "
@@ -269,8 +271,13 @@ class Experiment:
             )
         return lines
 
-    def _unheard(self) -> list[str]:
-        """What the user chose and the algorithm has no use for: one line each."""
+    def without_effect(self) -> list[str]:
+        """Return a line for each choice of the user that has no effect on the algorithm.
+
+        Example:
+            >>> Experiment.create("byzpg", agreement="mda").without_effect()
+            ["byzpg has no use for an agreement: 'mda' changes nothing"]
+        """
         name, used = registry.name_of(self.algorithm), dict(self.rules)
         lines = [
             f"{name} has no use for an {kind}: {registry.name_of(getattr(self, kind))!r} changes nothing"

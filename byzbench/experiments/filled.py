@@ -9,34 +9,69 @@ from typing import Any
 import torch
 
 from byzbench import registry
-from byzbench.contracts import Algorithm, Component, Task
+from byzbench.contracts import Algorithm, Component, Recommendation, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 Written = str | registry.Spec | Component
 
+RECOMMENDED = "recommended"
+"""The default preset: an algorithm's `recommended` parameters for the task, over its preset `paper`."""
 
-def defaults(algo: Written, preset: str) -> dict[str, Any]:
-    """What the algorithm and its preset put where the user names nothing."""
-    cls = (
-        type(algo)
-        if isinstance(algo, Component)
-        else registry.find("algorithm", registry.with_parameters(algo, {}).name)
-    )
-    assert issubclass(cls, Algorithm)
+
+def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
+    """Return the components that the algorithm and its preset name, and under `algorithm` the preset's parameters.
+
+    Args:
+        algo: The algorithm.
+        preset: `recommended`, or one of `Algorithm.presets`.
+        task: The task that the parameters are for.
+
+    Raises:
+        InvalidParameter: The algorithm has no such preset.
+
+    Example:
+        >>> defaults("decbyzpg", "recommended", registry.load("task", "cartpole"))["aggregator"]
+        'rfa'
+    """
+    cls = _class_of(algo)
+    usual: dict[str, Any] = {"algorithm": {}, **cls.defaults}
+    if preset == RECOMMENDED:
+        found = recommendation(cls, task)
+        usual |= cls.presets.get("paper", {})
+        return usual | {"algorithm": {**usual["algorithm"], **(found.parameters if found else {})}}
     if preset not in cls.presets:
-        raise InvalidParameter(
-            f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {', '.join(cls.presets)}"
-        )
-    return {"algorithm": {}, **cls.defaults, **cls.presets[preset]}
+        names = ", ".join((RECOMMENDED, *cls.presets))
+        raise InvalidParameter(f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {names}")
+    return {**usual, **cls.presets[preset]}
+
+
+def recommendation(algo: type[Algorithm], task: Task) -> Recommendation | None:
+    """Return the parameters that an algorithm recommends for a task, with their origin; None if it has none.
+
+    Args:
+        algo: The class of the algorithm.
+        task: The task.
+
+    Example:
+        >>> recommendation(registry.find("algorithm", "gpomdp"), registry.load("task", "cartpole"))
+    """
+    return algo.recommended.get(registry.name_of(task))
+
+
+def _class_of(algo: Written) -> type[Algorithm]:
+    if isinstance(algo, Component):
+        cls: type[Component] = type(algo)
+    else:
+        cls = registry.find("algorithm", registry.with_parameters(algo, {}).name)
+    assert issubclass(cls, Algorithm)
+    return cls
 
 
 def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
     """The task's and the preset's values for the algorithm's parameters that the user leaves open."""
     if isinstance(algo, Component):
         return {}
-    spec = registry.with_parameters(algo, {})
-    cls = registry.find("algorithm", spec.name)
-    assert issubclass(cls, Algorithm)
+    spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
     values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **usual["algorithm"]}
     return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}

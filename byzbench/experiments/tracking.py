@@ -150,7 +150,7 @@ def _library() -> Any:
         wandb = importlib.import_module("wandb")
         wandb.init  # noqa: B018  (any folder of that name can be imported)
     except Exception as error:
-        raise UserError(f"--wandb needs Weights & Biases: pip install 'byzbench[wandb]' ({error})") from None
+        raise UserError(f"--wandb needs Weights & Biases: pip install wandb ({error})") from None
     return wandb
 
 

@@ -121,8 +121,7 @@ def opened(id: str, options: str) -> Any:
             except TypeError as error:
                 raise InvalidParameter(f"game {id!r}: {error}") from None
     raise UserError(
-        f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, and "
-        "pip install 'byzbench[pettingzoo]'"
+        f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, or install the package of its family"
     )
 
 

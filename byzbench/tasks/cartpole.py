@@ -64,6 +64,7 @@ class CartPole(Task):
     discount: ClassVar[float] = 0.999
     reference: ClassVar[Mapping[str, float]] = reference("cartpole")
     gymnasium_id: ClassVar[str] = "CartPole-v1"
+    budget: ClassVar[int] = 500
     suggested: ClassVar[Mapping[str, float]] = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4}
     dynamics: ClassVar[tuple[str, ...]] = tuple(CONSTANTS)
 
