@@ -18,17 +18,24 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from byzbench import Experiment, cli
 from byzbench.canonical import hash_of
-from byzbench.experiments.store import gather
+from byzbench.experiments.store import Entry, gather
 from byzbench.reports.figures import FORMATS, KINDS, reached
+from byzbench.reports.row_scores import common_seeds
 from byzbench.reports.sheets import Sheet, render
-from byzbench.reports.summary import METRICS, clean, group
-from byzbench.reports.tables import sheets
+from byzbench.reports.summary import METRICS, Groups, Row, clean, group, reference, score_bounds
+from byzbench.reports.tables import _ranking, sheets
 
 FORMS = ("table", "md", "csv", "tex", "json")
 BUDGET = 400
+RANDOM, SOLVED = 22.3, 475.0
+"""Returns of a random policy and of the solved task, CartPole."""
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -58,8 +65,13 @@ def experiment(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env:
     return found | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other
 
 
-def write(store: Path, what: Any, value: float | None, status: str = "finished", bytes: int = 0) -> Path:
-    """The folder of a run that learns in a straight line, sends `bytes` a round, and ends at `value`."""
+def write(
+    store: Path, what: Any, value: float | None, status: str = "finished", bytes: int = 0, recorded: bool = True
+) -> Path:
+    """Write the folder of a run whose return rises in a straight line to `value`, and which sends `bytes` a round.
+
+    The recorded area under the evaluation curve is `value` as well; where `recorded` is False there is none.
+    """
     folder = store / hash_of(what)
     folder.mkdir(parents=True)
     (folder / "experiment.json").write_text(json.dumps({"experiment": what, "code": {"digest": "same"}}))
@@ -76,6 +88,8 @@ def write(store: Path, what: Any, value: float | None, status: str = "finished",
         line["evaluation"] = line["return"] + 1
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluation = {} if value is None else {"evaluation": value + 1, "evaluation_worst": value - 1}
+    if recorded and value is not None:
+        evaluation["evaluation_auc"] = value
     result = {
         "run": str(folder),
         "verdict": {"name": "diverged" if value is None else "ok"},
@@ -195,13 +209,12 @@ def test_numbers_that_would_overflow_count_as_not_finite(command: Command, tmp_p
     folder = write(store, experiment(), 1.0)
     result = json.loads((folder / "result.json").read_text())
     result["return"]["mean"] = 1e308
-    result["evaluation"] = {"evaluation": "many", "evaluation_worst": True}
+    result["evaluation"] = {"evaluation": "many", "evaluation_worst": True, "evaluation_auc": 1e308}
     (folder / "result.json").write_text(json.dumps(result))
-    (row,) = loaded(command("report", store, "--format", "json")[1])["results"]
-    assert row["seeds"] == 4
-    assert row["lost"] == 1
-    assert row["low"] is None
-    assert "1 of 5 not finite" in row["remarks"]
+    for metric in ("evaluation_auc", "return"):
+        (row,) = loaded(command("report", store, "--metric", metric, "--format", "json")[1])["results"]
+        assert (row["seeds"], row["lost"], row["low"]) == (4, 1, None)
+        assert "1 of 5 not finite" in row["remarks"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 9, 10])
@@ -214,28 +227,72 @@ def test_few_seeds_have_no_interval_or_a_flag(count: int, command: Command, tmp_
     shown = command("report", store, "--format", "md")[1]
     assert (" to " in shown) == (count >= 3)
     assert ("no interval" in shown) == (count < 3)
-    assert (" %)" in shown) == (3 <= count < 6)  # the range of so few is no 95 % interval, and says what it is
+    assert "95 % interval" in shown
+    assert " %)" not in shown  # every interval in that column has the level that its head states
 
 
-def test_failed_runs_are_counted_and_take_the_interval_away(command: Command, tmp_path: Path) -> None:
+def test_failed_and_diverged_runs_count_as_the_random_policy(command: Command, tmp_path: Path) -> None:
     store = fill(tmp_path / "runs", {("decbyzpg", "ipm"): 400.0, ("decbyzpg", "zero"): 420.0}, range(10))
     write(store, experiment(attack="ipm", seed=11), None)
     write(store, experiment(attack="ipm", seed=12), None, "failed")
     write(store, experiment(attack="ipm", seed=13), None, "unfinished")
     data = loaded(command("report", store, "--format", "json")[1])
     ipm, zero = data["results"]
-    assert (ipm["seeds"], ipm["lost"], ipm["unfinished"], ipm["low"]) == (10, 2, 1, None)
-    assert ipm["remarks"] == "1 of 13 failed, 1 of 13 not finite, 1 of 13 unfinished, no interval"
+    plain = loaded(command("report", store, "--format", "json", "--metric", "return")[1])["results"][0]
+    alone = fill(tmp_path / "ten", {("decbyzpg", "ipm"): 400.0}, range(10))
+    ten = loaded(command("report", alone, "--format", "json")[1])["results"][0]["value"]
+    assert (ipm["seeds"], ipm["lost"], ipm["unfinished"]) == (12, 2, 1)
+    assert ipm["value"] == plain["value"] == pytest.approx((10 * ten + 2 * RANDOM) / 12)
+    assert ipm["low"] < ipm["value"] < ipm["high"]
+    assert ipm["remarks"] == ("1 of 13 failed, 1 of 13 not finite, 1 of 13 unfinished, 2 at the random policy's return")
     assert ipm["verdicts"] == {"ok": 10, "diverged": 1}
     assert zero["low"] < zero["value"] < zero["high"]
     (worst,) = data["worst"]
-    assert worst["crossfit"] is None
+    assert (worst["seeds"], worst["attack"]) == (10, None)
     assert "ipm: 1 of 13 failed" in worst["remarks"]
+    assert "no runs without an attack" in worst["remarks"]
     assert command("plot", store, "--kind", "profile", "--out", "picture.svg")[0] == 0
 
 
-def test_the_worst_attack_is_named_with_both_ends_and_is_never_none(command: Command, tmp_path: Path) -> None:
-    store = fill(tmp_path / "runs", LEVELS | {("fed_page_pg", "none"): 10.0}, range(10))
+def entry_of(what: Any) -> Entry:
+    return Entry(Path(), what, "", "", "unfinished", {}, "")
+
+
+def test_where_the_random_policy_is_not_known_lost_runs_take_the_interval_away(
+    command: Command, tmp_path: Path
+) -> None:
+    own = experiment() | {"task": {"name": "somewhere", "parameters": {}}}
+    for seed in range(10):
+        write(tmp_path / "runs", own | {"seed": seed}, 400.0 + seed)
+        write(tmp_path / "runs", own | {"seed": seed, "attack": {"name": "ipm", "parameters": {}}}, 100.0)
+    write(tmp_path / "runs", own | {"seed": 10}, None, "failed")
+    code, out, _ = command("report", tmp_path / "runs", "--format", "json")
+    data = loaded(out)
+    clean, attacked = data["results"]
+    assert code == 0
+    assert (clean["seeds"], clean["value"], clean["low"], clean["lost"]) == (10, 404.5, None, 1)
+    assert clean["remarks"] == "1 of 11 failed, no interval"
+    assert attacked["low"] == attacked["high"] == 100.0  # Student's
+    assert attacked["retention"] is None
+    assert (data["worst"][0]["attack"], data["worst"][0]["value"]) == (None, None)
+    assert "no returns of a random policy" in data["worst"][0]["remarks"]
+
+
+def test_reference_returns_are_those_that_a_description_states_or_that_were_measured() -> None:
+    def bounds(name: str, **parameters: Any) -> tuple[float, float] | None:
+        return score_bounds(entry_of(experiment() | {"task": {"name": name, "parameters": parameters}}))
+
+    assert bounds("cartpole") == (RANDOM, SOLVED)
+    assert bounds("gymnasium", id="X-v0", random=0.0, solved=200.0) == (0.0, 200.0)
+    assert bounds("gymnasium", id="X-v0", random=0.0) is None
+    assert bounds("gymnasium", id="X-v0", random=5.0, solved=5.0) is None
+    game = entry_of(experiment() | {"task": {"name": "pettingzoo", "parameters": {"id": "mpe2/simple_spread_v3"}}})
+    assert reference(game).keys() == {"random"}
+    assert bounds("somewhere") is None
+
+
+def test_the_worst_attack_is_named_where_it_did_harm(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", LEVELS | {("fed_page_pg", "none"): 130.0}, range(10))
     found = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["worst"]}
     assert {algo: row["attack"] for algo, row in found.items()} == {
         "decbyzpg": "ipm",
@@ -243,25 +300,162 @@ def test_the_worst_attack_is_named_with_both_ends_and_is_never_none(command: Com
         "fed_page_pg": "ipm",
     }
     for row in found.values():
-        assert row["attacks"] == 2
+        assert (row["attacks"], row["seeds"], row["lowest"]) == (2, 10, row["attack"])
         assert row["low"] <= row["value"] <= row["high"]
-        assert abs(row["crossfit"] - row["value"]) < 20
-    assert abs(found["decbyzpg"]["clean"] - 480) < 10
-    line = next(line for line in command("report", store, "--part", "worst")[1].splitlines() if "decbyzpg" in line)
-    assert re.search(r"decbyzpg +4[78]\d\.\d +ipm +(39|40)\d\.\d", line)
+        assert row["cvar"] <= row["value"] <= row["crossfit"] + 0.02
+    assert found["decbyzpg"]["value"] == pytest.approx((400 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
+    assert found["decbyzpg"]["clean"] == pytest.approx((480 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
+    assert found["decbyzpg"]["retention"] == pytest.approx((400 - RANDOM) / (480 - RANDOM), abs=0.03)
+    assert found["fed_page_pg"]["retention_defined"] is False
+    line = next(line for line in command("report", store, "--part", "worst")[1].splitlines() if "fed_page_pg" in line)
+    assert re.search(r"fed_page_pg +0\.\d\d +ipm +0\.0\d +0\.00 to 0\.\d\d +\S+ +\S+ +– +2 +10", line)
 
 
-def test_ties_are_shown_as_ties(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "levels, seeds, said",
+    [
+        ({"none": 400.0, "ipm": 400.0, "zero": 402.0}, range(10), "no attack did certain harm"),
+        ({"none": 400.0, "ipm": 30.0, "zero": 402.0}, range(2), "no attack did certain harm"),
+        ({"ipm": 30.0, "zero": 402.0}, range(10), "no runs without an attack to compare with"),
+    ],
+)
+def test_else_no_attack_is_named(
+    levels: dict[str, float], seeds: range, said: str, command: Command, tmp_path: Path
+) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", attack): level for attack, level in levels.items()}, seeds)
+    (worst,) = loaded(command("report", store, "--format", "json")[1])["worst"]
+    assert worst["attack"] is None
+    assert worst["lowest"] in levels
+    assert said in worst["remarks"]
+    assert command("plot", store, "--kind", "heatmap", "--out", "picture.svg")[0] == 0
+
+
+def test_retention_is_of_the_seeds_that_both_rows_have(command: Command, tmp_path: Path) -> None:
+    for seed, value in enumerate([322.3, 422.3, 372.3, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0]):
+        write(tmp_path, experiment(seed=seed), value)
+    for seed, value in enumerate([172.3, 222.3, 97.3]):
+        write(tmp_path, experiment(attack="ipm", seed=seed), value)
+    for seed in range(10):
+        write(tmp_path, experiment("solo", "none", seed), 60.0)
+        write(tmp_path, experiment("solo", "ipm", seed), 60.0)
+    found = {(r["algo"], r["attack"]): r for r in loaded(command("report", tmp_path, "-f", "json")[1])["results"]}
+    retained = found["decbyzpg", "ipm"]
+    assert retained["retention"] == pytest.approx((150 + 200 + 75) / (300 + 400 + 350))
+    assert retained["retention_low"] < retained["retention"] < retained["retention_high"]
+    assert found["decbyzpg", "none"]["retention"] is None
+    assert found["solo", "ipm"]["retention"] == pytest.approx(1)
+    assert found["solo", "ipm"]["retention_defined"] is False  # nothing was learned that could be retained
+    lines = [line for line in command("report", tmp_path, "--part", "results")[1].splitlines() if "solo" in line]
+    assert len(lines) == 2
+    assert all(" – " in line for line in lines)
+
+
+def test_ranks_are_ranges(command: Command, tmp_path: Path) -> None:
     store = fill(tmp_path / "runs", {k: v for k, v in LEVELS.items() if k[1] == "none"}, range(10))
-    ranking = loaded(command("report", store, "--format", "json")[1])["ranking"]
-    assert [(row["rank"], row["tied"]) for row in ranking] == [(1, True), (1, True), (3, False)]
-    assert ranking[-1]["algo"] == "fed_page_pg"
-    first, second, last = ranking
-    assert first["better_low"] <= 0.5 <= first["better_high"]
-    assert second["better_value"] == 1.0
-    assert last["better_value"] is None
+    data = loaded(command("report", store, "--format", "json")[1])
+    assert [(row["rank_best"], row["rank_worst"]) for row in data["ranking"]] == [(1, 2), (1, 2), (3, 3)]
+    assert data["ranking"][-1]["algo"] == "fed_page_pg"
+    assert "2 of 3 pairs are separated" in data["ranking_notes"][0]
     shown = command("report", store, "--part", "ranking", "--format", "md")[1]
-    assert re.findall(r"\| (\d=?) \|", shown) == ["1=", "1=", "3"]
+    assert re.findall(r"pg \| (\d(?: to \d)?) \|", shown) == ["1 to 2", "1 to 2", "3"]
+    equal = fill(tmp_path / "equal", {("decbyzpg", "none"): 400.0, ("dec_page_pg", "none"): 401.0}, range(10))
+    for form in FORMS:
+        if form != "csv":
+            out = command("report", equal, "--part", "ranking", "--format", form)[1]
+            assert "Nothing is separated: every order of these 2 entries agrees with the data." in " ".join(out.split())
+
+
+def test_rows_of_other_seeds_are_not_compared(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0, ("dec_page_pg", "none"): 100.0}, range(6))
+    fill(store, {("fed_page_pg", "none"): 300.0}, range(20, 26))
+    ranking = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["ranking"]}
+    assert [ranking[a]["rank_best"] for a in ("decbyzpg", "dec_page_pg", "fed_page_pg")] == [1, 2, None]
+    assert ranking["fed_page_pg"]["remarks"] == "other seeds, not compared"
+    assert ranking["decbyzpg"]["seeds"] == 6
+    fill(store, {("decbyzpg", "none"): 400.0}, range(6, 9))  # further seeds of one row are not used
+    again = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["ranking"]}
+    assert (again["decbyzpg"]["seeds"], again["decbyzpg"]["value"]) == (6, ranking["decbyzpg"]["value"])
+
+
+def made_row(key: dict[str, Any], values: dict[int, float]) -> Row:
+    """Return a row of these values by seed, on a task with the bounds 0 and 1."""
+    row = Row(key, (), tuple(values), np.array([*values.values()]), 0, 0, 0)
+    row.__dict__["bounds"] = (0.0, 1.0)
+    return row
+
+
+def made_groups(*rows: Row) -> Groups:
+    return Groups("evaluation_auc", ("attack", "algo"), {}, rows, (), ())
+
+
+TABLES = st.lists(
+    st.lists(st.integers(0, 10).map(lambda tenths: tenths / 10), min_size=5, max_size=5), min_size=2, max_size=5
+)
+
+
+@given(TABLES, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_a_row_that_is_no_worse_on_any_seed_has_no_worse_range_and_names_do_not_matter(
+    table: list[list[float]], random: random.Random
+) -> None:
+    def ranges(names: list[str]) -> list[tuple[int, int]]:
+        rows = [
+            made_row({"attack": "ipm", "algo": name}, dict(enumerate(row)))
+            for name, row in sorted(zip(names, table, strict=True))
+        ]
+        found = {r["algo"]: (r["rank_best"], r["rank_worst"]) for r in _ranking(made_groups(*rows)).records}
+        return [found[name] for name in names]
+
+    names = [f"m{i}" for i in range(len(table))]
+    found = ranges(names)
+    assert ranges(random.sample(names, len(names))) == found
+    for (low, high), row in zip(found, table, strict=True):
+        assert 1 <= low <= high <= len(table)
+        for (other_low, other_high), other in zip(found, table, strict=True):
+            if all(a >= b for a, b in zip(row, other, strict=True)):
+                assert low <= other_low
+                assert high <= other_high
+
+
+@given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_common_seeds_do_not_depend_on_the_order_of_rows(sets: list[set[int]], random: random.Random) -> None:
+    rows = [made_row({}, dict.fromkeys(seeds, 0.0)) for seeds in sets]
+    chosen, seeds = common_seeds(rows)
+    order = random.sample(range(len(rows)), len(rows))
+    again, same = common_seeds([rows[i] for i in order])
+    assert sorted(order[i] for i in again) == chosen
+    assert same == seeds
+    assert all(set(seeds) <= sets[i] for i in chosen)
+    if len(set.intersection(*sets)) >= 3:
+        assert chosen == [*range(len(rows))]
+
+
+def test_of_rows_that_met_other_attacks_there_is_no_common_worst_case() -> None:
+    level = {"a": 0.9, "b": 0.5, "c": 0.1}
+    rows = [
+        made_row({"attack": attack, "algo": algo}, dict.fromkeys(range(8), value))
+        for algo, value in level.items()
+        for attack in ("ipm", "zero")
+        if (algo, attack) != ("c", "zero")
+    ]
+    found = [r for r in _ranking(made_groups(*rows)).records if r["attack"] == "worst of 2"]
+    assert [(r["algo"], r["rank_best"], r["remarks"]) for r in found] == [
+        ("a", 1, ""),
+        ("b", 2, ""),
+        ("c", None, "1 of 2 attacks were not run"),
+    ]
+
+
+def test_the_default_metric_is_that_of_boards_where_runs_have_it(command: Command, tmp_path: Path) -> None:
+    store = fill(tmp_path / "runs", {("decbyzpg", "none"): 400.0}, range(3))
+    assert loaded(command("report", store, "-f", "json")[1])["metric"] == "evaluation_auc"
+    folder = write(store, experiment(seed=9), 100.0)
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"evaluation": {}}))
+    _, out, err = command("report", store, "-f", "json")
+    assert loaded(out)["metric"] == "return"
+    assert "note: 1 of 4 finished runs have no evaluations" in err
+    assert loaded(command("report", store, "-f", "json", "--bytes", 5)[1])["metric"] == "evaluation"
 
 
 def test_unlike_runs_are_never_averaged(command: Command, tmp_path: Path) -> None:
@@ -387,7 +581,7 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
         ("report runs --by atack", "no axis 'atack'. Did you mean 'attack'?"),
         ("report runs --metric evalution", "no metric 'evalution'. Did you mean 'evaluation'"),
         ("report runs --format xls", "'xls' is not one of"),
-        ("report runs --part ranking", "there is no table of ranking: it needs several defences"),
+        ("report runs --part ranking", "there is no table of ranking: it needs several methods or rules"),
         ("plot empty", "no runs were found there"),
         ("plot runs --out picture.gif", "pictures are written as .png, .pdf, .svg; got 'picture.gif'"),
         ("plot runs --panel topolgy", "no axis 'topolgy'. Did you mean 'topology'"),
@@ -417,7 +611,7 @@ def test_a_narrow_terminal_shows_less_and_says_so(width: int, tmp_path: Path) ->
     found = sheets(group(gather([fill(tmp_path, LEVELS, range(3))])[0], ["attack", "algo"]))
     lines = render(found, "table", {}, width).splitlines()
     assert max(map(len, lines)) <= width
-    assert ("a wider terminal also shows: mean" in " ".join(lines)) == (width < 130)
+    assert ("a wider terminal also shows: evaluation" in " ".join(lines)) == (width < 130)
 
 
 def test_csv_holds_one_table_and_a_file_can_be_written(command: Command, tmp_path: Path) -> None:
@@ -443,12 +637,20 @@ def test_a_report_imports_no_torch(tmp_path: Path) -> None:
 
 def test_metrics_stand_for_what_they_say(tmp_path: Path) -> None:
     for seed in range(3):
-        write(tmp_path, experiment(seed=seed), 420.0)
+        write(tmp_path, experiment(seed=seed), 420.0, recorded=False)
     entries, _ = gather([tmp_path])
-    expected = {"return": 420.0, "evaluation": 421.0, "auc": 220.0, "evaluation_auc": 20 + 10 * 400 / 19 + 1}
+    rise = 400 / 19  # from 20 to 420 in 20 rounds of 20 trajectories; every second one is evaluated, at one more
+    first, last = 21 + rise, 421
+    expected = {
+        "return": 420.0,
+        "evaluation": 421.0,
+        "auc": (20 * (RANDOM + 20) / 2 + 380 * (20 + 420) / 2) / BUDGET,
+        "evaluation_auc": (40 * (RANDOM + first) / 2 + 360 * (first + last) / 2) / BUDGET,
+    }
     assert expected.keys() <= METRICS.keys()
     values = {m: group(entries, ["algo"], m).rows[0].values[0] for m in expected}
     assert values == pytest.approx(expected)
+    assert group(entries, ["algo"]).metric == "evaluation_auc"
     assert [sheet.name for sheet in sheets(group(entries, ["algo"]))] == ["results"]
 
 
@@ -469,7 +671,7 @@ def test_what_was_reached_by_the_time_that_so_many_bytes_were_sent(command: Comm
     assert reached[0] == {"decbyzpg": None, "dec_page_pg": None, "solo": 401.0}
     title = command("report", tmp_path, "--by", "algo", "--metric", "evaluation", "--bytes", 2000)[1]
     assert "by the time that 2,000 bytes are sent" in " ".join(title.split())
-    code, _, said = command("report", tmp_path, "--bytes", 2000)
+    code, _, said = command("report", tmp_path, "--metric", "return", "--bytes", 2000)
     assert (code, said.count("\n")) == (2, 1)
     assert "one of an evaluation, not 'return'" in said
 
@@ -493,8 +695,11 @@ def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:
         ("none", 13): pytest.approx(100 / (solved - random)),
         ("ipm", 13): pytest.approx(-145 / (solved - random)),
     }
-    assert found["none", 13]["low"] == found["none", 13]["high"]  # paired: what seeds have in common cancels
-    assert found["ipm", 13]["low"] == pytest.approx(-150 / (solved - random))
+    for row in found.values():
+        assert row["seeds"] == 3
+        assert row["low"] < row["value"] < row["high"]
+    least = 0.05 * stats.t.ppf(0.975, 2) / 3**0.5  # what seeds have in common cancels: the least deviation is left
+    assert found["none", 13]["high"] == pytest.approx(100 / (solved - random) + least)
     assert command("report", tmp_path, "--by", "algo,attack", "-f", "csv", "--part", "benefit")[0] == 0
     code, _, said = command("report", fill(tmp_path / "others", LEVELS, [0]), "--part", "benefit")
     assert (code, "it needs runs of solo" in said) == (2, True)

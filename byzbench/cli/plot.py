@@ -31,13 +31,13 @@ def plot(
     panel: Annotated[
         list[str] | None, typer.Option(help="Axes with a panel for each value, for example attack.")
     ] = None,
-    metric: report.Metric = "return",
+    metric: report.Metric = None,
     target: Annotated[
         float | None, typer.Option(help="Of speed-up: the training return to be reached; on cartpole 400.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="FILE.png, .pdf or .svg; default: the kind's name, .png.")] = None,
 ) -> None:
-    """Draw runs as they would stand in a paper; says what the caption should."""
+    """Plot learning curves, heat maps, performance profiles or speed-up, and print the caption."""
     from byzbench.reports.figures import draw
     from byzbench.reports.summary import group
 

@@ -20,19 +20,25 @@ Runs = Annotated[
 ]
 By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
 Metric = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="return, evaluation, evaluation_greedy, evaluation_worst, evaluation_cvar, auc or evaluation_auc."
+        help="evaluation_auc (default, where all runs have evaluations), return, evaluation, evaluation_greedy, "
+        "evaluation_worst, evaluation_cvar or auc."
     ),
 ]
 
-_NEEDED = {"results": "a run", "worst": "several attacks", "ranking": "several defences", "benefit": "runs of solo"}
+_NEEDED = {
+    "results": "a run",
+    "worst": "several attacks",
+    "ranking": "several methods or rules",
+    "benefit": "runs of solo",
+}
 
 
 def report(
     runs: Runs,
     by: By = ["attack", "algo"],  # noqa: B006
-    metric: Metric = "return",
+    metric: Metric = None,
     form: Annotated[
         Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="What to write.")
     ] = "table",
@@ -46,7 +52,7 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A file to write to, instead of standard output.")] = None,
 ) -> None:
-    """Compare runs: interquartile means over seeds with intervals, the worst attack, ranks with ties."""
+    """Compare runs: means over seeds with intervals, retention, the worst attack, ranges of ranks."""
     from byzbench.errors import UserError
     from byzbench.reports.sheets import render
     from byzbench.reports.summary import group

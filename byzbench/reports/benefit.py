@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from byzbench.reports.row_scores import row_benefit
 from byzbench.reports.sheets import Sheet
-from byzbench.reports.statistics import Estimate
-from byzbench.reports.summary import Groups, Row, estimated, reference, rounded
+from byzbench.reports.summary import Groups, Row, rounded
 
 ALONE = "solo"
 """The algorithm whose agents do not talk."""
@@ -16,10 +14,16 @@ _SETTING = ("env", "agents", "trajectories")
 
 
 def benefit(groups: Groups) -> Sheet:
-    """Every row beside the same agents alone; empty where there are no runs of `solo`, or no reference scores.
+    """Return the score of every row minus that of the same agents alone, paired by seed.
 
-    The participation benefit is (J - J_solo) / (J_solved - J_random), of every seed that both have, for the metric J.
-    Solo's row is that of the same task, agents and budget, with as much else in common as there is.
+    The row of `solo` is that of the same task, agents and budget, with as many further axes in common as there are. The
+    difference is that of `byzbench.reports.ordering.joining`.
+
+    Args:
+        groups: The rows.
+
+    Returns:
+        The table; without records where there are no runs of `solo`, or no reference returns of the task.
     """
     alone = [row for row in groups.rows if _algorithm(row) == ALONE]
     axes = [axis for axis in groups.axes if len({row.key[axis] for row in groups.rows}) > 1]
@@ -29,32 +33,22 @@ def benefit(groups: Groups) -> Sheet:
         if _algorithm(row) == ALONE or not peers:
             continue
         solo = max(peers, key=lambda s: sum(s.key[a] == row.key[a] for a in groups.axes))
-        found, decimals = _gain(row, solo), 3
-        if found is None:
+        if row.left_out or solo.left_out or (compared := row_benefit(row, solo)) is None:
             continue
-        records.append({**row.key, "value": found.value, "low": found.low, "high": found.high, "seeds": found.n})
+        (found, seeds), decimals = compared, 3
+        records.append({**row.key, "value": found.value, "low": found.low, "high": found.high, "seeds": seeds})
         interval = (
             "–"
             if found.low is None or found.high is None
             else " to ".join(rounded(end, decimals) for end in (found.low, found.high))
         )
-        cells.append([*(str(row.key[a]) for a in axes), rounded(found.value, decimals), interval, str(found.n)])
+        cells.append([*(str(row.key[a]) for a in axes), rounded(found.value, decimals), interval, str(seeds)])
     title = (
-        f"Participation benefit: how much more {groups.title} than alone, as a share of the way from random to solved; "
-        "whoever has less than zero had better stay alone"
+        f"Benefit of taking part: score of the {groups.title} minus that of the same agents alone, on the same seeds; "
+        "0 is the random policy, 1 the solved task"
     )
     return Sheet("benefit", title, records, [*axes, ">benefit", ">95 % interval", ">seeds"], cells)
 
 
 def _algorithm(row: Row) -> str:
     return str(row.entries[0].name("algo"))
-
-
-def _gain(row: Row, solo: Row) -> Estimate | None:
-    """The benefit over the seeds that both rows have."""
-    known, ours, theirs = reference(row.entries[0]), row.by_seed, solo.by_seed
-    seeds = [seed for seed in ours if seed in theirs]
-    if not {"random", "solved"} <= known.keys() or not seeds:
-        return None
-    gains = np.array([ours[seed] - theirs[seed] for seed in seeds])
-    return estimated(gains / (known["solved"] - known["random"]), row.lost + solo.lost)

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from byzbench.errors import InvalidParameter, UserError, suggest
-from byzbench.reports.statistics import ENOUGH, LEAST
 from byzbench.reports.summary import DEFENCE, Groups, Row, clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -21,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GREY = "0.45"
-INTERVALS = f"95 % intervals (with {LEAST} to {ENOUGH - 1} seeds, the range)"
+INTERVALS = "95 % intervals"
 PANELS = 12
 STYLE: Any = {
     "font.size": 8,
@@ -183,6 +182,6 @@ def seeds(rows: Sequence[Row]) -> str:
 
 
 def missing(rows: Sequence[Row]) -> str:
-    """What failed or is unfinished, by the names of the rows."""
+    """Return a sentence on the runs that failed or are unfinished, by the names of the rows."""
     said = [f"{label(row, tuple(row.key))}: {', '.join(row.gaps)}" for row in rows if row.gaps]
-    return f" Left out: {'; '.join(said)}." if said else ""
+    return f" Not all runs finished: {'; '.join(said)}." if said else ""

@@ -17,8 +17,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from byzbench.errors import CorruptRecord, StorageError, UserError
 from byzbench.reports.canvas import GREY, INTERVALS, STYLE, Drawn, Plan, label, missing, seeds
 from byzbench.reports.heatmap import heatmap
+from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.plots import curve, trace
-from byzbench.reports.statistics import ENOUGH, LEAST, interval, iqm, profile
+from byzbench.reports.statistics import mean_interval, profile
 from byzbench.reports.summary import METRICS, Groups, Row, estimated, reference
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -59,7 +60,7 @@ def draw(kind: str, groups: Groups, path: Path, *, panel: Sequence[str] = (), ta
 
 
 def curves(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
-    """Training return against trajectories per agent: interquartile mean and interval over seeds."""
+    """Plot the training return against trajectories per agent: mean and interval over seeds."""
     plan = Plan.of(groups, panel)
     figure, panels = plan.canvas(height=1.9)
     problems: list[str] = []
@@ -80,9 +81,10 @@ def curves(groups: Groups, panel: Sequence[str], target: float | None = None) ->
     figure.supylabel("training return", fontsize=8)
     plan.legend(figure)
     caption = (
-        f"Interquartile mean over {seeds(groups.rows)} of training returns that are averaged over the last twentieth "
-        f"of the budget, with pointwise 95 % intervals (with fewer "
-        f"than {ENOUGH} seeds, the range).{' A line ends where a run of it is no longer finite.' * cut}"
+        f"Mean over {seeds(groups.rows)} of training returns that are averaged over the last twentieth of the budget, "
+        "of finished runs, with pointwise 95 % intervals of Student's t, which do not allow for failures that no seed "
+        "shows."
+        f"{' A line ends where a run of it is no longer finite.' * cut}"
     )
     return Drawn(figure, caption + missing(groups.rows), tuple(problems))
 
@@ -100,12 +102,13 @@ def _read(row: Row, reading: Callable[[Path], np.ndarray], problems: list[str]) 
 
 
 def _band(axes: Axes, grid: np.ndarray, found: np.ndarray, row: Row, look: Mapping[str, Any]) -> None:
-    """A line and its band [seeds, points]; neither where a run has no finite value."""
+    """Plot a line and its band, of values [seeds, points]; neither where a run has no finite value."""
     whole = np.isfinite(found).all(0)
     grid, columns = grid[whole], found.T[whole]
-    axes.plot(grid, iqm(columns), **look)
-    if not row.lost:
-        ends = interval(columns) if len(found) >= LEAST else (columns.min(-1), columns.max(-1))
+    intervals = [mean_interval(column) for column in columns]
+    axes.plot(grid, [interval.value for interval in intervals], **look)
+    if not row.lost and len(found) >= MIN_SEEDS:
+        ends = np.array([(interval.low, interval.high) for interval in intervals], float).reshape(-1, 2).T
         axes.fill_between(grid, *ends, color=look["color"], alpha=_SHADE, lw=0)
 
 
@@ -120,7 +123,7 @@ def _levels(axes: Axes, row: Row) -> None:
 
 
 def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
-    """The share of runs that score more than tau, for each defence; a failed run scores less than any."""
+    """Plot the share of runs above tau, for each method. A failed run has the random policy's return if it is known."""
     plan = Plan.of(groups, panel, pooled=True)
     figure, panels = plan.canvas(height=2.2)
     for axes, rows in zip(panels, plan.panels.values(), strict=True):
@@ -129,7 +132,7 @@ def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) 
         taus = np.linspace(low, high + 0.02 * (high - low), 4 * _POINTS)
         for name in plan.names:
             mine = plan.of_line(name, rows)
-            scores = np.concatenate([np.empty(0), *(np.r_[row.values, [low - 1.0] * row.lost] for row in mine)])
+            scores = np.concatenate([np.empty(0), *(np.r_[row.values, [low - 1.0] * row.left_out] for row in mine)])
             if len(scores):
                 (share, under, over), look = profile(scores, taus), plan.look(name)
                 axes.plot(taus, share, **look)
@@ -139,12 +142,14 @@ def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) 
     figure.supylabel("share of runs above τ", fontsize=8)
     plan.legend(figure)
     counts = [
-        f"{name or 'all'} {sum(len(r.values) + r.lost for r in plan.of_line(name, groups.rows))}" for name in plan.names
+        f"{name or 'all'} {sum(len(r.values) + r.left_out for r in plan.of_line(name, groups.rows))}"
+        for name in plan.names
     ]
     caption = (
-        f"Share of runs above τ, with pointwise 95 % intervals; runs: {', '.join(counts)}, failed ones below any τ."
+        f"Share of runs above τ, with pointwise {INTERVALS}; runs: {', '.join(counts)}; failed ones at the random "
+        "policy's return, or below any τ where it is not known."
     )
-    return Drawn(figure, caption)
+    return Drawn(figure, caption + missing(groups.rows))
 
 
 def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Drawn:
@@ -170,8 +175,8 @@ def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Drawn
     plan.legend(figure, [(Line2D([], [], color=GREY, **_THIN), "ideal, 1/n")], markers=True)
     caption = (
         f"Trajectories per agent until the training return, averaged over the last tenth of them, reaches {goal:g}: "
-        f"interquartile mean of logarithms over {seeds(groups.rows)}, with {INTERVALS}; an open marker with an arrow "
-        "where some runs never did, which count as their budgets."
+        f"geometric mean over {seeds(groups.rows)}, with {INTERVALS} (Student's, of logarithms); an open marker with "
+        "an arrow where some runs never did, which count as their budgets."
     )
     return Drawn(figure, caption + missing(groups.rows), tuple(problems))
 
@@ -213,7 +218,7 @@ def _speed(axes: Axes, rows: Sequence[Row], times: Sequence[np.ndarray], look: M
         if not len(found):
             continue
         late = int((found[:, 1] == 0).sum()) + row.lost
-        middle = estimated(np.log(found[:, 0]), late)
+        middle = estimated(np.log(found[:, 0]), left_out=late)
         assert middle is not None
         at, value = _honest(row), math.exp(middle.value)
         points.append((at, value, late))

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from byzbench.errors import UserError
 from byzbench.reports.canvas import COLOURS, INTERVALS, PANELS, Drawn, label, missing, seeds, short
+from byzbench.reports.row_scores import harmful_attack
 from byzbench.reports.summary import DEFENCE, METRICS, Groups, Row, reference, rounded
 
 _LEVEL = 12
@@ -26,7 +27,7 @@ _WIDEST = 8.0
 
 
 def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
-    """The metric under each attack on each defence, its interval, and where each defence is at its worst."""
+    """Plot the metric under each attack for each method with its interval; frame the worst attack that did harm."""
     columns = groups.varied(DEFENCE) or ("algo",)
     if absent := [axis for axis in ("attack", *columns) if axis not in groups.axes]:
         raise UserError(f"a heatmap has a row for each attack and a column for each defence: --by lacks {absent[0]}")
@@ -49,8 +50,8 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
     if len(scales) == 1:
         _bar(figure, panels, next(iter(scales.values())), METRICS[groups.metric])
     caption = (
-        f"Interquartile mean over {seeds(groups.rows)} of the {METRICS[groups.metric]}, with {INTERVALS}; framed, the "
-        "worst attack on each defence; hatched, no runs."
+        f"Mean over {seeds(groups.rows)} of the {METRICS[groups.metric]}, with {INTERVALS}; framed, the worst attack "
+        "on each method, where its runs are certainly lower than those without an attack; hatched, no runs."
     )
     return Drawn(figure, caption + missing(groups.rows))
 
@@ -93,7 +94,7 @@ def _bar(figure: Figure, panels: list[Axes], scale: Normalize, name: str) -> Non
 
 
 def _cells(axes: Axes, cells: Mapping[tuple[int, int], Row], shape: tuple[int, int], scale: Normalize) -> None:
-    """The colours and numbers of a heatmap, and a frame around the worst attack of each column."""
+    """Draw colours and numbers, and a frame around the worst attack of each column if it did harm."""
     for down, across in np.ndindex(shape):
         row = cells.get((down, across))
         corner, found = (across - 0.5, down - 0.5), row.estimate if row else None
@@ -106,14 +107,12 @@ def _cells(axes: Axes, cells: Mapping[tuple[int, int], Row], shape: tuple[int, i
     if any(row.key["attack"] == "none" for row in cells.values()):
         axes.axhline(0.5, color="white", lw=4)  # no attack, which comes first, is no rival of the others
     for column in range(shape[1]):
-        attacked = [
-            (row.estimate.value, down)
-            for (down, across), row in cells.items()
-            if across == column and row.key["attack"] != "none" and row.estimate
-        ]
-        if len(attacked) > 1:
-            corner = (column - 0.45, min(attacked)[1] - 0.44)
-            axes.add_patch(Rectangle(corner, 0.9, 0.88, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))
+        rows = {down: row for (down, across), row in cells.items() if across == column}
+        worst = harmful_attack([*rows.values()]) if rows else None
+        for down, row in rows.items():
+            if row.key["attack"] == worst:
+                corner = (column - 0.45, down - 0.44)
+                axes.add_patch(Rectangle(corner, 0.9, 0.88, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))
 
 
 def _number(axes: Axes, across: int, down: int, row: Row, colour: str) -> None:

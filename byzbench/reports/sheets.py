@@ -36,6 +36,7 @@ class Sheet:
         head: of the columns for people; those whose name begins with `>` hold numbers.
         cells: [rows, columns].
         spare: columns that a narrow terminal can do without; these first.
+        notes: Sentences below the table.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Sheet:
     head: Sequence[str]
     cells: Sequence[Sequence[str]]
     spare: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], width: int | None = None) -> str:
@@ -56,7 +58,8 @@ def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], widt
         width: of the terminal; None: as wide as it takes.
     """
     if form == "json":
-        data = {**about, **{sheet.name: list(sheet.records) for sheet in sheets}}
+        said = {f"{sheet.name}_notes": list(sheet.notes) for sheet in sheets if sheet.notes}
+        data = {**about, **said, **{sheet.name: list(sheet.records) for sheet in sheets}}
         return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
     if form == "csv":
         return _csv(sheets[0])
@@ -89,7 +92,8 @@ def _markdown(sheet: Sheet) -> str:
         ["---:" if r else "---" for r in right],
         *([*map(_plain, row)] for row in sheet.cells),
     ]
-    return "\n".join([f"{_plain(sheet.title)}\n", *(f"| {' | '.join(line)} |" for line in lines), ""])
+    notes = [f"\n{_plain(note)}" for note in sheet.notes]
+    return "\n".join([f"{_plain(sheet.title)}\n", *(f"| {' | '.join(line)} |" for line in lines), *notes, ""])
 
 
 def _plain(text: str) -> str:
@@ -105,6 +109,7 @@ def _tex(sheet: Sheet) -> str:
     return "\n".join(
         [
             f"% {sheet.title}",
+            *(f"% {note}" for note in sheet.notes),
             r"% \usepackage{booktabs}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
@@ -131,6 +136,8 @@ def _terminal(sheets: Sequence[Sheet], width: int | None) -> str:
     for number, sheet in enumerate(sheets):
         shown, hidden = _fitting(sheet, width)
         console.print(*[""] * bool(number), Text(sheet.title), _table(shown), sep="\n")
+        for note in sheet.notes:
+            console.print(Text(note))
         if hidden:
             console.print(f"a wider terminal also shows: {', '.join(hidden)}")
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from byzbench.errors import ByzbenchError, CorruptRecord, InvalidParameter, UserError, suggest
+from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.store import AXES, Entry
-from byzbench.reports.statistics import Estimate, estimate
+from byzbench.reports.estimators import Interval
+from byzbench.reports.statistics import FEW_SEEDS, mean_interval
 
 Label = str | int
 
@@ -27,14 +30,20 @@ METRICS = {
     "evaluation_greedy": "greedy evaluation return",
     "evaluation_worst": "evaluation return of the worst honest agent",
     "evaluation_cvar": "evaluation return of the worst fifth of honest agents",
-    "auc": "training return averaged over the whole budget",
-    "evaluation_auc": "evaluation return averaged over the whole budget",
+    "auc": "training return over the budget (AUC)",
+    "evaluation_auc": "evaluation return over the budget (AUC)",
 }
+BOARD_METRIC = "evaluation_auc"
+"""The metric that boards score."""
+
 DEFENCE = ("algo", "aggregator", "agreement")
 """What defends: the axes along which rows compete."""
 
 _LONGEST = 80
 """Letters of a label; a hostile name may have any number."""
+
+_LARGEST = 1e30
+"""Largest reference return of which scores are computed; a hostile record may state any."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,11 @@ class Row:
     Attributes:
         key: the label of each axis that tells rows apart.
         entries: the runs, by seed.
-        seeds: of those runs that finished with a finite metric.
-        values: [n] the metric of these.
-        lost: how many failed, or finished with a metric that is not finite.
-        unfinished: how many have neither finished nor failed.
+        seeds: Seeds of the runs that have a value.
+        values: [n] The metric of each. A run that failed or diverged has the return of a random policy, if it is known.
+        lost: How many failed, diverged, or finished without a finite metric.
+        left_out: How many of these have no value.
+        unfinished: How many have neither finished nor failed.
     """
 
     key: Mapping[str, Label]
@@ -55,23 +65,28 @@ class Row:
     seeds: tuple[int, ...]
     values: np.ndarray
     lost: int
+    left_out: int
     unfinished: int
 
     @cached_property
-    def estimate(self) -> Estimate | None:
-        """The metric over seeds; without an interval if runs were lost, since the rest are no fair sample."""
-        return estimated(self.values, self.lost)
+    def bounds(self) -> tuple[float, float] | None:
+        """Returns of a random policy and of the solved task; None where the task does not state both."""
+        return score_bounds(self.entries[0])
+
+    @cached_property
+    def estimate(self) -> Interval | None:
+        """Mean over seeds; without an interval if runs are left out, since the rest are no fair sample."""
+        return estimated(self.values, self.bounds, self.left_out)
 
     @property
-    def by_seed(self) -> dict[Hashable, float]:
-        """The metric of each seed, so that rows can be compared seed by seed."""
+    def by_seed(self) -> dict[int, float]:
+        """The metric of each seed."""
         return dict(zip(self.seeds, self.values.tolist(), strict=True))
 
-    def secondary(self, metric: str) -> Estimate | None:
-        """Another metric of the same runs."""
-        found = [measured(entry, metric) for entry in self.entries if entry.status == "finished"]
-        values = np.array([value for value in found if value is not None])
-        return estimated(values, len(found) - len(values))
+    def secondary(self, metric: str) -> float | None:
+        """Return the mean of another metric of the same runs, by the same rules."""
+        found = _valued([(entry, measured(entry, metric)) for entry in self.entries if entry.status != "unfinished"])
+        return float(np.mean([value for _, value in found])) if found else None
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -81,17 +96,22 @@ class Row:
 
     @property
     def gaps(self) -> list[str]:
-        """What is not in the value."""
+        """State how many runs failed, are not finite or are unfinished."""
         failed = sum(entry.status == "failed" for entry in self.entries)
         counts = {"failed": failed, "not finite": self.lost - failed, "unfinished": self.unfinished}
         return [f"{count} of {len(self.entries)} {word}" for word, count in counts.items() if count]
 
     @property
     def remarks(self) -> list[str]:
-        """What must stand beside the value."""
+        """State what limits the value."""
         found = self.estimate
-        said = [*self.gaps, found.flag if found else ""]
-        return [*filter(None, said), *(["no interval"] if found and found.low is None else [])]
+        at_random = self.lost - self.left_out
+        return [
+            *self.gaps,
+            *([f"{at_random} at the random policy's return"] if at_random else []),
+            *(["few seeds"] if found and len(self.values) < FEW_SEEDS else []),
+            *(["no interval"] if found and found.low is None else []),
+        ]
 
 
 @dataclass(frozen=True)
@@ -133,14 +153,47 @@ class Groups:
         return dict(found)
 
 
-def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return", bytes: int | None = None) -> Groups:
-    """Rows by the values of some axes; split by further axes wherever the runs of a row would differ in them.
+def default_metric(entries: Sequence[Entry]) -> tuple[str, str]:
+    """Return the metric that boards score if all finished runs have it, else the training return, and why.
 
-    With `bytes`, an evaluation's metric is taken when all agents together have sent so many.
+    Args:
+        entries: The runs. One that diverged needs no evaluation.
+
+    Returns:
+        A key of `METRICS`, and a note where it is not `BOARD_METRIC`, else an empty text.
+    """
+    finished = [entry for entry in entries if entry.result]
+    without = [
+        e for e in finished if not _diverged(e) and not {"evaluation", BOARD_METRIC} & e.result["evaluation"].keys()
+    ]
+    if not without:
+        return BOARD_METRIC, ""
+    return (
+        "return",
+        f"{len(without)} of {len(finished)} finished runs have no evaluations: the metric is the training return",
+    )
+
+
+def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None, bytes: int | None = None) -> Groups:
+    """Group runs into rows by the values of some axes.
+
+    Rows are split by further axes wherever their runs would differ in more than the seed.
+
+    Args:
+        entries: The runs.
+        by: Axes that tell rows apart.
+        metric: A key of `METRICS`; None for `default_metric`, or with `bytes` for the evaluation return.
+        bytes: Take the metric of an evaluation when all agents together have sent so many.
+
+    Returns:
+        The rows, with notes and problems.
 
     Raises:
-        UserError: there are no runs, no such axis, or no such metric.
+        UserError: There are no runs, no such axis, or no such metric.
     """
+    note = ""
+    if metric is None:
+        metric, note = ("evaluation", "") if bytes is not None else default_metric(entries)
     for axis in by:
         if axis not in AXES:
             raise InvalidParameter(f"no axis {axis!r}. {suggest(axis, AXES)}Axes: {', '.join(AXES)}.")
@@ -161,17 +214,25 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str = "return", b
     rows = [_row(dict(zip(axes, key, strict=True)), found, scores) for key, found in members.items()]
     rows.sort(key=lambda row: [_order(label) for label in row.key.values()])
     fixed = {a: names[a][0] for a in AXES if a not in (*axes, "seed") and len(set(names[a])) == 1}
-    notes = _notes(entries, rows, axes[len(asked) :])
+    notes = [*([note] if note else []), *_notes(entries, rows, axes[len(asked) :])]
     return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes)
 
 
 def measured(entry: Entry, metric: str, bytes: int | None = None) -> float | None:
-    """A metric of a run, or None where there is none, or none that is finite; see `group`.
+    """Return a metric of a run, or None where there is none, or none that is finite; see `group`.
+
+    Areas are those of `byzbench.experiments.curves.area_under_curve`. The area under the evaluation curve is read from
+    result.json, and computed from the log of a run that is older than that record.
+
+    Args:
+        entry: The run.
+        metric: A key of `METRICS`.
+        bytes: See `group`.
 
     Raises:
-        CorruptRecord: its log cannot be trusted.
+        CorruptRecord: Its log cannot be trusted.
     """
-    if not entry.result:
+    if not entry.result or _diverged(entry):
         return None
     if bytes is not None:
         from byzbench.experiments.metrics import at_bytes
@@ -180,31 +241,100 @@ def measured(entry: Entry, metric: str, bytes: int | None = None) -> float | Non
         return number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
     if metric == "return":
         return number(entry.value)
-    if metric in ("auc", "evaluation_auc"):
-        from byzbench.reports.plots import trace
-
-        at, values = trace(entry.path, "return" if metric == "auc" else "evaluation")
-        return number(float(np.sum(values * np.diff(at)) / at[-1]))
+    if metric == "auc" or (metric == BOARD_METRIC and BOARD_METRIC not in entry.result["evaluation"]):
+        return _area(entry, "return" if metric == "auc" else "evaluation")
     return number(entry.result["evaluation"].get(metric))
 
 
-def estimated(values: np.ndarray, lost: int = 0) -> Estimate | None:
-    """The interquartile mean of values, if there are any; without an interval if others were lost."""
+def estimated(values: np.ndarray, bounds: tuple[float, float] | None = None, left_out: int = 0) -> Interval | None:
+    """Return the mean of values [n] with its interval.
+
+    Args:
+        values: One for each seed.
+        bounds: See `byzbench.reports.statistics.mean_interval`.
+        left_out: How many further runs have no value; if there are any, there is no interval.
+
+    Returns:
+        The mean; None if there are no values.
+    """
     if not len(values):
         return None
-    found = estimate(values)
-    return replace(found, low=None, high=None, level=None) if lost else found
+    found = mean_interval(values, bounds)
+    return Interval(found.value) if left_out else found
 
 
 def reference(entry: Entry) -> Mapping[str, float]:
-    """What a random policy and a solved task score, if the run's task is known here."""
+    """Return the reference returns of a run's task, as far as they are known: `random`, `solved` and others.
+
+    They are those that the run's description gives, else the measured ones of tasks of byzbench, else those of an
+    installed task.
+    """
     from byzbench.registry import find
 
-    try:
-        known = find("task", entry.name("env")).__dict__.get("reference", {})
-        return known if isinstance(known, Mapping) else {}
-    except ByzbenchError:
-        return {}
+    name, parameters = entry.name("env"), entry.experiment[AXES["env"]].get("parameters", {})
+    known: Mapping[str, Any] = {}
+    if name in _measured():
+        known = {key: _measured()[name][key] for key in ("random", "solved", "solo") if key in _measured()[name]}
+    elif "id" in parameters:
+        known = {
+            k: v for k, v in _measured().get(f"{name}:{parameters['id']}", {}).items() if k in ("random", "solved")
+        }
+    else:
+        try:
+            known = find("task", name).__dict__.get("reference", {})
+        except ByzbenchError:
+            known = {}
+    stated = {key: parameters[key] for key in ("random", "solved") if number(parameters.get(key)) is not None}
+    return {**(known if isinstance(known, Mapping) else {}), **stated}
+
+
+def score_bounds(entry: Entry) -> tuple[float, float] | None:
+    """Return the returns of a random policy and of the solved task, which have the scores 0 and 1.
+
+    Args:
+        entry: A run.
+
+    Returns:
+        Both; None where one is not known, or they do not rise.
+    """
+    known = reference(entry)
+    low, high = number(known.get("random")), number(known.get("solved"))
+    if low is None or high is None or max(abs(low), abs(high)) > _LARGEST or high - low < 1 / _LARGEST:
+        return None
+    return low, high
+
+
+@cache
+def _measured() -> dict[str, dict[str, float]]:
+    """Return the contents of references.json. `byzbench.tasks._references` has the same, and imports torch."""
+    return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
+
+
+def _diverged(entry: Entry) -> bool:
+    return bool(entry.result) and entry.result["verdict"]["name"] == "diverged"
+
+
+def _area(entry: Entry, key: str) -> float | None:
+    """Return the area under a curve of a run's log, from the random policy's return on, or from its first value."""
+    from byzbench.reports.plots import trace
+
+    at, values = trace(entry.path, key)
+    returns = [value if np.isfinite(value) else None for value in values.tolist()]
+    start = number(reference(entry).get("random", returns[0]))
+    if start is None:
+        return None
+    return number(area_under_curve(at[1:].tolist(), returns, start, max(1, entry.name("trajectories"))))
+
+
+def _valued(values: Sequence[tuple[Entry, float | None]]) -> list[tuple[Entry, float]]:
+    """Return the runs that have a value; one that failed or diverged has the random policy's return, if known."""
+    found = []
+    for entry, value in values:
+        if value is None and (entry.status == "failed" or _diverged(entry)):
+            value = number(reference(entry).get("random"))
+        if value is not None:
+            found.append((entry, value))
+    return found
 
 
 def number(value: object) -> float | None:
@@ -240,10 +370,17 @@ def _scores(
 
 def _row(key: dict[str, Label], entries: list[Entry], scores: Mapping[Path, float | None]) -> Row:
     entries = sorted(entries, key=lambda entry: (entry.name("seed"), entry.hash))
-    over = [(entry.name("seed"), scores[entry.path]) for entry in entries if entry.status != "unfinished"]
-    good = [(seed, value) for seed, value in over if value is not None]
-    seeds, values = tuple(seed for seed, _ in good), np.array([value for _, value in good])
-    return Row(key, tuple(entries), seeds, values, len(over) - len(good), len(entries) - len(over))
+    over = [(entry, scores[entry.path]) for entry in entries if entry.status != "unfinished"]
+    good = _valued(over)
+    return Row(
+        key=key,
+        entries=tuple(entries),
+        seeds=tuple(entry.name("seed") for entry, _ in good),
+        values=np.array([value for _, value in good]),
+        lost=sum(value is None for _, value in over),
+        left_out=len(over) - len(good),
+        unfinished=len(entries) - len(over),
+    )
 
 
 def _canonical(entries: Sequence[Entry], axis: str) -> list[Hashable]:

@@ -28,7 +28,8 @@ from byzbench.experiments.metrics import LEARNING, SEVERITY
 from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
 from byzbench.reports import probes
-from byzbench.reports.statistics import Estimate, estimate
+from byzbench.reports.estimators import Interval
+from byzbench.reports.statistics import difference_interval, mean_interval
 
 STANDARD = "standard-v1"
 
@@ -96,8 +97,8 @@ class Found:
 
     Attributes:
         attack: the worst member.
-        clean, attacked, loss: evaluation return on the reporting seeds without an attack, under the worst one, and the
-            difference by seed.
+        clean, attacked, loss: Mean evaluation return on the reporting seeds without an attack, under the worst one, and
+            the mean paired difference, with intervals.
         verdicts: of the attacked runs, one a reporting seed.
         tried: every member, in order; the first is the run without an attack.
         flags: see `FLAGS`.
@@ -105,9 +106,9 @@ class Found:
     """
 
     attack: str
-    clean: Estimate
-    attacked: Estimate
-    loss: Estimate
+    clean: Interval
+    attacked: Interval
+    loss: Interval
     verdicts: tuple[str, ...]
     tried: Mapping[str, Tried]
     flags: Mapping[str, Flag]
@@ -201,11 +202,12 @@ class Contest:
         worst = min(ranked, key=lambda attack: ranked[attack])
         fresh = outcomes({attack: self._cells(attack, self._reporting) for attack in (CLEAN, worst)})
         unhurt, hurt = (np.array(self._scores(fresh[attack])) for attack in (CLEAN, worst))
-        loss = estimate(unhurt - hurt)
+        bounds = self._random, self.clean[0].task.worth("solved")
+        loss = difference_interval(unhurt - hurt, bounds[1] - bounds[0])
         return Found(
             attack=worst,
-            clean=estimate(unhurt),
-            attacked=estimate(hurt),
+            clean=mean_interval(unhurt, bounds),
+            attacked=mean_interval(hurt, bounds),
             loss=loss,
             verdicts=tuple(o.result["verdict"]["name"] for o in fresh[worst]),
             tried=tried,
@@ -271,7 +273,7 @@ class Contest:
         every = all(b < a for b, a in zip(tried[blind].returns, tried[adaptive].returns, strict=True))
         return Flag(every and high - low > MARGIN * learned, f"{blind} leaves {low:.1f}, {adaptive} {high:.1f}")
 
-    def _notes(self, clean: float, loss: Estimate) -> Iterator[str]:
+    def _notes(self, clean: float, loss: Interval) -> Iterator[str]:
         task = self.clean[0].task
         floor = self._random + LEARNING * (task.worth("solved") - self._random)
         if clean < floor:

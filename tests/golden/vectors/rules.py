@@ -100,6 +100,8 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         if bool(rule.defined(9, 2)):
             results["receivers"] = _receivers(rule)
             results["consecutive calls"] = _calls(rule)
+        if rule.self_centred and bool(rule.defined(8, 2)):
+            results["own vector invalid"] = _without_own(rule)
     return results
 
 
@@ -148,6 +150,14 @@ def _receivers(rule: Aggregator) -> Any:
         x, f, mask=mask, own=torch.full((2, 3), 8), rng=np.random.default_rng(7), **_required_inputs(rule, x, 2)
     )
     return [summary(value), short(weights), short(state)]
+
+
+def _without_own(rule: Aggregator) -> Any:
+    """Return a call for two receivers, of which one has no valid vector of its own."""
+    x = torch.from_numpy(np.random.default_rng(13).standard_normal((2, 9, 4)))
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 8] = mask[1, 0] = False
+    return _call(rule, x, 2 if rule.defined(7, 2) else 0, mask=mask, own=torch.tensor([8, 8]))
 
 
 def _calls(rule: Aggregator) -> Any:
