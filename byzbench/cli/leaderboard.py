@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from byzbench.cli import audit, options, site
+from byzbench.cli import audit, options, reference, site
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from byzbench.experiments.cells import OnExisting
-    from byzbench.experiments.executors import Executor
-    from byzbench.experiments.suite import Plan
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(
@@ -49,6 +44,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
 ) -> None:
     """Run every cell of a suite for one entry. Interrupted? The same command goes on. Exit 1 if a cell failed."""
+    from byzbench.cli.cells import run_cells
     from byzbench.cli.suite_tuning import tune_for_suite
     from byzbench.errors import UserError
     from byzbench.experiments.executors import executor as open_executor
@@ -77,34 +73,12 @@ def run(
         return
     ticket = submitting.Ticket.of(lot).write(out)
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    failed = _run_cells(Plan(suite, labels, {}), out, opened, on_existing)
+    failed = run_cells(Plan(suite, labels, {}), out, opened, on_existing)
     typer.echo(f"{len(labels) - failed} finished, {failed} failed")
     found = f" --tuned {tuned}" if tuned else ""
     typer.echo(f"submit: byzbench leaderboard submit {ticket}{found} --name NAME --author AUTHOR")
     if failed:
         raise typer.Exit(1)
-
-
-def _run_cells(plan: Plan, out: Path, opened: AbstractContextManager[Executor], on_existing: OnExisting) -> int:
-    """Run cells, print those that failed, and return how many they are.
-
-    Raises:
-        typer.Exit: it was interrupted.
-    """
-    from byzbench.cli.progress import SweepProgress
-    from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.store import scan
-    from byzbench.experiments.sweep import sweep
-
-    with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
-        earlier = scan(out)[0]
-        summary = sweep(plan, out, workers, on_existing=on_existing, earlier=earlier, watch=progress, stopped=stopped)
-    for label, outcome in summary.failed.items():
-        typer.echo(f"failed: {label}: {outcome.error}", err=True)
-    if summary.left:
-        typer.echo(f"{len(summary.left)} cells left; the same command goes on", err=True)
-        raise typer.Exit(130)
-    return len(summary.failed)
 
 
 def _method(given: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:
@@ -260,47 +234,7 @@ def freeze(suite: Annotated[str, typer.Argument(help="The name of a suite file."
     typer.echo(frozen.freeze_suite(suites.suite(suite)))
 
 
-@app.command("reference")
-def reference(
-    suite: Annotated[str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE")],
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the reference on file is another.")
-    ] = False,
-    out: options.Out = Path("runs"),
-    executor: options.Executor = "process",
-    jobs: options.Jobs = None,
-    ray_address: options.RayAddress = None,
-) -> None:
-    """Run a suite's method of reference, whose clean return is the unit of its scores, and write what came of it."""
-    from byzbench.errors import InvalidParameter, UserError
-    from byzbench.experiments.cells import known
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.experiments.suite import Plan
-    from byzbench.leaderboard import references
-    from byzbench.leaderboard.replay import named
-    from byzbench.leaderboard.submitting import cell_of
-    from byzbench.leaderboard.suites import suite as board
-
-    of = board(suite)
-    cells = references.reference_cells(of)
-    on_existing: OnExisting = "rerun" if check else "reuse"
-    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    if _run_cells(Plan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
-        raise UserError(f"{suite}: a run of the reference failed, and nothing was written")
-    outcomes = {place: known(cell, out, "reuse") for place, cell in cells.items()}
-    runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
-    found = references.reference_of(cells, runs)
-    for name, stratum in found.strata.items():
-        typer.echo(f"{name}: {stratum.mean:.2f}, the mean over {len(stratum.areas)} seeds")
-    if not check:
-        typer.echo(str(references.write_reference(of, found)))
-        return
-    on_file = references.references(of).get(found.engine)
-    if on_file is None or on_file.strata != found.strata:
-        raise InvalidParameter(f"{suite}: the reference on file is not what runs here come to")
-    typer.echo("the reference on file is what runs here come to")
-
-
+app.command("reference")(reference.reference)
 app.command("audit")(audit.audit)
 app.command("build")(site.build)
 app.command("serve")(site.serve)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from byzbench.experiments.executors import Executor
-    from byzbench.experiments.suite import Plan
     from byzbench.leaderboard.admission import PilotResult, StageResult
     from byzbench.leaderboard.pilot import Pilot, Selection, Stage
 
@@ -66,34 +65,15 @@ def pilot(
 
 def _run_stage(todo: Pilot, stage: Stage, selection: Selection, out: Path, workers: OpenExecutor | None) -> StageResult:
     """Run the cells of a stage that the store lacks, and compute its tests; without workers, only the latter."""
+    from byzbench.cli.cells import run_cells
     from byzbench.leaderboard import admission
     from byzbench.leaderboard.pilot import load_runs, pilot_cells, pilot_plan
 
     cells = pilot_cells(todo, stage, selection)
     if workers is not None:
         typer.echo(f"{todo.name}: stage {stage}, {len(cells)} cells", err=True)
-        _run_cells(pilot_plan(todo, stage, cells), out, workers())
+        run_cells(pilot_plan(todo, stage, cells), out, workers())
     return admission.examine(todo, stage, load_runs(cells, out), selection)
-
-
-def _run_cells(plan: Plan, out: Path, opened: AbstractContextManager[Executor]) -> None:
-    """Run cells, and print those that failed.
-
-    Raises:
-        typer.Exit: It was interrupted.
-    """
-    from byzbench.cli.progress import SweepProgress
-    from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.store import scan
-    from byzbench.experiments.sweep import sweep
-
-    with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
-        summary = sweep(plan, out, workers, earlier=scan(out)[0], watch=progress, stopped=stopped)
-    for label, outcome in summary.failed.items():
-        typer.echo(f"failed: {label}: {outcome.error}", err=True)
-    if summary.left:
-        typer.echo(f"{len(summary.left)} cells left; the same command resumes", err=True)
-        raise typer.Exit(130)
 
 
 def _text(todo: Pilot, result: PilotResult) -> str:

@@ -1,0 +1,54 @@
+"""`byzbench leaderboard reference`: run what a suite's scores are measured in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from byzbench.cli import options
+
+if TYPE_CHECKING:
+    from byzbench.experiments.cells import OnExisting
+
+
+def reference(
+    suite: Annotated[str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the reference on file is another.")
+    ] = False,
+    out: options.Out = Path("runs"),
+    executor: options.Executor = "process",
+    jobs: options.Jobs = None,
+    ray_address: options.RayAddress = None,
+) -> None:
+    """Run a suite's method of reference, whose clean return is the unit of its scores, and write what came of it."""
+    from byzbench.cli.cells import run_cells
+    from byzbench.errors import InvalidParameter, UserError
+    from byzbench.experiments.cells import known
+    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.suite import Plan
+    from byzbench.leaderboard import references
+    from byzbench.leaderboard.replay import named
+    from byzbench.leaderboard.submitting import cell_of
+    from byzbench.leaderboard.suites import suite as board
+
+    of = board(suite)
+    cells = references.reference_cells(of)
+    on_existing: OnExisting = "rerun" if check else "reuse"
+    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
+    if run_cells(Plan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
+        raise UserError(f"{suite}: a run of the reference failed, and nothing was written")
+    outcomes = {place: known(cell, out, "reuse") for place, cell in cells.items()}
+    runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
+    found = references.reference_of(cells, runs)
+    for name, stratum in found.strata.items():
+        typer.echo(f"{name}: {stratum.mean:.2f}, the mean over {len(stratum.areas)} seeds")
+    if not check:
+        typer.echo(str(references.write_reference(of, found)))
+        return
+    on_file = references.references(of).get(found.engine)
+    if on_file is None or on_file.strata != found.strata:
+        raise InvalidParameter(f"{suite}: the reference on file is not what runs here come to")
+    typer.echo("the reference on file is what runs here come to")
