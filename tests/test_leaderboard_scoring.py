@@ -1,122 +1,293 @@
-"""Scores of a leaderboard: what they are, what moves them and what does not, how often their intervals are right."""
+"""Boards: numbers of rows by hand, ranges of ranks, sanity attacks, joining, damage and flags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_entries import entry
+from synthetic_entries import ALIE, NOISE, RETURN_AT_1, SPLIT, SUITE, entry, serve_suites
 
 from byzbench import registry
 from byzbench.contracts import Attack
 from byzbench.leaderboard.boards import Board, boards
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.scoring import Runs, Score, damage, pairs_apart, score
-from byzbench.leaderboard.suites import Suite, suite, suites
-from byzbench.reports.statistics import iqm
+from byzbench.leaderboard.rows import Costs, Row, Settings
+from byzbench.leaderboard.schema import Search, Tuning
+from byzbench.leaderboard.suites import CLEAN, Suite, suite, suites
 
-SMOKE = suite("smoke-v1")
-
-
-def table(rng: np.random.Generator, means: list[float], n: int, strata: int = 1, spread: float = 0.1) -> Score:
-    """A score of attacks with these mean scores."""
-    attacked = {
-        str(s): {str(a): np.clip(m + spread * rng.standard_normal(n), 0, 1) for a, m in enumerate(means)}
-        for s in range(strata)
-    }
-    return score(Runs.of({name: np.full(n, 0.9) for name in attacked}, attacked))
+HARM = {CLEAN: 0.0, NOISE: 0.1, ALIE: 0.2, SPLIT: 0.3}
+RANDOM = 22.3
+FROZEN = [suite(name) for name in suites()]
 
 
-def main_board(entries: list[Entry]) -> Board:
-    return next(b for b in boards(SMOKE, entries) if b.knowledge == "omniscient")
+@pytest.fixture(scope="module", autouse=True)
+def _suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with serve_suites(tmp_path_factory.mktemp("home")):
+        yield
 
 
-def test_the_score_is_the_worst_interquartile_mean_averaged_over_strata() -> None:
-    rng = np.random.default_rng(0)
-    rows = {s: {a: rng.random(8) for a in "xyz"} for s in "pq"}
-    clean = {s: rng.random(8) for s in "pq"}
-    found = score(Runs.of(clean, rows))
-    worst = [min(float(iqm(row)) for row in rows[s].values()) for s in "pq"]
-    assert found.worst.value == pytest.approx(np.mean(worst))
-    assert found.attack == {s: min(rows[s], key=lambda a: float(iqm(rows[s][a]))) for s in "pq"}
-    assert found.gap == pytest.approx(found.clean.value - found.worst.value)
-    assert found.worst.low is not None
-    assert found.worst.low <= found.worst.value <= found.worst.high
+def board_of(entries: list[Entry], its: Suite = SUITE, division: str = "decentralised") -> Board:
+    return next(b for b in boards(its, entries) if b.division == division)
 
 
-def test_few_seeds_have_no_interval_and_no_crossfit() -> None:
-    found = score(Runs.of({"s": np.array([0.5, 0.6])}, {"s": {"x": np.array([0.2, 0.3])}}))
-    assert (found.worst.low, found.crossfit, found.bracket) == (None, None, None)
+def row_of(entries: list[Entry], its: Suite = SUITE) -> Row:
+    """The row of the first of some entries."""
+    return next(r for b in boards(its, entries) for r in b.rows if r.entry.digest == entries[0].digest)
 
 
-def test_equal_runs_are_never_told_apart_and_sure_ones_are() -> None:
-    rng = np.random.default_rng(0)
-    one = table(rng, [0.8, 0.9], 10, spread=0.01)
-    assert not pairs_apart([one, one])
-    assert pairs_apart([one, table(rng, [0.5, 0.9], 10, spread=0.01)]) == {(0, 1)}
+def scores_by_hand(one: Entry, attack: str) -> np.ndarray:
+    """Scores by seed: trapezoids from a random policy's return at 0, over the dates of the cells."""
+    found = []
+    for seed in range(SUITE.seeds):
+        cell = one.cell(SUITE.strata[0], attack, None, seed)
+        x, y = np.array([0, *cell.dates]) / cell.dates[-1], np.array([RANDOM, *map(float, cell.curve)])
+        area = float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
+        found.append(max(0.0, (area - RANDOM) / (RETURN_AT_1 - RANDOM)))
+    return np.array(found)
 
 
-def test_damage_is_what_is_lost_on_average() -> None:
-    clean, attacked = np.full(10, 0.9), np.linspace(0.2, 0.4, 10)
-    found = damage({"s": {"a": clean}}, {"s": {"a": attacked}})
-    assert found.value == pytest.approx(0.6)
-    assert found.low is not None
-    assert found.low < 0.6 < found.high
+def changed(one: Entry, **by_attack: dict[str, Any]) -> Entry:
+    """An entry with other fields in the cells of some attacks."""
+    named = {"noise": NOISE, "alie": ALIE, "split": SPLIT, "none": CLEAN}
+    updates = {named[name]: update for name, update in by_attack.items()}
+    return replace(one, cells=tuple(c.model_copy(update=updates.get(c.attack, {})) for c in one.cells))
 
 
-def test_a_board_ranks_its_rows_and_adding_one_moves_no_score(tmp_path: Path) -> None:
-    entries = [entry(tmp_path, SMOKE, f"e{i}", skill=0.9 - 0.2 * i, noise=0.01, seed=i) for i in range(3)]
-    entries.append(entry(tmp_path, SMOKE, "twin", skill=0.9, noise=0.01, seed=9))
-    board = main_board(entries)
-    assert [row.rank for row in board.rows] == [1, 1, 3, 4]
-    assert [row.ranks for row in board.rows] == [(1, 2), (1, 2), (3, 3), (4, 4)]
-    assert board.rows[1].beats_next == 1.0
-    more = main_board([*entries, entry(tmp_path, SMOKE, "new", skill=1.0, noise=0.01, seed=11)])
-    before = {row.entry.slug: row.score.worst for row in board.rows}
-    assert {slug: b for slug, b in {r.entry.slug: r.score.worst for r in more.rows}.items() if slug != "new"} == before
+def flat(value: float) -> dict[str, Any]:
+    return {"curve": (repr(value),) * 20, "value": repr(value)}
 
 
-def test_levels_of_knowledge_take_in_ever_more_attacks(tmp_path: Path) -> None:
-    one = entry(tmp_path, SMOKE, "e", noise=0.0)
-    found = {b.knowledge: b.rows[0].score.worst.value for b in boards(SMOKE, [one])}
-    assert found["local"] > found["coordinated"] > found["omniscient"]
-
-
-def test_a_missing_cell_is_an_error_and_a_failed_one_scores_nothing(tmp_path: Path) -> None:
-    one = entry(tmp_path, SMOKE, "e", noise=0.0)
-    with pytest.raises(Refused, match=r"alie.* · seed 2 is missing"):
-        main_board(
-            [
-                Entry(
-                    one.submission,
-                    tuple(c for c in one.cells if (c.attack, c.seed) != ("alie(z=1.5, on=both)", 2)),
-                    "x",
-                )
-            ]
-        )
-    failed = tuple(
-        c.model_copy(update={"status": "failed"}) if c.attack == "alie(z=1.5, on=both)" else c for c in one.cells
+def test_a_row_has_the_numbers_of_its_cells(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one", harm=HARM, noise=0.1, seed=3)
+    row = row_of([one])
+    assert row.score
+    means = {attack: scores_by_hand(one, attack).mean() for attack in HARM}
+    (stratum,) = row.score.strata
+    worst = min((ALIE, SPLIT), key=means.__getitem__)
+    assert row.score.worst.value == pytest.approx(means[worst])
+    assert row.score.clean.value == pytest.approx(means[CLEAN])
+    assert row.score.cvar == pytest.approx(scores_by_hand(one, worst).min())  # a fifth of four seeds is one
+    assert set(stratum.means) == {ALIE, SPLIT}
+    assert row.matrix[stratum.name].means == pytest.approx({a: means[a] for a in (NOISE, ALIE, SPLIT)})
+    assert row.matrix[stratum.name].retention[ALIE].value == pytest.approx(means[ALIE] / means[CLEAN])
+    assert row.by_knowledge == pytest.approx({"coordinated": means[ALIE]})
+    assert row.final_returns == pytest.approx(
+        {"cartpole": np.mean([float(c.value or 0) for c in one.cells if c.attack == CLEAN])}
     )
-    row = main_board([Entry(one.submission, failed, "x")]).rows[0]
-    assert row.score.worst.value == 0.0
-    assert row.failed == 4
+    assert row.costs == Costs(messages=1000, bytes=2e6, seconds=1.5)
+    assert row.score.mean_retention()[1:] == (2, 2)
+    assert row.named_attacks == (SPLIT,)
+    assert row.ranks == (1, 1)
+
+
+def test_the_score_is_the_mean_over_strata_of_the_worst_case(tmp_path: Path) -> None:
+    second = SUITE.strata[0].model_copy(update={"name": "second", "reference": 200.0})
+    first = SUITE.strata[0].model_copy(update={"reference": 400.0})
+    both = SUITE.model_copy(update={"strata": (first, second), "references": ()})
+    one = entry(tmp_path, both, "one", harm=HARM, noise=0.0)
+    cells = [c.model_copy(update=flat(RANDOM) if c.stratum == "second" and c.attack == ALIE else {}) for c in one.cells]
+    score = row_of([replace(one, cells=tuple(cells))], both).score
+    assert score
+    assert [s.worst_attack for s in score.strata] == [SPLIT, ALIE]
+    assert score.worst.value == pytest.approx((0.5 + 0.0) / 2)
+
+
+def test_scores_above_the_reference_are_kept_and_failed_cells_score_0(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one", skill=1.2, harm=dict.fromkeys(HARM, 0.0), noise=0.0)
+    row = row_of([one])
+    assert row.score
+    assert row.score.worst.value == pytest.approx(1.2)
+    assert row.named_attacks == (), "no attack did harm"
+    row = row_of([changed(one, alie={"status": "failed"})])
+    assert row.score
+    assert (row.score.worst.value, row.failed, row.named_attacks) == (0.0, 4, (ALIE,))
     assert "failed-cells" in {flag.name for flag in row.flags}
 
 
+def test_a_missing_cell_is_an_error(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one")
+    cells = tuple(c for c in one.cells if (c.attack, c.seed) != (ALIE, 2))
+    with pytest.raises(Refused, match=r"alie.* · seed 2 is missing"):
+        board_of([replace(one, cells=cells)])
+
+
+def test_sanity_attacks_are_shown_and_change_no_score(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one", harm=HARM, noise=0.02, seed=1)
+    before, after = row_of([one]), row_of([changed(one, noise=flat(RANDOM))])
+    assert after.score == before.score
+    assert (after.best_known, after.by_knowledge) == (before.best_known, before.by_knowledge)
+    assert after.matrix["cartpole-complete-f2"].means[NOISE] == 0.0
+    assert "blind-beats-informed" in {flag.name for flag in after.flags} - {flag.name for flag in before.flags}
+
+
+def test_ranges_of_ranks_depend_on_no_name_and_no_row_moves_a_score(tmp_path: Path) -> None:
+    entries = [entry(tmp_path, SUITE, f"e{i}", skill=0.9 - 0.2 * i, noise=0.01, seed=i) for i in range(3)]
+    twin = entry(tmp_path, SUITE, "twin", skill=0.9, noise=0.01, seed=9)
+    board = board_of([*entries, twin])
+    assert [row.ranks for row in board.rows] == [(1, 2), (1, 2), (3, 3), (4, 4)]
+    assert board.separation == "5 of 6 pairs are separated."
+    renamed = entry(tmp_path / "renamed", SUITE, "a-twin", skill=0.9, noise=0.01, seed=9)
+    again = board_of([renamed, *entries[::-1]])
+    assert [(r.score, r.ranks) for r in again.rows] == [(r.score, r.ranks) for r in board.rows]
+    more = board_of([*entries, twin, entry(tmp_path, SUITE, "new", skill=1.0, noise=0.01, seed=11)])
+    scores = {row.entry.slug: row.score for row in more.rows}
+    assert all(scores[row.entry.slug] == row.score for row in board.rows)
+
+
+def test_equal_rows_are_not_separated_and_a_row_alone_has_no_sentence(tmp_path: Path) -> None:
+    rows = [entry(tmp_path, SUITE, f"e{i}", noise=0.1, seed=i) for i in range(3)]
+    assert board_of(rows).separation == "Nothing is separated: every order of these 3 entries agrees with the data."
+    assert board_of(rows[:1]).separation is None
+
+
+def test_luck_that_rows_share_by_seed_cancels(tmp_path: Path) -> None:
+    """The same noise is that of the seeds; other noise is chance."""
+
+    def ranges(*noise: int) -> list[tuple[int, int] | None]:
+        root = tmp_path / "-".join(map(str, noise))
+        found = [entry(root, SUITE, f"e{i}", skill=0.8 - 0.15 * i, seed=s, noise=0.2) for i, s in enumerate(noise)]
+        return [row.ranks for row in board_of(found).rows]
+
+    assert ranges(0, 0) == [(1, 1), (2, 2)]
+    assert ranges(0, 1) == [(1, 2), (1, 2)]
+
+
+def test_a_row_without_a_reference_at_its_engine_is_listed_and_not_ranked(tmp_path: Path) -> None:
+    one, other = (entry(tmp_path, SUITE, slug) for slug in ("one", "other"))
+    code = other.submission.code.model_copy(update={"engine": 7})
+    later = replace(other, submission=other.submission.model_copy(update={"code": code}))
+    first, last = board_of([later, one]).rows
+    assert (first.entry.slug, first.ranks, first.unranked) == ("one", (1, 1), ())
+    assert (last.score, last.ranks, last.unranked) == (None, None, ("no reference at engine 7",))
+    assert last.final_returns
+    assert last.costs.messages == 1000
+
+
+def test_an_entry_that_is_older_than_engines_is_listed_and_not_ranked(tmp_path: Path) -> None:
+    smoke = suite("smoke-v1")
+    one, old = entry(tmp_path, smoke, "new", skill=0.5), entry(tmp_path, smoke, "old", skill=0.9)
+    code = old.submission.code.model_copy(update={"engine": None})
+    old = replace(old, submission=old.submission.model_copy(update={"code": code}))
+    rows = board_of([one, old], smoke).rows
+    assert [(r.entry.slug, r.ranks, r.unranked) for r in rows] == [
+        ("new", (1, 1), ()),
+        ("old", None, ("cannot be replayed",)),
+    ]
+    assert rows[1].score, "its suite names the return that is scored 1"
+
+
+def test_superseded_and_reported_rows_stay_visible_and_unranked(tmp_path: Path) -> None:
+    old = entry(tmp_path, SUITE, "old", skill=0.9)
+    new = entry(tmp_path, SUITE, "new", supersedes=old.digest, seed=5)
+    told = entry(tmp_path, SUITE, "told", skill=1.0, track="reported")
+    assert [(r.entry.slug, r.ranks, r.unranked, r.resubmissions) for r in board_of([old, new, told]).rows] == [
+        ("new", (1, 1), (), 1),
+        ("told", None, ("reported, not replayed",), 0),
+        ("old", None, ("superseded",), 0),
+    ]
+
+
 def test_an_adaptive_attack_can_only_lower_what_is_known(tmp_path: Path) -> None:
-    one = entry(tmp_path, SMOKE, "target", noise=0.0)
+    one = entry(tmp_path, SUITE, "target", harm=HARM, noise=0.0)
     method = {"algo": "decbyzpg", "attack": "ipm(scale=3)", "against": "target"}
-    hits = entry(tmp_path, SMOKE, "hits", track="adaptive", noise=0.0, harm={"ipm(scale=3)": 0.7}, method=method)
-    miss = entry(tmp_path, SMOKE, "miss", track="adaptive", noise=0.0, harm={"ipm(scale=3)": 0.0}, method=method)
-    row = main_board([one, miss]).rows[0]
-    assert row.best_known == row.score.worst.value
-    row = main_board([one, hits, miss]).rows[0]
-    assert row.best_known == pytest.approx(0.1)
-    assert row.score.worst.value == pytest.approx(0.5)
+    hits = entry(tmp_path, SUITE, "hits", track="adaptive", noise=0.0, harm={"ipm(scale=3)": 0.7}, method=method)
+    miss = entry(tmp_path, SUITE, "miss", track="adaptive", noise=0.0, harm={"ipm(scale=3)": 0.0}, method=method)
+    assert row_of([one, miss]).best_known == pytest.approx(0.5)
+    row = row_of([one, hits, miss])
+    assert row.score
+    assert (row.best_known, row.score.worst.value) == pytest.approx((0.1, 0.5))
+
+
+def solo(root: Path, slug: str, **options: Any) -> Entry:
+    return entry(root, SUITE, slug, method={"algo": "solo"}, harm=dict.fromkeys(HARM, 0.0), **options)
+
+
+def test_joining_is_the_worst_case_minus_the_method_alone(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one", harm=HARM, noise=0.0)
+    central = entry(tmp_path, SUITE, "central", harm=HARM, noise=0.0, division="server", method={"algo": "byzpg"})
+    alone = solo(tmp_path, "alone", skill=0.6, noise=0.0)
+    assert row_of([one]).joining is None
+    for of in (one, central):  # a run alone does not depend on the graph
+        found = row_of([of, alone]).joining
+        assert found
+        assert found.overall.value == pytest.approx(0.5 - 0.6)
+    assert row_of([alone, one]).joining is None
+    search = Search(method=alone.submission.method, ranges={"algorithm.lr": (0.1, 1.0, True)}, episodes=700, steps=1,
+                    best=("1.0",), again="1.0", default="1.0")  # fmt: skip
+    tuning = Tuning(study="0" * 16, trials_sha256="0" * 16, trials=1, seeds=(1,), attacks=(), search=search)
+    tuned = solo(tmp_path, "tuned", skill=0.3, noise=0.0)
+    tuned = replace(tuned, submission=tuned.submission.model_copy(update={"tuning": tuning}))
+    found = row_of([one, alone, tuned]).joining
+    assert found
+    assert found.overall.value == pytest.approx(0.5 - 0.3), "the tuned one comes first"
+    assert Settings.of(tuned).search_episodes == 700
+
+
+def test_joining_needs_the_same_task_and_budget(tmp_path: Path) -> None:
+    central = entry(tmp_path, SUITE, "central", division="server", method={"algo": "byzpg"})
+    complete, star = SUITE.strata
+    other = SUITE.model_copy(update={"strata": (complete.model_copy(update={"trajectories": 1000}), star)})
+    assert row_of([central, solo(tmp_path, "alone")], other).joining is None
+
+
+def test_settings_come_from_what_the_method_resolved_to(tmp_path: Path) -> None:
+    written = entry(tmp_path, SUITE, "written", method={"algo": "decbyzpg(p=1, N=8, lr=0.01)"})
+    assert Settings.of(written) == Settings("set by hand", (0.01,), (8,), True, None)
+    assert Settings.of(entry(tmp_path, SUITE, "plain")).origin == "default"
+
+
+def test_the_track_of_attacks_orders_damage(tmp_path: Path) -> None:
+    entries = [
+        entry(tmp_path, SUITE, "weak", track="attack", harm={CLEAN: 0.0, "ipm(scale=2)": 0.1}, noise=0.0),
+        entry(tmp_path, SUITE, "strong", track="attack", harm={CLEAN: 0.0, "ipm(scale=2)": 0.6}, noise=0.0),
+    ]
+    code = entries[1].submission.code.model_copy(update={"engine": 7})
+    later = replace(entries[1], submission=entries[1].submission.model_copy(update={"code": code}))
+    board = next(iter(boards(SUITE, entries)))
+    assert [row.entry.slug for row in board.attacks] == ["strong", "weak"]
+    strong = board.attacks[0]
+    assert strong.damage
+    assert strong.damage.value == pytest.approx(0.6)
+    assert strong.damage.low is not None
+    assert strong.damage.low < 0.6
+    assert strong.by == {
+        "cartpole-complete-f2": {"decbyzpg": pytest.approx(0.6)},
+        "cartpole-star-f2": {"byzpg": pytest.approx(0.6)},
+    }
+    last = next(iter(boards(SUITE, [entries[0], later]))).attacks[-1]
+    assert (last.damage, last.unranked) == (None, ("no reference at engine 7",))
+
+
+def flagged(one: Entry, its: Suite = SUITE, *others: Entry) -> set[str]:
+    return {flag.name for flag in row_of([one, *others], its).flags}
+
+
+def test_a_flag_of_every_row_is_said_once_by_the_board(tmp_path: Path) -> None:
+    rows = [entry(tmp_path, SUITE, slug) for slug in ("one", "other")]
+    assert board_of(rows).common_flags == ("few-seeds",)
+    apart = changed(rows[0], split={"verdict": "no_consensus"})
+    assert "no-consensus" in flagged(apart)
+    assert board_of([apart, rows[1]]).common_flags == ("few-seeds",)
+    both = [apart, changed(rows[1], alie={"verdict": "no_consensus"})]
+    assert board_of(both).common_flags == ("few-seeds", "no-consensus")
+
+
+def test_a_method_without_an_agreement_stage_has_no_flag_for_disagreement(tmp_path: Path) -> None:
+    assert "no-consensus" not in flagged(changed(solo(tmp_path, "alone"), none={"verdict": "no_consensus"}))
+
+
+def test_tuning_against_attacks_of_the_score_is_flagged(tmp_path: Path) -> None:
+    one = entry(tmp_path, SUITE, "one")
+    for attacks, raised in ((("alie",), True), (("min_max",), False), ((), False)):
+        tuning = Tuning(study="0" * 16, trials_sha256="0" * 16, trials=1, seeds=(1,), attacks=attacks)
+        tuned = replace(one, submission=one.submission.model_copy(update={"tuning": tuning}))
+        assert ("tuned-on-suite" in flagged(tuned)) is raised
+        assert Settings.of(tuned).origin == "tuned"
 
 
 @pytest.mark.parametrize(
@@ -125,184 +296,42 @@ def test_an_adaptive_attack_can_only_lower_what_is_known(tmp_path: Path) -> None
     ids=["reached nothing", "moved the rule", "cannot be told"],
 )
 def test_an_adaptive_attack_that_reached_nothing_is_named(tmp_path: Path, opening: dict, raised: bool) -> None:
-    one = entry(tmp_path, SMOKE, "target")
+    one = entry(tmp_path, SUITE, "target")
     method = {"algo": "decbyzpg", "attack": "ipm(scale=3)", "against": "target"}
-    aimed = entry(tmp_path, SMOKE, "aimed", track="adaptive", method=method)
-    said = {"none": {"aggregate_error": "0.5"}, "ipm(scale=3)": opening}
-    cells = tuple(c.model_copy(update={"opening": said[c.attack]}) for c in aimed.cells)
-    row = main_board([one, replace(aimed, cells=cells)]).rows[0]
-    assert ("objective-did-not-rise" in {flag.name for flag in row.flags}) is raised
-    assert "objective-did-not-rise" not in {flag.name for flag in main_board([one]).rows[0].flags}
+    aimed = entry(tmp_path, SUITE, "aimed", track="adaptive", method=method)
+    openings = {CLEAN: {"aggregate_error": "0.5"}, "ipm(scale=3)": opening}
+    cells = tuple(c.model_copy(update={"opening": openings[c.attack]}) for c in aimed.cells)
+    assert ("objective-did-not-rise" in flagged(one, SUITE, replace(aimed, cells=cells))) is raised
+    assert "objective-did-not-rise" not in flagged(one)
 
 
-def test_what_a_bound_costs_without_an_attack_is_flagged_and_no_liars_make_no_attack_inert(tmp_path: Path) -> None:
-    liars = SMOKE.strata[0]
-    calm = liars.model_copy(update={"name": "calm", "byzantine": 0})
-    both = SMOKE.model_copy(update={"strata": (liars, calm)})
-    one = entry(tmp_path, both, "e", noise=0.0)
-    clean = {c.seed: c for c in one.cells if c.stratum == "calm" and c.attack == "none"}
-    cells = tuple(c.model_copy(update={"trace": clean[c.seed].trace}) if c.stratum == "calm" else c for c in one.cells)
-    assert not {"bound-costs", "attack-inert"} & flagged(both, replace(one, cells=cells))
-    lost = tuple(
-        c.model_copy(update={"value": repr(liars.random)}) if (c.stratum, c.attack) == (liars.name, "none") else c
-        for c in cells
-    )
-    assert "bound-costs" in flagged(both, replace(one, cells=lost))
+def test_inert_attacks_and_the_cost_of_a_bound_are_flagged(tmp_path: Path) -> None:
+    first = SUITE.strata[0].model_copy(update={"reference": 400.0})
+    calm = first.model_copy(update={"name": "calm", "byzantine": 0})
+    both = SUITE.model_copy(update={"strata": (first, calm), "references": ()})
+    one = entry(tmp_path, both, "one", noise=0.0)
+    clean = {(c.stratum, c.seed): c.trace for c in one.cells if c.attack == CLEAN}
 
+    def inert_in(stratum: str) -> Entry:
+        own = [
+            c.model_copy(update={"trace": clean[stratum, c.seed]} if c.stratum == stratum else {}) for c in one.cells
+        ]
+        return replace(one, cells=tuple(own))
 
-def flagged(board: Suite, one: Entry) -> set[str]:
-    return {flag.name for found in boards(board, [one]) for row in found.rows for flag in row.flags}
-
-
-def test_a_superseded_row_stays_visible_and_unranked(tmp_path: Path) -> None:
-    old = entry(tmp_path, SMOKE, "old", skill=0.9)
-    new = entry(tmp_path, SMOKE, "new", supersedes=old.digest, seed=5)
-    rows = main_board([old, new]).rows
-    assert [(r.entry.slug, r.rank, r.superseded, r.resubmissions) for r in rows] == [
-        ("new", 1, False, 1),
-        ("old", None, True, 0),
+    assert "attack-inert" not in flagged(inert_in("calm"), both), "without Byzantine agents every attack is inert"
+    assert "attack-inert" in flagged(inert_in(first.name), both)
+    lost = [
+        c.model_copy(update=flat(RANDOM) if (c.stratum, c.attack) == (first.name, CLEAN) else {}) for c in one.cells
     ]
+    assert "bound-costs" not in flagged(one, both)
+    assert {"bound-costs", "clean-below-reference"} <= flagged(replace(one, cells=tuple(lost)), both)
 
 
-def test_reported_rows_are_listed_and_never_ranked(tmp_path: Path) -> None:
-    rows = main_board(
-        [entry(tmp_path, SMOKE, "said", skill=1.0, track="reported"), entry(tmp_path, SMOKE, "ran", skill=0.5)]
-    ).rows
-    assert [(r.entry.slug, r.rank) for r in rows] == [("ran", 1), ("said", None)]
-
-
-def test_the_track_of_attacks_ranks_damage(tmp_path: Path) -> None:
-    entries = [
-        entry(tmp_path, SMOKE, "weak", track="attack", harm={"ipm(scale=2)": 0.1}),
-        entry(tmp_path, SMOKE, "strong", track="attack", harm={"ipm(scale=2)": 0.6}),
-    ]
-    board = next(iter(boards(SMOKE, entries)))
-    assert [row.entry.slug for row in board.attacks] == ["strong", "weak"]
-    assert set(board.attacks[0].by) == {s.name for s in SMOKE.strata}
-
-
-def test_every_frozen_suite_says_what_its_attacks_see() -> None:
-    for name in suites():
-        board = suite(name)
-        for attack in board.attacks:
-            built = registry.build("attack", attack.spec)
-            assert isinstance(built, Attack)
-            sees = built.threat.sees - {"policy", "experience"}
-            level = (
-                "local" if sees <= {"own"} else "coordinated" if sees <= {"own", "colluders", "graph"} else "omniscient"
-            )
-            assert attack.spec == "none" or attack.knows == level, (name, attack.spec, sees)
-
-
-def test_equal_entries_share_a_rank() -> None:
-    """At least 95 % of the pairs of boards of ten equal entries: 5 boards, 225 pairs."""
-    rng, apart = np.random.default_rng(0), 0
-    for _ in range(5):
-        scores = [table(rng, [0.5] * 4, 10) for _ in range(10)]
-        apart += len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value)))
-    assert apart <= 0.05 * 225
-
-
-Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return 0.5 + 0.1 * rng.standard_normal(shape)
-
-
-def half_of_them(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Evenly bimodal: a run solves the task or learns nothing."""
-    return np.where(rng.random(shape) < 0.5, 0.9, 0.1) + 0.02 * rng.standard_normal(shape)
-
-
-def sample(draw: Draw, rng: np.random.Generator, n: int, attacks: int, strata: int, lead: float = 0.0) -> Score:
-    """A score of equal attacks; those after the first leave `lead` more."""
-    rows = draw(rng, (strata, attacks, n)) + lead * (np.arange(attacks) > 0)[:, None]
-    names = tuple(map(str, range(strata))), tuple(map(str, range(attacks)))
-    return score(Runs(*names, np.full((strata, n), 0.95), rows.clip(0, 1)))
-
-
-def told_apart(scores: list[Score]) -> int:
-    return len(pairs_apart(sorted(scores, key=lambda s: -s.worst.value)))
-
-
-def test_the_bracket_holds_half_of_the_seeds_learning_and_such_entries_share_a_rank() -> None:
-    """Where resamples fail: 5 seeds see nothing but failures under one of six attacks, and 10 seem sure."""
-    rng = np.random.default_rng(0)
-    brackets = [sample(half_of_them, rng, 5, 6, 1).bracket for _ in range(60)]
-    assert sum(b is not None and b[0] <= 0.5 <= b[1] for b in brackets) >= 57
-    assert sum(told_apart([sample(half_of_them, rng, 10, 1, 1) for _ in range(2)]) for _ in range(100)) <= 5
-
-
-def test_what_all_entries_owe_to_a_seed_cancels() -> None:
-    rng = np.random.default_rng(0)
-    luck, other_luck = 0.1 * rng.standard_normal((2, 1, 1, 10))
-    one, same, another = (
-        sample(lambda *_, at=at, luck=luck: at + luck, rng, 10, 1, 1)
-        for at, luck in ((0.55, luck), (0.5, luck), (0.5, other_luck))
-    )
-    assert told_apart([one, same])
-    assert not told_apart([one, another])
-
-
-def test_a_board_pairs_all_entries(tmp_path: Path) -> None:
-    """Seeds follow from the suite. The same noise is luck that entries share, or chance."""
-
-    def ranks(*noise: int) -> list[int | None]:
-        root = tmp_path / "-".join(map(str, noise))
-        found = [entry(root, SMOKE, f"e{i}", skill=0.8 - 0.05 * i, seed=seed) for i, seed in enumerate(noise)]
-        return [row.rank for row in main_board(found).rows]
-
-    assert ranks(0, 0) == [1, 2]
-    assert ranks(0, 1) == [1, 1]
-
-
-def test_an_entry_that_is_older_than_engines_is_listed_and_not_ranked(tmp_path: Path) -> None:
-    one, old = entry(tmp_path, SMOKE, "new", skill=0.5), entry(tmp_path, SMOKE, "old", skill=0.9)
-    code = old.submission.code.model_copy(update={"engine": None})
-    old = replace(old, submission=old.submission.model_copy(update={"code": code}))
-    assert [(r.entry.slug, r.rank) for r in main_board([one, old]).rows] == [("new", 1), ("old", None)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [5, 10])
-def test_where_half_of_the_seeds_learn(n: int) -> None:
-    """Of equal entries alone on a board 95 % share a rank, and of brackets 95 % cover the truth."""
-    rng, trials = np.random.default_rng(0), 200
-    for attacks, strata in ((1, 1), (6, 1), (6, 4)):
-        covered = apart = 0
-        for _ in range(trials):
-            pair = [sample(half_of_them, rng, n, attacks, strata) for _ in range(2)]
-            apart += told_apart(pair)
-            covered += sum(s.bracket is not None and s.bracket[0] <= 0.5 <= s.bracket[1] for s in pair)
-        assert apart <= 0.05 * trials
-        assert covered >= 0.95 * 2 * trials
-
-
-@pytest.mark.slow
-def test_better_entries_are_ranked_apart() -> None:
-    """On ten seeds: by a standard deviation of a run in four strata, or by two of them in one."""
-    rng, trials = np.random.default_rng(0), 100
-
-    def better(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return normal(rng, shape) + (0.1 if shape[0] == 4 else 0.2)
-
-    for strata in (4, 1):
-        found = [[sample(draw, rng, 10, 6, strata) for draw in (better, normal)] for _ in range(trials)]
-        assert sum(map(told_apart, found)) >= 0.95 * trials
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("means", [[0.5] * 6, [0.5] + [0.55] * 5, [0.5] + [0.7] * 5], ids=["equal", "near", "far"])
-@pytest.mark.parametrize("n,strata", [(5, 1), (10, 1), (10, 2)])
-def test_the_bracket_covers_the_truth(n: int, means: list[float], strata: int) -> None:
-    """In at least 90 % of samples; and two equal entries are told apart in at most 5 %, give or take their error."""
-    rng, trials = np.random.default_rng(0), 200
-    covered = apart = 0
-    for _ in range(trials):
-        one, other = table(rng, means, n, strata), table(rng, means, n, strata)
-        assert one.bracket is not None
-        covered += one.bracket[0] <= min(means) <= one.bracket[1]
-        apart += len(pairs_apart(sorted([one, other], key=lambda s: -s.worst.value)))
-    assert covered >= 0.9 * trials
-    assert apart <= 0.08 * trials  # 5 % and two standard errors of 200 trials
+@pytest.mark.parametrize("its", FROZEN, ids=lambda its: its.name)
+def test_every_frozen_suite_names_what_its_attacks_see(its: Suite) -> None:
+    for attack in its.attacks:
+        built = registry.build("attack", attack.spec)
+        assert isinstance(built, Attack)
+        sees = built.threat.sees - {"policy", "experience"}
+        level = "local" if sees <= {"own"} else "coordinated" if sees <= {"own", "colluders", "graph"} else "omniscient"
+        assert attack.spec == CLEAN or attack.knows == level, (attack.spec, sees)

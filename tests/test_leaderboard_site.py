@@ -1,4 +1,4 @@
-"""The site of the leaderboards: the same bytes again, whole without a script, harmless, and read by everybody."""
+"""The site of the leaderboards: deterministic bytes, complete without a script, escaped, and accessible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from hostile_submissions import HARMLESS, XSS
-from synthetic_entries import write_entry
+from synthetic_entries import ALIE, NOISE, SPLIT, SUITE, serve_suites, write_entry
 from typer.testing import CliRunner
 
 from byzbench.cli.leaderboard import app
@@ -29,12 +29,11 @@ from byzbench.leaderboard.site.build import site
 from byzbench.leaderboard.site.collection import Collection, collect
 from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import DIGITS, FORMULA
+from byzbench.leaderboard.site.drawings import WIDTH
 from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
 from byzbench.leaderboard.site.reading import FLAGS
 from byzbench.leaderboard.suites import suite
 
-SMOKE = suite("smoke-v1")
-ATTACK = "split_brain(alie(z=1.5, on=both))"
 EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {
     *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),
@@ -46,16 +45,22 @@ ALLOWED = {
 VOID = {"meta", "link"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with serve_suites(tmp_path_factory.mktemp("home")):
+        yield
+
+
 def write_all(root: Path) -> Path:
     """Submissions of every track, one of them as hostile as the schema lets it be."""
     submissions = root / "submissions"
-    write_entry(submissions, SMOKE, "plain", seed=1, notes="A line.\n")
-    write_entry(submissions, SMOKE, "hostile", skill=0.4, seed=2, notes="\n".join(EVIL), entry=hostile("hostile"))
-    write_entry(submissions, SMOKE, "central", seed=3, division="server")
-    write_entry(submissions, SMOKE, "told", seed=4, track="reported")
-    write_entry(submissions, SMOKE, "harm", seed=5, track="attack", entry=hostile("harm"))
+    write_entry(submissions, SUITE, "plain", seed=1, notes="A line.\n")
+    write_entry(submissions, SUITE, "hostile", skill=0.4, seed=2, notes="\n".join(EVIL), entry=hostile("hostile"))
+    write_entry(submissions, SUITE, "central", seed=3, division="server")
+    write_entry(submissions, SUITE, "told", seed=4, track="reported")
+    write_entry(submissions, SUITE, "harm", seed=5, track="attack", entry=hostile("harm"))
     aim = {"algo": "decbyzpg", "attack": "elsewhere(scale=2)", "against": "plain"}
-    write_entry(submissions, SMOKE, "breaker", seed=6, track="adaptive", method=aim)
+    write_entry(submissions, SUITE, "breaker", seed=6, track="adaptive", method=aim)
     return root
 
 
@@ -132,7 +137,7 @@ def test_no_text_of_a_stranger_becomes_markup(pages: dict[str, Page]) -> None:
         assert {tag for tag, _ in one.tags} <= ALLOWED, path
         for _, attributes in one.tags:
             assert not [key for key in attributes if key.startswith("on") or key == "style"], path
-    its = pages["entries/smoke-v1.defence.hostile.html"]
+    its = pages["entries/synthetic-v1.defence.hostile.html"]
     assert all(text in its.words for text in EVIL)
     assert [a["src"] for a in its.all("script", "img") if "src" in a] == ["../site.js"]
     assert {a["rel"] for a in its.all("a") if "://" in str(a["href"])} == {"noopener nofollow"}
@@ -195,8 +200,10 @@ def test_letters_stand_out_from_what_they_stand_on(files: dict[str, bytes]) -> N
         for ink in ("ink", "soft", "link"):
             for ground in ("page", "band") + ("mark",) * (ink == "ink"):
                 assert contrast(mode[ink], mode[ground]) >= 4.5, (ink, ground)
-        assert min(contrast(mode["page"], mode[ground]) for ground in ("liar", "soft")) >= 4.5  # numbers on squares
-        assert min(contrast(mode[line], mode["page"]) for line in ("dot", "spread", "seed", "edge", "liar")) >= 3
+        assert (
+            min(contrast(mode["page"], mode[ground]) for ground in ("byzantine", "soft")) >= 4.5
+        )  # numbers on squares
+        assert min(contrast(mode[line], mode["page"]) for line in ("dot", "spread", "seed", "edge", "byzantine")) >= 3
     shades = re.findall(r"\.h\d+ \{ --heat: (#\w+)", css)
     assert len(shades) == 11
     assert min(contrast("#1a1c20", shade) for shade in shades) >= 4.5
@@ -219,41 +226,106 @@ def test_a_spreadsheet_finds_no_formula(files: dict[str, bytes]) -> None:
     rows = list(csv.DictReader(io.StringIO(files["board.csv"].decode())))
     texts = [row[key] for row in rows for key in ("name", "authors", "slug", "attack", "worst_attack", "flags")]
     assert not [text for text in texts if text.startswith(FORMULA)]
-    assert sum(text.startswith("'=") for text in texts) == 4  # three levels, and the track of attacks
-    assert sum(text.startswith("'@") for text in texts) == 4
+    assert sum(text.startswith("'=") for text in texts) == 2  # a row of the track defence, and one of attacks
+    assert sum(text.startswith("'@") for text in texts) == 2
 
 
 def test_the_downloads_have_every_row(found: Collection, files: dict[str, bytes]) -> None:
     data = json.loads(files["board.json"])
     wanted = sum(len(board.rows) + len(board.attacks) for board in found.boards)
     assert len(data["rows"]) == len(list(csv.reader(io.StringIO(files["board.csv"].decode())))) - 1 == wanted > 0
-    board = next(b for b in found.boards if b.knowledge == "omniscient" and b.division == "decentralised")
-    top = next(r for r in data["rows"] if r["adversary"] == "omniscient" and r["rank"] == 1)
-    assert top["worst"] == round(board.rows[0].score.worst.value, DIGITS)
-    cells = board.rows[0].cells["cartpole-complete-f2"]
-    assert top["cells"]["cartpole-complete-f2"][ATTACK][0] == round(cells[ATTACK].value, DIGITS)
-    assert data["suites"]["smoke-v1"]["sha256"] == SMOKE.sha256
+    board = next(b for b in found.boards if b.division == "decentralised")
+    top = next(r for r in data["rows"] if r["division"] == "decentralised" and r["rank_best"] == 1)
+    first = board.rows[0]
+    assert first.score
+    assert first.joining is None
+    assert (top["score"], top["cvar"]) == (round(first.score.worst.value, DIGITS), round(first.score.cvar, DIGITS))
+    matrix = first.matrix["cartpole-complete-f2"]
+    cells = top["cells"]["cartpole-complete-f2"]
+    assert cells[NOISE]["score"] == round(matrix.means[NOISE], DIGITS), "sanity attacks are there too"
+    assert cells[SPLIT]["retention"][0] == round(matrix.retention[SPLIT].value or 0, DIGITS)
+    assert (top["messages"], top["bytes"], top["seconds"]) == (1000, 2e6, 1.5)
+    assert data["suites"]["synthetic-v1"]["sha256"] == SUITE.sha256
 
 
 def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, Page], found: Collection) -> None:
-    its = pages["entries/smoke-v1.defence.hostile.html"]
-    assert "byzbench leaderboard verify leaderboards/submissions/smoke-v1/defence/hostile" in its.words
+    its = pages["entries/synthetic-v1.defence.hostile.html"]
+    assert "byzbench leaderboard verify leaderboards/submissions/synthetic-v1/defence/hostile" in its.words
     words = shlex.split(re.search("byzbench run (--.*--seed [0-9]+)", its.words)[1])  # type: ignore[index]
     pairs = zip(words[::2], words[1::2], strict=True)
     options: dict[str, Any] = {key[2:]: int(value) if value.isdigit() else value for key, value in pairs}
     entry = next(e for e in found.entries if e.slug == "hostile")
-    place = next(SMOKE.places("defence", entry.submission.method, "decentralised"))
+    its_score = found.rows[entry.digest][1].matrix["cartpole-complete-f2"].means[SPLIT]
+    place = next(SUITE.places("defence", entry.submission.method, "decentralised"))
     first = {**entry.submission.method.options, **place.stratum.options, "attack": place.attack}
-    wanted = Experiment.create(**first, seed=SMOKE.seed_values[0])
+    wanted = Experiment.create(**first, seed=SUITE.seed_values[0])
     assert Experiment.create(**options).hash == wanted.hash
     links = {str(a["href"]) for a in its.all("a")}
     assert "../reading.html#clean-below-reference" in links
-    assert its.words.count(" worst") == 1, "one cell of the one stratum"
-    assert len([a for a in its.all("svg") if a["class"] == "curves"]) == len(SMOKE.attacks)
+    assert its.words.count(f"{its_score:.2f} worst") == 1, "one cell of the one stratum"
+    assert len([a for a in its.all("svg") if a["class"] == "curves"]) == len(SUITE.attacks) - 1, "one is held out"
     assert f"1.5 seconds a cell, {1.5 * len(entry.cells) / 60:.1f} minutes in all" in its.words
-    target = pages["entries/smoke-v1.defence.plain.html"]
-    assert "../entries/smoke-v1.adaptive.breaker.html" in {str(a["href"]) for a in target.all("a")}
+    target = pages["entries/synthetic-v1.defence.plain.html"]
+    assert "../entries/synthetic-v1.adaptive.breaker.html" in {str(a["href"]) for a in target.all("a")}
     assert "not part of byzbench" in pages["attacks/elsewhere.html"].words
+
+
+def test_a_board_shows_scores_settings_and_costs_and_no_shared_flag_on_a_row(
+    pages: dict[str, Page],
+) -> None:
+    board = pages["boards/synthetic-v1.defence.decentralised.html"]
+    assert len(board.all("table")) == 2
+    assert "Flags of every row: few-seeds" in board.words
+    assert board.words.count("few-seeds") == 1
+    assert "1 of 1 pairs is separated: Entry plain is better than" in board.words
+    assert "Sanity attacks, which no score depends on: large_noise(relative=False)" in board.words
+    heads = "RanksEntryScore0 to 1Cross-fittedCoordinatedCVaRCleanRetentionJoiningWorst attackFlags"
+    assert heads in board.words
+
+
+def test_undefined_retentions_are_grey(tmp_path: Path) -> None:
+    write_entry(tmp_path / "submissions", SUITE, "weak", skill=0.1, harm=dict.fromkeys((NOISE, ALIE, SPLIT, "none"), 0))
+    page_of = Page(dict(site(collect(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.weak.html"].decode())
+    assert len([a for a in page_of.all("td") if a.get("class") == "n undefined"]) == 3
+    assert "(0 of 2 defined)" in page_of.words
+
+
+def test_curves_stand_at_their_dates(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path / "submissions", SUITE, "early")
+    lines = [json.loads(line) for line in cells(folder)]
+    rewrite(folder, [json.dumps(line | {"dates": list(range(50, 1050, 50))}).encode() for line in lines])
+    page_of = Page(dict(site(collect(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.early.html"].decode())
+    drawn = [str(a["d"]) for a in page_of.all("path") if a["class"] == "middle"]
+    ends = {int(re.findall(r"[ML](\d+) ", path)[-1]) for path in drawn}
+    assert ends == {WIDTH // 2}, "the last evaluation is at half of the budget"
+
+
+def test_absurd_numbers_stop_no_page(tmp_path: Path) -> None:
+    """The site is built from what the schema allows; checks refuse such returns only in verification."""
+    folder = write_entry(tmp_path / "submissions", SUITE, "absurd")
+    lines = [json.loads(line) for line in cells(folder)]
+    absurd = {"curve": ["1e+300"] * 20, "return": "1e+300", "seconds": "-1e+300"}
+    rewrite(folder, [json.dumps(line | absurd).encode() for line in lines])
+    about = json.loads((folder / "submission.json").read_text())
+    about["resolved"]["cartpole-complete-f2"]["algorithm"]["parameters"] |= {"lr": 1e300, "N": 10**18}
+    (folder / "submission.json").write_text(json.dumps(about))
+    all_of_them, findings = collect(tmp_path / "submissions")
+    assert not findings
+    (row,) = json.loads(dict(site(all_of_them))["board.json"])["rows"]
+    assert (row["lr"], row["batch_size"], row["seconds"]) == ([], [], None)
+    assert row["final_returns"] == {"cartpole": SUITE.strata[0].high}
+
+
+def test_closed_suites_are_named_and_not_shown(tmp_path: Path) -> None:
+    write_entry(tmp_path / "submissions", suite("smoke-v1"), "old")
+    all_of_them, findings = collect(tmp_path / "submissions")
+    assert not findings
+    pages = dict(site(all_of_them))
+    assert not [path for path in pages if "smoke-v1" in path]
+    index = Page(pages["index.html"].decode()).words
+    assert "No open suite has a submission yet." in index
+    assert "smoke-v1: their rows can be verified, and are not shown." in index
+    assert "synthetic-v1" in index
 
 
 def test_every_flag_is_explained() -> None:
@@ -262,10 +334,10 @@ def test_every_flag_is_explained() -> None:
     assert raised <= set(FLAGS)
 
 
-def test_graphs_are_drawn_with_their_liars(pages: dict[str, Page], found: Collection) -> None:
+def test_graphs_are_drawn_with_their_byzantine_agents(pages: dict[str, Page], found: Collection) -> None:
     complete, star = pages["topologies/complete.html"], pages["topologies/star.html"]
     seats = {(s.agents, s.byzantine) for _, s in found.topologies["complete"]}
-    assert len([a for a in complete.all("rect") if a["class"] == "liar"]) == EXAMPLES * sum(f for _, f in seats)
+    assert len([a for a in complete.all("rect") if a["class"] == "byzantine"]) == EXAMPLES * sum(f for _, f in seats)
     assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == EXAMPLES * sum(k - f for k, f in seats)
     edges = [str(a["d"]).count("M") for a in complete.all("path") if a["class"] == "edge"]
     assert sorted(edges) == sorted(EXAMPLES * [k * (k - 1) // 2 for k, _ in seats])
@@ -311,50 +383,50 @@ def lose_a_cell(folder: Path) -> None:
 
 
 def refusals(root: Path) -> Iterator[tuple[str, str]]:
-    lose_a_cell(write_entry(root, SMOKE, "partial"))
+    lose_a_cell(write_entry(root, SUITE, "partial"))
     yield "partial", "completeness"
-    double = write_entry(root, SMOKE, "double")
+    double = write_entry(root, SUITE, "double")
     rewrite(double, [*cells(double), cells(double)[0]])
     yield "double", "completeness"
-    write_entry(root, SMOKE, "other", suite_sha256="0" * 64)
+    write_entry(root, SUITE, "other", suite_sha256="0" * 64)
     yield "other", "suite"
-    write_entry(root, SMOKE, "aimless", track="adaptive", method={"algo": "byzpg", "attack": "ipm"})
+    write_entry(root, SUITE, "aimless", track="adaptive", method={"algo": "byzpg", "attack": "ipm"})
     yield "aimless", "method"
 
 
 def test_what_is_not_whole_is_left_out_and_said(tmp_path: Path) -> None:
     root = tmp_path / "submissions"
     expected = dict(refusals(root))
-    write_entry(root, SMOKE, "plain")
+    write_entry(root, SUITE, "plain")
     all_of_them, findings = collect(root)
     assert [e.slug for e in all_of_them.entries] == ["plain"]
     assert {finding.where.split("/")[2]: finding.check for finding in findings} == expected
 
 
 def test_a_reported_entry_may_have_gaps(tmp_path: Path) -> None:
-    lose_a_cell(write_entry(tmp_path / "submissions", SMOKE, "told", track="reported"))
+    lose_a_cell(write_entry(tmp_path / "submissions", SUITE, "told", track="reported"))
     all_of_them, findings = collect(tmp_path / "submissions")
     assert not findings
-    assert not [row for board in boards(SMOKE, all_of_them.entries) for row in board.rows]
+    assert not [row for board in boards(SUITE, all_of_them.entries) for row in board.rows]
     pages = dict(site(all_of_them))
-    assert "not run" in pages["entries/smoke-v1.reported.told.html"].decode()
-    assert "entries/smoke-v1.reported.told.html" in pages["index.html"].decode(), "it can be found all the same"
+    assert "not run" in pages["entries/synthetic-v1.reported.told.html"].decode()
+    assert "entries/synthetic-v1.reported.told.html" in pages["index.html"].decode(), "it can be found all the same"
 
 
 def test_build_writes_checks_and_tidies(tmp_path: Path) -> None:
-    write_entry(tmp_path / "submissions", SMOKE, "plain")
+    write_entry(tmp_path / "submissions", SUITE, "plain")
     out, runner = tmp_path / "out", CliRunner()
     options = ["build", "--from", str(tmp_path), "--out", str(out)]
     done = runner.invoke(app, options)
     assert done.exit_code == 0, done.output
-    assert (out / "entries" / "smoke-v1.defence.plain.html").is_file()
+    assert (out / "entries" / "synthetic-v1.defence.plain.html").is_file()
     assert runner.invoke(app, [*options, "--check"]).exit_code == 0
-    (out / "entries" / "smoke-v1.defence.gone.html").write_text("left over")
+    (out / "entries" / "synthetic-v1.defence.gone.html").write_text("left over")
     (out / "index.html").write_text("changed")
     assert "2 files differ" in runner.invoke(app, [*options, "--check"]).output
-    lose_a_cell(write_entry(tmp_path / "submissions", SMOKE, "partial"))
+    lose_a_cell(write_entry(tmp_path / "submissions", SUITE, "partial"))
     assert runner.invoke(app, options).exit_code == 1, "one submission is left out"
-    assert not (out / "entries" / "smoke-v1.defence.gone.html").exists()
+    assert not (out / "entries" / "synthetic-v1.defence.gone.html").exists()
 
 
 def test_build_takes_no_folder_of_something_else(tmp_path: Path) -> None:
@@ -377,13 +449,13 @@ def test_serve_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
-    folder = write_entry(tmp_path / "submissions", SMOKE, "broken")
+    folder = write_entry(tmp_path / "submissions", SUITE, "broken")
     kept = ("cell", "stratum", "attack", "seed")
     failed = [{**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": XSS} for line in cells(folder)]
     rewrite(folder, [json.dumps(line).encode() for line in failed])
     all_of_them, findings = collect(tmp_path / "submissions")
     assert not findings
-    shown = Page(dict(site(all_of_them))["entries/smoke-v1.defence.broken.html"].decode())
-    count = len(list(SMOKE.places("defence", all_of_them.entries[0].submission.method, "decentralised")))
+    shown = Page(dict(site(all_of_them))["entries/synthetic-v1.defence.broken.html"].decode())
+    count = len(list(SUITE.places("defence", all_of_them.entries[0].submission.method, "decentralised")))
     assert f"{count} of {count}; each scores 0." in shown.words
     assert XSS in shown.words

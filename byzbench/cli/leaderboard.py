@@ -21,7 +21,7 @@ TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
 @app.command("run")
 def run(
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A frozen suite, for example smoke-v1.")],
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A frozen suite.")],
     algo: Annotated[str | None, typer.Option("--algo", "-a", help="The algorithm that enters, or is aimed at.")] = None,
     attack: Annotated[str | None, typer.Option("--attack", "-x", help="The attack that enters.")] = None,
     against: Annotated[

@@ -1,49 +1,26 @@
-"""Boards: entries of one suite, track and division, judged at one level of knowledge, with ranks that admit ties."""
+"""Boards: the rows of one suite and division, by score, each with the range of ranks that the data allow.
+
+Rows with a trusted server and rows without one are never ordered together. Nothing of a score depends on the other
+rows; only ranges of ranks do (`byzbench.reports.ordering`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import special
 
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.flags import Cells, Flag, flags
-from byzbench.leaderboard.schema import Division, Knowledge, Track
-from byzbench.leaderboard.scoring import Bracket, Runs, Score, chance, damage, pairs_apart, score
-from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
-from byzbench.reports.statistics import estimates, iqm, shared_ranks
-
-
-@dataclass(frozen=True)
-class Row:
-    """An entry of the tracks defence and reported, on a board.
-
-    Attributes:
-        score: at the board's level of knowledge.
-        rank: shared with all that cannot be told from the leader of the rank; None where nothing is ranked.
-        ranks: the best and the worst rank that the others leave it.
-        beats_next: the probability that a run of it returns more than one of the row below.
-        best_known: the lowest worst case that any entry of the track adaptive has found; at most the score.
-        cells: by stratum, by attack, `none` first: the interquartile mean of normalised returns.
-        failed: cells that are not `ok`.
-        flags: what a reader must know.
-        resubmissions: how many earlier submissions it supersedes, one after the other.
-        superseded: whether another submission takes its place; it is shown, and not ranked.
-    """
-
-    entry: Entry
-    score: Score
-    cells: Cells
-    failed: int
-    flags: tuple[Flag, ...]
-    best_known: float
-    rank: int | None = None
-    ranks: tuple[int, int] | None = None
-    beats_next: float | None = None
-    resubmissions: int = 0
-    superseded: bool = False
+from byzbench.leaderboard.rows import Peers, Row, make_row, reference_returns, solo_row, unranked_reasons
+from byzbench.leaderboard.schema import Division, Track
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
+from byzbench.reports.estimators import Interval
+from byzbench.reports.ordering import describe_separation, rank_ranges, separated
+from byzbench.reports.paired_tests import CONFIDENCE, MIN_SEEDS, paired_t
+from byzbench.reports.scoring import cell_scores
 
 
 @dataclass(frozen=True)
@@ -51,32 +28,47 @@ class AttackRow:
     """An entry of the track attack.
 
     Attributes:
-        damage: the mean over strata and algorithms of clean - attacked.
-        by: the same at each: by stratum, by algorithm.
+        entry: the entry.
+        damage: the mean over strata and algorithms of clean - attacked scores; None without a reference.
+        by: the same for each: by stratum, by algorithm.
+        failed: number of cells that are not `ok`.
+        unranked: the reasons why it is not ranked; none of a row that is.
     """
 
     entry: Entry
-    damage: Bracket
+    damage: Interval | None
     by: Mapping[str, Mapping[str, float]]
     failed: int
+    unranked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared, best first; what is not ranked stands last."""
+    """Rows that may be compared, best first; those that are not ranked stand last.
+
+    Attributes:
+        suite, track, division: what they are of; in the track of attacks there is no division.
+        rows: of the tracks defence and reported.
+        attacks: of the track attack.
+        separation: a sentence that says how many pairs of ranked rows are separated; None below two of them.
+        common_flags: names of the flags that every scored row has.
+    """
 
     suite: Suite
     track: Track
     division: Division | None
-    knowledge: Knowledge
     rows: tuple[Row, ...] = ()
     attacks: tuple[AttackRow, ...] = field(default=())
+    separation: str | None = None
+    common_flags: tuple[str, ...] = ()
 
 
 def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
     """Yield all boards of a suite that have a row.
 
-    Entries of the track reported, and those that are too old to be replayed, are listed and not ranked.
+    Args:
+        suite: the suite.
+        entries: entries of any suites and tracks.
 
     Raises:
         Refused: an entry misses cells. Only those of the track reported may, and then they are left out.
@@ -84,148 +76,107 @@ def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
     mine = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
     tracks: dict[str, list[Entry]] = {track: [] for track in ("defence", "adaptive", "attack", "reported")}
     for entry in mine:
-        replayed = entry.submission.replayable or entry.submission.track != "defence"
-        tracks[entry.submission.track if replayed else "reported"].append(entry)
-    tracks["reported"] = [entry for entry in tracks["reported"] if _complete(entry, suite)]
-    levels = [level for level in LEVELS if set(suite.attacks_at(level)) - set(_below(suite, level))]
-    replaced = {e.digest: e.submission.supersedes for e in mine}
-    for division in ("decentralised", "server"):
-        ranked, listed = (
-            [
-                _rows(e, suite, levels, tracks["adaptive"], replaced)
-                for e in tracks[track]
-                if e.division(suite) == division
-            ]
-            for track in ("defence", "reported")
-        )
-        for i, level in enumerate(levels if ranked or listed else ()):
-            grey = sorted((rows[i] for rows in listed), key=_order)
-            yield Board(suite, "defence", division, level, (*_ranked([rows[i] for rows in ranked]), *grey))
+        tracks[entry.submission.track].append(entry)
+    replaced = {entry.digest: entry.submission.supersedes for entry in mine}
+    comparable = [e for e in tracks["defence"] if not unranked_reasons(e, e.digest in replaced.values())]
+    peers = Peers(tracks["adaptive"], solo_row(suite, comparable), replaced)
+    listed = [*tracks["defence"], *(e for e in tracks["reported"] if _complete(e, suite))]
+    divisions: tuple[Division, ...] = ("decentralised", "server")
+    for division in divisions:
+        if rows := [make_row(e, suite, peers) for e in listed if e.division(suite) == division]:
+            yield _board(suite, division, rows)
     if tracks["attack"]:
-        harm = sorted((_attack_row(e, suite) for e in tracks["attack"]), key=lambda r: (-r.damage.value, r.entry.slug))
-        yield Board(suite, "attack", None, LEVELS[-1], attacks=tuple(harm))
-
-
-def _below(suite: Suite, level: Knowledge) -> tuple[str, ...]:
-    return suite.attacks_at(LEVELS[LEVELS.index(level) - 1]) if level != LEVELS[0] else ()
-
-
-def _complete(entry: Entry, suite: Suite) -> bool:
-    try:
-        for stratum in entry.strata(suite):
-            for attack in suite.attacks:
-                entry.scores(suite, stratum, attack.spec)
-    except Refused:
-        return False
-    return entry.division(suite) is not None
-
-
-def _rows(
-    entry: Entry,
-    suite: Suite,
-    levels: Sequence[Knowledge],
-    adaptive: Sequence[Entry],
-    replaced: Mapping[str, str | None],
-) -> list[Row]:
-    """The rows of an entry, one for each level of knowledge.
-
-    Args:
-        entry: of the track defence or reported.
-        suite: its suite.
-        levels: those that have a board.
-        adaptive: the entries of that track.
-        replaced: by the digest of each entry, which one it supersedes.
-    """
-    strata, every = entry.strata(suite), suite.attacks_at(LEVELS[-1])
-    clean = {s.name: entry.scores(suite, s, CLEAN) for s in strata}
-    attacked = {s.name: {a: entry.scores(suite, s, a) for a in every} for s in strata}
-    runs = Runs.of(clean, attacked)
-    scores = [score(runs, suite.attacks_at(level)) for level in levels]
-    found = [estimates(np.stack([clean[s], *by.values()])) for s, by in attacked.items()]
-    cells = {s: dict(zip((CLEAN, *every), row, strict=True)) for s, row in zip(attacked, found, strict=True)}
-    ranked = entry.submission.replayable
-    aimed = [a for a in adaptive if ranked and _aims(a, entry)]
-    row = Row(
-        entry=entry,
-        score=scores[-1],
-        cells=cells,
-        failed=sum(cell.status != "ok" for cell in entry.cells),
-        flags=tuple(flags(entry, suite, scores[-1], cells, aimed)),
-        best_known=scores[-1].worst.value,
-        resubmissions=_earlier(entry, replaced) if ranked else 0,
-        superseded=entry.digest in replaced.values(),
-    )
-    means = [_means(a, suite, strata) for a in aimed]
-    return [
-        replace(
-            row,
-            score=worth,
-            cells={s: {a: by[a] for a in (CLEAN, *suite.attacks_at(level))} for s, by in cells.items()},
-            best_known=min([worth.worst.value, *(float(np.minimum(worth.least, m).mean()) for m in means)]),
-        )
-        for level, worth in zip(levels, scores, strict=True)
-    ]
-
-
-def _aims(adaptive: Entry, entry: Entry) -> bool:
-    return adaptive.submission.method.against == entry.slug
-
-
-def _means(adaptive: Entry, suite: Suite, strata: Sequence[Stratum]) -> np.ndarray:
-    """What an adaptive submission leaves of the entry it is aimed at, by stratum: [S]."""
-    attack = adaptive.submission.method.attack
-    assert attack is not None
-    return np.array([iqm(adaptive.scores(suite, stratum, attack)) for stratum in strata])
-
-
-def _earlier(entry: Entry, replaced: Mapping[str, str | None]) -> int:
-    """How many submissions it supersedes, directly or not."""
-    count, at, seen = 0, entry.submission.supersedes, {entry.digest}
-    while at is not None and at not in seen:
-        seen.add(at)
-        count, at = count + 1, replaced.get(at)
-    return count
-
-
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """Rows best first, with ranks; then those that are superseded, without."""
-    standing = sorted((row for row in rows if not row.superseded), key=_order)
-    apart = pairs_apart([row.score for row in standing])
-    ranks = shared_ranks(len(standing), apart)
-    better = [0] * len(standing)
-    worse = [0] * len(standing)
-    for high, low in apart:
-        worse[high] += 1
-        better[low] += 1
-    ranked = [
-        replace(
-            row,
-            rank=ranks[i],
-            ranks=(better[i] + 1, len(standing) - worse[i]),
-            beats_next=chance(row.score, standing[i + 1].score) if i + 1 < len(standing) else None,
-        )
-        for i, row in enumerate(standing)
-    ]
-    return [*ranked, *sorted((row for row in rows if row.superseded), key=_order)]
-
-
-def _order(row: Row) -> tuple[float, str]:
-    return -row.score.worst.value, row.entry.slug
-
-
-def _attack_row(entry: Entry, suite: Suite) -> AttackRow:
-    attack = entry.submission.method.attack
-    assert attack is not None
-    clean: dict[str, dict[str, np.ndarray]] = {}
-    attacked: dict[str, dict[str, np.ndarray]] = {}
-    for stratum in suite.strata:
-        algorithms = [a.spec for a in suite.algorithms if a.division == stratum.division]
-        clean[stratum.name] = {a: entry.scores(suite, stratum, CLEAN, a) for a in algorithms}
-        attacked[stratum.name] = {a: entry.scores(suite, stratum, attack, a) for a in algorithms}
-    by = {s: {a: float(iqm(x) - iqm(attacked[s][a])) for a, x in rows.items()} for s, rows in clean.items()}
-    return AttackRow(entry, damage(clean, attacked), by, sum(cell.status != "ok" for cell in entry.cells))
+        superseded = {digest for digest in replaced.values() if digest}
+        harm = [_attack_row(entry, suite, entry.digest in superseded) for entry in tracks["attack"]]
+        yield Board(suite, "attack", None, attacks=tuple(sorted(harm, key=_attack_order)))
 
 
 def strata_of(board: Board) -> tuple[Stratum, ...]:
-    """The strata of a board."""
+    """Return the strata of a board."""
     return board.suite.strata if board.division is None else board.suite.division(board.division)
+
+
+def common_flags(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the names of the flags that every scored row has, in the order of the first one."""
+    names = [dict.fromkeys(flag.name for flag in row.flags) for row in rows if row.score]
+    return tuple(name for name in names[0] if all(name in own for own in names)) if names else ()
+
+
+def damage(clean: Sequence[np.ndarray], attacked: Sequence[np.ndarray]) -> Interval:
+    """Return the mean of clean - attacked scores over pairs of cells, with Student's interval over seeds.
+
+    Args:
+        clean: scores without the attack, [n] for each pair of a stratum and an algorithm.
+        attacked: scores under it, in the same order.
+
+    Returns:
+        The mean and its 95 % interval; no interval below `MIN_SEEDS` seeds.
+
+    Example:
+        >>> found = damage([np.full(4, 0.9)], [np.full(4, 0.4)])
+        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        0.50 (0.42 to 0.58)
+    """
+    by_seed = np.mean([one - other for one, other in zip(clean, attacked, strict=True)], axis=0)
+    if len(by_seed) < MIN_SEEDS:
+        return Interval(float(by_seed.mean()))
+    mean, error = (float(x) for x in paired_t(by_seed))
+    half = float(special.stdtrit(len(by_seed) - 1, (1 + CONFIDENCE) / 2)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def _board(suite: Suite, division: Division, rows: Sequence[Row]) -> Board:
+    ranked = sorted((row for row in rows if not row.unranked), key=_order)
+    runs = [row.runs for row in ranked if row.runs]
+    ranges = rank_ranges(runs)
+    names = [row.entry.submission.entry.name for row in ranked]
+    return Board(
+        suite=suite,
+        track="defence",
+        division=division,
+        rows=(
+            *(replace(row, ranks=ranks) for row, ranks in zip(ranked, ranges, strict=True)),
+            *sorted((row for row in rows if row.unranked), key=_order),
+        ),
+        separation=describe_separation(names, separated(runs)) if len(ranked) > 1 else None,
+        common_flags=common_flags(rows),
+    )
+
+
+def _order(row: Row) -> tuple[float, str]:
+    return -row.score.worst.value if row.score else np.inf, row.entry.slug
+
+
+def _attack_order(row: AttackRow) -> tuple[bool, float, str]:
+    return bool(row.unranked), -row.damage.value if row.damage else np.inf, row.entry.slug
+
+
+def _complete(entry: Entry, suite: Suite) -> bool:
+    """Return whether an entry has every cell of one division."""
+    try:
+        for stratum in entry.strata(suite):
+            for attack in suite.attacks_of(stratum):
+                entry.areas(suite, stratum, attack)
+    except Refused:
+        return False
+    division = entry.division(suite)
+    return division is not None and entry.strata(suite) == suite.division(division)
+
+
+def _attack_row(entry: Entry, suite: Suite, superseded: bool) -> AttackRow:
+    attack, units = str(entry.submission.method.attack), reference_returns(entry, suite)
+    pairs = {
+        (stratum.name, a.spec): [
+            cell_scores(entry.areas(suite, stratum, name, a.spec), stratum.random, units[stratum.name])
+            for name in (CLEAN, attack)
+        ]
+        for stratum in (entry.strata(suite) if units else ())
+        for a in suite.algorithms
+        if units and a.division == stratum.division
+    }
+    by: dict[str, dict[str, float]] = {}
+    for (stratum_name, algorithm), (clean, attacked) in pairs.items():
+        by.setdefault(stratum_name, {})[algorithm] = float((clean - attacked).mean())
+    total = damage([clean for clean, _ in pairs.values()], [other for _, other in pairs.values()]) if pairs else None
+    failed = sum(cell.status != "ok" for cell in entry.cells)
+    return AttackRow(entry, total, by, failed, unranked_reasons(entry, superseded, scored=total is not None))

@@ -1,4 +1,4 @@
-"""Entries: submissions as they lie in their folders, read without trust and without running anything."""
+"""Read entries, submissions in their folders, without trust and without running anything."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from byzbench.canonical import modern
 from byzbench.errors import CorruptRecord
 from byzbench.experiments.files import read_bytes
 from byzbench.leaderboard.documents import Finding, Refused, text_offence
@@ -40,58 +42,62 @@ class Entry:
         return self.submission.entry.slug
 
     @cached_property
+    def algorithm(self) -> str:
+        """The name that its algorithm has today; empty where nothing says what the method came to."""
+        return next((str(described["name"]) for described in self.algorithms), "")
+
+    @cached_property
+    def algorithms(self) -> tuple[Mapping[str, Any], ...]:
+        """Its algorithm in every stratum that it resolves, described as it would be written today."""
+        about = self.submission
+        axes = [modern(described, about.version, whole=False) for described in about.resolved.values()]
+        return tuple(own["algorithm"] for own in axes if isinstance(own.get("algorithm"), dict))
+
+    @cached_property
     def at(self) -> Mapping[tuple[str, str, str | None, int], Cell]:
         """Cells by their place; of two at one place, the first."""
         return {cell.place: cell for cell in reversed(self.cells)}
 
     def strata(self, suite: Suite) -> tuple[Stratum, ...]:
-        """The strata that it has cells of, in the suite's order."""
+        """Return the strata that it has cells of, in the suite's order."""
         names = {cell.stratum for cell in self.cells}
         return tuple(stratum for stratum in suite.strata if stratum.name in names)
 
     def division(self, suite: Suite) -> Division | None:
-        """Of its strata; None if they are of several."""
+        """Return the division of its strata; None if they are of several."""
         found = {stratum.division for stratum in self.strata(suite)}
         return found.pop() if len(found) == 1 else None
 
     def cell(self, stratum: Stratum, attack: str, algo: str | None, seed: int) -> Cell:
-        """One cell.
+        """Return a cell.
 
         Raises:
-            Refused: it is missing. A score of some cells is no score.
+            Refused: it is missing. A score needs every cell.
         """
         if (found := self.at.get((stratum.name, attack, algo, seed))) is None:
             named = " · ".join(filter(None, (stratum.name, algo, attack, f"seed {seed}")))
             raise Refused([Finding("completeness", f"{self.slug}/cells.jsonl", f"{named} is missing")])
         return found
 
-    def scores(self, suite: Suite, stratum: Stratum, attack: str, algo: str | None = None) -> np.ndarray:
-        """Normalised returns by seed index, float64 [n]; a cell that is not `ok` scores 0.
-
-        Raises:
-            Refused: a cell is missing.
-        """
-        cells = [self.cell(stratum, attack, algo, seed) for seed in range(suite.seeds)]
-        values = np.array([float(c.value) if c.status == "ok" and c.value else stratum.random for c in cells])
-        from byzbench.leaderboard.references import unit
-
-        one = unit(suite, stratum)
-        return ((values - stratum.random) / (one - stratum.random)).clip(0.0, 1.0)
+    def whole(self, suite: Suite, stratum: Stratum, attack: str) -> bool:
+        """Return whether there is a cell of every seed; in the track reported some may be missing."""
+        return all((stratum.name, attack, None, seed) in self.at for seed in range(suite.seeds))
 
     def areas(self, suite: Suite, stratum: Stratum, attack: str, algo: str | None = None) -> np.ndarray:
         """Return areas under evaluation curves divided by the budget, by seed index, float64 [n].
 
-        A cell that is not `ok` is at the return of a random policy.
+        A cell that is not `ok` is at the return of a random policy. Areas outside the returns that the stratum can
+        give, which checks refuse, are put at their ends.
 
         Raises:
             Refused: a cell is missing.
         """
         cells = [self.cell(stratum, attack, algo, seed) for seed in range(suite.seeds)]
-        return np.array([area(cell, stratum) for cell in cells])
+        return np.array([area(cell, stratum) for cell in cells]).clip(stratum.low, stratum.high)
 
 
 def read(folder: Path) -> Entry:
-    """The submission of a folder.
+    """Return the submission of a folder.
 
     Raises:
         Refused: with everything that is wrong with its files, their texts or their schema.
@@ -120,7 +126,7 @@ def read(folder: Path) -> Entry:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder: none but ours, all regular, none too large."""
+    """Return the files of a folder, which are those of a submission, regular, and not too large."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise Refused([Finding("files", ascii(folder.name), "is not a folder")])
@@ -157,9 +163,9 @@ def _notes(content: bytes, findings: list[Finding]) -> str:
 
 
 def scan(submissions: Path) -> tuple[list[Entry], list[Finding]]:
-    """All entries below a folder of submissions, by suite, track and slug; and what is wrong with the others.
+    """Return all entries below a folder of submissions, and the findings about the others.
 
-    They lie at `SUITE/TRACK/SLUG`.
+    They lie at `SUITE/TRACK/SLUG`, and are sorted by these.
     """
     entries: list[Entry] = []
     findings: list[Finding] = []

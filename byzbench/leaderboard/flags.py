@@ -1,4 +1,4 @@
-"""What a reader must know about a row before believing it; docs/leaderboards.md has a section for each."""
+"""Warnings about rows: what a reader must know before relying on one. docs/leaderboards.md has a section for each."""
 
 from __future__ import annotations
 
@@ -6,73 +6,85 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.scoring import Score
 from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
-from byzbench.reports.statistics import FEW, Estimate
+from byzbench.reports.scoring import EntryScore, StratumScore
 
 MARGIN = 0.1
-"""In units of the way from random to the reference: less is no difference worth a flag."""
+"""Difference of two scores below which no flag is raised."""
 
 HALF = 0.5
 
+FEW_SEEDS = 8
+"""Seeds below which docs/scoring.md has not measured how often intervals hold."""
 
-Cells = Mapping[str, Mapping[str, Estimate]]
-"""By stratum, by attack, `none` with them: the interquartile mean of normalised returns."""
+OBJECTIVES = ("aggregate_error", "disagreement")
+"""Objectives of attacks in the first round: the distance of the aggregate from the honest mean, and of honest agents
+from each other."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something to know. `name` is the anchor of its section in docs/leaderboards.md; `why` has the numbers."""
+    """A warning. `name` is the anchor of its section in docs/leaderboards.md; `why` has the numbers."""
 
     name: str
     why: str
 
 
-def flags(entry: Entry, suite: Suite, score: Score, cells: Cells, aimed: Sequence[Entry] = ()) -> Iterator[Flag]:
-    """The flags of an entry of the track defence or reported.
+def flags(
+    entry: Entry,
+    suite: Suite,
+    score: EntryScore | None,
+    matrix: Mapping[str, StratumScore],
+    aimed: Sequence[Entry] = (),
+) -> Iterator[Flag]:
+    """Yield the flags of an entry of the track defence or reported.
 
     Args:
-        entry: whose they are.
+        entry: the entry.
         suite: its suite.
-        score: against all attacks of the suite.
-        cells: what it scores, by stratum, by attack.
+        score: its score; None without a reference, and then flags that need one are left out.
+        matrix: its scores in each stratum over all attacks, sanity attacks among them.
         aimed: the entries of the track adaptive that are aimed at it.
     """
     strata = entry.strata(suite)
-    runs = [cell for cell in entry.cells if cell.stratum in {s.name for s in strata}]
-    if score.seeds < FEW:
-        yield Flag("few-seeds", f"{score.seeds} seeds")
-    if entry.submission.tuning and len(held_out := _held_out(entry, suite)) < 2:
-        named = ", ".join(held_out) or "no attack"
-        yield Flag("tuned-on-suite", f"its tuning held out {named} of the suite")
-    if failed := [cell for cell in runs if cell.status != "ok"]:
-        yield Flag("failed-cells", f"{len(failed)} of {len(runs)} cells ended otherwise than well, and score 0")
-    yield from _price(strata, cells)
+    if suite.seeds < FEW_SEEDS:
+        yield Flag("few-seeds", f"{suite.seeds} seeds")
+    yield from _tuned_on_suite(entry, suite)
+    if failed := [cell for cell in entry.cells if cell.status != "ok"]:
+        yield Flag("failed-cells", f"{len(failed)} of {len(entry.cells)} cells failed or diverged, and score 0")
     for stratum in (s for s in strata if s.byzantine):
-        if inert := [a for a in suite.attacks_at(LEVELS[-1]) if _inert(entry, suite, stratum, a)]:
-            all_of_them = len(inert) == len(suite.attacks_at(LEVELS[-1]))
-            yield Flag("attack-inert", f"{stratum.name}: {'every attack' if all_of_them else ', '.join(inert)}")
-    if score.clean.value < HALF:
-        yield Flag("clean-below-reference", f"without an attack it scores {score.clean.value:.2f}")
-    for stratum in strata:
-        yield from _blind(suite, stratum, cells[stratum.name])
-    if apart := [cell for cell in runs if cell.verdict == "no_consensus"]:
-        yield Flag("no-consensus", f"honest agents ended apart in {len(apart)} of {len(runs)} cells")
-    for stratum in strata:
-        yield from _survived(entry, suite, stratum, cells[stratum.name])
+        yield from _inert(entry, suite, stratum)
+    if score is not None:
+        yield from _weak_clean(score)
+        yield from _cost_of_bound(strata, matrix)
+        for stratum in strata:
+            yield from _blind(suite, stratum, matrix[stratum.name])
+            yield from _non_finite(entry, suite, stratum, matrix[stratum.name])
+    yield from _no_consensus(entry)
     for adaptive in aimed:
-        yield from _failed(adaptive, suite, strata)
+        yield from _objective(adaptive, suite, strata)
 
 
-def _held_out(entry: Entry, suite: Suite) -> list[str]:
-    """Attacks of the suite that the tuning has not seen, under any parameters."""
-    assert entry.submission.tuning is not None
-    seen = {attack.partition("(")[0] for attack in entry.submission.tuning.attacks}
-    return [attack for attack in suite.attacks_at(LEVELS[-1]) if attack.partition("(")[0] not in seen]
+def _tuned_on_suite(entry: Entry, suite: Suite) -> Iterator[Flag]:
+    """Find attacks of the worst case that the tuning used, under any parameters."""
+    if entry.submission.tuning is None:
+        return
+    used = {attack.partition("(")[0] for attack in entry.submission.tuning.attacks}
+    scored = dict.fromkeys(attack for stratum in entry.strata(suite) for attack in suite.worst_case(stratum))
+    if shared := [attack for attack in scored if attack.partition("(")[0] in used]:
+        yield Flag("tuned-on-suite", f"tuned against {len(shared)} of {len(scored)} attacks: {', '.join(shared)}")
 
 
-def _inert(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
-    """Whether every run under the attack is, to the byte, the one without."""
+def _inert(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
+    """Find attacks of the worst case under which every run has the trace of the run without an attack."""
+    attacks = suite.worst_case(stratum)
+    inert = [attack for attack in attacks if _same_traces(entry, suite, stratum, attack)]
+    if inert:
+        named = "every attack" if len(inert) == len(attacks) else ", ".join(inert)
+        yield Flag("attack-inert", f"{stratum.name}: {named}")
+
+
+def _same_traces(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
     traces = [
         (entry.cell(stratum, attack, None, k).trace, entry.cell(stratum, CLEAN, None, k).trace)
         for k in range(suite.seeds)
@@ -80,58 +92,65 @@ def _inert(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
     return all(one is not None and one == other for one, other in traces)
 
 
-def _price(strata: Sequence[Stratum], cells: Cells) -> Iterator[Flag]:
-    """Strata that differ in the number of liars alone, who follow the protocol: what is lost goes for the bound."""
+def _weak_clean(score: EntryScore) -> Iterator[Flag]:
+    if score.clean.value < HALF:
+        yield Flag("clean-below-reference", f"its clean score is {score.clean.value:.2f}")
+
+
+def _cost_of_bound(strata: Sequence[Stratum], matrix: Mapping[str, StratumScore]) -> Iterator[Flag]:
+    """Compare clean scores of strata that differ in the number of Byzantine agents alone."""
     alike: dict[tuple[str, str, int, int], list[Stratum]] = {}
     for stratum in sorted(strata, key=lambda s: s.byzantine):
         alike.setdefault((stratum.env, stratum.topology, stratum.agents, stratum.trajectories), []).append(stratum)
     for fewest, *others in alike.values():
-        before = cells[fewest.name][CLEAN].value
+        before = matrix[fewest.name].clean.value
         for stratum in others:
-            if (left := cells[stratum.name][CLEAN].value) < before - MARGIN:
-                counts = (
-                    f"with {stratum.byzantine} liars who do not lie {left:.2f}, with {fewest.byzantine} {before:.2f}"
-                )
+            if (clean := matrix[stratum.name].clean.value) < before - MARGIN:
+                counts = f"clean score {clean:.2f} with f={stratum.byzantine}, {before:.2f} with f={fewest.byzantine}"
                 yield Flag("bound-costs", f"{stratum.name}: {counts}")
 
 
-def _blind(suite: Suite, stratum: Stratum, cells: Mapping[str, Estimate]) -> Iterator[Flag]:
-    """Attacks that see most should do most harm."""
-    left = {a.spec: cells[a.spec].value for a in suite.attacks if a.knows}
-    local = [a.spec for a in suite.attacks if a.knows == LEVELS[0]]
-    seeing = [a.spec for a in suite.attacks if a.knows and a.knows != LEVELS[0]]
-    if local and seeing:
-        blind, informed = min(local, key=left.__getitem__), min(seeing, key=left.__getitem__)
-        if left[blind] < left[informed] - MARGIN:
-            numbers = f"{blind} leaves {left[blind]:.2f}, {informed} {left[informed]:.2f}"
+def _blind(suite: Suite, stratum: Stratum, scores: StratumScore) -> Iterator[Flag]:
+    """Compare attacks that see their own vectors alone with those of the worst case that see more."""
+    knows = {a.spec: a.knows for a in suite.attacks}
+    local = [attack for attack in scores.means if knows.get(attack) == LEVELS[0]]
+    informed = [attack for attack in suite.worst_case(stratum) if knows[attack] != LEVELS[0]]
+    if local and informed:
+        blind, seeing = min(local, key=scores.means.__getitem__), min(informed, key=scores.means.__getitem__)
+        if scores.means[blind] < scores.means[seeing] - MARGIN:
+            numbers = f"{blind} {scores.means[blind]:.2f}, {seeing} {scores.means[seeing]:.2f}"
             yield Flag("blind-beats-informed", f"{stratum.name}: {numbers}")
 
 
-def _survived(entry: Entry, suite: Suite, stratum: Stratum, cells: Mapping[str, Estimate]) -> Iterator[Flag]:
-    """Messages that are no numbers were sent, and did no harm: they are screened out before the rule sees them."""
-    for attack in (a.spec for a in suite.attacks if a.spec.startswith("non_finite")):
-        if cells[attack].value >= cells[CLEAN].value - MARGIN:
-            screened = sum(entry.cell(stratum, attack, None, k).screened for k in range(suite.seeds))
-            yield Flag("non-finite-survived", f"{stratum.name}: {screened:,} messages were screened out")
+def _non_finite(entry: Entry, suite: Suite, stratum: Stratum, scores: StratumScore) -> Iterator[Flag]:
+    """Find attacks whose messages are not finite, and that do no harm because validation removes them."""
+    for attack in (attack for attack in scores.means if attack.startswith("non_finite")):
+        if scores.means[attack] >= scores.clean.value - MARGIN:
+            removed = sum(entry.cell(stratum, attack, None, k).screened for k in range(suite.seeds))
+            yield Flag("non-finite-survived", f"{stratum.name}: validation removed {removed:,} messages")
 
 
-OBJECTIVES = ("aggregate_error", "disagreement")
-"""What an attack may drive at in the first round: the rule away from the honest mean, honest agents from another."""
+def _no_consensus(entry: Entry) -> Iterator[Flag]:
+    """Find runs that ended in disagreement; a method without an agreement stage cannot do otherwise."""
+    stages = [own.get("agreement") for own in entry.submission.resolved.values()]
+    if stages and not any(isinstance(stage, dict) and stage["name"] != "none" for stage in stages):
+        return
+    if apart := [cell for cell in entry.cells if cell.verdict == "no_consensus"]:
+        yield Flag("no-consensus", f"honest agents ended with different policies in {len(apart)} of {len(entry.cells)}")
 
 
-def _failed(adaptive: Entry, suite: Suite, strata: Sequence[Stratum]) -> Iterator[Flag]:
-    """Whether an adaptive attack has reached nothing of what it drives at.
+def _objective(adaptive: Entry, suite: Suite, strata: Sequence[Stratum]) -> Iterator[Flag]:
+    """Test whether an adaptive attack raised any of `OBJECTIVES` in the first round.
 
-    Honest agents say the same in the first round with and without it, so that the numbers of the one and the other
-    differ by what the liars did alone. Where none are known, nothing follows.
+    Honest agents send the same messages in the first round with the attack and without it, so a difference comes from
+    the Byzantine agents alone. Where no value is on record, no flag is raised.
     """
-    attack = adaptive.submission.method.attack
-    assert attack is not None
+    attack = str(adaptive.submission.method.attack)
     pairs = []
     for stratum in strata:
         for k in range(suite.seeds):
-            hit, calm = (adaptive.cell(stratum, name, None, k).opening for name in (attack, CLEAN))
-            pairs += [(float(hit[o]), float(calm[o])) for o in OBJECTIVES if o in hit and o in calm]
-    if pairs and not any(reached > before * (1 + 1e-6) for reached, before in pairs):
-        what = f"in none of {len(pairs)} numbers of first rounds is it above what liars reach who do not lie"
+            attacked, clean = (adaptive.cell(stratum, name, None, k).opening for name in (attack, CLEAN))
+            pairs += [(float(attacked[o]), float(clean[o])) for o in OBJECTIVES if o in attacked and o in clean]
+    if pairs and not any(value > before * (1 + 1e-6) for value, before in pairs):
+        what = f"none of {len(pairs)} values of first rounds is above that without an attack"
         yield Flag("objective-did-not-rise", f"{attack} of {adaptive.slug}: {what}")

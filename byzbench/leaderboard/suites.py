@@ -244,11 +244,6 @@ class Suite(Part):
             if a.applies(stratum)
         )
 
-    def attacks_at(self, level: Knowledge) -> tuple[str, ...]:
-        """Return the attacks of the worst case in any stratum, of adversaries that see as much as `level`, or less."""
-        there = {spec for stratum in self.strata for spec in self.worst_case(stratum, level)}
-        return tuple(a.spec for a in self.attacks if a.spec in there)
-
     @property
     def held_out(self) -> tuple[str, ...]:
         """The attacks that parameters are tuned against."""

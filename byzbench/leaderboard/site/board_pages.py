@@ -1,219 +1,232 @@
-"""The first page, and a page for every board."""
+"""The page of a board: scores in one table, settings and costs of the same rows in another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
-from byzbench.leaderboard.boards import AttackRow, Board, Row, strata_of
+from byzbench.leaderboard.boards import Board, strata_of
 from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.rows import Row, Settings
+from byzbench.leaderboard.schema import Knowledge
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.drawings import interval
-from byzbench.leaderboard.site.html import Child, Markup, el, join
-from byzbench.leaderboard.site.tables import bracketed, cell, figure, lead, number, row, table
-from byzbench.leaderboard.suites import CLEAN, Suite
+from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.leaderboard.site.tables import cell, count, figure, lead, number, quantity, row, table
+from byzbench.leaderboard.suites import Suite
 
-ADVERSARY = {
-    "local": "whose liars see only their own vectors",
-    "coordinated": "whose liars see those of each other too",
-    "omniscient": "whose liars see everything",
-}
 DIVISION = {"decentralised": "without a server", "server": "with a trusted server"}
+
+LEVEL: dict[Knowledge, str] = {"local": "Local", "coordinated": "Coordinated", "omniscient": "Omniscient"}
+
+ALWAYS_LARGE = "p=1: no variance reduction"
 
 
 def title(board: Board) -> str:
-    """A board in a line."""
-    return f"{board.suite.name}: {within(board)}"
+    """Return the title of a board."""
+    return f"{board.suite.name}: {short_title(board)}"
 
 
-def within(board: Board) -> str:
-    """A board among those of its suite."""
-    return "attacks" if board.division is None else f"{board.division}, {board.knowledge} adversary"
+def short_title(board: Board) -> str:
+    """Return the title of a board among those of its suite."""
+    return "attacks" if board.division is None else f"methods {DIVISION[board.division]}"
 
 
-def marks(entry: Entry, superseded: bool = False, audit: str = "") -> Markup:
-    """Return what a reader must see beside the name of an entry.
+def marks(entry: Entry, unranked: Sequence[str] = (), audit: str = "") -> Markup:
+    """Return the marks beside the name of an entry.
 
     Args:
         entry: the entry.
-        superseded: whether another one takes its place.
-        audit: what the last audit saw of it, in words.
+        unranked: the reasons why it is not ranked.
+        audit: the result of the last audit, in words.
     """
-    about = entry.submission
-    words = ["tuned" if about.tuning else "untuned"]
-    words += ["reported, not replayed"] * (about.track == "reported") + ["superseded"] * superseded
-    words += ["cannot be replayed"] * (about.code.engine is None) + [audit] * bool(audit)
+    settings = Settings.of(entry)
+    words = [
+        settings.origin,
+        *([ALWAYS_LARGE] if settings.always_large else []),
+        *unranked,
+        *([audit] if audit else []),
+    ]
     return join((" ", el("span", word, class_="mark")) for word in words)
 
 
-def flag_links(r: Row) -> Child:
-    """The flags of a row, each linked to what it means."""
-    names = dict.fromkeys(flag.name for flag in r.flags)
-    return [el("a", name, href=f"../reading.html#{name}") for name in names]
+def entry_link(entry: Entry, up: str = "../") -> Markup:
+    """Return a link to the page of an entry."""
+    return el("a", entry.submission.entry.name, href=f"{up}{entry_path(entry)}")
 
 
-def board_page(board: Board, all_of_them: Collection) -> Iterator[Child]:
-    """The main part of the page of a board."""
-    yield el("h1", title(board))
-    yield el("p", board.suite.title)
-    yield _siblings(board, all_of_them)
-    if board.division is None:
-        yield el(
-            "p",
-            "Damage is what an attack takes from the suite's own algorithms: the score without it less the score under "
-            "it, the mean over strata and algorithms. Rows stand by damage; where intervals overlap, the order says "
-            "little.",
-        )
-        rows = (_attack(r, all_of_them) for r in board.attacks)
-        yield table("Attacks by damage", [*_ATTACKS, *_victims(board)], rows, sortable=True)
-        return
-    attacks = board.suite.attacks_at(board.knowledge)
-    yield el(
-        "p",
-        f"Methods {DIVISION[board.division]}, against an adversary {ADVERSARY[board.knowledge]}. The score is what is "
-        "left under the attack that is worst for an entry, from 0, a random policy, to 1, the suite's reference; the "
-        "mean over ",
-        listed(strata_of(board), lambda s: el("a", s.name, href=f"../{topology_path(s.topology)}")),
-        ". Attacks: ",
-        listed(attacks, lambda a: el("a", a, href=f"../{attack_path(a)}")),
-        ". Rows that share a rank cannot be told apart. ",
-        el("a", "What the columns mean", href="../reading.html#columns"),
-    )
-    rows = (_defence(r, all_of_them) for r in board.rows)
-    yield table("Entries by their worst case", _DEFENCES, rows, sortable=True, names=1)
+def attack_links(attacks: Iterable[str], up: str = "../") -> Child:
+    """Return links to the pages of attacks, one after the other."""
+    return listed(attacks, lambda attack: el("a", attack, href=f"{up}{attack_path(attack)}"))
+
+
+def flag_link(name: str) -> Markup:
+    """Return a flag as a link to its explanation."""
+    return el("a", name, href=f"../reading.html#{name}")
 
 
 def listed(things: Iterable[Any], link: Callable[[Any], Child]) -> Child:
-    """Things one after the other, each as a link."""
+    """Return things one after the other, each as a link."""
     return [(", " if i else None, link(thing)) for i, thing in enumerate(things)]
 
 
-def _siblings(board: Board, all_of_them: Collection) -> Markup:
+def rank_text(ranks: tuple[int, int] | None) -> str:
+    """Return a range of ranks, or the rank if it is one; an empty text for a row that is not ranked."""
+    if ranks is None:
+        return ""
+    return str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]}\N{EN DASH}{ranks[1]}"
+
+
+def board_page(board: Board, collection: Collection) -> Iterator[Child]:
+    """Yield the main part of the page of a board."""
+    yield el("h1", title(board))
+    yield el("p", board.suite.title)
+    yield _siblings(board, collection)
+    yield from _attack_board(board, collection) if board.division is None else _defence_board(board, collection)
+
+
+def _attack_board(board: Board, collection: Collection) -> Iterator[Child]:
+    yield el(
+        "p",
+        "Damage is the score of the suite's own algorithms without the attack minus that under it, the mean over "
+        "strata, algorithms and seeds. Where intervals overlap, the order says little.",
+    )
+    victims = dict.fromkeys((s, a) for r in board.attacks for s, by in r.by.items() for a in by)
+    heads = ["Entry", "Attack", "Damage", "Failed cells", *(f"{s}: {a}" for s, a in victims)]
+    rows = (
+        row(
+            lead(entry_link(r.entry), marks(r.entry, r.unranked, collection.audit[r.entry.digest])),
+            cell(attack_links([str(r.entry.submission.method.attack)])),
+            figure(r.damage),
+            cell(r.failed, class_="n"),
+            (figure(r.by.get(s, {}).get(a)) for s, a in victims),
+            class_="grey" if r.unranked else None,
+        )
+        for r in board.attacks
+    )
+    yield table("Attacks by damage", heads, rows, sortable=True)
+
+
+def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
+    suite, strata = board.suite, strata_of(board)
+    scored = dict.fromkeys(attack for stratum in strata for attack in suite.worst_case(stratum))
+    shown = dict.fromkeys(attack for stratum in strata for attack in suite.attacks_of(stratum))
+    sanity = [attack for attack in shown if attack not in scored and attack != "none"]
+    yield el(
+        "p",
+        "The score is the area under the learning curve under the worst attack, from 0, a random policy, to 1, ",
+        reference_text(suite, str(board.division)),
+        "; the mean over ",
+        listed(strata, lambda s: el("a", s.name, href=f"../{topology_path(s.topology)}")),
+        ". Attacks: ",
+        attack_links(scored),
+        (". Sanity attacks, which no score depends on: ", attack_links(sanity)) if sanity else None,
+        ". ",
+        el("a", "What the columns mean", href="../reading.html#columns"),
+    )
+    if board.separation:
+        yield el("p", el("strong", board.separation))
+    if board.common_flags:
+        yield el("p", "Flags of every row: ", listed(board.common_flags, flag_link))
+    columns = _optional_columns(board)
+    heads = ["Ranks", "Entry", "Score", "0 to 1", "Cross-fitted", *columns, "CVaR", "Clean", "Retention", "Joining"]
+    rows = (_scores(r, board, columns, collection.audit[r.entry.digest]) for r in board.rows)
+    yield table("Entries by score", [*heads, "Worst attack", "Flags"], rows, sortable=True, names=1)
+    yield table("Settings and costs, in the same order", _SETTINGS, map(_settings, board.rows), sortable=True)
+
+
+def reference_text(suite: Suite, division: str) -> str:
+    """Return the unit of the scores of a division in words."""
+    found = [reference for reference in suite.references if reference.division == division]
+    if not found:
+        return "the return at which the task counts as solved"
+    rule = f" with {found[0].aggregator}" if found[0].aggregator else ""
+    return f"the reference: {found[0].algo}{rule}, which averages honest agents only, without an attack"
+
+
+def _optional_columns(board: Board) -> dict[str, Callable[[Row], float | None]]:
+    """Return the columns that only some boards need: attacks aimed at rows, adversaries that see less."""
+    columns: dict[str, Callable[[Row], float | None]] = {}
+    if any(r.score and r.best_known != r.score.worst.value for r in board.rows):
+        columns["Best known"] = attrgetter("best_known")
+    for level, name in LEVEL.items():
+        if any(level in r.by_knowledge for r in board.rows):
+            columns[name] = partial(_known_by, level)
+    return columns
+
+
+def _known_by(level: Knowledge, r: Row) -> float | None:
+    return r.by_knowledge.get(level)
+
+
+def _siblings(board: Board, collection: Collection) -> Markup:
     links = (
-        el("li", el("a", within(b), href=f"../{board_path(b)}", aria_current="page" if b is board else None))
-        for b in all_of_them.of(board.suite)
+        el("li", el("a", short_title(b), href=f"../{board_path(b)}", aria_current="page" if b is board else None))
+        for b in collection.of(board.suite)
     )
     return el("nav", el("ul", *links), class_="tabs", aria_label="Boards of this suite")
 
 
-_DEFENCES = (
-    "Rank", "Entry", "Worst case", "0 to 1", "Bracket", "Best known", "Clean", "Mean", "Gap",
-    "Worst attack", "Beats next", "Flags",
+def _scores(r: Row, board: Board, columns: Mapping[str, Callable[[Row], float | None]], audit: str) -> Markup:
+    own = [flag.name for flag in r.flags if flag.name not in board.common_flags]
+    ranks = r.ranks[0] + r.ranks[1] / 1e4 if r.ranks else None
+    return row(
+        cell(rank_text(r.ranks), sort=ranks, class_="n"),
+        lead(entry_link(r.entry), marks(r.entry, r.unranked, audit)),
+        _numbers(r, columns.values()) if r.score else [cell() for _ in range(7 + len(columns))],
+        cell(attack_links(r.named_attacks)),
+        cell([flag_link(name) for name in dict.fromkeys(own)], class_="flags"),
+        class_="grey" if r.unranked else None,
+    )
+
+
+def _numbers(r: Row, columns: Iterable[Callable[[Row], float | None]]) -> Iterator[Markup]:
+    s = r.score
+    assert s is not None
+    value, defined, total = s.mean_retention()
+    yield figure(s.worst)
+    yield cell(interval(s.worst), sort=s.worst.value)
+    yield figure(s.crossfit)
+    yield from (figure(column(r)) for column in columns)
+    yield figure(s.cvar)
+    yield figure(s.clean.value)
+    yield cell(number(value), " ", el("small", f"{defined} of {total}"), sort=value, class_="n")
+    yield figure(r.joining.overall if r.joining else None)
+
+
+_SETTINGS = (
+    "Entry", "Parameters", "lr", "Batch", "Final return", "Messages", "MB", "Seconds", "Search episodes",
+    "Failed cells", "Paper",
 )  # fmt: skip
 
 
-def _name(entry: Entry, all_of_them: Collection, superseded: bool = False) -> Markup:
-    link = el("a", entry.submission.entry.name, href=f"../{entry_path(entry)}")
-    return lead(link, marks(entry, superseded, all_of_them.audit[entry.digest]))
-
-
-def _defence(r: Row, all_of_them: Collection) -> Markup:
-    s, bracket = r.score, r.score.bracket
-    ranks = f"{r.ranks[0]} to {r.ranks[1]}" if r.ranks and r.ranks[0] != r.ranks[1] else None
-    worst = dict.fromkeys(s.attack.values())
+def _settings(r: Row) -> Markup:
+    settings, costs, paper = r.settings, r.costs, r.entry.submission.entry.paper
     return row(
-        cell(r.rank, el("small", f" ({ranks})") if ranks else None, sort=r.rank, class_="n"),
-        _name(r.entry, all_of_them, r.superseded),
-        figure(s.worst),
-        cell(interval(s.worst), sort=s.worst.value),
-        cell(f"{number(bracket[0])} to {number(bracket[1])}", sort=bracket[1], class_="n") if bracket else cell(),
-        figure(r.best_known),
-        figure(s.clean.value),
-        figure(s.mean),
-        figure(s.gap),
-        cell(listed(worst, lambda a: el("a", a, href=f"../{attack_path(a)}"))),
-        figure(r.beats_next),
-        cell(flag_links(r), class_="flags"),
-        class_="grey" if r.rank is None else None,
-    )
-
-
-_ATTACKS = ("Entry", "Attack", "Damage", "Failed cells")
-
-
-def _victims(board: Board) -> list[str]:
-    """The columns after the first ones: a stratum and an algorithm that was attacked there."""
-    return [f"{s}: {a}" for s, by in (board.attacks[0].by if board.attacks else {}).items() for a in by]
-
-
-def _attack(r: AttackRow, all_of_them: Collection) -> Markup:
-    spec = str(r.entry.submission.method.attack)
-    return row(
-        _name(r.entry, all_of_them),
-        cell(el("a", spec, href=f"../{attack_path(spec)}")),
-        figure(r.damage),
+        lead(entry_link(r.entry)),
+        cell(settings.origin, ", " + ALWAYS_LARGE if settings.always_large else None),
+        cell(", ".join(f"{value:g}" for value in settings.lr), sort=min(settings.lr, default=None), class_="n"),
+        cell(", ".join(map(str, settings.batch_size)), sort=min(settings.batch_size, default=None), class_="n"),
+        cell(final_text(r), sort=_only(r.final_returns.values()), class_="n"),
+        quantity(costs.messages),
+        quantity(None if costs.bytes is None else costs.bytes / 1e6),
+        quantity(costs.seconds),
+        quantity(settings.search_episodes),
         cell(r.failed, class_="n"),
-        (figure(value) for by in r.by.values() for value in by.values()),
+        cell(outward(paper, "paper") if paper else None),
+        class_="grey" if r.unranked else None,
     )
 
 
-def index_page(all_of_them: Collection) -> Iterator[Child]:
-    """The main part of the first page."""
-    yield el("h1", "byzbench leaderboards")
-    yield el(
-        "p",
-        "Which federated reinforcement-learning algorithm still learns when some of its agents lie? Every row is a "
-        "submission that anybody can run again, and its score is computed here, from its cells. All numbers: ",
-        el("a", "board.csv", href="board.csv"),
-        ", ",
-        el("a", "board.json", href="board.json"),
-        ".",
-    )
-    for suite in sorted(all_of_them.suites, key=lambda suite: not all_of_them.of(suite)):
-        yield el("h2", suite.name, id=suite.name)
-        yield el("p", suite.title)
-        if mine := all_of_them.of(suite):
-            yield table(f"Boards of {suite.name}", _BOARDS, map(_summary, mine))
-        else:
-            yield el("p", "Nobody has entered yet.")
-        strata = table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, _strata(suite))
-        yield el("details", el("summary", f"Its {len(suite.strata)} strata"), strata)
-        yield el("p", "Attacks: ", _attacks(suite), ". Suite ", el("code", suite.sha256), ".")
-        if others := [e for e in all_of_them.unlisted if e.submission.suite == suite.name]:
-            heads = ("Entry", "Track", "Attack", "Aimed at")
-            yield table(f"Entries of {suite.name} that stand on no board", heads, map(_other, others))
-    yield el("h2", "Pages of attacks and graphs")
-    yield el("p", "Attacks: ", listed(all_of_them.attacks, lambda a: el("a", a, href=attack_path(a))), ".")
-    yield el("p", "Graphs: ", listed(all_of_them.topologies, lambda t: el("a", t, href=topology_path(t))), ".")
+def final_text(r: Row) -> str:
+    """Return the final returns of a row; with the names of the tasks if there are several."""
+    if len(r.final_returns) == 1:
+        return count(*r.final_returns.values())
+    return ", ".join(f"{task} {count(value)}" for task, value in r.final_returns.items())
 
 
-_BOARDS = ("Board", "Entries", "Rank 1", "Best worst case")
-_LEADERS = 3
-
-
-def _summary(board: Board) -> Markup:
-    ranked = [r for r in board.rows if r.rank is not None]
-    leaders = [r.entry for r in ranked if r.rank == 1] or [r.entry for r in board.attacks[:1]]
-    more = f" and {len(leaders) - _LEADERS} more" if len(leaders) > _LEADERS else None
-    first = ranked[0].score.worst if ranked else None
-    return row(
-        lead(el("a", title(board), href=board_path(board))),
-        cell(len(board.rows) + len(board.attacks), class_="n"),
-        cell(listed(leaders[:_LEADERS], lambda e: el("a", e.submission.entry.name, href=entry_path(e))), more),
-        cell(bracketed(first) if first else None, class_="n"),
-    )
-
-
-_STRATA = ("Stratum", "Division", "Task", "Graph", "Agents", "Liars", "Trajectories", "Random", "Reference")
-
-
-def _strata(suite: Suite) -> Iterator[Markup]:
-    for s in suite.strata:
-        counts = (s.agents, s.byzantine, f"{s.trajectories:,}", f"{s.random:g}", f"{s.reference:g}")
-        graph = el("a", s.topology, href=topology_path(s.topology))
-        yield row(lead(s.name), cell(s.division), cell(s.env), cell(graph), *(cell(c, class_="n") for c in counts))
-
-
-def _attacks(suite: Suite) -> Child:
-    named = [a for a in suite.attacks if a.spec != CLEAN]
-    return listed(named, lambda a: (el("a", a.spec, href=attack_path(a.spec)), f" ({a.knows})"))
-
-
-def _other(entry: Entry) -> Markup:
-    track, method = entry.submission.track, entry.submission.method
-    return row(
-        lead(el("a", entry.submission.entry.name, href=entry_path(entry))),
-        cell(track if track == "adaptive" else f"{track}, with cells missing"),
-        cell(el("a", method.attack, href=attack_path(method.attack)) if method.attack else None),
-        cell(method.against),
-    )
+def _only(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return found[0] if len(found) == 1 else None

@@ -1,19 +1,20 @@
-"""What a site shows: all entries that are whole, the boards made of them, and where each entry stands on them."""
+"""The content of a site: the entries of open suites, the boards made of them, and the rows of each entry."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from byzbench.errors import UserError
 from byzbench.leaderboard.audits import Audit
-from byzbench.leaderboard.boards import AttackRow, Board, Row, boards
+from byzbench.leaderboard.boards import AttackRow, Board, boards
 from byzbench.leaderboard.documents import Finding
 from byzbench.leaderboard.entries import Entry, scan
-from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, suite, suites
+from byzbench.leaderboard.rows import Row
+from byzbench.leaderboard.suites import CLEAN, CLOSED, Stratum, Suite, suite, suites
 
 NAMED = {
     "defence": {"algo"},
@@ -21,55 +22,59 @@ NAMED = {
     "attack": {"attack"},
     "adaptive": {"algo", "attack", "against"},
 }
-"""What the method of an entry names, by track."""
+"""The fields of `method` that an entry must fill, by track."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Entries by suite, track and slug, their boards in the order in which they are listed, and the last audit."""
+    """Entries by suite, track and slug, their boards in the order in which they are listed, and the last audit.
+
+    Attributes:
+        suites: those that are open. closed: the names of the others, whose rows are not shown.
+        entries: those of open suites, without missing cells.
+        boards: of all suites.
+        audit: see there.
+    """
 
     suites: tuple[Suite, ...]
     entries: tuple[Entry, ...]
     boards: tuple[Board, ...]
     audit: Audit = field(default_factory=Audit)
+    closed: tuple[str, ...] = ()
 
     @cached_property
-    def rows(self) -> Mapping[str, Sequence[tuple[Board, Row]]]:
-        """By the digest of an entry: every row it has in the tracks defence and reported, the last board's last."""
-        return _by_entry((row.entry, (board, row)) for board in self.boards for row in board.rows)
+    def rows(self) -> Mapping[str, tuple[Board, Row]]:
+        """Rows of the tracks defence and reported with their boards, by the digest of the entry."""
+        return {row.entry.digest: (board, row) for board in self.boards for row in board.rows}
 
     @cached_property
-    def harm(self) -> Mapping[str, Sequence[AttackRow]]:
-        """By the digest of an entry of the track attack: its row."""
-        return _by_entry((row.entry, row) for board in self.boards for row in board.attacks)
+    def harm(self) -> Mapping[str, AttackRow]:
+        """Rows of the track attack, by the digest of the entry."""
+        return {row.entry.digest: row for board in self.boards for row in board.attacks}
 
     @cached_property
     def unlisted(self) -> Sequence[Entry]:
-        """Entries that stand on no board: attacks aimed at others, and what was reported with gaps."""
+        """Entries that stand on no board: attacks aimed at others, and reported ones with missing cells."""
         return [e for e in self.entries if e.digest not in self.rows and e.digest not in self.harm]
 
     def suite(self, entry: Entry) -> Suite:
-        """The suite of an entry."""
+        """Return the suite of an entry."""
         return next(s for s in self.suites if s.name == entry.submission.suite)
 
     def of(self, one: Suite) -> Sequence[Board]:
-        """The boards of a suite."""
+        """Return the boards of a suite."""
         return [board for board in self.boards if board.suite.name == one.name]
-
-    def last(self, one: Suite) -> Sequence[Board]:
-        """The boards of a suite on which every one of its attacks counts: one for each division."""
-        return [*{board.division: board for board in self.of(one) if board.division}.values()]
 
     @cached_property
     def attacks(self) -> Mapping[str, Sequence[str]]:
-        """Every attack of a suite or of an entry, as it is written, by the name of its component."""
+        """Attacks of suites and of entries, as they are written, by the name of the component."""
         written = {a.spec for s in self.suites for a in s.attacks if a.spec != CLEAN}
         written |= {a for e in self.entries if (a := e.submission.method.attack)}
         return {name: sorted(s for s in written if head(s) == name) for name in sorted(set(map(head, written)))}
 
     @cached_property
     def topologies(self) -> Mapping[str, Sequence[tuple[Suite, Stratum]]]:
-        """Every stratum, by the name of its graph."""
+        """Strata of all suites, by the name of the graph."""
         found: dict[str, list[tuple[Suite, Stratum]]] = {}
         for one in self.suites:
             for stratum in one.strata:
@@ -77,34 +82,34 @@ class Collection:
         return dict(sorted(found.items()))
 
 
-def _by_entry(pairs: Iterator[tuple[Entry, object]]) -> Mapping[str, list]:
-    found: dict[str, list] = {}
-    for entry, row in pairs:
-        found.setdefault(entry.digest, []).append(row)
-    return found
-
-
 def head(spec: str) -> str:
-    """The name of a component, without what stands inside it; letters, digits and low lines."""
+    """Return the name of a component without its parameters: letters, digits and underscores."""
     return re.split(r"\W", spec, maxsplit=1, flags=re.ASCII)[0].lower()
 
 
 def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
-    """Return all that lies below a folder of submissions, with the audit beside it, and what is wrong with the rest."""
+    """Return the content of a site, and the findings about submissions that are left out.
+
+    Submissions of closed suites are left out without a finding.
+
+    Args:
+        submissions: the folder of submissions; `audit.json` lies beside it.
+    """
     found, findings = scan(submissions)
     entries = []
-    for entry in found:
+    for entry in (entry for entry in found if entry.submission.suite not in CLOSED):
         if why := _unfit(entry):
             findings.append(why)
         else:
             entries.append(entry)
-    known = tuple(suite(name) for name in suites())
-    found_boards = tuple(b for s in known for b in boards(s, entries))
-    return Collection(known, tuple(entries), found_boards, Audit.read(submissions.parent / "audit.json")), findings
+    opened = tuple(suite(name) for name in suites() if name not in CLOSED)
+    made = tuple(board for one in opened for board in boards(one, entries))
+    closed = tuple(name for name in suites() if name in CLOSED)
+    return Collection(opened, tuple(entries), made, Audit.read(submissions.parent / "audit.json"), closed), findings
 
 
 def _unfit(entry: Entry) -> Finding | None:
-    """Why an entry has no place on a board of its suite."""
+    """Return why an entry can stand on no board of its suite; None if it can."""
     about = entry.submission
     where = f"{about.suite}/{about.track}/{entry.slug}"
     try:
@@ -128,21 +133,21 @@ def _unfit(entry: Entry) -> Finding | None:
 
 
 def board_path(board: Board) -> str:
-    """Where the page of a board lies. No word in it has a dot."""
-    words = [board.suite.name, board.track, *([board.division, board.knowledge] if board.division else [])]
+    """Return the path of the page of a board. No word in it has a dot."""
+    words = [board.suite.name, board.track, *([board.division] if board.division else [])]
     return f"boards/{'.'.join(map(str, words))}.html"
 
 
 def entry_path(entry: Entry) -> str:
-    """Where the page of an entry lies."""
+    """Return the path of the page of an entry."""
     return f"entries/{entry.submission.suite}.{entry.submission.track}.{entry.slug}.html"
 
 
 def attack_path(spec: str) -> str:
-    """Where the page of an attack lies."""
+    """Return the path of the page of an attack."""
     return f"attacks/{head(spec)}.html"
 
 
 def topology_path(spec: str) -> str:
-    """Where the page of a graph lies."""
+    """Return the path of the page of a graph."""
     return f"topologies/{head(spec)}.html"

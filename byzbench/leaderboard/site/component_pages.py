@@ -1,4 +1,4 @@
-"""The pages of attacks and of graphs: what each is, and what it does to every entry."""
+"""The pages of attacks and of graphs: their descriptions, and the scores of every entry under them."""
 
 from __future__ import annotations
 
@@ -11,47 +11,45 @@ from byzbench import registry
 from byzbench.contracts import Attack, Placement, Topology
 from byzbench.federation.membership import Membership
 from byzbench.geometry.graphs import honest_components, local_weight
-from byzbench.leaderboard.boards import Board, Row
-from byzbench.leaderboard.site.board_pages import marks, title
-from byzbench.leaderboard.site.collection import Collection, board_path, entry_path
+from byzbench.leaderboard.boards import Board, strata_of
+from byzbench.leaderboard.rows import Row
+from byzbench.leaderboard.site.board_pages import entry_link, marks, title
+from byzbench.leaderboard.site.collection import Collection, board_path
 from byzbench.leaderboard.site.drawings import MOST_AGENTS, graph
 from byzbench.leaderboard.site.html import Child, Markup, el
-from byzbench.leaderboard.site.tables import cell, facts, figure, lead, row, table
-from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
+from byzbench.leaderboard.site.tables import cell, facts, figure, lead, number, row, table
+from byzbench.leaderboard.suites import Stratum, Suite
 from byzbench.randomness import Streams
 
 EXAMPLES = 3
-"""Graphs that are drawn of a stratum, of the seeds 0, 1, ...; which one a run has depends on its own seed."""
+"""Graphs that are drawn of a stratum, of the seeds 0, 1, ...; the graph of a run depends on its own seed."""
 
 
 def _described(kind: str, name: str) -> Iterator[Child]:
-    """What a component of byzbench says of itself. Code of other distributions is not run to make a page about it."""
+    """Yield the docstring of a component of byzbench. Code of other distributions is not run to make a page."""
     origin = registry.origins(kind).get(name)
     if origin is None or not origin.module.startswith("byzbench."):
-        yield el("p", "It is not part of byzbench; the entry that brought it says where it is from.")
+        yield el("p", "It is not part of byzbench; the page of the entry that uses it names its distribution.")
     else:
         yield el("pre", inspect.cleandoc(registry.find(kind, name).__doc__ or ""), class_="notes")
 
 
-def attack_page(name: str, all_of_them: Collection) -> Iterator[Child]:
-    """The main part of the page of an attack: one section for each way in which it is written."""
+def attack_page(name: str, collection: Collection) -> Iterator[Child]:
+    """Yield the main part of the page of an attack: one section for each way in which it is written."""
     yield el("h1", "Attack ", el("code", name))
-    written = all_of_them.attacks[name]
+    written = collection.attacks[name]
     yield from _described("attack", name)
-    frozen = {a.spec for suite in all_of_them.suites for a in suite.attacks}
+    frozen = {a.spec for suite in collection.suites for a in suite.attacks}
     for spec in written:
         yield el("h2", el("code", spec))
-        if spec in frozen:  # what strangers wrote is not built, only quoted
+        if spec in frozen:  # an attack that only an entry names is not built
             yield _threat(spec)
-        for board in all_of_them.boards:
+        for board in collection.boards:
             for r in board.attacks:
-                if r.entry.submission.method.attack == spec:
-                    its = el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}")
-                    yield el("p", its, f" on {board.suite.name}: damage {r.damage.value:.2f}")
-        for one in all_of_them.suites:
-            for board in all_of_them.last(one):
-                if spec in one.attacks_at(board.knowledge) and board.rows:
-                    yield _under(spec, board)
+                if r.entry.submission.method.attack == spec and r.damage:
+                    yield el("p", entry_link(r.entry), f" on {board.suite.name}: damage {number(r.damage.value)}")
+            if board.rows and any(spec in board.suite.attacks_of(stratum) for stratum in strata_of(board)):
+                yield _under(spec, board)
 
 
 def _threat(spec: str) -> Markup:
@@ -62,44 +60,53 @@ def _threat(spec: str) -> Markup:
         [
             ("Sees", ", ".join(sorted(threat.sees)) or "nothing but its own task"),
             ("Acts on", ", ".join(sorted(threat.surface))),
-            ("Different lies to different neighbours", "yes" if threat.equivocates else "no"),
+            ("Different messages to different neighbours", "yes" if threat.equivocates else "no"),
         ]
     )
 
 
 def _under(spec: str, board: Board) -> Markup:
-    """What it leaves of every entry of a board, the least first."""
-    strata = list(board.rows[0].cells)
-    rows = sorted(board.rows, key=lambda r: (_left(r, spec), r.entry.slug))
+    """Return the scores of every entry of a board under an attack, the lowest first."""
+    strata = strata_of(board)
+    rows = sorted(board.rows, key=lambda r: (_mean_under(r, spec), r.entry.slug))
     body = (
-        row(_entry(r), figure(r.score.clean), *(figure(r.cells.get(s, {}).get(spec)) for s in strata)) for r in rows
+        row(
+            _entry(r),
+            figure(r.score.clean.value if r.score else None),
+            *(figure(_under_at(r, spec, s.name)) for s in strata),
+        )
+        for r in rows
     )
-    caption = f"What it leaves of entries of {board.suite.name}, {board.division}"
-    return table(caption, ["Entry", "Clean", *strata], body, sortable=True)
+    caption = f"Scores under it of entries of {title(board)}"
+    return table(caption, ["Entry", "Clean", *(s.name for s in strata)], body, sortable=True)
 
 
-def _left(r: Row, spec: str) -> float:
-    found = [by[spec].value for by in r.cells.values() if spec in by]
+def _under_at(r: Row, spec: str, stratum: str) -> float | None:
+    return r.matrix[stratum].means.get(spec) if stratum in r.matrix else None
+
+
+def _mean_under(r: Row, spec: str) -> float:
+    found = [score.means[spec] for score in r.matrix.values() if spec in score.means]
     return sum(found) / len(found) if found else 0.0
 
 
 def _entry(r: Row) -> Markup:
-    return lead(el("a", r.entry.submission.entry.name, href=f"../{entry_path(r.entry)}"), marks(r.entry, r.superseded))
+    return lead(entry_link(r.entry), marks(r.entry, r.unranked))
 
 
-def topology_page(name: str, all_of_them: Collection) -> Iterator[Child]:
-    """The main part of the page of a graph: one section for each size and number of liars."""
+def topology_page(name: str, collection: Collection) -> Iterator[Child]:
+    """Yield the main part of the page of a graph: one section for each number of agents and of Byzantine agents."""
     yield el("h1", "Graph ", el("code", name))
     yield from _described("topology", name)
     alike: dict[tuple[str, int, int], list[tuple[Suite, Stratum]]] = {}
-    for suite, stratum in all_of_them.topologies[name]:
+    for suite, stratum in collection.topologies[name]:
         alike.setdefault((stratum.topology, stratum.agents, stratum.byzantine), []).append((suite, stratum))
     for (spec, agents, byzantine), strata in alike.items():
-        yield el("h2", el("code", spec), f", {agents} agents, {byzantine} of them liars")
+        yield el("h2", el("code", spec), f", {agents} agents, {byzantine} of them Byzantine")
         yield el("p", "Strata: ", ", ".join(f"{stratum.name} of {suite.name}" for suite, stratum in strata))
         yield from _drawn(strata[0][1])
         for suite, stratum in strata:
-            yield from _there(suite, stratum, all_of_them)
+            yield from _there(suite, stratum, collection)
 
 
 def _drawn(stratum: Stratum) -> Iterator[Child]:
@@ -109,8 +116,8 @@ def _drawn(stratum: Stratum) -> Iterator[Child]:
     f = stratum.byzantine
     seated = [Membership.seat(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
     yield facts(_measured(stratum, seated[0].graph))
-    yield el("p", "Examples, of the seeds 0 and up: agents are round and numbered, liars square, a trusted server S.")
-    drawn = [(m, graph(m.graph, m.liars, _said(stratum, m.graph, m.liars))) for m in seated]
+    yield el("p", "Examples, of the seeds 0 and up: agents are numbered, Byzantine ones square; S is a trusted server.")
+    drawn = [(m, graph(m.graph, m.liars, _label(stratum, m.graph, m.liars))) for m in seated]
     yield el("div", (_example(m, svg) for m, svg in drawn if svg), class_="panels graphs")
 
 
@@ -124,29 +131,27 @@ def _measured(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
         yield "Diameter", nx.diameter(g) if whole else "not connected"
 
 
-def _said(stratum: Stratum, g: nx.Graph, liars: tuple[int, ...]) -> str:
-    return f"{stratum.topology} of {stratum.agents} agents with {g.number_of_edges()} links; liars: {liars}"
+def _label(stratum: Stratum, g: nx.Graph, byzantine: tuple[int, ...]) -> str:
+    return f"{stratum.topology} of {stratum.agents} agents with {g.number_of_edges()} links; Byzantine: {byzantine}"
 
 
 def _example(m: Membership, svg: Markup) -> Markup:
     if m.server is not None:
-        return el("figure", svg, el("figcaption", f"{len(m.liars)} of the {m.agents} that the server hears lie."))
+        text = f"{len(m.liars)} of the {m.agents} agents that send to the server are Byzantine."
+        return el("figure", svg, el("figcaption", text))
     share, parts = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
-    together = "connected" if parts == 1 else f"in {parts} parts"
-    said = f"Up to {share:.0%} of what an honest agent hears is lies; without the liars, the honest are {together}."
-    return el("figure", svg, el("figcaption", said))
+    together = "connected" if parts == 1 else f"in {parts} components"
+    text = f"Up to {share:.0%} of the messages to an honest agent are Byzantine; the honest graph is {together}."
+    return el("figure", svg, el("figcaption", text))
 
 
-def _there(suite: Suite, stratum: Stratum, all_of_them: Collection) -> Iterator[Markup]:
-    for board in all_of_them.last(suite):
-        rows = [(r, by) for r in board.rows if (by := r.cells.get(stratum.name))]
+def _there(suite: Suite, stratum: Stratum, collection: Collection) -> Iterator[Markup]:
+    """Yield the scores of every entry of a board in a stratum."""
+    for board in collection.of(suite):
+        rows = [(r, s) for r in board.rows if r.score for s in r.score.strata if s.name == stratum.name]
         if rows:
             yield el("h3", stratum.name)
             yield el("p", "Board: ", el("a", title(board), href=f"../{board_path(board)}"))
-            worst = [r.score.attack[stratum.name] for r, _ in rows]
-            body = (
-                row(_entry(r), figure(by[CLEAN]), figure(by[attack]), cell(attack))
-                for (r, by), attack in zip(rows, worst, strict=True)
-            )
-            heads = ("Entry", "Clean", "Worst case", "Worst attack")
+            body = (row(_entry(r), figure(s.clean.value), figure(s.worst), cell(s.named_attack)) for r, s in rows)
+            heads = ("Entry", "Clean", "Score", "Worst attack")
             yield table(f"Entries at {stratum.name}", heads, body, sortable=True)

@@ -8,28 +8,33 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from byzbench.leaderboard.boards import AttackRow, Board, Row
-from byzbench.leaderboard.scoring import Bracket
+from byzbench.leaderboard.boards import AttackRow, Board
+from byzbench.leaderboard.rows import Row
 from byzbench.leaderboard.site.collection import Collection
+from byzbench.reports.estimators import Interval
+from byzbench.reports.ordering import Difference
+from byzbench.reports.scoring import EntryScore, StratumScore
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a text begins with that a spreadsheet takes for a formula."""
-
+"""First characters of a text that a spreadsheet takes for a formula."""
 
 DIGITS = 6
-"""Of scores. The last bits depend on the CPU, and a site must not."""
+"""Digits of scores after the point. The last bits depend on the CPU, and the files must not."""
+
+SCHEMA = 2
+"""Schema number of board.json; 2: scores are those of docs/scoring.md."""
 
 
-def board_json(all_of_them: Collection) -> bytes:
-    """Every suite and every row of every board."""
-    suites = {s.name: {"sha256": s.sha256, "seeds": s.seeds} for s in all_of_them.suites}
-    data = {"schema": 1, "suites": suites, "rows": _rounded(list(_records(all_of_them)))}
+def board_json(collection: Collection) -> bytes:
+    """Return every suite and every row of every board as JSON."""
+    suites = {s.name: {"sha256": s.sha256, "seeds": s.seeds} for s in collection.suites}
+    data = {"schema": SCHEMA, "suites": suites, "rows": _rounded(list(_records(collection)))}
     return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def board_csv(all_of_them: Collection) -> bytes:
-    """The same rows without their cells. A text that would be a formula has an apostrophe before it."""
-    records = _rounded(list(_records(all_of_them)))
+def board_csv(collection: Collection) -> bytes:
+    """Return the same rows without their cells as CSV. A text that would be a formula has an apostrophe before it."""
+    records = _rounded(list(_records(collection)))
     rows = [{k: v for k, v in record.items() if not isinstance(v, dict)} for record in records]
     names = list(dict.fromkeys(key for one in rows for key in one))
     file = io.StringIO(newline="")
@@ -53,60 +58,87 @@ def _rounded(data: Any) -> Any:
     return round(data, DIGITS) if isinstance(data, float) else data
 
 
-def _records(all_of_them: Collection) -> Iterator[dict[str, Any]]:
-    for board in all_of_them.boards:
-        yield from ({**_about(board, r, all_of_them), **_score(r)} for r in board.rows)
-        yield from ({**_about(board, r, all_of_them), **_damage(r)} for r in board.attacks)
+def _records(collection: Collection) -> Iterator[dict[str, Any]]:
+    for board in collection.boards:
+        for r in board.rows:
+            yield {**_entry_fields(board, r, collection), **_row_fields(r), **_score_fields(r.score, r.joining)}
+        for harm in board.attacks:
+            yield {**_entry_fields(board, harm, collection), **_damage_fields(harm)}
 
 
-def _about(board: Board, r: Row | AttackRow, all_of_them: Collection) -> dict[str, Any]:
+def _entry_fields(board: Board, r: Row | AttackRow, collection: Collection) -> dict[str, Any]:
     about = r.entry.submission
     return {
         "suite": board.suite.name,
         "track": about.track,
         "division": board.division,
-        "adversary": board.knowledge,
         "slug": r.entry.slug,
         "name": about.entry.name,
         "authors": list(about.entry.authors),
-        "tuned": about.tuning is not None,
+        "paper": about.entry.paper,
         "submission": r.entry.digest,
         "engine": about.code.engine,
-        "audit": all_of_them.audit[r.entry.digest],
+        "audit": collection.audit[r.entry.digest],
+        "unranked": list(r.unranked),
+        "failed": r.failed,
     }
 
 
-def _score(r: Row) -> dict[str, Any]:
-    s = r.score
+def _row_fields(r: Row) -> dict[str, Any]:
+    settings, costs = r.settings, r.costs
     return {
-        "rank": r.rank,
         "rank_best": r.ranks and r.ranks[0],
         "rank_worst": r.ranks and r.ranks[1],
-        **_bracket("worst", s.worst),
-        "crossfit": s.crossfit,
-        "bracket_low": s.bracket and s.bracket[0],
-        "bracket_high": s.bracket and s.bracket[1],
+        "parameters": settings.origin,
+        "lr": list(settings.lr),
+        "batch_size": list(settings.batch_size),
+        "search_episodes": settings.search_episodes,
+        "messages": costs.messages,
+        "bytes": costs.bytes,
+        "seconds": costs.seconds,
         "best_known": r.best_known,
-        **_bracket("clean", s.clean),
-        "mean": s.mean,
-        "gap": s.gap,
-        "worst_attack": list(dict.fromkeys(s.attack.values())),
-        "beats_next": r.beats_next,
-        "failed": r.failed,
+        "worst_attack": list(r.named_attacks),
         "flags": list(dict.fromkeys(flag.name for flag in r.flags)),
-        "superseded": r.superseded,
-        "cells": {s: {a: [e.value, e.low, e.high] for a, e in by.items()} for s, by in r.cells.items()},
+        "final_returns": dict(r.final_returns),
+        "by_knowledge": dict(r.by_knowledge),
+        "cells": {name: _cell_fields(stratum) for name, stratum in r.matrix.items()},
     }
 
 
-def _damage(r: AttackRow) -> dict[str, Any]:
+def _score_fields(score: EntryScore | None, joining: Any) -> dict[str, Any]:
+    if score is None:
+        return {}
+    retention, defined, total = score.mean_retention()
+    return {
+        **_ends("score", score.worst),
+        "crossfit": score.crossfit,
+        "cvar": score.cvar,
+        **_ends("clean", score.clean),
+        "mean": score.mean,
+        "retention": retention,
+        "retentions_defined": defined,
+        "retentions": total,
+        **(_ends("joining", joining.overall) if joining else {}),
+    }
+
+
+def _cell_fields(stratum: StratumScore) -> dict[str, Any]:
+    """Return the score without an attack, and for each attack its score and, where it is defined, its retention."""
+    found: dict[str, Any] = {"none": {"score": stratum.clean.value}}
+    for attack, mean in stratum.means.items():
+        retention = stratum.retention[attack]
+        defined = [retention.value, retention.low, retention.high] if retention.defined else None
+        found[attack] = {"score": mean, "retention": defined}
+    return found
+
+
+def _damage_fields(r: AttackRow) -> dict[str, Any]:
     return {
         "attack": r.entry.submission.method.attack,
-        **_bracket("damage", r.damage),
-        "failed": r.failed,
+        **(_ends("damage", r.damage) if r.damage else {}),
         "cells": {s: dict(by) for s, by in r.by.items()},
     }
 
 
-def _bracket(name: str, found: Bracket) -> dict[str, float | None]:
+def _ends(name: str, found: Interval | Difference) -> dict[str, float | None]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -1,4 +1,4 @@
-"""Drawings as inline SVG: intervals, learning curves, graphs. Colours are the style sheet's, by class, for both modes.
+"""Drawings as inline SVG: intervals, learning curves, graphs. Colours come from the style sheet, by class.
 
 Coordinates are whole numbers, so that the same data has the same bytes on every machine.
 """
@@ -12,18 +12,21 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byzbench.leaderboard.scoring import Bracket
 from byzbench.leaderboard.site.html import Markup, el
+from byzbench.reports.estimators import Interval
 
 WIDTH, HEIGHT = 320, 160
 MOST_AGENTS = 200
-"""Of more, a drawing shows nothing."""
+"""Number of agents above which a graph is not drawn."""
 
 _MOST_LABELS = 40
 
 
-def interval(found: Bracket) -> Markup:
-    """A score between 0 and 1 with its interval. The numbers stand beside it, so it is silent to a screen reader."""
+def interval(found: Interval) -> Markup:
+    """Return a drawing of a score with its interval, from 0 to 1; larger scores stand at 1.
+
+    The numbers stand beside it, so it is hidden from screen readers.
+    """
 
     def at(value: float) -> int:
         return 4 + round(92 * min(max(value, 0.0), 1.0))
@@ -41,46 +44,50 @@ def interval(found: Bracket) -> Markup:
 
 
 def curves(
-    seeds: np.ndarray, middle: np.ndarray, levels: tuple[float, float], span: tuple[float, float], said: str
+    seeds: np.ndarray, dates: np.ndarray, levels: Iterable[float], span: tuple[float, float], label: str
 ) -> Markup:
-    """Learning curves of one cell: a thin line a seed, a thick one for their middle, dashed ones for two levels.
+    """Return the learning curves of one cell: a thin line for each seed, a thick one for their mean, dashed levels.
+
+    The mean is drawn where every seed has a value, at the mean of their dates.
 
     Args:
-        seeds: evaluation returns [n, points] at equal distances, NaN where there is none.
-        middle: of them all, [points].
-        levels: the return at random, and that of the reference.
-        span: what the frame shows, from below to above.
-        said: the drawing in words.
+        seeds: evaluation returns [n, points], NaN where there is none.
+        dates: the share of the budget after which each was measured, [n, points].
+        levels: returns that are marked: of a random policy, and of the reference.
+        span: the lowest and the highest return that the frame shows.
+        label: the drawing in words.
     """
     bottom, top = span
-    x = np.rint(np.linspace(0, WIDTH, len(middle))).astype(int)
+    whole = np.isfinite(seeds).all(0)
+    mean = np.where(whole, np.where(whole, seeds, 0.0).mean(0), np.nan)
 
     def heights(values: ArrayLike) -> np.ndarray:
         share = (np.asarray(values, float) - bottom) / ((top - bottom) or 1.0)
         return HEIGHT - np.rint(HEIGHT * share.clip(0, 1))
 
-    def lines(values: np.ndarray, class_: str) -> Markup | None:
-        """Those of values [n, points]; the pen is lifted at the start of each, and where something is missing."""
+    def lines(values: np.ndarray, at: np.ndarray, class_: str) -> Markup | None:
+        """Return the lines of values [n, points]; each starts anew where a value is missing."""
         known = np.isfinite(values)
         pens = np.where(np.diff(known, prepend=False, axis=1)[known], "M", "L").tolist()
-        places = np.broadcast_to(x, values.shape)[known].tolist(), heights(values[known]).astype(int).tolist()
-        path = "".join([f"{pen}{across} {down}" for pen, across, down in zip(pens, *places, strict=True)])
+        across = np.rint(WIDTH * at[known].clip(0, 1)).astype(int).tolist()
+        down = heights(values[known]).astype(int).tolist()
+        path = "".join([f"{pen}{x} {y}" for pen, x, y in zip(pens, across, down, strict=True)])
         return el("path", d=path, class_=class_) if path else None
 
     return el(
         "svg",
-        (el("path", d=f"M0 {height:.0f}H{WIDTH}", class_="level") for height in heights(levels)),
-        lines(seeds, "seed"),
-        lines(middle[None], "middle"),
+        (el("path", d=f"M0 {height:.0f}H{WIDTH}", class_="level") for height in heights(list(levels))),
+        lines(seeds, dates, "seed"),
+        lines(mean[None], dates.mean(0)[None], "middle"),
         viewBox=f"-6 -6 {WIDTH + 12} {HEIGHT + 12}",
         class_="curves",
         role="img",
-        aria_label=said,
+        aria_label=label,
     )
 
 
-def graph(drawn: nx.Graph, liars: Collection[int], said: str) -> Markup | None:
-    """A graph on a circle, its server in the middle; honest agents are round, liars square. None if it is too large."""
+def graph(drawn: nx.Graph, byzantine: Collection[int], label: str) -> Markup | None:
+    """Return a graph on a circle, its server in the middle; Byzantine agents are square. None if it is too large."""
     server = drawn.graph.get("server")
     agents = sorted(node for node in drawn if node != server)
     if len(agents) > MOST_AGENTS:
@@ -92,11 +99,11 @@ def graph(drawn: nx.Graph, liars: Collection[int], said: str) -> Markup | None:
     return el(
         "svg",
         el("path", d=lines, class_="edge"),
-        (_node(node, place[node], size, node in liars, node == server) for node in sorted(drawn)),
+        (_node(node, place[node], size, node in byzantine, node == server) for node in sorted(drawn)),
         viewBox="0 0 400 400",
         class_="graph",
         role="img",
-        aria_label=said,
+        aria_label=label,
     )
 
 
@@ -105,12 +112,12 @@ def _on_circle(index: int, count: int) -> tuple[int, int]:
     return 200 + round(175 * math.sin(angle)), 200 - round(175 * math.cos(angle))
 
 
-def _node(node: int, at: tuple[int, int], size: int, liar: bool, server: bool) -> Iterable[Markup]:
+def _node(node: int, at: tuple[int, int], size: int, byzantine: bool, server: bool) -> Iterable[Markup]:
     x, y = at
-    if liar or server:
-        class_ = "liar" if liar else "server"
+    if byzantine or server:
+        class_ = "byzantine" if byzantine else "server"
         yield el("rect", x=x - size, y=y - size, width=2 * size, height=2 * size, class_=class_)
     else:
         yield el("circle", cx=x, cy=y, r=size, class_="honest")
     if size > 10:
-        yield el("text", "S" if server else node, x=x, y=y + 6, class_="on" if liar or server else None)
+        yield el("text", "S" if server else node, x=x, y=y + 6, class_="on" if byzantine or server else None)

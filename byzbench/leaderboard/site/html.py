@@ -1,6 +1,6 @@
-"""The one place where HTML is made. Whatever is no `Markup` is escaped, and no link leads where it should not.
+"""Make HTML: every text that is not `Markup` is escaped, and links lead to pages of the site or to https addresses.
 
-Nothing else in the site writes a `<`, so no text of a submission can become markup.
+No other module of the site writes a `<`, so that no text of a submission can become markup.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
-"""No inline script and no inline style is run, and nothing is fetched from another origin."""
+"""Content security policy: no inline script, no inline style, nothing from another origin."""
 
 _VOID = {"meta", "link", "input", "br"}
 _ATTRIBUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 
 
 class Markup(str):
-    """HTML. Made by the functions here, and by nobody else."""
+    """HTML that the functions of this module made."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ Value: TypeAlias = "str | int | float | bool | None"
 
 
 def text(child: Child) -> str:
-    """A child as HTML: None is nothing, an iterable its items one after the other, all else is escaped."""
+    """Return a child as HTML: None is empty, an iterable its items one after the other, all else is escaped."""
     if isinstance(child, Markup):
         return child
     if child is None:
@@ -41,15 +41,20 @@ def text(child: Child) -> str:
 
 
 def join(*children: Child) -> Markup:
-    """Children without an element around them."""
+    """Return children without an element around them."""
     return Markup(text(children))
 
 
 def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
-    """An element. `class_` is written class, `data_v` data-v; True is an attribute without a value, None is none.
+    """Return an element.
+
+    Args:
+        name: of the element.
+        children: its content.
+        attributes: `class_` is written class, `data_v` data-v; True is an attribute without a value, None is left out.
 
     Raises:
-        ValueError: an address that is neither one of the site's pages nor https.
+        ValueError: an address is neither one of the site's pages nor https, or an attribute could run a script.
     """
     written = "".join([_attribute(k, v) for k, v in attributes.items() if v is not None and v is not False])
     if name in _VOID:
@@ -82,7 +87,7 @@ def _harmless(address: str) -> bool:
 
 
 def outward(address: str, *children: Child) -> Markup:
-    """A link to another site, if it is one over https; else only what it would say."""
+    """Return a link to another site if its address is https; else the children alone."""
     parts = urlsplit(address)
     if parts.scheme != "https" or not parts.hostname:
         return join(*children)
@@ -90,14 +95,14 @@ def outward(address: str, *children: Child) -> Markup:
 
 
 def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None) -> bytes:
-    """A whole page.
+    """Return a complete page.
 
     Args:
         title: of the window.
         content: of the main part.
-        depth: how many folders below the site's root the page lies.
-        where: the way to it from the first page.
-        foot: what stands at the end.
+        depth: number of folders between the site's root and the page.
+        where: the title in the navigation, below the first page.
+        foot: the footer.
     """
     up = "../" * depth
     head = el(

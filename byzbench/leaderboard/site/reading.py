@@ -1,4 +1,4 @@
-"""How to read a board: what the columns are, and what each flag warns of."""
+"""The page that explains the boards: columns, marks and flags."""
 
 from __future__ import annotations
 
@@ -7,73 +7,93 @@ from collections.abc import Iterator
 from byzbench.leaderboard.site.html import Child, el
 
 COLUMNS = {
-    "Rank": "Entries share a rank unless the difference of their scores can be told from chance, by Holm's rule over "
-    "all pairs of the board. In brackets, the best and the worst rank that the others leave it.",
-    "Worst case": "The score. In each stratum the lowest interquartile mean over all attacks of the board, of returns "
-    "between 0, a random policy, and 1, the suite's reference; then the mean over strata. In brackets, its 95 % "
-    "interval. Cells that failed count as 0.",
-    "Bracket": "A minimum is pessimistic: it picks unlucky seeds along with strong attacks. The bracket reaches from "
-    "the low end of the score to the high end of the same score with the attack chosen on one half of the seeds and "
-    "judged on the other, and allows at both for failures and successes that no seed has shown.",
-    "Best known": "The score after all attacks that anybody has aimed at this entry. They can only lower it.",
+    "Ranks": "The best and the worst rank that the data allow: one plus the number of entries that are certainly "
+    "better, and the number of entries minus those that are certainly worse. An entry is certainly better than another "
+    "if a paired test over the common seeds says so, at 5 % for all pairs of the board together (Holm). Rows stand by "
+    "score; within a range the order says nothing.",
+    "Score": "A run is worth the area under its curve of evaluation returns, scaled so that a random policy has 0 and "
+    "the reference 1, and cut off below at 0, not above. In each stratum the mean over seeds under each attack is "
+    "taken, and the lowest of them counts; the score is the mean over strata. In brackets its 95 % interval, which "
+    "allows for failures that no seed has shown: it is wider than the differences that paired seeds can show. Cells "
+    "that failed or diverged count as 0.",
+    "Cross-fitted": "The same with the worst attack chosen on one half of the seeds and scored on the other. A minimum "
+    "is biased low where attacks are about equal; this value is not.",
+    "Best known": "The score with all attacks that entries have aimed at this row. They can only lower it.",
+    "Local, Coordinated": "The score over the attacks of an adversary that sees less: only its own vectors, or those "
+    "of all Byzantine agents and the graph.",
+    "CVaR": "The mean of the worst fifth of the seeds under the worst attack.",
     "Clean": "The score without an attack.",
-    "Mean": "The score over all attacks, the mean in place of the minimum.",
-    "Gap": "Clean less worst case: what the worst attack takes.",
-    "Worst attack": "Which one it was, in each stratum.",
-    "Beats next": "The probability that a run of this entry scores more than one of the row below, each under the "
-    "attack that is worst for it.",
+    "Retention": "The improvement over a random policy under an attack, divided by that without one; the mean over "
+    "attacks and strata. It is defined where the clean score is certainly above 0.3, and beside it stands how many of "
+    "them are.",
+    "Joining": "The score minus the clean score of the method alone (solo), on the same seeds, in strata with the same "
+    "task and budget. Where its interval lies below 0, the agents would have done better alone.",
+    "Worst attack": "The attack with the lowest mean in each stratum, if scores under it are certainly lower than "
+    "without one; else none is named.",
+    "Final return": "The mean last evaluation return without an attack.",
+    "Parameters, lr, Batch": "Whether parameters were tuned, are a preset, were set by hand or are the defaults; the "
+    "step size and the episodes of a batch.",
+    "Messages, MB, Seconds": "Sent by all agents in a cell, and the time of its training on the author's machine; "
+    "means over cells.",
+    "Search episodes": "Episodes that the search of the parameters took, summed over agents.",
 }
 
 FLAGS = {
-    "few-seeds": "Fewer than ten seeds. Intervals are wide, and the true ones may be wider.",
-    "tuned-on-suite": "The entry's parameters were tuned, and fewer than two attacks of the suite were kept out of the "
-    "tuning. It has seen the exam.",
-    "failed-cells": "Some runs crashed, diverged or ran out of time. They score 0 and are listed on the entry's page.",
-    "attack-inert": "Runs under an attack are, to the byte, those without. Against this entry the attack does nothing, "
-    "and surviving it shows nothing.",
-    "clean-below-reference": "Without an attack the entry is not half as good as the reference. What learns little has "
-    "little to lose.",
-    "bound-costs": "Without an attack the entry does worse where it allows for more liars, by a tenth of the scale. "
-    "They follow the protocol there: this is the price of its bound, and no attack's doing.",
-    "blind-beats-informed": "A random or blind attack does more harm than any that sees more. Those were not at their "
-    "best, and a better one may exist.",
-    "no-consensus": "Honest agents ended with different policies. The score is their mean, and hides it.",
-    "objective-did-not-rise": "An attack was aimed at the entry and reached nothing: at the start of its runs the rule "
-    "is no further from the honest mean, and agents are no further apart, than if no liar lied. That it did not lower "
-    "the best known score shows nothing.",
-    "non-finite-survived": "Messages that are no numbers did no harm: screening removes them before the entry's own "
-    "rule sees any.",
+    "few-seeds": "Fewer than eight seeds. Intervals are wide, and how often they hold was not measured.",
+    "tuned-on-suite": "The parameters were tuned against attacks that the score is measured under.",
+    "failed-cells": "Some runs failed, diverged or ran out of time. They score 0 and are listed on the entry's page.",
+    "attack-inert": "Runs under an attack have the traces of runs without one: the attack does not reach this method.",
+    "clean-below-reference": "Without an attack the entry scores less than half of the reference, so that attacks have "
+    "little to take.",
+    "bound-costs": "Without an attack the entry scores lower, by 0.1 or more, where more agents are Byzantine. They "
+    "follow the protocol there: the loss comes from the number of Byzantine agents that the method assumes.",
+    "blind-beats-informed": "An attack that sees only its own vectors does more harm, by 0.1 or more, than every "
+    "attack of the score that sees more. A stronger informed attack probably exists.",
+    "no-consensus": "The method has an agreement stage, and honest agents ended with different policies. Scores are "
+    "means over honest agents and do not show it.",
+    "objective-did-not-rise": "An attack was aimed at the entry, and in the first round neither the distance of the "
+    "aggregate from the honest mean nor that of honest agents from each other is larger than without an attack. That "
+    "it did not lower the best known score shows nothing.",
+    "non-finite-survived": "Messages that are not finite did no harm, because validation removes them before the "
+    "method's own rule is applied.",
 }
 
 
 MARKS = {
-    "untuned, tuned": "Whether the entry says how its parameters were searched for.",
-    "exact at engine 1": "The last audit ran cells of the row again, and found every number of them. The engine is the "
-    "version of the numerical behaviour of byzbench that ran them; a later one may say consistent.",
+    "tuned, preset, set by hand, default": "The origin of the parameters.",
+    "p=1: no variance reduction": "A method of the PAGE family whose batches are all large ones: it takes plain policy "
+    "gradients.",
+    "exact at engine 1": "The last audit ran cells of the row again, and every number was the same. The engine is the "
+    "version of the numerical behaviour of byzbench that ran them.",
     "consistent at engine 1": "Cells that were run again have other numbers, since the engine, a component, a library "
-    "or the CPU is another one; they do not contradict the row.",
+    "or the CPU is another one; the tests do not contradict the row.",
     "contradicted at engine 1": "Cells that were run again contradict the row.",
     "cannot be replayed": "The row was made before seeds followed from the suite. It is listed and not ranked.",
     "reported, not replayed": "Nobody runs the row again. It is listed and not ranked.",
+    "no reference at engine 1": "The suite has no reference for the engine of the row, so it has no score.",
     "superseded": "A later submission takes its place.",
 }
 
 
 def reading_page() -> Iterator[Child]:
-    """The main part of the page."""
+    """Yield the main part of the page."""
     yield el("h1", "How to read the boards")
     yield el(
         "p",
-        "A board compares entries of one suite only: tasks, graphs, attacks and budgets are frozen there. Nothing on "
-        "it was typed in; every score is computed from the cells of a submission, which anybody can run again. Methods "
-        "that trust a server and methods that do not stand apart, and so do adversaries by what they see. Rows that "
-        "are reported but not replayed stand last, in grey, without a rank.",
+        "A board compares entries of one suite only: tasks, graphs, attacks, budgets and evaluation dates are frozen "
+        "there. Every score is computed from the cells of a submission, which anybody can run again. Methods with a "
+        "trusted server and methods without one have boards of their own.",
+    )
+    yield el(
+        "p",
+        "The reference is a method that averages honest agents only, run without an attack: 1 is a unit and not a "
+        "maximum. Rows that are not ranked stand last, in grey, with the reason beside the name.",
     )
     yield el("h2", "The columns", id="columns")
-    yield el("dl", ((el("dt", name), el("dd", said)) for name, said in COLUMNS.items()))
+    yield el("dl", ((el("dt", name), el("dd", text)) for name, text in COLUMNS.items()))
     yield el("h2", "Marks beside a name")
     yield el("dl", ((el("dt", name), el("dd", text)) for name, text in MARKS.items()))
     yield el("h2", "The flags")
-    for name, said in FLAGS.items():
+    for name, text in FLAGS.items():
         yield el("h3", name, id=name)
-        yield el("p", said)
+        yield el("p", text)

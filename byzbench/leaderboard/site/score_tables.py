@@ -1,0 +1,164 @@
+"""Tables of the scores of one entry: by stratum, and of every attack in every stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from byzbench.leaderboard.boards import Board
+from byzbench.leaderboard.entries import Entry
+from byzbench.leaderboard.rows import Row, score_matrix
+from byzbench.leaderboard.site.board_pages import LEVEL, attack_links, final_text, rank_text, title
+from byzbench.leaderboard.site.collection import attack_path, board_path, topology_path
+from byzbench.leaderboard.site.html import Child, Markup, el, join
+from byzbench.leaderboard.site.tables import (
+    cell,
+    count,
+    facts,
+    figure,
+    interval_text,
+    lead,
+    number,
+    row,
+    table,
+    with_interval,
+)
+from byzbench.leaderboard.suites import CLEAN, Suite
+from byzbench.reports.scoring import EntryScore, Retention, StratumScore
+
+STEPS = 10
+"""Shades of the heatmap."""
+
+
+def score_section(board: Board, r: Row) -> Iterator[Markup]:
+    """Yield the scores, flags and costs of a row."""
+    yield el("h2", "Scores")
+    yield _summary(board, r)
+    if r.score:
+        heads = (
+            "Stratum",
+            "Score",
+            "Cross-fitted",
+            "CVaR",
+            "Clean",
+            "Joining",
+            "Worst attack",
+            "Not told apart from it",
+        )
+        yield table("Scores by stratum", heads, _strata(r))
+    if r.flags:
+        yield el("h2", "Flags")
+        yield el("ul", (el("li", el("a", f.name, href=f"../reading.html#{f.name}"), f": {f.why}") for f in r.flags))
+
+
+def matrices(entry: Entry, suite: Suite, r: Row | None) -> Iterator[Markup]:
+    """Yield the scores and the retentions under every attack, attacks down and strata across.
+
+    Args:
+        entry: the entry.
+        suite: its suite.
+        r: its row; None for an entry that stands on no board.
+    """
+    found = r.matrix if r else score_matrix(entry, suite)
+    yield el("h2", "Attacks by strata")
+    if not found:
+        yield el("p", "No cell can be scored: runs are missing, or a reference at the engine of the entry.")
+    strata = entry.strata(suite)
+    heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in strata)]
+    attacks = dict.fromkeys(c.attack for c in entry.cells if c.attack != CLEAN)
+    named = {s.name: s.named_attack for s in r.score.strata} if r and r.score else {}
+    scores = (
+        row(_attack(a, suite), *(_score(found.get(s.name), a, named.get(s.name) == a) for s in strata))
+        for a in (CLEAN, *attacks)
+    )
+    yield table("Mean score under each attack, by stratum: 0 a random policy, 1 the reference", heads, scores)
+    retentions = (row(_attack(a, suite), *(_retention(found.get(s.name), a) for s in strata)) for a in attacks)
+    yield table("Retention under each attack; in grey and brackets where it is not defined", heads, retentions)
+
+
+def damage_table(by: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Return the damage of an attack, algorithms down and strata across."""
+    victims = dict.fromkeys(a for own in by.values() for a in own)
+    body = (row(lead(a), *(_loss(own.get(a)) for own in by.values())) for a in victims)
+    return table("Loss of each algorithm's score, by stratum", ["Algorithm", *by], body)
+
+
+def _summary(board: Board, r: Row) -> Markup:
+    costs = r.costs
+    megabytes = None if costs.bytes is None else costs.bytes / 1e6
+    cost = [(count(v), unit) for v, unit in ((costs.messages, "messages"), (megabytes, "MB"), (costs.seconds, "s"))]
+    resubmitted = f"{r.resubmissions} earlier submission{'s' * (r.resubmissions > 1)}" if r.resubmissions else None
+    return facts(
+        [
+            ("Board", el("a", title(board), href=f"../{board_path(board)}")),
+            ("Ranks", rank_text(r.ranks) or f"not ranked: {', '.join(r.unranked)}"),
+            *(_numbers(r, r.score) if r.score else ()),
+            ("Final return", final_text(r)),
+            ("Cost of a cell", ", ".join(f"{text} {unit}" for text, unit in cost if text)),
+            ("Takes the place of", resubmitted),
+        ]
+    )
+
+
+def _numbers(r: Row, s: EntryScore) -> Iterator[tuple[Child, Child]]:
+    retention, defined, total = s.mean_retention()
+    yield "Score", with_interval(s.worst)
+    yield "Cross-fitted", number(s.crossfit)
+    yield "Best known", number(r.best_known)
+    yield from ((LEVEL[level], number(value)) for level, value in r.by_knowledge.items())
+    yield "CVaR", number(s.cvar)
+    yield "Clean", with_interval(s.clean)
+    yield "Mean over attacks", number(s.mean)
+    yield "Retention", f"{number(retention)} ({defined} of {total} defined)"
+    yield "Joining", with_interval(r.joining.overall) if r.joining else None
+
+
+def _strata(r: Row) -> Iterator[Markup]:
+    for s in r.score.strata if r.score else ():
+        tied = sorted(s.tied - {s.worst_attack}) if s.named_attack else []
+        yield row(
+            lead(s.name),
+            figure(s.worst),
+            figure(s.crossfit),
+            figure(s.cvar),
+            figure(s.clean),
+            figure(r.joining.strata[s.name] if r.joining else None),
+            cell(attack_links([s.named_attack]) if s.named_attack else "none did harm"),
+            cell(attack_links(tied)),
+        )
+
+
+def _attack(attack: str, suite: Suite) -> Markup:
+    if attack == CLEAN:
+        return lead("none")
+    role = next((a.role for a in suite.attacks if a.spec == attack), "")
+    mark = el("span", "sanity", class_="mark") if role == "sanity" else None
+    return lead(el("a", attack, href=f"../{attack_path(attack)}"), " " if mark else None, mark)
+
+
+def _score(found: StratumScore | None, attack: str, worst: bool) -> Markup:
+    """Return a shaded cell. The worst attack is marked by a word, not by its colour alone."""
+    value = None if found is None else found.clean.value if attack == CLEAN else found.means.get(attack)
+    if value is None:
+        return cell("not run")
+    return cell(number(value), el("strong", " worst") if worst else None, class_=_shade(value))
+
+
+def _retention(found: StratumScore | None, attack: str) -> Markup:
+    retention = found.retention.get(attack) if found else None
+    if retention is None:
+        return cell("not run")
+    return cell(*_retention_text(retention), class_="n" if retention.defined else "n undefined")
+
+
+def _retention_text(retention: Retention) -> Sequence[Child]:
+    if not retention.defined:
+        return [f"({number(retention.value)})" if retention.value is not None else "none"]
+    return [join(number(retention.value)), " ", interval_text(retention.low, retention.high)]
+
+
+def _loss(damage: float | None) -> Markup:
+    return cell("not run") if damage is None else cell(number(damage), class_=_shade(1 - damage))
+
+
+def _shade(score: float) -> str:
+    return f"n heat h{round(STEPS * min(max(score, 0.0), 1.0))}"
