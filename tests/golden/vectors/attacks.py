@@ -19,7 +19,7 @@ from byzbench.learning.rollouts import Trajectories
 from tests.golden.cases import PEERS, PENDULUM, SERVER, Options
 from tests.golden.parts import Cases, Inputs, shipped
 from tests.golden.running import described_inputs, experiment_of
-from tests.golden.summaries import short, summary
+from tests.golden.summaries import digest_of, short, summary
 
 ROUNDS, STEPS, EPISODES = 3, 7, 3
 TOPICS = ("gradient", "parameters")
@@ -126,6 +126,8 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         }
         for round in range(ROUNDS):
             results[f"round {round}"] = _round(todo, federation, adversary, round)
+        small = _round(todo, federation, adversary, ROUNDS, scale=1e-3)
+        results["small messages"] = digest_of({topic: small.get(topic) for topic in TOPICS})
     return results
 
 
@@ -141,9 +143,11 @@ def _refused(todo: Experiment) -> str:
     return " ".join(refused)
 
 
-def _round(todo: Experiment, federation: Federation, adversary: Adversary, round: int) -> dict[str, Any]:
+def _round(
+    todo: Experiment, federation: Federation, adversary: Adversary, round: int, scale: float = 1.0
+) -> dict[str, Any]:
     rng = np.random.default_rng([round, todo.agents])
-    federation.begin(round, round / ROUNDS)
+    federation.begin(round, round / (ROUNDS + (round == ROUNDS)))
     lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
     results: dict[str, Any] = {}
     truth = _episodes(todo, rng)
@@ -154,7 +158,7 @@ def _round(todo: Experiment, federation: Federation, adversary: Adversary, round
         results["environment"] = summary({name: getattr(truth, name) for name in changed} | tap.dynamics())
     adversary.lived(range(todo.agents), truth)
     for topic in TOPICS:
-        x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float()
+        x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float() * scale
         if todo.attack.speaks(topic) and (topic == "gradient" or todo.algorithm.needs != "server"):
             results[topic] = _exchange(todo, federation, topic, x)
     results["memory"] = short(adversary.memory)
