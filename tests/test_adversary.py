@@ -1005,7 +1005,7 @@ def test_a_trusted_server_draws_its_sizes_without_the_coin(tmp_path: Path) -> No
 
 
 def test_a_split_coin_splits_a_run(tmp_path: Path) -> None:
-    options = {"agents": 5, "byzantine": 1, "trajectories": 80}
+    options = {"agents": 5, "byzantine": 1, "trajectories": 80, "preset": "paper"}
     split, shared = (byzbench.run(coin=coin, out=tmp_path, **options) for coin in ("split", "shared"))
     assert split.trajectories != shared.trajectories or split.final != shared.final
     assert byzbench.run(coin="biased(q=1)", out=tmp_path, **options).trajectories >= 80

@@ -353,13 +353,15 @@ def test_list_prints_every_kind_and_parses(command: Command) -> None:
 
 @pytest.mark.parametrize("kind", list(byzbench.registry.KINDS))
 def test_show_prints_every_component_and_parses(command: Command, kind: str) -> None:
-    for name in byzbench.registry.origins(kind):
+    names = list(byzbench.registry.origins(kind))
+    for name in names:
         shown = strict(command("show", kind, name, "--json").out)
         assert (shown["kind"], shown["name"]) == (kind, name)
         assert shown["description"]
-        text = command("show", kind, name).out
-        assert text.startswith(f"{kind} {name}  (")
-        assert all(f"  {p['name']} = {p['default']}  (" in text for p in shown["parameters"])
+        if name in (names[0], names[-1]):  # the text is made of the same data
+            text = command("show", kind, name).out
+            assert text.startswith(f"{kind} {name}  (")
+            assert all(f"  {p['name']} = {p['default']}  (" in text for p in shown["parameters"])
 
 
 def test_show_tells_bounds_sources_and_threats(command: Command) -> None:

@@ -413,7 +413,7 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     """As they stand in the docs, on a suite of seconds; and what is mistyped ends in one line."""
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "leaderboards.md").read_text(encoding="utf-8")
-    run, submit, verify, build = re.findall("^byzbench (leaderboard .*)$", page, re.MULTILINE)
+    run, submit, verify, build = re.findall("^byzbench (leaderboard .*)$", page, re.MULTILINE)[:4]
     slug = "decbyzpg-longer-steps"
     stands = Path(__file__).parents[1] / "leaderboards" / "submissions" / "smoke-v1" / "defence"
     assert (stands / "decbyzpg").exists()

@@ -92,7 +92,7 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     other["resolved"]["cartpole-complete"]["algorithm"]["parameters"]["lr"] = 0.5
     rewrite(folder, lines_of(folder), resolved=other["resolved"])
     findings = checked(folder).findings
-    assert "is run otherwise: algorithm lr is 0.5, not 0.0005" in [finding.what for finding in findings]
+    assert "is run otherwise: algorithm lr is 0.5, not 0.01" in [finding.what for finding in findings]
 
 
 CLAIM = Cell(

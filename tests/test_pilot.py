@@ -301,6 +301,7 @@ def test_methods_are_separated_and_inert_attacks_named(tiny: Pilot) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_chooses_and_confirms_resumes_and_writes_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
