@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -60,12 +60,7 @@ class Question:
     @cached_property
     def keys(self) -> Mapping[str, str]:
         """Return, by searched `kind.field`, the name under which it was first hashed, which storages use."""
-        cell = self.experiment({}, *self.pairs[0])
-        found = {}
-        for key in self.space:
-            kind, _, name = key.partition(".")
-            found[key] = f"{kind}.{first_parameter(kind, registry.name_of(getattr(cell, kind)), name)}"
-        return found
+        return first_names(self.space, self.experiment({}, *self.pairs[0]))
 
     @property
     def name(self) -> str:
@@ -100,6 +95,24 @@ class Question:
         """The values that the searched parameters have without a search."""
         cell = self.experiment({}, *self.pairs[0])
         return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
+
+
+def first_names(keys: Iterable[str], cell: Experiment) -> dict[str, str]:
+    """Return the name under which each searched parameter was first hashed, which storages use.
+
+    Args:
+        keys: `kind.field`.
+        cell: An experiment with the components whose fields they are.
+
+    Example:
+        >>> first_names(["algorithm.lr"], Experiment.create())
+        {'algorithm.lr': 'algorithm.lr'}
+    """
+    found = {}
+    for key in keys:
+        kind, _, name = key.partition(".")
+        found[key] = f"{kind}.{first_parameter(kind, registry.name_of(getattr(cell, kind)), name)}"
+    return found
 
 
 def question(

@@ -227,9 +227,7 @@ class Training:
         theta, who = self.state["theta"][present], present.nonzero().squeeze(1).tolist()
         physics, shown = worlds.physics(who, self.progress), partial(worlds.shown, who=who)
         actor, counted = todo.algorithm.deployed(self.federation.policy), there[present]
-        return evaluate(
-            todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown
-        )
+        return evaluate(todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown)
 
 
 def _kept(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:

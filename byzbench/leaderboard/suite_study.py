@@ -29,7 +29,7 @@ from byzbench.contracts import Choice, Range
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.cells import Outcome
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.question import OBJECTIVE
+from byzbench.experiments.question import OBJECTIVE, first_names
 from byzbench.experiments.tuned import Tuned, TunedOn
 from byzbench.experiments.tuning import COUNTED, area_of, digest
 from byzbench.leaderboard.frozen import experiment_options, frozen
@@ -106,12 +106,7 @@ class SuiteStudy:
     @cached_property
     def keys(self) -> Mapping[str, str]:
         """Return, by searched `kind.field`, the name under which it was first hashed, which storages use."""
-        cell = self.experiment({}, *self.pairs[0])
-        found = {}
-        for key in self.space:
-            kind, _, name = key.partition(".")
-            found[key] = f"{kind}.{first_parameter(kind, registry.name_of(getattr(cell, kind)), name)}"
-        return found
+        return first_names(self.space, self.experiment({}, *self.pairs[0]))
 
     def experiment(self, parameters: Mapping[str, Any], stratum: str, attack: str, seed: int) -> Experiment:
         """Return a run under a trial's parameters, which are named `kind.field`."""
