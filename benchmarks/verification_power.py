@@ -25,6 +25,7 @@ from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
 from byzbench.leaderboard.exchangeability import LEVELS, claim_group, exchange_p, normalised_area
 from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.replay import CONTROLS, perturbed, relabelled
 from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import cell_of
@@ -90,7 +91,9 @@ class Pool:
             for (name, place, _), cell in cells.items():
                 if name == test and attack in (None, place.attack):
                     shown = raised(cell, place.stratum, up)
-                    rows.setdefault(place, []).append(normalised_area(shown, place.stratum))
+                    rows.setdefault(place, []).append(
+                        normalised_area(shown, place.stratum, unit(suite("smoke-v1"), place.stratum))
+                    )
             return np.array([*rows.values()])
 
         self.own, self.claims = areas("own seeds", 0.0), areas("claims", by)

@@ -48,7 +48,7 @@ def test_the_readme_has_the_commands_by_which_tasks_are_learned(monkeypatch: pyt
     assert blocks("README.md", "console") == ["".join(f"{goal.command}\n" for goal in goals.values())]
 
 
-QUICK = ("list", "show", "check", "bench", "runs", "run --algo byzpg")
+QUICK = ("list", "show", "check", "runs")
 """The commands that are tried with the fast tests; the others are with the slow ones."""
 
 

@@ -54,6 +54,7 @@ def test_two_runs_give_the_same_bytes(name: str, tmp_path: Path) -> None:
     assert metrics(Path(str(other.run))) != metrics(Path(str(first.run)))
 
 
+@pytest.mark.slow
 def test_other_processes_and_orders_give_the_same_bytes(tmp_path: Path) -> None:
     for name in RUNS:
         byzbench.run(**RUNS[name], out=tmp_path / "here")

@@ -427,6 +427,7 @@ def test_the_example_is_listed_and_shown_with_its_distribution(spiral: Path, tmp
     assert turn["bounds"].startswith("> 0, <= 3.14")
 
 
+@pytest.mark.slow
 def test_the_example_gives_the_same_bytes_twice_and_its_code_is_on_record(spiral: Path, tmp_path: Path) -> None:
     def trained(out: str, site: Path) -> Path:
         result = stranger(site, tmp_path, "run", "--attack", "spiral", *TINY, "--out", out)

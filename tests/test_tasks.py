@@ -444,6 +444,7 @@ def test_a_team_sees_what_its_players_see_and_is_paid_their_mean():
         assert not ended.any()
 
 
+@pytest.mark.slow
 def test_a_team_learns_in_a_federation(tmp_path):
     todo = Experiment.create(
         "decbyzpg",
