@@ -228,7 +228,7 @@ def test_a_suite_that_does_not_fit_together_is_refused(replaced: dict[str, str],
         Suite.of(text(**replaced).encode(), "tunable-v1")
 
 
-def test_a_budget_without_room_for_a_trial_is_refused(tunable: Suite) -> None:
+def test_a_budget_too_small_for_one_trial_is_refused(tunable: Suite) -> None:
     small = Suite.of(text().replace("episodes = 1000", "episodes = 10").encode(), "tunable-v1")
-    with pytest.raises(InvalidParameter, match="not room for one trial"):
+    with pytest.raises(InvalidParameter, match="does not allow one trial"):
         suite_study(small.model_copy(update={"sha256": tunable.sha256}), METHOD)

@@ -42,6 +42,14 @@ def test_the_readme_names_every_component() -> None:
     assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
 
 
+def test_the_readme_counts_components() -> None:
+    page = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    shipped = {k: [n for n, o in origins(k).items() if o.module.startswith("byzbench.")] for k in KINDS}
+    methods, attacks, rules, graphs = (len(shipped[k]) for k in ("algorithm", "attack", "aggregator", "topology"))
+    counted = f"{methods - 2} further methods, {attacks - 1} attacks, {rules} aggregation rules, {graphs} families"
+    assert counted in page  # further than ByzPG and DecByzPG; `none` is no attack
+
+
 def test_the_readme_has_the_commands_by_which_tasks_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     goals = importlib.import_module("learned").GOALS

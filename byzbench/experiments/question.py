@@ -23,7 +23,7 @@ FIRST_SEED = 10**9
 """Tuning seeds are this one and those above it; evaluations refuse them."""
 
 OBJECTIVE = "evaluation_auc"
-"""What the value of a run is in every study: see `byzbench.experiments.metrics.evaluation_area`."""
+"""The value of a run in every study: see `byzbench.experiments.metrics.evaluation_area`."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class SteadySampler(BaseSampler):
 
 
 class Problem(Protocol):
-    """What `tune` searches for: a `Question`, or the study of a leaderboard's suite."""
+    """A problem that `tune` searches: a `Question`, or the study of a leaderboard's suite."""
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class Problem(Protocol):
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Whether large values are good."""
+        """`maximize` if large values are good."""
 
     @property
     def sampler_seed(self) -> int:
@@ -223,12 +223,14 @@ def tune(
         pair = asked.pairs[len(one.returns)]
         one.returns[pair] = area_of(outcome, cell)
         one.steps += int(outcome.result.get("steps", 0))
-        one.trial.set_user_attr("steps", one.steps)
         one.trial.report(one.returns[pair], step=len(one.returns) - 1)
-        if len(one.returns) == len(asked.pairs):
-            study.tell(one.trial, asked.value(one.returns))
-        elif one.trial.should_prune():
-            study.tell(one.trial, state=TrialState.PRUNED)
+        complete = len(one.returns) == len(asked.pairs)
+        if complete or one.trial.should_prune():
+            one.trial.set_user_attr("steps", one.steps)
+            if complete:
+                study.tell(one.trial, asked.value(one.returns))
+            else:
+                study.tell(one.trial, state=TrialState.PRUNED)
         elif stopped() or begin(one):
             continue  # stopped, it is left: the next call asks its parameters again, and its runs are in the store
         over(one)

@@ -65,7 +65,7 @@ class StratumShares:
 
     @property
     def admitted(self) -> bool:
-        """Whether runs at the floor and at the maximum together are at most `EXTREME_SHARE` of the runs."""
+        """True if runs at the floor and at the maximum together are at most `EXTREME_SHARE` of the runs."""
         return self.num_runs > 0 and self.num_floor + self.num_ceiling <= EXTREME_SHARE * self.num_runs
 
 

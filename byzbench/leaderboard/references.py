@@ -1,4 +1,4 @@
-"""What scores are measured in: the clean return of a method that averages honest agents only.
+"""References of suites: the clean return of a method that averages honest agents only, the unit of scores.
 
 A suite names such a method for each division (`honest_mean` as its rule, with parameters that were tuned like those of
 any row). The score of a cell is

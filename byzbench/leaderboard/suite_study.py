@@ -1,4 +1,4 @@
-"""How the rows of a suite are tuned: all alike, on attacks and seeds that no score depends on.
+"""Studies of a suite: its rows are tuned alike, on attacks and seeds that no score depends on.
 
 A study searches the parameters of a method and of its rules. A trial runs every stratum of the method's division under
 every held-out attack of the suite, on tuning seeds that follow from the suite's sha256; its value is
@@ -88,7 +88,7 @@ class SuiteStudy:
 
     @property
     def trials(self) -> int:
-        """How many trials the budget has room for. A pruned one counts as a whole one."""
+        """The number of trials that the budget allows. A pruned one counts as a whole one."""
         assert self.suite.tuning is not None
         cost = sum(s.agents * s.trajectories for s in self.strata) * len(self.suite.held_out) * len(self.seeds)
         return self.suite.tuning.episodes // cost
@@ -168,7 +168,7 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
         raise UserError(f"{method.algo} has no parameter with a range to search that it does not set itself")
     study = SuiteStudy(suite, method, strata, space, sampler_seed)
     if study.trials < 1:
-        raise InvalidParameter(f"suite {suite.name}: its budget of tuning has not room for one trial")
+        raise InvalidParameter(f"suite {suite.name}: its budget of tuning does not allow one trial")
     return study
 
 

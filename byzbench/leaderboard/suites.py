@@ -88,7 +88,7 @@ class SuiteReference(Part):
 
 
 class SuiteTuning(Part):
-    """How every row of a suite may be tuned.
+    """The search by which every row of a suite may be tuned.
 
     Attributes:
         episodes: the budget of a search, summed over the agents and the server of all its runs.

@@ -6,7 +6,6 @@ evaluation curve, which is the mean evaluation return over the budget.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +17,14 @@ from byzbench.contracts import Aggregator, Agreement
 from byzbench.errors import UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.filled import recommendation
+from byzbench.reports.estimators import Interval
+from byzbench.reports.scoring import LEARNS
 from byzbench.reports.sheets import Sheet
+from byzbench.reports.statistics import difference_interval, mean_interval
 from byzbench.reports.summary import rounded
 
 AS_ASKED, CLEAN = "as asked", "without attack"
 AVERAGING, ALONE = "plain averaging under the attack", "one agent alone"
-
-LEARNS = 0.3
-"""Share of the way from the random policy to the solved task that a run without an attack must make, by area under the
-evaluation curve, for its retention to be defined."""
 
 _NO_ATTACK = "no attack was given"
 _NO_BYZANTINE = "there is no Byzantine agent"
@@ -46,15 +44,6 @@ class Companion:
     name: str
     experiments: tuple[Experiment, ...] = ()
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class MeanDifference:
-    """The mean over seeds of a paired difference, with Student's two-sided 95 % interval from three seeds on."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class ComparisonRow:
     evaluation: float | None = None
     areas: tuple[float | None, ...] = ()
     retention: float | None = None
-    versus_alone: MeanDifference | None = None
+    versus_alone: Interval | None = None
     verdicts: Mapping[str, int] | None = None
 
 
@@ -245,12 +234,13 @@ def compare(rows: Sequence[Companion], results: Mapping[str, Mapping[str, Any]])
     for row in rows:
         own = areas[row.name]
         attacked = row.name in (AS_ASKED, AVERAGING) and not _attack_is_absent(first)
+        compared = own is not alone and row.name != ALONE
         found.append(
             replace(
                 _row(row, [results[e.hash] for e in row.experiments]),
                 areas=tuple(own),
                 retention=retention(own, areas[CLEAN], random, solved) if attacked and own else None,
-                versus_alone=paired_difference(own, alone) if own is not alone and row.name != ALONE else None,
+                versus_alone=paired_difference(own, alone, random, solved) if compared else None,
             )
         )
     seeds = tuple(experiment.seed for experiment in rows[0].experiments)
@@ -304,27 +294,33 @@ def retention(
     return sum(left) / sum(gained) if statistics.fmean(gained) > max(0.0, least) else None
 
 
-def paired_difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> MeanDifference | None:
-    """Return the mean of ours minus theirs over seeds; None where a value is missing.
+def paired_difference(
+    ours: Sequence[float | None],
+    theirs: Sequence[float | None],
+    random: float | None = None,
+    solved: float | None = None,
+) -> Interval | None:
+    """Return the mean of ours minus theirs over seeds, with Student's interval from three seeds on.
 
     Args:
         ours: One value for each seed.
         theirs: The same of another row, in the same order of seeds.
+        random: Return of the random policy; None if it is not known.
+        solved: Return of the solved task. Where both are known the interval has the variance floor of reports.
+
+    Returns:
+        The mean; None where a value is missing.
 
     Example:
         >>> paired_difference([3.0, 5.0], [1.0, 1.0])
-        MeanDifference(value=3.0, low=None, high=None)
+        Interval(value=3.0, low=None, high=None)
     """
     if not ours or len(ours) != len(theirs) or None in (*ours, *theirs):
         return None
     differences = [a - b for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
-    mean, n = statistics.fmean(differences), len(differences)
-    if n < 3:
-        return MeanDifference(mean)
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(differences) / math.sqrt(n)
-    return MeanDifference(mean, mean - half, mean + half)
+    if random is None or solved is None:
+        return mean_interval(differences)
+    return difference_interval(differences, solved - random)
 
 
 def parameter_line(experiment: Experiment) -> str:
@@ -460,7 +456,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else rounded(value, 1)
 
 
-def _versus(found: MeanDifference | None) -> str:
+def _versus(found: Interval | None) -> str:
     if found is None:
         return "–"
     word = "better" if found.value > 0 else "worse" if found.value < 0 else "equal"
