@@ -50,31 +50,47 @@ PAGE = """# Where assumptions fail
 
 Made by `{command}`.
 
-K = 13, f = 3, {trajectories:,} trajectories, {seeds} seeds; CartPole, but for the Gaussian policy, which balances an
-inverted pendulum for at most 100 steps. On CartPole `byzpg`, `decbyzpg` and `solo` have the parameters that
-[tuning](tuning.md) found, elsewhere those that they come with. Return is the evaluation return of honest agents at the
-end, each in its own world, the mean over seeds; *attacked* is that under three liars, by `alie(z=1.5)`, and of
-`decbyzpg` by `split_brain(alie(z=1.5))`. *Benefit* is what taking part is worth there: that return less what agents
-return who each learn for themselves, by `solo`, over (solved - random); below zero it is better to stay away. *zeta^2*
-is the dissimilarity of agents' gradients at their common policy beside *sigma^2*, the variance of one episode's
-gradient, as measured without bias by the evaluations of runs without an attack, with its standard error over seeds;
-where all agents' tasks are the same it is zero, and those rows show how far estimates stray from it. *Weight* is the
-largest importance weight met. *Learns*: the return under the attack is above half of that in the world
-as it is. Where nobody lies, `decbyzpg` on a complete graph is `byzpg`. Adam makes steps of the same length from
-gradients of any, so that a scale of rewards is nothing to it.
+K = 13, f = 3, {trajectories:,} trajectories, {seeds} seeds; CartPole, but for the Gaussian policy, which balances
+an inverted pendulum for at most 100 steps. On CartPole `byzpg`, `decbyzpg` and `solo` have the parameters that
+[tuning](tuning.md) found, elsewhere those that they come with. Return is the evaluation return of honest agents
+at the end, each in its own world, the mean over seeds; *attacked* is that with three Byzantine agents, by
+`alie(z=1.5)`, and of `decbyzpg` by `split_brain(alie(z=1.5))`. *Benefit* is that return less the return of agents
+who each learn for themselves, by `solo`, over (solved - random). *zeta^2* is the dissimilarity of agents'
+gradients at their common policy beside *sigma^2*, the variance of one episode's gradient, as measured without
+bias by the evaluations of runs without an attack, with its standard error over seeds; where all agents' tasks are
+the same it is zero, and those rows show how far estimates stray from it. *Weight* is the largest importance
+weight met. *Learns*: the return under the attack is above half of that under the same attack in the world as it
+is, for the Gaussian policy above half of what an agent alone returns. Without an attack, `decbyzpg` on a complete
+graph is `byzpg`. All runs use Adam, which the theorems of the paper do not cover and which is hardly sensitive to
+the scale of rewards.
+
+What is shown: with {seeds} seeds and one attack, *learns* is yes in every row. So no row shows a method that fails
+where an assumption does not hold. It is a weak test: the mark is low, and on CartPole agents alone pass it, too.
+
+What is not shown:
+
+- That heterogeneity makes gradients dissimilar. At heterogeneity 1, CartPole's estimates of zeta^2 / sigma^2 are as
+  close to zero as in the world as it is, where the truth is zero. Some rows where the truth is zero are three
+  standard errors from it, so with {seeds} seeds the standard errors are too small. No row tests a bound on zeta^2.
+- What rewards do to gradients. zeta^2 and sigma^2 are measured with the task's own rewards, before scale and noise.
+- A gain that is due to the federation alone: `solo` has the parameters that were found for K = 13, f = 3.
+- Other attacks. The search that found the parameters was on `alie(z=1.5)` and `ipm`.
 
 {table}
 
 ## Row by row
 
+*Passes* is *learns* in the table.
+
 {sentences}
 
 ## Non-stationarity
 
-`decbyzpg` as above, nobody lies but where it says so, {long:,} trajectories; the change comes at half of them.
-*Recovery*: from then on, trajectories until the training return, averaged over the last twentieth of the budget, is
-back at 90 % of what it was. *Overshoot*: how far it then rises above the run without a change, at most, in points of
-return.
+`decbyzpg` as above, {long:,} trajectories, means over {seeds} seeds; the change comes at half of them. In the last row
+one agent of 13 becomes Byzantine, by `large_noise`; in the others there is none. *Recovery*: from then on, trajectories
+until the training return, averaged over the last twentieth of the budget, is back at 90 % of what it was.
+*Overshoot*: how far it then rises above the run without a change, at most, in points of return. There are no
+intervals; the first row shows how much a run without a change varies.
 
 | change | return before | lowest after | recovery | overshoot | at the end |
 |---|--:|--:|--:|--:|--:|
@@ -174,9 +190,9 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
                 f"{(there - alone) / scale:+.2f} | {zeta.mean():.2g} | {plus_minus(zeta / sigma)} | {weight:.3g} | "
                 f"{'yes' if learns else 'no'} |"
             )
-        failing = "No assumption fails" if row == "as they are" else f"It fails that {assumption}"
-        who = {len(METHODS): "all learn", 0: "none learns"}.get(
-            len(learned), f"of the three, {', '.join(learned)} learn"
+        failing = "Nothing is changed" if row == "as they are" else f"It no longer holds that {assumption}"
+        who = {len(METHODS): "all three pass", 0: "none passes"}.get(
+            len(learned), f"of the three, {', '.join(learned)} pass"
         )
         sentences.append(f"- **{row}**: {failing}; {who} under the attack. An agent alone returns {alone:.0f}.")
     return "\n".join(lines), "\n".join(sentences)

@@ -57,6 +57,19 @@ RANDOM = "random"
 ATTACKERS = ("none", "sign_flip", "alie(z=1.5)", "min_max", RANDOM, "learned")
 TRAINING = 10_000
 """Seeds of training from here on, one an iteration; those of measurement are below."""
+READING = (
+    """The agreement of DecByzPG is MDA, which needs n > 4f. This does not hold for K=7 and f=2, so the rows of
+    `decbyzpg` with these numbers are outside the bound of the method. The row with K=13 and f=3 is inside; 300
+    trajectories are few there: the return is far below 500 without an attack, too, and the differences between
+    attacks are small. `dec_page_pg` and `byzpg` have no agreement.""",
+    """A separate small probe, not made by a committed command, looked inside the bound: on CartPole, with K=9 and
+    f=2, the learned policy lowered the return from 500 to 476 and from 498 to 475. Its other settings and its seeds
+    are not recorded. Large harm of this policy to DecByzPG is therefore shown outside its bound only.""",
+    """Where the interval contains zero, no difference from random actions is shown. On federations that the policy
+    was not trained on, attacks with a fixed formula can do more harm: compare the columns. Train a policy for the
+    rule that is to be attacked.""",
+)
+"""What the page says after the table."""
 POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
 
 
@@ -128,16 +141,17 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
         "# The attacker's seat",
         "",
         *wrapped(
-            """`byzbench.envs.AttackerSeat` is a federation as a Gymnasium environment: an episode is a training, a step
-            is what all liars tell everybody in one round, and the reward is minus the honest agents' return. Any
-            learner that speaks Gymnasium can sit in it. What it is shown and what its actions mean are those of the
-            attack [`learned`](attacks.md#learned), which plays a policy that was trained here."""
+            """`byzbench.envs.AttackerSeat` is a federation as a Gymnasium environment for one attacker who controls
+            all Byzantine agents. An episode is one training run, and a step is one round. An action is what the
+            Byzantine agents send in this round; the reward is minus the honest agents' return. Observations and
+            actions are those of the attack [`learned`](attacks.md#learned), which plays a policy that was trained
+            here."""
         ),
         "",
         "```python",
         "from byzbench.envs import AttackerSeat",
         "",
-        'env = AttackerSeat(algo="decbyzpg", agents=7, byzantine=2, trajectories=300)',
+        'env = AttackerSeat(algo="decbyzpg", agents=9, byzantine=2, trajectories=300)',
         "observation, info = env.reset(seed=0)",
         "observation, reward, terminated, truncated, info = env.step(env.action_space.sample())",
         "```",
@@ -149,14 +163,14 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
             rule nor the method."""
         ),
         "",
-        "## What it does",
+        "## Harm",
         "",
         *wrapped(
             f"""CartPole; evaluation return of the honest agents' policies at the end of training, mean
-            over {seeds} seeds that the policy's training has not met: the lower, the more harm. `random` sits in the
-            same seat and draws its actions uniformly. The difference of the two is paired by seed, with a 95 %
-            interval. K=7, f=2, batches {SMALL} and {SEAT["trajectories"]} trajectories where nothing else is
-            said. Made by `python benchmarks/attacker.py measure`."""
+            over {seeds} seeds that the policy's training has not used: the lower, the more harm. `random` draws
+            actions of the same environment uniformly. The last column is the mean of the differences of the two,
+            paired by seed, with a 95 % interval. K=7, f=2, batches {SMALL} and {SEAT["trajectories"]} trajectories
+            where nothing else is said. Made by `python benchmarks/attacker.py measure`."""
         ),
         "",
         f"| | {' | '.join(f'`{who}`' if who != RANDOM else who for who in ATTACKERS)} | learned - random |",
@@ -168,15 +182,17 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
             returns = [f"{found[name, who].mean():.0f}" for who in ATTACKERS]
             gap = gaps[name]
             lines.append(f"| {name} | {' | '.join(returns)} | {gap.value:.0f} [{gap.low:.0f}, {gap.high:.0f}] |")
-    return [*lines, "", *wrapped(verdict({name: gap.high for name, gap in gaps.items()}))]
+    lines += ["", *wrapped(verdict({name: gap.high for name, gap in gaps.items()}))]
+    for paragraph in READING:
+        lines += ["", *wrapped(paragraph)]
+    return lines
 
 
 def verdict(highs: dict[str, float | None]) -> str:
     """What the upper ends of the differences say."""
     met, new = ([high is not None and high < 0 for name, high in highs.items() if name in c] for c in (TRAINED, UNSEEN))
     return f"""The interval lies below zero, so that the learned policy does more harm than the random one, in
-        {sum(met)} of the {len(met)} federations that it was trained on and in {sum(new)} of the {len(new)} others. What
-        it has learned of some rules need not hold for another: train one for the rule that you have."""
+        {sum(met)} of the {len(met)} federations that it was trained on and in {sum(new)} of the {len(new)} others."""
 
 
 def wrapped(text: str) -> list[str]:

@@ -26,38 +26,42 @@ from byzbench.tasks._references import reference
 
 AGENTS, BYZANTINE = 15, 3
 LR = 5e-3
-"""Ten times the paper's: the task is learnt within some hundred trajectories, or not at all."""
+"""Ten times the paper's. It does not solve the task within the default budget."""
 
 ATTACKS = ("alie(z=1.5)", "ipm", "sign_flip", "min_max")
 
 PAGE = """# Rules in training
 
-CartPole, `dec_page_pg`, K={agents}, f={byzantine} (as many as Bulyan needs), complete graph, step size
-{lr:g} (ten times the paper's, so that {trajectories:,} trajectories per agent are enough to learn), {seeds} seeds. Made
-by `{command}`. The rules' parameters are their defaults: none was tuned.
+CartPole, `dec_page_pg`, K={agents}, f={byzantine} (Bulyan needs K >= 4f + 3), complete graph, step size
+{lr:g} (ten times the paper's), {trajectories:,} trajectories per agent, {seeds} seeds. Made
+by `{command}`.
+The rules' parameters are their defaults: none was tuned.
 
-Each cell is the final training return, then the error of what the rule returned: its distance from the honest agents'
-mean in units of their spread, the mean over rounds and honest receivers. Returns are means over seeds.
-`ms` is one call on {agents} vectors of 386 coordinates. Rows are in order of their worst return. A return near 20 is
-that of the untrained policy; 500 is the most there is.
+Each cell is the training return over the last quarter of the trajectories, then the error of what the rule returned:
+its distance from the honest agents' mean in units of their spread, the mean over rounds and honest receivers.
+Returns are means over seeds.
+`ms` is one call on {agents} vectors of 386 coordinates. Rows are in order of their worst return, which is
+the smallest of the four and not of attacks in general. A return near 20 is that of the untrained policy; 500 is the
+most there is.
 
-Read it with care. These attacks, from {byzantine} of {agents} agents, hardly harm the plain mean on this task: its
-error is the yardstick for what a rule gains, and a rule far below it in return loses more by its own doing,
-or to an attack made for its kind, than the liars take from the mean.
-Between neighbours in the table {seeds} seeds decide nothing.
+There is no column without an attack. So the tables do not show how much return an attack takes from a rule, nor how
+much a rule costs where there is no attack: a low return can have either cause. They compare rules under the same
+attacks only; the row of `mean` is that of averaging without a defence. All returns in the tables are below half of
+500, so no rule solves the task within this budget: the tables show the beginning of learning. There are no
+intervals, and {seeds} seeds do not separate rows that are close.
 
 ## As the aggregator of gradients
 
-The liars speak about gradients. There is no agreement: neighbourhood rules, marked with *, give every agent a gradient
-of its own, and the agents' policies drift apart.
+The attacks are on gradients. There is no agreement: neighbourhood rules, marked with *, give every agent a gradient
+of its own, so the agents' policies can differ.
 
 {gradients}
 
 ## As the gossip step on parameters
 
-Neighbourhood rules again, now for gradients and, by `--agreement gossip+rule`, for parameters; the liars speak about
-both. `ubar` tries its neighbours' policies out, which costs it trajectories of its budget; gradients go through `monna`
-there. The error is that of the gradient step.
+Neighbourhood rules again, now for gradients and, by `--agreement gossip+rule`, for parameters; the attacks are on
+both. `ubar` evaluates its neighbours' policies, which costs trajectories of its budget; gradients go through `monna`
+there. How much of its low return is this cost was not measured. The error is that of the gradient step.
 
 {gossip}
 """
