@@ -18,7 +18,7 @@ from byzbench.canonical import SCHEMA
 CHECKOUT = Path(__file__).resolve().parents[1]
 RUN = "run --algo decbyzpg --attack large_noise --topology torus --agents 9 --byzantine 2 --trajectories 60".split()  # noqa: SIM905
 RUN += ["-p", "algo.lr=0.0005"]  # what is written outright is not moved by a changed suggestion
-ROW = Path("leaderboards/submissions/smoke-v1/defence/byzpg")
+ROW = Path("tests/rows/smoke-v1/defence/byzpg")
 
 HALF = '''"""Half: Byzantine agents that send half of their honest vectors."""
 

@@ -75,7 +75,7 @@ def test_an_audit_keeps_what_each_engine_saw() -> None:
 @pytest.mark.slow
 def test_the_smoke_suite_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Every row that stands, by the code that is here: what keeps a change from moving a number unnoticed."""
-    shutil.copytree(ROOT / "leaderboards" / "submissions", tmp_path / "submissions")
+    shutil.copytree(ROOT / "tests" / "rows", tmp_path / "submissions")
     assert main(monkeypatch, "leaderboard", "audit", "--from", str(tmp_path), "--suite", "smoke-v1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6

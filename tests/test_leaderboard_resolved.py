@@ -147,7 +147,7 @@ def test_a_description_is_written_as_users_write_it() -> None:
 
 
 def test_a_suite_is_frozen_once(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    assert main(monkeypatch, "leaderboard", "freeze", "tiny-v1") == 2
+    assert main(monkeypatch, "leaderboard", "freeze", "tiny-v1", "--pilot", "pilot.toml") == 2
     assert "is there, and a frozen suite is never written again" in capsys.readouterr().err
     path = Path(str(suites.folder())) / "tiny-v1.json"
     content = json.loads(path.read_text())

@@ -19,9 +19,10 @@ from byzbench.errors import UserError
 from byzbench.experiments.curves import area_under_curve
 from byzbench.leaderboard import pilot_page
 from byzbench.leaderboard.admission import PilotResult, StageResult, attainable_maximum, examine, harm_p_value, select
+from byzbench.leaderboard.freezing import suite_problems
 from byzbench.leaderboard.pilot import CellRuns, Pilot, Selection, Stage, pilot_cells, read_pilot
 from byzbench.leaderboard.pilot_panel import paired_power
-from byzbench.leaderboard.suites import CLEAN
+from byzbench.leaderboard.suites import CLEAN, Suite
 from byzbench.reports.estimators import ratio_interval
 
 SMOKE = Path(__file__).parents[1] / "leaderboards" / "pilots" / "smoke-v2.toml"
@@ -296,6 +297,51 @@ def test_methods_are_separated_and_inert_attacks_named(tiny: Pilot) -> None:
     assert {("rfa", "mean"), ("krum", "mean"), ("trimmed_mean", "mean")} == set(order.better)
     assert found.power[0].spread == pytest.approx(0.05)
     assert found.overhead == 1.5
+
+
+# The freeze
+
+SUITE = TINY[: TINY.index("[pilot]")] + TINY[TINY.index("[[attack]]") : TINY.index("[[panel]]")]
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("", "", None),
+        (SANITY, "", None),
+        ("seeds = 5", "seeds = 2", "it has 2 seeds, and the power over complete asks for"),
+        ("evaluations = 2", "evaluations = 3", "its evaluations differ from those of the pilot"),
+        ("low = 1", "low = 2", "the stratum complete is not one of the pilot"),
+        (SANITY, SANITY.replace("sanity", "worst_case"), "the attack ipm is not one of the pilot, or has another role"),
+        ('spec = "min_max"', 'spec = "min_sum"', "the attack min_sum is not one of the pilot"),
+        ('algo = "decbyzpg(p=1, N=4)"', 'algo = "decbyzpg(p=1, N=5)"', "its references differ"),
+    ],
+)
+def test_a_suite_holds_what_its_pilot_admitted(tiny: Pilot, old: str, new: str, message: str | None) -> None:
+    assert old in SUITE
+    changed = Suite.of(SUITE.replace(old, new).encode(), "tiny-v1")
+    chosen = synthetic(tiny, "choose", BROKEN)
+    result = PilotResult(chosen, synthetic(tiny, "confirm", BROKEN, select(tiny, chosen)))
+    problems = list(suite_problems(changed, tiny, result))
+    assert len(problems) == (message is not None)
+    assert message is None or problems[0].startswith(message)
+
+
+def test_a_suite_is_refused_that_its_pilot_did_not_confirm_or_whose_attack_is_inert(tiny: Pilot) -> None:
+    written = Suite.of(SUITE.encode(), "tiny-v1")
+    chosen = synthetic(tiny, "choose", BROKEN)
+    assert list(suite_problems(written, tiny, PilotResult(chosen))) == ["the pilot tiny-v1 has no stage confirm"]
+    unharmed = synthetic(tiny, "confirm", {}, select(tiny, chosen))
+    assert list(suite_problems(written, tiny, PilotResult(chosen, unharmed))) == [
+        f"the pilot did not admit the attack {NOISE}"
+    ]
+    inert = replace(synthetic(tiny, "confirm", BROKEN, select(tiny, chosen)), inert=(("complete", "rfa", "ipm"),))
+    assert list(suite_problems(written, tiny, PilotResult(chosen, inert))) == [
+        "the attack ipm is inert for rfa in complete: its traces are those without an attack"
+    ]
+    assert not list(
+        suite_problems(Suite.of(SUITE.replace(SANITY, "").encode(), "tiny-v1"), tiny, PilotResult(chosen, inert))
+    )
 
 
 # The command

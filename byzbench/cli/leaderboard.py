@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from byzbench.cli import audit, options, reference, site
+from byzbench.cli import audit, findings, options, reference, site
 
 if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(
-    help="Leaderboards that can be verified: run, submit, verify, audit, build, serve.", no_args_is_help=True
+    help="Leaderboards that can be verified: run, submit, verify, findings, audit, build, serve.", no_args_is_help=True
 )
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
@@ -227,14 +227,30 @@ def _like(folder: Path) -> None:
 
 
 @app.command("freeze")
-def freeze(suite: Annotated[str, typer.Argument(help="The name of a suite file.", metavar="SUITE")]) -> None:
-    """Write what the texts of a suite come to by today's defaults, beside its file. It is done once."""
-    from byzbench.leaderboard import frozen, suites
+def freeze(
+    suite: Annotated[str, typer.Argument(help="The name of a suite file.", metavar="SUITE")],
+    pilot: Annotated[Path, typer.Option(help="The pilot file that admitted it.", metavar="FILE.toml")],
+    out: options.Out = Path("runs"),
+) -> None:
+    """Write what the texts of a suite come to by today's defaults, beside its file. It is done once.
 
-    typer.echo(frozen.freeze_suite(suites.suite(suite)))
+    The runs of its pilot are read from the store: a suite holds nothing that its pilot did not admit.
+    """
+    from byzbench.errors import UserError
+    from byzbench.leaderboard import freezing, frozen, suites
+    from byzbench.leaderboard.pilot import read_pilot
+
+    found = suites.suite(suite)
+    frozen.refuse_second(found)
+    tried = read_pilot(pilot)
+    if problems := [*freezing.suite_problems(found, tried, freezing.load_result(tried, out))]:
+        more = f" ({len(problems) - 1} more)" if problems[1:] else ""
+        raise UserError(f"suite {suite}: {problems[0]}{more}")
+    typer.echo(frozen.freeze_suite(found, tried.sha256))
 
 
 app.command("reference")(reference.reference)
+app.command("findings")(findings.findings)
 app.command("audit")(audit.audit)
 app.command("build")(site.build)
 app.command("serve")(site.serve)

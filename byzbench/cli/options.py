@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.errors import InvalidParameter, StorageError, UserError
 
 COMPONENT = "name, name:key=value,... or name(key=value, ...)"
 AXIS = "several: a comma list, or the flag again"
@@ -108,3 +108,15 @@ def filled(point: Mapping[str, Any], given: Sequence[str] | None, tuned: Sequenc
             raise InvalidParameter(f"{path} has parameters for {file.kind} {file.components[file.kind]!r}")
         found = file.fill(point, found)
     return found
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page that an option names.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None

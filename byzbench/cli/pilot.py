@@ -57,7 +57,7 @@ def pilot(
     result = admission.PilotResult(chosen, confirmed)
     if page is not None:
         command = shlex.join(["byzbench", "pilot", str(file), "--stage", stage, "--page", str(page)])
-        _write(page, pilot_page.markdown_page(todo, result, command))
+        options.write_page(page, pilot_page.markdown_page(todo, result, command))
     typer.echo(pilot_page.to_json(todo, result) if as_json else _text(todo, result))
     if result.failures:
         raise typer.Exit(1)
@@ -85,12 +85,3 @@ def _text(todo: Pilot, result: PilotResult) -> str:
     stages = [found for found in (result.choose, result.confirm) if found is not None]
     parts = [f"{stage_line(found)}\n\n{render(stage_tables(todo, found), 'table', {}, width)}" for found in stages]
     return "\n".join([*parts, *verdict(todo, result)])
-
-
-def _write(path: Path, text: str) -> None:
-    from byzbench.errors import StorageError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None

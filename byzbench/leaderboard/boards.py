@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import special
 
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
@@ -18,8 +17,7 @@ from byzbench.leaderboard.rows import Peers, Row, make_row, reference_returns, s
 from byzbench.leaderboard.schema import Division, Track
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
 from byzbench.reports.estimators import Interval
-from byzbench.reports.ordering import describe_separation, rank_ranges, separated
-from byzbench.reports.paired_tests import CONFIDENCE, MIN_SEEDS, paired_t
+from byzbench.reports.ordering import describe_separation, paired_difference, rank_ranges, separated
 from byzbench.reports.scoring import cell_scores
 
 
@@ -118,11 +116,8 @@ def damage(clean: Sequence[np.ndarray], attacked: Sequence[np.ndarray]) -> Inter
         0.50 (0.42 to 0.58)
     """
     by_seed = np.mean([one - other for one, other in zip(clean, attacked, strict=True)], axis=0)
-    if len(by_seed) < MIN_SEEDS:
-        return Interval(float(by_seed.mean()))
-    mean, error = (float(x) for x in paired_t(by_seed))
-    half = float(special.stdtrit(len(by_seed) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Interval(mean, mean - half, mean + half)
+    found = paired_difference(by_seed)
+    return Interval(found.value, found.low, found.high)
 
 
 def _board(suite: Suite, division: Division, rows: Sequence[Row]) -> Board:

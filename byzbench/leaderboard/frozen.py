@@ -41,6 +41,7 @@ class Frozen(Part):
         version: its schema number when it was written; the rest is as it would be written today.
         suite_sha256: of the suite file.
         engine: `byzbench.identity.ENGINE` when it was written.
+        pilot_sha256: of the pilot file that admitted it; None of suites older than pilots.
         strata: by name, by axis: everything that is neither method nor attack nor seed.
         attacks: by text, by axis.
         algorithms: by stratum, by text: the methods on which attacks are tried.
@@ -49,6 +50,7 @@ class Frozen(Part):
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
     suite_sha256: Digest
     engine: Positive
+    pilot_sha256: Digest | None = None
     strata: dict[Slug, dict[Axis, Any]]
     attacks: dict[Spec, dict[Axis, Described]]
     algorithms: dict[Slug, dict[Spec, dict[Axis, Described]]]
@@ -93,13 +95,24 @@ def frozen(suite: Suite) -> Frozen:
     )
 
 
-def freeze_suite(suite: Suite) -> Path:
+def refuse_second(suite: Suite) -> None:
+    """Raise UserError if the descriptions of a suite are there: they are never written again."""
+    if folder().joinpath(name := f"{suite.name}.json").is_file():
+        raise UserError(f"{name} is there, and a frozen suite is never written again: make another suite")
+
+
+def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
     """Write the descriptions of a suite by the defaults that are here, and return the path.
+
+    Args:
+        suite: the suite.
+        pilot_sha256: of the pilot file that admitted it.
 
     Raises:
         UserError: they are there, and are never written again; or the suite cannot be run.
         StorageError: the file cannot be written.
     """
+    refuse_second(suite)
     path = Path(str(folder().joinpath(f"{suite.name}.json")))
     strata: dict[str, dict[str, Any]] = {}
     algorithms: dict[str, dict[str, Any]] = {}
@@ -114,12 +127,11 @@ def freeze_suite(suite: Suite) -> Path:
         algorithms[stratum.name] = {text: {axis: described[text][axis] for axis in METHOD} for text in texts}
     attacks = {a.spec: {"attack": registry.describe(registry.build("attack", a.spec))} for a in suite.attacks}
     data = {"schema": SCHEMA, "suite_sha256": suite.sha256, "engine": ENGINE}
+    data |= {"pilot_sha256": pilot_sha256} if pilot_sha256 else {}
     text = json.dumps(data | {"strata": strata, "attacks": attacks, "algorithms": algorithms}, indent=1) + "\n"
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        raise UserError(f"{path} is there, and a frozen suite is never written again: make another suite") from None
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from None
     return path

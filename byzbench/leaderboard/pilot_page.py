@@ -11,8 +11,6 @@ from byzbench.identity import ENGINE
 from byzbench.leaderboard.admission import CEILING, EXTREME_SHARE, FLOOR, HARM, PilotResult, StageResult
 from byzbench.leaderboard.pilot import Pilot
 from byzbench.leaderboard.pilot_panel import POWER, POWER_SEEDS, MethodScore
-from byzbench.reports.estimators import Interval
-from byzbench.reports.scoring import Retention
 from byzbench.reports.sheets import Sheet, render
 
 CORES = 2
@@ -123,7 +121,7 @@ def _strata(found: StageResult) -> Sheet:
 def _attacks(found: StageResult) -> Sheet:
     head = ["attack", "stratum", "method", ">retention", ">p", "admitted"]
     cells = [
-        [t.attack, t.stratum or "–", t.method or "–", _retention(t.retention), _p_value(t.p), _yes(t.harmful)]
+        [t.attack, t.stratum or "–", t.method or "–", str(t.retention or "–"), _p_value(t.p), _yes(t.harmful)]
         for t in found.harm
     ]
     return Sheet("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
@@ -132,14 +130,14 @@ def _attacks(found: StageResult) -> Sheet:
 def _retentions(found: StageResult) -> Iterable[Sheet]:
     for stratum, scores in _by_stratum(found).items():
         attacks = list(dict.fromkeys(attack for score in scores for attack in score.retention))
-        cells = [[s.method, *(_retention(s.retention[a]) for a in attacks)] for s in scores if s.retention]
+        cells = [[s.method, *(str(s.retention[a]) for a in attacks)] for s in scores if s.retention]
         title = f"Retention in {stratum} (in brackets: the method alone does not learn enough without the attack)"
         yield Sheet("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
 
 
 def _methods(found: StageResult) -> Sheet:
     head = ["stratum", "method", ">clean", ">worst", "worst attack"]
-    cells = [[s.stratum, s.method, _interval(s.clean), _interval(s.worst), s.worst_attack or "–"] for s in found.scores]
+    cells = [[s.stratum, s.method, str(s.clean), str(s.worst or "–"), s.worst_attack or "–"] for s in found.scores]
     return Sheet("methods", "Scores of the panel, mean over seeds (95 % interval)", [], head, cells)
 
 
@@ -156,10 +154,10 @@ def _separations(found: StageResult) -> Iterable[Sheet]:
 def _power(pilot: Pilot, found: StageResult) -> Sheet:
     first, second = pilot.pilot.pair
     title = f"Power to find a difference of {pilot.pilot.difference} between {first} and {second}, by number of seeds"
-    head = ["division", ">difference here", ">spread", *(f">{n}" for n in POWER_SEEDS), f">seeds for {POWER}"]
+    head = ["strata", ">difference here", ">spread", *(f">{n}" for n in POWER_SEEDS), f">seeds for {POWER}"]
     cells = [
         [
-            one.division,
+            ", ".join(one.strata),
             f"{one.value:+.2f}",
             f"{one.spread:.2f}",
             *(f"{power:.2f}" for power in one.power.values()),
@@ -177,17 +175,15 @@ def _costs(found: StageResult) -> Sheet:
 
 
 def _rows(pilot: Pilot, found: StageResult) -> Sheet:
-    """Return the minutes that a row of the suite would take, at its number of seeds and at that of the power."""
-    seeds = {one.division: one.num_seeds for one in found.power}
+    """Return the minutes that a row would take, by strata, at the suite's number of seeds and at that of the power."""
     cells = []
-    for division in dict.fromkeys(s.division for s in pilot.strata if s.name in {x.stratum for x in found.shares}):
-        strata = {stratum.name for stratum in pilot.division(division)}
-        own = [cost for cost in found.costs if cost.stratum in strata]
+    for one in found.power:
+        own = [cost for cost in found.costs if cost.stratum in one.strata]
         minutes = sum(cost.mean for cost in own) * found.overhead / 60 / CORES
-        counts = dict.fromkeys((pilot.seeds, seeds.get(division) or pilot.seeds))
-        cells += [[division, str(len(own) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
+        counts = dict.fromkeys((pilot.seeds, one.num_seeds or pilot.seeds))
+        cells += [[", ".join(one.strata), str(len(own) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
     title = f"Minutes of a row on {CORES} cores, with the mean over the panel"
-    return Sheet("rows", title, [], ["division", ">cells", ">seeds", ">minutes"], cells)
+    return Sheet("rows", title, [], ["strata", ">cells", ">seeds", ">minutes"], cells)
 
 
 def _inert(found: StageResult) -> Iterable[Sheet]:
@@ -201,19 +197,6 @@ def _by_stratum(found: StageResult) -> dict[str, list[MethodScore]]:
     for score in found.scores:
         by_stratum.setdefault(score.stratum, []).append(score)
     return by_stratum
-
-
-def _interval(found: Interval | None) -> str:
-    if found is None:
-        return "–"
-    return f"{found.value:.2f}" if found.low is None else f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def _retention(found: Retention | None) -> str:
-    if found is None or found.value is None:
-        return "–"
-    text = _interval(Interval(found.value, found.low, found.high))
-    return text if found.defined else f"[{text}]"
 
 
 def _p_value(p: float) -> str:

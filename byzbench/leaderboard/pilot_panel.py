@@ -74,10 +74,10 @@ class Separation:
 
 @dataclass(frozen=True)
 class PairPower:
-    """Power of the paired test of the preregistered pair in a division.
+    """Power of the paired test of the preregistered pair over one or more strata of a division.
 
     Attributes:
-        division: The division.
+        strata: Names of the strata.
         value: Mean difference of scores in the pilot, the first minus the second.
         p: Two-sided p-value of no difference in the pilot.
         spread: Standard deviation over seeds of the difference, at least the one that the test assumes.
@@ -85,7 +85,7 @@ class PairPower:
         num_seeds: Smallest number of seeds with a power of `POWER` or more; None if more than 200 are needed.
     """
 
-    division: Division
+    strata: tuple[str, ...]
     value: float
     p: float | None
     spread: float
@@ -148,29 +148,26 @@ def compare_methods(pilot: Pilot, worst_case: Entries) -> tuple[Separation, ...]
     found = []
     for division, strata in _by_division(pilot, worst_case).items():
         methods = [method.name for method in pilot.methods(division) if method.attacked]
-        scopes = [strata, *([name] for name in strata)] if len(strata) > 1 else [strata]
-        found += [_separation(scope, {m: _entry(worst_case, scope, m) for m in methods}) for scope in scopes]
+        found += [_separation(scope, {m: _entry(worst_case, scope, m) for m in methods}) for scope in _scopes(strata)]
     return tuple(found)
 
 
 def pair_power(pilot: Pilot, worst_case: Entries) -> tuple[PairPower, ...]:
-    """Return the power of the paired test of the preregistered pair, by division that has both methods.
+    """Return the power of the paired test of the preregistered pair, over all strata of a division and in each.
 
     Args:
         pilot: The pilot.
         worst_case: Runs under attacks of the worst case.
+
+    Returns:
+        The power in divisions that have both methods of the pair.
     """
-    found = []
-    for division, strata in _by_division(pilot, worst_case).items():
-        if division in pilot.pair_divisions:
-            first, second = (_entry(worst_case, strata, name) for name in pilot.pilot.pair)
-            observed = pair_test(first, second)
-            spread = max(float((first.seed_scores - second.seed_scores).std(ddof=1)), SD_FLOOR)
-            power = {n: paired_power(pilot.pilot.difference, spread, n) for n in range(3, _MAX_SEEDS + 1)}
-            least = next((n for n, value in power.items() if value >= POWER), None)
-            shown = {n: power[n] for n in POWER_SEEDS}
-            found.append(PairPower(division, observed.value, observed.p, spread, shown, least))
-    return tuple(found)
+    return tuple(
+        _power(pilot, worst_case, scope)
+        for division, strata in _by_division(pilot, worst_case).items()
+        if division in pilot.pair_divisions
+        for scope in _scopes(strata)
+    )
 
 
 def paired_power(difference: float, spread: float, num_seeds: int) -> float:
@@ -235,6 +232,20 @@ def _by_division(pilot: Pilot, entries: Entries) -> dict[Division, list[str]]:
         if stratum.name in entries:
             found.setdefault(stratum.division, []).append(stratum.name)
     return found
+
+
+def _scopes(strata: Sequence[str]) -> list[Sequence[str]]:
+    """Return all strata together, and each alone."""
+    return [strata, *([name] for name in strata)] if len(strata) > 1 else [strata]
+
+
+def _power(pilot: Pilot, worst_case: Entries, strata: Sequence[str]) -> PairPower:
+    first, second = (_entry(worst_case, strata, name) for name in pilot.pilot.pair)
+    observed = pair_test(first, second)
+    spread = max(float((first.seed_scores - second.seed_scores).std(ddof=1)), SD_FLOOR)
+    power = {n: paired_power(pilot.pilot.difference, spread, n) for n in range(3, _MAX_SEEDS + 1)}
+    least = next((n for n, value in power.items() if value >= POWER), None)
+    return PairPower(tuple(strata), observed.value, observed.p, spread, {n: power[n] for n in POWER_SEEDS}, least)
 
 
 def _entry(entries: Entries, strata: Sequence[str], method: str) -> EntryRuns:

@@ -28,6 +28,10 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        ends = "" if self.low is None or self.high is None else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{ends}"
+
 
 def bounded_interval(cells: Sequence[np.ndarray]) -> Interval:
     """Return the worst case of scores and an interval that allows for failures that no seed has shown.

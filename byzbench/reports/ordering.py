@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from byzbench.reports.estimators import mean_with_unseen, selection_bias
@@ -31,6 +32,10 @@ class Difference:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+
+    def __str__(self) -> str:
+        ends = "" if self.low is None or self.high is None else f" ({self.low:+.2f} to {self.high:+.2f})"
+        return f"{self.value:+.2f}{ends}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,31 @@ def pair_test(one: EntryRuns, other: EntryRuns) -> Difference:
         0.20 (0.16 to 0.24)
     """
     _require_same_cells([one, other])
-    return _difference(one.seed_scores - other.seed_scores)
+    return paired_difference(one.seed_scores - other.seed_scores)
+
+
+def paired_difference(by_seed: ArrayLike, confidence: float = CONFIDENCE) -> Difference:
+    """Return a mean of paired differences with Student's interval and p-value.
+
+    Args:
+        by_seed: One difference for each seed, [n].
+        confidence: Level of the interval, two-sided.
+
+    Returns:
+        The difference; without interval and p-value below `MIN_SEEDS` seeds.
+
+    Example:
+        >>> found = paired_difference([0.1, 0.2, 0.3])
+        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        0.20 (-0.05 to 0.45)
+    """
+    values = np.asarray(by_seed, float)
+    num_seeds = len(values)
+    if num_seeds < MIN_SEEDS:
+        return Difference(float(values.mean()))
+    mean, error = (float(x) for x in paired_t(values))
+    half = float(special.stdtrit(num_seeds - 1, (1 + confidence) / 2)) * error
+    return Difference(mean, mean - half, mean + half, float(2 * special.stdtr(num_seeds - 1, -abs(mean) / error)))
 
 
 def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
@@ -96,7 +125,7 @@ def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
     def compare(strata: Sequence[StratumRuns]) -> Difference:
         worst = np.mean([s.attacked_scores[s.worst_index] for s in strata], axis=0)
         clean = np.mean([solo[s.name] for s in strata], axis=0)
-        found = _difference(worst - clean)
+        found = paired_difference(worst - clean)
         if found.low is None or found.high is None:
             return found
         low = min(found.low, mean_with_unseen(worst - clean, unseen=-float(clean.mean())))
@@ -186,16 +215,6 @@ def describe_separation(names: Sequence[str], pairs: Collection[tuple[int, int]]
     if len(pairs) > 3:
         return f"{start}."
     return f"{start}: {', '.join(f'{names[i]} is better than {names[j]}' for i, j in sorted(pairs))}."
-
-
-def _difference(by_seed: np.ndarray) -> Difference:
-    """Return the mean of differences [n] with Student's interval and p-value."""
-    num_seeds = len(by_seed)
-    if num_seeds < MIN_SEEDS:
-        return Difference(float(by_seed.mean()))
-    mean, error = (float(x) for x in paired_t(by_seed))
-    half = float(special.stdtrit(num_seeds - 1, (1 + CONFIDENCE) / 2)) * error
-    return Difference(mean, mean - half, mean + half, float(2 * special.stdtr(num_seeds - 1, -abs(mean) / error)))
 
 
 def _require_same_cells(entries: Sequence[EntryRuns]) -> np.ndarray:

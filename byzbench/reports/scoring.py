@@ -41,6 +41,13 @@ class Retention:
     high: float | None
     defined: bool
 
+    def __str__(self) -> str:
+        """Return the value with its interval, in brackets where it is not defined."""
+        if self.value is None:
+            return "–"
+        text = str(Interval(self.value, self.low, self.high))
+        return text if self.defined else f"[{text}]"
+
 
 @dataclass(frozen=True)
 class StratumRuns:

@@ -1,0 +1,130 @@
+"""What the rows of a suite show, as numbers, as sentences, as a page and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic_entries import ALIE, SPLIT, SUITE, serve_suites, write_entry
+from tiny_suite import main
+
+from byzbench.leaderboard.boards import boards
+from byzbench.leaderboard.entries import scan
+from byzbench.leaderboard.findings import Findings, findings
+from byzbench.leaderboard.findings_page import sentences, sheets
+from byzbench.leaderboard.headline import shown_rows
+
+EVEN = {"none": 0.0, ALIE: 0.2, SPLIT: 0.3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with serve_suites(tmp_path_factory.mktemp("home")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four rows without a server, one of them tuned, and one with a server."""
+    home = tmp_path_factory.mktemp("leaderboards")
+    plain = {"algo": "decbyzpg(lr=0.01)"}
+    options: dict[str, dict[str, Any]] = {
+        "strong": {"skill": 0.95, "method": {"algo": "nna"}},
+        "plain": {"skill": 0.5, "seed": 1, "method": plain},
+        "tuned": {"skill": 0.85, "seed": 2, "method": {"algo": "decbyzpg(lr=0.02)"}, "tuning": tuning(plain)},
+        "alone": {"skill": 0.7, "seed": 3, "method": {"algo": "solo"}, "harm": {"none": 0.0, ALIE: 0.0, SPLIT: 0.0}},
+        "central": {"skill": 0.8, "seed": 4, "method": {"algo": "byzpg"}, "division": "server"},
+    }
+    for slug, own in options.items():
+        write_entry(home / "submissions", SUITE, slug, **{"harm": EVEN, "noise": 0.02, **own})
+    return home
+
+
+def tuning(method: dict[str, str]) -> dict[str, Any]:
+    search = {
+        "method": method,
+        "ranges": {"algorithm.lr": [0.0001, 0.03, True]},
+        "episodes": 1000,
+        "steps": 5000,
+        "best": ["200.0", "210.0"],
+        "again": "205.0",
+        "default": "199.0",
+    }
+    return {
+        "study": "0" * 16,
+        "trials_sha256": "0" * 16,
+        "trials": 2,
+        "seeds": [1, 2, 3],
+        "attacks": ["min_max"],
+        "search": search,
+    }
+
+
+@pytest.fixture(scope="module")
+def found(home: Path) -> Findings:
+    entries, refused = scan(home / "submissions")
+    assert not refused
+    return next(findings(board) for board in boards(SUITE, entries) if board.division == "decentralised")
+
+
+def test_the_span_allows_for_the_choice_of_its_pair(found: Findings) -> None:
+    assert [row.entry.slug for row in found.rows] == ["alone", "strong", "tuned", "plain"]
+    runs = [row.runs for row in found.rows if row.runs]
+    differences = runs[0].seed_scores - runs[-1].seed_scores
+    error = max(differences.std(ddof=1), 0.05) / np.sqrt(len(differences))
+    half = stats.t.ppf(1 - 0.025 / 6, len(differences) - 1) * error
+    assert found.span is not None
+    assert (found.span.low, found.span.high) == pytest.approx((differences.mean() - half, differences.mean() + half))
+
+
+def test_joining_is_judged_together(found: Findings) -> None:
+    assert (found.joining.better, found.joining.worse) == ((), ("Entry tuned", "Entry plain"))
+    assert found.joining.undecided == ("Entry strong",)
+
+
+def test_tuning_stands_beside_the_row_as_written(found: Findings) -> None:
+    (one,) = found.tuning
+    assert one.method == "Entry plain"
+    assert one.worst.value == pytest.approx(0.35, abs=0.05)
+    assert one.clean.value == pytest.approx(0.35, abs=0.05)
+    assert one.changed == {"algorithm.lr": (0.01, 0.02)}
+    assert one.fresh == (199.0, 205.0)
+    assert [row.entry.slug for row in shown_rows(found)] == ["alone", "strong", "tuned"]
+
+
+def test_sentences_and_tables_say_it(found: Findings) -> None:
+    said = list(sentences(found))
+    assert said[0].startswith("Span: Entry alone scores +0.")
+    assert any(line.startswith("Correlation of the worst case and the clean score over 4 rows: ") for line in said)
+    rows, retention, tuned = sheets(found)
+    assert [cells[1] for cells in rows.cells] == ["Entry alone", "Entry strong", "Entry tuned", "Entry plain"]
+    assert retention.head[1:] == [f">{attack}" for attack in sorted(found.rows[0].matrix["cartpole-complete-f2"].means)]
+    assert tuned.cells[0][-1] == "algorithm.lr: 0.01 to 0.02"
+
+
+def test_the_command_writes_the_same_page_and_figure_twice(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    page, figure = tmp_path / "page.md", tmp_path / "figure.png"
+    words = ["leaderboard", "findings", SUITE.name, "--from", str(home), "--page", str(page), "--figure", str(figure)]
+    assert main(monkeypatch, *words) == 0
+    assert "division server" in capsys.readouterr().out
+    first = page.read_bytes(), figure.read_bytes()
+    assert main(monkeypatch, *words) == 0
+    assert (page.read_bytes(), figure.read_bytes()) == first
+    assert f"byzbench leaderboard findings {SUITE.name}" in page.read_text()
+
+
+def test_what_cannot_be_shown_is_one_line(home: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    for code, words, message in (
+        (2, ["smoke-v1"], "is closed"),
+        (2, [SUITE.name, "--from", str(tmp_path)], "has no ranked row in"),
+        (2, [SUITE.name, "--from", str(home), "--figure", str(tmp_path / "figure.txt")], "pictures are written as"),
+        (1, [SUITE.name, "--from", str(home), "--page", str(tmp_path / "none" / "page.md")], "cannot write"),
+    ):
+        assert main(monkeypatch, "leaderboard", "findings", *words) == code
+        assert message in capsys.readouterr().err
