@@ -156,7 +156,7 @@ def test_retention_is_a_ratio_of_sums_and_undefined_where_the_clean_runs_do_not_
     found = score_entry(entry(attacked, clean=clean)).strata[0].retention["a0"]
     assert found.value == pytest.approx(attacked.sum() / clean.sum())
     assert found.defined
-    assert found.low < found.value < found.high < 0.8
+    assert found.low < found.value < found.high < 0.9
     weak = score_entry(entry(attacked / 4, clean=clean / 4))
     assert not weak.strata[0].retention["a0"].defined
     assert weak.mean_retention() == (None, 0, 1)
@@ -167,11 +167,17 @@ def test_retention_is_a_ratio_of_sums_and_undefined_where_the_clean_runs_do_not_
 def test_the_ends_of_a_ratio_are_where_fiellers_equation_holds() -> None:
     rng = np.random.default_rng(0)
     x = 1 + 0.1 * rng.standard_normal(10)
-    y = 0.4 * x + 0.05 * rng.standard_normal(10)
+    y = 0.4 * x + 0.8 * rng.standard_normal(10)
     _, high = ratio_interval(y, x)
     rest = y - high * x
     variance = rest.var(ddof=1) + SD_FLOOR**2
     assert rest.mean() ** 2 == pytest.approx(stats.t.ppf(0.975, 9) ** 2 * variance / 10)
+
+
+def test_the_ends_of_a_ratio_allow_for_a_run_that_no_seed_has_shown() -> None:
+    one, none = (ratio_interval(np.full(10, y), np.ones(10)) for y in (1.0, 0.0))
+    assert one[0] == pytest.approx(0.025 ** (1 / 10), abs=0.02)
+    assert none[1] == pytest.approx(1 - 0.025 ** (1 / 10), abs=0.02)
 
 
 def test_joining_is_paired_and_in_each_stratum() -> None:

@@ -211,7 +211,10 @@ def attainable_maximum(stratum: Stratum, evaluations: int) -> float:
 
 
 def harm_p_value(attacked: ArrayLike, clean: ArrayLike) -> float:
-    """Test a retention of `HARM` against a lower one: the test whose inversion is `estimators.ratio_interval`.
+    """Test a retention of `HARM` against a lower one.
+
+    The inversion of the test is Fieller's interval; `estimators.ratio_interval` is wider, since it allows for a run
+    that loses nothing, which no seed has shown.
 
     Args:
         attacked: Scores under the attack, not cut off at 0, [n].

@@ -81,7 +81,9 @@ def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
         f"attacks of the worst case have a score of at most {FLOOR} or at least {CEILING} of the attainable maximum.",
         f"An attack of the worst case is admitted if it harms its named pair of a stratum and a robust method: "
         f"retention below {HARM}, two-sided 95 %, Holm over the named pairs. The stage choose names the pairs, the "
-        "stage confirm tests them on other seeds. Scores are 0 at random and 1 at the mean clean AUC of the reference.",
+        "stage confirm tests them on other seeds. Intervals of retention allow for a failure, or a run that loses "
+        "nothing, that no seed has shown; the test compares what was seen. Scores are 0 at random and 1 at the mean "
+        "clean AUC of the reference.",
     ]
     stages = [found for found in (result.choose, result.confirm) if found is not None]
     parts = [

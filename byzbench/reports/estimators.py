@@ -141,8 +141,10 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> tuple[float 
     """Return the 95 % interval of a ratio of means of paired seeds, mean(y) / mean(x).
 
     Fieller's interval: all r with (mean(y) - r mean(x))^2 <= t^2 / n var(y - r x), with `SD_FLOOR`^2 added to var(y).
-    Its lower end is lowered to the 2.5 % quantile of sum w y / sum w x, w drawn from Dirichlet(1, ..., 1) over the n
-    seeds and one further seed with y = 0 and x = mean(x), if that is lower: a failure that no seed has shown.
+    Each end is then moved outwards, if need be, to the 2.5 % or the 97.5 % quantile of sum w y / sum w x, w drawn from
+    Dirichlet(1, ..., 1) over the n seeds and one further seed with x = mean(x), and y = 0 for the lower end, y =
+    max(mean(x), largest y) for the upper: a failure, or a run that loses nothing, that no seed has shown. Fieller's
+    interval alone holds in 56 % at 8 seeds if an attack stops 90 % of the runs.
 
     Args:
         numerator: y, [n].
@@ -154,7 +156,7 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> tuple[float 
     Example:
         >>> low, high = ratio_interval([0.4, 0.5, 0.3, 0.4, 0.4, 0.5], [0.8, 1.0, 0.7, 0.8, 0.7, 1.0])
         >>> print(f"{low:.2f} {high:.2f}")
-        0.27 0.58
+        0.27 0.73
     """
     y, x = np.asarray(numerator, float), np.asarray(denominator, float)
     num_seeds = len(y)
@@ -169,8 +171,10 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> tuple[float 
     root = np.sqrt(max(b * b - a * c, 0.0))
     weights = _seed_weights(num_seeds + 1)
     total = weights @ np.append(x, x.mean())
-    unseen = np.quantile(weights[:, :-1] @ y / np.where(total > 0, total, np.inf), (1 - CONFIDENCE) / 2)
-    return float(min((b - root) / a, unseen)), float((b + root) / a)
+    total = np.where(total > 0, total, np.inf)
+    failed = np.quantile(weights @ np.append(y, 0.0) / total, (1 - CONFIDENCE) / 2)
+    unharmed = np.quantile(weights @ np.append(y, max(x.mean(), y.max())) / total, (1 + CONFIDENCE) / 2)
+    return float(min((b - root) / a, failed)), float(max((b + root) / a, unharmed))
 
 
 def mean_with_unseen(values: ArrayLike, unseen: float) -> float:
