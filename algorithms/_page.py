@@ -28,7 +28,7 @@ class Page(PolicyGradient):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"algorithm": OFFICIAL}}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a large batch"), Range(4, 128, log=True)] = 50
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a large batch"), Range(2, 128, log=True)] = 50
     B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a small batch"), Range(2, 32, log=True)] = 4
     p: Annotated[float, Field(gt=0, le=1, description="probability of a large batch"), Range(0.05, 1.0)] = 0.2
     reference: Annotated[

@@ -126,6 +126,14 @@ def test_a_search_finds_the_hill_and_says_so(tmp_path: Path) -> None:
     assert found.trials == digest(study)
 
 
+def test_the_first_trial_has_the_standing_values_that_ranges_hold(tmp_path: Path) -> None:
+    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.3, 0.5)})
+    study = open_study(todo, tmp_path / "study.journal")
+    tune(todo, study, Imagined(tmp_path, hill), 2)
+    assert study.trials[0].params["algorithm.lr"] == 5e-4
+    assert 0.3 <= study.trials[0].params["algorithm.p"] <= 0.5
+
+
 def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
     todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.05, 0.5)}, seeds=4)
     assert len(todo.pairs) == 8

@@ -186,9 +186,9 @@ def tune(
     """
     _revive(study)
     standing = asked.standing()
-    inside = all(_holds(asked.space[key], value) for key, value in standing.items())
-    if inside and not study.get_trials(deepcopy=False):
-        study.enqueue_trial({asked.keys[key]: value for key, value in standing.items()})
+    held = {asked.keys[key]: value for key, value in standing.items() if _holds(asked.space[key], value)}
+    if held and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(held)  # a value that its range does not hold is sampled
     running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, since two trials may ask for the same run
 
     def begin(one: _Running) -> bool:
