@@ -82,8 +82,8 @@ def test_the_span_allows_for_the_choice_of_its_pair(found: Findings) -> None:
 
 
 def test_joining_is_judged_together(found: Findings) -> None:
-    assert (found.joining.better, found.joining.worse) == ((), ("Entry tuned", "Entry plain"))
-    assert found.joining.undecided == ("Entry strong",)
+    assert (found.joining.better, found.joining.worse) == ((), ("Entry plain",))
+    assert found.joining.undecided == ("Entry strong", "Entry tuned")
 
 
 def test_tuning_stands_beside_the_row_as_written(found: Findings) -> None:

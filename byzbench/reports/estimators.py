@@ -177,22 +177,27 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> tuple[float 
     return float(min((b - root) / a, failed)), float(max((b + root) / a, unharmed))
 
 
-def mean_with_unseen(values: ArrayLike, unseen: float) -> float:
-    """Return the lower 97.5 % bound of the mean of values [n] if one further seed may have the value `unseen`.
+def mean_with_unseen(values: ArrayLike, least: float, most: float) -> tuple[float, float]:
+    """Return 97.5 % bounds of the mean of values [n] if one further seed may have any value from `least` to `most`.
 
     Args:
         values: One for each seed.
-        unseen: Least value that a seed could have.
+        least, most: Between which the further seed lies.
 
     Returns:
-        The 2.5 % quantile of sum w v, w drawn from Dirichlet(1, ..., 1) over the n + 1 seeds.
+        The 2.5 % quantile with `least` and the 97.5 % quantile with `most` of sum w v, w drawn from Dirichlet(1, ...,
+        1) over the n + 1 seeds.
 
     Example:
-        >>> print(f"{mean_with_unseen(np.ones(10), unseen=0.0):.2f}")
-        0.69
+        >>> low, high = mean_with_unseen(np.ones(10), least=0.0, most=1.0)
+        >>> print(f"{low:.2f} {high:.2f}")
+        0.69 1.00
     """
-    row = np.append(np.asarray(values, float), unseen)
-    return float(np.quantile(_seed_weights(len(row)) @ row, (1 - CONFIDENCE) / 2))
+    seen = np.asarray(values, float)
+    weights = _seed_weights(len(seen) + 1)
+    ends = ((least, (1 - CONFIDENCE) / 2), (most, (1 + CONFIDENCE) / 2))
+    low, high = (float(np.quantile(weights @ np.append(seen, end), share)) for end, share in ends)
+    return low, high
 
 
 def _worst_means(cells: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:

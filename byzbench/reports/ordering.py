@@ -97,9 +97,9 @@ def paired_difference(by_seed: ArrayLike, confidence: float = CONFIDENCE) -> Dif
 def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
     """Compare the worst case of a federation with the clean runs of the same method alone, by seed.
 
-    The upper end of an interval is raised by the selection bias of the worst case, since a minimum over attacks is
-    biased low; the lower end allows for one further seed in which the federation scores 0 and the method alone its
-    mean. A failure of the method alone that no seed has shown is not allowed for.
+    Both ends of an interval allow for one further seed in which the method alone scores its mean, and the federation 0
+    or 1 (or its largest score). The upper end is raised by the selection bias of the worst case, since a minimum over
+    attacks is biased low. A failure of the method alone that no seed has shown is not allowed for.
 
     Args:
         entry: Runs of the federation.
@@ -128,8 +128,10 @@ def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
         found = paired_difference(worst - clean)
         if found.low is None or found.high is None:
             return found
-        low = min(found.low, mean_with_unseen(worst - clean, unseen=-float(clean.mean())))
-        return Difference(found.value, low, found.high + selection_bias([s.attacked_scores for s in strata]), found.p)
+        alone_mean = float(clean.mean())
+        low, high = mean_with_unseen(worst - clean, -alone_mean, max(1.0, float(worst.max())) - alone_mean)
+        high = max(found.high, high) + selection_bias([s.attacked_scores for s in strata])
+        return Difference(found.value, min(found.low, low), high, found.p)
 
     return JoiningBenefit(compare(entry.strata), {s.name: compare([s]) for s in entry.strata})
 
