@@ -243,7 +243,7 @@ def freeze(
     found = suites.suite(suite)
     frozen.refuse_second(found)
     tried = read_pilot(pilot)
-    if problems := [*freezing.suite_problems(found, tried, freezing.load_result(tried, out))]:
+    if problems := [*freezing.suite_problems(found, tried, *freezing.load_result(tried, out))]:
         more = f" ({len(problems) - 1} more)" if problems[1:] else ""
         raise UserError(f"suite {suite}: {problems[0]}{more}")
     typer.echo(frozen.freeze_suite(found, tried.sha256))

@@ -153,9 +153,9 @@ def examine(pilot: Pilot, stage: Stage, runs: StageRuns, selection: Selection) -
         The result.
     """
     strata = selection.strata_of(pilot)
-    references = {stratum.name: _reference(runs, stratum) for stratum in strata}
+    references = {stratum.name: reference_area(runs, stratum) for stratum in strata}
     entries = scored_runs(pilot, strata, runs, references)
-    worst_case = {s.name: _restricted(entries[s.name], pilot.worst_case(s)) for s in strata if s.name in entries}
+    worst_case = {s.name: restricted(entries[s.name], pilot.worst_case(s)) for s in strata if s.name in entries}
     shares = tuple(_shares(pilot, s, worst_case.get(s.name, {}), references[s.name]) for s in strata)
     named_in = [found.stratum for found in shares if found.admitted or selection.pairs]
     areas = np.concatenate([cell.areas for cell in runs.values()])
@@ -232,14 +232,14 @@ def harm_p_value(attacked: ArrayLike, clean: ArrayLike) -> float:
     return float(2 * special.stdtr(len(rest) - 1, t)) if t < 0 else 1.0
 
 
-def _reference(runs: StageRuns, stratum: Stratum) -> float:
+def reference_area(runs: StageRuns, stratum: Stratum) -> float:
     """Return the mean clean AUC of the reference; a failed run is at random."""
     areas = runs[stratum.name, REFERENCE, CLEAN].areas
     return float(np.where(np.isfinite(areas), areas, stratum.random).mean())
 
 
-def _restricted(by_method: Mapping[str, StratumRuns], attacks: tuple[str, ...]) -> dict[str, StratumRuns]:
-    """Return runs under some of the attacks alone."""
+def restricted(by_method: Mapping[str, StratumRuns], attacks: tuple[str, ...]) -> dict[str, StratumRuns]:
+    """Return runs by method under some of the attacks alone."""
     return {
         method: replace(runs, attacked={a: x for a, x in runs.attacked.items() if a in attacks})
         for method, runs in by_method.items()

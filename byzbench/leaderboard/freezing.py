@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from byzbench.leaderboard.admission import PilotResult, StageResult, examine, select
-from byzbench.leaderboard.pilot import Pilot, Selection, Stage, load_runs, pilot_cells
+from byzbench.leaderboard.admission import PilotResult, examine, reference_area, restricted, select
+from byzbench.leaderboard.pilot import REFERENCE, Pilot, Selection, StageRuns, load_runs, pilot_cells
+from byzbench.leaderboard.pilot_panel import PairPower, pair_power, scored_runs
 from byzbench.leaderboard.schema import Division
-from byzbench.leaderboard.suites import Suite
+from byzbench.leaderboard.suites import CLEAN, Suite
 
 
-def load_result(pilot: Pilot, store: Path) -> PilotResult:
+def load_result(pilot: Pilot, store: Path) -> tuple[PilotResult, StageRuns]:
     """Compute the result of a pilot from its runs.
 
     Args:
@@ -19,25 +20,28 @@ def load_result(pilot: Pilot, store: Path) -> PilotResult:
         store: The folder of run folders.
 
     Returns:
-        The result; without the stage `confirm` if there is nothing to confirm.
+        The result, without the stage `confirm` if there is nothing to confirm; and the runs of that stage.
 
     Raises:
         UserError: A cell has not been run by the behaviour that is here.
         CorruptRecord: A run folder cannot be trusted.
     """
+    whole = Selection.whole(pilot)
+    chosen = examine(pilot, "choose", load_runs(pilot_cells(pilot, "choose", whole), store), whole)
+    if not (selection := select(pilot, chosen)).strata:
+        return PilotResult(chosen), {}
+    runs = load_runs(pilot_cells(pilot, "confirm", selection), store)
+    return PilotResult(chosen, examine(pilot, "confirm", runs, selection)), runs
 
-    chosen = _load_stage(pilot, "choose", Selection.whole(pilot), store)
-    selection = select(pilot, chosen)
-    return PilotResult(chosen, _load_stage(pilot, "confirm", selection, store) if selection.strata else None)
 
-
-def suite_problems(suite: Suite, pilot: Pilot, result: PilotResult) -> Iterator[str]:
+def suite_problems(suite: Suite, pilot: Pilot, result: PilotResult, runs: StageRuns) -> Iterator[str]:
     """Yield what keeps a suite from being frozen, one line each.
 
     Args:
         suite: The suite.
         pilot: Its pilot.
         result: The result of the pilot.
+        runs: The runs of its stage `confirm`.
 
     Yields:
         What differs from the pilot, what the pilot did not admit on its confirming seeds, attacks that are inert for a
@@ -70,20 +74,26 @@ def suite_problems(suite: Suite, pilot: Pilot, result: PilotResult) -> Iterator[
     for place, method, spec in result.confirm.inert:
         if (place, spec) in run:
             yield f"the attack {spec} is inert for {method} in {place}: its traces are those without an attack"
-    for division in dict.fromkeys(stratum.division for stratum in suite.strata):
-        yield from _power_problems(suite, division, result.confirm)
+    for power in suite_power(suite, pilot, runs):
+        if power.num_seeds is None or suite.seeds < power.num_seeds:
+            asked = power.num_seeds or "more than can be stated"
+            yield f"it has {suite.seeds} seeds, and the power over {', '.join(power.strata)} asks for {asked}"
 
 
-def _power_problems(suite: Suite, division: Division, confirmed: StageResult) -> Iterator[str]:
-    """Yield why the seeds of a suite are too few in a division; where the pilot has no pair there, nothing is said."""
-    strata = tuple(stratum.name for stratum in suite.division(division))
-    by_strata = {frozenset(one.strata): one for one in confirmed.power}
-    if (power := by_strata.get(frozenset(strata))) is None:
-        if any(set(strata) & scope for scope in by_strata):
-            yield f"the pilot states no power over {', '.join(strata)} together"
-    elif power.num_seeds is None or suite.seeds < power.num_seeds:
-        yield f"it has {suite.seeds} seeds, and the power over {', '.join(strata)} asks for {power.num_seeds or 'more'}"
+def suite_power(suite: Suite, pilot: Pilot, runs: StageRuns) -> tuple[PairPower, ...]:
+    """Return the power of the pilot's pair in each division of a suite, over its own strata and attacks.
 
+    Args:
+        suite: The suite.
+        pilot: Its pilot.
+        runs: The runs of the stage `confirm`.
+    """
+    strata = [stratum for stratum in suite.strata if (stratum.name, REFERENCE, CLEAN) in runs]
+    entries = scored_runs(pilot, strata, runs, {stratum.name: reference_area(runs, stratum) for stratum in strata})
+    worst_case = {s.name: restricted(entries[s.name], suite.worst_case(s)) for s in strata if s.name in entries}
+    widest: dict[Division, PairPower] = {}
+    for power in pair_power(pilot, worst_case):
+        division = next(stratum.division for stratum in suite.strata if stratum.name in power.strata)
+        widest.setdefault(division, power)
+    return tuple(widest.values())
 
-def _load_stage(pilot: Pilot, stage: Stage, selection: Selection, store: Path) -> StageResult:
-    return examine(pilot, stage, load_runs(pilot_cells(pilot, stage, selection), store), selection)

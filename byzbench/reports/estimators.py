@@ -182,7 +182,8 @@ def mean_with_unseen(values: ArrayLike, least: float, most: float) -> tuple[floa
 
     Args:
         values: One for each seed.
-        least, most: Between which the further seed lies.
+        least: Smallest value that the further seed may have.
+        most: Largest.
 
     Returns:
         The 2.5 % quantile with `least` and the 97.5 % quantile with `most` of sum w v, w drawn from Dirichlet(1, ...,
