@@ -9,15 +9,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_suite import main
+from tiny_suite import forget_suites, main
 
 from byzbench import registry
 from byzbench.errors import UserError
 from byzbench.experiments.curves import area_under_curve
-from byzbench.leaderboard import pilot_page
+from byzbench.leaderboard import pilot_page, suites
 from byzbench.leaderboard.admission import PilotResult, StageResult, attainable_maximum, examine, harm_p_value, select
 from byzbench.leaderboard.freezing import suite_problems
 from byzbench.leaderboard.pilot import CellRuns, Pilot, Selection, Stage, pilot_cells, read_pilot
@@ -116,18 +117,26 @@ def write(folder: Path, text: str = TINY) -> Path:
     return path
 
 
-def synthetic(
-    pilot: Pilot, stage: Stage, levels: Mapping[tuple[str, str, str], float], selection: Selection | None = None
-) -> StageResult:
-    """The result of a stage with runs whose AUC is about `levels`, else 209: a score of about 1."""
-    chosen, runs = selection or Selection.whole(pilot), {}
+def synthetic_runs(
+    pilot: Pilot, stage: Stage, levels: Mapping[tuple[str, str, str], float], chosen: Selection
+) -> dict[tuple[str, str, str], CellRuns]:
+    """Runs whose AUC is about `levels`, else 209: a score of about 1."""
+    runs = {}
     for place in pilot_cells(pilot, stage, chosen):
         key = place.stratum.name, str(place.algo), place.attack
         rng = np.random.default_rng([ord(letter) for letter in "".join(key) + stage])
         areas = levels.get(key, 209.0) * (1 + 0.02 * rng.standard_normal(len(pilot.stage_seeds(stage))))
         traces = tuple(f"{key} {index}" for index in range(len(areas)))
         runs[key] = CellRuns(areas, traces, (2.0,) * len(areas), (3.0,) * len(areas))
-    return examine(pilot, stage, runs, chosen)
+    return runs
+
+
+def synthetic(
+    pilot: Pilot, stage: Stage, levels: Mapping[tuple[str, str, str], float], selection: Selection | None = None
+) -> StageResult:
+    """The result of a stage with runs of `synthetic_runs`."""
+    chosen = selection or Selection.whole(pilot)
+    return examine(pilot, stage, synthetic_runs(pilot, stage, levels, chosen), chosen)
 
 
 @pytest.fixture(scope="module")
@@ -319,29 +328,31 @@ SUITE = TINY[: TINY.index("[pilot]")] + TINY[TINY.index("[[attack]]") : TINY.ind
 )
 def test_a_suite_holds_what_its_pilot_admitted(tiny: Pilot, old: str, new: str, message: str | None) -> None:
     assert old in SUITE
-    changed = Suite.of(SUITE.replace(old, new).encode(), "tiny-v1")
-    chosen = synthetic(tiny, "choose", BROKEN)
-    result = PilotResult(chosen, synthetic(tiny, "confirm", BROKEN, select(tiny, chosen)))
-    problems = list(suite_problems(changed, tiny, result))
+    problems = problems_of(tiny, SUITE.replace(old, new))
     assert len(problems) == (message is not None)
     assert message is None or problems[0].startswith(message)
 
 
+def problems_of(
+    pilot: Pilot, text: str, levels: Mapping[tuple[str, str, str], float] = BROKEN, **changes: Any
+) -> list[str]:
+    """What keeps a suite from being frozen if the runs of the stage confirm have some levels."""
+    chosen = synthetic(pilot, "choose", BROKEN)
+    runs = synthetic_runs(pilot, "confirm", levels, select(pilot, chosen))
+    confirmed = replace(examine(pilot, "confirm", runs, select(pilot, chosen)), **changes)
+    return list(suite_problems(Suite.of(text.encode(), "tiny-v1"), pilot, PilotResult(chosen, confirmed), runs))
+
+
 def test_a_suite_is_refused_that_its_pilot_did_not_confirm_or_whose_attack_is_inert(tiny: Pilot) -> None:
+    bare = PilotResult(synthetic(tiny, "choose", BROKEN))
     written = Suite.of(SUITE.encode(), "tiny-v1")
-    chosen = synthetic(tiny, "choose", BROKEN)
-    assert list(suite_problems(written, tiny, PilotResult(chosen))) == ["the pilot tiny-v1 has no stage confirm"]
-    unharmed = synthetic(tiny, "confirm", {}, select(tiny, chosen))
-    assert list(suite_problems(written, tiny, PilotResult(chosen, unharmed))) == [
-        f"the pilot did not admit the attack {NOISE}"
-    ]
-    inert = replace(synthetic(tiny, "confirm", BROKEN, select(tiny, chosen)), inert=(("complete", "rfa", "ipm"),))
-    assert list(suite_problems(written, tiny, PilotResult(chosen, inert))) == [
+    assert list(suite_problems(written, tiny, bare, {})) == ["the pilot tiny-v1 has no stage confirm"]
+    assert problems_of(tiny, SUITE, {}) == [f"the pilot did not admit the attack {NOISE}"]
+    inert = (("complete", "rfa", "ipm"),)
+    assert problems_of(tiny, SUITE, inert=inert) == [
         "the attack ipm is inert for rfa in complete: its traces are those without an attack"
     ]
-    assert not list(
-        suite_problems(Suite.of(SUITE.replace(SANITY, "").encode(), "tiny-v1"), tiny, PilotResult(chosen, inert))
-    )
+    assert not problems_of(tiny, SUITE.replace(SANITY, ""), inert=inert)
 
 
 # The command
@@ -369,6 +380,18 @@ def test_the_command_chooses_and_confirms_resumes_and_writes_a_page(
     assert "tiny-v1, admitted: strata complete; attacks avg_zero(on=both)" in first
     assert f"byzbench pilot {path} --stage both --page {page}" in first
     assert "ENGINE" in first
+    (tmp_path / "suites").mkdir()
+    monkeypatch.setattr(suites, "files", lambda package: tmp_path)
+    freeze = ["leaderboard", "freeze", "tiny-v1", "--pilot", str(path), "--out", str(store)]
+    text = LEARNING[: LEARNING.index("[pilot]")] + LEARNING[LEARNING.index("[[attack]]") : LEARNING.index("[[panel]]")]
+    for seeds, code in ((2, 2), (200, 0)):
+        (tmp_path / "suites" / "tiny-v1.toml").write_text(text.replace("seeds = 5", f"seeds = {seeds}", 1))
+        forget_suites()
+        assert main(monkeypatch, *freeze) == code
+    assert "it has 2 seeds, and the power over complete asks for" in capsys.readouterr().err
+    frozen = json.loads((tmp_path / "suites" / "tiny-v1.json").read_text())
+    assert frozen["pilot_sha256"] == read_pilot(path).sha256
+    forget_suites()
 
 
 def test_a_candidate_whose_attack_harms_nobody_is_not_admitted(
