@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from tiny_suite import main
 
 from byzbench.leaderboard.boards import boards
 from byzbench.leaderboard.entries import scan
-from byzbench.leaderboard.findings import Findings, findings
-from byzbench.leaderboard.findings_page import sentences, sheets
+from byzbench.leaderboard.findings import Findings, examine_board
+from byzbench.leaderboard.findings_page import division_tables, findings_page, sentences
 from byzbench.leaderboard.headline import shown_rows
 
 EVEN = {"none": 0.0, ALIE: 0.2, SPLIT: 0.3}
@@ -68,12 +69,12 @@ def tuning(method: dict[str, str]) -> dict[str, Any]:
 def found(home: Path) -> Findings:
     entries, refused = scan(home / "submissions")
     assert not refused
-    return next(findings(board) for board in boards(SUITE, entries) if board.division == "decentralised")
+    return next(examine_board(board) for board in boards(SUITE, entries) if board.division == "decentralised")
 
 
 def test_the_span_allows_for_the_choice_of_its_pair(found: Findings) -> None:
-    assert [row.entry.slug for row in found.rows] == ["alone", "strong", "tuned", "plain"]
-    runs = [row.runs for row in found.rows if row.runs]
+    assert [row.row.entry.slug for row in found.rows] == ["alone", "strong", "tuned", "plain"]
+    runs = [row.runs for row in found.rows]
     differences = runs[0].seed_scores - runs[-1].seed_scores
     error = max(differences.std(ddof=1), 0.05) / np.sqrt(len(differences))
     half = stats.t.ppf(1 - 0.025 / 6, len(differences) - 1) * error
@@ -93,16 +94,18 @@ def test_tuning_stands_beside_the_row_as_written(found: Findings) -> None:
     assert one.clean.value == pytest.approx(0.35, abs=0.05)
     assert one.changed == {"algorithm.lr": (0.01, 0.02)}
     assert one.fresh == (199.0, 205.0)
-    assert [row.entry.slug for row in shown_rows(found)] == ["alone", "strong", "tuned"]
+    assert [row.row.entry.slug for row in shown_rows(found)] == ["alone", "strong", "tuned"]
 
 
 def test_sentences_and_tables_say_it(found: Findings) -> None:
     said = list(sentences(found))
-    assert said[0].startswith("Span: Entry alone scores +0.")
+    assert said[0].startswith("Span: the score of Entry alone minus that of Entry plain is +0.")
     assert any(line.startswith("Correlation of the worst case and the clean score over 4 rows: ") for line in said)
-    rows, retention, tuned = sheets(found)
+    rows, retention, tuned = division_tables(found)
     assert [cells[1] for cells in rows.cells] == ["Entry alone", "Entry strong", "Entry tuned", "Entry plain"]
-    assert retention.head[1:] == [f">{attack}" for attack in sorted(found.rows[0].matrix["cartpole-complete-f2"].means)]
+    assert retention.head[1:] == [
+        f">{attack}" for attack in sorted(found.rows[0].row.matrix["cartpole-complete-f2"].means)
+    ]
     assert tuned.cells[0][-1] == "algorithm.lr: 0.01 to 0.02"
 
 
@@ -123,8 +126,36 @@ def test_what_cannot_be_shown_is_one_line(home: Path, tmp_path: Path, monkeypatc
     for code, words, message in (
         (2, ["smoke-v1"], "is closed"),
         (2, [SUITE.name, "--from", str(tmp_path)], "has no ranked row in"),
-        (2, [SUITE.name, "--from", str(home), "--figure", str(tmp_path / "figure.txt")], "pictures are written as"),
+        (2, [SUITE.name, "--from", str(home), "--figure", str(tmp_path / "figure.txt")], "figures are written as"),
         (1, [SUITE.name, "--from", str(home), "--page", str(tmp_path / "none" / "page.md")], "cannot write"),
     ):
         assert main(monkeypatch, "leaderboard", "findings", *words) == code
         assert message in capsys.readouterr().err
+
+
+def test_rows_of_one_name_are_told_apart_and_names_are_text(tmp_path: Path) -> None:
+    evil = "<img src=x> *b* | c"
+    named = {"name": evil, "authors": ["A. Author"], "license": "MIT"}
+    for slug, skill, algo in (("one", 0.95, "nna"), ("two", 0.9, "ios"), ("low", 0.3, "bridge")):
+        options: dict[str, Any] = {
+            "skill": skill,
+            "method": {"algo": algo},
+            "harm": EVEN,
+            "entry": named | {"slug": slug},
+        }
+        write_entry(tmp_path, SUITE, slug, noise=0.02, **options)
+    (board,) = boards(SUITE, scan(tmp_path)[0])
+    division = examine_board(board)
+    assert [row.name for row in division.rows] == [f"{evil} ({slug})" for slug in ("one", "two", "low")]
+    assert division.better == ((0, 2), (1, 2))
+    page = findings_page(SUITE, [division], "command")
+    assert "<img" not in page
+    assert not re.search(r"(?<!\\)\*b", page)
+
+
+def test_a_row_of_other_rules_is_not_hidden_by_a_tuned_one(tmp_path: Path) -> None:
+    other = {"algo": "decbyzpg(lr=0.01)", "aggregator": "krum"}
+    write_entry(tmp_path, SUITE, "other", method=other)
+    write_entry(tmp_path, SUITE, "tuned", method={"algo": "decbyzpg(lr=0.02)"}, tuning=tuning({"algo": "decbyzpg"}))
+    (board,) = boards(SUITE, scan(tmp_path)[0])
+    assert {row.row.entry.slug for row in shown_rows(examine_board(board))} == {"other", "tuned"}

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ from byzbench import identity, registry
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.identity import ENGINE
 from byzbench.leaderboard import suites
+from byzbench.leaderboard.checks import _compare_with_others
 from byzbench.leaderboard.entries import read
 from byzbench.leaderboard.exchangeability import LEVELS
 from byzbench.leaderboard.guard import guard
 from byzbench.leaderboard.plan import canonical, lot, vet
 from byzbench.leaderboard.replay import draw
-from byzbench.leaderboard.schema import Method
+from byzbench.leaderboard.schema import Method, Search, Tuning
 from byzbench.leaderboard.submitting import collect, submit, supersede
 from byzbench.leaderboard.suites import Suite, suite
 
@@ -163,14 +165,17 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 DRIVER = """
 import sys
 sys.path[:0] = [{root!r}, {site!r}]
+from dataclasses import replace
 from pathlib import Path
 from byzbench import cli
 from byzbench.leaderboard import suites
+from byzbench.leaderboard.checks import _compare_with_others
 suites.files = lambda package: Path({home!r})
 cli.main()
 """
 PROBE = """
 import os, socket
+from dataclasses import replace
 from pathlib import Path
 try:
     socket.create_connection(("127.0.0.1", {port}), timeout=5)
@@ -281,6 +286,20 @@ def test_traces_of_another_entry_are_caught(tiny: Suite, copy: Path) -> None:
     rewrite(thief, [one | {"trace": other["trace"]} for one, other in pairs])
     findings = [f for f in checked(thief).findings if f.check == "copied-trace"]
     assert [f.what for f in findings] == ["4 traces are those of tiny-v1/defence/tiny"]
+
+
+def test_a_search_that_finds_the_method_as_written_has_its_traces(tiny: Suite, copy: Path) -> None:
+    folder = write_entry(copy.parents[2], tiny, "tuned")
+    rewrite(
+        folder, [line | {"trace": other["trace"]} for line, other in zip(lines_of(folder), lines_of(copy), strict=True)]
+    )
+    for method, findings in ((METHOD, 0), (Method(algo="nna"), 1)):
+        search = Search(method=method, ranges={"algorithm.lr": (0.1, 1.0, True)}, episodes=1, steps=1, best=("1.0",),
+                        again="1.0", default="1.0")  # fmt: skip
+        tuning = Tuning(study="0" * 16, trials_sha256="0" * 16, trials=1, seeds=(1,), attacks=(), search=search)
+        entry = read(folder)
+        entry = replace(entry, submission=entry.submission.model_copy(update={"tuning": tuning}))
+        assert len(list(_compare_with_others(entry, copy.parents[2]))) == findings
 
 
 def test_the_draw_cannot_be_foreseen_and_can_be_repeated(home: Path, tiny: Suite) -> None:

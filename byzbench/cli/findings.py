@@ -23,34 +23,45 @@ def findings(
         Path | None, typer.Option(help="A figure to write: retention of methods under attacks.", metavar="FILE.png")
     ] = None,
 ) -> None:
-    """Print what the rows of a suite show, by division: spans, separation, joining, and what tuning changed."""
+    """Print what the rows of a suite show, by division: span, separation, gain of joining, effect of tuning.
+
+    Examples:
+        byzbench leaderboard findings smoke-v2
+        byzbench leaderboard findings smoke-v2 --page findings.md
+    """
     from byzbench.errors import UserError
     from byzbench.leaderboard import findings_page
-    from byzbench.leaderboard.findings import findings as examine
+    from byzbench.leaderboard.findings import examine_board
     from byzbench.leaderboard.site.collection import collect
     from byzbench.leaderboard.suites import CLOSED
-    from byzbench.leaderboard.suites import suite as board
+    from byzbench.leaderboard.suites import suite as load_suite
     from byzbench.reports.sheets import render
 
-    its = board(suite)
+    content = load_suite(suite)
     if suite in CLOSED:
         raise UserError(f"suite {suite} is closed: its rows can be verified, and are not shown")
-    content, refused = collect(source / "submissions")
+    collection, refused = collect(source / "submissions")
     for finding in refused:
         typer.echo(str(finding), err=True)
-    found = [one for b in content.of(its) if b.track == "defence" and (one := examine(b)).rows]
-    if not found:
+    boards = [board for board in collection.of(content) if board.track == "defence"]
+    divisions = [division for board in boards if (division := examine_board(board)).rows]
+    if not divisions:
         raise UserError(f"suite {suite} has no ranked row in {source}")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for one in found:
-        typer.echo(f"{suite}, division {one.board.division}\n\n{findings_page.bullets(one)}\n")
-        typer.echo(render(list(findings_page.sheets(one)), "table", {}, width))
     if figure is not None:
-        from byzbench.leaderboard.headline import caption, write_headline
+        from byzbench.leaderboard.headline import write_headline
 
-        write_headline(found, figure)
-        typer.echo(caption(found))
+        write_headline(divisions, figure)
     if page is not None:
-        files = [word for flag, file in (("--page", page), ("--figure", figure)) if file for word in (flag, str(file))]
-        command = shlex.join(["byzbench", "leaderboard", "findings", suite, *files])
-        options.write_page(page, findings_page.markdown_page(its, found, command))
+        given = {"--from": source if source != Path("leaderboards") else None, "--page": page, "--figure": figure}
+        words = [word for flag, file in given.items() if file for word in (flag, str(file))]
+        command = shlex.join(["byzbench", "leaderboard", "findings", suite, *words])
+        options.write_page(page, findings_page.findings_page(content, divisions, command))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for division in divisions:
+        lines = "\n".join(f"- {sentence}" for sentence in findings_page.sentences(division))
+        typer.echo(f"{suite}, division {division.board.division}\n\n{lines}\n")
+        typer.echo(render(list(findings_page.division_tables(division)), "table", {}, width))
+    if figure is not None:
+        from byzbench.leaderboard.headline import caption
+
+        typer.echo(caption(divisions))

@@ -1,4 +1,4 @@
-"""`byzbench leaderboard`: run a suite, submit what came of it, verify what others submitted, show it all."""
+"""Commands `byzbench leaderboard`: run a suite, submit results, verify submissions, build the site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(
-    help="Leaderboards that can be verified: run, submit, verify, findings, audit, build, serve.", no_args_is_help=True
+    help="Leaderboards whose rows can be verified by replay.\n\n"
+    "Examples:\n    byzbench leaderboard run --suite smoke-v2 --algo decbyzpg\n"
+    "    byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG",
+    no_args_is_help=True,
 )
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
@@ -21,29 +24,36 @@ TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
 @app.command("run")
 def run(
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A frozen suite.")],
-    algo: Annotated[str | None, typer.Option("--algo", "-a", help="The algorithm that enters, or is aimed at.")] = None,
-    attack: Annotated[str | None, typer.Option("--attack", "-x", help="The attack that enters.")] = None,
-    against: Annotated[
-        str | None, typer.Option(help="The slug of the entry that the attack is aimed at: the track adaptive.")
+    suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.")],
+    algo: Annotated[str | None, typer.Option("--algo", "-a", help="The algorithm to enter, or to attack.")] = None,
+    attack: Annotated[str | None, typer.Option("--attack", "-x", help="The attack to enter.")] = None,
+    against: Annotated[str | None, typer.Option(help="Slug of the entry to attack, for the track adaptive.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the algorithm: paper or official.")] = None,
+    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
+    agreement: Annotated[
+        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Of the algorithm: paper, official.")] = None,
-    aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="A file of tuned parameters.", metavar="FILE")] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Search its parameters first, as the suite allows every row to be tuned.")
+        bool, typer.Option("--tune", help="Tune its parameters first, with the tuning budget of the suite.")
     ] = False,
     out: options.Out = Path("runs"),
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     on_existing: Annotated[
-        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that were run before.")
+        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that ran before.")
     ] = "reuse",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
 ) -> None:
-    """Run every cell of a suite for one entry. Interrupted? The same command goes on. Exit 1 if a cell failed."""
+    """Run every cell of a suite for one entry; the same command resumes an interrupted one.
+
+    Exit 0: all cells finished. 1: a cell failed.
+
+    Examples:
+        byzbench leaderboard run --suite smoke-v2 --algo decbyzpg
+        byzbench leaderboard run --suite smoke-v2 --attack alie --dry-run
+    """
     from byzbench.cli.cells import run_cells
     from byzbench.cli.suite_tuning import tune_for_suite
     from byzbench.errors import UserError
@@ -55,18 +65,20 @@ def run(
     from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as board
 
-    given = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
-    method, track = _method(given, against)
+    axes = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
+    method, track = _method(axes, against)
     if suite in CLOSED:
-        raise UserError(f"suite {suite} is closed: its rows can be verified, and it takes no more entries")
+        raise UserError(f"suite {suite} is closed: its rows can be verified, but it accepts no new entries")
     if tune:
         if tuned or track != "defence":
-            raise UserError("--tune is for an algorithm that enters, and takes no --tuned FILE")
+            raise UserError("--tune needs --algo alone, without --attack and without --tuned FILE")
         tuned = tune_for_suite(board(suite), method, out, executor, jobs, ray_address)
     if tuned:
         method = submitting.fill(method, Tuned.read(tuned))
     lot = plan(board(suite), track, method)
-    labels = {f"{p.stratum.name} · {p.algo or ''}{p.attack} · seed {p.seed}": cell for p, cell in lot.cells.items()}
+    labels = {
+        f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}": cell for key, cell in lot.cells.items()
+    }
     division = f", division {lot.division}" if lot.division else ""
     typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells at engine {lot.code.engine}", err=True)
     if dry_run:
@@ -75,44 +87,59 @@ def run(
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
     failed = run_cells(Plan(suite, labels, {}), out, opened, on_existing)
     typer.echo(f"{len(labels) - failed} finished, {failed} failed")
-    found = f" --tuned {tuned}" if tuned else ""
-    typer.echo(f"submit: byzbench leaderboard submit {ticket}{found} --name NAME --author AUTHOR")
+    tuned_option = f" --tuned {tuned}" if tuned else ""
+    typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_option} --name NAME --author AUTHOR")
     if failed:
         raise typer.Exit(1)
 
 
-def _method(given: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:
-    """What enters, and on which track: an algorithm, an attack, or an attack aimed at an entry."""
+def _method(axes: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:
+    """Return the method that enters, and its track.
+
+    Args:
+        axes: The components that the user names, by axis.
+        against: The slug of the entry to attack, for the track adaptive.
+
+    Raises:
+        UserError: The options do not belong to one track.
+    """
     from byzbench.errors import UserError
     from byzbench.leaderboard.plan import canonical
     from byzbench.leaderboard.schema import Method, validate
 
-    if not (given["algo"] or given["attack"]):
-        raise UserError("give --algo to enter an algorithm, --attack to enter an attack")
-    if (against is None) == bool(given["algo"] and given["attack"]):
-        raise UserError("an attack enters with --attack alone, or is aimed at an entry: --attack, --algo and --against")
-    written = {k: v if k == "preset" else canonical(v) for k, v in given.items() if v is not None}
+    if not (axes["algo"] or axes["attack"]):
+        raise UserError("give --algo to enter an algorithm, or --attack to enter an attack")
+    if (against is None) == bool(axes["algo"] and axes["attack"]):
+        raise UserError("give --attack alone to enter an attack, or --attack, --algo and --against to attack an entry")
+    written = {k: v if k == "preset" else canonical(v) for k, v in axes.items() if v is not None}
     method = validate(Method, {**written, **({"against": against} if against else {})}, "method")
-    return method, "adaptive" if against else "attack" if given["attack"] else "defence"
+    return method, "adaptive" if against else "attack" if axes["attack"] else "defence"
 
 
 @app.command("submit")
 def submit(
-    runs: Annotated[Path, typer.Argument(help="The store, or the file that `leaderboard run` left in it.")],
-    name: Annotated[str, typer.Option(help="The entry's name, as people will read it.")],
-    author: Annotated[list[str], typer.Option(help="Who enters it; again for several.")],
-    slug: Annotated[str | None, typer.Option(help="The name of its folder; default: from the name.")] = None,
-    paper: Annotated[str | None, typer.Option(help="A link, https://...")] = None,
-    license: Annotated[str, typer.Option(help="Of the code, by its SPDX identifier.")] = "MIT",
-    conflicts: Annotated[str | None, typer.Option(help="Interests that a reader should know of.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="The file that its parameters are from.", metavar="FILE")] = None,
+    runs: Annotated[Path, typer.Argument(help="The store, or the file that `leaderboard run` wrote to it.")],
+    name: Annotated[str, typer.Option(help="Display name of the entry.")],
+    author: Annotated[list[str], typer.Option(help="Author; repeat the option for several.")],
+    slug: Annotated[str | None, typer.Option(help="Name of the folder; default: derived from the name.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Link to the paper, https://...")] = None,
+    license: Annotated[str, typer.Option(help="SPDX identifier of the license of the code.")] = "MIT",
+    conflicts: Annotated[str | None, typer.Option(help="Conflicts of interest.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="The file of its tuned parameters.", metavar="FILE")] = None,
     supersedes: Annotated[
-        str | None, typer.Option(help="The slug of the submission whose place it takes.", metavar="SLUG")
+        str | None, typer.Option(help="Slug of the submission that this one replaces.", metavar="SLUG")
     ] = None,
-    notes: Annotated[Path | None, typer.Option(help="A text for NOTES.md, shown as it is.", metavar="FILE")] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="A text file for NOTES.md, shown unchanged.", metavar="FILE")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder of submissions.")] = Path("leaderboards/submissions"),
 ) -> None:
-    """Write the folder of a submission from finished runs, check it, and print what to paste in the pull request."""
+    """Write the folder of a submission from finished runs, check it, and print the text of the pull request.
+
+    Examples:
+        byzbench leaderboard submit runs --name "DecByzPG" --author "A. Author"
+        byzbench leaderboard submit runs --name X --author Y --notes notes.txt
+    """
     import shutil
 
     from byzbench.errors import UserError
@@ -126,12 +153,12 @@ def submit(
     store = runs if runs.is_dir() else runs.parent
     about = {"name": name, "slug": slug or _slug(name), "authors": author, "license": license}
     more = {"paper": paper, "conflicts": conflicts}
-    entered = validate(About, about | {k: v for k, v in more.items() if v}, "entry")
+    metadata = validate(About, about | {k: v for k, v in more.items() if v}, "entry")
     lot = ticket.lot()
     folder = submitting.submit(
         lot,
         submitting.collect(lot, store),
-        entered,
+        metadata,
         out,
         environment=submitting.ran_in(lot, store),
         tuning=submitting.tuned_by(Tuned.read(tuned), ticket.method) if tuned else None,
@@ -143,7 +170,7 @@ def submit(
         typer.echo(str(finding), err=True)
     if report.refused:
         shutil.rmtree(folder)
-        raise UserError(f"{folder} would be refused, and was not written; mend what is wrong")
+        raise UserError(f"{folder} would be refused and was not written; correct the findings above")
     assert report.entry is not None
     typer.echo(markdown(report.entry, lot.suite, folder))
 
@@ -157,27 +184,31 @@ def _slug(name: str) -> str:
 @app.command("verify")
 def verify(
     folder: Annotated[Path, typer.Argument(help="The folder of a submission.", metavar="FOLDER")],
-    cells: Annotated[int, typer.Option(min=0, help="How many cells are run again; 0: only the checks.")] = 8,
+    cells: Annotated[int, typer.Option(min=0, help="Number of cells to replay; 0: only the checks.")] = 8,
     salt: Annotated[
-        str | None, typer.Option(help="What cells and fresh seeds follow from, to repeat a draw; default: a fresh one.")
+        str | None, typer.Option(help="Text that seeds the choice of cells and fresh seeds; default: a random one.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="A commit: submissions that it has must not change.", metavar="REF")
+        str | None, typer.Option(help="A commit whose submissions must not have changed.", metavar="REF")
     ] = None,
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check a submission, and run cells again that its author could not choose.
+    """Check a submission, and replay randomly chosen cells.
 
-    Exit 0: verified. 1: refused, or a replay contradicts it. 3: nothing contradicts it, but it could not be replayed.
+    Exit 0: verified. 1: refused, or contradicted by a replay. 3: not contradicted, but it could not be replayed.
+
+    Examples:
+        byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG
+        byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --cells 0
     """
     import json
     import tempfile
 
     submissions = folder.resolve().parents[2]
-    _like(folder)
+    _match_instruction_set(folder)
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.leaderboard.checks import check
     from byzbench.leaderboard.guard import guard
@@ -187,7 +218,7 @@ def verify(
     report = check(folder, submissions)
     findings = [*report.findings, *(guard(submissions, base) if base else ())]
     refused = any(finding.fatal for finding in findings)
-    found = None
+    replayed = None
     if not refused and cells and report.lot is not None:
         assert report.entry is not None
         with (
@@ -195,22 +226,27 @@ def verify(
             open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
         ):
             watch = None if as_json else lambda line: typer.echo(line, err=True)
-            found = replay(report.entry, report.lot, cells, salt or fresh_salt(), Path(scratch), workers, watch)
-    older = report.entry is not None and report.entry.submission.code.engine is None
-    code = 1 if refused else found.exit_code if found else 3 if older else 0
+            replayed = replay(report.entry, report.lot, cells, salt or fresh_salt(), Path(scratch), workers, watch)
+    without_engine = report.entry is not None and report.entry.submission.code.engine is None
+    code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0
     if as_json:
-        data = {"findings": [str(f) for f in findings], "replay": found and found.to_json(), "exit": code}
+        data = {
+            "findings": [str(finding) for finding in findings],
+            "replay": replayed and replayed.to_json(),
+            "exit": code,
+        }
         typer.echo(json.dumps(data, allow_nan=False))
     else:
-        for line in verdict_lines(folder, findings, refused, found):
+        for line in verdict_lines(folder, findings, refused, replayed):
             typer.echo(line)
     raise typer.Exit(code)
 
 
-def _like(folder: Path) -> None:
-    """Ask for the instructions that an entry was run with, where this CPU has more of them: bits then agree.
+def _match_instruction_set(folder: Path) -> None:
+    """Limit torch to the instruction set that an entry was run with, so that a replay gives the same bits.
 
-    It must be asked before torch is imported, and by `verify` alone: other verbs record what the CPU has.
+    This must happen before torch is imported, and in `verify` only: other commands record the instruction set of the
+    CPU.
     """
     import os
 
@@ -218,35 +254,39 @@ def _like(folder: Path) -> None:
     from byzbench.leaderboard.entries import read
 
     try:
-        wanted = read(folder).submission.environment.cpu
+        instruction_set = read(folder).submission.environment.cpu
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except (Refused, OSError, ValueError):
-        return  # the checks will say what is wrong
-    if wanted == "DEFAULT" or (wanted == "AVX2" and "avx2" in flags):
-        os.environ.setdefault("ATEN_CPU_CAPABILITY", wanted.lower())
+        return  # the checks report the cause
+    if instruction_set == "DEFAULT" or (instruction_set == "AVX2" and "avx2" in flags):
+        os.environ.setdefault("ATEN_CPU_CAPABILITY", instruction_set.lower())
 
 
 @app.command("freeze")
 def freeze(
     suite: Annotated[str, typer.Argument(help="The name of a suite file.", metavar="SUITE")],
-    pilot: Annotated[Path, typer.Option(help="The pilot file that admitted it.", metavar="FILE.toml")],
+    pilot: Annotated[Path, typer.Option(help="The pilot file that admitted the suite.", metavar="FILE.toml")],
     out: options.Out = Path("runs"),
 ) -> None:
-    """Write what the texts of a suite come to by today's defaults, beside its file. It is done once.
+    """Write the resolved experiments of a suite, with today's defaults, beside its file. This can be done only once.
 
-    The runs of its pilot are read from the store: a suite holds nothing that its pilot did not admit.
+    The runs of its pilot are read from the store. A suite must not hold anything that its pilot did not admit.
+
+    Examples:
+        byzbench leaderboard freeze my-suite-v1 --pilot pilot.toml
+        byzbench leaderboard freeze my-suite-v1 --pilot pilot.toml --out runs
     """
     from byzbench.errors import UserError
     from byzbench.leaderboard import freezing, frozen, suites
     from byzbench.leaderboard.pilot import read_pilot
 
-    found = suites.suite(suite)
-    frozen.refuse_second(found)
-    tried = read_pilot(pilot)
-    if problems := [*freezing.suite_problems(found, tried, *freezing.load_result(tried, out))]:
+    content = suites.suite(suite)
+    frozen.refuse_second(content)
+    candidate = read_pilot(pilot)
+    if problems := freezing.suite_problems(content, candidate, *freezing.load_result(candidate, out)):
         more = f" ({len(problems) - 1} more)" if problems[1:] else ""
         raise UserError(f"suite {suite}: {problems[0]}{more}")
-    typer.echo(frozen.freeze_suite(found, tried.sha256))
+    typer.echo(frozen.freeze_suite(content, candidate.sha256))
 
 
 app.command("reference")(reference.reference)

@@ -76,7 +76,7 @@ class HarmTest:
     Attributes:
         attack: The attack.
         stratum, method: The pair; None where no retention is defined.
-        retention: Of the method under the attack.
+        retention: The retention of the method under the attack.
         p: Two-sided p-value of a retention of `HARM`; 1 where the retention is not lower.
         harmful: Whether Holm's rule over the named pairs rejects it.
     """
@@ -91,7 +91,7 @@ class HarmTest:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What the runs of a stage show.
+    """The results of a stage.
 
     Attributes:
         stage: The stage.
@@ -119,7 +119,7 @@ class StageResult:
     def failures(self) -> tuple[str, ...]:
         """A line for each stratum and each attack that is not admitted."""
         return (
-            *(_share_line(shares) for shares in self.shares if not shares.admitted),
+            *(share_line(shares) for shares in self.shares if not shares.admitted),
             *(_harm_line(test) for test in self.harm if not test.harmful),
         )
 
@@ -156,8 +156,8 @@ def examine(pilot: Pilot, stage: Stage, runs: StageRuns, selection: Selection) -
     references = {stratum.name: reference_area(runs, stratum) for stratum in strata}
     entries = scored_runs(pilot, strata, runs, references)
     worst_case = {s.name: restricted(entries[s.name], pilot.worst_case(s)) for s in strata if s.name in entries}
-    shares = tuple(_shares(pilot, s, worst_case.get(s.name, {}), references[s.name]) for s in strata)
-    named_in = [found.stratum for found in shares if found.admitted or selection.pairs]
+    shares = tuple(stratum_shares(pilot, s, worst_case.get(s.name, {}), references[s.name]) for s in strata)
+    tested = [stratum.stratum for stratum in shares if stratum.admitted or selection.pairs]
     areas = np.concatenate([cell.areas for cell in runs.values()])
     return StageResult(
         stage=stage,
@@ -165,7 +165,7 @@ def examine(pilot: Pilot, stage: Stage, runs: StageRuns, selection: Selection) -
         num_runs=len(areas),
         num_failed=int((~np.isfinite(areas)).sum()),
         shares=shares,
-        harm=_harm_tests(pilot, selection, {name: worst_case.get(name, {}) for name in named_in}),
+        harm=_harm_tests(pilot, selection, {name: worst_case.get(name, {}) for name in tested}),
         scores=tuple(method_score(m, one, worst_case[s][m]) for s, by in entries.items() for m, one in by.items()),
         separations=compare_methods(pilot, worst_case),
         power=pair_power(pilot, worst_case),
@@ -182,7 +182,7 @@ def select(pilot: Pilot, result: StageResult) -> Selection:
 
     Args:
         pilot: The pilot.
-        result: Of the stage `choose`.
+        result: The result of the stage `choose`.
 
     Returns:
         The selection; strata in which none of its attacks applies are left out.
@@ -227,9 +227,9 @@ def harm_p_value(attacked: ArrayLike, clean: ArrayLike) -> float:
         >>> print(f"{harm_p_value([0.4, 0.5, 0.3, 0.4], [0.8, 1.0, 0.7, 0.8]):.4f}")
         0.0017
     """
-    rest = np.asarray(attacked, float) - HARM * np.asarray(clean, float)
-    t = rest.mean() / np.sqrt((rest.var(ddof=1) + SD_FLOOR**2) / len(rest))
-    return float(2 * special.stdtr(len(rest) - 1, t)) if t < 0 else 1.0
+    excess = np.asarray(attacked, float) - HARM * np.asarray(clean, float)
+    t = excess.mean() / np.sqrt((excess.var(ddof=1) + SD_FLOOR**2) / len(excess))
+    return float(2 * special.stdtr(len(excess) - 1, t)) if t < 0 else 1.0
 
 
 def reference_area(runs: StageRuns, stratum: Stratum) -> float:
@@ -246,7 +246,17 @@ def restricted(by_method: Mapping[str, StratumRuns], attacks: tuple[str, ...]) -
     }
 
 
-def _shares(pilot: Pilot, stratum: Stratum, worst_case: Mapping[str, StratumRuns], reference: float) -> StratumShares:
+def stratum_shares(
+    pilot: Pilot, stratum: Stratum, worst_case: Mapping[str, StratumRuns], reference: float
+) -> StratumShares:
+    """Count the single runs of robust methods at the floor and at the attainable maximum.
+
+    Args:
+        pilot: The pilot.
+        stratum: The stratum.
+        worst_case: By method, its runs under attacks of the worst case.
+        reference: The AUC that has score 1.
+    """
     robust = [method.name for method in pilot.methods(stratum.division) if method.robust]
     if not worst_case:
         return StratumShares(stratum.name, reference)
@@ -300,7 +310,8 @@ def _improvements(areas: np.ndarray, runs: StratumRuns) -> np.ndarray:
     return (np.where(np.isfinite(areas), areas, runs.random) - runs.random) / (runs.reference - runs.random)
 
 
-def _share_line(shares: StratumShares) -> str:
+def share_line(shares: StratumShares) -> str:
+    """Return the counts of a stratum in a sentence, as the reason why it is not admitted."""
     if not shares.num_runs:
         return f"{shares.stratum}: the reference is not above random, at {shares.reference:.1f}"
     return (

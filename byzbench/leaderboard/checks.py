@@ -1,6 +1,6 @@
-"""The checks of a submission that run nothing, in this order: files and schema, suite and cells, code, plausibility.
+"""Checks of a submission that run no cell, in this order: files and schema, suite and cells, code, plausibility.
 
-Each finding says where, with a path, and what. `docs/leaderboards.md` says what each is against.
+A finding has a path and a description. `docs/leaderboards.md` states the purpose of each check.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.suites import Place, Suite, suite, suites
 
 SHOWN = 10
-"""Findings of one sort; the rest are counted."""
+"""Largest number of findings of one check that are listed; the others are counted."""
 
 
 @dataclass
 class Report:
-    """What came of the checks.
+    """The result of the checks of a submission.
 
     Attributes:
-        findings: what is wrong, or worth knowing.
-        entry: the submission, if its files can be read.
-        lot: its cells, if they can be run here.
+        findings: The findings, fatal ones and notes.
+        entry: The submission; None if its files cannot be read.
+        lot: The cells of the submission; None if they cannot be run here.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Report:
 
     @property
     def refused(self) -> bool:
-        """Whether the submission is not taken."""
+        """True if a finding is fatal, so that the submission is refused."""
         return any(finding.fatal for finding in self.findings)
 
 
@@ -47,8 +47,11 @@ def check(folder: Path, submissions: Path) -> Report:
     """Check a submission.
 
     Args:
-        folder: of the submission.
-        submissions: the folder of all of them, whose traces it must not share.
+        folder: The folder of the submission.
+        submissions: The folder of all submissions; a copied trace of another one is refused.
+
+    Returns:
+        The findings; later checks are left out where the files, the suite, the method or the set of cells is refused.
     """
     report = Report()
     try:
@@ -59,8 +62,8 @@ def check(folder: Path, submissions: Path) -> Report:
         return report
     submission = entry.submission
     try:
-        here = lot_of(entry, board) if submission.replayable else None
-        places = {place.key: place for place in here.cells} if here else _places(entry, board)
+        plan = lot_of(entry, board) if submission.replayable else None
+        places = {place.key: place for place in plan.cells} if plan else _places(entry, board)
     except (ByzbenchError, AssertionError) as error:
         what = str(error) or "this track needs an attack"
         report.findings.append(Finding("method", "submission.json $.method", what))
@@ -68,82 +71,85 @@ def check(folder: Path, submissions: Path) -> Report:
     report.findings += _completeness(entry, places.keys())
     if report.refused:
         return report
-    report.findings += _plausibility(entry, places, here)
-    report.findings += _neighbours(entry, submissions)
+    report.findings += _plausibility(entry, places, plan)
+    report.findings += _compare_with_others(entry, submissions)
     report.findings += _tuning(entry, board)
     if submission.code.engine is None:
         what = "was made before seeds followed from the suite; it is listed, and cannot be replayed"
         report.findings.append(Finding("older", "submission.json $.schema", what, fatal=False))
-    if here is None:
+    if plan is None:
         return report
-    report.lot = here
-    report.findings += _defaults(here)
-    report.findings += _code(entry, here)
-    report.findings += _hashes(entry, here)
+    report.lot = plan
+    report.findings += _defaults(plan)
+    report.findings += _code(entry, plan)
+    report.findings += _hashes(entry, plan)
     return report
 
 
 def lot_of(entry: Entry, board: Suite) -> Lot:
-    """Return the cells of an entry, as its own `resolved` has them.
+    """Return the cells of an entry, built from its own `resolved`.
 
     Raises:
-        ByzbenchError: they cannot be run here.
+        ByzbenchError: The cells cannot be run here.
     """
-    about = entry.submission
-    return lot(board, about.track, about.method, about.resolved, about.version)
+    submission = entry.submission
+    return lot(board, submission.track, submission.method, submission.resolved, submission.version)
 
 
 def _suite(entry: Entry) -> Suite:
-    """The suite that it names, whose bytes must be those that it ran."""
-    submission, at = entry.submission, "submission.json $.suite"
+    """Return the suite that an entry names; its sha256 must be the one of the entry."""
+    submission, path = entry.submission, "submission.json $.suite"
     if submission.suite not in suites():
-        raise Refused([Finding("suite", at, f"is {submission.suite!r}; there are {', '.join(suites())}")])
+        raise Refused([Finding("suite", path, f"is {submission.suite!r}; the suites are {', '.join(suites())}")])
     board = suite(submission.suite)
     if board.sha256 != submission.suite_sha256:
-        what = f"is not that of {board.name}, which is {board.sha256}"
-        raise Refused([Finding("suite", f"{at}_sha256", what)])
+        what = f"is not the sha256 of {board.name}, which is {board.sha256}"
+        raise Refused([Finding("suite", f"{path}_sha256", what)])
     return board
 
 
 def _places(entry: Entry, board: Suite) -> dict[tuple[str, str, str | None, int], Place]:
-    """Return the cells of an entry that is not replayed. Its method need not be one that anybody has."""
+    """Return the cells of an entry that is not replayed. Its method need not be installed."""
     track = entry.submission.track
     division = None if track == "attack" else entry.division(board)
     return {place.key: place for place in board.places(track, entry.submission.method, division)}
 
 
-def _completeness(entry: Entry, wanted: Set[tuple[str, str, str | None, int]]) -> Iterator[Finding]:
-    """Every cell of the suite once, and no other."""
+def _completeness(entry: Entry, expected: Set[tuple[str, str, str | None, int]]) -> Iterator[Finding]:
+    """Refuse missing, repeated and unexpected cells."""
     count = Counter(cell.place for cell in entry.cells)
     lines = {cell.place: number for number, cell in enumerate(entry.cells, 1)}
     if entry.submission.track != "reported":
-        what = "must be there; a run that failed is there as failed"
-        yield from _some("missing-cell", [(_named(key), what) for key in sorted(wanted - count.keys(), key=str)])
-    strange = {key: f"cells.jsonl:{lines[key]}" for key in count.keys() - wanted}
-    yield from _some("strange-cell", [(at, f"{_named(key)} is no cell of this entry's") for key, at in strange.items()])
-    twice = [(f"cells.jsonl:{lines[key]}", f"{_named(key)} is there {n} times") for key, n in count.items() if n > 1]
-    yield from _some("repeated-cell", sorted(twice))
+        what = "is missing; a failed run is recorded with the status failed"
+        yield from _limited("missing-cell", [(_label(key), what) for key in sorted(expected - count.keys(), key=str)])
+    unexpected = [
+        (f"cells.jsonl:{lines[key]}", f"{_label(key)} is not a cell of this entry") for key in count.keys() - expected
+    ]
+    yield from _limited("strange-cell", unexpected)
+    repeated = [(f"cells.jsonl:{lines[key]}", f"{_label(key)} occurs {n} times") for key, n in count.items() if n > 1]
+    yield from _limited("repeated-cell", sorted(repeated))
 
 
-def _some(check: str, found: list[tuple[str, str]]) -> Iterator[Finding]:
-    for where, what in found[:SHOWN]:
+def _limited(check: str, problems: list[tuple[str, str]]) -> Iterator[Finding]:
+    """Yield a finding for each of the first `SHOWN` problems, given as (where, what), and one with their number."""
+    for where, what in problems[:SHOWN]:
         yield Finding(check, where if where.startswith("cells") else f"cells.jsonl {where}", what)
-    if len(found) > SHOWN:
-        yield Finding(check, "cells.jsonl", f"{len(found) - SHOWN} more")
+    if len(problems) > SHOWN:
+        yield Finding(check, "cells.jsonl", f"{len(problems) - SHOWN} more")
 
 
-def _named(key: tuple[str, str, str | None, int]) -> str:
+def _label(key: tuple[str, str, str | None, int]) -> str:
     stratum, attack, algo, seed = key
     return " · ".join(filter(None, (stratum, algo, attack, f"seed {seed}")))
 
 
 def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
-    """Refuse tuning on seeds of the suite, and a study that is not the suite's or did not find what was entered."""
+    """Refuse tuning on seeds of the suite, and a study that is not of the suite or of the entered method."""
     submission = entry.submission
     if (tuning := submission.tuning) is None:
         return
     if shared := sorted({*tuning.seeds} & {*board.seed_values}):
-        what = f"holds {len(shared)} of the suite's seeds, the first {shared[0]}"
+        what = f"contains {len(shared)} seeds of the suite, for example {shared[0]}"
         yield Finding("tuned-on-seeds", "submission.json $.tuning.seeds", what)
     if tuning.search is not None:
         from byzbench.leaderboard.suite_study import search_problems  # it imports Optuna, which few checks need
@@ -153,70 +159,76 @@ def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
             yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
 
 
-def _defaults(here: Lot) -> Iterator[Finding]:
-    """Name the parameters of a resolved method that differ from today's defaults."""
+def _defaults(plan: Lot) -> Iterator[Finding]:
+    """Note the parameters of a resolved method that differ from today's defaults."""
     try:
-        today = lot(here.suite, here.track, here.method).resolved
+        today = lot(plan.suite, plan.track, plan.method).resolved
     except ByzbenchError as error:
         yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return
-    for line in resolved_differences(here.resolved, today)[:SHOWN]:
+    for line in resolved_differences(plan.resolved, today)[:SHOWN]:
         yield Finding("defaults", "submission.json $.resolved", f"{line} as by today's defaults", fatal=False)
 
 
-def _code(entry: Entry, here: Lot) -> Iterator[Finding]:
-    """Name what ran an entry where it is other than what is here.
+def _code(entry: Entry, plan: Lot) -> Iterator[Finding]:
+    """Note differences between the code that ran an entry and the installed code.
 
-    Refused is a component whose code is known to nobody: an edited one of byzbench's, or another plug-in than is
-    installed. Such a component enters under a name of its own.
+    A component of byzbench with edited code is refused, and so is a plug-in that differs from the installed one. Such
+    a component needs a name of its own to enter.
     """
-    recorded, current, at = entry.submission.code, here.code, "submission.json $.code"
-    plugins = {f"{plugin.kind} {plugin.name}" for plugin in current.plugins}
-    for name, now in current.components.items():
-        then, where = recorded.components.get(name), f"{at}.components.{name}"
-        if then is None:
+    recorded, installed, path = entry.submission.code, plan.code, "submission.json $.code"
+    plugins = {f"{plugin.kind} {plugin.name}" for plugin in installed.plugins}
+    for name, component in installed.components.items():
+        recorded_component, where = recorded.components.get(name), f"{path}.components.{name}"
+        if recorded_component is None:
             continue
-        known = equal_digests().get(name, {}).get(str(then.version))
-        if name not in plugins and known is not None and then.digest not in known:
-            yield Finding("edited-code", where, f"is no code of byzbench's {name} that has version {then.version}")
-        if name in plugins and (not then.digest or then.digest != now.digest):
-            what = f"the plug-in had the digest {then.digest or 'of nothing'}, and the one installed has {now.digest}"
-            yield Finding("plugin-code", where, what)
-    if {(p.kind, p.name) for p in recorded.plugins} != {(p.kind, p.name) for p in current.plugins}:
-        yield Finding("plugin-code", f"{at}.plugins", "are not those that the method has here")
-    identity = here.identity
+        version, digest = recorded_component.version, recorded_component.digest
+        known = equal_digests().get(name, {}).get(str(version))
+        if name not in plugins and known is not None and digest not in known:
+            yield Finding("edited-code", where, f"has a digest that byzbench's {name} never had at version {version}")
+        if name in plugins and (not digest or digest != component.digest):
+            had = f"the digest {digest}" if digest else "no digest"
+            yield Finding("plugin-code", where, f"the plug-in had {had}, and the installed one has {component.digest}")
+    if {(p.kind, p.name) for p in recorded.plugins} != {(p.kind, p.name) for p in installed.plugins}:
+        yield Finding("plugin-code", f"{path}.plugins", "differ from the plug-ins of the method as installed")
+    identity = plan.identity
     for line in recorded.identity(identity).difference(identity):
         if not line.endswith(("edited", "same")):
-            yield Finding("other-version", at, line, fatal=False)
-    for line in environment_difference(entry.submission, here):
+            yield Finding("other-version", path, line, fatal=False)
+    for line in environment_difference(entry.submission, plan):
         yield Finding("other-environment", "submission.json $.environment", line, fatal=False)
-    if recorded.source != current.source:
+    if recorded.source != installed.source:
         ran = f"byzbench {recorded.byzbench}{f' at commit {recorded.commit}' if recorded.commit else ''}"
-        yield Finding("other-source", at, f"{ran} ran it, and its source files are not those here", fatal=False)
+        yield Finding("other-source", path, f"{ran} ran it, and the installed source files differ", fatal=False)
 
 
 def environment_difference(submission: Submission, here: Lot) -> list[str]:
-    """Return the libraries and processors in which a submission's runs differ from those here, one line each."""
-    then, now = submission.environment, here.environment
-    before: dict[str, str | None] = {**then.versions, "cpu": then.cpu, "processor": then.processor}
-    after: dict[str, str | None] = {**now.versions, "cpu": now.cpu, "processor": now.processor}
+    """Return the differences between the environment of a submission and the installed one, one line each.
+
+    Args:
+        submission: The submission, with its library versions, CPU and processor.
+        here: The cells of the submission, with the environment that is installed.
+    """
+    recorded, installed = submission.environment, here.environment
+    before: dict[str, str | None] = {**recorded.versions, "cpu": recorded.cpu, "processor": recorded.processor}
+    after: dict[str, str | None] = {**installed.versions, "cpu": installed.cpu, "processor": installed.processor}
     names = [name for name in before if name != "byzbench"]
     return [f"{name}: {before[name]} then, {after.get(name)} now" for name in names if before[name] != after.get(name)]
 
 
-def _hashes(entry: Entry, here: Lot) -> Iterator[Finding]:
-    """Each cell's hash, anew from the suite, the method and the seed that follows from the index."""
-    wanted = {place.key: cell.hash for place, cell in here.cells.items()}
+def _hashes(entry: Entry, plan: Lot) -> Iterator[Finding]:
+    """Refuse cells whose hash is not that of the experiment of the suite, the method and the seed."""
+    expected = {place.key: cell.hash for place, cell in plan.cells.items()}
     wrong = [
-        (f"cells.jsonl:{number} $.cell", f"is {cell.cell}, and {_named(cell.place)} is {wanted[cell.place]}")
+        (f"cells.jsonl:{number} $.cell", f"is {cell.cell}, and {_label(cell.place)} has {expected[cell.place]}")
         for number, cell in enumerate(entry.cells, 1)
-        if cell.cell != wanted.get(cell.place)
+        if cell.cell != expected.get(cell.place)
     ]
-    yield from _some("wrong-cell", wrong)
+    yield from _limited("wrong-cell", wrong)
 
 
 def _plausibility(
-    entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place], here: Lot | None
+    entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place], plan: Lot | None
 ) -> Iterator[Finding]:
     """Refuse numbers that no run can have."""
     for number, cell in enumerate(entry.cells, 1):
@@ -227,88 +239,108 @@ def _plausibility(
         if cell.trace:
             by_trace.setdefault(cell.trace, []).append(cell)
     for cells in by_trace.values():
-        if len({_run(places[c.place], here) for c in cells}) > 1:
-            what = f"{_named(cells[0].place)} and {_named(cells[-1].place)} have one trace"
+        if len({_run(places[c.place], plan) for c in cells}) > 1:
+            what = f"{_label(cells[0].place)} and {_label(cells[-1].place)} have the same trace"
             yield Finding("copied-trace", "cells.jsonl", what)
         elif len({(c.value, c.curve, c.steps) for c in cells}) > 1:
-            yield Finding("plausibility", "cells.jsonl", f"{_named(cells[0].place)}: one trace, and several results")
+            what = f"cells with the trace of {_label(cells[0].place)} have different results"
+            yield Finding("plausibility", "cells.jsonl", what)
     done = [cell for cell in entry.cells if cell.status == "ok"]
     ends = {repr(float(end)) for place in places.values() for end in (place.stratum.low, place.stratum.high)}
     if len(done) >= SHOWN and len({cell.value for cell in done}) == 1 and done[0].value not in ends:
         yield Finding("plausibility", "cells.jsonl", f"all {len(done)} returns are {done[0].value}")
 
 
-def _run(place: Place, here: Lot | None) -> tuple[object, ...]:
-    """Return what two cells of one trace have in common.
+def _run(place: Place, plan: Lot | None) -> tuple[object, ...]:
+    """Return a key that two cells with the same trace must share.
 
-    An attack may change nothing; nor does a graph, if no agent receives messages.
+    The attack is not part of it, since an attack may have no effect. The graph is not part of it where agents receive
+    no messages.
     """
-    deaf = here is not None and not listens(here.cells[place])
-    world = place.stratum.options | {"topology": None} if deaf else {"name": place.stratum.name}
-    return place.algo, place.seed, *world.values()
+    no_messages = plan is not None and not listens(plan.cells[place])
+    setting = place.stratum.options | {"topology": None} if no_messages else {"name": place.stratum.name}
+    return place.algo, place.seed, *setting.values()
 
 
 def _implausible(cell: Cell, place: Place) -> Iterator[tuple[str, str]]:
     stratum = place.stratum
     if (cell.status == "ok") != (cell.value is not None):
-        yield "$.return", "is there if and only if the status is ok"
+        yield "$.return", "must be present if and only if the status is ok"
     if cell.status in ("failed", "timeout"):
         if not cell.reason:
-            yield "$.reason", "a cell that failed says why"
+            yield "$.reason", "must be present in a failed cell"
         return
     if cell.trace is None or not cell.curve or not cell.opening:
-        yield "$", "a run has a trace, a curve and an opening"
+        yield "$", "must have a trace, a curve and an opening"
         return
     for where, value in [("$.return", cell.value), *((f"$.curve[{i}]", v) for i, v in enumerate(cell.curve))]:
         if value is not None and not stratum.low <= float(value) <= stratum.high:
-            yield where, f"{value} is not between {stratum.low:g} and {stratum.high:g}, as every return of this task is"
+            yield where, f"is {value}; returns of this task are between {stratum.low:g} and {stratum.high:g}"
     if cell.status == "ok" and cell.curve[-1] != cell.value:
         yield "$.curve", f"ends at {cell.curve[-1]}, and the return is {cell.value}"
     if not stratum.trajectories <= cell.trajectories <= 2 * stratum.trajectories:
-        yield "$.trajectories", f"is {cell.trajectories}, and the budget {stratum.trajectories}"
+        allowed = f"{stratum.trajectories} to {2 * stratum.trajectories}"
+        yield "$.trajectories", f"is {cell.trajectories}; with this budget {allowed} are possible"
     if cell.steps < cell.trajectories:
-        yield "$.steps", f"{cell.steps} steps are too few for {cell.trajectories} episodes"
+        yield "$.steps", f"is {cell.steps}; {cell.trajectories} episodes have at least as many steps"
     if cell.disagreement is not None and float(cell.disagreement) < 0:
         yield "$.disagreement", "is negative"
     if cell.seconds is not None and float(cell.seconds) < 0:
         yield "$.seconds", "is negative"
 
 
-def _neighbours(entry: Entry, submissions: Path) -> Iterator[Finding]:
-    """Refuse what does not fit with the other submissions: their traces, a supersession or an aim of nothing."""
+def _tuned_from(entry: Entry, other: Entry) -> bool:
+    """Return whether a submission is the method of another one after the suite's search, or the other way round.
+
+    A search may find the parameters as written, and the runs are then the same.
+    """
+    pairs = ((entry.submission, other.submission), (other.submission, entry.submission))
+    return any(
+        tuned.tuning is not None
+        and tuned.tuning.search is not None
+        and written.tuning is None
+        and (tuned.tuning.search.method, tuned.track) == (written.method, written.track)
+        for tuned, written in pairs
+    )
+
+
+def _compare_with_others(entry: Entry, submissions: Path) -> Iterator[Finding]:
+    """Refuse traces copied from other submissions, and a `supersedes` or an `against` that names none of them."""
     others = [other for other in scan(submissions)[0] if other.digest != entry.digest]
     for other in others:
-        if count := _copied(entry, other):
-            about = other.submission
-            what = f"{count} traces are those of {about.suite}/{about.track}/{other.slug}"
+        if not _tuned_from(entry, other) and (count := _num_copied(entry, other)):
+            source = other.submission
+            what = f"{count} traces are those of {source.suite}/{source.track}/{other.slug}"
             yield Finding("copied-trace", "cells.jsonl", what)
-    before, superseded = {other.digest: other for other in others}, entry.submission.supersedes
-    if superseded is not None and superseded not in before:
-        yield Finding("supersedes", "submission.json $.supersedes", "is the digest of no submission that is there")
-    elif superseded is not None and before[superseded].submission.suite_sha256 != entry.submission.suite_sha256:
-        yield Finding("supersedes", "submission.json $.supersedes", f"{before[superseded].slug} is of another suite")
+    by_digest, superseded = {other.digest: other for other in others}, entry.submission.supersedes
+    if superseded is not None and superseded not in by_digest:
+        yield Finding("supersedes", "submission.json $.supersedes", "is not the digest of a submission in this folder")
+    elif superseded is not None and by_digest[superseded].submission.suite_sha256 != entry.submission.suite_sha256:
+        what = f"{by_digest[superseded].slug} is of another suite"
+        yield Finding("supersedes", "submission.json $.supersedes", what)
     if entry.submission.track == "adaptive":
-        yield from _aim(entry, others)
+        yield from _target(entry, others)
 
 
-def _copied(entry: Entry, other: Entry) -> int:
-    """Return how many traces an entry has that it must have copied from another one.
+def _num_copied(entry: Entry, other: Entry) -> int:
+    """Return the number of traces that an entry must have copied from another one.
 
-    Seeds are the same for all entries, so methods that behave alike have equal traces: every one without an attack, for
-    example. But no trace is that of another seed, and no entry is another one of its track throughout.
+    Seeds are the same for all entries, so methods that behave alike have some equal traces, for example those without
+    an attack. A trace at another seed is copied, and so are all traces of an entry that shares all of them with
+    another entry of its track.
     """
     seeds = {cell.trace: cell.seed for cell in entry.cells if cell.trace}
     shared = {cell.trace: cell.seed for cell in other.cells if cell.trace in seeds}
-    throughout = len(shared) == len(seeds) and entry.submission.track == other.submission.track
-    return sum(throughout or seed != seeds[trace] for trace, seed in shared.items())
+    all_shared = len(shared) == len(seeds) and entry.submission.track == other.submission.track
+    return sum(all_shared or seed != seeds[trace] for trace, seed in shared.items())
 
 
-def _aim(entry: Entry, others: list[Entry]) -> Iterator[Finding]:
-    """Refuse an adaptive attack that does not run the very method of the entry that it is aimed at."""
-    about, at = entry.submission, "submission.json $.method.against"
-    wanted = [o.submission for o in others if o.submission.track == "defence" and o.slug == about.method.against]
-    wanted = [other for other in wanted if other.suite == about.suite]
-    if not wanted:
-        yield Finding("aim", at, f"there is no entry {about.method.against!r} in this suite")
-    elif lines := resolved_differences(methods(about), methods(wanted[0])):
-        yield Finding("aim", at, f"is run otherwise: {'; '.join(lines[:SHOWN])}")
+def _target(entry: Entry, others: list[Entry]) -> Iterator[Finding]:
+    """Refuse an adaptive attack whose method is not that of the entry that it is aimed at."""
+    submission, path = entry.submission, "submission.json $.method.against"
+    targets = [o.submission for o in others if o.submission.track == "defence" and o.slug == submission.method.against]
+    targets = [target for target in targets if target.suite == submission.suite]
+    if not targets:
+        yield Finding("aim", path, f"there is no entry {submission.method.against!r} in this suite")
+    elif lines := resolved_differences(methods(submission), methods(targets[0])):
+        yield Finding("aim", path, f"the method differs from that of this entry: {'; '.join(lines[:SHOWN])}")

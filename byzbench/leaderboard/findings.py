@@ -1,4 +1,4 @@
-"""What the ranked rows of a suite show, by division: spans, separation, joining, and what tuning changed.
+"""Findings from the ranked rows of a board: span, separation, gain of joining, and effect of tuning.
 
 Every number comes from the cells of submissions. Where a comparison is chosen after the scores are seen, or is one of
 many, its interval or its test allows for that: Bonferroni for the span, Holm for the verdicts on joining.
@@ -6,7 +6,8 @@ many, its interval or its test allows for that: Bonferroni for the span, Holm fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +19,33 @@ from byzbench.leaderboard.frozen import METHOD
 from byzbench.leaderboard.rows import Row
 from byzbench.reports.ordering import Difference, pair_test, paired_difference, separated
 from byzbench.reports.paired_tests import CONFIDENCE, holm
-from byzbench.reports.scoring import EntryRuns
+from byzbench.reports.scoring import EntryRuns, EntryScore
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A ranked row with its name on the page.
+
+    Attributes:
+        name: The name of the entry; with its slug where two rows of the board have one name.
+        row: The row.
+        runs, score: Those of the row, which are there.
+    """
+
+    name: str
+    row: Row
+    runs: EntryRuns
+    score: EntryScore
 
 
 @dataclass(frozen=True)
 class Joining:
-    """Rows by what joining a federation under its worst attack does, beside the same method alone.
+    """Names of rows by the effect of joining a federation under its worst attack, beside the same method alone.
 
     Attributes:
-        better: Names of rows whose worst case is certainly above the clean score of the method alone (Holm).
-        worse: Those whose worst case is certainly below.
-        undecided: The others that can be compared.
+        better: Rows whose worst case is certainly above the clean score of the method alone (Holm).
+        worse: Rows whose worst case is certainly below.
+        undecided: The other rows that can be compared.
     """
 
     better: tuple[str, ...]
@@ -43,7 +60,7 @@ class TuningEffect:
     Attributes:
         method: The name of the row as written.
         worst, clean: Paired differences, tuned minus as written: of the score and of the clean score.
-        changed: By searched `kind.parameter`, the value as written and the tuned one.
+        changed: By `kind.parameter`, the value as written and the tuned one.
         fresh: The objective of the search on fresh seeds, as written and tuned.
     """
 
@@ -56,88 +73,90 @@ class TuningEffect:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the ranked rows of a board show.
+    """The findings from the ranked rows of a board.
 
     Attributes:
         board: The board.
-        rows: Its ranked rows.
+        rows: Its ranked rows, by score.
         span: Score of the first row minus that of the last, Bonferroni over all pairs of rows; None below two rows.
-        better: Pairs of names, the first certainly better than the second.
+        better: Pairs of positions in `rows`, the first certainly better than the second.
         correlation: Pearson correlation over rows of the worst case and the clean score; None where not defined.
-        joining: What joining does.
+        joining: The rows by the effect of joining.
         tuning: One for each tuned row whose method stands there as written, too.
     """
 
     board: Board
-    rows: tuple[Row, ...]
+    rows: tuple[ScoredRow, ...]
     span: Difference | None
-    better: tuple[tuple[str, str], ...]
+    better: tuple[tuple[int, int], ...]
     correlation: float | None
     joining: Joining
     tuning: tuple[TuningEffect, ...]
 
 
-def findings(board: Board) -> Findings:
-    """Return what the ranked rows of a board show.
+def examine_board(board: Board) -> Findings:
+    """Return the findings from the ranked rows of a board.
 
     Args:
-        board: Of the track defence.
+        board: A board of the track defence.
     """
-    rows = tuple(row for row in board.rows if row.runs and row.score and not row.unranked)
-    names, runs = [_name(row) for row in rows], [row.runs for row in rows if row.runs]
-    scores = np.array([[row.score.worst.value, row.score.clean.value] for row in rows if row.score])
+    rows = tuple(_scored_rows(board))
+    runs = [row.runs for row in rows]
+    scores = np.array([[row.score.worst.value, row.score.clean.value] for row in rows])
     varied = len(rows) > 2 and bool((np.ptp(scores, axis=0) > 0).all())
     return Findings(
         board=board,
         rows=rows,
         span=_span(runs) if len(rows) > 1 else None,
-        better=tuple((names[i], names[j]) for i, j in sorted(separated(runs))),
+        better=tuple(sorted(separated(runs))),
         correlation=float(np.corrcoef(scores.T)[0, 1]) if varied else None,
         joining=_joining(rows),
         tuning=tuple(_tuning(rows)),
     )
 
 
-def _name(row: Row) -> str:
-    return row.entry.submission.entry.name
+def _scored_rows(board: Board) -> Iterator[ScoredRow]:
+    entries = Counter(row.entry.submission.entry.name for row in board.rows)
+    for row in board.rows:
+        if row.ranks is not None and row.runs is not None and row.score is not None:
+            name = row.entry.submission.entry.name
+            yield ScoredRow(f"{name} ({row.entry.slug})" if entries[name] > 1 else name, row, row.runs, row.score)
 
 
 def _span(runs: Sequence[EntryRuns]) -> Difference:
     """Compare the first and the last of rows that are sorted by score."""
-    pairs = len(runs) * (len(runs) - 1) / 2
-    return paired_difference(runs[0].seed_scores - runs[-1].seed_scores, 1 - (1 - CONFIDENCE) / pairs)
+    num_pairs = len(runs) * (len(runs) - 1) / 2
+    return paired_difference(runs[0].seed_scores - runs[-1].seed_scores, 1 - (1 - CONFIDENCE) / num_pairs)
 
 
-def _joining(rows: Sequence[Row]) -> Joining:
-    compared = [(_name(row), row.joining.overall) for row in rows if row.joining]
-    tested = [(name, found) for name, found in compared if found.p is not None]
-    certain = dict(zip([name for name, _ in tested], holm([found.p for _, found in tested]), strict=True))
-    better = [name for name, found in tested if certain[name] and found.low is not None and found.low > 0]
-    worse = [name for name, found in tested if certain[name] and found.high is not None and found.high < 0]
-    rest = [name for name, _ in compared if name not in (*better, *worse)]
-    return Joining(tuple(better), tuple(worse), tuple(rest))
+def _joining(rows: Sequence[ScoredRow]) -> Joining:
+    compared = [(row.name, row.row.joining.overall) for row in rows if row.row.joining]
+    p_values = [1.0 if gain.p is None else gain.p for _, gain in compared]
+    tests = [(name, gain) for (name, gain), rejected in zip(compared, holm(p_values), strict=True) if rejected]
+    better = tuple(name for name, gain in tests if gain.low is not None and gain.low > 0)
+    worse = tuple(name for name, gain in tests if gain.high is not None and gain.high < 0)
+    return Joining(better, worse, tuple(name for name, _ in compared if name not in {*better, *worse}))
 
 
-def _tuning(rows: Sequence[Row]) -> list[TuningEffect]:
-    written = {row.entry.submission.method: row for row in rows if row.entry.submission.tuning is None}
-    found = []
+def _tuning(rows: Sequence[ScoredRow]) -> Iterator[TuningEffect]:
+    """Yield the effects of tuning; of rows of one method at one engine, the best one is compared."""
+    written = {
+        (entry.submission.method, entry.submission.code.engine): row
+        for row in reversed(rows)
+        if (entry := row.row.entry).submission.tuning is None
+    }
     for row in rows:
-        tuning = row.entry.submission.tuning
-        if tuning is None or tuning.search is None or (before := written.get(tuning.search.method)) is None:
-            continue
-        assert row.runs is not None
-        assert before.runs is not None
-        search = tuning.search
-        found.append(
-            TuningEffect(
-                method=_name(before),
+        entry = row.row.entry
+        search = entry.submission.tuning.search if entry.submission.tuning else None
+        before = written.get((search.method, entry.submission.code.engine)) if search else None
+        if search and before:
+            yield TuningEffect(
+                method=before.name,
                 worst=pair_test(row.runs, before.runs),
                 clean=paired_difference(_clean(row.runs) - _clean(before.runs)),
-                changed=_changed(before.entry, row.entry),
+                changed=_changed(before.row.entry, entry),
                 fresh=(float(search.default), float(search.again)),
             )
-        )
-    return found
 
 
 def _clean(runs: EntryRuns) -> np.ndarray:
@@ -152,10 +171,11 @@ def _changed(written: Entry, tuned: Entry) -> dict[str, tuple[object, object]]:
 
 
 def _parameters(entry: Entry) -> dict[str, object]:
-    about = entry.submission
-    own = modern(next(iter(about.resolved.values())), about.version, whole=False)
+    """Return the parameters of the method in the first stratum, by `kind.parameter`."""
+    submission = entry.submission
+    axes = modern(next(iter(submission.resolved.values()), {}), submission.version, whole=False)
     return {
         f"{kind}.{name}": value
         for kind in METHOD
-        for name, value in own.get(kind, {"parameters": {}})["parameters"].items()
+        for name, value in axes.get(kind, {"parameters": {}})["parameters"].items()
     }

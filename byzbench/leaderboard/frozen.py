@@ -1,9 +1,9 @@
-"""What the texts of a suite came to when it was frozen: every parameter of its tasks, graphs, attacks and algorithms.
+"""Descriptions of a frozen suite: every parameter of its tasks, graphs, attacks and algorithms.
 
-A suite file writes components as texts, and leaves the rest to defaults that may change later. The file beside it,
-`NAME.json`, holds the descriptions; `byzbench leaderboard freeze NAME` writes it once. Experiments are built from it,
-and it is read through the migrations of descriptions (`byzbench.canonical`), so that no change of a default and no
-rename moves a row.
+A suite file writes components as texts, and parameters that are not written have defaults, which may change later. The
+file beside it, `NAME.json`, has the value of every parameter; `byzbench leaderboard freeze NAME --pilot FILE` writes it
+once. Experiments are built from this file, and it is read through the migrations of descriptions
+(`byzbench.canonical`). Changes of defaults and renames therefore change no row.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from byzbench.leaderboard.schema import Axis, Described, Digest, Division, Part,
 from byzbench.leaderboard.suites import CLEAN, Suite, folder
 
 METHOD = ("algorithm", "aggregator", "agreement")
-"""The axes of a method. An attack is one more axis; everything else of an experiment is the suite's."""
+"""The axes of a method. The attack is a separate axis; the suite sets all other options of an experiment."""
 
-_USUAL: Mapping[Division, str] = {"decentralised": "decbyzpg", "server": "byzpg"}
-"""An algorithm that can be run in a division, where a suite names none. Nothing of it is kept."""
+_PLACEHOLDER: Mapping[Division, str] = {"decentralised": "decbyzpg", "server": "byzpg"}
+"""An algorithm of each division, with which a stratum is described if the suite names none. It is not recorded."""
 
 
 class Frozen(Part):
-    """The file beside a suite file.
+    """The file `NAME.json` beside a suite file.
 
     Attributes:
-        version: its schema number when it was written; the rest is as it would be written today.
-        suite_sha256: of the suite file.
-        engine: `byzbench.identity.ENGINE` when it was written.
-        pilot_sha256: of the pilot file that admitted it; None of suites older than pilots.
-        strata: by name, by axis: everything that is neither method nor attack nor seed.
-        attacks: by text, by axis.
-        algorithms: by stratum, by text: the methods on which attacks are tried.
+        version: The schema number when the file was written; the other fields are as they would be written today.
+        suite_sha256: The sha256 of the suite file.
+        engine: `byzbench.identity.ENGINE` when the file was written.
+        pilot_sha256: The sha256 of the pilot file that admitted the suite; None of suites older than pilots.
+        strata: By name and axis, everything but method, attack and seed.
+        attacks: By text and axis, the attacks.
+        algorithms: By stratum, text and axis, the methods on which attacks are tried.
     """
 
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
@@ -61,56 +61,68 @@ def frozen(suite: Suite) -> Frozen:
     """Return the descriptions of a suite.
 
     Raises:
-        InvalidParameter: it has none.
-        CorruptRecord: they are not this suite's, or were written by a newer byzbench.
+        InvalidParameter: The suite is not frozen.
+        CorruptRecord: The file belongs to another suite, or was written by a newer byzbench.
+
+    Example:
+        >>> from byzbench.leaderboard.suites import suite
+        >>> frozen(suite("smoke-v1")).attacks["large_noise(relative=False)"]["attack"]["parameters"]["scale"]
+        1000.0
     """
     name = f"{suite.name}.json"
     try:
         data = parse_object(folder().joinpath(name).read_bytes(), Path(name))
     except FileNotFoundError:
         raise InvalidParameter(
-            f"suite {suite.name} is not frozen; `byzbench leaderboard freeze {suite.name}` does it, once"
+            f"suite {suite.name} is not frozen; `byzbench leaderboard freeze {suite.name} --pilot FILE` freezes it"
         ) from None
     try:
         document = validate(Frozen, migrate("frozen", data, name) | {"schema": data.get("schema")}, name)
     except Refused as error:
         raise CorruptRecord(str(error)) from None
     algorithms = {s.name: {a.spec for a in suite.algorithms if a.division == s.division} for s in suite.strata}
-    there = {stratum: set(by) for stratum, by in document.algorithms.items()}
-    wanted = (suite.sha256, set(algorithms), {attack.spec for attack in suite.attacks}, algorithms)
-    if (document.suite_sha256, set(document.strata), set(document.attacks), there) != wanted:
-        raise CorruptRecord(f"{name} is not that of the suite file beside it")
+    described_algorithms = {stratum: set(methods) for stratum, methods in document.algorithms.items()}
+    expected = (suite.sha256, set(algorithms), {attack.spec for attack in suite.attacks}, algorithms)
+    if (document.suite_sha256, set(document.strata), set(document.attacks), described_algorithms) != expected:
+        raise CorruptRecord(f"{name} does not belong to the suite file beside it")
 
     def today(described: Any) -> dict[str, Any]:
         if not is_described(described):
-            raise CorruptRecord(f"{name} holds something that describes nothing")
+            raise CorruptRecord(f"{name} has a component without a name or without parameters")
         return modern(described, document.version)
 
     return document.model_copy(
         update={
-            "strata": {stratum: today(own) for stratum, own in document.strata.items()},
-            "attacks": {text: today(attack) for text, attack in document.attacks.items()},
-            "algorithms": {s: {text: today(own) for text, own in by.items()} for s, by in document.algorithms.items()},
+            "strata": {stratum: today(axes) for stratum, axes in document.strata.items()},
+            "attacks": {text: today(axes) for text, axes in document.attacks.items()},
+            "algorithms": {
+                stratum: {text: today(axes) for text, axes in methods.items()}
+                for stratum, methods in document.algorithms.items()
+            },
         }
     )
 
 
 def refuse_second(suite: Suite) -> None:
-    """Raise UserError if the descriptions of a suite are there: they are never written again."""
+    """Check that a suite has no descriptions yet.
+
+    Raises:
+        UserError: The file of descriptions exists; it is never overwritten.
+    """
     if folder().joinpath(name := f"{suite.name}.json").is_file():
-        raise UserError(f"{name} is there, and a frozen suite is never written again: make another suite")
+        raise UserError(f"{name} exists, and a frozen suite is never written again: make another suite")
 
 
 def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
-    """Write the descriptions of a suite by the defaults that are here, and return the path.
+    """Write the descriptions of a suite, by the defaults that are installed, and return the path of the file.
 
     Args:
-        suite: the suite.
-        pilot_sha256: of the pilot file that admitted it.
+        suite: The suite.
+        pilot_sha256: The sha256 of the pilot file that admitted the suite.
 
     Raises:
-        UserError: they are there, and are never written again; or the suite cannot be run.
-        StorageError: the file cannot be written.
+        UserError: The file exists, or a cell of the suite is not defined.
+        StorageError: The file cannot be written.
     """
     refuse_second(suite)
     path = Path(str(folder().joinpath(f"{suite.name}.json")))
@@ -120,7 +132,7 @@ def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
         texts = [algorithm.spec for algorithm in suite.algorithms if algorithm.division == stratum.division]
         described = {
             text: Experiment.create(text, attack=CLEAN, **suite.options(stratum)).describe()
-            for text in texts or [_USUAL[stratum.division]]
+            for text in texts or [_PLACEHOLDER[stratum.division]]
         }
         first = next(iter(described.values()))
         strata[stratum.name] = {k: v for k, v in first.items() if k not in (*METHOD, "attack", "seed")}
@@ -138,7 +150,11 @@ def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
 
 
 def experiment_options(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `Experiment.create` that a description sets."""
+    """Return the options of `Experiment.create` that a description sets.
+
+    Args:
+        described: Components and values by axis, as from `Experiment.describe`.
+    """
     return {
         registry.FLAGS.get(axis, axis): registry.from_description(axis, value) if axis in registry.KINDS else value
         for axis, value in described.items()

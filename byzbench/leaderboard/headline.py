@@ -5,117 +5,110 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from byzbench.errors import StorageError, UserError
-from byzbench.leaderboard.findings import Findings
-from byzbench.leaderboard.rows import Row
-from byzbench.reports.canvas import COLOURS, STYLE
-from byzbench.reports.figures import FORMATS
+from byzbench.leaderboard.boards import strata_of
+from byzbench.leaderboard.findings import Findings, ScoredRow
+from byzbench.reports.canvas import COLOURS, STYLE, require_format, save_figure
 from byzbench.reports.scoring import StratumScore
 
 _CELL = 0.62, 0.3
 """Width and height of a cell, in inches."""
 
 _MAP = "viridis"
-HARM = 0.9
+FRAMED = 0.9
 """Retention below which an interval is framed."""
 
 
-def write_headline(found: Sequence[Findings], path: Path) -> None:
+def write_headline(divisions: Sequence[Findings], path: Path) -> None:
     """Write a figure with a panel for each stratum: methods down, their clean score and the attacks across.
 
-    A method that was tuned is shown by its tuned row alone. A number is the retention; it is framed where its 95 %
-    interval lies below `HARM`, and hatched where it is not defined. The first column is the clean score in grey.
+    A number is the retention; it is framed where its 95 % interval is below `FRAMED`, and hatched where it is not
+    defined. The first column is the clean score in grey. See `shown_rows` for the rows.
 
     Args:
-        found: The findings by board, of at least one ranked row each.
-        path: The file; its ending is the format.
+        divisions: The findings by board, of at least one ranked row each.
+        path: The file; its suffix chooses the format.
 
     Raises:
-        UserError: The ending means no format.
+        UserError: The suffix means no format.
         StorageError: The file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"pictures are written as {', '.join(FORMATS)}; got {str(path)!r}")
-    blocks = [(stratum.name, shown_rows(one)) for one in found for stratum in _strata(one)]
+    require_format(path)
+    blocks = [(stratum.name, shown_rows(division)) for division in divisions for stratum in strata_of(division.board)]
     with matplotlib.rc_context(STYLE):
-        widths = [1 + len(_attacks(rows, name)) for name, rows in blocks]
-        most = max(len(rows) for _, rows in blocks)
-        size = _CELL[0] * sum(widths) + 1.5 * len(blocks), _CELL[1] * most + 1.0
+        widths = [1 + len(_attacks(rows, stratum)) for stratum, rows in blocks]
+        num_lines = max(len(rows) for _, rows in blocks)
+        size = _CELL[0] * sum(widths) + 1.5 * len(blocks), _CELL[1] * num_lines + 1.0
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(blocks), squeeze=False, width_ratios=widths)[0]
-        for axes, (name, rows) in zip(panels, blocks, strict=True):
-            _panel(axes, name, rows, most)
-        try:
-            figure.savefig(path, dpi=200)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+        for axes, (stratum, rows) in zip(panels, blocks, strict=True):
+            _panel(axes, stratum, rows, num_lines)
+        save_figure(figure, path, dpi=200)
 
 
-def caption(found: Sequence[Findings]) -> str:
+def caption(divisions: Sequence[Findings]) -> str:
     """Return what a reader must know to read the figure.
 
     Args:
-        found: The findings by board.
+        divisions: The findings by board.
     """
-    suite = found[0].board.suite
+    suite = divisions[0].board.suite
     return (
         f"Retention under each attack: the share of the improvement over a random policy that is left, mean over "
-        f"{suite.seeds} seeds; framed where the 95 % interval lies below {HARM}, hatched where the method does not "
-        f"learn enough without an attack. In grey the clean score, 1 at the reference. From the rows of {suite.name}; "
-        "each method by its tuned parameters."
+        f"{suite.seeds} seeds; framed where the 95 % interval is below {FRAMED}, hatched where the method is not "
+        f"shown to learn enough without an attack. In grey the clean score, 1 at the reference. From the rows of "
+        f"{suite.name}; a method that was tuned is shown by its tuned row."
     )
 
 
-def shown_rows(found: Findings) -> list[Row]:
-    """Return the rows of a figure: of each method that was tuned the tuned row alone, by score.
+def shown_rows(division: Findings) -> list[ScoredRow]:
+    """Return the rows of a figure by score: all but rows as written of a method that also has a tuned row.
 
     Args:
-        found: The findings.
+        division: The findings.
     """
-    tuned = {row.entry.algorithm for row in found.rows if row.entry.submission.tuning}
-    return [row for row in found.rows if row.entry.submission.tuning or row.entry.algorithm not in tuned]
+    tunings = [row.row.entry.submission.tuning for row in division.rows]
+    tuned = {tuning.search.method for tuning in tunings if tuning and tuning.search}
+    return [row for row in division.rows if (own := row.row.entry.submission).tuning or own.method not in tuned]
 
 
-def _strata(found: Findings) -> Sequence[Any]:
-    return found.board.suite.division(found.board.division) if found.board.division else ()
+def _attacks(rows: Sequence[ScoredRow], stratum: str) -> list[str]:
+    return list(dict.fromkeys(attack for row in rows for attack in row.row.matrix[stratum].retention))
 
 
-def _attacks(rows: Sequence[Row], stratum: str) -> list[str]:
-    return list(dict.fromkeys(attack for row in rows for attack in row.matrix[stratum].retention))
-
-
-def _panel(axes: Axes, name: str, rows: Sequence[Row], most: int) -> None:
-    attacks = _attacks(rows, name)
-    labels = ["clean score", *map(_names_only, attacks)]
-    axes.set(xlabel=name, xlim=(-0.5, len(labels) - 0.5), ylim=(most - 0.5, -0.5))
+def _panel(axes: Axes, stratum: str, rows: Sequence[ScoredRow], num_lines: int) -> None:
+    attacks = _attacks(rows, stratum)
+    axes.set(xlabel=stratum, xlim=(-0.5, len(attacks) + 0.5), ylim=(num_lines - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [row.entry.algorithm for row in rows])
+    names = ["clean score", *_short_names(attacks)]
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), [row.name.removesuffix(", tuned") for row in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for down, row in enumerate(rows):
-        scores = row.matrix[name]
+        scores = row.row.matrix[stratum]
         _clean(axes, down, scores)
         for across, attack in enumerate(attacks, 1):
             _retention(axes, across, down, scores, attack)
 
 
-def _names_only(attack: str) -> str:
-    """Return the text of an attack without parameters.
+def _short_names(attacks: Sequence[str]) -> list[str]:
+    """Return the texts of attacks without parameters, or as they are where two of them would be the same.
 
     Example:
-        >>> _names_only("split_brain(rop(on=both))"), _names_only("large_noise(relative=False, on=both)")
-        ('split_brain(rop)', 'large_noise')
+        >>> _short_names(["split_brain(rop(on=both))", "large_noise(relative=False, on=both)"])
+        ['split_brain(rop)', 'large_noise']
+        >>> _short_names(["alie(z=1)", "alie(z=2)"])
+        ['alie(z=1)', 'alie(z=2)']
     """
-    return re.sub(r",?\s*\w+=[^,()]+", "", attack).replace("()", "")
+    short = [re.sub(r",?\s*\w+=[^,()]+", "", attack).replace("()", "") for attack in attacks]
+    return [name if short.count(name) == 1 else attack for name, attack in zip(short, attacks, strict=True)]
 
 
 def _clean(axes: Axes, down: int, scores: StratumScore) -> None:
@@ -124,14 +117,14 @@ def _clean(axes: Axes, down: int, scores: StratumScore) -> None:
 
 
 def _retention(axes: Axes, across: int, down: int, scores: StratumScore, attack: str) -> None:
-    found, corner = scores.retention[attack], (across - 0.5, down - 0.5)
-    if found.value is None or not found.defined:
+    retention, corner = scores.retention.get(attack), (across - 0.5, down - 0.5)
+    if retention is None or retention.value is None or not retention.defined:
         axes.add_patch(Rectangle(corner, 1, 1, fc="white", ec="0.7", hatch="////", lw=0))
         return
-    level = min(max(found.value, 0.0), 1.0)
+    level = min(max(retention.value, 0.0), 1.0)
     axes.add_patch(Rectangle(corner, 1, 1, fc=matplotlib.colormaps[_MAP](level), ec="white", lw=1))
     colour = "white" if level < 0.6 else "black"
-    axes.text(across, down, f"{found.value:.2f}", ha="center", va="center", color=colour)
-    if found.high is not None and found.high < HARM:
+    axes.text(across, down, f"{retention.value:.2f}", ha="center", va="center", color=colour)
+    if retention.high is not None and retention.high < FRAMED:
         inside = (across - 0.44, down - 0.42)
         axes.add_patch(Rectangle(inside, 0.88, 0.84, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))

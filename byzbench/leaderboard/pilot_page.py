@@ -179,11 +179,12 @@ def _costs(found: StageResult) -> Sheet:
 def _rows(pilot: Pilot, found: StageResult) -> Sheet:
     """Return the minutes that a row would take, by strata, at the suite's number of seeds and at that of the power."""
     cells = []
-    for one in found.power:
-        own = [cost for cost in found.costs if cost.stratum in one.strata]
-        minutes = sum(cost.mean for cost in own) * found.overhead / 60 / CORES
-        counts = dict.fromkeys((pilot.seeds, one.num_seeds or pilot.seeds))
-        cells += [[", ".join(one.strata), str(len(own) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
+    num_seeds = {power.strata: power.num_seeds for power in found.power}
+    for strata in (order.strata for order in found.separations):
+        costs = [cost for cost in found.costs if cost.stratum in strata]
+        minutes = sum(cost.mean for cost in costs) * found.overhead / 60 / CORES
+        counts = dict.fromkeys((pilot.seeds, num_seeds.get(strata) or pilot.seeds))
+        cells += [[", ".join(strata), str(len(costs) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
     title = f"Minutes of a row on {CORES} cores, with the mean over the panel"
     return Sheet("rows", title, [], ["strata", ">cells", ">seeds", ">minutes"], cells)
 

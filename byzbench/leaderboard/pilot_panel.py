@@ -114,8 +114,8 @@ def scored_runs(pilot: Pilot, strata: Sequence[Stratum], runs: StageRuns, refere
     """
 
     def entry(stratum: Stratum, method: str) -> StratumRuns:
-        own = {a: cell.areas for (s, m, a), cell in runs.items() if (s, m) == (stratum.name, method)}
-        return StratumRuns(stratum.name, stratum.random, references[stratum.name], own.pop("none"), own)
+        areas = {a: cell.areas for (s, m, a), cell in runs.items() if (s, m) == (stratum.name, method)}
+        return StratumRuns(stratum.name, stratum.random, references[stratum.name], areas.pop("none"), areas)
 
     return {
         stratum.name: {method.name: entry(stratum, method.name) for method in pilot.methods(stratum.division)}
@@ -128,14 +128,14 @@ def method_score(name: str, runs: StratumRuns, worst_case: StratumRuns) -> Metho
     """Return the scores of a method in one stratum.
 
     Args:
-        name: Of the method.
+        name: The name of the method.
         runs: Its runs under all attacks.
         worst_case: Its runs under attacks of the worst case.
     """
     if not worst_case.attacked:
         return MethodScore(runs.name, name, bounded_interval([runs.clean_scores[None]]), None, None, {})
-    every, worst = (score_entry(EntryRuns((one,))).strata[0] for one in (runs, worst_case))
-    return MethodScore(runs.name, name, every.clean, worst.worst, worst.worst_attack, every.retention)
+    all_attacks, worst = (score_entry(EntryRuns((stratum,))).strata[0] for stratum in (runs, worst_case))
+    return MethodScore(runs.name, name, all_attacks.clean, worst.worst, worst.worst_attack, all_attacks.retention)
 
 
 def compare_methods(pilot: Pilot, worst_case: Entries) -> tuple[Separation, ...]:
@@ -145,11 +145,11 @@ def compare_methods(pilot: Pilot, worst_case: Entries) -> tuple[Separation, ...]
         pilot: The pilot.
         worst_case: Runs under attacks of the worst case.
     """
-    found = []
+    separations = []
     for division, strata in _by_division(pilot, worst_case).items():
         methods = [method.name for method in pilot.methods(division) if method.attacked]
-        found += [_separation(scope, {m: _entry(worst_case, scope, m) for m in methods}) for scope in _scopes(strata)]
-    return tuple(found)
+        separations += [_separation(s, {m: _entry(worst_case, s, m) for m in methods}) for s in _scopes(strata)]
+    return tuple(separations)
 
 
 def pair_power(pilot: Pilot, worst_case: Entries) -> tuple[PairPower, ...]:
@@ -204,7 +204,7 @@ def costs(runs: StageRuns) -> tuple[Cost, ...]:
     seconds: dict[tuple[str, str], list[float]] = {}
     for (stratum, _, attack), cell in runs.items():
         seconds.setdefault((stratum, attack), []).extend(cell.seconds)
-    return tuple(Cost(*key, statistics.fmean(own), max(own)) for key, own in seconds.items())
+    return tuple(Cost(*key, statistics.fmean(values), max(values)) for key, values in seconds.items())
 
 
 def overhead(runs: StageRuns) -> float:
@@ -227,11 +227,11 @@ def overhead(runs: StageRuns) -> float:
 
 def _by_division(pilot: Pilot, entries: Entries) -> dict[Division, list[str]]:
     """Return the strata that have scores, by division."""
-    found: dict[Division, list[str]] = {}
+    by_division: dict[Division, list[str]] = {}
     for stratum in pilot.strata:
         if stratum.name in entries:
-            found.setdefault(stratum.division, []).append(stratum.name)
-    return found
+            by_division.setdefault(stratum.division, []).append(stratum.name)
+    return by_division
 
 
 def _scopes(strata: Sequence[str]) -> list[Sequence[str]]:
@@ -244,8 +244,8 @@ def _power(pilot: Pilot, worst_case: Entries, strata: Sequence[str]) -> PairPowe
     observed = pair_test(first, second)
     spread = max(float((first.seed_scores - second.seed_scores).std(ddof=1)), SD_FLOOR)
     power = {n: paired_power(pilot.pilot.difference, spread, n) for n in range(3, _MAX_SEEDS + 1)}
-    least = next((n for n, value in power.items() if value >= POWER), None)
-    return PairPower(tuple(strata), observed.value, observed.p, spread, {n: power[n] for n in POWER_SEEDS}, least)
+    num_seeds = next((n for n, value in power.items() if value >= POWER), None)
+    return PairPower(tuple(strata), observed.value, observed.p, spread, {n: power[n] for n in POWER_SEEDS}, num_seeds)
 
 
 def _entry(entries: Entries, strata: Sequence[str], method: str) -> EntryRuns:
