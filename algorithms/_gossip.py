@@ -1,4 +1,4 @@
-"""The body of methods whose agents tell each other where they are: a step of one's own, and a rule over neighbours."""
+"""Base classes of gossip methods: a local gradient step, and a robust rule over the neighbours' parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Momentum: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)]
 GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
-    Field(description="where the gradient is taken: at the agent's parameters, or at what the rule made of all"),
+    Field(description="where the gradient is taken: at the agent's own parameters, or at the output of the rule"),
 ]
 SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
 """Batches and step sizes of methods that have one batch a round, by task."""
@@ -32,30 +32,42 @@ SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
 def follow(
     method: PolicyGradient, fed: Federation, theta: Tensor, state: State, N: int, fresh: float, corrected: bool
 ) -> State:
-    """The agents' new estimates at theta [K, d], and where they were made: `estimate` and `at` of the state, [K, d].
+    """Update the momentum estimates of all agents at theta [K, d].
 
         u_t = a g_t + (1 - a) u_{t-1}                              momentum: a is `fresh`
         u_t = a g_t + (1 - a) (u_{t-1} + g_t - g_t^omega)          `corrected`
 
-    g_t is the gradient of N episodes at theta_t; g_t^omega that of the same ones at theta_{t-1}, weighted by omega =
-    p(tau | theta_{t-1}) / p(tau | theta_t). What is corrected follows the gradient instead of lagging behind it. The
-    first estimate is g_0.
+    g_t is the gradient of N episodes at theta_t. g_t^omega is the gradient of the same episodes at theta_{t-1},
+    weighted by omega = p(tau | theta_{t-1}) / p(tau | theta_t). A corrected estimate does not lag behind the gradient.
+    The first estimate is g_0.
+
+    Args:
+        method: The algorithm, whose `gradient` is used.
+        fed: The federation, which samples the episodes.
+        theta: The parameters at which the gradient is taken, [K, d].
+        state: The algorithm's state, with `estimate` and `at` of the round before.
+        N: The number of episodes of each agent.
+        fresh: The weight a of the new gradient.
+        corrected: Whether the old estimate is corrected by importance weights.
+
+    Returns:
+        The state with the new `estimate` [K, d], and with `at` [K, d], the parameters at which it was taken.
     """
     batch = fed.sample(theta, N)
-    value = method.gradient(fed, theta, batch)
+    estimate = method.gradient(fed, theta, batch)
     if fed.round and fresh < 1:
-        old = state["estimate"]
+        old_estimate = state["estimate"]
         if corrected:
             omega = importance_weights(fed.policy, state["at"], theta, batch)
             note_weights(fed, omega, batch.count, torch.ones(len(theta), dtype=torch.bool))
-            old = old + value - method.gradient(fed, state["at"], batch, omega)
-        value = fresh * value + (1 - fresh) * old
-    return {**state, "estimate": value, "at": theta}
+            old_estimate = old_estimate + estimate - method.gradient(fed, state["at"], batch, omega)
+        estimate = fresh * estimate + (1 - fresh) * old_estimate
+    return {**state, "estimate": estimate, "at": theta}
 
 
 @dataclass(frozen=True)
 class Gossip(PolicyGradient):
-    """Agents that exchange parameters only: of the experiment's rules, the agreement meets them."""
+    """A method whose agents exchange parameters only; the experiment's agreement combines them."""
 
     uses: ClassVar[tuple[str, ...]] = ("agreement",)
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SUGGESTED
@@ -63,25 +75,25 @@ class Gossip(PolicyGradient):
     N: Batch = 10
     momentum: Momentum = 0.9
     corrected: Annotated[
-        bool, Field(description="momentum that is corrected for the step since, by importance weights, as in mdpgt")
+        bool, Field(description="correct the momentum for the last step by importance weights, as in mdpgt")
     ] = False
 
     def start(self, fed: Federation) -> State:
-        """theta_0 everywhere, and no estimate yet."""
+        """Return theta_0 for every agent, with zero estimates."""
         return {**super().start(fed), "estimate": torch.zeros_like(fed.theta0), "at": fed.theta0}
 
     def step(self, fed: Federation, at: Tensor, state: State) -> State:
-        """From theta up the estimate at `at` [K, d]."""
+        """Step from theta along the estimate taken at `at` [K, d]."""
         state = follow(self, fed, at, state, self.N, 1 - self.momentum, self.corrected)
         return self.ascend(fed, state["estimate"], state)
 
 
 @dataclass(frozen=True)
 class StepThenGossip(Gossip):
-    """Agents tell where their step led."""
+    """A gossip method whose agents step first, and exchange the stepped parameters."""
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, step, exchange, move to what the rule makes of it."""
+        """Sample, step, exchange parameters, and move to the output of the rule."""
         state = self.step(fed, state["theta"], state)
         theta, state = await fed.agree(state["theta"], state)
         return {**state, "theta": theta}, {}
@@ -89,12 +101,12 @@ class StepThenGossip(Gossip):
 
 @dataclass(frozen=True)
 class GossipThenStep(Gossip):
-    """Agents tell where they are, and step from what the rule makes of it."""
+    """A gossip method whose agents exchange parameters first, and step from the output of the rule."""
 
     gradient_at: GradientAt = "own"
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Exchange, screen, sample, step from what was screened."""
+        """Exchange parameters, apply the rule, sample, and step from its output."""
         screened, new = await fed.agree(state["theta"], state)
         at = state["theta"] if self.gradient_at == "own" else screened
         return self.step(fed, at, {**new, "theta": screened}), {}

@@ -1,11 +1,11 @@
-"""The released code of DecByzPG (Jordan et al., arXiv 2401.03489), where it is not its pseudo-code.
+"""Differences between the released code of DecByzPG (Jordan et al., arXiv 2401.03489) and its pseudo-code.
 
-Wherever the two part, a parameter of the PAGE family chooses between them, and the preset `official` chooses the code
-in all of them; these are its values. What the code does besides:
+For every difference a parameter of the PAGE family chooses between the two. The preset `official` chooses the code for
+all of them; this module holds its values. Two differences need no parameter:
 
-- a server is the last agent, whose parameters all others copy; agents' own aggregates are thrown away (Q10). As
-  everybody then starts from the same point, this is the same as a trusted server that hears what the last agent hears;
-- liars run the honest protocol and change only what they send (Q11), as here.
+- The server of the code is the last agent. All others copy its parameters, and discard their own aggregates (Q10). All
+  agents then start from the same point, so this equals a trusted server that receives what the last agent receives.
+- Byzantine agents of the code run the honest protocol and change only the messages that they send (Q11), as here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ OFFICIAL_MDA = "mda(stop=observer, cap=100000)"
 
 
 def official_initial(sizes: tuple[int, ...]) -> Tensor:
-    """The one initial policy of the released code, in our order: float32 [d].
+    """Return the initial policy parameters of the released code, in the order of this package: float32 [d].
 
-    It seeds torch with 0, builds the layers, whose own initial values use up one number each, and then draws every
-    tensor again within 1/sqrt(its last dimension). Its weights are [out, in], ours [in, out].
+    The code seeds torch with 0 and builds the layers, whose default initial values consume numbers of the generator.
+    It then draws every tensor again, uniformly within 1/sqrt(its last dimension). Its weights are [out, in], those of
+    this package [in, out].
     """
     rng = torch.Generator().manual_seed(0)
     shapes = [shape for i, o in pairwise(sizes) for shape in ((o, i), (o,))]
     for shape in shapes:
         torch.empty(shape).uniform_(generator=rng)
-    drawn = [torch.empty(shape).uniform_(-(shape[-1] ** -0.5), shape[-1] ** -0.5, generator=rng) for shape in shapes]
-    return torch.cat([(t.T if t.dim() == 2 else t).flatten() for t in drawn])
+    tensors = [torch.empty(shape).uniform_(-(shape[-1] ** -0.5), shape[-1] ** -0.5, generator=rng) for shape in shapes]
+    return torch.cat([(t.T if t.dim() == 2 else t).flatten() for t in tensors])
 
 
 def official_uniform(round: int) -> float:
-    """The number behind the released code's coin in a round after the first: NumPy's legacy stream of seed 0."""
+    """Return the uniform number of the released code's coin in a round after the first: NumPy's legacy stream, seed 0.
+
+    Example:
+        >>> official_uniform(1)
+        0.5488135039273248
+    """
     legacy = np.random.RandomState(0)
     return float(legacy.random_sample(max(round, 1))[-1])

@@ -1,4 +1,4 @@
-"""The body of the PAGE family: Gargiani et al., ICML 2022, arXiv 2202.00308; Jordan et al., arXiv 2401.03489."""
+"""Base classes of the PAGE family: Gargiani et al., ICML 2022, arXiv 2202.00308; Jordan et al., arXiv 2401.03489."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page(PolicyGradient):
-    """The estimate that all of the family form; who hears whom is the subclass's."""
+    """The PAGE estimator, shared by the family; subclasses define the communication of a round."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"algorithm": OFFICIAL}}
 
@@ -35,14 +35,14 @@ class Page(PolicyGradient):
         Literal["aggregated", "local"],
         Field(
             description="v_{t-1} of small batches: paper: the agent's last aggregate; code (Q7): its last estimate, "
-            "which keeps the last large batch's spread between agents, so small batches no longer starve the liars"
+            "which preserves the spread of the last large batch between agents, behind which Byzantine messages hide"
         ),
     ] = "aggregated"
     snapshot: Annotated[
         Literal["previous", "after_step"],
         Field(
             description="where small batches take their old gradient: paper: theta_{t-1}; code (Q1): the parameters "
-            "after the last step, which are the present ones but for the agreement, so the correction is none"
+            "after the last step, which differ from theta_t only by the agreement, so there is hardly a correction"
         ),
     ] = "previous"
     weights: Annotated[
@@ -69,16 +69,20 @@ class Page(PolicyGradient):
 
     @property
     def squashed(self) -> bool:
-        """As `logits` says."""
+        """Return whether the logits pass through tanh (`logits=tanh`)."""
         return self.logits == "tanh"
 
     @property
     def fixed_streams(self) -> frozenset[str]:
-        """As `streams` says."""
+        """Return the names of the random streams that ignore the seed (`streams=official`)."""
         return frozenset({"init", "coin", "action"} if self.streams == "official" else ())
 
     def start(self, fed: Federation) -> State:
-        """theta_0 everywhere, and no reference yet: the first batch is large."""
+        """Return theta_0 for every agent, with a zero reference, as the first batch is large.
+
+        Raises:
+            Undefined: `streams=official` needs a policy for discrete actions.
+        """
         theta = fed.theta0
         if self.streams == "official":
             if not isinstance(fed.policy, CategoricalMlp):
@@ -89,13 +93,16 @@ class Page(PolicyGradient):
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}
 
     async def estimate(self, fed: Federation, state: State) -> tuple[Tensor, Tensor]:
-        """The PAGE estimate of every agent, [K, d], and whose batch was large, bool [K].
+        """Compute the PAGE estimate of every agent.
 
-            v~_t = g_N(theta_t)                                              where the coin c_t shows a large batch
-            v~_t = v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})           where it shows a small one
+            v~_t = g_N(theta_t)                                              if the coin c_t is 1: a large batch
+            v~_t = v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})           if it is 0: a small batch
 
         g_B^omega is taken over the same episodes, sampled at theta_t and weighted by omega = p(tau | theta_{t-1}) /
         p(tau | theta_t), which makes it an unbiased gradient at theta_{t-1}.
+
+        Returns:
+            The estimates [K, d], and which agents drew a large batch, bool [K].
         """
         coin = await fed.common("coin", lambda rng: float(self._coin(fed.round, rng)))
         large = coin.bool() | (fed.round == 0)
@@ -116,24 +123,34 @@ class Page(PolicyGradient):
         return (official_uniform(round) if self.streams == "official" else rng.random()) < self.p
 
     def step(self, fed: Federation, direction: Tensor, estimate: Tensor, state: State) -> State:
-        """The step up the direction, and what the next small batch refers to."""
+        """Step along the direction, and store the reference of the next small batch.
+
+        Args:
+            fed: The federation.
+            direction: The aggregates [K, d]. A row with NaN is undefined, and its agent does not move.
+            estimate: The agents' own estimates [K, d], the reference of `reference=local`.
+            state: The algorithm's state.
+
+        Returns:
+            The new state.
+        """
         new = self.ascend(fed, direction, state)
         reference = direction if self.reference == "aggregated" else estimate
         previous = state["theta"] if self.snapshot == "previous" else new["theta"]
-        heard = direction.isfinite().all(1, keepdim=True)
+        defined = direction.isfinite().all(1, keepdim=True)
         return {
             **new,
-            "previous": torch.where(heard, previous, state["previous"]),
-            "reference": torch.where(heard, reference, state["reference"]),
+            "previous": torch.where(defined, previous, state["previous"]),
+            "reference": torch.where(defined, reference, state["reference"]),
         }
 
 
 @dataclass(frozen=True)
 class GossipPage(Page):
-    """The round without a server."""
+    """The PAGE round of a decentralised method."""
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Estimate, exchange, aggregate, step, agree."""
+        """Estimate, exchange estimates, aggregate, step, and agree on parameters."""
         estimate, large = await self.estimate(fed, state)
         direction, state = fed.aggregate(await fed.exchange("gradient", estimate), state)
         state = self.step(fed, direction, estimate, state)
@@ -143,30 +160,30 @@ class GossipPage(Page):
 
 @dataclass(frozen=True)
 class ServerPage(Page):
-    """The round with a trusted server.
+    """The PAGE round with a trusted server.
 
-    It sends v_t rather than theta_{t+1}: agents step by the same rule from the same point, and the next round needs
-    v_t in any case. Where the server's rule is undefined, nobody moves.
+    The server sends v_t rather than theta_{t+1}: agents apply the same step at the same point, and the next round needs
+    v_t in any case. Where the server's rule is undefined, no agent moves.
     """
 
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Estimate, gather, aggregate at the server, broadcast, step."""
+        """Estimate, gather, aggregate at the server, broadcast, and step."""
         estimate, large = await self.estimate(fed, state)
-        value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
-        direction = await fed.broadcast("direction", value)
+        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
+        direction = await fed.broadcast("direction", aggregate)
         return self.step(fed, direction, estimate, state), {"large": float(large[0])}
 
 
 @dataclass(frozen=True)
 class LonePage(Page):
-    """The round of an agent that hears nobody."""
+    """The PAGE round of an agent that receives no messages."""
 
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "nobody"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mean", "agreement": "none"}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Estimate, step."""
+        """Estimate and step."""
         estimate, large = await self.estimate(fed, state)
         return self.step(fed, estimate, estimate, state), {"large": float(large[0])}

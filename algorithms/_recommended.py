@@ -1,7 +1,7 @@
 """Recommended parameters of the PAGE family by task, and their origin: the default preset `recommended`.
 
-`byzbench show algorithm decbyzpg` prints both. p=1 takes a large batch each round: the method then has no variance
-reduction, and B has no effect.
+`byzbench show algorithm decbyzpg` prints both. With p=1 every round takes a large batch: the method then has no
+variance reduction, and B has no effect.
 
 Measured on CartPole with K=13, f=3, no attack, a budget of 500 trajectories per agent, p=1, three seeds: the mean area
 under the evaluation curve, and the evaluation return at the end by seed.
@@ -30,7 +30,7 @@ FEDERATED: Mapping[str, Recommendation] = {
         "probe of lr with K=13, 500 trajectories, three seeds, no attack; a smaller K needs a smaller lr",
     ),
 }
-"""For methods that average or aggregate the gradients of many agents."""
+"""Parameters for methods that average or aggregate the gradients of many agents."""
 
 ALONE: Mapping[str, Recommendation] = {
     "cartpole": Recommendation(
@@ -38,4 +38,4 @@ ALONE: Mapping[str, Recommendation] = {
         "probe of N and lr with 500 trajectories, three seeds: the largest area under the evaluation curve",
     ),
 }
-"""For an agent that learns by itself."""
+"""Parameters for an agent that learns alone."""

@@ -1,4 +1,4 @@
-"""What policy-gradient methods share: the step up a direction."""
+"""Base class of policy-gradient methods: gradient estimate and ascent step."""
 
 from __future__ import annotations
 
@@ -20,56 +20,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PolicyGradient(Algorithm):
-    """The step size, its law, and the optimizer."""
+    """A policy-gradient method with a step size, its schedule and an optimizer."""
 
     lr: Annotated[float, Field(gt=0, description="step size eta"), Range(1e-4, 3e-2, log=True)] = 5e-4
     optimizer: Annotated[
         Literal["adam", "sgd"],
         Field(
             description="sgd: the pseudo-code's step; adam: the code's (Q8), on the aggregate, with moments per agent "
-            "that are not agreed on; it makes steps scale-free, which hides attacks on magnitude"
+            "that are not agreed on; its steps do not depend on scale, which hides attacks on magnitude"
         ),
     ] = "adam"
-    lr_schedule: Annotated[Schedule, Field(description="the law of the step size")] = "constant"
+    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
     baseline: Annotated[
         Literal["none", "others"],
         Field(
-            description="what returns are measured from: none, as in the papers; others: what is left to come in the "
-            "agent's other episodes, which takes noise out of the gradient and leaves its expectation"
+            description="baseline of returns: none, as in the papers; others: the mean reward-to-go of the agent's "
+            "other episodes, which lowers the variance of the gradient and does not change its expectation"
         ),
     ] = "none"
 
     def start(self, fed: Federation) -> State:
-        """theta_0 everywhere."""
+        """Return theta_0 for every agent, with zero moments of Adam."""
         return {"theta": fed.theta0, **{f"adam.{k}": v for k, v in adam_start(fed.theta0).items()}}
 
     def gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
-        """See `byzbench.learning.gradients.gpomdp`: [K, d]."""
+        """Estimate the policy gradient at theta from a batch of episodes.
+
+        Args:
+            fed: The federation, which has the policy and the discount.
+            theta: The parameters, [K, d].
+            batch: The episodes of all agents.
+            weights: Importance weights of the episodes, [K, N]; None: all are 1.
+
+        Returns:
+            The gradients [K, d]; see `byzbench.learning.gradients.gpomdp`.
+        """
         return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others")
 
     def ascend(self, fed: Federation, direction: Tensor, state: State) -> State:
-        """theta_{t+1} = theta_t + eta v_t, or Adam's version of it; an agent without a direction (NaN) stands still."""
+        """Return the state after theta_{t+1} = theta_t + eta v_t, or after a step of Adam along v_t.
+
+        Args:
+            fed: The federation, which has the round and the share of the budget that is spent.
+            direction: The vectors v_t, [K, d]. An agent whose row is not finite does not move.
+            state: The algorithm's state.
+        """
         lr, theta = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress), state["theta"]
         if self.optimizer == "adam":
-            moved, moments = adam(theta, direction, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
-            new: State = {"theta": moved, **{f"adam.{k}": v for k, v in moments.items()}}
+            new_theta, moments = adam(theta, direction, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
+            new: State = {"theta": new_theta, **{f"adam.{k}": v for k, v in moments.items()}}
         else:
             new = {"theta": theta + lr * direction}
-        heard = direction.isfinite().all(1, keepdim=True)
-        return {**state, **{k: torch.where(heard, v, state[k]) for k, v in new.items()}}
+        defined = direction.isfinite().all(1, keepdim=True)
+        return {**state, **{k: torch.where(defined, v, state[k]) for k, v in new.items()}}
 
 
 def note_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor) -> None:
-    """Note the largest importance weight and the effective sample size of agents `which` [K], for the record.
+    """Log the largest importance weight and the relative effective sample size of some agents.
+
+        effective = (sum_i w_i)^2 / (count sum_i w_i^2)
 
     Args:
-        fed: the federation.
-        weights: [K, N] of episodes.
-        count: [K], how many of them are an agent's.
-        which: bool [K]; the others have not weighed anything.
+        fed: The federation, which logs both as metrics of the round.
+        weights: The importance weights of episodes, [K, N].
+        count: The number of episodes of each agent, [K].
+        which: The agents that used importance weights, bool [K]. The others log NaN.
     """
-    mine = torch.arange(weights.shape[1]) < count.cpu().unsqueeze(1)
-    w = weights.detach().cpu().double().masked_fill(~mine, 0)
+    valid = torch.arange(weights.shape[1]) < count.cpu().unsqueeze(1)
+    w = weights.detach().cpu().double().masked_fill(~valid, 0)
     effective = w.sum(1).square() / (w.square().sum(1) * count.cpu())
     fed.note("weight_largest", w.amax(1).where(which, torch.nan))
     fed.note("weight_effective", effective.where(which, torch.nan))

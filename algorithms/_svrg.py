@@ -1,4 +1,4 @@
-"""The body of SVRG-type policy gradients: a large batch of the agents', then steps of the server's own."""
+"""Base class of SVRG-type policy gradients: a large batch of the agents, then corrected steps of the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Svrg(PolicyGradient):
-    """An epoch is a round. The server has an environment of its own, and samples the small batches there."""
+    """A method whose server takes variance-reduced steps on episodes of its own environment; a round is an epoch."""
 
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     server_samples: ClassVar[bool] = True
@@ -36,17 +36,19 @@ class Svrg(PolicyGradient):
     N: Annotated[
         int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), Range(4, 128, log=True)
     ] = 16
-    B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of the server's"), Range(2, 16, log=True)] = 4
+    B: Annotated[
+        int, Field(ge=1, le=1_000_000, description="episodes of a batch of the server"), Range(2, 16, log=True)
+    ] = 4
     estimator: Annotated[
         Literal["whitened", "gpomdp"],
-        Field(description="of gradients: as the released code has it, without `baseline`; or unbiased"),
+        Field(description="gradient estimator: whitened returns without `baseline`, as in the code; or unbiased"),
     ] = "whitened"
     weights: Annotated[
-        Literal["episode", "step"], Field(description="importance weights: of whole episodes; code: of each step alone")
+        Literal["episode", "step"], Field(description="importance weights: of whole episodes; code: of single steps")
     ] = "episode"
     drift: Annotated[
         float | None,
-        Field(gt=0, description="leave an epoch once the mean weight is farther from 1 than this; None: never"),
+        Field(gt=0, description="end an epoch once the mean weight differs from 1 by more than this; None: never"),
     ] = None
     logits: Annotated[Literal["linear", "tanh"], Field(description="the policy's last layer: linear; code: tanh")] = (
         "linear"
@@ -54,35 +56,35 @@ class Svrg(PolicyGradient):
 
     @property
     def squashed(self) -> bool:
-        """As `logits` says."""
+        """Return whether the logits pass through tanh (`logits=tanh`)."""
         return self.logits == "tanh"
 
     @abstractmethod
     def batch(self, rng: np.random.Generator) -> int:
-        """Episodes of an agent's batch in this epoch."""
+        """Return the number of episodes of each agent's batch in this epoch."""
 
     @abstractmethod
     def steps(self, batch: int, rng: np.random.Generator) -> int:
-        """Steps of this epoch."""
+        """Return the number of the server's steps in this epoch, after agents' batches of `batch` episodes."""
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, gather, aggregate at the server; step there; tell everybody where that led."""
+        """Sample, gather, aggregate and step at the server, and broadcast the parameters."""
         count = int(fed.draw_at_server("batch", self.batch))
         estimate = self._gradient(fed, state["theta"], fed.sample(state["theta"], count))
-        value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
+        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
         planned = int(fed.draw_at_server("steps", lambda rng: self.steps(count, rng)))
         anchor, taken = state["theta"][:1], 0
         while taken < planned:
-            here = state["theta"][:1]
-            episodes = await fed.sample_at_server(here, self.B)
-            omega = self._weigh(fed, anchor, here, episodes)
+            current = state["theta"][:1]
+            episodes = await fed.sample_at_server(current, self.B)
+            omega = self._weigh(fed, anchor, current, episodes)
             if self.drift is not None and abs(_mean(omega, episodes) - 1) > self.drift:
                 break
             if omega.dim() == 2:
-                everybody = len(fed.agents)
-                note_weights(fed, omega.expand(everybody, -1), episodes.count.expand(everybody), fed.agents >= 0)
-            correction = self._gradient(fed, here, episodes) - self._gradient(fed, anchor, episodes, omega)
-            state = self.ascend(fed, (value + correction).expand_as(state["theta"]), state)
+                num_agents = len(fed.agents)
+                note_weights(fed, omega.expand(num_agents, -1), episodes.count.expand(num_agents), fed.agents >= 0)
+            correction = self._gradient(fed, current, episodes) - self._gradient(fed, anchor, episodes, omega)
+            state = self.ascend(fed, (aggregate + correction).expand_as(state["theta"]), state)
             taken += 1
         theta = await fed.broadcast("parameters", state["theta"][:1])
         return {**state, "theta": theta}, {"steps_planned": float(planned), "steps_taken": float(taken)}
@@ -92,9 +94,9 @@ class Svrg(PolicyGradient):
             return whitened(fed.policy, theta, batch, fed.discount, weights)
         return self.gradient(fed, theta, batch, weights)
 
-    def _weigh(self, fed: Federation, anchor: Tensor, here: Tensor, batch: Trajectories) -> Tensor:
-        """Omega, of the anchor's policy to the present one: [1, N] of episodes or [1, T, N] of steps."""
-        return (importance_weights if self.weights == "episode" else step_weights)(fed.policy, anchor, here, batch)
+    def _weigh(self, fed: Federation, anchor: Tensor, current: Tensor, batch: Trajectories) -> Tensor:
+        """Return the weights p(tau | anchor) / p(tau | current): [1, N] of episodes, or [1, T, N] of steps."""
+        return (importance_weights if self.weights == "episode" else step_weights)(fed.policy, anchor, current, batch)
 
 
 def _mean(weights: Tensor, batch: Trajectories) -> float:

@@ -1,4 +1,4 @@
-"""BALANCE: a step, and the average with those neighbours that are similar to oneself, ever more strictly."""
+"""BALANCE: a gradient step, and averaging with similar neighbours, whose threshold shrinks over time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from byzbench.algorithms._gossip import Momentum, StepThenGossip
 
 @dataclass(frozen=True)
 class BalanceGossip(StepThenGossip):
-    """Policy gradients by averaging with neighbours whose parameters are within a shrinking share of the own length.
+    """Policy gradients with averaging over neighbours within a distance that shrinks over time.
 
     Each round t, every agent i:
 
-        theta_i^1/2 = theta_i + eta g_i(theta_i)           g_i the gradient of N episodes; told to the neighbours
+        theta_i^1/2 = theta_i + eta g_i(theta_i)           g_i the gradient of N episodes; sent to the neighbours
         S_i         = the neighbours j with ||theta_i^1/2 - theta_j^1/2|| <= gamma exp(-kappa t / T) ||theta_i^1/2||
         theta_i     = alpha theta_i^1/2 + (1 - alpha) mean of theta_j^1/2 over S_i
 

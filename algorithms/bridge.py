@@ -1,4 +1,4 @@
-"""BRIDGE: screen the neighbours' parameters, then step along one's own gradient."""
+"""BRIDGE: screen the neighbours' parameters, then step along the agent's own gradient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BridgeGossip(GossipThenStep):
 
     Each round t, every agent i:
 
-        tell theta_i to the neighbours
+        send theta_i to the neighbours
         y_i     = Screen(theta_j of the neighbours and itself)     in each coordinate, without f extremes on either side
         theta_i = y_i + eta g_i(theta_i)                           g_i the gradient of N episodes, at the old theta_i
 

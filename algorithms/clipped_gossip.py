@@ -1,4 +1,4 @@
-"""ClippedGossip: momentum, a step, and gossip in which no neighbour pulls harder than from a radius away."""
+"""ClippedGossip: momentum, a gradient step, and gossip with differences clipped to a radius."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from byzbench.algorithms._gossip import StepThenGossip
 
 @dataclass(frozen=True)
 class ClippedGossip(StepThenGossip):
-    """Policy gradients by self-centred clipping gossip of parameters on any connected graph.
+    """Policy gradients with self-centred clipping of the neighbours' parameters, on any connected graph.
 
     Each round t, every agent i:
 
         m_i         = (1 - a) m_i + a g_i(theta_i)                    g_i the gradient of N episodes; a = 1 - `momentum`
-        theta_i^1/2 = theta_i + eta m_i                               told to the neighbours
+        theta_i^1/2 = theta_i + eta m_i                               sent to the neighbours
         theta_i     = theta_i^1/2 + sum_j W_ij clip(theta_j^1/2 - theta_i^1/2, tau_i)
 
     with clip(z, tau) = z min(1, tau / ||z||) and the graph's mixing weights W. The last line is the rule of the
-    agreement `gossip+self_centered_clipping`, which says how tau_i is found.
+    agreement `gossip+self_centered_clipping`, whose parameters define tau_i.
 
     Source: He, Karimireddy, Jaggi 2022, "Byzantine-robust decentralized learning via ClippedGossip", arXiv 2202.01545.
 

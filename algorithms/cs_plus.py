@@ -1,4 +1,4 @@
-"""CS+ gossip: momentum, a step, and a sum clipped where twice the liars' weight is outside."""
+"""CS+ gossip: momentum, a gradient step, and a sum of clipped differences to the neighbours."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from byzbench.algorithms._gossip import StepThenGossip
 
 @dataclass(frozen=True)
 class CsPlusGossip(StepThenGossip):
-    """Policy gradients by gossip of parameters with a robust sum over the neighbours.
+    """Policy gradients with gossip of parameters by a robust sum over the neighbours.
 
     Each round t, every agent i:
 
         m_i         = beta m_i + (1 - beta) g_i(theta_i)              g_i the gradient of N episodes; beta is `momentum`
-        theta_i^1/2 = theta_i + eta m_i                               told to the neighbours
+        theta_i^1/2 = theta_i + eta m_i                               sent to the neighbours
         theta_i     = theta_i^1/2 - F((w_ij, theta_i^1/2 - theta_j^1/2) over the neighbours j)
 
-    with F the sum of w_ij clip(z_j, tau), tau the distance beyond which twice the liars' weight lies: the rule
-    of the agreement `gossip+cs_plus`.
+    with F the sum of w_ij clip(z_j, tau), where the neighbours at a distance above tau have twice the weight of the
+    Byzantine agents: the rule of the agreement `gossip+cs_plus`.
 
     Source: Gaucher, Dieuleveut, Hendrikx 2025, "Unified breakdown analysis for Byzantine robust gossip", ICML, arXiv
     2410.10418: the scheme F-RG, in stochastic gradient descent with local momentum (which is from memory).

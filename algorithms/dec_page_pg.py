@@ -1,4 +1,4 @@
-"""Dec-PAGE-PG: the baseline that trusts everybody."""
+"""Dec-PAGE-PG: the decentralised baseline with plain averaging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from byzbench.contracts import Recommendation
 
 @dataclass(frozen=True)
 class DecPagePG(GossipPage):
-    """DecByzPG's round with plain averaging in place of robust aggregation, and no agreement on parameters.
+    """DecByzPG with plain averaging instead of robust aggregation, and without agreement on parameters.
 
     Source: the baseline of Jordan et al., 2024, arXiv 2401.03489; PAGE-PG is by Gargiani et al., arXiv 2202.00308.
     """

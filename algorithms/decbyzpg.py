@@ -14,20 +14,20 @@ from byzbench.contracts import Recommendation
 
 @dataclass(frozen=True)
 class DecByzPG(GossipPage):
-    """Decentralised federated policy gradients that tolerate liars, by robust aggregation, agreement and a coin.
+    """Decentralised federated policy gradients with robust aggregation, averaging agreement and a common coin.
 
     Each round t, every agent k:
 
         c_t        = 1 if t = 0, else the common coin Bernoulli(p)
         v~_t^k     = PAGE estimate at theta_t^k with reference v_{t-1}^k         (large batch N if c_t, else B)
-        v_t^k      = Aggregate(v~_t^1, ..., v~_t^K as heard by k)
+        v_t^k      = Aggregate(v~_t^1, ..., v~_t^K as received by k)
         theta_{t+1}^k = Avg-Agree(theta_t^1 + eta v_t^1, ..., theta_t^K + eta v_t^K)
 
     Source: Jordan, Groetschla, Fan, Wattenhofer, 2024, arXiv 2401.03489.
 
     Differs from the source in: Adam on the aggregate by default, as in the authors' code (`optimizer=sgd` is the
-    pseudo-code's step); the graph need not be complete, and an agent aggregates what it hears. The preset `official` is
-    the authors' code, which is not this pseudo-code: see the parameters.
+    pseudo-code's step); the graph need not be complete, and an agent aggregates what it receives. The preset `official`
+    is the authors' code, which differs from this pseudo-code: see the parameters.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (DecByzPG)"

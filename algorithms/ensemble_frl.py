@@ -1,4 +1,4 @@
-"""EnsembleFRL: groups of agents that train policies of their own, which act by vote."""
+"""EnsembleFRL: groups of agents that train separate policies, which act by majority vote."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnsembleFrl(PolicyGradient):
-    """A liar reaches one policy of several, and the others outvote it.
+    """Federated training of G policies by disjoint groups of agents, which act as an ensemble.
 
-    Agents are parted into G groups, agent k in group k mod G. Each round, in every group g by itself:
+    A Byzantine agent can influence one of the G policies only. Agent k is in group k mod G. Each round, every group g
+    separately computes:
 
         g_t^k       = (1/N) sum_i g(tau_i | theta_t^g),    episodes i sampled at theta_t^g,    k in group g
         theta_{t+1}^g = theta_t^g + eta Aggregate(g_t^k: k in group g)
 
-    What is used in the end is the ensemble: in state s its members' actions are put to the vote, of equals the smallest
-    action wins; continuous actions are replaced by their geometric median. With v_x votes for the winner x and v_y for
-    y, no n' liars can change the action in s if n' <= min_y floor((v_x - v_y - [y < x]) / 2), as each of them reaches
-    one member; of continuous actions, none can be moved by more than 2 w (G - n') / (G - 2 n'), n' < G / 2, where w is
-    the largest distance of a member's action from the median. Evaluations play the ensemble, and record the mean of the
-    first over the states they visit (`evaluation_certificate`), or of the second for the largest n'
-    (`evaluation_certified_distance`, in units of half an action's range). Both hold against the ensemble that the
-    same groups would have trained without these liars.
+    The ensemble is the result. In state s the action with the most votes of the members is taken; among ties the
+    smallest action wins. Continuous actions are replaced by their geometric median. Let v_x be the votes for the winner
+    x, and v_y those for y. No n' Byzantine agents can change the action in s if n' <= min_y floor((v_x - v_y - [y < x])
+    / 2), as each of them influences one member. No continuous action can be moved by more than 2 w (G - n') / (G - 2
+    n'), n' < G / 2, where w is the largest distance of a member's action from the median. Evaluations run the ensemble,
+    and record the mean of the first bound over the visited states (`evaluation_certificate`), or of the second for the
+    largest n' (`evaluation_certified_distance`, in units of half an action's range). Both bounds are relative to the
+    ensemble that the same groups would have trained without these Byzantine agents.
 
     Source: Fang, Wang, Gong 2025, "Provably robust federated reinforcement learning", WWW.
 
-    Differs from the source in: groups go by number, as liars sit at random; a group's server takes plain policy
-    gradients, with Adam; everybody is told every group's direction, and so has the ensemble at any time.
+    Differs from the source in: groups are assigned by agent number, as Byzantine agents are placed at random; a group's
+    server takes plain policy gradients, with Adam; every group's direction is broadcast to all agents, so each has the
+    whole ensemble at any time.
     """
 
     source: ClassVar[str] = "Fang, Wang, Gong 2025 (EnsembleFRL)"
@@ -47,28 +49,30 @@ class EnsembleFrl(PolicyGradient):
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), Range(4, 128, log=True)] = 50
-    groups: Annotated[int, Field(ge=1, le=1000, description="groups G; no more than agents"), Range(3, 9)] = 5  # type: ignore[misc]
+    groups: Annotated[  # type: ignore[misc]
+        int, Field(ge=1, le=1000, description="number of groups G; at most the number of agents"), Range(3, 9)
+    ] = 5
 
     def deployed(self, policy: Policy) -> Ensemble:
-        """The groups' policies, together."""
+        """Return the ensemble of the groups' policies."""
         return Ensemble(policy, self.groups)
 
     def start(self, fed: Federation) -> State:
-        """theta_0 in every group; everybody has a row for the whole ensemble."""
-        one = super().start(fed)
-        return {name: part.repeat(1, self.groups) for name, part in one.items()}
+        """Return theta_0 for every group: the row of an agent holds the whole ensemble."""
+        single = super().start(fed)
+        return {name: rows.repeat(1, self.groups) for name, rows in single.items()}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample for the own group, gather, aggregate group by group, broadcast, step."""
-        own = (fed.agents % self.groups).to(fed.theta0.device)
-        theta = state["theta"].unflatten(1, (self.groups, -1))[torch.arange(len(own)), own]
+        """Sample at the policy of the agent's group, gather, aggregate by group, broadcast, and step."""
+        group = (fed.agents % self.groups).to(fed.theta0.device)
+        theta = state["theta"].unflatten(1, (self.groups, -1))[torch.arange(len(group)), group]
         batch = fed.sample(theta, self.N)
         inbox = await fed.gather("gradient", self.gradient(fed, theta, batch), self.groups)
-        value, state = fed.aggregate(inbox, state)
-        told = await fed.broadcast("direction", value.reshape(1, -1))
-        # A row for each policy: one whose rule was undefined stands still, and the others go on.
+        aggregates, state = fed.aggregate(inbox, state)
+        direction = await fed.broadcast("direction", aggregates.reshape(1, -1))
+        # One row for each policy, so that an undefined aggregate stops its own group only.
         split = {k: v.unflatten(1, (self.groups, -1)).flatten(0, 1) for k, v in state.items() if k in self._learned}
-        new = self.ascend(fed, told.unflatten(1, (self.groups, -1)).flatten(0, 1), split)
+        new = self.ascend(fed, direction.unflatten(1, (self.groups, -1)).flatten(0, 1), split)
         return {**state, **{k: v.unflatten(0, (-1, self.groups)).flatten(1) for k, v in new.items()}}, {}
 
     _learned: ClassVar[tuple[str, ...]] = ("theta", "adam.m", "adam.v", "adam.t")

@@ -1,4 +1,4 @@
-"""Fed-PAGE-PG: the server baseline that trusts everybody."""
+"""Fed-PAGE-PG: the server baseline with plain averaging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from byzbench.contracts import Recommendation
 
 @dataclass(frozen=True)
 class FedPagePG(ServerPage):
-    """ByzPG's round with plain averaging at the server in place of robust aggregation.
+    """ByzPG with plain averaging at the server instead of robust aggregation.
 
     Source: the baseline of Jordan et al., 2024, arXiv 2401.03489; PAGE-PG is by Gargiani et al., arXiv 2202.00308.
     """

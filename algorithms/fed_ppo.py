@@ -1,4 +1,4 @@
-"""FedPPO: local clipped updates, and a robust mean of where they led."""
+"""FedPPO: local PPO updates, and robust aggregation of their parameter differences."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FedPPO(Algorithm):
-    """What one would deploy: every agent improves a copy by PPO, and a server aggregates the differences robustly.
+    """Federated PPO: every agent updates a copy of the parameters, and a server aggregates the differences robustly.
 
     Each round, from common parameters w = (theta, phi) of a policy and a critic:
 
         D_k     = N episodes at theta, with generalised advantage estimates A by V_phi, and R = A + V_phi
-        w_k     = w after `epochs` passes over D_k, shuffled, in parts of `minibatch` steps, each an Adam step on
+        w_k     = w after `epochs` passes over D_k, shuffled, in minibatches of `minibatch` steps, each an Adam step on
                   mean[min(r A', clip(r, 1 - eps, 1 + eps) A')] - c_v mean[((V_phi - R) / u)^2] / 2 + c_e mean[entropy],
                   r = pi_theta_k(a|s) / pi_theta(a|s), A' is A less its mean, over its standard deviation
         w       = w + Aggregate(w_1 - w, ..., w_K - w)
 
-    V_phi is u times a network of phi. Adam's moments stay with the agent.
+    V_phi is u times the output of a network with parameters phi. Adam's moments are local to each agent.
 
     Source: Schulman, Wolski, Dhariwal, Radford, Klimov 2017, arXiv 1707.06347 (PPO); McMahan, Moore, Ramage, Hampson,
     Agueera y Arcas 2017, arXiv 1602.05629 (federated averaging), whose mean is replaced by a rule.
@@ -43,16 +43,22 @@ class FedPPO(Algorithm):
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)] = 8
     lr: Annotated[float, Field(gt=0, description="Adam's step size"), Range(1e-4, 3e-2, log=True)] = 1e-3
-    lr_schedule: Annotated[Schedule, Field(description="the law of the step size")] = "linear"
+    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "linear"
     epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), Range(1, 20)] = 10
-    minibatch: Annotated[int, Field(ge=1, le=100_000, description="steps of a part"), Range(32, 512, log=True)] = 128
-    clip: Annotated[float, Field(gt=0, lt=1, description="eps"), Range(0.1, 0.3)] = 0.2
-    trace: Annotated[float, Field(ge=0, le=1, description="lambda"), Range(0.9, 1.0)] = 0.95
-    discount: Annotated[float | None, Field(gt=0, le=1, description="gamma; None: the task's")] = None
-    unit: Annotated[float, Field(gt=0, description="u: returns as the critic's network sees them are in it")] = 1.0
-    critic_weight: Annotated[float, Field(ge=0, description="c_v")] = 0.5
-    entropy_weight: Annotated[float, Field(ge=0, description="c_e"), Range(0.0, 0.02)] = 0.0
-    longest: Annotated[float, Field(gt=0, description="gradients are cut to this length")] = 0.5
+    minibatch: Annotated[
+        int, Field(ge=1, le=100_000, description="environment steps of a minibatch"), Range(32, 512, log=True)
+    ] = 128
+    clip: Annotated[
+        float, Field(gt=0, lt=1, description="clip range eps of the probability ratio"), Range(0.1, 0.3)
+    ] = 0.2
+    trace: Annotated[
+        float, Field(ge=0, le=1, description="lambda of generalised advantage estimation"), Range(0.9, 1.0)
+    ] = 0.95
+    discount: Annotated[float | None, Field(gt=0, le=1, description="discount gamma; None: the task's")] = None
+    unit: Annotated[float, Field(gt=0, description="scale u of returns: the critic's network predicts V / u")] = 1.0
+    critic_weight: Annotated[float, Field(ge=0, description="weight c_v of the critic's loss")] = 0.5
+    entropy_weight: Annotated[float, Field(ge=0, description="weight c_e of the entropy bonus"), Range(0.0, 0.02)] = 0.0
+    longest: Annotated[float, Field(gt=0, description="gradients are clipped to this norm")] = 0.5
 
     source: ClassVar[str] = "Schulman et al. 2017, arXiv 1707.06347; McMahan et al. 2017, arXiv 1602.05629"
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
@@ -74,7 +80,7 @@ class FedPPO(Algorithm):
     }
 
     def start(self, fed: Federation) -> State:
-        """Policies as they begin, and critics that expect nothing."""
+        """Return theta_0 for every agent, and critics that predict zero."""
         critic = fed.theta0.new_zeros(len(fed.agents), self._critic(fed).dimension)
         critic[:] = self._initial(fed).to(critic)
         moments = adam_start(torch.cat([fed.theta0, critic], 1))
@@ -85,81 +91,101 @@ class FedPPO(Algorithm):
         return Network((fed.policy.observation_size, *fed.policy.hidden, 1))
 
     def _initial(self, fed: Federation) -> Tensor:
-        """Hidden layers as wide as the policy's, drawn from its first parameters; the last layer is zero."""
+        """Return the critic's first parameters: those of the first policy, repeated, and a last layer of zeros."""
         network = self._critic(fed)
-        drawn = fed.theta0[0, torch.arange(network.dimension) % fed.theta0.shape[1]].clone()
-        last = network.sizes[-2] + 1
-        drawn[-last:] = 0
-        return drawn
+        parameters = fed.theta0[0, torch.arange(network.dimension) % fed.theta0.shape[1]].clone()
+        last_layer_size = network.sizes[-2] + 1
+        parameters[-last_layer_size:] = 0
+        return parameters
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, improve alone, gather, aggregate at the server, broadcast, move."""
+        """Sample, update locally, gather the differences, aggregate at the server, broadcast, and step."""
         batch = fed.sample(state["theta"], self.N)
-        here = torch.cat([state["theta"], state["critic"]], 1)
-        shuffle = fed.draw("shuffle", lambda rng: float(rng.integers(1 << 31)))
-        there, moments = self._improve(fed, here, batch, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, shuffle)
-        value, state = fed.aggregate(await fed.gather("gradient", there - here), state)
-        well = there.isfinite().all(1, keepdim=True)  # what is not is screened out, and leaves no trace in the moments
-        moments = {k: torch.where(well, m, state[f"adam.{k}"]) for k, m in moments.items()}
-        moved = here + (await fed.broadcast("direction", value)).nan_to_num(0.0, 0.0, 0.0)
+        old = torch.cat([state["theta"], state["critic"]], 1)
+        seeds = fed.draw("shuffle", lambda rng: float(rng.integers(1 << 31)))
+        local, moments = self._update_locally(fed, old, batch, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, seeds)
+        aggregate, state = fed.aggregate(await fed.gather("gradient", local - old), state)
+        # The federation rejects messages that are not finite; their moments of Adam must not be stored either.
+        finite = local.isfinite().all(1, keepdim=True)
+        moments = {k: torch.where(finite, m, state[f"adam.{k}"]) for k, m in moments.items()}
+        new = old + (await fed.broadcast("direction", aggregate)).nan_to_num(0.0, 0.0, 0.0)
         size = state["theta"].shape[1]
-        new = {"theta": moved[:, :size], "critic": moved[:, size:], **{f"adam.{k}": v for k, v in moments.items()}}
-        return {**state, **new}, {}
+        updates = {"theta": new[:, :size], "critic": new[:, size:], **{f"adam.{k}": v for k, v in moments.items()}}
+        return {**state, **updates}, {}
 
-    def _improve(
-        self, fed: Federation, w: Tensor, batch: Trajectories, moments: State, shuffle: Tensor
+    def _update_locally(
+        self, fed: Federation, w: Tensor, batch: Trajectories, moments: State, seeds: Tensor
     ) -> tuple[Tensor, State]:
-        """The agents' parameters after their own updates, [K, d + d_c], and Adam's moments.
+        """Run the local PPO updates of all agents.
 
-        Agents step side by side, each through its own parts; one that has fewer waits for the others at the end of a
-        pass. All parts are padded to the same size, so that an agent's sums do not depend on who is beside it.
+        Agents step in parallel, each through its own minibatches. An agent with fewer minibatches waits for the others
+        at the end of a pass. All minibatches are padded to the same size, so that the sums of an agent do not depend on
+        the other agents.
+
+        Args:
+            fed: The federation.
+            w: The parameters of policy and critic, [K, d + d_c].
+            batch: The episodes of all agents.
+            moments: The moments of Adam.
+            seeds: The seeds of the agents' shuffles, [K].
+
+        Returns:
+            The new parameters [K, d + d_c], and the new moments.
         """
         lr = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress)
-        each = [self._judged(fed, w[k : k + 1].clone(), batch.of(k)) for k in range(len(w))]
-        steps = [pad_sequence(list(x), batch_first=True) for x in zip(*each, strict=True)]
-        rngs = [np.random.default_rng(int(seed)) for seed in shuffle]
+        by_agent = [self._training_steps(fed, w[k : k + 1].clone(), batch.of(k)) for k in range(len(w))]
+        steps = [pad_sequence(list(x), batch_first=True) for x in zip(*by_agent, strict=True)]
+        rngs = [np.random.default_rng(int(seed)) for seed in seeds]
         row = torch.arange(len(w), device=w.device).unsqueeze(1)
         for _ in range(self.epochs):
-            orders = [torch.from_numpy(rng.permutation(len(x))) for rng, (x, *_) in zip(rngs, each, strict=True)]
+            orders = [torch.from_numpy(rng.permutation(len(x))) for rng, (x, *_) in zip(rngs, by_agent, strict=True)]
             order = pad_sequence(orders, batch_first=True, padding_value=-1).to(w.device)
             for start in range(0, order.shape[1], self.minibatch):
-                part = order[:, start : start + self.minibatch]
-                part = pad(part, (0, self.minibatch - part.shape[1]), value=-1)
-                at, here = (row, part.clamp(min=0)), part >= 0
-                share = here / here.sum(1, keepdim=True).clamp(min=1)
-                moved, after = adam(w, self._gradient(fed, w, [x[at] for x in steps], share), moments, lr)
-                busy = here[:, :1]
-                w = torch.where(busy, moved, w)
-                moments = {name: torch.where(busy, m, moments[name]) for name, m in after.items()}
+                minibatch = order[:, start : start + self.minibatch]
+                minibatch = pad(minibatch, (0, self.minibatch - minibatch.shape[1]), value=-1)
+                index, valid = (row, minibatch.clamp(min=0)), minibatch >= 0
+                weights = valid / valid.sum(1, keepdim=True).clamp(min=1)
+                new, new_moments = adam(w, self._gradient(fed, w, [x[index] for x in steps], weights), moments, lr)
+                active = valid[:, :1]
+                w = torch.where(active, new, w)
+                moments = {name: torch.where(active, m, moments[name]) for name, m in new_moments.items()}
         return w, moments
 
-    def _judged(self, fed: Federation, w: Tensor, batch: Trajectories) -> tuple[Tensor, ...]:
-        """The n steps of one agent, whose parameters are w [1, d + d_c]: s, a, log pi_theta(a|s), A' and R / u."""
+    def _training_steps(self, fed: Federation, w: Tensor, batch: Trajectories) -> tuple[Tensor, ...]:
+        """Return s, a, log pi_theta(a|s), A' and R / u of the n steps of one agent with parameters w [1, d + d_c]."""
         policy, critic, size = fed.policy, self._critic(fed), fed.policy.dimension
         inside = batch.mask[0].flatten()
-        seen, done = batch.observations.flatten(1, 2)[:, inside], batch.actions.flatten(1, 2)[:, inside]
+        observations, actions = batch.observations.flatten(1, 2)[:, inside], batch.actions.flatten(1, 2)[:, inside]
         with torch.no_grad():
-            before = policy.log_probabilities(policy.layers(w[:, :size]), seen, done)
-            values, judge = torch.zeros_like(batch.rewards), critic.layers(w[:, size:])
-            values[batch.mask] = self.unit * critic.outputs(judge, seen).flatten()
-            beyond = self.unit * critic.outputs(judge, batch.beyond.clone()).squeeze(-1)
+            old_log_probs = policy.log_probabilities(policy.layers(w[:, :size]), observations, actions)
+            values, layers = torch.zeros_like(batch.rewards), critic.layers(w[:, size:])
+            values[batch.mask] = self.unit * critic.outputs(layers, observations).flatten()
+            final_values = self.unit * critic.outputs(layers, batch.beyond.clone()).squeeze(-1)
             gamma = fed.discount if self.discount is None else self.discount
-            gain = advantages(batch, values, beyond, gamma, self.trace)[batch.mask]
-            target = (gain + values[batch.mask]) / self.unit
-            gain = (gain - gain.mean()) / (gain.std() + 1e-8) if len(gain) > 1 else gain
-        return seen[0], done[0], before[0], gain, target
+            advantage = advantages(batch, values, final_values, gamma, self.trace)[batch.mask]
+            target = (advantage + values[batch.mask]) / self.unit
+            if len(advantage) > 1:
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        return observations[0], actions[0], old_log_probs[0], advantage, target
 
-    def _gradient(self, fed: Federation, w: Tensor, steps: Sequence[Tensor], share: Tensor) -> Tensor:
-        """Of the objective at w [K, d + d_c], on M steps an agent that count for their `share` [K, M]; cut off."""
-        s, a, before, gain, target = steps
+    def _gradient(self, fed: Federation, w: Tensor, steps: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """Return the clipped gradient of the objective.
+
+        Args:
+            fed: The federation, which has the policy.
+            w: The parameters of policy and critic, [K, d + d_c].
+            steps: The M steps of each agent's minibatch, as `_training_steps` returns them.
+            weights: The weights of the steps in the mean, [K, M]; padding has weight 0.
+        """
+        s, a, old_log_probs, advantage, target = steps
         policy, critic, size = fed.policy, self._critic(fed), fed.policy.dimension
-        at = w.detach().requires_grad_()
-        layers = policy.layers(at[:, :size])
-        ratio = (policy.log_probabilities(layers, s, a) - before).exp()
-        objective = torch.min(ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain)
-        error = critic.outputs(critic.layers(at[:, size:]), s).squeeze(-1) - target
+        w = w.detach().requires_grad_()
+        layers = policy.layers(w[:, :size])
+        ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).exp()
+        objective = torch.min(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        error = critic.outputs(critic.layers(w[:, size:]), s).squeeze(-1) - target
         objective = objective - self.critic_weight * error.square() / 2
         if self.entropy_weight:
             objective = objective + self.entropy_weight * policy.entropy(layers, s)
-        (gradient,) = torch.autograd.grad((share * objective).sum(), at)
+        (gradient,) = torch.autograd.grad((weights * objective).sum(), w)
         return gradient * (self.longest / gradient.norm(dim=1, keepdim=True).clamp(min=self.longest))

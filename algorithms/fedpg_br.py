@@ -1,4 +1,4 @@
-"""FedPG-BR: federated policy gradients with a filter, and variance reduction at the server."""
+"""FedPG-BR: federated policy gradients with filtered aggregation, and variance reduction at the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from byzbench.algorithms._svrg import Svrg
 
 @dataclass(frozen=True)
 class FedPgBr(Svrg):
-    """A trusted server filters large-batch gradients, and takes a geometric number of corrected steps by itself.
+    """Federated policy gradients whose trusted server filters large-batch gradients and takes corrected steps alone.
 
     Each round t, from the common theta_0 = theta~_{t-1}:
 
@@ -30,9 +30,9 @@ class FedPgBr(Svrg):
     guarantee", NeurIPS, arXiv 2110.14074, algorithm 1; N, B and step sizes by task are the released code's.
 
     Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the last
-    parameters are kept, not those of a round drawn at random. The preset `official` adds what else the code does: n_t
-    is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, and logits end in
-    tanh.
+    parameters are the result, not those of a round drawn at random. The preset `official` adds the other differences of
+    the code: n_t is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, and
+    logits pass through tanh.
     """
 
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074 (FedPG-BR)"
@@ -42,13 +42,13 @@ class FedPgBr(Svrg):
         "official": {"algorithm": {"least": 1, "weights": "step", "drift": 0.005, "logits": "tanh"}},
     }
 
-    spread: Annotated[int, Field(ge=0, description="how far an agent's batch is from N at most")] = 4
+    spread: Annotated[int, Field(ge=0, description="largest difference of an agent's batch from N")] = 4
     least: Annotated[int, Field(ge=0, le=1, description="fewest steps of an epoch: 0; code: 1")] = 0
 
     def batch(self, rng: np.random.Generator) -> int:
-        """Uniform around N."""
+        """Return a number of episodes, uniform in N - spread .. N + spread, and at least 1."""
         return max(1, int(rng.integers(self.N - self.spread, self.N + self.spread + 1)))
 
     def steps(self, batch: int, rng: np.random.Generator) -> int:
-        """Geometric: batch / B in expectation, or one more."""
+        """Return a number of steps, geometric with mean batch / B, plus `least`."""
         return int(rng.geometric(self.B / (batch + self.B))) - 1 + self.least

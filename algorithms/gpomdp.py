@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gpomdp(PolicyGradient):
-    """Every agent estimates the gradient from one batch, the server averages, all step: no variance reduction.
+    """Federated policy gradients from one batch an agent and a mean at the server, without variance reduction.
 
         g_t^k = (1/N) sum_i sum_h grad log pi(a_h|s_h) sum_{j>=h} gamma^j r_j,    episodes i sampled at theta_t
         theta_{t+1} = theta_t + eta mean_k g_t^k
@@ -35,8 +35,8 @@ class Gpomdp(PolicyGradient):
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), Range(4, 128, log=True)] = 50
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, gather, average at the server, broadcast, step."""
+        """Sample, gather, aggregate at the server, broadcast, and step."""
         batch = fed.sample(state["theta"], self.N)
         estimate = self.gradient(fed, state["theta"], batch)
-        value, state = fed.aggregate(await fed.gather("gradient", estimate), state)
-        return self.ascend(fed, await fed.broadcast("direction", value), state), {}
+        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
+        return self.ascend(fed, await fed.broadcast("direction", aggregate), state), {}

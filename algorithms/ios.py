@@ -1,4 +1,4 @@
-"""IOS: a step, and gossip that drops the neighbour farthest from the mean, again and again."""
+"""IOS: a gradient step, and gossip that iteratively discards the neighbour farthest from the mean."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from byzbench.algorithms._gossip import Momentum, StepThenGossip
 
 @dataclass(frozen=True)
 class IosGossip(StepThenGossip):
-    """Policy gradients by gossip of parameters with iterative outlier scissors.
+    """Policy gradients with gossip of parameters by iterative outlier scissors.
 
     Each round t, every agent i:
 
-        theta_i^1/2 = theta_i + eta g_i(theta_i)           g_i the gradient of N episodes; told to the neighbours
+        theta_i^1/2 = theta_i + eta g_i(theta_i)           g_i the gradient of N episodes; sent to the neighbours
         theta_i     = the mean of theta_i^1/2 and its neighbours', by mixing weights, without f outliers
 
-    where an outlier is the neighbour that is farthest from the mean of those left. The last line is the rule of the
-    agreement `gossip+ios`.
+    where an outlier is the neighbour that is farthest from the mean of the remaining ones. The last line is the rule of
+    the agreement `gossip+ios`.
 
     Source: Wu, Chen, Ling 2023, "Byzantine-resilient decentralized stochastic optimization with robust aggregation
     rules", IEEE Transactions on Signal Processing, arXiv 2206.04568, algorithm 1.

@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mdpgt(PolicyGradient):
-    """Every agent follows the mean of all agents' gradients by what its neighbours track, and steps along it.
+    """Decentralised policy gradients with momentum, importance weights and gradient tracking.
 
     Each round k, every agent i, with u_i = v_i = 0 before the first:
 
         u_i'    = beta g_i(theta_i) + (1 - beta) (u_i + g_i(theta_i) - g_i^omega(theta_i of the round before))
-        v_i     = v_i + u_i' - u_i                                    told to the neighbours, and theta_i
+        v_i     = v_i + u_i' - u_i                                    sent to the neighbours, with theta_i
         v_i     = Mix(v_j of the neighbours and itself)
         theta_i = Mix(theta_j of the neighbours and itself) + eta v_i
 
-    g_i the gradient of N episodes at theta_i, g_i^omega of the same ones by importance weights; the first u_i is g_i.
-    Where Mix keeps the mean, the mean of all v_i is always that of all u_i.
+    g_i is the gradient of N episodes at theta_i, g_i^omega the importance-weighted gradient of the same episodes; the
+    first u_i is g_i. Where Mix preserves the mean, the mean of all v_i equals the mean of all u_i.
 
-    Mix of v is the experiment's aggregator, Mix of theta the rule of its agreement: both are plain gossip, which trusts
-    everybody (`weighted_mean`). The presets are the robust variants: `iterate`, `tracker` and `both` screen that by
-    self-centred clipping. Any other rule can stand in either place.
+    Mix of v is the experiment's aggregator, Mix of theta the rule of its agreement. Both are plain gossip by default
+    (`weighted_mean`), without any robustness. The presets are the robust variants: `iterate`, `tracker` and `both`
+    apply self-centred clipping to theta, to v, and to both. Any other rule can be used in either place.
 
     Source: Jiang, Lee, Tan, Tan, Balu, Lee, Hegde, Sarkar 2022, "MDPGT: Momentum-based decentralized policy gradient
     tracking", AAAI, arXiv 2112.02813, algorithm 1; the robust variants are ours.
 
     Differs from the source in: rewards are not whitened; Adam by default (`optimizer=sgd` is the source's step). Its
-    code takes u_i's correction at the first policy, theta_0, in every round, by what looks like a slip of a name.
+    code takes the correction of u_i at the first policy, theta_0, in every round, probably by a wrong variable name.
     """
 
     N: Batch = 10
@@ -60,15 +60,15 @@ class Mdpgt(PolicyGradient):
     }
 
     def start(self, fed: Federation) -> State:
-        """theta_0 everywhere, and nothing estimated or tracked."""
+        """Return theta_0 for every agent, with zero estimates and trackers."""
         zero = torch.zeros_like(fed.theta0)
         return {**super().start(fed), "estimate": zero, "at": fed.theta0, "tracked": zero}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, follow, track, exchange both, step."""
-        before = state["estimate"]
+        """Sample, update estimate and tracker, exchange tracker and parameters, and step."""
+        old_estimate = state["estimate"]
         state = follow(self, fed, state["theta"], state, self.N, self.beta, corrected=True)
-        told = await fed.exchange("gradient", state["tracked"] + state["estimate"] - before)
-        tracked, state = fed.aggregate(told, state)
+        inbox = await fed.exchange("gradient", state["tracked"] + state["estimate"] - old_estimate)
+        tracked, state = fed.aggregate(inbox, state)
         theta, state = await fed.agree(state["theta"], state)
         return self.ascend(fed, tracked, {**state, "theta": theta, "tracked": tracked}), {}

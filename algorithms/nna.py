@@ -1,4 +1,4 @@
-"""NNA, or MoNNA: momentum, a step, and the mean of the parameters nearest to one's own."""
+"""NNA, or MoNNA: momentum, a gradient step, and the mean of the parameters nearest to the agent's own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from byzbench.algorithms._gossip import StepThenGossip
 
 @dataclass(frozen=True)
 class Nna(StepThenGossip):
-    """Policy gradients by nearest-neighbour averaging of parameters.
+    """Policy gradients with nearest-neighbour averaging of parameters.
 
     Each round t, every agent i:
 
         m_i         = beta m_i + (1 - beta) g_i(theta_i)              g_i the gradient of N episodes; beta is `momentum`
-        theta_i^1/2 = theta_i + eta m_i                               told to the neighbours
-        theta_i     = the mean of the n - f of the n theta_j^1/2 heard that are nearest to theta_i^1/2, its own included
+        theta_i^1/2 = theta_i + eta m_i                               sent to the neighbours
+        theta_i     = the mean of the n - f of the n received theta_j^1/2 nearest to theta_i^1/2, its own included
 
     The last line is the rule of the agreement `gossip+monna`.
 
@@ -25,7 +25,8 @@ class Nna(StepThenGossip):
     gradient overhead", ICML, arXiv 2209.10931.
 
     Differs from the source in: beta = 0.9, not 0.99, as a run has hundreds of rounds, not thousands; the first momentum
-    is the first gradient, not a part of it; any graph; Adam on m_i by default (`optimizer=sgd` is the source's step).
+    is the first gradient, not a fraction of it; any graph; Adam on m_i by default (`optimizer=sgd` is the source's
+    step).
     """
 
     source: ClassVar[str] = "Farhadkhani et al. 2023, arXiv 2209.10931 (MoNNA)"

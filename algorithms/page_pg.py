@@ -1,4 +1,4 @@
-"""PAGE-PG: one agent alone."""
+"""PAGE-PG: variance-reduced policy gradients of a single agent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from byzbench.algorithms._page import LonePage
 
 @dataclass(frozen=True)
 class PagePG(LonePage):
-    """Variance-reduced policy gradients of a single agent: what the federated methods are a federation of.
+    """Variance-reduced policy gradients of a single agent, the method that the PAGE family federates.
 
         v_t = g_N(theta_t) with probability p, else v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})
         theta_{t+1} = theta_t + eta v_t

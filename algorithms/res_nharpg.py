@@ -1,4 +1,4 @@
-"""Res-NHARPG: Hessian-aided momentum, aggregated robustly, and a step of fixed length."""
+"""Res-NHARPG: Hessian-aided momentum, robust aggregation, and a normalised step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResNHARPG(Algorithm):
-    """Every agent follows the gradient by recursion, with a Hessian in place of importance weights.
+    """Federated policy gradients with recursive momentum by Hessian-vector products instead of importance weights.
 
     Each round t, at the common theta_t, with u = theta_t - theta_{t-1}, every agent k:
 
@@ -29,17 +29,17 @@ class ResNHARPG(Algorithm):
         d_t^k   = (1 - eta) (d_{t-1}^k + w) + eta g(tau | theta_t)                                  tau ~ theta_t
         theta_{t+1} = theta_t + gamma A / ||A||,    A = Aggregate(d_t^1, ..., d_t^K), at the server
 
-    E[w] is grad J(theta_t) - grad J(theta_{t-1}). A round takes 2 N episodes, and the first N.
+    E[w] is grad J(theta_t) - grad J(theta_{t-1}). A round takes 2 N episodes; the first takes N.
 
     Source: Ganesh, Chen, Lee, Chen, Aggarwal 2024, "Global convergence guarantees for federated policy gradient methods
     with adversaries", arXiv 2403.09940, algorithm 1; eta and gamma are the released code's.
 
-    The preset `official` is that code: A / ||A|| goes to Adam, and as its processes never hand d_{t-1} back, it is zero
-    in every round (`recursive=False`).
+    The preset `official` is that code: Adam steps along A / ||A||. The code's processes never return d_{t-1}, so it is
+    zero in every round (`recursive=False`).
     """
 
     lr: Annotated[float, Field(gt=0, description="step size gamma"), Range(1e-4, 5e-2, log=True)] = 5e-3
-    lr_schedule: Annotated[Schedule, Field(description="the law of the step size")] = "constant"
+    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
     eta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), Range(0.05, 1.0)] = 0.99
     N: Annotated[
         int, Field(ge=1, le=10_000, description="episodes of each of the two batches"), Range(1, 32, log=True)
@@ -47,7 +47,9 @@ class ResNHARPG(Algorithm):
     optimizer: Annotated[
         Literal["normalised", "adam"], Field(description="a step of length gamma; code: Adam on the unit vector")
     ] = "normalised"
-    recursive: Annotated[bool, Field(description="whether d_{t-1} is kept; code: it is lost")] = True
+    recursive: Annotated[
+        bool, Field(description="use d_{t-1} of the round before; code: false, it is zero in every round")
+    ] = True
 
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
     needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
@@ -65,29 +67,29 @@ class ResNHARPG(Algorithm):
     }
 
     def start(self, fed: Federation) -> State:
-        """theta_0 everywhere, and no momentum."""
+        """Return theta_0 for every agent, with zero momentum."""
         moments = {f"adam.{k}": v for k, v in adam_start(fed.theta0).items()}
         return {"theta": fed.theta0, "previous": fed.theta0, "momentum": torch.zeros_like(fed.theta0), **moments}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample at both points, follow, gather, aggregate at the server, broadcast, step."""
-        theta, before = state["theta"], state["previous"]
+        """Sample at both points, update the momentum, gather, aggregate at the server, broadcast, and step."""
+        theta, previous = state["theta"], state["previous"]
         momentum = gpomdp(fed.policy, theta, fed.sample(theta, self.N), fed.discount)
         if fed.round:
             q = fed.draw("q", lambda rng: rng.random()).to(theta).unsqueeze(1)
-            between = q * theta + (1 - q) * before
-            change = gradient_change(fed.policy, between, fed.sample(between, self.N), fed.discount, theta - before)
+            between = q * theta + (1 - q) * previous
+            change = gradient_change(fed.policy, between, fed.sample(between, self.N), fed.discount, theta - previous)
             momentum = (1 - self.eta) * (state["momentum"] * self.recursive + change) + self.eta * momentum
-        value, state = fed.aggregate(await fed.gather("gradient", momentum), state)
-        told = await fed.broadcast("direction", value)
-        return self._step(fed, told / told.norm(dim=1, keepdim=True), {**state, "momentum": momentum}), {}
+        aggregate, state = fed.aggregate(await fed.gather("gradient", momentum), state)
+        direction = await fed.broadcast("direction", aggregate)
+        return self._step(fed, direction / direction.norm(dim=1, keepdim=True), {**state, "momentum": momentum}), {}
 
     def _step(self, fed: Federation, unit: Tensor, state: State) -> State:
-        """The step; where there is no direction (NaN), nobody moves."""
+        """Step along the unit vectors [K, d]; an agent whose row is not finite does not move."""
         lr, theta = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress), state["theta"]
         new: State = {"theta": theta + lr * unit, "previous": theta}
         if self.optimizer == "adam":
-            moved, moments = adam(theta, unit, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
-            new = {"theta": moved, "previous": theta, **{f"adam.{k}": v for k, v in moments.items()}}
-        heard = unit.isfinite().all(1, keepdim=True)
-        return {**state, **{k: torch.where(heard, v, state[k]) for k, v in new.items()}}
+            new_theta, moments = adam(theta, unit, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
+            new = {"theta": new_theta, "previous": theta, **{f"adam.{k}": v for k, v in moments.items()}}
+        defined = unit.isfinite().all(1, keepdim=True)
+        return {**state, **{k: torch.where(defined, v, state[k]) for k, v in new.items()}}

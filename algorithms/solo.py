@@ -1,4 +1,4 @@
-"""Solo: a federation whose agents do not talk."""
+"""Solo: agents that train without communication."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from byzbench.contracts import Recommendation
 
 @dataclass(frozen=True)
 class Solo(LonePage):
-    """Every agent runs PAGE-PG by itself, with the same budget as in a federation: what collaborating must beat.
+    """PAGE-PG of every agent alone, with the budget of a federation: the baseline without collaboration.
 
         theta_{t+1}^k = theta_t^k + eta v~_t^k,    v~_t^k the agent's own PAGE estimate
 
-    No message is sent, so no liar can reach anybody. The coin is common, so that batches are those of the federated
-    methods.
+    No message is sent, so Byzantine agents have no influence. The coin is common, so that batches are those of the
+    federated methods.
 
     Source: PAGE-PG, Gargiani et al., ICML 2022, arXiv 2202.00308, K times.
     """

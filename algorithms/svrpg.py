@@ -1,4 +1,4 @@
-"""SVRPG: federated policy gradients with variance reduction at the server, which trusts everybody."""
+"""SVRPG: federated policy gradients with variance reduction and a plain mean at the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from byzbench.algorithms._svrg import Svrg
 
 @dataclass(frozen=True)
 class Svrpg(Svrg):
-    """The rounds of FedPG-BR with a mean in place of its filter, a fixed batch and a fixed number of steps.
+    """FedPG-BR with a mean instead of its filter, a fixed batch size and a fixed number of steps.
 
         mu      = (1/K) sum_k mu_k,    mu_k = (1/N) sum_i g(tau_i | theta_0) of agent k
         v_n     = (1/B) sum_j [g(tau_j | theta_n) - omega(tau_j) g(tau_j | theta_0)] + mu      tau_j ~ theta_n
@@ -33,9 +33,9 @@ class Svrpg(Svrg):
     m: Annotated[int, Field(ge=1, le=1000, description="steps of an epoch")] = 3
 
     def batch(self, rng: np.random.Generator) -> int:
-        """N."""
+        """Return N."""
         return self.N
 
     def steps(self, batch: int, rng: np.random.Generator) -> int:
-        """The m of above."""
+        """Return m."""
         return self.m

@@ -1,4 +1,4 @@
-"""W-MSR: ignore the extremes on either side of one's own parameters, then step from what is left."""
+"""W-MSR: discard the extremes on either side of the agent's own parameters, average the rest, then step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from byzbench.algorithms._gossip import GossipThenStep, GradientAt, Momentum
 
 @dataclass(frozen=True)
 class WMsrGossip(GossipThenStep):
-    """Policy gradients by local filtering: consensus of parameters by W-MSR, and a gradient step from where it leads.
+    """Policy gradients with consensus of parameters by W-MSR, and a gradient step from its result.
 
     Each round t, every agent i:
 
-        tell theta_i to the neighbours
+        send theta_i to the neighbours
         z_i     = in each coordinate, the mean of the own value and the neighbours' without the f largest of those above
                   it and the f smallest of those below it
         theta_i = z_i + eta g_i(z_i)                                  g_i the gradient of N episodes

@@ -1,4 +1,4 @@
-"""What a reward tap must know about the rewards that it is shown: where each episode ends."""
+"""Episode boundaries in the rewards that a reward hook receives."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import torch
 from torch import Tensor
 
 
-def running(rewards: Tensor) -> Tensor:
-    """Which of rewards [f, T, N] stand inside an episode, and not in the zeros after its end: bool [f, T, N].
+def inside_episode(rewards: Tensor) -> Tensor:
+    """Return which rewards belong to an episode and not to the padding after it: bool [f, T, N].
 
-    An episode counts up to its last reward that is not zero.
+    An episode ends with its last reward that is not zero.
+
+    Args:
+        rewards: [f, T, N].
+
+    Example:
+        >>> rewards = torch.tensor([1.0, 0.0, 2.0, 0.0]).reshape(1, 4, 1)
+        >>> inside_episode(rewards).flatten().tolist()
+        [True, True, True, False]
     """
     steps = torch.arange(1, rewards.shape[1] + 1).unsqueeze(1)
     return steps <= ((rewards != 0) * steps).amax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What attacks on gossip have in common: they tell each honest neighbour something else."""
+"""Shared code of attacks on gossip, which send a different vector to each honest neighbour."""
 
 from __future__ import annotations
 
@@ -17,40 +17,52 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Gossiping(MessageAttack):
-    """All liars tell an honest neighbour one vector that is made for it.
+class GossipAttack(MessageAttack):
+    """A message attack in which all Byzantine agents send an honest neighbour one vector, crafted for that neighbour.
 
-    Fellow liars hear the truth, and so does a server, which does not gossip.
+    Other Byzantine agents receive the honest vectors. So does a server, which does not gossip.
     """
 
     on: On = field(default="parameters", kw_only=True)
 
     @property
     def threat(self) -> Threat:
-        """Omniscient, colluding, equivocating, and knows the graph."""
+        """Return the threat model: omniscient, colluding and equivocating, with knowledge of the graph."""
         return Threat(sees=frozenset({"colluders", "honest", "graph"}), equivocates=True)
 
     @abstractmethod
-    def words(self, view: View) -> Tensor:
-        """What each honest agent is told, [h, d]; whatever it is where no liar is a neighbour, nobody hears it."""
+    def craft_vectors(self, view: View) -> Tensor:
+        """Craft the vector for each honest agent, [h, d].
+
+        The row of an agent without a Byzantine neighbour is not sent, so it may hold anything.
+        """
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """To each receiver its own vector."""
-        return tell(view, self.words(view)), memory
+        """Craft the messages: to each honest receiver its own vector."""
+        return send_to_honest(view, self.craft_vectors(view)), memory
 
 
-def tell(view: View, words: Tensor) -> Speech:
-    """Its own row of words [h, d] to each honest agent, and the truth to all others."""
-    speaker, receiver = torch.as_tensor(view.edges).T
+def send_to_honest(view: View, vectors: Tensor) -> Speech:
+    """Return the messages that carry to each honest agent its row, and to all others the honest vectors.
+
+    Args:
+        view: the declared knowledge about this exchange.
+        vectors: [h, d], a row for each honest agent.
+    """
+    sender, receiver = torch.as_tensor(view.edges).T
     row = torch.full((view.agents + 1,), -1)
     row[view.peers] = torch.arange(len(view.peers))
     honest = row[receiver] >= 0
-    said = view.colluders[speaker]
-    said[honest] = words[row[receiver[honest]]].to(said)
-    return Speech(said)
+    messages = view.colluders[sender]
+    messages[honest] = vectors[row[receiver[honest]]].to(messages)
+    return Speech(messages)
 
 
-def shares(view: View) -> tuple[Tensor, Tensor]:
-    """What each honest agent's gossip gives to honest agents: float64 [h, h]; and to all liars together, [h]."""
+def gossip_weights(view: View) -> tuple[Tensor, Tensor]:
+    """Return the gossip weights of each honest agent.
+
+    Returns:
+        The weights of honest agents, float64 [h, h], and the total weight of the Byzantine agents, float64 [h].
+    """
     rows = view.mixing[view.peers]
     return rows[:, view.peers], rows[:, view.liars].sum(1)

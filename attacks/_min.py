@@ -1,4 +1,4 @@
-"""What Min-Max and Min-Sum have in common: as far back from the honest mean as honest vectors are from each other."""
+"""Shared code of Min-Max and Min-Sum, which shift the honest mean by a bounded distance."""
 
 from __future__ import annotations
 
@@ -19,45 +19,58 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setback(MessageAttack):
-    """All liars send the honest mean, set back along a direction by a distance that leaves them inconspicuous."""
+class ShiftedMean(MessageAttack):
+    """A message attack in which all Byzantine agents send the honest mean, shifted against a direction.
+
+    The length of the shift is bounded by the distances between honest vectors, so that the message is not an outlier.
+    """
 
     source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
     direction: Annotated[
         Literal["std", "unit", "sign"],
-        Field(description="what is subtracted: coordinates' deviations, the mean itself, or its signs"),
+        Field(description="direction that is subtracted: deviations by coordinate, the mean, or its signs"),
         Choice("std", "unit", "sign"),
     ] = "std"
 
     @property
     def threat(self) -> Threat:
-        """Omniscient and colluding, but blind to the rule."""
+        """Return the threat model: omniscient and colluding, without knowledge of the rule."""
         return Threat(sees=frozenset({"colluders", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse a single honest vector, which has no distances."""
+        """Reject a single honest vector, which has no distances."""
         if agents - byzantine < 2:
             raise Undefined(
                 f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
-                "vectors there is no spread to hide in, and the lie is the truth"
+                "vectors there is no spread, and the message equals the honest vector"
             )
 
     @abstractmethod
     def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
-        """How far to go along the unit vector `back` [d]; deviations [h, d] of the honest vectors from their mean."""
+        """Return the length of the shift.
 
-    def lie(self, honest: Tensor, byzantine: int) -> Tensor:
-        """The mean of honest vectors float64 [h, d], set back: [d]."""
+        Args:
+            deviations: [h, d], the deviations of the honest vectors from their mean.
+            back: [d], the unit vector of the shift.
+        """
+
+    def craft_vector(self, honest: Tensor, byzantine: int) -> Tensor:
+        """Return the shifted mean, [d].
+
+        Args:
+            honest: float64 [h, d].
+            byzantine: f.
+        """
         mean = honest.mean(0)
         deviations = honest - mean
         if self.direction == "std":
-            forth = deviations.square().mean(0).sqrt()
+            direction = deviations.square().mean(0).sqrt()
         else:
-            forth = mean if self.direction == "unit" else mean.sign()
-        back = -normalize(forth, dim=0, eps=1e-150)
+            direction = mean if self.direction == "unit" else mean.sign()
+        back = -normalize(direction, dim=0, eps=1e-150)
         return mean + self.distance(deviations, back) * back
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The lie, the same from every liar."""
-        lie = self.lie(view.honest.double(), view.byzantine)
-        return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory
+        """Craft the messages: the shifted mean from every Byzantine agent."""
+        crafted = self.craft_vector(view.honest.double(), view.byzantine)
+        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory

@@ -1,4 +1,4 @@
-"""Small tanh networks from files: the policies of attacks that were trained."""
+"""Small tanh networks in files: the policies of trained attacks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ from byzbench.errors import InvalidParameter
 
 
 def read_network(path: Path, inputs: int, outputs: int) -> State:
-    """The layers in a file, float32 `0.weight` [m, n], `0.bias` [m], `1.weight` and so on, from inputs to outputs.
+    """Read the layers of a network, float32 `0.weight` [m, n], `0.bias` [m], `1.weight` and so on.
 
-    They may be numbered with gaps, as in the state of a torch.nn.Sequential in which other modules stand between them.
+    The layers in the file may be numbered with gaps, as in the state of a torch.nn.Sequential with activations between
+    them.
+
+    Args:
+        path: a file of safetensors.
+        inputs: the input size of the network.
+        outputs: its output size.
+
+    Raises:
+        InvalidParameter: the file cannot be read or has other tensors, the sizes differ, or a number is not finite.
     """
     try:
-        read = safetensors.torch.load(path.read_bytes())
-        numbers = sorted({int(name.partition(".")[0]) for name in read})
-        layers = [(read.pop(f"{n}.weight").float(), read.pop(f"{n}.bias").float()) for n in numbers]
+        tensors = safetensors.torch.load(path.read_bytes())
+        numbers = sorted({int(name.partition(".")[0]) for name in tensors})
+        layers = [(tensors.pop(f"{n}.weight").float(), tensors.pop(f"{n}.bias").float()) for n in numbers]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        said = str(error).partition("\n")[0]
-        raise InvalidParameter(f"{path} is no policy: {type(error).__name__}: {said}") from None
+        message = str(error).partition("\n")[0]
+        raise InvalidParameter(f"{path} is no policy: {type(error).__name__}: {message}") from None
     shapes = [tuple(part.shape) for layer in layers for part in layer]
     widths = [inputs, *(shape[0] if shape else 0 for shape in shapes[1::2])]
-    due = [shape for n, m in pairwise(widths) for shape in ((m, n), (m,))]
-    if read or not layers or shapes != due or widths[-1] != outputs:
+    expected = [shape for n, m in pairwise(widths) for shape in ((m, n), (m,))]
+    if tensors or not layers or shapes != expected or widths[-1] != outputs:
         raise InvalidParameter(
-            f"{path} is no policy from {inputs} numbers to {outputs}: it holds {[*read]} and layers {shapes}"
+            f"{path} is no policy from {inputs} numbers to {outputs}: it holds {[*tensors]} and layers {shapes}"
         )
     if not all(bool(part.isfinite().all()) for layer in layers for part in layer):
         raise InvalidParameter(f"{path} is no policy: not all of its numbers are finite")
@@ -39,7 +48,7 @@ def read_network(path: Path, inputs: int, outputs: int) -> State:
 
 
 def forward(network: State, x: Tensor) -> Tensor:
-    """The network at x [n]: tanh after every layer, the last included."""
+    """Return the output of the network at x [n], with tanh after every layer, the last included."""
     for layer in range(len(network) // 2):
         x = torch.tanh(network[f"{layer}.weight"] @ x + network[f"{layer}.bias"])
     return x

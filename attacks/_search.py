@@ -1,4 +1,4 @@
-"""What adaptive attacks have in common: they try factors on a clone of the rule, and keep the most damaging one."""
+"""Shared code of adaptive attacks, which evaluate candidates on a rule oracle and send the most damaging one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from byzbench.federation.view import View
 
 Gain: TypeAlias = Callable[[Tensor], Tensor]
-"""float64 [m], factors -> float64 [m], what each is worth; NaN for nothing."""
+"""float64 [m] factors -> float64 [m] gains; NaN counts as the smallest gain."""
 
 CLIMB = 20
 ZOOM = 10
@@ -27,79 +27,123 @@ EQUAL = 1e-6
 
 
 def maximise(gain: Gain, calls: int, both: bool = True) -> tuple[float, float]:
-    """The best factor seen, and what it is worth, of a function with plateaus and cliffs, in so many calls (from 40).
+    """Return the best factor found, and its gain, of a function that may have plateaus and jumps.
 
-    First the climb of ByzFL's optimised attacks, which alone reaches very large factors; then a geometric grid, on both
-    sides of zero if `both`; then, some points at a time, the gap around the best so far is filled. Of factors that are
-    worth the same but for rounding, the smallest: on a plateau it would be chance that chooses.
+    The search starts with the one of ByzFL's optimised attacks, which alone reaches very large factors. A geometric
+    grid follows. The remaining calls refine the gap around the best factor, some points at a time. Among factors whose
+    gains differ only by rounding the smallest is returned, because the choice on a plateau would be arbitrary.
+
+    Args:
+        gain: the function.
+        calls: the number of evaluations, at least 40.
+        both: whether negative factors are searched too.
+
+    Example:
+        >>> factor, best = maximise(lambda t: -(t - 3.0).square(), calls=120)
+        >>> round(factor, 2)
+        3.0
     """
-    seen = _climb(gain, CLIMB)
+    evaluated = _climb(gain, CLIMB)
     grid = torch.logspace(-2, 2, (calls - CLIMB) // (4 if both else 2), dtype=torch.float64)
-    seen = _add(seen, gain, torch.cat([-grid, grid]) if both else grid)
+    evaluated = _add(evaluated, gain, torch.cat([-grid, grid]) if both else grid)
     if both:
-        # Many rules take lies up to some distance on either side: the grid does not tell which edge is the higher.
-        count = min(ZOOM, (calls - seen.shape[1]) // 2)
-        seen = _add(seen, gain, torch.cat([_gap(seen, seen[0] >= 0, count), _gap(seen, seen[0] <= 0, count)]))
-    while left := calls - seen.shape[1]:
-        seen = _add(seen, gain, _gap(seen, seen[0].isfinite(), min(ZOOM, left)))
-    factors, worth = seen
-    equals = worth >= worth.amax() - EQUAL * worth.amax().abs()
-    best = factors.abs().where(equals, torch.inf).argmin()
-    return float(factors[best]), float(worth[best])
+        # Many rules accept vectors up to some distance on either side; the grid alone cannot rank the two limits.
+        count = min(ZOOM, (calls - evaluated.shape[1]) // 2)
+        evaluated = _add(
+            evaluated,
+            gain,
+            torch.cat([_gap(evaluated, evaluated[0] >= 0, count), _gap(evaluated, evaluated[0] <= 0, count)]),
+        )
+    while remaining := calls - evaluated.shape[1]:
+        evaluated = _add(evaluated, gain, _gap(evaluated, evaluated[0].isfinite(), min(ZOOM, remaining)))
+    factors, gains = evaluated
+    equal = gains >= gains.amax() - EQUAL * gains.amax().abs()
+    best = factors.abs().where(equal, torch.inf).argmin()
+    return float(factors[best]), float(gains[best])
 
 
 def _climb(gain: Gain, calls: int, delta: float = 10.0, ratio: float = 0.8) -> Tensor:
-    """ByzFL's search: on from the best by a step that doubles while it pays, and then shrinks. All that it tried."""
-    seen = _add(torch.empty(2, 0, dtype=torch.float64), gain, torch.zeros(1, dtype=torch.float64))
-    best, reached = seen[:, 0].tolist()
+    """Run ByzFL's search, and return all evaluations.
+
+    It moves on from the best factor by a step that doubles while the gain grows, and then shrinks.
+
+    Args:
+        gain: the function.
+        calls: the number of evaluations.
+        delta: the first step.
+        ratio: the factor by which the step shrinks.
+    """
+    evaluated = _add(torch.empty(2, 0, dtype=torch.float64), gain, torch.zeros(1, dtype=torch.float64))
+    best_factor, best_gain = evaluated[:, 0].tolist()
     growing = True
-    while seen.shape[1] < calls:
-        seen = _add(seen, gain, torch.tensor([best + delta], dtype=torch.float64))
-        better = float(seen[1].amax()) > reached
+    while evaluated.shape[1] < calls:
+        evaluated = _add(evaluated, gain, torch.tensor([best_factor + delta], dtype=torch.float64))
+        better = float(evaluated[1].amax()) > best_gain
         if better:
-            best, reached = best + delta, float(seen[1].amax())
+            best_factor, best_gain = best_factor + delta, float(evaluated[1].amax())
         growing = growing and better
         delta *= 2 if growing else ratio
-    return seen
+    return evaluated
 
 
-def _add(seen: Tensor, gain: Gain, factors: Tensor) -> Tensor:
-    """Factors and what they are worth, float64 [2, m], by factor; with some more."""
-    worth = gain(factors).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    seen = torch.cat([seen, torch.stack([factors, worth])], 1)
-    return seen[:, seen[0].argsort(stable=True)]
+def _add(evaluated: Tensor, gain: Gain, factors: Tensor) -> Tensor:
+    """Return the evaluations, float64 [2, m] (factors and gains) sorted by factor, with those of more factors."""
+    gains = gain(factors).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    evaluated = torch.cat([evaluated, torch.stack([factors, gains])], 1)
+    return evaluated[:, evaluated[0].argsort(stable=True)]
 
 
-def _gap(seen: Tensor, among: Tensor, count: int) -> Tensor:
-    """So many factors between the neighbours of the best of some, [m] bool."""
-    best = int(seen[1].where(among, -torch.inf).argmax())
-    low, high = seen[0, max(best - 1, 0)], seen[0, min(best + 1, seen.shape[1] - 1)]
+def _gap(evaluated: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """Return `count` factors between the neighbours of the best candidate.
+
+    Args:
+        evaluated: [2, m], factors and gains, sorted by factor.
+        candidates: [m] bool, the factors of which the best is taken.
+        count: the number of factors.
+    """
+    best = int(evaluated[1].where(candidates, -torch.inf).argmax())
+    low, high = evaluated[0, max(best - 1, 0)], evaluated[0, min(best + 1, evaluated.shape[1] - 1)]
     return low + (high - low) * torch.arange(1, count + 1) / (count + 1)
 
 
 @dataclass(frozen=True)
-class Tried(MessageAttack):
-    """An attack that tries lies on a clone of the rule before it speaks."""
+class OracleAttack(MessageAttack):
+    """A message attack that evaluates candidates on a rule oracle, a clone of the rule, before it sends one."""
 
-    calls: Annotated[int, Field(ge=40, le=100_000, description="lies tried on the clone in one exchange")] = 120
+    calls: Annotated[
+        int,
+        Field(
+            ge=40,
+            le=100_000,
+            description="candidates evaluated on the rule oracle (a clone of the rule) in one exchange",
+        ),
+    ] = 120
 
     @property
     def threat(self) -> Threat:
-        """Omniscient, colluding, and knows the rule."""
+        """Return the threat model: omniscient and colluding, with a rule oracle."""
         return Threat(sees=frozenset({"colluders", "honest", "defence"}), calls=self.calls)
 
-    def try_out(self, view: View, lies: Tensor) -> Tensor:
-        """What the rule makes of each of m lies [m, d] that all liars tell: float64 [m, d]."""
-        told = lies.to(view.honest.dtype).unsqueeze(1).expand(-1, view.byzantine, -1)
-        return view.defence(told).double()
+    def rule_outputs(self, view: View, candidates: Tensor) -> Tensor:
+        """Return the output of the rule for each of m candidates, float64 [m, d].
+
+        Args:
+            view: the declared knowledge about this exchange.
+            candidates: [m, d]; all Byzantine agents would send the same row.
+        """
+        messages = candidates.to(view.honest.dtype).unsqueeze(1).expand(-1, view.byzantine, -1)
+        return view.defence(messages).double()
 
 
 @dataclass(frozen=True)
-class Deviation(Tried):
-    """All liars send the point of some lines that moves the rule farthest from the honest mean."""
+class LineSearch(OracleAttack):
+    """An attack in which all Byzantine agents send the point of given lines that moves the rule farthest.
+
+    The damage of a point is the distance of the rule's output from the honest mean.
+    """
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse a single honest vector, which has no spread."""
+        """Reject a single honest vector, which has no spread."""
         if agents - byzantine < 2:
             raise Undefined(
                 f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
@@ -108,28 +152,28 @@ class Deviation(Tried):
 
     @abstractmethod
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Where to look among honest vectors float64 [h, d]: an origin and a direction [d] for each line."""
+        """Return an origin and a direction [d] of each line to search, for honest vectors float64 [h, d]."""
 
-    def damage(self, view: View, lies: Tensor) -> Tensor:
-        """How far the rule is moved from the honest mean by each of m lies [m, d]: [m]."""
-        return (self.try_out(view, lies) - view.honest.double().mean(0)).norm(dim=1)
+    def damage(self, view: View, candidates: Tensor) -> Tensor:
+        """Return the distance of the rule's output from the honest mean for each of m candidates [m, d]: [m]."""
+        return (self.rule_outputs(view, candidates) - view.honest.double().mean(0)).norm(dim=1)
 
-    def farthest(self, view: View, calls: int) -> tuple[float, Tensor]:
-        """The damage of the most damaging point of the lines that so many calls find, and the point [d]."""
-        found, lines = [], self.lines(view.honest.double())
+    def most_damaging(self, view: View, calls: int) -> tuple[float, Tensor]:
+        """Return the largest damage that is found with `calls` evaluations, and its point [d]."""
+        best_points, lines = [], self.lines(view.honest.double())
         for origin, direction in lines:
 
             def gain(factors: Tensor, origin: Tensor = origin, direction: Tensor = direction) -> Tensor:
                 return self.damage(view, origin + factors.unsqueeze(1) * direction)
 
-            factor, reached = maximise(gain, calls // len(lines))
-            found.append((reached, origin + factor * direction))
-        return max(found, key=lambda pair: pair[0])
+            factor, damage = maximise(gain, calls // len(lines))
+            best_points.append((damage, origin + factor * direction))
+        return max(best_points, key=lambda pair: pair[0])
 
     def search(self, view: View, rng: np.random.Generator) -> Tensor:
-        """The lie, [d]."""
-        return self.farthest(view, self.calls)[1]
+        """Return the crafted vector, [d]."""
+        return self.most_damaging(view, self.calls)[1]
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The lie, the same from every liar."""
+        """Craft the messages: one vector from every Byzantine agent."""
         return Speech(self.search(view, rng).to(view.honest.dtype).expand_as(view.colluders)), memory

@@ -1,4 +1,4 @@
-"""What step-by-step taps have in common: noise for every step, of which few are ever played."""
+"""Noise for step-by-step hooks, drawn only for the steps that are played."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 NUMBERS = 1 << 14
-"""Drawn at once: enough to make a call cheap, few beside a whole horizon of a large batch, which hardly ever lasts."""
+"""Numbers of one draw: enough to make a step cheap, and few beside a whole horizon, which few episodes reach."""
 
 
-class Drawn:
-    """Noise by step, drawn in the order of steps whatever the order in which they are asked for.
+class StepNoise:
+    """Noise of each step, drawn in the order of steps, whatever the order of the calls.
 
     Args:
-        draw: makes noise of a shape [steps, ...].
-        shape: of one step's noise, [f, N, ...].
+        draw: returns noise of a shape [steps, ...].
+        shape: the shape of one step's noise, [f, N, ...].
     """
 
     def __init__(self, draw: Callable[[tuple[int, ...]], np.ndarray], shape: Sequence[int]) -> None:
@@ -24,7 +24,7 @@ class Drawn:
         self._steps: list[np.ndarray] = []
 
     def __call__(self, t: int) -> np.ndarray:
-        """The noise of step t."""
+        """Return the noise of step t."""
         while t >= len(self._steps):
             self._steps.extend(self._draw(self._shape))
         return self._steps[t]

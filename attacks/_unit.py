@@ -1,4 +1,4 @@
-"""The size of one coordinate of an honest vector: the unit of strengths that should mean the same on every task."""
+"""The unit of strengths that are comparable between tasks: the size of one coordinate of an honest vector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def coordinate_size(honest: Tensor) -> float:
-    """The median of ||x[i]|| / sqrt(d) over the honest vectors x [h, d]."""
+    """Return the median of ||x[i]|| / sqrt(d) over the honest vectors x [h, d].
+
+    Example:
+        >>> import torch
+        >>> coordinate_size(torch.tensor([[1.0], [-2.0], [9.0]]))
+        2.0
+    """
     x = honest.cpu().numpy().astype(np.float64)
     lengths = np.sort(np.sqrt(np.einsum("id,id->i", x, x)))
     h, d = x.shape

@@ -1,4 +1,4 @@
-"""What attacks that hold another attack have in common: whether it strikes, and whose memory is whose."""
+"""Shared code of attacks that wrap another attack and apply it in some rounds only."""
 
 from __future__ import annotations
 
@@ -20,67 +20,69 @@ if TYPE_CHECKING:
 _INNER = "inner."
 
 
-def own_part(memory: State) -> State:
-    """The wrapper's memory."""
+def wrapper_state(memory: State) -> State:
+    """Return the wrapper's part of the state."""
     return {name: part for name, part in memory.items() if not name.startswith(_INNER)}
 
 
-def inner_part(memory: State) -> State:
-    """The inner attack's memory, as it knows it."""
+def inner_state(memory: State) -> State:
+    """Return the inner attack's part of the state, under the inner attack's own keys."""
     return {name.removeprefix(_INNER): part for name, part in memory.items() if name.startswith(_INNER)}
 
 
-def joined(own: State, inner: State) -> State:
-    """One flat memory of both, which may be nested in its turn."""
-    return {**own, **{_INNER + name: part for name, part in inner.items()}}
+def merge_states(wrapper: State, inner: State) -> State:
+    """Return one flat state from both parts; the inner part may be nested itself."""
+    return {**wrapper, **{_INNER + name: part for name, part in inner.items()}}
 
 
 @dataclass(frozen=True)
-class Sometimes(Attack):
-    """An attack that strikes at times, and otherwise follows the protocol: it says what it computed, and taps nothing.
+class Intermittent(Attack):
+    """An attack that is active at times, and otherwise follows the protocol: honest vectors and no hooks.
 
-    Memory: its own; and under `inner.` that of the inner attack, which knows only the times when it strikes.
+    Memory: its own state, and under `inner.` that of the inner attack, which changes only while it is active.
     """
 
     needs: ClassVar[frozenset[Knowledge]] = frozenset()
-    inner: Annotated[Attack, Field(description="the attack that strikes")] = field(default_factory=lambda: Alie(z=1.5))
+    inner: Annotated[Attack, Field(description="the attack that is applied at times")] = field(
+        default_factory=lambda: Alie(z=1.5)
+    )
 
     @property
     def threat(self) -> Threat:
-        """The inner attack's, with the own vector to be honest with."""
+        """Return the inner threat model, with the own vector, which is sent while the attack is inactive."""
         inner = self.inner.threat
-        honest: frozenset[Knowledge] = frozenset({"own"} if "messages" in inner.surface else ())
-        return replace(inner, sees=inner.sees | self.needs | honest)
+        own: frozenset[Knowledge] = frozenset({"own"} if "messages" in inner.surface else ())
+        return replace(inner, sees=inner.sees | self.needs | own)
 
     def check(self, agents: int, byzantine: int) -> str | None:
-        """The inner attack's."""
+        """Check the inner attack."""
         return self.inner.check(agents, byzantine)
 
     def speaks(self, topic: str) -> bool:
-        """Where the inner attack does."""
+        """Return whether the inner attack crafts the messages of the topic."""
         return self.inner.speaks(topic)
 
     def start(self, view: View) -> State:
-        """The inner attack's memory."""
-        return joined({}, self.inner.start(view))
+        """Return the inner attack's initial state."""
+        return merge_states({}, self.inner.start(view))
 
     @abstractmethod
     def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
-        """Whether it does now; and its own memory."""
+        """Return whether the attack is active now, and the wrapper's new state."""
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The inner attack's speech, or the truth."""
-        now, mine = self.strikes(view, own_part(memory), rng)
-        if now:
-            speech, kept = self.inner.speak(view, inner_part(memory), rng)
-            return speech, joined(mine, kept)
-        truth = view.own
+        """Craft the messages of the inner attack, or return the honest vectors."""
+        active, wrapper = self.strikes(view, wrapper_state(memory), rng)
+        if active:
+            messages, inner = self.inner.speak(view, inner_state(memory), rng)
+            return messages, merge_states(wrapper, inner)
+        honest = view.own
         if self.threat.equivocates:
-            truth = truth[torch.as_tensor(view.edges)[:, 0]]
-        return Speech(truth), joined(mine, inner_part(memory))
+            honest = honest[torch.as_tensor(view.edges)[:, 0]]
+        return Speech(honest), merge_states(wrapper, inner_state(memory))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """The inner attack's taps, or none."""
-        now, mine = self.strikes(view, own_part(memory), rng)
-        taps, kept = self.inner.tap(view, inner_part(memory), rng) if now else (Taps(), inner_part(memory))
-        return taps, joined(mine, kept)
+        """Return the inner attack's hooks, or none."""
+        active, wrapper = self.strikes(view, wrapper_state(memory), rng)
+        taps, inner = self.inner.tap(view, inner_state(memory), rng) if active else (Taps(), inner_state(memory))
+        return taps, merge_states(wrapper, inner)

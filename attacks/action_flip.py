@@ -1,4 +1,4 @@
-"""Action flip: liars whose hand slips."""
+"""Action flip: random replacement of the Byzantine agents' actions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
-from byzbench.attacks._steps import Drawn
+from byzbench.attacks._steps import StepNoise
 from byzbench.contracts import Attack, Range, State, Taps, Threat
 
 if TYPE_CHECKING:
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActionFlip(Attack):
-    """Each action of a liar is replaced, with some probability, by another one; it learns from what it did.
+    """Environment attack that replaces each action of a Byzantine agent, with some probability, by another action.
 
         a'[k, t, n] = a[k, t, n], or with probability q one of the other A - 1 actions at random
 
-    k < f liars, t < T steps, n < N episodes, A actions; of continuous ones, the other is -a. What it then sends is
-    computed honestly from those episodes.
+    k < f Byzantine agents, t < T steps, n < N episodes, A actions. A continuous action a is replaced by -a. The agent
+    learns from the replaced actions: the messages that it sends are computed honestly from those episodes.
 
     Source: Tessler, Efroni, Mannor 2019, arXiv 1901.09184, "probabilistic action robust" processes.
 
-    Differs from the source in: the other action is random; theirs is chosen by an adversary that is itself trained.
+    Differs from the source in: the other action is random. In the source a trained adversary chooses it.
     """
 
     source: ClassVar[str] = "Tessler, Efroni, Mannor 2019, arXiv 1901.09184"
@@ -35,24 +35,24 @@ class ActionFlip(Attack):
 
     @property
     def threat(self) -> Threat:
-        """Blind: it needs its own environment only."""
+        """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
         return Threat(surface=frozenset({"environment"}))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """Replace some actions of all liars."""
+        """Return a hook that replaces some actions of all Byzantine agents."""
         task = view.task
         shape = (view.byzantine, view.episodes, *task.policy().action_shape)
 
-        def slips(shape: tuple[int, ...]) -> np.ndarray:
+        def draw_replaced(shape: tuple[int, ...]) -> np.ndarray:
             return rng.random(shape, dtype=np.float32) < self.q
 
         if not isinstance(task.action_space, Discrete):
-            turned = Drawn(lambda shape: np.where(slips(shape), np.float32(-1), np.float32(1)), shape)
-            return Taps(action=lambda t, actions: np.multiply(actions, turned(t), out=actions)), memory
+            signs = StepNoise(lambda shape: np.where(draw_replaced(shape), np.float32(-1), np.float32(1)), shape)
+            return Taps(action=lambda t, actions: np.multiply(actions, signs(t), out=actions)), memory
         count = task.action_count
         if count == 2:
-            off = Drawn(lambda shape: slips(shape).astype(np.int64), shape)
-            return Taps(action=lambda t, actions: np.bitwise_xor(actions, off(t), out=actions)), memory
-        # Going on by 1 .. A - 1 in the circle of actions comes to each of the others once.
-        on = Drawn(lambda shape: rng.integers(1, count, shape) * slips(shape), shape)
-        return Taps(action=lambda t, actions: np.remainder(actions + on(t), count, out=actions)), memory
+            flips = StepNoise(lambda shape: draw_replaced(shape).astype(np.int64), shape)
+            return Taps(action=lambda t, actions: np.bitwise_xor(actions, flips(t), out=actions)), memory
+        # Adding 1 .. A - 1 modulo A gives each of the other actions once.
+        offsets = StepNoise(lambda shape: rng.integers(1, count, shape) * draw_replaced(shape), shape)
+        return Taps(action=lambda t, actions: np.remainder(actions + offsets(t), count, out=actions)), memory

@@ -1,4 +1,4 @@
-"""AGR-tailored: liars who cut their lie to the rule, along the perturbation that suits it best."""
+"""AGR-tailored attack: the honest mean with the most damaging perturbation for the given rule."""
 
 from __future__ import annotations
 
@@ -9,42 +9,51 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._search import Deviation
+from byzbench.attacks._search import LineSearch
 from byzbench.contracts import Choice
 
 
 @dataclass(frozen=True)
-class AgrTailored(Deviation):
-    """All liars send one vector, set off from the honest mean by the most damaging multiple of a perturbation.
+class AgrTailored(LineSearch):
+    """Adaptive attack that sends the honest mean plus the most damaging multiple of a perturbation.
 
         m = mean + t p,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign
 
-    x [h, d] the honest vectors, F the rule, tried on a clone; p [d] the coordinates' unbiased deviations (std), the
-    mean itself (unit), or its signs at the deviations' root mean square (sign). `best` searches all three, each with a
-    third of the calls, and so covers the lines of `optimal_alie` and `optimal_ipm`.
+    x [h, d] the honest vectors, F the rule, evaluated on a clone; p [d] the unbiased standard deviations of the
+    coordinates (std), the mean itself (unit), or its signs times the root mean square of the deviations (sign). All
+    Byzantine agents send m. `best` searches all three, each with a third of the evaluations. Its lines include those of
+    `optimal_alie` and `optimal_ipm`.
 
     Source: Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS.
 
-    Differs from the source in: the objective is the damage, whatever the rule; the authors have one program for each
-    (for Krum: the largest t with which a liar is chosen). Both sides of the mean are searched, in place of t < 0.
+    Differs from the source in: the objective is the damage for every rule. The authors have one program for each rule
+    (for Krum: the largest t with which a Byzantine agent is chosen). Both sides of the mean are searched, in place of t
+    < 0.
 
     Cost: about 27 ms an exchange against the mean, 56 ms against nnm+trimmed_mean, for 240 calls at K=13, d=386.
     """
 
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS"
-    calls: Annotated[int, Field(ge=120, le=100_000, description="lies tried on the clone in one exchange")] = 240
+    calls: Annotated[
+        int,
+        Field(
+            ge=120,
+            le=100_000,
+            description="candidates evaluated on the rule oracle (a clone of the rule) in one exchange",
+        ),
+    ] = 240
     direction: Annotated[
         Literal["best", "std", "unit", "sign"],
-        Field(description="the perturbation: coordinates' deviations, the mean, its signs, or the worst of them"),
+        Field(description="the perturbation: deviations by coordinate, the mean, its signs, or the best of the three"),
         Choice("best", "std", "unit", "sign"),
     ] = "best"
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """One for each perturbation."""
+        """Return one line for each perturbation."""
         mean, std = honest.mean(0), honest.std(0)
-        found = {
+        lines = {
             "std": (mean, std),
             "unit": (torch.zeros_like(mean), -mean),
             "sign": (mean, -mean.sign() * std.square().mean().sqrt()),
         }
-        return list(found.values()) if self.direction == "best" else [found[self.direction]]
+        return list(lines.values()) if self.direction == "best" else [lines[self.direction]]

@@ -1,4 +1,4 @@
-"""A little is enough: liars who stay within the spread of honest noise."""
+"""A little is enough (ALIE): a shift within the spread of the honest vectors."""
 
 from __future__ import annotations
 
@@ -19,46 +19,62 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Alie(MessageAttack):
-    """All liars send one vector, z standard deviations from the mean in every coordinate.
+    """Message attack that sends one vector, z standard deviations from the mean in every coordinate.
 
-        m = mean(x) - z * std(x),    x [f, d] the liars' own clean vectors, or [h, d] the honest agents' (`whose`)
-        s = floor(K/2 + 1) - f       honest agents that must lie beyond m for the liars to hold a majority
+        m = mean(x) - z * std(x),    s = floor(K/2 + 1) - f
         rule A: z = Phi^-1((K - f - s) / (K - f)),    rule B: z = Phi^-1((K - s) / K)
 
-    The rules give z <= 0 for few liars (rule A for odd K and f = 1, for one), where the lie would help: refused.
+    x [f, d] the honest vectors of the Byzantine agents, or [h, d] those of the honest agents (`whose`). s is the number
+    of honest agents that must be farther out than m for the Byzantine agents to hold a majority.
+
+    For few Byzantine agents the rules give z <= 0 (rule A for odd K and f = 1, for example). Such a message would help
+    the honest agents, so the attack is then undefined.
 
     Source: Baruch, Baruch, Goldberg 2019, arXiv 1902.06156; sign, statistics and ddof are those of the authors' code.
     Rule A is what most implementations attribute to the published paper, rule B what some others compute.
 
-    Differs from the source in: z follows the rule unless given; the authors' code has z = 1.5 as its default.
+    Differs from the source in: z follows the rule unless it is given; the authors' code has z = 1.5 as its default.
+
+    Example:
+        z by rule A, and by rule B:
+
+        >>> Alie().check(agents=13, byzantine=3)
+        'alie: z = 0.253 by rule A for K=13, f=3'
+        >>> round(Alie(rule="B").deviations(agents=13, byzantine=3), 3)
+        0.502
     """
 
     source: ClassVar[str] = "Baruch, Baruch, Goldberg 2019, arXiv 1902.06156"
     z: Annotated[
-        float | None, Field(gt=0, description="standard deviations from the mean; by the rule if none"), Range(0.1, 5)
+        float | None, Field(gt=0, description="standard deviations from the mean; None: by the rule"), Range(0.1, 5)
     ] = None
     rule: Annotated[Literal["A", "B"], Field(description="how z follows from (K, f)")] = "A"
-    whose: Annotated[Literal["colluders", "honest"], Field(description="whose mean and deviation")] = "colluders"
+    whose: Annotated[Literal["colluders", "honest"], Field(description="agents whose mean and deviation are used")] = (
+        "colluders"
+    )
     sign: Annotated[Literal["minus", "plus"], Field(description="the side of the mean")] = "minus"
     ddof: Annotated[int, Field(ge=0, le=1, description="1 for the unbiased variance")] = 0
 
     @property
     def threat(self) -> Threat:
-        """Colluding; omniscient only with whose=honest."""
+        """Return the threat model: colluding; omniscient only with whose=honest."""
         return Threat(sees=frozenset({"colluders", self.whose}))
 
     def deviations(self, agents: int, byzantine: int) -> float:
-        """The z for (K, f): as given, else by the rule; infinite where the liars need no honest company."""
+        """Return z for (K, f): the given value, else the value of the rule.
+
+        It is infinite where the Byzantine agents hold a majority without honest agents.
+        """
         if self.z is not None:
             return self.z
-        company = agents // 2 + 1 - byzantine
-        if company <= 0:
+        needed_honest = agents // 2 + 1 - byzantine
+        if needed_honest <= 0:
             return math.inf
-        crowd = agents - byzantine if self.rule == "A" else agents
-        return NormalDist().inv_cdf((crowd - company) / crowd) if company < crowd else -math.inf
+        total = agents - byzantine if self.rule == "A" else agents
+        return NormalDist().inv_cdf((total - needed_honest) / total) if needed_honest < total else -math.inf
 
     def check(self, agents: int, byzantine: int) -> str:
-        """Refuse a z that is no attack; else print it."""
+        """Reject a z that is not positive and finite; otherwise return a line that states z."""
         z = self.deviations(agents, byzantine)
         where = f"for K={agents}, f={byzantine}"
         if not 0 < z < math.inf:
@@ -73,12 +89,12 @@ class Alie(MessageAttack):
             )
         line = f"alie: z = {z:.3f} {f'by rule {self.rule}' if self.z is None else 'as given'} {where}"
         if vectors == 1:
-            line += f"; but one vector ({self.whose}) has no spread, so the lie equals it"
+            line += f"; but one vector ({self.whose}) has no spread, so the message equals it"
         return line
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The shifted mean, the same from every liar."""
-        clean = view.colluders if self.whose == "colluders" else view.honest
+        """Craft the messages: the shifted mean from every Byzantine agent."""
+        vectors = view.colluders if self.whose == "colluders" else view.honest
         z = self.deviations(view.agents, view.byzantine)
-        shift = (z if self.sign == "plus" else -z) * clean.std(0, correction=self.ddof)
-        return Speech((clean.mean(0) + shift).expand_as(view.colluders)), memory
+        shift = (z if self.sign == "plus" else -z) * vectors.std(0, correction=self.ddof)
+        return Speech((vectors.mean(0) + shift).expand_as(view.colluders)), memory

@@ -1,4 +1,4 @@
-"""Anti-CGE: liars who are a little shorter than the first honest vector that a rule drops for its length."""
+"""Anti-CGE: vectors just short enough to pass comparative gradient elimination."""
 
 from __future__ import annotations
 
@@ -15,42 +15,55 @@ if TYPE_CHECKING:
     from byzbench.federation.view import View
 
 SHORTER = 1 - 1e-6
-"""How much shorter: as little as single precision still tells apart."""
+"""Ratio of lengths: the smallest difference that single precision resolves."""
 
 
 @dataclass(frozen=True)
 class AntiCge(MessageAttack):
-    """All liars oppose what comparative gradient elimination keeps, at the largest length that it keeps.
+    """Message attack against comparative gradient elimination (CGE): the longest opposing vector that CGE selects.
 
         m = -r s/||s||,    s = the sum of the h - f shortest of the honest vectors x [h, d]
 
-    Elimination keeps the K - f shortest of K vectors. r is just below the length of the next shortest, the h - f + 1st,
-    so all f lies are kept, that vector and all longer ones are dropped, and the kept sum is as far back as it can be.
+    CGE selects the K - f shortest of K vectors. r is just below the length of the next shortest honest vector, the h -
+    f + 1st. So all f Byzantine messages are selected, and that vector and all longer ones are dropped. The sum of the
+    selected vectors then points against s as far as possible.
 
     Source: official code of El Mhamdi, Guerraoui, Rouault 2021, "Distributed Momentum for Byzantine-resilient SGD",
     ICLR. The rule: Gupta, Liu, Vaidya 2020, arXiv 2008.04699.
 
     Differs from the source in: the code counts the shortest vector twice in s.
+
+    Example:
+        The message is just shorter than the honest vector of length 8, which CGE drops instead:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = AntiCge()
+        >>> honest = torch.tensor([[1.0, 0.0], [2.0, 0.0], [8.0, 0.0]])
+        >>> view = View(attack.threat, {"byzantine": 1}, {"honest": honest, "colluders": torch.zeros(1, 2)})
+        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> round(float(crafted[0, 0]), 3), bool(crafted.norm() < 8)
+        (-8.0, True)
     """
 
     source: ClassVar[str] = "El Mhamdi, Guerraoui, Rouault 2021, ICLR, official code"
 
     @property
     def threat(self) -> Threat:
-        """Omniscient and colluding."""
+        """Return the threat model: omniscient and colluding."""
         return Threat(sees=frozenset({"colluders", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse so many liars that no honest vector is kept."""
+        """Reject numbers of Byzantine agents at which no honest vector is selected."""
         if agents <= 2 * byzantine:
             raise Undefined(
-                f"anti_cge needs K > 2f, so that an honest vector is kept to oppose; got K={agents}, f={byzantine}"
+                f"anti_cge needs K > 2f, so that an honest vector is selected; got K={agents}, f={byzantine}"
             )
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The opposing vector, the same from every liar."""
-        x, kept = view.honest.double(), len(view.honest) - view.byzantine
+        """Craft the messages: the opposing vector from every Byzantine agent."""
+        x, num_selected = view.honest.double(), len(view.honest) - view.byzantine
         lengths, order = x.norm(dim=1).sort(stable=True)
-        against = -normalize(x[order[:kept]].sum(0), dim=0, eps=1e-150)
-        lie = SHORTER * lengths[kept] * against
-        return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory
+        direction = -normalize(x[order[:num_selected]].sum(0), dim=0, eps=1e-150)
+        crafted = SHORTER * lengths[num_selected] * direction
+        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory

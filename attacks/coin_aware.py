@@ -1,4 +1,4 @@
-"""Coin-aware: liars who wait for the batches that suit them."""
+"""Coin-aware attack: an inner attack in the rounds of large, or of small, batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Sometimes
+from byzbench.attacks._wrapped import Intermittent
 from byzbench.contracts import Choice, State
 from byzbench.contracts.adversary import Knowledge
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CoinAware(Sometimes):
-    """The inner attack in rounds of large batches only, or of small ones only: `coin_aware(alie(z=1.5), strike=small)`.
+class CoinAware(Intermittent):
+    """Wrapper that applies the inner attack in rounds of large, or of small, batches: `coin_aware(alie(z=1.5))`.
 
-        large in round t if c_t = 1, t = 0, or nobody tossed a coin
+        large in round t if c_t = 1, t = 0, or no coin was drawn
 
-    A method of the PAGE family (Gargiani et al. 2022, arXiv 2202.00308) tosses a common coin c_t for the size of its
-    batch. An error that enters a large batch stays in the reference for some 1/p rounds; in a small one honest agents
-    lie closer together, but what they correct is small.
+    A method of the PAGE family (Gargiani et al. 2022, arXiv 2202.00308) draws a common coin c_t for the size of its
+    batch. An error in a large batch stays in the reference for about 1/p rounds. In a small batch honest vectors are
+    closer to each other, but the correction that they make is small.
 
     Source: ours; Jordan et al. 2024, arXiv 2401.03489, for the coin.
     """
@@ -32,10 +32,12 @@ class CoinAware(Sometimes):
     source: ClassVar[str] = "this project"
     needs: ClassVar[frozenset[Knowledge]] = frozenset({"coin"})
     strike: Annotated[
-        Literal["large", "small"], Field(description="the batches it waits for"), Choice("large", "small")
+        Literal["large", "small"],
+        Field(description="size of the batches in whose rounds it is applied"),
+        Choice("large", "small"),
     ] = "large"
 
     def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
-        """By the coin as the first of these liars sees it."""
+        """Return whether the batch of this round has the chosen size, by the coin of the first of these agents."""
         large = view.round == 0 or view.coin is None or bool(view.coin[0])
         return large == (self.strike == "large"), {}

@@ -1,4 +1,4 @@
-"""Dissensus: liars who cancel what honest neighbours would learn from each other."""
+"""Dissensus: vectors that cancel the gossip step between honest neighbours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._graph import Gossiping, shares
+from byzbench.attacks._graph import GossipAttack, gossip_weights
 from byzbench.contracts import Range
 
 if TYPE_CHECKING:
@@ -16,25 +16,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Dissensus(Gossiping):
-    """All liars tell agent i the vector that undoes its step towards its honest neighbours.
+class Dissensus(GossipAttack):
+    """Gossip attack that sends agent i the vector that cancels its step towards its honest neighbours.
 
         m[i] = x[i] - eps * sum_{j in H_i} W_ij (x[j] - x[i]) / sum_{j in A_i} W_ij
 
-    x [h, d] the honest vectors, H_i and A_i the honest agents and the liars among i's neighbours, W the gossip weights
-    (Metropolis). With eps = 1 the step x[i] + sum_j W_ij (m_j - x[i]) returns x[i] itself; more drives agents apart.
+    x [h, d] the honest vectors, H_i and A_i the honest and the Byzantine agents among i's neighbours, W the gossip
+    weights (Metropolis). With eps = 1 the step x[i] + sum_j W_ij (m_j - x[i]) returns x[i] itself; a larger eps drives
+    agents apart.
 
     Source: He, Karimireddy, Jaggi 2022, arXiv 2202.01545.
+
+    Example:
+        On a complete graph of three agents, one of them Byzantine, gossip leaves the honest vectors unchanged:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> import numpy as np
+        >>> attack, honest, mixing = Dissensus(), torch.tensor([[0.0], [6.0]]), torch.full((3, 3), 1 / 3).double()
+        >>> ids = {"liars": torch.tensor([2]), "peers": torch.tensor([0, 1]), "mixing": mixing}
+        >>> edges = np.array([[0, 0], [0, 1]])
+        >>> known = {"honest": honest, "colluders": torch.zeros(1, 1), "edges": edges, **ids}
+        >>> view = View(attack.threat, {"agents": 3}, known)
+        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> (honest.sum() + crafted) / 3
+        tensor([[0.],
+                [6.]])
     """
 
     source: ClassVar[str] = "He et al. 2022, arXiv 2202.01545"
     epsilon: Annotated[
-        float, Field(gt=0, description="share of the honest pull that is undone"), Range(0.1, 10, log=True)
+        float, Field(gt=0, description="share of the honest step that is cancelled"), Range(0.1, 10, log=True)
     ] = 1.0
 
-    def words(self, view: View) -> Tensor:
-        """See `Gossiping.words`."""
+    def craft_vectors(self, view: View) -> Tensor:
+        """Craft the vector for each honest agent; see `GossipAttack.craft_vectors`."""
         x = view.honest.double()
-        between, ours = shares(view)
-        pull = between @ x - between.sum(1, keepdim=True) * x
-        return x - self.epsilon * pull / ours.unsqueeze(1)
+        honest_weights, byzantine_weight = gossip_weights(view)
+        honest_step = honest_weights @ x - honest_weights.sum(1, keepdim=True) * x
+        return x - self.epsilon * honest_step / byzantine_weight.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Fixed bias: liars who drift, always the same way."""
+"""Fixed bias: one vector added to every Byzantine message in every round."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FixedBias(MessageAttack):
-    """Each liar adds one vector to its own: the same from all of them, and the same in every round.
+    """Message attack that adds one fixed vector to the honest vector of each Byzantine agent.
 
         m_t[k] = own_t[k] + b,    b = strength * u * r/||r||,    r ~ N(0, 1)^d,    u = median_k ||own_0[k]||
 
-    own_t [f, d] in exchange t = 0, 1, ... of a topic, in the first of which b is drawn; without `relative`, u = 1. A
-    small b is within the noise of any one round, and a rule without a memory cannot tell; but noise cancels over
-    rounds, and b adds up.
+    own_t [f, d] in exchange t = 0, 1, ... of a topic. b is drawn in the first exchange, and is the same for all agents
+    and all rounds. Without `relative`, u = 1. A small b is within the noise of each single round, so a rule without a
+    state cannot detect it. Over rounds noise averages out, and b accumulates.
 
     Source: Karimireddy, He, Jaggi 2021, arXiv 2012.10333, on attacks coupled over time, of which it is the simplest.
 
@@ -34,18 +34,20 @@ class FixedBias(MessageAttack):
     strength: Annotated[
         float, Field(gt=0, description="length of the bias, in units u"), Range(0.01, 100, log=True)
     ] = 1.0
-    relative: Annotated[bool, Field(description="u is the length of the liars' first vectors; else 1")] = True
+    relative: Annotated[
+        bool, Field(description="u is the median length of the Byzantine agents' first vectors; otherwise 1")
+    ] = True
 
     @property
     def threat(self) -> Threat:
-        """Colluding."""
+        """Return the threat model: colluding."""
         return Threat(sees=frozenset({"colluders"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The biased vectors."""
+        """Craft the messages: the biased vectors."""
         own, key = view.colluders.double(), f"{view.topic}.bias"
         if key not in memory:
-            way = torch.from_numpy(rng.standard_normal(own.shape[1]))
+            direction = torch.from_numpy(rng.standard_normal(own.shape[1]))
             unit = own.norm(dim=1).quantile(0.5) if self.relative else 1.0
-            memory = {**memory, key: self.strength * unit * way / way.norm()}
+            memory = {**memory, key: self.strength * unit * direction / direction.norm()}
         return Speech((own + memory[key]).to(view.colluders.dtype)), memory

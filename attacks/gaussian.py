@@ -1,4 +1,4 @@
-"""Gaussian noise: liars who send vectors of the right length and no meaning."""
+"""Gaussian noise: normal noise in place of the honest vectors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gaussian(MessageAttack):
-    """Each liar sends normal noise, drawn anew.
+    """Message attack that sends normal noise, drawn independently for each Byzantine agent and exchange.
 
-        m[k] ~ u N(mean, sd^2)^d,    u = median_i ||x[i]|| / sqrt(d),    x [h, d] the honest vectors
+        m[k] = u N(mean, sd^2)^d,    u = median_i ||x[i]|| / sqrt(d),    x [h, d] the honest vectors
 
-    so that with mean 0 a lie is about sd times as long as an honest vector; without `relative`, u = 1.
+    With mean 0 a message is about sd times as long as an honest vector. Without `relative`, u = 1.
 
-    Source: Blanchard et al. 2017, arXiv 1703.02757, experiments, where noise has an absolute sd; so it has in byzfl,
-    with mean 0 and sd 1.
+    Source: Blanchard et al. 2017, arXiv 1703.02757, experiments, where the noise has an absolute sd; so it has in
+    byzfl, with mean 0 and sd 1.
 
-    Differs from the source in: the strength is relative by default. A number that drowns one task's gradients is
-    nothing beside another's.
+    Differs from the source in: the strength is relative by default. An absolute strength that dominates the gradients
+    of one task can be negligible on another.
     """
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
@@ -36,15 +36,17 @@ class Gaussian(MessageAttack):
         float, Field(gt=0, description="standard deviation of each coordinate, in units u"), Range(0.1, 100, log=True)
     ] = 1.0
     mean: Annotated[float, Field(description="mean of each coordinate, in units u")] = 0.0
-    relative: Annotated[bool, Field(description="u is the honest vectors' coordinate size; else 1")] = True
+    relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
+        True
+    )
 
     @property
     def threat(self) -> Threat:
-        """Blind, but for the honest vectors' length if the strength is relative to it."""
+        """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
         return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """Noise for every liar."""
+        """Craft the messages: noise for each Byzantine agent."""
         unit = coordinate_size(view.honest) if self.relative else 1.0
         noise = torch.from_numpy(rng.standard_normal(view.own.shape, dtype=np.float32)).to(view.own.dtype)
         return Speech(unit * (self.mean + self.sd * noise)), memory

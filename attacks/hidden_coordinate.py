@@ -1,4 +1,4 @@
-"""Hidden coordinate: liars who are honest everywhere but in one place."""
+"""Hidden coordinate: the honest mean with a large change in a single coordinate."""
 
 from __future__ import annotations
 
@@ -17,40 +17,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HiddenCoordinate(MessageAttack):
-    """All liars send the honest mean, moved in one coordinate.
+    """Message attack that sends the honest mean, moved in one coordinate.
 
         m = mean(x) + scale * u * e_j,    u = median_i ||x[i] - mean(x)||,    x [h, d] the honest vectors
 
-    In d dimensions honest vectors are sqrt(d) deviations of one coordinate from their mean; a distance cannot tell
-    that from all of it in the coordinate j. Without `relative`, u = 1.
+    In d dimensions the distance of an honest vector from the mean is about sqrt(d) deviations of one coordinate. A rule
+    that looks at distances cannot tell this from the same distance in coordinate j alone. Without `relative`, u = 1.
 
     Source: El Mhamdi, Guerraoui, Rouault 2018, arXiv 1802.07927.
 
     Differs from the source in: the strength is given, in place of a search for the largest that the rule accepts.
+
+    Example:
+        The honest mean is moved in coordinate 1 only:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = HiddenCoordinate(scale=5.0, coordinate=1, relative=False)
+        >>> honest = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+        >>> view = View(attack.threat, {}, {"honest": honest, "colluders": torch.zeros(1, 3)})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        tensor([[2., 7., 2.]])
     """
 
     source: ClassVar[str] = "El Mhamdi, Guerraoui, Rouault 2018, arXiv 1802.07927"
     scale: Annotated[
-        float, Field(gt=0, description="how far that coordinate is moved, in units u"), Range(0.1, 100, log=True)
+        float,
+        Field(gt=0, description="distance by which the coordinate is moved, in units u"),
+        Range(0.1, 100, log=True),
     ] = 1.0
-    coordinate: Annotated[int, Field(ge=0, description="j")] = 0
-    relative: Annotated[bool, Field(description="u is the honest vectors' distance from their mean; else 1")] = True
+    coordinate: Annotated[int, Field(ge=0, description="index j of the coordinate")] = 0
+    relative: Annotated[
+        bool, Field(description="u is the honest vectors' median distance from their mean; otherwise 1")
+    ] = True
 
     @property
     def threat(self) -> Threat:
-        """Omniscient and colluding."""
+        """Return the threat model: omniscient and colluding."""
         return Threat(sees=frozenset({"colluders", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse a single honest vector, if its distance from itself is the strength."""
+        """Reject a relative strength for a single honest vector, whose distance from the mean is zero."""
         if self.relative and agents - byzantine < 2:
             raise Undefined(
                 f"hidden_coordinate is degenerate for K={agents}, f={byzantine}: with fewer than two honest vectors "
-                "there is no spread to hide in; give relative=False"
+                "there is no spread; give relative=False"
             )
 
     def start(self, view: View) -> State:
-        """Refuse a coordinate that no parameter has."""
+        """Reject a coordinate beyond the policy's dimension."""
         size = view.task.policy().dimension
         if self.coordinate >= size:
             raise Undefined(
@@ -59,9 +74,9 @@ class HiddenCoordinate(MessageAttack):
         return {}
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The mean with a bump, the same from every liar."""
+        """Craft the messages: the moved mean from every Byzantine agent."""
         x = view.honest.double()
-        lie = x.mean(0)
-        unit = float((x - lie).norm(dim=1).quantile(0.5)) if self.relative else 1.0
-        lie[self.coordinate % len(lie)] += self.scale * unit
-        return Speech(lie.to(view.honest.dtype).expand_as(view.colluders)), memory
+        crafted = x.mean(0)
+        unit = float((x - crafted).norm(dim=1).quantile(0.5)) if self.relative else 1.0
+        crafted[self.coordinate % len(crafted)] += self.scale * unit
+        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory

@@ -1,4 +1,4 @@
-"""Large noise: liars who shout nonsense, a different one into every ear."""
+"""Large noise: uniform noise, a different draw for each receiver."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LargeNoise(MessageAttack):
-    """Every message of a liar is replaced by uniform noise, fresh for each receiver.
+    """Message attack that sends uniform noise, drawn independently for each receiver.
 
         m[e] ~ u U(-scale, scale)^d,    u = median_i ||x[i]|| / sqrt(d),    x [h, d] the honest vectors
 
-    e < E edges that leave a liar; without `equivocate`, one m[k] for all receivers. Without `relative`, u = 1.
+    e < E edges that leave a Byzantine agent; without `equivocate`, one m[k] for all receivers. Without `relative`, u =
+    1.
 
     Source: Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, experiments; scale 1000 on gradients and
     parameters alike, with relative=False, is the official code's.
 
-    Differs from the source in: the strength is relative by default. A number that drowns one task's gradients is
-    nothing beside another's.
+    Differs from the source in: the strength is relative by default. An absolute strength that dominates the gradients
+    of one task can be negligible on another.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489"
@@ -37,19 +38,21 @@ class LargeNoise(MessageAttack):
         Field(gt=0, description="half-width of the noise in each coordinate, in units u"),
         Range(1e-3, 1e3, log=True),
     ] = 1000.0
-    relative: Annotated[bool, Field(description="u is the honest vectors' coordinate size; else 1")] = True
-    equivocate: Annotated[bool, Field(description="a different vector to each receiver")] = True
+    relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
+        True
+    )
+    equivocate: Annotated[bool, Field(description="send a different vector to each receiver")] = True
     on: On = field(default="both", kw_only=True)
 
     @property
     def threat(self) -> Threat:
-        """Blind, but for the honest vectors' length if the strength is relative to it."""
+        """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
         return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}), equivocates=self.equivocate)
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """Noise for every edge, or for every liar."""
+        """Craft the messages: noise for each edge, or for each Byzantine agent."""
         rows = len(view.edges) if self.equivocate else len(view.own)
-        # Drawn in float32: over many edges the draw is the whole cost of this attack, and it needs no more digits.
-        unit = torch.from_numpy(rng.random((rows, view.own.shape[1]), dtype=np.float32)).to(view.own.dtype)
+        # Drawn in float32: on many edges the draw dominates the cost of this attack.
+        noise = torch.from_numpy(rng.random((rows, view.own.shape[1]), dtype=np.float32)).to(view.own.dtype)
         size = coordinate_size(view.honest) if self.relative else 1.0
-        return Speech(unit.mul_(2).sub_(1).mul_(self.scale * size)), memory
+        return Speech(noise.mul_(2).sub_(1).mul_(self.scale * size)), memory

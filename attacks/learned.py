@@ -1,4 +1,4 @@
-"""Learned: liars whose policy was trained in the attacker's seat."""
+"""Learned attack: a trained policy chooses the direction and the length of the message."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _cosine = partial(cosine_similarity, dim=0, eps=_TINY)
 
 @dataclass(frozen=True)
 class Learned(SteeredAttack):
-    """All liars send one vector, as far from the honest mean and in the direction that a trained policy says.
+    """Message attack that sends one vector, at a distance and in a direction that a trained policy chooses.
 
         m = mu + 10^(1.5 a_0) s unit(-a_1 unit(mu) - a_2 unit(sign(mu) sd) + a_3 p + a_4 unit(v - mu))
 
-    mu, sd [d] the mean and the standard deviations of the honest vectors x [h, d], s = ||sd|| their spread, v [d] what
-    the rule made of the last exchange, and p [d] one random direction for all times, as far as it is orthogonal to mu.
-    The policy is a tanh network from eight numbers, each in [-1, 1], to a in [-1, 1]^5:
+    mu, sd [d] the mean and the standard deviations of the honest vectors x [h, d], s = ||sd|| their spread, v [d] the
+    output of the rule in the last exchange, and p [d] a random direction that is drawn once, projected orthogonally to
+    mu. The policy is a tanh network from eight numbers, each in [-1, 1], to a in [-1, 1]^5:
 
-        t / (t + 20); the coin (1 large, -1 small, 0 not tossed); 2 f / K; log10(s / ||mu||) / 2; cos(v, mu);
-        log10(||v|| / ||mu||) / 2; and of the last lie, which went l from the mean of its exchange, mu':
-        <v - mu', l> / ||l||^2, the share of it that the rule took; half of <v - mu', l> / (||l|| s'), in spreads
+        t / (t + 20); the coin (1 large, -1 small, 0 not drawn); 2 f / K; log10(s / ||mu||) / 2; cos(v, mu);
+        log10(||v|| / ||mu||) / 2; and of the last message, which was mu' + l, with mu' and s' of its exchange:
+        <v - mu', l> / ||l||^2, the share of l in the output of the rule; half of <v - mu', l> / (||l|| s'), in spreads
 
-    It depends on no scale, and is not told the rule: it feels it. The policy `cartpole` was trained on that task by
-    benchmarks/attacker.py. To train another, see `byzbench.envs.AttackerSeat`: a policy is a file of safetensors, the
-    state of a torch.nn.Sequential of Linear layers, with tanh between them and after the last.
+    The policy is scale-invariant. It is not given the rule, and observes only the effect of its messages. The policy
+    `cartpole` was trained on that task by benchmarks/attacker.py. To train another, see `byzbench.envs.AttackerSeat`: a
+    policy is a file of safetensors, the state of a torch.nn.Sequential of Linear layers, with tanh between them and
+    after the last.
 
     Source: Li, Sun, Zheng 2022, "Learning to attack federated learning", NeurIPS.
 
-    Differs from the source in: the federation learns by policy gradients; a lie is made of the vectors of the round
-    rather than of steps on the attacker's own data; the policy sees statistics rather than parameters.
+    Differs from the source in: the federation learns by policy gradients; a message is computed from the vectors of the
+    round rather than from steps on the attacker's own data; the policy observes statistics rather than parameters.
 
     Memory: the policy under `policy.`; for each topic `.aside` [d], `.mean` [d], `.push` [d] and `.spread`.
     """
@@ -59,84 +60,94 @@ class Learned(SteeredAttack):
     policy: Annotated[str, Field(description="`cartpole`, or the path of a file of safetensors")] = "cartpole"
 
     def __post_init__(self) -> None:
-        """Refuse a policy that is none."""
+        """Reject a file that holds no policy of the required sizes."""
         super().__post_init__()
         self._network()
 
     @property
     def threat(self) -> Threat:
-        """Omniscient, colluding, and remembers."""
+        """Return the threat model: omniscient and colluding, with the coin and the history."""
         return Threat(sees=frozenset({"colluders", "honest", "coin", "history"}))
 
     @property
     def data(self) -> tuple[Path, ...]:
-        """The file of its policy."""
+        """Return the file of the policy."""
         shipped = files("byzbench.attacks") / f"learned_{self.policy}.safetensors"
         return (Path(str(shipped)) if shipped.is_file() else Path(self.policy),)
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse a single honest vector, which has no spread."""
+        """Reject a single honest vector, which has no spread."""
         if agents - byzantine < 2:
-            raise Undefined(f"learned: with K={agents}, f={byzantine} there is no honest spread to measure lies in")
+            raise Undefined(
+                f"learned: with K={agents}, f={byzantine} there are fewer than two honest vectors, and so no spread"
+            )
 
     def start(self, view: View) -> State:
-        """The policy."""
+        """Return the policy as the initial state."""
         return {_POLICY + name: part for name, part in self._network().items()}
 
     def _network(self) -> State:
         return read_network(self.data[0], self.observation_size, self.action_size)
 
     def observe(self, view: View, memory: State) -> Tensor:
-        """The eight numbers."""
-        mean, spread, _ = _cloud(view)
-        last = mean if view.history is None else view.history.double().mean(0)
-        seen = {
+        """Return the eight numbers of the class description."""
+        mean, spread, _ = _honest_statistics(view)
+        last_output = mean if view.history is None else view.history.double().mean(0)
+        features = {
             "time": view.round / (view.round + 20),
             "coin": 0.0 if view.coin is None else 2 * float(view.coin[0]) - 1,
             "share": 2 * view.byzantine / view.agents,
             "spread": _magnitude(spread, mean.norm()),
-            "turn": float(_cosine(last, mean)),
-            "length": _magnitude(last.norm(), mean.norm()),
+            "turn": float(_cosine(last_output, mean)),
+            "length": _magnitude(last_output.norm(), mean.norm()),
             "pull": 0.0,
             "gain": 0.0,
         }
         if view.history is not None and f"{view.topic}.push" in memory:
-            push, before = memory[f"{view.topic}.push"], memory[f"{view.topic}.mean"]
-            way, length = (last - before) @ push, push.norm().clamp(min=_TINY)
-            seen["pull"] = float(way / length**2)
-            seen["gain"] = float(way / length / memory[f"{view.topic}.spread"].clamp(min=_TINY)) / 2
-        return torch.tensor(list(seen.values()), dtype=torch.float64).nan_to_num().clamp(-1, 1).float()
+            push, last_mean = memory[f"{view.topic}.push"], memory[f"{view.topic}.mean"]
+            along, length = (last_output - last_mean) @ push, push.norm().clamp(min=_TINY)
+            features["pull"] = float(along / length**2)
+            features["gain"] = float(along / length / memory[f"{view.topic}.spread"].clamp(min=_TINY)) / 2
+        return torch.tensor(list(features.values()), dtype=torch.float64).nan_to_num().clamp(-1, 1).float()
 
     def choose(self, observation: Tensor, memory: State) -> Tensor:
-        """The network's action."""
+        """Return the network's action."""
         return forward(
             {k.removeprefix(_POLICY): part for k, part in memory.items() if k.startswith(_POLICY)}, observation
         )
 
     def say(self, view: View, action: Tensor, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The lie of an action, the same from every liar."""
-        mean, spread, deviation = _cloud(view)
-        last = mean if view.history is None else view.history.double().mean(0)
-        aside = memory.get(f"{view.topic}.aside")
-        if aside is None:
-            aside = torch.from_numpy(rng.standard_normal(len(mean)))
-        ahead = _unit(mean)
-        ways = torch.stack(
-            [-ahead, -_unit(mean.sign() * deviation), _unit(aside - (aside @ ahead) * ahead), _unit(last - mean)]
+        """Craft the messages: the vector of an action from every Byzantine agent.
+
+        The arguments are those of `SteeredAttack.say`.
+        """
+        mean, spread, deviation = _honest_statistics(view)
+        last_output = mean if view.history is None else view.history.double().mean(0)
+        random_vector = memory.get(f"{view.topic}.aside")
+        if random_vector is None:
+            random_vector = torch.from_numpy(rng.standard_normal(len(mean)))
+        mean_direction = _unit(mean)
+        directions = torch.stack(
+            [
+                -mean_direction,
+                -_unit(mean.sign() * deviation),
+                _unit(random_vector - (random_vector @ mean_direction) * mean_direction),
+                _unit(last_output - mean),
+            ]
         )
         strength, *mix = action.double().clamp(-1, 1)
-        push = 10 ** (1.5 * strength) * spread * _unit(torch.stack(mix) @ ways)
-        kept = {"aside": aside, "mean": mean, "push": push, "spread": spread}
-        lie = (mean + push).to(view.honest.dtype).expand_as(view.colluders)
-        return Speech(lie), {**memory, **{f"{view.topic}.{name}": part for name, part in kept.items()}}
+        push = 10 ** (1.5 * strength) * spread * _unit(torch.stack(mix) @ directions)
+        new_state = {"aside": random_vector, "mean": mean, "push": push, "spread": spread}
+        crafted = (mean + push).to(view.honest.dtype).expand_as(view.colluders)
+        return Speech(crafted), {**memory, **{f"{view.topic}.{name}": part for name, part in new_state.items()}}
 
 
-def _cloud(view: View) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the honest vectors the mean [d], the spread and the standard deviations [d], in float64."""
+def _honest_statistics(view: View) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean [d], the spread and the standard deviations [d] of the honest vectors, in float64."""
     deviation, mean = torch.std_mean(view.honest.double(), 0, correction=0)
     return mean, deviation.norm(), deviation
 
 
-def _magnitude(of: Tensor, beside: Tensor) -> float:
-    """Half of the decimal logarithm of a ratio of lengths."""
-    return float((of.clamp(min=_TINY) / beside.clamp(min=_TINY)).log10()) / 2
+def _magnitude(length: Tensor, reference: Tensor) -> float:
+    """Return half of the decimal logarithm of the ratio of two lengths."""
+    return float((length.clamp(min=_TINY) / reference.clamp(min=_TINY)).log10()) / 2

@@ -1,4 +1,4 @@
-"""Markov: liars who come and go."""
+"""Markov: an inner attack that is switched on and off by a two-state Markov chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Sometimes, joined
+from byzbench.attacks._wrapped import Intermittent, merge_states
 from byzbench.contracts import Range, State
 
 if TYPE_CHECKING:
@@ -17,33 +17,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Markov(Sometimes):
-    """The inner attack, switched on and off by a two-state chain, for all liars at once: `markov(alie(z=1.5), on=0.1)`.
+class Markov(Intermittent):
+    """Wrapper that switches the inner attack on and off by a two-state Markov chain: `markov(alie(z=1.5), on=0.1)`.
 
         s_{-1} = 0,    P(s_t = 1 | s_{t-1} = 0) = on,    P(s_t = 0 | s_{t-1} = 1) = off
 
-    It strikes in the rounds of s_t = 1: in the long run a share on / (on + off) of them, 1 / off in a row. In honest
-    spells a rule's memory forgets; spells of attack are too short for a test over time.
+    One chain holds for all Byzantine agents. The inner attack is active in the rounds with s_t = 1: in the long run a
+    share on / (on + off) of them, 1 / off in a row. In honest periods a rule with a state forgets; active periods are
+    too short for a statistical test over time.
 
     Source: common practice.
 
-    Memory: `strikes` and the `round` it is about; and the inner attack's.
+    Memory: `strikes` and its `round`; and the inner attack's.
     """
 
     source: ClassVar[str] = "common practice"
-    on: Annotated[float, Field(gt=0, le=1, description="probability to begin, in a round without"), Range(0.02, 1)] = (
-        0.1
-    )
-    off: Annotated[float, Field(ge=0, le=1, description="probability to end, in a round with"), Range(0.0, 1)] = 0.1
+    on: Annotated[
+        float, Field(gt=0, le=1, description="probability to switch on, in an inactive round"), Range(0.02, 1)
+    ] = 0.1
+    off: Annotated[
+        float, Field(ge=0, le=1, description="probability to switch off, in an active round"), Range(0.0, 1)
+    ] = 0.1
 
     def start(self, view: View) -> State:
-        """Off, before the first round."""
-        return joined({"strikes": torch.tensor(0), "round": torch.tensor(-1)}, self.inner.start(view))
+        """Return the initial state: off before the first round."""
+        return merge_states({"strikes": torch.tensor(0), "round": torch.tensor(-1)}, self.inner.start(view))
 
     def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
-        """The chain makes its step at the first occasion of a round, and stays for the others."""
-        now = bool(memory["strikes"])
+        """Return the state of the chain, which makes one step in each round."""
+        active = bool(memory["strikes"])
         if int(memory["round"]) != view.round:
-            change = self.off if now else self.on
-            now ^= rng.random() < change
-        return now, {"strikes": torch.tensor(int(now)), "round": torch.tensor(view.round)}
+            switch_prob = self.off if active else self.on
+            active ^= rng.random() < switch_prob
+        return active, {"strikes": torch.tensor(int(active)), "round": torch.tensor(view.round)}

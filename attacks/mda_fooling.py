@@ -1,4 +1,4 @@
-"""MDA fooling: liars whom every minimum-diameter subset takes in."""
+"""MDA fooling: vectors that every minimum-diameter subset contains."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from byzbench.geometry.cloud import Cloud
 from byzbench.geometry.subsets import narrowest
 
 _INSIDE = 1 - 1e-6
-"""Not quite the full distance, lest rounding to float32 carry the lie out of the subset."""
+"""Share of the distance that is used, so that rounding to float32 does not move the vector out of the subset."""
 
 
 @dataclass(frozen=True)
 class MdaFooling(MinMax):
-    """All liars send one vector, as far from the narrowest honest subset's mean as leaves its diameter what it is.
+    """Message attack on minimum-diameter averaging (MDA): a shifted mean within the minimum diameter.
 
         m = mean(S) - g p,    g = the largest number with max_{i in S} ||m - x[i]|| <= diam(S)
 
     S are the h - f of the honest vectors x [h, d] with the least diameter, p [d] a direction of length one. Together
-    with f liars at m they are n - f vectors no wider than S, and any n - f vectors hold h - f honest ones: minimum
-    diameter averaging takes all the liars in. On a sparse graph S is still taken from all honest agents.
+    with f messages equal to m they are n - f vectors with the diameter of S, and any n - f vectors hold h - f honest
+    ones. So MDA selects all Byzantine messages. On a sparse graph S is still taken from all honest agents.
 
     Source: the official code of Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, where nothing calls it.
 
     Differs from the source in: it is an attacker's message, where the code has it inside the honest agreement; g is
-    exact, for a bisection; p is a direction of `min_max`, of S alone.
+    exact, for a bisection; p is a direction of `min_max`, computed from S alone.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
     on: On = field(default="parameters", kw_only=True)
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse where the subset is a single vector: it is no wider than a point."""
+        """Reject numbers of agents at which the subset is a single vector, whose diameter is zero."""
         if agents - 2 * byzantine < 2:
             raise Undefined(
                 f"mda_fooling needs K >= 2f + 2, got K={agents}, f={byzantine}: the n - f nearest vectors must hold "
-                "two honest ones that are apart"
+                "two honest ones"
             )
 
-    def lie(self, honest: Tensor, byzantine: int) -> Tensor:
-        """See `Setback.lie`; of the narrowest subset."""
-        everyone = torch.ones(len(honest), dtype=torch.bool)
-        subset, _ = narrowest(Cloud.of(honest).distances, everyone, torch.tensor(byzantine))
+    def craft_vector(self, honest: Tensor, byzantine: int) -> Tensor:
+        """Return the shifted mean of the minimum-diameter subset; see `ShiftedMean.craft_vector`."""
+        valid = torch.ones(len(honest), dtype=torch.bool)
+        subset, _ = narrowest(Cloud.of(honest).distances, valid, torch.tensor(byzantine))
         centre = honest[subset].mean(0)
-        return centre + _INSIDE * (super().lie(honest[subset], byzantine) - centre)
+        return centre + _INSIDE * (super().craft_vector(honest[subset], byzantine) - centre)

@@ -1,4 +1,4 @@
-"""Min-Max: liars who are no farther from anybody than honest agents are from each other."""
+"""Min-Max: a vector no farther from any honest vector than the honest diameter."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from byzbench.attacks._min import Setback
+from byzbench.attacks._min import ShiftedMean
 from byzbench.geometry.cloud import Cloud
 
 
 @dataclass(frozen=True)
-class MinMax(Setback):
-    """All liars send one vector, as far back from the honest mean as the honest diameter allows.
+class MinMax(ShiftedMean):
+    """Message attack that sends the honest mean, shifted as far as the honest diameter allows.
 
         m = mean - g p,    g = the largest number with max_i ||m - x[i]|| <= D = max_ij ||x[i] - x[j]||
 
@@ -23,10 +23,22 @@ class MinMax(Setback):
 
     Differs from the source in: g is exact; the authors' search halves a step from g = 10, so that it never gets past 20
     lengths of its direction.
+
+    Example:
+        The message is no farther from any honest vector than the honest diameter, 2:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> import numpy as np
+        >>> attack = MinMax(direction="unit")
+        >>> honest = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
+        >>> view = View(attack.threat, {"byzantine": 1}, {"honest": honest, "colluders": torch.zeros(1, 2)})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        tensor([[1., 0.]])
     """
 
     def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
-        """The least positive root."""
+        """Return the least positive root."""
         along = deviations @ back
-        room = Cloud.of(deviations).squared_distances.amax() - deviations.square().sum(1)
-        return (along + (along.square() + room).clamp_min(0).sqrt()).amin()
+        slack = Cloud.of(deviations).squared_distances.amax() - deviations.square().sum(1)
+        return (along + (along.square() + slack).clamp_min(0).sqrt()).amin()

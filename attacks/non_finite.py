@@ -1,4 +1,4 @@
-"""Non-finite: liars whose messages are no numbers."""
+"""Non-finite values: messages of NaN or infinity."""
 
 from __future__ import annotations
 
@@ -19,31 +19,42 @@ VALUES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 @dataclass(frozen=True)
 class NonFinite(MessageAttack):
-    """Each liar sends NaN or an infinity: in every coordinate, or hidden in one of an otherwise honest vector.
+    """Message attack that sends NaN or an infinity, in every coordinate or in one of an otherwise honest vector.
 
         m[k, j] = value,    j < d, or one j drawn for each message; elsewhere own[k, j]
 
-    A rule that it reaches is lost, whatever its breakdown point. Screening must catch it, and knows the liar by it.
+    No rule gives a finite output for such an input, whatever its breakdown point. Message validation must reject it,
+    and can identify the sender.
 
     Source: byzfl 0.0.11 (infinity), ByzPy 0.1.4 and El Mhamdi, Guerraoui, Rouault 2021, ICLR, official code (NaN).
+
+    Example:
+        An infinity in every coordinate:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = NonFinite(value="-inf")
+        >>> view = View(attack.threat, {}, {"own": torch.ones(1, 3)})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        tensor([[-inf, -inf, -inf]])
     """
 
     source: ClassVar[str] = "byzfl 0.0.11; El Mhamdi, Guerraoui, Rouault 2021, ICLR, official code"
-    value: Annotated[Literal["nan", "inf", "-inf"], Field(description="what is sent in place of numbers")] = "nan"
-    where: Annotated[Literal["everywhere", "once"], Field(description="in all coordinates, or in a random one")] = (
-        "everywhere"
-    )
+    value: Annotated[Literal["nan", "inf", "-inf"], Field(description="value that is sent")] = "nan"
+    where: Annotated[
+        Literal["everywhere", "once"], Field(description="in all coordinates, or in one random coordinate")
+    ] = "everywhere"
 
     @property
     def threat(self) -> Threat:
-        """Local."""
+        """Return the threat model: own vectors only."""
         return Threat(sees=frozenset({"own"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """Honest vectors, spoilt."""
-        lies = view.own.clone()
+        """Craft the messages: honest vectors with non-finite values."""
+        crafted = view.own.clone()
         if self.where == "everywhere":
-            lies.fill_(VALUES[self.value])
+            crafted.fill_(VALUES[self.value])
         else:
-            lies[np.arange(len(lies)), rng.integers(lies.shape[1], size=len(lies))] = VALUES[self.value]
-        return Speech(lies), memory
+            crafted[np.arange(len(crafted)), rng.integers(crafted.shape[1], size=len(crafted))] = VALUES[self.value]
+        return Speech(crafted), memory

@@ -1,4 +1,4 @@
-"""No attack: the seats of the adversary are taken, and nothing is done with them."""
+"""No attack: the Byzantine agents follow the protocol."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from byzbench.contracts import Attack, Threat
 
 @dataclass(frozen=True)
 class NoAttack(Attack):
-    """The liars follow the protocol to the letter: the reference that every attack is compared with."""
+    """Absence of an attack: the Byzantine agents follow the protocol, as the reference for every attack."""
 
     @property
     def threat(self) -> Threat:
-        """Nothing is seen and no door is used."""
+        """Return the threat model: no knowledge and no surface."""
         return Threat(surface=frozenset())

@@ -1,4 +1,4 @@
-"""Optimal ALIE: a little is enough, and how little is found out by trying."""
+"""Optimal ALIE: a little is enough, with the most damaging number of deviations for the given rule."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from byzbench.attacks._search import Deviation
+from byzbench.attacks._search import LineSearch
 
 
 @dataclass(frozen=True)
-class OptimalAlie(Deviation):
-    """All liars send one vector, as many deviations from the honest mean as move the rule farthest from that mean.
+class OptimalAlie(LineSearch):
+    """Adaptive attack that sends the honest mean plus the most damaging multiple of the standard deviations.
 
         m = mean + t * std,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign
 
-    x [h, d] the honest vectors, std their unbiased deviations in each coordinate, F the rule, tried on a clone.
+    x [h, d] the honest vectors, std their unbiased deviations in each coordinate, F the rule, evaluated on a clone.
 
     Source: Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS, for the search; Baruch, Baruch, Goldberg
     2019, arXiv 1902.06156, for the line. ByzFL's `Optimal_ALittleIsEnough` is this with twenty trial points, t >= 0.
@@ -29,5 +29,5 @@ class OptimalAlie(Deviation):
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS; Baruch et al. 2019, arXiv 1902.06156"
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Through the mean along the deviations."""
+        """Return the line through the mean along the standard deviations."""
         return [(honest.mean(0), honest.std(0))]

@@ -1,4 +1,4 @@
-"""Optimal IPM: inner product manipulation with the factor that the rule tolerates worst."""
+"""Optimal IPM: inner product manipulation with the most damaging factor for the given rule."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from byzbench.attacks._search import Deviation
+from byzbench.attacks._search import LineSearch
 
 
 @dataclass(frozen=True)
-class OptimalIpm(Deviation):
-    """All liars send that multiple of the honest mean that moves the rule farthest from the mean.
+class OptimalIpm(LineSearch):
+    """Adaptive attack that sends the most damaging multiple of the honest mean.
 
         m = -t * mean,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign
 
-    x [h, d] the honest vectors, F the rule, tried on a clone.
+    x [h, d] the honest vectors, F the rule, evaluated on a clone.
 
     Source: Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS, for the search; Xie, Koyejo, Gupta 2019,
     arXiv 1903.03936, for the line. ByzFL's `Optimal_InnerProductManipulation` is this with twenty points, t >= 0.
@@ -30,6 +30,6 @@ class OptimalIpm(Deviation):
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS; Xie et al. 2019, arXiv 1903.03936"
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Through the origin, against the mean."""
+        """Return the line through the origin against the mean."""
         mean = honest.mean(0)
         return [(torch.zeros_like(mean), -mean)]

@@ -1,4 +1,4 @@
-"""Orthogonal: liars who go as far as they should, at a right angle to where they should."""
+"""Orthogonal vectors: random vectors of the honest length, orthogonal to the honest vector."""
 
 from __future__ import annotations
 
@@ -17,33 +17,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Orthogonal(MessageAttack):
-    """Each liar sends a random vector of the length of its own honest one and orthogonal to it.
+    """Message attack that sends a random vector of the length of the own honest vector and orthogonal to it.
 
         m[k] = ||x|| p/||p||,    p = r - <r, x> x/||x||^2,    r ~ N(0, 1)^d,    x = own[k] [d]
 
-    Rules that look at lengths see nothing, and the progress along x is lost.
+    A rule that looks at lengths cannot detect it, and the progress along x is lost.
 
     Source: official code of Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489.
 
-    Differs from the source in: it is orthogonal. The code leaves out the division by ||x||^2, so that for a long x what
-    it sends is almost parallel to x.
+    Differs from the source in: it is orthogonal. The code leaves out the division by ||x||^2, so that for a long x its
+    message is almost parallel to x.
+
+    Example:
+        The message has the length 5 of the honest vector, and inner product 0 with it:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = Orthogonal()
+        >>> own = torch.tensor([[3.0, 4.0, 0.0]])
+        >>> crafted = attack.speak(View(attack.threat, {}, {"own": own}), {}, np.random.default_rng(0))[0].vectors
+        >>> round(float(crafted.norm()), 4), round(abs(float((crafted * own).sum())), 4)
+        (5.0, 0.0)
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
 
     @property
     def threat(self) -> Threat:
-        """Local."""
+        """Return the threat model: own vectors only."""
         return Threat(sees=frozenset({"own"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The turned vectors; in one dimension there is no such direction, and a lie is zero."""
+        """Craft the messages: orthogonal vectors; zero in one dimension, where there are none."""
         own = view.own.double()
-        along = normalize(own, dim=1, eps=1e-150)
-        across = torch.from_numpy(rng.standard_normal(own.shape))
-        for _ in range(2):  # the second pass takes away what rounding left of the first
-            across = across - (across * along).sum(1, keepdim=True) * along
+        own_direction = normalize(own, dim=1, eps=1e-150)
+        orthogonal = torch.from_numpy(rng.standard_normal(own.shape))
+        for _ in range(2):  # the second pass removes the rounding error of the first
+            orthogonal = orthogonal - (orthogonal * own_direction).sum(1, keepdim=True) * own_direction
         if own.shape[1] == 1:
-            across = torch.zeros_like(own)
-        lies = own.norm(dim=1, keepdim=True) * normalize(across, dim=1, eps=1e-150)
-        return Speech(lies.to(view.own.dtype)), memory
+            orthogonal = torch.zeros_like(own)
+        crafted = own.norm(dim=1, keepdim=True) * normalize(orthogonal, dim=1, eps=1e-150)
+        return Speech(crafted.to(view.own.dtype)), memory

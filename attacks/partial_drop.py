@@ -1,4 +1,4 @@
-"""Partial drop: liars whose messages have holes."""
+"""Partial drop: honest vectors with some coordinates set to zero."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartialDrop(MessageAttack):
-    """Each liar sends its own honest vector with some coordinates set to zero.
+    """Message attack that sends the own honest vector with random coordinates set to zero.
 
         m[k, j] = own[k, j] if b[k, j] else 0,    b[k, j] = 1 with probability 1 - share
 
-    own [f, d], j < d. With `equivocate`, every receiver's message has holes of its own: b[e, j] over E edges.
+    own [f, d], j < d. With `equivocate`, the coordinates are drawn independently for each receiver: b[e, j] over E
+    edges.
 
     Source: official code of Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, consistent and inconsistent
     variants.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
-    share: Annotated[float, Field(gt=0, le=1, description="of coordinates that are lost"), Range(0.05, 1)] = 0.5
-    equivocate: Annotated[bool, Field(description="different holes for each receiver")] = False
+    share: Annotated[
+        float, Field(gt=0, le=1, description="share of the coordinates that is set to zero, on average"), Range(0.05, 1)
+    ] = 0.5
+    equivocate: Annotated[bool, Field(description="draw the coordinates independently for each receiver")] = False
 
     @property
     def threat(self) -> Threat:
-        """Local."""
+        """Return the threat model: own vectors only."""
         return Threat(sees=frozenset({"own"}), equivocates=self.equivocate)
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """What is left of the honest vectors."""
-        whole = view.own[view.edges[:, 0]] if self.equivocate else view.own
-        lost = torch.from_numpy(rng.random(whole.shape, dtype=np.float32) < self.share)
-        return Speech(whole.masked_fill(lost, 0.0)), memory
+        """Craft the messages: honest vectors with some coordinates set to zero."""
+        vectors = view.own[view.edges[:, 0]] if self.equivocate else view.own
+        dropped = torch.from_numpy(rng.random(vectors.shape, dtype=np.float32) < self.share)
+        return Speech(vectors.masked_fill(dropped, 0.0)), memory

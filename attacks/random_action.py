@@ -1,4 +1,4 @@
-"""Random action: liars who play at random and report the outcome truthfully."""
+"""Random action: random actions of the Byzantine agents in their own environments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
-from byzbench.attacks._steps import Drawn
+from byzbench.attacks._steps import StepNoise
 from byzbench.contracts import Attack, State, Taps, Threat
 from byzbench.errors import Undefined
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomAction(Attack):
-    """Each liar acts at random in its own environment; what it then sends is computed honestly from those episodes.
+    """Environment attack that replaces the actions of the Byzantine agents by random ones.
 
-        a[k, t, n] ~ U{0, ..., A - 1},    k < f liars, t < T steps, n < N episodes, A actions
+        a[k, t, n] ~ U{0, ..., A - 1},    k < f Byzantine agents, t < T steps, n < N episodes, A actions
 
-    with `constant`, a[k, t, n] = constant. Where actions are continuous, each coordinate is U(-1, 1), in halves of its
-    range and before any squashing.
+    With `constant`, a[k, t, n] = constant. Each coordinate of a continuous action is U(-1, 1), in halves of its range
+    and before any squashing. The messages that the agents send are computed honestly from those episodes.
 
     Source: Jordan, Groetschla, Fan, Wattenhofer 2024, arXiv 2401.03489, experiments. The constant variant (action 0) is
     what the official code of FedPG-BR calls random action: Fan et al. 2021, arXiv 2110.14074.
 
-    Differs from the source in: the draws are keyed by round, so they disturb no other draw of the experiment.
+    Differs from the source in: the draws are keyed by round, so they change no other draw of the experiment.
     """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489; constant: Fan et al. 2021, arXiv 2110.14074"
-    constant: Annotated[int | None, Field(ge=0, description="always this action, instead of a random one")] = None
+    constant: Annotated[int | None, Field(ge=0, description="always this action; None: random actions")] = None
 
     @property
     def threat(self) -> Threat:
-        """Blind: it needs its own environment only."""
+        """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
         return Threat(surface=frozenset({"environment"}))
 
     def start(self, view: View) -> State:
-        """Refuse a constant that is no action of the task."""
+        """Reject a constant that is no action of the task."""
         if self.constant is not None and self.constant >= view.task.action_count:
             last = view.task.action_count - 1
             raise Undefined(f"random_action: constant={self.constant} is no action of this task; give 0 to {last}")
         return {}
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """Replace the actions of all liars."""
+        """Return a hook that replaces the actions of all Byzantine agents."""
         if self.constant is not None:
             constant = self.constant
             return Taps(action=lambda t, actions: np.full_like(actions, constant)), memory
@@ -56,7 +56,7 @@ class RandomAction(Attack):
         shape = (view.byzantine, view.episodes, *task.policy().action_shape)
         if isinstance(task.action_space, Discrete):
             count = task.action_count
-            played = Drawn(lambda shape: rng.integers(count, size=shape), shape)
+            random_actions = StepNoise(lambda shape: rng.integers(count, size=shape), shape)
         else:
-            played = Drawn(lambda shape: 2 * rng.random(shape, dtype=np.float32) - 1, shape)
-        return Taps(action=lambda t, actions: played(t)), memory
+            random_actions = StepNoise(lambda shape: 2 * rng.random(shape, dtype=np.float32) - 1, shape)
+        return Taps(action=lambda t, actions: random_actions(t)), memory

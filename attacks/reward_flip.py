@@ -1,4 +1,4 @@
-"""Reward flip: liars who learn to lose."""
+"""Reward flip: rewards of the Byzantine agents with the opposite sign."""
 
 from __future__ import annotations
 
@@ -16,27 +16,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RewardFlip(Attack):
-    """Each liar is paid the negative of every reward; what it then sends is computed honestly from those episodes.
+    """Environment attack that reverses the sign of every reward of the Byzantine agents.
 
-        r'[k, t, n] = -scale * r[k, t, n],    k < f liars, t < T steps, n < N episodes
+        r'[k, t, n] = -scale * r[k, t, n],    k < f Byzantine agents, t < T steps, n < N episodes
 
-    For a method linear in the rewards it is `sign_flip` that nobody can see in the messages.
+    The messages that the agents send are computed honestly from those rewards. For a method linear in the rewards it
+    equals `sign_flip`, but no message is crafted.
 
     Source: Fan et al. 2021, arXiv 2110.14074, official code.
+
+    Example:
+        The hook changes rewards [f, T, N]:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = RewardFlip(scale=2.0)
+        >>> taps, _ = attack.tap(View(attack.threat, {}, {}), {}, np.random.default_rng(0))
+        >>> taps.reward(torch.tensor([[[1.0], [-3.0]]])).flatten()
+        tensor([-2.,  6.])
     """
 
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074, official code"
     scale: Annotated[
         float,
-        Field(gt=0, description="size of the flipped rewards, in sizes of the true ones"),
+        Field(gt=0, description="factor by which the flipped rewards are multiplied"),
         Range(0.1, 10, log=True),
     ] = 1.0
 
     @property
     def threat(self) -> Threat:
-        """Blind: it needs its own environment only."""
+        """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
         return Threat(surface=frozenset({"environment"}))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """Flip the rewards of all liars."""
+        """Return a hook that reverses the rewards of all Byzantine agents."""
         return Taps(reward=lambda rewards: -self.scale * rewards), memory

@@ -1,4 +1,4 @@
-"""Reward poisoning: liars who are paid a little less for good episodes, and a little more for bad ones."""
+"""Reward poisoning: bounded changes of rewards that favour bad episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._episodes import running
+from byzbench.attacks._episodes import inside_episode
 from byzbench.contracts import Attack, Range, State, Taps, Threat
 
 if TYPE_CHECKING:
@@ -18,18 +18,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RewardPoison(Attack):
-    """Each liar's rewards are changed, by at most epsilon a step, so that its own update goes down.
+    """Environment attack that changes rewards by at most epsilon a step, so that the update lowers the return.
 
         r'[k, t, n] = r[k, t, n] - epsilon * sign(R[k, n] - mean_n R[k, n]),    R[k, n] = sum_t r[k, t, n]
 
-    k < f liars, t up to the end of episode n < N; an episode counts up to its last reward that is not zero. Of all
-    changes D with |D| <= epsilon, this one makes the covariance over episodes of what was earned with what is told the
-    least, and a policy gradient follows what it is told. What the liar sends is computed honestly from it.
+    k < f Byzantine agents, t up to the end of episode n < N. An episode ends with its last reward that is not zero. Of
+    all changes D with |D| <= epsilon, this one minimises the covariance over episodes between the true and the changed
+    return, and a policy gradient follows the changed return. The messages that the agents send are computed honestly
+    from the changed rewards.
 
-    Source: Ma et al. 2023, arXiv 2303.02725, as summarised: a budget of epsilon a step, spent so that the liar's own
+    Source: Ma et al. 2023, arXiv 2303.02725, as summarised: a budget of epsilon a step, spent so that the agent's own
     update lowers the objective.
 
-    Differs from the source in: the change is the closed form above, without critics of the liar's own.
+    Differs from the source in: the change is the closed form above, without critics of the attacker's own.
+
+    Example:
+        The rewards of the episode with return 3 are lowered, those of the episode with return 1 are raised:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = RewardPoison(epsilon=0.5)
+        >>> taps, _ = attack.tap(View(attack.threat, {}, {}), {}, np.random.default_rng(0))
+        >>> taps.reward(torch.tensor([[[1.0, 1.0], [2.0, 0.0]]]))
+        tensor([[[0.5000, 1.5000],
+                 [1.5000, 0.0000]]])
     """
 
     source: ClassVar[str] = "Ma et al. 2023, arXiv 2303.02725"
@@ -39,18 +51,18 @@ class RewardPoison(Attack):
 
     @property
     def threat(self) -> Threat:
-        """Blind: it needs its own environment only."""
+        """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
         return Threat(surface=frozenset({"environment"}))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """Poison the rewards of all liars."""
+        """Return a hook that changes the rewards of all Byzantine agents."""
         return Taps(reward=self._poison), memory
 
     def _poison(self, rewards: Tensor) -> Tensor:
-        """Rewards [f, T, N] as the liars are told of them."""
-        counts = running(rewards)
-        # Running sums, unlike sums, do not depend on how much padding follows.
-        earned, played = rewards.double().cumsum(1)[:, -1], counts[:, 0]
-        usual = earned.sum(1, keepdim=True) / played.sum(1, keepdim=True).clamp(min=1)
-        change = -self.epsilon * (earned - usual).sign()
-        return rewards + (change.unsqueeze(1) * counts).to(rewards.dtype)
+        """Return the changed rewards [f, T, N]."""
+        inside = inside_episode(rewards)
+        # A cumulative sum, unlike a sum, does not depend on the length of the padding.
+        returns, is_played = rewards.double().cumsum(1)[:, -1], inside[:, 0]
+        mean_return = returns.sum(1, keepdim=True) / is_played.sum(1, keepdim=True).clamp(min=1)
+        change = -self.epsilon * (returns - mean_return).sign()
+        return rewards + (change.unsqueeze(1) * inside).to(rewards.dtype)

@@ -1,4 +1,4 @@
-"""Reward shuffle: liars who are paid the right amount at the wrong time."""
+"""Reward shuffle: rewards of the Byzantine agents in a random order within each episode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.attacks._episodes import running
+from byzbench.attacks._episodes import inside_episode
 from byzbench.contracts import Attack, State, Taps, Threat
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RewardShuffle(Attack):
-    """Each liar's rewards are shuffled within every episode; what it then sends is computed honestly from those.
+    """Environment attack that shuffles the rewards of the Byzantine agents within every episode.
 
-        r'[k, t, n] = r[k, s(t), n],    s a random order of the steps of episode n, k < f liars, n < N episodes
+        r'[k, t, n] = r[k, s(t), n],    s a random order of the steps of episode n, k < f agents, n < N episodes
 
-    No total changes, only which action seems to have earned it. Where every step pays the same, as on CartPole, it
-    changes nothing at all. An episode counts up to its last reward that is not zero.
+    Returns do not change, only their attribution to actions. Where all rewards are equal, as on CartPole, the attack
+    has no effect. An episode ends with its last reward that is not zero. The messages that the agents send are computed
+    honestly from the shuffled rewards.
 
     Source: Fan et al. 2021, arXiv 2110.14074, official code, "random reward".
     """
@@ -32,17 +33,17 @@ class RewardShuffle(Attack):
 
     @property
     def threat(self) -> Threat:
-        """Blind: it needs its own environment only."""
+        """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
         return Threat(surface=frozenset({"environment"}))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """Shuffle the rewards of all liars."""
+        """Return a hook that shuffles the rewards of all Byzantine agents."""
         size = (view.byzantine, view.task.horizon, view.episodes)
         keys = torch.from_numpy(rng.random(size, dtype=np.float32))
 
         def reward(rewards: Tensor) -> Tensor:
-            # Whatever does not count has a key beyond all others, and stays behind.
-            order = keys[:, : rewards.shape[1]].masked_fill(~running(rewards), 2.0).argsort(dim=1, stable=True)
+            # The padding has a larger key than any step, and stays at the end.
+            order = keys[:, : rewards.shape[1]].masked_fill(~inside_episode(rewards), 2.0).argsort(dim=1, stable=True)
             return rewards.gather(1, order)
 
         return Taps(reward=reward), memory

@@ -1,4 +1,4 @@
-"""Same value: liars who send one number, over and over."""
+"""Same value: one constant vector from all Byzantine agents."""
 
 from __future__ import annotations
 
@@ -18,27 +18,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SameValue(MessageAttack):
-    """Every liar sends one constant vector, and all of them the same.
+    """Message attack that sends one constant vector, the same from all Byzantine agents.
 
         m[k] = scale * u * (1, ..., 1),    u = median_i ||x[i]|| / sqrt(d),    x [h, d] the honest vectors
 
-    so that a lie is `scale` times as long as an honest vector; without `relative`, u = 1.
+    A message is `scale` times as long as an honest vector. Without `relative`, u = 1.
 
     Source: Li, Xu, Chen, Giannakis, Ling 2019, arXiv 1811.03761, experiments, where the constant is absolute.
 
     Differs from the source in: the strength is relative by default.
+
+    Example:
+        The honest vectors have coordinates of size 2:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = SameValue(scale=10.0)
+        >>> view = View(attack.threat, {}, {"honest": torch.tensor([[2.0, -2.0]]), "own": torch.zeros(1, 2)})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors.round()
+        tensor([[20., 20.]])
     """
 
     source: ClassVar[str] = "Li et al. 2019, arXiv 1811.03761"
     scale: Annotated[float, Field(gt=0, description="the constant, in units u"), Range(0.1, 100, log=True)] = 10.0
-    relative: Annotated[bool, Field(description="u is the honest vectors' coordinate size; else 1")] = True
+    relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
+        True
+    )
 
     @property
     def threat(self) -> Threat:
-        """Blind, but for the honest vectors' length if the strength is relative to it."""
+        """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
         return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The constant vectors."""
+        """Craft the messages: the constant vectors."""
         unit = coordinate_size(view.honest) if self.relative else 1.0
         return Speech(torch.full_like(view.own, self.scale * unit)), memory

@@ -1,4 +1,4 @@
-"""Sign flip: liars who pull in the opposite direction."""
+"""Sign flip: negated honest vectors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SignFlip(MessageAttack):
-    """Each liar sends the negative of a vector: of its own honest one, or of the honest agents' mean.
+    """Message attack that sends the negative of a vector: the own honest vector, or the honest mean.
 
         m[k] = -scale * own[k]    or, with of=honest_mean,    m[k] = -scale * (1/h) sum_{i < h} x[i]
 
-    x [h, d] the honest vectors, own [f, d] the liars'. The second is `ipm` by another name, kept because several
-    libraries (ByzFL among them) mean it by sign flipping.
+    x [h, d] the honest vectors, own [f, d] those of the Byzantine agents. The second variant equals `ipm`. It is
+    offered here too because several libraries (ByzFL among them) call it sign flipping.
 
     Source: Li, Xu, Chen, Giannakis, Ling 2019, arXiv 1811.03761, experiments. FedPG-BR's code flips with scale 2.5: Fan
     et al. 2021, arXiv 2110.14074.
+
+    Example:
+        Each agent negates its own honest vector:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = SignFlip(scale=2.0)
+        >>> view = View(attack.threat, {}, {"own": torch.tensor([[1.0, -3.0]])})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        tensor([[-2.,  6.]])
     """
 
     source: ClassVar[str] = "Li et al. 2019, arXiv 1811.03761"
@@ -37,11 +47,11 @@ class SignFlip(MessageAttack):
 
     @property
     def threat(self) -> Threat:
-        """Local, or omniscient and colluding."""
+        """Return the threat model: own vectors only; omniscient and colluding with of=honest_mean."""
         return Threat(sees=frozenset({"own"} if self.of == "own" else {"colluders", "honest"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The flipped vectors."""
+        """Craft the messages: the negated vectors."""
         if self.of == "own":
             return Speech(-self.scale * view.own), memory
         return Speech((-self.scale * view.honest.mean(0)).expand_as(view.colluders)), memory

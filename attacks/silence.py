@@ -1,4 +1,4 @@
-"""Silence: liars who say nothing."""
+"""Silence: missing messages."""
 
 from __future__ import annotations
 
@@ -17,27 +17,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Silence(MessageAttack):
-    """Each liar leaves out a message with some probability, and is honest otherwise.
+    """Message attack that sends no message with some probability, and the honest vector otherwise.
 
-        m[k] = own[k], or nothing with probability q
+        m[k] = own[k], or no message with probability q
 
-    own [f, d]. With `equivocate`, it is silent to each receiver by a draw of its own: some hear it, some do not. With
-    q = 1 it is a crash. Silence proves nothing, so a receiver has fewer messages and as many liars among them.
+    own [f, d]. With `equivocate`, the draw is independent for each receiver, so that some receive the message and
+    others do not. With q = 1 it is a crash fault. Silence is no proof of a fault: a receiver has fewer messages, and
+    must assume as many Byzantine ones among them.
 
     Source: general omission faults, Perry, Toueg 1986, "Distributed agreement in the presence of processor and
     communication faults".
+
+    Example:
+        With q=1 no message is sent:
+
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> attack = Silence(q=1.0)
+        >>> view = View(attack.threat, {}, {"own": torch.ones(2, 3)})
+        >>> attack.speak(view, {}, np.random.default_rng(0))[0].silent
+        tensor([True, True])
     """
 
     source: ClassVar[str] = "Perry, Toueg 1986"
-    q: Annotated[float, Field(gt=0, le=1, description="probability of silence"), Range(0.05, 1)] = 1.0
-    equivocate: Annotated[bool, Field(description="silent to each receiver by a draw of its own")] = False
+    q: Annotated[float, Field(gt=0, le=1, description="probability that a message is not sent"), Range(0.05, 1)] = 1.0
+    equivocate: Annotated[bool, Field(description="draw independently for each receiver")] = False
 
     @property
     def threat(self) -> Threat:
-        """Local."""
+        """Return the threat model: own vectors only."""
         return Threat(sees=frozenset({"own"}), equivocates=self.equivocate)
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The honest vectors, and who keeps them to itself."""
-        words = view.own[view.edges[:, 0]] if self.equivocate else view.own
-        return Speech(words, silent=torch.from_numpy(rng.random(len(words)) < self.q)), memory
+        """Craft the messages: honest vectors, and the mask of the missing ones."""
+        vectors = view.own[view.edges[:, 0]] if self.equivocate else view.own
+        return Speech(vectors, silent=torch.from_numpy(rng.random(len(vectors)) < self.q)), memory

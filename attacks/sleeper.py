@@ -1,4 +1,4 @@
-"""Sleeper: liars who are honest until they are trusted."""
+"""Sleeper: an inner attack that starts after a number of honest rounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Sometimes
+from byzbench.attacks._wrapped import Intermittent
 from byzbench.contracts import Range, State
 
 if TYPE_CHECKING:
@@ -16,20 +16,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sleeper(Sometimes):
-    """The inner attack, after some rounds of honesty: `sleeper(alie(z=1.5), after=200)`.
+class Sleeper(Intermittent):
+    """Wrapper that applies the inner attack after a number of honest rounds: `sleeper(alie(z=1.5), after=200)`.
 
-        strikes in round t = 0, 1, ... if t >= after
+        active in round t = 0, 1, ... if t >= after
 
-    For rules that trust who was honest, and for learners whose late steps are too small to recover. Where the inner
-    attack has a memory, it is until then what it was before the first round.
+    It targets rules that trust agents with an honest history, and learners whose late steps are too small to recover.
+    Until then the inner attack keeps its initial state.
 
     Source: common practice; in federated reinforcement learning nobody seems to have named it.
+
+    Example:
+        The agent sends its honest vector until round 199, and zero from round 200 on:
+
+        >>> import torch
+        >>> from byzbench.attacks.zero import Zero
+        >>> from byzbench.federation.view import View
+        >>> attack = Sleeper(Zero(), after=200)
+        >>> for number in (199, 200):
+        ...     view = View(attack.threat, {"round": number}, {"own": torch.tensor([[5.0]])})
+        ...     print(attack.speak(view, {}, np.random.default_rng(0))[0].vectors.item())
+        5.0
+        0.0
     """
 
     source: ClassVar[str] = "common practice"
-    after: Annotated[int, Field(ge=0, description="rounds of honesty before the attack"), Range(0, 500)] = 200
+    after: Annotated[int, Field(ge=0, description="number of honest rounds before the attack"), Range(0, 500)] = 200
 
     def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
-        """From the round on."""
+        """Return whether the round has been reached."""
         return view.round >= self.after, {}

@@ -1,4 +1,4 @@
-"""Spectral heterogeneity: liars who widen the split that gossip is slowest to close."""
+"""Spectral heterogeneity: a push along the slowest mode of gossip."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.attacks._graph import tell
-from byzbench.attacks._search import Tried, maximise
+from byzbench.attacks._graph import send_to_honest
+from byzbench.attacks._search import OracleAttack, maximise
 from byzbench.contracts import On, Speech, State, Threat
 from byzbench.errors import Undefined
 
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SpectralHeterogeneity(Tried):
-    """All liars tell agent i its own vector, pushed along the graph's slowest mode.
+class SpectralHeterogeneity(OracleAttack):
+    """Adaptive gossip attack that sends agent i its own vector, pushed along the slowest mode of the graph.
 
         m[i] = x[i] + lam phi[i] (phi^T x),    lam >= 0 of largest <F_i(x, m[i], ..., m[i]), phi[i] unit(phi^T x)>
 
-    x [h, d] the honest vectors, phi [h] the Fiedler vector of the graph of honest agents: the unit vector of the least
-    positive eigenvalue of its Laplacian, the split that takes longest to heal. F_i is the rule at one honest agent,
-    tried on a clone. Of several such eigenvectors phi is the combination along which x is most spread.
+    x [h, d] the honest vectors, phi [h] the Fiedler vector of the graph of honest agents: the unit eigenvector of the
+    least positive eigenvalue of its Laplacian, the disagreement that gossip removes most slowly. F_i is the rule at one
+    honest agent, evaluated on a clone. Of several such eigenvectors phi is the combination along which x has the
+    largest spread.
 
     Source: Gaucher, Dieuleveut, Hendrikx 2025, "Unified breakdown analysis for Byzantine robust gossip", ICML.
 
-    Differs from the source in: lam is searched at one receiver, and told to all; where that one stands on a node of
-    phi, which shows nothing, lam = 1.
+    Differs from the source in: lam is searched at one receiver, and used for all; where phi is zero at that receiver,
+    lam = 1.
 
     Cost: about 11 ms an exchange against the mean, 22 ms against nnm+trimmed_mean, for 120 calls at K=13, d=386.
 
@@ -44,41 +45,42 @@ class SpectralHeterogeneity(Tried):
 
     @property
     def threat(self) -> Threat:
-        """Omniscient, colluding, equivocating, and knows the rule and the graph."""
+        """Return the threat model: omniscient, colluding and equivocating, with the graph and a rule oracle."""
         return Threat(sees=frozenset({"colluders", "honest", "graph", "defence"}), equivocates=True, calls=self.calls)
 
     def check(self, agents: int, byzantine: int) -> None:
-        """Refuse a single honest agent, whose graph has no modes."""
+        """Reject a single honest agent, whose graph has no modes."""
         if agents - byzantine < 2:
-            raise Undefined(
-                f"spectral_heterogeneity needs two honest agents to drive apart, got K={agents}, f={byzantine}"
-            )
+            raise Undefined(f"spectral_heterogeneity needs at least two honest agents, got K={agents}, f={byzantine}")
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """To each receiver its own vector."""
+        """Craft the messages: to each honest receiver its own vector."""
         modes = memory.get("modes")
         if modes is None:
             modes = _slowest(view)
         x = view.honest.double()
-        # x as seen by the modes; its first singular vector is the widest of their combinations.
+        # The first singular vector of x in the basis of the modes is their combination of largest spread.
         mode = modes @ torch.linalg.svd(modes.T @ x, full_matrices=False).U[:, 0]
         split = mode @ x
-        at = (view.peers == view.defence.receiver).nonzero().flatten()
+        row = (view.peers == view.defence.receiver).nonzero().flatten()
         lam = 1.0
-        if len(at) and mode[at].abs() > 1e-9:
-            seat = int(at)
-            push, outward = mode[seat] * split, mode[seat].sign() * normalize(split, dim=0, eps=1e-150)
+        if len(row) and mode[row].abs() > 1e-9:
+            index = int(row)
+            push, outward = mode[index] * split, mode[index].sign() * normalize(split, dim=0, eps=1e-150)
             lam, _ = maximise(
-                lambda t: self.try_out(view, x[seat] + t.unsqueeze(1) * push) @ outward, self.calls, both=False
+                lambda t: self.rule_outputs(view, x[index] + t.unsqueeze(1) * push) @ outward, self.calls, both=False
             )
-        return tell(view, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
+        return send_to_honest(view, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
 
 
 def _slowest(view: View) -> Tensor:
-    """The eigenvectors of the least eigenvalue of the honest graph's Laplacian, the constant one left out: [h, c]."""
-    joined = (view.mixing[view.peers][:, view.peers] > 0).double().fill_diagonal_(0)
-    h = len(joined)
-    # A multiple of the constant vector's projector moves it above all others: no eigenvalue exceeds h.
-    laplacian = joined.sum(1).diag() - joined + 2 * torch.ones(h, h, dtype=torch.float64)
+    """Return the eigenvectors of the least eigenvalue of the honest graph's Laplacian: [h, c].
+
+    The constant eigenvector is left out.
+    """
+    adjacency = (view.mixing[view.peers][:, view.peers] > 0).double().fill_diagonal_(0)
+    h = len(adjacency)
+    # The all-ones term moves the constant eigenvector above all others: no eigenvalue exceeds h.
+    laplacian = adjacency.sum(1).diag() - adjacency + 2 * torch.ones(h, h, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(laplacian)
     return vectors[:, values <= values[0] + 1e-9 * h].contiguous()

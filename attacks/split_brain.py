@@ -1,4 +1,4 @@
-"""Split brain: liars who tell one half of the honest agents a lie, and the other half its mirror image."""
+"""Split brain: opposite vectors for the two halves of the honest agents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitBrain(Attack):
-    """The inner attack for one half of the honest agents, and its reflection for the rest: `split_brain(alie(z=1.5))`.
+    """Wrapper that sends the inner attack's vector to one half of the honest agents and its reflection to the others.
 
-        m = v to the first half, 2 c - v to the second,    c = the mean of the honest, or of the liars' clean vectors
+        m = v to the first half, 2 c - v to the second
 
-    v is what the inner attack says. Honest agents are halved in the order of their numbers; fellow liars, and a server,
-    hear v. The two halves are pulled apart by lies that look equally likely from either side.
+    For example `split_brain(alie(z=1.5))`. v is the inner attack's vector, c the mean of the honest agents' vectors, or
+    of the Byzantine agents' own vectors (`about`). Honest agents are divided in the order of their numbers; Byzantine
+    agents and a server receive v. The two halves are driven apart by vectors that are equally plausible to both.
 
     Source: ours; equivocation as El-Mhamdi et al. 2021, arXiv 2008.00742, allow it.
 
@@ -37,42 +38,44 @@ class SplitBrain(Attack):
     inner: Annotated[Attack, Field(description="the attack that is reflected")] = field(
         default_factory=lambda: Alie(z=1.5)
     )
-    about: Annotated[Literal["honest", "colluders"], Field(description="whose mean it is reflected about")] = "honest"
+    about: Annotated[
+        Literal["honest", "colluders"], Field(description="agents about whose mean the vectors are reflected")
+    ] = "honest"
 
     @property
     def threat(self) -> Threat:
-        """The inner attack's, with the centre, the graph, and different words to different neighbours."""
+        """Return the inner threat model, with the vectors of the centre, the graph, and equivocation."""
         inner = self.inner.threat
-        more: frozenset[Knowledge] = frozenset({self.about, "graph"})
-        return replace(inner, sees=inner.sees | more, equivocates=True)
+        extra: frozenset[Knowledge] = frozenset({self.about, "graph"})
+        return replace(inner, sees=inner.sees | extra, equivocates=True)
 
     def check(self, agents: int, byzantine: int) -> str | None:
-        """Refuse an inner attack that says nothing; else the inner attack's."""
+        """Reject an inner attack that crafts no messages; otherwise check the inner attack."""
         if "messages" not in self.inner.threat.surface:
             raise Undefined(f"split_brain reflects messages, and {type(self.inner).__name__} sends none of its own")
         return self.inner.check(agents, byzantine)
 
     def speaks(self, topic: str) -> bool:
-        """Where the inner attack does."""
+        """Return whether the inner attack crafts the messages of the topic."""
         return self.inner.speaks(topic)
 
     def start(self, view: View) -> State:
-        """The inner attack's memory."""
+        """Return the inner attack's initial state."""
         return self.inner.start(view)
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """The inner attack's taps."""
+        """Return the inner attack's hooks."""
         return self.inner.tap(view, memory, rng)
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The inner attack's words on every edge, half of them reflected."""
-        said, memory = self.inner.speak(view, memory, rng)
-        speaker, receiver = torch.as_tensor(view.edges).T
-        row = torch.arange(len(receiver)) if self.inner.threat.equivocates else speaker
-        silent = None if said.silent is None else said.silent[row]
-        if not isinstance(said.vectors, Tensor):
-            return Speech([said.vectors[k] for k in row], silent), memory  # no vectors, and nothing to reflect
+        """Craft the messages: the inner attack's vectors on every edge, reflected for the second half."""
+        messages, memory = self.inner.speak(view, memory, rng)
+        sender, receiver = torch.as_tensor(view.edges).T
+        row = torch.arange(len(receiver)) if self.inner.threat.equivocates else sender
+        silent = None if messages.silent is None else messages.silent[row]
+        if not isinstance(messages.vectors, Tensor):
+            return Speech([messages.vectors[k] for k in row], silent), memory  # values of any type cannot be reflected
         centre = (view.honest if self.about == "honest" else view.colluders).double().mean(0)
-        words = said.vectors[row]
+        vectors = messages.vectors[row]
         mirrored = torch.isin(receiver, view.peers[(len(view.peers) + 1) // 2 :]).unsqueeze(1)
-        return Speech(torch.where(mirrored, (2 * centre - words).to(words), words), silent), memory
+        return Speech(torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors), silent), memory

@@ -1,4 +1,4 @@
-"""V-BSA: liars who lean on a policy where it has no opinion yet."""
+"""V-BSA: gradients biased towards one action in undecided states."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ FORGETS = 0.1
 
 @dataclass(frozen=True)
 class VBsa(Attack):
-    """Each liar pushes its gradient towards one action in the states in which its policy is undecided.
+    """Message attack that pushes each gradient towards one action in the states in which the policy is undecided.
 
         G = {s among the round's own states: H(pi(. | s)) > gate log A},    p = mean_{s in G} grad log pi(action | s)
         v = ||g|| unit(g + scale p),    m[j] = v[j] clipped to mu[j] -+ width sigma[j]
 
-    g [d] the liar's honest gradient, m [d] what it sends in its place (g where G is empty), A actions; mu and sigma [d]
-    the running mean and deviation of its honest gradients, with weight 0.1 for the latest. No longer than it should be
-    and within what is usual in each coordinate, the lie turns states on a boundary to one side.
+    g [d] the Byzantine agent's honest gradient, m [d] the message in its place (g where G is empty), A actions; mu and
+    sigma [d] the running mean and deviation of its honest gradients, with weight 0.1 for the latest. The message is no
+    longer than the honest gradient and within the usual range of each coordinate. It turns states on a decision
+    boundary to one side.
 
     Source: Zheng, Chen 2026, "V-BSA", against ensembles that vote, as summarised.
 
-    Differs from the source in: there liars sit in groups, each of which trains a member of the ensemble, and aim at the
-    action that has the number of their group; here all aim at `action`. The variance is that of the running mean.
+    Differs from the source in: there the Byzantine agents are in groups, each of which trains a member of the ensemble,
+    and push towards the action that has the number of their group; here all push towards `action`. The variance is that
+    of the running mean.
 
     Cost: one gradient over the round's own states: less than 2 ms, some 4 % of a round on CartPole at K=13, f=3.
 
@@ -44,59 +46,64 @@ class VBsa(Attack):
     """
 
     source: ClassVar[str] = "Zheng, Chen 2026"
-    action: Annotated[int, Field(ge=0, description="the action that is pushed")] = 0
+    action: Annotated[int, Field(ge=0, description="index of the action whose probability is increased")] = 0
     gate: Annotated[
         float, Field(ge=0, lt=1, description="share of the largest entropy above which a state is undecided")
     ] = 0.9
-    scale: Annotated[float, Field(gt=0, description="size of the push"), Range(0.1, 100, log=True)] = 1.0
-    width: Annotated[float, Field(gt=0, description="of the usual, in deviations"), Range(0.1, 10, log=True)] = 0.85
+    scale: Annotated[float, Field(gt=0, description="weight of the push"), Range(0.1, 100, log=True)] = 1.0
+    width: Annotated[
+        float, Field(gt=0, description="half-width of the usual range, in deviations"), Range(0.1, 10, log=True)
+    ] = 0.85
 
     @property
     def threat(self) -> Threat:
-        """Local, in effect: all liars are looked at together, so as to be remembered together, but each apart."""
+        """Return the threat model: own vectors, policies and episodes, of all Byzantine agents together.
+
+        They are read together so that one state holds them all. Each message depends on its own agent alone.
+        """
         return Threat(sees=frozenset({"colluders", "policy", "experience"}))
 
     def start(self, view: View) -> State:
-        """Refuse policies without an entropy over actions, and an action that there is not."""
+        """Reject tasks without discrete actions, and an action that the task does not have."""
         if not isinstance(view.task.policy(), CategoricalMlp):
-            raise Undefined("v_bsa pushes one of several actions: it needs a task whose agents choose one each step")
+            raise Undefined("v_bsa needs a task with discrete actions, whose agents choose one each step")
         actions = view.task.action_count
         if self.action >= actions:
             raise Undefined(f"v_bsa: action={self.action} is no action of this task; give 0 to {actions - 1}")
         return {}
 
     def speaks(self, topic: str) -> bool:
-        """About gradients, which is what a push is."""
+        """Return whether the topic is the gradient."""
         return topic == "gradient"
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """The pushed vectors, each within what its liar has been sending."""
+        """Craft the messages: the pushed gradients, clipped to the usual range."""
         own = view.colluders.double()
-        gap = own - memory.get("mean", own)
-        mean = own - (1 - FORGETS) * gap
-        variance = (1 - FORGETS) * (memory.get("variance", torch.zeros_like(own)) + FORGETS * gap.square())
+        deviation = own - memory.get("mean", own)
+        mean = own - (1 - FORGETS) * deviation
+        variance = (1 - FORGETS) * (memory.get("variance", torch.zeros_like(own)) + FORGETS * deviation.square())
         pushes = self._pushes(view)
         pushed = own + self.scale * pushes
         pushed *= own.norm(dim=1, keepdim=True) / pushed.norm(dim=1, keepdim=True).clamp(min=1e-150)
-        reach = self.width * variance.sqrt()
-        lies = torch.where(pushes.any(1, keepdim=True), pushed.clamp(mean - reach, mean + reach), own)
-        return Speech(lies.to(view.colluders.dtype)), {"mean": mean, "variance": variance}
+        radius = self.width * variance.sqrt()
+        crafted = torch.where(pushes.any(1, keepdim=True), pushed.clamp(mean - radius, mean + radius), own)
+        return Speech(crafted.to(view.colluders.dtype)), {"mean": mean, "variance": variance}
 
     def _pushes(self, view: View) -> Tensor:
-        """The p above, float64 [f, d]; zero where nothing is undecided."""
+        """Return the p of each agent, float64 [f, d]; zero where no state is undecided."""
         policy, pushes = view.policy, torch.zeros_like(view.colluders, dtype=torch.float64)
-        played = [k for k, lived in enumerate(view.experience) if lived is not None]
-        if view.theta is None or not played:
+        sampled = [k for k, episodes in enumerate(view.experience) if episodes is not None]
+        if view.theta is None or not sampled:
             return pushes
         assert isinstance(policy, CategoricalMlp)
-        states = [lived.observations[lived.mask] for lived in view.experience if lived is not None]
-        met = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
-        real = torch.arange(met.shape[1]) < torch.tensor([[len(some)] for some in states])
-        theta = view.theta[played].requires_grad_()
-        scores = policy.logits(policy.layers(theta), met).log_softmax(-1)
+        states = [episodes.observations[episodes.mask] for episodes in view.experience if episodes is not None]
+        padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+        is_state = torch.arange(padded.shape[1]) < torch.tensor([[len(rows)] for rows in states])
+        theta = view.theta[sampled].requires_grad_()
+        scores = policy.logits(policy.layers(theta), padded).log_softmax(-1)
         entropy = -(scores.detach().exp() * scores.detach()).sum(-1)
-        undecided = (real & (entropy > self.gate * math.log(scores.shape[-1]))).to(scores)
+        undecided = (is_state & (entropy > self.gate * math.log(scores.shape[-1]))).to(scores)
         means = (scores[..., self.action] * undecided).sum(1) / undecided.sum(1).clamp(min=1)
-        # Each liar's mean depends on its own parameters alone.
-        pushes[played] = torch.autograd.grad(means.sum(), theta)[0].double()
+        # The mean of each agent depends on its own parameters alone.
+        pushes[sampled] = torch.autograd.grad(means.sum(), theta)[0].double()
         return pushes

@@ -1,4 +1,4 @@
-"""Weight search: liars who look for the combination of honest vectors that the rule tolerates worst."""
+"""Weight search: the most damaging affine combination of honest vectors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightSearch(AgrTailored):
-    """All liars send an affine combination of honest vectors, found by steps that each change one of its weights.
+    """Adaptive attack that sends an affine combination of honest vectors, found by pattern search over its weights.
 
         m = m_0 + sum_i c[i] (x[i] - mean),    c = argmax_c || F(x, m, ..., m) - mean ||
 
-    x [h, d] the honest vectors, F the rule, tried on a clone. m_0 is the lie of `agr_tailored`, found with half of the
-    calls; then, from c = 0, all c +- s e_i are tried and the best is taken, if it is better: s, at first 1, doubles
-    where one was, and halves where none was. A rule that is linear in what it hears, with weights that depend on
-    distances alone (krum, mda, nnm, rfa), makes a point of the span of its inputs, so this is where its worst lies are:
-    h numbers to be found, whatever d is. Against rules by coordinates (median, trimmed_mean) the lines are as good.
+    x [h, d] the honest vectors, F the rule, evaluated on a clone. m_0 is the vector of `agr_tailored`, found with half
+    of the evaluations. From c = 0, all c +- s e_i are evaluated, and the best is taken if it is better. The step s
+    starts at 1, doubles after an improvement, and halves otherwise. The output of a rule that is linear in its inputs,
+    with weights that depend on distances alone (krum, mda, nnm, rfa), is in the span of its inputs. So the most
+    damaging vectors are there, and the search has h dimensions, whatever d is. Against coordinate-wise rules (median,
+    trimmed_mean) the lines of `agr_tailored` are as good.
 
     Source: Hooke, Jeeves 1961, "Direct search", for the steps; Shejwalkar, Houmansadr 2021, NDSS, for the objective.
 
@@ -36,24 +37,35 @@ class WeightSearch(AgrTailored):
     """
 
     source: ClassVar[str] = "Hooke, Jeeves 1961; Shejwalkar, Houmansadr 2021, NDSS"
-    calls: Annotated[int, Field(ge=240, le=100_000, description="lies tried on the clone in one exchange")] = 400
+    calls: Annotated[
+        int,
+        Field(
+            ge=240,
+            le=100_000,
+            description="candidates evaluated on the rule oracle (a clone of the rule) in one exchange",
+        ),
+    ] = 400
 
     def search(self, view: View, rng: np.random.Generator) -> Tensor:
-        """The lie, [d]."""
+        """Return the crafted vector, [d]."""
         honest = view.honest.double()
-        away = honest - honest.mean(0)
+        deviations = honest - honest.mean(0)
         half = self.calls // 2
-        reached, lie = self.farthest(view, half)
-        left, step = self.calls - half, 1.0
-        while left > 1:
-            # Of more honest vectors than can be tried, some by chance.
-            some = away if len(away) <= left // 2 else away[torch.from_numpy(rng.permutation(len(away))[: left // 2])]
-            tried = torch.cat([lie + step * some, lie - step * some])
-            worth = self.damage(view, tried).nan_to_num(nan=-1.0)
-            left -= len(tried)
-            best = int(worth.argmax())
-            better = float(worth[best]) > reached
+        damage, crafted = self.most_damaging(view, half)
+        remaining, step = self.calls - half, 1.0
+        while remaining > 1:
+            # A random subset, if there are more honest vectors than the remaining evaluations allow.
+            directions = (
+                deviations
+                if len(deviations) <= remaining // 2
+                else deviations[torch.from_numpy(rng.permutation(len(deviations))[: remaining // 2])]
+            )
+            candidates = torch.cat([crafted + step * directions, crafted - step * directions])
+            damages = self.damage(view, candidates).nan_to_num(nan=-1.0)
+            remaining -= len(candidates)
+            best = int(damages.argmax())
+            better = float(damages[best]) > damage
             if better:
-                reached, lie = float(worth[best]), tried[best]
+                damage, crafted = float(damages[best]), candidates[best]
             step *= 2 if better else 0.5
-        return lie
+        return crafted

@@ -1,4 +1,4 @@
-"""Zero: liars who say that there is nothing to learn."""
+"""Zero vectors in place of the honest vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Zero(MessageAttack):
-    """Every liar sends the zero vector: on gradients a brake, on parameters a pull to the uniform policy.
+    """Message attack that sends the zero vector: it slows gradient steps, and draws parameters to the uniform policy.
 
         m[k] = 0
 
@@ -27,9 +27,9 @@ class Zero(MessageAttack):
 
     @property
     def threat(self) -> Threat:
-        """Blind: of its own vector only the shape is used."""
+        """Return the threat model: own vectors, of which only the shape is used."""
         return Threat(sees=frozenset({"own"}))
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """Zeros."""
+        """Craft the messages: zero vectors."""
         return Speech(torch.zeros_like(view.own)), memory

@@ -1,13 +1,13 @@
-"""byzbench: which federated reinforcement-learning algorithm still learns when some of its agents lie?
+"""Benchmark suite for federated and decentralised reinforcement learning with Byzantine agents.
 
-Two calls do most things: `byzbench.run(...)` trains and returns a result, `byzbench.load(kind, name, ...)` gives one
-component of a zoo. Both are loaded when first used, so that `import byzbench` stays light.
+The two main functions are `byzbench.run(...)`, which trains and returns a result, and `byzbench.load(kind, name, ...)`,
+which builds one component. Both are imported on first use, so that `import byzbench` is fast.
 """
 
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
-# In a checkout the large zoo folders sit beside this package; in a wheel they sit inside it.
+# In a checkout the folders of attacks, algorithms and topologies are beside this package, in a wheel inside it.
 _checkout = _Path(__file__).resolve().parent.parent
 if (_checkout / "pyproject.toml").is_file() and (_checkout / "attacks").is_dir():
     __path__.append(str(_checkout))

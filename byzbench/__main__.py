@@ -1,4 +1,4 @@
-"""`python -m byzbench`."""
+"""Entry point of `python -m byzbench`."""
 
 from byzbench.cli import main
 

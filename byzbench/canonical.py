@@ -1,14 +1,14 @@
-"""Canonical descriptions: what an experiment is called for ever, whatever its parts are called today.
+"""Canonical descriptions of experiments, whose hash does not change when components or parameters are renamed.
 
-A described experiment is a flat dict: an axis to a plain value, or to a component `{"name", "parameters"}`, whose
-parameters may hold further components. Its hash names its run folder, so that no rename, no moved field and no new axis
-may change it. `CHANGES` is the one table of what has changed; each change works in both directions:
+A description is a flat dict from an axis to a plain value or to a component `{"name", "parameters"}`, whose parameters
+may hold further components. Its hash is the name of the run folder. No rename, no moved field and no new axis may
+change the hash. The table `CHANGES` lists every change of the form; each change can be applied in two directions:
 
-    forward   an older description as it is written today: how records are read
-    backward  today's description as it was first written: what is hashed
+    forward   rewrites an older description in today's form; used to read records
+    backward  rewrites a description of today in the form in which it was first written; used to compute the hash
 
-Schema 1 is what was written when the table began, and its spelling is the first of everything that existed then.
-Nothing here imports a component, so that a store is listed quickly.
+Schema 1 is the form at the time the table was introduced. This module imports no component, so that a store is listed
+quickly.
 """
 
 from __future__ import annotations
@@ -24,35 +24,52 @@ from typing import Any, Protocol
 from byzbench.errors import CorruptRecord, InvalidParameter
 
 SCHEMA = 3
-"""The schema number of every document that byzbench writes. It rises with each change of a document's form."""
+"""The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
+"""The description of an experiment, in full or in part."""
 
 _RULES_INSIDE = {("agreement", "rule"): "aggregator"}
-"""Parameters that hold a component of another kind than their owner's."""
+"""Parameters whose value is a component of another kind than the component that has the parameter."""
 
 
 class Change(Protocol):
-    """A change of how experiments are described."""
+    """Change of the form of descriptions."""
 
     @property
     def schema(self) -> int:
-        """Return the first schema number that has the change."""
+        """First schema number with the change."""
 
     def forward(self, described: Described, whole: bool) -> None:
-        """Rewrite a description of an older schema, in place. One that is not `whole` lacks axes and parameters."""
+        """Apply the change to a description in place.
+
+        Args:
+            described: A description of an older schema.
+            whole: Whether it has every axis and parameter of its schema.
+        """
 
     def backward(self, described: Described) -> None:
-        """Rewrite a description that has the change as it was before, in place."""
+        """Undo the change in a description in place."""
 
 
 @dataclass(frozen=True)
 class AxisAdded:
-    """An axis that came later, and the value at which experiments are what they were before.
+    """Addition of an axis.
+
+    Attributes:
+        schema: The first schema number with the axis.
+        axis: The name of the axis.
+        value: The value at which an experiment behaves as it did without the axis.
 
     Example:
-        >>> AxisAdded(3, "weather", {"name": "calm", "parameters": {}}).schema
-        3
+        >>> described = {"seed": 0}
+        >>> change = AxisAdded(3, "weather", "calm")
+        >>> change.forward(described, whole=True)
+        >>> described
+        {'seed': 0, 'weather': 'calm'}
+        >>> change.backward(described)
+        >>> described
+        {'seed': 0}
     """
 
     schema: int
@@ -60,38 +77,38 @@ class AxisAdded:
     value: Any
 
     def forward(self, described: Described, whole: bool) -> None:
-        """Add the axis."""
+        """Add the axis with the neutral value."""
         if whole:
             described.setdefault(self.axis, copy.deepcopy(self.value))
 
     def backward(self, described: Described) -> None:
-        """Leave the axis out while it has that value."""
+        """Remove the axis if it has the neutral value."""
         if described.get(self.axis) == self.value:
             del described[self.axis]
 
 
 class _Renamed(ABC):
-    """A change that swaps two names, in both directions alike."""
+    """Base class of changes that replace one name by another."""
 
     old: str
     new: str
 
     def forward(self, described: Described, whole: bool) -> None:
-        """Use the new name."""
+        """Replace the old name by the new one."""
         self._rename(described, self.old, self.new)
 
     def backward(self, described: Described) -> None:
-        """Use the old name."""
+        """Replace the new name by the old one."""
         self._rename(described, self.new, self.old)
 
     @abstractmethod
     def _rename(self, described: Described, before: str, after: str) -> None:
-        """Replace one name by another, in place."""
+        """Replace a name by another one in place."""
 
 
 @dataclass(frozen=True)
 class AxisRenamed(_Renamed):
-    """An axis under a new name."""
+    """Renaming of an axis."""
 
     schema: int
     old: str
@@ -104,7 +121,7 @@ class AxisRenamed(_Renamed):
 
 @dataclass(frozen=True)
 class ComponentRenamed(_Renamed):
-    """A component under a new name."""
+    """Renaming of a component."""
 
     schema: int
     kind: str
@@ -119,7 +136,7 @@ class ComponentRenamed(_Renamed):
 
 @dataclass(frozen=True)
 class ParameterAdded:
-    """A parameter that came later, and the value at which its component does what it did before."""
+    """Addition of a parameter. At `value` the component behaves as it did without the parameter."""
 
     schema: int
     kind: str
@@ -128,13 +145,13 @@ class ParameterAdded:
     value: Any
 
     def forward(self, described: Described, whole: bool) -> None:
-        """Add the parameter."""
+        """Add the parameter with the neutral value."""
         for part in _components(described, self.kind) if whole else ():
             if part["name"] == self.component:
                 part["parameters"].setdefault(self.name, copy.deepcopy(self.value))
 
     def backward(self, described: Described) -> None:
-        """Leave the parameter out while it has that value."""
+        """Remove the parameter if it has the neutral value."""
         for part in _components(described, self.kind):
             if part["name"] == self.component and part["parameters"].get(self.name) == self.value:
                 del part["parameters"][self.name]
@@ -142,7 +159,7 @@ class ParameterAdded:
 
 @dataclass(frozen=True)
 class ParameterRenamed(_Renamed):
-    """A parameter of a component under a new name."""
+    """Renaming of a parameter of one component."""
 
     schema: int
     kind: str
@@ -158,13 +175,16 @@ class ParameterRenamed(_Renamed):
 
 @dataclass(frozen=True)
 class ParameterMoved:
-    """A parameter of all components of a kind that became an axis with components of its own.
+    """Move of a parameter from all components of a kind to an axis with components of its own.
 
     Attributes:
-        kind, name: the parameter's old place. Every component of that kind had it.
-        neutral: its value where it does nothing.
-        axis: the new axis. Without effect it holds the component `absent`, else `present`, whose parameter
-            `parameter` has the value.
+        schema: The first schema number with the axis.
+        kind, name: The kind whose components all had the parameter, and the name of the parameter.
+        neutral: The value at which the parameter has no effect.
+        axis: The new axis.
+        absent: The component of the axis for the neutral value.
+        present: The component of the axis for every other value.
+        parameter: The parameter of `present` that has the value.
     """
 
     schema: int
@@ -177,48 +197,53 @@ class ParameterMoved:
     parameter: str
 
     def forward(self, described: Described, whole: bool) -> None:
-        """Move the value to the new axis."""
+        """Move the value from the parameter to the axis."""
         owner = described.get(self.kind)
         if owner is None or self.name not in owner["parameters"]:
             return
         value = owner["parameters"].pop(self.name)
-        idle = value == self.neutral
+        is_neutral = value == self.neutral
         described[self.axis] = {
-            "name": self.absent if idle else self.present,
-            "parameters": {} if idle else {self.parameter: value},
+            "name": self.absent if is_neutral else self.present,
+            "parameters": {} if is_neutral else {self.parameter: value},
         }
 
     def backward(self, described: Described) -> None:
-        """Move the value back.
+        """Move the value from the axis back to the parameter.
 
-        A component of the axis that came later than the move stays there: no parameter ever said the same.
+        A component of the axis that was added after the move stays, since no value of the parameter corresponds to it.
         """
         part = described.get(self.axis)
         if not isinstance(part, dict) or part["name"] not in (self.absent, self.present):
             return
-        idle = part["name"] == self.absent
-        if not idle and set(part["parameters"]) != {self.parameter}:
+        is_neutral = part["name"] == self.absent
+        if not is_neutral and set(part["parameters"]) != {self.parameter}:
             return
         del described[self.axis]
-        described[self.kind]["parameters"][self.name] = self.neutral if idle else part["parameters"][self.parameter]
+        described[self.kind]["parameters"][self.name] = (
+            self.neutral if is_neutral else part["parameters"][self.parameter]
+        )
 
 
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
 )
-"""Every change since schema 1, oldest first. Entries are never edited or removed; `checked` says what holds of them."""
+"""Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 
 
 def checked(changes: Sequence[Change], newest: int) -> tuple[Change, ...]:
-    """Return the table if its changes can be applied in order.
+    """Return a table of changes if they can be applied in order.
 
     Args:
-        changes: the table, oldest change first.
-        newest: the schema number of what is written.
+        changes: The changes, oldest first.
+        newest: The newest schema number.
+
+    Returns:
+        The changes as a tuple.
 
     Raises:
-        InvalidParameter: schema numbers fall, lie outside 2..`newest`, or names are changed in a circle.
+        InvalidParameter: Schema numbers decrease or are outside 2..`newest`, or renames form a circle.
     """
     before = 2
     renamed: dict[tuple[str, ...], str] = {}
@@ -240,45 +265,60 @@ def checked(changes: Sequence[Change], newest: int) -> tuple[Change, ...]:
 
 
 def _components(described: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
-    """Every component of a kind in a description, however deep it lies."""
+    """Yield every component of a kind in a description, nested ones included."""
     for axis, value in described.items():
-        yield from _inside(axis, value, kind)
+        yield from _nested(axis, value, kind)
 
 
-def _inside(kind: str, value: Any, wanted: str) -> Iterator[dict[str, Any]]:
+def _nested(kind: str, value: Any, wanted: str) -> Iterator[dict[str, Any]]:
+    """Yield the components of the kind `wanted` in a component of the kind `kind`, itself included."""
     if not (isinstance(value, dict) and isinstance(value.get("parameters"), dict)):
         return
     if kind == wanted:
         yield value
     for name, inner in value["parameters"].items():
-        yield from _inside(_RULES_INSIDE.get((kind, name), kind), inner, wanted)
+        yield from _nested(_RULES_INSIDE.get((kind, name), kind), inner, wanted)
 
 
 def modern(described: Mapping[str, Any], schema: int, whole: bool = True) -> Described:
-    """Return a description that was written under an older schema as it is written today.
+    """Return a description of an older schema in today's form.
 
     Args:
-        described: the description; it is not changed.
-        schema: the schema number of the document that holds it.
-        whole: whether it has every axis and parameter. One that has not gets none that it lacks.
+        described: The description; it is not changed.
+        schema: The schema number of the document that holds it.
+        whole: Whether it has every axis and parameter of its schema. Added axes and parameters are filled in only then.
+
+    Returns:
+        A copy in today's form.
+
+    Example:
+        >>> modern({"seed": 0}, schema=1)
+        {'seed': 0, 'evaluations': 20, 'evaluation_episodes': 10}
+        >>> modern({"seed": 0}, schema=1, whole=False)
+        {'seed': 0}
     """
-    found: Described = copy.deepcopy(dict(described))
+    result: Described = copy.deepcopy(dict(described))
     for change in CHANGES:
         if change.schema > schema:
-            change.forward(found, whole)
-    return found
+            change.forward(result, whole)
+    return result
 
 
 def canonical(described: Mapping[str, Any]) -> Described:
-    """Return a description of today as it would first have been written."""
-    found: Described = copy.deepcopy(dict(described))
+    """Return a description of today in the form in which it was first written.
+
+    Example:
+        >>> canonical({"seed": 0, "evaluations": 20, "evaluation_episodes": 5})
+        {'seed': 0, 'evaluation_episodes': 5}
+    """
+    result: Described = copy.deepcopy(dict(described))
     for change in reversed(CHANGES):
-        change.backward(found)
-    return found
+        change.backward(result)
+    return result
 
 
 def component_names(described: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the kind and the first name of every component of a description of today, for example `attack alie`."""
+    """Yield the kind and the first name of every component in a description of today, for example `attack alie`."""
     stack = list(described.items())
     while stack:
         kind, value = stack.pop()
@@ -296,7 +336,13 @@ def first_name(kind: str, name: str) -> str:
 
 
 def first_parameter(kind: str, component: str, name: str) -> str:
-    """Return the name under which a component's parameter was first hashed. `component` is its name of today."""
+    """Return the name under which a parameter was first hashed.
+
+    Args:
+        kind: The kind of the component.
+        component: The name of the component today.
+        name: The name of the parameter today.
+    """
     for change in reversed(CHANGES):
         if isinstance(change, ComponentRenamed) and (change.kind, change.new) == (kind, component):
             component = change.old
@@ -310,21 +356,25 @@ def first_parameter(kind: str, component: str, name: str) -> str:
 
 
 def digest_of(described: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits of a dict as it stands: sha256 of its JSON with sorted keys."""
+    """Return 16 hexadecimal digits of the SHA-256 of a dict as JSON with sorted keys."""
     text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def hash_of(described: Mapping[str, Any]) -> str:
-    """Return the hash of a described experiment: 16 hexadecimal digits of its canonical description."""
+    """Return the hash of an experiment: `digest_of` of its canonical description."""
     return digest_of(canonical(described))
 
 
 def schema_of(data: Mapping[str, Any], where: object) -> int:
-    """Return the schema number of a document; one without is of the first.
+    """Return the schema number of a document, which is 1 if the document does not state one.
+
+    Args:
+        data: The document.
+        where: The path of the document, for error messages.
 
     Raises:
-        CorruptRecord: it is no positive integer, or that of a newer byzbench.
+        CorruptRecord: The number is not a positive integer, or belongs to a newer byzbench.
     """
     schema = data.get("schema", 1)
     if type(schema) is not int or schema < 1:

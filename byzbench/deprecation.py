@@ -1,4 +1,4 @@
-"""Public names that go: they work for one more minor version, with a warning that says what to use."""
+"""Deprecation of public names: a deprecated name works for one more minor version and warns with its replacement."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from byzbench.errors import InvalidParameter
 def deprecated_since(version: str, name: str, instead: str) -> deprecated:
     """Return a decorator that marks a public function, method or class as deprecated.
 
-    A call raises a `DeprecationWarning` with one line; type checkers see the mark too. What is deprecated in one minor
-    version works in it, and is removed in the next.
+    A call issues a `DeprecationWarning` of one line, and type checkers report it too. A name that is deprecated in one
+    minor version is removed in the next.
 
     Args:
-        version: the minor version that deprecates it, for example "0.2".
-        name: what the user wrote, for example "byzbench.load".
-        instead: what to write now, for example "byzbench.make".
+        version: The minor version that deprecates the name, for example "0.2".
+        name: The deprecated name, for example "byzbench.load".
+        instead: The name to use now, for example "byzbench.make".
+
+    Returns:
+        The decorator.
 
     Raises:
-        InvalidParameter: the version is not of the form "0.2".
+        InvalidParameter: The version is not of the form "0.2".
 
     Example:
         >>> @deprecated_since("0.2", "old", "new")
@@ -37,6 +40,6 @@ def deprecated_since(version: str, name: str, instead: str) -> deprecated:
 
 def _next(version: str) -> str:
     """Return the minor version after one."""
-    if not (found := re.fullmatch(r"(\d+)\.(\d+)", version)):
+    if not (match := re.fullmatch(r"(\d+)\.(\d+)", version)):
         raise InvalidParameter(f"a minor version is written like 0.2, got {version!r}")
-    return f"{found[1]}.{int(found[2]) + 1}"
+    return f"{match[1]}.{int(match[2]) + 1}"

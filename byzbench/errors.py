@@ -1,21 +1,21 @@
-"""Every error that byzbench raises on purpose.
+"""Errors and warnings of byzbench.
 
 ByzbenchError                 one line for the user; the command line exits with `exit_code`
-├── UserError                 exit 2: what was asked for cannot be done as asked
+├── UserError                 exit 2: the request cannot be carried out
 │   ├── UnknownName           no component of that kind has that name
-│   ├── InvalidParameter      a parameter that does not exist, or a value outside its bounds
-│   ├── Undefined             a rule that is not defined for this (n, f), or parts that do not fit together
-│   ├── CorruptRecord         a run folder that cannot be trusted
-│   ├── Busy                  a run folder that another process is writing
-│   └── BrokenPlugin          a plug-in that cannot be imported or does not keep its contract
-├── StorageError              exit 1: the disk refused; what was written before is intact and can be resumed
-└── UndeclaredKnowledge       exit 2: an attack looked at what its threat does not declare
+│   ├── InvalidParameter      the parameter does not exist, or the value is outside its bounds
+│   ├── Undefined             the rule is not defined for this (n, f), or components do not fit together
+│   ├── CorruptRecord         the files of a run are damaged or inconsistent
+│   ├── Busy                  another process is writing the run folder
+│   └── BrokenPlugin          the plug-in cannot be imported or does not implement its interface
+├── StorageError              exit 1: a file could not be written; earlier files are intact and can be resumed
+└── UndeclaredKnowledge       exit 2: an attack read data that its threat model does not declare
 
-And warnings, which stop nothing:
+The warnings are:
 
-InexactSearch                 an exact search was given too little effort; the best that it saw is used
-ArchivedRun                   a stored run was computed by another behaviour; it was moved, and runs again
-OtherLibraries                a stored run is used that other libraries, or another processor, computed
+InexactSearch                 a search stopped at its budget; the best value so far is used
+ArchivedRun                   a stored run of another version of the behaviour is archived, and runs again
+OtherLibraries                a stored run is reused that other library versions or another processor computed
 """
 
 from __future__ import annotations
@@ -25,63 +25,79 @@ from collections.abc import Iterable
 
 
 class ByzbenchError(Exception):
-    """The root of the tree."""
+    """Base class of all errors of byzbench."""
 
     exit_code = 2
 
 
 class UserError(ByzbenchError):
-    """A request that cannot be carried out as it stands."""
+    """Error for a request that cannot be carried out."""
 
 
 class UnknownName(UserError):
-    """No component of that kind has that name."""
+    """Error for a name that no component of the kind has."""
 
 
 class InvalidParameter(UserError):
-    """A parameter that does not exist, or a value outside its bounds."""
+    """Error for a parameter that does not exist, or a value outside its bounds."""
 
 
 class Undefined(UserError):
-    """A rule that is not defined for this (n, f), or parts that do not fit together."""
+    """Error for a rule that is not defined for this (n, f), or for components that do not fit together."""
 
 
 class CorruptRecord(UserError):
-    """A run folder that cannot be trusted."""
+    """Error for damaged or inconsistent files of a run."""
 
 
 class Busy(UserError):
-    """A run folder that another process is writing."""
+    """Error for a run folder that another process is writing."""
 
 
 class BrokenPlugin(UserError):
-    """A plug-in that cannot be imported or does not keep its contract."""
+    """Error for a plug-in that cannot be imported or does not implement its interface."""
 
 
 class StorageError(ByzbenchError):
-    """The disk refused; what was written before is intact, and the same command resumes it."""
+    """Error for a file that cannot be written. Earlier files are intact, and the same command resumes."""
 
     exit_code = 1
 
 
 class UndeclaredKnowledge(ByzbenchError, AttributeError):
-    """An attack looked at what its threat does not declare."""
+    """Error for an attack that reads data which its threat model does not declare."""
 
 
 class InexactSearch(UserWarning):
-    """An exact search was given too little effort; the best that it saw is used."""
+    """Warning that an exact search stopped at its budget, and that its best value so far is used."""
 
 
 class ArchivedRun(UserWarning):
-    """A stored run was computed by another behaviour than is here; it was moved, and runs again."""
+    """Warning that a stored run was computed by another version of the behaviour, is archived, and runs again."""
 
 
 class OtherLibraries(UserWarning):
-    """A stored run is used that was computed, or begun, with other libraries or on another processor."""
+    """Warning that a stored run is reused that other library versions or another processor computed or began."""
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """`Did you mean 'a', 'b'? ` with up to three near names, or nothing. Near: by spelling or as a substring."""
+    """Return a question with up to three similar names, or an empty text.
+
+    A name is similar by its spelling, or if one of both is a substring of the other.
+
+    Args:
+        name: The unknown name.
+        allowed: The names that exist.
+
+    Returns:
+        The question with a trailing space.
+
+    Example:
+        >>> suggest("alei", ["alie", "ipm"])
+        "Did you mean 'alie'? "
+        >>> suggest("", ["alie"])
+        ''
+    """
     names = sorted(allowed)
     near = difflib.get_close_matches(name, names, n=3)
     near += [n for n in names if n not in near and name and (name in n or n in name)]

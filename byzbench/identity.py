@@ -1,13 +1,13 @@
-"""Identity of runs by behaviour, not by text.
+"""Identity of runs by numerical behaviour instead of source text.
 
-Two runs are the same if their experiments have one canonical description, and were computed by the same numerical
-behaviour: one `ENGINE`, and of every component one `version`. A comment, a rename, a refactor, a new component or a new
-metric raises neither, so that finished runs and leaderboard rows outlive them; CONTRIBUTING.md says when a number
-rises, and tests/golden/ holds the outputs that decide.
+Two runs are the same if their experiments have the same canonical description and were computed by the same numerical
+behaviour: the same `ENGINE`, and the same `version` of every component. A comment, a rename, a refactoring, a new
+component or a new metric raises neither number, so that finished runs and leaderboard rows stay valid. CONTRIBUTING.md
+states when a number is raised. The expected outputs in tests/golden/ decide it.
 
-Whoever edits a component's file need not know of versions: `equal_digests.json` lists, for every component of
-byzbench, the digests of its code that are known to give the outputs of a version. Any other code is an edit, and
-a run that uses it is another run. Of plug-ins nothing is listed, and their digest always counts.
+`equal_digests.json` lists, for every version of every component of byzbench, the digests of code that is known to give
+the outputs of that version. Code with any other digest counts as edited, and its runs differ from earlier ones.
+Plug-ins are not listed; a change of their digest always counts as an edit.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from byzbench.contracts import Component
 from byzbench.errors import BrokenPlugin, CorruptRecord
 
 ENGINE = 1
-"""The version of the numerical behaviour of everything that is no component: learning, federation, geometry, streams,
-evaluation. It rises when, and only when, outputs change."""
+"""The version of the numerical behaviour outside of components: learning, federation, geometry, streams, evaluation.
+It is raised when, and only when, outputs change."""
 
 EQUAL_DIGESTS = "equal_digests.json"
 
 
 @dataclass(frozen=True)
 class ComponentIdentity:
-    """One component of a run.
+    """Identity of one component of a run.
 
     Attributes:
-        version: of its behaviour.
-        digest: of its code, without comments and docstrings; empty if its source cannot be read.
-        data: of the files that it reads; empty if it reads none.
+        version: The version of its behaviour.
+        digest: The digest of its code without comments and docstrings; empty if its source cannot be read.
+        data: The digest of the files that it reads; empty if it reads none.
     """
 
     version: int
@@ -52,12 +52,12 @@ class ComponentIdentity:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run must share with another one to be the same.
+    """Identity of a run. Two runs with the same identity have the same results.
 
     Attributes:
-        experiment: the hash of its canonical description.
-        engine: `ENGINE` of the code that ran.
-        components: by kind and the name by which it was first hashed, for example `attack alie`.
+        experiment: The hash of its canonical description.
+        engine: The value of `ENGINE` in the code that ran.
+        components: The identity of each component, by its kind and first name, for example `attack alie`.
 
     Example:
         >>> then = RunIdentity("0123456789abcdef", 1, {})
@@ -70,10 +70,10 @@ class RunIdentity:
     components: Mapping[str, ComponentIdentity]
 
     def difference(self, other: RunIdentity) -> list[str]:
-        """Return what keeps a later run from being this one, one plain line each; nothing if they are the same.
+        """Return the differences to a later run, one line each; an empty list if both are the same.
 
         Args:
-            other: the later run.
+            other: The identity of the later run.
         """
         lines = []
         if self.experiment != other.experiment:
@@ -86,7 +86,7 @@ class RunIdentity:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as data, without the experiment, which stands beside it in a record."""
+        """Return the identity as JSON data, without the hash of the experiment, which a record holds elsewhere."""
         return {
             "engine": self.engine,
             "components": {
@@ -97,24 +97,24 @@ class RunIdentity:
 
     @classmethod
     def from_json(cls, experiment: str, data: Any, where: object) -> RunIdentity:
-        """Return the identity that a record holds.
+        """Return the identity in a record.
 
         Args:
-            experiment: the hash of the record's experiment.
-            data: what `to_json` returned.
-            where: the record's path, for the error.
+            experiment: The hash of the record's experiment.
+            data: The JSON data, as `to_json` returns it.
+            where: The path of the record, for error messages.
 
         Raises:
-            CorruptRecord: it is no identity; a version is no positive integer.
+            CorruptRecord: The data do not have the form of an identity, or a version is not a positive integer.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("components"), Mapping):
             raise CorruptRecord(f"{where}: identity must hold an engine and components")
         engine = checked_version(data.get("engine"), f"{where}: engine", CorruptRecord)
         parts = {}
         for name, part in data["components"].items():
-            said = dict(part) if isinstance(part, Mapping) else {}
-            version = checked_version(said.get("version"), f"{where}: {name}: version", CorruptRecord)
-            digests = [said.get("digest"), said.get("data", "")]
+            entry = dict(part) if isinstance(part, Mapping) else {}
+            version = checked_version(entry.get("version"), f"{where}: {name}: version", CorruptRecord)
+            digests = [entry.get("digest"), entry.get("data", "")]
             if not all(isinstance(digest, str) for digest in digests):
                 raise CorruptRecord(f"{where}: {name}: digest must be text")
             parts[str(name)] = ComponentIdentity(version, *digests)
@@ -125,7 +125,7 @@ def _component_difference(name: str, then: ComponentIdentity | None, now: Compon
     if now is None:
         yield "part of the run then, not now"
     elif then is None:
-        # An axis that came later. Its first version, at the value that the description leaves out, changed nothing.
+        # The component belongs to an axis that was added later. Version 1 at the neutral value changes no output.
         if now.version != 1:
             yield f"not part of the run then, version {now.version} now"
         elif not is_listed(name, now):
@@ -141,10 +141,15 @@ def _component_difference(name: str, then: ComponentIdentity | None, now: Compon
 
 
 def checked_version(value: Any, where: str, error: type[Exception]) -> int:
-    """Return a version number if it is one: a positive integer, no bool.
+    """Return a version number if it is a positive integer.
+
+    Args:
+        value: The number.
+        where: The place of the number, for the error message.
+        error: The type of error to raise.
 
     Raises:
-        error: one line that starts with `where`.
+        error: The value is not a positive integer, or is a bool. The message is one line that begins with `where`.
     """
     if type(value) is not int or value < 1:
         raise error(f"{where} must be a positive integer, got {str(value)[:40]!r}")
@@ -152,19 +157,19 @@ def checked_version(value: Any, where: str, error: type[Exception]) -> int:
 
 
 def is_listed(name: str, part: ComponentIdentity) -> bool:
-    """Return whether a component's code is known to give the outputs of its version."""
+    """Return whether `equal_digests.json` lists the digest of a component's code for its version."""
     return part.digest in equal_digests().get(name, {}).get(str(part.version), ())
 
 
 @cache
 def equal_digests() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    """Return the digests that are known to be equal, by component and version."""
+    """Return the contents of `equal_digests.json`: the digests of each component, by version."""
     data = json.loads(files("byzbench").joinpath(EQUAL_DIGESTS).read_text(encoding="utf-8"))
     return {name: {number: tuple(same) for number, same in versions.items()} for name, versions in data.items()}
 
 
 def parts(owner: Any) -> Iterator[Component]:
-    """Yield every component in the fields of a dataclass, nested ones included."""
+    """Yield every component in the fields of a dataclass instance, nested ones included."""
     stack = [value for f in fields(owner) if isinstance(value := getattr(owner, f.name), Component)]
     while stack:
         part = stack.pop()
@@ -178,29 +183,32 @@ def component_name(part: Component | type[Component]) -> str:
 
 
 def identity_of(experiment: Any) -> RunIdentity:
-    """Return the identity of a run of an experiment by the code that is here.
+    """Return the identity that a run of an experiment has with the installed code.
 
-    A plug-in that extends a component of byzbench has that one's version in its identity too.
+    A plug-in that extends a component of byzbench adds the identity of that component too.
+
+    Args:
+        experiment: The experiment.
 
     Raises:
-        BrokenPlugin: a component's version is no positive integer.
+        BrokenPlugin: The version of a component is not a positive integer.
     """
     owners: dict[type[Component], list[Component]] = {}
     for part in parts(experiment):
         for cls in _component_bases(type(part)):
             owners.setdefault(cls, []).append(part)
-    found = {}
-    for cls, owned in owners.items():
+    components = {}
+    for cls, instances in owners.items():
         name = component_name(cls)
         version = checked_version(cls.version, f"{name}: version", BrokenPlugin)
-        files_read = {path for part in owned if type(part) is cls for path in part.data}
+        files_read = {path for part in instances if type(part) is cls for path in part.data}
         data = _hash(*(path.read_bytes() for path in sorted(files_read))) if files_read else ""
-        found[name] = ComponentIdentity(version, code_digest(cls), data)
-    return RunIdentity(experiment.hash, ENGINE, found)
+        components[name] = ComponentIdentity(version, code_digest(cls), data)
+    return RunIdentity(experiment.hash, ENGINE, components)
 
 
 def _component_bases(cls: type[Component]) -> Iterator[type[Component]]:
-    """Yield a component's class and, of a plug-in, the components of byzbench that it extends."""
+    """Yield the class of a component and, for a plug-in, the components of byzbench that it extends."""
     yield cls
     if not cls.__module__.startswith("byzbench."):
         for base in cls.__mro__[1:]:
@@ -213,9 +221,10 @@ def _component_bases(cls: type[Component]) -> Iterator[type[Component]]:
 def code_digest(cls: type) -> str:
     """Return the digest of the code that defines a class: 16 hexadecimal digits, empty if it cannot be read.
 
-    It covers the module of the class, those of its bases, and what these import of the same collection, private helpers
-    included: for byzbench the packages of components, for a plug-in its own top-level package. What byzbench itself
-    computes is `ENGINE`'s business. Comments, docstrings and blank lines do not count.
+    It covers the module of the class, the modules of its bases, and all modules that these import from the same
+    collection, private helpers included. The collection of a component of byzbench is the packages of components, that
+    of a plug-in its own top-level package. The other code of byzbench is covered by `ENGINE`. Comments, docstrings and
+    blank lines do not change the digest.
     """
     modules = code_modules(cls)
     return _hash(*(f"{name} {digest}".encode() for name, digest in sorted(modules.items()))) if modules else ""
@@ -223,25 +232,27 @@ def code_digest(cls: type) -> str:
 
 @cache
 def code_modules(cls: type) -> Mapping[str, str]:
-    """Return the digest of each module that `code_digest` covers; nothing if the class's own cannot be read."""
+    """Return the digest of each module that `code_digest` covers; empty if the module of the class cannot be read."""
     modules: dict[str, str] = {}
-    seen: set[str] = set()
-    queue = [base.__module__ for base in cls.__mro__ if base is cls or _counts(base.__module__, cls.__module__)]
+    visited: set[str] = set()
+    queue = [
+        base.__module__ for base in cls.__mro__ if base is cls or _same_collection(base.__module__, cls.__module__)
+    ]
     while queue:
         module = queue.pop()
-        if module in seen:
+        if module in visited:
             continue
-        seen.add(module)
-        if (read := _read(module)) is None:
+        visited.add(module)
+        if (contents := _read(module)) is None:
             if module == cls.__module__:
                 return {}
             continue
-        modules[module] = read[0]
-        queue += [name for name in read[1] if _counts(name, cls.__module__)]
+        modules[module] = contents[0]
+        queue += [name for name in contents[1] if _same_collection(name, cls.__module__)]
     return modules
 
 
-def _counts(module: str, owner: str) -> bool:
+def _same_collection(module: str, owner: str) -> bool:
     """Return whether a module belongs to the same collection as the module of a component."""
     if owner.startswith("byzbench."):
         return any(module.startswith(f"byzbench.{package}.") for package in registry.KINDS.values())
@@ -250,7 +261,7 @@ def _counts(module: str, owner: str) -> bool:
 
 @cache
 def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return the digest of a module's own code and the modules that it imports; None if it has no file."""
+    """Return the digest of the code of a module, and the modules that it imports; None if it has no file."""
     path = _file(module)
     if path is None:
         return None
@@ -263,14 +274,14 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _file(module: str) -> Path | None:
-    """Return the file of a module, without importing it."""
+    """Return the file of a module without importing the module."""
     loaded = getattr(sys.modules.get(module), "__file__", None)
     path = Path(loaded) if loaded else registry.source_file(module)
     return path if path is not None and path.is_file() else None
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Yield the modules that a module may import, and names that may be modules; not those for type checkers."""
+    """Yield the modules, and the names that may be modules, that a module imports outside of TYPE_CHECKING blocks."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -286,20 +297,22 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 
 def _dump(node: Any) -> str:
-    """Return a syntax tree as text, the same under every version of Python: no docstrings, no empty fields."""
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 alone ends some with an empty text
+    """Return a syntax tree without docstrings and empty fields as text, the same under every version of Python."""
+    if isinstance(node, ast.JoinedStr):  # only Python 3.12 ends some of them with an empty text
         node = ast.JoinedStr([v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")])
     if isinstance(node, ast.AST):
-        named = ((name, value) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment"))
-        inside = [f"{name}={_dump(value)}" for name, value in named if value is not None and value != []]
-        return f"{type(node).__name__}({','.join(inside)})"
+        present = (
+            (name, value) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment")
+        )
+        field_texts = [f"{name}={_dump(value)}" for name, value in present if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(field_texts)})"
     if isinstance(node, list):
         return f"[{','.join(_dump(item) for item in node if not _is_docstring(item))}]"
     return repr(node)
 
 
 def _is_docstring(node: Any) -> bool:
-    """Return whether a statement is a text that stands alone, wherever it does."""
+    """Return whether a statement consists of a string literal only."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -1,10 +1,12 @@
 """Random streams keyed by (seed, name, round, agent).
 
-Every draw of an experiment comes from one of these, so that two experiments that share a seed share every draw whose
-key they share: changing the attack leaves the initial policy, the coin, the environments and the actions as they were.
+Every random number of an experiment is drawn from one of these streams. Two experiments with the same seed therefore
+share every stream with the same key: another attack leaves the initial policy, the coin, the environments and the
+actions unchanged.
 
-Philox is counter-based: a key and a counter give the stream directly. The key is a hash of (seed, name); the upper two
-words of the counter are the round and the agent, which leaves 2^128 blocks to each stream, so no two streams overlap.
+Philox is counter-based: a key and a counter determine the stream. The key is a hash of (seed, name). The upper two
+64-bit words of the counter are the round and the agent, which leaves 2^128 blocks for each stream, so that no two
+streams overlap.
 """
 
 from __future__ import annotations
@@ -24,20 +26,25 @@ def _key(seed: int, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of one experiment.
+    """Random streams of one experiment.
 
     Names in use: init, coin, environment, action, evaluation, attack, graph, placement, aggregator.
 
     Attributes:
-        seed: the root of all.
-        fixed: names whose streams are those of seed 0, whatever the seed.
+        seed: The seed of the experiment.
+        fixed: Names of streams that use seed 0 instead of `seed`.
+
+    Example:
+        >>> draws = [Streams(seed).generator("init").integers(10**6) for seed in (0, 0, 1)]
+        >>> bool(draws[0] == draws[1]), bool(draws[0] == draws[2])
+        (True, False)
     """
 
     seed: int
     fixed: frozenset[str] = frozenset()
 
     def generator(self, name: str, round: int = 0, agent: int = 0) -> np.random.Generator:
-        """The stream of this name at this round for this agent, from its beginning."""
+        """Return a generator at the beginning of the stream of a name, a round and an agent."""
         counter = np.array([0, 0, agent, round], dtype=np.uint64)
         return np.random.Generator(
             np.random.Philox(key=_key(0 if name in self.fixed else self.seed, name), counter=counter)

@@ -1,8 +1,9 @@
-"""Components by name: built-in files and plug-ins from other distributions, found without importing any of them.
+"""Registry of components by name: built-in files and plug-ins of other distributions, listed without importing them.
 
-A component is written `alie`, `alie(z=1.5)`, in short `alie:z=1.5`; nested, `sleeper(alie(z=1.5), after=200)`; and
-`bucketing(s=2)+rfa` puts the right one inside the left one. The name of a built-in is its file's stem. A plug-in names
-itself: an entry point in the group `byzbench.attacks` (or any other zoo's) that points at the class.
+A component is written `alie`, `alie(z=1.5)` or in short `alie:z=1.5`. Components are nested as in
+`sleeper(alie(z=1.5), after=200)`. `bucketing(s=2)+rfa` is short for `bucketing(rfa, s=2)`. The name of a built-in
+component is the stem of its file. The name of a plug-in is that of its entry point, which belongs to the group
+`byzbench.attacks`, or that of another kind, and points at the class.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ _ALIASES = {alias: kind for kind in KINDS for alias in (kind, KINDS[kind], FLAGS
 _registered: dict[type, str] = {}
 
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
-"""What `ast` raises at a text that is no Python literal, or is nested too deeply to be read as one."""
+"""Exceptions of `ast` for a text that is not a Python literal, or is nested too deeply."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a component comes from: its module, its distribution, and its class if an entry point names it."""
+    """Origin of a component: its module, its distribution, and the name of its class if an entry point states it."""
 
     kind: str
     name: str
@@ -60,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Spec:
-    """A component as written: a name, what stands inside it, and its parameters."""
+    """Written form of a component: its name, its positional arguments, and its parameters."""
 
     name: str
     inner: tuple[Any, ...] = ()
@@ -68,7 +69,15 @@ class Spec:
 
 
 def kind_of(word: str) -> str:
-    """The kind that a user's word means: `attack`, `attacks`, `algo`, `env`, ..."""
+    """Return the kind that a word means, for example `attack`, `attacks`, `algo` or `env`.
+
+    Raises:
+        UnknownName: The word is not the name of a kind.
+
+    Example:
+        >>> kind_of("env")
+        'task'
+    """
     if word not in _ALIASES:
         raise UnknownName(f"unknown kind {word!r}. {suggest(word, _ALIASES)}Kinds: {', '.join(KINDS)}.")
     return _ALIASES[word]
@@ -76,30 +85,37 @@ def kind_of(word: str) -> str:
 
 @cache
 def origins(kind: str) -> dict[str, Origin]:
-    """Every component of a kind by name, sorted. Imports nothing; of two that share a name the built-in stays."""
+    """Return the origin of every component of a kind, sorted by name, without importing any.
+
+    A plug-in whose name is taken by a built-in component or an earlier plug-in is ignored with a warning.
+
+    Example:
+        >>> origins("aggregator")["krum"].module
+        'byzbench.aggregators.krum'
+    """
     import byzbench
 
     package = f"byzbench.{KINDS[kind_of(kind)]}"
     spec = importlib.util.find_spec(package)
-    found = {}
+    by_name = {}
     for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else []):
         if not module.name.startswith("_"):
             origin = Origin(kind, module.name, f"{package}.{module.name}", None, f"byzbench {byzbench.__version__}")
-            found[module.name] = origin
+            by_name[module.name] = origin
     for point in entry_points(group=package):
-        where = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
         if not point.name.isidentifier():
-            warnings.warn(f"{kind} {point.name!r} of {where} is ignored: a name is one word", stacklevel=2)
-        elif point.name in found:
-            taken = found[point.name].distribution
-            warnings.warn(f"{kind} {point.name!r} of {where} is ignored: {taken} has that name", stacklevel=2)
+            warnings.warn(f"{kind} {point.name!r} of {distribution} is ignored: a name is one word", stacklevel=2)
+        elif point.name in by_name:
+            taken = by_name[point.name].distribution
+            warnings.warn(f"{kind} {point.name!r} of {distribution} is ignored: {taken} has that name", stacklevel=2)
         else:
-            found[point.name] = Origin(kind, point.name, point.module, point.attr or None, where)
-    return dict(sorted(found.items()))
+            by_name[point.name] = Origin(kind, point.name, point.module, point.attr or None, distribution)
+    return dict(sorted(by_name.items()))
 
 
 def summary(origin: Origin) -> str:
-    """The first line of the component's docstring, read from its source without importing it."""
+    """Return the first line of a component's docstring, read from its source without importing it."""
     path = source_file(origin.module)
     if path is None:
         return ""
@@ -108,14 +124,14 @@ def summary(origin: Origin) -> str:
     except (OSError, SyntaxError, ValueError):
         return "(its source cannot be read)"
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-    named = [c for c in classes if c.name == origin.attribute] or classes[-1:]
-    documented: list[ast.ClassDef | ast.Module] = [*named, tree]
-    text = next((d for node in documented if (d := ast.get_docstring(node))), "")
+    candidates = [c for c in classes if c.name == origin.attribute] or classes[-1:]
+    nodes: list[ast.ClassDef | ast.Module] = [*candidates, tree]
+    text = next((d for node in nodes if (d := ast.get_docstring(node))), "")
     return text.split("\n")[0]
 
 
 def source_file(module: str) -> Path | None:
-    """The file of a module. Only the first package of its dotted name is looked up, so nothing of it is executed."""
+    """Return the file of a module without executing any of its code; None if there is none."""
     top, *rest = module.split(".")
     if module.startswith("byzbench."):
         package = importlib.util.find_spec(".".join(module.split(".")[:2]))
@@ -135,14 +151,27 @@ def source_file(module: str) -> Path | None:
 
 
 def find(kind: str, name: str) -> type[Component]:
-    """The class of a component; imports its module and no other."""
+    """Import the module of a component and return its class.
+
+    Args:
+        kind: A kind, in any form that `kind_of` takes.
+        name: The name of the component.
+
+    Raises:
+        UnknownName: There is no such component.
+        BrokenPlugin: It cannot be imported, or does not implement its interface.
+
+    Example:
+        >>> find("aggregator", "krum").__name__
+        'Krum'
+    """
     kind = kind_of(kind)
-    zoo = origins(kind)
-    if name not in zoo:
+    known = origins(kind)
+    if name not in known:
         raise UnknownName(
-            f"unknown {kind} {name!r}. {suggest(name, zoo)}Run `byzbench list {KINDS[kind]}` for all {len(zoo)}."
+            f"unknown {kind} {name!r}. {suggest(name, known)}Run `byzbench list {KINDS[kind]}` for all {len(known)}."
         )
-    cls = _import(zoo[name])
+    cls = _import(known[name])
     _registered[cls] = name
     return cls
 
@@ -157,13 +186,13 @@ def _import(origin: Origin) -> type[Component]:
         module = importlib.import_module(origin.module)
     except (Exception, SystemExit) as error:
         text = str(error).splitlines()
-        said = f"{type(error).__name__}: {text[0] if text else ''}"
-        raise BrokenPlugin(f"{where} cannot be imported: {said}") from error
+        reason = f"{type(error).__name__}: {text[0] if text else ''}"
+        raise BrokenPlugin(f"{where} cannot be imported: {reason}") from error
     if origin.attribute:
         candidate = getattr(module, origin.attribute, None)
     else:
-        here = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-        candidate = next((c for c in here if issubclass(c, base) and not c.__name__.startswith("_")), None)
+        classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+        candidate = next((c for c in classes if issubclass(c, base) and not c.__name__.startswith("_")), None)
     if not (isinstance(candidate, type) and issubclass(candidate, base) and "__dataclass_fields__" in vars(candidate)):
         raise BrokenPlugin(f"{where}: {origin.module} has no dataclass derived from {base.__name__}")
     if inspect.isabstract(candidate):
@@ -173,56 +202,67 @@ def _import(origin: Origin) -> type[Component]:
 
 
 def parse(text: str) -> Spec:
-    """Read a component as users write it.
+    """Parse the written form of a component.
 
     Raises:
-        UserError: the text is not of that form.
+        UserError: The text does not have that form.
+
+    Example:
+        >>> parse("alie(z=1.5)") == parse("alie:z=1.5")
+        True
+        >>> parse("bucketing(s=2)+rfa")
+        Spec(name='bucketing', inner=(Spec(name='rfa', inner=(), parameters={}),), parameters={'s': 2})
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
         name, rest = short.groups()
-        items = re.split(r",(?![^\[(]*[\])])", rest)  # at commas that no bracket holds
+        items = re.split(r",(?![^\[(]*[\])])", rest)  # at commas outside of brackets
         pairs = [item.strip().partition("=") for item in items if item.strip()]
         inner = tuple(literal(key) for key, sign, _ in pairs if not sign)
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))
     try:
-        found = _read(ast.parse(text.strip(), mode="eval").body)
+        spec = _spec_of(ast.parse(text.strip(), mode="eval").body)
     except _UNREADABLE:
-        found = None
-    if not isinstance(found, Spec):
+        spec = None
+    if not isinstance(spec, Spec):
         raise UserError(f"cannot read {text!r}: write name, name(key=value, ...), name:key=value or outer+inner")
-    return found
+    return spec
 
 
-def _read(node: ast.expr) -> Any:
+def _spec_of(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return Spec(node.id)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
-        parameters = _once((k.arg, _read(k.value)) for k in node.keywords if k.arg)
-        return Spec(node.func.id, tuple(_read(a) for a in node.args), parameters)
+        parameters = _once((k.arg, _spec_of(k.value)) for k in node.keywords if k.arg)
+        return Spec(node.func.id, tuple(_spec_of(a) for a in node.args), parameters)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Add):
-            # Python reads a+b+c as (a+b)+c; here a holds b, and b holds c.
-            return _read(ast.BinOp(node.left.left, ast.Add(), ast.BinOp(node.left.right, ast.Add(), node.right)))
-        outer, inner = _read(node.left), _read(node.right)
+            # Python parses a+b+c as (a+b)+c; here it means a(b(c)).
+            return _spec_of(ast.BinOp(node.left.left, ast.Add(), ast.BinOp(node.left.right, ast.Add(), node.right)))
+        outer, inner = _spec_of(node.left), _spec_of(node.right)
         if not (isinstance(outer, Spec) and isinstance(inner, Spec)):
             raise ValueError("only components can be added")
         return Spec(outer.name, (*outer.inner, inner), outer.parameters)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-        return ast.unparse(node).replace(" ", "")  # a word such as n-f, which some rules take
+        return ast.unparse(node).replace(" ", "")  # a text such as n-f, which is a value of some parameters
     return ast.literal_eval(node)
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise InvalidParameter(f"{key} is given twice")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def literal(text: str) -> Any:
-    """A value as users write it: a Python literal, or else the text itself."""
+    """Return the value of a written parameter: that of a Python literal, or else the text itself.
+
+    Example:
+        >>> literal("1e-3"), literal("[1, 2]"), literal("fixed")
+        (0.001, [1, 2], 'fixed')
+    """
     try:
         return ast.literal_eval(text.strip())
     except _UNREADABLE:
@@ -230,18 +270,22 @@ def literal(text: str) -> Any:
 
 
 def with_parameters(spec: str | Spec, parameters: dict[str, Any]) -> Spec:
-    """The component with further parameters, which win over its own."""
-    read = parse(spec) if isinstance(spec, str) else spec
-    return Spec(read.name, read.inner, {**read.parameters, **parameters})
+    """Return the written form of a component with further parameters, which replace its own."""
+    parsed = parse(spec) if isinstance(spec, str) else spec
+    return Spec(parsed.name, parsed.inner, {**parsed.parameters, **parameters})
 
 
 def build(kind: str, spec: str | Spec | Component) -> Component:
-    """The component that a spec means, validated.
+    """Build a component from its written form and validate its parameters.
+
+    Args:
+        kind: A kind, in any form that `kind_of` takes.
+        spec: The written form; an instance is returned as it is.
 
     Raises:
-        UnknownName: no such component.
-        InvalidParameter: no such parameter, or a value outside its bounds.
-        BrokenPlugin: it cannot be imported.
+        UnknownName: There is no such component.
+        InvalidParameter: There is no such parameter, or a value is outside its bounds.
+        BrokenPlugin: The component cannot be imported.
     """
     from byzbench.contracts import Component
 
@@ -249,24 +293,28 @@ def build(kind: str, spec: str | Spec | Component) -> Component:
         if spec.kind != kind_of(kind):
             raise InvalidParameter(f"{type(spec).__name__} is of kind {spec.kind}, not {kind_of(kind)}")
         return spec
-    read = parse(spec) if isinstance(spec, str) else spec
-    cls = find(kind, read.name)
+    parsed = parse(spec) if isinstance(spec, str) else spec
+    cls = find(kind, parsed.name)
     try:
-        return cls(**_values(cls, read))
+        return cls(**_values(cls, parsed))
     except InvalidParameter as error:
-        said = str(error).removeprefix(f"{cls.__name__}: ")
-        raise InvalidParameter(f"{kind_of(kind)} {read.name!r}: {said}") from None
+        message = str(error).removeprefix(f"{cls.__name__}: ")
+        raise InvalidParameter(f"{kind_of(kind)} {parsed.name!r}: {message}") from None
 
 
-def _values(cls: type[Component], read: Spec) -> dict[str, Any]:
-    """The arguments that a spec means for a class: unnamed ones named, components built, nothing unknown or missing."""
+def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
+    """Return the keyword arguments of a class for a written form, with nested components built.
+
+    Raises:
+        InvalidParameter: A parameter is unknown, given twice or missing, or its value has the wrong form.
+    """
     from byzbench.contracts import Component
 
-    nested, allowed, values = nested_kinds(cls), [f.name for f in fields(cls)], dict(read.parameters)
+    nested, allowed, values = nested_kinds(cls), [f.name for f in fields(cls)], dict(parsed.parameters)
     slots = positional(cls)
-    if len(read.inner) > len(slots):
+    if len(parsed.inner) > len(slots):
         raise InvalidParameter(f"at most {len(slots)} of its parameters can be given without a name")
-    for slot, value in zip(slots, read.inner, strict=False):
+    for slot, value in zip(slots, parsed.inner, strict=False):
         if slot in values:
             raise InvalidParameter(f"{slot} is given twice")
         values[slot] = value
@@ -289,13 +337,13 @@ def _values(cls: type[Component], read: Spec) -> dict[str, Any]:
 
 
 def positional(cls: type[Component]) -> list[str]:
-    """Return the fields that may be written without their names, in order: those that hold components, if any do."""
+    """Return the fields that may be written without their names, in order: those of components, if there are any."""
     return list(nested_kinds(cls)) or [f.name for f in fields(cls) if not f.kw_only]
 
 
 @cache
 def nested_kinds(cls: type[Component]) -> dict[str, str]:
-    """Return the fields that hold a component, each with its kind."""
+    """Return the kind of each field whose value is a component."""
     from byzbench.contracts import Component
 
     hints = typing.get_type_hints(cls)
@@ -313,22 +361,39 @@ def _is_union(hint: Any) -> bool:
 
 
 def load(kind: str, name: str, **parameters: Any) -> Any:
-    """One component, ready to use: `load("aggregator", "krum")(x, f)`.
+    """Build one component.
+
+    Args:
+        kind: A kind, for example "attack", "aggregator", "algo" or "env".
+        name: The name of the component, or its written form.
+        **parameters: Its parameters, which replace those of the written form.
+
+    Returns:
+        The component.
 
     Raises:
-        UnknownName, InvalidParameter, BrokenPlugin: see `build`.
+        UnknownName, InvalidParameter, BrokenPlugin: See `build`.
+
+    Example:
+        >>> load("attack", "alie", z=1.5).z
+        1.5
     """
     return build(kind, with_parameters(name, parameters))
 
 
 def name_of(component: Component | type[Component]) -> str:
-    """The name that a component is registered under: a plug-in's own, or its file's stem."""
+    """Return the name of a component: that of its entry point, or the stem of its file."""
     cls = component if isinstance(component, type) else type(component)
     return _registered.get(cls) or cls.__module__.rpartition(".")[2]
 
 
 def describe(component: Component) -> dict[str, Any]:
-    """The component as data, as JSON has it: its name and every parameter, defaults included."""
+    """Return a component as JSON data: its name and every parameter, defaults included.
+
+    Example:
+        >>> describe(load("aggregator", "krum"))["name"]
+        'krum'
+    """
     from byzbench.contracts import Component
 
     def plain(value: Any) -> Any:
@@ -341,7 +406,7 @@ def describe(component: Component) -> dict[str, Any]:
 
 
 def from_description(kind: str, data: dict[str, Any]) -> Component:
-    """The inverse of `describe`."""
+    """Build a component from the data that `describe` returns."""
 
     def spec(entry: dict[str, Any]) -> Spec:
         nested = {k: spec(v) if isinstance(v, dict) else v for k, v in entry["parameters"].items()}

@@ -807,5 +807,5 @@ def test_the_honest_mean_of_nobody_honest_is_that_of_all() -> None:
     value, weights, _ = HonestMean()(x, 2, honest=torch.zeros(3, dtype=torch.bool))
     assert value == 3
     assert weights.tolist() == [1 / 3] * 3
-    with pytest.raises(Undefined, match="who is honest"):
+    with pytest.raises(Undefined, match="mask of honest senders"):
         HonestMean()(x, 1)

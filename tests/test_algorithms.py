@@ -145,7 +145,7 @@ class Loner(Nosy):
 def test_the_rows_driver_finds_what_is_not_row_local():
     nosy = replace(tiny("decbyzpg"), algorithm=Nosy())
     assert not same(run_as_block(nosy, 1).states[0], run_by_rows(nosy, 1).states[0])
-    with pytest.raises(BrokenPlugin, match="1 are done with the round"):
+    with pytest.raises(BrokenPlugin, match="1 have ended the round"):
         run_by_rows(replace(nosy, algorithm=Loner()), 1)
 
 
@@ -260,7 +260,7 @@ def test_a_liar_sees_what_its_threat_declares_and_nothing_else(secret):
         if secret == declared:
             run_as_block(experiment, 1)
         else:
-            with pytest.raises(UndeclaredKnowledge, match=f"looked at view.{secret}; its threat declares"):
+            with pytest.raises(UndeclaredKnowledge, match=f"read view.{secret}; its threat declares"):
                 run_as_block(experiment, 1)
 
 

@@ -89,7 +89,7 @@ def test_questions_that_cannot_be_answered(tmp_path: Path) -> None:
         breakdown(POINT, range(2), tmp_path, Imagined(tmp_path, lambda f: 1.0))
     with pytest.raises(InvalidParameter, match="from 1 to 12"):
         breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0), most=13)
-    with pytest.raises(InvalidParameter, match="runs without liars failed"):
+    with pytest.raises(InvalidParameter, match="runs without Byzantine agents failed"):
         breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: -1.0))
 
 
@@ -102,7 +102,7 @@ def test_nothing_learned_is_nothing_lost(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    assert "nothing was learned that liars could undo" in capsys.readouterr().err
+    assert "the method did not learn" in capsys.readouterr().err
 
 
 def test_by_the_command_line(

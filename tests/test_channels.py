@@ -410,5 +410,5 @@ def test_mail_of_a_checkpoint_must_fit_together(part: str) -> None:
     lockstep(federation.exchange("gradient", vectors(5, 8)))
     kept = federation.mail
     name = next(path for path in kept if path.endswith("/" + part))
-    with pytest.raises(ValueError, match="on its way"):
+    with pytest.raises(ValueError, match="in flight"):
         federation.mail = {**kept, name: kept[name][:-1]}

@@ -97,9 +97,7 @@ def test_an_attack_that_keeps_its_contract(check: Command, write: Callable[[str]
     path = write(HALF)
     done = check(path)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(
-        f"# attack Half\n\n`{path}`: it keeps its contract.\n\n| check | result | reason |\n|---|"
-    )
+    assert done.out.startswith(f"# attack Half\n\n`{path}`: all checks passed.\n\n| check | result | reason |\n|---|")
     assert [*done.rows] == [c.__name__ for c in attacks.CHECKS]
     assert {result for result, _ in done.rows.values()} == {"passed"}
     assert all(reason.endswith((".", ":")) for _, reason in done.rows.values())
@@ -110,7 +108,7 @@ def test_an_attack_that_does_not(check: Command, write: Callable[[str], str]) ->
     assert done.code == 1
     result, reason = done.rows["it_reads_only_what_it_declares"]
     assert result == "failed"
-    assert reason.startswith("an attack looked at view.honest; its threat declares own (Case(seed=0")
+    assert reason.startswith("an attack read view.honest; its threat declares own (Case(seed=0")
     assert "checks failed" in done.out
     result, reason = done.rows["the_same_game_is_played_the_same"]
     assert reason.startswith("UndeclaredKnowledge: ")
@@ -136,7 +134,7 @@ def test_aggregators_have_a_kit_of_their_own(check: Command, write: Callable[[st
         "liars_at_a_distance_do_less_to_it_than_to_the_mean",
         "absurd_lies_cost_no_precision",
     }
-    assert done.rows["absurd_lies_cost_no_precision"][1].startswith("Liars at 1e30 leave the same value")
+    assert done.rows["absurd_lies_cost_no_precision"][1].startswith("Check that Byzantine vectors at 1e30")
 
 
 @pytest.mark.parametrize("name", ["sign_flip", "alie:z=1.5", "large_noise(equivocate=False)", "median"])
@@ -155,8 +153,8 @@ def test_the_example_keeps_its_contract(check: Command) -> None:
     [
         ("nowhere.py", "there is no file nowhere.py"),
         ("no/where", "there is no file no/where"),
-        ("alei", "'alei' is no file, and no attack or aggregator. Did you mean 'alie'"),
-        ("krum --kind attack", "'krum' is no file, and no attack."),
+        ("alei", "'alei' is not a file, and not an attack or aggregator. Did you mean 'alie'"),
+        ("krum --kind attack", "'krum' is not a file, and not an attack."),
         ("alie:z=0", "z=0: Input should be greater than 0"),
         ("alie --exempt speech_is_finit", "no check 'speech_is_finit'. Did you mean 'speech_is_finite'? Checks of an "),
         ("alie --kind topology", "topology"),
@@ -174,12 +172,12 @@ def test_a_mistake_is_one_line(check: Command, words: str, said: str) -> None:
 @pytest.mark.parametrize(
     "source, said",
     [
-        ("x = 1", "a file defines one attack or one aggregator; this one defines none"),
+        ("x = 1", "a file must define one attack or one aggregator; this one defines none"),
         (HALF + CENTRE.removeprefix(HEAD), "this one defines Half, Centre"),
         (HEAD + "class _Hidden(MessageAttack): pass", "this one defines none"),
-        (HEAD + "class Plain(MessageAttack): pass", "Plain is no dataclass: write @dataclass(frozen=True) above it"),
+        (HEAD + "class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
         (HEAD + "@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define __call__"),
-        (HALF.replace("float = 0.5", "float"), "Half cannot be made with its defaults: "),
+        (HALF.replace("float = 0.5", "float"), "Half cannot be built with its defaults: "),
         ("raise ValueError('no\\nluck')", "cannot be imported: ValueError: no luck"),
         ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye"),
         ("def (", "cannot be imported: SyntaxError: "),

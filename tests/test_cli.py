@@ -102,9 +102,9 @@ def strict(text: str) -> Any:
         ),
         ("--attack alie", "give one, for example --attack alie:z=1.5"),
         ("--seed 1 --seeds 2", "give --seed N for one run or --seeds for several"),
-        ("--seeds x", "--seeds takes a number of seeds (5) or different seeds (0,3,7), got 'x'"),
-        ("--seeds 0", "--seeds takes a number of seeds (5) or different seeds (0,3,7), got '0'"),
-        ("--seeds 3,3", "--seeds takes a number of seeds (5) or different seeds (0,3,7), got '3,3'"),
+        ("--seeds x", "--seeds takes a number of seeds (5) or a list of different seeds (0,3,7), got 'x'"),
+        ("--seeds 0", "--seeds takes a number of seeds (5) or a list of different seeds (0,3,7), got '0'"),
+        ("--seeds 3,3", "--seeds takes a number of seeds (5) or a list of different seeds (0,3,7), got '3,3'"),
         ("-p nonsense", "-p takes kind.key=value, for example attack.z=1.5; got 'nonsense'"),
         ("-p attack.z", "-p takes kind.key=value, for example attack.z=1.5; got 'attack.z'"),
         ("-p attack.zz=1", "attack 'none': no parameter 'zz'. It has none."),
@@ -318,7 +318,7 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
     outcome = command("replay", str(folder))
     assert (outcome.code, outcome.out) == (
         1,
-        "different from round 2 on; the same behaviour and the same libraries ran\n",
+        "different from round 2 on; behaviour and libraries are the same\n",
     )
 
 
@@ -326,7 +326,7 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
     "engine, code, said",
     [
         (2, None, "engine: 2 then, 1 now"),
-        (1, [], "the same behaviour and the same libraries ran"),
+        (1, [], "behaviour and libraries are the same"),
         (1, {"cpu": "AVX1024"}, "cpu: AVX1024 then, .* now"),
     ],
 )
@@ -418,7 +418,7 @@ def test_a_sweep_prints_its_plan_and_what_came_of_it(command: Command, tmp_path:
     assert not list(tmp_path.glob("runs/*"))
     done = command("sweep", *words)
     assert done.code == 0
-    assert "4 finished (0 before), 0 failed, 2 undefined" in done.out
+    assert "4 finished (0 reused), 0 failed, 2 undefined" in done.out
     assert "decbyzpg · sign_flip · seed 0" in done.err
     again = command("sweep", *words, "--json")
     data = strict(again.out)
@@ -428,7 +428,7 @@ def test_a_sweep_prints_its_plan_and_what_came_of_it(command: Command, tmp_path:
     assert "4 cells: 4 cached" in command("sweep", *words, "--dry-run").err
     more = command("sweep", *words, "--attack", "zero", "--dry-run").err
     assert "6 cells: 4 cached, 2 to run" in more
-    assert "by earlier runs of the same kind" in more
+    assert "estimated from similar earlier runs" in more
     listed = command("runs", "--attack", "none")
     assert listed.out.count("finished") == 2
 
@@ -455,7 +455,7 @@ def test_flags_replace_what_a_suite_says(command: Command, tmp_path: Path) -> No
         ("nowhere.toml", "there is no suite nowhere.toml"),
         ("--algo decbizpg --attack alei", "unknown attack 'alei'. Did you mean 'alie'"),
         ("--algo decbyzpg --agents few", "--agents takes whole numbers, got 'few'"),
-        ("--algo decbyzpg --seeds x", "--seeds takes a number of seeds (5) or different seeds"),
+        ("--algo decbyzpg --seeds x", "--seeds takes a number of seeds (5) or a list of different seeds"),
         ("--algo decbyzpg --trajectories 0", "trajectories must be a whole number from 1"),
         ("--algo decbyzpg --tuned nowhere.json", "there is no file nowhere.json"),
         ("--algo decbyzpg --out nonsense://x", "cannot open the store nonsense://x"),
@@ -486,7 +486,7 @@ def test_the_first_interrupt_finishes_and_the_second_stops(tmp_path: Path) -> No
     first = start()
     _, err = first.communicate(timeout=60)
     assert first.returncode == 130
-    assert "finishing the cells that run, and starting no other; again to stop at once" in err
+    assert "finishing the cells that run, starting no others; press Ctrl-C again to stop now" in err
     folders = [path.parent for path in tmp_path.glob("runs/*/experiment.json")]
     assert len(folders) < 120
     assert all((folder / "result.json").exists() for folder in folders)

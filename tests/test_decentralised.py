@@ -252,7 +252,7 @@ def test_who_exchanges_parameters_alone_says_what_is_in_vain():
     assert not experiment("nna", attack="sign_flip(on=parameters)", byzantine=1).notes()[1:]
     (_, said) = experiment("nna", attack="sign_flip", byzantine=1).notes()
     assert said == (
-        "attack 'sign_flip' has no lies about parameters, which is all that agents of nna exchange: "
+        "attack 'sign_flip' crafts no messages about parameters, which is all that agents of nna exchange: "
         "try -p attack.on=parameters"
     )
     assert experiment("nna", aggregator="krum", declared=0).notes() == [

@@ -212,10 +212,10 @@ def test_it_feels_what_the_rule_took_of_its_lie() -> None:
 @pytest.mark.parametrize(
     "options, error, said",
     [
-        ({"attack": "alie:z=1.5"}, InvalidParameter, "attack 'alie' has no seat"),
-        ({"byzantine": 0}, Undefined, "nobody hears a liar"),
-        ({"algo": "solo"}, Undefined, "nobody hears a liar"),
-        ({"agents": 2, "byzantine": 1}, Undefined, "no honest spread"),
+        ({"attack": "alie:z=1.5"}, InvalidParameter, "attack 'alie' cannot be controlled"),
+        ({"byzantine": 0}, Undefined, "no agent receives Byzantine messages"),
+        ({"algo": "solo"}, Undefined, "no agent receives Byzantine messages"),
+        ({"agents": 2, "byzantine": 1}, Undefined, "and so no spread"),
         ({"attack": "learned(policy=nowhere)"}, InvalidParameter, "nowhere is no policy: FileNotFoundError"),
     ],
     ids=str,
@@ -228,7 +228,7 @@ def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Except
 
 def test_a_seat_that_is_never_asked() -> None:
     env = AttackerSeat(**TINY, attack="learned(on=parameters)", agreement="none")
-    with pytest.raises(Undefined, match="nobody hears a liar"):
+    with pytest.raises(Undefined, match="no agent receives Byzantine messages"):
         env.reset(seed=0)
 
 
@@ -236,7 +236,7 @@ def test_a_seat_that_is_never_asked() -> None:
 def test_an_action_is_five_finite_numbers(action: Any) -> None:
     env = AttackerSeat(**TINY)
     env.reset(seed=0)
-    with pytest.raises(InvalidParameter, match=r"an action is \(5,\) finite numbers"):
+    with pytest.raises(InvalidParameter, match=r"an action must be an array of \(5,\) finite numbers"):
         env.step(action)
     env.step(MINUS_MEAN)
 
@@ -266,7 +266,7 @@ def test_a_round_waits_for_nobody_but_the_seat() -> None:
         async def answer(self, view, memory, rng):
             return Speech(await Nobody()), memory
 
-    with pytest.raises(BrokenPlugin, match="neither the federation nor a seat"):
+    with pytest.raises(BrokenPlugin, match="neither the federation nor an external decision"):
         Session(Experiment.create(**TINY, attack=Waits(z=1.5))).advance()
 
 

@@ -70,11 +70,11 @@ def test_silence_and_rubbish_expose_their_sender_and_nobody_else(word):
 
 
 def test_what_makes_no_sense_is_one_line():
-    with pytest.raises(InvalidParameter, match="the players are the attack"):
+    with pytest.raises(InvalidParameter, match="the players replace the attack"):
         FederationEnv(**TINY, attack="alie")
     with pytest.raises(Undefined, match="there are no players"):
         FederationEnv(**{**TINY, "byzantine": 0})
     with pytest.raises(Undefined, match="there are no players"):
         FederationEnv(algo="solo", agents=5, byzantine=1)
-    with pytest.raises(InvalidParameter, match=r"starts with reset\(\)"):
+    with pytest.raises(InvalidParameter, match=r"must start with reset\(\)"):
         FederationEnv(**TINY).step({})

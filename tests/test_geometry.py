@@ -82,7 +82,7 @@ def test_small_and_large_sets_are_seen_alike(monkeypatch, shape):
     small = all_of(Cloud.of(x, mask))
     monkeypatch.setattr(cloud_module, "SMALL", 0)
     torch.testing.assert_close(all_of(Cloud.of(x, mask)), small, rtol=1e-9, atol=0)
-    assert type(Cloud.of(x)) is cloud_module._Given
+    assert type(Cloud.of(x)) is cloud_module._Large
 
 
 @pytest.mark.parametrize("size", [0, 1 << 13])

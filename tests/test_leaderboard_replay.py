@@ -92,7 +92,9 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     other["resolved"]["cartpole-complete"]["algorithm"]["parameters"]["lr"] = 0.5
     rewrite(folder, lines_of(folder), resolved=other["resolved"])
     findings = checked(folder).findings
-    assert "is run otherwise: algorithm lr is 0.5, not 0.01" in [finding.what for finding in findings]
+    assert "the method differs from that of this entry: algorithm lr is 0.5, not 0.01" in [
+        finding.what for finding in findings
+    ]
 
 
 CLAIM = Cell(
@@ -126,7 +128,7 @@ def test_verdicts_and_their_evidence() -> None:
     )
     verdict, evidence = judge_replay(CLAIM, other(40.0, 25.0), torch, 1)
     assert verdict == "consistent"
-    assert evidence == f"{torch[0]}; first round off by {3.5 / 25:.1e}"
+    assert evidence == f"{torch[0]}; first round differs by {3.5 / 25:.1e}"
     failed = Cell(**CLAIM.model_dump(include={"cell", "stratum", "attack", "seed"}), status="failed", reason="x")
     assert judge_replay(CLAIM, failed, [], 1)[0] == "infrastructure"
     assert judge_replay(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"

@@ -71,12 +71,15 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
     "a parameter that there is not": (lambda axes: axes["aggregator"]["parameters"].update(mu=1), "no parameter 'mu'"),
     "a rule that there is not": (lambda axes: axes["aggregator"].update(name="os"), "unknown aggregator 'os'"),
     "no rule": (lambda axes: axes.pop("agreement"), "agreement is missing"),
-    "the suite's task": (lambda axes: axes.update(task={"name": "acrobot", "parameters": {}}), "task is the suite's"),
+    "the suite's task": (
+        lambda axes: axes.update(task={"name": "acrobot", "parameters": {}}),
+        "task is set by the suite",
+    ),
     "the suite's attack": (
         lambda axes: axes.update(attack={"name": "none", "parameters": {}}),
-        "attack is the suite's",
+        "attack is set by the suite",
     ),
-    "an axis that there is not": (lambda axes: axes.update(weather=axes["agreement"]), "'weather' is no kind"),
+    "an axis that there is not": (lambda axes: axes.update(weather=axes["agreement"]), "'weather' is not a kind"),
 }
 
 
@@ -148,13 +151,13 @@ def test_a_description_is_written_as_users_write_it() -> None:
 
 def test_a_suite_is_frozen_once(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert main(monkeypatch, "leaderboard", "freeze", "tiny-v1", "--pilot", "pilot.toml") == 2
-    assert "is there, and a frozen suite is never written again" in capsys.readouterr().err
+    assert "exists, and a frozen suite is never written again" in capsys.readouterr().err
     path = Path(str(suites.folder())) / "tiny-v1.json"
     content = json.loads(path.read_text())
     for change, error, expected in (
-        (None, InvalidParameter, "is not frozen; `byzbench leaderboard freeze tiny-v1`"),
-        ({"suite_sha256": "0" * 64}, CorruptRecord, "is not that of the suite file beside it"),
-        ({"attacks": {}}, CorruptRecord, "is not that of the suite file beside it"),
+        (None, InvalidParameter, "is not frozen; `byzbench leaderboard freeze tiny-v1 --pilot FILE`"),
+        ({"suite_sha256": "0" * 64}, CorruptRecord, "does not belong to the suite file beside it"),
+        ({"attacks": {}}, CorruptRecord, "does not belong to the suite file beside it"),
         ({"schema": 999}, CorruptRecord, "made by a newer byzbench: it has schema 999"),
         ({"engine": -1}, CorruptRecord, "engine"),
     ):
@@ -200,7 +203,7 @@ def test_a_submission_of_schema_1_is_read_and_not_replayed(
 def test_a_submission_with_an_engine_of_none_is_no_way_around_replays(tiny: Suite) -> None:
     data = submission(tiny, "e")
     del data["code"]["engine"]
-    with pytest.raises(Refused, match="code names the engine that ran it"):
+    with pytest.raises(Refused, match="code must name the engine that ran it"):
         read_submission(json.dumps(data).encode())
 
 

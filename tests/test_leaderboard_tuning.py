@@ -192,9 +192,9 @@ def _never_searched(tuning: dict[str, Any]) -> None:
     ("change", "line"),
     [
         (_of_another_suite, "the study is of another suite"),
-        (_narrower, "algorithm.lr is .* and the search looked at"),
+        (_narrower, "algorithm.lr is .* and the search space is"),
         (_other_seeds, "the seeds are not those of the suite's studies"),
-        (_other_attacks, "the attacks are not those that the suite holds out"),
+        (_other_attacks, "the attacks are not the held-out attacks of the suite"),
         (_dearer, "the search took 1,000,000 episodes, and the suite allows 1,000"),
         (_never_searched, "algorithm lr is .*, and was not searched"),
     ],
@@ -218,9 +218,12 @@ def test_a_study_that_is_not_the_suites_is_refused(
     [
         ({'agreement = "gossip+honest_mean"\n': "", "[[reference]]": "[[nothing]]"}, "nothing"),
         ({'role = "held_out"': 'role = "sanity"'}, "tuning needs attacks with the role held_out"),
-        ({'role = "worst_case"': 'role = "sanity"'}, "no attack with the role worst_case"),
+        ({'role = "worst_case"': 'role = "sanity"'}, "must have an attack with the role worst_case"),
         ({'knows = "local"': 'knows = "local"\nstrata = ["pendulum"]'}, "for the stratum 'pendulum'"),
-        ({"random = 18": "random = 18\nreference = 30"}, "either it names a reference, or its division has one"),
+        (
+            {"random = 18": "random = 18\nreference = 30"},
+            "must have a reference return, or its division a reference method, and not both",
+        ),
     ],
 )
 def test_a_suite_that_does_not_fit_together_is_refused(replaced: dict[str, str], line: str) -> None:

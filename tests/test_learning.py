@@ -217,6 +217,7 @@ def test_the_same_test_rejects_wrong_estimators(sampled):
         assert deviation(estimates, truth) > REJECTED, name
 
 
+@pytest.mark.slow
 def test_importance_weighted_gradients_are_unbiased_at_the_other_policy(sampled):
     chain, policy, theta, batch, _ = sampled
     old = theta + 0.4 * policy.initial(np.random.default_rng(8))

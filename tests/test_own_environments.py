@@ -146,7 +146,7 @@ class Hand(Attack):
 
 def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
     for taps, said in (
-        (Taps(action=lambda t, actions: actions[..., :1]), r"made \[2, 1\] of \[2, 3\]"),
+        (Taps(action=lambda t, actions: actions[..., :1]), r"shape \[2, 1\] in place of \[2, 3\]"),
         (Taps(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
     ):
         federation, _, _ = set_up(Hand(taps))

@@ -247,7 +247,7 @@ def test_a_zoo_file_holds_one_documented_component(origin: registry.Origin) -> N
     assert said
     assert registry.summary(origin) == said.split("\n")[0]
     assert registry.summary(origin).endswith((".", ":"))
-    assert 15 <= len(Path(str(module.__file__)).read_text().splitlines()) <= 170
+    assert 15 <= len(Path(str(module.__file__)).read_text().splitlines()) <= 200
 
 
 def test_listing_and_help_import_nothing_heavy_and_no_component() -> None:

@@ -25,7 +25,8 @@ from scipy import stats
 from byzbench import Experiment, cli
 from byzbench.canonical import hash_of
 from byzbench.experiments.store import Entry, gather
-from byzbench.reports.figures import FORMATS, KINDS, reached
+from byzbench.reports.canvas import FORMATS
+from byzbench.reports.figures import KINDS, reached
 from byzbench.reports.row_scores import common_seeds
 from byzbench.reports.sheets import Sheet, render
 from byzbench.reports.summary import METRICS, Groups, Row, clean, group, reference, score_bounds
@@ -576,17 +577,17 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("report empty", "no runs were found there"),
+        ("report empty", "no readable runs there"),
         ("report nowhere", "nowhere is neither a run folder"),
         ("report runs --by atack", "no axis 'atack'. Did you mean 'attack'?"),
         ("report runs --metric evalution", "no metric 'evalution'. Did you mean 'evaluation'"),
         ("report runs --format xls", "'xls' is not one of"),
-        ("report runs --part ranking", "there is no table of ranking: it needs several methods or rules"),
-        ("plot empty", "no runs were found there"),
-        ("plot runs --out picture.gif", "pictures are written as .png, .pdf, .svg; got 'picture.gif'"),
+        ("report runs --part ranking", "there is no table 'ranking': it needs several methods or rules"),
+        ("plot empty", "no readable runs there"),
+        ("plot runs --out picture.gif", "figures are written as .png, .pdf, .svg; got 'picture.gif'"),
         ("plot runs --panel topolgy", "no axis 'topolgy'. Did you mean 'topology'"),
-        ("plot runs --kind speedup --by algo", "--by lacks agents"),
-        ("plot runs --kind heatmap --by algo", "--by lacks attack"),
+        ("plot runs --kind speedup --by algo", "--by must hold agents"),
+        ("plot runs --kind heatmap --by algo", "--by must hold attack"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words: str, said: str, command: Command, tmp_path: Path) -> None:
@@ -618,7 +619,7 @@ def test_csv_holds_one_table_and_a_file_can_be_written(command: Command, tmp_pat
     store = fill(tmp_path / "runs", LEVELS, range(2))
     code, out, err = command("report", store, "--format", "csv", "--out", "table.csv")
     assert (code, out) == (0, "")
-    assert "CSV holds one table; the others: --part worst or ranking" in err
+    assert "CSV holds one table; for the others give --part worst or ranking" in err
     assert Path("table.csv").read_text().startswith("attack,algo,")
     assert command("report", store, "--format", "csv", "--part", "worst")[1].startswith("algo,clean,attack,")
 

@@ -289,6 +289,7 @@ def test_the_death_of_a_process_costs_one_cell(broken: None, tmp_path: Path, mon
     assert sum(o.status == "finished" for o in summary.outcomes.values()) == 1
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
     todo = planned(algo=["decbyzpg"], topology=["complete"], attack=["sign_flip"])
     first = next(iter(todo.cells.values()))
@@ -485,6 +486,7 @@ def test_names_of_executors_are_checked(tmp_path: Path) -> None:
         registry.find("attack", "broken")
 
 
+@pytest.mark.slow
 def test_a_process_makes_room_for_another_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "FRESH_AFTER", 2)
     processes = []

@@ -159,7 +159,7 @@ def test_twice_is_once(store: Path, there: There, command: Command) -> None:
     code, out, err = command(store)
     done = folders(store)[1:]
     ids = [run.given["id"] for run in there.runs]
-    assert (code, err) == (0, f"{folders(store)[0]}: unfinished, and left out\n")
+    assert (code, err) == (0, f"{folders(store)[0]}: unfinished, not uploaded\n")
     lines = [f"{folder}: somewhere/{i}" for folder, i in zip(done, ids, strict=True)]
     assert out == [*lines, "uploaded 2, already there 0, not finished 1"]
     assert [run.exit_code for run in there.runs] == [0, 0]
@@ -220,7 +220,7 @@ def test_a_folder_that_somebody_holds_is_left_out(store: Path, there: There, com
     with RunFolder(held).locked():
         code, out, err = command(store)
     assert (code, out[-1]) == (0, "uploaded 2, already there 0, not finished 0, busy 1")
-    assert err == f"{held}: left out: {held} is being written by another process\n"
+    assert err == f"{held}: not uploaded: {held} is being written by another process\n"
 
 
 LEDGERS = ["[]", "{", '{"attempts": 3}', '{"attempts": [3]}', '{"uploaded": []}', '{"uploaded": {"x": 1}}']
@@ -233,7 +233,7 @@ def test_a_ledger_of_another_shape_is_a_line(text: str, store: Path, there: Ther
     code, _, err = command(store)
     assert (code, err.count("\n"), len(there.runs)) == (1, 1, len(others))
     assert err.startswith(f"{first}: failed: CorruptRecord: {first}/tracking.json ")
-    assert "remove it to have the run shown anew" in err
+    assert "remove it to upload the run again" in err
     assert (first / "tracking.json").read_text() == text
 
 

@@ -260,7 +260,7 @@ def test_an_environment_without_a_horizon_needs_one(monkeypatch):
     endless = type(facts)(facts.observations, facts.actions, None, None)
     monkeypatch.setattr("byzbench.tasks.gymnasium.facts", lambda id: endless)
     monkeypatch.setattr("byzbench.tasks._gymnasium.facts", lambda id: endless)
-    with pytest.raises(UserError, match="no fixed horizon: say steps="):
+    with pytest.raises(UserError, match="no fixed horizon: set steps="):
         registry.build("task", "gymnasium:Acrobot-v1")
     assert registry.build("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
 
@@ -518,8 +518,8 @@ def test_a_shared_world_is_learned_in(tmp_path):
     "options, said",
     [
         ({"agents": 4}, "has 3 players here, and 4 agents would share it"),
-        ({"agents": 3, "algo": "fedpg_br"}, "fedpg_br lets somebody play alone here"),
-        ({"agents": 3, "agreement": "gossip+ubar"}, "lets somebody play alone here"),
+        ({"agents": 3, "algo": "fedpg_br"}, "fedpg_br samples episodes of single agents"),
+        ({"agents": 3, "agreement": "gossip+ubar"}, "samples episodes of single agents"),
     ],
 )
 def test_what_a_shared_world_cannot_have_is_one_line(options, said):

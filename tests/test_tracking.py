@@ -372,7 +372,7 @@ def test_a_folder_that_somebody_holds_is_one_warning_and_the_next_is_shown(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", 0.1)
-    with RunFolder(cell.folder).locked(), pytest.warns(UserWarning, match="^not shown at W&B: .* another process"):
+    with RunFolder(cell.folder).locked(), pytest.warns(UserWarning, match="^not uploaded to W&B: .* another process"):
         cell.tracker.show(cell.folder)
     with pytest.warns(UserWarning, match="^W&B tracking stopped .CorruptRecord: "):
         cell.tracker.show(cell.folder.parent / "nothing")

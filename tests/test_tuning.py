@@ -351,10 +351,10 @@ def test_both_sides_by_the_command_line(
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("--trials 2", "give --algo NAME --attacks a,b"),
-        ("--algo decbyzpg --attack ipm --attacks ipm", "give --algo NAME --attacks a,b"),
-        ("--algo decbyzpg", "--algo is tuned against --attacks"),
-        ("--attack ipm --attacks ipm", "--attack is tuned --against algorithms"),
+        ("--trials 2", "give --algo NAME --attacks A,B"),
+        ("--algo decbyzpg --attack ipm --attacks ipm", "give --algo NAME --attacks A,B"),
+        ("--algo decbyzpg", "--algo needs --attacks, not --against"),
+        ("--attack ipm --attacks ipm", "--attack needs --against, not --attacks"),
         ("--algo decbyzpg --attacks ipm --search lr=1..2", "kind.key=LOW..HIGH"),
         ("--algo decbyzpg --attacks ipm --search algo.lr=2..1", "kind.key=LOW..HIGH"),
         ("--algo decbyzpg --attacks ipm --search algo.lr=0..1:log", "kind.key=LOW..HIGH"),
@@ -380,7 +380,7 @@ def test_an_evaluation_keeps_its_attacks_and_seeds_apart(
     from byzbench.experiments.suite import Suite
 
     assert _rivals(Suite(attack=["ipm", "alie(z=1)"]), None) == ["sign_flip", "large_noise"]
-    with pytest.raises(InvalidParameter, match="evaluates on ipm too"):
+    with pytest.raises(InvalidParameter, match="must not be in the suite, which has ipm"):
         _rivals(Suite(attack=["ipm"]), ["ipm(scale=3)", "zero"])
     with pytest.raises(InvalidParameter, match="are for tuning"):
         _rivals(Suite(seeds=[FIRST_SEED]), None)

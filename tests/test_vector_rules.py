@@ -191,7 +191,7 @@ def test_dnc_keeps_those_dropped_least_often_if_all_are_dropped():
 
 
 def test_dnc_counts_drops_in_thousandths():
-    assert [Dnc(c=1.1)._dropped(f) for f in (0, 1, 9, 10, 11)] == [0, 2, 10, 11, 13]
+    assert [Dnc(c=1.1)._num_dropped(f) for f in (0, 1, 9, 10, 11)] == [0, 2, 10, 11, 13]
     assert Dnc(c=2).defined(5, 2)
     assert not Dnc(c=2).defined(4, 2)
     assert not Dnc(c=0.5).guarantee(9, 3)

@@ -239,9 +239,9 @@ def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
         ("cartpole:absent='3'", "match pattern"),
         ("cartpole:absent='3:0.5-0.2'", "absent=3:0.5-0.2 is no part of the budget"),
         ("cartpole:absent='3:0-1.5'", "is no part of the budget"),
-        ("cartpole:absent='3:0-0.5',normalize=2", "normalize takes all agents, and 3 is absent first"),
-        ("cartpole:absent='5:0-0.5'", "there is no agent 5 among 5"),
-        ("cartpole:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "nobody honest is there"),
+        ("cartpole:absent='3:0-0.5',normalize=2", "normalize needs all agents at the start, and agent 3 is absent"),
+        ("cartpole:absent='5:0-0.5'", "there is no agent 5; give 0 to 4"),
+        ("cartpole:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "no honest agent is present"),
     ],
 )
 def test_absences_that_make_no_sense_are_one_line(text, said):

@@ -1,4 +1,4 @@
-"""What families of graphs have in common: drawing until the graph is connected, and one order of its links."""
+"""Helpers for families of graphs: sampling until a graph is connected, and a canonical order of nodes and edges."""
 
 from __future__ import annotations
 
@@ -10,64 +10,80 @@ import numpy as np
 
 from byzbench.errors import Undefined
 
-_TRIES = 100
+_MAX_DRAWS = 100
 
 
-def tidy(drawn: nx.Graph) -> nx.Graph:
-    """The same graph with nodes and links in ascending order.
+def tidy(unsorted: nx.Graph) -> nx.Graph:
+    """Return a copy of the graph with nodes and edges in ascending order.
 
-    networkx adds links in the order of hash tables; sorted, the same draw is the same graph everywhere.
+    NetworkX adds some edges in the order of a hash table. After sorting, the same draw gives the same graph on every
+    platform. Graph attributes and node attributes are copied, edge attributes are dropped.
+
+    Args:
+        unsorted: a directed or undirected graph with sortable nodes.
+
+    Example:
+        >>> list(tidy(nx.Graph([(2, 1), (1, 0)])).edges)
+        [(0, 1), (1, 2)]
     """
-    graph = drawn.__class__(**drawn.graph)
-    graph.add_nodes_from(sorted(drawn.nodes(data=True)))
-    graph.add_edges_from(sorted(edge if drawn.is_directed() else tuple(sorted(edge)) for edge in drawn.edges))
+    graph = unsorted.__class__(**unsorted.graph)
+    graph.add_nodes_from(sorted(unsorted.nodes(data=True)))
+    graph.add_edges_from(sorted(edge if unsorted.is_directed() else tuple(sorted(edge)) for edge in unsorted.edges))
     return graph
 
 
-def whole(graph: nx.Graph) -> bool:
-    """Whether everybody can hear of everybody: connected, or strongly connected where links have a direction."""
+def is_connected(graph: nx.Graph) -> bool:
+    """Return whether an undirected graph is connected, or a directed graph strongly connected."""
     return bool(nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph))
 
 
 def connected(draw: Callable[[int], nx.Graph], rng: np.random.Generator, name: str, hint: str) -> nx.Graph:
-    """The first graph of `draw(seed)` that is connected.
+    """Draw graphs until one is connected, and return it with sorted nodes and edges.
 
     Args:
-        draw: makes a graph from a seed.
-        rng: where seeds come from.
-        name: what the graph is called in the error.
-        hint: what to do where there is none.
+        draw: returns a graph for a seed.
+        rng: the generator that seeds are drawn from.
+        name: the name of the graph in the error message.
+        hint: the advice at the end of the error message.
+
+    Returns:
+        The first connected graph, or strongly connected graph if it is directed.
 
     Raises:
-        Undefined: none of 100 draws is.
+        Undefined: none of 100 draws is connected.
     """
-    for _ in range(_TRIES):
+    for _ in range(_MAX_DRAWS):
         graph = draw(int(rng.integers(2**32)))
-        if whole(graph):
+        if is_connected(graph):
             return tidy(graph)
-    raise Undefined(f"{name}: no connected graph in {_TRIES} tries; {hint}")
+    raise Undefined(f"{name}: no connected graph in {_MAX_DRAWS} tries; {hint}")
 
 
 def at_least(name: str, agents: int, least: int) -> None:
-    """Refuse fewer agents than a family needs.
+    """Check that there are enough agents for a family of graphs.
 
     Raises:
-        Undefined: with both numbers.
+        Undefined: there are fewer than `least` agents.
     """
     if agents < least:
         raise Undefined(f"{name}: needs at least {least} agents, got {agents}")
 
 
 def shares(agents: int, parts: int) -> list[int]:
-    """Agents in parts as equal as can be, the larger ones first."""
+    """Return the sizes of `parts` groups of agents that differ by at most one, larger groups first.
+
+    Example:
+        >>> shares(11, 3)
+        [4, 4, 3]
+    """
     return [agents // parts + (part < agents % parts) for part in range(parts)]
 
 
 def clique(graph: nx.Graph, members: range) -> None:
-    """Link all members to each other."""
+    """Add an edge between any two members."""
     graph.add_edges_from(combinations(members, 2))
 
 
 def stream(root: int, number: int) -> np.random.Generator:
-    """One of many streams from one root: that of a round, or of a span of rounds."""
+    """Return the generator with a given number (for example a round) among those derived from one root seed."""
     return np.random.default_rng([root, number])

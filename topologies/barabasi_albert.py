@@ -1,4 +1,4 @@
-"""Barabási-Albert graphs: who has links gets more of them."""
+"""Barabási-Albert graphs: random graphs by preferential attachment."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from byzbench.topologies._drawn import at_least, tidy
 
 @dataclass(frozen=True)
 class BarabasiAlbert(Topology):
-    """Agents come one by one, and each is linked to m others, drawn in proportion to the links that they have.
+    """Random graph in which each new agent is linked to m existing agents, with probability proportional to degree.
 
-    Degrees follow a power law of exponent 3: a few hubs hold the graph together. A liar there is heard by many, and
-    without it many are apart. Connected by construction. Agents come in the order of their numbers, from a star of
-    m + 1 on, so low numbers tend to be hubs, and the placement `first` takes them.
+    Degrees follow a power law with exponent 3. Most shortest paths pass through a few hubs: a Byzantine hub sends to
+    many agents, and removing a hub can disconnect many. The graph is connected by construction. It grows from a star of
+    m + 1 agents in the order of agent numbers, so low numbers tend to be hubs, and the placement `first` selects them.
 
     Source: Barabási, Albert 1999, Emergence of scaling in random networks, Science 286.
 
     Attributes:
-        links: m, of each newcomer.
+        links: m, the number of links that each new agent adds.
     """
 
     source: ClassVar[str] = "Barabási, Albert 1999, Science 286"
-    links: Annotated[int, Field(ge=1, description="links of each newcomer"), Range(1, 5)] = 2
+    links: Annotated[int, Field(ge=1, description="links that each new agent adds"), Range(1, 5)] = 2
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         at_least(f"barabasi_albert: links={self.links}", agents, self.links + 1)
         return tidy(nx.barabasi_albert_graph(agents, self.links, int(rng.integers(2**32))))

@@ -1,4 +1,4 @@
-"""The complete graph: everyone hears everyone."""
+"""The complete graph."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from byzbench.contracts import Topology
 
 @dataclass(frozen=True)
 class Complete(Topology):
-    """K agents, each linked to all others: K (K - 1) / 2 links, diameter 1. K = 1 is a single node."""
+    """Complete graph: each of K agents is linked to all others, with K (K - 1) / 2 edges and diameter 1.
+
+    For K = 1 it is a single node.
+    """
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         return nx.complete_graph(agents)

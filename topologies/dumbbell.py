@@ -1,4 +1,4 @@
-"""The dumbbell: two cliques, and a bar of agents between them."""
+"""The dumbbell graph: two cliques that are joined by a path."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ from byzbench.topologies._drawn import at_least, clique, tidy
 
 @dataclass(frozen=True)
 class Dumbbell(Topology):
-    """Two cliques of (K - bar) / 2 agents, joined by a path of `bar` agents: one liar on it parts the honest.
+    """Two cliques of (K - bar) / 2 agents each, joined by a path of `bar` agents.
 
-    The first clique comes first, then the bar, then the second clique; of an odd rest the first has one more. Without a
-    bar, the last agent of the first clique and the first of the second are linked.
+    One Byzantine agent on the path disconnects the honest agents. Agents are numbered in the order first clique, path,
+    second clique. If K - bar is odd, the first clique has one agent more. With bar = 0, the last agent of the first
+    clique is linked to the first agent of the second.
 
     Attributes:
-        bar: agents on the path.
+        bar: the number of agents on the path.
+
+    Example:
+        >>> list(Dumbbell(bar=1)(5, 0, np.random.default_rng(0)).edges)
+        [(0, 1), (1, 2), (2, 3), (3, 4)]
     """
 
-    bar: Annotated[int, Field(ge=0, description="agents between the cliques"), Range(0, 3)] = 1
+    bar: Annotated[int, Field(ge=0, description="agents on the path between the cliques"), Range(0, 3)] = 1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         at_least(f"dumbbell: bar={self.bar}", agents, self.bar + 2)
-        left = (agents - self.bar + 1) // 2
+        first_size = (agents - self.bar + 1) // 2
         graph = nx.empty_graph(agents)
-        clique(graph, range(left))
-        clique(graph, range(left + self.bar, agents))
-        graph.add_edges_from((k, k + 1) for k in range(left - 1, left + self.bar))
+        clique(graph, range(first_size))
+        clique(graph, range(first_size + self.bar, agents))
+        graph.add_edges_from((k, k + 1) for k in range(first_size - 1, first_size + self.bar))
         return tidy(graph)

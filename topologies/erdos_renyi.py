@@ -1,4 +1,4 @@
-"""Erdős-Rényi graphs: every link is there with the same probability."""
+"""Erdős-Rényi graphs: random graphs with independent edges of equal probability."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from byzbench.topologies._drawn import connected
 
 @dataclass(frozen=True)
 class ErdosRenyi(Topology):
-    """Each of the K (K - 1) / 2 links exists with probability p, independently; drawn again until it is connected.
+    """Random graph in which each of the K (K - 1) / 2 edges exists independently with probability p.
 
-    Below p = ln K / K such a graph is nearly always in pieces, above it nearly always whole. Degrees scatter around
-    p (K - 1).
+    The graph is drawn again until it is connected. For large K, almost all graphs are disconnected below p = ln K / K
+    and almost all are connected above it. The mean degree is p (K - 1).
 
-    directed: each of K (K - 1) directed links, and the graph is strongly connected.
+    With `directed`, each of the K (K - 1) directed edges is drawn, until the graph is strongly connected.
 
     Source: Gilbert 1959, Random graphs; Erdős, Rényi 1959, On random graphs I.
 
     Differs from the source in: the graph is conditioned to be connected.
 
     Attributes:
-        p: the probability; by default twice the threshold, 2 ln K / K.
+        p: the probability of an edge; by default twice the threshold of connectivity, 2 ln K / K.
+        directed: draw each direction of a link independently.
     """
 
     source: ClassVar[str] = "Gilbert 1959; Erdős, Rényi 1959"
-    p: Annotated[float | None, Field(gt=0, le=1, description="of a link; default: 2 ln K / K"), Range(0.2, 1)] = None
-    directed: Annotated[bool, Field(description="whether either direction is drawn for itself")] = False
+    p: Annotated[
+        float | None, Field(gt=0, le=1, description="edge probability; default: 2 ln K / K"), Range(0.2, 1)
+    ] = None
+    directed: Annotated[bool, Field(description="draw each direction of a link independently")] = False
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         p = min(1.0, 2 * log(agents) / agents) if self.p is None else self.p
 
         def draw(seed: int) -> nx.Graph:

@@ -1,4 +1,4 @@
-"""The grid: agents in rows and columns, who hear those beside, above and below them."""
+"""The two-dimensional grid."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from byzbench.topologies._drawn import tidy
 
 @dataclass(frozen=True)
 class Grid(Topology):
-    """Agent k sits in row k // c and column k % c of c columns, linked to its neighbours in its row and its column.
+    """Grid of c columns, in which agent k has row k // c and column k % c and is linked to its direct neighbours.
 
-    The last row may be short. Two links at corners, three at sides, four inside: liars at the rim reach fewer.
+    The last row may be short. Agents have two links in a corner, three at a side and four inside, so a Byzantine agent
+    at the boundary sends to fewer agents.
 
     Attributes:
-        columns: c; by default the ceiling of sqrt(K), for a square.
+        columns: c; by default the ceiling of sqrt(K), which makes the grid nearly square.
+
+    Example:
+        >>> list(Grid(columns=3)(5, 0, np.random.default_rng(0)).edges)
+        [(0, 1), (0, 3), (1, 2), (1, 4), (3, 4)]
     """
 
-    columns: Annotated[int | None, Field(ge=1, description="columns; default: as a square has")] = None
+    columns: Annotated[int | None, Field(ge=1, description="number of columns; default: sqrt(K), rounded up")] = None
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         columns = self.columns or ceil(sqrt(agents))
         graph = nx.empty_graph(agents)
         graph.add_edges_from((k, k + 1) for k in range(agents - 1) if (k + 1) % columns)

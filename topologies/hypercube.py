@@ -1,4 +1,4 @@
-"""The hypercube: agents are linked if their numbers differ in one bit."""
+"""The hypercube."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from byzbench.topologies._drawn import tidy
 
 @dataclass(frozen=True)
 class Hypercube(Topology):
-    """K = 2^m agents with m = log2 K links each: diameter m, vertex connectivity m, and all seats are alike."""
+    """Hypercube of K = 2^m agents, in which two agents are linked if their numbers differ in one bit.
+
+    Every agent has m = log2 K links. The diameter and the vertex connectivity are m. The graph is vertex-transitive, so
+    the placement of Byzantine agents matters only by their positions relative to each other.
+    """
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         bits = agents.bit_length() - 1
         if agents != 1 << bits:
             raise Undefined(
-                f"hypercube: the number of agents is a power of 2, {1 << bits} or {2 << bits}; got {agents}"
+                f"hypercube: the number of agents must be a power of 2, {1 << bits} or {2 << bits}; got {agents}"
             )
         graph = nx.empty_graph(agents)
         graph.add_edges_from((k, k ^ 1 << bit) for k in range(agents) for bit in range(bits))

@@ -1,4 +1,4 @@
-"""The path: a line of agents, who hear one neighbour on either side."""
+"""The path graph."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from byzbench.contracts import Topology
 
 @dataclass(frozen=True)
 class Path(Topology):
-    """Agent k is linked to k - 1 and k + 1, the two at the ends to one: K - 1 links, diameter K - 1.
+    """Path in which agent k is linked to agents k - 1 and k + 1, with K - 1 edges and diameter K - 1.
 
-    Every agent but those at the ends is a cut: one liar among them parts the honest.
+    Every agent except the two at the ends is a cut vertex: if it is Byzantine, the honest agents are disconnected.
     """
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         return nx.path_graph(agents)

@@ -1,4 +1,4 @@
-"""Random geometric graphs: agents somewhere in a square hear those within reach."""
+"""Random geometric graphs: random points in a square, linked if they are close."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from byzbench.topologies._drawn import connected, stream
 
 @dataclass(frozen=True)
 class RandomGeometric(Topology):
-    """K points, uniform in the unit square, linked where they are at most `radius` apart: sensors, robots, radios.
+    """Random graph of K uniform points in the unit square, linked if their distance is at most `radius`.
 
-    Paths are long, neighbours of an agent are neighbours of each other, and degrees vary: one liar matters to a region.
-    Drawn again until connected; positions are kept at the nodes as `pos`.
+    It models sensors, robots or radios. Shortest paths are long, clustering is high and degrees vary, so the effect of
+    one Byzantine agent is local. The graph is drawn again until it is connected. Positions are stored as the node
+    attribute `pos`.
 
     Source: Gilbert 1961, Random plane networks; Gupta, Kumar 1998, who show that the threshold of connectivity is
     pi radius^2 = ln K / K.
@@ -28,16 +29,18 @@ class RandomGeometric(Topology):
     Differs from the source in: the graph is conditioned to be connected.
 
     Attributes:
-        radius: the reach; by default sqrt(ln K / K), somewhat above the threshold.
+        radius: the largest distance of linked agents; by default sqrt(ln K / K), somewhat above the threshold.
     """
 
     source: ClassVar[str] = "Gilbert 1961; Gupta, Kumar 1998"
     radius: Annotated[
-        float | None, Field(gt=0, le=1.5, description="the reach; default: sqrt(ln K / K)"), Range(0.2, 1)
+        float | None,
+        Field(gt=0, le=1.5, description="largest distance of a link; default: sqrt(ln K / K)"),
+        Range(0.2, 1),
     ] = None
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         radius = sqrt(max(log(agents), 1) / agents) if self.radius is None else self.radius
 
         def draw(seed: int) -> nx.Graph:

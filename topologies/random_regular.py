@@ -1,4 +1,4 @@
-"""Random regular graphs: everyone hears equally many, chosen at random."""
+"""Random regular graphs: random graphs in which all degrees are equal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from byzbench.topologies._drawn import connected
 
 @dataclass(frozen=True)
 class RandomRegular(Topology):
-    """A random connected graph in which all K agents have the same degree; sparse, yet it mixes fast.
+    """Random connected graph in which all K agents have the same degree. It is sparse and mixes fast.
 
-    From degree 3 on almost every one is connected; those that are not are drawn again, up to 100 times.
+    With a degree of at least 3, almost every such graph is connected. Others are drawn again, up to 100 times.
 
-    Source: Steger, Wormald 1999, Generating random regular graphs quickly; near-uniform: Kim, Vu 2003.
+    Source: Steger, Wormald 1999, Generating random regular graphs quickly; nearly uniform by Kim, Vu 2003.
 
     Differs from the source in: a degree above K/2 is drawn as the complement of a sparse graph, because the pairing of
-    the source practically never completes a dense one.
+    the source almost never completes a dense graph.
+
+    Attributes:
+        degree: the number of links of each agent.
     """
 
     source: ClassVar[str] = "Steger, Wormald 1999; Kim, Vu 2003"
     degree: Annotated[int, Field(ge=1, description="links of each agent")] = 4
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         degree = self.degree
         if degree >= agents:
             raise Undefined(f"random_regular: degree={degree} needs at least {degree + 1} agents, got {agents}")
@@ -41,8 +44,8 @@ class RandomRegular(Topology):
         dense = degree > agents // 2
 
         def draw(seed: int) -> nx.Graph:
-            drawn = nx.random_regular_graph(agents - 1 - degree if dense else degree, agents, seed)
-            return nx.complement(drawn) if dense else drawn
+            sparse = nx.random_regular_graph(agents - 1 - degree if dense else degree, agents, seed)
+            return nx.complement(sparse) if dense else sparse
 
         name = f"random_regular: degree={degree} on {agents} agents"
         return connected(draw, rng, name, "give a larger degree")

@@ -1,4 +1,4 @@
-"""The ring: everyone hears two neighbours."""
+"""The ring, also called cycle graph."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from byzbench.topologies._drawn import at_least
 
 @dataclass(frozen=True)
 class Ring(Topology):
-    """Agent k is linked to k - 1 and k + 1 modulo K: K links, diameter floor(K / 2), the slowest mixing there is.
+    """Ring in which agent k is linked to agents k - 1 and k + 1 modulo K, with K edges and diameter floor(K / 2).
 
-    directed: k + 1 hears k, and nobody else.
+    Its spectral gap is of order 1 / K^2, so gossip on it mixes slowly. With `directed`, agent k + 1 receives only from
+    agent k.
+
+    Attributes:
+        directed: every agent receives only from its predecessor.
     """
 
-    directed: Annotated[bool, Field(description="whether everyone hears only the one before")] = False
+    directed: Annotated[bool, Field(description="every agent receives only from its predecessor")] = False
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         at_least("ring", agents, 3)
         return nx.cycle_graph(agents, nx.DiGraph if self.directed else nx.Graph)

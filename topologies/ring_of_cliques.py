@@ -1,4 +1,4 @@
-"""The ring of cliques: groups that know each other, and single links between the groups."""
+"""The ring of cliques: complete subgraphs that are joined by single edges."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from byzbench.topologies._drawn import at_least, clique, shares, tidy
 
 @dataclass(frozen=True)
 class RingOfCliques(Topology):
-    """Cliques of equal size, the last agent of each linked to the first of the next.
+    """Ring of equally large cliques, in which the last agent of each clique is linked to the first of the next.
 
-    Two liars in the right seats part it. Members of a clique have consecutive numbers; where sizes cannot be equal, the
-    first cliques have one more.
+    Two Byzantine agents can disconnect the honest agents. The members of a clique have consecutive numbers. If sizes
+    cannot be equal, the first cliques have one member more.
 
     Attributes:
-        cliques: how many.
+        cliques: the number of cliques.
+
+    Example:
+        >>> graph = RingOfCliques(cliques=3)(6, 0, np.random.default_rng(0))
+        >>> list(graph.edges)
+        [(0, 1), (0, 5), (1, 2), (2, 3), (3, 4), (4, 5)]
     """
 
-    cliques: Annotated[int, Field(ge=3, description="how many cliques"), Range(3, 10)] = 4
+    cliques: Annotated[int, Field(ge=3, description="number of cliques"), Range(3, 10)] = 4
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         at_least("ring_of_cliques", agents, self.cliques)
-        graph, ends = nx.empty_graph(agents), [0, *accumulate(shares(agents, self.cliques))]
-        for first, after in pairwise(ends):
-            clique(graph, range(first, after))
-            graph.add_edge(after - 1, after % agents)
+        graph, boundaries = nx.empty_graph(agents), [0, *accumulate(shares(agents, self.cliques))]
+        for start, stop in pairwise(boundaries):
+            clique(graph, range(start, stop))
+            graph.add_edge(stop - 1, stop % agents)
         return tidy(graph)

@@ -1,4 +1,4 @@
-"""Small worlds: a ring of near neighbours, and a few links across it."""
+"""Watts-Strogatz small-world graphs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from byzbench.topologies._drawn import connected
 
 @dataclass(frozen=True)
 class SmallWorld(Topology):
-    """K agents on a ring, linked to the k nearest; then each link gets a random other end with probability p.
+    """Ring lattice in which each agent is linked to the k nearest, and each edge is rewired with probability p.
 
-    At p = 0 paths are long and cliquish, at p = 1 nearly as in a random graph; a small p suffices for short paths.
+    At p = 0 shortest paths are long and clustering is high. At p = 1 the graph is nearly a random graph. A small p
+    suffices for short paths.
 
     Source: Watts, Strogatz 1998, Collective dynamics of 'small-world' networks, Nature 393.
 
     Differs from the source in: the graph is conditioned to be connected.
 
     Attributes:
-        degree: k, even: half of them on either side.
-        p: the probability that a link is rewired.
+        degree: k, the number of lattice neighbours; even, with half of them on either side.
+        p: the probability that an edge is rewired.
     """
 
     source: ClassVar[str] = "Watts, Strogatz 1998, Nature 393"
-    degree: Annotated[int, Field(ge=2, multiple_of=2, description="neighbours on the ring, even"), Range(2, 8)] = 4
-    p: Annotated[float, Field(ge=0, le=1, description="of a link to be rewired"), Range(0, 1)] = 0.1
+    degree: Annotated[int, Field(ge=2, multiple_of=2, description="neighbours on the ring; even"), Range(2, 8)] = 4
+    p: Annotated[float, Field(ge=0, le=1, description="probability that an edge is rewired"), Range(0, 1)] = 0.1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         if self.degree >= agents:
             raise Undefined(f"small_world: degree={self.degree} needs at least {self.degree + 1} agents, got {agents}")
 

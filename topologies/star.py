@@ -1,4 +1,4 @@
-"""The star: everyone is linked to one centre."""
+"""The star, around a trusted server or around an agent."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from byzbench.contracts import Topology
 
 @dataclass(frozen=True)
 class Star(Topology):
-    """K links that all end in one centre: a trusted server, as in federated learning, or one of the agents.
+    """Star whose centre is a trusted server, as in federated learning, or one of the agents.
 
-    hub=server: agents 0 .. K-1 are the leaves, the server is node K and named in `graph.graph["server"]`.
-    hub=agent: agent 0 is the centre of the other K-1, is trusted no more than they are, and may turn out to be a liar.
+    - hub=server: agents 0 .. K-1 are the leaves. The server is node K, which `graph.graph["server"]` stores.
+    - hub=agent: agent 0 is the centre of the other K - 1 agents. It is not trusted and can be Byzantine.
+
+    Attributes:
+        hub: what the centre is.
+
+    Example:
+        >>> graph = Star()(3, 0, np.random.default_rng(0))
+        >>> graph.graph["server"], list(graph.edges)
+        (3, [(0, 3), (1, 3), (2, 3)])
     """
 
-    hub: Annotated[Literal["server", "agent"], Field(description="who is at the centre")] = "server"
+    hub: Annotated[Literal["server", "agent"], Field(description="centre: a trusted server, or agent 0")] = "server"
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         if self.hub == "agent":
             return nx.star_graph(agents - 1)
         graph = nx.Graph(server=agents)

@@ -1,4 +1,4 @@
-"""Stochastic block models: communities that are dense inside and sparse between."""
+"""Stochastic block models: random graphs with communities."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ from byzbench.topologies._drawn import at_least, connected, shares
 
 @dataclass(frozen=True)
 class StochasticBlock(Topology):
-    """Communities of equal size; a link exists with probability `inside` within one, `between` across two.
+    """Random graph of equally large communities, with edge probabilities `inside` and `between` communities.
 
-    Agents of a community have consecutive numbers. Drawn again until connected.
+    The agents of a community have consecutive numbers. The graph is drawn again until it is connected.
 
     Source: Holland, Laskey, Leinhardt 1983, Stochastic blockmodels: first steps, Social Networks 5.
 
     Differs from the source in: the graph is conditioned to be connected.
 
     Attributes:
-        blocks: how many communities.
-        inside, between: the probabilities.
+        blocks: the number of communities.
+        inside: the probability of an edge within a community.
+        between: the probability of an edge between two communities.
     """
 
     source: ClassVar[str] = "Holland, Laskey, Leinhardt 1983, Social Networks 5"
-    blocks: Annotated[int, Field(ge=1, description="communities")] = 3
-    inside: Annotated[float, Field(ge=0, le=1, description="of a link within a community"), Range(0.5, 1)] = 0.8
-    between: Annotated[float, Field(ge=0, le=1, description="of a link between two"), Range(0.02, 0.5)] = 0.1
+    blocks: Annotated[int, Field(ge=1, description="number of communities")] = 3
+    inside: Annotated[float, Field(ge=0, le=1, description="edge probability within a community"), Range(0.5, 1)] = 0.8
+    between: Annotated[
+        float, Field(ge=0, le=1, description="edge probability between communities"), Range(0.02, 0.5)
+    ] = 0.1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """Drawn from rng, afresh at each call."""
+        """Draw a graph; a generator in the same state gives the same graph."""
         at_least("stochastic_block", agents, self.blocks)
         sizes = shares(agents, self.blocks)
-        odds = np.full((self.blocks, self.blocks), self.between)
-        np.fill_diagonal(odds, self.inside)
+        probabilities = np.full((self.blocks, self.blocks), self.between)
+        np.fill_diagonal(probabilities, self.inside)
 
         def draw(seed: int) -> nx.Graph:
             graph = nx.empty_graph(agents)
-            graph.add_edges_from(nx.stochastic_block_model(sizes, odds.tolist(), seed=seed).edges)
+            graph.add_edges_from(nx.stochastic_block_model(sizes, probabilities.tolist(), seed=seed).edges)
             return graph
 
         name = f"stochastic_block: inside={self.inside:g}, between={self.between:g} on {agents} agents"

@@ -1,4 +1,4 @@
-"""Two worlds: two cliques, and a few links from everybody to the other side."""
+"""Two worlds: two cliques with a few edges from every agent to the other clique."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from byzbench.topologies._drawn import at_least, clique, tidy
 
 @dataclass(frozen=True)
 class TwoWorlds(Topology):
-    """Two cliques of m = K / 2 agents; agent i of one is linked to i, i + 1, ..., i + k - 1 modulo m of the other.
+    """Two cliques of m = K / 2 agents, where agent i of one is linked to i, ..., i + k - 1 modulo m of the other.
 
-    Everybody has a majority at home and k links abroad: liars who are a minority everywhere can hold two worlds apart.
-    Of an odd number the first world has one more, and some agents of the second k + 1 links.
+    Every agent has most of its neighbours in its own clique and k in the other. Byzantine agents that are a minority in
+    every neighbourhood can keep the two cliques from agreeing. If K is odd, the first clique has one agent more, and
+    some agents of the second have k + 1 links to the first.
 
     Attributes:
-        links: k, at most m.
+        links: k, the number of links of each agent to the other clique; at most m.
+
+    Example:
+        >>> list(TwoWorlds(links=1)(4, 0, np.random.default_rng(0)).edges)
+        [(0, 1), (0, 2), (1, 3), (2, 3)]
     """
 
-    links: Annotated[int, Field(ge=1, description="links of each to the other world"), Range(1, 4)] = 1
+    links: Annotated[int, Field(ge=1, description="links of each agent to the other clique"), Range(1, 4)] = 1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The same at every round."""
+        """Return the graph, which is the same in every round."""
         at_least("two_worlds", agents, 2)
         first, second = agents - agents // 2, agents // 2
         if self.links > second:

@@ -1,1 +1,1 @@
-"""The zoo of aggregators: robust means and pre-aggregators."""
+"""Aggregators: robust means, and pre-aggregators that transform the inputs of another rule."""

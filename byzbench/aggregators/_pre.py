@@ -1,4 +1,4 @@
-"""What pre-aggregators have in common: an inner rule sees other vectors than were sent."""
+"""Base classes of pre-aggregators: they transform the inputs and apply an inner rule to the result."""
 
 from __future__ import annotations
 
@@ -16,93 +16,112 @@ from byzbench.contracts import Aggregator, LinearRule, State, weighted_sum
 from byzbench.contracts.rules import bounds
 from byzbench.geometry.cloud import Cloud, array, blocks, small, tensor
 
-Seen: TypeAlias = tuple[Tensor, Tensor]
+Transformed: TypeAlias = tuple[Tensor, Tensor]
+"""The vectors [..., n', d] that the inner rule aggregates, and a mask [..., n'] of the valid ones."""
 
 
-def both(mine: str, inner: str) -> str:
-    """Two conditions as one."""
-    return inner if inner.startswith(mine) else f"{mine} and {inner}"
+def both(own: str, inner: str) -> str:
+    """Join two conditions by "and"; a condition that the inner one starts with is not repeated."""
+    return inner if inner.startswith(own) else f"{own} and {inner}"
 
 
 @dataclass(frozen=True)
 class PreAggregator(Aggregator):
-    """An inner rule on vectors made from the inputs.
+    """An aggregator that applies an inner rule to vectors made from the inputs.
 
     Class attributes:
-        share: how the time grows that it adds to the inner rule's, as `cost`.
+        share: how the time that it adds to the inner rule's grows, written as `cost`.
     """
 
     share: ClassVar[str]
-    inner: Annotated[Aggregator, Field(description="the rule for the new vectors")] = field(default_factory=TrimmedMean)
+    inner: Annotated[Aggregator, Field(description="rule that aggregates the transformed vectors")] = field(
+        default_factory=TrimmedMean
+    )
 
     @property
     def stateful(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
+        """Return whether the inner rule is stateful."""
         return self.inner.stateful
 
     @property
     def random(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
+        """Return whether the inner rule is random."""
         return self.inner.random
 
     @property
     def self_centred(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
+        """Return whether the inner rule reads the receiver's own vector."""
         return self.inner.self_centred
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """The inner rule's condition."""
+        """Return the inner rule's condition."""
         return self.inner.requires
 
     @property
     def cost(self) -> str:  # type: ignore[override]
-        """Its own, and the inner rule's."""
+        """Return the cost of the transformation and that of the inner rule."""
         return f"{self.share}, and {self.inner.cost}"
 
     @property
     def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """As the inner rule."""
+        """Return whether the inner rule is scale-equivariant."""
         return self.inner.scale_equivariant
 
     @property
     def asks(self) -> frozenset[str]:  # type: ignore[override]
-        """As the inner rule."""
+        """Return the further keywords that the inner rule needs."""
         return self.inner.asks
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether the inner rule is."""
+        """Return whether the inner rule is defined."""
         return self.inner.defined(n, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether the inner rule has one."""
+        """Return whether the inner rule has a guarantee."""
         return self.inner.guarantee(n, f)
 
     @abstractmethod
-    def transform(self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any) -> Seen:
-        """What the inner rule sees in place of x [..., n, d]: [..., n', d] in its dtype, and which are valid."""
+    def transform(self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **keywords: Any) -> Transformed:
+        """Transform the inputs x [..., n, d] for the inner rule.
+
+        Args:
+            x: [..., n, d], the inputs.
+            f: how many of the valid inputs may be Byzantine.
+            mask: [..., n] bool, the valid inputs; None if all are valid.
+            keywords: the other keywords of `Aggregator.__call__`.
+
+        Returns:
+            The transformed vectors [..., n', d] in the dtype of x, and a mask [..., n'] of the valid ones.
+        """
 
     def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **keywords: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
-        seen, valid = self.transform(x, f, mask=mask, **given)
-        value, _, new = self.inner(seen, f, mask=valid, **given)
-        return value, None, new
+        """Aggregate the transformed vectors by the inner rule; see `Aggregator.__call__`."""
+        transformed, valid = self.transform(x, f, mask=mask, **keywords)
+        value, _, new_state = self.inner(transformed, f, mask=valid, **keywords)
+        return value, None, new_state
 
 
 @dataclass(frozen=True)
 class Mixing(PreAggregator, LinearRule):
-    """An inner rule on averages of the inputs: it is linear if the inner rule is."""
+    """An aggregator that applies an inner rule to averages of the inputs; it is linear if the inner rule is."""
 
     @property
     def linear(self) -> bool:  # type: ignore[override]
-        """As the inner rule: the averages are linear."""
+        """Return whether the inner rule is linear; the averages are linear."""
         return self.inner.linear
 
     @abstractmethod
     def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The averaging matrix [..., n', n], and which of its rows are valid; the others are zero."""
+        """Return the averaging matrix [..., n', n], and a mask [..., n'] of its valid rows; other rows are zero.
+
+        Args:
+            cloud: the n inputs.
+            f: [...], how many of the valid inputs may be Byzantine.
+            rng: the stream of a random rule.
+        """
 
     def transform(
         self,
@@ -112,39 +131,52 @@ class Mixing(PreAggregator, LinearRule):
         mask: Tensor | None = None,
         rng: np.random.Generator | None = None,
         **unused: Any,
-    ) -> Seen:
-        """See `PreAggregator.transform`."""
+    ) -> Transformed:
+        """Average the inputs; see `PreAggregator.transform`."""
         shares, valid = self.shares(x, f, mask, rng)
         return mixed(shares, x), valid
 
     def shares(
         self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """What `mix` returns, for plain tensors; to be overridden by what needs no distances."""
+        """Return the result of `mix` for plain tensors; to be overridden where no distances are needed.
+
+        Args:
+            x: [..., n, d], the inputs.
+            f: how many of the valid inputs may be Byzantine.
+            mask: [..., n] bool, the valid inputs; None if all are valid.
+            rng: the stream of a random rule.
+
+        Returns:
+            The averaging matrix [..., n', n], and a mask [..., n'] of its valid rows.
+        """
         return self.mix(Cloud.of(x, mask), bounds(f, x), rng)
 
     def weigh(
-        self, cloud: Cloud, f: Tensor, *, rng: np.random.Generator | None = None, **given: Any
+        self, cloud: Cloud, f: Tensor, *, rng: np.random.Generator | None = None, **keywords: Any
     ) -> tuple[Tensor, State]:
-        """The inner rule's weights of the averages, handed down to their members; for an inner rule that has them."""
+        """Return the inner rule's weights of the averages, distributed over the inputs.
+
+        The inner rule must be linear.
+        """
         assert isinstance(self.inner, LinearRule)
         shares, valid = self.mix(cloud, f, rng)
-        weights, new = self.inner.weigh(cloud.combine(shares, valid), f, rng=rng, **given)
-        return weighted_sum(weights, shares), new
+        weights, new_state = self.inner.weigh(cloud.combine(shares, valid), f, rng=rng, **keywords)
+        return weighted_sum(weights, shares), new_state
 
     def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **keywords: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Aggregate the averages by the inner rule; see `Aggregator.__call__`."""
         if isinstance(self.inner, LinearRule) and self.inner.linear:
-            return LinearRule.__call__(self, x, f, mask=mask, **given)
-        shares, valid = self.shares(x, f, mask, given.get("rng"))
-        value, weights, new = self.inner(mixed(shares, x), f, mask=valid, **given)
-        return value, None if weights is None else weighted_sum(weights, shares), new
+            return LinearRule.__call__(self, x, f, mask=mask, **keywords)
+        shares, valid = self.shares(x, f, mask, keywords.get("rng"))
+        value, weights, new_state = self.inner(mixed(shares, x), f, mask=valid, **keywords)
+        return value, None if weights is None else weighted_sum(weights, shares), new_state
 
 
 def mixed(shares: Tensor, x: Tensor) -> Tensor:
-    """The averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
+    """Return the averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
     if small(x):
         rows = array(x)
         return tensor((array(shares) @ rows.astype(np.float64)).astype(rows.dtype), x)

@@ -19,22 +19,27 @@ from byzbench.geometry.cloud import array, blocks, even, tensor
 
 @dataclass(frozen=True)
 class Aksel(Aggregator):
-    """The mean of whole inputs, those nearest to the median of each coordinate.
+    """The mean of the inputs that are nearest to the coordinate-wise median.
 
-    Formula: t = median_of(x) [d]; value = (1/c) sum of the c inputs of least ||x_i - t||, of equals the first, with
-    c = floor((n+1)/2).
+    Formula: t = median_of(x) [d]; value = (1/c) sum of the c inputs of least ||x_i - t||, ties by index, with c =
+    floor((n+1)/2).
 
     Source: Boussetta, El-Mhamdi, Guerraoui, Maurer, Rouault 2020, "AKSEL: fast Byzantine SGD", OPODIS,
-    LIPIcs.OPODIS.2020.8: the inputs no farther from t than the median of all distances. Read in the authors' later code
-    (ByzantineMomentum), which counts (n+1)/2 of them ("mid"), and has n-f as its other mode.
+    LIPIcs.OPODIS.2020.8: the inputs no farther from t than the median of all distances. The count is that of the
+    authors' later code (ByzantineMomentum), which averages (n+1)/2 inputs ("mid") and has n-f as its other mode.
 
     Differs from that code in: the median of an even count is the mean of the middle two values.
 
     Attributes:
-        keep: how many are averaged.
+        keep: how many inputs are averaged.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0], [100.0]])
+        >>> Aksel()(x, 1)[0]
+        tensor([3.])
     """
 
-    keep: Annotated[Literal["half", "n-f"], Field(description="how many are averaged")] = "half"
+    keep: Annotated[Literal["half", "n-f"], Field(description="how many inputs are averaged")] = "half"
 
     source: ClassVar[str] = "Boussetta et al. 2020, OPODIS"
     cost: ClassVar[str] = "n log n d"
@@ -42,23 +47,27 @@ class Aksel(Aggregator):
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
-        """Somebody is kept."""
+        """Return whether at least one input is averaged."""
         return (n >= 1) & (self._count(n, f) >= 1)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest majority."""
+        """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
     def kappa(self, n: int, f: int) -> float | None:
-        """For n - f see `kappa_around`, with the median's k; else (sqrt(1+k) + sqrt(k))^2.
+        """Return `kappa_around` of the median's k for n - f inputs, else (sqrt(1+k) + sqrt(k))^2.
 
-        The c nearest to t are on average no farther from it, in squares, than S is, which is v + ||t - mean(S)||^2 for
-        a variance v; hence ||value - t||^2 <= (1 + k) v, and ||t - mean(S)||^2 <= k v.
+        The squared distances of the c inputs nearest to t are on average at most those of S, which are v + ||t -
+        mean(S)||^2 for a variance v. Hence ||value - t||^2 <= (1 + k) v, and ||t - mean(S)||^2 <= k v.
         """
-        pivot = Median().kappa(n, f)
-        if pivot is None:
+        median_kappa = Median().kappa(n, f)
+        if median_kappa is None:
             return None
-        return kappa_around(n, f, pivot) if self.keep == "n-f" else (sqrt(1 + pivot) + sqrt(pivot)) ** 2
+        return (
+            kappa_around(n, f, median_kappa)
+            if self.keep == "n-f"
+            else (sqrt(1 + median_kappa) + sqrt(median_kappa)) ** 2
+        )
 
     def _count(self, n: Any, f: Any) -> Any:
         return (n + 1) // 2 if self.keep == "half" else n - f
@@ -66,12 +75,12 @@ class Aksel(Aggregator):
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the inputs nearest to the median; see `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        squares = torch.where(valid, 0.0, torch.inf).double()
+        squared_distances = torch.where(valid, 0.0, torch.inf).double()
         for part in blocks(x):
-            middle = tensor(median_of(array(part), array(valid)), x)
-            squares += (part.double() - middle.unsqueeze(-2)).square().sum(-1)
-        kept = least(squares, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
-        weights = even(kept)
+            medians = tensor(median_of(array(part), array(valid)), x)
+            squared_distances += (part.double() - medians.unsqueeze(-2)).square().sum(-1)
+        nearest = least(squared_distances, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
+        weights = even(nearest)
         return weighted_sum(weights, x), weights, {}

@@ -1,4 +1,4 @@
-"""BALANCE: average with those neighbours that are similar to oneself, ever more strictly."""
+"""BALANCE: average with the neighbours that are similar to the own vector, with a decreasing threshold."""
 
 from __future__ import annotations
 
@@ -16,49 +16,55 @@ from byzbench.geometry.cloud import Cloud
 
 @dataclass(frozen=True)
 class Balance(LinearRule):
-    """The own vector and the mean of the neighbours within a share of its length, which shrinks from call to call.
+    """A weighted mean of the own vector and of the neighbours within a distance that decreases from call to call.
 
     Formula: j is accepted if ||x_i - x_j|| <= gamma exp(-kappa t/T) ||x_i||; value = alpha x_i + (1 - alpha) times the
-    mean of the accepted x_j, or x_i if there is none. t = 0, 1, .. counts the calls, and stays at T once it is there.
+    mean of the accepted x_j, or x_i if none is accepted. t = 0, 1, .. counts the calls, up to T.
 
-    The bound is in lengths of the own vector, made for parameters. Gradients, which share no common part, are farther
-    apart than a third of their length, and would all be refused.
+    The threshold is relative to the length of the own vector, which suits parameters. Gradients have no large common
+    part: they are usually farther apart than a third of their length, and all would be rejected.
 
     Source: Fang, Zhang, Hairi, Khanduri, Liu, Lu, Liu, Gong 2024, "Byzantine-robust decentralized federated learning",
     CCS (arXiv 2406.10416).
 
-    Differs from the source in: it is silent, as far as we know, on nobody being accepted; some then take the nearest,
-    which may be a liar. gamma is from memory; copies of it have from 0.3 to 2.
+    Differs from the source in: as far as we know, the source does not define the value where no neighbour is accepted.
+    Some implementations then take the nearest neighbour, which may be Byzantine. The default of gamma is from memory;
+    copies have values from 0.3 to 2.
 
     State: `rounds` [..., 1], how often each receiver called.
 
     Attributes:
-        alpha: the own vector's part.
-        gamma: the first bound, in lengths of the own vector.
-        decay: kappa, how fast the bound shrinks.
-        horizon: T, how many calls it shrinks for. An exchange is a call: several a round count as several.
+        alpha: the weight of the own vector.
+        gamma: the initial threshold, in lengths of the own vector.
+        decay: kappa, the rate at which the threshold decreases.
+        horizon: T, for how many calls the threshold decreases. Each exchange is a call, also where a round has several.
     """
 
-    alpha: Annotated[float, Field(ge=0, le=1, description="the own vector's part"), Range(0.1, 0.9)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), Range(0.1, 0.9)] = 0.5
     gamma: Annotated[
-        float, Field(gt=0, description="the first bound, in lengths of the own vector"), Range(0.03, 3, log=True)
+        float, Field(gt=0, description="initial threshold, in lengths of the own vector"), Range(0.03, 3, log=True)
     ] = 0.3
-    decay: Annotated[float, Field(ge=0, description="kappa, how fast the bound shrinks"), Range(0.1, 5, log=True)] = 1.0
-    horizon: Annotated[int, Field(ge=1, description="T, how many calls the bound shrinks for")] = 100
+    decay: Annotated[
+        float, Field(ge=0, description="kappa, rate at which the threshold decreases"), Range(0.1, 5, log=True)
+    ] = 1.0
+    horizon: Annotated[int, Field(ge=1, description="T, for how many calls the threshold decreases")] = 100
 
     source: ClassVar[str] = "Fang et al. 2024, arXiv 2406.10416"
     cost: ClassVar[str] = "n d"
     stateful: ClassVar[bool] = True
     self_centred: ClassVar[bool] = True
-    requires: ClassVar[str] = "n >= 1, and a gamma that tells liars from honest agents"
+    requires: ClassVar[str] = "n >= 1, and a gamma that separates Byzantine from honest vectors"
 
     def weigh(
         self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, state: State | None = None, **unused: Any
     ) -> tuple[Tensor, State]:
-        """The part alpha for itself, the rest for the accepted alike. Reads neither f nor mixing weights."""
-        around = Neighbourhood.of(cloud.mask, own, None)
-        column = around.column.unsqueeze(-1)
+        """Give weight alpha to the own vector and equal weights to the accepted neighbours.
+
+        It reads neither f nor mixing weights.
+        """
+        neighbourhood = Neighbourhood.of(cloud.mask, own, None)
+        column = neighbourhood.column.unsqueeze(-1)
         rounds = state["rounds"] if state else torch.zeros_like(column, dtype=torch.float64)
-        shrunk = self.gamma * torch.exp(-self.decay * (rounds / self.horizon).clamp_max(1))
-        accepted = around.gaps(cloud) <= shrunk * cloud.norms.gather(-1, column)
-        return blend(accepted, around.column, self.alpha), {"rounds": rounds + 1}
+        threshold = self.gamma * torch.exp(-self.decay * (rounds / self.horizon).clamp_max(1))
+        accepted = neighbourhood.gaps(cloud) <= threshold * cloud.norms.gather(-1, column)
+        return blend(accepted, neighbourhood.column, self.alpha), {"rounds": rounds + 1}

@@ -1,4 +1,4 @@
-"""Bucketing: mix the inputs before a rule sees them."""
+"""Bucketing: average random groups of inputs before an inner rule aggregates them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from byzbench.geometry.cloud import Cloud, array, tensor
 class Bucketing(Mixing):
     """An inner rule on the means of random buckets of s inputs.
 
-    Formula: shuffle the n inputs, average s consecutive ones at a time (the last bucket may be short), and give the
-    n' = ceil(n/s) means to the inner rule with the same f: each liar spoils at most one bucket, while the honest means
-    lie closer together than the honest inputs.
+    Formula: shuffle the n inputs, average s consecutive ones at a time (the last bucket may be smaller), and give the
+    n' = ceil(n/s) means to the inner rule with the same f. Each Byzantine input is in one bucket only, and the means of
+    honest buckets are closer together than the honest inputs.
 
-    All receivers of one call share one shuffle of the columns, in which a receiver's invalid columns are passed over.
-    Without an `rng` it is always the same one.
+    All receivers of one call share one shuffle of the columns; a receiver's invalid columns are skipped. Without an
+    `rng` the shuffle is always the same.
 
     Source: Karimireddy, He, Jaggi 2022, arXiv 2006.09365.
 
     Attributes:
-        inner: the rule for the means; not one that refers to the receiver's own vector, which no bucket is.
-        s: inputs in a bucket.
+        inner: the rule that aggregates the means. It must not read the receiver's own vector, which is none of the
+            means.
+        s: how many inputs are in a bucket.
     """
 
-    inner: Annotated[Aggregator, Field(description="the rule for the means")] = field(default_factory=Rfa)
-    s: Annotated[int, Field(ge=1, description="inputs in a bucket"), Range(1, 3)] = 2
+    inner: Annotated[Aggregator, Field(description="rule that aggregates the means")] = field(default_factory=Rfa)
+    s: Annotated[int, Field(ge=1, description="number of inputs in a bucket"), Range(1, 3)] = 2
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv 2006.09365"
     share: ClassVar[str] = "n d"
@@ -46,38 +47,38 @@ class Bucketing(Mixing):
         super().__post_init__()
         if self.inner.self_centred:
             raise InvalidParameter(
-                f"Bucketing: inner={self.inner!r} reads the receiver's own vector; no bucket is that"
+                f"Bucketing: inner={self.inner!r} reads the receiver's own vector, which is not one of the buckets"
             )
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """The inner rule's condition, on the number of buckets."""
+        """Return the inner rule's condition, on the number of buckets."""
         return f"{self.inner.requires}, where n is the number of buckets of {self.s}"
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether the inner rule is, for the number of buckets."""
+        """Return whether the inner rule is defined for the number of buckets."""
         return self.inner.defined(-(-n // self.s), f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether the inner rule's covers the number of buckets."""
+        """Return whether the inner rule has a guarantee for the number of buckets."""
         return self.inner.guarantee(-(-n // self.s), f)
 
     def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """See `Mixing.mix`."""
+        """Return the averaging matrix of the buckets; see `Mixing.mix`."""
         return self._shares(cloud.mask, rng)
 
     def shares(
         self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """See `Mixing.shares`. Buckets need no distances."""
+        """Return the averaging matrix of the buckets, which needs no distances; see `Mixing.shares`."""
         return self._shares(x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask, rng)
 
     def _shares(self, mask: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The averaging matrix [..., n', n], and which of its rows are buckets [..., n']."""
+        """Return the averaging matrix [..., n', n], and a mask [..., n'] of the rows that are buckets."""
         valid, n = array(mask), mask.shape[-1]
         shuffle = (rng or np.random.default_rng(0)).permutation(n)
-        places = np.cumsum(valid[..., shuffle], -1)[..., shuffle.argsort()] - 1
+        positions = np.cumsum(valid[..., shuffle], -1)[..., shuffle.argsort()] - 1
         buckets = np.arange(-(-n // self.s))[:, None]
-        inside = ((places // self.s)[..., None, :] == buckets) & valid[..., None, :]
-        sizes = np.add.reduce(inside, -1)
-        return tensor(inside / np.maximum(sizes, 1)[..., None], mask), tensor(sizes > 0, mask)
+        is_member = ((positions // self.s)[..., None, :] == buckets) & valid[..., None, :]
+        sizes = np.add.reduce(is_member, -1)
+        return tensor(is_member / np.maximum(sizes, 1)[..., None], mask), tensor(sizes > 0, mask)

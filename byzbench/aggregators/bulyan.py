@@ -1,4 +1,4 @@
-"""Bulyan: a trimmed mean of what Krum chooses."""
+"""Bulyan: a trimmed mean of the inputs that Krum selects."""
 
 from __future__ import annotations
 
@@ -18,57 +18,63 @@ from byzbench.geometry.cloud import Cloud, array, tensor
 
 @dataclass(frozen=True)
 class Bulyan(Aggregator):
-    """In each coordinate, the mean around the median of the inputs that Krum chooses one by one.
+    """The coordinate-wise mean, around the median, of the inputs that Krum selects one by one.
 
-    Formula: theta times, Krum scores those that are left among themselves, and its winner, of equals the first, is
-    moved to the chosen; value_k = (1/beta) sum of the beta = theta - 2f chosen values x_ik nearest to their median, of
-    equals the smaller. theta = n - 2f.
+    Formula: theta times, Krum scores the remaining inputs among themselves, and the input of least score, ties by
+    index, is selected; value_k = (1/beta) sum of the beta = theta - 2f selected values x_ik nearest to their median, of
+    ties the smaller. theta = n - 2f.
 
-    Source: El Mhamdi, Guerraoui, Rouault 2018, "The hidden vulnerability of distributed learning in Byzantium",
-    arXiv 1802.07927.
+    Source: El Mhamdi, Guerraoui, Rouault 2018, "The hidden vulnerability of distributed learning in Byzantium", arXiv
+    1802.07927.
 
-    Differs from the source in: Krum's score counts r - f - 2 of r vectors that are left, and r comes down to 2f + 1
-    whatever n is: n >= 4f + 3 does not keep r at the 2f + 3 that Krum asks for, and with f <= 1 the last scores would
-    count nobody. Here a score counts one neighbour at least. As two vectors may be each other's nearest, the last
-    choices can be ties. `theta="n-2f-2"`, after the authors' own code, ends at r = 2f + 3, and n >= 4f + 3 is just what
-    makes its beta positive. (Read in others' accounts of the source; that code scores once only, and this does not.)
+    Differs from the source in: Krum's score of r remaining vectors counts r - f - 2 neighbours, and r decreases to 2f +
+    1 whatever n is. So n >= 4f + 3 does not keep r at the 2f + 3 that Krum requires, and with f <= 1 the last scores
+    would count no neighbour. Here a score counts at least one neighbour. As two vectors may be each other's nearest,
+    the last selections can be ties. `theta="n-2f-2"`, after the authors' own code, ends at r = 2f + 3, and n >= 4f + 3
+    is exactly the condition for a positive beta. (This is from secondary descriptions of the source. That code scores
+    once only; this rule does not.)
 
     Attributes:
-        theta: how many Krum chooses.
+        theta: how many inputs Krum selects.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [100.0]])
+        >>> Bulyan()(x, 1)[0]
+        tensor([3.])
     """
 
-    theta: Annotated[Literal["n-2f", "n-2f-2"], Field(description="how many Krum chooses")] = "n-2f"
+    theta: Annotated[Literal["n-2f", "n-2f-2"], Field(description="how many inputs Krum selects")] = "n-2f"
 
     source: ClassVar[str] = "El Mhamdi et al. 2018, arXiv 1802.07927"
     cost: ClassVar[str] = "n^2 d"
     requires: ClassVar[str] = "n >= 4f + 3"
 
     def defined(self, n: int, f: int) -> bool:
-        """Some of the chosen values are averaged."""
-        return self._chosen(n, f) >= 2 * f + 1
+        """Return whether at least one selected value is averaged."""
+        return self._num_selected(n, f) >= 2 * f + 1
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The source's."""
+        """Return whether the source's condition holds."""
         return n >= 4 * f + 3
 
-    def _chosen(self, n: Any, f: Any) -> Any:
+    def _num_selected(self, n: Any, f: Any) -> Any:
         return n - 2 * f - (0 if self.theta == "n-2f" else 2)
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
-        cloud, bound = Cloud.of(x, mask), torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        theta = self._chosen(cloud.mask.sum(-1), bound)
-        left = cloud.mask
-        for taken in range(int(theta.max())):
-            # Krum with a bound of r - 3 counts one neighbour; of a single vector, none.
-            most = (left.sum(-1) - 3).clamp_min(-1)
-            scores = Krum().scores(cloud, left, bound.minimum(most))
-            left = left & ~tensor(lowest(scores, array(theta > taken)), left)
-        beta = rank(theta - 2 * bound)
+        """Aggregate the inputs that Krum selects; see `Aggregator.__call__`."""
+        cloud, num_byzantine = Cloud.of(x, mask), torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
+        theta = self._num_selected(cloud.mask.sum(-1), num_byzantine)
+        remaining = cloud.mask
+        for num_taken in range(int(theta.max())):
+            # With f = r - 3 Krum counts one neighbour; for r = 1 it counts none.
+            largest_f = (remaining.sum(-1) - 3).clamp_min(-1)
+            scores = Krum().scores(cloud, remaining, num_byzantine.minimum(largest_f))
+            remaining = remaining & ~tensor(lowest(scores, array(theta > num_taken)), remaining)
+        beta = rank(theta - 2 * num_byzantine)
 
         def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, middle(ordered, count), beta)
 
-        return by_rank(around, x, cloud.mask & ~left), None, {}
+        return by_rank(around, x, cloud.mask & ~remaining), None, {}

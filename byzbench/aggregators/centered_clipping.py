@@ -1,4 +1,4 @@
-"""Centred clipping: step from where one was, by no more than a radius at a time."""
+"""Centred clipping: steps from a start, in which each input counts by at most a radius."""
 
 from __future__ import annotations
 
@@ -17,30 +17,38 @@ from byzbench.geometry.cloud import array, blocks, even, lengths, small, tensor,
 
 @dataclass(frozen=True)
 class CenteredClipping(Aggregator):
-    """The mean of the inputs, each pulled to within a radius of a centre that is known beforehand.
+    """The mean of the inputs, each clipped to a radius around a centre that is known beforehand.
 
-    Formula: v <- v + (1/n) sum_i (x_i - v) min(1, radius / ||x_i - v||), some steps from v0; value = v. A liar moves
-    each step by radius / n at most; but so does an honest vector.
+    Formula: v <- v + (1/n) sum_i (x_i - v) min(1, radius / ||x_i - v||), some steps from v0; value = v. Each input,
+    Byzantine or honest, moves a step by at most radius / n.
 
     Source: Karimireddy, He, Jaggi 2021, "Learning from history", arXiv 2012.10333, where v0 is the previous value, and
-    inputs are momenta. From the own vector, for agents that gossip: He, Karimireddy, Jaggi 2022, arXiv 2202.01545.
+    inputs are momenta. Starting from the own vector, for gossip: He, Karimireddy, Jaggi 2022, arXiv 2202.01545.
 
     Differs from the source in: the radius, there proportional to the honest spread, is a fixed number in the units of
-    the inputs. No number suits two scales: far too small the value crawls, far too large it is the mean.
+    the inputs. No number suits two scales: if it is far too small the value hardly moves, if it is far too large the
+    value is the mean.
 
-    State: `previous` [..., d], the value of each receiver; zero, as before the first call, at one that has none yet.
+    State: `previous` [..., d], the value of each receiver; zero before its first call.
 
     Attributes:
-        radius: the most that an input moves the centre, times n.
-        steps: how many steps.
-        start: v0: the previous value, first the origin; or always the origin; or the receiver's own vector.
+        radius: the maximum length of an input's difference from the centre.
+        steps: the number of steps.
+        start: v0: the previous value, which is zero at first; or always zero; or the receiver's own vector.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [1000.0]])
+        >>> CenteredClipping(radius=4.0)(x, 1)[0]
+        tensor([2.5000])
     """
 
     radius: Annotated[
-        float, Field(gt=0, description="the most that an input moves the centre, times n"), Range(0.1, 100, log=True)
+        float,
+        Field(gt=0, description="maximum length of an input's difference from the centre"),
+        Range(0.1, 100, log=True),
     ] = 10.0
-    steps: Annotated[int, Field(ge=1, description="how many steps"), Range(1, 5)] = 1
-    start: Annotated[Literal["previous", "zero", "own"], Field(description="where the steps begin")] = "previous"
+    steps: Annotated[int, Field(ge=1, description="number of steps"), Range(1, 5)] = 1
+    start: Annotated[Literal["previous", "zero", "own"], Field(description="centre before the first step")] = "previous"
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"
     cost: ClassVar[str] = "n d"
@@ -49,16 +57,19 @@ class CenteredClipping(Aggregator):
 
     @property
     def stateful(self) -> bool:  # type: ignore[override]
-        """If it starts from the previous value."""
+        """Return whether it starts from the previous value."""
         return self.start == "previous"
 
     @property
     def self_centred(self) -> bool:  # type: ignore[override]
-        """If it starts from the own vector."""
+        """Return whether it starts from the own vector."""
         return self.start == "own"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """A tenth of liars; that start and radius fit is the user's promise."""
+        """Return whether at most a tenth is Byzantine.
+
+        The user has to ensure that the start and the radius fit.
+        """
         return (n >= 1) & (n >= 10 * f)
 
     def __call__(
@@ -71,7 +82,7 @@ class CenteredClipping(Aggregator):
         state: State | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`. Does not read f."""
+        """Move the centre by clipped steps; see `Aggregator.__call__`. It does not read f."""
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         if self.start == "own":
             centre = vector_at(x, own_column(mask, own)).double()
@@ -86,12 +97,18 @@ class CenteredClipping(Aggregator):
         return value, None, {"previous": value} if self.stateful else {}
 
     def _step(self, x: Tensor, centre: Tensor, share: Tensor) -> Tensor:
-        """The next centre [..., 1, d]; share [..., n] is the radius by the number of inputs, zero at invalid ones."""
+        """Return the next centre [..., 1, d].
+
+        Args:
+            x: [..., n, d], the inputs.
+            centre: [..., 1, d], the centre before the step.
+            share: [..., n], the radius divided by the number of inputs; zero at invalid ones.
+        """
         if small(x):
-            away = array(x).astype(np.float64) - array(centre)
-            shorter = array(share) / np.maximum(np.sqrt(np.vecdot(away, away)), self.radius)
-            return tensor(array(centre) + shorter[..., None, :] @ away, x)
-        pull = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
+            differences = array(x).astype(np.float64) - array(centre)
+            scale = array(share) / np.maximum(np.sqrt(np.vecdot(differences, differences)), self.radius)
+            return tensor(array(centre) + scale[..., None, :] @ differences, x)
+        weights = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
         pairs = zip(blocks(x), blocks(centre), strict=True)
-        parts = [start + pull @ (part.double() - start) for part, start in pairs]
+        parts = [start + weights @ (part.double() - start) for part, start in pairs]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

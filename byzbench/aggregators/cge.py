@@ -1,4 +1,4 @@
-"""Comparative gradient elimination: the mean of the shortest vectors."""
+"""Comparative gradient elimination (CGE): the mean of the shortest vectors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from byzbench.geometry.cloud import Cloud, even
 
 @dataclass(frozen=True)
 class Cge(LinearRule):
-    """The mean of all inputs but the f longest.
+    """The mean of all inputs except the f longest.
 
-    Formula: value = (1/(n - f)) sum of the n - f inputs of least ||x_i||, of equals the first. It is made for gradients
-    that all vanish at the same point, and no better than the mean on vectors that are long and alike: a liar just
-    shorter than the longest honest vector is kept, whatever its direction.
+    Formula: value = (1/(n - f)) sum of the n - f inputs of least ||x_i||, ties by index. The rule is made for gradients
+    that all vanish at the same point. On long and similar vectors it is no better than the mean: a Byzantine vector
+    that is slightly shorter than the longest honest one is averaged, whatever its direction.
 
     Source: Gupta, Liu, Vaidya 2020, "Byzantine fault-tolerant distributed machine learning using stochastic gradient
     descent (SGD) and norm-based comparative gradient elimination (CGE)", arXiv 2008.04699.
 
     Differs from the source in: the mean in place of the sum (from memory). Its bound on f depends on how convex and how
     smooth the costs are, f/n (1 + 2 mu/gamma) < 1 with mu >= gamma (from memory), so that n >= 3f + 1 is its best case.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Cge()(x, 1)[0]
+        tensor([2.])
     """
 
     source: ClassVar[str] = "Gupta et al. 2020, arXiv 2008.04699"
@@ -33,14 +38,17 @@ class Cge(LinearRule):
     requires: ClassVar[str] = "n >= 3f + 1, and honest costs that share their minimum"
 
     def defined(self, n: int, f: int) -> bool:
-        """Somebody is kept."""
+        """Return whether at least one input is averaged."""
         return n > f
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The source's best case; that the costs are such is the user's promise."""
+        """Return whether the source's best case holds.
+
+        The user has to ensure that the costs meet the source's assumptions.
+        """
         return (n >= 1) & (n >= 3 * f + 1)
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
-        """Equal weights on the shortest."""
-        kept = least(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
-        return even(kept), {}
+        """Give equal weights to the n - f shortest inputs."""
+        shortest = least(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
+        return even(shortest), {}

@@ -1,4 +1,4 @@
-"""Clipping: no vector is longer than a fixed radius."""
+"""Clipping: shorten the vectors that are longer than a fixed radius."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from byzbench.geometry.cloud import array, blocks, lengths, small, tensor
 
 
 def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
-    """The vectors x [..., n, d] of `length` [..., n], those longer than the radius [..., 1] shortened to it."""
+    """Shorten the vectors that are longer than a radius to that length.
+
+    Args:
+        x: [..., n, d], the vectors.
+        length: [..., n], their lengths.
+        radius: [..., 1], or one number for all.
+
+    Returns:
+        The vectors, [..., n, d] in the dtype of x.
+    """
     scale = (radius / np.maximum(np.maximum(length, radius), TINY))[..., None]
     if small(x):
         rows = array(x)
@@ -30,22 +39,27 @@ def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
 
 @dataclass(frozen=True)
 class Clipping(PreAggregator):
-    """An inner rule on the inputs, those longer than a radius shortened to it.
+    """An inner rule on the inputs, of which those longer than a radius are shortened to it.
 
     Formula: y_i = x_i min(1, radius / ||x_i||); value = inner(y, f).
 
-    It is not robust, whatever the inner rule guarantees: far from a solution all honest vectors are longer than the
-    radius, and far from the truth once they are cut. No fixed radius leaves an (f, kappa)-robust rule robust for any
-    kappa (Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan 2024, arXiv 2405.14432). `arc` adapts it.
+    It is not robust, whatever the inner rule guarantees. Far from a solution all honest vectors are longer than the
+    radius, and their mean changes when they are clipped. No fixed radius leaves an (f, kappa)-robust rule robust for
+    any kappa (Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan 2024, arXiv 2405.14432). `arc` adapts the radius.
 
     Source: byzfl 0.0.11, `Clipping`, whose radius is 2.
 
     Attributes:
-        inner: the rule for the shortened vectors.
-        radius: the greatest length, in the units of the inputs.
+        inner: the rule that aggregates the clipped vectors.
+        radius: the maximum length, in the units of the inputs.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [100.0]])
+        >>> Clipping()(x, 1)[0]
+        tensor([2.])
     """
 
-    radius: Annotated[float, Field(gt=0, description="the greatest length"), Range(0.1, 100, log=True)] = 2.0
+    radius: Annotated[float, Field(gt=0, description="maximum length"), Range(0.1, 100, log=True)] = 2.0
 
     source: ClassVar[str] = "byzfl 0.0.11; that it is not robust: Allouah et al. 2024, arXiv 2405.14432"
     share: ClassVar[str] = "n d"
@@ -53,16 +67,16 @@ class Clipping(PreAggregator):
 
     @property
     def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """The radius is in the units of the inputs."""
+        """Return False: the radius is in the units of the inputs."""
         return False
 
     def guarantee(self, n: int, f: int) -> bool:
-        """None, for any n and f."""
+        """Return False: there is no guarantee for any n and f."""
         return False
 
     def transform(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor]:
-        """See `PreAggregator.transform`."""
+        """Clip the inputs; see `PreAggregator.transform`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         return clip(x, array(lengths(x)), self.radius), valid

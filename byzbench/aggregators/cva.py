@@ -17,82 +17,91 @@ from byzbench.geometry.cloud import even
 
 @dataclass(frozen=True)
 class Cva(Aggregator):
-    """The mean of the n - f inputs nearest to a pivot: the receiver's own vector, or what another rule makes of them.
+    """The mean of the n - f inputs nearest to a pivot: the receiver's own vector, or the value of another rule.
 
-    Formula: value = (1/(n - f)) sum of the n - f inputs x_j of least ||x_j - p||, of equals the first. From the own
-    vector, p = x_i, it is `monna`, of which it is the earlier name; a pivot rule is for a server, which has no vector.
+    Formula: value = (1/(n - f)) sum of the n - f inputs x_j of least ||x_j - p||, ties by index. With the own vector, p
+    = x_i, it is `monna`, of which it is the earlier name. A pivot rule is for a server, which has no vector of its own.
 
     Source: `cva` in the code of Farhadkhani et al. 2023, "Robust collaborative learning with linear gradient overhead",
     arXiv 2209.10931. We know of no paper that defines the form with a pivot rule.
 
     Attributes:
-        pivot: the rule that makes the pivot; the own vector if none.
+        pivot: the rule that computes the pivot; if None, the pivot is the own vector.
+
+    Example:
+        >>> from byzbench.aggregators.median import Median
+        >>> x = torch.tensor([[1.0], [2.0], [6.0], [100.0]])
+        >>> Cva(pivot=Median())(x, 1)[0]
+        tensor([3.])
     """
 
-    pivot: Annotated[Aggregator | None, Field(description="the rule that makes the pivot; the own vector if none")] = (
-        None
-    )
+    pivot: Annotated[
+        Aggregator | None, Field(description="rule that computes the pivot; if none, the pivot is the own vector")
+    ] = None
 
     source: ClassVar[str] = "the code of Farhadkhani et al. 2023, arXiv 2209.10931"
     linear: ClassVar[bool] = True
 
     @property
-    def _base(self) -> Aggregator:
+    def _pivot_rule(self) -> Aggregator:
         return self.pivot or Monna()
 
     @property
     def self_centred(self) -> bool:  # type: ignore[override]
-        """If the pivot is."""
-        return self._base.self_centred
+        """Return whether the pivot depends on the own vector."""
+        return self._pivot_rule.self_centred
 
     @property
     def stateful(self) -> bool:  # type: ignore[override]
-        """As the pivot."""
-        return self._base.stateful
+        """Return whether the pivot rule is stateful."""
+        return self._pivot_rule.stateful
 
     @property
     def random(self) -> bool:  # type: ignore[override]
-        """As the pivot."""
-        return self._base.random
+        """Return whether the pivot rule is random."""
+        return self._pivot_rule.random
 
     @property
     def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """As the pivot."""
-        return self._base.scale_equivariant
+        """Return whether the pivot rule is scale-equivariant."""
+        return self._pivot_rule.scale_equivariant
 
     @property
     def asks(self) -> frozenset[str]:  # type: ignore[override]
-        """As the pivot."""
-        return self._base.asks
+        """Return the further keywords that the pivot rule needs."""
+        return self._pivot_rule.asks
 
     @property
     def cost(self) -> str:  # type: ignore[override]
-        """Its own, and the pivot's."""
+        """Return its own cost and that of the pivot rule."""
         return f"n d, and {self.pivot.cost}" if self.pivot else "n d"
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """As the pivot."""
-        return self._base.requires
+        """Return the pivot rule's condition."""
+        return self._pivot_rule.requires
 
     def defined(self, n: int, f: int) -> bool:
-        """Somebody is kept, and there is a pivot."""
-        return (n > f) & self._base.defined(n, f)
+        """Return whether at least one input is averaged and the pivot is defined."""
+        return (n > f) & self._pivot_rule.defined(n, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """As the pivot: no input is kept that is farther from it than the farthest honest one."""
-        return (n > f) & self._base.guarantee(n, f)
+        """Return whether the pivot rule has a guarantee.
+
+        No averaged input is farther from the pivot than the farthest honest one.
+        """
+        return (n > f) & self._pivot_rule.guarantee(n, f)
 
     def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
+        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **keywords: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the inputs nearest to the pivot; see `Aggregator.__call__`."""
         if self.pivot is None:
-            return Monna()(x, f, mask=mask, **given)
+            return Monna()(x, f, mask=mask, **keywords)
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        middle, _, state = self.pivot(x, f, mask=mask, **given)
-        gaps = (x.double() - middle.double().unsqueeze(-2)).square().sum(-1)
+        pivot, _, state = self.pivot(x, f, mask=mask, **keywords)
+        squared_distances = (x.double() - pivot.double().unsqueeze(-2)).square().sum(-1)
         count = mask.sum(-1) - torch.as_tensor(f, device=x.device)
-        kept = least(gaps.masked_fill(~mask, torch.inf), count)
-        weights = even(kept)
+        nearest = least(squared_distances.masked_fill(~mask, torch.inf), count)
+        weights = even(nearest)
         return weighted_sum(weights, x), weights, state

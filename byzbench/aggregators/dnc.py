@@ -1,4 +1,4 @@
-"""Divide and conquer: the mean of what no principal direction singles out."""
+"""Divide and conquer (DnC): the mean of the inputs without outliers along principal directions."""
 
 from __future__ import annotations
 
@@ -17,31 +17,41 @@ from byzbench.geometry.cloud import Cloud, even
 
 @dataclass(frozen=True)
 class Dnc(Aggregator):
-    """The mean of the inputs that lie least far along the direction in which all spread most, in parts of the space.
+    """The mean of the inputs that deviate least along top principal directions of random coordinates.
 
     Formula: `steps` times, on b random coordinates, y_i = x_i less the mean of all, v = the top right singular vector
-    of the n x b matrix of the y_i, score_i = <y_i, v>^2, and the ceil(c f) of greatest score are dropped, of equals the
-    last. value = the mean of those that were never dropped.
+    of the n x b matrix of the y_i, score_i = <y_i, v>^2, and the ceil(c f) inputs of greatest score are dropped, of
+    ties the last. value = the mean of the inputs that were never dropped.
 
-    With y = U S V', score_i = s_1^2 u_i1^2: the scores are in the top eigenvector of the n x n matrix y y'. All
+    With y = U S V', score_i = s_1^2 u_i1^2: the scores are given by the top eigenvector of the n x n matrix y y'. All
     receivers of one call share the coordinates; without an `rng` they are always the same.
 
     Source: Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS, algorithm 2 (from memory; defaults are
     those of public copies).
 
-    Differs from the source in: if everybody is dropped once, the mean is of those dropped least often. Where there are
-    no more than b coordinates none are left out, and one step says it all. c counts in thousandths. With c > 1 honest
-    vectors are dropped as well, and which of them is chance where liars far off leave their scores no digits.
+    Differs from the source in: if every input is dropped at least once, the mean is of those dropped least often. Where
+    there are no more than b coordinates all are used, and one step is made. c is rounded to thousandths. With c > 1
+    honest vectors are dropped as well; where Byzantine vectors are so far off that honest scores have no significant
+    digits, which ones is arbitrary.
 
     Attributes:
-        steps: how many parts of the space are looked at.
-        dimensions: b, coordinates in one of them.
-        c: how many are dropped, in units of f.
+        steps: the number of random subsets of the coordinates.
+        dimensions: b, the number of coordinates in a subset.
+        c: how many inputs are dropped in a step, in units of f.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Dnc()(x, 1)[0]
+        tensor([2.])
     """
 
-    steps: Annotated[int, Field(ge=1, description="parts of the space that are looked at"), Range(1, 10)] = 5
-    dimensions: Annotated[int, Field(ge=1, description="coordinates in a part"), Range(10, 10000, log=True)] = 10000
-    c: Annotated[float, Field(gt=0, description="how many are dropped in a step, in units of f"), Range(0.5, 2)] = 1.0
+    steps: Annotated[int, Field(ge=1, description="number of random subsets of the coordinates"), Range(1, 10)] = 5
+    dimensions: Annotated[
+        int, Field(ge=1, description="number of coordinates in a subset"), Range(10, 10000, log=True)
+    ] = 10000
+    c: Annotated[
+        float, Field(gt=0, description="how many inputs are dropped in a step, in units of f"), Range(0.5, 2)
+    ] = 1.0
 
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS"
     cost: ClassVar[str] = "n^2 b, and n^3, a step; and n d"
@@ -50,18 +60,21 @@ class Dnc(Aggregator):
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """An honest majority, as many drops as liars, and liars that stand out."""
-        return f"n >= 2f + 1, c >= 1 (here {self.c:g}), and liars that the top direction separates"
+        """Return the condition: an honest majority, at least f dropped inputs, and Byzantine outliers."""
+        return f"n >= 2f + 1, c >= 1 (here {self.c:g}), and Byzantine vectors that the top direction separates"
 
     def defined(self, n: int, f: int) -> bool:
-        """A step leaves somebody."""
-        return (n >= 1) & (n > self._dropped(f))
+        """Return whether at least one input remains after a step."""
+        return (n >= 1) & (n > self._num_dropped(f))
 
     def guarantee(self, n: int, f: int) -> bool:
-        """As many are dropped as may be liars; that these stand out is the source's assumption."""
-        return self.defined(n, f) & (n >= 2 * f + 1) & (self._dropped(f) >= f)
+        """Return whether a majority is honest and at least f inputs are dropped.
 
-    def _dropped(self, f: Any) -> Any:
+        That the top direction separates Byzantine from honest vectors is the source's assumption.
+        """
+        return self.defined(n, f) & (n >= 2 * f + 1) & (self._num_dropped(f) >= f)
+
+    def _num_dropped(self, f: Any) -> Any:
         return -(-f * round(1000 * self.c) // 1000)
 
     def __call__(
@@ -73,15 +86,15 @@ class Dnc(Aggregator):
         rng: np.random.Generator | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the inputs that are dropped least often; see `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        stay = torch.as_tensor(valid.sum(-1) - self._dropped(f))
-        drops = torch.zeros_like(valid, dtype=torch.long)
+        num_remaining = torch.as_tensor(valid.sum(-1) - self._num_dropped(f))
+        drop_counts = torch.zeros_like(valid, dtype=torch.long)
         for part in self._parts(x, rng or np.random.default_rng(0)):
-            drops += ~least(_scores(Cloud.of(part, valid)), stay)
-        drops = drops.masked_fill(~valid, self.steps + 1)
-        kept = drops == drops.amin(-1, keepdim=True)
-        weights = even(kept)
+            drop_counts += ~least(_scores(Cloud.of(part, valid)), num_remaining)
+        drop_counts = drop_counts.masked_fill(~valid, self.steps + 1)
+        remaining = drop_counts == drop_counts.amin(-1, keepdim=True)
+        weights = even(remaining)
         return weighted_sum(weights, x), weights, {}
 
     def _parts(self, x: Tensor, rng: np.random.Generator) -> list[Tensor]:
@@ -93,11 +106,11 @@ class Dnc(Aggregator):
 
 
 def _scores(cloud: Cloud) -> Tensor:
-    """The squared entries of the top eigenvector of the matrix of centred inner products; infinity at invalid ones."""
+    """Return the squared entries of the top eigenvector of the centred Gram matrix; infinity at invalid inputs."""
     share = even(cloud.mask)
-    towards = (cloud.gram @ share.unsqueeze(-1)).squeeze(-1)
-    length = (towards * share).sum(-1)[..., None, None]
-    centred = cloud.gram - towards.unsqueeze(-1) - towards.unsqueeze(-2) + length
+    mean_products = (cloud.gram @ share.unsqueeze(-1)).squeeze(-1)
+    mean_square = (mean_products * share).sum(-1)[..., None, None]
+    centred = cloud.gram - mean_products.unsqueeze(-1) - mean_products.unsqueeze(-2) + mean_square
     centred = centred * (cloud.mask.unsqueeze(-1) & cloud.mask.unsqueeze(-2))
-    top = torch.linalg.eigh(centred).eigenvectors[..., -1]
-    return top.square().masked_fill(~cloud.mask, torch.inf)
+    eigenvector = torch.linalg.eigh(centred).eigenvectors[..., -1]
+    return eigenvector.square().masked_fill(~cloud.mask, torch.inf)

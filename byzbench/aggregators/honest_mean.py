@@ -1,4 +1,4 @@
-"""The mean of the honest vectors: what the best possible defence would return."""
+"""The mean of the honest vectors: the best possible result of a defence."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from byzbench.geometry.cloud import Cloud, even
 
 @dataclass(frozen=True)
 class HonestMean(LinearRule):
-    """The average of the valid vectors whose senders are honest, which the rule is told.
+    """The average of the valid vectors of honest senders, which are passed to the rule.
 
-    Formula: value = (1/|H|) sum_{i in H} x_i, H the honest senders. A receiver with no vector of an honest sender, as a
-    Byzantine agent among Byzantine agents, averages all valid vectors.
+    Formula: value = (1/|H|) sum_{i in H} x_i, H the honest senders. A receiver without a vector of an honest sender,
+    such as a Byzantine agent among Byzantine agents, averages all valid vectors.
 
-    No agent can know H: the rule stands for the best that a defence can do, and is the unit of the leaderboards. In an
-    agreement it is `gossip+honest_mean`; on graphs that are not complete, several exchanges bring agents together:
-    `gossip(honest_mean, exchanges=8)`.
+    No agent can know H. The rule is the upper reference of what a defence can do, and the unit of the leaderboards. As
+    an agreement it is written `gossip+honest_mean`. On graphs that are not complete, several exchanges bring agents
+    together: `gossip(honest_mean, exchanges=8)`.
 
     Source: the target of (f, kappa)-robustness, Allouah et al. 2023, arXiv 2302.01772, definition 2.
 
@@ -38,12 +38,12 @@ class HonestMean(LinearRule):
     asks: ClassVar[frozenset[str]] = frozenset({"honest"})
 
     def weigh(self, cloud: Cloud, f: Tensor, *, honest: Tensor | None = None, **unused: Any) -> tuple[Tensor, State]:
-        """Give each valid vector of an honest sender the same weight.
+        """Give equal weights to the valid vectors of honest senders.
 
         Raises:
-            Undefined: the caller does not say who is honest.
+            Undefined: `honest` is None.
         """
         if honest is None:
-            raise Undefined("honest_mean needs to be told who is honest")
-        of_honest = cloud.mask & honest
-        return even(of_honest.where(of_honest.any(-1, keepdim=True), cloud.mask)), {}
+            raise Undefined("honest_mean needs the mask of honest senders, which only a simulation knows")
+        valid_honest = cloud.mask & honest
+        return even(valid_honest.where(valid_honest.any(-1, keepdim=True), cloud.mask)), {}

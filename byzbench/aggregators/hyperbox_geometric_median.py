@@ -20,19 +20,19 @@ from byzbench.aggregators.median import ascending
 from byzbench.contracts import State
 from byzbench.geometry.cloud import Cloud, array, blocks, tensor
 
-# In a plane a few of many subsets converge slowly, and by then they have no part in the corners of the box.
+# In two dimensions a few of many subsets converge slowly; after 200 steps they no longer affect the corners of the box.
 MEDIAN = GeometricMedian(steps=200)
 
 
 @lru_cache(maxsize=32)
 def _subsets(n: int, size: int) -> Tensor:
-    """All subsets of `size` of n: [S, size]."""
+    """Return all subsets of `size` of n indices: [S, size]."""
     return torch.from_numpy(np.array(list(combinations(range(n), size))))
 
 
 @dataclass(frozen=True)
 class HyperboxGeometricMedian(Hyperbox):
-    """The midpoint of what the box of trusted values and the box of all possible honest geometric medians share.
+    """The midpoint of the intersection of the trusted box and the box of all possible honest geometric medians.
 
     Formula: per coordinate k, with x_(j) the j-th smallest of x_1k .. x_nk, and z(S) the point of least total distance
     to the inputs in S,
@@ -40,42 +40,48 @@ class HyperboxGeometricMedian(Hyperbox):
         TH = [x_(f+1), x_(n-f)],
         GH = [min z_k(S), max z_k(S)]    over all S of n - f inputs,
 
-    and value_k = the midpoint of TH and GH together. They always meet where n >= 2f + 1: for the S of the n - f least
-    values, z_k(S) is between these, so that GH begins at x_(n-f) or below it, and it ends at x_(f+1) or above likewise.
+    and value_k = the midpoint of the intersection of TH and GH. They always intersect where n >= 2f + 1: for the S of
+    the n - f least values, z_k(S) is between these, so that GH begins at x_(n-f) or below; likewise it ends at x_(f+1)
+    or above.
 
     Source: Cambus, Melnyk, Milentijevic, Schmid 2025, "Approximate agreement algorithms for Byzantine collaborative
     learning", arXiv 2504.01504.
 
-    Differs from the source in: as `hyperbox_mean`. Where a subset has several medians (an even number on a line), the
-    one that `geometric_median` returns, whose steps end after 200 here.
+    Differs from the source in: as `hyperbox_mean`. Where a subset has several medians (an even number on a line), z(S)
+    is the one that `geometric_median` returns, whose steps end after 200 here.
 
     Attributes:
-        limit: the most subsets, of which there are C(n, f): the rule is not defined for more.
+        limit: the maximum number of subsets C(n, f): the rule is not defined for more.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> HyperboxGeometricMedian()(x, 1)[0]
+        tensor([2.5000])
     """
 
-    limit: Annotated[int, Field(ge=1, description="the most subsets of n - f inputs")] = 2000
+    limit: Annotated[int, Field(ge=1, description="maximum number of subsets of n - f inputs")] = 2000
 
     source: ClassVar[str] = "Cambus et al. 2025, arXiv 2504.01504"
     cost: ClassVar[str] = "C(n, f) n^2, and C(n, f) n d"
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """Agreement's condition, and few subsets."""
-        return f"n >= 3f + 1, and no more than {self.limit} subsets of n - f, which all are tried"
+        """Return the condition of agreement and that of few subsets."""
+        return f"n >= 3f + 1, and no more than {self.limit} subsets of n - f, all of which are computed"
 
     def defined(self, n: int, f: int) -> bool:
-        """There is a trusted box, and there are not too many subsets."""
-        return super().defined(n, f) & self._few(n, f)
+        """Return whether the trusted box is not empty and there are at most `limit` subsets."""
+        return super().defined(n, f) & self._has_few_subsets(n, f)
 
-    def _few(self, n: int | Tensor, f: int | Tensor) -> bool:
+    def _has_few_subsets(self, n: int | Tensor, f: int | Tensor) -> bool:
         if isinstance(n, int) and isinstance(f, int):
             return comb(n, f) <= self.limit
         pairs = torch.stack(torch.broadcast_tensors(torch.as_tensor(n), torch.as_tensor(f)), -1)
-        few = [comb(a, b) <= self.limit for a, b in pairs.reshape(-1, 2).tolist()]
-        return torch.tensor(few, device=pairs.device).view(pairs.shape[:-1])  # type: ignore[return-value]
+        results = [comb(a, b) <= self.limit for a, b in pairs.reshape(-1, 2).tolist()]
+        return torch.tensor(results, device=pairs.device).view(pairs.shape[:-1])  # type: ignore[return-value]
 
     def kappa(self, n: int, f: int) -> float | None:
-        """The bound n - f - 1 of every rule whose value is between two of S in each coordinate.
+        """Return n - f - 1, the bound of every rule whose value is between two values of S in each coordinate.
 
         No one of n - f numbers of variance v is farther than sqrt((n-f-1) v) from their mean. `Hyperbox.kappa` does not
         hold: GH need not contain the mean of S.
@@ -85,18 +91,18 @@ class HyperboxGeometricMedian(Hyperbox):
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Intersect the two boxes; see `Aggregator.__call__`."""
         n, d = x.shape[-2:]
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        bound = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), bound.reshape(-1).tolist(), strict=True)
-        low, high = zip(*(self._medians(one[heard], faulty) for one, heard, faulty in rows), strict=True)
-        medians = np.stack(low).reshape(*x.shape[:-2], d), np.stack(high).reshape(*x.shape[:-2], d)
-        trust = trusted(*ascending(array(x), array(valid)), rank(bound))
-        return tensor(midpoint(trust, medians), x).to(x.dtype), None, {}
+        num_byzantine = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
+        rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), num_byzantine.reshape(-1).tolist(), strict=True)
+        low, high = zip(*(self._medians(vectors[received], faults) for vectors, received, faults in rows), strict=True)
+        median_box = np.stack(low).reshape(*x.shape[:-2], d), np.stack(high).reshape(*x.shape[:-2], d)
+        trusted_box = trusted(*ascending(array(x), array(valid)), rank(num_byzantine))
+        return tensor(midpoint(trusted_box, median_box), x).to(x.dtype), None, {}
 
     def _medians(self, x: Tensor, f: int) -> Box:
-        """GH of the n vectors x [n, d] of one receiver."""
+        """Return GH of the n vectors x [n, d] of one receiver."""
         n = len(x)
         subsets = _subsets(n, n - f).to(x.device)
         weights, _ = MEDIAN.weigh(Cloud.of(x).select(subsets), torch.tensor(f))

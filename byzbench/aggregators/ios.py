@@ -1,4 +1,4 @@
-"""IOS, the iterative outlier scissor: drop the neighbour farthest from the mean, again and again."""
+"""IOS, the iterative outlier scissor: repeatedly drop the neighbour farthest from the mean."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from byzbench.geometry.cloud import Cloud
 
 @dataclass(frozen=True)
 class Ios(LinearRule):
-    """The weighted mean of the own vector and its neighbours without f of these, the outliers.
+    """The weighted mean of the own vector and its neighbours after f outliers have been dropped one by one.
 
-    Formula: U = all; f times: m = sum_U W_ij x_j / sum_U W_ij, and U loses the neighbour of largest ||x_j - m||, of
-    equals the last; never the receiver i itself. value = sum_U W_ij x_j / sum_U W_ij, with the mixing weights W [n],
-    which in the source are Metropolis'.
+    Formula: U = all; f times: m = sum_U W_ij x_j / sum_U W_ij, and the neighbour of largest ||x_j - m|| is removed from
+    U, of ties the last; never the receiver i itself. value = sum_U W_ij x_j / sum_U W_ij, with the mixing weights W
+    [n], which are Metropolis weights in the source.
 
     Source: Wu, Chen, Ling 2023, "Byzantine-resilient decentralized stochastic optimization with robust aggregation
     rules", IEEE Transactions on Signal Processing (arXiv 2206.04568), iterative outlier scissor.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Ios()(x, 1, own=torch.tensor(0))[0]
+        tensor([2.])
     """
 
     source: ClassVar[str] = "Wu et al. 2023, arXiv 2206.04568"
@@ -31,31 +36,32 @@ class Ios(LinearRule):
     requires: ClassVar[str] = "n >= 3f + 1, and well connected honest agents"
 
     def defined(self, n: int, f: int) -> bool:
-        """There are so many neighbours to drop."""
+        """Return whether there are at least f neighbours."""
         return n >= f + 1
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The f largest weights sum to less than 1/3, here for equal ones: from memory, where the source's bound ends.
+        """Return whether the f largest of n equal weights sum to less than 1/3 (from memory, the source's bound).
 
-        The bound must also be small beside the spectral gap of the honest graph.
+        The bound must also be small compared with the spectral gap of the honest graph.
         """
         return n >= 3 * f + 1
 
     def weigh(
         self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, State]:
-        """The mixing weights of those that are left, over their sum."""
-        around = Neighbourhood.of(cloud.mask, own, weights)
-        left = cloud.mask
-        for turn in range(int(f.max())):
-            gaps = cloud.distances_to(_over_sum(around.row.where(left, 0)))
-            gaps = gaps.masked_fill(~(left & around.others), -1)
-            # The last of the largest: `argmax` of the columns in reverse finds the first.
+        """Return the mixing weights of the remaining vectors, divided by their sum."""
+        neighbourhood = Neighbourhood.of(cloud.mask, own, weights)
+        remaining = cloud.mask
+        for num_dropped in range(int(f.max())):
+            gaps = cloud.distances_to(_normalized(neighbourhood.row.where(remaining, 0)))
+            gaps = gaps.masked_fill(~(remaining & neighbourhood.others), -1)
+            # Ties are broken by the last column; `argmax` returns the first one, so the columns are reversed.
             farthest = gaps.shape[-1] - 1 - gaps.flip(-1).argmax(-1, keepdim=True)
-            hit = torch.zeros_like(left).scatter(-1, farthest, True)
-            left = left & ~(hit & around.others & (turn < f).unsqueeze(-1))
-        return _over_sum(around.row.where(left, 0)), {}
+            is_farthest = torch.zeros_like(remaining).scatter(-1, farthest, True)
+            remaining = remaining & ~(is_farthest & neighbourhood.others & (num_dropped < f).unsqueeze(-1))
+        return _normalized(neighbourhood.row.where(remaining, 0)), {}
 
 
-def _over_sum(weights: Tensor) -> Tensor:
+def _normalized(weights: Tensor) -> Tensor:
+    """Divide weights by their sum."""
     return weights / weights.sum(-1, keepdim=True)

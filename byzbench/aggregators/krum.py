@@ -1,4 +1,4 @@
-"""Krum: the vector with the closest neighbours."""
+"""Krum: the input with the closest neighbours."""
 
 from __future__ import annotations
 
@@ -16,28 +16,41 @@ from byzbench.geometry.cloud import Cloud, array, tensor
 
 
 def least(values: Tensor, count: Tensor) -> Tensor:
-    """Which of values [..., n] are the `count` [...] least, of equals the first: bool [..., n]."""
+    """Return which of values [..., n] are the `count` [...] smallest, ties by index: bool [..., n].
+
+    Example:
+        >>> import torch
+        >>> least(torch.tensor([3.0, 1.0, 2.0, 1.0]), torch.tensor(2))
+        tensor([False,  True, False,  True])
+    """
     return tensor(lowest(array(values), array(count)), values)
 
 
 def lowest(values: Array, count: Array | int) -> npt.NDArray[np.bool_]:
-    """The same of arrays, or of one count for all."""
+    """Return the result of `least` for arrays; the count may be one integer for all."""
     rank = values.argsort(axis=-1, kind="stable").argsort(axis=-1)
     return np.asarray(rank < np.asarray(count)[..., None])
 
 
 @dataclass(frozen=True)
 class Krum(LinearRule):
-    """The input whose nearest neighbours are nearest.
+    """The input of least total squared distance to its nearest neighbours.
 
     Formula: score_i = sum of ||x_i - x_j||^2 over the n - f - 2 others nearest to x_i; value = the x_i of least score,
-    of equals the first.
+    ties by index.
 
     Source: Blanchard et al. 2017, "Machine learning with adversaries", section 4 (arXiv 1703.02757).
 
     Attributes:
         power: exponent of the distances in the score. The source has 2; several libraries sum plain distances.
         neighbours: how many others the score counts. The source has n-f-2; byzfl and others count n-f-1.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [7.0], [100.0]])
+        >>> value, weights, _ = Krum()(x, 1)
+        >>> value, weights
+        (tensor([2.]), tensor([0., 1., 0., 0., 0.], dtype=torch.float64))
     """
 
     power: Annotated[Literal[1, 2], Field(description="exponent of the distances in the score")] = 2
@@ -48,19 +61,19 @@ class Krum(LinearRule):
     requires: ClassVar[str] = "n >= 2f + 3"
 
     def defined(self, n: int, f: int) -> bool:
-        """The score counts somebody."""
+        """Return whether the score counts at least one neighbour."""
         return self._count(n, f) >= 1
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The source's 2f + 2 < n."""
+        """Return whether the source's 2f + 2 < n holds."""
         return n >= 2 * f + 3
 
     def kappa(self, n: int, f: int) -> float | None:
-        """(n-f) (4c/(n-f-1) + 2) / (c-f+1) for scores of c others; for c = n-f-1 it is 6 (1 + f/(n-2f)).
+        """Return (n-f) (4c/(n-f-1) + 2) / (c-f+1) for scores of c others; for c = n-f-1 it is 6 (1 + f/(n-2f)).
 
         The latter is Allouah et al. 2023, arXiv 2302.01772. For any c: with V the sum of ||x_i - mean(S)||^2 over S,
-        the mean score over S is at most 2V c/(n-f-1); the c others and the winner include at least c-f+1 of S, and for
-        each of them ||winner - mean(S)||^2 <= 2 ||winner - x_j||^2 + 2 ||x_j - mean(S)||^2.
+        the mean score over S is at most 2V c/(n-f-1). The c others and the selected input include at least c-f+1 of S,
+        and for each x_j of them ||value - mean(S)||^2 <= 2 ||value - x_j||^2 + 2 ||x_j - mean(S)||^2.
         """
         c = self._count(n, f)
         if self.power != 2 or not c - f + 1 >= 1 or n - f < 2:
@@ -71,16 +84,16 @@ class Krum(LinearRule):
         return n - f - (2 if self.neighbours == "n-f-2" else 1)
 
     def scores(self, cloud: Cloud, mask: Tensor, f: Tensor) -> Array:
-        """The scores [..., n] of the vectors in `mask` among themselves; of others, infinity."""
+        """Return the scores [..., n] of the vectors in `mask`, among themselves; infinity for other vectors."""
         valid = array(mask)
         nearest = array(cloud.squared_distances if self.power == 2 else cloud.distances)
         nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
-        # Nobody is nearer to a vector than itself: the first of its distances is its own zero.
+        # The first sorted distance of each vector is zero, to itself; it adds nothing to the score.
         others = np.asarray(self._count(np.add.reduce(valid, -1), array(f)))[..., None, None]
         scores = np.add.reduce(nearest, -1, where=np.arange(valid.shape[-1]) <= others)
         return np.where(valid, scores, np.inf)
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
-        """One at the chosen vector."""
-        best = self.scores(cloud, cloud.mask, f).argmin(-1)
-        return tensor((np.arange(cloud.mask.shape[-1]) == best[..., None]).astype(np.float64), f), {}
+        """Give weight one to the selected vector."""
+        selected = self.scores(cloud, cloud.mask, f).argmin(-1)
+        return tensor((np.arange(cloud.mask.shape[-1]) == selected[..., None]).astype(np.float64), f), {}

@@ -14,11 +14,17 @@ from byzbench.contracts import Aggregator, State
 
 @dataclass(frozen=True)
 class Meamed(Aggregator):
-    """In each coordinate, the mean of the n - f values nearest to the median.
+    """The mean, in each coordinate, of the n - f values nearest to the median.
 
-    Formula: value_k = (1/(n - f)) sum of the n - f values x_ik of least |x_ik - median_k|, of equals the smaller.
+    Formula: value_k = (1/(n - f)) sum of the n - f values x_ik of least |x_ik - median_k|, of ties the smaller.
 
     Source: Xie, Koyejo, Gupta 2018, arXiv 1802.10116, "mean around median".
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [6.0], [100.0]])
+        >>> Meamed()(x, 1)[0]
+        tensor([3.])
     """
 
     source: ClassVar[str] = "Xie et al. 2018, arXiv 1802.10116"
@@ -26,20 +32,20 @@ class Meamed(Aggregator):
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
-        """Something must remain."""
+        """Return whether at least one value is averaged."""
         return n > f
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest majority."""
+        """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
-        faulty = rank(f)
+        """Average the values nearest to the median; see `Aggregator.__call__`."""
+        num_byzantine = rank(f)
 
         def around(ordered: Array, count: Rank) -> Array:
-            return mean_around(ordered, middle(ordered, count), count - faulty)
+            return mean_around(ordered, middle(ordered, count), count - num_byzantine)
 
         return by_rank(around, x, mask), None, {}

@@ -1,4 +1,4 @@
-"""The mean: no defence at all, and what every defence is compared with."""
+"""The mean, which is not robust: the baseline of every defence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from byzbench.geometry.cloud import Cloud, even
 
 @dataclass(frozen=True)
 class Mean(LinearRule):
-    """The plain average of the valid vectors.
+    """The average of the valid vectors.
 
-    Formula: value = (1/n) sum_i x_i. One liar can move it anywhere.
+    Formula: value = (1/n) sum_i x_i. A single Byzantine vector can move it by any amount.
 
     Source: McMahan et al. 2017, arXiv 1602.05629 (FedAvg), with equal weights: a weight that its sender reports, such
-    as a sample count, is one more thing to lie about.
+    as a sample count, could be reported falsely.
     """
 
     source: ClassVar[str] = "McMahan et al. 2017, arXiv 1602.05629"
@@ -26,13 +26,13 @@ class Mean(LinearRule):
     requires: ClassVar[str] = "f = 0"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Only without faults."""
+        """Return whether f = 0."""
         return f == 0
 
     def kappa(self, n: int, f: int) -> float | None:
-        """Zero without faults; else no number will do."""
+        """Return zero for f = 0; else None, as there is no bound."""
         return 0.0 if f == 0 else None
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
-        """1/n for each valid vector."""
+        """Give weight 1/n to each valid vector."""
         return even(cloud.mask), {}

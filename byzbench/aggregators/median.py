@@ -14,17 +14,17 @@ from byzbench.contracts import Aggregator, State
 from byzbench.geometry.cloud import array, tensor
 
 COLUMNS = 4000
-"""Coordinates sorted at one time: not a power of two, see `byzbench.geometry.cloud.BLOCK`."""
+"""Number of coordinates that are sorted at one time: not a power of two, see `byzbench.geometry.cloud.BLOCK`."""
 
 
 def by_rank(rule: Callable[[Array, Rank], Array], x: Tensor, mask: Tensor | None) -> Tensor:
-    """A rule for each coordinate by itself, on x [..., n, d] a block of coordinates at a time: [..., d] in its dtype.
+    """Apply a coordinate-wise rule to x [..., n, d], a block of coordinates at a time: [..., d] in the dtype of x.
 
-    What the rule writes down on its way then stays in the cache.
+    The intermediate results of a block fit into the cache.
 
     Args:
-        rule: what `ascending` returns to [..., b], for any number b of coordinates.
-        x: vectors.
+        rule: maps the results of `ascending` to [..., b], for any number b of coordinates.
+        x: [..., n, d], the vectors.
         mask: [..., n] bool; None if all are valid.
     """
     values, valid = array(x), None if mask is None else array(mask)
@@ -38,22 +38,35 @@ def by_rank(rule: Callable[[Array, Rank], Array], x: Tensor, mask: Tensor | None
 
 
 def ascending(x: Array, mask: Array | None) -> tuple[Array, Rank]:
-    """Each coordinate of x [..., n, d] sorted, invalid vectors last as +inf; and how many are valid."""
+    """Sort each coordinate over the vectors; invalid ones come last, as +inf.
+
+    Args:
+        x: [..., n, d], the vectors.
+        mask: [..., n] bool; None if all are valid.
+
+    Returns:
+        The sorted values [..., n, d], and how many vectors are valid.
+    """
     count: Rank = x.shape[-2]
     if mask is not None and not mask.all():
         count = np.add.reduce(mask, -1)[..., None, None]
         x = np.where(mask[..., None], x, x.dtype.type(np.inf))
-    # NumPy sorts with vector instructions, up to ten times as fast as torch.
+    # NumPy sorts with SIMD instructions, up to ten times as fast as torch.
     return np.sort(x, axis=-2), count
 
 
 def middle(ordered: Array, count: Rank) -> Array:
-    """The median of each coordinate of what `ascending` returned: float64 [..., d]."""
+    """Return the median of each coordinate of the result of `ascending`: float64 [..., d]."""
     return mean_between(ordered, (count - 1) // 2, count // 2 + 1)
 
 
 def median_of(x: Array, mask: Array | None) -> Array:
-    """The median of each coordinate of x [..., n, d] over the valid vectors: float64 [..., d]."""
+    """Return the median of each coordinate of x [..., n, d] over the valid vectors: float64 [..., d].
+
+    Example:
+        >>> median_of(np.array([[1.0, 5.0], [2.0, 4.0], [3.0, 100.0]]), None)
+        array([2., 5.])
+    """
     return middle(*ascending(x, mask))
 
 
@@ -61,10 +74,15 @@ def median_of(x: Array, mask: Array | None) -> Array:
 class Median(Aggregator):
     """The median of each coordinate; of an even count, the mean of the middle two.
 
-    Formula: value_k = median of x_1k .. x_nk, for each of the d coordinates by itself. While n >= 2f + 1 it lies
-    between honest values in each coordinate; as a vector it may lie outside their convex hull.
+    Formula: value_k = median of x_1k .. x_nk, for each of the d coordinates by itself. While n >= 2f + 1 it is between
+    honest values in each coordinate; as a vector it may be outside their convex hull.
 
     Source: Yin et al. 2018, arXiv 1803.01498, definition 1.
+
+    Example:
+        >>> import torch
+        >>> Median()(torch.tensor([[1.0], [2.0], [100.0]]), 1)[0]
+        tensor([2.])
     """
 
     source: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 1"
@@ -72,15 +90,15 @@ class Median(Aggregator):
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest majority."""
+        """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
     def kappa(self, n: int, f: int) -> float | None:
-        """4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
+        """Return 4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
         return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`. Does not read f."""
+        """Return the median of each coordinate; see `Aggregator.__call__`. It does not read f."""
         return by_rank(middle, x, mask), None, {}

@@ -1,4 +1,4 @@
-"""MoNNA's mixing rule: nearest-neighbour averaging around one's own vector."""
+"""MoNNA's mixing rule: nearest-neighbour averaging around the receiver's own vector."""
 
 from __future__ import annotations
 
@@ -18,40 +18,50 @@ from byzbench.geometry.cloud import Cloud, array, even, lengths, picked, tensor,
 
 
 def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
-    """Where each receiver's own vector stands, [...]; if it is not given or not valid, the first that is valid.
+    """Return the column of each receiver's own vector, [...]: if None or not valid, the first valid column.
+
+    Args:
+        mask: [..., n] bool, the valid vectors.
+        own: [...], the column of the own vector; negative at a server.
 
     Raises:
-        Undefined: the receiver is a server, which has no vector of its own.
+        Undefined: a receiver is a server, which has no vector of its own.
     """
     valid = array(mask)
     if own is None:
         return tensor(np.asarray(valid.argmax(-1)), mask)
     column = array(own)
     if (column < 0).any():
-        raise Undefined("a rule that starts from the receiver's own vector has nothing to start from at a server")
-    there = picked(valid, column)
-    return own if there.all() and mask.is_cpu else tensor(np.where(there, column, valid.argmax(-1)), mask)
+        raise Undefined("a rule that starts from the receiver's own vector is not defined at a server, which has none")
+    is_valid = picked(valid, column)
+    return own if is_valid.all() and mask.is_cpu else tensor(np.where(is_valid, column, valid.argmax(-1)), mask)
 
 
 @dataclass(frozen=True)
 class Monna(LinearRule):
-    """The mean of the inputs nearest to the receiver's own vector, itself included.
+    """The mean of the inputs nearest to the receiver's own vector, including itself.
 
-    Formula: value = (1/(n - f)) sum of the n - f inputs x_j of least ||x_j - x_own||, of equals the first; n counts
-    the vectors that were received. No input is kept that is farther than the farthest honest one.
+    Formula: value = (1/(n - f)) sum of the n - f inputs x_j of least ||x_j - x_own||, ties by index; n counts the
+    received vectors. No averaged input is farther from x_own than the farthest honest one.
 
     Source: Farhadkhani, Guerraoui, Gupta, Hoang, Pinot, Stephan 2023, "Robust collaborative learning with linear
     gradient overhead", ICML (arXiv 2209.10931), nearest-neighbour averaging. There an agent waits for n - f of n
-    vectors and keeps all but f of those. Momentum, the other half of MoNNA, belongs to an algorithm.
+    vectors and averages all but f of those. Momentum, the other half of MoNNA, is part of an algorithm, not of this
+    rule.
 
     Attributes:
-        keep: how many are averaged: n-f, what was received less f; or n-2f, for the source's count of n agents of whom
-            f were not waited for, where all were heard.
-        pivot: a column that takes the place of the own one, for all receivers.
+        keep: how many inputs are averaged: n-f, the received vectors less f; or n-2f, for the source's count of n
+            agents, of which f are not waited for, where all vectors arrive.
+        pivot: a column that replaces the own one, for all receivers.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Monna()(x, 1, own=torch.tensor(0))[0]
+        tensor([2.])
     """
 
-    keep: Annotated[Literal["n-f", "n-2f"], Field(description="how many are averaged")] = "n-f"
-    pivot: Annotated[int | None, Field(ge=0, description="the column in the middle; the own one if none")] = None
+    keep: Annotated[Literal["n-f", "n-2f"], Field(description="how many inputs are averaged")] = "n-f"
+    pivot: Annotated[int | None, Field(ge=0, description="column of the pivot; the own one if none")] = None
 
     source: ClassVar[str] = "Farhadkhani et al. 2023, arXiv 2209.10931"
     cost: ClassVar[str] = "n d"
@@ -59,23 +69,23 @@ class Monna(LinearRule):
 
     @property
     def self_centred(self) -> bool:  # type: ignore[override]
-        """Unless all receivers share a pivot."""
+        """Return whether no pivot is shared by all receivers."""
         return self.pivot is None
 
     def defined(self, n: int, f: int) -> bool:
-        """Somebody is kept, and the pivot is there."""
+        """Return whether at least one input is averaged and the pivot's column exists."""
         return (self._count(n, f) >= 1) & (n > (self.pivot or 0))
 
     def guarantee(self, n: int, f: int) -> bool:
-        """What the source needs for its averages to bring honest agents together."""
+        """Return whether the source's condition for contraction holds."""
         return self.defined(n, f) & (n >= 11 * f)
 
     def _count(self, n: Any, f: Any) -> Any:
         return n - (f if self.keep == "n-f" else 2 * f)
 
     def weigh(self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, **unused: Any) -> tuple[Tensor, State]:
-        """Equal weights on the nearest."""
-        column = self._middle(cloud.mask, own)[..., None, None]
+        """Give equal weights to the nearest inputs."""
+        column = self._pivot_column(cloud.mask, own)[..., None, None]
         distances = cloud.squared_distances.take_along_dim(column, -2).squeeze(-2)
         return self._nearest(distances, cloud.mask, f), {}
 
@@ -88,13 +98,16 @@ class Monna(LinearRule):
         own: Tensor | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`. The distances to one vector take no Gram matrix."""
+        """Average the nearest inputs; see `Aggregator.__call__`.
+
+        Distances to a single vector are computed without a Gram matrix.
+        """
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        middle = vector_at(x, self._middle(valid, own))
-        weights = self._nearest(lengths(x, middle), valid, bounds(f, x))
+        pivot = vector_at(x, self._pivot_column(valid, own))
+        weights = self._nearest(lengths(x, pivot), valid, bounds(f, x))
         return weighted_sum(weights, x), weights, {}
 
-    def _middle(self, mask: Tensor, own: Tensor | None) -> Tensor:
+    def _pivot_column(self, mask: Tensor, own: Tensor | None) -> Tensor:
         pivot = own if self.pivot is None else torch.full(mask.shape[:-1], self.pivot)
         return own_column(mask, pivot)
 

@@ -1,4 +1,4 @@
-"""Multi-Krum: the mean of the vectors with the closest neighbours."""
+"""Multi-Krum: the mean of the inputs with the closest neighbours."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ from byzbench.geometry.cloud import Cloud, array, even, tensor
 
 @dataclass(frozen=True)
 class MultiKrum(Krum):
-    """The mean of the m inputs that Krum likes best.
+    """The mean of the m inputs of least Krum score.
 
-    Formula: with Krum's scores, value = (1/m) sum of the x_i of the m least scores, of equals the first. `iterative`
-    takes one winner at a time, and scores the others among themselves before it takes the next.
+    Formula: with Krum's scores, value = (1/m) sum of the x_i of the m least scores, ties by index. `iterative` selects
+    one input at a time, and scores the remaining ones among themselves before it selects the next.
 
     Source: Blanchard et al. 2017, arXiv 1703.02757, which has m <= n-f-2; `iterative` is its m-Krum, proposition 3,
-    proved for 2f + 2 < n - m. The guarantee here of `one_shot` is elementary: up to m = n-f nobody is chosen whose
-    score is above the worst honest one, so with n >= 2f + 3 all of them are near honest vectors.
+    proved for 2f + 2 < n - m. The guarantee here of `one_shot` is elementary: up to m = n-f no selected input has a
+    score above the worst honest one, so with n >= 2f + 3 all of them are near honest vectors.
 
     Attributes:
         power, neighbours: as in `Krum`.
-        mode: scores are computed once, or anew for every winner.
-        m: how many are averaged; by default the most that the source allows: n-f-2, or n-2f-3 in `iterative`. byzfl,
-            and most of the literature on (f, kappa)-robustness, average n-f.
+        mode: whether scores are computed once, or anew for every selected input.
+        m: how many inputs are averaged; by default the most that the source allows: n-f-2, or n-2f-3 in `iterative`.
+            byzfl, and most of the literature on (f, kappa)-robustness, average n-f.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [7.0], [100.0]])
+        >>> MultiKrum(m=3)(x, 1)[0]
+        tensor([2.])
     """
 
-    mode: Annotated[Literal["one_shot", "iterative"], Field(description="when scores are computed")] = "one_shot"
+    mode: Annotated[
+        Literal["one_shot", "iterative"],
+        Field(description="whether scores are computed once or anew for every selected input"),
+    ] = "one_shot"
     m: Annotated[
         int | Literal["n-f", "n-f-2", "n-2f-3"] | None,
-        Field(description="how many are averaged, at least 1; the most that the source allows if none"),
+        Field(description="how many inputs are averaged, at least 1; if none, the most that the source allows"),
     ] = None
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
@@ -49,37 +58,40 @@ class MultiKrum(Krum):
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """The mode's condition."""
+        """Return the mode's condition."""
         return "n >= 2f + 3 and m <= n - f" if self.mode == "one_shot" else "n >= 2f + 3 + m"
 
     def defined(self, n: int, f: int) -> bool:
-        """There are m to choose, and every score counts somebody."""
-        m = self._chosen(n, f)
-        scored = n if self.mode == "one_shot" else n - m + 1
-        return (m >= 1) & (m <= n) & super().defined(scored, f)
+        """Return whether m of the inputs can be selected and every score counts at least one neighbour."""
+        m = self._num_selected(n, f)
+        num_scored = n if self.mode == "one_shot" else n - m + 1
+        return (m >= 1) & (m <= n) & super().defined(num_scored, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The mode's condition."""
-        m = self._chosen(n, f)
-        enough = m <= n - f if self.mode == "one_shot" else 2 * f + 2 < n - m
-        return self.defined(n, f) & super().guarantee(n, f) & enough
+        """Return whether the mode's condition holds."""
+        m = self._num_selected(n, f)
+        m_is_allowed = m <= n - f if self.mode == "one_shot" else 2 * f + 2 < n - m
+        return self.defined(n, f) & super().guarantee(n, f) & m_is_allowed
 
     def kappa(self, n: int, f: int) -> float | None:
-        """Krum's, for `one_shot` with m <= n-f: the m best scores are on average no more than those of S."""
-        return super().kappa(n, f) if self.mode == "one_shot" and self._chosen(n, f) <= n - f else None
+        """Return Krum's kappa for `one_shot` with m <= n-f, else None.
 
-    def _chosen(self, n: Any, f: Any) -> Any:
+        The mean of the m least scores is at most the mean score of S.
+        """
+        return super().kappa(n, f) if self.mode == "one_shot" and self._num_selected(n, f) <= n - f else None
+
+    def _num_selected(self, n: Any, f: Any) -> Any:
         if isinstance(self.m, int):
             return self.m
         m = self.m or ("n-f-2" if self.mode == "one_shot" else "n-2f-3")
         return {"n-f": n - f, "n-f-2": n - f - 2, "n-2f-3": n - 2 * f - 3}[m]
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
-        """Equal weights on the chosen vectors."""
-        m = np.asarray(self._chosen(np.add.reduce(array(cloud.mask), -1), array(f)))
+        """Give equal weights to the selected inputs."""
+        m = np.asarray(self._num_selected(np.add.reduce(array(cloud.mask), -1), array(f)))
         if self.mode == "one_shot":
             return even(tensor(lowest(self.scores(cloud, cloud.mask, f), m), f)), {}
-        left = cloud.mask
-        for taken in range(int(m.max())):
-            left = left & ~tensor(lowest(self.scores(cloud, left, f), m > taken), f)
-        return even(cloud.mask & ~left), {}
+        remaining = cloud.mask
+        for num_taken in range(int(m.max())):
+            remaining = remaining & ~tensor(lowest(self.scores(cloud, remaining, f), m > num_taken), f)
+        return even(cloud.mask & ~remaining), {}

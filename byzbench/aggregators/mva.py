@@ -1,4 +1,4 @@
-"""Minimum-variance averaging."""
+"""Minimum-variance averaging (MVA)."""
 
 from __future__ import annotations
 
@@ -25,34 +25,40 @@ class Mva(LinearRule):
     Statistics 25(2), for k = 1; as an aggregation rule it comes with SMEA (Allouah et al. 2023, arXiv 2302.04787).
 
     Differs from the source in: of several subsets of least variance, up to one part in 10^9, it takes the
-    lexicographically first. Where the search ends early, which warns of an `InexactSearch`, the subset has at most
-    twice the least variance.
+    lexicographically first. Where the search ends early, with the warning `InexactSearch`, the subset has at most twice
+    the least variance.
 
     Attributes:
-        effort: the most numbers that the search may compute for one receiver.
+        effort: the maximum count of numbers that the search computes for one receiver.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Mva()(x, 1)[0]
+        tensor([2.])
     """
 
-    effort: Annotated[int, Field(ge=1, description="numbers the exact search may compute for one receiver")] = EFFORT
+    effort: Annotated[int, Field(ge=1, description="maximum count of numbers computed by the exact search")] = EFFORT
 
     source: ClassVar[str] = "Cuesta-Albertos, Gordaliza, Matran 1997, Annals of Statistics 25(2)"
     cost: ClassVar[str] = "n^2 d, and exponential in f where distances are hostile"
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
-        """An honest majority."""
+        """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
     def kappa(self, n: int, f: int) -> float | None:
-        """4f/(n-2f), from what the chosen subset and S have in common.
+        """Return 4f/(n-2f), which follows from the vectors that the selected subset and S share.
 
-        The common part C is all of S but b <= f vectors, and a = n - f - b >= n - 2f in number. With V the mean of
+        Their intersection C is S without b <= f vectors, and has a = n - f - b >= n - 2f vectors. With V the mean of
         ||x_i - mean(S)||^2 over S, the scatter of S between C and the rest is (ab/(n-f)) ||mean(C) - mean(rest)||^2 and
-        at most (n-f) V, so that ||mean(C) - mean(S)||^2 <= (b/a) V. The same holds for the chosen subset, which has no
-        more variance, and the two distances add up to 2 sqrt(fV/(n-2f)) at most.
+        at most (n-f) V, so that ||mean(C) - mean(S)||^2 <= (b/a) V. The same holds for the selected subset, which has
+        no more variance, and the two distances add up to at most 2 sqrt(fV/(n-2f)).
         """
         return 4 * f / (n - 2 * f) if self.defined(n, f) else None
 
     def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
-        """Equal weights on the subset of least variance."""
+        """Give equal weights to the subset of least variance."""
         chosen, _ = least_variance(cloud.squared_distances, cloud.mask, f, self.effort)
         return even(chosen), {}

@@ -1,4 +1,4 @@
-"""Nearest-neighbour mixing: every vector becomes the mean of its neighbourhood."""
+"""Nearest-neighbour mixing (NNM): replace every vector by the mean of its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from byzbench.geometry.cloud import Cloud, array, tensor
 
 @dataclass(frozen=True)
 class Nnm(Mixing):
-    """An inner rule on n vectors, each the mean of the n - f inputs nearest to one of them, itself included.
+    """An inner rule on n means, each of the n - f inputs nearest to one input, including itself.
 
-    Formula: y_i = (1/(n - f)) sum of x_j over the n - f least ||x_i - x_j||, of equals the first; value = inner(y, f).
-    Honest y lie closer together than honest x, and a liar's y is n - 2f parts honest.
+    Formula: y_i = (1/(n - f)) sum of x_j over the n - f least ||x_i - x_j||, ties by index; value = inner(y, f). Honest
+    y are closer together than honest x, and the y of a Byzantine agent averages at least n - 2f honest vectors.
 
     Source: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan 2023, arXiv 2302.01772.
 
     Attributes:
-        inner: the rule for the means.
+        inner: the rule that aggregates the means.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
+        >>> Nnm()(x, 1)[0]
+        tensor([2.])
     """
 
     source: ClassVar[str] = "Allouah et al. 2023, arXiv 2302.01772"
@@ -31,25 +37,27 @@ class Nnm(Mixing):
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """An honest majority, and the inner rule's condition."""
+        """Return the condition of an honest majority and the inner rule's condition."""
         return both("n >= 2f + 1", self.inner.requires)
 
     def defined(self, n: int, f: int) -> bool:
-        """Somebody is near, and the inner rule is defined."""
+        """Return whether each mean has at least one input and the inner rule is defined."""
         return (n > f) & self.inner.defined(n, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest majority, and the inner rule's."""
+        """Return whether a majority is honest and the inner rule has a guarantee."""
         return (n >= 2 * f + 1) & self.inner.guarantee(n, f)
 
     def kappa(self, n: int, f: int) -> float | None:
-        """8f/(n-f) (1 + kappa) of the inner rule's: attributed to Allouah et al. 2023, arXiv 2302.01772."""
-        inner = self.inner.kappa(n, f)
-        return None if inner is None or n < 2 * f + 1 else 8 * f / (n - f) * (1 + inner)
+        """Return 8f/(n-f) (1 + the inner rule's kappa): attributed to Allouah et al. 2023, arXiv 2302.01772."""
+        inner_kappa = self.inner.kappa(n, f)
+        return None if inner_kappa is None or n < 2 * f + 1 else 8 * f / (n - f) * (1 + inner_kappa)
 
     def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """See `Mixing.mix`."""
+        """Return the matrix that averages nearest neighbours; see `Mixing.mix`."""
         valid = array(cloud.mask)
         count = np.asarray(np.add.reduce(valid, -1) - array(f))[..., None]
-        near = lowest(np.where(valid[..., None, :], array(cloud.squared_distances), np.inf), count) & valid[..., None]
-        return tensor(near / count[..., None], f), cloud.mask
+        is_near = (
+            lowest(np.where(valid[..., None, :], array(cloud.squared_distances), np.inf), count) & valid[..., None]
+        )
+        return tensor(is_near / count[..., None], f), cloud.mask

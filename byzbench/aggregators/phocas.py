@@ -15,13 +15,19 @@ from byzbench.contracts import Aggregator, State
 
 @dataclass(frozen=True)
 class Phocas(Aggregator):
-    """In each coordinate, the mean of the n - f values nearest to the trimmed mean.
+    """The mean, in each coordinate, of the n - f values nearest to the trimmed mean.
 
-    Formula: t_k = (1/(n - 2f)) sum of the order statistics f+1 .. n-f of x_1k .. x_nk;
-    value_k = (1/(n - f)) sum of the n - f values x_ik of least |x_ik - t_k|, of equals the smaller.
+    Formula: t_k = (1/(n - 2f)) sum of the order statistics f+1 .. n-f of x_1k .. x_nk; value_k = (1/(n - f)) sum of the
+    n - f values x_ik of least |x_ik - t_k|, of ties the smaller.
 
-    Source: Xie, Koyejo, Gupta 2018, "Phocas: dimensional Byzantine-resilient stochastic gradient descent",
-    arXiv 1805.09682.
+    Source: Xie, Koyejo, Gupta 2018, "Phocas: dimensional Byzantine-resilient stochastic gradient descent", arXiv
+    1805.09682.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [2.0], [6.0], [100.0]])
+        >>> Phocas()(x, 1)[0]
+        tensor([3.])
     """
 
     source: ClassVar[str] = "Xie et al. 2018, arXiv 1805.09682"
@@ -29,18 +35,21 @@ class Phocas(Aggregator):
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
-        """The trimmed mean is."""
+        """Return whether the trimmed mean is defined."""
         return n >= 2 * f + 1
 
     def kappa(self, n: int, f: int) -> float | None:
-        """See `kappa_around`, with the trimmed mean's: it goes with f/n where the mean around the median's does."""
-        pivot = TrimmedMean().kappa(n, f)
-        return None if pivot is None else kappa_around(n, f, pivot)
+        """Return `kappa_around` of the trimmed mean's kappa.
+
+        For small f/n it is proportional to f/n, as that of the mean around the median is.
+        """
+        trimmed_mean_kappa = TrimmedMean().kappa(n, f)
+        return None if trimmed_mean_kappa is None else kappa_around(n, f, trimmed_mean_kappa)
 
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the values nearest to the trimmed mean; see `Aggregator.__call__`."""
         cut = rank(f)
 
         def around(ordered: Array, count: Rank) -> Array:

@@ -1,4 +1,4 @@
-"""SignGuard: the mean of vectors of common length whose signs are shared by most."""
+"""SignGuard: the mean of the vectors of common length whose signs are in the largest cluster."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from byzbench.aggregators.rfa import TINY
 from byzbench.contracts import Aggregator, Range, State, weighted_sum
 from byzbench.geometry.cloud import Cloud, array, tensor
 
-# Features are in [0, 1]: what is closer together than this differs by rounding.
+# Features are in [0, 1]: points closer together than this differ by rounding only.
 ROUNDING = 1e-9
 STEPS = 300
 
 
 @dataclass(frozen=True)
 class Signguard(Aggregator):
-    """The mean of the vectors that are neither short nor long and have the most common signs, cut to the median length.
+    """The mean of the vectors of common length and most common signs, clipped to the median length.
 
     Formula: M = the median of the ||x_i||. S1 = {i: L M <= ||x_i|| <= R M}. On a random share of the coordinates, let
     p_i, z_i, m_i be the fractions of x_i that are positive, zero and negative, each divided by its maximum over i; S2 =
-    the largest cluster of the points (p_i, z_i, m_i) by mean shift. value = the mean of x_i min(1, M / ||x_i||) over S1
-    and S2. It does not read f.
+    the largest cluster of the points (p_i, z_i, m_i) by mean shift. value = the mean of x_i min(1, M / ||x_i||) over
+    the intersection of S1 and S2. It does not read f.
 
-    The bandwidth h of the mean shift is the mean distance of the points to the floor(quantile n)-th nearest, itself
-    counted. Every point climbs to the mean of the points within h until it rests; of resting places within h of each
-    other the most crowded is the centre, of equals that with the greatest p, z, m; a point belongs to the nearest
-    centre, if within h.
+    The bandwidth h of the mean shift is the mean distance of the points to their floor(quantile n)-th nearest point,
+    counting themselves. Every point moves to the mean of the points within h until it no longer moves. Among end points
+    within h of each other the one with the most points is the centre, of ties that with the greatest p, z, m. A point
+    belongs to the nearest centre, if within h.
 
     All receivers of one call share the coordinates; without an `rng` they are always the same.
 
@@ -40,21 +40,28 @@ class Signguard(Aggregator):
     filtering", ICDCS (arXiv 2109.05872), algorithm 2; details as in the authors' code, whose scikit-learn MeanShift
     this follows.
 
-    Differs from that code in: coordinates anywhere, not a window of consecutive ones; the median of an even count is
-    the mean of the middle two; all points climb, not one a bin; h = 0 joins equal points; and where S1 and S2 are
-    disjoint, S1 alone (never empty: some length is between M and 2M).
+    Differs from that code in: coordinates are drawn anywhere, not as a window of consecutive ones; the median of an
+    even count is the mean of the middle two; all points are moved, not one per bin; h = 0 joins equal points; and where
+    S1 and S2 are disjoint, S1 is used alone (never empty: some length is between M and 2M).
 
     Attributes:
         lower: L.
         upper: R.
         fraction: the share of the coordinates.
-        quantile: of how near a neighbour the distance is the bandwidth.
+        quantile: the rank of the neighbour whose distance is averaged in the bandwidth, as a fraction of n.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, 2.0], [2.0, 1.0], [-50.0, 50.0]])
+        >>> Signguard(fraction=1.0)(x, 1)[0].round(decimals=2)
+        tensor([1.3300, 1.3300])
     """
 
-    lower: Annotated[float, Field(ge=0, le=1, description="the least length, in median lengths"), Range(0, 1)] = 0.1
-    upper: Annotated[float, Field(ge=2, description="the greatest length, in median lengths"), Range(2, 10)] = 3.0
+    lower: Annotated[float, Field(ge=0, le=1, description="minimum length, in median lengths"), Range(0, 1)] = 0.1
+    upper: Annotated[float, Field(ge=2, description="maximum length, in median lengths"), Range(2, 10)] = 3.0
     fraction: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.05, 1)] = 0.1
-    quantile: Annotated[float, Field(gt=0, le=1, description="bandwidth of the mean shift"), Range(0.1, 0.9)] = 0.5
+    quantile: Annotated[
+        float, Field(gt=0, le=1, description="quantile of the mean shift's bandwidth"), Range(0.1, 0.9)
+    ] = 0.5
 
     source: ClassVar[str] = "Xu et al. 2022, arXiv 2109.05872"
     cost: ClassVar[str] = "n d, and n^2 a step of the mean shift"
@@ -63,7 +70,10 @@ class Signguard(Aggregator):
     requires: ClassVar[str] = "n >= 2f + 1, and honest vectors of like length and signs"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest majority; that honest signs are alike is the source's assumption."""
+        """Return whether a majority is honest.
+
+        That honest signs are alike is the source's assumption.
+        """
         return (n >= 1) & (n >= 2 * f + 1)
 
     def __call__(
@@ -75,20 +85,20 @@ class Signguard(Aggregator):
         rng: np.random.Generator | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the vectors of the largest cluster; see `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         lengths = Cloud.of(x, valid).norms
-        middle = tensor(median_of(array(lengths)[..., None], array(valid)), x)
-        common = valid & (lengths >= self.lower * middle) & (lengths <= self.upper * middle)
-        alike = largest_cluster(self._signs(x, valid, rng or np.random.default_rng(0)), valid, self.quantile)
-        kept = common & alike
-        kept = kept.where(kept.any(-1, keepdim=True), common)
-        shortened = (middle / lengths.clamp_min(TINY)).clamp_max(1).where(lengths > 0, 1)
-        weights = kept * shortened / kept.sum(-1, keepdim=True)
+        median_length = tensor(median_of(array(lengths)[..., None], array(valid)), x)
+        has_common_length = valid & (lengths >= self.lower * median_length) & (lengths <= self.upper * median_length)
+        in_cluster = largest_cluster(self._signs(x, valid, rng or np.random.default_rng(0)), valid, self.quantile)
+        selected = has_common_length & in_cluster
+        selected = selected.where(selected.any(-1, keepdim=True), has_common_length)
+        scales = (median_length / lengths.clamp_min(TINY)).clamp_max(1).where(lengths > 0, 1)
+        weights = selected * scales / selected.sum(-1, keepdim=True)
         return weighted_sum(weights, x), weights, {}
 
     def _signs(self, x: Tensor, valid: Tensor, rng: np.random.Generator) -> Tensor:
-        """The points (p_i, z_i, m_i), [..., n, 3]."""
+        """Return the points (p_i, z_i, m_i), [..., n, 3]."""
         d = x.shape[-1]
         chosen = np.sort(rng.choice(d, max(1, int(self.fraction * d)), replace=False))
         signs = x[..., torch.from_numpy(chosen).to(x.device)].sign()
@@ -97,43 +107,50 @@ class Signguard(Aggregator):
 
 
 def largest_cluster(points: Tensor, valid: Tensor, quantile: float) -> Tensor:
-    """Which of the points [..., n, k] belong to the largest cluster that mean shift finds: bool [..., n]."""
-    gaps = _gaps(points, points).masked_fill(~valid.unsqueeze(-2), torch.inf)
+    """Return which of the points [..., n, k] belong to the largest cluster of mean shift: bool [..., n].
+
+    Args:
+        points: [..., n, k], of coordinates in [0, 1].
+        valid: [..., n] bool.
+        quantile: the rank, as a fraction of n, of the neighbour whose distance is averaged in the bandwidth.
+    """
+    gaps = _pair_distances(points, points).masked_fill(~valid.unsqueeze(-2), torch.inf)
     n = valid.sum(-1, keepdim=True)
     rank = ((quantile * n.double()).long().clamp_min(1) - 1).unsqueeze(-1)
-    far = gaps.sort(-1).values.take_along_dim(rank, -1).squeeze(-1)
-    h = (far.where(valid, 0).sum(-1, keepdim=True) / n).unsqueeze(-1) + ROUNDING
+    quantile_distances = gaps.sort(-1).values.take_along_dim(rank, -1).squeeze(-1)
+    h = (quantile_distances.where(valid, 0).sum(-1, keepdim=True) / n).unsqueeze(-1) + ROUNDING
 
-    places = points
+    positions = points
     for _ in range(STEPS):
-        near = (_gaps(places, points) <= h) & valid.unsqueeze(-2)
-        moved = near.double() @ points / near.sum(-1, keepdim=True).clamp_min(1)
-        rest = bool(((moved - places).abs().amax(-1) <= ROUNDING)[valid].all())
-        places = moved
-        if rest:
+        is_near = (_pair_distances(positions, points) <= h) & valid.unsqueeze(-2)
+        moved_positions = is_near.double() @ points / is_near.sum(-1, keepdim=True).clamp_min(1)
+        converged = bool(((moved_positions - positions).abs().amax(-1) <= ROUNDING)[valid].all())
+        positions = moved_positions
+        if converged:
             break
 
-    crowd = near.sum(-1).masked_fill(~valid, -1)
-    order = _descending([crowd, *(places / ROUNDING).round().unbind(-1)])
-    places, ranked = places.take_along_dim(order.unsqueeze(-1), -2), valid.gather(-1, order)
-    centre, same = torch.zeros_like(valid), _gaps(places, places) <= h
+    crowd_sizes = is_near.sum(-1).masked_fill(~valid, -1)
+    order = _descending([crowd_sizes, *(positions / ROUNDING).round().unbind(-1)])
+    positions, ranked_valid = positions.take_along_dim(order.unsqueeze(-1), -2), valid.gather(-1, order)
+    is_centre, is_close = torch.zeros_like(valid), _pair_distances(positions, positions) <= h
     for i in range(valid.shape[-1]):
-        centre[..., i] = ranked[..., i] & ~(same[..., i, :i] & centre[..., :i]).any(-1)
+        is_centre[..., i] = ranked_valid[..., i] & ~(is_close[..., i, :i] & is_centre[..., :i]).any(-1)
 
-    gaps = _gaps(points, places).masked_fill(~centre.unsqueeze(-2), torch.inf)
+    gaps = _pair_distances(points, positions).masked_fill(~is_centre.unsqueeze(-2), torch.inf)
     nearest = gaps.amin(-1, keepdim=True)
-    belongs = (gaps <= nearest + ROUNDING).int().argmax(-1)
-    member = valid & (nearest <= h).squeeze(-1)
-    sizes = torch.zeros_like(belongs).scatter_add_(-1, belongs, member.long())
-    return member & (belongs == sizes.argmax(-1, keepdim=True))
+    cluster = (gaps <= nearest + ROUNDING).int().argmax(-1)
+    is_member = valid & (nearest <= h).squeeze(-1)
+    sizes = torch.zeros_like(cluster).scatter_add_(-1, cluster, is_member.long())
+    return is_member & (cluster == sizes.argmax(-1, keepdim=True))
 
 
-def _gaps(a: Tensor, b: Tensor) -> Tensor:
+def _pair_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the distances [..., n, m] between points [..., n, k] and [..., m, k]."""
     return (a.unsqueeze(-2) - b.unsqueeze(-3)).norm(dim=-1)
 
 
 def _descending(keys: list[Tensor]) -> Tensor:
-    """The order [..., n] by the first key, of equals by the second, and so on; the greatest first."""
+    """Return the order [..., n] by the first key, ties by the second key and so on; the greatest first."""
     order = torch.arange(keys[0].shape[-1], device=keys[0].device).expand(keys[0].shape)
     for key in reversed(keys):
         order = order.gather(-1, key.gather(-1, order).argsort(dim=-1, descending=True, stable=True))

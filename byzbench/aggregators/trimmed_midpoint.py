@@ -15,16 +15,21 @@ from byzbench.contracts import State
 
 @dataclass(frozen=True)
 class TrimmedMidpoint(Hyperbox):
-    """In each coordinate, the midpoint of what remains without the f largest and the f smallest values.
+    """The midpoint, in each coordinate, of the values without the f largest and the f smallest.
 
     Formula: value_k = (x_(f+1)k + x_(n-f)k) / 2, with x_(j)k the j-th smallest of x_1k .. x_nk. It reads only the
-    outermost two of the values that liars cannot push out of the honest range: that is what halves the honest diameter
-    in every exchange of an agreement, and what costs it accuracy.
+    outermost two of the values that are surely in the honest range. So it halves the honest diameter in every exchange
+    of an agreement, but is less accurate than a trimmed mean.
 
     Source: Dolev, Lynch, Pinter, Stark, Weihl 1986, "Reaching approximate agreement in the presence of faults", J. ACM
     33(3), for numbers; n >= 3f + 1.
 
     Differs from the source in: vectors, each coordinate by itself.
+
+    Example:
+        >>> import torch
+        >>> TrimmedMidpoint()(torch.tensor([[1.0], [2.0], [6.0], [100.0]]), 1)[0]
+        tensor([4.])
     """
 
     source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
@@ -33,6 +38,6 @@ class TrimmedMidpoint(Hyperbox):
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Return the trimmed midpoint of each coordinate; see `Aggregator.__call__`."""
         cut = rank(f)
         return by_rank(lambda ordered, count: midpoint(trusted(ordered, count, cut)), x, mask), None, {}

@@ -1,4 +1,4 @@
-"""UBAR: average with those neighbours that are near, and do no worse than oneself."""
+"""UBAR: average with the neighbours that are near and whose policies are no worse than the own one."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from byzbench.geometry.cloud import Cloud
 
 @dataclass(frozen=True)
 class Ubar(Aggregator):
-    """The own vector and the mean of the near neighbours whose policies earn, where it is, at least what its own does.
+    """The own vector and the mean of the near neighbours whose policies have at least the own policy's return.
 
-    Formula: N = the rho (n - 1) neighbours of least ||x_j - x_i||, of equals the first; R = those of N with
-    J_i(x_j) >= J_i(x_i), or if there is none the one of N of largest J_i(x_j), of equals the first;
-    value = alpha x_i + (1 - alpha) mean of x_j over R. J_i is the mean return of some episodes of receiver i, the same
-    ones for all; they are sampled for this, and counted.
+    Formula: N = the rho (n - 1) neighbours of least ||x_j - x_i||, ties by index; R = those of N with J_i(x_j) >=
+    J_i(x_i), or if there is none the one of N of largest J_i(x_j), ties by index; value = alpha x_i + (1 - alpha) mean
+    of x_j over R. J_i is the mean return of some episodes of receiver i, the same ones for all policies. They are
+    sampled for this purpose and counted.
 
     Source: Guo, Zhang, Yu, Xie, Ma, Xiang, Liu 2021, "Byzantine-resilient decentralized stochastic gradient descent",
     IEEE TCSVT (arXiv 2002.08569): the uniform Byzantine-resilient aggregation rule, first called Mozi.
 
-    Differs from the source in: J stands for minus the loss on a training sample. A return is noisier, and only
-    parameters have one: this is no rule for gradients. By default n - 1 - f neighbours are near, as rho is the share of
-    honest ones. The default of alpha is from memory.
+    Differs from the source in: J replaces minus the loss on a training sample. A return is noisier, and only parameters
+    have one: the rule is not for gradients. By default n - 1 - f neighbours are near, as rho is the share of honest
+    ones. The default of alpha is from memory.
 
     Attributes:
-        rho: the share of neighbours that are near, rounded down; by the bound f if none.
-        alpha: the own vector's part.
-        episodes: how many episodes each policy is tried for.
+        rho: the share of neighbours that are near, rounded down; if None, n - 1 - f neighbours are near.
+        alpha: the weight of the own vector.
+        episodes: the number of episodes for which each policy is evaluated.
     """
 
     rho: Annotated[
-        float | None, Field(gt=0, le=1, description="the share of neighbours that are near; by f if none")
+        float | None, Field(gt=0, le=1, description="share of neighbours that are near; if none, all but f are")
     ] = None
-    alpha: Annotated[float, Field(ge=0, le=1, description="the own vector's part"), Range(0.1, 0.9)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), Range(0.1, 0.9)] = 0.5
     episodes: Annotated[
-        int, Field(ge=1, description="how many episodes each policy is tried for"), Range(1, 16, log=True)
+        int, Field(ge=1, description="episodes for which each policy is evaluated"), Range(1, 16, log=True)
     ] = 4
 
     source: ClassVar[str] = "Guo et al. 2021, arXiv 2002.08569"
@@ -51,10 +51,15 @@ class Ubar(Aggregator):
     linear: ClassVar[bool] = True
     self_centred: ClassVar[bool] = True
     asks: ClassVar[frozenset[str]] = frozenset({"judge"})
-    requires: ClassVar[str] = "n >= f + 2, returns that tell liars from honest agents, and connected honest agents"
+    requires: ClassVar[str] = (
+        "n >= f + 2, returns that separate Byzantine from honest policies, and connected honest agents"
+    )
 
     def guarantee(self, n: int, f: int) -> bool:
-        """An honest neighbour. The source bears any number of liars, by the second stage."""
+        """Return whether at least one neighbour is honest.
+
+        The source tolerates any number of Byzantine neighbours, by its second stage.
+        """
         return n >= f + 2
 
     def __call__(
@@ -67,21 +72,25 @@ class Ubar(Aggregator):
         judge: Judge | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the own vector and the accepted neighbours; see `Aggregator.__call__`.
+
+        Raises:
+            Undefined: `judge` is None.
+        """
         if judge is None:
-            raise Undefined("ubar tries policies out, and there is nobody who could: it needs a judge")
+            raise Undefined("ubar evaluates policies, so it needs a judge: use it on parameters, in an agreement")
         cloud = Cloud.of(x, mask)
-        around = Neighbourhood.of(cloud.mask, own, None)
-        count = around.others.sum(-1)
+        neighbourhood = Neighbourhood.of(cloud.mask, own, None)
+        count = neighbourhood.others.sum(-1)
         f = torch.as_tensor(f, device=x.device)
-        # The slack is for shares such as 0.7 of 10, which is 6.999.. in binary.
-        some = count - f if self.rho is None else (self.rho * count.double() + 1e-9).long()
-        near = around.others & least(around.gaps(cloud), some)
-        column = around.column.unsqueeze(-1)
-        tried = near.scatter(-1, column, near.any(-1, keepdim=True))
-        returns = judge(x, tried, self.episodes)
-        better = near & (returns >= returns.gather(-1, column))
-        best = returns.masked_fill(~near, -torch.inf).argmax(-1, keepdim=True)
-        only = near & torch.zeros_like(near).scatter(-1, best, True)
-        weights = blend(better.where(better.any(-1, keepdim=True), only), around.column, self.alpha)
+        # The small number is for shares such as 0.7 of 10, which is 6.999.. in floating point.
+        num_near = count - f if self.rho is None else (self.rho * count.double() + 1e-9).long()
+        is_near = neighbourhood.others & least(neighbourhood.gaps(cloud), num_near)
+        column = neighbourhood.column.unsqueeze(-1)
+        is_evaluated = is_near.scatter(-1, column, is_near.any(-1, keepdim=True))
+        returns = judge(x, is_evaluated, self.episodes)
+        is_better = is_near & (returns >= returns.gather(-1, column))
+        best_column = returns.masked_fill(~is_near, -torch.inf).argmax(-1, keepdim=True)
+        is_best = is_near & torch.zeros_like(is_near).scatter(-1, best_column, True)
+        weights = blend(is_better.where(is_better.any(-1, keepdim=True), is_best), neighbourhood.column, self.alpha)
         return weighted_sum(weights, x), weights, {}

@@ -1,4 +1,4 @@
-"""W-MSR: in each coordinate, ignore the extremes on either side of the own value."""
+"""W-MSR: per coordinate, ignore the most extreme values above and below the own value."""
 
 from __future__ import annotations
 
@@ -15,34 +15,40 @@ from byzbench.contracts import Aggregator, State
 
 @dataclass(frozen=True)
 class WMsr(Aggregator):
-    """In each coordinate, the mean of the own value and the neighbours' that are not too far above or below it.
+    """The mean, in each coordinate, of the own value and the neighbours' values that are not the most extreme.
 
     Formula: of the neighbours' values x_jk that are larger than the own x_ik the f largest are removed, or all if they
-    are fewer; likewise of the smaller ones the f smallest; value_k = the mean of x_ik and the rest. A value between the
-    own and an honest one is harmless; one beyond them all is gone.
+    are fewer; likewise of the smaller ones the f smallest; value_k = the mean of x_ik and the remaining values. A
+    Byzantine value between the own and an honest one does no harm; one beyond all honest values is removed.
 
     Source: LeBlanc, Zhang, Koutsoukos, Sundaram 2013, "Resilient asymptotic consensus in robust networks", IEEE JSAC
     31(4), the weighted mean-subsequence-reduced algorithm.
 
-    Differs from the source in: its values are scalars; here each coordinate is one, by itself.
+    Differs from the source in: its values are scalars; here the rule is applied to each coordinate by itself.
 
     Attributes:
-        weights: what the rest weigh: all the same, or as the graph's mixing weights say, over their sum. The source
-            takes any that are bounded below and sum to one.
+        weights: the weights of the remaining values: equal, or the graph's mixing weights divided by their sum. The
+            source allows any that are bounded below and sum to one.
+
+    Example:
+        >>> x = torch.tensor([[2.0], [1.0], [3.0], [100.0]])
+        >>> WMsr()(x, 1, own=torch.tensor(0))[0]
+        tensor([2.5000])
     """
 
-    weights: Annotated[Literal["equal", "mixing"], Field(description="what those that are kept weigh")] = "equal"
+    weights: Annotated[Literal["equal", "mixing"], Field(description="weights of the remaining values")] = "equal"
 
     source: ClassVar[str] = "LeBlanc et al. 2013, IEEE JSAC 31(4)"
     cost: ClassVar[str] = "n log n d"
     self_centred: ClassVar[bool] = True
-    requires: ClassVar[str] = "n >= 2f + 2, as in a (2f + 1)-robust graph, which the graph must be"
+    requires: ClassVar[str] = "n >= 2f + 2, and a (2f + 1)-robust graph"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """The 2f + 1 neighbours that each agent of a (2f + 1)-robust graph has; that it is one is the user's promise.
+        """Return whether there are the 2f + 1 neighbours that each agent of a (2f + 1)-robust graph has.
 
-        Such a graph bears f liars in every neighbourhood, who may say something else to everybody. The complete graph
-        is one for n >= 4f + 1.
+        The user has to ensure that the graph is (2f + 1)-robust. Such a graph tolerates f Byzantine agents in every
+        neighbourhood, also if they send different messages to different agents. The complete graph is (2f + 1)-robust
+        for n >= 4f + 1.
         """
         return (n >= 1) & ((n >= 2 * f + 2) | (f == 0))
 
@@ -56,20 +62,20 @@ class WMsr(Aggregator):
         weights: Tensor | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
+        """Average the remaining values of each coordinate; see `Aggregator.__call__`."""
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        around = Neighbourhood.of(mask, own, weights)
+        neighbourhood = Neighbourhood.of(mask, own, weights)
         valid = mask.unsqueeze(-1)
-        here = x.take_along_dim(around.column[..., None, None], -2)
-        above, below = ((side & valid).sum(-2, keepdim=True) for side in (x > here, x < here))
+        own_vector = x.take_along_dim(neighbourhood.column[..., None, None], -2)
+        above, below = ((comparison & valid).sum(-2, keepdim=True) for comparison in (x > own_vector, x < own_vector))
         bound = torch.as_tensor(f, device=x.device)[..., None, None]
         rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
         count = valid.sum(-2, keepdim=True)
         ordered, order = x.masked_fill(~valid, torch.inf).sort(dim=-2, stable=True)
-        kept = (rank >= below.minimum(bound)) & (rank < count - above.minimum(bound))
+        remains = (rank >= below.minimum(bound)) & (rank < count - above.minimum(bound))
         if self.weights == "mixing":
-            shares = around.row.unsqueeze(-1).expand_as(order).gather(-2, order).where(kept, 0)
+            shares = neighbourhood.row.unsqueeze(-1).expand_as(order).gather(-2, order).where(remains, 0)
         else:
-            shares = kept.double()
-        total = (shares * ordered.where(kept, 0)).sum(-2)
+            shares = remains.double()
+        total = (shares * ordered.where(remains, 0)).sum(-2)
         return (total / shares.sum(-2)).to(x.dtype), None, {}

@@ -1,4 +1,4 @@
-"""The mean by the graph's mixing weights: gossip without a defence."""
+"""The mean by the graph's mixing weights: gossip without robustness."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from byzbench.geometry.cloud import Cloud
 
 @dataclass(frozen=True)
 class WeightedMean(LinearRule):
-    """The average of the own vector and its neighbours by what the graph says that each weighs.
+    """The average of the own vector and its neighbours by the graph's mixing weights.
 
     Formula: value = sum_j W_ij x_j, with the mixing weights W [n] of the receiver i; without weights, the mean. Where W
-    is doubly stochastic, gossip by it keeps the mean of all agents, which the mean of each inbox does not. One liar can
-    move it anywhere.
+    is doubly stochastic, gossip by it preserves the mean of all agents, which the mean of each inbox does not. A single
+    Byzantine vector can move it by any amount.
 
     Source: Xiao, Boyd 2004, "Fast linear iterations for distributed averaging", Systems and Control Letters 53.
 
-    Differs from the source in: what a vector that was screened out, or never came, would weigh stays with the own one.
+    Differs from the source in: the own vector gets the weights of vectors that were rejected or did not arrive.
+
+    Example:
+        >>> import torch
+        >>> x, weights = torch.tensor([[0.0], [4.0]]), torch.tensor([0.75, 0.25])
+        >>> WeightedMean()(x, own=torch.tensor(0), weights=weights)[0]
+        tensor([1.])
     """
 
     source: ClassVar[str] = "Xiao, Boyd 2004, Systems and Control Letters 53"
@@ -31,11 +37,11 @@ class WeightedMean(LinearRule):
     requires: ClassVar[str] = "f = 0"
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Only without faults."""
+        """Return whether f = 0."""
         return (n >= 1) & (f == 0)
 
     def weigh(
         self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, State]:
-        """The mixing weights."""
+        """Return the mixing weights."""
         return Neighbourhood.of(cloud.mask, own, weights).row, {}

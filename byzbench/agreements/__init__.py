@@ -1,1 +1,1 @@
-"""The zoo of agreements: sub-protocols after which honest agents hold nearly the same vector."""
+"""Agreements: sub-protocols after which honest agents hold nearly the same vector."""

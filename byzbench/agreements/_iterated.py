@@ -1,4 +1,4 @@
-"""The body that agreements share: exchange, look how wide the inbox is, aggregate, and again."""
+"""Base class of agreements that repeat an exchange and an aggregation until the inbox has a small diameter."""
 
 from __future__ import annotations
 
@@ -19,62 +19,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Iterated(Agreement):
-    """Every agent replaces its vector by a rule's output until its own inbox is narrow.
+    """An agreement in which every agent replaces its vector by a rule's output until its own inbox is narrow.
 
-    Narrow means that the narrowest n - f of its messages lie within `tolerance` of each other. An agent sees no other
-    inbox, so it stops by itself; having stopped, it goes on saying what it holds. The cap ends what liars keep wide.
+    An inbox is narrow if some n - f of its messages are within `tolerance` of each other. An agent sees its own inbox
+    only, so each agent stops by itself. An agent that has stopped still sends its vector. The cap ends the agreement
+    where Byzantine messages keep inboxes wide.
+
+    Attributes:
+        tolerance: the diameter below which an agent stops.
+        cap: the maximum number of exchanges.
+        reliable: whether messages are sent by reliable broadcast.
     """
 
-    tolerance: Annotated[float, Field(ge=0, description="diameter at which an agent is content")] = 1e-5
-    cap: Annotated[int, Field(ge=1, description="the most exchanges of one agreement")] = 20
+    tolerance: Annotated[float, Field(ge=0, description="diameter of an inbox below which its agent stops")] = 1e-5
+    cap: Annotated[int, Field(ge=1, description="maximum number of exchanges of one agreement")] = 20
     reliable: Annotated[
-        bool, Field(description="by reliable broadcast: a liar can tell its neighbours no different things")
+        bool, Field(description="reliable broadcast: a Byzantine agent sends the same message to all its neighbours")
     ] = False
 
     @property
     @abstractmethod
     def rule(self) -> Aggregator:
-        """The aggregator that is iterated."""
+        """Return the aggregator that is iterated."""
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether the rule is."""
+        """Return whether the rule is defined."""
         return self.rule.defined(n, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether an exchange contracts; by reliable broadcast (n > 3f) all hear the same, and agree at once."""
+        """Return whether an exchange contracts.
+
+        By reliable broadcast (n > 3f) all agents receive the same messages, and agree after one exchange.
+        """
         return (n > 3 * f) & self.defined(n, f) if self.reliable else self.contracts(n, f)
 
     def contraction(self, n: int, f: int) -> float | None:
-        """The rule's bound; by reliable broadcast nothing is left."""
+        """Return the rule's contraction factor; zero by reliable broadcast."""
         if self.reliable:
             return 0.0 if n > 3 * f else None
         return self.share(n, f) if self.contracts(n, f) else None
 
     @abstractmethod
     def contracts(self, n: int, f: int) -> bool:
-        """`guarantee` where liars may equivocate. Elementwise."""
+        """Return `guarantee` for Byzantine agents that may equivocate. Elementwise."""
 
     def share(self, n: int, f: int) -> float | None:
-        """`contraction` where liars may equivocate, if `contracts`."""
+        """Return `contraction` for Byzantine agents that may equivocate, where `contracts` holds."""
         return None
 
     def width(self, fed: Federation, inbox: Inbox) -> Tensor:
-        """How wide each agent takes the round to be, float64 [K]."""
+        """Return the diameter that each agent computes from its inbox, float64 [K]."""
         return fed.width(inbox)
 
     async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
-        """See `Agreement.__call__`."""
+        """Exchange and aggregate until every agent has stopped; see `Agreement.__call__`."""
         exchanges = torch.zeros(len(theta)).long()
-        content = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
+        stopped = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
         before = after = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
-        for turn in range(self.cap):
+        for exchange in range(self.cap):
             inbox = await fed.exchange("parameters", theta, reliable=self.reliable)
             width = self.width(fed, inbox)
-            before = width if turn == 0 else before
-            after = torch.where(content, after, width)
-            exchanges += (~content).cpu()
-            theta = torch.where(content.unsqueeze(1), theta, fed.combine(self.rule, inbox)[0])
-            content = content | (width < self.tolerance)
-            if content.all():
+            before = width if exchange == 0 else before
+            after = torch.where(stopped, after, width)
+            exchanges += (~stopped).cpu()
+            theta = torch.where(stopped.unsqueeze(1), theta, fed.combine(self.rule, inbox)[0])
+            stopped = stopped | (width < self.tolerance)
+            if stopped.all():
                 break
         return theta, Report(exchanges, before, after), state

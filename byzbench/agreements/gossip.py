@@ -1,4 +1,4 @@
-"""One step of gossip by any rule."""
+"""Gossip by any rule, a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gossip(Agreement):
-    """Every agent tells its neighbours what it holds, and replaces it by a rule's output, a fixed number of times.
+    """An agreement in which agents exchange their vectors and aggregate them by a rule, a fixed number of times.
 
-    Made for rules that start from the receiver's own vector and the graph's mixing weights, such as `ios` or
-    `self_centered_clipping`, written `gossip+ios`; it takes every other one too. Nobody looks whether agents agree.
+    It is made for rules that start from the receiver's own vector and the graph's mixing weights, such as `ios` or
+    `self_centered_clipping`, written `gossip+ios`. All other rules work too. It does not test whether agents agree.
 
     Source: He, Karimireddy, Jaggi 2022, arXiv 2202.01545, equation 2, for the step; the rules name their own.
 
     Attributes:
-        rule: what an agent makes of what it heard.
-        exchanges: how many steps.
+        rule: the rule that aggregates an agent's inbox.
+        exchanges: the number of steps.
     """
 
-    rule: Annotated[Aggregator, Field(description="what an agent makes of what it heard")] = field(
+    rule: Annotated[Aggregator, Field(description="rule that aggregates an inbox")] = field(
         default_factory=SelfCenteredClipping
     )
-    exchanges: Annotated[int, Field(ge=1, description="how many steps")] = 1
+    exchanges: Annotated[int, Field(ge=1, description="number of steps")] = 1
 
     source: ClassVar[str] = "He et al. 2022, arXiv 2202.01545"
 
     @property
     def requires(self) -> str:  # type: ignore[override]
-        """The rule's condition."""
+        """Return the rule's condition."""
         return self.rule.requires
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether the rule is."""
+        """Return whether the rule is defined."""
         return self.rule.defined(n, f)
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether the rule has one."""
+        """Return whether the rule has a guarantee."""
         return self.rule.guarantee(n, f)
 
     async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
-        """See `Agreement.__call__`."""
+        """Make the steps of gossip; see `Agreement.__call__`."""
         widths = []
         for _ in range(self.exchanges):
             inbox = await fed.exchange("parameters", theta)
             widths.append(fed.width(inbox))
             theta, state = fed.combine(self.rule, inbox, state)
-        taken = torch.full((len(theta),), self.exchanges)
-        return theta, Report(taken, widths[0], widths[-1]), state
+        num_exchanges = torch.full((len(theta),), self.exchanges)
+        return theta, Report(num_exchanges, widths[0], widths[-1]), state

@@ -12,14 +12,14 @@ from byzbench.contracts import Aggregator
 
 @dataclass(frozen=True)
 class HyperboxAgreement(Iterated):
-    """Iterates the midpoint of two boxes: of what is surely between honest vectors, and of all possible honest means.
+    """Iterated hyperbox mean: the midpoint of the trusted box and of the box of all possible honest means.
 
-    Outputs stay in the honest bounding box, and near the honest mean: within 2 sqrt(d) times the best that is possible.
+    Outputs stay in the honest bounding box and near the honest mean: within 2 sqrt(d) times the best possible distance.
 
-    Source: Cambus, Melnyk 2023, arXiv 2306.12741 (n >= 3f + 1, the most that is possible).
+    Source: Cambus, Melnyk 2023, arXiv 2306.12741 (n >= 3f + 1, which is optimal).
 
-    Differs from the source in: an agent stops when its own inbox is narrow, or at a cap. No bound on what one exchange
-    leaves of the honest box is claimed here where liars equivocate.
+    Differs from the source in: an agent stops when its own inbox is narrow, or at a cap. No contraction factor of one
+    exchange is claimed here for Byzantine agents that equivocate.
     """
 
     source: ClassVar[str] = "Cambus, Melnyk 2023, arXiv 2306.12741"
@@ -28,9 +28,9 @@ class HyperboxAgreement(Iterated):
 
     @property
     def rule(self) -> Aggregator:
-        """The midpoint of the two boxes."""
+        """Return the hyperbox mean."""
         return HyperboxMean()
 
     def contracts(self, n: int, f: int) -> bool:
-        """N > 3f."""
+        """Return whether n > 3f."""
         return n > 3 * f

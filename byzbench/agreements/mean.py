@@ -11,23 +11,26 @@ from byzbench.contracts import Aggregator
 
 @dataclass(frozen=True)
 class MeanAgreement(Iterated):
-    """Iterates the mean of the inbox: gossip averaging, exact in one exchange on a complete graph, robust to nobody."""
+    """Iterated mean of the inbox: gossip averaging, exact in one exchange on a complete graph, and not robust."""
 
     requires = "f = 0"
 
     @property
     def rule(self) -> Aggregator:
-        """The mean."""
+        """Return the mean."""
         return Mean()
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Only without liars: by reliable broadcast all agree, on whatever a liar wants."""
+        """Return whether f = 0.
+
+        By reliable broadcast all agents agree for any f, but on a value that a Byzantine agent can set.
+        """
         return f == 0
 
     def contracts(self, n: int, f: int) -> bool:
-        """Only without liars."""
+        """Return whether f = 0."""
         return f == 0
 
     def share(self, n: int, f: int) -> float | None:
-        """One exchange is enough."""
+        """Return zero: one exchange is enough."""
         return 0.0

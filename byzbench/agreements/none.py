@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoAgreement(Agreement):
-    """Every agent keeps what it has; nothing is sent."""
+    """An agreement without any exchange: every agent keeps its vector, and no message is sent."""
 
     async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
-        """theta, unchanged."""
-        nothing = torch.zeros(len(theta))
-        return theta, Report(nothing.long(), nothing.double(), nothing.double()), state
+        """Return theta, unchanged."""
+        zeros = torch.zeros(len(theta))
+        return theta, Report(zeros.long(), zeros.double(), zeros.double()), state

@@ -12,11 +12,11 @@ from byzbench.contracts import Aggregator
 
 @dataclass(frozen=True)
 class TrimmedMidpointAgreement(Iterated):
-    """Iterates, in every coordinate, the midpoint of what is left without the f least and the f greatest values.
+    """Iterated coordinate-wise midpoint of the values without the f least and the f greatest.
 
-    Two agents hear the same of all but the f liars, so their trimmed intervals lie within the honest values and share
-    the honest median: the midpoints are at most half the honest interval apart, if n > 3f. All stay in the honest
-    bounding box.
+    Two agents receive the same messages except from the f Byzantine agents. So their trimmed intervals are within the
+    honest values and share the honest median: the midpoints are at most half the honest interval apart, if n > 3f. All
+    agents stay in the honest bounding box.
 
     Source: Dolev, Lynch, Pinter, Stark, Weihl 1986, "Reaching approximate agreement in the presence of faults", J. ACM
     33(3), in one dimension.
@@ -30,13 +30,13 @@ class TrimmedMidpointAgreement(Iterated):
 
     @property
     def rule(self) -> Aggregator:
-        """The trimmed midpoint."""
+        """Return the trimmed midpoint."""
         return TrimmedMidpoint()
 
     def contracts(self, n: int, f: int) -> bool:
-        """N > 3f."""
+        """Return whether n > 3f."""
         return n > 3 * f
 
     def share(self, n: int, f: int) -> float | None:
-        """A half; without liars all hear the same."""
+        """Return one half; zero for f = 0, where all agents receive the same messages."""
         return 0.5 if f else 0.0

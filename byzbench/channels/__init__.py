@@ -1,1 +1,1 @@
-"""The zoo of channels: what becomes of a message on its way."""
+"""Channels: delay, loss and compression of messages between sender and receivers."""

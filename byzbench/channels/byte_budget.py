@@ -1,4 +1,4 @@
-"""A byte budget: a message says as much of its vector as fits."""
+"""A byte budget: each message contains as many coordinates as fit."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ from byzbench.contracts import Format, Range
 
 @dataclass(frozen=True)
 class ByteBudget(Codec):
-    """No message is longer than so many bytes: it says its largest coordinates, as many as fit, and which they are.
+    """A maximum message size: a message contains its largest coordinates, as many as fit, and their indices.
 
-    k = floor(8 bytes / (32 + ceil(log2 d))) of them, but one at least; a vector that fits whole is sent whole.
+    k = floor(8 bytes / (32 + ceil(log2 d))) coordinates, but at least one; a vector that fits is sent whole.
+
+    Attributes:
+        bytes: the maximum size of a message.
+
+    Example:
+        >>> from byzbench.contracts import Format
+        >>> ByteBudget(bytes=64).pack(Format(1000), 1000).bytes
+        63
     """
 
-    bytes: Annotated[int, Field(ge=8, description="the most that a message may take"), Range(64, 4096, log=True)] = 256
+    bytes: Annotated[int, Field(ge=8, description="maximum size of a message in bytes"), Range(64, 4096, log=True)] = (
+        256
+    )
 
     def pack(self, form: Format, d: int) -> Format:
-        """As many numbers as fit."""
-        k = self._fits(d)
+        """Return the format of the k coordinates that fit."""
+        k = self._num_coordinates(d)
         return form if k >= d else Format(k, form.width, form.extra + k * places(d))
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """Zero but for what fits."""
-        k = self._fits(x.shape[1])
+        """Return x at the k largest coordinates, and zero elsewhere."""
+        k = self._num_coordinates(x.shape[1])
         return x if k >= x.shape[1] else keep(x, x.abs().argsort(dim=1, descending=True, stable=True)[:, :k])
 
-    def _fits(self, d: int) -> int:
+    def _num_coordinates(self, d: int) -> int:
+        """Return how many of d coordinates fit into a message."""
         return d if 4 * d <= self.bytes else max(1, 8 * self.bytes // (32 + places(d)))

@@ -1,4 +1,4 @@
-"""Delay: messages that arrive rounds after they were sent."""
+"""Delay: messages that arrive some rounds after they were sent."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from byzbench.contracts import Channel, Choice, Range
 
 @dataclass(frozen=True)
 class Delay(Channel):
-    """Each message is late on each edge by an independent number of rounds D, and then says its age.
+    """A random delay of D rounds, independent for each message and edge; late messages carry their age.
 
         constant:      D = mean
         geometric:     P(D = k) = (1 - q) q^k,          q = mean / (1 + mean)
         heavy_tailed:  P(D >= k) = (1 + k / c)^-1.5,    c = the scale at which the mean is `mean`, so no variance
 
-    In lock step a round is what time there is: a message of the k-th exchange of a topic in round t comes to the k-th
-    exchange of that topic in round t + D, if there is one then. Of several that come from one sender at a time the
-    newest counts; where none comes, the receiver hears silence. What would be later than `cap` rounds is lost.
+    In lock step time is counted in rounds: a message of the k-th exchange of a topic in round t arrives at the k-th
+    exchange of that topic in round t + D, if there is one. Of several messages that arrive from one sender at the same
+    time the newest counts; where none arrives, the message is missing. Messages that would be later than `cap` rounds
+    are lost.
 
     Attributes:
-        mean: of D, in rounds; of the constant one a whole number.
-        law: of D.
-        cap: the most rounds by which a message may be late.
+        mean: the mean of D, in rounds; an integer for the constant law.
+        law: the distribution of D.
+        cap: the maximum delay in rounds.
+
+    Example:
+        >>> Delay(mean=2.0, law="constant").late(2, 3, np.random.default_rng(0))
+        array([[2, 2, 2],
+               [2, 2, 2]])
     """
 
     mean: Annotated[float, Field(ge=0, le=100, description="mean delay in rounds"), Range(0.0, 5.0)] = 0.25
@@ -36,30 +42,33 @@ class Delay(Channel):
         Field(description="distribution of the delay"),
         Choice("constant", "geometric", "heavy_tailed"),
     ] = "geometric"
-    cap: Annotated[int, Field(ge=0, le=1000, description="messages that would be later than this are lost")] = 20
+    cap: Annotated[int, Field(ge=0, le=1000, description="maximum delay in rounds; later messages are lost")] = 20
 
     def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
-        """D, or -1 beyond the cap."""
-        u = 1 - rng.random((receivers, senders))  # in (0, 1]: D is where the survival function falls below u
+        """Return D, or -1 for a delay beyond the cap: int64 [receivers, senders]."""
+        u = 1 - rng.random((receivers, senders))  # in (0, 1]: D is the inverse of the survival function at u
         if self.law == "constant":
-            late = np.full_like(u, round(self.mean))
+            delays = np.full_like(u, round(self.mean))
         elif self.mean == 0:
-            late = np.zeros_like(u)
+            delays = np.zeros_like(u)
         elif self.law == "geometric":
-            late = np.floor(np.log(u) / np.log(self.mean / (1 + self.mean)))
+            delays = np.floor(np.log(u) / np.log(self.mean / (1 + self.mean)))
         else:
-            late = np.floor(_scale(self.mean) * (u ** (-1 / 1.5) - 1))
-        return np.where(late > self.cap, -1, late).astype(np.int64)
+            delays = np.floor(_scale(self.mean) * (u ** (-1 / 1.5) - 1))
+        return np.where(delays > self.cap, -1, delays).astype(np.int64)
 
     @property
     def longest(self) -> int:
-        """`cap`."""
+        """Return `cap`, the maximum delay in rounds."""
         return self.cap
 
 
 @lru_cache
 def _scale(mean: float) -> float:
-    """C of the heavy-tailed law: where sum over k >= 1 of P(D >= k) is the mean, a Hurwitz zeta function of c."""
+    """Return the c of the heavy-tailed law at which the sum over k >= 1 of P(D >= k) is the mean.
+
+    The sum is a Hurwitz zeta function of c.
+    """
     from scipy.optimize import brentq
     from scipy.special import zeta
 

@@ -13,13 +13,22 @@ from byzbench.contracts import Channel, Range
 
 @dataclass(frozen=True)
 class Loss(Channel):
-    """Each message is lost on each edge with the same probability, independently. It has been sent, and is paid for.
+    """A loss of messages, independent for each message and edge, with the same probability.
 
-    A receiver knows that a message is missing, and lowers n for it but not f: silence proves nothing about its sender.
+    A lost message has been sent and is counted in the costs. A receiver knows that a message is missing. It reduces n
+    for it but not f, as a missing message proves nothing about its sender.
+
+    Attributes:
+        rate: the probability that a message is lost.
+
+    Example:
+        >>> Loss(rate=1.0).late(2, 3, np.random.default_rng(0))
+        array([[-1, -1, -1],
+               [-1, -1, -1]])
     """
 
     rate: Annotated[float, Field(ge=0, le=1, description="probability that a message is lost"), Range(0.0, 0.5)] = 0.1
 
     def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
-        """-1 with probability `rate`."""
+        """Return -1 with probability `rate`, else 0: int64 [receivers, senders]."""
         return -(rng.random((receivers, senders)) < self.rate).astype(np.int64)

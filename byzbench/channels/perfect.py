@@ -1,4 +1,4 @@
-"""The perfect channel: every message arrives, whole and at once."""
+"""The perfect channel: every message arrives unchanged in its round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from byzbench.contracts import Channel
 
 @dataclass(frozen=True)
 class Perfect(Channel):
-    """Every message arrives in its round as it was sent; d numbers cost 4 d bytes.
+    """A channel in which every message arrives in its round as it was sent; d numbers cost 4 d bytes.
 
-    What theorems about federations without delays assume.
+    Theorems about federations without delays assume this channel.
     """

@@ -1,4 +1,4 @@
-"""Random-k: a message says some of its coordinates, drawn anew each time."""
+"""Random-k: a message contains a random subset of its coordinates."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from byzbench.contracts import Format, Range
 
 @dataclass(frozen=True)
 class RandomK(Codec):
-    """k = ceil(share d) coordinates drawn without replacement, the same ones at all senders of an exchange.
+    """A random subset of k = ceil(share d) coordinates, shared by all senders of an exchange.
 
-    A seed of 64 bits says which: 32 k + 64 bits. With error feedback values are sent as they are; without, they are
-    scaled by d / k, which makes the message unbiased.
+    The subset is drawn without replacement. A seed of 64 bits determines it: a message takes 32 k + 64 bits. With error
+    feedback values are sent unchanged; without, they are scaled by d / k, which makes the message unbiased.
 
     Source: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599.
 
-    Differs from the source in: the senders share the draw, so that honest messages stay comparable by distance.
+    Differs from the source in: the senders share the draw, so that distances between honest messages stay meaningful.
+
+    Attributes:
+        share: the share of the coordinates that is sent.
     """
 
     source: ClassVar[str] = "Stich et al. 2018, arXiv 1809.07599"
     share: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.01, 1.0, log=True)] = 0.1
 
     def pack(self, form: Format, d: int) -> Format:
-        """K numbers and a seed."""
+        """Return the format of k numbers and a seed."""
         return Format(max(1, int(np.ceil(self.share * d))), form.width, form.extra + 64)
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """Zero but for those drawn."""
+        """Return x at the drawn coordinates, and zero elsewhere."""
         d = x.shape[1]
         k = max(1, int(np.ceil(self.share * d)))
         drawn = torch.from_numpy(np.sort(rng.permutation(d)[:k])).to(x.device)

@@ -1,4 +1,4 @@
-"""Signs: one bit a coordinate."""
+"""Signs: one bit per coordinate."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from byzbench.contracts import Format
 
 @dataclass(frozen=True)
 class Sign(Codec):
-    """The sign of each coordinate, all at their mean magnitude: m = (||x||_1 / d) sign(x), at d + 32 bits.
+    """The sign of each coordinate, times their mean magnitude: m = (||x||_1 / d) sign(x), at d + 32 bits.
 
     Source: Karimireddy, Rebjock, Stich, Jaggi 2019, arXiv 1901.09847 (EF-signSGD).
+
+    Example:
+        >>> import torch
+        >>> Sign().code(torch.tensor([[1.0, -2.0, 3.0]]), np.random.default_rng(0))
+        tensor([[ 2., -2.,  2.]])
     """
 
     source: ClassVar[str] = "Karimireddy et al. 2019, arXiv 1901.09847"
 
     def pack(self, form: Format, d: int) -> Format:
-        """The same numbers of one bit each, and their magnitude."""
+        """Return the format of the same numbers at one bit each, and their magnitude."""
         return Format(form.numbers, 1, form.extra + 32)
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """See the formula; zero has the sign +1, as a bit has no third value."""
+        """Return the signs times the mean magnitude.
+
+        Zero has the sign +1, as one bit has two values.
+        """
         return x.abs().mean(1, keepdim=True) * (1 - 2 * (x < 0).to(x.dtype))

@@ -1,4 +1,4 @@
-"""Top-k: a message says its largest coordinates only."""
+"""Top-k: a message contains its largest coordinates only."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from byzbench.contracts import Format, Range
 
 @dataclass(frozen=True)
 class TopK(Codec):
-    """The k coordinates of largest magnitude, and which they are: k (32 + ceil(log2 d)) bits.
+    """The k = ceil(share d) coordinates of largest magnitude, and their indices: k (32 + ceil(log2 d)) bits.
 
-    k = ceil(share d); of equal magnitudes the first ones.
+    Of equal magnitudes the first ones are sent.
 
     Source: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599.
+
+    Attributes:
+        share: the share of the coordinates that is sent.
+
+    Example:
+        >>> import torch
+        >>> TopK(share=0.5).code(torch.tensor([[1.0, -4.0, 3.0, 2.0]]), np.random.default_rng(0))
+        tensor([[ 0., -4.,  3.,  0.]])
     """
 
     source: ClassVar[str] = "Stich et al. 2018, arXiv 1809.07599"
     share: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.01, 1.0, log=True)] = 0.1
 
     def pack(self, form: Format, d: int) -> Format:
-        """K numbers, each with its place."""
+        """Return the format of k numbers, each with its index."""
         k = _count(self.share, d)
         return Format(k, form.width, form.extra + k * places(d))
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """Zero but for the k largest."""
+        """Return x at the k largest coordinates, and zero elsewhere."""
         order = x.abs().argsort(dim=1, descending=True, stable=True)
         return keep(x, order[:, : _count(self.share, x.shape[1])])
 
 
 def _count(share: float, d: int) -> int:
+    """Return k for d coordinates."""
     return max(1, int(np.ceil(share * d)))

@@ -1,4 +1,4 @@
-"""The command line: one module a verb. Whatever is heavy is imported inside the verb that needs it."""
+"""Command-line interface, with one module for each command. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from byzbench.errors import ByzbenchError
 
 app = typer.Typer(
     name="byzbench",
-    help="Which federated reinforcement-learning algorithm still learns when some of its agents lie?",
+    help="Federated and decentralised reinforcement learning with Byzantine agents: train, attack, compare.\n\n"
+    "Examples:\n    byzbench run --algo decbyzpg --attack alie --compare\n    byzbench list attacks",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,8 +61,8 @@ app.command("watch")(watch.watch)
 app.command("version")(version.version)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from byzbench import __version__
 
         typer.echo(f"byzbench {__version__}")
@@ -70,17 +71,19 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """The `byzbench` command. A user's mistake ends in one line on standard error and exit code 2."""
+    """Run the `byzbench` command; an error of the user gives one line on standard error and exit code 2."""
     warnings.showwarning = _warn  # type: ignore[assignment]
     command, code = typer.main.get_command(app), 0
     try:
-        # Not `command.main`: it would swallow an interrupt without a word.
+        # `command.main` would handle an interrupt without printing how to resume.
         with command.make_context("byzbench", sys.argv[1:]) as context:
             command.invoke(context)
     except typer.Exit as end:
@@ -93,11 +96,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
-        # typer brings its own copy of click's exceptions, and where they live has moved between its releases.
+        # typer has its own copy of click's exceptions, whose module differs between releases of typer.
         if not hasattr(error, "format_message"):
             raise
-        said = error.format_message()
-        code = _fail(said, 2) if said else 0
+        text = error.format_message()
+        code = _fail(text, 2) if text else 0
     sys.exit(code)
 
 

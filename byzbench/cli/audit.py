@@ -1,4 +1,4 @@
-"""`byzbench leaderboard audit`: replay cells of every row with the code that is here."""
+"""Command `byzbench leaderboard audit`: replay cells of every row with the installed code."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from byzbench.cli import options
 
 def audit(
     source: Annotated[
-        Path, typer.Option("--from", help="The leaderboards: a folder with `submissions` in it.", metavar="FOLDER")
+        Path,
+        typer.Option("--from", help="The folder of the leaderboards, which holds `submissions`.", metavar="FOLDER"),
     ] = Path("leaderboards"),
-    cells: Annotated[int, typer.Option(min=1, help="How many cells of each row are run again.")] = 1,
+    cells: Annotated[int, typer.Option(min=1, help="Number of cells of each row to replay.")] = 1,
     suite: Annotated[str | None, typer.Option("--suite", "-s", help="Only rows of this suite.")] = None,
-    salt: Annotated[str | None, typer.Option(help="What the draw of cells follows from; default: the engine.")] = None,
+    salt: Annotated[str | None, typer.Option(help="Text that seeds the choice of cells; default: the engine.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where it is written down; default: audit.json beside `submissions`.")
+        Path | None, typer.Option(help="File of the results; default: audit.json beside `submissions`.")
     ] = None,
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Replay cells of every row on its own seeds, print a line for each, and write it down for `build`.
+    """Replay cells of every row on its own seeds, print one line for each row, and save the results for `build`.
 
-    Exit 0: no row is contradicted. 1: one is, or is refused. 3: none is, but one could not be replayed.
+    Exit 0: no row is contradicted. 1: a row is contradicted or refused. 3: none is, but a row cannot be replayed.
+
+    Examples:
+        byzbench leaderboard audit
+        byzbench leaderboard audit --suite smoke-v1 --cells 3
     """
     import tempfile
 
@@ -36,7 +41,7 @@ def audit(
     from byzbench.leaderboard.audits import Audit, audit_row, audited_entries
 
     if not (source / "submissions").is_dir():
-        raise UserError(f"{source} has no folder `submissions`; name the leaderboards with --from")
+        raise UserError(f"{source} has no folder `submissions`; give the folder of the leaderboards with --from")
     path = out or source / "audit.json"
     record, worst = Audit.read(path), 0
     for entry, folder in audited_entries(source / "submissions", suite):

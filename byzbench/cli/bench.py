@@ -1,4 +1,4 @@
-"""`byzbench bench`: what tells one rule from another before anything is trained."""
+"""Command `byzbench bench`: compare aggregation rules on random vectors, without training."""
 
 from __future__ import annotations
 
@@ -16,56 +16,69 @@ if TYPE_CHECKING:
 
 
 def bench(
-    what: Annotated[Literal["aggregators"], typer.Argument(help="The zoo to compare.")],
+    what: Annotated[Literal["aggregators"], typer.Argument(help="The kind of components to compare.")],
     rules: Annotated[
-        list[str] | None, typer.Option("--aggregator", help=f"Rules; default: all. {options.AXIS}.")
+        list[str] | None, typer.Option("--aggregator", help=f"Aggregators to compare; default: all. {options.AXIS}.")
     ] = None,
     attacks: Annotated[
-        list[str] | None, typer.Option("--attack", "-x", help=f"Attacks on messages. {options.AXIS}.")
+        list[str] | None, typer.Option("--attack", "-x", help=f"Attacks on messages to apply. {options.AXIS}.")
     ] = None,
-    agents: Annotated[int, typer.Option(help="n, vectors in an inbox.")] = 13,
-    byzantine: Annotated[int, typer.Option(help="f, how many of them lie.")] = 3,
-    dimension: Annotated[int, typer.Option("--dimension", "-d", help="Coordinates of a vector.")] = 386,
-    signal: Annotated[float, typer.Option(help="Length of the honest mean, in units of the honest spread.")] = 1.0,
-    rounds: Annotated[int, typer.Option(help="How many times all is drawn.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    agents: Annotated[int, typer.Option(help="n, the number of vectors in an inbox.")] = 13,
+    byzantine: Annotated[int, typer.Option(help="f, the number of Byzantine vectors among them.")] = 3,
+    dimension: Annotated[int, typer.Option("--dimension", "-d", help="d, the dimension of a vector.")] = 386,
+    signal: Annotated[
+        float, typer.Option(help="Norm of the honest mean, in units of the honest standard deviation.")
+    ] = 1.0,
+    rounds: Annotated[int, typer.Option(help="Number of random inboxes.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Compare rules on random vectors: error under each attack, and time. Least worst error first."""
+    """Compare aggregators on random vectors: error under each attack, and time. Smallest worst error first.
+
+    Examples:
+        byzbench bench aggregators
+        byzbench bench aggregators --aggregator krum,rfa --attack alie
+    """
     from byzbench.experiments import bench as trials
 
     trial = trials.Trial(agents, byzantine, dimension, signal, rounds, seed)
-    named = options.components(attacks) or list(trials.ATTACKS)
-    found = trials.bench(options.components(rules), named, trial)
+    attack_names = options.components(attacks) or list(trials.ATTACKS)
+    outcomes = trials.bench(options.components(rules), attack_names, trial)
     if as_json:
-        typer.echo(json.dumps([{k: _finite(v) for k, v in asdict(outcome).items()} for outcome in found]))
+        typer.echo(
+            json.dumps([{name: _finite(value) for name, value in asdict(outcome).items()} for outcome in outcomes])
+        )
         return
-    _print(found, named, trial)
+    _print(outcomes, attack_names, trial)
 
 
-def _print(found: list[Outcome], attacks: list[str], trial: Trial) -> None:
+def _print(outcomes: list[Outcome], attacks: list[str], trial: Trial) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     n, f, d = trial.agents, trial.byzantine, trial.dimension
-    title = f"||value - honest mean|| / honest spread   n={n}, f={f}, d={d}, signal {trial.signal:g}"
+    title = f"||aggregate - honest mean|| / honest std   n={n}, f={f}, d={d}, signal {trial.signal:g}"
     table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("aggregator", no_wrap=True)
     for head in (*attacks, "worst", "ms", "kappa"):
         table.add_column(head, justify="right", min_width=4, overflow="fold")
-    for o in (o for o in found if not o.why):
-        kappa = "" if o.kappa is None else f"{o.kappa:.3g}"
-        errors = [_short(o.errors[attack]) for attack in attacks]
+    for outcome in (outcome for outcome in outcomes if not outcome.why):
+        kappa = "" if outcome.kappa is None else f"{outcome.kappa:.3g}"
+        errors = [_short(outcome.errors[attack]) for attack in attacks]
         table.add_row(
-            f"{o.rule}{'' if o.guarantee else ' *'}", *errors, _short(o.worst), f"{o.milliseconds:.3g}", kappa
+            f"{outcome.rule}{'' if outcome.guarantee else ' *'}",
+            *errors,
+            _short(outcome.worst),
+            f"{outcome.milliseconds:.3g}",
+            kappa,
         )
     console.print(table)
-    if any(not o.guarantee and not o.why for o in found):
+    if any(not outcome.guarantee and not outcome.why for outcome in outcomes):
         console.print(f"* no guarantee for n={n}, f={f}")
-    for o in (o for o in found if o.why):
-        console.print(f"not tried: {o.rule}: {o.why}", markup=False, soft_wrap=True)
+    for outcome in (outcome for outcome in outcomes if outcome.why):
+        console.print(f"not run: {outcome.rule}: {outcome.why}", markup=False, soft_wrap=True)
 
 
 def _short(number: float) -> str:

@@ -1,4 +1,4 @@
-"""`byzbench breakdown`: how many liars a method bears."""
+"""Command `byzbench breakdown`: find the largest number of Byzantine agents that a method withstands."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from byzbench.cli import options
 
 def breakdown(
     algo: Annotated[str, typer.Option("--algo", "-a", help="Algorithm.")] = "decbyzpg",
-    attack: Annotated[str, typer.Option("--attack", "-x", help="What the liars do.")] = "large_noise",
-    topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
+    attack: Annotated[str, typer.Option("--attack", "-x", help="Attack of the Byzantine agents.")] = "large_noise",
+    topology: Annotated[
+        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
+    ] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
+    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
+    agreement: Annotated[
+        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
+    ] = None,
     agents: options.Agents = None,
-    most: Annotated[int | None, typer.Option(help="The largest f asked about; default: the largest minority.")] = None,
+    most: Annotated[int | None, typer.Option(help="The largest f to try; default: the largest minority.")] = None,
     trajectories: options.Trajectories = None,
-    seeds: Annotated[str, typer.Option(help="How many seeds (5), or which (0,3,7); each seats its liars anew.")] = "5",
+    seeds: Annotated[
+        str, typer.Option(help="Number of seeds (5), or a list (0,3,7); each draws a new placement.")
+    ] = "5",
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
@@ -31,12 +37,17 @@ def breakdown(
     ray_address: options.RayAddress = None,
     as_json: options.Json = False,
 ) -> None:
-    """The largest number of liars with at least 0.8 of the return without them, by bisection, with an interval."""
+    """Find the largest number of Byzantine agents under which a method keeps 0.8 of its return, by bisection.
+
+    Examples:
+        byzbench breakdown --algo decbyzpg --attack large_noise
+        byzbench breakdown --algo fed_ppo --agents 20 --most 8 --seeds 10
+    """
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.reports.breakdown import Tried
     from byzbench.reports.breakdown import breakdown as search
 
-    given = {
+    axes = {
         "algo": algo,
         "attack": attack,
         "topology": topology,
@@ -46,33 +57,37 @@ def breakdown(
         "agents": agents,
         "trajectories": trajectories,
     }
-    point = {flag: value for flag, value in given.items() if value is not None}
+    point = {flag: value for flag, value in axes.items() if value is not None}
 
     def watch(f: int, tried: Tried) -> None:
         if not as_json:
-            typer.echo(f"f={f}: {_said(tried)}", err=True)
+            typer.echo(f"f={f}: {_result_text(tried)}", err=True)
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
-        numbers = options.seed_list(None, seeds)
-        found = search(point, numbers, out, workers, most=most, parameters=values, watch=watch)
+        seed_numbers = options.seed_list(None, seeds)
+        result = search(point, seed_numbers, out, workers, most=most, parameters=values, watch=watch)
     if as_json:
-        data = asdict(found)
-        data["tried"] = {str(f): {k: _finite(v) for k, v in asdict(t).items()} for f, t in found.tried.items()}
+        data = asdict(result)
+        data["tried"] = {
+            str(f): {name: _finite(value) for name, value in asdict(trial).items()} for f, trial in result.tried.items()
+        }
         typer.echo(json.dumps(data, allow_nan=False))
         return
-    typer.echo(f"without liars {found.clean:.1f}")
-    for f, tried in found.tried.items():
-        typer.echo(f"f={f}: {_said(tried)}")
-    beyond = f"; every f up to {found.most} was survived" if found.f == found.most else ""
-    typer.echo(f"breakdown point f={found.f} (95 % interval {found.low} to {found.high}, {len(numbers)} seeds){beyond}")
+    typer.echo(f"return without Byzantine agents {result.clean:.1f}")
+    for f, tried in result.tried.items():
+        typer.echo(f"f={f}: {_result_text(tried)}")
+    beyond = f"; every f up to {result.most} was survived" if result.f == result.most else ""
+    typer.echo(
+        f"breakdown point f={result.f} (95 % interval {result.low} to {result.high}, {len(seed_numbers)} seeds){beyond}"
+    )
 
 
-def _said(tried: Any) -> str:
+def _result_text(tried: Any) -> str:
     if tried.retention is None:
         return f"undefined, so not survived: {tried.why}"
-    sure = "survived" if tried.low >= 0 else "not survived" if tried.high < 0 else "undecided"
-    return f"retention {tried.retention:.2f}, {sure}{tried.why and '; ' + tried.why}"
+    verdict = "survived" if tried.low >= 0 else "not survived" if tried.high < 0 else "undecided"
+    return f"retention {tried.retention:.2f}, {verdict}{tried.why and '; ' + tried.why}"
 
 
 def _finite(value: Any) -> Any:

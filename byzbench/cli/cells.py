@@ -1,4 +1,4 @@
-"""Running the cells of a plan for a verb, with progress and a resumable interrupt."""
+"""Runner of the cells of a plan, with progress and a resumable interrupt."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 def run_cells(
     plan: Plan, out: Path, opened: AbstractContextManager[Executor], on_existing: OnExisting = "reuse"
 ) -> int:
-    """Run the cells that the store lacks, print those that failed, and return how many they are.
+    """Run the cells that the store lacks, print the failed ones, and return their number.
 
     Args:
         plan: The cells.
-        out: The store.
-        opened: Runs them.
-        on_existing: What to do with cells that are there.
+        out: The folder of the store.
+        opened: A context manager of the executor.
+        on_existing: What to do with cells that the store has.
+
+    Returns:
+        The number of failed cells.
 
     Raises:
-        typer.Exit: It was interrupted.
+        typer.Exit: The user interrupted the runs.
     """
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible

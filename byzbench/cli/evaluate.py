@@ -1,4 +1,4 @@
-"""`byzbench evaluate`: tune, freeze, run a suite on fresh seeds, report."""
+"""Command `byzbench evaluate`: tune an algorithm, run a suite with its tuned parameters on fresh seeds, and report."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ if TYPE_CHECKING:
     from byzbench.experiments.suite import Suite
 
 CANDIDATES = ("ipm", "sign_flip", "large_noise", "avg_zero", "gaussian", "min_max", "min_sum", "alie(z=1.5)", "mimic")
-"""Attacks to tune against, in this order, where the user names none: those that the suite does not hold."""
+"""Default attacks to tune against, in this order, without those that the suite has."""
 
 
 def evaluate(
-    algo: Annotated[str, typer.Option("--algo", "-a", help="The algorithm to tune and to evaluate.")],
-    suite: Annotated[Path, typer.Option(help="A TOML file of axes; its algorithms are replaced.", metavar="SUITE")],
+    algo: Annotated[str, typer.Option("--algo", "-a", help="The algorithm to tune and evaluate.")],
+    suite: Annotated[Path, typer.Option(help="A TOML file of axes; --algo replaces its algorithms.", metavar="SUITE")],
     attacks: Annotated[
-        list[str] | None, typer.Option(help="Attacks to tune against; none of the suite's. Default: two others.")
+        list[str] | None, typer.Option(help="Attacks to tune against, not in the suite; default: two of a list.")
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="The tuning budget, in trials.")] = 32,
-    tuning_seeds: Annotated[int, typer.Option(min=3, help="Runs of a trial against each attack.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, help="Number of tuning trials.")] = 32,
+    tuning_seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial for each attack.")] = 3,
     out: options.Out = Path("runs"),
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tune an algorithm under a budget, freeze what was found, run a suite on fresh seeds, and report both."""
+    """Tune an algorithm, run a suite on fresh seeds with its default and its tuned parameters, and report both.
+
+    Examples:
+        byzbench evaluate --algo decbyzpg --suite suite.toml
+        byzbench evaluate --algo fed_ppo --suite suite.toml --attacks ipm,mimic
+    """
     from byzbench.experiments.suite import Suite
 
-    asked = Suite.read(suite)
-    if asked.tuned:
-        raise UserError(f"{suite} names tuned parameters already; an evaluation finds its own")
-    asked = asked.model_copy(update={"algo": [algo]})
-    rivals = _rivals(asked, options.components(attacks))
+    content = Suite.read(suite)
+    if content.tuned:
+        raise UserError(f"{suite} has tuned parameters already; remove them, since an evaluation tunes its own")
+    content = content.model_copy(update={"algo": [algo]})
+    rivals = _rivals(content, options.components(attacks))
     workers: dict[str, Any] = {"executor": executor, "jobs": jobs, "ray_address": ray_address}
-    files = [_tune(asked, env, rivals, trials, tuning_seeds, out, workers, as_json) for env in asked.env]
-    cells = _run(asked, files, out, workers, as_json)
+    files = [_tune(content, env, rivals, trials, tuning_seeds, out, workers, as_json) for env in content.env]
+    cells = _run(content, files, out, workers, as_json)
 
     from byzbench.cli.report import report
 
@@ -49,36 +54,72 @@ def evaluate(
 
 
 def _rivals(suite: Suite, given: list[str] | None) -> list[str]:
-    """The attacks to tune against; none of them, whatever its parameters, is in the suite, whose seeds are others."""
+    """Return the attacks to tune against.
+
+    Args:
+        suite: The suite to evaluate on.
+        given: The attacks that the user names, if any.
+
+    Raises:
+        InvalidParameter: An attack is in the suite, with whatever parameters, or a seed of the suite is for tuning.
+    """
     from byzbench.experiments.question import FIRST_SEED
     from byzbench.registry import parse
 
-    held = {parse(attack).name for attack in suite.attack}
-    rivals = given or [attack for attack in CANDIDATES if parse(attack).name not in held][:2]
-    seen = sorted({parse(attack).name for attack in rivals} & held)
-    if seen:
-        raise InvalidParameter(f"--attacks are tuned against, and the suite evaluates on {', '.join(seen)} too")
+    suite_attacks = {parse(attack).name for attack in suite.attack}
+    rivals = given or [attack for attack in CANDIDATES if parse(attack).name not in suite_attacks][:2]
+    shared = sorted({parse(attack).name for attack in rivals} & suite_attacks)
+    if shared:
+        raise InvalidParameter(f"--attacks must not be in the suite, which has {', '.join(shared)}")
     if any(seed >= FIRST_SEED for seed in suite.seeds):
-        raise InvalidParameter(f"seeds from {FIRST_SEED} on are for tuning, and the suite has one of them")
+        raise InvalidParameter(f"the seeds of a suite must be below {FIRST_SEED}; larger ones are for tuning")
     return rivals
 
 
 def _tune(
     suite: Suite, env: str, rivals: list[str], trials: int, seeds: int, out: Path, workers: dict[str, Any], quiet: bool
 ) -> Path:
-    """The file of the parameters tuned for one task, on the first of each of the suite's other axes."""
+    """Tune for one task, with the first value of each other axis of the suite.
+
+    Args:
+        suite: The suite.
+        env: The task.
+        rivals: The attacks to tune against.
+        trials: The number of trials.
+        seeds: The number of seeds of a trial for each attack.
+        out: The folder of the store.
+        workers: Options of the executor.
+        quiet: Print no progress.
+
+    Returns:
+        The file of the tuned parameters.
+    """
     from byzbench.cli.tune import study
     from byzbench.experiments.question import question
     from byzbench.registry import kind_of
 
     first = {axis: values[0] for axis, values in suite.axes().items() if axis != "attack"}
     fixed = {kind: values for kind, values in suite.parameters.items() if kind_of(kind) != "attack"}
-    asked = question("algorithm", {**first, "env": env}, rivals, seeds=seeds, fixed=fixed)
-    return study(asked, trials, out, None, None, **workers, quiet=quiet)[1]
+    problem = question("algorithm", {**first, "env": env}, rivals, seeds=seeds, fixed=fixed)
+    return study(problem, trials, out, None, None, **workers, quiet=quiet)[1]
 
 
 def _run(suite: Suite, files: list[Path], out: Path, workers: dict[str, Any], quiet: bool) -> Path:
-    """Run the suite with what stands without a search and with what was tuned; the file of all of its cells."""
+    """Run the suite with the default and with the tuned parameters.
+
+    Args:
+        suite: The suite.
+        files: The file of tuned parameters of each task.
+        out: The folder of the store.
+        workers: Options of the executor.
+        quiet: Print no progress.
+
+    Returns:
+        The file that lists all cells.
+
+    Raises:
+        typer.Exit: A cell failed, or the user interrupted the runs.
+    """
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
     from byzbench.experiments.executors import executor as open_executor
@@ -86,23 +127,24 @@ def _run(suite: Suite, files: list[Path], out: Path, workers: dict[str, Any], qu
     from byzbench.experiments.suite import Plan, plan
     from byzbench.experiments.sweep import sweep
 
-    whole = plan(suite)
-    for label, why in whole.undefined.items():
-        typer.echo(f"undefined: {label}: {why}", err=True)
-    cells = {f"default · {label}": cell for label, cell in whole.cells.items()}
+    default_plan = plan(suite)
+    for label, reason in default_plan.undefined.items():
+        typer.echo(f"undefined: {label}: {reason}", err=True)
+    cells = {f"default · {label}": cell for label, cell in default_plan.cells.items()}
     for env, file in zip(suite.env, files, strict=True):
-        frozen = plan(suite.model_copy(update={"env": [env], "tuned": [str(file)]}))
-        there = {cell.hash for cell in cells.values()}  # where nothing better was found, both are the same
-        cells |= {f"tuned · {label}": cell for label, cell in frozen.cells.items() if cell.hash not in there}
-    both = Plan(f"evaluate-{suite.name}", cells, {})
-    saved = save_sweep(out, both.name, both.hash, [cell.hash for cell in cells.values()])
-    options_ = {"jobs": workers["jobs"], "ray_address": workers["ray_address"]}
+        tuned_plan = plan(suite.model_copy(update={"env": [env], "tuned": [str(file)]}))
+        # Tuned and default cells are equal where tuning found nothing better.
+        known = {cell.hash for cell in cells.values()}
+        cells |= {f"tuned · {label}": cell for label, cell in tuned_plan.cells.items() if cell.hash not in known}
+    combined = Plan(f"evaluate-{suite.name}", cells, {})
+    saved = save_sweep(out, combined.name, combined.hash, [cell.hash for cell in cells.values()])
+    executor_options = {"jobs": workers["jobs"], "ray_address": workers["ray_address"]}
     with (
         SweepProgress(len(cells), quiet) as progress,
         interruptible() as stopped,
-        open_executor(workers["executor"], out, **options_) as chosen,
+        open_executor(workers["executor"], out, **executor_options) as executor,
     ):
-        summary = sweep(both, out, chosen, watch=progress, stopped=stopped)
+        summary = sweep(combined, out, executor, watch=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
         typer.echo(f"failed: {label}: {outcome.error}", err=True)
     if summary.failed or summary.left:

@@ -1,4 +1,4 @@
-"""`byzbench list`: what there is. Imports no component."""
+"""Command `byzbench list`: list components without importing any."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ import typer
 
 
 def list_components(
-    kind: Annotated[str | None, typer.Argument(help="One kind, for example attacks. Default: all.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="A kind, for example attacks; default: all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List components: name, what it does, where it comes from."""
+    """List components with their names and summaries, and the distribution of plug-ins.
+
+    Examples:
+        byzbench list
+        byzbench list aggregators
+    """
     from byzbench import registry
 
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
-    rows = [(o, registry.summary(o)) for k in kinds for o in registry.origins(k).values()]
+    rows = [
+        (origin, registry.summary(origin)) for kind_name in kinds for origin in registry.origins(kind_name).values()
+    ]
     if as_json:
-        listed = [{"kind": o.kind, "name": o.name, "summary": said, "distribution": o.distribution} for o, said in rows]
+        listed = [
+            {"kind": origin.kind, "name": origin.name, "summary": summary, "distribution": origin.distribution}
+            for origin, summary in rows
+        ]
         typer.echo(json.dumps(listed, indent=2))
         return
-    width = max((len(o.name) for o, _ in rows), default=0)
-    for number, k in enumerate(kinds):
+    width = max((len(origin.name) for origin, _ in rows), default=0)
+    for position, kind_name in enumerate(kinds):
         if len(kinds) > 1:
-            typer.echo(f"{chr(10) if number else ''}{registry.KINDS[k]} (--{registry.FLAGS[k]})")
-        for o, said in rows:
-            if o.kind == k:
-                foreign = "" if o.distribution.startswith("byzbench ") else f"  [{o.distribution}]"
-                typer.echo(f"  {o.name:<{width}}  {said}{foreign}".rstrip())
+            typer.echo(f"{chr(10) if position else ''}{registry.KINDS[kind_name]} (--{registry.FLAGS[kind_name]})")
+        for origin, summary in rows:
+            if origin.kind == kind_name:
+                distribution = "" if origin.distribution.startswith("byzbench ") else f"  [{origin.distribution}]"
+                typer.echo(f"  {origin.name:<{width}}  {summary}{distribution}".rstrip())

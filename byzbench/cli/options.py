@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how their texts are read."""
+"""Options that several commands share, and the parsers of their texts."""
 
 from __future__ import annotations
 
@@ -11,58 +11,82 @@ import typer
 from byzbench.errors import InvalidParameter, StorageError, UserError
 
 COMPONENT = "name, name:key=value,... or name(key=value, ...)"
-AXIS = "several: a comma list, or the flag again"
+AXIS = "several: separate them by commas, or repeat the option"
 
 Parameter = Annotated[
-    list[str] | None, typer.Option("--parameter", "-p", help="kind.key=value, for example attack.z=1.5.")
+    list[str] | None, typer.Option("--parameter", "-p", help="A parameter, kind.key=value, for example attack.z=1.5.")
 ]
-Out = Annotated[Path, typer.Option(help="The folder of run folders.", envvar="BYZBENCH_OUT")]
+Out = Annotated[Path, typer.Option(help="Folder of the store of runs.", envvar="BYZBENCH_OUT")]
 Store = Annotated[
-    str, typer.Option("--out", help="The store: a folder, or any fsspec URL (s3://bucket/runs).", envvar="BYZBENCH_OUT")
+    str,
+    typer.Option(
+        "--out", help="The store of runs: a folder or an fsspec URL (s3://bucket/runs).", envvar="BYZBENCH_OUT"
+    ),
 ]
-Agents = Annotated[int | None, typer.Option(help="K; default 13, or 1 for an algorithm of one agent.")]
-Byzantine = Annotated[int | None, typer.Option(help="f, how many lie; default: the largest with K > 4f.")]
-Trajectories = Annotated[int | None, typer.Option(help="Budget of episodes per agent; default: the task's.")]
-Preset = Annotated[
-    str, typer.Option(help="Defaults: recommended, paper, or official (the authors' code); see `byzbench show`.")
+Agents = Annotated[
+    int | None, typer.Option(help="K, the number of agents; default 13, or 1 for an algorithm of one agent.")
 ]
-Evaluations = Annotated[int, typer.Option(help="Evaluations over the budget.")]
+Byzantine = Annotated[
+    int | None, typer.Option(help="f, the number of Byzantine agents; default: the largest with K > 4f.")
+]
+Trajectories = Annotated[int | None, typer.Option(help="Budget in trajectories per agent; default: the task's.")]
+Preset = Annotated[str, typer.Option(help="Default parameters: recommended, paper or official (the authors' code).")]
+Evaluations = Annotated[int, typer.Option(help="Number of evaluations during training.")]
 EvaluationEpisodes = Annotated[int, typer.Option(help="Episodes of each agent in an evaluation.")]
 Tuned = Annotated[
-    list[Path] | None, typer.Option(help="A file of tuned parameters, for the component that it names.", metavar="FILE")
+    list[Path] | None, typer.Option(help="A file of tuned parameters that `byzbench tune` wrote.", metavar="FILE")
 ]
-Wandb = Annotated[
-    Literal["online", "offline", "off"], typer.Option(help="Show runs at Weights & Biases, from their records.")
-]
+Wandb = Annotated[Literal["online", "offline", "off"], typer.Option(help="Track runs with Weights & Biases.")]
 Executor = Annotated[
-    Literal["serial", "process", "ray"], typer.Option(help="Who runs cells: this process, one a core, or a cluster.")
+    Literal["serial", "process", "ray"],
+    typer.Option(help="Where cells run: in this process, one process per core, or a Ray cluster."),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.", envvar="BYZBENCH_JOBS"),
+    typer.Option("--jobs", "-j", min=1, help="Number of processes; default: one per core.", envvar="BYZBENCH_JOBS"),
 ]
 RayAddress = Annotated[
-    str | None, typer.Option(help="A cluster: auto, or HOST:PORT; default: this machine's cores.", metavar="ADDRESS")
+    str | None, typer.Option(help="Ray cluster: auto or HOST:PORT; default: this machine.", metavar="ADDRESS")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
 def parameters(given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`-p kind.key=value`, by kind."""
+    """Return the parameters of the option `-p kind.key=value`, by kind.
+
+    Raises:
+        InvalidParameter: A text does not have that form.
+
+    Example:
+        >>> parameters(["attack.z=1.5", "algo.lr=0.01"])
+        {'attack': {'z': 1.5}, 'algorithm': {'lr': 0.01}}
+    """
     from byzbench.registry import kind_of, literal
 
-    found: dict[str, dict[str, Any]] = {}
+    by_kind: dict[str, dict[str, Any]] = {}
     for text in given:
         path, sign, value = text.partition("=")
         kind, dot, key = path.strip().partition(".")
         if not (sign and dot and key):
             raise InvalidParameter(f"-p takes kind.key=value, for example attack.z=1.5; got {text!r}")
-        found.setdefault(kind_of(kind), {})[key] = literal(value)
-    return found
+        by_kind.setdefault(kind_of(kind), {})[key] = literal(value)
+    return by_kind
 
 
 def seed_list(seed: int | None, seeds: str | None) -> list[int]:
-    """`--seed N`, `--seeds 5` (how many) or `--seeds 0,3,7` (which)."""
+    """Return the seeds of `--seed N`, `--seeds 5` (a number of seeds) or `--seeds 0,3,7` (a list).
+
+    Args:
+        seed: The value of `--seed`, if any.
+        seeds: The value of `--seeds`, if any.
+
+    Raises:
+        UserError: Both are given, or `--seeds` has another form.
+
+    Example:
+        >>> seed_list(None, "3"), seed_list(None, "0,3,7"), seed_list(4, None)
+        ([0, 1, 2], [0, 3, 7], [4])
+    """
     if seeds is None:
         return [0 if seed is None else seed]
     if seed is not None:
@@ -74,19 +98,32 @@ def seed_list(seed: int | None, seeds: str | None) -> list[int]:
     if "," not in seeds and numbers and numbers[0] > 0:
         return list(range(numbers[0]))
     if "," not in seeds or len(set(numbers)) != len(numbers) or not numbers:
-        raise UserError(f"--seeds takes a number of seeds (5) or different seeds (0,3,7), got {seeds!r}")
+        raise UserError(f"--seeds takes a number of seeds (5) or a list of different seeds (0,3,7), got {seeds!r}")
     return numbers
 
 
 def components(given: Sequence[str] | None) -> list[str] | None:
-    """A repeatable flag whose every value may be a comma list of components."""
+    """Return the components of a repeatable option, each of whose values may be a list separated by commas.
+
+    Example:
+        >>> components(["krum,bucketing(krum, s=2)", "rfa"])
+        ['krum', 'bucketing(krum, s=2)', 'rfa']
+    """
     from byzbench.experiments.suite import split
 
     return [item for text in given for item in split(text)] if given else None
 
 
 def numbers(flag: str, given: Sequence[str] | None) -> list[int] | None:
-    """A repeatable flag whose every value may be a comma list of whole numbers."""
+    """Return the whole numbers of a repeatable option, each of whose values may be a list separated by commas.
+
+    Raises:
+        InvalidParameter: A value is not a whole number.
+
+    Example:
+        >>> numbers("agents", ["5,13", "20"])
+        [5, 13, 20]
+    """
     try:
         return [int(item) for text in given for item in text.split(",")] if given else None
     except ValueError:
@@ -94,27 +131,32 @@ def numbers(flag: str, given: Sequence[str] | None) -> list[int] | None:
 
 
 def filled(point: Mapping[str, Any], given: Sequence[str] | None, tuned: Sequence[Path] | None) -> dict[str, Any]:
-    """Parameters by kind, of `-p` and of files of tuned ones, for the components of `point`.
+    """Return the parameters of `-p` and of files of tuned parameters, by kind.
+
+    Args:
+        point: The components of the experiment, by axis.
+        given: The values of `-p`; they replace those of the files.
+        tuned: The files of tuned parameters.
 
     Raises:
-        InvalidParameter: a file is for another component.
+        InvalidParameter: A file is for a component that `point` does not have.
     """
     from byzbench.experiments.tuned import Tuned as File
 
-    found: dict[str, dict[str, Any]] = parameters(given or [])
+    by_kind: dict[str, dict[str, Any]] = parameters(given or [])
     for path in tuned or []:
         file = File.read(path)
         if not file.concerns(point):
             raise InvalidParameter(f"{path} has parameters for {file.kind} {file.components[file.kind]!r}")
-        found = file.fill(point, found)
-    return found
+        by_kind = file.fill(point, by_kind)
+    return by_kind
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write the page that an option names.
+    """Write a text to a file.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: The file cannot be written.
     """
     try:
         path.write_text(text, encoding="utf-8")

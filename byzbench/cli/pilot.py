@@ -39,6 +39,10 @@ def pilot(
     """Run the pilot of a suite, and decide which strata and attacks it takes. Interrupted? The same command resumes.
 
     Exit 0: admitted; with --stage choose: there is something to confirm. 1: not admitted.
+
+    Examples:
+        byzbench pilot leaderboards/pilots/smoke-v2.toml
+        byzbench pilot leaderboards/pilots/smoke-v2.toml --stage choose
     """
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.leaderboard import admission, pilot_page
@@ -82,6 +86,9 @@ def _text(todo: Pilot, result: PilotResult) -> str:
     from byzbench.reports.sheets import render
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    stages = [found for found in (result.choose, result.confirm) if found is not None]
-    parts = [f"{stage_line(found)}\n\n{render(stage_tables(todo, found), 'table', {}, width)}" for found in stages]
+    stages = [result_of_stage for result_of_stage in (result.choose, result.confirm) if result_of_stage is not None]
+    parts = [
+        f"{stage_line(result_of_stage)}\n\n{render(stage_tables(todo, result_of_stage), 'table', {}, width)}"
+        for result_of_stage in stages
+    ]
     return "\n".join([*parts, *verdict(todo, result)])

@@ -1,4 +1,4 @@
-"""`byzbench plot`: finished runs as pictures."""
+"""Command `byzbench plot`: plot finished runs."""
 
 from __future__ import annotations
 
@@ -22,32 +22,37 @@ def plot(
     kind: Annotated[
         Literal["curves", "heatmap", "profile", "speedup"],
         typer.Option(
-            help="Learning curves; attacks against defences; shares of runs above a score; speed-up by honest agents."
+            help="Learning curves, heat map of attacks and methods, performance profile, or speed-up in honest agents."
         ),
     ] = "curves",
     by: Annotated[
-        list[str] | None, typer.Option(help="Axes that tell things apart; default: attack,algo or what the kind needs.")
+        list[str] | None, typer.Option(help="Axes that distinguish rows; default: attack,algo, or what the kind needs.")
     ] = None,
     panel: Annotated[
         list[str] | None, typer.Option(help="Axes with a panel for each value, for example attack.")
     ] = None,
     metric: report.Metric = None,
     target: Annotated[
-        float | None, typer.Option(help="Of speed-up: the training return to be reached; on cartpole 400.")
+        float | None, typer.Option(help="Training return to reach, for speedup; default on cartpole: 400.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="FILE.png, .pdf or .svg; default: the kind's name, .png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Figure to write, .png, .pdf or .svg; default: KIND.png.")] = None,
 ) -> None:
-    """Plot learning curves, heat maps, performance profiles or speed-up, and print the caption."""
+    """Plot learning curves, heat maps, performance profiles or speed-up, and print the caption.
+
+    Examples:
+        byzbench plot runs
+        byzbench plot runs --kind heatmap --by attack,algo --out heatmap.pdf
+    """
     from byzbench.reports.figures import draw
     from byzbench.reports.summary import group
 
     entries, problems = report.gathered(runs)
     report.tell(problems, "not trusted")
-    across = report.axes(panel or [])
-    groups = group(entries, [*(report.axes(by) if by else _BY[kind]), *across], metric)
+    panel_axes = report.axes(panel or [])
+    groups = group(entries, [*(report.axes(by) if by else _BY[kind]), *panel_axes], metric)
     report.tell(groups.problems, "not trusted")
     report.tell(groups.notes, "note")
     path = out or Path(f"{kind}.png")
-    drawn = draw(kind, groups, path, panel=across, target=target)
+    drawn = draw(kind, groups, path, panel=panel_axes, target=target)
     report.tell(drawn.problems, "not trusted")
     typer.echo(f"{path}: {drawn.caption}")

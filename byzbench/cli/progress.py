@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, plain lines elsewhere; always on standard error."""
+"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Watches a run: call it with every line of metrics."""
+    """Progress of one run, a callback that gets every line of metrics."""
 
     def __init__(self, budget: int, title: str, quiet: bool = False) -> None:
-        """`budget` in trajectories per agent."""
-        self._budget, self._title, self._quiet, self._told = budget, title, quiet, 0
+        """Prepare the progress bar.
+
+        Args:
+            budget: Trajectories per agent of the whole run.
+            title: The text before the bar.
+            quiet: Print nothing.
+        """
+        self._budget, self._title, self._quiet, self._printed_tenth = budget, title, quiet, 0
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} trajectories · return {task.fields[value]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} · return {task.fields[value]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -45,35 +51,40 @@ class Progress:
         self._bar.stop()
 
     def __call__(self, line: Mapping[str, Any]) -> None:
-        """One round is over."""
+        """Show the progress after a round."""
         done, value = min(line["trajectories"], self._budget), line["return"]
         shown = "not finite" if value is None else f"{value:.1f}"
         self._bar.update(self._task, completed=done, value=shown)
         tenth = 10 * done // self._budget
-        if self._bar.disable and not self._quiet and tenth > self._told:
-            self._told = tenth
+        if self._bar.disable and not self._quiet and tenth > self._printed_tenth:
+            self._printed_tenth = tenth
             print(f"{self._title}: {done}/{self._budget} trajectories, return {shown}", file=sys.stderr, flush=True)
 
 
 class SweepProgress:
-    """Watches a sweep: call it with every cell that is over."""
+    """Progress of a sweep, a callback that gets every cell that is over."""
 
     def __init__(self, cells: int, quiet: bool = False) -> None:
-        """`cells` in all."""
+        """Prepare the progress bar.
+
+        Args:
+            cells: The number of cells.
+            quiet: Print nothing.
+        """
         self._cells, self._quiet, self._done, self._failed = cells, quiet, 0, 0
         self._worst: tuple[float, str] | None = None
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("cells"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[said]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[status]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=quiet or not console.is_terminal,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task("", total=cells, said="")
+        self._task = self._bar.add_task("", total=cells, status="")
 
     def __enter__(self) -> SweepProgress:
         self._bar.start()
@@ -83,7 +94,7 @@ class SweepProgress:
         self._bar.stop()
 
     def __call__(self, label: str, outcome: Outcome) -> None:
-        """A cell is over."""
+        """Count a cell that is over."""
         self._done += 1
         self._failed += outcome.status == "failed"
         value = outcome.result["return"]["mean"] if outcome.result else None
@@ -91,38 +102,34 @@ class SweepProgress:
             self._worst = value, label
         failed = f" · {self._failed} failed" if self._failed else ""
         worst = f" · worst so far {self._worst[0]:.1f} ({self._worst[1]})" if self._worst else ""
-        self._bar.update(self._task, completed=self._done, said=failed + worst)
+        self._bar.update(self._task, completed=self._done, status=failed + worst)
         if self._bar.disable and not self._quiet and not outcome.reused:
-            said = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
-            print(f"{self._done}/{self._cells}{failed}  {label}: {said}", file=sys.stderr, flush=True)
+            shown = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
+            print(f"{self._done}/{self._cells}{failed}  {label}: {shown}", file=sys.stderr, flush=True)
 
 
 PLAIN_EVERY = 5.0
-"""Seconds between lines of progress where standard error is no terminal."""
+"""Seconds between lines of progress where standard error is not a terminal."""
 
 
 def announce(line: str) -> None:
-    """Print one line on standard error at once.
-
-    Args:
-        line: The line.
-    """
+    """Print one line on standard error immediately."""
     print(f"byzbench: {line}", file=sys.stderr, flush=True)
 
 
 class RunsProgress:
-    """Progress of runs that other processes write, by what their logs hold; call it with every run that is over."""
+    """Progress of runs in other processes, read from their logs; a callback that gets every run that is over."""
 
     def __init__(self, runs: Mapping[str, tuple[Path, int]], jobs: int, quiet: bool = False) -> None:
-        """Announce the runs.
+        """Print the number of runs, and prepare the progress bar.
 
         Args:
-            runs: By label, `name · seed 0`, the folder and the budget in trajectories.
-            jobs: How many processes run them.
+            runs: The folder and the budget in trajectories of each run, by its label, `name · seed 0`.
+            jobs: The number of processes.
             quiet: Print nothing.
         """
         self._runs, self._quiet, self._began = dict(runs), quiet, time.monotonic()
-        self._over: dict[str, int] = {}
+        self._finished: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         console = Console(stderr=True)
@@ -153,7 +160,7 @@ class RunsProgress:
 
     def __call__(self, label: str, outcome: Outcome) -> None:
         """Count a run that is over."""
-        self._over[label] = self._runs[label][1]
+        self._finished[label] = self._runs[label][1]
         self._show()
         if not self._quiet:
             value = outcome.result.get("evaluation", {}).get("evaluation")
@@ -162,24 +169,25 @@ class RunsProgress:
             self._bar.console.print(f"{label}: {outcome.error or shown}{reused}", markup=False, highlight=False)
 
     def _follow(self) -> None:
-        told = self._began
+        last_printed = self._began
         while not self._stop.wait(0.5):
             done = self._show()
-            if self._bar.disable and not self._quiet and time.monotonic() - told >= PLAIN_EVERY:
-                told = time.monotonic()
-                announce(f"{told - self._began:.0f} s: {done} of {self._total} trajectories")
+            if self._bar.disable and not self._quiet and time.monotonic() - last_printed >= PLAIN_EVERY:
+                last_printed = time.monotonic()
+                announce(f"{last_printed - self._began:.0f} s: {done} of {self._total} trajectories")
 
     def _show(self) -> int:
-        """Show and return how many trajectories are done."""
+        """Update the bar, and return how many trajectories are done."""
         done = sum(
-            self._over.get(label, min(budget, _trajectories(folder))) for label, (folder, budget) in self._runs.items()
+            self._finished.get(label, min(budget, _trajectories(folder)))
+            for label, (folder, budget) in self._runs.items()
         )
         self._bar.update(self._task, completed=done)
         return done
 
 
 def _trajectories(folder: Path) -> int:
-    """Return how many trajectories the log of a run counts so far."""
+    """Return the number of trajectories in the log of a run."""
     try:
         with open(folder / "metrics.jsonl", "rb") as log:
             log.seek(max(0, log.seek(0, 2) - 2**16))

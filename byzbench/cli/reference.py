@@ -1,4 +1,4 @@
-"""`byzbench leaderboard reference`: run what a suite's scores are measured in."""
+"""Command `byzbench leaderboard reference`: run the reference method of a suite."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 def reference(
     suite: Annotated[str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE")],
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the reference on file is another.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the stored reference differs.")
     ] = False,
     out: options.Out = Path("runs"),
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Run a suite's method of reference, whose clean return is the unit of its scores, and write what came of it."""
+    """Run the reference method of a suite, whose clean return is the unit of its scores, and write the result.
+
+    Examples:
+        byzbench leaderboard reference smoke-v2
+        byzbench leaderboard reference smoke-v2 --check
+    """
     from byzbench.cli.cells import run_cells
     from byzbench.errors import InvalidParameter, UserError
     from byzbench.experiments.cells import known
@@ -39,16 +44,16 @@ def reference(
     on_existing: OnExisting = "rerun" if check else "reuse"
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
     if run_cells(Plan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
-        raise UserError(f"{suite}: a run of the reference failed, and nothing was written")
+        raise UserError(f"{suite}: a run of the reference failed; nothing was written")
     outcomes = {place: known(cell, out, "reuse") for place, cell in cells.items()}
     runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
-    found = references.reference_of(cells, runs)
-    for name, stratum in found.strata.items():
+    result = references.reference_of(cells, runs)
+    for name, stratum in result.strata.items():
         typer.echo(f"{name}: {stratum.mean:.2f}, the mean over {len(stratum.areas)} seeds")
     if not check:
-        typer.echo(str(references.write_reference(of, found)))
+        typer.echo(str(references.write_reference(of, result)))
         return
-    on_file = references.references(of).get(found.engine)
-    if on_file is None or on_file.strata != found.strata:
-        raise InvalidParameter(f"{suite}: the reference on file is not what runs here come to")
-    typer.echo("the reference on file is what runs here come to")
+    on_file = references.references(of).get(result.engine)
+    if on_file is None or on_file.strata != result.strata:
+        raise InvalidParameter(f"{suite}: the stored reference differs from the one of these runs")
+    typer.echo("the stored reference equals the one of these runs")

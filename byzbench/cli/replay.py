@@ -1,4 +1,4 @@
-"""`byzbench replay`: run a finished run again, elsewhere, and compare the bytes."""
+"""Command `byzbench replay`: repeat a finished run in a temporary folder, and compare the logs byte for byte."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 def replay(
-    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
 ) -> None:
-    """Run the experiment of a run folder again and compare its trace byte for byte; exit 1 if they differ."""
+    """Repeat the experiment of a run folder, and compare both traces byte for byte.
+
+    Exit 0: identical. 1: different.
+
+    Examples:
+        byzbench replay runs/0123456789abcdef
+        byzbench replay /scratch/store/0123456789abcdef
+    """
     import tempfile
 
     from byzbench.cli.progress import Progress
@@ -29,24 +36,28 @@ def replay(
     if record is None or folder.read("result.json") is None:
         raise CorruptRecord(f"{run} is not the folder of a finished run")
     try:
-        todo = Experiment.from_description(record["experiment"])
+        experiment = Experiment.from_description(record["experiment"])
     except (KeyError, TypeError, AttributeError):
-        todo = None
-    if todo is None or todo.describe() != record["experiment"]:
+        experiment = None
+    if experiment is None or experiment.describe() != record["experiment"]:
         raise CorruptRecord(f"{run / 'experiment.json'} does not describe an experiment")
-    first = _lines(folder)
+    stored_rounds = _lines(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        with Progress(todo.trajectories, f"replay {run.name}") as progress:
-            result = train(todo, out=scratch, watch=progress)
-        second = _lines(RunFolder(Path(str(result.run))))
-    if len(first) == len(second) and all(map(_same, first, second)):
-        typer.echo(f"identical: {len(first)} rounds, byte for byte")
+        with Progress(experiment.trajectories, f"replay {run.name}") as progress:
+            result = train(experiment, out=scratch, watch=progress)
+        repeated_rounds = _lines(RunFolder(Path(str(result.run))))
+    if len(stored_rounds) == len(repeated_rounds) and all(map(_same, stored_rounds, repeated_rounds)):
+        typer.echo(f"identical: {len(stored_rounds)} rounds, byte for byte")
         return
-    where = run / "experiment.json"
-    why = [*differences(record, todo, where), *code_difference(record.get("code"), provenance(todo))]
-    at = next((i for i, pair in enumerate(zip(first, second, strict=False)) if not _same(*pair)), None)
-    at = min(len(first), len(second)) if at is None else at
-    typer.echo(f"different from round {at} on; {'; '.join(why) or 'the same behaviour and the same libraries ran'}")
+    path = run / "experiment.json"
+    reasons = [*differences(record, experiment, path), *code_difference(record.get("code"), provenance(experiment))]
+    first_difference = next(
+        (i for i, pair in enumerate(zip(stored_rounds, repeated_rounds, strict=False)) if not _same(*pair)), None
+    )
+    first_difference = min(len(stored_rounds), len(repeated_rounds)) if first_difference is None else first_difference
+    typer.echo(
+        f"different from round {first_difference} on; {'; '.join(reasons) or 'behaviour and libraries are the same'}"
+    )
     raise typer.Exit(1)
 
 
@@ -58,10 +69,10 @@ def _lines(folder: RunFolder) -> list[dict[str, Any]]:
     traced = (folder.path / "trace.jsonl").exists()
     trace = folder.metrics("trace.jsonl") if traced else [{} for _ in metrics]
     if len(trace) != len(metrics):
-        raise CorruptRecord(f"the logs of {folder.path} are not of the same rounds")
-    return [line | {"trace": traces} for line, traces in zip(metrics, trace, strict=True)]
+        raise CorruptRecord(f"the logs of {folder.path} have different numbers of rounds")
+    return [line | {"trace": trace_line} for line, trace_line in zip(metrics, trace, strict=True)]
 
 
-def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Return whether two rounds are equal, but for columns that came later and a trace that an older run lacks."""
-    return all(now.get(name) == value for name, value in then.items() if name != "trace" or value)
+def _same(stored: dict[str, Any], repeated: dict[str, Any]) -> bool:
+    """Return whether two rounds are equal in all columns of the older one, its trace excepted if that is empty."""
+    return all(repeated.get(name) == value for name, value in stored.items() if name != "trace" or value)

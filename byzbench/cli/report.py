@@ -1,4 +1,4 @@
-"""`byzbench report`: finished runs as tables."""
+"""Command `byzbench report`: compare finished runs in tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from byzbench.experiments.store import Entry
 
 Runs = Annotated[
-    list[str], typer.Argument(help="Run folders, stores (folders or URLs), files of sweeps.", metavar="RUNS...")
+    list[str], typer.Argument(help="Run folders, stores (folders or URLs), or files of sweeps.", metavar="RUNS...")
 ]
-By = Annotated[list[str], typer.Option(help="Axes that tell rows apart, for example attack,algo,topology.")]
+By = Annotated[list[str], typer.Option(help="Axes that distinguish rows, for example attack,algo,topology.")]
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="evaluation_auc (default, where all runs have evaluations), return, evaluation, evaluation_greedy, "
+        help="evaluation_auc (default if all runs have evaluations), return, evaluation, evaluation_greedy, "
         "evaluation_worst, evaluation_cvar or auc."
     ),
 ]
@@ -40,19 +40,24 @@ def report(
     by: By = ["attack", "algo"],  # noqa: B006
     metric: Metric = None,
     form: Annotated[
-        Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="What to write.")
+        Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="Output format.")
     ] = "table",
     part: Annotated[
         Literal["all", "results", "worst", "ranking", "benefit"],
-        typer.Option(help="One of the tables. CSV holds one: the results, unless told otherwise."),
+        typer.Option(help="The table to print. CSV holds one table, by default the results."),
     ] = "all",
     at_bytes: Annotated[
         int | None,
-        typer.Option("--bytes", min=0, help="Take an evaluation's metric when agents have sent so many, all together."),
+        typer.Option("--bytes", min=0, help="Compare evaluations when all agents together have sent so many bytes."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A file to write to, instead of standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
 ) -> None:
-    """Compare runs: means over seeds with intervals, retention, the worst attack, ranges of ranks."""
+    """Compare runs: means over seeds with intervals, retention, worst attacks, ranges of ranks.
+
+    Examples:
+        byzbench report runs
+        byzbench report runs --by attack,aggregator --format md --out report.md
+    """
     from byzbench.errors import UserError
     from byzbench.reports.sheets import render
     from byzbench.reports.summary import group
@@ -65,9 +70,12 @@ def report(
     tell(groups.notes, "note")
     chosen = [sheet for sheet in sheets(groups) if part in ("all", sheet.name)]
     if not chosen:
-        raise UserError(f"there is no table of {part}: it needs {_NEEDED[part]}")
+        raise UserError(f"there is no table {part!r}: it needs {_NEEDED[part]}")
     if form == "csv" and len(chosen) > 1:
-        tell([f"CSV holds one table; the others: --part {' or '.join(sheet.name for sheet in chosen[1:])}"], "note")
+        tell(
+            [f"CSV holds one table; for the others give --part {' or '.join(sheet.name for sheet in chosen[1:])}"],
+            "note",
+        )
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None
     text = render(chosen, form, about(groups), width)
     if out is None:
@@ -80,17 +88,19 @@ def report(
 
 
 def gathered(places: Sequence[str]) -> tuple[list[Entry], list[str]]:
-    """The runs at some places, and a line for each folder that cannot be trusted.
+    """Return the runs of some folders, stores or files of sweeps, and a line for each folder that cannot be trusted.
 
     Raises:
-        InvalidParameter: a place is none.
-        StorageError: a store at a URL cannot be reached.
+        InvalidParameter: There is no such folder, store or file.
+        StorageError: A store at a URL cannot be reached.
     """
     from byzbench.experiments.mirror import opened
     from byzbench.experiments.store import gather
 
     paths = []
-    for place in sorted(set(places)):  # of two copies the same one counts, in whatever order they are named
+    for place in sorted(
+        set(places)
+    ):  # sorted, so that the choice between two copies of a run does not depend on the order
         with opened(place) as store:
             store.pull()
             paths.append(store.path)
@@ -98,12 +108,17 @@ def gathered(places: Sequence[str]) -> tuple[list[Entry], list[str]]:
 
 
 def axes(given: list[str]) -> list[str]:
-    """A repeatable flag whose every value may be a comma list."""
+    """Return the axes of a repeatable option, each of whose values may be a list separated by commas.
+
+    Example:
+        >>> axes(["attack,algo", "topology"])
+        ['attack', 'algo', 'topology']
+    """
     return [axis.strip() for text in given for axis in text.split(",") if axis.strip()]
 
 
 def tell(lines: tuple[str, ...] | list[str], what: str) -> None:
-    """Lines for the reader, apart from the result."""
+    """Print lines on standard error, each with a label before it."""
     from byzbench.reports.summary import clean
 
     for line in lines:

@@ -1,4 +1,4 @@
-"""`byzbench run`: one experiment, or the same one under several seeds."""
+"""Command `byzbench run`: run one experiment on one or several seeds."""
 
 from __future__ import annotations
 
@@ -24,36 +24,44 @@ if TYPE_CHECKING:
 
 def run(
     algo: Annotated[str, typer.Option("--algo", "-a", help=f"Algorithm: {options.COMPONENT}.")] = "decbyzpg",
-    attack: Annotated[str, typer.Option("--attack", "-x", help="What the liars do.")] = "none",
-    topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
+    attack: Annotated[str, typer.Option("--attack", "-x", help="Attack of the Byzantine agents.")] = "none",
+    topology: Annotated[
+        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
+    ] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
     preset: options.Preset = "recommended",
-    aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
-    placement: Annotated[str, typer.Option(help="Where the liars sit.")] = "random",
-    channel: Annotated[str, typer.Option(help="What becomes of messages: loss, delay, top_k, ...")] = "perfect",
-    relay: Annotated[bool, typer.Option("--relay", help="Pass messages on, so that all agents hear all.")] = False,
+    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
+    agreement: Annotated[
+        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
+    ] = None,
+    placement: Annotated[str, typer.Option(help="Placement of the Byzantine agents in the graph.")] = "random",
+    channel: Annotated[str, typer.Option(help="Channel of messages: perfect, loss, delay, top_k, ...")] = "perfect",
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Forward messages, so that all agents receive all messages.")
+    ] = False,
     mixing: Annotated[
-        str, typer.Option(help="Weights of gossip: metropolis, max_degree, uniform, laplacian.")
+        str, typer.Option(help="Mixing weights of gossip: metropolis, max_degree, uniform, laplacian.")
     ] = "metropolis",
-    coin: Annotated[str, typer.Option(help="Common randomness.")] = "shared",
+    coin: Annotated[str, typer.Option(help="Source of common randomness.")] = "shared",
     agents: options.Agents = None,
     byzantine: options.Byzantine = None,
-    declared: Annotated[int | None, typer.Option(help="What agents are told about f; default: the truth.")] = None,
+    declared: Annotated[int | None, typer.Option(help="The f that honest agents assume; default: the true f.")] = None,
     trajectories: options.Trajectories = None,
     evaluations: options.Evaluations = 20,
     evaluation_episodes: options.EvaluationEpisodes = 10,
     seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds (5), or a list (0,3,7).")] = None,
     heterogeneity: Annotated[
-        float | None, typer.Option(help="How far agents' physical constants lie apart, 0 to 1; as env.heterogeneity.")
+        float | None, typer.Option(help="Spread of physical constants between agents, 0 to 1; as env.heterogeneity.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Who simulates: gymnasium, envpool; as env.backend.")] = None,
-    world: Annotated[str | None, typer.Option(help="A game each, or one for all: own, shared; as env.world.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Simulation backend: gymnasium, envpool; as env.backend.")] = None,
+    world: Annotated[
+        str | None, typer.Option(help="Environments: own (one per agent) or shared (one for all); as env.world.")
+    ] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
-    device: Annotated[str, typer.Option(help="Where gradients and rules are computed.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of gradients and aggregation.")] = "cpu",
     on_existing: Annotated[Literal["reuse", "rerun"], typer.Option(help="What to do with a finished run.")] = "reuse",
     compare: Annotated[
         bool,
@@ -62,7 +70,12 @@ def run(
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
 ) -> None:
-    """Train, and say whether honest agents learned. Interrupted? The same command resumes."""
+    """Train, and print whether the honest agents learned. The same command resumes an interrupted run.
+
+    Examples:
+        byzbench run --algo decbyzpg --attack alie --seeds 5
+        byzbench run --algo fed_ppo --attack ipm --aggregator krum --compare
+    """
     from byzbench.cli.progress import announce
 
     if compare and not as_json:
@@ -72,12 +85,12 @@ def run(
     from byzbench.experiments.tracking import Tracker
 
     numbers = options.seed_list(seed, seeds)
-    named = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement, "channel": channel}
-    values = options.filled(named, parameter, tuned)
+    parts = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement, "channel": channel}
+    values = options.filled(parts, parameter, tuned)
     for key, value in (("heterogeneity", heterogeneity), ("backend", backend), ("world", world)):
         if value is not None:
             values.setdefault("task", {})[key] = value
-    todo = [
+    experiments = [
         Experiment.create(
             algo,
             attack,
@@ -105,9 +118,9 @@ def run(
     ]
     tracker = Tracker(wandb)
     if compare:
-        _compare(todo, out, on_existing, tracker if wandb != "off" else None, as_json)
+        _compare(experiments, out, on_existing, tracker if wandb != "off" else None, as_json)
         return
-    results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in todo]
+    results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in experiments]
     result = pool(results)
     if as_json:
         typer.echo(json.dumps(result.to_json(), allow_nan=False))
@@ -121,22 +134,22 @@ def run(
     if len(folders) > 1:
         picture = out / f"curve-{folders[0].name}-{len(folders)}.png"
         learning_curve(folders, picture)
-    print_result(todo[0], result, picture)
+    print_result(experiments[0], result, picture)
     _print_places(tracker, wandb)
 
 
 def _print_places(tracker: Tracker, wandb: str) -> None:
-    """Print where runs are tracked, or how they could be."""
+    """Print where runs are tracked, or how to track them."""
     for place in tracker.places:
         typer.echo(f"tracked: {place}")
     if wandb == "off":
-        typer.secho("track with --wandb offline|online", dim=True)
+        typer.secho("to track runs: --wandb offline|online", dim=True)
 
 
 def _train(
     experiment: Experiment, out: Path, on_existing: Literal["reuse", "rerun"], tracker: Tracker, quiet: bool
 ) -> Result:
-    """One run and its learning curve, both of which the tracker shows."""
+    """Run one experiment, plot its learning curve, and track both."""
     from byzbench.cli.progress import Progress
     from byzbench.experiments.runner import run as train
     from byzbench.registry import name_of
@@ -163,7 +176,7 @@ def _train(
 
 
 def _compare(
-    todo: Sequence[Experiment],
+    experiments: Sequence[Experiment],
     out: Path,
     on_existing: Literal["reuse", "rerun"],
     tracker: Tracker | None,
@@ -172,28 +185,28 @@ def _compare(
     """Run a comparison and print it.
 
     Raises:
-        UserError: The run as asked fails.
+        UserError: The requested run fails.
     """
     from byzbench.errors import UserError
     from byzbench.experiments.records import Result, pool
     from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
     from byzbench.reports.sheets import render
 
-    rows = companions(todo)
+    rows = companions(experiments)
     results = _run_all(rows, out, on_existing, tracker, as_json)
-    for experiment in todo:
+    for experiment in experiments:
         if error := results[experiment.hash].get("error"):
             raise UserError(str(error))
-    found = compare(rows, results)
+    comparison = compare(rows, results)
     if as_json:
-        whole = pool([Result.from_json(dict(results[experiment.hash])) for experiment in todo])
-        typer.echo(json.dumps({**whole.to_json(), "comparison": found.to_json()}, allow_nan=False))
+        result = pool([Result.from_json(dict(results[experiment.hash])) for experiment in experiments])
+        typer.echo(json.dumps({**result.to_json(), "comparison": comparison.to_json()}, allow_nan=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo(render([comparison_table(found)], "table", {}, width))
-    for line in comparison_lines(found):
+    typer.echo(render([comparison_table(comparison)], "table", {}, width))
+    for line in comparison_lines(comparison):
         typer.echo(line)
-    typer.echo("saved: " + ", ".join(f"{row.runs[0]} ({row.name})" for row in found.rows if row.runs))
+    typer.echo("saved: " + ", ".join(f"{row.runs[0]} ({row.name})" for row in comparison.rows if row.runs))
     for place in tracker.places if tracker else ():
         typer.echo(f"tracked: {place}")
 
@@ -201,10 +214,17 @@ def _compare(
 def _run_all(
     rows: Sequence[Companion], out: Path, on_existing: Literal["reuse", "rerun"], tracker: Tracker | None, quiet: bool
 ) -> dict[str, Mapping[str, Any]]:
-    """Run what a comparison needs in parallel processes.
+    """Run the experiments of a comparison in parallel processes.
+
+    Args:
+        rows: The rows of the comparison.
+        out: The folder of the store.
+        on_existing: What to do with finished runs.
+        tracker: The tracker of runs, if any.
+        quiet: Print no progress.
 
     Returns:
-        By hash of an experiment its result, or `{"error": ...}`.
+        The result of each experiment by its hash, or `{"error": ...}`.
     """
     from byzbench.cli.progress import RunsProgress
     from byzbench.cli.sync import draw
@@ -213,18 +233,18 @@ def _run_all(
     from byzbench.experiments.sweep import sweep
 
     cells: dict[str, Experiment] = {}
-    known: set[str] = set()
+    hashes: set[str] = set()
     for row in rows:
         for experiment in row.experiments:
-            if experiment.hash not in known:
-                known.add(experiment.hash)
+            if experiment.hash not in hashes:
+                hashes.add(experiment.hash)
                 cells[f"{row.name} · seed {experiment.seed}"] = experiment
     results: dict[str, Mapping[str, Any]] = {}
     jobs = min(len(cells), len(os.sched_getaffinity(0)))
-    again: Literal["retry-failed", "rerun"] = "rerun" if on_existing == "rerun" else "retry-failed"
+    on_existing_cell: Literal["retry-failed", "rerun"] = "rerun" if on_existing == "rerun" else "retry-failed"
     with (
         RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,
-        executor("process", out, again, jobs=jobs) as workers,
+        executor("process", out, on_existing_cell, jobs=jobs) as workers,
     ):
 
         def watch(label: str, outcome: Outcome) -> None:
@@ -235,5 +255,5 @@ def _run_all(
                 draw(out / cell.hash)
                 tracker.show(out / cell.hash)
 
-        sweep(Plan("compare", cells, {}), out, workers, on_existing=again, watch=watch)
+        sweep(Plan("compare", cells, {}), out, workers, on_existing=on_existing_cell, watch=watch)
     return results

@@ -1,4 +1,4 @@
-"""`byzbench show`: one component, with its parameters, source, and what it needs and knows; a graph with its liars."""
+"""Command `byzbench show`: print one component, or a communication graph with its Byzantine agents."""
 
 from __future__ import annotations
 
@@ -19,32 +19,40 @@ if TYPE_CHECKING:
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="attack, aggregator, topology, ...")],
-    name: Annotated[str, typer.Argument(help="Its name, as `byzbench list` prints it.")],
+    kind: Annotated[str, typer.Argument(help="A kind: attack, aggregator, topology, ...")],
+    name: Annotated[str, typer.Argument(help="A name, as `byzbench list` prints it.")],
     agents: Annotated[
-        int | None, typer.Option(min=1, help="Of a topology: K; shows its graph and diagnostics.")
+        int | None, typer.Option(min=1, help="K, of a topology; shows its graph and diagnostics.")
     ] = None,
-    byzantine: Annotated[int | None, typer.Option(min=0, help="f; default: the largest with K > 4f.")] = None,
-    placement: Annotated[str | None, typer.Option(help="Where liars sit; default: random.")] = None,
-    mixing: Annotated[str, typer.Option(help="Weights of gossip.")] = "metropolis",
-    round: Annotated[int, typer.Option(min=0, help="Of a graph that changes.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="A picture of the graph: .png, .svg or .pdf.")] = None,
-    dear: Annotated[bool, typer.Option("--dear", help="All diagnostics, however many agents there are.")] = False,
+    byzantine: Annotated[
+        int | None, typer.Option(min=0, help="f, the number of Byzantine agents; default: the largest with K > 4f.")
+    ] = None,
+    placement: Annotated[str | None, typer.Option(help="Placement of the Byzantine agents; default: random.")] = None,
+    mixing: Annotated[str, typer.Option(help="Mixing weights of gossip.")] = "metropolis",
+    round: Annotated[int, typer.Option(min=0, help="Round, of a graph that changes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Figure of the graph to write: .png, .svg or .pdf.")] = None,
+    dear: Annotated[
+        bool, typer.Option("--dear", help="Compute expensive diagnostics for any number of agents.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show a component: what it does, its parameters with bounds, its source, what it needs and knows.
+    """Print a component: description, source, parameters with bounds and tuning ranges, requirements.
 
-    With --agents, the graph of a topology: where the liars sit, and what the graph leaves of guarantees.
+    With --agents, print the graph of a topology: Byzantine agents, diagnostics, and guarantees that hold on it.
+
+    Examples:
+        byzbench show attack alie
+        byzbench show topology ring --agents 13 --byzantine 2 --out ring.png
     """
     import inspect
 
     from byzbench import registry
 
     if agents is not None and registry.kind_of(kind) == "topology":
-        f = (agents - 1) // 4 if byzantine is None else byzantine
-        members = _seated(name, placement or "random", agents, f, mixing, round, seed)
-        _show_graph(members, name, placement or "random", out, dear, as_json)
+        num_byzantine = (agents - 1) // 4 if byzantine is None else byzantine
+        graph = _build_graph(name, placement or "random", agents, num_byzantine, mixing, round, seed)
+        _show_graph(graph, name, placement or "random", out, dear, as_json)
         return
     if (byzantine, placement, out) != (None, None, None):
         raise UserError("--byzantine, --placement and --out are for the graph of a topology: add --agents")
@@ -61,21 +69,21 @@ def show(
     for key, value in facts.items():
         typer.echo(f"{key}: {value}")
     typer.echo("parameters:" if parameters else "parameters: none")
-    for p in parameters:
-        bounds = f", {p['bounds']}" if p["bounds"] else ""
-        typer.echo(f"  {p['name']} = {p['default']}  ({p['type']}{bounds})")
-        for line in textwrap.wrap(p["description"], 110):
+    for parameter in parameters:
+        bounds = f", {parameter['bounds']}" if parameter["bounds"] else ""
+        typer.echo(f"  {parameter['name']} = {parameter['default']}  ({parameter['type']}{bounds})")
+        for line in textwrap.wrap(parameter["description"], 74):
             typer.echo(f"      {line}")
-        if p["search"]:
-            typer.echo(f"      a search looks at {p['search']}")
+        if parameter["search"]:
+            typer.echo(f"      tuning range {parameter['search']}")
 
 
 def _facts(cls: type[Component]) -> dict[str, str]:
-    """What stands in class attributes, and the threat of an attack as its defaults have it."""
+    """Return the facts that a component declares, with its default parameters: requirements, presets, threat model."""
     facts = {"source": cls.source} if cls.source else {}
     try:
         default: Any = cls()
-    except (ByzbenchError, TypeError):  # a parameter has no default
+    except (ByzbenchError, TypeError):  # a parameter without a default
         default = cls
     for key in ("requires", "needs"):
         if isinstance(value := getattr(default, key, None), str):
@@ -84,8 +92,8 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         facts |= _rule(default)
     if defaults := getattr(cls, "defaults", None):
         facts["defaults"] = ", ".join(f"{k} {v}" for k, v in defaults.items())
-    for env, found in getattr(cls, "recommended", {}).items():
-        facts[f"recommended for {env}"] = _recommended(found)
+    for env, recommendation in getattr(cls, "recommended", {}).items():
+        facts[f"recommended for {env}"] = _recommended(recommendation)
     for name, changes in getattr(cls, "presets", {}).items():
         if changes:
             parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
@@ -97,24 +105,24 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         if default is cls:
             return facts
         threat = default.threat
-        facts["knows"] = ", ".join(sorted(threat.sees)) or "nothing but its own task"
+        facts["knows"] = ", ".join(sorted(threat.sees)) or "its own task only"
         facts["acts on"] = ", ".join(sorted(threat.surface))
         facts["equivocates"] = "yes" if threat.equivocates else "no"
     return facts
 
 
-def _recommended(found: Recommendation) -> str:
-    """Return recommended parameters and their origin on one line."""
+def _recommended(recommendation: Recommendation) -> str:
+    """Return recommended parameters and their origin as one line."""
     values = ", ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in found.parameters.items()
+        for name, value in recommendation.parameters.items()
     )
-    reduced = "" if found.parameters.get("p") != 1 else " (p=1: no variance reduction)"
-    return f"{values}{reduced}; origin: {found.origin}"
+    reduced = "" if recommendation.parameters.get("p") != 1 else " (p=1: no variance reduction)"
+    return f"{values}{reduced}; origin: {recommendation.origin}"
 
 
 def _task(task: Task) -> dict[str, str]:
-    """What a task is, with its defaults."""
+    """Return the facts of a task with its default parameters."""
     return {
         "observation": f"{task.observation_size} numbers",
         "action": str(task.action_space),
@@ -123,24 +131,22 @@ def _task(task: Task) -> dict[str, str]:
         "reference": ", ".join(f"{name} {score:g}" for name, score in task.reference.items()),
         "budget": f"{task.budget} trajectories",
         "suggested": ", ".join(f"{name} {value}" for name, value in task.suggested.items()),
-        "constants": ", ".join(task.dynamics) or "none that can change",
+        "constants": ", ".join(task.dynamics) or "none that can be varied",
     }
 
 
 def _rule(rule: Aggregator) -> dict[str, str]:
-    """What an aggregator declares, with its defaults."""
+    """Return the facts that an aggregator declares, with its default parameters."""
     n, f = 13, 3
     kappa = rule.kappa(n, f)
     facts = {
         "kappa": "none known" if kappa is None else f"{kappa:.3g} for n={n}, f={f}",
         "cost": rule.cost,
         "linear": "returns weights" if rule.linear else "no",
-        "random": "draws" if rule.random else "no",
-        "stateful": "keeps a state" if rule.stateful else "no",
-        "self-centred": "reads the receiver's own vector" if rule.self_centred else "no",
-        "scale": "follows that of the inputs"
-        if rule.scale_equivariant
-        else "has parameters in the units of the inputs",
+        "random": "yes" if rule.random else "no",
+        "stateful": "yes" if rule.stateful else "no",
+        "self-centred": "uses the receiver's own vector" if rule.self_centred else "no",
+        "scale": "equivariant, F(s x) = s F(x)" if rule.scale_equivariant else "parameters in the units of the inputs",
     }
     return facts | ({"asks for": ", ".join(sorted(rule.asks))} if rule.asks else {})
 
@@ -158,17 +164,17 @@ def _parameters(cls: type[Component]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": f.name,
-                "default": "required" if default is MISSING else _written(default, describe),
+                "default": "required" if default is MISSING else _default_text(default, describe),
                 "type": _type(hint),
                 "bounds": ", ".join(_bound(b) for n in notes for b in n.metadata),
                 "description": next((n.description for n in notes if n.description), ""),
-                "search": _searched(searched.get(f.name)),
+                "search": _tuning_range(searched.get(f.name)),
             }
         )
     return rows
 
 
-def _written(value: Any, describe: Any) -> str:
+def _default_text(value: Any, describe: Any) -> str:
     return describe(value)["name"] if hasattr(value, "kind") else str(value)
 
 
@@ -184,10 +190,10 @@ def _type(hint: Any) -> str:
     return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))
 
 
-def _searched(where: Any) -> str:
-    if where is None or isinstance(where, tuple):
-        return ", ".join(map(str, where or ()))
-    return f"{where.low:g} to {where.high:g}{' by its logarithm' if where.log else ''}"
+def _tuning_range(space: Any) -> str:
+    if space is None or isinstance(space, tuple):
+        return ", ".join(map(str, space or ()))
+    return f"{space.low:g} to {space.high:g}{', log-uniform' if space.log else ''}"
 
 
 def _bound(constraint: Any) -> str:
@@ -197,33 +203,47 @@ def _bound(constraint: Any) -> str:
     return str(constraint)
 
 
-def _seated(
+def _build_graph(
     topology: str, placement: str, agents: int, byzantine: int, mixing: str, round: int, seed: int
 ) -> Membership:
-    """The seats as a run with these options has them in this round."""
+    """Build the communication graph that a run with these options has in a round.
+
+    Args:
+        topology: The topology.
+        placement: The placement of the Byzantine agents.
+        agents: K.
+        byzantine: f.
+        mixing: The mixing weights.
+        round: The round.
+        seed: The seed.
+
+    Raises:
+        Undefined: There are not more agents than Byzantine ones, or the graph is not defined for K agents.
+    """
     from byzbench.contracts import Placement, Topology
     from byzbench.federation.membership import Membership
     from byzbench.randomness import Streams
     from byzbench.registry import build
 
-    family, seats, streams = build("topology", topology), build("placement", placement), Streams(seed)
-    assert isinstance(family, Topology)
-    assert isinstance(seats, Placement)
+    graphs, placements, streams = build("topology", topology), build("placement", placement), Streams(seed)
+    assert isinstance(graphs, Topology)
+    assert isinstance(placements, Placement)
     if byzantine >= agents:
         raise Undefined(f"byzantine must be a whole number from 0 to agents - 1 = {agents - 1}, got {byzantine}")
-    members = Membership.seat(family, seats, agents, byzantine, byzantine, streams, weights=mixing)
-    return members.at(family, seats, round, streams) if round else members
+    members = Membership.seat(graphs, placements, agents, byzantine, byzantine, streams, weights=mixing)
+    return members.at(graphs, placements, round, streams) if round else members
 
 
 def _show_graph(
     members: Membership, topology: str, placement: str, out: Path | None, dear: bool, as_json: bool
 ) -> None:
+    """Print the diagnostics of a graph, and write its figure."""
     from byzbench.federation import exposure
 
-    found = exposure.cheap(members)
+    diagnostics = exposure.cheap(members)
     if dear or members.agents <= exposure.DEAR:
-        found |= exposure.dear(members)
-    rules = {} if members.server is not None else exposure.guaranteed(members, _guarantees(members))
+        diagnostics |= exposure.dear(members)
+    guarantees = {} if members.server is not None else exposure.guaranteed(members, _guarantees(members))
     if out is not None:
         from byzbench.reports.graphs import draw_graph
 
@@ -238,19 +258,19 @@ def _show_graph(
             "mixing": members.weights,
             "directed": members.graph.is_directed(),
             "links": [list(link) for link in members.graph.edges],
-            "diagnostics": found,
-            "guarantees": rules,
+            "diagnostics": diagnostics,
+            "guarantees": guarantees,
             "picture": None if out is None else str(out),
         }
         typer.echo(json.dumps(data))
         return
-    _print_graph(members, found, rules)
+    _print_graph(members, diagnostics, guarantees)
     if out is not None:
-        typer.echo(f"picture: {out}")
+        typer.echo(f"figure: {out}")
 
 
 def _guarantees(members: Membership) -> dict[str, Any]:
-    """What aggregators, and on a complete graph agreements, guarantee for an inbox, with their defaults."""
+    """Return the guarantee of each aggregator, and on a complete graph of each agreement, with default parameters."""
     from byzbench import registry
 
     complete = all(len(box) == members.agents for box in members.inboxes)
@@ -263,43 +283,44 @@ def _guarantees(members: Membership) -> dict[str, Any]:
     return rules
 
 
-def _print_graph(members: Membership, found: dict[str, Any], rules: dict[str, dict[str, int]]) -> None:
-    liars, honest = set(members.liars), members.agents - len(members.liars)
-    cut = sum((a in liars) != (b in liars) for a, b in members.graph.edges)
+def _print_graph(members: Membership, diagnostics: dict[str, Any], guarantees: dict[str, dict[str, int]]) -> None:
+    byzantine, honest = set(members.liars), members.agents - len(members.liars)
+    num_mixed = sum((a in byzantine) != (b in byzantine) for a, b in members.graph.edges)
     sizes = [len(box) for box in members.inboxes]
-    low, high = found.get("robustness_low"), found.get("robustness_high")
+    low, high = diagnostics.get("robustness_low"), diagnostics.get("robustness_high")
     robust = None if low is None else f"{low}" if low == high else f"{low} to {high}"
-    share = found["connected_share"]
+    share = diagnostics["connected_share"]
     rows = {
-        "liars": ", ".join(map(str, members.liars)) or "none",
-        "links": f"{members.graph.number_of_edges()}, {cut} of them cut: with a liar at one end",
-        "inboxes": f"{min(sizes)} to {max(sizes)} vectors, the own one included",
-        "largest local share of liars": found["local_weight"],
-        "largest local weight of liars": found["gossip_weight"],
-        "influence of liars": found["influence"],
-        "honest agents beyond their bound": f"{found['beyond_bound']} of {honest}",
-        "parts of the honest graph": found["honest_components"],
-        "placements that leave it whole": None if share is None else f"{share:.1%}",
-        "spectral gap of the honest graph": found.get("spectral_gap"),
-        "algebraic connectivity of it": found.get("algebraic_connectivity"),
-        "vertex connectivity": found.get("vertex_connectivity"),
+        "Byzantine agents": ", ".join(map(str, members.liars)) or "none",
+        "links": f"{members.graph.number_of_edges()}, {num_mixed} between an honest and a Byzantine agent",
+        "inboxes": f"{min(sizes)} to {max(sizes)} vectors, its own included",
+        "largest local Byzantine share": diagnostics["local_weight"],
+        "largest local Byzantine weight": diagnostics["gossip_weight"],
+        "influence of Byzantine agents": diagnostics["influence"],
+        "honest agents beyond tolerance": f"{diagnostics['beyond_bound']} of {honest}",
+        "honest components": diagnostics["honest_components"],
+        "share of connected placements": None if share is None else f"{share:.1%}",
+        "spectral gap of the honest graph": diagnostics.get("spectral_gap"),
+        "its algebraic connectivity": diagnostics.get("algebraic_connectivity"),
+        "vertex connectivity": diagnostics.get("vertex_connectivity"),
         "r-robust for r up to": robust,
-        "redundant against": None
-        if found.get("redundancy") is None
-        else f"{found['redundancy']} corrupted transmissions",
+        "redundancy": None
+        if diagnostics.get("redundancy") is None
+        else f"against {diagnostics['redundancy']} corrupted transmissions",
     }
     for key, value in rows.items():
         if value is not None:
             typer.echo(f"{key:<34}{f'{value:.3f}' if isinstance(value, float) else value}")
-    if "robustness_low" not in found:
-        typer.echo("connectivity, robustness and spectra: add --dear")
+    if "robustness_low" not in diagnostics:
+        typer.echo("for connectivity, robustness and spectra add --dear")
     groups: dict[tuple[int, int], list[str]] = {}
-    for name, counts in rules.items():
+    for name, counts in guarantees.items():
         groups.setdefault((counts["declared"], counts["local"]), []).append(name)
     if groups:
         typer.echo(
-            f"\nguarantees hold at how many of {honest} honest agents that are told f={members.declared}, or the truth"
+            f"\nnumber of {honest} honest agents for which guarantees hold,\n"
+            f"if f={members.declared} is assumed, and if the true f is assumed"
         )
-    for (told, local), names in sorted(groups.items(), reverse=True):
-        for number, line in enumerate(textwrap.wrap(", ".join(names), 96)):
-            typer.echo(f"{told:>6}{local:>6}  {line}" if not number else f"{'':14}{line}")
+    for (with_assumed, with_true), names in sorted(groups.items(), reverse=True):
+        for position, line in enumerate(textwrap.wrap(", ".join(names), 64)):
+            typer.echo(f"{with_assumed:>6}{with_true:>6}  {line}" if not position else f"{'':14}{line}")

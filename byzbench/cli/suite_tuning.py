@@ -1,4 +1,4 @@
-"""`byzbench leaderboard run --tune`: a row's parameters, searched as its suite allows."""
+"""Tuning of a leaderboard entry for `byzbench leaderboard run --tune`, with the tuning budget of its suite."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 def tune_for_suite(
     suite: Suite, method: Method, out: Path, executor: Any, jobs: int | None, ray_address: str | None
 ) -> Path:
-    """Run the study of a method to its end, run its winner on fresh seeds, and return the file of what it found.
+    """Run the tuning study of a method to its end, run the best parameters on fresh seeds, and write them to a file.
 
     Args:
-        suite: the suite that the method enters.
-        method: the method as written.
-        out: the store; the study and its file stand in `out/studies`.
-        executor: serial, process or ray.
-        jobs: how many processes.
-        ray_address: of a cluster.
+        suite: The suite that the method enters.
+        method: The method as written.
+        out: The folder of the store; the study and its file are in `out/studies`.
+        executor: The kind of executor: serial, process or ray.
+        jobs: The number of processes.
+        ray_address: The address of a Ray cluster.
+
+    Returns:
+        The file of the tuned parameters.
 
     Raises:
-        typer.Exit: it was interrupted; the same command goes on.
+        typer.Exit: The user interrupted the study; the same command resumes.
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line
@@ -38,31 +41,31 @@ def tune_for_suite(
 
     study = suite_study(suite, method)
     home = out / "studies"
-    found = open_study(study, home / f"{study.hash}.journal")
+    optuna_study = open_study(study, home / f"{study.hash}.journal")
     typer.echo(
-        f"study {study.name}: {study.trials} trials of {len(study.pairs)} runs, {finished(found)} there; "
-        f"searched: {', '.join(study.space)}",
+        f"study {study.name}: {study.trials} trials of {len(study.pairs)} runs, {finished(optuna_study)} finished; "
+        f"tuned: {', '.join(study.space)}",
         err=True,
     )
 
     def watch(trial: Any) -> None:
-        typer.echo(trial_line(trial, finished(found), study.trials, len(study.pairs)), err=True)
+        typer.echo(trial_line(trial, finished(optuna_study), study.trials, len(study.pairs)), err=True)
 
     with (
-        interruptible("the trials' present runs") as stopped,
+        interruptible("the current runs of the trials") as stopped,
         open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
     ):
-        tune(study, found, workers, study.trials, watch=watch, stopped=stopped)
-        if finished(found) < study.trials:
-            typer.echo(f"{finished(found)} of {study.trials} trials; the same command goes on", err=True)
+        tune(study, optuna_study, workers, study.trials, watch=watch, stopped=stopped)
+        if finished(optuna_study) < study.trials:
+            typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
             raise typer.Exit(130)
-        again = [*study.again({}).values(), *study.again(best_parameters(study, found)).values()]
+        again = [*study.again({}).values(), *study.again(best_parameters(study, optuna_study)).values()]
         cells = {cell.hash: cell for cell in again}
         summary = sweep(Plan(study.name, cells, {}), out, workers, stopped=stopped)
     if summary.left:
-        typer.echo("the winner was not yet run again; the same command goes on", err=True)
+        typer.echo("the runs on fresh seeds are not finished; the same command resumes", err=True)
         raise typer.Exit(130)
-    tuned = winner(study, found, summary.outcomes)
+    tuned = winner(study, optuna_study, summary.outcomes)
     path = home / f"tuned-{study.name}.json"
     tuned.write(path)
     assert tuned.search is not None

@@ -1,4 +1,4 @@
-"""`byzbench sweep`: cross the axes, and run every cell once."""
+"""Command `byzbench sweep`: run every cell of a product of axes once."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Axis = list[str] | None
 
 def sweep(
     suite: Annotated[
-        Path | None, typer.Argument(help="A TOML file of axes; flags replace what it says.", metavar="[SUITE.toml]")
+        Path | None, typer.Argument(help="A TOML file of axes; options replace its axes.", metavar="[SUITE.toml]")
     ] = None,
     algo: Annotated[Axis, typer.Option("--algo", "-a", help=f"Algorithms; {options.AXIS}.")] = None,
     attack: Annotated[Axis, typer.Option("--attack", "-x", help="Attacks.")] = None,
-    topology: Annotated[Axis, typer.Option("--topology", "-t", help="Graphs.")] = None,
+    topology: Annotated[Axis, typer.Option("--topology", "-t", help="Communication graphs.")] = None,
     env: Annotated[Axis, typer.Option("--env", "-e", help="Tasks.")] = None,
-    aggregator: Annotated[Axis, typer.Option(help="Rules for gradients.")] = None,
-    agreement: Annotated[Axis, typer.Option(help="Protocols for parameters.")] = None,
-    placement: Annotated[Axis, typer.Option(help="Where the liars sit.")] = None,
-    channel: Annotated[Axis, typer.Option(help="What becomes of messages.")] = None,
-    preset: Annotated[Axis, typer.Option(help="recommended, paper, official.")] = None,
-    agents: Annotated[Axis, typer.Option(help="K.")] = None,
-    byzantine: Annotated[Axis, typer.Option(help="f.")] = None,
-    trajectories: Annotated[Axis, typer.Option(help="Budget of episodes per agent; default: the task's.")] = None,
-    evaluations: Annotated[Axis, typer.Option(help="Evaluations over the budget.")] = None,
+    aggregator: Annotated[Axis, typer.Option(help="Aggregators of gradients.")] = None,
+    agreement: Annotated[Axis, typer.Option(help="Agreement protocols for parameters.")] = None,
+    placement: Annotated[Axis, typer.Option(help="Placements of the Byzantine agents.")] = None,
+    channel: Annotated[Axis, typer.Option(help="Channels of messages.")] = None,
+    preset: Annotated[Axis, typer.Option(help="Presets: recommended, paper, official.")] = None,
+    agents: Annotated[Axis, typer.Option(help="K, numbers of agents.")] = None,
+    byzantine: Annotated[Axis, typer.Option(help="f, numbers of Byzantine agents.")] = None,
+    trajectories: Annotated[Axis, typer.Option(help="Budgets in trajectories per agent; default: the task's.")] = None,
+    evaluations: Annotated[Axis, typer.Option(help="Numbers of evaluations during training.")] = None,
     evaluation_episodes: Annotated[Axis, typer.Option(help="Episodes of each agent in an evaluation.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="How many seeds (5), or which (0,3,7).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds (5), or a list (0,3,7).")] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Store = "runs",
@@ -47,17 +47,24 @@ def sweep(
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     on_existing: Annotated[
-        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that were run before.")
+        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that ran before.")
     ] = "reuse",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
 ) -> None:
-    """Run every cell of a product of axes. Interrupted? The same command goes on. Exit 1 if a cell failed."""
+    """Run every cell of a product of axes; the same command resumes an interrupted sweep.
+
+    Exit 0: all cells finished. 1: a cell failed. 130: interrupted.
+
+    Examples:
+        byzbench sweep --algo decbyzpg,fed_ppo --attack none,alie,ipm --seeds 5
+        byzbench sweep suite.toml --dry-run
+    """
     from byzbench.experiments.mirror import opened
     from byzbench.experiments.suite import plan
 
-    given = {
+    axes = {
         "algo": options.components(algo),
         "attack": options.components(attack),
         "topology": options.components(topology),
@@ -74,10 +81,10 @@ def sweep(
         "evaluation_episodes": options.numbers("evaluation-episodes", evaluation_episodes),
         "seeds": options.seed_list(None, seeds) if seeds else None,
     }
-    todo = plan(_suite(suite, given, options.parameters(parameter or []), [str(t) for t in tuned or []]))
+    cell_plan = plan(_suite(suite, axes, options.parameters(parameter or []), [str(path) for path in tuned or []]))
     with opened(out) as store:
-        store.pull(cell.hash for cell in todo.cells.values())
-        waiting = _preflight(todo, store.path, on_existing, quiet=as_json)
+        store.pull(cell.hash for cell in cell_plan.cells.values())
+        earlier = _preflight(cell_plan, store.path, on_existing, quiet=as_json)
         if dry_run:
             return
         from byzbench.cli.progress import SweepProgress
@@ -87,51 +94,71 @@ def sweep(
         from byzbench.experiments.sweep import sweep as run_sweep
         from byzbench.experiments.tracking import Tracker
 
-        saved = save_sweep(store.path, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
-        tracker = Tracker(wandb, group=f"sweep-{todo.hash}")
-        with SweepProgress(len(todo.cells), quiet=as_json) as progress, interruptible() as stopped:
+        saved = save_sweep(store.path, cell_plan.name, cell_plan.hash, [cell.hash for cell in cell_plan.cells.values()])
+        tracker = Tracker(wandb, group=f"sweep-{cell_plan.hash}")
+        with SweepProgress(len(cell_plan.cells), quiet=as_json) as progress, interruptible() as stopped:
 
             def watch(label: str, outcome: Any) -> None:
                 progress(label, outcome)
                 if not outcome.reused:
-                    store.push(store.path / todo.cells[label].hash)
+                    store.push(store.path / cell_plan.cells[label].hash)
                 if outcome.status == "finished" and wandb != "off":
-                    draw(store.path / todo.cells[label].hash)
-                    tracker.show(store.path / todo.cells[label].hash)
+                    draw(store.path / cell_plan.cells[label].hash)
+                    tracker.show(store.path / cell_plan.cells[label].hash)
 
             with open_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers:
                 summary = run_sweep(
-                    todo,
+                    cell_plan,
                     store.path,
                     workers,
                     on_existing=on_existing,
-                    earlier=waiting,
+                    earlier=earlier,
                     watch=watch,
                     stopped=stopped,
                 )
         store.push_file(saved)
-    _report(todo, summary, store.path, as_json)
+    _report(cell_plan, summary, store.path, as_json)
 
 
 def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], tuned: list[str]) -> Suite:
-    """The suite of a file, if there is one, with what flags replace."""
+    """Return the suite of a file, if there is one, with the axes and parameters of the options.
+
+    Args:
+        path: The file, if any.
+        axes: The values of each axis; None where the file decides.
+        parameters: Parameters by kind, which replace those of the file.
+        tuned: Further files of tuned parameters.
+
+    Raises:
+        UserError: There is neither a file nor an axis, or the suite is not valid.
+    """
     from byzbench.errors import UserError
     from byzbench.experiments.suite import Suite
 
-    base = Suite.read(path).model_dump(exclude_unset=True) if path else {}
-    values = {**base, **{k: v for k, v in axes.items() if v is not None}}
+    file_axes = Suite.read(path).model_dump(exclude_unset=True) if path else {}
+    values = {**file_axes, **{axis: value for axis, value in axes.items() if value is not None}}
     if not values:
         raise UserError("give a suite (a TOML file) or axes, for example --algo decbyzpg,dec_page_pg --seeds 3")
     replaced = {axis for axis, value in axes.items() if value is not None}
     values["exclude"] = [entry for entry in values.get("exclude", []) if not replaced & set(entry)]
-    merged = Suite.of({"parameters": values.get("parameters", {})}).parameters
-    for kind, own in parameters.items():
-        merged[kind] = {**merged.get(kind, {}), **own}
-    return Suite.of({**values, "parameters": merged, "tuned": [*values.get("tuned", []), *tuned]})
+    merged_parameters = Suite.of({"parameters": values.get("parameters", {})}).parameters
+    for kind, values_of_kind in parameters.items():
+        merged_parameters[kind] = {**merged_parameters.get(kind, {}), **values_of_kind}
+    return Suite.of({**values, "parameters": merged_parameters, "tuned": [*values.get("tuned", []), *tuned]})
 
 
-def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any]:
-    """Print the plan; the runs by which its length was judged."""
+def _preflight(cell_plan: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any]:
+    """Print the plan of a sweep.
+
+    Args:
+        cell_plan: The plan.
+        out: The folder of the store.
+        on_existing: What to do with cells that ran before.
+        quiet: Print nothing.
+
+    Returns:
+        The runs of the store.
+    """
     from collections import Counter
 
     from byzbench.experiments.cells import stored
@@ -140,33 +167,33 @@ def _preflight(todo: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any
     from byzbench.experiments.sweep import seconds_expected, standing
 
     earlier, problems = scan(out)
-    states = standing(todo, out, on_existing)
+    states = standing(cell_plan, out, on_existing)
     if quiet:
         return earlier
     counts = Counter(states.values())
-    parts = [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
-    typer.echo(f"{len(todo.cells)} cells: {', '.join(parts) or 'none'}", err=True)
-    for label, why in list(todo.undefined.items())[:_SHOWN]:
-        typer.echo(f"undefined: {label}: {why}", err=True)
-    if len(todo.undefined) > _SHOWN:
-        typer.echo(f"undefined: {len(todo.undefined) - _SHOWN} more", err=True)
+    parts = [f"{counts[state]} {text}" for state, text in _WORDS.items() if counts[state]]
+    typer.echo(f"{len(cell_plan.cells)} cells: {', '.join(parts) or 'none'}", err=True)
+    for label, reason in list(cell_plan.undefined.items())[:_SHOWN]:
+        typer.echo(f"undefined: {label}: {reason}", err=True)
+    if len(cell_plan.undefined) > _SHOWN:
+        typer.echo(f"undefined: {len(cell_plan.undefined) - _SHOWN} more", err=True)
     for label, state in states.items():
         if state == "failed":
-            typer.echo(f"failed before: {label} (--on-existing retry-failed tries again)", err=True)
+            typer.echo(f"failed before: {label} (to retry: --on-existing retry-failed)", err=True)
     for problem in problems:
         typer.echo(f"not trusted: {problem}", err=True)
-    outdated = [todo.cells[label] for label, state in states.items() if state == "outdated"]
-    reasons = Counter(why for cell in outdated for why in stored(RunFolder(out / cell.hash), cell) or ())
-    for why, count in reasons.most_common(_SHOWN):
-        typer.echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {why}", err=True)
-    left = [todo.cells[label] for label, state in states.items() if state in ("new", "outdated", "unfinished")]
-    if left:
-        expected = [seconds_expected(cell, earlier) for cell in left]
-        judged = [s for s in expected if s is not None]
-        if len(judged) == len(left):
-            typer.echo(f"about {_duration(sum(judged))} of one core's time, by earlier runs of the same kind", err=True)
+    outdated = [cell_plan.cells[label] for label, state in states.items() if state == "outdated"]
+    reasons = Counter(reason for cell in outdated for reason in stored(RunFolder(out / cell.hash), cell) or ())
+    for reason, count in reasons.most_common(_SHOWN):
+        typer.echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {reason}", err=True)
+    pending = [cell_plan.cells[label] for label, state in states.items() if state in ("new", "outdated", "unfinished")]
+    if pending:
+        expected = [seconds_expected(cell, earlier) for cell in pending]
+        known = [s for s in expected if s is not None]
+        if len(known) == len(pending):
+            typer.echo(f"about {_duration(sum(known))} of one core, estimated from similar earlier runs", err=True)
         else:
-            typer.echo(f"time unknown: no earlier runs like {len(left) - len(judged)} of these cells here", err=True)
+            typer.echo(f"time unknown: no earlier runs similar to {len(pending) - len(known)} of the cells", err=True)
     return earlier
 
 
@@ -187,44 +214,65 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def interruptible(what: str = "the cells that run") -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C only asks to stop; the second is an interrupt."""
-    asked = False
+    """Turn the first Ctrl-C into a request to stop; the second one interrupts.
 
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+    Args:
+        what: What will finish before the command stops, for the message.
+
+    Yields:
+        A function that returns whether the user asked to stop.
+    """
+    requested = False
+
+    def request(number: int, frame: Any) -> None:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
-        typer.echo(f"\nfinishing {what}, and starting no other; again to stop at once", err=True)
+        requested = True
+        typer.echo(f"\nfinishing {what}, starting no others; press Ctrl-C again to stop now", err=True)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.signal(signal.SIGINT, request)
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _report(todo: Plan, summary: Summary, out: Path, as_json: bool) -> None:
-    """What came of the cells; exit 1 if any failed, 130 if any is left."""
+def _report(cell_plan: Plan, summary: Summary, out: Path, as_json: bool) -> None:
+    """Print the outcomes of the cells; exit 1 if any failed, 130 if any is left."""
     import json
 
-    reused = sum(o.reused for o in summary.outcomes.values())
+    reused = sum(outcome.reused for outcome in summary.outcomes.values())
     finished = len(summary.outcomes) - len(summary.failed)
     if as_json:
         cells = {
-            label: {"hash": todo.cells[label].hash, "status": o.status, "reused": o.reused, "error": o.error or None}
-            for label, o in sorted(summary.outcomes.items())
+            label: {
+                "hash": cell_plan.cells[label].hash,
+                "status": outcome.status,
+                "reused": outcome.reused,
+                "error": outcome.error or None,
+            }
+            for label, outcome in sorted(summary.outcomes.items())
         }
-        found = {"sweep": todo.hash, "cells": cells, "undefined": dict(todo.undefined), "left": sorted(summary.left)}
-        typer.echo(json.dumps({**found, "lost": summary.lost}))
+        content = {
+            "sweep": cell_plan.hash,
+            "cells": cells,
+            "undefined": dict(cell_plan.undefined),
+            "left": sorted(summary.left),
+        }
+        typer.echo(json.dumps({**content, "lost": summary.lost}))
     else:
         for line in summary.lost:
             typer.echo(f"lost: {line}", err=True)
         for label, outcome in summary.failed.items():
-            typer.echo(f"failed: {label}: {outcome.error}  ({out / todo.cells[label].hash}/failure.json)", err=True)
-        left = f", {len(summary.left)} left: the same command goes on" if summary.left else ""
-        said = f"{finished} finished ({reused} before), {len(summary.failed)} failed, {len(todo.undefined)} undefined"
-        typer.echo(f"{said}{left}")
-        typer.echo(f"report: byzbench report {out / f'sweep-{todo.hash}.json'}")
+            typer.echo(
+                f"failed: {label}: {outcome.error}  ({out / cell_plan.cells[label].hash}/failure.json)", err=True
+            )
+        left = f", {len(summary.left)} left: the same command resumes" if summary.left else ""
+        counts = (
+            f"{finished} finished ({reused} reused), {len(summary.failed)} failed, {len(cell_plan.undefined)} undefined"
+        )
+        typer.echo(f"{counts}{left}")
+        typer.echo(f"report: byzbench report {out / f'sweep-{cell_plan.hash}.json'}")
     if summary.failed or summary.left:
         raise typer.Exit(1 if summary.failed else 130)

@@ -1,4 +1,4 @@
-"""`byzbench sync`: finished runs to Weights & Biases, each once."""
+"""Command `byzbench sync`: upload finished runs to Weights & Biases, each once."""
 
 from __future__ import annotations
 
@@ -17,58 +17,68 @@ if TYPE_CHECKING:
 
 
 def sync(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, folders of them, files of sweeps.", metavar="RUNS...")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, stores, or files of sweeps.", metavar="RUNS...")],
     wandb: Annotated[
-        Literal["online", "offline"], typer.Option(help="Send them, or write files for `wandb sync` to send.")
+        Literal["online", "offline"], typer.Option(help="Upload, or write files for a later `wandb sync`.")
     ] = "online",
-    force: Annotated[bool, typer.Option("--force", help="Upload again what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Upload also runs that were uploaded before.")] = False,
 ) -> None:
-    """Upload finished runs to Weights & Biases, each once; those of a sweep's file as a group. Exit 1 if one failed."""
+    """Upload finished runs to Weights & Biases, each once; the runs of a sweep's file form a group.
+
+    Exit 0: no upload failed. 1: an upload failed.
+
+    Examples:
+        byzbench sync runs
+        byzbench sync runs/sweep-0123456789abcdef.json --wandb offline
+    """
     from byzbench.experiments.store import gather
     from byzbench.experiments.tracking import Tracker
 
-    Tracker(wandb)  # without the library nothing is read
+    Tracker(wandb)  # fails early if the library is not installed
     entries, problems = gather(runs)
     for problem in problems:
         typer.echo(f"not trusted: {problem}", err=True)
     groups = _groups(runs)
-    counts = Counter(_one(entry, Tracker(wandb, groups.get(entry.hash)), force) for entry in entries)
-    always, sometimes = ("uploaded", "already there", "not finished"), ("busy", "failed")
-    typer.echo(", ".join(f"{word} {counts[word]}" for word in (*always, *(w for w in sometimes if counts[w]))))
+    counts = Counter(_upload(entry, Tracker(wandb, groups.get(entry.hash)), force) for entry in entries)
+    always_shown, shown_if_any = ("uploaded", "already there", "not finished"), ("busy", "failed")
+    typer.echo(
+        ", ".join(
+            f"{status} {counts[status]}"
+            for status in (*always_shown, *(other for other in shown_if_any if counts[other]))
+        )
+    )
     if counts["failed"]:
         raise typer.Exit(1)
 
 
 def _groups(places: Sequence[Path]) -> Mapping[str, str]:
-    """The sweep of every run that the file of one names; of several, the first."""
+    """Return the sweep of each run that a file of a sweep lists; the first one, if several do."""
     from byzbench.experiments.store import gather
 
-    found: dict[str, str] = {}
+    sweep_of: dict[str, str] = {}
     for place in places:
         if place.is_file() and re.fullmatch("sweep-[0-9a-f]{16}", place.stem):
             for entry in gather([place])[0]:
-                found.setdefault(entry.hash, place.stem)
-    return found
+                sweep_of.setdefault(entry.hash, place.stem)
+    return sweep_of
 
 
-def _one(entry: Entry, tracker: Tracker, force: bool) -> str:
-    """Upload a run, if it is finished and not there; say what came of it in a line and in a word."""
+def _upload(entry: Entry, tracker: Tracker, force: bool) -> str:
+    """Upload a run if it is finished and not uploaded; print one line, and return its status."""
     from byzbench.errors import Busy
 
     if entry.status != "finished":
-        typer.echo(f"{entry.path}: {entry.status}, and left out", err=True)
+        typer.echo(f"{entry.path}: {entry.status}, not uploaded", err=True)
         return "not finished"
     try:
         draw(entry.path)
         place = tracker.upload(entry.path, force=force)
     except Busy as error:
-        typer.echo(f"{entry.path}: left out: {error}", err=True)
+        typer.echo(f"{entry.path}: not uploaded: {error}", err=True)
         return "busy"
-    except (Exception, SystemExit) as error:  # W&B raises whatever it likes
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        typer.echo(f"{entry.path}: failed: {said}", err=True)
+    except (Exception, SystemExit) as error:  # the errors of W&B have no common base class
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        typer.echo(f"{entry.path}: failed: {text}", err=True)
         return "failed"
     if place is None:
         return "already there"
@@ -77,7 +87,7 @@ def _one(entry: Entry, tracker: Tracker, force: bool) -> str:
 
 
 def draw(folder: Path) -> None:
-    """The learning curve, where there is none: cells of a sweep are not drawn when they are run."""
+    """Plot the learning curve of a run if it has none, since cells of a sweep are not plotted when they run."""
     picture, temporary = folder / "curve.png", folder / f".curve.{os.getpid()}.png"
     if picture.exists() or picture.is_symlink():
         return
@@ -88,7 +98,7 @@ def draw(folder: Path) -> None:
     try:
         learning_curve([folder], temporary)
         temporary.replace(picture)
-    except (UserError, OSError) as error:  # a plug-in that is not here, for example; the records are shown all the same
+    except (UserError, OSError) as error:  # for example a missing plug-in; the run is uploaded without the plot
         typer.echo(f"{folder}: no learning curve: {error}", err=True)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`byzbench tune`: search the parameters of an algorithm, or of an attack."""
+"""Command `byzbench tune`: tune the parameters of an algorithm or of an attack."""
 
 from __future__ import annotations
 
@@ -17,44 +17,55 @@ if TYPE_CHECKING:
 
 
 def tune(
-    algo: Annotated[str | None, typer.Option("--algo", "-a", help="Search its parameters, and its rules'.")] = None,
-    attacks: Annotated[list[str] | None, typer.Option(help="The attacks that it is tuned against.")] = None,
-    attack: Annotated[str | None, typer.Option("--attack", "-x", help="Search an attack's parameters instead.")] = None,
-    against: Annotated[list[str] | None, typer.Option(help="The algorithms that it is tuned against.")] = None,
-    topology: Annotated[str | None, typer.Option("--topology", "-t", help="Graph; default: the algorithm's.")] = None,
+    algo: Annotated[str | None, typer.Option("--algo", "-a", help="Algorithm to tune, with its rules.")] = None,
+    attacks: Annotated[list[str] | None, typer.Option(help="Attacks to tune the algorithm against.")] = None,
+    attack: Annotated[str | None, typer.Option("--attack", "-x", help="Attack to tune instead.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Algorithms to tune the attack against.")] = None,
+    topology: Annotated[
+        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
+    ] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    aggregator: Annotated[str | None, typer.Option(help="Rule for gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[str | None, typer.Option(help="Protocol for parameters; default: the algorithm's.")] = None,
+    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
+    agreement: Annotated[
+        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
+    ] = None,
     agents: options.Agents = None,
     byzantine: options.Byzantine = None,
     trajectories: options.Trajectories = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many trials the study shall have.")] = 64,
-    seeds: Annotated[int, typer.Option(min=3, help="Runs of a trial against each rival.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of the study.")] = 64,
+    seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial for each opponent.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
     search: Annotated[
         list[str] | None,
-        typer.Option(help="kind.key=LOW..HIGH, LOW..HIGH:log, or A|B|C: search this, and only what is named so."),
+        typer.Option(help="A search range, kind.key=LOW..HIGH, LOW..HIGH:log or A|B|C, instead of the default ones."),
     ] = None,
     parameter: options.Parameter = None,
     storage: Annotated[
-        str | None, typer.Option(help="A journal file, or any Optuna URL; default: in the store.", metavar="WHERE")
+        str | None, typer.Option(help="Journal file or Optuna URL; default: a file in the store.", metavar="WHERE")
     ] = None,
     out: options.Out = Path("runs"),
-    file: Annotated[Path | None, typer.Option(help="Where the best parameters go.", metavar="FILE")] = None,
+    file: Annotated[Path | None, typer.Option(help="File for the best parameters.", metavar="FILE")] = None,
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     as_json: options.Json = False,
 ) -> None:
-    """Search parameters with Optuna: an algorithm's for the worst of several attacks, or an attack's. It resumes."""
+    """Tune an algorithm for the worst of several attacks, or an attack, with Optuna; the same command resumes.
+
+    Examples:
+        byzbench tune --algo decbyzpg --attacks ipm,large_noise --trials 64
+        byzbench tune --attack alie --against decbyzpg --search attack.z=0.1..3
+    """
     from byzbench.experiments.question import question
 
     if (algo is None) == (attack is None):
-        raise UserError("give --algo NAME --attacks a,b to tune an algorithm, or --attack NAME --against a,b an attack")
-    rivals = options.components(attacks if algo else against)
-    if not rivals or (against if algo else attacks):
-        raise UserError("--algo is tuned against --attacks" if algo else "--attack is tuned --against algorithms")
-    given = {
+        raise UserError(
+            "give --algo NAME --attacks A,B to tune an algorithm, or --attack NAME --against A,B for an attack"
+        )
+    opponents = options.components(attacks if algo else against)
+    if not opponents or (against if algo else attacks):
+        raise UserError("--algo needs --attacks, not --against" if algo else "--attack needs --against, not --attacks")
+    axes = {
         "algo": algo,
         "attack": attack,
         "topology": topology,
@@ -65,16 +76,16 @@ def tune(
         "byzantine": byzantine,
         "trajectories": trajectories,
     }
-    asked = question(
+    problem = question(
         "algorithm" if algo else "attack",
-        {flag: value for flag, value in given.items() if value is not None},
-        rivals,
+        {flag: value for flag, value in axes.items() if value is not None},
+        opponents,
         seeds=seeds,
         search=dict(map(_range, search or [])),
         fixed=options.parameters(parameter or []),
         sampler_seed=seed,
     )
-    tuned, path = study(asked, trials, out, storage, file, executor, jobs, ray_address, quiet=as_json)
+    tuned, path = study(problem, trials, out, storage, file, executor, jobs, ray_address, quiet=as_json)
     if as_json:
         import json
 
@@ -92,7 +103,25 @@ def study(
     ray_address: str | None,
     quiet: bool,
 ) -> tuple[Any, Path]:
-    """Run a study to its end, show it, and write what it found: the best parameters, and where they are."""
+    """Run a study to its end, print it, and write its best parameters and its plots.
+
+    Args:
+        asked: The tuning problem.
+        trials: The number of trials.
+        out: The folder of the store.
+        storage: A journal file or an Optuna URL; None for a file in the store.
+        file: The file for the best parameters; None for one in the store.
+        executor: The kind of executor: serial, process or ray.
+        jobs: The number of processes.
+        ray_address: The address of a Ray cluster.
+        quiet: Print nothing.
+
+    Returns:
+        The tuned parameters and their file.
+
+    Raises:
+        typer.Exit: The user interrupted the study.
+    """
     from byzbench.cli.sweep import interruptible
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.experiments.tuning import best, finished, open_study
@@ -100,78 +129,88 @@ def study(
     from byzbench.reports.studies import pictures
 
     home = out / "studies"
-    where = storage or str(home / f"{asked.hash}.journal")
-    found = open_study(asked, where)
+    location = storage or str(home / f"{asked.hash}.journal")
+    optuna_study = open_study(asked, location)
 
     def watch(trial: Any) -> None:
         if not quiet:
-            typer.echo(trial_line(trial, finished(found), trials, len(asked.pairs)), err=True)
+            typer.echo(trial_line(trial, finished(optuna_study), trials, len(asked.pairs)), err=True)
 
     if not quiet:
-        typer.echo(f"study {asked.name} in {where}: {finished(found)} of {trials} trials there", err=True)
-        typer.echo(f"{len(asked.pairs)} runs a trial; searched: {', '.join(asked.space)}", err=True)
+        typer.echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
+        typer.echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
     with (
-        interruptible("the trials' present runs") as stopped,
+        interruptible("the current runs of the trials") as stopped,
         open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
     ):
-        run_study(asked, found, workers, trials, watch=watch, stopped=stopped)
-    if finished(found) < trials:
-        typer.echo(f"{finished(found)} of {trials} trials; the same command goes on", err=True)
+        run_study(asked, optuna_study, workers, trials, watch=watch, stopped=stopped)
+    if finished(optuna_study) < trials:
+        typer.echo(f"{finished(optuna_study)} of {trials} trials; the same command resumes", err=True)
         raise typer.Exit(130)
-    tuned = best(asked, found)
+    tuned = best(asked, optuna_study)
     path = file or home / f"tuned-{asked.name}.json"
     tuned.write(path)
-    drawn = pictures(found, home / asked.hash)
+    figures = pictures(optuna_study, home / asked.hash)
     if not quiet:
-        _tell(asked, found, tuned, path, drawn, where)
+        _print_study(asked, optuna_study, tuned, path, figures, location)
     return tuned, path
 
 
 def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:
-    """Return a trial that is over in one line: its value or why it has none, and its parameters.
+    """Return one line about a trial that is over: its value or why it has none, and its parameters.
 
     Args:
-        trial: of a study.
-        done: how many trials are over.
-        trials: how many there will be.
-        runs: of a whole trial.
+        trial: The trial.
+        done: The number of trials that are over.
+        trials: The number of trials of the study.
+        runs: The number of runs of a trial that is not pruned.
     """
-    said = trial.user_attrs.get("refused", "")
-    if not said and trial.state.name == "PRUNED":
-        said = f"pruned after {len(trial.intermediate_values)} of {runs} runs"
-    said = said or f"{trial.value:.1f}"
+    result = trial.user_attrs.get("refused", "")
+    if not result and trial.state.name == "PRUNED":
+        result = f"pruned after {len(trial.intermediate_values)} of {runs} runs"
+    result = result or f"{trial.value:.1f}"
     values = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
-    return f"trial {trial.number}, {done}/{trials}: {said}  {values}"
+    return f"trial {trial.number}, {done}/{trials}: {result}  {values}"
 
 
-def _tell(asked: Question, found: Any, tuned: Any, path: Path, drawn: list[Path], where: str) -> None:
-    first = found.trials[0]
-    start = "" if first.value is None else f"; without a search {first.value:.1f}"
-    typer.echo(f"best of {tuned.objective['trials']} trials: {tuned.objective['value']:.1f}{start}")
+def _print_study(
+    problem: Question, optuna_study: Any, tuned: Any, path: Path, figures: list[Path], location: str
+) -> None:
+    first = optuna_study.trials[0]
+    default_value = "" if first.value is None else f"; with the defaults {first.value:.1f}"
+    typer.echo(f"best of {tuned.objective['trials']} trials: {tuned.objective['value']:.1f}{default_value}")
     for kind, values in tuned.parameters.items():
         for key, value in values.items():
             typer.echo(f"  {kind}.{key} = {value}")
-    flag = "algo" if asked.side == "algorithm" else "attack"
-    typer.echo(f"saved: {path}   use: byzbench run --{flag} {tuned.components[asked.side]} --tuned {path}")
-    for picture in drawn:
-        typer.echo(f"picture: {picture}")
-    typer.echo(f"look closer: optuna-dashboard {where}")
+    flag = "algo" if problem.side == "algorithm" else "attack"
+    typer.echo(f"saved: {path}   use: byzbench run --{flag} {tuned.components[problem.side]} --tuned {path}")
+    for picture in figures:
+        typer.echo(f"figure: {picture}")
+    typer.echo(f"inspect: optuna-dashboard {location}")
 
 
 def _range(text: str) -> tuple[str, Range | Choice]:
-    """`kind.key=LOW..HIGH[:log]` or `kind.key=A|B|C`."""
+    """Parse the search range of a parameter, `kind.key=LOW..HIGH[:log]` or `kind.key=A|B|C`.
+
+    Raises:
+        InvalidParameter: The text does not have that form.
+
+    Example:
+        >>> _range("attack.z=0.1..3:log")[0]
+        'attack.z'
+    """
     from byzbench.contracts import Choice, Range
     from byzbench.registry import kind_of, literal
 
-    path, sign, where = text.partition("=")
+    path, sign, written_range = text.partition("=")
     kind, dot, key = path.strip().partition(".")
     number = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
     if sign and dot and key:
         name = f"{kind_of(kind)}.{key}"
-        if "|" in where:
-            return name, Choice(*map(literal, where.split("|")))
-        if read := re.fullmatch(rf"\s*({number})\.\.({number})(:log)?\s*", where):
-            low, high = float(read[1].rstrip(".")), float(read[2])
-            if low < high and (low > 0 or not read[3]):
-                return name, Range(low, high, bool(read[3]))
+        if "|" in written_range:
+            return name, Choice(*map(literal, written_range.split("|")))
+        if match := re.fullmatch(rf"\s*({number})\.\.({number})(:log)?\s*", written_range):
+            low, high = float(match[1].rstrip(".")), float(match[2])
+            if low < high and (low > 0 or not match[3]):
+                return name, Range(low, high, bool(match[3]))
     raise InvalidParameter(f"--search takes kind.key=LOW..HIGH, LOW..HIGH:log or A|B|C with LOW < HIGH; got {text!r}")

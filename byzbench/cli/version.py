@@ -1,4 +1,4 @@
-"""`byzbench version`: what runs here, and what decides whether two runs are the same."""
+"""Command `byzbench version`: print the versions of byzbench, its behaviour and its libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from byzbench.cli import options
 
 
 def version(as_json: options.Json = False) -> None:
-    """Print the package's version, the engine, the schema of records, the libraries and the processor."""
+    """Print the version of the package, the engine, the schema of records, the libraries and the processor.
+
+    Examples:
+        byzbench version
+        byzbench version --json
+    """
     import json
 
     import torch
@@ -18,7 +23,7 @@ def version(as_json: options.Json = False) -> None:
     from byzbench.identity import ENGINE
 
     libraries = {name: number for name, number in versions().items() if name != "byzbench"}
-    found = {
+    facts = {
         "byzbench": versions()["byzbench"],
         "commit": commit(),
         "engine": ENGINE,
@@ -28,8 +33,8 @@ def version(as_json: options.Json = False) -> None:
         "processor": processor(),
     }
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(facts))
         return
-    for name, value in (found | {"libraries": ", ".join(map(" ".join, libraries.items()))}).items():
+    for name, value in (facts | {"libraries": ", ".join(map(" ".join, libraries.items()))}).items():
         if value is not None:
             typer.echo(f"{name:<10} {value}")

@@ -1,4 +1,4 @@
-"""`byzbench watch`: see a trained policy at work."""
+"""Command `byzbench watch`: render an episode of a trained policy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import typer
 
 def watch(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
-    agent: Annotated[int | None, typer.Option(help="Whose policy; default: the first honest agent's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the episode.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="The GIF; default: episode.gif in the run folder.")] = None,
+    agent: Annotated[int | None, typer.Option(help="Id of the agent; default: the first honest one.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the episode.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="GIF to write; default: episode.gif in the run folder.")] = None,
 ) -> None:
-    """Render an episode of a trained policy, by its likeliest actions, as a GIF."""
+    """Render an episode of a trained policy with greedy actions as a GIF.
+
+    Examples:
+        byzbench watch runs/0123456789abcdef
+        byzbench watch runs/0123456789abcdef --agent 3 --out agent3.gif
+    """
     from byzbench.reports.episodes import render
 
     path = out or run / "episode.gif"

@@ -1,1 +1,1 @@
-"""The zoo of coins: common randomness."""
+"""Coins: sources of common randomness."""

@@ -1,4 +1,4 @@
-"""The biased coin: at times it shows what the adversary wants."""
+"""The biased coin: the adversary sometimes sets the value."""
 
 from __future__ import annotations
 
@@ -16,31 +16,40 @@ from byzbench.contracts import Coin
 
 @dataclass(frozen=True)
 class BiasedCoin(Coin):
-    """One draw, the same at all K agents, which the adversary replaces by its own value with some probability.
+    """A draw shared by all K agents, which the adversary replaces by its own value with some probability.
 
         c = value with probability q, else the honest draw
 
-    The honest draw is the same as the shared coin's, so that runs with either are paired. What protocols without a
-    trusted set-up can promise is a coin of this kind. It costs what the simplest of them does, commit and reveal: to
-    all others a digest of 32 bytes, then the value and a nonce, 8 and 16 bytes; who reveals last may refuse.
+    The honest draw equals the shared coin's, so that runs with either coin are paired. Protocols without a trusted
+    set-up can provide a coin of this kind. Its cost is that of commit and reveal, the simplest of them: each agent
+    sends to all others a digest of 32 bytes, then the value and a nonce, 8 and 16 bytes. The agent that reveals last
+    may refuse.
 
-    Source: ours; the notion of a coin of bounded bias is common in the literature on Byzantine agreement.
+    Source: this project; coins of bounded bias are common in the literature on Byzantine agreement.
 
     Attributes:
-        q: how often the adversary decides.
-        value: what it decides; for methods of the PAGE family 0 is a small batch and 1 a large one.
+        q: the probability that the adversary sets the value.
+        value: the adversary's value; for methods of the PAGE family 0 is a small batch and 1 a large one.
+
+    Example:
+        >>> coin = BiasedCoin(q=1.0, value=1.0)
+        >>> coin(lambda rng: 0.0, 3, np.random.default_rng(0))
+        tensor([1., 1., 1.], dtype=torch.float64)
     """
 
-    q: Annotated[float, Field(ge=0, le=1, description="probability that the adversary decides")] = 0.5
-    value: Annotated[float, Field(description="what it decides")] = 0.0
+    q: Annotated[float, Field(ge=0, le=1, description="probability that the adversary sets the value")] = 0.5
+    value: Annotated[float, Field(description="the adversary's value")] = 0.0
 
     source: ClassVar[str] = "this project"
 
     def __call__(self, draw: Callable[[np.random.Generator], float], agents: int, rng: np.random.Generator) -> Tensor:
-        """Draw first, so that the draw is the shared coin's."""
+        """Draw, then replace the draw with probability q.
+
+        The draw comes first so that it equals the shared coin's.
+        """
         honest = draw(rng)
         return torch.full((agents,), self.value if rng.random() < self.q else honest, dtype=torch.float64)
 
     def cost(self, agents: int) -> Sequence[tuple[int, int]]:
-        """Commit, then reveal."""
+        """Return the messages of commit and of reveal."""
         return ((agents - 1, 32), (agents - 1, 24))

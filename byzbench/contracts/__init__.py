@@ -1,8 +1,8 @@
-"""What each kind of component is: the whole surface that a plug-in meets.
+"""Base classes of every kind of component: the interface that a plug-in implements.
 
-Every component is a frozen dataclass; its fields are its hyper-parameters, typed and bounded with
-`Annotated[float, Field(gt=0, description="...")]`, and validated however it is constructed. A component holds no state:
-state goes in and comes out as a flat dict of tensors, so that a run can be checkpointed, resumed and cloned.
+Every component is a frozen dataclass. Its fields are its hyper-parameters, typed and bounded with `Annotated[float,
+Field(gt=0, description="...")]`. They are validated at every construction. A component holds no state: state is passed
+in and returned as a flat dict of tensors, so that a run can be checkpointed, resumed and cloned.
 
 Symbols: K agents, f of them Byzantine, d parameters, n messages in an inbox, E directed edges.
 """

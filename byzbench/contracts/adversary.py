@@ -1,4 +1,4 @@
-"""What an adversary may know and do, and the form of an attack."""
+"""Threat models and the interface of attacks."""
 
 from __future__ import annotations
 
@@ -24,18 +24,31 @@ On = Literal["gradient", "parameters", "both"]
 
 @dataclass(frozen=True)
 class Threat:
-    """What an adversary may know and do.
+    """A threat model: what an adversary knows and what it may do.
 
     Attributes:
-        sees: `own` (each liar its own honest vector), `colluders` (all liars' honest vectors at once), `honest` (the
-            honest agents' vectors of this exchange), `policy` (the policies that the liars' agents play by),
-            `experience` (the episodes that they have played in this round), `graph` (with everybody's seat and mixing
-            weights), `coin` (the round's common draw), `history` (what the rule made of the last exchange), `defence`
-            (a clone of the rule, to try lies on; it is given the words of all liars at once, so it takes `colluders`
-            too).
-        surface: the doors it uses.
-        equivocates: may say different things to different neighbours.
-        calls: how many lies it may try on the clone in one exchange.
+        sees: the knowledge that an attack may read from its view. `own`: each Byzantine agent reads its own honest
+            vector. `colluders`: the honest vectors of all Byzantine agents are read together. `honest`: the honest
+            agents' vectors of this exchange. `policy`: the policies with which the Byzantine agents act. `experience`:
+            the episodes that they have collected in this round. `graph`: the graph, with the position and the mixing
+            weights of every agent. `coin`: the common random draw of the round. `history`: the output of the rule in
+            the last exchange. `defence`: a rule oracle, which is a clone of the rule on which candidate messages can
+            be evaluated. The oracle takes the messages of all Byzantine agents at once, so `defence` requires
+            `colluders`.
+        surface: what the attack acts on: its agents' environments, or their messages.
+        equivocates: whether a Byzantine agent may send different messages to different neighbours.
+        calls: the number of candidates that may be evaluated on the rule oracle in one exchange.
+
+    Raises:
+        BrokenPlugin: `sees` holds `defence` but not `colluders`.
+
+    Example:
+        >>> sorted(Threat(sees=frozenset({"colluders", "honest"})).surface)
+        ['messages']
+        >>> Threat(sees=frozenset({"defence"}), calls=100)
+        Traceback (most recent call last):
+            ...
+        byzbench.errors.BrokenPlugin: a threat that sees `defence` must see `colluders`: the oracle takes all messages
     """
 
     sees: frozenset[Knowledge] = frozenset()
@@ -45,17 +58,18 @@ class Threat:
 
     def __post_init__(self) -> None:
         if "defence" in self.sees and "colluders" not in self.sees:
-            raise BrokenPlugin("a threat that sees `defence` must see `colluders`: a clone hears all liars at once")
+            raise BrokenPlugin("a threat that sees `defence` must see `colluders`: the oracle takes all messages")
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What the liars say in one exchange.
+    """The messages that the Byzantine agents send in one exchange.
 
     Attributes:
-        vectors: [f, d], the same to every neighbour; or [E, d] over `view.edges` where the threat equivocates. A
-            sequence of f or E entries may hold anything at all, as real senders can; None is silence.
-        silent: [f] or [E] bool, who says nothing.
+        vectors: [f, d], a row for each Byzantine agent, sent to all its neighbours; or [E, d], a row for each edge of
+            `view.edges`, where the threat model equivocates. A sequence of f or E entries may hold values of any type,
+            since a real sender can send anything; None means that no message is sent.
+        silent: [f] or [E] bool, True where no message is sent.
     """
 
     vectors: Tensor | Sequence[Any]
@@ -64,15 +78,18 @@ class Speech:
 
 @dataclass(frozen=True)
 class Taps:
-    """What the liars do to their own environments during a rollout. Every tap is optional.
+    """Hooks into the Byzantine agents' own environments during a rollout; each is optional.
 
-    The first two are called at every step. What they are handed is theirs: to change in place and return is quickest.
+    `action` and `observation` are called at every step. A hook owns its arguments: to change an array in place and
+    return it is fastest.
 
     Attributes:
-        action: (t, actions [f, N, *a]) -> actions [f, N, *a], for the step t, of the policy's type.
-        observation: (t, observations [f, N, o]) -> observations [f, N, o], float32, as the policy will see them.
-        reward: (rewards [f, T, N]) -> rewards [f, T, N], for whole episodes; the true return is still what is reported.
-        dynamics: by the name of a physical constant, one of the task's `dynamics`, what it is multiplied by: [f].
+        action: (t, actions [f, N, *a]) -> actions [f, N, *a], of step t, in the policy's dtype.
+        observation: (t, observations [f, N, o]) -> observations [f, N, o], float32, as the policy receives them.
+        reward: (rewards [f, T, N]) -> rewards [f, T, N], of whole episodes. The returns in reports are those of the
+            true rewards.
+        dynamics: by the name of a physical constant, one of the task's `dynamics`, the factors [f] by which it is
+            multiplied.
     """
 
     action: Callable[[int, np.ndarray], np.ndarray] | None = None
@@ -83,52 +100,113 @@ class Taps:
 
 @dataclass(frozen=True)
 class Attack(Component):
-    """An adversary: a declared threat, and a formula. Its agents otherwise run the honest protocol."""
+    """An adversary: a threat model and a rule that crafts messages or changes environments.
+
+    Apart from that, its agents follow the honest protocol.
+    """
 
     kind: ClassVar[str] = "attack"
 
     @property
     def threat(self) -> Threat:
-        """What it needs to know and do; may depend on the parameters."""
+        """Return the threat model; it may depend on the parameters."""
         return Threat()
 
     def check(self, agents: int, byzantine: int) -> str | None:
-        """Raise `Undefined` where the formula proves nothing for (K, f); else a line worth printing, or None."""
+        """Check that the attack is defined for K agents, f of them Byzantine.
+
+        Args:
+            agents: K.
+            byzantine: f.
+
+        Returns:
+            A line for the user, or None.
+
+        Raises:
+            Undefined: the formula has no meaning, or no effect, for (K, f).
+        """
         return None
 
     def start(self, view: View) -> State:
-        """The adversary's memory before the first round."""
+        """Return the adversary's state before the first round."""
         return {}
 
     def speaks(self, topic: str) -> bool:
-        """Whether it lies about this topic; where it does not, its agents say what they computed."""
+        """Return whether the attack crafts the messages of a topic.
+
+        If it does not, its agents send their honest vectors.
+        """
         return False
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """What the liars say.
+        """Craft the messages of one exchange.
 
-        Called once for all f liars if the threat sees `colluders`: an attack that coordinates declares it. Else called
-        once a liar, whose `own` is [1, d] and whose speech is [1, d], or one row for each of its own edges.
+        If the threat model sees `colluders`, the call covers all f Byzantine agents, so an attack that coordinates must
+        declare it. Otherwise there is one call for each Byzantine agent: `view.own` is [1, d], and `vectors` has one
+        row, or one row for each of that agent's edges.
+
+        Args:
+            view: the declared knowledge about this exchange.
+            memory: the state that the last call returned.
+            rng: the random stream of this exchange.
+
+        Returns:
+            The messages, and the new state.
         """
-        raise TypeError(f"{type(self).__name__} says that it speaks, but has no `speak`")
+        raise TypeError(f"{type(self).__name__} acts on messages (`speaks`) but does not define `speak`")
 
     async def answer(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """What the federation waits for: `speak`, unless somebody from outside sits in the liars' seat."""
+        """Return the messages of one exchange, when they are available.
+
+        The federation awaits this method. It calls `speak`, unless an external learner controls the Byzantine agents.
+        """
         return self.speak(view, memory, rng)
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        """What the liars do in their environments in the coming rollout of view.episodes each; once for all f liars."""
+        """Return the environment hooks for the coming rollout, for all f Byzantine agents at once.
+
+        Args:
+            view: the declared knowledge about this rollout, of `view.episodes` episodes for each agent.
+            memory: the state that the last call returned.
+            rng: the random stream of this rollout.
+
+        Returns:
+            The hooks, and the new state.
+        """
         return Taps(), memory
 
 
 @dataclass(frozen=True)
 class MessageAttack(Attack):
-    """An attack that replaces messages of one topic or both."""
+    """An attack that replaces the messages of one topic or both.
 
-    on: Annotated[On, Field(description="which messages are lies"), Choice("gradient", "parameters", "both")] = field(
-        default="gradient", kw_only=True
-    )
+    Example:
+        >>> import torch
+        >>> from byzbench.federation.view import View
+        >>> @dataclass(frozen=True)
+        ... class Scaled(MessageAttack):
+        ...     factor: float = 2.0
+        ...
+        ...     @property
+        ...     def threat(self) -> Threat:
+        ...         return Threat(sees=frozenset({"own"}))
+        ...
+        ...     def speak(self, view, memory, rng):
+        ...         return Speech(self.factor * view.own), memory
+        >>> attack = Scaled(factor=3.0)
+        >>> view = View(attack.threat, {"topic": "gradient"}, {"own": torch.tensor([[1.0, -1.0]])})
+        >>> messages, _ = attack.speak(view, {}, np.random.default_rng(0))
+        >>> messages.vectors
+        tensor([[ 3., -3.]])
+    """
+
+    on: Annotated[
+        On, Field(description="topics whose messages are crafted"), Choice("gradient", "parameters", "both")
+    ] = field(default="gradient", kw_only=True)
 
     def speaks(self, topic: str) -> bool:
-        """Whether `on` covers the topic; statistics of observations go the way of gradients."""
+        """Return whether `on` covers the topic.
+
+        Statistics of observations count as gradients.
+        """
         return self.on in ("gradient" if topic == "statistics" else topic, "both")

@@ -1,4 +1,4 @@
-"""The wire: what becomes of a message between its sender and its receivers."""
+"""Channels: what happens to a message between its sender and its receivers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from byzbench.contracts.component import Choice, Component, State
 
 @dataclass(frozen=True)
 class Format:
-    """How one message is packed: so many `numbers` of so many bits of `width` each, and `extra` bits besides."""
+    """The encoding of one message: `numbers` values of `width` bits each, and `extra` bits.
+
+    Example:
+        >>> Format(numbers=10, width=1, extra=32).bytes
+        6
+    """
 
     numbers: int
     width: int = 32
@@ -24,63 +29,87 @@ class Format:
 
     @property
     def bytes(self) -> int:
-        """Whole bytes that the message takes."""
+        """Return the size of the message in bytes, rounded up."""
         return -(-(self.numbers * self.width + self.extra) // 8)
 
 
 @dataclass(frozen=True)
 class Channel(Component):
-    """One thing that happens to messages; `loss(rate=0.2)+delay` makes both happen, the left one first.
+    """A transformation of messages; `loss(rate=0.2)+delay` applies both, the left one first.
 
-    A liar's words travel like all others: it is bound by the format, as no receiver reads any other, and by the wire.
-    Words that differ by receiver leave no memory: their speaker owes nobody a correction. What an agent says to itself
-    is packed like what others hear of it, so that all who hear the same can share one computation, but is neither late
-    nor lost.
+    Byzantine messages pass through the channel like all others: they are encoded in the same format, because receivers
+    read no other, and they can be late or lost. A message that differs by receiver leaves no state: error feedback is
+    not kept for it. The message of an agent to itself is encoded like the messages to others, so that all receivers of
+    the same messages can share one computation. It is never late or lost.
 
     Attributes:
-        inner: what happens to the message next.
-        on: the messages that it happens to.
+        inner: the channel that is applied next.
+        on: the topics that the channel applies to.
+
+    Example:
+        >>> from byzbench.registry import build
+        >>> channel = build("channel", "loss(rate=0.2)+delay")
+        >>> [type(part).__name__ for part in channel.parts]
+        ['Loss', 'Delay']
     """
 
     kind: ClassVar[str] = "channel"
-    inner: Annotated[Channel | None, Field(description="what happens to the message next")] = field(
+    inner: Annotated[Channel | None, Field(description="the channel that is applied next")] = field(
         default=None, kw_only=True
     )
-    on: Annotated[On, Field(description="which messages"), Choice("gradient", "parameters", "both")] = field(
-        default="both", kw_only=True
-    )
+    on: Annotated[
+        On, Field(description="topics that the channel applies to"), Choice("gradient", "parameters", "both")
+    ] = field(default="both", kw_only=True)
 
     @property
     def parts(self) -> Iterator[Channel]:
-        """This one, and all that happens next."""
+        """Yield this channel and all that are applied after it."""
         part: Channel | None = self
         while part is not None:
             yield part
             part = part.inner
 
     def covers(self, topic: str) -> bool:
-        """Whether it happens to messages of this topic."""
+        """Return whether the channel applies to messages of this topic."""
         return self.on in (topic, "both")
 
     def pack(self, form: Format, d: int) -> Format:
-        """The format of a message of d numbers that came in the format `form`."""
+        """Return the format of a message after this channel.
+
+        Args:
+            form: the format before it.
+            d: the number of values in the message.
+        """
         return form
 
     def encode(self, x: Tensor, memory: State, rng: np.random.Generator) -> tuple[Tensor, State]:
-        """What receivers read in place of x, float32 [M, d], a row a sender.
+        """Encode messages, and return what receivers decode.
 
         Args:
-            x: finite.
-            memory: what the last call for this exchange of a round returned, a row a sender; empty at the first.
-            rng: the exchange's stream.
+            x: float32 [M, d], finite, a row for each sender.
+            memory: the state that the last call for this exchange of a round returned, a row for each sender; empty at
+                the first call.
+            rng: the random stream of the exchange.
+
+        Returns:
+            The decoded vectors, float32 [M, d], and the new state.
         """
         return x, memory
 
     def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray | None:
-        """By how many rounds each message is late, int64 [receivers, senders]: -1 if it is lost. None: all in time."""
+        """Draw the delay of each message.
+
+        Args:
+            receivers: the number of receivers.
+            senders: the number of senders.
+            rng: the random stream of the exchange.
+
+        Returns:
+            Delays in rounds, int64 [receivers, senders], -1 for a lost message; None if all arrive in time.
+        """
         return None
 
     @property
     def longest(self) -> int:
-        """The most rounds by which it makes a message late."""
+        """Return the largest delay in rounds."""
         return 0

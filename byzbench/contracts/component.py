@@ -1,4 +1,4 @@
-"""What all kinds of component have in common."""
+"""The base class of all components, and the annotations of their fields."""
 
 from __future__ import annotations
 
@@ -25,14 +25,30 @@ def _validators(cls: type) -> dict[str, TypeAdapter[Any]]:
     for f in fields(cls):
         try:
             adapters[f.name] = TypeAdapter(hints[f.name], config=config)
-        except Exception:  # the type carries its own configuration, or is a dataclass: validated as it is
+        except Exception:  # a dataclass, or a type with a configuration of its own, takes no other
             adapters[f.name] = TypeAdapter(hints[f.name])
     return adapters
 
 
 @dataclass(frozen=True)
 class Range:
-    """Beside a field's bounds: where a search for its best value looks. Whole numbers for a field of type int."""
+    """The interval of a tuning search, given beside a field's bounds.
+
+    For a field of type int the search tries whole numbers.
+
+    Attributes:
+        low: the smallest value.
+        high: the largest value.
+        log: whether the search is logarithmic.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Example(Component):
+        ...     kind = "example"
+        ...     lr: typing.Annotated[float, Range(1e-4, 1e-1, log=True)] = 1e-3
+        >>> Example.searched()
+        {'lr': Range(low=0.0001, high=0.1, log=True)}
+    """
 
     low: float
     high: float
@@ -40,21 +56,21 @@ class Range:
 
 
 class Choice(tuple[Any, ...]):
-    """Beside a field's type: the values that a search tries."""
+    """The values that a tuning search tries, given beside a field's type."""
 
     def __new__(cls, *values: Any) -> Choice:
-        """From the values, one by one."""
+        """Create a choice from its values."""
         return super().__new__(cls, values)
 
 
 @dataclass(frozen=True)
 class Component(ABC):
-    """The root of every kind: a frozen dataclass whose fields are checked against their annotations.
+    """The base class of every kind: a frozen dataclass whose fields are validated against their annotations.
 
     Class attributes:
         kind: the kind's name.
-        source: where the definition comes from (authors, year, arXiv id, equation or algorithm).
-        version: of its numerical behaviour, from 1; raised when, and only when, its outputs change.
+        source: the origin of the definition (authors, year, arXiv id, equation or algorithm).
+        version: the version of the numerical behaviour, from 1; raised when, and only when, outputs change.
     """
 
     kind: ClassVar[str]
@@ -63,23 +79,26 @@ class Component(ABC):
 
     @classmethod
     def searched(cls) -> dict[str, Range | Choice]:
-        """The fields that a search may set, and where it looks."""
+        """Return the fields that a tuning search may set, with their search spaces."""
         hints = typing.get_type_hints(cls, include_extras=True)
-        found = {}
+        search_spaces = {}
         for f in fields(cls):
-            for note in getattr(hints[f.name], "__metadata__", ()):
-                if isinstance(note, Range | Choice):
-                    found[f.name] = note
-        return found
+            for annotation in getattr(hints[f.name], "__metadata__", ()):
+                if isinstance(annotation, Range | Choice):
+                    search_spaces[f.name] = annotation
+        return search_spaces
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Distributions, besides those that all runs depend on, whose version can change a bit of a result."""
+        """Return the distributions whose version can change a result.
+
+        Those that all runs depend on are left out.
+        """
         return ()
 
     @property
     def data(self) -> tuple[Path, ...]:
-        """Files, besides code, whose content can change a bit of a result."""
+        """Return the files, other than code, whose content can change a result."""
         return ()
 
     def __post_init__(self) -> None:
@@ -90,5 +109,5 @@ class Component(ABC):
             try:
                 object.__setattr__(self, name, adapter.validate_python(value))
             except ValidationError as error:
-                said = error.errors()[0]["msg"]
-                raise InvalidParameter(f"{type(self).__name__}: {name}={value!r}: {said}") from None
+                message = error.errors()[0]["msg"]
+                raise InvalidParameter(f"{type(self).__name__}: {name}={value!r}: {message}") from None

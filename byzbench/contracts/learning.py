@@ -1,4 +1,4 @@
-"""What is learned, and how."""
+"""Base classes of tasks and algorithms."""
 
 from __future__ import annotations
 
@@ -27,33 +27,47 @@ _SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
 class Task(Component):
     """An environment as a benchmark task.
 
-    Class attributes, which may be properties:
-        observation_size: of the flat observation.
-        action_space: of one player, a Gymnasium `Discrete`, whose actions count from 0, or `Box` of one dimension.
-        players: how many act for one agent; their observations stand side by side.
-        shared: whether all agents live in one environment, so that it takes all of them to play.
-        horizon: the most steps an episode can take.
+    The class attributes may be properties.
+
+    Class attributes:
+        observation_size: the length of the flat observation.
+        action_space: the action space of one player: a Gymnasium `Discrete`, whose actions start at 0, or a `Box` of
+            one dimension.
+        players: the number of players that one agent controls; their observations are concatenated.
+        shared: whether all agents act in one environment, so that an episode needs all of them.
+        horizon: the largest number of steps in an episode.
         discount: gamma.
-        reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as known.
-        gymnasium_id: the Gymnasium environment that shows an episode; empty where there is none.
+        reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as they are
+            known.
+        gymnasium_id: the Gymnasium environment that renders an episode; empty if there is none.
         budget: trajectories per agent of a run for which no number is given.
         suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr, baseline).
         dynamics: names of the physical constants that `alter` can change.
 
     Attributes:
-        hidden: widths of the policy's hidden layers; none make it linear.
-        squash: whether continuous actions go through tanh, rather than being cut off at the ends of their range.
-        normalize: how many episodes of the first policy each agent spends on the mean and deviation of what it sees,
-            which the federation agrees on by its rule, and in whose units everybody then sees; 0: not at all.
-        heterogeneity: how far agents' physical constants lie apart: each is multiplied by 2^(heterogeneity u), with u
+        hidden: widths of the policy's hidden layers; an empty tuple gives a linear policy.
+        squash: whether continuous actions pass through tanh; otherwise they are clipped to their range.
+        normalize: episodes of the first policy from which each agent estimates the mean and deviation of its
+            observations. The federation aggregates the estimates by its rule, and all agents normalize by the result.
+            With 0 observations are not normalized.
+        heterogeneity: the spread of the agents' physical constants: each is multiplied by 2^(heterogeneity u), with u
             uniform in (-1, 1).
-        shift: constants that change for everybody, and what they are multiplied by: "length=2 gravity=1.5".
-        shift_at: the share of the budget at which they do.
-        absent: agents who are not there in a part of the budget: "3:0-0.5 4:0.2-1" for a third who joins at half of it,
-            and a fourth who leaves at a fifth. They play, say and hear nothing, and return as they were; where there is
-            a server, with what it has.
-        reward_scale, reward_noise, reward_tail: what rewards are multiplied by, and the size and law of what is added
-            to each, as agents are paid; the returns that are reported are without.
+        shift: physical constants that change for all agents, and the factors: "length=2 gravity=1.5".
+        shift_at: the share of the budget at which they change.
+        absent: agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at half of
+            it, and agent 4, which leaves at a fifth. An inactive agent collects no episodes and neither sends nor
+            receives messages. It returns with the parameters that it left with, or with the server's where there is a
+            server.
+        reward_scale, reward_noise, reward_tail: the factor of the rewards, and the scale and the law of the noise that
+            is added to each, as agents receive them. The returns in reports are those of the true rewards.
+
+    Example:
+        >>> from byzbench.registry import build
+        >>> task = build("task", "cartpole:shift='length=2 gravity=1.5',absent='3:0-0.5'")
+        >>> task.shifts
+        {'length': 2.0, 'gravity': 1.5}
+        >>> task.absences
+        [(3, 0.0, 0.5)]
     """
 
     kind: ClassVar[str] = "task"
@@ -72,93 +86,113 @@ class Task(Component):
     hidden: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
     ] = field(default=(64, 64), kw_only=True)
-    squash: Annotated[bool, Field(description="continuous actions through tanh, not cut off at their ends")] = field(
+    squash: Annotated[bool, Field(description="pass continuous actions through tanh instead of clipping them")] = field(
         default=False, kw_only=True
     )
 
     normalize: Annotated[
-        int, Field(ge=0, le=10_000, description="episodes on statistics of observations that are agreed on; 0: none")
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="episodes to estimate the agreed statistics of observations; 0: no normalization",
+        ),
     ] = field(default=0, kw_only=True)
-    heterogeneity: Annotated[float, Field(ge=0, le=1, description="how far agents' constants lie apart")] = field(
+    heterogeneity: Annotated[float, Field(ge=0, le=1, description="spread of the agents' physical constants")] = field(
         default=0.0, kw_only=True
     )
     shift: Annotated[
-        str, Field(pattern=_SHIFTS, description='constants that change at shift_at: "length=2 gravity=1.5"')
+        str, Field(pattern=_SHIFTS, description='physical constants that change at shift_at: "length=2 gravity=1.5"')
     ] = field(default="", kw_only=True)
-    shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they do")] = field(
+    shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they change")] = field(
         default=0.5, kw_only=True
     )
     absent: Annotated[
-        str, Field(pattern=_ABSENCES, description='agents who are not there in a part of the budget: "3:0-0.5 4:0.2-1"')
+        str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
     ] = field(default="", kw_only=True)
-    reward_scale: Annotated[float, Field(gt=0, description="what rewards are multiplied by")] = field(
-        default=1.0, kw_only=True
-    )
-    reward_noise: Annotated[float, Field(ge=0, description="the size of what is added to each reward")] = field(
+    reward_scale: Annotated[float, Field(gt=0, description="factor of the rewards")] = field(default=1.0, kw_only=True)
+    reward_noise: Annotated[float, Field(ge=0, description="scale of the noise that is added to each reward")] = field(
         default=0.0, kw_only=True
     )
     reward_tail: Annotated[
-        Literal["normal", "student"], Field(description="its law: normal, or Student's with two degrees of freedom")
+        Literal["normal", "student"],
+        Field(description="law of the noise: normal, or Student's with two degrees of freedom"),
     ] = field(default="normal", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse what would change constants that the task does not have."""
+        """Reject changes of constants that the task does not have, and absences outside of the budget."""
         super().__post_init__()
-        asked = set(self.shifts) | ({"any"} if self.heterogeneity else set())
-        if missing := sorted(asked - set(self.dynamics) - ({"any"} if self.dynamics else set())):
+        requested = set(self.shifts) | ({"any"} if self.heterogeneity else set())
+        if missing := sorted(requested - set(self.dynamics) - ({"any"} if self.dynamics else set())):
             offers = f"its constants: {', '.join(self.dynamics)}" if self.dynamics else "it has none that can change"
-            what = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
-            raise InvalidParameter(f"{type(self).__name__}: {what}: {offers}")
+            parameter = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
+            raise InvalidParameter(f"{type(self).__name__}: {parameter}: {offers}")
         for agent, start, end in self.absences:
             if not start < end <= 1:
-                part = f"absent={agent}:{start:g}-{end:g}"
-                raise InvalidParameter(f"{type(self).__name__}: {part} is no part of the budget, from 0 to 1")
+                interval = f"absent={agent}:{start:g}-{end:g}"
+                raise InvalidParameter(
+                    f"{type(self).__name__}: {interval} is no part of the budget: give 0 <= start < end <= 1"
+                )
             if start == 0 and self.normalize:
                 raise InvalidParameter(
-                    f"{type(self).__name__}: normalize takes all agents, and {agent} is absent first"
+                    f"{type(self).__name__}: normalize needs all agents at the start, and agent {agent} is absent"
                 )
 
     @property
     def shifts(self) -> dict[str, float]:
-        """`shift`, read."""
+        """Return `shift` as a dict: the factor of each constant."""
         pairs = (item.partition("=") for item in self.shift.split())
         return {name: float(factor) for name, _, factor in pairs}
 
     @property
     def absences(self) -> list[tuple[int, float, float]]:
-        """`absent`, read: agent, and the shares of the budget from which and until which it is away."""
+        """Return `absent` as a list.
+
+        Each entry is an agent, and the shares of the budget at which its absence starts and ends.
+        """
         parts = (item.replace("-", ":").split(":") for item in self.absent.split())
         return [(int(agent), float(start), float(end)) for agent, start, end in parts]
 
     @abstractmethod
     def make(self, agents: int, count: int) -> EnvironmentBatch:
-        """`count` fresh environments for each of `agents` rows."""
+        """Return `count` new environments for each of `agents` rows."""
 
     def check(self, agents: int) -> None:
-        """Raise `Undefined` where so many agents cannot have the task."""
+        """Check that the task is defined for this number of agents.
+
+        Raises:
+            Undefined: it is not.
+        """
         for agent, _, _ in self.absences:
             if agent >= agents:
-                raise Undefined(f"absent: there is no agent {agent} among {agents}, who are counted from 0")
+                raise Undefined(f"absent: there is no agent {agent}; give 0 to {agents - 1}")
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
-        """Before a reset: multiply the physical constants of what `make` made, whatever was done to them before.
+        """Multiply physical constants of environments; called before a reset.
+
+        The factors apply to the constants as `make` set them, not to those of an earlier call.
 
         Args:
-            environments: `count` for each of `agents` rows.
-            factors: by name, float64 [agents]; a constant of `dynamics` that is left out is as it was made.
+            environments: `count` environments for each of `agents` rows.
+            factors: by name, float64 [agents]. A constant of `dynamics` that is left out has its original value.
         """
         raise NotImplementedError(f"{type(self).__name__} has no constants to change")
 
     def policy(self, squashed: bool = False) -> Policy:
-        """The policy family that is trained on the task.
+        """Return the policy family that is trained on the task.
 
         Args:
-            squashed: whether the logits of discrete actions go through tanh.
+            squashed: whether the logits of discrete actions pass through tanh.
         """
         return self.family(self.observation_size, squashed)
 
     def family(self, inputs: int, squashed: bool) -> Mlp:
-        """The policies of one player who sees `inputs` numbers and acts in `action_space`."""
+        """Return the policy family of one player.
+
+        Args:
+            inputs: the length of the player's observation.
+            squashed: whether the logits of discrete actions pass through tanh.
+        """
         space = self.action_space
         if isinstance(space, Discrete):
             return CategoricalMlp((inputs, *self.hidden, int(space.n)), squashed)
@@ -167,25 +201,28 @@ class Task(Component):
         return GaussianMlp((inputs, *self.hidden, len(low)), self.squash, low, high)
 
     def worth(self, name: str) -> float:
-        """The reference score of that name.
+        """Return the reference score of a name.
+
+        Args:
+            name: `random` or `solved`.
 
         Raises:
-            Undefined: it is not known.
+            Undefined: the score is not known.
         """
         if name not in self.reference:
-            raise Undefined(f"the task has no reference score {name!r}, which this needs: say env.{name}=")
+            raise Undefined(f"the task has no reference score {name!r}; give env.{name}=")
         return self.reference[name]
 
     @property
     def action_count(self) -> int:
-        """How many actions there are to choose from.
+        """Return the number of discrete actions.
 
         Raises:
             Undefined: actions are continuous.
         """
         if isinstance(self.action_space, Discrete):
             return int(self.action_space.n)
-        raise Undefined(f"task {type(self).__name__} has continuous actions, and this needs discrete ones")
+        raise Undefined(f"task {type(self).__name__} has continuous actions; this needs discrete actions")
 
 
 @dataclass(frozen=True)
@@ -193,8 +230,8 @@ class Recommendation:
     """Parameters of an algorithm that are recommended on one task.
 
     Attributes:
-        parameters: Values by name. They win over what the task suggests, and explicit values win over them.
-        origin: The study or the command that they are from, in words.
+        parameters: values by name. They take precedence over the task's suggestions, and explicit values over them.
+        origin: the study or the command that they are from.
     """
 
     parameters: Mapping[str, Any]
@@ -205,19 +242,20 @@ class Recommendation:
 class Algorithm(Component):
     """A federated policy-gradient method, written for all K rows at once.
 
-    It is row-local: each row of its state depends on that row alone and on what the federation hands it, so running
-    K rows as one block or as K blocks gives the same result.
+    A method is row-local: each row of its state depends only on that row and on what the federation passes to it. K
+    rows run as one block give the same result as K blocks.
 
     Class attributes:
-        needs: `peers` gossip among themselves, a `server` is trusted, `solo` is one agent, `nobody` sends anything.
-        uses: which of the experiment's rules meet the messages of peers; gradients meet the aggregator, parameters the
-            agreement.
-        defaults: the topology, aggregator and agreement that stand where the user names none.
-        groups: how many groups a server hears its agents in, each by itself; may be a field.
-        server_samples: whether the trusted server has an environment of its own, which is more than most can have.
-        suggested: by task, values for its parameters that win over what the task suggests.
-        recommended: by task, parameters of the default preset `recommended`, with their origin. Without one that
-            preset is `paper`.
+        needs: the communication. `peers`: agents gossip with their neighbours. `server`: a trusted server aggregates.
+            `solo`: there is one agent. `nobody`: no messages are sent.
+        uses: the rules of the experiment that process the messages of peers. Gradients go through the aggregator,
+            parameters through the agreement.
+        defaults: the topology, aggregator and agreement that are used where the user names none.
+        groups: the number of groups into which a server divides its agents, each aggregated separately; may be a field.
+        server_samples: whether the trusted server has its own environment, which few applications offer.
+        suggested: by task, values for its parameters that take precedence over the task's suggestions.
+        recommended: by task, parameters of the default preset `recommended`, with their origin. Without them the
+            default preset is `paper`.
         presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
     """
 
@@ -233,22 +271,40 @@ class Algorithm(Component):
 
     @property
     def squashed(self) -> bool:
-        """Whether the policy's logits pass through tanh."""
+        """Return whether the policy's logits pass through tanh."""
         return False
 
     @property
     def fixed_streams(self) -> frozenset[str]:
-        """Random streams that do not depend on the seed; only to imitate code that seeds badly."""
+        """Return the random streams that do not depend on the seed.
+
+        Only for methods that reproduce code with fixed seeds.
+        """
         return frozenset()
 
     def deployed(self, policy: Policy) -> Actor:
-        """Who acts when a policy that was trained is used: its parameters are the rows of `theta`. Else the policy."""
+        """Return the actor that uses the trained parameters, the rows of `theta`; by default the policy.
+
+        Args:
+            policy: the family that was trained.
+        """
         return policy
 
     @abstractmethod
     def start(self, fed: Federation) -> State:
-        """The first state; `theta` [K, d] is in it, the parameters of who is `deployed`."""
+        """Return the initial state.
+
+        It contains `theta` [K, d], the parameters of the actor that `deployed` returns.
+        """
 
     @abstractmethod
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """One round: the new state, and metrics of the method's own (numbers that are the same at every agent)."""
+        """Run one round.
+
+        Args:
+            fed: the federation, by which agents sample episodes and exchange messages.
+            state: the state that the last round returned.
+
+        Returns:
+            The new state, and metrics of the method (numbers that are equal at all agents).
+        """

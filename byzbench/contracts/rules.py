@@ -1,4 +1,4 @@
-"""What an agent does with the messages it received."""
+"""Base classes of the rules that process received messages: aggregators and agreements."""
 
 from __future__ import annotations
 
@@ -18,26 +18,36 @@ if TYPE_CHECKING:
     from byzbench.federation.federation import Federation
 
 Judge: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
-"""(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: each policy's mean return over so many of
-the receiver's own episodes, the same ones for all of them; NaN where it was not tried. All are charged to it."""
+"""(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: the mean return of each policy over that
+many episodes of the receiver's own environment, NaN where `which` is False. All policies are evaluated on the same
+episodes, which count against the receiver's budget."""
 
 
 @dataclass(frozen=True)
 class Aggregator(Component):
-    """Turns the n vectors of an inbox into one, although up to f of them may be arbitrary.
+    """A function from the n vectors of an inbox to one vector, up to f of which may be arbitrary.
 
-    A composite may give these as properties, so ask the instance.
+    A composite rule may define the class attributes as properties, so read them from the instance.
 
     Class attributes:
-        requires: the condition of `guarantee`, in words, for messages.
-        cost: how its time grows, as in "n^2 d": n vectors of d coordinates.
+        requires: the condition of `guarantee` as text, for messages.
+        cost: the growth of the time, as in "n^2 d" for n vectors of d coordinates.
         linear: the output is a linear combination of the inputs, and the weights are returned.
-        stateful: returns a state that must be handed back at the next call.
-        random: draws from `rng`.
-        self_centred: reads `own`, so that two receivers of the same messages may differ.
-        scale_equivariant: inputs s times as long give an output s times as long, s > 0.
-        asks: further keywords that it cannot do without: `honest`, which no agent can know, for rules that stand for
-            the best that could be done; `judge`, for rules that try policies out.
+        stateful: the rule returns a state that must be passed to the next call.
+        random: the rule draws from `rng`.
+        self_centred: the rule reads `own`, so that two receivers of the same messages may get different outputs.
+        scale_equivariant: F(s x) = s F(x) for every s > 0.
+        asks: further keywords that the rule requires. `honest` is the honest agents' mask, which no agent can know; it
+            is for rules that serve as an upper bound. `judge` evaluates policies.
+
+    Example:
+        >>> from byzbench.registry import build
+        >>> median = build("aggregator", "median")
+        >>> value, weights, state = median(torch.tensor([[0.0], [1.0], [100.0]]), f=1)
+        >>> value
+        tensor([1.])
+        >>> median.guarantee(n=3, f=1), median.guarantee(n=2, f=1)
+        (True, False)
     """
 
     kind: ClassVar[str] = "aggregator"
@@ -51,15 +61,21 @@ class Aggregator(Component):
     asks: ClassVar[frozenset[str]] = frozenset()
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether the formula makes sense for n vectors of which f may be faulty. Vectorised over integer tensors."""
+        """Return whether the formula is defined for n vectors of which f may be faulty.
+
+        It is vectorised over integer tensors.
+        """
         return n >= 1
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether the source's robustness theorem covers (n, f); its words are in `requires`."""
+        """Return whether the robustness theorem of the source covers (n, f).
+
+        `requires` states the condition as text.
+        """
         return self.defined(n, f)
 
     def kappa(self, n: int, f: int) -> float | None:
-        """The least kappa for which the rule is known to be (f, kappa)-robust, or None if none is known.
+        """Return the least kappa for which the rule is known to be (f, kappa)-robust; None if none is known.
 
         For every S of n - f inputs, ||value - mean(S)||^2 <= kappa times the mean of ||x_i - mean(S)||^2 over S
         (Allouah et al. 2023, arXiv 2302.01772, definition 2). No rule has less than f / (n - 2f).
@@ -81,19 +97,19 @@ class Aggregator(Component):
         honest: Tensor | None = None,
         judge: Judge | None = None,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """Aggregate.
+        """Aggregate the vectors of each inbox.
 
         Args:
             x: [..., n, d], finite.
-            f: [...] or an integer: how many of the valid vectors may be faulty, by the receiver's own bound.
-            mask: [..., n] bool, False where there is no vector. Each row has at least one.
-            own: [...] the receiver's own column.
+            f: [...] or an integer: the number of valid vectors that may be faulty, by the receiver's own bound.
+            mask: [..., n] bool, False where there is no vector. Each row has at least one vector.
+            own: [...] the column of the receiver's own vector.
             weights: [..., n] mixing weights of the graph.
-            age: [..., n] rounds since the vector was sent.
-            state: what the last call returned.
-            rng: the stream of a random rule.
-            honest: [..., n] bool, who does not lie; only for a rule that `asks` for it.
-            judge: tries policies out at the receivers; only for a rule that `asks` for it.
+            age: [..., n] the number of rounds since the vector was sent.
+            state: the state that the last call returned.
+            rng: the random stream of a random rule.
+            honest: [..., n] bool, True for honest senders; only for a rule whose `asks` names it.
+            judge: evaluates policies at the receivers; only for a rule whose `asks` names it.
 
         Returns:
             value [..., d] in the dtype of x; weights [..., n] with value = weights @ x, or None; the new state.
@@ -101,14 +117,35 @@ class Aggregator(Component):
 
 
 def bounds(f: Tensor | int, x: Tensor) -> Tensor:
-    """The bound of each set x [..., n, d]: int64 [...]."""
+    """Return the bound of each set x [..., n, d] as int64 [...].
+
+    Args:
+        f: [...] or an integer.
+        x: the sets.
+
+    Example:
+        >>> bounds(2, torch.zeros(3, 5, 4))
+        tensor([2, 2, 2])
+    """
     if isinstance(f, Tensor) and f.shape == x.shape[:-2] and x.is_cpu:
         return f
     return torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
 
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
-    """sum_i weights_i x_i for weights float64 [..., n] and x [..., n, d]: [..., d] in the dtype of x."""
+    """Return sum_i weights_i x_i for each set, [..., d] in the dtype of x.
+
+    The sum is computed in float64.
+
+    Args:
+        weights: float64 [..., n].
+        x: [..., n, d].
+
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+        >>> weighted_sum(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64), x)
+        tensor([1.0000, 1.5000])
+    """
     if small(x):
         rows = array(x)
         value = array(weights)[..., None, :] @ rows.astype(np.float64)
@@ -121,17 +158,17 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearRule(Aggregator):
-    """An aggregator whose output is a linear combination of its inputs, found from their mutual distances alone.
+    """An aggregator whose output is a linear combination of its inputs, with weights from their pairwise distances.
 
-    The caller computes one Gram matrix for a whole set of messages, and each receiver's weights from its part of it:
-    the cost that depends on d is paid once, not once a receiver.
+    The caller computes one Gram matrix for a whole set of messages, and the weights of each receiver from its part of
+    the matrix. The cost that depends on d is paid once, not once for each receiver.
     """
 
     linear: ClassVar[bool] = True
 
     @abstractmethod
     def weigh(self, cloud: Cloud, f: Tensor, **given: Any) -> tuple[Tensor, State]:
-        """The weight of each input: float64 [..., n], zero where `cloud.mask` is False; and the new state.
+        """Return the weight of each input, float64 [..., n], zero where `cloud.mask` is False; and the new state.
 
         Args:
             cloud: the inputs.
@@ -142,9 +179,9 @@ class LinearRule(Aggregator):
     def __call__(
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
     ) -> tuple[Tensor, Tensor | None, State]:
-        """See `Aggregator.__call__`."""
-        combination, new = self.weigh(Cloud.of(x, mask), bounds(f, x), **given)
-        return weighted_sum(combination, x), combination, new
+        """Aggregate the vectors of each inbox; see `Aggregator.__call__`."""
+        weights, new_state = self.weigh(Cloud.of(x, mask), bounds(f, x), **given)
+        return weighted_sum(weights, x), weights, new_state
 
 
 @dataclass(frozen=True)
@@ -152,8 +189,9 @@ class Agreement(Component):
     """A sub-protocol of several exchanges after which honest agents hold nearly the same vector.
 
     Class attributes:
-        requires: the condition of `guarantee`, in words, for messages.
-        measure: what shrinks by `contraction`: the honest agents' diameter, or the longest edge of their bounding box.
+        requires: the condition of `guarantee` as text, for messages.
+        measure: the quantity that `contraction` bounds: the honest agents' diameter, or the longest edge of their
+            bounding box.
     """
 
     kind: ClassVar[str] = "agreement"
@@ -161,33 +199,43 @@ class Agreement(Component):
     measure: ClassVar[Literal["diameter", "box"]] = "diameter"
 
     def defined(self, n: int, f: int) -> bool:
-        """Whether one exchange makes sense for an inbox of n with f faulty."""
+        """Return whether one exchange is defined for an inbox of n messages, f of them faulty."""
         return n >= 1
 
     def guarantee(self, n: int, f: int) -> bool:
-        """Whether every exchange contracts the honest diameter, whatever the liars say."""
+        """Return whether every exchange contracts the honest diameter, whatever the Byzantine agents send."""
         return self.defined(n, f)
 
     def contraction(self, n: int, f: int) -> float | None:
-        """To what share of itself one exchange of n agents that all hear each other brings the honest `measure`.
+        """Return the contraction factor of one exchange on a complete graph of n agents; None if no bound is known.
 
-        Whatever f liars say; None where no bound is known. A share of one or more promises nothing.
+        The factor bounds the honest `measure` after the exchange, relative to the one before it, whatever f Byzantine
+        agents send. A factor of one or more guarantees nothing.
         """
         return None
 
     @abstractmethod
     async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
-        """Agree on theta [K, d]: the new [K, d], what each agent saw, and the state, a row for each agent."""
+        """Run the agreement on theta [K, d].
+
+        Args:
+            fed: the federation, by which agents exchange messages.
+            theta: [K, d], a row for each agent.
+            state: the state that the last call returned, a row for each agent.
+
+        Returns:
+            The new vectors [K, d], a report on what each agent observed, and the new state.
+        """
 
 
 @dataclass(frozen=True)
 class Report:
-    """What each agent saw of one agreement.
+    """The observations of each agent in one agreement.
 
     Attributes:
-        exchanges: [K] how many exchanges each agent took part in before it was content, or the cap.
-        before: [K] width of the agent's first inbox: the diameter of its narrowest n - f messages.
-        after: [K] the same of its last.
+        exchanges: [K] the number of exchanges in which each agent took part before it stopped; at most the limit.
+        before: [K] the width of the agent's first inbox: the diameter of its minimum-diameter subset of n - f messages.
+        after: [K] the width of its last inbox.
     """
 
     exchanges: Tensor

@@ -1,4 +1,4 @@
-"""The place: graphs, the liars' seats, and common randomness."""
+"""Base classes of topologies, of placements of the Byzantine agents, and of common randomness."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Topology(Component):
-    """A family of graphs: nodes 0 .. K-1, and a trusted server, if any, as node K, named in `graph.graph["server"]`.
+    """A family of graphs.
 
-    Where links have a direction, an agent hears its predecessors.
+    The agents are the nodes 0 .. K-1. A trusted server, if any, is node K, named in `graph.graph["server"]`. In a
+    directed graph an agent receives the messages of its predecessors.
 
     Class attributes:
-        varies: whether rounds have different graphs. Only such a graph may be in pieces, and not at all times. It is
-            asked for in every round, with a fresh stream that is the same in all of them.
+        varies: whether the graph changes between rounds. Only such a graph may be disconnected, and not in every round.
+            It is then called in every round, with a new generator that is the same in all of them.
+
+    Example:
+        >>> from byzbench.registry import build
+        >>> graph = build("topology", "ring")(4, 0, np.random.default_rng(0))
+        >>> sorted(graph.edges)
+        [(0, 1), (0, 3), (1, 2), (2, 3)]
     """
 
     kind: ClassVar[str] = "topology"
@@ -32,43 +39,70 @@ class Topology(Component):
 
     @abstractmethod
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
-        """The graph at this round, from the same stream, at its beginning, for all rounds.
+        """Return the graph of a round.
 
-        Raises `Undefined` where the family has none of this size.
+        Args:
+            agents: K.
+            round: the round, from 0.
+            rng: a generator in the same initial state for all rounds.
+
+        Raises:
+            Undefined: the family has no graph of this size.
         """
 
 
 @dataclass(frozen=True)
 class Placement(Component):
-    """Which nodes of the graph the liars take.
+    """A choice of the nodes that are Byzantine.
 
     Class attributes:
-        joins: whether the liars come from outside: the topology is drawn for the K - f honest agents, and `join` adds
-            agents K - f .. K - 1 to it, whom `__call__` then names.
+        joins: whether the Byzantine agents are added to the graph. If so, the topology is drawn for the K - f honest
+            agents, `join` adds the agents K - f .. K - 1, and `__call__` returns these.
+
+    Example:
+        >>> import networkx as nx
+        >>> from byzbench.registry import build
+        >>> list(build("placement", "degree")(nx.star_graph(4), 1, np.random.default_rng(0)))
+        [0]
     """
 
     kind: ClassVar[str] = "placement"
     joins: ClassVar[bool] = False
 
     def join(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> nx.Graph:
-        """The graph with f more agents. Called at every round, with the same stream, if the placement `joins`."""
+        """Return the graph with f more agents; called in every round if the placement `joins`.
+
+        Args:
+            graph: the graph of the honest agents.
+            f: the number of agents to add.
+            rng: a generator in the same initial state for all rounds.
+        """
         raise NotImplementedError
 
     @abstractmethod
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """F distinct agents of the graph (never the server)."""
+        """Choose f distinct agents of the graph, never the server."""
 
 
 @dataclass(frozen=True)
 class Coin(Component):
-    """How agents obtain common randomness."""
+    """A protocol by which agents obtain common randomness."""
 
     kind: ClassVar[str] = "coin"
 
     @abstractmethod
     def __call__(self, draw: Callable[[np.random.Generator], float], agents: int, rng: np.random.Generator) -> Tensor:
-        """float64 [K]: the value of `draw` as each agent sees it."""
+        """Return the value of `draw` as each agent obtains it, float64 [K].
+
+        Args:
+            draw: draws the value from a generator.
+            agents: K.
+            rng: the random stream of this draw.
+        """
 
     def cost(self, agents: int) -> Sequence[tuple[int, int]]:
-        """What one draw costs each agent: messages, and the bytes of each. Nothing, if it was dealt in a set-up."""
+        """Return the messages of one draw at each agent, as pairs (number of messages, bytes of each).
+
+        It is empty if the randomness was distributed in a set-up phase.
+        """
         return ()

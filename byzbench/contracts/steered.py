@@ -1,4 +1,4 @@
-"""An attack that is steered by a few numbers an exchange."""
+"""Attacks that are controlled by a few numbers in each exchange."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SteeredAttack(MessageAttack):
-    """A message attack in three steps: what it observes, what it chooses, and what liars say by that choice.
+    """A message attack in three steps: an observation, an action, and the messages that the action determines.
 
         o = observe(view, memory)    in [-1, 1]^n
         a = choose(o, memory)        in [-1, 1]^m
-        speech = say(view, a, memory)
+        messages = say(view, a, memory)
 
-    In the attacker's seat (`byzbench.envs.AttackerSeat`) a learner chooses in place of `choose`; the other two are the
-    same code there and here. It must see `colluders`: there is one choice for all liars.
+    In the environment `byzbench.envs.AttackerSeat` an external learner replaces `choose`; `observe` and `say` are the
+    same code as in a run. The threat model must include `colluders`, because one action covers all Byzantine agents.
 
     Class attributes:
         observation_size: n.
@@ -37,16 +37,26 @@ class SteeredAttack(MessageAttack):
 
     @abstractmethod
     def observe(self, view: View, memory: State) -> Tensor:
-        """float32 [n] in [-1, 1]."""
+        """Return the observation, float32 [n] in [-1, 1]."""
 
     @abstractmethod
     def choose(self, observation: Tensor, memory: State) -> Tensor:
-        """float32 [m] in [-1, 1]."""
+        """Return the action, float32 [m] in [-1, 1]."""
 
     @abstractmethod
     def say(self, view: View, action: Tensor, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """See `speak`."""
+        """Craft the messages of an action.
+
+        Args:
+            view: the declared knowledge about this exchange.
+            action: float32 [m] in [-1, 1].
+            memory: the state that the last call returned.
+            rng: the random stream of this exchange.
+
+        Returns:
+            The messages, and the new state.
+        """
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        """What follows from what it observes."""
+        """Craft the messages of the action that `choose` takes at the current observation."""
         return self.say(view, self.choose(self.observe(view, memory), memory), memory, rng)

@@ -1,4 +1,4 @@
-"""Federations as environments: somebody from outside sits in a liar's seat, and learns to lie."""
+"""Environments in which a reinforcement learner controls the Byzantine agents of a federation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The federation as a game of PettingZoo, whose players are its liars."""
+"""PettingZoo environment in which each Byzantine agent of a federation is a player."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SEEDS = 2**31
 
 
 @dataclass(frozen=True)
-class _Puppets(MessageAttack):
-    """Liars whose words come from outside: [f, d], and who is silent."""
+class _ExternalMessages(MessageAttack):
+    """Attack whose messages [f, d] and silent agents are episode_seed externally."""
 
     @property
     def threat(self) -> Threat:
@@ -37,37 +37,51 @@ class _Puppets(MessageAttack):
 
 
 class FederationEnv(ParallelEnv[str, Vector, Vector]):
-    """Each liar is a player of its own: it sees what it has honestly computed, and its action is what it says.
+    """PettingZoo environment whose players are the Byzantine agents, and whose actions are their messages.
 
         env = FederationEnv(algo="decbyzpg", agents=7, byzantine=2, trajectories=300)
 
-    A step is an exchange that liars lie in: one a round, or two with `on="both"`. An episode is one training, truncated
-    with its budget; `reset(seed=s)` is the experiment with the seed s, and without a seed a fresh one is drawn.
+    A step is an exchange in which Byzantine agents send crafted messages: one in each round, or two with `on="both"`.
+    An episode is one training, which is truncated at the end of the budget. `reset(seed=s)` starts the experiment with
+    the seed s; without a seed, a seed is drawn.
 
-        observation  float32 [d], the player's own vector of this exchange
-        action       float32 [d], what it tells everybody; anything that is no such vector exposes it, None is silence
-        reward       the same for all: minus the honest agents' mean training return in the batch that follows, and
-                     after the last step their evaluation return, as a share of the way from random play to solved,
-                     in [-1, 1]
+        observation  float32 [d], the honest vector of the player in this exchange
+        action       float32 [d], the message to all neighbours; None sends no message, and other values are malformed,
+                     which exposes the player
+        reward       the same for all players: minus the mean training return of the honest agents in the next batch,
+                     and after the last step minus their evaluation return; normalised by the returns of a random and a
+                     solved policy, and clipped to [-1, 1]
 
-    For one mastermind with few numbers to choose, see `AttackerSeat`.
+    For one agent that controls all Byzantine agents by a few numbers, see `AttackerSeat`.
+
+    Example:
+        >>> env = FederationEnv(algo="decbyzpg", agents=7, byzantine=2, trajectories=300)
+        >>> len(env.possible_agents), env.observation_space(env.possible_agents[0]).shape
+        (2, (386,))
     """
 
     metadata = {"name": "byzbench_federation_v0", "render_modes": [], "is_parallelizable": True}  # noqa: RUF012
 
     def __init__(self, on: str = "gradient", render_mode: None = None, **options: Any) -> None:
-        """The options of `Experiment.create` but the attack; its seed is not used.
+        """Make the environment of an experiment.
+
+        Args:
+            on: the attacked messages: `gradient`, `parameters` or `both`.
+            render_mode: only None is supported.
+            options: the arguments of `Experiment.create` without `attack`; the seed is not used.
 
         Raises:
-            UserError: one line that says what is wrong with the request.
+            UserError: the experiment is invalid, has an attack, or no agent receives Byzantine messages.
         """
         if "attack" in options:
-            raise InvalidParameter("the players are the attack: give none")
-        self._todo = Experiment.create(**options, attack=_Puppets(on=on))  # type: ignore[arg-type]
+            raise InvalidParameter("the players replace the attack: leave out attack")
+        self._todo = Experiment.create(**options, attack=_ExternalMessages(on=on))  # type: ignore[arg-type]
         if not self._todo.byzantine or not self._todo.rules:
-            raise Undefined("nobody hears a liar in this experiment, so there are no players")
+            raise Undefined("no agent receives Byzantine messages in this experiment, so there are no players")
         if self._todo.task.normalize:
-            raise Undefined("statistics of observations are no vectors of the players' length: leave out normalize")
+            raise Undefined(
+                "normalisation statistics have another length than the players' messages: leave out normalize"
+            )
         self.render_mode = render_mode
         self.possible_agents = [f"liar_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []
@@ -78,58 +92,71 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self._rng = np.random.default_rng(0)
 
     def observation_space(self, agent: str) -> Box:
-        """The same for all."""
+        """Return the observation space, which is the same for all players."""
         return self._space
 
     def action_space(self, agent: str) -> Box:
-        """The same for all."""
+        """Return the action space, which is the same for all players."""
         return self._space
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Vector], dict[str, dict[str, Any]]]:
-        """A training from its beginning to the first exchange; `options` are ignored."""
+        """Start a training and run it up to the first attacked exchange; `options` are ignored."""
         self.close()
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        chosen = int(self._rng.integers(_SEEDS)) if seed is None else seed
-        self._session = Session(replace(self._todo, seed=chosen))
+        episode_seed = int(self._rng.integers(_SEEDS)) if seed is None else seed
+        self._session = Session(replace(self._todo, seed=episode_seed))
         self.agents = list(self.possible_agents)
-        asked = self._session.advance()
-        if asked is None:
-            raise Undefined("no liar spoke in the whole training")
-        self._seen = self._rows(asked)
-        return self._seen, {agent: {"seed": chosen} for agent in self.agents}
+        vectors = self._session.advance()
+        if vectors is None:
+            raise Undefined("the training has no exchange with Byzantine messages")
+        self._observations = self._by_player(vectors)
+        return self._observations, {agent: {"seed": episode_seed} for agent in self.agents}
 
     def step(
         self, actions: Mapping[str, Any]
     ) -> tuple[dict[str, Vector], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """What the players say, and on to the next exchange. At the end the last observations are repeated."""
+        """Send the messages of the players, and run the training up to the next attacked exchange.
+
+        At the end of an episode the last observations are repeated.
+
+        Raises:
+            InvalidParameter: no episode is running.
+        """
         if self._session is None:
-            raise InvalidParameter("an episode starts with reset()")
-        said = [actions.get(agent) for agent in self.possible_agents]
-        silent = torch.tensor([word is None for word in said])
-        asked = self._session.advance((said, silent))
+            raise InvalidParameter("an episode must start with reset()")
+        messages = [actions.get(agent) for agent in self.possible_agents]
+        silent = torch.tensor([message is None for message in messages])
+        vectors = self._session.advance((messages, silent))
         info, players = dict(self._session.line), self.agents
-        if asked is None:
+        if vectors is None:
             info |= self._session.evaluate()
             reward = self._session.harm(info["evaluation"])
             self._session, self.agents = None, []
         else:
-            self._seen = self._rows(asked)
+            self._observations = self._by_player(vectors)
             reward = self._session.harm(self._session.training.returned)
-        over = dict.fromkeys(players, asked is None)
-        never = dict.fromkeys(players, False)
-        return self._seen, dict.fromkeys(players, reward), never, over, {agent: dict(info) for agent in players}
+        truncated = dict.fromkeys(players, vectors is None)
+        terminated = dict.fromkeys(players, False)
+        return (
+            self._observations,
+            dict.fromkeys(players, reward),
+            terminated,
+            truncated,
+            {agent: dict(info) for agent in players},
+        )
 
-    def _rows(self, vectors: Tensor) -> dict[str, Vector]:
+    def _by_player(self, vectors: Tensor) -> dict[str, Vector]:
+        """Return the rows of vectors [f, d] by player."""
         return {agent: row.copy() for agent, row in zip(self.possible_agents, vectors.float().numpy(), strict=True)}
 
     def render(self) -> None:
-        """Nothing is shown."""
+        """Do nothing: there is no render mode."""
 
     def close(self) -> None:
-        """Leave the training where it is."""
+        """Stop the training."""
         if self._session is not None:
             self._session.close()
             self._session = None

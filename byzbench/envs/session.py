@@ -1,4 +1,4 @@
-"""A training that stops whenever somebody outside is asked, and goes on when they have answered."""
+"""Training that is suspended for external decisions of an attack."""
 
 from __future__ import annotations
 
@@ -12,28 +12,33 @@ from byzbench.experiments.runner import Training, one_thread
 
 
 class Question:
-    """What stops a round: `answer = await Question(asked)`, in the `answer` of an attack that has nobody inside.
+    """Awaitable that suspends a round until an external decision: `answer = await Question(asked)`.
+
+    The method `answer` of an externally controlled attack awaits it.
 
     Attributes:
-        asked: what the one outside needs to know.
+        asked: the observation on which the decision is based.
     """
 
     def __init__(self, asked: Any) -> None:
         self.asked = asked
 
     def __await__(self) -> Generator[Question, Any, Any]:
-        """Wait for the answer."""
+        """Suspend the round, and return the decision that is sent to it."""
         return (yield self)
 
 
 class Session:
-    """One training from its first question to the end of its budget.
+    """Training of one experiment that is suspended at every external decision.
 
-    No threads: a round is a coroutine, and a question suspends it where it stands.
+    It needs no threads: a round is a coroutine, which a `Question` suspends.
+
+    Args:
+        todo: the experiment, whose attack awaits `Question`.
 
     Attributes:
-        training: the experiment under way.
-        line: the metrics of the last round that was done; empty before the first.
+        training: the training of the experiment.
+        line: the metrics of the last completed round; empty before the first.
     """
 
     def __init__(self, todo: Experiment) -> None:
@@ -41,7 +46,17 @@ class Session:
         self._round: Coroutine[Any, Any, dict[str, Any]] | None = None
 
     def advance(self, answer: Any = None) -> Any:
-        """Answer the question that the training stopped at, if it did: what is asked next, or None at the end."""
+        """Continue the training until the next external decision or the end of the budget.
+
+        Args:
+            answer: the decision that the training waits for; None at the start.
+
+        Returns:
+            The observation for the next decision, or None at the end of the budget.
+
+        Raises:
+            BrokenPlugin: a round awaited something else than a `Question`.
+        """
         with one_thread():
             while self._round or not self.training.over:
                 self._round = self._round or self.training.advance()
@@ -51,25 +66,33 @@ class Session:
                     self._round, self.line, answer = None, stop.value, None
                     continue
                 if not isinstance(question, Question):
-                    raise BrokenPlugin("a round waited for something that is neither the federation nor a seat")
+                    raise BrokenPlugin(
+                        "a round waited for something that is neither the federation nor an external decision"
+                    )
                 return question.asked
         return None
 
     def evaluate(self) -> dict[str, float | None]:
-        """The last evaluation of a run, of the honest agents' policies as they are now."""
+        """Return the final evaluation of a run, for the current policies of the honest agents."""
         with one_thread():
             return self.training.evaluate(self.training.todo.evaluations)
 
     def harm(self, returned: float | None) -> float:
-        """Minus a return as a share of the way from random play to solved, in [-1, 1]; 1 if it is not finite."""
+        """Return the reward of the attacker: minus the normalised return, clipped to [-1, 1].
+
+            -clip((J - J_random) / (J_solved - J_random), -1, 1)
+
+        Args:
+            returned: the return J of the honest agents. If it is None or not finite, the reward is 1.
+        """
         task = self.training.todo.task
         if returned is None or not math.isfinite(returned):
             return 1.0
-        share = (returned - task.worth("random")) / (task.worth("solved") - task.worth("random"))
-        return -min(max(share, -1.0), 1.0)
+        normalized = (returned - task.worth("random")) / (task.worth("solved") - task.worth("random"))
+        return -min(max(normalized, -1.0), 1.0)
 
     def close(self) -> None:
-        """Leave the training where it is."""
+        """Close the suspended round; the training cannot be continued."""
         if self._round:
             self._round.close()
             self._round = None

@@ -1,1 +1,1 @@
-"""From a validated experiment to records on disk."""
+"""Experiments: validation, training, evaluation, records on disk, sweeps and tuning."""

@@ -1,4 +1,4 @@
-"""What convergence theorems assume, as far as a run can show it: bounded gradients, variance, likeness and weights."""
+"""Measured constants of convergence theorems' assumptions: gradient norms, variance, dissimilarity and weights."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from byzbench.learning.rollouts import Trajectories
 
 
 def moments(policy: Policy, theta: Tensor, batch: Trajectories, discount: float) -> dict[str, float | None]:
-    """How gradients scatter within agents and between them, from episodes of each, an even number n each.
+    """Estimate the variance of gradients within agents, and their dissimilarity between agents.
 
-    With g_k and h_k the gradients of agent k's two halves of its episodes, m_k their mean and m the mean of those:
+    Every agent has the same even number n of episodes. Let g_k and h_k be the gradients of the two halves of agent k's
+    episodes, m_k their mean, and m the mean of all m_k:
 
-    - gradient_variance: the mean over k of (n/4) ||g_k - h_k||^2. It is sigma^2, the variance of the gradient of one
-      episode, unbiased;
-    - gradient_dissimilarity: (1/K) (sum_k ||m_k - m||^2 - (K - 1) sigma^2 / n). It is zeta^2, the mean of
-      ||grad J_k - grad J||^2, unbiased, and so below zero half of the time where agents are alike; each agent's
-      gradient is that at its own parameters.
+    - gradient_variance: the mean over k of (n/4) ||g_k - h_k||^2. It is an unbiased estimate of sigma^2, the variance
+      of the gradient of one episode.
+    - gradient_dissimilarity: (1/K) (sum_k ||m_k - m||^2 - (K - 1) sigma^2 / n). It is an unbiased estimate of zeta^2,
+      the mean of ||grad J_k - grad J||^2, and therefore negative half of the time where agents have the same task. Each
+      agent's gradient is taken at its own parameters.
 
     Args:
-        policy: the policy family.
-        theta: [K, d].
-        batch: the episodes, sampled at theta.
-        discount: gamma.
+        policy: The policy family.
+        theta: The parameters, [K, d].
+        batch: The episodes, sampled at theta.
+        discount: The discount gamma.
+
+    Returns:
+        Both estimates by name; None for one that is not finite.
     """
     n, agents = batch.mask.shape[2], len(theta)
     first, second = (
@@ -38,21 +42,27 @@ def moments(policy: Policy, theta: Tensor, batch: Trajectories, discount: float)
     )
     variance = float((first - second).square().sum(1).mean()) * n / 4
     means = (first + second) / 2
-    apart = float((means - means.mean(0)).square().sum())
-    found = {"gradient_variance": variance, "gradient_dissimilarity": (apart - (agents - 1) * variance / n) / agents}
-    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+    squares = float((means - means.mean(0)).square().sum())
+    values = {"gradient_variance": variance, "gradient_dissimilarity": (squares - (agents - 1) * variance / n) / agents}
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
 
 def assumptions(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Of all rounds of a run.
+    """Summarise the constants of all rounds of a run.
 
-    - gradient_norm_largest, gradient_norm_99: of the longest honest gradient of a round, the largest and the 99 %
-      quantile over rounds;
-    - gradient_variance, gradient_dissimilarity: see `moments`, the mean over evaluations;
-    - weight_largest: the largest importance weight of an episode;
-    - weight_effective: the smallest effective sample size, as a share: (sum w)^2 / (n sum w^2);
-    - weight_constant: the largest ||g - g^w||^2 / ||theta - theta'||^2 for the gradients g and g^w of a batch at theta
-      and, weighted, at theta'. It stays below C_w.
+    - gradient_norm_largest, gradient_norm_99: the maximum and the 99 % quantile over rounds of the largest norm of an
+      honest gradient.
+    - gradient_variance, gradient_dissimilarity: the means over evaluations, see `moments`.
+    - weight_largest: the largest importance weight of an episode.
+    - weight_effective: the smallest relative effective sample size, (sum w)^2 / (n sum w^2).
+    - weight_constant: the largest ||g - g^w||^2 / ||theta - theta'||^2, where g is the gradient of a batch at theta,
+      and g^w its importance-weighted gradient at theta'. It is at most C_w.
+
+    Args:
+        lines: The lines of metrics of a run.
+
+    Returns:
+        The constants by name; None for one that was not measured.
     """
     norms = _values(lines, "gradient_norm")
     return {

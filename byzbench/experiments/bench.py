@@ -1,4 +1,4 @@
-"""Rules against attacks on random vectors: what tells one rule from another before anything is trained."""
+"""Benchmarks of aggregation rules under attacks on random vectors, without training."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from byzbench.experiments.runner import federate, lockstep, one_thread
 ATTACKS = ("none", "alie:z=1.5", "ipm", "sign_flip", "min_max", "large_noise")
 
 REPEATS = 20
-"""Calls that a time is the median of."""
+"""The number of calls of which the time is the median."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What n agents draw, each for itself, round after round.
+    """A distribution of vectors that n agents draw independently in every round.
 
     Attributes:
-        agents: n, on the complete graph.
-        byzantine: f.
-        dimension: d.
-        signal: the length of the mean of what honest agents draw, in units of their spread.
-        rounds: how many times; rules and attacks that remember do so.
-        seed: of everything drawn.
+        agents: The number n of agents, on the complete graph.
+        byzantine: The number f of Byzantine agents.
+        dimension: The dimension d of the vectors.
+        signal: The norm of the mean of the honest vectors, in units of their spread.
+        rounds: The number of rounds; rules and attacks keep their state between rounds.
+        seed: The seed of all random numbers.
+
+    Example:
+        >>> Trial(agents=4, byzantine=1, dimension=5).vectors(0).shape
+        torch.Size([4, 5])
     """
 
     agents: int = 13
@@ -52,25 +56,26 @@ class Trial:
             raise InvalidParameter(f"signal must not be negative, got {self.signal}")
 
     def vectors(self, round: int) -> torch.Tensor:
-        """The clean vectors of one round: float32 [n, d], of spread 1 around a mean that all rounds share."""
-        shared, own = np.random.default_rng(self.seed), np.random.default_rng([self.seed, round])
-        mean = shared.standard_normal(self.dimension)
-        noise = own.standard_normal((self.agents, self.dimension))
+        """Draw the clean vectors of one round: float32 [n, d], of spread 1 around a mean that all rounds share."""
+        mean_rng, noise_rng = np.random.default_rng(self.seed), np.random.default_rng([self.seed, round])
+        mean = mean_rng.standard_normal(self.dimension)
+        noise = noise_rng.standard_normal((self.agents, self.dimension))
         mean *= self.signal / np.linalg.norm(mean)
         return torch.from_numpy(mean + noise / np.sqrt(self.dimension)).float()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one rule did.
+    """The measurements of one rule.
 
     Attributes:
-        rule: as it was written.
-        errors: by attack, ||value - honest mean|| over the honest spread, the mean over rounds and honest receivers.
-        milliseconds: of one call on the vectors of one receiver, one thread, the median.
-        guarantee: whether the rule's theorem covers (n, f).
-        kappa: see `Aggregator.kappa`.
-        why: what speaks against trying it, if anything does; then there are no numbers.
+        rule: The rule as the user wrote it.
+        errors: The error by attack: ||value - honest mean|| over the honest spread, the mean over rounds and honest
+            receivers.
+        milliseconds: The median time of one call on the vectors of one receiver, with one thread.
+        guarantee: Whether the rule's theorem covers (n, f).
+        kappa: The rule's robustness coefficient, see `Aggregator.kappa`.
+        why: The reason why the rule cannot be measured, or empty; with a reason there are no numbers.
     """
 
     rule: str
@@ -82,7 +87,7 @@ class Outcome:
 
     @property
     def worst(self) -> float:
-        """The largest error over attacks; NaN is worse than anything."""
+        """Return the largest error over attacks, where NaN counts as infinity."""
         values = list(self.errors.values())
         return max((v if v == v else float("inf") for v in values), default=float("inf"))
 
@@ -93,18 +98,27 @@ def bench(
     trial: Trial | None = None,
     watch: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Try every rule (default: all there are) under every attack; least worst error first.
+    """Measure rules under attacks.
+
+    Args:
+        rules: The aggregators as written by the user; None: all registered ones.
+        attacks: The attacks as written by the user.
+        trial: The distribution of the vectors; None: `Trial()`.
+        watch: A function that is called with every outcome.
+
+    Returns:
+        The outcomes, sorted by their largest error; rules that cannot be measured come last.
 
     Raises:
-        UserError: a name, a parameter or an attack that cannot be. A rule that cannot be tried is an outcome.
+        UserError: A name, a parameter or an attack is invalid. A rule that cannot be measured is no error.
     """
-    given = trial or Trial()
+    trial = trial or Trial()
     for attack in attacks:
-        _experiment("mean", attack, given)
+        _experiment("mean", attack, trial)
     outcomes = []
     with one_thread():
         for name in rules or registry.origins("aggregator"):
-            outcome = _outcome(name, attacks, given)
+            outcome = _outcome(name, attacks, trial)
             outcomes.append(outcome)
             if watch:
                 watch(outcome)
@@ -124,40 +138,40 @@ def _experiment(rule: str, attack: str, trial: Trial) -> Experiment:
 
 
 def _outcome(name: str, attacks: Sequence[str], trial: Trial) -> Outcome:
-    built = registry.build("aggregator", name)
-    assert isinstance(built, Aggregator)
+    rule = registry.build("aggregator", name)
+    assert isinstance(rule, Aggregator)
     try:
         errors = {attack: _error(_experiment(name, attack, trial), trial) for attack in attacks}
     except UserError as error:
         return Outcome(name, why=str(error))
     n, f = trial.agents, trial.byzantine
-    guarantee = bool(built.guarantee(n, f))
-    return Outcome(name, errors, _milliseconds(built, trial), guarantee, built.kappa(n, f) if guarantee else None)
+    guarantee = bool(rule.guarantee(n, f))
+    return Outcome(name, errors, _milliseconds(rule, trial), guarantee, rule.kappa(n, f) if guarantee else None)
 
 
 def _error(experiment: Experiment, trial: Trial) -> float:
-    """The mean over rounds of the error relative to the spread, all honest receivers together."""
+    """Return the mean over rounds of the error in units of the honest spread, over all honest receivers."""
     federation, _ = federate(experiment)
-    found: list[float] = []
+    errors: list[float] = []
     state: State = {}
     for round in range(trial.rounds):
         federation.begin(round, round / trial.rounds)
         inbox = lockstep(federation.exchange("gradient", trial.vectors(round)))
         _, state = federation.aggregate(inbox, state)
         assert federation.ledger.aggregation is not None
-        seen = diagnose(federation.ledger.aggregation, experiment.members.byzantine)
-        error, spread = seen.get("error"), seen.get("spread")
-        found.append(float("nan") if error is None or not spread else error / spread)
-    return float(np.mean(found))
+        diagnostics = diagnose(federation.ledger.aggregation, experiment.members.byzantine)
+        error, spread = diagnostics.get("error"), diagnostics.get("spread")
+        errors.append(float("nan") if error is None or not spread else error / spread)
+    return float(np.mean(errors))
 
 
 def _milliseconds(rule: Aggregator, trial: Trial) -> float:
     x, n = trial.vectors(0), trial.agents
-    given: dict[str, Any] = {"own": torch.tensor(n - 1), "honest": torch.arange(n) >= trial.byzantine}
-    spent = []
+    extra_inputs: dict[str, Any] = {"own": torch.tensor(n - 1), "honest": torch.arange(n) >= trial.byzantine}
+    seconds = []
     for _ in range(1 + REPEATS):
         rng = np.random.default_rng(0)
         start = time.perf_counter()
-        rule(x, trial.byzantine, rng=rng, **given)
-        spent.append(time.perf_counter() - start)
-    return 1e3 * median(spent[1:])
+        rule(x, trial.byzantine, rng=rng, **extra_inputs)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * median(seconds[1:])

@@ -1,8 +1,10 @@
-"""One cell of a sweep, wherever it runs: from a description to an outcome, and never an exception.
+"""Running one cell of a sweep: from the description of an experiment to an outcome, without exceptions.
 
-finished   result.json is there
-failed     failure.json says what ended it; it is left alone until it is asked to be tried again
-busy       another process is at it
+An outcome has one of three statuses:
+
+finished   result.json exists
+failed     failure.json holds the error; the cell runs again only with --on-existing retry-failed or rerun
+busy       another process is writing the run folder
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ OnExisting = Literal["reuse", "retry-failed", "rerun"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell.
+    """The outcome of a cell.
 
     Attributes:
-        status: see above.
-        result: what `result.json` holds, where it is finished.
-        error: one line, where it is not.
-        reused: it was there before.
-        retries: how often it was started again because whatever ran it was lost.
+        status: The status, see the module.
+        result: The content of `result.json` of a finished cell, else empty.
+        error: The error of any other cell in one line, else empty.
+        reused: Whether the outcome was in the store before.
+        retries: The number of times that the cell was started again after its worker was lost.
     """
 
     status: Literal["finished", "failed", "busy"]
@@ -47,10 +49,15 @@ class Outcome:
 
 
 def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome | None:
-    """The outcome that the store already has, of the same behaviour, and that counts; else None.
+    """Return the outcome that the store has of the same numerical behaviour, or None if the cell has to run.
+
+    Args:
+        experiment: The experiment of the cell.
+        out: The store.
+        on_existing: `reuse` returns finished and failed cells, `retry-failed` finished ones, `rerun` none.
 
     Raises:
-        CorruptRecord: the folder cannot be trusted.
+        CorruptRecord: The folder's records are invalid.
     """
     folder = RunFolder(out / experiment.hash)
     if on_existing == "rerun" or stored(folder, experiment) != []:
@@ -63,41 +70,58 @@ def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome
 
 
 def stored(folder: RunFolder, experiment: Experiment) -> list[str] | None:
-    """Return what keeps a folder from being the run of an experiment by the code here; None if it holds no run.
+    """Compare the run in a folder with an experiment and the code of this process.
+
+    Args:
+        folder: The run folder.
+        experiment: The experiment.
+
+    Returns:
+        The differences in behaviour, one line each; None if the folder holds no run.
 
     Raises:
-        CorruptRecord: the folder cannot be trusted.
+        CorruptRecord: The folder's records are invalid.
     """
-    record, where = folder.record(), folder.path / "experiment.json"
+    record, path = folder.record(), folder.path / "experiment.json"
     if record is None:
         return None
     if hash_of(record["experiment"]) != experiment.hash:
-        raise CorruptRecord(f"{where} describes another experiment than its folder")
-    return differences(record, experiment, where)
+        raise CorruptRecord(f"{path} describes another experiment than its folder")
+    return differences(record, experiment, path)
 
 
 def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, wait: bool) -> Outcome:
-    """Train the experiment of a description into the store `out`."""
+    """Run the experiment of a description into a store.
+
+    Args:
+        description: The experiment, as `Experiment.describe` returns it.
+        out: The store, a folder.
+        on_existing: What to do with finished and failed cells.
+        wait: Whether to wait for another process that writes the folder.
+
+    Returns:
+        The outcome, which holds the error if there is one.
+    """
     try:
         experiment = Experiment.from_description(description)
-        if (found := known(experiment, Path(out), on_existing)) is not None:
-            return found
-        again: Literal["reuse", "rerun"] = "rerun" if on_existing == "rerun" else "reuse"
+        if (outcome := known(experiment, Path(out), on_existing)) is not None:
+            return outcome
+        mode: Literal["reuse", "rerun"] = "rerun" if on_existing == "rerun" else "reuse"
         with warnings.catch_warnings():
-            for category in (ArchivedRun, OtherLibraries):  # a sweep says so once, before it begins
+            for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
                 warnings.simplefilter("ignore", category)
-            return Outcome("finished", run(experiment, out=out, on_existing=again, wait=wait).to_json())
+            return Outcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
     except Busy as error:
         return Outcome("busy", error=str(error))
     except StorageError as error:
-        return Outcome("failed", error=str(error))  # nothing can be written, and nothing need be: it can be resumed
+        return Outcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
     except Exception as error:
-        said = error if isinstance(error, ByzbenchError) else f"{type(error).__name__}: {error}"
-        return _failed(" ".join(str(said).split()), traceback.format_exc(), description, Path(out))
+        message = error if isinstance(error, ByzbenchError) else f"{type(error).__name__}: {error}"
+        return _failed(" ".join(str(message).split()), traceback.format_exc(), description, Path(out))
 
 
 def _failed(line: str, trace: str, description: Mapping[str, Any], out: Path) -> Outcome:
-    """Leave word of a failure in the cell's folder, if there can be one."""
+    """Write failure.json into the cell's folder, if possible, and return the outcome."""
     try:
         experiment = Experiment.from_description(description)
         folder = RunFolder(out / experiment.hash)
@@ -106,12 +130,19 @@ def _failed(line: str, trace: str, description: Mapping[str, Any], out: Path) ->
                 folder.write("experiment.json", origin(experiment))
             folder.write("failure.json", {"error": line, "traceback": trace.splitlines()})
     except ByzbenchError:
-        pass  # the outcome still says it
+        pass  # the outcome still holds the error
     return Outcome("failed", error=line)
 
 
 def run_elsewhere(description: Mapping[str, Any]) -> tuple[Outcome, dict[str, bytes]]:
-    """Train a cell where the store cannot be reached: its outcome, and the files of its run folder by name."""
+    """Run a cell on a machine without the store.
+
+    Args:
+        description: The experiment, as `Experiment.describe` returns it.
+
+    Returns:
+        The outcome, and the contents of the files of the run folder by name.
+    """
     with tempfile.TemporaryDirectory(prefix="byzbench-") as scratch:
         outcome = run_cell(description, scratch, "reuse", wait=True)
         folders = [path for path in Path(scratch).iterdir() if path.is_dir()]
@@ -122,20 +153,33 @@ def run_elsewhere(description: Mapping[str, Any]) -> tuple[Outcome, dict[str, by
 def deliver(
     experiment: Experiment, out: Path, outcome: Outcome, files: Mapping[str, bytes], rerun: bool = False
 ) -> Outcome:
-    """Put the files of a cell that ran elsewhere into the store, whole or not at all: `result.json` comes last.
+    """Write the files of a cell that ran on another machine into the store, `result.json` last.
 
-    A cell that another process has finished in the meantime stays as it is, but for a `rerun`.
+    A cell that another process has finished in the meantime is not overwritten, except with `rerun`.
+
+    Args:
+        experiment: The experiment of the cell.
+        out: The store.
+        outcome: The outcome on the other machine.
+        files: The contents of the files of the run folder by name.
+        rerun: Whether a finished cell in the store is overwritten.
+
+    Returns:
+        The outcome with the path in the store. It is a failure if the files cannot be written, or if the other machine
+        ran code of another behaviour.
     """
     folder = RunFolder(out / experiment.hash)
     try:
         with folder.locked(wait=True):
-            if not rerun and (found := known(experiment, out, "retry-failed")) is not None:
-                return found
-            if why := stored(folder, experiment):
-                folder.archive(why)
+            if not rerun and (existing := known(experiment, out, "retry-failed")) is not None:
+                return existing
+            if reasons := stored(folder, experiment):
+                folder.archive(reasons)
                 return deliver(experiment, out, outcome, files, rerun)
-            if "experiment.json" in files and (foreign := _foreign(files["experiment.json"], experiment)):
-                return Outcome("failed", error=f"another behaviour than is here ran it, nothing was kept: {foreign}")
+            if "experiment.json" in files and (reason := _mismatch(files["experiment.json"], experiment)):
+                return Outcome(
+                    "failed", error=f"its worker ran code of another behaviour, nothing was stored: {reason}"
+                )
             folder.clear()
             for name in reversed(FILES):
                 if name in files:
@@ -147,8 +191,8 @@ def deliver(
     return outcome
 
 
-def _foreign(content: bytes, experiment: Experiment) -> str:
-    """Return what keeps the record of a cell that ran elsewhere from being of the behaviour here, in one line."""
+def _mismatch(content: bytes, experiment: Experiment) -> str:
+    """Return the differences of a record from the experiment and the code of this process in one line, or ''."""
     record = migrate("run", parse_object(content, Path("experiment.json")), "experiment.json")
     if not is_described(record.get("experiment")) or hash_of(record["experiment"]) != experiment.hash:
         return "it describes another experiment"

@@ -1,4 +1,4 @@
-"""Learning curves as numbers. Imports nothing heavy."""
+"""Summaries of learning curves. This module imports no heavy library."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ def area_under_curve(
 ) -> float:
     """Return the area under a learning curve divided by the budget: a mean return.
 
-    Trapezoids from `start` at 0 trajectories to the last point, cut at the budget by linear interpolation; after a last
-    point that lies before the budget the curve stays where it is. A return that is None counts as `start`.
+    The curve is piecewise linear, from `start` at 0 trajectories to the last point. It is cut at the budget, or
+    extended to it with the last value. A return that is None counts as `start`.
 
     Args:
-        trajectories: where the curve was measured, rising.
-        returns: what was measured there.
-        start: the return before anything was learned, as of a random policy.
-        budget: trajectories of the whole run.
+        trajectories: The numbers of trajectories at which returns were measured, increasing.
+        returns: The measured returns.
+        start: The return before training, for example that of a random policy.
+        budget: The number of trajectories of the whole run.
+
+    Returns:
+        The area divided by the budget.
 
     Example:
         >>> area_under_curve([50, 150], [10.0, 10.0], 0.0, 100)
         7.5
     """
-    at = np.array([0.0, *trajectories])
-    values = np.array([start, *(start if value is None else value for value in returns)])
-    inside = at < budget
-    at, ends = np.append(at[inside], budget), np.append(values[inside], np.interp(budget, at, values))
-    return float(np.trapezoid(ends, at) / budget)
+    x = np.array([0.0, *trajectories])
+    y = np.array([start, *(start if value is None else value for value in returns)])
+    inside = x < budget
+    x, y = np.append(x[inside], budget), np.append(y[inside], np.interp(budget, x, y))
+    return float(np.trapezoid(y, x) / budget)

@@ -1,4 +1,4 @@
-"""What a rule did to the liars' vectors, seen by one who knows who lies. No rule and no agent ever learns any of it."""
+"""Diagnostics of rules from the true set of Byzantine agents, which no rule and no agent has access to."""
 
 from __future__ import annotations
 
@@ -16,57 +16,63 @@ from byzbench.geometry.cloud import array
 Array: TypeAlias = npt.NDArray[Any]
 
 _DENSE = 1 << 16
-"""Entries of a matrix of shares beyond which its zeros are left out."""
+"""The largest number of entries of a dense weight matrix; larger ones are sparse."""
 
 
 def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
-    """What an aggregation made of the liars' vectors, over all honest receivers for whom the rule was defined.
+    """Measure the influence of Byzantine vectors on an aggregation.
 
-    With m the mean of the honest vectors in a receiver's inbox and b of the liars':
+    Only honest receivers count for whom the rule was defined. Let m be the mean of the honest vectors in a receiver's
+    inbox, and b the mean of the Byzantine ones:
 
-    - error: ||value - m||, the mean over receivers;
-    - spread: the root of the mean of ||x_i - m||^2 over honest vectors, the mean over receivers;
-    - constant: error^2 / (a r^2), a the share of liars in the inbox, r^2 the mean of ||x_i - x_j||^2 over honest pairs;
-      the largest over receivers. It is the c of a (delta, c)-robust aggregator (Karimireddy et al. 2022);
-    - pull: <value - m, b - m> / ||b - m||^2, the way that the value went towards the liars: 0 at m, 1 at b, and f / n
-      for the mean; the mean over receivers;
-    - byzantine_weight: the liars' share of a linear rule's weights, the mean over receivers;
-    - precision, recall: of the rejected, how many lie, and of the liars, how many are rejected, all receivers together.
-      Rejected is who has less than half the weight of an equal share, by a linear rule.
+    - error: ||value - m||, the mean over receivers.
+    - spread: the root of the mean of ||x_i - m||^2 over honest vectors, the mean over receivers.
+    - constant: error^2 / (a r^2), the largest over receivers, with a the share of Byzantine vectors in the inbox and
+      r^2 the mean of ||x_i - x_j||^2 over honest pairs. It is the c of a (delta, c)-robust aggregator (Karimireddy et
+      al. 2022).
+    - pull: <value - m, b - m> / ||b - m||^2, the displacement of the value towards the Byzantine mean: 0 at m, 1 at b,
+      and f / n for the mean; the mean over receivers.
+    - byzantine_weight: the share of Byzantine vectors in the weights of a linear rule, the mean over receivers.
+    - precision, recall: the share of Byzantine vectors among the rejected, and the share of rejected among the
+      Byzantine vectors, over all receivers together. A linear rule rejects a vector if its weight is less than half an
+      equal share.
 
-    None where there is nothing to divide by. What was screened out is not in the inbox, and counts for nothing here.
+    Malformed messages are not in the inbox and do not count.
 
     Args:
-        seen: what the rule heard and returned.
-        byzantine: bool [K].
+        seen: The inputs and outputs of the rule.
+        byzantine: The Byzantine agents, bool [K].
+
+    Returns:
+        The diagnostics by name; None where a denominator is zero.
     """
-    inbox, liars, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
-    # NumPy, as these arrays are small and a call of torch takes longer than their sums.
+    inbox, is_byzantine, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
+    # NumPy is faster than torch on arrays as small as these.
     base, value, senders, mask = array(inbox.base), array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
-    lies = liars[inbox.authors.numpy()] & mask
+    crafted = is_byzantine[inbox.authors.numpy()] & mask
     weights = None if seen.weights is None else seen.weights.numpy()
     if inbox.receivers is not None:
-        counted = counted & ~liars[inbox.receivers.numpy()]
+        counted = counted & ~is_byzantine[inbox.receivers.numpy()]
     if np.count_nonzero(counted) < len(counted):
         if not counted.any():
             return {}
-        value, senders, mask, lies = value[counted], senders[counted], mask[counted], lies[counted]
+        value, senders, mask, crafted = value[counted], senders[counted], mask[counted], crafted[counted]
         weights = None if weights is None else weights[counted]
-    honest = mask > lies
+    honest = mask > crafted
     n, h = np.add.reduce(mask, 1), np.add.reduce(honest, 1)
-    squares = _squares(base, senders, honest, lies, value)
+    squares = _squares(base, senders, honest, crafted, value)
     errors, spreads, constants, pulls = [], [], [], []
-    for all_of, good, square, error2, gap2, along in zip(n.tolist(), h.tolist(), *squares, strict=True):
-        spread2, bad = max(square, 0.0), all_of - good
-        if good:
+    for num_vectors, num_honest, square, error2, gap2, product in zip(n.tolist(), h.tolist(), *squares, strict=True):
+        spread2, num_byzantine = max(square, 0.0), num_vectors - num_honest
+        if num_honest:
             errors.append(sqrt(error2))
             spreads.append(sqrt(spread2))
-        if good > 1 and bad and spread2:
-            pairs = 2 * spread2 * good / (good - 1)
-            constants.append(error2 * all_of / (pairs * bad))
-        if good and bad and gap2:
-            pulls.append(along / gap2)
-    found = {
+        if num_honest > 1 and num_byzantine and spread2:
+            pairs = 2 * spread2 * num_honest / (num_honest - 1)
+            constants.append(error2 * num_vectors / (pairs * num_byzantine))
+        if num_honest and num_byzantine and gap2:
+            pulls.append(product / gap2)
+    diagnostics = {
         "error": _mean(errors),
         "spread": _mean(spreads),
         "constant": max(constants, default=None),
@@ -74,63 +80,78 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
     }
     if weights is not None:
         total = np.add.reduce(weights, 1)
-        lent = zip(np.vecdot(weights, lies).tolist(), total.tolist(), strict=True)
+        weight_pairs = zip(np.vecdot(weights, crafted).tolist(), total.tolist(), strict=True)
         rejected = mask & (2 * weights * n[:, None] < total[:, None])
-        caught, thrown, lying = (int(np.count_nonzero(which)) for which in (rejected & lies, rejected, lies))
-        found["byzantine_weight"] = _mean([part / whole for part, whole in lent if whole > 0])
-        found["precision"] = _ratio(caught, thrown)
-        found["recall"] = _ratio(caught, lying)
-    return found
+        true_positives, num_rejected, num_crafted = (
+            int(np.count_nonzero(which)) for which in (rejected & crafted, rejected, crafted)
+        )
+        diagnostics["byzantine_weight"] = _mean(
+            [crafted_weight / all_weight for crafted_weight, all_weight in weight_pairs if all_weight > 0]
+        )
+        diagnostics["precision"] = _ratio(true_positives, num_rejected)
+        diagnostics["recall"] = _ratio(true_positives, num_crafted)
+    return diagnostics
 
 
-def _squares(base: Array, senders: Array, honest: Array, lies: Array, value: Array) -> list[list[float]]:
-    """Spread^2, ||value - m||^2, ||b - m||^2 and <value - m, b - m> of R receivers, R of each: see `diagnose`.
+def _squares(base: Array, senders: Array, honest: Array, crafted: Array, value: Array) -> list[list[float]]:
+    """Compute spread^2, ||value - m||^2, ||b - m||^2 and <value - m, b - m> of `diagnose` for each of R receivers.
 
-    Rounding may leave the first just below zero.
+    Rounding may make spread^2 slightly negative.
+
+    Args:
+        base: All messages, [M, d].
+        senders: The rows of `base` in each inbox, [R, n].
+        honest: The honest messages, bool [R, n].
+        crafted: The Byzantine messages, bool [R, n].
+        value: The outputs of the rule, [R, d].
     """
-    # Differences of equal vectors are zero, which differences from their rounded mean are not.
+    # Vectors are shifted by one of them: if all are equal, their differences are exactly zero, which differences from
+    # a rounded mean are not.
     origin = base[senders.flat[honest.argmax()]].astype(np.float64)
-    # As nearly always, all of them hear the same.
-    alike = len(senders) == 1 or all((part == part[0]).all() for part in (senders, honest, lies))
-    if alike:
+    # In most rounds all inboxes are equal, and one computation is enough.
+    equal = len(senders) == 1 or all((array == array[0]).all() for array in (senders, honest, crafted))
+    if equal:
         x = base.take(senders[0], 0).astype(np.float64)
-        shares = [which[0] / (np.count_nonzero(which[0]) or 1) for which in (honest, lies)]
+        mean_weights = [which[0] / (np.count_nonzero(which[0]) or 1) for which in (honest, crafted)]
     else:
-        x, seats = base.astype(np.float64), dict[bytes, int]()
-        kind = [seats.setdefault(row.tobytes(), len(seats)) for row in np.where(honest | lies, senders, -1)]
-        first = np.unique(kind, return_index=True)[1]
-        shares = [_shares(senders[first], which[first], len(base)) for which in (honest, lies)]
+        x, numbers = base.astype(np.float64), dict[bytes, int]()
+        inbox = [numbers.setdefault(row.tobytes(), len(numbers)) for row in np.where(honest | crafted, senders, -1)]
+        first = np.unique(inbox, return_index=True)[1]
+        mean_weights = [_mean_weights(senders[first], which[first], len(base)) for which in (honest, crafted)]
     x -= origin
-    m, b, square = shares[0] @ x, shares[1] @ x, shares[0] @ np.vecdot(x, x)
+    m, b, square = mean_weights[0] @ x, mean_weights[1] @ x, mean_weights[0] @ np.vecdot(x, x)
     spread2 = square - np.vecdot(m, m)
-    if not alike:
-        m, b, spread2 = m[kind], b[kind], spread2[kind]
-    way, towards = value - origin, b - m
-    way -= m
-    found = (spread2, np.vecdot(way, way), np.vecdot(towards, towards), np.vecdot(way, towards))
-    return [part.tolist() if part.ndim else [part.item()] * len(senders) for part in found]
+    if not equal:
+        m, b, spread2 = m[inbox], b[inbox], spread2[inbox]
+    error, gap = value - origin, b - m
+    error -= m
+    results = (spread2, np.vecdot(error, error), np.vecdot(gap, gap), np.vecdot(error, gap))
+    return [array.tolist() if array.ndim else [array.item()] * len(senders) for array in results]
 
 
-def _shares(senders: Array, which: Array, size: int) -> Any:
-    """[Q, size] matrix of Q means, each of the rows that are in senders [Q, n] and that which [Q, n] marks."""
+def _mean_weights(senders: Array, which: Array, size: int) -> Any:
+    """Return the matrix [Q, size] of Q means, each over the rows in senders [Q, n] that `which` [Q, n] selects."""
     rows, columns = which.nonzero()
-    heard, parts, shape = senders[rows, columns], 1 / which.sum(1)[rows], (len(senders), size)
+    selected, weights, shape = senders[rows, columns], 1 / which.sum(1)[rows], (len(senders), size)
     if shape[0] * shape[1] > _DENSE:
         from scipy.sparse import csr_array
 
-        return csr_array((parts, (rows, heard)), shape=shape)
-    shares = np.zeros(shape)
-    shares[rows, heard] = parts
-    return shares
+        return csr_array((weights, (rows, selected)), shape=shape)
+    matrix = np.zeros(shape)
+    matrix[rows, selected] = weights
+    return matrix
 
 
 def contraction(done: Agreed, byzantine: Tensor, measure: str) -> float | None:
-    """To what share of itself an exchange brought the honest agents' spread: the geometric mean over the exchanges.
+    """Return the factor by which an exchange changed the honest agents' spread, the geometric mean over exchanges.
 
     Args:
-        done: what the agreement did.
-        byzantine: bool [K].
-        measure: what the agreement's bound is about: `diameter` or `box`, see `Agreement`.
+        done: The parameters before and after the agreement, with its report.
+        byzantine: The Byzantine agents, bool [K].
+        measure: The measure of the spread in the agreement's bound: `diameter` or `box`, see `Agreement`.
+
+    Returns:
+        The factor; None without an exchange, or where the spread was zero before.
     """
     honest = ~byzantine
     exchanges = int(done.report.exchanges[honest].max())
@@ -145,20 +166,27 @@ def _width(theta: Tensor, measure: str) -> float:
 
 
 def diameter(x: Tensor) -> float:
-    """The largest Euclidean distance between rows of x [n, d], exactly zero where they are equal; NaN if not finite."""
+    """Return the largest Euclidean distance between rows of x [n, d].
+
+    It is exactly zero for equal rows, and NaN if a number is not finite.
+
+    Example:
+        >>> diameter(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+        5.0
+    """
     if not x.isfinite().all():
         return torch.nan
     shifted = x.double() - x[:1].double()
     squares = shifted.square().sum(1)
     if not squares.any():
         return 0.0
-    between = squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * shifted @ shifted.T
-    return float(between.clamp(min=0).max().sqrt())
+    squared_distances = squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * shifted @ shifted.T
+    return float(squared_distances.clamp(min=0).max().sqrt())
 
 
 def _mean(values: list[float]) -> float | None:
     return _ratio(sum(values), len(values))
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None

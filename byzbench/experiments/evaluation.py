@@ -1,9 +1,9 @@
-"""How good the policies are, apart from how they are trained: on episodes of their own, which cost no budget.
+"""Evaluation of policies on separate episodes, which do not count towards the budget.
 
-The training return, which papers plot, is that of the episodes a round consumed. This is the other one: at dates that
-divide the budget evenly each honest agent's policy plays fresh episodes, as it is (stochastic) and by its likeliest
-actions (greedy). Initial states and noise come from the stream `evaluation`, so that all experiments of a seed play the
-same.
+The training return, which papers plot, is the mean return of the episodes that a round consumed. The evaluation return
+is measured at dates that divide the budget evenly. Each honest agent's policy then runs fresh episodes, once with
+sampled actions (stochastic) and once with its likeliest actions (greedy). Initial states and noise come from the stream
+`evaluation`, so that they are the same in all experiments of a seed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from byzbench.learning.rollouts import EnvironmentBatch, rollout
 from byzbench.randomness import Streams
 
 EVALUATIONS = 20
-"""Evaluations over the budget by default."""
+"""The default number of evaluations over the budget."""
 
 EPISODES = 10
-"""Episodes of each honest agent in an evaluation by default, stochastic and greedy each."""
+"""The default number of episodes of each honest agent in an evaluation, stochastic and greedy each."""
 
 
 def evaluation_due(before: int, after: int, budget: int, evaluations: int = EVALUATIONS) -> int:
-    """Return the number of the evaluation that a round makes due, or 0.
+    """Return the number of the evaluation that is due after a round, or 0.
 
     Args:
-        before: trajectories an agent had spent before the round.
-        after: those that it has spent after it.
-        budget: trajectories of the whole run.
-        evaluations: how many evaluations divide the budget. The last one is due when the budget is spent.
+        before: The trajectories that an agent had spent before the round.
+        after: The trajectories that it has spent after the round.
+        budget: The trajectories of the whole run.
+        evaluations: The number of evaluations over the budget. The last one is due when the budget is spent.
 
     Example:
         >>> evaluation_due(90, 110, 1000, evaluations=10), evaluation_due(110, 130, 1000, evaluations=10)
@@ -56,35 +56,48 @@ def evaluate(
     counted: Tensor | None = None,
     shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
 ) -> dict[str, float | None]:
-    """Mean undiscounted returns of policies theta [K, d] in the `number`-th evaluation, of so many `episodes` each.
+    """Evaluate the policies of K agents.
 
-    They are over all agents, of the worst, and of the worst fifth (`byzbench.experiments.metrics.cvar`). Along with
-    them, the `moments` of their gradients, if it can be trained, and what else is to be said of how it acts, as the
-    mean over agents. Each plays in its own agent's world, whose constants are multiplied by `physics`, [K] for each
-    that differs, and sees it as `shown`. Of all who play, only those agents are reported on who are `counted`, bool
-    [K].
+    The metrics are the mean undiscounted return over all agents, that of the worst agent, and the mean over the worst
+    fifth (`byzbench.experiments.metrics.cvar`), stochastic and greedy. A trainable policy adds the `moments` of its
+    gradients, and any policy its own diagnostics, as means over agents.
+
+    Args:
+        task: The task.
+        policy: The policy that acts.
+        theta: The parameters, [K, d].
+        seed: The seed of the experiment.
+        number: The number of the evaluation, which keys its random streams.
+        episodes: The number of episodes of each agent, stochastic and greedy each.
+        physics: The factors of physical constants by name, [K] each, for constants that are changed.
+        counted: The agents whose episodes enter the metrics, bool [K]; None: all.
+        shown: A function that wraps the environments, for example to normalise observations.
+
+    Returns:
+        The metrics by name.
     """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), episodes)
-    mine = torch.ones(agents, dtype=torch.bool) if counted is None else counted
+    counted = torch.ones(agents, dtype=torch.bool) if counted is None else counted
     environments = task.make(agents, episodes)
     if physics:
         task.alter(environments, physics)
-    found: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     for name, greedy in (("evaluation", False), ("evaluation_greedy", True)):
         starts = [streams.generator("evaluation", number, agent) for agent in range(agents)]
         noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
         for agent, out in enumerate(noise):
             policy.draw(streams.generator("evaluation/action", number, agent), out)
-        drawn = torch.from_numpy(noise).transpose(1, 2)
-        batch = rollout(policy, theta, shown(environments), starts, drawn, count, greedy=greedy)
-        batch = batch.among(mine)
-        found[name], found[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
-        found[f"{name}_cvar"] = cvar(batch.returns)
+        transposed = torch.from_numpy(noise).transpose(1, 2)
+        batch = rollout(policy, theta, shown(environments), starts, transposed, count, greedy=greedy)
+        batch = batch.among(counted)
+        metrics[name], metrics[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
+        metrics[f"{name}_cvar"] = cvar(batch.returns)
         if not greedy and isinstance(policy, Policy):
-            found |= moments(policy, theta[mine], batch, task.discount)
-    said = [
-        policy.remarks(one.unsqueeze(0), seen[mask].unsqueeze(0))
-        for one, seen, mask in zip(theta[mine], batch.observations, batch.mask, strict=True)
+            metrics |= moments(policy, theta[counted], batch, task.discount)
+    diagnostics = [
+        policy.remarks(parameters.unsqueeze(0), observations[mask].unsqueeze(0))
+        for parameters, observations, mask in zip(theta[counted], batch.observations, batch.mask, strict=True)
     ]
-    return found | {f"evaluation_{name}": float(np.mean([each[name] for each in said])) for name in said[0]}
+    means = {name: float(np.mean([values[name] for values in diagnostics])) for name in diagnostics[0]}
+    return metrics | {f"evaluation_{name}": mean for name, mean in means.items()}

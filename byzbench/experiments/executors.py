@@ -1,7 +1,7 @@
-"""Who runs the cells of a sweep: this process, one process a core, or a Ray cluster. The same cells, the same bytes.
+"""Executors of sweeps: this process, one process for each core, or a Ray cluster, with identical results.
 
-An executor has room for `width` cells at a time. `submit` hands one in, `next` waits until one is over. What ran a cell
-may be lost with it (a killed process, a dead node): the cell is started again, `RETRIES` times at most.
+An executor runs up to `width` cells at a time. `submit` starts a cell, `next` waits until one has ended. If the worker
+of a cell is lost (a killed process, a dead node), the cell is started again, at most `RETRIES` times.
 """
 
 from __future__ import annotations
@@ -27,85 +27,92 @@ from byzbench.experiments.cells import OnExisting, Outcome, deliver, run_cell, r
 from byzbench.experiments.experiment import Experiment
 
 RETRIES = 3
+"""The maximal number of times that a cell is started again after its worker was lost."""
 
 FRESH_AFTER = 20
-"""Cells that a process runs before another takes its place: thousands of simulators leave holes in its memory."""
+"""The number of cells after which a worker process is replaced, as thousands of simulators fragment its memory."""
 
 Name = Literal["serial", "process", "ray"]
 
 
 class Executor(ABC):
-    """Runs cells into a store.
+    """A runner of cells, which writes them to a store.
 
     Attributes:
-        width: how many cells it takes at a time.
-        lost: a line for each time that what ran a cell was lost.
+        width: The number of cells that can run at a time.
+        lost: The lost workers, one line each.
     """
 
     width: int = 1
 
     def __init__(self, out: Path, on_existing: OnExisting = "reuse") -> None:
         self._out, self._on_existing = out, on_existing
-        self._flying: dict[Future[Any], tuple[Experiment, bool, int]] = {}
+        self._in_flight: dict[Future[Any], tuple[Experiment, bool, int]] = {}
         self.lost: list[str] = []
 
     def submit(self, experiment: Experiment, wait: bool = False, tries: int = 0) -> None:
-        """Start a cell; `wait` for it if another process is at it."""
-        self._flying[self._start(experiment, wait)] = experiment, wait, tries
+        """Start a cell.
+
+        Args:
+            experiment: The experiment of the cell.
+            wait: Whether to wait for another process that writes the run folder.
+            tries: The number of times that the cell was started before.
+        """
+        self._in_flight[self._start(experiment, wait)] = experiment, wait, tries
 
     @property
     def flying(self) -> int:
-        """How many cells have been started and not been returned."""
-        return len(self._flying)
+        """Return the number of cells that have been submitted and not been returned by `next`."""
+        return len(self._in_flight)
 
     def next(self) -> tuple[Experiment, Outcome]:
-        """Wait until a cell is over."""
+        """Wait until a cell has ended, and return its experiment and its outcome."""
         while True:
-            done = next(iter(wait(self._flying, return_when=FIRST_COMPLETED).done))
-            experiment, waiting, tries = self._flying.pop(done)
-            error = done.exception()
+            future = next(iter(wait(self._in_flight, return_when=FIRST_COMPLETED).done))
+            experiment, waiting, tries = self._in_flight.pop(future)
+            error = future.exception()
             if error is None:
-                return experiment, replace(self._receive(experiment, done.result()), retries=tries)
+                return experiment, replace(self._receive(experiment, future.result()), retries=tries)
             if not self._was_lost(error):
                 raise error
-            said = f"cell {experiment.hash}: {self._lost_what} was lost"
+            message = f"cell {experiment.hash}: {self._worker_name} was lost"
             if tries == RETRIES:
-                return experiment, Outcome("failed", error=f"{said} {tries + 1} times", retries=tries)
-            self.lost.append(f"{said}, and it was started again")
+                return experiment, Outcome("failed", error=f"{message} {tries + 1} times", retries=tries)
+            self.lost.append(f"{message}, and it was started again")
             self.submit(experiment, waiting, tries + 1)
 
-    _lost_what = "its process"
+    _worker_name = "its process"
 
     @abstractmethod
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         """Start a cell."""
 
     def _receive(self, experiment: Experiment, result: Any) -> Outcome:
-        """The outcome, once what came back is in the store."""
+        """Return the outcome, after writing any returned files to the store."""
         return result
 
     def _was_lost(self, error: BaseException) -> bool:
         return False
 
     def close(self, kill: bool = False) -> None:
-        """Let go of everything; `kill` what still runs."""
+        """Release all resources; with `kill`, end running cells."""
         return
 
 
 class Serial(Executor):
-    """Here, one after the other."""
+    """An executor that runs cells in this process, one after the other."""
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(run_cell(experiment.describe(), str(self._out), self._on_existing, wait))
-        return done
+        future: Future[Any] = Future()
+        future.set_result(run_cell(experiment.describe(), str(self._out), self._on_existing, wait))
+        return future
 
 
 class Process(Executor):
-    """Processes on this machine, `jobs` of them.
+    """An executor that runs cells in `jobs` processes on this machine.
 
-    Each is a pool of one, so that the death of a process costs one cell and one start, and nobody else anything. They
-    are forked from a server that has imported everything and done nothing, which is cheap and leaves no thread behind.
+    Each process is a pool of its own, so that the death of a process affects one cell only. Processes are forked from a
+    server process that has imported all modules and has no other threads, which is fast and safe.
     """
 
     def __init__(self, out: Path, on_existing: OnExisting = "reuse", jobs: int | None = None) -> None:
@@ -124,7 +131,7 @@ class Process(Executor):
         pool, cells = self._idle.pop()
         try:
             future = pool.submit(run_cell, experiment.describe(), str(self._out), self._on_existing, wait)
-        except BrokenProcessPool:  # it died while it had nothing to do
+        except BrokenProcessPool:  # the process died while it was idle
             pool, cells = self._pool(), 0
             future = pool.submit(run_cell, experiment.describe(), str(self._out), self._on_existing, wait)
         self._busy[future] = pool, cells + 1
@@ -142,7 +149,7 @@ class Process(Executor):
         return isinstance(error, BrokenProcessPool)
 
     def close(self, kill: bool = False) -> None:
-        """End all processes."""
+        """End all processes; with `kill`, without waiting for running cells."""
         pools = [pool for pool, _ in (*self._idle, *self._busy.values())]
         if kill:
             for pool in pools:
@@ -153,46 +160,46 @@ class Process(Executor):
 
 
 def _begin() -> None:
-    """In a fresh worker: the keyboard is the parent's business, and so is its life."""
+    """Initialise a worker: ignore SIGINT, which the parent handles, and exit when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         if parent is not None:
             multiprocessing.connection.wait([parent.sentinel])
             os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 class Ray(Executor):
-    """A Ray cluster: the one at `address`, or one of this machine's cores for as long as this lasts.
+    """An executor that runs cells on a Ray cluster: the one at `address`, or a temporary one on this machine.
 
-    Cells run where the store need not be; their files come back through Ray and are put into the store here.
+    Cells need no access to the store: Ray returns their files, and this process writes them to the store.
     """
 
-    _lost_what = "the node or the process that ran it"
+    _worker_name = "the node or the process that ran it"
 
     def __init__(self, out: Path, on_existing: OnExisting = "reuse", address: str | None = None) -> None:
         super().__init__(out, on_existing)
         self._ray = ray = _library()
-        self._mine = not ray.is_initialized()
-        if self._mine:
+        self._initialized_here = not ray.is_initialized()
+        if self._initialized_here:
             options: dict[str, Any] = {"address": address}
-            if not address:  # Ray of our own listens to this machine alone
+            if not address:  # a temporary cluster accepts connections from this machine only
                 cores = len(os.sched_getaffinity(0))
                 options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
             try:
-                _knock(address)
+                _check_reachable(address)
                 ray.init(log_to_driver=False, logging_level="ERROR", **options)
             except (OSError, ValueError, RuntimeError) as error:
-                said = str(error).strip().splitlines()[0]
-                raise UserError(f"no Ray cluster at {address or 'this machine'}: {said}") from None
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
         self._task = ray.remote(num_cpus=1, max_retries=0)(run_elsewhere)
 
     @property
     def width(self) -> int:  # type: ignore[override]
-        """A cell a core of the cluster as it is now, and one more for each two, so that no core waits for the next."""
+        """Return 1.5 times the present number of cores of the cluster, so that no core waits for its next cell."""
         cores = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         return cores + (cores + 1) // 2
 
@@ -204,18 +211,18 @@ class Ray(Executor):
         return deliver(experiment, self._out, outcome, files, rerun=self._on_existing == "rerun")
 
     def _was_lost(self, error: BaseException) -> bool:
-        lost = self._ray.exceptions
-        kinds = (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError)
+        errors = self._ray.exceptions
+        kinds = (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError)
         return isinstance(error, kinds)
 
     def close(self, kill: bool = False) -> None:
-        """Leave the cluster."""
-        if self._mine:
+        """Disconnect from the cluster, if this executor connected to it."""
+        if self._initialized_here:
             self._ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """Find out at once whether anybody is there: Ray itself would try for many minutes."""
+def _check_reachable(address: str | None) -> None:
+    """Raise an OSError if no process listens at host:port, as Ray itself would retry for minutes."""
     if address and re.fullmatch(r"[^:/]+:\d+", address):
         host, _, port = address.partition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -234,25 +241,32 @@ def _library() -> Any:
 def executor(
     name: str, out: Path, on_existing: OnExisting = "reuse", *, jobs: int | None = None, ray_address: str | None = None
 ) -> Iterator[Executor]:
-    """An executor by name; whatever still runs when the block ends in an error is killed.
+    """Open an executor by name, and close it after the block; an error in the block ends running cells.
+
+    Args:
+        name: `serial`, `process` or `ray`.
+        out: The store.
+        on_existing: What to do with cells that are finished or failed.
+        jobs: The number of processes of `process`; None: one for each core.
+        ray_address: The address of the cluster of `ray`; None: a temporary cluster on this machine.
 
     Raises:
-        InvalidParameter: no such name, or a number of jobs that is none.
-        UserError: Ray is not installed, or there is no cluster.
+        InvalidParameter: The name is unknown, or the number of jobs is below 1.
+        UserError: Ray is not installed, or the cluster cannot be reached.
     """
     if jobs is not None and jobs < 1:
         raise InvalidParameter(f"jobs must be at least 1, got {jobs}")
     if name == "serial":
-        chosen: Executor = Serial(out, on_existing)
+        instance: Executor = Serial(out, on_existing)
     elif name == "process":
-        chosen = Process(out, on_existing, jobs)
+        instance = Process(out, on_existing, jobs)
     elif name == "ray":
-        chosen = Ray(out, on_existing, ray_address)
+        instance = Ray(out, on_existing, ray_address)
     else:
         raise InvalidParameter(f"executor must be serial, process or ray, got {name!r}")
     try:
-        yield chosen
+        yield instance
     except BaseException:
-        chosen.close(kill=True)
+        instance.close(kill=True)
         raise
-    chosen.close()
+    instance.close()

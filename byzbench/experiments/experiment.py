@@ -1,4 +1,4 @@
-"""One point of the product algorithm x attack x topology x task x rules: frozen, validated, hashed."""
+"""Experiments: one validated, immutable combination of algorithm, attack, topology, task and rules, with a hash."""
 
 from __future__ import annotations
 
@@ -32,20 +32,33 @@ from byzbench.randomness import Streams
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides the bytes of a run, every default filled in.
+    """The complete description of a run, with all defaults resolved; it determines the bytes of the records.
 
     Attributes:
-        algorithm, attack, topology, task, aggregator, agreement, placement, channel, coin: the components.
-        agents: K.
-        byzantine: f, how many of them lie.
-        declared: what every agent is told about f.
-        relay: whether messages go on over several hops, so that all agents hear all.
-        mixing: the weights of gossip: see `byzbench.federation.membership`.
-        trajectories: the budget of episodes per agent.
-        evaluations: how often policies are evaluated over the budget, at even distances.
-        evaluation_episodes: episodes of each agent in an evaluation, stochastic and greedy each.
-        seed: the root of all random streams.
-        device: where gradients and rules are computed.
+        algorithm: The algorithm.
+        attack: The attack of the Byzantine agents.
+        topology: The communication graph.
+        task: The task.
+        aggregator: The rule that aggregates gradients.
+        agreement: The agreement on parameters.
+        placement: The placement of the Byzantine agents on the graph.
+        channel: The channel of all messages.
+        coin: The common coin.
+        agents: The number K of agents.
+        byzantine: The number f of Byzantine agents.
+        declared: The number of Byzantine agents that every agent assumes.
+        relay: Whether messages are relayed over several hops, so that all agents receive all messages.
+        mixing: The law of the mixing weights, see `byzbench.federation.membership`.
+        trajectories: The budget of episodes per agent.
+        evaluations: The number of evaluations over the budget, at even distances.
+        evaluation_episodes: The episodes of each agent in an evaluation, stochastic and greedy each.
+        seed: The seed of all random streams.
+        device: The torch device of gradients and rules.
+
+    Example:
+        >>> experiment = Experiment.create("decbyzpg", "sign_flip", agents=9)
+        >>> experiment.byzantine, experiment.trajectories
+        (2, 500)
     """
 
     algorithm: Algorithm
@@ -94,18 +107,40 @@ class Experiment:
         preset: str = RECOMMENDED,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Experiment:
-        """Resolve names and defaults, and refuse what cannot run.
+        """Resolve names and defaults, and check that the experiment can run.
 
-        What is not given follows from the rest: the algorithm (and its `preset`) names its topology, aggregator and
-        agreement, the task its batch sizes, step size and budget; K is 13 (1 for an algorithm of one agent), f the
-        largest with K > 4f, and agents are told the truth about f. The default preset, `recommended`, has the
-        parameters that the algorithm recommends for the task (`Algorithm.recommended`); without any it is `paper`.
+        Defaults depend on the other options: the algorithm and its preset define the topology, the aggregator and the
+        agreement; the task defines batch sizes, step size and budget. The default of K is 13 (1 for an algorithm of one
+        agent), that of f the largest with K > 4f, and that of `declared` is f.
 
-        Components are given as `name`, `name(key=value)`, `name:key=value` or as they are, and `parameters` are further
-        ones by kind: {"attack": {"z": 1.5}}. The other options are described at the class.
+        Components are written as `name`, `name(key=value)` or `name:key=value`, or are instances.
+
+        Args:
+            algo: The algorithm.
+            attack: The attack.
+            topology: The communication graph.
+            env: The task.
+            aggregator: The rule that aggregates gradients.
+            agreement: The agreement on parameters.
+            placement: The placement of the Byzantine agents.
+            channel: The channel of all messages.
+            coin: The common coin.
+            agents: The number of agents.
+            byzantine: The number of Byzantine agents.
+            declared: The number of Byzantine agents that every agent assumes.
+            relay: Whether messages are relayed over several hops.
+            mixing: The law of the mixing weights.
+            trajectories: The budget of episodes per agent.
+            evaluations: The number of evaluations.
+            evaluation_episodes: The episodes of each agent in an evaluation.
+            seed: The seed of all random streams.
+            device: The torch device.
+            preset: The preset of the algorithm. `recommended` has the parameters that the algorithm recommends for the
+                task (`Algorithm.recommended`); without a recommendation it equals `paper`.
+            parameters: Further parameters of the components by kind: {"attack": {"z": 1.5}}.
 
         Raises:
-            UserError: with one line that says what is wrong and what is allowed.
+            UserError: An option is invalid; the message is one line that says what is allowed.
         """
         extra = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
 
@@ -156,8 +191,8 @@ class Experiment:
         if self.algorithm.groups > self.agents:
             raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
         self.task.check(self.agents)
-        if self.task.shared and (self.algorithm.server_samples or "judge" in _asked(self.agreement)):
-            raise Undefined(f"{name} lets somebody play alone here, and in a shared world nobody can")
+        if self.task.shared and (self.algorithm.server_samples or "judge" in _required_inputs(self.agreement)):
+            raise Undefined(f"{name} samples episodes of single agents, which a shared world does not allow")
         if needs == "peers" and self.members.server is not None:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
@@ -166,15 +201,15 @@ class Experiment:
         moving = f"on topology {graph!r}, which varies," if self.topology.varies else ""
         moving = moving or ("where agents are absent" if self.task.absent else "")
         if moving and (self.relay or any(part.longest for part in self.channel.parts)):
-            raise Undefined(f"{moving} messages can be neither relayed nor late: they need the same agents and wires")
+            raise Undefined(f"{moving} messages can be neither relayed nor late: both need a fixed graph")
         if needs == "server" and self.aggregator.self_centred:
             raise Undefined(
-                f"aggregator {registry.name_of(self.aggregator)!r} reads the receiver's own vector, and a server has "
-                f"none: {name} needs a rule that does not"
+                f"aggregator {registry.name_of(self.aggregator)!r} needs the receiver's own vector, and a server has "
+                f"none: {name} needs a rule without it"
             )
         if "judge" in self.aggregator.asks:
             raise Undefined(
-                f"aggregator {registry.name_of(self.aggregator)!r} tries policies out, and {name} aggregates "
+                f"aggregator {registry.name_of(self.aggregator)!r} evaluates policies, and {name} aggregates "
                 f"gradients: use --agreement gossip+{registry.name_of(self.aggregator)}"
             )
         for kind, rule in self.rules:
@@ -186,15 +221,15 @@ class Experiment:
                     )
         if self.byzantine:
             self.attack.check(self.agents, self.byzantine)
-            met = {topic: rule for topic, rule in self.defences.items() if self.attack.speaks(topic)}
-            if "defence" in self.attack.threat.sees and (why := cloneable(met)):
+            attacked = {topic: rule for topic, rule in self.defences.items() if self.attack.speaks(topic)}
+            if "defence" in self.attack.threat.sees and (reason := cloneable(attacked)):
                 raise Undefined(
-                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it meets: {why}"
+                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it meets: {reason}"
                 )
 
     @cached_property
     def members(self) -> Membership:
-        """The graph and the liars' seats."""
+        """Return the communication graph with the placed Byzantine agents."""
         streams = Streams(self.seed)
         return Membership.seat(
             self.topology, self.placement, self.agents, self.byzantine, self.declared, streams, self.relay, self.mixing
@@ -202,7 +237,7 @@ class Experiment:
 
     @property
     def rules(self) -> list[tuple[str, Aggregator | Agreement]]:
-        """The rules that will be applied to inboxes."""
+        """Return the rules that the algorithm applies to inboxes, each with its kind."""
         if self.algorithm.needs in ("solo", "nobody"):
             return []
         if self.algorithm.needs == "server":
@@ -211,16 +246,16 @@ class Experiment:
 
     @property
     def defences(self) -> dict[str, Aggregator]:
-        """The rule that meets the messages of each topic, as far as there is one."""
+        """Return the rule of each topic of messages that has one."""
         used: dict[str, Any] = dict(self.rules)
-        met = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
+        rules = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
         if self.task.normalize:
-            met["statistics"] = met["gradient"]
-        return {topic: rule for topic, rule in met.items() if rule is not None}
+            rules["statistics"] = rules["gradient"]
+        return {topic: rule for topic, rule in rules.items() if rule is not None}
 
     @property
     def inboxes(self) -> list[tuple[int, int]]:
-        """The (n, f) of the inboxes that rules will meet, each once, widest first."""
+        """Return the distinct (n, f) of the inboxes of rules, largest n first."""
         if self.algorithm.needs == "server":
             mask = self.members.parted(self.algorithm.groups)[1]
             return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
@@ -229,9 +264,10 @@ class Experiment:
 
     @property
     def contraction_bound(self) -> float | None:
-        """What one exchange of the agreement must leave of the honest spread; None where nothing is known to hold.
+        """Return the bound of the agreement on the honest spread after an exchange, relative to the spread before.
 
-        Bounds are about agents that all hear each other, and fewer liars than each allows for.
+        It is None where no bound is known. Bounds need a complete graph, and no more Byzantine agents than an agent
+        assumes.
         """
         complete = all(len(box) == self.agents for box in self.members.inboxes)
         f = self.members.bound(self.agents)
@@ -239,40 +275,40 @@ class Experiment:
 
     @cached_property
     def diagnostics(self) -> dict[str, float | int | None]:
-        """How hard the seats are: what the graph and the placement leave of the guarantees."""
+        """Return the graph diagnostics: how the graph and the placement affect the rules' guarantees."""
         return dict(cheap(self.members))
 
     def notes(self) -> list[str]:
-        """What a reader of the result should know: one line each, with the numbers."""
+        """Return remarks on the experiment for the reader of its result, one line each."""
         lines = []
-        if self.byzantine and (said := self.attack.check(self.agents, self.byzantine)):
-            lines.append(said)
+        if self.byzantine and (note := self.attack.check(self.agents, self.byzantine)):
+            lines.append(note)
         for kind, rule in self.rules:
-            short = [(n, f) for n, f in self.inboxes if not rule.guarantee(n, f)]
-            if short:
-                n, f = short[0]
+            without_guarantee = [(n, f) for n, f in self.inboxes if not rule.guarantee(n, f)]
+            if without_guarantee:
+                n, f = without_guarantee[0]
                 lines.append(
                     f"{kind} {registry.name_of(rule)!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"
                 )
         lines += self.without_effect()
         if self.algorithm.server_samples:
             lines.append(
-                f"{registry.name_of(self.algorithm)}: the trusted server has an environment of its own, and its "
-                "episodes count like an agent's"
+                f"{registry.name_of(self.algorithm)}: the trusted server samples episodes in its own environment, "
+                "which count like those of an agent"
             )
-        found, honest = self.diagnostics, self.agents - self.byzantine
-        share, pieces = found["connected_share"], found["honest_components"]
-        if self.algorithm.needs == "peers" and (found["beyond_bound"] or pieces != 1 or (share or 1.0) < 1.0):
-            odds = "" if share is None else f"; it stays whole in {share:.1%} of placements"
+        diagnostics, honest = self.diagnostics, self.agents - self.byzantine
+        share, components = diagnostics["connected_share"], diagnostics["honest_components"]
+        if self.algorithm.needs == "peers" and (diagnostics["beyond_bound"] or components != 1 or (share or 1.0) < 1.0):
+            connected = "" if share is None else f"; it is connected in {share:.1%} of placements"
             lines.append(
-                f"on this graph no guarantee covers f={self.byzantine}: {found['beyond_bound']} of {honest} honest "
-                f"agents hear more liars than they allow for, and the honest graph is in {pieces} "
-                f"piece{'' if pieces == 1 else 's'} here{odds}; try --topology complete"
+                f"on this graph no guarantee covers f={self.byzantine}: {diagnostics['beyond_bound']} of {honest} "
+                f"honest agents have more Byzantine neighbours than they tolerate, and the honest graph has "
+                f"{components} component{'' if components == 1 else 's'} here{connected}; try --topology complete"
             )
         return lines
 
     def without_effect(self) -> list[str]:
-        """Return a line for each choice of the user that has no effect on the algorithm.
+        """Return the choices of the user that have no effect on the algorithm, one line each.
 
         Example:
             >>> Experiment.create("byzpg", agreement="mda").without_effect()
@@ -285,25 +321,32 @@ class Experiment:
             if kind not in used and registry.name_of(getattr(self, kind)) != self.algorithm.defaults.get(kind)
         ]
         topics = [topic for kind, topic in (("aggregator", "gradient"), ("agreement", "parameters")) if kind in used]
-        lies = self.byzantine and "messages" in self.attack.threat.surface
-        if lies and topics and not any(self.attack.speaks(topic) for topic in topics):
+        attacks_messages = self.byzantine and "messages" in self.attack.threat.surface
+        if attacks_messages and topics and not any(self.attack.speaks(topic) for topic in topics):
             lines.append(
-                f"attack {registry.name_of(self.attack)!r} has no lies about {topics[0]}, which is all that agents of "
-                f"{name} exchange: try -p attack.on={topics[0]}"
+                f"attack {registry.name_of(self.attack)!r} crafts no messages about {topics[0]}, which is all that "
+                f"agents of {name} exchange: try -p attack.on={topics[0]}"
             )
         return lines
 
     def describe(self) -> dict[str, Any]:
-        """The experiment as data; `from_description` is its inverse."""
+        """Return the experiment as plain data; `from_description` is the inverse."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: registry.describe(v) if isinstance(v, Component) else v for k, v in values.items()}
 
     @classmethod
     def from_description(cls, data: Mapping[str, Any]) -> Experiment:
-        """The experiment that `describe` described, checked as if it were new."""
-        known = {f.name for f in fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != known:
-            raise InvalidParameter(f"an experiment has the keys {', '.join(sorted(known))}")
+        """Create the experiment of a description, with the checks of `create`.
+
+        Args:
+            data: The description, as `describe` returns it.
+
+        Raises:
+            UserError: The description is invalid.
+        """
+        keys = {f.name for f in fields(cls)}
+        if not isinstance(data, Mapping) or set(data) != keys:
+            raise InvalidParameter(f"an experiment has the keys {', '.join(sorted(keys))}")
         options: dict[str, Any] = {
             registry.FLAGS.get(k, k): registry.from_description(k, v) if k in registry.KINDS else v
             for k, v in data.items()
@@ -312,10 +355,10 @@ class Experiment:
 
     @cached_property
     def hash(self) -> str:
-        """16 hexadecimal digits that name the experiment: any change of a field changes them."""
+        """Return the 16 hexadecimal digits that identify the experiment; they depend on every field."""
         return hash_of(self.describe())
 
 
-def _asked(agreement: Agreement) -> frozenset[str]:
-    """What the rule inside an agreement asks for, if there is one."""
+def _required_inputs(agreement: Agreement) -> frozenset[str]:
+    """Return the extra inputs of the rule inside an agreement, if there is one."""
     return getattr(getattr(agreement, "rule", None), "asks", frozenset())

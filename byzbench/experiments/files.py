@@ -1,4 +1,4 @@
-"""Reading files that anybody may have written: strict JSON, of a bounded size, from where they say they are."""
+"""Reading of untrusted files: regular files of a bounded size, with strict JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from byzbench.errors import CorruptRecord
 
 LIMIT = 256 * 2**20
-"""Bytes; a log of a million rounds is about this long."""
+"""The largest size of a file in bytes; a log of a million rounds is about as large."""
 
 
 FILES = (
@@ -24,28 +24,32 @@ FILES = (
     "timing.jsonl",
     "experiment.json",
 )
-"""What makes up a run, in the order in which it is forgotten; read backwards, in which it is written and travels."""
+"""The files of a run, in the order in which they are removed; they are written and copied in the reverse order."""
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
-    """The content of a regular file; a symbolic link is not followed.
+    """Read a regular file, without following a symbolic link.
+
+    Args:
+        path: The file.
+        limit: The largest allowed size in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        CorruptRecord: it is something else, or too large, or cannot be read.
+        FileNotFoundError: The file does not exist.
+        CorruptRecord: It is no regular file, is too large, or cannot be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
     except OSError as error:
-        said = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
-        raise CorruptRecord(f"{path} {said}") from None
+        reason = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        raise CorruptRecord(f"{path} {reason}") from None
     try:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise CorruptRecord(f"{path} is not a regular file")
-        if about.st_size > limit:
+        if status.st_size > limit:
             raise CorruptRecord(f"{path} is larger than {limit:,} bytes")
         with open(handle, "rb", buffering=0, closefd=False) as file:
             return file.readall()
@@ -54,10 +58,18 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def parse(text: bytes | str) -> Any:
-    """Strict JSON: every number is finite and of a sane length.
+    """Parse strict JSON: numbers must be finite and of at most 20 digits.
 
     Raises:
-        ValueError: it is not.
+        ValueError: The text is not strict JSON.
+
+    Example:
+        >>> parse('{"seed": 0}')
+        {'seed': 0}
+        >>> parse("[NaN]")
+        Traceback (most recent call last):
+        ...
+        ValueError: NaN
     """
     try:
         return _STRICT.decode(text if isinstance(text, str) else text.decode())
@@ -66,10 +78,15 @@ def parse(text: bytes | str) -> Any:
 
 
 def parse_object(text: bytes | str, path: Path, remedy: str = "") -> dict[str, Any]:
-    """A JSON object.
+    """Parse a strict JSON object.
+
+    Args:
+        text: The text.
+        path: The path of the file, for the message.
+        remedy: What the user can do about it, for the message.
 
     Raises:
-        CorruptRecord: it is none; the line names `path`.
+        CorruptRecord: The text is no JSON object.
     """
     try:
         data = parse(text)

@@ -1,4 +1,4 @@
-"""What an experiment is filled with where the user says nothing, and what it refuses before anything is built."""
+"""Defaults of an experiment, and the checks of its numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from byzbench.errors import InvalidParameter, Undefined
 Written = str | registry.Spec | Component
 
 RECOMMENDED = "recommended"
-"""The default preset: an algorithm's `recommended` parameters for the task, over its preset `paper`."""
+"""The default preset: an algorithm's `recommended` parameters for the task, and else its preset `paper`."""
 
 
 def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
@@ -34,15 +34,15 @@ def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
         'rfa'
     """
     cls = _class_of(algo)
-    usual: dict[str, Any] = {"algorithm": {}, **cls.defaults}
+    values: dict[str, Any] = {"algorithm": {}, **cls.defaults}
     if preset == RECOMMENDED:
-        found = recommendation(cls, task)
-        usual |= cls.presets.get("paper", {})
-        return usual | {"algorithm": {**usual["algorithm"], **(found.parameters if found else {})}}
+        recommended = recommendation(cls, task)
+        values |= cls.presets.get("paper", {})
+        return values | {"algorithm": {**values["algorithm"], **(recommended.parameters if recommended else {})}}
     if preset not in cls.presets:
         names = ", ".join((RECOMMENDED, *cls.presets))
         raise InvalidParameter(f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {names}")
-    return {**usual, **cls.presets[preset]}
+    return {**values, **cls.presets[preset]}
 
 
 def recommendation(algo: type[Algorithm], task: Task) -> Recommendation | None:
@@ -68,7 +68,13 @@ def _class_of(algo: Written) -> type[Algorithm]:
 
 
 def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's and the preset's values for the algorithm's parameters that the user leaves open."""
+    """Return the values of the algorithm's parameters that the user does not set.
+
+    Args:
+        task: The task, whose suggestions have the lowest priority.
+        algo: The algorithm as the user wrote it; a component has all its values, so nothing is returned.
+        usual: The result of `defaults`, whose parameters have the highest priority.
+    """
     if isinstance(algo, Component):
         return {}
     spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
@@ -78,12 +84,16 @@ def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, 
 
 
 def usable(name: str) -> str:
-    """The device, if tensors can be there."""
+    """Return the name of a device after checking that torch can use it.
+
+    Raises:
+        InvalidParameter: The device cannot be used.
+    """
     try:
         torch.ones(1, device=torch.device(str(name))).item()
     except (RuntimeError, AssertionError) as error:
-        said = str(error).split("\n")[0]
-        raise InvalidParameter(f"device {name!r} cannot be used here: {said}") from None
+        reason = str(error).split("\n")[0]
+        raise InvalidParameter(f"device {name!r} cannot be used here: {reason}") from None
     return name
 
 
@@ -97,7 +107,22 @@ def check_counts(
     evaluation_episodes: int,
     seed: int,
 ) -> None:
-    """Refuse numbers that no experiment has."""
+    """Check the numbers of an experiment.
+
+    Args:
+        method: The algorithm.
+        agents: The number of agents.
+        byzantine: The number of Byzantine agents; None: the default.
+        declared: The number of Byzantine agents that agents assume; None: the true one.
+        trajectories: The budget of episodes per agent.
+        evaluations: The number of evaluations.
+        evaluation_episodes: The number of episodes of each agent in an evaluation.
+        seed: The seed.
+
+    Raises:
+        InvalidParameter: A number is out of its range.
+        Undefined: The algorithm does not allow the number of agents, or there are too many Byzantine agents.
+    """
     for name, number, low, high in (
         ("agents", agents, 1, 100_000),
         ("trajectories", trajectories, 1, 10**12),

@@ -1,4 +1,4 @@
-"""The numbers of a round, and the verdict on a run."""
+"""Metrics of a round, and the verdict on a run."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.federation.ledger import Ledger
 
 WINDOW = 500
-"""The final return is the mean over this many last trajectories per agent; of short runs, over the last quarter."""
+"""The number of last trajectories per agent of which the final return is the mean; at most a quarter of the budget."""
 
 CONSENSUS = 0.1
-"""Honest parameters are one policy while their diameter stays below this share of their mean length."""
+"""The threshold of consensus: the largest diameter of the honest parameters, relative to their mean norm."""
 
 TAIL = 0.2
-"""The share of honest agents whose mean is the conditional value at risk, `_cvar`."""
+"""The share of honest agents, the worst ones, over which `cvar` is the mean."""
 
 LEARNING = 0.1
-"""A run has learned if its final return is above random by this share of the way from random to solved."""
+"""The threshold of learning: the final return above random, as a share of the difference from random to solved."""
 
 
 def measure(
     theta: Tensor, byzantine: Tensor, ledger: Ledger, extra: Mapping[str, float], agreed: Agreement, bound: float | None
 ) -> dict[str, Any]:
-    """One line of metrics.jsonl, without the round's number.
+    """Compute one line of metrics.jsonl, without the round's number.
 
     Args:
-        theta: [K, d] after the round.
-        byzantine: [K] bool.
-        ledger: what the federation used so far.
-        extra: the algorithm's own metrics.
-        agreed: the experiment's agreement.
-        bound: on its contraction, where one holds.
+        theta: The parameters after the round, [K, d].
+        byzantine: The agents that do not count as honest, bool [K].
+        ledger: The statistics of the federation.
+        extra: The algorithm's own metrics.
+        agreed: The experiment's agreement.
+        bound: The bound of its contraction, if one holds.
+
+    Returns:
+        The metrics by name; None for a number that is not finite.
     """
     honest = ~byzantine
     returns = ledger.returns[honest] if ledger.returns is not None else torch.full((1,), math.nan)
@@ -56,31 +59,35 @@ def measure(
         "silent": ledger.silent,
         "kept": ledger.kept,
     }
-    for name, seen in (("aggregate", ledger.aggregation), ("agreement", ledger.mixing)):
-        if seen is not None:
-            line |= {f"{name}_{key}": value for key, value in diagnose(seen, byzantine).items()}
+    for name, application in (("aggregate", ledger.aggregation), ("agreement", ledger.mixing)):
+        if application is not None:
+            line |= {f"{name}_{key}": value for key, value in diagnose(application, byzantine).items()}
     if ledger.agreed is not None and (report := ledger.agreed.report).exchanges.any():
-        seats = honest.to(report.before.device)
+        mask = honest.to(report.before.device)
         line["exchanges"] = int(report.exchanges[honest].max())
-        line["width_before"] = float(report.before[seats].max())
-        line["width_after"] = float(report.after[seats].max())
+        line["width_before"] = float(report.before[mask].max())
+        line["width_after"] = float(report.after[mask].max())
         line["contraction"] = contraction(ledger.agreed, byzantine, agreed.measure)
         line["contraction_bound"] = bound
     if ledger.aggregation is not None:
-        said = ledger.aggregation.inbox.base[: len(byzantine)][honest.to(theta.device)]
-        line["gradient_norm"] = float(said.norm(dim=1).max())
+        gradients = ledger.aggregation.inbox.base[: len(byzantine)][honest.to(theta.device)]
+        line["gradient_norm"] = float(gradients.norm(dim=1).max())
     for name, values in ledger.noted.items():
-        mine = values[honest & values.isfinite()]
-        if len(mine):
-            line[name] = float(mine.min() if name == "weight_effective" else mine.max())
+        finite = values[honest & values.isfinite()]
+        if len(finite):
+            line[name] = float(finite.min() if name == "weight_effective" else finite.max())
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
 
 
 def cvar(values: Tensor, share: float = TAIL) -> float:
-    """The conditional value at risk of values [h]: the mean of the worst `share` of them; NaN if one is.
+    """Return the conditional value at risk of values [h]: the mean of the worst `share` of them; NaN if one is NaN.
 
-    Of the value at the edge that part counts which makes it share * h values in all; of fewer than one, the worst.
+    The tail has share * h values, of which the last one may count in part; it has at least the worst value.
+
+    Example:
+        >>> cvar(torch.tensor([4.0, 1.0, 3.0, 2.0]), share=0.5)
+        1.5
     """
     ordered = values.double().sort().values
     tail = share * len(ordered)
@@ -89,18 +96,29 @@ def cvar(values: Tensor, share: float = TAIL) -> float:
 
 
 def at_bytes(lines: Sequence[Mapping[str, Any]], name: str, budget: int) -> float | None:
-    """What metric `name` was when last taken before agents had sent more than `budget` bytes, all together.
+    """Return the last value of a metric at which all agents together had sent at most `budget` bytes.
 
-    None if it was not taken by then. A run that ended with fewer has its last.
+    Args:
+        lines: The lines of metrics of a run.
+        name: The metric.
+        budget: The number of bytes.
+
+    Returns:
+        The value; None if the metric was not measured by then.
     """
-    found = [line[name] for line in lines if name in line and (line["bytes"] or 0) <= budget]
-    return found[-1] if found else None
+    values = [line[name] for line in lines if name in line and (line["bytes"] or 0) <= budget]
+    return values[-1] if values else None
 
 
 def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int) -> float | None:
     """Return the area under the evaluation curve of a run, divided by the budget; None if it was never evaluated.
 
-    The curve starts at the return of a random policy; where the task knows none, at the first evaluation.
+    The curve starts at the return of a random policy; where the task has none, at the first evaluation.
+
+    Args:
+        lines: The lines of metrics of the run.
+        task: The task, with its reference scores.
+        budget: The number of trajectories of the whole run.
     """
     points = [(line["trajectories"], line["evaluation"]) for line in lines if "evaluation" in line]
     if not points:
@@ -110,7 +128,12 @@ def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int)
 
 
 def final_return(lines: Sequence[Mapping[str, Any]], budget: int) -> float:
-    """Mean training return over the last trajectories; a round's return counts as often as it has episodes."""
+    """Return the mean training return over the last trajectories; a round is weighted by its number of episodes.
+
+    Args:
+        lines: The lines of metrics of the run.
+        budget: The number of trajectories of the whole run.
+    """
     start = lines[-1]["trajectories"] - min(WINDOW, max(1, budget // 4))
     total = weight = 0.0
     before = 0
@@ -124,25 +147,38 @@ def final_return(lines: Sequence[Mapping[str, Any]], budget: int) -> float:
 
 
 def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The `aggregate_` numbers of all rounds as one each, their mean; the error in units of the honest spread."""
+    """Return the means over rounds of all metrics `aggregate_*`; the error is in units of the honest spread."""
     prefix = "aggregate_"
     rounds = [{k.removeprefix(prefix): v for k, v in line.items() if k.startswith(prefix)} for line in lines]
-    for found in rounds:
-        error, spread = found.get("error"), found.pop("spread", None)
-        if "error" in found:
-            found["error"] = error / spread if error is not None and spread else None
-    return {name: mean_of(found.get(name) for found in rounds) for name in dict.fromkeys(k for f in rounds for k in f)}
+    for values in rounds:
+        error, spread = values.get("error"), values.pop("spread", None)
+        if "error" in values:
+            values["error"] = error / spread if error is not None and spread else None
+    names = dict.fromkeys(name for values in rounds for name in values)
+    return {name: mean_of(values.get(name) for values in rounds) for name in names}
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of what is not None; None of nothing."""
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
+    """Return the mean of the values that are not None; None without any.
+
+    Example:
+        >>> mean_of([1.0, None, 3.0])
+        2.0
+    """
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """ok, diverged, no_consensus or not_learning; with the number that decided and the threshold it was held to."""
+    """The verdict on a run.
+
+    Attributes:
+        name: The verdict: `ok`, `not_learning`, `no_consensus` or `diverged`.
+        number: The number that decided, if any.
+        threshold: The threshold with which it was compared, if any.
+        meaning: The explanation in one sentence.
+    """
 
     name: str
     number: float | None
@@ -151,17 +187,28 @@ class Verdict:
 
 
 SEVERITY = ("ok", "not_learning", "no_consensus", "diverged")
+"""The verdicts from the best to the worst."""
 
 
 def judge(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:
-    """The verdict on a run that ended with theta [K, d] and this final return."""
-    mine = theta[honest]
-    if not (mine.isfinite().all() and math.isfinite(final)):
+    """Classify a finished run.
+
+    Args:
+        final: The final training return.
+        theta: The parameters of all agents at the end, [K, d].
+        honest: The honest agents that are present at the end, bool [K].
+        task: The task, with its reference scores.
+
+    Returns:
+        The verdict.
+    """
+    parameters = theta[honest]
+    if not (parameters.isfinite().all() and math.isfinite(final)):
         return Verdict("diverged", None, None, "honest parameters or returns are not finite")
-    apart = diameter(mine) / max(float(mine.double().norm(dim=1).mean()), 1e-12)
-    if apart > CONSENSUS:
+    disagreement = diameter(parameters) / max(float(parameters.double().norm(dim=1).mean()), 1e-12)
+    if disagreement > CONSENSUS:
         return Verdict(
-            "no_consensus", apart, CONSENSUS, "honest agents end further apart than this share of their length"
+            "no_consensus", disagreement, CONSENSUS, "honest agents end further apart than this share of their length"
         )
     if not {"random", "solved"} <= task.reference.keys():
         return Verdict("ok", final, None, "the return is finite; without reference scores learning cannot be judged")

@@ -1,8 +1,8 @@
-"""Reading documents that an older byzbench wrote: one function for each step from a schema number to the next.
+"""Migration of documents that an older byzbench wrote: one function for each step from a schema number to the next.
 
-A document that is read is rewritten in memory, never on disk. What changed in the description of experiments alone is
-in `byzbench.canonical.CHANGES`, and applies to every document that holds descriptions; a step here is for what else
-changed in the form of one kind of document.
+A document is migrated in memory, never on disk. Changes in the description of experiments are listed in
+`byzbench.canonical.CHANGES`, and apply to every document that holds descriptions. A step in this module is for any
+other change in the form of one kind of document.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Document = Literal["run", "sweep", "suite", "tuned", "submission", "ticket", "fr
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 STEPS: dict[tuple[Document, int], Step] = {}
-"""By kind of document and the schema number from which a step leads to the next. No entry: the form did not change."""
+"""The steps by kind of document and the schema number that they take. Without an entry the form did not change."""
 
 
 def step(document: Document, schema: int) -> Callable[[Step], Step]:
     """Declare a function as the step of a kind of document from a schema number to the next.
 
     Args:
-        document: the kind.
-        schema: what the function takes; it returns a document of `schema + 1`.
+        document: The kind of document.
+        schema: The schema number that the function takes; it returns a document of `schema + 1`.
     """
 
     def declare(function: Step) -> Step:
@@ -40,48 +40,48 @@ def migrate(document: Document, data: Mapping[str, Any], where: object) -> dict[
     """Return a document as it would be written today.
 
     Args:
-        document: its kind.
-        data: the document as read; it is not changed.
-        where: its path, for the error.
+        document: The kind of document.
+        data: The document as read; it is not changed.
+        where: The path of the document, for the message.
 
     Raises:
-        CorruptRecord: its schema number is none, or that of a newer byzbench; or a step does not lead to the next.
+        CorruptRecord: The schema number is invalid or that of a newer byzbench, or a step returns a wrong number.
 
     Example:
         >>> migrate("tuned", {"schema": 1, "kind": "attack"}, "tuned.json")["kind"]
         'attack'
     """
-    written = canonical.schema_of(data, where)
-    found = copy.deepcopy(dict(data))
-    for schema in range(written, canonical.SCHEMA):
-        lead = STEPS.get((document, schema))
-        found = lead(found) if lead else {**found, "schema": schema + 1}
-        if (reached := found.get("schema")) != schema + 1:
+    original_schema = canonical.schema_of(data, where)
+    migrated = copy.deepcopy(dict(data))
+    for schema in range(original_schema, canonical.SCHEMA):
+        function = STEPS.get((document, schema))
+        migrated = function(migrated) if function else {**migrated, "schema": schema + 1}
+        if (reached := migrated.get("schema")) != schema + 1:
             raise CorruptRecord(
                 f"{where}: the migration of a {document} from schema {schema} leads to {reached!r}, not {schema + 1}"
             )
-    return _described(document, found, written)
+    return _migrate_descriptions(document, migrated, original_schema)
 
 
-def _described(document: Document, data: dict[str, Any], written: int) -> dict[str, Any]:
-    """Bring the descriptions inside a document up to date."""
+def _migrate_descriptions(document: Document, data: dict[str, Any], original_schema: int) -> dict[str, Any]:
+    """Apply `canonical.CHANGES` to the descriptions of experiments inside a document."""
     if document == "run" and is_described(data.get("experiment")):
-        data["experiment"] = canonical.modern(data["experiment"], written)
+        data["experiment"] = canonical.modern(data["experiment"], original_schema)
     if document == "tuned" and isinstance(data.get("components"), dict) and isinstance(data.get("parameters"), dict):
         tuned = {k: {"name": v, "parameters": data["parameters"].get(k, {})} for k, v in data["components"].items()}
         if is_described(tuned):
-            tuned = canonical.modern(tuned, written, whole=False)
-            data["components"] = {kind: part["name"] for kind, part in tuned.items()}
-            data["parameters"] = {kind: part["parameters"] for kind, part in tuned.items() if part["parameters"]}
+            tuned = canonical.modern(tuned, original_schema, whole=False)
+            data["components"] = {kind: component["name"] for kind, component in tuned.items()}
+            data["parameters"] = {kind: c["parameters"] for kind, c in tuned.items() if c["parameters"]}
     return data
 
 
 def is_described(value: Any) -> bool:
-    """Return whether a value can be walked as a description: components have parameters by name."""
+    """Return whether a value has the form of a description: components are objects with a name and parameters."""
     return isinstance(value, dict) and all(
-        isinstance(part.get("name"), str) and isinstance(part.get("parameters"), dict)
-        for part in value.values()
-        if isinstance(part, dict)
+        isinstance(component.get("name"), str) and isinstance(component.get("parameters"), dict)
+        for component in value.values()
+        if isinstance(component, dict)
     )
 
 
@@ -89,7 +89,7 @@ def is_described(value: Any) -> bool:
 def _runs_without_channels(data: dict[str, Any]) -> dict[str, Any]:
     """Add the axes that runs of schema 1 lack if they are older than channels.
 
-    Their folders keep the names that they have: these hashes were made without the three axes.
+    Their folders are not renamed, although their hashes were computed without the three axes.
     """
     if isinstance(described := data.get("experiment"), dict):
         described.setdefault("channel", {"name": "perfect", "parameters": {"inner": None, "on": "both"}})
@@ -100,16 +100,16 @@ def _runs_without_channels(data: dict[str, Any]) -> dict[str, Any]:
 
 @step("submission", 1)
 def _submissions_without_engines(data: dict[str, Any]) -> dict[str, Any]:
-    """Keep what is known of the code of submissions that are older than engines. Their seeds followed from its digest.
+    """Convert the record of the code of submissions that are older than engines; their seeds followed from its digest.
 
-    They cannot be replayed: neither the engine nor the versions of their components are on record.
+    They cannot be replayed, as neither the engine nor the versions of their components are recorded.
     """
     if isinstance(code := data.get("code"), dict):
-        kept = {name: value for name, value in code.items() if name not in ("sha256", "harness", "engine")}
+        new_code = {name: value for name, value in code.items() if name not in ("sha256", "harness", "engine")}
         if isinstance(plugins := code.get("plugins"), list):
-            kept["plugins"] = [
+            new_code["plugins"] = [
                 {k: v for k, v in plugin.items() if k != "sha256"} if isinstance(plugin, dict) else plugin
                 for plugin in plugins
             ]
-        data["code"] = kept | {"source": code.get("harness")}
+        data["code"] = new_code | {"source": code.get("harness")}
     return data | {"schema": 2, "resolved": {}}

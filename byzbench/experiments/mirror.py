@@ -1,8 +1,8 @@
-"""A store somewhere else, seen through a folder here.
+"""Stores at fsspec URLs, mirrored in a local folder.
 
-Runs are written to folders, since they are appended to, cut back and locked; only finished or failed ones travel. So a
-store at an fsspec URL is a local folder (kept in the user's cache, so that what was interrupted is resumed), into which
-finished runs are pulled before, and out of which they are pushed after.
+Runs are always written to local folders, as logs are appended to, truncated and locked. A store at an fsspec URL is
+therefore mirrored in a folder of the user's cache, where interrupted runs can be resumed. Finished runs are downloaded
+before a sweep, and finished or failed runs are uploaded after it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from byzbench.experiments.files import FILES, LIMIT
 
 
 class Local:
-    """A store that is a folder here: nothing has to travel."""
+    """A store in a local folder, without any transfers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def pull(self, hashes: Iterable[str] | None = None) -> None:
-        """Bring finished runs here: those named, or all."""
+        """Download finished runs: those of the given hashes, or all."""
 
     def push(self, folder: Path) -> None:
-        """Send a run that is finished or failed."""
+        """Upload a run that is finished or failed."""
 
     def push_file(self, path: Path) -> None:
-        """Send a file of the store."""
+        """Upload a file of the store."""
 
 
 class Mirror(Local):
-    """A store at an fsspec URL."""
+    """A store at an fsspec URL, with a local folder in the user's cache."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -49,10 +49,10 @@ class Mirror(Local):
             raise UserError(f"cannot open the store {url}: {' '.join(str(error).split())}") from None
 
     def pull(self, hashes: Iterable[str] | None = None) -> None:
-        """Bring finished runs here: those named, or all."""
-        with self._travel():
-            there = {Path(path).name for path in self._list()}
-            for name in sorted(there if hashes is None else there & set(hashes)):
+        """Download finished runs: those of the given hashes, or all."""
+        with self._storage_errors():
+            remote = {Path(path).name for path in self._list()}
+            for name in sorted(remote if hashes is None else remote & set(hashes)):
                 if len(name) == 16 and not (self.path / name / "result.json").exists():
                     self._pull(name)
 
@@ -70,27 +70,27 @@ class Mirror(Local):
                 _write(folder / file, self._remote.cat_file(f"{self._root}/{name}/{file}"))
 
     def push(self, folder: Path) -> None:
-        """Send a run that is finished or failed."""
+        """Upload a run that is finished or failed."""
         files = [folder / name for name in reversed(FILES) if (folder / name).is_file()]
         if {"result.json", "failure.json"} & {path.name for path in files}:
-            with self._travel():
+            with self._storage_errors():
                 self._remote.makedirs(f"{self._root}/{folder.name}", exist_ok=True)
                 for path in files:
                     self._remote.pipe_file(f"{self._root}/{folder.name}/{path.name}", path.read_bytes())
 
     def push_file(self, path: Path) -> None:
-        """Send a file of the store."""
-        with self._travel():
+        """Upload a file of the store."""
+        with self._storage_errors():
             self._remote.makedirs(self._root, exist_ok=True)
             self._remote.pipe_file(f"{self._root}/{path.name}", path.read_bytes())
 
     @contextmanager
-    def _travel(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # every back end has errors of its own
-            said = " ".join(str(error).split())
-            raise StorageError(f"the store {self._url} cannot be reached: {type(error).__name__}: {said}") from None
+        except Exception as error:  # every back end raises its own types of errors
+            reason = " ".join(str(error).split())
+            raise StorageError(f"the store {self._url} cannot be reached: {type(error).__name__}: {reason}") from None
 
 
 def _write(path: Path, content: Any) -> None:
@@ -101,6 +101,6 @@ def _write(path: Path, content: Any) -> None:
 
 @contextmanager
 def opened(out: str | Path) -> Iterator[Local]:
-    """A store by its folder or its URL."""
+    """Open a store by its folder or its URL."""
     text = str(out)
     yield Mirror(text) if "://" in text else Local(Path(text))

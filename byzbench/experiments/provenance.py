@@ -1,7 +1,7 @@
-"""Provenance of a run: what stands beside the experiment in every record.
+"""Provenance of a run: the identity of its behaviour, and the code, libraries and processor that ran it.
 
-`identity` decides whether two runs are the same; `code` is information, named where it differs and never a reason to
-discard a run.
+Every record holds `identity` and `code` beside the experiment. `identity` decides whether two runs are the same. `code`
+is information: differences are reported, but are no reason to discard a run.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LIBRARIES = ("torch", "numpy", "numba", "gymnasium", "networkx")
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of what can change a bit of every result."""
-    found = {"byzbench": byzbench.__version__, "python": platform.python_version()}
-    return found | {name: version(name) for name in _LIBRARIES}
+    """Return the versions of byzbench, Python and the libraries on which the bits of every result depend."""
+    own = {"byzbench": byzbench.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in _LIBRARIES}
 
 
 def origin(experiment: Experiment) -> dict[str, Any]:
-    """Return what `experiment.json` says of a run of this experiment by the code that is here."""
+    """Return the content of `experiment.json` for a run of an experiment by the code of this process."""
     return {
         "schema": SCHEMA,
         "experiment": experiment.describe(),
@@ -44,7 +44,7 @@ def origin(experiment: Experiment) -> dict[str, Any]:
 
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
-    """Return the code, the libraries and the processor that run an experiment here."""
+    """Return the code, the libraries and the processor with which this process runs an experiment."""
     return {
         "digest": source_digest(),
         "commit": commit(),
@@ -59,8 +59,13 @@ def code_difference(then: Any, now: Mapping[str, Any]) -> list[str]:
     """Return the libraries and processors in which two records of code differ, one plain line each.
 
     Args:
-        then: the `code` of an older record, which may be anything.
-        now: the `code` of a run by the code that is here.
+        then: The `code` of an older record, which may be of any type.
+        now: The `code` of a run by this process.
+
+    Example:
+        >>> now = {"versions": {"torch": "2.9"}, "cpu": "AVX2", "processor": "x"}
+        >>> code_difference({"versions": {"torch": "2.8"}}, now)
+        ['torch: 2.8 then, 2.9 now']
     """
     then = then if isinstance(then, Mapping) else {}
     before, after = then.get("versions"), now["versions"]
@@ -72,43 +77,43 @@ def code_difference(then: Any, now: Mapping[str, Any]) -> list[str]:
 
 @cache
 def processor() -> str:
-    """Return the type of the processor, as vendor, family and model; what the platform calls it where it says less."""
+    """Return the type of the processor as vendor, family and model, or else the platform's name of the machine."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         text = ""
-    found = dict(line.split(":", 1) for line in reversed(text.splitlines()) if ":" in line)
-    named = {key.strip(): value.strip() for key, value in found.items()}
-    numbers = [named.get(key, "") for key in ("vendor_id", "cpu family", "model")]
+    pairs = dict(line.split(":", 1) for line in reversed(text.splitlines()) if ":" in line)
+    values = {key.strip(): value.strip() for key, value in pairs.items()}
+    numbers = [values.get(key, "") for key in ("vendor_id", "cpu family", "model")]
     return "-".join(numbers) if all(numbers) else platform.machine() or "unknown"
 
 
 @cache
 def source_digest() -> str:
-    """Return the sha256 of all source files of byzbench: information for a reader who compares two records."""
+    """Return the sha256 of all source files of byzbench, as information for the comparison of two records."""
     package = Path(str(byzbench.__file__)).parent
-    found = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
-    for zoo in ("algorithms", "attacks", "topologies"):
-        spec = find_spec(f"byzbench.{zoo}")
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    for kind in ("algorithms", "attacks", "topologies"):
+        spec = find_spec(f"byzbench.{kind}")
         for folder in (spec.submodule_search_locations if spec else None) or []:
-            found |= {f"{zoo}/{path.name}": path for path in Path(folder).glob("*.py")}
+            files |= {f"{kind}/{path.name}": path for path in Path(folder).glob("*.py")}
     digest = hashlib.sha256()
-    for name in sorted(found):
-        content = found[name].read_bytes()
+    for name in sorted(files):
+        content = files[name].read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that byzbench is imported from; None unless its code is as committed."""
+    """Return the commit of the checkout of byzbench; None without a checkout, or if its code has been edited."""
     folder = Path(str(byzbench.__file__)).parents[1]
 
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    def git(*arguments: str) -> str:
+        completed = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
         )
-        return done.stdout.strip()
+        return completed.stdout.strip()
 
     try:
         top = Path(git("rev-parse", "--show-toplevel")).resolve()
@@ -120,20 +125,20 @@ def commit() -> str | None:
 
 
 FIRST_CODE = "a0a2fe7760a9624b10e9f93e688b5fdda2f5bf49f4b04b250b4dfd0daefcb7c3"
-"""The digest in records of the last code without versions, whose outputs are those of engine 1 and of all first
-versions. Records of schema 1 with another digest cannot be compared."""
+"""The source digest in records of the last code without versions, whose outputs are those of engine 1 and of version 1
+of all components. Records of schema 1 with another digest cannot be compared."""
 
 
 def differences(record: Mapping[str, Any], experiment: Experiment, where: object) -> list[str]:
-    """Return what keeps a stored run from being that of an experiment by the code that is here, one plain line each.
+    """Return the differences in behaviour between a stored run and a run by the code of this process, one line each.
 
     Args:
-        record: `experiment.json`, migrated to today's schema.
-        experiment: what would be run.
-        where: the record's path, for errors.
+        record: The content of `experiment.json`, migrated to the present schema.
+        experiment: The experiment.
+        where: The path of the record, for messages.
 
     Raises:
-        CorruptRecord: the record's identity is none.
+        CorruptRecord: The identity in the record is invalid.
     """
     then = recorded_identity(record, where)
     if then is None:
@@ -144,15 +149,19 @@ def differences(record: Mapping[str, Any], experiment: Experiment, where: object
 def recorded_identity(record: Mapping[str, Any], where: object) -> RunIdentity | None:
     """Return the identity in a migrated record; None if the record is older than identities and of unknown code.
 
+    Args:
+        record: The content of `experiment.json`, migrated to the present schema.
+        where: The path of the record, for messages.
+
     Raises:
-        CorruptRecord: it holds something else.
+        CorruptRecord: The identity in the record is invalid.
     """
-    described = record["experiment"]
+    description = record["experiment"]
     if "identity" in record:
-        return RunIdentity.from_json(hash_of(described), record["identity"], where)
+        return RunIdentity.from_json(hash_of(description), record["identity"], where)
     code = record.get("code")
     if not isinstance(code, Mapping) or code.get("digest") != FIRST_CODE:
         return None
-    listed = {name: equal_digests().get(name, {}).get("1") for name in component_names(described)}
-    parts = {name: ComponentIdentity(1, same[0]) for name, same in listed.items() if same}
-    return RunIdentity(hash_of(described), 1, parts) if len(parts) == len(listed) else None
+    digests = {name: equal_digests().get(name, {}).get("1") for name in component_names(description)}
+    identities = {name: ComponentIdentity(1, equal[0]) for name, equal in digests.items() if equal}
+    return RunIdentity(hash_of(description), 1, identities) if len(identities) == len(digests) else None

@@ -1,14 +1,14 @@
-"""The folder of a run: what is written, when, and how it is read back.
+"""Records of a run: the files of its folder, and how they are written and read.
 
     experiment.json         the resolved experiment, its identity and the code that ran it
-    trace.jsonl             a line a round, of a frozen form (see `byzbench.experiments.trace`): what is hashed
-    metrics.jsonl           a line a round; the same experiment gives the same bytes, and may gain columns
-    timing.jsonl            a line a round; clocks, so never the same
-    checkpoint.safetensors  everything that the next round needs, and how long the other files were
-    result.json             written whole, last; a folder without it is unfinished
-    failure.json            what ended a cell of a sweep, if something did
+    trace.jsonl             one line a round in a fixed format (see `byzbench.experiments.trace`), which is hashed
+    metrics.jsonl           one line a round; equal experiments give equal bytes; later versions may add columns
+    timing.jsonl            one line a round with the measured time
+    checkpoint.safetensors  everything that the next round needs, and the sizes of the logs
+    result.json             the result, written last; a run without it is unfinished
+    failure.json            the error that ended a cell of a sweep, if any
 
-Only the checkpoint says how far a run has come: what the other files hold beyond it is cut off at resume.
+The checkpoint defines the state of a run: lines of logs after it are removed when the run is resumed.
 """
 
 from __future__ import annotations
@@ -40,29 +40,33 @@ LOGS = {
     "metrics.jsonl": ("round", "trajectories", "steps", "return", "return_worst", "disagreement", "messages", "bytes"),
     "timing.jsonl": ("round", "seconds"),
 }
-"""The logs, and what every line of them holds: a number, or null for one that is not finite. The first one counts."""
+"""The logs and their required keys. Values are numbers, or null if not finite; the first key is the line's number."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run, or several that differ in their seeds.
+    """The result of a finished run, or of several that differ in their seeds.
 
     Attributes:
-        run: the folder, or the folders.
-        verdict: of the run; of several, the worst.
-        final: final training return: {mean, low, high, n}; a 95 % interval over n >= 3 seeds, else no interval.
-        trajectories: per agent. steps: of all agents. steps_per_second: of the training loop.
-        disagreement: diameter of the honest agents' parameters at the end.
-        messages, bytes: sent. screened: messages found malformed.
-        evaluation: the last evaluation of the honest agents' policies: see `byzbench.experiments.evaluation`.
-        versions: of the code that ran.
-        trace: sha256 of `trace.jsonl`; empty for runs that are older than it.
-        diagnostics: what the seats leave of the guarantees.
-        notes: what a reader should know.
-        aggregation: what the rule did to the liars' vectors, the mean over rounds: see
+        run: The run folder, or the folders of several runs.
+        verdict: The verdict; of several runs, the worst.
+        final: The final training return as {mean, low, high, n}, with a 95 % interval over n >= 3 seeds.
+        trajectories: The number of trajectories per agent.
+        steps: The number of environment steps of all agents.
+        steps_per_second: The speed of the training loop.
+        disagreement: The diameter of the honest agents' parameters at the end.
+        messages: The number of messages sent.
+        bytes: The number of bytes sent.
+        screened: The number of malformed messages.
+        evaluation: The last evaluation of the honest agents' policies: see `byzbench.experiments.evaluation`.
+        versions: The versions of the code that ran.
+        trace: The sha256 of `trace.jsonl`; empty for runs that are older than traces.
+        diagnostics: The graph diagnostics.
+        notes: Remarks for the reader.
+        aggregation: The diagnostics of the aggregation, the mean over rounds: see
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
-        traffic: messages and bytes by topic, and the `most` bytes that one agent sent.
-        assumptions: what theorems bound, as measured: see `byzbench.experiments.assumptions`.
+        assumptions: The measured assumption constants: see `byzbench.experiments.assumptions`.
+        traffic: The messages and bytes by topic, and the `most` bytes that one agent sent.
     """
 
     run: str | list[str]
@@ -85,17 +89,17 @@ class Result:
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints; `final` is called `return` there."""
+        """Return the object that `--json` prints, in which `final` is named `return`."""
         data = {"schema": SCHEMA, **asdict(self)}
         data["return"] = data.pop("final")
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """The inverse of `to_json`.
+        """Create a result from an object of `to_json`.
 
         Raises:
-            ValueError: it is no such object.
+            ValueError: The object is invalid.
         """
         values = {key: value for key, value in data.items() if key != "schema"}
         values["final"] = values.pop("return", None)
@@ -103,7 +107,11 @@ class Result:
 
 
 def pool(results: Sequence[Result]) -> Result:
-    """Runs that differ in their seeds as one result: means and sums over them, and a t interval from three on."""
+    """Combine the results of runs that differ in their seeds.
+
+    Returns:
+        Their means and sums, the worst verdict, and a 95 % interval of Student's t for three or more seeds.
+    """
     if len(results) == 1:
         return results[0]
     finals = [r.final["mean"] for r in results if r.final["mean"] is not None]
@@ -111,7 +119,7 @@ def pool(results: Sequence[Result]) -> Result:
     if len(finals) < len(results):
         mean = low = high = None
     worst = max(results, key=lambda r: SEVERITY.index(r.verdict.name))
-    apart = [r.disagreement for r in results]
+    disagreements = [r.disagreement for r in results]
     return replace(
         worst,
         run=[str(r.run) for r in results],
@@ -119,7 +127,7 @@ def pool(results: Sequence[Result]) -> Result:
         trajectories=sum(r.trajectories for r in results) // len(results),
         steps=sum(r.steps for r in results),
         steps_per_second=sum(r.steps for r in results) / sum(r.steps / r.steps_per_second for r in results),
-        disagreement=None if None in apart else max(a for a in apart if a is not None),
+        disagreement=None if None in disagreements else max(d for d in disagreements if d is not None),
         messages=sum(r.messages for r in results),
         bytes=sum(r.bytes for r in results),
         screened=sum(r.screened for r in results),
@@ -135,7 +143,7 @@ def pool(results: Sequence[Result]) -> Result:
 
 
 def _interval(values: Sequence[float | int]) -> tuple[float | None, float | None, float | None]:
-    """Mean and Student's 95 % interval; no interval from fewer than three values."""
+    """Return the mean and Student's 95 % interval, without an interval for fewer than three values."""
     if not values:
         return None, None, None
     mean = sum(values) / len(values)
@@ -143,12 +151,12 @@ def _interval(values: Sequence[float | int]) -> tuple[float | None, float | None
         return mean, None, None
     from scipy import stats
 
-    spread = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return mean, mean - spread, mean + spread
+    half_width = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return mean, mean - half_width, mean + half_width
 
 
 class RunFolder:
-    """One run on disk. All writing goes through here, and a failing disk is a `StorageError`."""
+    """The folder of one run. All its files are written by this class; errors of the disk are `StorageError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -156,7 +164,14 @@ class RunFolder:
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Hold the folder for this process; the lock dies with it. Held elsewhere: `Busy`, unless told to wait."""
+        """Lock the folder for this process; the lock ends with the process.
+
+        Args:
+            wait: Whether to wait for another process that holds the lock.
+
+        Raises:
+            Busy: Another process holds the lock, and `wait` is False.
+        """
         with _storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handle = open(self.path / ".lock", "wb")  # noqa: SIM115
@@ -173,33 +188,33 @@ class RunFolder:
                         log.close()
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON object of the folder, or None where there is no such file."""
+        """Read a JSON object of the folder; None if the file does not exist."""
         try:
             return parse_object(read_bytes(self.path / name), self.path / name, REMEDY)
         except FileNotFoundError:
             return None
 
     def record(self) -> dict[str, Any] | None:
-        """Return `experiment.json` as it would be written today, or None where there is no such file.
+        """Read `experiment.json`, migrated to the present schema; None if the file does not exist.
 
         Raises:
-            CorruptRecord: it is none, or of a newer byzbench.
+            CorruptRecord: The file is invalid, or of a newer byzbench.
         """
-        found, where = self.read("experiment.json"), self.path / "experiment.json"
-        if found is None:
+        data, path = self.read("experiment.json"), self.path / "experiment.json"
+        if data is None:
             return None
-        record = migrate("run", found, where)
+        record = migrate("run", data, path)
         if not is_described(record.get("experiment")):
-            raise CorruptRecord(f"{where} does not describe an experiment; {REMEDY}")
+            raise CorruptRecord(f"{path} does not describe an experiment; {REMEDY}")
         return record
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
-        """Write a JSON object whole or not at all."""
+        """Write a JSON object atomically."""
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
         self.put(name, text.encode())
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all."""
+        """Write a file atomically."""
         with _storage(self.path):
             temporary = self.path / f".{name}.tmp"
             try:
@@ -213,7 +228,7 @@ class RunFolder:
                 raise
 
     def open_log(self, name: str, size: int) -> None:
-        """Open a log for appending after its first `size` bytes; the rest is cut off."""
+        """Open a log for appending, truncated to its first `size` bytes."""
         with _storage(self.path):
             handle = open(self.path / name, "ab")  # noqa: SIM115
             self._logs[name] = handle
@@ -225,19 +240,28 @@ class RunFolder:
             self._logs[name].write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Write a checkpoint, after making sure that the logs hold what it says they hold."""
+        """Write a checkpoint, after the logs have been flushed to disk.
+
+        Args:
+            tensors: The tensors by name.
+            progress: The numbers to restore, as JSON values; the sizes of the logs are added.
+        """
         with _storage(self.path):
             for log in self._logs.values():
                 log.flush()
                 os.fsync(log.fileno())
             sizes = {name: log.tell() for name, log in self._logs.items()}
         meta = {"progress": json.dumps({**progress, "sizes": sizes})}
-        # Copies, since safetensors refuses tensors that share their memory.
+        # Copies, as safetensors rejects tensors that share memory.
         flat = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
         self.put("checkpoint.safetensors", safetensors.torch.save(flat, meta))
 
     def restore(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last checkpoint: its tensors and its progress; None where there is none."""
+        """Read the last checkpoint: its tensors and its progress; None if there is none.
+
+        Raises:
+            CorruptRecord: The file is not a checkpoint.
+        """
         path = self.path / "checkpoint.safetensors"
         if not path.exists():
             return None
@@ -245,7 +269,7 @@ class RunFolder:
             with safetensors.safe_open(path, framework="pt") as handle:
                 progress = json.loads((handle.metadata() or {})["progress"])
                 tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-            # The names become paths, and the sizes cut files off: nothing but our own logs, at sizes that exist.
+            # The names are used as paths and the sizes to truncate files, so only the known logs are allowed.
             if set(progress["sizes"]) != set(LOGS) or not all(_count(n) for n in progress["sizes"].values()):
                 raise ValueError("sizes")
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
@@ -253,9 +277,14 @@ class RunFolder:
         return tensors, progress
 
     def metrics(self, name: str = "metrics.jsonl", size: int | None = None) -> list[dict[str, Any]]:
-        """All lines of a log, checked, or those of its first `size` bytes.
+        """Read and check the lines of a log, without an incomplete last line.
 
-        A last line that was cut off in the middle is left out.
+        Args:
+            name: The log.
+            size: The number of bytes to read; None: all.
+
+        Raises:
+            CorruptRecord: The log is missing, too short or invalid.
         """
         for log in self._logs.values():
             with _storage(self.path):
@@ -272,14 +301,14 @@ class RunFolder:
                 line = parse(text)
             except ValueError:
                 line = None
-            good = isinstance(line, dict) and line.get(LOGS[name][0]) == number - 1
-            if not good or not all(_number(line.get(key, "")) for key in LOGS[name]):
+            valid = isinstance(line, dict) and line.get(LOGS[name][0]) == number - 1
+            if not valid or not all(_number(line.get(key, "")) for key in LOGS[name]):
                 raise CorruptRecord(f"{self.path / name}:{number}: not a line of this log; {REMEDY}")
             lines.append(line)
         return lines
 
     def clear(self) -> None:
-        """Forget the run."""
+        """Remove all files of the run."""
         with _storage(self.path):
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
@@ -290,7 +319,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def archive(self, reasons: Sequence[str]) -> Path:
-        """Move the whole folder to a name beside it that is not taken, with the reasons in `archived.json`."""
+        """Rename the folder to HASH-archived, or HASH-archived-N, with the reasons in `archived.json`."""
         target = self.path.with_name(f"{self.path.name}-archived")
         number = 1
         while target.exists():
@@ -303,6 +332,7 @@ class RunFolder:
 
 
 REMEDY = "move the folder away, or start over with --on-existing rerun"
+"""The last part of messages about corrupt records."""
 
 
 def _count(value: object) -> bool:
@@ -324,5 +354,5 @@ def _storage(path: Path) -> Iterator[None]:
 
 
 def finite(number: float) -> float | None:
-    """The number, or None where JSON has no word for it."""
+    """Return the number, or None if it is not finite, as JSON has no such numbers."""
     return number if math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""From an experiment to its records: runs the rounds, counts, saves, resumes."""
+"""Runs of experiments: training rounds, records, checkpoints and resumption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from byzbench.federation.settling import settle
 from byzbench.randomness import Streams
 
 SAVE_EVERY = 2.0
-"""Seconds between checkpoints: what a kill can cost. Nothing of it enters a result."""
+"""The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
 
 Existing = Literal["reuse", "rerun"]
 Watcher = Callable[[Mapping[str, Any]], None]
@@ -49,58 +49,61 @@ def run(
     wait: bool = False,
     **options: Any,
 ) -> Result:
-    """Train, and return what came of it; or return at once what an earlier run of the same experiment found.
+    """Train, or return the result of a finished run of the same experiment.
 
         byzbench.run(algo="decbyzpg", attack="alie", topology="ring", seed=0)
 
-    A run that was interrupted is resumed from its checkpoint and ends with the same bytes as one that was not. A
-    folder that was written by another behaviour (`byzbench.identity`) is moved to a name beside it, with the reasons in
-    a warning and in its `archived.json`, and never overwritten.
+    An interrupted run is resumed from its checkpoint, and ends with the same bytes as an uninterrupted one. A folder of
+    another numerical behaviour (`byzbench.identity`) is never overwritten: it is renamed, with the reasons in a warning
+    and in its `archived.json`.
 
     Args:
-        experiment: what to run; or give the options of `Experiment.create` instead.
-        out: the folder of run folders.
-        on_existing: `reuse` what is there, or `rerun` from the start.
-        watch: called with every line of metrics.
-        wait: where another process writes the folder, wait until it has done so.
-        options: see `Experiment.create`.
+        experiment: The experiment; None: the experiment of `options`.
+        out: The store, a folder of run folders.
+        on_existing: `reuse` an existing run, or `rerun` from the start.
+        watch: A function that is called with every line of metrics.
+        wait: Whether to wait for another process that writes the folder.
+        options: The options of `Experiment.create`.
+
+    Returns:
+        The result.
 
     Raises:
-        UserError: one line that says what is wrong with the request or the folder.
-        Busy: another process is writing the folder.
-        StorageError: the disk refused; the same call resumes.
+        UserError: The options or the folder are invalid; the message is one line.
+        Busy: Another process is writing the folder.
+        StorageError: The disk cannot be written; the same call resumes the run.
     """
     todo = experiment or Experiment.create(**options)
     folder = RunFolder(Path(out) / todo.hash)
-    written = origin(todo)
-    training = Training(todo)  # before anything is written: what it refuses leaves no trace
+    new_record = origin(todo)
+    training = Training(todo)  # created first, as it may raise errors, which must leave no files
     with folder.locked(wait):
         if on_existing == "rerun":
             folder.clear()
         else:
-            where = folder.path / "experiment.json"
-            found = folder.record()
-            if found is not None and hash_of(found["experiment"]) != todo.hash:
-                raise CorruptRecord(f"{where} describes another experiment than its folder")
-            if found is not None and (why := differences(found, todo, where)):
-                target = folder.archive(why)
-                warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(why)}"), stacklevel=2)
+            path = folder.path / "experiment.json"
+            record = folder.record()
+            if record is not None and hash_of(record["experiment"]) != todo.hash:
+                raise CorruptRecord(f"{path} describes another experiment than its folder")
+            if record is not None and (reasons := differences(record, todo, path)):
+                target = folder.archive(reasons)
+                warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run(todo, out=out, watch=watch, wait=wait)
-            done = folder.read("result.json")
-            if found is not None and (other := code_difference(found.get("code"), written["code"])):
-                begun = "computed" if done is not None else "begun"
+            result = folder.read("result.json")
+            if record is not None and (changes := code_difference(record.get("code"), new_record["code"])):
+                verb = "computed" if result is not None else "begun"
                 warnings.warn(
-                    OtherLibraries(f"{folder.path} was {begun} with others: {'; '.join(other)}"), stacklevel=2
+                    OtherLibraries(f"{folder.path} was {verb} with others: {'; '.join(changes)}"), stacklevel=2
                 )
-            if done is not None:
-                return _load(folder, done)
+            if result is not None:
+                return _load(folder, result)
             if not (folder.path / "trace.jsonl").exists():
-                folder.clear()  # begun before there were traces, which cannot be made up for rounds that are over
+                folder.clear()  # the run is older than traces, which cannot be computed for its finished rounds
         if folder.read("experiment.json") is None:
             folder.clear()
-            folder.write("experiment.json", written)
+            folder.write("experiment.json", new_record)
         with one_thread():
-            return _train(training, folder, written["code"]["versions"], watch)
+            return _train(training, folder, new_record["code"]["versions"], watch)
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -112,7 +115,7 @@ def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums in parallel depend on the number of threads; small batches are faster without them too."""
+    """Use one torch thread in a block, as parallel sums depend on their number; small batches are faster, too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -122,7 +125,7 @@ def one_thread() -> Iterator[None]:
 
 
 def federate(todo: Experiment) -> tuple[Federation, Adversary]:
-    """The federation of an experiment, and the adversary inside it."""
+    """Create the federation of an experiment and the adversary in it."""
     streams = Streams(todo.seed, todo.algorithm.fixed_streams)
     adversary = Adversary(todo.attack, todo.members, todo.task, streams, todo.defences)
     federation = Federation(
@@ -144,7 +147,11 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
 
 
 def lockstep(round: Coroutine[Any, Any, _T]) -> _T:
-    """Run a round to its end. In lock step nothing ever waits, so its first step is its last."""
+    """Run the coroutine of a synchronous round, which never suspends, and return its result.
+
+    Raises:
+        BrokenPlugin: The coroutine awaited something other than the federation.
+    """
     with closing(round):
         try:
             round.send(None)
@@ -154,13 +161,17 @@ def lockstep(round: Coroutine[Any, Any, _T]) -> _T:
 
 
 class Training:
-    """An experiment under way, as yet without records.
+    """The training of an experiment, without records.
 
     Attributes:
-        todo: the experiment.
-        federation, adversary: see `federate`.
-        state: the algorithm's.
-        round: how many rounds are done.
+        todo: The experiment.
+        federation: The federation.
+        adversary: The adversary in the federation.
+        state: The algorithm's state.
+        round: The number of finished rounds.
+
+    Raises:
+        Undefined: No honest agent is present at some point of the budget.
     """
 
     def __init__(self, todo: Experiment) -> None:
@@ -170,78 +181,81 @@ class Training:
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
         for _, start, end in todo.task.absences:
             if not any(self.there(at).any() for at in (start, end)):
-                raise Undefined(f"env.absent={todo.task.absent!r}: nobody honest is there at some point of the budget")
+                raise Undefined(
+                    f"env.absent={todo.task.absent!r}: no honest agent is present at some point of the budget"
+                )
 
     @property
     def spent(self) -> int:
-        """Episodes of the honest agent, or the server, that has sampled most of them."""
+        """Return the largest number of episodes that an honest agent or the server has sampled."""
         return self.federation.ledger.spent(self._honest)
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is spent."""
+        """Return the share of the budget that is spent."""
         return self.spent / self.todo.trajectories
 
     def there(self, progress: float) -> Tensor:
-        """The honest agents who take part at a point of the budget: bool [K]."""
-        there = self._honest.clone()
-        there[list(self.federation.worlds.away(progress))] = False
-        return there
+        """Return the honest agents that are present at a share of the budget: bool [K]."""
+        present = self._honest.clone()
+        present[list(self.federation.worlds.away(progress))] = False
+        return present
 
     @property
     def over(self) -> bool:
-        """Whether the budget is spent."""
+        """Return whether the budget is spent."""
         return self.spent >= self.todo.trajectories
 
     @property
     def returned(self) -> float:
-        """The honest agents' mean return in the last batch."""
+        """Return the honest agents' mean return in the last batch; NaN before the first."""
         returns = self.federation.ledger.returns
         return math.nan if returns is None else float(returns[self._honest].nanmean())
 
     def trace(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The line of trace of the round that is done, whose metrics are `line`."""
+        """Return the line of trace of the last round, whose metrics are `line`."""
         return trace_line(line["round"], line, self.state, self._honest)
 
     async def advance(self) -> dict[str, Any]:
-        """One round: its line of metrics, without an evaluation."""
-        todo, ledger, before = self.todo, self.federation.ledger, self.state
-        there, away = self.there(self.progress), self.federation.worlds.away(self.progress)
+        """Run one round, and return its line of metrics without an evaluation."""
+        todo, ledger, old_state = self.todo, self.federation.ledger, self.state
+        present, absent = self.there(self.progress), self.federation.worlds.away(self.progress)
         self.federation.begin(self.round, self.progress)
         if self.round == 0 and todo.task.normalize:
-            kept = self.adversary.memory  # what liars learn of statistics is of no use for gradients
+            memory = self.adversary.memory  # restored, as the attack's memory of statistics must not affect gradients
             await settle(self.federation, todo.algorithm.needs, todo.task.normalize)
-            self.adversary.memory = kept
+            self.adversary.memory = memory
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
-        if away and todo.algorithm.needs != "server":
-            self.state = {name: _kept(part, before.get(name), sorted(away)) for name, part in self.state.items()}
-        found = measure(self.state["theta"], ~there, ledger, extra, todo.agreement, self._bound)
+        if absent and todo.algorithm.needs != "server":
+            rows = sorted(absent)
+            self.state = {name: _restore_rows(x, old_state.get(name), rows) for name, x in self.state.items()}
+        metrics = measure(self.state["theta"], ~present, ledger, extra, todo.agreement, self._bound)
         self.round += 1
-        return {"round": self.round - 1, **found, "trajectories": self.spent}
+        return {"round": self.round - 1, **metrics, "trajectories": self.spent}
 
     def evaluate(self, number: int) -> dict[str, float | None]:
-        """The `number`-th evaluation of the honest agents' policies."""
+        """Run the `number`-th evaluation of the honest agents' policies, and return its metrics."""
         todo, worlds = self.todo, self.federation.worlds
-        there = self.there(self.progress)
-        present = there | todo.task.shared  # who shares a world with liars meets them there
-        theta, who = self.state["theta"][present], present.nonzero().squeeze(1).tolist()
+        present = self.there(self.progress)
+        playing = present | todo.task.shared  # in a shared world Byzantine agents are players too
+        theta, who = self.state["theta"][playing], playing.nonzero().squeeze(1).tolist()
         physics, shown = worlds.physics(who, self.progress), partial(worlds.shown, who=who)
-        actor, counted = todo.algorithm.deployed(self.federation.policy), there[present]
+        actor, counted = todo.algorithm.deployed(self.federation.policy), present[playing]
         return evaluate(todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown)
 
 
-def _kept(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:
-    """State [K, ...] after a round, but for the rows of agents who were not there."""
-    kept = after.clone()
-    kept[rows] = torch.zeros_like(after[rows]) if before is None else before[rows]
-    return kept
+def _restore_rows(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:
+    """Return the state [K, ...] after a round with the given rows, of absent agents, as before it."""
+    restored = after.clone()
+    restored[rows] = torch.zeros_like(after[rows]) if before is None else before[rows]
+    return restored
 
 
 def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:
     budget = training.todo.trajectories
     sizes = dict.fromkeys(LOGS, 0)
-    if saved := folder.restore():
-        sizes = _restore(saved, training, folder)
+    if checkpoint := folder.restore():
+        sizes = _restore(checkpoint, training, folder)
     for name in LOGS:
         folder.open_log(name, sizes[name])
 
@@ -273,40 +287,44 @@ def _counters(federation: Federation) -> dict[str, int]:
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
-    found = training.federation.ledger
-    ledger = {"trajectories": found.trajectories, "steps": found.steps, "served": found.served}
-    seen = training.federation.worlds.scales
-    parts = {
+    ledger, scales = training.federation.ledger, training.federation.worlds.scales
+    groups = {
         "state": training.state,
         "memory": training.adversary.memory,
         "mail": training.federation.mail,
-        "ledger": ledger,
-        "traffic": found.traffic,
-        "worlds": {} if seen is None else {"scales": seen},
+        "ledger": {"trajectories": ledger.trajectories, "steps": ledger.steps, "served": ledger.served},
+        "traffic": ledger.traffic,
+        "worlds": {} if scales is None else {"scales": scales},
     }
-    flat = {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
+    flat = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
     for name, value in flat.items():
         if not isinstance(value, Tensor):
             raise BrokenPlugin(f"{name}: state and memory are flat dicts of tensors, got {type(value).__name__}")
     return flat
 
 
-def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training, folder: RunFolder) -> dict[str, int]:
-    """Take up a fresh training where a checkpoint is, which must hold what it holds; the sizes of the logs there."""
-    tensors, progress = saved
-    federation, fresh = training.federation, _tensors(training)
-    wanted = {name: t for name, t in fresh.items() if name.startswith(("state/", "ledger/", "worlds/"))}
-    fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in wanted.items())
+def _restore(
+    checkpoint: tuple[dict[str, Tensor], dict[str, Any]], training: Training, folder: RunFolder
+) -> dict[str, int]:
+    """Load a checkpoint into a new training, and return the sizes of the logs at the checkpoint.
+
+    Raises:
+        CorruptRecord: The checkpoint has other tensors or logs than the training.
+    """
+    tensors, progress = checkpoint
+    federation, initial = training.federation, _tensors(training)
+    required = {name: t for name, t in initial.items() if name.startswith(("state/", "ledger/", "worlds/"))}
+    fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in required.items())
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
     for name, size in progress["sizes"].items():
         fits = fits and len(folder.metrics(name, size)) == counts["round"]
-    sent = (torch.Size([training.todo.agents + 1, 2]), torch.int64)
-    fits = fits and all(_form(t) == sent for name, t in tensors.items() if name.startswith("traffic/"))
-    foreign = CorruptRecord(f"{folder.path / 'checkpoint.safetensors'} is not of this experiment; {REMEDY}")
+    traffic_form = (torch.Size([training.todo.agents + 1, 2]), torch.int64)
+    fits = fits and all(_form(t) == traffic_form for name, t in tensors.items() if name.startswith("traffic/"))
+    mismatch = CorruptRecord(f"{folder.path / 'checkpoint.safetensors'} is not of this experiment; {REMEDY}")
     if not fits or not all(type(n) is int and n >= 0 for n in counts.values()):
-        raise foreign
+        raise mismatch
 
-    def part(name: str) -> dict[str, Tensor]:
+    def group(name: str) -> dict[str, Tensor]:
         return {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
 
     for name in _counters(federation):
@@ -314,14 +332,14 @@ def _restore(saved: tuple[dict[str, Tensor], dict[str, Any]], training: Training
     for name in ("trajectories", "steps", "served"):
         setattr(federation.ledger, name, tensors[f"ledger/{name}"])
     federation.worlds.scales = tensors.get("worlds/scales")
-    federation.ledger.traffic = part("traffic")
+    federation.ledger.traffic = group("traffic")
     try:
-        federation.mail = part("mail")
+        federation.mail = group("mail")
     except ValueError:
-        raise foreign from None
-    training.adversary.memory, training.round = part("memory"), progress["round"]
+        raise mismatch from None
+    training.adversary.memory, training.round = group("memory"), progress["round"]
     device = training.state["theta"].device
-    training.state = {name: t.to(device) for name, t in part("state").items()}
+    training.state = {name: t.to(device) for name, t in group("state").items()}
     return progress["sizes"]
 
 

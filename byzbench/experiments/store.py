@@ -1,6 +1,6 @@
-"""A store: a folder of run folders, written by anybody at any time. Reading it imports nothing heavy.
+"""Stores: folders of run folders, which any process may write at any time.
 
-Whatever is wrong with a folder is a line about that folder, and the rest of the store is read all the same.
+An invalid run folder is reported in one line, and does not affect the others. This module imports no heavy library.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AXES = {
     "seed": "seed",
     "device": "device",
 }
-"""Flags, and the keys of a described experiment that they set."""
+"""The keys of an experiment's description, by the flags that set them."""
 
 _COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "channel", "coin")
 _NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "evaluation_episodes", "seed")
@@ -61,13 +61,14 @@ class Entry:
     """A run of a store.
 
     Attributes:
-        path: its folder.
-        experiment: as described, with the keys of `AXES`.
-        recorded: the hash of its description as it was recorded: the name of its folder, if that is older than an axis.
-        code: digest of the code that ran.
-        status: `unfinished` may be running, or wait to be resumed.
-        result: of a finished run, else empty.
-        error: of a failed one, else empty.
+        path: The run folder.
+        experiment: The description of the experiment, with the keys of `AXES`.
+        recorded: The hash of the description as it was recorded, which names the folder of a run that is older than an
+            axis.
+        code: The source digest of the code that ran.
+        status: The status; an `unfinished` run is running or interrupted.
+        result: The result of a finished run, else empty.
+        error: The error of a failed run, else empty.
     """
 
     path: Path
@@ -80,37 +81,37 @@ class Entry:
 
     @property
     def hash(self) -> str:
-        """Of the experiment."""
+        """Return the hash of the experiment."""
         return hash_of(self.experiment)
 
     @property
     def value(self) -> float | None:
-        """The final training return; None where it is not finite, or there is none yet."""
+        """Return the final training return; None if it is not finite or the run is not finished."""
         return self.result["return"].get("mean") if self.result else None
 
     def name(self, axis: str) -> Any:
-        """The value of an axis; of a component, its name."""
+        """Return the value of an axis; for a component, its name."""
         value = self.experiment[AXES[axis]]
         return value["name"] if isinstance(value, Mapping) else value
 
 
 def read(folder: Path) -> Entry:
-    """One run.
+    """Read the run in a folder.
 
     Raises:
-        CorruptRecord: one line with the path and what is wrong with it.
+        CorruptRecord: The folder or a file of it is invalid; the message is one line with the path.
     """
     if folder.is_symlink():
         raise CorruptRecord(f"{folder} is a symbolic link")
-    where = folder / "experiment.json"
+    path = folder / "experiment.json"
     try:
-        raw = _object(where)
+        raw = _object(path)
     except FileNotFoundError:
         raise CorruptRecord(f"{folder} is not the folder of a run: it has no experiment.json") from None
-    record = migrate("run", raw, where)
-    described, code = record.get("experiment"), record.get("code")
-    if not isinstance(described, dict) or not _is_experiment(described) or not isinstance(code, dict):
-        raise CorruptRecord(f"{where} does not describe an experiment")
+    record = migrate("run", raw, path)
+    description, code = record.get("experiment"), record.get("code")
+    if not isinstance(description, dict) or not _is_experiment(description) or not isinstance(code, dict):
+        raise CorruptRecord(f"{path} does not describe an experiment")
     result = _optional(folder / "result.json")
     failure = _optional(folder / "failure.json") if result is None else None
     if result is not None and not _is_result(result):
@@ -118,18 +119,24 @@ def read(folder: Path) -> Entry:
     status: Status = "finished" if result is not None else "failed" if failure is not None else "unfinished"
     error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
     recorded = digest_of(raw["experiment"])
-    return Entry(folder, described, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split()))
+    return Entry(folder, description, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split()))
 
 
 def scan(store: Path) -> tuple[list[Entry], list[str]]:
-    """All runs of a store, by folder name; and a line for each folder that cannot be trusted.
+    """Read all runs of a store.
 
-    A folder that was archived (`HASH-archived`) is no run of the store. A folder of another name than its
-    experiment's hash is a copy, or was tampered with: it would count twice.
+    Archived folders (`HASH-archived`) are skipped. A folder whose name is not the hash of its experiment is reported:
+    it is a copy, which would count twice, or was modified.
+
+    Returns:
+        The runs by folder name, and one line for each invalid folder.
+
+    Raises:
+        StorageError: The store cannot be read.
     """
     try:
-        with os.scandir(store) as found:
-            names = sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=True))
+        with os.scandir(store) as items:
+            names = sorted(item.name for item in items if item.is_dir(follow_symlinks=True))
     except FileNotFoundError:
         return [], []
     except OSError as error:
@@ -141,7 +148,7 @@ def scan(store: Path) -> tuple[list[Entry], list[str]]:
             continue
         try:
             if not (folder / "experiment.json").exists() and not re.fullmatch("[0-9a-f]{16}", name):
-                continue  # somebody's folder, and nothing of ours
+                continue  # not a run folder
             entry = read(folder)
         except CorruptRecord as error:
             problems.append(str(error))
@@ -154,25 +161,31 @@ def scan(store: Path) -> tuple[list[Entry], list[str]]:
 
 
 def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
-    """The runs that a user names: run folders, stores, or the file of a sweep. Each experiment once.
+    """Read the runs of several places, each experiment once.
+
+    Args:
+        places: Run folders, stores, or files of sweeps.
+
+    Returns:
+        The runs, sorted by hash, and one line for each problem.
 
     Raises:
-        InvalidParameter: a place is none of these.
+        InvalidParameter: A place is none of these.
     """
     entries: dict[str, Entry] = {}
     problems: list[str] = []
     for place in places:
-        found: Iterable[Entry]
+        runs: Iterable[Entry]
         if place.is_file():
-            found, said = _of_sweep(place)
+            runs, new_problems = _read_sweep(place)
         elif (place / "experiment.json").exists():
-            found, said = _alone(place)
+            runs, new_problems = _read_run(place)
         elif place.is_dir():
-            found, said = scan(place)
+            runs, new_problems = scan(place)
         else:
             raise InvalidParameter(f"{place} is neither a run folder, nor a folder of them, nor the file of a sweep")
-        problems += said
-        for entry in found:
+        problems += new_problems
+        for entry in runs:
             first = entries.setdefault(entry.hash, entry)
             if first.path.resolve() != entry.path.resolve():
                 problems.append(f"{entry.path} repeats the experiment of {first.path}, and is left out")
@@ -180,7 +193,17 @@ def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Path:
-    """Leave word of which cells a sweep has: a file that reports take in place of folders."""
+    """Write the file of a sweep, which reports accept in place of folders.
+
+    Args:
+        store: The store.
+        name: The name of the sweep.
+        digest: The hash of the sweep, which is part of the file's name.
+        cells: The hashes of the cells.
+
+    Returns:
+        The path of the file.
+    """
     path = store / f"sweep-{digest}.json"
     text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
@@ -193,14 +216,14 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     return path
 
 
-def _alone(folder: Path) -> tuple[list[Entry], list[str]]:
+def _read_run(folder: Path) -> tuple[list[Entry], list[str]]:
     try:
         return [read(folder)], []
     except CorruptRecord as error:
         return [], [str(error)]
 
 
-def _of_sweep(path: Path) -> tuple[list[Entry], list[str]]:
+def _read_sweep(path: Path) -> tuple[list[Entry], list[str]]:
     cells = migrate("sweep", _object(path), path).get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
         raise InvalidParameter(f"{path} is not the file of a sweep")
@@ -240,5 +263,5 @@ def _is_result(data: Mapping[str, Any]) -> bool:
     if not all(isinstance(data.get(key), kind) for key, kind in _RESULT.items()):
         return False
     mean, speed = data["return"].get("mean"), data["steps_per_second"]
-    good = mean is None or (type(mean) in (int, float))
-    return good and isinstance(data["verdict"].get("name"), str) and speed > 0 and data["trajectories"] > 0
+    valid_mean = mean is None or (type(mean) in (int, float))
+    return valid_mean and isinstance(data["verdict"].get("name"), str) and speed > 0 and data["trajectories"] > 0

@@ -1,4 +1,4 @@
-"""A sweep as written, in a TOML file or by flags, and as planned: its cells, each checked before anything runs."""
+"""Suites of experiments, from TOML files or flags, and their plans: validated cells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from byzbench.experiments.tuned import Tuned
 
 
 def split(text: str) -> list[str]:
-    """Several components in one text: `alie(z=1.5,sign=plus),ipm` or `alie:z=1.5,sign=plus,ipm`."""
+    """Split a text of several components at its top-level commas.
+
+    Example:
+        >>> split("alie(z=1.5,sign=plus),ipm")
+        ['alie(z=1.5,sign=plus)', 'ipm']
+        >>> split("alie:z=1.5,sign=plus,ipm")
+        ['alie:z=1.5,sign=plus', 'ipm']
+    """
     items, depth = [""], 0
     for letter in text:
         depth += (letter in "([") - (letter in ")]")
@@ -30,22 +37,22 @@ def split(text: str) -> list[str]:
             items.append("")
         else:
             items[-1] += letter
-    found: list[str] = []
+    components: list[str] = []
     for item in map(str.strip, items):
-        if found and re.match(r"\w+\s*:", found[-1]) and re.match(r"\w+\s*=", item):
-            found[-1] += f",{item}"
+        if components and re.match(r"\w+\s*:", components[-1]) and re.match(r"\w+\s*=", item):
+            components[-1] += f",{item}"
         elif item:
-            found.append(item)
-    return found
+            components.append(item)
+    return components
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
-Counts = Annotated[list[Annotated[int, Field(strict=True)]], BeforeValidator(_listed), Field(min_length=1)]
-Switch = Annotated[list[Annotated[bool, Field(strict=True)]], BeforeValidator(_listed), Field(min_length=1)]
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Counts = Annotated[list[Annotated[int, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
+Switch = Annotated[list[Annotated[bool, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 def _seeds(value: Any) -> Any:
@@ -53,22 +60,28 @@ def _seeds(value: Any) -> Any:
 
 
 def _by_kind(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A kind has several names (algo, algorithm); here it has one."""
-    found: dict[str, dict[str, Any]] = {}
-    for word, own in values.items():
-        found.setdefault(registry.kind_of(word), {}).update(own)
-    return found
+    """Merge the parameters of the aliases of a kind (algo, algorithm) under its name."""
+    merged: dict[str, dict[str, Any]] = {}
+    for alias, parameters in values.items():
+        merged.setdefault(registry.kind_of(alias), {}).update(parameters)
+    return merged
 
 
 class Suite(BaseModel):
-    """Axes to cross, and what all cells share. Every axis takes one value or a list; what is left out follows from the
-    rest, as in `Experiment.create`.
+    """A suite of experiments: axes, whose product are the cells, and common options.
+
+    Every axis takes one value or a list; the defaults are those of `Experiment.create`.
 
     Attributes:
-        seeds: how many (0, 1, ...), or which.
-        parameters: by kind, of every cell: {"attack": {"z": 1.5}}.
-        exclude: cells to leave out: each entry names an axis and a value, and what meets all of them is left out.
-        tuned: files of tuned parameters, each for the component that it names.
+        seeds: The seeds, or their number (0, 1, ...).
+        parameters: The parameters of every cell by kind: {"attack": {"z": 1.5}}.
+        exclude: The cells to leave out; each entry maps axes to values, and excludes the cells that have all of them.
+        tuned: The files of tuned parameters, each for the component that it names.
+
+    Example:
+        >>> suite = Suite.of({"attack": ["none", "alie"], "seeds": 2})
+        >>> suite.attack, suite.seeds
+        (['none', 'alie'], [0, 1])
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -99,7 +112,7 @@ class Suite(BaseModel):
     tuned: list[str] = []
 
     @model_validator(mode="after")
-    def _excludes_what_is_there(self) -> Suite:
+    def _check_exclude(self) -> Suite:
         axes = self.axes()
         for axis, value in ((a, v) for entry in self.exclude for a, v in entry.items()):
             if axis not in axes:
@@ -110,25 +123,29 @@ class Suite(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str = "sweep") -> Suite:
-        """A suite from plain data.
+        """Create a suite from plain data.
+
+        Args:
+            values: The fields by name.
+            where: The source of the data, for the message.
 
         Raises:
-            InvalidParameter: one line with every mistake, each with its path.
+            InvalidParameter: Fields are invalid; the message is one line with the path of each error.
         """
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            said = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()]
-            raise InvalidParameter(f"{where}: {'; '.join(said)}") from None
+            messages = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()]
+            raise InvalidParameter(f"{where}: {'; '.join(messages)}") from None
 
     @classmethod
     def read(cls, path: Path) -> Suite:
-        """A suite from a TOML file; paths of tuned parameters in it are relative to it.
+        """Read a suite from a TOML file.
 
-        The file may say by which `schema` it was written; without, it is of the first.
+        Paths of tuned parameters in the file are relative to it. The file may have a `schema` number; the default is 1.
 
         Raises:
-            InvalidParameter: there is no such file, or it is no suite.
+            InvalidParameter: The file does not exist or is invalid.
         """
         try:
             values = tomllib.loads(read_bytes(path).decode())
@@ -140,7 +157,7 @@ class Suite(BaseModel):
         return suite.model_copy(update={"tuned": [str(path.parent / file) for file in suite.tuned]})
 
     def axes(self) -> dict[str, list[Any]]:
-        """The axes that were given, in the order in which cells are labelled."""
+        """Return the axes that have values, in the order of the cells' labels."""
         names = (*_COMPONENTS, "preset", "mixing", *_NUMBERS)
         return {name: values for name in names if (values := getattr(self, name)) is not None}
 
@@ -151,12 +168,12 @@ _NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "e
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite's cells.
+    """The cells of a suite.
 
     Attributes:
-        name: the suite's.
-        cells: by label; no two are the same experiment.
-        undefined: combinations that make no sense, by label (of all their seeds), each with the reason.
+        name: The name of the suite.
+        cells: The distinct experiments by label.
+        undefined: The reasons why combinations are undefined, by label without the seed.
     """
 
     name: str
@@ -165,30 +182,40 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that name the set of cells, whatever their order."""
+        """Return the 16 hexadecimal digits that identify the set of cells, in any order."""
         return hashlib.sha256("".join(sorted(cell.hash for cell in self.cells.values())).encode()).hexdigest()[:16]
 
 
 def plan(suite: Suite) -> Plan:
-    """Check every cell. Nothing has run and nothing is written.
+    """Create and check all experiments of a suite, without running them.
+
+    Args:
+        suite: The suite.
+
+    Returns:
+        The plan, with the reasons for undefined combinations.
 
     Raises:
-        UserError: one line with everything that is wrong with any axis.
+        UserError: The suite is invalid; the message is one line with the errors of all axes.
+
+    Example:
+        >>> list(plan(Suite(attack=["none", "alie"], trajectories=[100])).cells)
+        ['decbyzpg · none · seed 0', 'decbyzpg · alie · seed 0']
     """
     tuned = [Tuned.read(Path(file)) for file in suite.tuned]
     axes = suite.axes()
-    if mistakes := list(dict.fromkeys(_mistakes(axes))):
-        raise InvalidParameter("; ".join(mistakes))
+    if errors := list(dict.fromkeys(_axis_errors(axes))):
+        raise InvalidParameter("; ".join(errors))
     varied = [name for name, values in axes.items() if len(values) > 1]
     cells: dict[str, Experiment] = {}
     undefined: dict[str, str] = {}
-    seen: set[str] = set()
+    hashes: set[str] = set()
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
         if any(all(str(point.get(k)) == str(v) for k, v in entry.items()) for entry in suite.exclude):
             continue
-        shown = [name for name in point if name in varied or name in ("algo", "attack")]
-        label = " · ".join(f"{n}={point[n]}" if n in _NUMBERS else str(point[n]) for n in shown)
+        label_axes = [name for name in point if name in varied or name in ("algo", "attack")]
+        label = " · ".join(f"{n}={point[n]}" if n in _NUMBERS else str(point[n]) for n in label_axes)
         for seed in suite.seeds:
             try:
                 cell = _create(point, seed, suite, tuned)
@@ -197,21 +224,21 @@ def plan(suite: Suite) -> Plan:
                 break
             except ByzbenchError as error:
                 raise type(error)(f"{label}: {error}") from None
-            if cell.hash not in seen:
-                seen.add(cell.hash)
+            if cell.hash not in hashes:
+                hashes.add(cell.hash)
                 cells[f"{label} · seed {seed}"] = cell
     return Plan(suite.name, cells, undefined)
 
 
 def _create(point: Mapping[str, Any], seed: int, suite: Suite, tuned: Sequence[Tuned]) -> Experiment:
     parameters = suite.parameters
-    for found in tuned:
-        parameters = found.fill(point, parameters)
+    for file in tuned:
+        parameters = file.fill(point, parameters)
     return Experiment.create(**point, seed=seed, device=suite.device, parameters=parameters)
 
 
-def _mistakes(axes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """What is wrong with any value of any axis, on its own."""
+def _axis_errors(axes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yield the errors of single values of the axes."""
     for axis, values in axes.items():
         for value in values if axis in _COMPONENTS else ():
             try:

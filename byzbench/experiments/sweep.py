@@ -1,4 +1,4 @@
-"""Running a plan: every cell once, whatever fails or is interrupted, and whoever else is at work in the store."""
+"""Sweeps: running all cells of a plan once, robust to failures, interruptions and concurrent sweeps in the store."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from byzbench.experiments.store import Entry
 from byzbench.experiments.suite import Plan
 
 State = Literal["new", "outdated", "unfinished", "finished", "failed"]
-"""`outdated`: a run of another behaviour than is here, which will be archived; the others as they say."""
+"""The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""
 
 
 @dataclass
 class Summary:
-    """How a sweep stands: cells over by label, and what is left.
+    """The result of a sweep.
 
     Attributes:
-        outcomes: of the cells that are over.
-        left: labels of those that are not: only where the sweep was stopped.
-        lost: a line for each time that whatever ran a cell was lost.
+        outcomes: The outcomes of the cells that have ended, by label.
+        left: The labels of the cells that have not run, because the sweep was stopped.
+        lost: The lost workers, one line each.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -35,37 +35,51 @@ class Summary:
 
     @property
     def failed(self) -> dict[str, Outcome]:
-        """The cells that failed."""
+        """Return the outcomes of the cells that failed, by label."""
         return {label: o for label, o in self.outcomes.items() if o.status == "failed"}
 
 
 def standing(plan: Plan, out: Path, on_existing: OnExisting) -> dict[str, State]:
-    """What the store already has of every cell, and will not be run again."""
-    found: dict[str, State] = {}
+    """Return the state of every cell of a plan in the store, by label.
+
+    Args:
+        plan: The plan.
+        out: The store.
+        on_existing: What to do with cells that are finished or failed; those that will run again are not reported as
+            such.
+    """
+    states: dict[str, State] = {}
     for label, cell in plan.cells.items():
         outcome = known(cell, out, on_existing)
         if outcome is not None and outcome.status != "busy":
-            found[label] = outcome.status
+            states[label] = outcome.status
         else:
-            why = stored(RunFolder(out / cell.hash), cell)
-            if on_existing == "rerun" or why is None:
-                found[label] = "new"
+            reasons = stored(RunFolder(out / cell.hash), cell)
+            if on_existing == "rerun" or reasons is None:
+                states[label] = "new"
             else:
-                found[label] = "outdated" if why else "unfinished"
-    return found
+                states[label] = "outdated" if reasons else "unfinished"
+    return states
 
 
 def seconds_expected(cell: Experiment, earlier: list[Entry]) -> float | None:
-    """Seconds that a cell will take on one core, by finished runs of its kind in the store; None without any.
+    """Estimate the seconds that a cell will take on one core from finished runs of its task and algorithm.
 
-    The rate is the median over runs of the same task and algorithm, of seconds for an episode of an agent.
+    The estimate is the median of the runs' seconds per episode of an agent, times the number of episodes.
+
+    Args:
+        cell: The experiment.
+        earlier: The runs in the store.
+
+    Returns:
+        The seconds; None without a run of this task and algorithm.
     """
-    described = cell.describe()
+    description = cell.describe()
     rates = [
         entry.result["steps"] / entry.result["steps_per_second"] / (e["trajectories"] * e["agents"])
         for entry in earlier
-        if entry.result and (e := entry.experiment)["algorithm"]["name"] == described["algorithm"]["name"]
-        if e["task"] == described["task"]
+        if entry.result and (e := entry.experiment)["algorithm"]["name"] == description["algorithm"]["name"]
+        if e["task"] == description["task"]
     ]
     return statistics.median(rates) * cell.trajectories * cell.agents if rates else None
 
@@ -80,23 +94,27 @@ def sweep(
     watch: Callable[[str, Outcome], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Summary:
-    """Run what a plan has left to run, longest cells first.
+    """Run the remaining cells of a plan, longest first.
 
-    A cell that another process is at is put off, and waited for when nothing else is left. Cells write to folders of
-    their own, so that a sweep can be killed at any moment and started again, and two sweeps can share a store.
+    A cell that another process runs is deferred until no other cell remains, and then waited for. Each cell writes to
+    its own folder, so that a sweep can be killed and started again at any time, and two sweeps can share a store.
 
     Args:
-        plan: what to run.
-        out: the store.
-        executor: who runs it.
-        on_existing: what to do with cells that are finished or failed.
-        earlier: runs by which the length of cells is judged.
-        watch: called with the label and the outcome of every cell that is over.
-        stopped: asked before a cell is started; once it says yes, running cells are finished and no other is begun.
+        plan: The plan.
+        out: The store.
+        executor: The executor of the cells.
+        on_existing: What to do with cells that are finished or failed.
+        earlier: The runs from which the durations of cells are estimated.
+        watch: A function that is called with the label and the outcome of every cell that has ended.
+        stopped: A function that is called before a cell is started. Once it returns True no further cell is started,
+            and running cells are completed.
+
+    Returns:
+        The outcomes, and the cells that have not run.
     """
     summary, labels = Summary(), {cell.hash: label for label, cell in plan.cells.items()}
 
-    def over(cell: Experiment, outcome: Outcome) -> None:
+    def finish(cell: Experiment, outcome: Outcome) -> None:
         summary.outcomes[labels[cell.hash]] = outcome
         if watch:
             watch(labels[cell.hash], outcome)
@@ -107,28 +125,28 @@ def sweep(
         if outcome is None:
             queue.append(cell)
         else:
-            over(cell, outcome)
+            finish(cell, outcome)
     length = {cell.hash: _length(cell, earlier or []) for cell in queue}
     queue.sort(key=lambda cell: (length[cell.hash], cell.hash))
 
-    put_off: list[Experiment] = []
-    while queue or put_off or executor.flying:
-        while (queue or put_off) and executor.flying < executor.width and not stopped():
-            waits = not queue
-            executor.submit(put_off.pop() if waits else queue.pop(), wait=waits)
+    deferred: list[Experiment] = []
+    while queue or deferred or executor.flying:
+        while (queue or deferred) and executor.flying < executor.width and not stopped():
+            wait_for_others = not queue
+            executor.submit(deferred.pop() if wait_for_others else queue.pop(), wait=wait_for_others)
         if not executor.flying:
             break
         cell, outcome = executor.next()
         if outcome.status == "busy":
-            put_off.append(cell)
+            deferred.append(cell)
         else:
-            over(cell, outcome)
-    summary.left = [labels[cell.hash] for cell in (*queue, *put_off)]
+            finish(cell, outcome)
+    summary.left = [labels[cell.hash] for cell in (*queue, *deferred)]
     summary.lost = list(executor.lost)
     return summary
 
 
 def _length(cell: Experiment, earlier: list[Entry]) -> float:
-    """Seconds where they can be judged; else steps at most, at a rate that only has to put cells in order."""
+    """Return the estimated seconds of a cell, or else its maximal number of steps at a typical rate, for sorting."""
     expected = seconds_expected(cell, earlier)
     return cell.trajectories * cell.agents * cell.task.horizon / 3e5 if expected is None else expected

@@ -1,14 +1,14 @@
-"""The trace of a run: one line a round that says what its behaviour was, in a form that never changes.
+"""The trace of a run: one line for each round with the numbers that identify its behaviour, in a fixed format.
 
-Leaderboard rows hold the sha256 of a trace, and golden traces decide when a version rises, so that `metrics.jsonl` may
-gain columns for ever. A line has six keys, in this order:
+Leaderboard rows hold the sha256 of a trace, and golden traces decide when a version number is raised, so that
+`metrics.jsonl` may gain columns at any time. A line has six keys, in this order:
 
-    index         the line's number, from 0
-    time          virtual time; the round, where agents are synchronous
-    trajectories  episodes of the honest agent, or the server, that has sampled most of them
-    steps         of all agents, and of a server
-    return        mean undiscounted return of the honest agents in the round's last batch, or null
-    state         sha256 over the state tensors of all honest agents
+    index         the number of the line, from 0
+    time          virtual time: the number of the round for synchronous agents
+    trajectories  the largest number of episodes that an honest agent or the server has sampled
+    steps         the environment steps of all agents and the server
+    return        the mean undiscounted return of the honest agents in the last batch of the round, or null
+    state         the sha256 of the state tensors of all honest agents
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def trace_line(index: int, metrics: Mapping[str, Any], state: Mapping[str, Tenso
     """Return the line of a round.
 
     Args:
-        index: of the round.
-        metrics: its line of metrics.
-        state: the algorithm's state after it, tensors [K, ...] or of a server.
-        honest: bool [K].
+        index: The number of the round.
+        metrics: The metrics of the round.
+        state: The algorithm's state after the round, tensors [K, ...] or of a server.
+        honest: The honest agents, bool [K].
     """
     numbers = {name: metrics[name] for name in ("trajectories", "steps", "return")}
     return {"index": index, "time": index, **numbers, "state": state_digest(state, honest)}
@@ -38,8 +38,12 @@ def state_digest(state: Mapping[str, Tensor], honest: Tensor) -> str:
     """Return the sha256 over names, types, shapes and bytes of a state, sorted by name.
 
     Args:
-        state: tensors; of those whose first dimension counts agents, the rows of honest agents enter.
-        honest: bool [K].
+        state: The tensors. Of a tensor whose first dimension is K, only the rows of honest agents are included.
+        honest: The honest agents, bool [K].
+
+    Example:
+        >>> state_digest({"theta": torch.zeros(2, 3)}, torch.tensor([True, False]))[:16]
+        'd8149f28f06a4619'
     """
     digest = hashlib.sha256()
     for name in sorted(state):

@@ -1,6 +1,7 @@
-"""Weights & Biases as a reader of run folders: it is shown what the records say, and no run depends on it.
+"""Uploads of run folders to Weights & Biases; no run depends on it.
 
-`tracking.json` in a run folder is the ledger: under which ids the run was shown, and what of it arrived where.
+`tracking.json` in a run folder is the upload ledger: the ids of all upload attempts, and the digest of the records that
+were completely uploaded, by destination.
 """
 
 from __future__ import annotations
@@ -24,41 +25,48 @@ from byzbench.experiments.records import LOGS, RunFolder
 from byzbench.experiments.store import read
 
 LOOK_EVERY = 2.0
-"""Seconds between looks at the records of a run that is going on; the runner flushes them about as often."""
+"""The seconds between uploads from a running run; the runner flushes its logs about as often."""
 
 PATIENCE = 2.0
-"""Seconds to wait for a folder that somebody else holds: another sweep may just be looking whether it is finished."""
+"""The seconds to wait for a folder that another process has locked, for example to check whether it is finished."""
 
 Mode = Literal["online", "offline", "off"]
 
 _COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "coin")
 _NUMBERS = {"agents": "K", "byzantine": "f", "seed": "seed"}
-_KEPT = ("experiment.json", "trace.jsonl", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+_ARTIFACT_FILES = (
+    "experiment.json",
+    "trace.jsonl",
+    "metrics.jsonl",
+    "timing.jsonl",
+    "result.json",
+    "checkpoint.safetensors",
+)
 _LOGGED = ("metrics.jsonl", "timing.jsonl")
 _DIGESTED = ("experiment.json", "metrics.jsonl", "result.json")
 _PICTURES = {".png": "Image", ".gif": "Video"}
 
 
 class Tracker:
-    """Shows runs at W&B, one after the other. Its first failure is one warning and its end, and never a run's.
+    """An uploader of runs to W&B. Its first error is reported as a warning and stops tracking, but not the runs.
 
         tracker = Tracker("offline")
         with tracker.follow(Path("runs") / experiment.hash) as watch:
             byzbench.run(experiment, watch=watch)
 
     Attributes:
-        places: where each run that was tracked to its end can be seen.
+        places: The URLs of all completely uploaded runs, or the commands that upload offline runs.
     """
 
     def __init__(self, mode: Mode, group: str | None = None) -> None:
-        """Import W&B, unless `mode` is off: then nothing here does anything.
+        """Import W&B, unless `mode` is off; then all methods have no effect.
 
         Args:
-            mode: send runs, or write files that `wandb sync` sends, or neither.
-            group: what runs are grouped by at W&B; by default the experiment without its seed.
+            mode: `online` uploads runs, `offline` writes files for `wandb sync`, `off` does nothing.
+            group: The group of the runs at W&B; None: the hash of the experiment without its seed.
 
         Raises:
-            UserError: it is not installed.
+            UserError: W&B is not installed.
         """
         self.places: list[str] = []
         self._mode, self._group = mode, group
@@ -66,66 +74,69 @@ class Tracker:
 
     @contextmanager
     def follow(self, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Show the run in `folder`: while it calls the watcher, and at the end what came of it.
+        """Upload the run in `folder`: its metrics when the yielded callback is called, and its result after the block.
 
-        Nothing is read before the first call or the end: until then the folder may hold what is not of this run.
+        Nothing is read before the first call, as the folder may hold files of an earlier run until then.
         """
-        shown = _Shown(self._wandb, self._mode, self._group, RunFolder(folder))
+        upload = _RunUpload(self._wandb, self._mode, self._group, RunFolder(folder))
         due = 0.0
 
         def watch(_: Mapping[str, Any]) -> None:
             nonlocal due
             if time.monotonic() >= due:
-                self._try(shown.update)
+                self._try(upload.update)
                 due = time.monotonic() + LOOK_EVERY
 
         try:
             yield watch
         except BaseException:
-            if shown.run is not None:
-                self._try(shown.stop)
+            if upload.run is not None:
+                self._try(upload.stop)
             raise
-        self._try(lambda: self._end(shown))
+        self._try(lambda: self._end(upload))
 
     def show(self, folder: Path) -> None:
-        """Show a finished run, unless its ledger says that it is there."""
+        """Upload a finished run, unless its ledger has it; errors are warnings."""
         self._try(lambda: self.upload(folder, patience=PATIENCE))
 
     def upload(self, folder: Path, *, force: bool = False, patience: float = 0.0) -> str | None:
-        """Show a finished run, and say where it can be seen; None where its ledger says that it is there.
+        """Upload a finished run.
 
         Args:
-            folder: of the run.
-            force: whatever the ledger says.
-            patience: seconds to wait for another process that is at the folder.
+            folder: The run folder.
+            force: Whether to upload a run that the ledger has.
+            patience: The seconds to wait for another process that has locked the folder.
+
+        Returns:
+            The URL of the run, or the command that uploads an offline run; None if the ledger has it.
 
         Raises:
-            Busy: another process is at the folder.
-            CorruptRecord: the folder cannot be trusted, or is not of a finished run.
-            Exception: of any kind, from W&B.
+            Busy: Another process has locked the folder.
+            CorruptRecord: The folder is invalid, or its run is not finished.
+            Exception: Any error of W&B.
         """
         if self._wandb is None:
             return None
-        shown = _Shown(self._wandb, self._mode, self._group, RunFolder(folder))
-        with _held(shown.folder, patience):
+        upload = _RunUpload(self._wandb, self._mode, self._group, RunFolder(folder))
+        with _lock(upload.folder, patience):
             _check(folder)
-            if not force and shown.is_there():
+            if not force and upload.is_uploaded():
                 return None
             try:
-                return self._finish(shown)
+                return self._finish(upload)
             except BaseException:
-                if shown.run is not None:
+                if upload.run is not None:
                     with suppress(Exception, SystemExit):
-                        shown.run.finish(exit_code=1)
+                        upload.run.finish(exit_code=1)
                 raise
 
-    def _end(self, shown: _Shown) -> None:
-        with _held(shown.folder, PATIENCE):
-            self._finish(shown)
+    def _end(self, upload: _RunUpload) -> None:
+        with _lock(upload.folder, PATIENCE):
+            self._finish(upload)
 
-    def _finish(self, shown: _Shown) -> str:
-        place = shown.finish()
-        shown.note()
+    def _finish(self, upload: _RunUpload) -> str:
+        place = upload.finish()
+        upload.record_upload()
         self.places.append(place)
         return place
 
@@ -134,13 +145,13 @@ class Tracker:
             return
         try:
             step()
-        except Busy as error:  # says nothing about W&B, or about the next run
-            warnings.warn(f"not shown at W&B: {error}; `byzbench sync` shows it later", stacklevel=2)
+        except Busy as error:  # no error of W&B, so the next runs can be uploaded
+            warnings.warn(f"not uploaded to W&B: {error}; `byzbench sync` uploads it later", stacklevel=2)
         except (Exception, SystemExit) as error:
             self._wandb = None
             warnings.warn(
                 f"W&B tracking stopped ({type(error).__name__}: {error}); "
-                "what runs goes on without it, and `byzbench sync` shows finished runs from their records",
+                "runs continue without it, and `byzbench sync` uploads finished runs from their records",
                 stacklevel=2,
             )
 
@@ -148,16 +159,16 @@ class Tracker:
 def _library() -> Any:
     try:
         wandb = importlib.import_module("wandb")
-        wandb.init  # noqa: B018  (any folder of that name can be imported)
+        wandb.init  # noqa: B018  (any folder with the name wandb can be imported)
     except Exception as error:
         raise UserError(f"--wandb needs Weights & Biases: pip install wandb ({error})") from None
     return wandb
 
 
-class _Shown:
-    """A run folder as a run of W&B: a new one each time it is shown, and each from round 0 on.
+class _RunUpload:
+    """One attempt to upload a run folder, as a new W&B run from round 0 on.
 
-    W&B cannot resume a run offline, and to send a round twice would double it. So every attempt has its own id.
+    W&B cannot resume a run offline, and would duplicate a round that is sent twice, so every attempt has its own id.
     """
 
     def __init__(self, wandb: Any, mode: Mode, group: str | None, folder: RunFolder) -> None:
@@ -168,7 +179,7 @@ class _Shown:
         self._attempt = ""
 
     def update(self) -> None:
-        """Show what is new: all rounds that every log has complete lines of."""
+        """Upload the new rounds, as far as all logs have complete lines."""
         if self.run is None:
             self.run = self._start()
         for lines in zip(*(_lines(self.folder.path / name, at) for name, at in self._read.items()), strict=False):
@@ -178,12 +189,16 @@ class _Shown:
                 self._read[name] += len(line)
 
     def stop(self) -> None:
-        """Show the rest of a run that was broken off."""
+        """Upload the remaining rounds of an interrupted run, and mark it as failed."""
         self.update()
         self.run.finish(exit_code=1)
 
     def finish(self) -> str:
-        """Show the rest, the result, the pictures and the files, and say where all of it is."""
+        """Upload the remaining rounds, the result, the pictures and the files.
+
+        Returns:
+            The URL of the run, or the command that uploads an offline run.
+        """
         self.update()
         result = dict(_flat({"result": self.folder.read("result.json") or {}}))
         self.run.summary.update(result)
@@ -192,25 +207,25 @@ class _Shown:
         self.run.log({"result_table": table, **self._pictures()})
         artifact = self.run.log_artifact(self._artifact())
         if self._mode == "online":
-            artifact.wait()  # it raises where the files did not arrive; `finish` would not say
+            artifact.wait()  # raises an error if the upload of the files failed, which `finish` does not
         place = f"wandb sync {Path(self.run.dir).parent}" if self._mode == "offline" else str(self.run.url)
         self.run.finish(exit_code=0)
         return place
 
-    def is_there(self) -> bool:
-        """Whether the ledger says so of the records as they are now."""
+    def is_uploaded(self) -> bool:
+        """Return whether the ledger has the records in their present state."""
         entry = _ledger(self.folder)["uploaded"].get(self._destination(), {})
         return entry.get("digest") == _digest(self.folder.path)
 
-    def note(self) -> None:
-        """Enter into the ledger that the run is there."""
+    def record_upload(self) -> None:
+        """Write the upload to the ledger."""
         ledger = _ledger(self.folder)
         entry = {"id": self._attempt, "digest": _digest(self.folder.path)}
         uploaded = {**ledger["uploaded"], self._destination(): entry}
         self.folder.write("tracking.json", {**ledger, "uploaded": uploaded})
 
     def _destination(self) -> str:
-        """Where runs go, as far as it can be known without asking the network."""
+        """Return the destination of uploads, as far as it is known without network access."""
         settings = self._settings()
         base = "offline" if self._mode == "offline" else settings.base_url
         return "/".join(part for part in (base, settings.entity, _project()) if part)
@@ -236,25 +251,25 @@ class _Shown:
             id=self._attempt,
             name=f"{'-'.join(names[:4])}-{entry.name('seed')}",
             group=self._group or hash_of({**entry.experiment, "seed": 0}),
-            tags=list(dict.fromkeys(tag[:64] for tag in tags if tag)),  # W&B takes no longer ones, and none twice
+            tags=list(dict.fromkeys(tag[:64] for tag in tags if tag)),  # W&B accepts 64 characters, and no duplicates
             config=dict(_flat({**entry.experiment, "hash": entry.hash, "code": record["code"]})),
-            dir=self.folder.path.resolve(),  # W&B's own process does not follow when the folder is changed
+            dir=self.folder.path.resolve(),  # absolute, as W&B's own process keeps its working directory
         )
-        run.define_metric("*", step_metric="trajectories")  # rounds of different algorithms are of different sizes
+        run.define_metric("*", step_metric="trajectories")  # rounds of different algorithms differ in size
         return run
 
     def _pictures(self) -> dict[str, Any]:
-        found = {}
+        media = {}
         for path in _pictures(self.folder.path):
-            kind = getattr(self._wandb, _PICTURES[path.suffix.lower()])
-            found[f"pictures/{re.sub(r'[^0-9A-Za-z-]+', '_', path.name)}"] = kind(str(path))
-        return found
+            media_type = getattr(self._wandb, _PICTURES[path.suffix.lower()])
+            media[f"pictures/{re.sub(r'[^0-9A-Za-z-]+', '_', path.name)}"] = media_type(str(path))
+        return media
 
     def _artifact(self) -> Any:
-        """The files of the run. They stay where they are: copies of all runs would fill the user's home."""
+        """Return an artifact of the run's files, without copies, as those of all runs would fill the user's disk."""
         artifact = self._wandb.Artifact(f"run-{read(self.folder.path.resolve()).hash}", type="run")
-        kept = [path for name in _KEPT if _is_file(path := self.folder.path / name)]
-        for path in (*kept, *_pictures(self.folder.path)):
+        records = [path for name in _ARTIFACT_FILES if _is_file(path := self.folder.path / name)]
+        for path in (*records, *_pictures(self.folder.path)):
             artifact.add_file(str(path.resolve()), name=path.name, policy="immutable", skip_cache=True)
         return artifact
 
@@ -263,8 +278,8 @@ def _project() -> str:
     return environ.get("WANDB_PROJECT", "byzbench")
 
 
-def _held(folder: RunFolder, patience: float) -> ExitStack:
-    """The lock of a folder, asked for until patience is at its end."""
+def _lock(folder: RunFolder, patience: float) -> ExitStack:
+    """Lock a folder, with retries for `patience` seconds."""
     stack, until = ExitStack(), time.monotonic() + patience
     while True:
         try:
@@ -277,32 +292,32 @@ def _held(folder: RunFolder, patience: float) -> ExitStack:
 
 
 def _check(path: Path) -> None:
-    """Raises CorruptRecord unless it is the folder of a finished run, with all its rounds."""
+    """Raise CorruptRecord unless the folder holds a finished run with all rounds in all logs."""
     if read(path.resolve()).status != "finished":
         raise CorruptRecord(f"{path} is not the folder of a finished run")
     rounds = {name: len(RunFolder(path).metrics(name)) for name in LOGS if (path / name).exists()}
     if len(set(rounds.values())) != 1:
-        said = ", ".join(f"{name} has {count}" for name, count in rounds.items())
-        raise CorruptRecord(f"the logs of {path} are not of the same rounds: {said}")
+        counts = ", ".join(f"{name} has {count}" for name, count in rounds.items())
+        raise CorruptRecord(f"the logs of {path} are not of the same rounds: {counts}")
 
 
 def _ledger(folder: RunFolder) -> dict[str, Any]:
-    """What `tracking.json` says, or an empty one."""
+    """Read the upload ledger `tracking.json`; the default is empty."""
     path = folder.path / "tracking.json"
-    remedy = "remove it to have the run shown anew"
+    remedy = "remove it to upload the run again"
     try:
         data = parse_object(read_bytes(path), path, remedy)
     except FileNotFoundError:
         data = {}
     attempts, uploaded = data.get("attempts", []), data.get("uploaded", {})
-    good = isinstance(attempts, list) and all(isinstance(attempt, str) for attempt in attempts)
-    if not good or not isinstance(uploaded, dict) or not all(isinstance(e, dict) for e in uploaded.values()):
-        raise CorruptRecord(f"{path} does not say what was shown where; {remedy}")
+    valid = isinstance(attempts, list) and all(isinstance(attempt, str) for attempt in attempts)
+    if not valid or not isinstance(uploaded, dict) or not all(isinstance(e, dict) for e in uploaded.values()):
+        raise CorruptRecord(f"{path} is not a ledger of uploads; {remedy}")
     return {"attempts": attempts, "uploaded": uploaded}
 
 
 def _digest(folder: Path) -> str:
-    """Of the records that do not change unless the run is done again."""
+    """Return the sha256 of the records that change only when the run is repeated."""
     digest = hashlib.sha256()
     for name in _DIGESTED:
         content = read_bytes(folder / name)
@@ -319,24 +334,27 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """A regular file of a size that a run can have; a symbolic link is none, wherever it points."""
+    """Return whether a path is a regular file of at most `LIMIT` bytes, and no symbolic link."""
     return path.is_file() and not path.is_symlink() and path.stat().st_size <= LIMIT
 
 
 def _lines(log: Path, start: int) -> list[bytes]:
-    """The complete lines of a log from byte `start` on."""
+    """Read the complete lines of a log from byte `start` on."""
     with open(log, "rb") as file:
         file.seek(start)
         return [line for line in file if line.endswith(b"\n")]
 
 
 def _cell(value: Any) -> Any:
-    """A value as a cell of a table has it: a list is its text."""
+    """Convert a value to a table cell; lists become JSON text."""
     return value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf with its path. A component is its name, and its parameters below it: `attack`, `attack/z`."""
+    """Yield the leaves of nested data with their paths.
+
+    A component yields its name, and its parameters below it: `attack`, `attack/z`.
+    """
     if isinstance(value, Mapping) and value.keys() == {"name", "parameters"}:
         yield key, value["name"]
         value = value["parameters"]

@@ -1,4 +1,4 @@
-"""Tuned parameters as a file: what was found, for which component, on which attacks and seeds, by which study."""
+"""Files of tuned parameters: the values, their components, and the study that they are from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
 
 class TunedOn(BaseModel):
-    """What a study has seen, and what an evaluation therefore must not use."""
+    """The experiments of a study; an evaluation of its parameters must use other seeds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,13 +37,15 @@ class Tuned(BaseModel):
     """The best parameters of a study.
 
     Attributes:
-        kind: whose side was tuned: of the algorithm (with its rules) or of the attack.
-        components: by kind, the components that the parameters are for.
-        parameters: by kind.
-        study: hash of the study's question: components, ranges, seeds, attacks, budget of a run.
-        trials: sha256 of the study's finished trials.
-        objective: the study's best value, and how many trials it took.
-        search: what a leaderboard's submission says of the study, if it was one of a suite.
+        version: The schema number of the file.
+        kind: The tuned side: the algorithm (with its rules) or the attack.
+        components: The components of the parameters, by kind.
+        parameters: The values by kind and name.
+        study: The hash of the study's problem: components, ranges, seeds, attacks, budget of a run.
+        trials: The sha256 of the study's finished trials.
+        objective: The study's best value, its trial and the number of trials.
+        on: The experiments of the study.
+        search: The record of the study in a leaderboard submission, for the study of a suite.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,10 +62,10 @@ class Tuned(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Tuned:
-        """From a file.
+        """Read a file of tuned parameters.
 
         Raises:
-            InvalidParameter: it is not there, or no such file.
+            InvalidParameter: The file does not exist or is invalid.
         """
         try:
             data = parse(read_bytes(path, 2**20))
@@ -72,13 +74,13 @@ class Tuned(BaseModel):
             raise InvalidParameter(f"there is no file {path}") from None
         except ValidationError as error:
             first = error.errors()[0]
-            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         except ValueError:
-            said = "not JSON"
-        raise InvalidParameter(f"{path} is not a file of tuned parameters: {said}")
+            reason = "not JSON"
+        raise InvalidParameter(f"{path} is not a file of tuned parameters: {reason}")
 
     def write(self, path: Path) -> None:
-        """To a file, whole or not at all."""
+        """Write the file atomically."""
         text = json.dumps(self.model_dump(by_alias=True, exclude_none=True), indent=2, sort_keys=True) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,24 +91,31 @@ class Tuned(BaseModel):
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
     def fill(self, point: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Parameters by kind, with the tuned ones where the user's own (`parameters`, or in `point`) leave room.
+        """Add the tuned parameters to those of the user, which have priority.
 
-        Nothing is added where `point` names another component than the one that was tuned. A rule that `point` leaves
-        to the algorithm is the one that was tuned.
+        Nothing is added to a component that differs from the tuned one. A rule that `point` does not name is the
+        default of the algorithm, and counts as the tuned one.
+
+        Args:
+            point: The components and counts by flag, as written by the user.
+            parameters: The user's further parameters by kind.
+
+        Returns:
+            The parameters by kind.
         """
-        filled = {kind: dict(values) for kind, values in parameters.items()}
+        merged = {kind: dict(values) for kind, values in parameters.items()}
         if not self.concerns(point):
-            return filled
+            return merged
         for kind, values in self.parameters.items():
             written = point.get(registry.FLAGS[kind])
             spec = registry.parse(written) if isinstance(written, str) else None
             if spec is None or spec.name == self.components[kind]:
-                own = spec.parameters if spec else {}
-                free = {k: v for k, v in values.items() if k not in own}
-                filled[kind] = free | filled.get(kind, {})
-        return filled
+                explicit = spec.parameters if spec else {}
+                free = {k: v for k, v in values.items() if k not in explicit}
+                merged[kind] = free | merged.get(kind, {})
+        return merged
 
     def concerns(self, point: Mapping[str, Any]) -> bool:
-        """Whether `point`, by flags, holds the component that was tuned."""
+        """Return whether the components of `point`, by flag, include the tuned one."""
         written = point.get(registry.FLAGS[self.kind])
         return isinstance(written, str) and registry.parse(written).name == self.components[self.kind]

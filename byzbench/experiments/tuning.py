@@ -1,10 +1,10 @@
-"""Searching parameters: of an algorithm (with its rules) against the worst of several attacks, or of an attack.
+"""Tuning of parameters with Optuna: of an algorithm (with its rules) against several attacks, or of an attack.
 
-A trial is a set of parameters; it is judged by runs of (rival, seed) pairs, which are cells of a store like any others.
-The value of a run is the area under its evaluation curve, which is what leaderboards score. That of a trial, for an
-algorithm, is the worst over rivals (attacks) of the mean over seeds; for an attack, the mean over rivals (algorithms)
-and seeds, and lower is better. Pairs are reported to Optuna one by one, so that a pruner
-that compares trials pair by pair can end one early.
+A trial is a set of parameters. It is evaluated by runs of pairs (opponent, seed), which are ordinary cells of a store.
+The value of a run is the area under its evaluation curve, which leaderboards score. The value of a trial of an
+algorithm is the minimum over attacks of the mean over seeds. The value of a trial of an attack is the mean over
+algorithms and seeds, which is minimised. Pairs are reported to Optuna one by one, so that a pruner that compares trials
+pair by pair can end a trial early.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from byzbench.experiments.question import OBJECTIVE, Question
 from byzbench.experiments.tuned import Tuned, TunedOn
 
 PAIRS_TO_PRUNE = 6
-"""With fewer pairs in a trial nothing is pruned: Wilcoxon's signed-rank test needs four to reach a p-value below 0.1,
-and ending a trial must save something."""
+"""The smallest number of pairs in a trial for which trials are pruned: Wilcoxon's signed-rank test needs four pairs for
+a p-value below 0.1, and with fewer than six the end of a trial saves little."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""The states of finished trials."""
 
 
 class SteadySampler(BaseSampler):
-    """TPE, seeded anew by the number of each trial: a study that was interrupted goes on as if it had not been."""
+    """A TPE sampler whose seed depends on the number of the trial, so that interruptions do not change a study."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -56,19 +57,19 @@ class SteadySampler(BaseSampler):
             return TPESampler(seed=int.from_bytes(digest[:4], "big"), multivariate=True, constant_liar=True)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """TPE's."""
+        """Return the relative search space of TPE."""
         return self._tpe(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """TPE's."""
+        """Sample the relative search space by TPE."""
         return self._tpe(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """TPE's, with the parameter's name in the seed, since each is drawn by a sampler of its own."""
+        """Sample a single parameter by TPE, with its name in the seed, as every parameter has its own sampler."""
         seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{trial.number}/{param_name}".encode()).digest()[:4], "big")
         return TPESampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
@@ -82,11 +83,11 @@ class Problem(Protocol):
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """`maximize` if large values are good."""
+        """The direction of the objective: `maximize` or `minimize`."""
 
     @property
     def sampler_seed(self) -> int:
-        """The seed of the search itself."""
+        """The seed of the sampler of trials."""
 
     @property
     def pairs(self) -> Sequence[tuple[Any, ...]]:
@@ -94,31 +95,31 @@ class Problem(Protocol):
 
     @property
     def space(self) -> Mapping[str, Range | Choice]:
-        """`kind.field` to where the search looks."""
+        """The search space: a range or choice for each `kind.field`."""
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """`kind.field` to its name in storages."""
+        """The name in storages of each `kind.field`."""
 
     def experiment(self, parameters: Mapping[str, Any], *pair: Any) -> Experiment:
-        """Return a run of a trial."""
+        """Return the experiment of one run of a trial."""
 
     def value(self, areas: Mapping[Any, float]) -> float:
-        """Return the value of a trial from what each of its runs came to."""
+        """Return the value of a trial from the areas of its runs."""
 
     def standing(self) -> Mapping[str, Any]:
-        """Return the values that the searched parameters have without a search."""
+        """Return the default values of the searched parameters."""
 
 
 def open_study(asked: Problem, storage: str | Path) -> Study:
-    """The study of a question, new or as it was left.
+    """Create the study of a problem, or load it from its storage.
 
     Args:
-        asked: the question.
-        storage: a file (Optuna's journal, safe with many processes), or a URL of Optuna's.
+        asked: The problem.
+        storage: The path of an Optuna journal, which several processes can use, or the URL of an Optuna storage.
 
     Raises:
-        StorageError: the storage cannot be reached.
+        StorageError: The storage cannot be used.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -126,40 +127,42 @@ def open_study(asked: Problem, storage: str | Path) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if "://" in str(storage):
-            back: Any = str(storage)
+            backend: Any = str(storage)
         else:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            back = JournalStorage(JournalFileBackend(str(storage)))
+            backend = JournalStorage(JournalFileBackend(str(storage)))
         pruner: Any = optuna.pruners.NopPruner()
         if len(asked.pairs) >= PAIRS_TO_PRUNE:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=4)
         study = optuna.create_study(
-            storage=back,
+            storage=backend,
             study_name=asked.name,
             direction=asked.direction,
             sampler=SteadySampler(asked.sampler_seed),
             pruner=pruner,
             load_if_exists=True,
         )
-    except Exception as error:  # every storage has errors of its own
-        said = " ".join(str(error).split())
-        raise StorageError(f"the storage {storage} cannot be used: {type(error).__name__}: {said}") from None
-    written = study.user_attrs.get("schema")
-    if written is None:
+    except Exception as error:  # every storage raises its own types of errors
+        reason = " ".join(str(error).split())
+        raise StorageError(f"the storage {storage} cannot be used: {type(error).__name__}: {reason}") from None
+    schema = study.user_attrs.get("schema")
+    if schema is None:
         study.set_user_attr("schema", SCHEMA)
-    migrate("study", {"schema": 1 if written is None else written}, f"study {asked.name} in {storage}")
+    migrate("study", {"schema": 1 if schema is None else schema}, f"study {asked.name} in {storage}")
     return study
 
 
 @dataclass
 class _Running:
-    """A trial whose pairs are being run, one after the other.
+    """A running trial, whose pairs run one after the other.
 
     Attributes:
-        returns: what each run so far came to.
-        steps: environment steps of all agents in them.
+        trial: The trial of Optuna.
+        parameters: Its parameters by `kind.field`.
+        returns: The areas of the finished runs, by pair.
+        steps: The environment steps of all agents in these runs.
     """
 
     trial: Trial
@@ -177,35 +180,43 @@ def tune(
     watch: Callable[[FrozenTrial], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run trials until the study has as many finished ones as `trials`, a few of them at a time.
+    """Run trials until the study has `trials` finished ones.
 
-    The first trial of a study is what stands without a search. A trial that was running when its process died is
-    asked again; its finished runs are in the store, and are not run again. Pairs of a trial run one after the other, as
-    pruning needs; as many trials run at once as the executor has room for, and with room for one, two studies of a
-    question agree trial for trial, whatever their storage.
+    The first trial of a study has the default values, as far as their ranges include them. A trial whose process died
+    is enqueued again; its finished runs are in the store, and do not run again. The pairs of a trial run one after the
+    other, as pruning needs. The number of concurrent trials is the executor's width. With a width of 1, two studies of
+    a problem have equal trials for every storage.
+
+    Args:
+        asked: The problem.
+        study: The study, as `open_study` returns it.
+        executor: The executor of the runs.
+        trials: The number of finished trials to reach.
+        watch: A function that is called with every finished trial.
+        stopped: A function that is called before a run is started. Once it returns True no further run is started.
     """
-    _revive(study)
-    standing = asked.standing()
-    held = {asked.keys[key]: value for key, value in standing.items() if _holds(asked.space[key], value)}
-    if held and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(held)  # a value that its range does not hold is sampled
-    running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, since two trials may ask for the same run
+    _requeue_stale_trials(study)
+    default_values = asked.standing()
+    in_range = {asked.keys[key]: value for key, value in default_values.items() if _includes(asked.space[key], value)}
+    if in_range and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(in_range)  # Optuna samples the values that are left out
+    running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, as two trials may have the same experiment
 
-    def begin(one: _Running) -> bool:
-        """Start the trial's next pair; False if the trial is over, because its parameters make no experiment."""
+    def start_next_pair(state: _Running) -> bool:
+        """Start the trial's next pair; return False if its parameters are invalid, which ends the trial."""
         try:
-            cell = asked.experiment(one.parameters, *asked.pairs[len(one.returns)])
+            cell = asked.experiment(state.parameters, *asked.pairs[len(state.returns)])
         except ByzbenchError as error:
-            one.trial.set_user_attr("refused", str(error))
-            study.tell(one.trial, state=TrialState.FAIL)
+            state.trial.set_user_attr("refused", str(error))
+            study.tell(state.trial, state=TrialState.FAIL)
             return False
-        running[id(cell)] = cell, one
+        running[id(cell)] = cell, state
         executor.submit(cell, wait=True)
         return True
 
-    def over(one: _Running) -> None:
+    def report(state: _Running) -> None:
         if watch:
-            watch(study.trials[one.trial.number])
+            watch(study.trials[state.trial.number])
 
     while True:
         while executor.flying < executor.width and not stopped():
@@ -213,53 +224,53 @@ def tune(
                 break
             trial = study.ask()
             trial.set_user_attr("owner", _owner())
-            one = _Running(trial, {k: _suggest(trial, asked.keys[k], v, standing[k]) for k, v in asked.space.items()})
-            if not begin(one):
-                over(one)
+            parameters = {k: _suggest(trial, asked.keys[k], v, default_values[k]) for k, v in asked.space.items()}
+            state = _Running(trial, parameters)
+            if not start_next_pair(state):
+                report(state)
         if not executor.flying:
             return
         cell, outcome = executor.next()
-        _, one = running.pop(id(cell))
-        pair = asked.pairs[len(one.returns)]
-        one.returns[pair] = area_of(outcome, cell)
-        one.steps += int(outcome.result.get("steps", 0))
-        one.trial.report(one.returns[pair], step=len(one.returns) - 1)
-        complete = len(one.returns) == len(asked.pairs)
-        if complete or one.trial.should_prune():
-            one.trial.set_user_attr("steps", one.steps)
+        _, state = running.pop(id(cell))
+        pair = asked.pairs[len(state.returns)]
+        state.returns[pair] = area_of(outcome, cell)
+        state.steps += int(outcome.result.get("steps", 0))
+        state.trial.report(state.returns[pair], step=len(state.returns) - 1)
+        complete = len(state.returns) == len(asked.pairs)
+        if complete or state.trial.should_prune():
+            state.trial.set_user_attr("steps", state.steps)
             if complete:
-                study.tell(one.trial, asked.value(one.returns))
+                study.tell(state.trial, asked.value(state.returns))
             else:
-                study.tell(one.trial, state=TrialState.PRUNED)
-        elif stopped() or begin(one):
-            continue  # stopped, it is left: the next call asks its parameters again, and its runs are in the store
-        over(one)
+                study.tell(state.trial, state=TrialState.PRUNED)
+        elif stopped() or start_next_pair(state):
+            continue  # a stopped trial stays open: the next call enqueues it again, and its runs are in the store
+        report(state)
 
 
 def finished(study: Study) -> int:
-    """Trials that count towards the budget: complete, pruned, or refused; not those that died with their process."""
+    """Return the number of finished trials: complete, pruned or invalid, but not those whose process died."""
     trials = study.get_trials(deepcopy=False)
     return sum(t.state in COUNTED or "refused" in t.user_attrs for t in trials)
 
 
 def best(asked: Question, study: Study) -> Tuned:
-    """The study's best trial as a file of tuned parameters.
+    """Return the parameters of the study's best trial, as a file of tuned parameters.
 
     Raises:
-        UserError: no trial is complete.
+        UserError: The study has no complete trial.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         raise UserError(f"study {asked.name} has no complete trial")
-    chosen = study.best_trial
+    best_trial = study.best_trial
     cell = asked.experiment({}, *asked.pairs[0])
     parameters: dict[str, dict[str, Any]] = {kind: dict(values) for kind, values in asked.fixed.items()}
-    named = {first: key for key, first in asked.keys.items()}
-    for key, value in ((named[first], value) for first, value in chosen.params.items()):
+    keys = {storage_name: key for key, storage_name in asked.keys.items()}
+    for key, value in ((keys[storage_name], value) for storage_name, value in best_trial.params.items()):
         kind, _, name = key.partition(".")
         parameters.setdefault(kind, {})[name] = value
-    parts = (cell.algorithm, cell.topology, cell.task)
-    algorithm, topology, task = map(registry.name_of, parts)
+    algorithm, topology, task = map(registry.name_of, (cell.algorithm, cell.topology, cell.task))
     attack_side = asked.side == "attack"
     return Tuned(
         kind=asked.side,
@@ -267,7 +278,7 @@ def best(asked: Question, study: Study) -> Tuned:
         parameters=parameters,
         study=asked.hash,
         trials=digest(study),
-        objective={"value": study.best_value, "trial": chosen.number, "trials": finished(study)},
+        objective={"value": study.best_value, "trial": best_trial.number, "trials": finished(study)},
         on=TunedOn(
             env=task,
             attacks=[registry.name_of(cell.attack)] if attack_side else [registry.parse(r).name for r in asked.rivals],
@@ -282,7 +293,7 @@ def best(asked: Question, study: Study) -> Tuned:
 
 
 def digest(study: Study) -> str:
-    """Of all finished trials, whatever the storage: number, state, parameters, value, and reported returns."""
+    """Return the sha256 of all finished trials: number, state, parameters, value and reported areas."""
     lines = [
         (t.number, t.state.name, sorted(t.params.items()), t.value, sorted(t.intermediate_values.items()))
         for t in study.get_trials(deepcopy=False)
@@ -292,7 +303,7 @@ def digest(study: Study) -> str:
 
 
 def area_of(outcome: Outcome, cell: Experiment) -> float:
-    """Return the area under the evaluation curve; of a run that failed or has none, a random policy's return."""
+    """Return the area under the evaluation curve of a run, or a random policy's return if it failed or has none."""
     value = outcome.result["evaluation"].get(OBJECTIVE) if outcome.status == "finished" else None
     return cell.task.worth("random") if value is None else float(value)
 
@@ -305,7 +316,7 @@ def _suggest(trial: Trial, key: str, where: Range | Choice, default: Any) -> Any
     return trial.suggest_float(key, where.low, where.high, log=where.log)
 
 
-def _holds(where: Range | Choice, value: Any) -> bool:
+def _includes(where: Range | Choice, value: Any) -> bool:
     if isinstance(where, Choice):
         return value in where
     return type(value) in (int, float) and where.low <= value <= where.high
@@ -315,8 +326,8 @@ def _owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _revive(study: Study) -> None:
-    """Trials of processes of this machine that are no more: given up, and their parameters asked again."""
+def _requeue_stale_trials(study: Study) -> None:
+    """Mark running trials of this machine's dead processes as failed, and enqueue their parameters again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("owner")
         if owner is not None and owner["host"] == socket.gethostname() and not _alive(owner["pid"]):
@@ -326,7 +337,7 @@ def _revive(study: Study) -> None:
 
 
 def _alive(pid: int) -> bool:
-    if pid == os.getpid():  # this process has only begun
+    if pid == os.getpid():  # this process has just started, so the trial is of a dead process with the same pid
         return False
     try:
         os.kill(pid, 0)

@@ -1,1 +1,1 @@
-"""Who is in the federation, who hears what, and what an adversary may know and do."""
+"""The federation of agents: communication graph, network, adversary and accounting."""

@@ -1,4 +1,4 @@
-"""Drives an attack: builds its views, carries its memory, and puts its words into the liars' mouths."""
+"""The adversary: runs an attack for the Byzantine agents with the knowledge that its threat model declares."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ from byzbench.learning.policies import Policy
 from byzbench.learning.rollouts import Trajectories
 from byzbench.randomness import Streams
 
-_SEEN = "seen."
+_OBSERVED = "seen."
+"""The prefix of observed values in a checkpoint."""
+
 Step: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
+"""A hook: (step, values [f, ...]) -> values [f, ...]."""
 
 
 class Adversary:
-    """All liars of one experiment. `round` is set by the federation.
+    """Adversary that controls all Byzantine agents of one experiment.
 
     Args:
-        attack: what they do.
-        members: who they are.
-        task: what everybody learns.
-        streams: of the experiment.
-        rules: by topic, the rule that meets its messages.
+        attack: the attack that it runs.
+        members: the communication graph and the Byzantine agents.
+        task: the task of all agents.
+        streams: the random streams of the experiment.
+        rules: by topic, the rule that aggregates messages of this topic; it is cloned for attacks that query it.
+
+    Attributes:
+        round: the current round, which the federation sets.
     """
 
     def __init__(
@@ -47,156 +53,181 @@ class Adversary:
         self.round = 0
         self._attack, self._members, self._task, self._streams = attack, members, task, streams
         self._rules = rules or {}
-        self._liars = list(members.liars)
+        self._byzantine = list(members.liars)
         self._honest = [a for a in range(members.agents) if a not in members.liars]
-        self._own_rows, self._honest_rows = torch.tensor(self._liars, dtype=torch.int64), torch.tensor(self._honest)
+        self._own_rows, self._honest_rows = torch.tensor(self._byzantine, dtype=torch.int64), torch.tensor(self._honest)
         self._threat = attack.threat
-        self._shown = shown(self._threat)
-        self._exchanges = 0
+        self._visible = shown(self._threat)
+        self._num_exchanges = 0
         self._coin: Tensor | None = None
         self._policy: Policy | None = None
         self._theta: Tensor | None = None
-        self._lived: dict[int, dict[str, Tensor]] = {}
+        self._rollouts: dict[int, dict[str, Tensor]] = {}
         self._memory: State = {}
-        self._seen: State = {}
-        if self._liars:
-            self._memory = attack.start(self._view({}, self._place(self._liars)))
+        self._observed: State = {}
+        if self._byzantine:
+            self._memory = attack.start(self._view({}, self._static_secrets(self._byzantine)))
 
     @property
     def memory(self) -> State:
-        """What a checkpoint keeps: the attack's flat state; under `seen.`, what it may look back at."""
-        return {**self._memory, **{_SEEN + name: part for name, part in self._seen.items()}}
+        """Return the state for a checkpoint: the attack's memory, and values for `history` and `defence`."""
+        return {**self._memory, **{_OBSERVED + name: part for name, part in self._observed.items()}}
 
     @memory.setter
-    def memory(self, kept: State) -> None:
-        self._memory = {name: part for name, part in kept.items() if not name.startswith(_SEEN)}
-        self._seen = {name.removeprefix(_SEEN): part for name, part in kept.items() if name.startswith(_SEEN)}
+    def memory(self, saved: State) -> None:
+        self._memory = {name: part for name, part in saved.items() if not name.startswith(_OBSERVED)}
+        self._observed = {
+            name.removeprefix(_OBSERVED): part for name, part in saved.items() if name.startswith(_OBSERVED)
+        }
 
     def begin(self, round: int) -> None:
-        """A new round: streams start over under its number."""
-        self.round, self._exchanges, self._coin = round, 0, None
-        self._theta, self._lived = None, {}
+        """Start a round: its number is the key of all its streams."""
+        self.round, self._num_exchanges, self._coin = round, 0, None
+        self._theta, self._rollouts = None, {}
 
     def meet(self, members: Membership) -> None:
-        """Who hears whom from now on; the liars are the same."""
+        """Set the communication graph of the round; the Byzantine agents stay the same."""
         self._members = members
         for name in ("_mixing", "_victim"):
             self.__dict__.pop(name, None)
 
     def toss(self, values: Tensor) -> None:
-        """A common draw has been made: values [K], as everybody sees it."""
-        self._coin = values[self._liars]
+        """Record a common draw for attacks that see it: values [K], one as each agent sees it."""
+        self._coin = values[self._byzantine]
 
-    def learn(self, topic: str, done: Aggregation) -> None:
-        """What a rule made of an exchange, for an attack that looks back or tries the rule out."""
-        if not self._liars or not {"history", "defence"} & self._shown:
+    def learn(self, topic: str, aggregation: Aggregation) -> None:
+        """Record the aggregation of an exchange for attacks that see `history` or `defence`.
+
+        Args:
+            topic: the topic of the exchange.
+            aggregation: the values and the new state of the rule at all receivers.
+        """
+        if not self._byzantine or not {"history", "defence"} & self._visible:
             return
-        receivers = done.inbox.receivers
-        if "history" in self._shown:
-            value = done.value.detach().cpu()
+        receivers = aggregation.inbox.receivers
+        if "history" in self._visible:
+            value = aggregation.value.detach().cpu()
             if receivers is None:
-                seats, rows = torch.arange(len(self._liars)), torch.tensor(self._liars) % len(value)
+                indices, rows = torch.arange(len(self._byzantine)), torch.tensor(self._byzantine) % len(value)
             else:
-                seats, rows = (torch.tensor(self._liars).unsqueeze(1) == receivers).nonzero(as_tuple=True)
-            heard = value[rows].isfinite().all(1)
-            past = self._seen.get(f"history.{topic}", value.new_zeros(len(self._liars), value.shape[1]))
-            if heard.any():
-                self._seen[f"history.{topic}"] = past.index_copy(0, seats[heard], value[rows[heard]])
-        if "defence" in self._shown and self._rules.get(topic) is not None and self._rules[topic].stateful:
-            worst = torch.tensor([self._worst(len(done.value))])
-            at = worst if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
+                indices, rows = (torch.tensor(self._byzantine).unsqueeze(1) == receivers).nonzero(as_tuple=True)
+            finite = value[rows].isfinite().all(1)
+            past = self._observed.get(f"history.{topic}", value.new_zeros(len(self._byzantine), value.shape[1]))
+            if finite.any():
+                self._observed[f"history.{topic}"] = past.index_copy(0, indices[finite], value[rows[finite]])
+        if "defence" in self._visible and self._rules.get(topic) is not None and self._rules[topic].stateful:
+            worst_group = torch.tensor([self._worst_group(len(aggregation.value))])
+            at = worst_group if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
             if len(at):
-                kept = {f"state.{topic}.{name}": part[at[0]].cpu().clone() for name, part in done.state.items()}
-                self._seen |= kept
+                state = {f"state.{topic}.{name}": part[at[0]].cpu().clone() for name, part in aggregation.state.items()}
+                self._observed |= state
 
     def _view(self, public: dict[str, Any], secrets: dict[str, Callable[[], Any]]) -> View:
-        """Secrets come as what makes them: what is not shown is not made."""
+        """Make a view.
+
+        Args:
+            public: the values that are always available, beside the round, K, f and the task.
+            secrets: by attribute, a function that makes its value; only those of visible attributes are called.
+        """
         facts = {
             "round": self.round,
             "agents": self._members.agents,
-            "byzantine": len(self._liars),
+            "byzantine": len(self._byzantine),
             "task": self._task,
         }
-        made = {name: make() for name, make in secrets.items() if name in self._shown}
-        return View(self._threat, {**facts, **public}, made)
+        visible = {name: make() for name, make in secrets.items() if name in self._visible}
+        return View(self._threat, {**facts, **public}, visible)
 
-    def _place(self, liars: Sequence[int]) -> dict[str, Callable[[], Any]]:
-        """The secrets that do not depend on an exchange, for these liars."""
-        seats = [self._liars.index(a) for a in liars]
+    def _static_secrets(self, agents: Sequence[int]) -> dict[str, Callable[[], Any]]:
+        """Return the secrets that do not depend on an exchange, for some Byzantine agents."""
+        indices = [self._byzantine.index(a) for a in agents]
         return {
             "graph": self._members.graph.copy,
-            "liars": lambda: torch.tensor(liars),
+            "liars": lambda: torch.tensor(agents),
             "peers": lambda: torch.tensor(self._honest),
             "mixing": lambda: self._mixing.clone(),
-            "coin": lambda: None if self._coin is None else self._coin[seats],
+            "coin": lambda: None if self._coin is None else self._coin[indices],
             "policy": lambda: self._policy,
-            "theta": lambda: None if self._theta is None else self._theta[seats],
+            "theta": lambda: None if self._theta is None else self._theta[indices],
         }
 
-    def _experience(self, liar: int) -> Trajectories | None:
-        lived = self._lived.get(liar)
-        return Trajectories(**{name: part.clone() for name, part in lived.items()}) if lived else None
+    def _experience(self, index: int) -> Trajectories | None:
+        """Return a copy of the last episodes of one Byzantine agent, by its index in `members.liars`."""
+        rollout = self._rollouts.get(index)
+        return Trajectories(**{name: part.clone() for name, part in rollout.items()}) if rollout else None
 
     @cached_property
     def _mixing(self) -> Tensor:
+        """Return the mixing weights as a matrix: float64 [K, K]."""
         agents = self._members.agents
         square = torch.zeros(agents, agents, dtype=torch.float64)
         return square.scatter_add_(1, self._members.senders, self._members.mixing)
 
     @cached_property
     def _victim(self) -> int:
-        """Where a clone sits if not at a server: at the honest agent that hears the most liars, of equals the first."""
-        return max(self._honest, key=lambda a: sum(b in self._liars for b in self._members.inboxes[a]))
+        """Return the honest agent with the most Byzantine neighbours, the first of equals.
 
-    def _worst(self, groups: int) -> int:
-        """Of a server's groups, the one with the most liars, of equals the first."""
-        return max(range(groups), key=lambda group: sum(liar % groups == group for liar in self._liars))
-
-    async def speak(self, topic: str, x: Tensor, lies: Tensor, groups: int = 1) -> Screened | None:
-        """What the liars say in place of their rows of x [K, d], or None where they say what they computed.
-
-        One row an edge of `lies` [E, 2], (row among the liars, receiver), in order of the first, if they equivocate;
-        else one a liar. A server hears them in that many groups.
+        Without a server, a clone of the rule is the rule of this agent.
         """
-        self._exchanges += 1
-        if not self._liars or not self._attack.speaks(topic):
+        return max(self._honest, key=lambda a: sum(b in self._byzantine for b in self._members.inboxes[a]))
+
+    def _worst_group(self, groups: int) -> int:
+        """Return the group of a server with the most Byzantine agents, the first of equals."""
+        return max(range(groups), key=lambda group: sum(agent % groups == group for agent in self._byzantine))
+
+    async def speak(self, topic: str, x: Tensor, edges: Tensor, groups: int = 1) -> Screened | None:
+        """Craft the messages of the Byzantine agents for one exchange.
+
+        Args:
+            topic: the topic of the exchange.
+            x: [K, d], the vectors that all agents computed.
+            edges: int64 [E, 2], the edges on which Byzantine agents send, sorted by sender: (index of the sender,
+                receiver).
+            groups: the number of groups of a server.
+
+        Returns:
+            The validated messages: one for each edge if the attack equivocates, else one for each Byzantine agent. None
+            if they send the vectors that they computed.
+        """
+        self._num_exchanges += 1
+        if not self._byzantine or not self._attack.speaks(topic):
             return None
-        vectors, edges, liars = x.detach().cpu(), lies.numpy(), len(self._liars)
+        vectors, pairs, count = x.detach().cpu(), edges.numpy(), len(self._byzantine)
         if "colluders" in self._threat.sees:
-            return await self._say(topic, vectors, range(liars), edges, groups)
-        starts = np.searchsorted(edges[:, 0], np.arange(liars + 1)).tolist()
+            return await self._craft(topic, vectors, range(count), pairs, groups)
+        starts = np.searchsorted(pairs[:, 0], np.arange(count + 1)).tolist()
         parts = [
-            await self._say(topic, vectors, range(row, row + 1), edges[starts[row] : starts[row + 1]], groups)
-            for row in range(liars)
+            await self._craft(topic, vectors, range(row, row + 1), pairs[starts[row] : starts[row + 1]], groups)
+            for row in range(count)
         ]
         return Screened(*(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent")))
 
-    async def _say(self, topic: str, vectors: Tensor, rows: range, lies: np.ndarray, groups: int) -> Screened:
-        """What the liars in these rows say, on the edges `lies` if they equivocate."""
-        liars, mine = self._liars[rows.start : rows.stop], self._own_rows[rows.start : rows.stop]
-        past = self._seen.get(f"history.{topic}")
+    async def _craft(self, topic: str, vectors: Tensor, rows: range, edges: np.ndarray, groups: int) -> Screened:
+        """Craft the messages of some Byzantine agents, given by a range of indices, on `edges` if they equivocate."""
+        senders, own_rows = self._byzantine[rows.start : rows.stop], self._own_rows[rows.start : rows.stop]
+        past = self._observed.get(f"history.{topic}")
         secrets: dict[str, Callable[[], Any]] = {
-            **self._place(liars),
-            "own": lambda: vectors.index_select(0, mine),
-            "colluders": lambda: vectors.index_select(0, mine),
+            **self._static_secrets(senders),
+            "own": lambda: vectors.index_select(0, own_rows),
+            "colluders": lambda: vectors.index_select(0, own_rows),
             "honest": lambda: vectors.index_select(0, self._honest_rows),
-            "edges": lambda: lies - [rows.start, 0],
+            "edges": lambda: edges - [rows.start, 0],
             "history": lambda: None if past is None else past[rows.start : rows.stop].clone(),
             "experience": lambda: [self._experience(row) for row in rows],
-            "defence": lambda: self._defence(topic, vectors, lies, groups),
+            "defence": lambda: self._rule_clone(topic, vectors, edges, groups),
         }
-        rng = self._streams.generator(f"attack/{self._exchanges}", self.round, rows.start)
+        rng = self._streams.generator(f"attack/{self._num_exchanges}", self.round, rows.start)
         speech, self._memory = await self._attack.answer(self._view({"topic": topic}, secrets), self._memory, rng)
-        return screen(speech, len(lies) if self._threat.equivocates else len(rows), vectors.shape[1])
+        return screen(speech, len(edges) if self._threat.equivocates else len(rows), vectors.shape[1])
 
-    def _defence(self, topic: str, vectors: Tensor, lies: np.ndarray, groups: int) -> Defence | None:
-        """A clone of the topic's rule: for the server's worst group if these lies go there, else at the victim."""
-        rule, members, name = self._rules.get(topic), self._members, f"defence/{self._exchanges}"
+    def _rule_clone(self, topic: str, vectors: Tensor, edges: np.ndarray, groups: int) -> Defence | None:
+        """Return a clone of the topic's rule, at the server's worst group if edges end there, else at the victim."""
+        rule, members, name = self._rules.get(topic), self._members, f"defence/{self._num_exchanges}"
         if rule is None:
             return None
-        server = bool((lies[:, 1] == members.agents).any())
-        worst = self._worst(groups)
-        inbox = list(range(worst, members.agents, groups)) if server else members.inboxes[self._victim]
+        server = bool((edges[:, 1] == members.agents).any())
+        worst_group = self._worst_group(groups)
+        inbox = list(range(worst_group, members.agents, groups)) if server else members.inboxes[self._victim]
         prefix = f"state.{topic}."
         round = self.round
         return Defence(
@@ -204,108 +235,130 @@ class Adversary:
             receiver=members.agents if server else self._victim,
             calls=self._threat.calls,
             inbox=vectors[inbox],
-            seats=torch.tensor([self._liars.index(a) if a in self._liars else -1 for a in inbox]),
+            seats=torch.tensor([self._byzantine.index(a) if a in self._byzantine else -1 for a in inbox]),
             bound=members.bound(len(inbox)),
             own=-1 if server else inbox.index(self._victim),
             weights=None if server else self._mixing[self._victim, inbox],
-            state={k.removeprefix(prefix): v for k, v in self._seen.items() if k.startswith(prefix)},
+            state={k.removeprefix(prefix): v for k, v in self._observed.items() if k.startswith(prefix)},
             rng=lambda: self._streams.generator(name, round),
         )
 
     @property
     def equivocates(self) -> bool:
-        """Whether speech is one vector an edge."""
+        """Return whether the attack crafts one message for each edge."""
         return self._threat.equivocates
 
     def taps(self, agents: Sequence[int], episodes: int, sample: int, policy: Policy, theta: Tensor) -> LiarsTap | None:
-        """The liars' hand in the environments of a rollout, or None.
+        """Return the environment hooks of the Byzantine agents for a rollout, or None if there are none.
 
         Args:
-            agents: who plays.
-            episodes: how many at most.
-            sample: the rollout's number in this round, from 1.
+            agents: the agents of the rollout.
+            episodes: the largest number of episodes of an agent.
+            sample: the number of the rollout in this round, from 1.
             policy: the policy family.
-            theta: [len(agents), d], what they play by.
+            theta: [len(agents), d], the parameters of the policies of these agents.
+
+        Raises:
+            BrokenPlugin: the attack changes a physical constant that the task does not have.
         """
-        if self._liars and "policy" in self._shown:
+        if self._byzantine and "policy" in self._visible:
             self._policy = policy
             theta = theta.detach().cpu()
             if self._theta is None:
-                self._theta = theta.new_zeros(len(self._liars), theta.shape[1])
-            rows, seats = _seated(agents, self._liars)
-            self._theta[seats] = theta[rows]
-        if not self._liars or "environment" not in self._threat.surface:
+                self._theta = theta.new_zeros(len(self._byzantine), theta.shape[1])
+            rows, indices = _match(agents, self._byzantine)
+            self._theta[indices] = theta[rows]
+        if not self._byzantine or "environment" not in self._threat.surface:
             return None
         rng = self._streams.generator(f"attack/environment/{sample}", self.round)
-        view = self._view({"episodes": episodes}, self._place(self._liars))
+        view = self._view({"episodes": episodes}, self._static_secrets(self._byzantine))
         taps, self._memory = self._attack.tap(view, self._memory, rng)
         if unknown := sorted(set(taps.dynamics or ()) - set(self._task.dynamics)):
             raise BrokenPlugin(f"{type(self._attack).__name__} changes {unknown[0]!r}, which this task does not offer")
-        return LiarsTap(taps, agents, self._liars)
+        return LiarsTap(taps, agents, self._byzantine)
 
     def lived(self, agents: Sequence[int], episodes: Trajectories) -> None:
-        """What these agents have met in their environments, as they believe it: a row each."""
-        if self._liars and "experience" in self._shown:
-            for row, seat in zip(*_seated(agents, self._liars), strict=True):
-                self._lived[seat] = {name: part[row : row + 1] for name, part in vars(episodes).items()}
+        """Record the rollouts of agents as they observed them, after the hooks, for attacks that see `experience`.
+
+        Args:
+            agents: the agents of the rollout.
+            episodes: their episodes, with one row for each agent.
+        """
+        if self._byzantine and "experience" in self._visible:
+            for row, index in zip(*_match(agents, self._byzantine), strict=True):
+                self._rollouts[index] = {name: part[row : row + 1] for name, part in vars(episodes).items()}
 
 
-def _seated(agents: Sequence[int], liars: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The liars among some agents, in their own order: their rows there, and which of the f liars they are."""
-    place = {agent: row for row, agent in enumerate(agents)}
-    seats = [seat for seat, liar in enumerate(liars) if liar in place]
-    return [place[liars[seat]] for seat in seats], seats
+def _match(agents: Sequence[int], byzantine: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the rows of the Byzantine agents in `agents`, and their indices in `byzantine`, in the order of these."""
+    row_of = {agent: row for row, agent in enumerate(agents)}
+    indices = [index for index, agent in enumerate(byzantine) if agent in row_of]
+    return [row_of[byzantine[index]] for index in indices], indices
 
 
 class LiarsTap:
-    """Applies taps, written for all f liars, to the rows of a rollout that belong to liars."""
+    """Environment hooks of an attack, applied to the rows of a rollout that belong to Byzantine agents.
 
-    def __init__(self, taps: Taps, agents: Sequence[int], liars: Sequence[int]) -> None:
-        rows, seats = _seated(agents, liars)
-        self._taps, self._agents, self._liars = taps, len(agents), len(liars)
-        self._rows, self._seats = np.array(rows, np.intp), np.array(seats, np.intp)
-        self._whole = len(seats) == len(liars)
-        # See `byzbench.learning.rollouts.Tap`.
-        self.observe = self._hand(taps.observation) if rows and taps.observation else None
-        self.act = self._hand(taps.action) if rows and taps.action else None
+    Hooks of an attack take and return arrays for all f Byzantine agents. Agents that are not in the rollout have zeros.
 
-    def _hand(self, tap: Step) -> Callable[[int, np.ndarray], None]:
-        """What changes the liars' rows of x [K, ...] at step t as the tap does."""
-        whole, rows, cells = self._whole, self._rows, np.empty(0, np.intp)
+    Args:
+        taps: the hooks of the attack.
+        agents: the agents of the rollout.
+        byzantine: all Byzantine agents.
+
+    Attributes:
+        observe: changes observations in place, or None; see `byzbench.learning.rollouts.Tap`.
+        act: changes actions in place, or None.
+    """
+
+    def __init__(self, taps: Taps, agents: Sequence[int], byzantine: Sequence[int]) -> None:
+        rows, indices = _match(agents, byzantine)
+        self._taps, self._num_agents, self._num_byzantine = taps, len(agents), len(byzantine)
+        self._rows, self._indices = np.array(rows, np.intp), np.array(indices, np.intp)
+        self._complete = len(indices) == len(byzantine)
+        self.observe = self._row_hook(taps.observation) if rows and taps.observation else None
+        self.act = self._row_hook(taps.action) if rows and taps.action else None
+
+    def _row_hook(self, hook: Step) -> Callable[[int, np.ndarray], None]:
+        """Return a function that applies a hook at step t to the Byzantine rows of x [K, ...] in place."""
+        complete, rows, cells = self._complete, self._rows, np.empty(0, np.intp)
 
         def change(t: int, x: np.ndarray) -> None:
-            # At every step of a rollout. `take` and `put` cost a fifth of what indexing with rows does.
+            # Called at every step of a rollout: `take` and `put` take a fifth of the time of indexing with rows.
             nonlocal cells
-            told = tap(t, x.take(rows, 0) if whole else self._spread(x))
+            changed = hook(t, x.take(rows, 0) if complete else self._expand(x))
             if not cells.size:
-                if told.shape[1:] != x.shape[1:]:
-                    raise BrokenPlugin(f"a tap made {list(told.shape)} of {[self._liars, *x.shape[1:]]}")
+                if changed.shape[1:] != x.shape[1:]:
+                    raise BrokenPlugin(
+                        f"a tap returned the shape {list(changed.shape)} in place of "
+                        f"{[self._num_byzantine, *x.shape[1:]]}"
+                    )
                 cells = np.arange(x.size).reshape(len(x), -1)[rows]
-            x.put(cells, told if whole else told[self._seats])
+            x.put(cells, changed if complete else changed[self._indices])
 
         return change
 
-    def _spread(self, x: np.ndarray) -> np.ndarray:
-        """Rows of a block as rows of all liars: those outside the block are zero."""
-        mine = x[self._rows]
-        if self._whole:
-            return mine
-        every = np.zeros((self._liars, *x.shape[1:]), x.dtype)
-        every[self._seats] = mine
-        return every
+    def _expand(self, x: np.ndarray) -> np.ndarray:
+        """Return the rows of all f Byzantine agents, with zeros for those that are not in the rollout."""
+        present = x[self._rows]
+        if self._complete:
+            return present
+        expanded = np.zeros((self._num_byzantine, *x.shape[1:]), x.dtype)
+        expanded[self._indices] = present
+        return expanded
 
     def rewards(self, rewards: Tensor) -> Tensor:
-        """Rewards [K, T, N] as the liars' agents are told of them."""
+        """Return the rewards [K, T, N] with those of Byzantine agents changed by the hook."""
         if self._taps.reward is None or not len(self._rows):
             return rewards
-        told = rewards.clone()
-        told[self._rows] = self._taps.reward(torch.from_numpy(self._spread(rewards.numpy())))[self._seats]
-        return told
+        changed = rewards.clone()
+        changed[self._rows] = self._taps.reward(torch.from_numpy(self._expand(rewards.numpy())))[self._indices]
+        return changed
 
     def dynamics(self) -> dict[str, np.ndarray]:
-        """What the block's physical constants are multiplied by: [K] for each that is changed."""
+        """Return the factors of physical constants, [K] for each constant that the attack changes."""
         factors = {}
-        for name, theirs in (self._taps.dynamics or {}).items():
-            factors[name] = np.ones(self._agents)
-            factors[name][self._rows] = theirs[self._seats]
+        for name, byzantine_factors in (self._taps.dynamics or {}).items():
+            factors[name] = np.ones(self._num_agents)
+            factors[name][self._rows] = byzantine_factors[self._indices]
         return factors

@@ -1,4 +1,4 @@
-"""A clone of the rule that liars are up against, for them to try their lies on."""
+"""A clone of the aggregation rule, on which an attack evaluates candidate messages."""
 
 from __future__ import annotations
 
@@ -13,22 +13,39 @@ from byzbench.contracts import Aggregator, State
 from byzbench.errors import UndeclaredKnowledge
 
 _BLOCK = 1 << 23
-"""Numbers in the inboxes that are tried at once."""
+"""The largest number of coordinates in the inboxes that are aggregated at once."""
 
 
 class Defence:
-    """What one honest receiver would make of this exchange, for any words of the liars.
+    """Clone of the rule of one honest receiver, evaluated on candidate messages of the Byzantine agents.
 
-        value = view.defence(lies)         lies [..., f, d] -> value [..., d]
+        value = view.defence(messages)         messages [..., f, d] -> value [..., d]
 
-    It hears what honest agents really say. The rule has a copy of its state as it was after the last exchange, and
-    draws of its own: a random rule's real ones are not foreseen, but each call meets the same ones, so that the value
-    depends on the lies alone. Messages are screened as the federation does; where the rule is not defined for what is
-    left, the receiver keeps its own vector, and a server's value is NaN.
+    Its inbox holds the real messages of the honest agents. The rule has a copy of its state after the last exchange and
+    a generator of its own. The real draws of a random rule are not revealed, but every call uses the same draws, so the
+    value depends only on the candidate messages. Malformed candidates are removed as in the federation. If the rule is
+    undefined for the remaining messages, the value is the receiver's own vector, and NaN for a server.
 
     Attributes:
-        receiver: the agent who hears; a server is K.
-        calls: how many lies may be tried in this exchange; each row of a batch is one.
+        receiver: the receiving agent; a server has the number K.
+        calls: the number of candidates that may be evaluated in this exchange; each row of a batch counts as one.
+
+    Example:
+        A median over three vectors, of which the last is Byzantine:
+
+        >>> from byzbench import registry
+        >>> clone = Defence(
+        ...     rule=registry.build("aggregator", "median"),
+        ...     inbox=torch.tensor([[0.0], [1.0], [2.0]]),
+        ...     seats=torch.tensor([-1, -1, 0]),
+        ...     bound=1,
+        ...     receiver=0,
+        ...     calls=2,
+        ...     rng=lambda: np.random.default_rng(0),
+        ...     own=0,
+        ... )
+        >>> clone(torch.tensor([[[100.0]], [[-100.0]]])).tolist()
+        [[1.0], [0.0]]
     """
 
     def __init__(
@@ -45,19 +62,19 @@ class Defence:
         weights: Tensor | None = None,
         state: State | None = None,
     ) -> None:
-        """The receiver's inbox [n, d], with the liars' honest words, and the rest as a rule is given it.
+        """Make the clone of a rule at one receiver.
 
         Args:
-            rule: the rule.
-            inbox: [n, d].
-            seats: int64 [n], which row of `lies` stands in each column; -1 where an honest agent does.
-            bound: how many of the n may be faulty.
-            receiver: see the class.
-            calls: see the class.
-            rng: the rule's generator, from its beginning.
-            own: the receiver's column; -1 for a server.
-            weights: [n].
-            state: of this receiver, without its dimension.
+            rule: the aggregation rule.
+            inbox: [n, d], the receiver's inbox, with the honest vectors of the Byzantine agents.
+            seats: int64 [n], the row of the candidate messages for each column; -1 for an honest agent.
+            bound: the bound on the number of Byzantine messages among the n.
+            receiver: the receiving agent, or K for a server.
+            calls: the number of candidates that may be evaluated.
+            rng: returns the generator of the rule in its initial state.
+            own: the column of the receiver's own vector; -1 for a server.
+            weights: float64 [n], the mixing weights of the receiver; None for a server.
+            state: the state of the rule at this receiver, without the receiver dimension.
         """
         self.receiver, self.calls = receiver, calls
         self._rule, self._inbox, self._bound, self._own = rule, inbox, bound, own
@@ -66,20 +83,31 @@ class Defence:
         self._columns = (seats >= 0).nonzero().squeeze(1)
         self._rows = seats[self._columns]
 
-    def __call__(self, lies: Tensor) -> Tensor:
-        """The values of lies [..., f, d]: [..., d] in the dtype of the vectors of the exchange."""
-        tries = lies.reshape(-1, *lies.shape[-2:])
-        if len(tries) > self._left:
-            raise UndeclaredKnowledge(
-                f"an attack tried more lies on view.defence than its threat declares: calls={self.calls} an exchange"
-            )
-        self._left -= len(tries)
-        blocks = tries.split(max(1, _BLOCK // self._inbox.numel()))
-        return torch.cat([self._hear(block) for block in blocks]).view(*lies.shape[:-2], -1)
+    def __call__(self, messages: Tensor) -> Tensor:
+        """Aggregate the inbox with candidate messages in place of those of the Byzantine agents.
 
-    def _hear(self, lies: Tensor) -> Tensor:
-        x = self._inbox.expand(len(lies), -1, -1)
-        x = x.index_copy(1, self._columns, lies.index_select(1, self._rows).to(x))
+        Args:
+            messages: [..., f, d], one candidate in each leading index.
+
+        Returns:
+            The values [..., d] in the dtype of the vectors of the exchange.
+
+        Raises:
+            UndeclaredKnowledge: more candidates were evaluated than the threat model declares.
+        """
+        candidates = messages.reshape(-1, *messages.shape[-2:])
+        if len(candidates) > self._left:
+            raise UndeclaredKnowledge(
+                f"an attack evaluated more candidates on view.defence than declared: calls={self.calls} an exchange"
+            )
+        self._left -= len(candidates)
+        blocks = candidates.split(max(1, _BLOCK // self._inbox.numel()))
+        return torch.cat([self._evaluate(block) for block in blocks]).view(*messages.shape[:-2], -1)
+
+    def _evaluate(self, messages: Tensor) -> Tensor:
+        """Return the values [m, d] for m candidates [m, f, d]."""
+        x = self._inbox.expand(len(messages), -1, -1)
+        x = x.index_copy(1, self._columns, messages.index_select(1, self._rows).to(x))
         mask = x.isfinite().all(-1)
         if not mask.all():
             x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
@@ -88,30 +116,35 @@ class Defence:
         usable = torch.tensor([bool(self._rule.defined(n, bound)) for n, bound in counts])
         if usable.all():
             return self._apply(x, mask, f)
-        kept = self._inbox[self._own] if self._own >= 0 else torch.full_like(self._inbox[0], torch.nan)
-        value = kept.expand(len(lies), -1).clone()
+        fallback = self._inbox[self._own] if self._own >= 0 else torch.full_like(self._inbox[0], torch.nan)
+        value = fallback.expand(len(messages), -1).clone()
         if usable.any():
             value[usable] = self._apply(x[usable], mask[usable], f[usable])
         return value
 
     def _apply(self, x: Tensor, mask: Tensor, f: Tensor) -> Tensor:
-        tries = len(x)
-        asked: dict[str, Any] = {"honest": self._honest.expand(tries, -1)} if "honest" in self._rule.asks else {}
+        """Apply the rule to m inboxes [m, n, d] at which it is defined."""
+        count = len(x)
+        extra_inputs: dict[str, Any] = {"honest": self._honest.expand(count, -1)} if "honest" in self._rule.asks else {}
         return self._rule(
             x,
             f,
             mask=mask,
-            own=torch.full((tries,), self._own),
-            weights=None if self._weights is None else self._weights.expand(tries, -1),
-            state={name: part.expand(tries, *part.shape).clone() for name, part in self._state.items()},
+            own=torch.full((count,), self._own),
+            weights=None if self._weights is None else self._weights.expand(count, -1),
+            state={name: part.expand(count, *part.shape).clone() for name, part in self._state.items()},
             rng=self._rng(),
-            **asked,
+            **extra_inputs,
         )[0]
 
 
 def cloneable(rules: Mapping[str, Aggregator]) -> str | None:
-    """Why one of the rules that liars meet cannot be cloned, or None."""
+    """Return why one of the rules cannot be cloned, or None if all can.
+
+    Args:
+        rules: the rule of each topic.
+    """
     for topic, rule in rules.items():
         if "judge" in rule.asks:
-            return f"{type(rule).__name__}, the rule for the topic {topic}, tries policies out in the environment"
+            return f"{type(rule).__name__}, the rule for the topic {topic}, evaluates policies in the environment"
     return None

@@ -1,4 +1,4 @@
-"""How exposed the honest agents are: what the graph and the liars' seats leave of guarantees."""
+"""Graph diagnostics: how exposed the honest agents are for a given graph and placement of Byzantine agents."""
 
 from __future__ import annotations
 
@@ -23,48 +23,68 @@ Exposure: TypeAlias = dict[str, float | int | None]
 Guarantee: TypeAlias = Callable[[int, int], bool]
 
 DEAR = 200
-"""The most agents for whom `dear` is computed unasked."""
+"""The largest number of agents for which `dear` is computed by default."""
 
 
 def cheap(members: Membership) -> Exposure:
-    """What every run can afford.
+    """Compute the diagnostics that are fast for every run.
 
-    - local_weight: the largest share of liars in an honest agent's closed neighbourhood;
-    - gossip_weight: the same by mixing weights, the largest sum of W_ij over the liars j that an honest agent i hears;
-    - influence: Phi_30, the weight of liars in 30 rounds of an honest agent's gossip, see `geometry.influence`;
-    - beyond_bound: how many honest agents hear more liars than they allow for;
-    - honest_components: into how many parts the honest agents fall without the liars;
-    - connected_share: the share of all placements that leave the honest agents connected, where they are few.
+    - local_weight: the largest share of Byzantine agents in the closed neighbourhood of an honest agent;
+    - gossip_weight: the largest sum of mixing weights W_ij over the Byzantine senders j of an honest agent i;
+    - influence: Phi_30, the weight of Byzantine agents in 30 rounds of gossip, see `geometry.influence`;
+    - beyond_bound: the number of honest agents with more Byzantine neighbours than their bound;
+    - honest_components: the number of connected components of the honest agents without the Byzantine agents;
+    - connected_share: the share of all placements that leave the honest agents connected, if it can be enumerated.
+
+    Args:
+        members: the graph and the placement.
+
+    Returns:
+        The diagnostics by name; None where one is not defined or too expensive.
+
+    Example:
+        >>> import networkx as nx
+        >>> members = Membership(nx.cycle_graph(5), agents=5, liars=(0, 2), declared=1)
+        >>> exposure = cheap(members)
+        >>> exposure["beyond_bound"], exposure["honest_components"], exposure["connected_share"]
+        (1, 2, 0.5)
     """
-    liars, server = set(members.liars), members.server is not None
+    byzantine, server = set(members.liars), members.server is not None
     return {
-        "local_weight": local_weight(members.wires, liars),
+        "local_weight": local_weight(members.wires, byzantine),
         "gossip_weight": None if server else _gossip_weight(members),
         "influence": None if server else influence(members.mixing, members.senders, members.byzantine),
-        "beyond_bound": beyond_bound(members.wires, liars, members.bounds.tolist()),
-        "honest_components": honest_components(members.wires, liars),
-        "connected_share": connected_share(members.wires, len(liars)),
+        "beyond_bound": beyond_bound(members.wires, byzantine, members.bounds.tolist()),
+        "honest_components": honest_components(members.wires, byzantine),
+        "connected_share": connected_share(members.wires, len(byzantine)),
     }
 
 
 def _gossip_weight(members: Membership) -> float:
-    theirs = (members.mixing * members.byzantine[members.senders]).sum(1)
-    return float(theirs[~members.byzantine].max())
+    """Return the largest total mixing weight of Byzantine senders at an honest agent."""
+    byzantine_weight = (members.mixing * members.byzantine[members.senders]).sum(1)
+    return float(byzantine_weight[~members.byzantine].max())
 
 
 def dear(members: Membership) -> Exposure:
-    """What takes seconds for 200 agents, and minutes for 1,000. None around a server.
+    """Compute the diagnostics that take seconds for 200 agents and minutes for 1,000. All are None around a server.
 
-    Of the whole graph, and so of any placement:
+    Of the whole graph, independent of the placement:
 
-    - vertex_connectivity: the fewest agents without whom some two do not reach each other;
-    - robustness_low, robustness_high: r-robustness, or bounds of it beyond 20 agents;
-    - redundancy: the largest F of corrupted transmissions that it is redundant against.
+    - vertex_connectivity: the smallest number of agents whose removal disconnects the graph;
+    - robustness_low, robustness_high: bounds of r-robustness, which are equal up to 20 agents;
+    - redundancy: the largest number F of corrupted transmissions against which the graph is redundant.
 
-    Of the honest agents alone:
+    Of the subgraph of the honest agents:
 
-    - spectral_gap: 1 - the second largest modulus of an eigenvalue of their mixing matrix;
-    - algebraic_connectivity: the second smallest eigenvalue of their Laplacian; None where links have a direction.
+    - spectral_gap: 1 - the second largest modulus of an eigenvalue of its mixing matrix;
+    - algebraic_connectivity: the second smallest eigenvalue of its Laplacian; None for a directed graph.
+
+    Args:
+        members: the graph and the placement.
+
+    Returns:
+        The diagnostics by name.
     """
     keys = ("vertex_connectivity", "robustness_low", "robustness_high", "redundancy")
     if members.server is not None:
@@ -72,30 +92,42 @@ def dear(members: Membership) -> Exposure:
     graph, directed = members.graph, members.graph.is_directed()
     honest = graph.subgraph(set(graph).difference(members.liars))
     spectrum = laplacian_spectrum(honest)[0]
-    found = (vertex_connectivity(graph), *robustness_bounds(graph), redundancy(graph))
-    return dict(zip(keys, found, strict=True)) | {
+    values = (vertex_connectivity(graph), *robustness_bounds(graph), redundancy(graph))
+    return dict(zip(keys, values, strict=True)) | {
         "spectral_gap": spectral_gap(matrix(honest, members.weights)),
         "algebraic_connectivity": None if directed or len(honest) < 2 else max(0.0, float(spectrum[1])),
     }
 
 
 def guaranteed(members: Membership, rules: Mapping[str, Guarantee]) -> dict[str, dict[str, int]]:
-    """At how many honest agents a rule's guarantee holds, for inboxes of n_i of which b_i lie.
+    """Count the honest agents at which the guarantee of a rule holds.
 
-    - declared: the rule is given f_i = min(declared, floor((n_i - 1) / 2)), as in a run; it must have b_i <= f_i;
-    - local: the rule is given b_i itself, if an agent could know it.
+    The inbox of agent i has n_i vectors, of which b_i are Byzantine.
 
-    A guarantee is about one inbox: for a rule whose proof needs more of the graph, this is necessary, not sufficient.
+    - declared: the rule is given f_i = min(declared, floor((n_i - 1) / 2)), as in a run, and b_i <= f_i must hold;
+    - local: the rule is given b_i itself, as if an agent could know it.
+
+    A guarantee is about one inbox. For a rule whose proof has further conditions on the graph, this one is necessary
+    but not sufficient.
 
     Args:
-        members: the seats, without a server.
-        rules: `guarantee` of each rule by its name.
+        members: the graph and the placement, without a server.
+        rules: by name, the `guarantee` method of each rule.
+
+    Returns:
+        By the name of the rule, the numbers of honest agents `declared` and `local`.
+
+    Example:
+        >>> import networkx as nx
+        >>> members = Membership(nx.cycle_graph(5), agents=5, liars=(0, 2), declared=1)
+        >>> guaranteed(members, {"krum": lambda n, f: n >= 2 * f + 3, "median": lambda n, f: n > 2 * f})
+        {'krum': {'declared': 0, 'local': 0}, 'median': {'declared': 2, 'local': 2}}
     """
-    heard = (members.mask & members.byzantine[members.senders]).sum(1)
+    num_byzantine = (members.mask & members.byzantine[members.senders]).sum(1)
     sizes = members.mask.sum(1)
-    seats = torch.stack([sizes, heard, members.bounds], 1)[~members.byzantine]
-    kinds, counts = torch.unique(seats, dim=0, return_counts=True)
-    rows = [(*kind, count) for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)]
+    inboxes = torch.stack([sizes, num_byzantine, members.bounds], 1)[~members.byzantine]
+    distinct, counts = torch.unique(inboxes, dim=0, return_counts=True)
+    rows = [(*inbox, count) for inbox, count in zip(distinct.tolist(), counts.tolist(), strict=True)]
     return {
         name: {
             "declared": sum(count for n, b, f, count in rows if b <= f and holds(n, f)),

@@ -1,4 +1,4 @@
-"""What an algorithm may touch: sampling, exchanging, aggregating, agreeing. It never learns who lies."""
+"""The federation: the operations of algorithms, which never learn which agents are Byzantine."""
 
 from __future__ import annotations
 
@@ -26,21 +26,35 @@ from byzbench.learning.rollouts import EnvironmentBatch, Trajectories, rollout
 from byzbench.randomness import Streams
 
 _BLOCK = 1 << 23
-"""Numbers gathered at once when many receivers aggregate: 64 MB in float64."""
+"""The largest number of coordinates that are aggregated at once for many receivers: 64 MiB in float64."""
 
 
 class Federation:
-    """K agents that learn together, driven in lock step: every method takes and returns all K rows at once.
+    """Federation of K agents, which run in lockstep: every method takes and returns the rows of all agents at once.
+
+    Args:
+        members: the communication graph of the first round.
+        streams: the random streams of the experiment.
+        task: the task of all agents.
+        aggregator: the aggregation rule of the experiment.
+        agreement: the agreement protocol of the experiment.
+        coin: the source of common randomness.
+        channel: the channel that messages pass through.
+        adversary: the adversary that controls the Byzantine agents.
+        policy: the policy family.
+        device: the device of parameters and messages.
+        seats: the communication graph of each round; by default that of the first round.
 
     Attributes:
-        agents: int64 [K], who the rows are.
-        round: the round's number, from 0.
-        progress: share of the trajectory budget spent, from 0 to 1.
+        agents: int64 [K], the agent of each row.
+        round: the current round, from 0.
+        progress: the share of the trajectory budget that is spent, from 0 to 1.
         theta0: float32 [K, d], the common initial parameters.
-        declared: int64 [K], what each agent is told about f.
+        declared: int64 [K], the assumed number of Byzantine agents that each agent knows.
         policy: the policy family.
-        discount: gamma.
-        worlds: what agents' environments have of their own.
+        discount: the discount factor gamma.
+        ledger: the counters of episodes and messages, and the results of the round.
+        worlds: the scenario: dynamics, observations and rewards of each agent.
     """
 
     def __init__(
@@ -69,231 +83,371 @@ class Federation:
         self._members, self._streams, self._task, self._device = members, streams, task, device
         self._seats = seats
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
-        self._post = Post(members, adversary, channel, streams, self.ledger)
+        self._network = Post(members, adversary, channel, streams, self.ledger)
         self.worlds = Worlds(task, streams, members.agents)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
-        self._samples, self._served, self._uses = 0, 0, Counter[str]()
+        self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
 
     def begin(self, round: int, progress: float) -> None:
-        """Open a round: all streams start over under its number."""
+        """Start a round: its number is the key of all its streams.
+
+        Args:
+            round: the round, from 0.
+            progress: the share of the trajectory budget that is spent.
+        """
         self.round, self.progress = round, progress
-        self._samples, self._served, self._uses = 0, 0, Counter[str]()
+        self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
         self.ledger.turn()
-        seated = self._members if self._seats is None else self._seats(round)
-        if seated.away != (away := self.worlds.away(progress)):
-            seated = replace(seated, away=away)
-        if seated is not self._members:
-            self._members = seated
-            self._adversary.meet(seated)
+        members = self._members if self._seats is None else self._seats(round)
+        if members.away != (away := self.worlds.away(progress)):
+            members = replace(members, away=away)
+        if members is not self._members:
+            self._members = members
+            self._adversary.meet(members)
         self._adversary.begin(round)
-        self._post.begin(round, self._members)
+        self._network.begin(round, self._members)
 
     @property
     def mail(self) -> State:
-        """What a checkpoint keeps of the messages: see `byzbench.federation.post.Post.memory`."""
-        return self._post.memory
+        """Return the state of the network for a checkpoint: see `byzbench.federation.post.Post.memory`."""
+        return self._network.memory
 
     @mail.setter
-    def mail(self, kept: State) -> None:
-        self._post.memory = kept
+    def mail(self, saved: State) -> None:
+        self._network.memory = saved
 
-    # What agents do alone.
+    # Local operations.
 
     def sample(self, theta: Tensor, count: Tensor | int, agents: Sequence[int] | None = None) -> Trajectories:
-        """Exactly count [K] complete episodes of each agent under its own parameters theta [K, d]."""
-        who = list(range(len(theta))) if agents is None else list(agents)
-        counts = torch.as_tensor(count).expand(len(who)).long().cpu()
-        suffix = f"/{self._samples}" if self._samples else ""
-        self._samples += 1
-        tap = self._adversary.taps(who, int(counts.max()), self._samples, self.policy, theta)
-        episodes = self._play(theta, counts, who, suffix, tap)
-        self._charge_episodes(who, episodes)
-        if self.ledger.returns is None or len(who) == len(self.agents):
+        """Sample complete episodes of each agent with its own policy, and charge them to the agent.
+
+        Args:
+            theta: [P, d], the policy parameters of each agent.
+            count: int64 [P] or one number, the exact number of episodes of each agent.
+            agents: the P agents; by default all K.
+
+        Returns:
+            The episodes, with rewards as the agents receive them.
+        """
+        agent_ids = list(range(len(theta))) if agents is None else list(agents)
+        counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
+        suffix = f"/{self._num_samples}" if self._num_samples else ""
+        self._num_samples += 1
+        tap = self._adversary.taps(agent_ids, int(counts.max()), self._num_samples, self.policy, theta)
+        episodes = self._rollout(theta, counts, agent_ids, suffix, tap)
+        self._charge_episodes(agent_ids, episodes)
+        if self.ledger.returns is None or len(agent_ids) == len(self.agents):
             self.ledger.returns = torch.zeros(len(self.agents), dtype=torch.float64)
-        self.ledger.returns[who] = episodes.returns
-        paid = self.worlds.pay(episodes.rewards, episodes.mask, who, suffix, self.round)
-        episodes = replace(episodes, rewards=paid)
+        self.ledger.returns[agent_ids] = episodes.returns
+        rewards = self.worlds.pay(episodes.rewards, episodes.mask, agent_ids, suffix, self.round)
+        episodes = replace(episodes, rewards=rewards)
         if tap:
             episodes = replace(episodes, rewards=tap.rewards(episodes.rewards))
-        self._adversary.lived(who, episodes)
+        self._adversary.lived(agent_ids, episodes)
         return episodes.to(self._device)
 
     def draw(
         self, name: str, draw: Callable[[np.random.Generator], float], agents: Sequence[int] | None = None
     ) -> Tensor:
-        """A value of `draw` for each agent, from a stream of its own: float64 [P]."""
-        who = list(range(len(self.agents))) if agents is None else agents
-        values = [draw(self._streams.generator(f"alone/{name}", self.round, a)) for a in who]
+        """Draw a value for each agent from a stream of its own.
+
+        Args:
+            name: the name of the stream.
+            draw: returns a value, given a generator.
+            agents: the P agents; by default all K.
+
+        Returns:
+            float64 [P], the value of each agent.
+        """
+        agent_ids = list(range(len(self.agents))) if agents is None else agents
+        values = [draw(self._streams.generator(f"alone/{name}", self.round, a)) for a in agent_ids]
         return torch.tensor(values, dtype=torch.float64)
 
     def note(self, name: str, values: Tensor, agents: Sequence[int] | None = None) -> None:
-        """Keep what agents [P], or all, measured in this round for the record: values [P]. No agent hears of it."""
-        kept = self.ledger.noted.setdefault(name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64))
-        kept[slice(None) if agents is None else list(agents)] = values.detach().to(kept)
+        """Record a metric of this round. It is not sent to any agent.
+
+        Args:
+            name: the name of the metric.
+            values: [P], the value of each agent.
+            agents: the P agents; by default all K.
+        """
+        recorded = self.ledger.noted.setdefault(name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64))
+        recorded[slice(None) if agents is None else list(agents)] = values.detach().to(recorded)
 
     def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
-        """A value of `draw` that the trusted server draws by itself: no coin and no liar has a part in it."""
+        """Draw a value at the trusted server, which neither the coin nor a Byzantine agent can influence.
+
+        Args:
+            name: the name of the stream.
+            draw: returns a value, given a generator.
+        """
         return draw(self._streams.generator(name, self.round))
 
     async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
-        """Exactly `count` episodes under theta [1, d] in an environment of the trusted server's own, charged to it."""
-        self._served += 1
-        episodes = self._play(theta, torch.tensor([count]), [len(self.agents)], f"/server/{self._served}", None)
+        """Sample episodes in an environment of the trusted server, and charge them to the server.
+
+        Args:
+            theta: [1, d], the policy parameters.
+            count: the exact number of episodes.
+        """
+        self._num_server_samples += 1
+        episodes = self._rollout(
+            theta, torch.tensor([count]), [len(self.agents)], f"/server/{self._num_server_samples}", None
+        )
         self.ledger.served += torch.stack([episodes.count.sum(), episodes.steps.sum()])
         return episodes.to(self._device)
 
-    def _play(
-        self, theta: Tensor, counts: Tensor, who: Sequence[int], suffix: str, tap: LiarsTap | None
+    def _rollout(
+        self, theta: Tensor, counts: Tensor, agent_ids: Sequence[int], suffix: str, tap: LiarsTap | None
     ) -> Trajectories:
-        """Episodes of policies theta [P, d] with the streams of agents who [P]; the server has number K."""
+        """Sample episodes of policies theta [P, d] with the streams of P agents; the server has number K.
+
+        Args:
+            theta: [P, d], the policy parameters.
+            counts: int64 [P], the number of episodes of each policy; inactive agents sample none.
+            agent_ids: the P agents.
+            suffix: the suffix of the names of streams.
+            tap: the environment hooks of the Byzantine agents, or None.
+        """
         rows = int(counts.max())
-        starts = [self._streams.generator(f"environment{suffix}", self.round, a) for a in who]
-        noise = np.empty((len(who), rows, self._task.horizon, *self.policy.action_shape), np.float32)
-        for a, out in zip(who, noise, strict=True):
-            self.policy.draw(self._streams.generator(f"action{suffix}", self.round, a), out)
-        batch = self._environments.get((len(who), rows))
+        reset_rngs = [self._streams.generator(f"environment{suffix}", self.round, a) for a in agent_ids]
+        noise = np.empty((len(agent_ids), rows, self._task.horizon, *self.policy.action_shape), np.float32)
+        for a, agent_noise in zip(agent_ids, noise, strict=True):
+            self.policy.draw(self._streams.generator(f"action{suffix}", self.round, a), agent_noise)
+        batch = self._environments.get((len(agent_ids), rows))
         if batch is None:
-            batch = self._environments[len(who), rows] = self._task.make(len(who), rows)
+            batch = self._environments[len(agent_ids), rows] = self._task.make(len(agent_ids), rows)
         if self._task.dynamics:
-            factors = self.worlds.physics(who, self.progress)
-            for name, theirs in (tap.dynamics() if tap else {}).items():
-                factors[name] = factors.get(name, 1.0) * theirs
+            factors = self.worlds.physics(agent_ids, self.progress)
+            for name, byzantine_factors in (tap.dynamics() if tap else {}).items():
+                factors[name] = factors.get(name, 1.0) * byzantine_factors
             self._task.alter(batch, factors)
-        drawn = torch.from_numpy(noise).transpose(1, 2)
-        counts = counts * torch.tensor([a not in self._members.away for a in who])
-        return rollout(self.policy, theta.detach().cpu(), self.worlds.shown(batch, who), starts, drawn, counts, tap)
+        action_noise = torch.from_numpy(noise).transpose(1, 2)
+        counts = counts * torch.tensor([a not in self._members.away for a in agent_ids])
+        return rollout(
+            self.policy,
+            theta.detach().cpu(),
+            self.worlds.shown(batch, agent_ids),
+            reset_rngs,
+            action_noise,
+            counts,
+            tap,
+        )
 
-    def _charge_episodes(self, who: Sequence[int], episodes: Trajectories) -> None:
-        self.ledger.trajectories.index_add_(0, torch.tensor(who), episodes.count)
-        self.ledger.steps.index_add_(0, torch.tensor(who), episodes.steps)
+    def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
+        """Add episodes to the counters of agents."""
+        self.ledger.trajectories.index_add_(0, torch.tensor(agent_ids), episodes.count)
+        self.ledger.steps.index_add_(0, torch.tensor(agent_ids), episodes.steps)
 
-    # Where agents meet.
+    # Communication.
 
     async def exchange(self, topic: str, x: Tensor, *, reliable: bool = False) -> Inbox:
-        """Everybody sends its row of x [K, d] to its neighbours and hears theirs.
+        """Exchange vectors between neighbours.
 
-        With `reliable`, messages travel by reliable broadcast (Bracha, 1987: each is echoed twice by everybody who
-        should hear it), so a liar cannot tell its neighbours different things: all of them hear what its first hears.
+        With `reliable`, messages are sent by reliable broadcast (Bracha 1987): every receiver echoes each message
+        twice. So a Byzantine agent cannot send different messages to its neighbours. All of them receive the message
+        for its first neighbour, in the order of agent numbers.
+
+        Args:
+            topic: the topic of the exchange.
+            x: [K, d], the vector that each agent sends.
+            reliable: use reliable broadcast.
+
+        Returns:
+            The inboxes of all K agents.
         """
-        return await self._post.exchange(topic, x, reliable)
+        return await self._network.exchange(topic, x, reliable)
 
     async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
-        """Everybody sends its row of x [K, d] to the server: an inbox for each group, agent a in group a mod G."""
-        return await self._post.gather(topic, x, groups)
+        """Send a vector of each agent to the server.
+
+        Args:
+            topic: the topic of the exchange.
+            x: [K, d], the vector that each agent sends.
+            groups: G, the number of groups; agent a is in group a mod G.
+
+        Returns:
+            The inboxes of the server, one for each group.
+        """
+        return await self._network.gather(topic, x, groups)
 
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
-        """The server tells everybody y [1, d]; it is trusted, and heard in time as it spoke: [K, d]."""
-        self._post.broadcast(topic, y)
+        """Send a vector of the trusted server to all agents. The channel does not change, delay or lose it.
+
+        Args:
+            topic: the topic of the exchange.
+            y: [1, d], the vector of the server.
+
+        Returns:
+            [K, d], the vector that each agent receives.
+        """
+        self._network.broadcast(topic, y)
         return y.expand(len(self.agents), -1).clone()
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
-        """A value of `draw` that honest agents have in common, as far as the coin keeps its word: float64 [K]."""
+        """Draw a value with common randomness, which is equal at all honest agents if the coin guarantees it.
+
+        Args:
+            name: the name of the stream.
+            draw: returns a value, given a generator.
+
+        Returns:
+            float64 [K], the value as each agent sees it.
+        """
         values = self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
         self._adversary.toss(values)
-        for copies, size in self._coin.cost(len(self.agents)):
-            self.ledger.charge("coin", np.full(len(self.agents), copies), size)
+        for num_messages, size in self._coin.cost(len(self.agents)):
+            self.ledger.charge("coin", np.full(len(self.agents), num_messages), size)
         return values
 
     async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
-        """Bring the rows of theta [K, d] together by the experiment's agreement, whose part of the state is renewed."""
+        """Run the agreement protocol of the experiment.
+
+        Args:
+            theta: [K, d], the parameters of each agent.
+            state: the state of the algorithm; the entries `agreement.*` are those of the protocol.
+
+        Returns:
+            theta: [K, d], the parameters after the agreement.
+            state: the state with new entries `agreement.*`.
+        """
         prefix = "agreement."
-        mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        agreed, report, new = await self._agreement(self, theta, mine)
+        own_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        agreed, report, new = await self._agreement(self, theta, own_state)
         self.ledger.agreed = Agreed(theta, agreed, report)
         return agreed, {**state, **{prefix + k: v for k, v in new.items()}}
 
-    # What agents do with what they heard.
+    # Aggregation of received messages.
 
     def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
-        """The experiment's rule on every receiver's messages: [R, d], and the state with the rule's part renewed.
+        """Aggregate every inbox with the rule of the experiment.
 
-        Where the rule is undefined for what is left after screening, an agent keeps its own vector, and a server has
-        no value: its row is NaN.
+        If the rule is undefined for the valid messages of an inbox, the value is the receiver's own vector. For a
+        server it is NaN.
+
+        Args:
+            inbox: the messages of R receivers.
+            state: the state of the algorithm; the entries `aggregator.*` are those of the rule.
+
+        Returns:
+            value: [R, d], the aggregated vectors.
+            state: the state with new entries `aggregator.*`.
         """
         prefix = "aggregator."
-        mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        done = self.ledger.aggregation = self._apply("aggregator", self._aggregator, inbox, mine)
-        self._adversary.learn("gradient", done)
-        return done.value, {**state, **{prefix + k: v for k, v in done.state.items()}}
+        own_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        result = self.ledger.aggregation = self._apply("aggregator", self._aggregator, inbox, own_state)
+        self._adversary.learn("gradient", result)
+        return result.value, {**state, **{prefix + k: v for k, v in result.state.items()}}
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
-        """Any rule on every receiver's messages, [R, d]. Receivers that hear the same share one computation.
+        """Aggregate every inbox with a given rule; receivers with the same messages share one computation.
 
-        A stateful rule's state has a row for each receiver: zeros until the rule was first defined for what it heard.
+        Args:
+            rule: the aggregation rule.
+            inbox: the messages of R receivers.
+            state: the state of a stateful rule, with one row for each receiver. A row is zero until the rule is defined
+                for an inbox of its receiver for the first time.
+
+        Returns:
+            value: [R, d], the aggregated vectors, as in `aggregate`.
+            state: the new state of the rule.
         """
-        done = self._apply("agreement", rule, inbox, state or {})
-        self.ledger.mixing = self.ledger.mixing or done
-        self._adversary.learn("parameters", done)
-        return done.value, done.state
+        result = self._apply("agreement", rule, inbox, state or {})
+        self.ledger.mixing = self.ledger.mixing or result
+        self._adversary.learn("parameters", result)
+        return result.value, result.state
 
     def _apply(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> Aggregation:
+        """Apply a rule to every inbox at which it is defined.
+
+        Args:
+            purpose: the prefix of the random streams: `aggregator` or `agreement`.
+            rule: the aggregation rule.
+            inbox: the messages of R receivers.
+            state: the state of the rule, with one row for each receiver.
+        """
         usable = torch.tensor([rule.defined(n, f) for n, f in zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)])
         self.ledger.kept += int((~usable).sum())
-        nothing = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
-        value = nothing if inbox.sent is None else inbox.sent.clone()
+        undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
+        value = undefined if inbox.sent is None else inbox.sent.clone()
         rows = usable.nonzero().squeeze(1)
         new, weights = dict(state), None
         if len(rows):
-            heard = inbox.of(rows)
-            alike = not (rule.self_centred or rule.stateful)
-            first, kind = heard.distinct() if alike else (torch.arange(len(rows)), torch.arange(len(rows)))
-            each = max(1, _BLOCK // (heard.senders.shape[1] * heard.base.shape[1]))
-            self._uses[purpose] += 1
-            stream = f"{purpose}/{self._uses[purpose] - 1}"
-            parts, shares, states = [], [], []
-            for block in first.split(each):
-                some = heard.of(block)
-                out, share, kept = rule(
-                    some.base[some.senders],
-                    some.f,
-                    mask=some.mask,
-                    own=some.own,
-                    weights=some.weights,
-                    age=some.age,
+            usable_inbox = inbox.of(rows)
+            shareable = not (rule.self_centred or rule.stateful)
+            first, group = usable_inbox.distinct() if shareable else (torch.arange(len(rows)), torch.arange(len(rows)))
+            block_size = max(1, _BLOCK // (usable_inbox.senders.shape[1] * usable_inbox.base.shape[1]))
+            self._num_uses[purpose] += 1
+            stream = f"{purpose}/{self._num_uses[purpose] - 1}"
+            values, block_weights, states = [], [], []
+            for block in first.split(block_size):
+                block_inbox = usable_inbox.of(block)
+                block_value, combination, new_state = rule(
+                    block_inbox.base[block_inbox.senders],
+                    block_inbox.f,
+                    mask=block_inbox.mask,
+                    own=block_inbox.own,
+                    weights=block_inbox.weights,
+                    age=block_inbox.age,
                     state={name: part[rows[block]] for name, part in new.items()},
                     rng=self._streams.generator(stream, self.round),
-                    **self._favours(rule, some, stream),
+                    **self._extra_inputs(rule, block_inbox, stream),
                 )
-                parts.append(out)
-                shares.append(share)
-                states.append(kept)
-            value[rows] = torch.cat(parts)[kind].to(value)
-            if (found := [share for share in shares if share is not None]) and len(found) == len(shares):
+                values.append(block_value)
+                block_weights.append(combination)
+                states.append(new_state)
+            value[rows] = torch.cat(values)[group].to(value)
+            if (combinations := [w for w in block_weights if w is not None]) and len(combinations) == len(
+                block_weights
+            ):
                 weights = torch.zeros(inbox.mask.shape, dtype=torch.float64)
-                weights[rows] = torch.cat(found)[kind].cpu()
+                weights[rows] = torch.cat(combinations)[group].cpu()
             for name in states[0]:
-                part = torch.cat([kept[name] for kept in states])
+                part = torch.cat([new_state[name] for new_state in states])
                 new[name] = new[name].clone() if name in new else part.new_zeros(len(usable), *part.shape[1:])
                 new[name][rows] = part
         return Aggregation(inbox, value, weights, usable, new)
 
-    def _favours(self, rule: Aggregator, inbox: Inbox, stream: str) -> dict[str, Any]:
-        """What only some rules ask for."""
-        asked: dict[str, Any] = {}
+    def _extra_inputs(self, rule: Aggregator, inbox: Inbox, stream: str) -> dict[str, Any]:
+        """Return the keywords that only some rules require: `honest` and `judge`."""
+        extra_inputs: dict[str, Any] = {}
         if "honest" in rule.asks:
-            asked["honest"] = ~self._members.byzantine[inbox.authors]
+            extra_inputs["honest"] = ~self._members.byzantine[inbox.authors]
         if "judge" in rule.asks:
-            asked["judge"] = partial(self._judge, inbox, stream)
-        return asked
+            extra_inputs["judge"] = partial(self._judge, inbox, stream)
+        return extra_inputs
 
     def _judge(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
-        """See `byzbench.contracts.Judge`. All candidates of a receiver meet the same episodes, of its own streams."""
+        """Evaluate candidate policies of receivers; see `byzbench.contracts.Judge`.
+
+        All candidates of a receiver are evaluated on the same episodes, from its own streams.
+
+        Args:
+            inbox: the messages whose candidates are evaluated.
+            stream: the suffix of the names of streams.
+            policies: [R, n, d], the candidate parameters.
+            which: bool [R, n], the candidates to evaluate.
+            episodes: the number of episodes of each candidate.
+
+        Returns:
+            float64 [R, n], the mean return of each candidate; NaN where it was not evaluated.
+        """
         assert inbox.receivers is not None
         receivers, candidates = which.nonzero(as_tuple=True)
         returns = torch.full(which.shape, torch.nan, dtype=torch.float64)
         if len(receivers):
-            who = inbox.receivers[receivers].tolist()
-            counts = torch.full((len(who),), episodes)
-            played = self._play(policies[receivers, candidates], counts, who, f"/judge/{stream}", None)
-            self._charge_episodes(who, played)
-            returns[receivers, candidates] = played.returns
+            agent_ids = inbox.receivers[receivers].tolist()
+            counts = torch.full((len(agent_ids),), episodes)
+            rollouts = self._rollout(policies[receivers, candidates], counts, agent_ids, f"/judge/{stream}", None)
+            self._charge_episodes(agent_ids, rollouts)
+            returns[receivers, candidates] = rollouts.returns
         return returns.to(policies.device)
 
     def width(self, inbox: Inbox) -> Tensor:
-        """How far apart the narrowest n - f messages of each receiver lie: their diameter, float64 [R]."""
-        first, kind = inbox.distinct()
-        heard = inbox.of(first)
-        # An empty inbox has no width: what was screened out of it stands as zeros in the base.
-        mask = heard.mask | (heard.n == 0).unsqueeze(1)
-        cloud = Cloud.of(heard.base[heard.senders], mask)
-        return narrowest(cloud.distances, mask, heard.f)[1].to(heard.base.device)[kind]
+        """Return the diameter of the n - f messages of minimum diameter in each inbox: float64 [R]."""
+        first, group = inbox.distinct()
+        distinct = inbox.of(first)
+        # In an empty inbox all columns count: invalid messages are zeros in the base, so its diameter is zero.
+        mask = distinct.mask | (distinct.n == 0).unsqueeze(1)
+        cloud = Cloud.of(distinct.base[distinct.senders], mask)
+        return narrowest(cloud.distances, mask, distinct.f)[1].to(distinct.base.device)[group]

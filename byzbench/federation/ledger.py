@@ -1,4 +1,4 @@
-"""What the federation has used, and what was last made of its messages: for the runner to read."""
+"""Accounting: sampled episodes, traffic, and the last aggregation and agreement of a round."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from byzbench.federation.inbox import Inbox
 
 @dataclass
 class Ledger:
-    """What the federation has used so far. The runner reads it; algorithms do not.
+    """Counters of a federation and the results of its current round. The runner reads them, algorithms do not.
 
     Attributes:
-        trajectories, steps: int64 [K], sampled by each agent.
-        served: int64 [2], trajectories and steps that a trusted server has sampled itself.
-        traffic: by topic, int64 [K + 1, 2], the messages and bytes that each agent has sent, and a server.
-        screened, silent: messages found malformed, or missing, where they were due.
-        kept: aggregations that could not be made, the rule being undefined for what was left.
-        returns: float64 [K], each agent's mean undiscounted return in the round's last batch.
-        noted: by name, float64 [K], what agents measured for the record in this round; NaN for those who did not.
-        aggregation: the round's last use of the experiment's aggregator.
-        mixing: the round's first use of another rule, which is an agreement's.
-        agreed: the round's last agreement.
+        trajectories: int64 [K], the episodes that each agent has sampled.
+        steps: int64 [K], the environment steps of these episodes.
+        served: int64 [2], the episodes and steps that a trusted server has sampled itself.
+        traffic: by topic, int64 [K + 1, 2], the messages and bytes that each agent and the server has sent.
+        screened: the number of malformed messages.
+        silent: the number of missing messages.
+        kept: the number of aggregations for which the rule was undefined, so that agents kept their own vectors.
+        returns: float64 [K], each agent's mean undiscounted return in the last batch of the round.
+        noted: by name, float64 [K], metrics that agents recorded in this round; NaN for agents that recorded none.
+        aggregation: the last use of the experiment's aggregator in this round.
+        mixing: the first use of another rule in this round, which is the rule of an agreement.
+        agreed: the last agreement of this round.
     """
 
     trajectories: Tensor
@@ -43,48 +45,58 @@ class Ledger:
     agreed: Agreed | None = None
 
     def turn(self) -> None:
-        """Forget what was last made of messages."""
+        """Reset the results of the round; counters stay."""
         self.aggregation = self.mixing = self.agreed = None
         self.noted = {}
 
     @property
     def messages(self) -> int:
-        """Sent by all over all edges."""
+        """Return the number of messages that all agents and the server have sent."""
         return sum(int(sent[:, 0].sum()) for sent in self.traffic.values())
 
     @property
     def bytes(self) -> int:
-        """Sent by all over all edges; a vector costs 4 d bytes unless a channel packs it."""
+        """Return the bytes of all messages; a vector costs 4 d bytes unless a channel compresses it."""
         return sum(int(sent[:, 1].sum()) for sent in self.traffic.values())
 
     def by_topic(self) -> dict[str, dict[str, int]]:
-        """Of each topic the messages and bytes of all, and the most bytes that one agent sent."""
+        """Return the messages and bytes of each topic, and the most bytes that one agent sent (`most`)."""
         return {
             topic: {"messages": int(sent[:, 0].sum()), "bytes": int(sent[:, 1].sum()), "most": int(sent[:-1, 1].max())}
             for topic, sent in sorted(self.traffic.items())
         }
 
     def charge(self, topic: str, messages: np.ndarray, size: int) -> None:
-        """Count messages of so many bytes each: [K] of the agents, or [K + 1] with a server's."""
+        """Add messages to the traffic of a topic.
+
+        Args:
+            topic: the topic of the messages.
+            messages: int64 [K], the messages that each agent sent, or [K + 1] with those of a server.
+            size: the bytes of one message.
+        """
         sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long())
-        counted = torch.from_numpy(messages)
-        sent[: len(counted)] += torch.stack([counted, counted * size], 1)
+        counts = torch.from_numpy(messages)
+        sent[: len(counts)] += torch.stack([counts, counts * size], 1)
 
     def spent(self, honest: Tensor) -> int:
-        """Trajectories of the honest agent, or the server, with most of them."""
+        """Return the largest number of episodes that one honest agent, or the server, has sampled.
+
+        Args:
+            honest: bool [K], True for honest agents.
+        """
         return max(int(self.trajectories[honest].max()), int(self.served[0]))
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """What a rule made of one exchange.
+    """Result of an aggregation rule for one exchange.
 
     Attributes:
-        inbox: what was heard.
-        value: float32 [R, d].
-        weights: float64 [R, n] of a linear rule, else None.
-        usable: bool [R], for whom the rule was defined.
-        state: the rule's new state, a row for each receiver.
+        inbox: the messages that were aggregated.
+        value: float32 [R, d], the aggregated vectors.
+        weights: float64 [R, n], the weights of a linear rule; None for other rules.
+        usable: bool [R], True for receivers at which the rule was defined.
+        state: the new state of the rule, with one row for each receiver.
     """
 
     inbox: Inbox
@@ -96,7 +108,13 @@ class Aggregation:
 
 @dataclass(frozen=True)
 class Agreed:
-    """What an agreement did: parameters [K, d] before and after, and what each agent saw of it."""
+    """Result of one agreement.
+
+    Attributes:
+        before: [K, d], the parameters of the agents before the agreement.
+        after: [K, d], the parameters after it.
+        report: the exchanges and inbox diameters of each agent.
+    """
 
     before: Tensor
     after: Tensor

@@ -1,4 +1,4 @@
-"""Who is in the federation: the graph, the liars' seats, each agent's inbox and what it may assume about it."""
+"""Communication graph: neighbourhoods, Byzantine agents, local bounds f_i and mixing weights."""
 
 from __future__ import annotations
 
@@ -22,16 +22,27 @@ from byzbench.randomness import Streams
 
 @dataclass(frozen=True)
 class Membership:
-    """The seats of one experiment. An inbox is a closed neighbourhood: an agent hears itself.
+    """Communication graph of K agents with the placement of the Byzantine agents.
+
+    The inbox of an agent is its closed neighbourhood: it contains the agent's own vector.
 
     Attributes:
-        graph: agents 0 .. K-1, and the trusted server K where there is one.
-        agents: K.
-        liars: the Byzantine agents, sorted.
-        declared: what every agent is told about f.
-        relayed: whether messages go on over several hops, to all agents.
-        weights: of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
-        away: agents who are not there, so that nobody hears them, nor they anybody.
+        graph: the nodes are agents 0 .. K-1, and K for a trusted server if there is one.
+        agents: K, the number of agents.
+        liars: the Byzantine agents in ascending order.
+        declared: the assumed number of Byzantine agents, which every agent knows.
+        relayed: whether messages are relayed over several hops, so that every agent receives from all others.
+        weights: the mixing weights of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
+        away: the inactive agents, which neither send nor receive.
+
+    Example:
+        >>> members = Membership(nx.cycle_graph(4), agents=4, liars=(2,), declared=1)
+        >>> members.inboxes
+        [[0, 1, 3], [0, 1, 2], [1, 2, 3], [0, 2, 3]]
+        >>> members.bounds
+        tensor([1, 1, 1, 1])
+        >>> members.lies.tolist()
+        [[0, 1, 2], [0, 3, 1]]
     """
 
     graph: nx.Graph
@@ -54,24 +65,45 @@ class Membership:
         relayed: bool = False,
         weights: str = "metropolis",
     ) -> Membership:
-        """Draw the graph of the first round and the liars' seats from their own streams.
+        """Draw the graph of the first round and the Byzantine agents, each from a stream of its own.
+
+        Args:
+            topology: the family of graphs.
+            placement: the rule that selects the Byzantine agents.
+            agents: K, the number of agents.
+            byzantine: f, the number of Byzantine agents.
+            declared: the assumed number of Byzantine agents.
+            streams: the random streams of the experiment.
+            relayed: whether messages are relayed to all agents.
+            weights: the mixing weights of gossip.
+
+        Returns:
+            The communication graph of round 0.
 
         Raises:
-            Undefined: the placement seats others than f agents, or the graph cannot carry what should be relayed.
+            Undefined: the placement does not select f distinct agents, or the vertex connectivity of the graph is too
+                small for relaying.
         """
         graph = cls.draw(topology, placement, agents, byzantine, 0, streams)
-        chosen = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
-        if len(set(chosen)) != byzantine or not set(chosen) <= set(range(agents)):
-            raise Undefined(f"{type(placement).__name__} must seat {byzantine} of {agents} agents, but chose {chosen}")
-        if relayed and (found := vertex_connectivity(graph)) < 2 * declared + 1:
+        selected = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
+        if len(set(selected)) != byzantine or not set(selected) <= set(range(agents)):
+            raise Undefined(f"{type(placement).__name__} must select {byzantine} of {agents} agents, got {selected}")
+        if relayed and (connectivity := vertex_connectivity(graph)) < 2 * declared + 1:
             raise Undefined(
-                f"relaying past {declared} liars needs a graph of vertex connectivity 2f + 1 = {2 * declared + 1}, and "
-                f"{type(topology).__name__} of {agents} agents has {found}"
+                f"relaying with {declared} Byzantine agents needs a graph of vertex connectivity 2f + 1 = "
+                f"{2 * declared + 1}, and {type(topology).__name__} of {agents} agents has {connectivity}"
             )
-        return cls(graph, agents, tuple(chosen), declared, relayed, weights)
+        return cls(graph, agents, tuple(selected), declared, relayed, weights)
 
     def at(self, topology: Topology, placement: Placement, round: int, streams: Streams) -> Membership:
-        """The same agents on the graph of this round."""
+        """Return the same agents with the graph of another round.
+
+        Args:
+            topology: the family of graphs.
+            placement: the placement that selected the Byzantine agents; it adds them to the graph if it joins agents.
+            round: the round, from 0.
+            streams: the random streams of the experiment.
+        """
         graph = self.draw(topology, placement, self.agents, len(self.liars), round, streams)
         return replace(self, graph=graph)
 
@@ -79,60 +111,76 @@ class Membership:
     def draw(
         topology: Topology, placement: Placement, agents: int, byzantine: int, round: int, streams: Streams
     ) -> nx.Graph:
-        """The graph of all agents at this round, those included who join it."""
+        """Draw the graph of a round, with the Byzantine agents of a placement that joins agents.
+
+        Args:
+            topology: the family of graphs.
+            placement: the placement of the Byzantine agents.
+            agents: K, the number of agents.
+            byzantine: f, the number of Byzantine agents.
+            round: the round, from 0.
+            streams: the random streams of the experiment.
+
+        Raises:
+            Undefined: the placement joins agents and the graph has a server.
+        """
         if not placement.joins:
             return topology(agents, round, streams.generator("graph"))
         graph = topology(agents - byzantine, round, streams.generator("graph"))
         if "server" in graph.graph:
-            raise Undefined(f"{type(placement).__name__} adds agents to a graph without a server; this one has one")
+            raise Undefined(f"{type(placement).__name__} adds agents to a graph and needs one without a server")
         return placement.join(graph, byzantine, streams.generator("placement"))
 
     @property
     def server(self) -> int | None:
-        """The node of the trusted server, if there is one."""
+        """Return the node of the trusted server, or None if there is none."""
         return self.graph.graph.get("server")
 
     @cached_property
     def byzantine(self) -> Tensor:
-        """[K] bool."""
+        """Return the mask of Byzantine agents: bool [K]."""
         flags = torch.zeros(self.agents, dtype=torch.bool)
         flags[list(self.liars)] = True
         return flags
 
     @cached_property
     def wires(self) -> nx.Graph:
-        """Who hears whom: the graph, or all of them where messages are relayed; nobody who is away."""
+        """Return the effective graph: complete if messages are relayed, and without the edges of inactive agents."""
         if self.away:
-            there = self.graph.copy()
-            there.remove_edges_from([edge for edge in self.graph.edges if self.away & set(edge)])
-            return there
+            active = self.graph.copy()
+            active.remove_edges_from([edge for edge in self.graph.edges if self.away & set(edge)])
+            return active
         return nx.complete_graph(self.agents) if self.relayed else self.graph
 
     @cached_property
     def hops(self) -> Tensor | None:
-        """int64 [K, n], the messages that one word costs on its way, by receiver and column; None if 1 everywhere.
+        """Return the number of transmissions per message, int64 [K, n] by receiver and column; None if all are 1.
 
-        A word goes to a neighbour directly, and to others along 2f + 1 paths that share no agent between their ends, so
-        that f liars on them cannot outvote it (Dolev 1982): the fewest edges that such paths have together.
+        A message to a neighbour is sent directly. A message to another agent is sent along 2f + 1 internally disjoint
+        paths, so that f Byzantine agents on them cannot outvote it (Dolev 1982). Its cost is the smallest total number
+        of edges of such paths.
         """
         if not self.relayed:
             return None
-        wanted, costs = 2 * self.declared + 1, torch.ones(self.agents, self.agents).long()
+        num_paths, costs = 2 * self.declared + 1, torch.ones(self.agents, self.agents).long()
         pairs = permutations if self.graph.is_directed() else combinations
         for author, receiver in pairs(range(self.agents), 2):
             if not self.graph.has_edge(author, receiver):
-                costs[receiver, author] = shortest_disjoint(self.graph, author, receiver, wanted)
+                costs[receiver, author] = shortest_disjoint(self.graph, author, receiver, num_paths)
                 if pairs is combinations:
                     costs[author, receiver] = costs[receiver, author]
         return costs.gather(1, self.senders)
 
     @cached_property
     def broadcasts(self) -> npt.NDArray[np.int64]:
-        """[K] the messages of one reliable broadcast by everybody: n - 1 to begin with, then 2 n (n - 1) echoes.
+        """Return the messages of one reliable broadcast by every agent: n - 1 messages and 2 n (n - 1) echoes.
 
-        Where messages are relayed, each is as many as it takes on average.
+        If messages are relayed, each is multiplied by the mean number of transmissions.
+
+        Returns:
+            int64 [K], the messages of the broadcast of each agent.
         """
-        sizes = np.array([len(box) for box in self.inboxes])
+        sizes = np.array([len(inbox) for inbox in self.inboxes])
         copies = (sizes - 1) * (1 + 2 * sizes)
         if self.hops is not None:
             copies = copies // (sizes - 1) * ((self.hops * self.others).sum(1).numpy())
@@ -140,64 +188,89 @@ class Membership:
 
     @cached_property
     def inboxes(self) -> list[list[int]]:
-        """Whom each agent hears, itself included, sorted; never the server. Of a directed graph its predecessors."""
-        whom = heard(self.wires)
-        return [sorted({a, *whom[a]} - {self.server}) for a in range(self.agents)]
+        """Return the senders of each agent in ascending order: itself and its neighbours, without the server.
+
+        In a directed graph the senders are the predecessors.
+        """
+        neighbours = heard(self.wires)
+        return [sorted({a, *neighbours[a]} - {self.server}) for a in range(self.agents)]
 
     @cached_property
     def senders(self) -> Tensor:
-        """[K, n] the inboxes, padded with the agent itself."""
+        """Return the inboxes as an int64 tensor [K, n], padded with the agent itself."""
         width = max(map(len, self.inboxes))
-        return torch.tensor([box + [a] * (width - len(box)) for a, box in enumerate(self.inboxes)])
+        return torch.tensor([inbox + [a] * (width - len(inbox)) for a, inbox in enumerate(self.inboxes)])
 
     @cached_property
     def mask(self) -> Tensor:
-        """[K, n] bool, False where `senders` is padding."""
-        sizes = torch.tensor([len(box) for box in self.inboxes])
+        """Return the mask of `senders`, bool [K, n]: False at padding."""
+        sizes = torch.tensor([len(inbox) for inbox in self.inboxes])
         return torch.arange(self.senders.shape[1]) < sizes.unsqueeze(1)
 
     @cached_property
     def own(self) -> Tensor:
-        """[K] each agent's own column."""
-        return torch.tensor([box.index(a) for a, box in enumerate(self.inboxes)])
+        """Return the column of each agent's own vector: int64 [K]."""
+        return torch.tensor([inbox.index(a) for a, inbox in enumerate(self.inboxes)])
 
     def parted(self, groups: int) -> tuple[Tensor, Tensor]:
-        """The agents as a server hears them in G groups, agent a in group a mod G: senders [G, n], and their mask."""
+        """Partition the agents into the groups of a server; agent a is in group a mod G.
+
+        Args:
+            groups: G, the number of groups.
+
+        Returns:
+            senders: int64 [G, n], the agents of each group, padded with its first agent.
+            mask: bool [G, n], False at padding and at inactive agents.
+
+        Example:
+            >>> Membership(nx.empty_graph(3), agents=3, liars=(), declared=0).parted(2)
+            (tensor([[0, 2],
+                    [1, 1]]), tensor([[ True,  True],
+                    [ True, False]]))
+        """
         senders = torch.arange(groups * -(-self.agents // groups)).view(-1, groups).T
         mask = (senders < self.agents) & ~torch.isin(senders, torch.tensor(sorted(self.away), dtype=torch.int64))
         return torch.where(mask, senders, senders[:, :1]), mask
 
     def bound(self, n: int) -> int:
-        """How many liars an agent that hears n vectors allows for: what it was told, but never half of them."""
+        """Return the bound f_i of an agent whose inbox has n vectors: min(declared, floor((n - 1) / 2))."""
         return min(self.declared, (n - 1) // 2)
 
     @cached_property
     def bounds(self) -> Tensor:
-        """[K] the local bounds f_i. The only place where they are set; no rule changes them."""
-        return torch.tensor([self.bound(len(box)) for box in self.inboxes])
+        """Return the local bounds f_i: int64 [K]. They are computed here only, and no rule changes them."""
+        return torch.tensor([self.bound(len(inbox)) for inbox in self.inboxes])
 
     @cached_property
     def mixing(self) -> Tensor:
-        """float64 [K, n], what each agent's gossip gives to whom it hears; 0 at padding. A server has no part in it."""
+        """Return the mixing weights of each agent's inbox: float64 [K, n], 0 at padding. A server has none."""
         return mixing(self.weights, self.senders, self.others, self.own)
 
     @cached_property
     def lies(self) -> Tensor:
-        """int64 [E, 3] (row among the liars, receiver, the liar's column there): every edge on which a liar speaks."""
+        """Return the edges on which Byzantine agents send.
+
+        Returns:
+            int64 [E, 3], rows (index of the sender in `liars`, receiver, column of the sender in the receiver's inbox),
+            sorted by sender and receiver. The server is not a receiver here.
+        """
         edges = [
-            (row, to, self.inboxes[to].index(a))
-            for row, a in enumerate(self.liars)
-            for to in sorted({*self.wires[a]} - {a, self.server})
+            (row, receiver, self.inboxes[receiver].index(sender))
+            for row, sender in enumerate(self.liars)
+            for receiver in sorted({*self.wires[sender]} - {sender, self.server})
         ]
         return torch.tensor(edges, dtype=torch.int64).reshape(-1, 3)
 
     @cached_property
     def first_lies(self) -> Tensor:
-        """int64 [E] the first edge of the same liar: what all hear of it under reliable broadcast."""
+        """Return the first edge of the same sender for each edge of `lies`: int64 [E].
+
+        Under reliable broadcast all receivers get the message of this edge.
+        """
         rows = self.lies[:, 0].contiguous()
         return torch.searchsorted(rows, rows)
 
     @cached_property
     def others(self) -> Tensor:
-        """[K, n] bool, the messages of one exchange in which everybody speaks: what an agent says to itself is none."""
+        """Return the mask of messages from other agents: bool [K, n], False at padding and at an agent's own column."""
         return self.mask & (torch.arange(self.senders.shape[1]) != self.own.unsqueeze(1))

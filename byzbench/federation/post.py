@@ -1,4 +1,4 @@
-"""Carries messages: puts the liars' words in place, packs them, loses and delays them, screens them, counts them."""
+"""The network: inserts Byzantine messages, applies the channel, validates received messages and counts traffic."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from byzbench.randomness import Streams
 
 
 @dataclass(frozen=True)
-class _Mail:
-    """What was said in one exchange, R receivers of n: see `Inbox`.
+class _InFlightMessages:
+    """Messages of one exchange that have not all arrived, for R receivers of n: see `Inbox`.
+
+    The names of the fields are keys of checkpoints.
 
     Attributes:
-        base: float32 [M, d], finite.
-        bad: bool [M], no vectors of finite numbers.
-        silent: bool [M], nothing was said.
-        senders: int64 [R, n], rows of `base`.
-        due: int64 [R, n], the round in which it is heard; -1 for never.
+        base: float32 [M, d], the distinct vectors; all finite.
+        bad: bool [M], True for malformed messages.
+        silent: bool [M], True for missing messages.
+        senders: int64 [R, n], the row of `base` for each column.
+        due: int64 [R, n], the round in which each message arrives; -1 if it is lost.
     """
 
     base: Tensor
@@ -37,23 +39,31 @@ class _Mail:
     due: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse what a checkpoint cannot have kept."""
-        rows, fits = len(self.base), self.senders.shape == self.due.shape
-        if not (fits and self.base.ndim == 2 and self.bad.shape == self.silent.shape == (rows,)):
-            raise ValueError("a message on its way has parts that do not fit each other")
+        """Check values that come from a checkpoint.
+
+        Raises:
+            ValueError: shapes do not match, or a row of `base` does not exist.
+        """
+        rows, consistent = len(self.base), self.senders.shape == self.due.shape
+        if not (consistent and self.base.ndim == 2 and self.bad.shape == self.silent.shape == (rows,)):
+            raise ValueError("a message in flight has parts of different shapes")
         if self.senders.numel() and not 0 <= int(self.senders.min()) <= int(self.senders.max()) < rows:
-            raise ValueError("a message on its way has no vector")
+            raise ValueError("a message in flight has no vector")
 
 
 class Post:
-    """The wires of one experiment. `round` and `members` are set by the federation.
+    """Network of one experiment: it carries the messages of all agents and of the server.
 
     Args:
-        members: who hears whom.
-        adversary: who lies.
-        channel: what happens to messages.
-        streams: of the experiment.
-        ledger: where messages are counted.
+        members: the communication graph and the Byzantine agents.
+        adversary: the adversary that crafts Byzantine messages.
+        channel: the channel that encodes, delays and loses messages.
+        streams: the random streams of the experiment.
+        ledger: the counters of messages.
+
+    Attributes:
+        round: the current round, which the federation sets.
+        members: the communication graph of this round.
     """
 
     def __init__(
@@ -65,171 +75,232 @@ class Post:
         self._longest = sum(part.longest for part in self._parts)
         self._exchanges = Counter[str]()
         self._codes: dict[str, State] = {}
-        self._flying: dict[str, dict[int, _Mail]] = {}
+        self._in_flight: dict[str, dict[int, _InFlightMessages]] = {}
 
     def begin(self, round: int, members: Membership) -> None:
-        """A new round, with who hears whom in it."""
+        """Start a round with its communication graph."""
         self.round, self.members, self._exchanges = round, members, Counter[str]()
 
     async def exchange(self, topic: str, x: Tensor, reliable: bool) -> Inbox:
-        """See `Federation.exchange`."""
+        """Send each row of x [K, d] to the neighbours of its agent; see `Federation.exchange`."""
         members = self.members
-        said = await self._adversary.speak(topic, x, members.lies[:, :2])
+        crafted = await self._adversary.speak(topic, x, members.lies[:, :2])
         senders = members.senders
-        if said is not None and self._adversary.equivocates:
+        if crafted is not None and self._adversary.equivocates:
             senders = senders.clone()
             _, receiver, column = members.lies.T
             edge = members.first_lies if reliable else torch.arange(len(receiver))
             senders[receiver, column] = members.agents + edge
-        base, bad, silent = self._spoken(x.detach(), said, self._adversary.equivocates)
+        base, malformed, silent = self._merge(x.detach(), crafted, self._adversary.equivocates)
         sent = members.others & ~silent[senders]
-        copies = members.broadcasts if reliable else _by_author(sent, members.senders, members.agents, members.hops)
+        num_messages = (
+            members.broadcasts if reliable else _count_by_sender(sent, members.senders, members.agents, members.hops)
+        )
         inbox = Inbox(base, senders, members.senders, members.mask, members.own, members.bounds, x.detach())
-        inbox = self._carry(topic, inbox, bad, silent, copies, wired=not reliable)
+        inbox = self._transmit(topic, inbox, malformed, silent, num_messages, unreliable=not reliable)
         return replace(inbox, weights=members.mixing, receivers=torch.arange(members.agents))
 
     async def gather(self, topic: str, x: Tensor, groups: int) -> Inbox:
-        """See `Federation.gather`."""
+        """Send each row of x [K, d] to the server; see `Federation.gather`."""
         members = self.members
-        liars = torch.arange(len(members.liars))
-        edges = torch.stack([liars, torch.full_like(liars, members.agents)], 1)
-        said = await self._adversary.speak(topic, x, edges, groups)
-        base, bad, silent = self._spoken(x.detach(), said, equivocal=False)
+        indices = torch.arange(len(members.liars))
+        edges = torch.stack([indices, torch.full_like(indices, members.agents)], 1)
+        crafted = await self._adversary.speak(topic, x, edges, groups)
+        base, malformed, silent = self._merge(x.detach(), crafted, equivocal=False)
         silent[list(members.away)] = True
         senders, mask = members.parted(groups)
         bounds = torch.tensor([members.bound(n) for n in mask.sum(1).tolist()])
         inbox = Inbox(base, senders, senders, mask, torch.full_like(bounds, -1), bounds, None)
-        return self._carry(topic, inbox, bad, silent, (~silent).numpy().astype(np.int64), wired=True)
+        return self._transmit(topic, inbox, malformed, silent, (~silent).numpy().astype(np.int64), unreliable=True)
 
     def broadcast(self, topic: str, y: Tensor) -> None:
-        """See `Federation.broadcast`."""
-        copies = np.zeros(self.members.agents + 1, np.int64)
-        copies[-1] = self.members.agents
-        self._ledger.charge(topic, copies, Format(y.shape[1]).bytes)
+        """Count the messages of the server that send y [1, d] to all agents; see `Federation.broadcast`."""
+        num_messages = np.zeros(self.members.agents + 1, np.int64)
+        num_messages[-1] = self.members.agents
+        self._ledger.charge(topic, num_messages, Format(y.shape[1]).bytes)
 
     @property
     def memory(self) -> State:
-        """What a checkpoint keeps: what codes left out, and what is on its way. Taken back, or a `ValueError`."""
+        """Return the state for a checkpoint: the memories of channel codes and the messages in flight.
+
+        Raises:
+            ValueError: on assignment, if the state is not one that this property returned.
+        """
         codes = {f"code/{where}/{name}": part for where, code in self._codes.items() for name, part in code.items()}
-        mail = {
+        in_flight = {
             f"mail/{where}/{sent}/{name}": part
-            for where, flying in self._flying.items()
-            for sent, one in flying.items()
-            for name, part in vars(one).items()
+            for where, exchanges in self._in_flight.items()
+            for sent, messages in exchanges.items()
+            for name, part in vars(messages).items()
         }
-        return codes | mail
+        return codes | in_flight
 
     @memory.setter
-    def memory(self, kept: State) -> None:
+    def memory(self, saved: State) -> None:
         codes: dict[str, State] = {}
-        mails: dict[tuple[str, int], State] = {}
-        for path, part in kept.items():
-            what, *where, name = path.split("/")
-            if what == "code":
+        exchanges: dict[tuple[str, int], State] = {}
+        for path, part in saved.items():
+            section, *where, name = path.split("/")
+            if section == "code":
                 codes.setdefault("/".join(where), {})[name] = part
             else:
-                *place, sent = where
-                mails.setdefault(("/".join(place), int(sent)), {})[name] = part
-        if any(set(parts) != {f.name for f in fields(_Mail)} for parts in mails.values()):
-            raise ValueError("a message on its way lacks a part")
-        self._codes, self._flying = codes, {}
-        for (here, then), parts in mails.items():
-            self._flying.setdefault(here, {})[then] = _Mail(**parts)
+                *exchange, sent = where
+                exchanges.setdefault(("/".join(exchange), int(sent)), {})[name] = part
+        if any(set(parts) != {f.name for f in fields(_InFlightMessages)} for parts in exchanges.values()):
+            raise ValueError("a message in flight lacks a part")
+        self._codes, self._in_flight = codes, {}
+        for (exchange_key, sent_round), parts in exchanges.items():
+            self._in_flight.setdefault(exchange_key, {})[sent_round] = _InFlightMessages(**parts)
 
-    def _spoken(self, x: Tensor, said: Screened | None, equivocal: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything that was said: vectors [M, d], malformed [M], silent [M].
-
-        The liars' words stand in place of their rows of x; where each edge has words of its own, after all rows.
-        """
-        bad = ~x.isfinite().all(1).cpu()
-        if said is None:
-            return x, bad, torch.zeros_like(bad)
-        if equivocal:
-            return (
-                torch.cat([x, said.vectors.to(x)]),
-                torch.cat([bad, said.malformed]),
-                torch.cat([torch.zeros_like(bad), said.silent]),
-            )
-        x, silent, liars = x.clone(), torch.zeros_like(bad), list(self.members.liars)
-        x[liars], bad[liars], silent[liars] = said.vectors.to(x), said.malformed, said.silent
-        return x, bad, silent
-
-    def _carry(self, topic: str, inbox: Inbox, bad: Tensor, silent: Tensor, copies: np.ndarray, wired: bool) -> Inbox:
-        """What arrives of an inbox [R, n] as it was sent, screened.
+    def _merge(self, x: Tensor, crafted: Screened | None, equivocal: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Merge honest vectors with crafted messages.
 
         Args:
-            topic: of the exchange.
-            inbox: everything that was said.
-            bad: [M], of its base.
-            silent: [M], of its base.
-            copies: [K], how many messages each agent has sent.
-            wired: whether messages can be late or lost. Reliable broadcast repeats them until they are there.
+            x: [K, d], the vectors that all agents computed.
+            crafted: the messages of the Byzantine agents; None if they send their rows of x.
+            equivocal: whether there is one crafted message for each edge. These are appended after the rows of x.
+                Otherwise crafted messages replace the rows of the Byzantine agents.
+
+        Returns:
+            vectors: float32 [M, d].
+            malformed: bool [M].
+            silent: bool [M].
+        """
+        malformed = ~x.isfinite().all(1).cpu()
+        if crafted is None:
+            return x, malformed, torch.zeros_like(malformed)
+        if equivocal:
+            return (
+                torch.cat([x, crafted.vectors.to(x)]),
+                torch.cat([malformed, crafted.malformed]),
+                torch.cat([torch.zeros_like(malformed), crafted.silent]),
+            )
+        x, silent, byzantine = x.clone(), torch.zeros_like(malformed), list(self.members.liars)
+        x[byzantine], malformed[byzantine], silent[byzantine] = crafted.vectors.to(x), crafted.malformed, crafted.silent
+        return x, malformed, silent
+
+    def _transmit(
+        self,
+        topic: str,
+        inbox: Inbox,
+        malformed: Tensor,
+        silent: Tensor,
+        num_messages: np.ndarray,
+        unreliable: bool,
+    ) -> Inbox:
+        """Apply the channel to the messages of an exchange, and return the inbox of valid messages that arrive now.
+
+        Args:
+            topic: the topic of the exchange.
+            inbox: the messages as they were sent.
+            malformed: bool [M], the malformed rows of its base.
+            silent: bool [M], the missing rows of its base.
+            num_messages: int64 [K], the number of messages that each agent sends.
+            unreliable: whether messages can be delayed or lost. Reliable broadcast repeats them until they arrive.
         """
         where = f"{topic}/{self._exchanges[topic]}"
         self._exchanges[topic] += 1
-        if bad.any() or silent.any():
-            inbox = replace(inbox, base=inbox.base.masked_fill((bad | silent).unsqueeze(1).to(inbox.base.device), 0.0))
-        form, d = Format(inbox.base.shape[1]), inbox.base.shape[1]
+        if malformed.any() or silent.any():
+            inbox = replace(
+                inbox, base=inbox.base.masked_fill((malformed | silent).unsqueeze(1).to(inbox.base.device), 0.0)
+            )
+        message_format, d = Format(inbox.base.shape[1]), inbox.base.shape[1]
         receivers, width = inbox.mask.shape
-        missing, total = torch.zeros_like(inbox.mask), np.zeros(inbox.mask.shape, np.int64)
+        missing, delays = torch.zeros_like(inbox.mask), np.zeros(inbox.mask.shape, np.int64)
         parts = [(i, part) for i, part in enumerate(self._parts) if part.covers(topic)]
         for i, part in parts:
             rng = self._streams.generator(f"channel/{where}/{i}", self.round)
-            form = part.pack(form, d)
-            inbox = replace(inbox, base=self._encoded(f"{where}/{i}", part, inbox.base, bad | silent, rng))
-            if wired and (late := part.late(receivers, width, rng)) is not None:
-                total = np.where((late < 0) | (total < 0), -1, total + late)
-        self._ledger.charge(topic, copies, form.bytes)
-        if total.any() or where in self._flying:
-            own = np.arange(total.shape[1]) == inbox.own.numpy()[:, None]
-            inbox, bad, silent, missing = self._deliver(where, inbox, bad, silent, np.where(own, 0, total))
-        if not (bad.any() or silent.any() or missing.any()):
+            message_format = part.pack(message_format, d)
+            inbox = replace(inbox, base=self._encode(f"{where}/{i}", part, inbox.base, malformed | silent, rng))
+            if unreliable and (late := part.late(receivers, width, rng)) is not None:
+                delays = np.where((late < 0) | (delays < 0), -1, delays + late)
+        self._ledger.charge(topic, num_messages, message_format.bytes)
+        if delays.any() or where in self._in_flight:
+            own = np.arange(delays.shape[1]) == inbox.own.numpy()[:, None]
+            inbox, malformed, silent, missing = self._deliver(where, inbox, malformed, silent, np.where(own, 0, delays))
+        if not (malformed.any() or silent.any() or missing.any()):
             return inbox
-        return self._screened(inbox, bad[inbox.senders], silent[inbox.senders] | missing)
+        return self._drop_invalid(inbox, malformed[inbox.senders], silent[inbox.senders] | missing)
 
-    def _encoded(self, where: str, part: Channel, x: Tensor, unsaid: Tensor, rng: np.random.Generator) -> Tensor:
-        """X [M, d] as it is read; each agent has a row of memory, and words on edges have none."""
+    def _encode(self, where: str, part: Channel, x: Tensor, unsent: Tensor, rng: np.random.Generator) -> Tensor:
+        """Encode and decode vectors with one part of the channel.
+
+        Each agent has a row of the code's memory. Messages on single edges have none.
+
+        Args:
+            where: the key of the memory.
+            part: the part of the channel.
+            x: [M, d], the vectors as they were sent.
+            unsent: bool [M], True for malformed and missing messages.
+            rng: the generator of the part.
+
+        Returns:
+            The vectors as receivers decode them, [M, d].
+        """
         agents = self.members.agents
         memory = self._codes.get(where, {})
         edges = len(x) - agents
-        rows = {name: torch.cat([kept, kept.new_zeros(edges, *kept.shape[1:])]) for name, kept in memory.items()}
-        said, new = part.encode(x, rows, rng)
+        rows = {name: torch.cat([value, value.new_zeros(edges, *value.shape[1:])]) for name, value in memory.items()}
+        decoded, new = part.encode(x, rows, rng)
         if new:
-            # Who said nothing readable has sent nothing, and corrects nothing.
-            stays = unsaid[:agents].unsqueeze(1)
-            before = {name: memory.get(name, torch.zeros_like(kept[:agents])) for name, kept in new.items()}
+            # An agent whose message is malformed or missing has sent nothing, so its memory does not change.
+            unchanged = unsent[:agents].unsqueeze(1)
+            before = {name: memory.get(name, torch.zeros_like(value[:agents])) for name, value in new.items()}
             self._codes[where] = {
-                name: torch.where(stays.to(kept.device), before[name], kept[:agents]) for name, kept in new.items()
+                name: torch.where(unchanged.to(value.device), before[name], value[:agents])
+                for name, value in new.items()
             }
-        return said
+        return decoded
 
     def _deliver(
-        self, where: str, inbox: Inbox, bad: Tensor, silent: Tensor, late: np.ndarray
+        self, where: str, inbox: Inbox, malformed: Tensor, silent: Tensor, late: np.ndarray
     ) -> tuple[Inbox, Tensor, Tensor, Tensor]:
-        """What is heard now of this exchange and of those before it, and which [R, n] is not: of several the newest."""
-        due = torch.from_numpy(np.where(late < 0, -1, late + self.round))
-        flying = self._flying.setdefault(where, {})
-        flying[self.round] = _Mail(inbox.base, bad, silent, inbox.senders, due)
-        age, senders, parts, rows = torch.full_like(due, -1), inbox.senders, [], 0
-        for sent in sorted(flying, reverse=True):
-            mail = flying[sent]
-            now = (mail.due == self.round) & (age < 0)
-            if sent == self.round or now.any():
-                senders = torch.where(now, mail.senders + rows, senders)
-                age = torch.where(now, self.round - sent, age)
-                parts.append(mail)
-                rows += len(mail.base)
-            if not (mail.due > self.round).any():
-                del flying[sent]
-        if not flying:
-            del self._flying[where]
-        base, bad, silent = (torch.cat([getattr(part, name) for part in parts]) for name in ("base", "bad", "silent"))
-        return replace(inbox, base=base, senders=senders, age=age.clamp(min=0)), bad, silent, age < 0
+        """Deliver the messages that arrive in this round, of this exchange and of the same one in earlier rounds.
 
-    def _screened(self, inbox: Inbox, bad: Tensor, silent: Tensor) -> Inbox:
-        """A malformed vector [R, n] proves a liar, so n and f fall by one; a missing one lowers n alone."""
-        exposed, missing = bad & inbox.mask, silent & inbox.mask
-        # What an agent says to itself is no message.
+        If several messages of a sender arrive at a receiver, only the newest is delivered.
+
+        Args:
+            where: the key of the exchange within a round.
+            inbox: the messages of this round as they were sent.
+            malformed: bool [M], the malformed rows of its base.
+            silent: bool [M], the missing rows of its base.
+            late: int64 [R, n], the delay of each message in rounds; -1 if it is lost.
+
+        Returns:
+            inbox: the delivered messages with their ages.
+            malformed: bool [M'], the malformed rows of the new base.
+            silent: bool [M'], the missing rows of the new base.
+            missing: bool [R, n], True where nothing arrives.
+        """
+        due = torch.from_numpy(np.where(late < 0, -1, late + self.round))
+        exchanges = self._in_flight.setdefault(where, {})
+        exchanges[self.round] = _InFlightMessages(inbox.base, malformed, silent, inbox.senders, due)
+        age, senders, parts, rows = torch.full_like(due, -1), inbox.senders, [], 0
+        for sent in sorted(exchanges, reverse=True):
+            messages = exchanges[sent]
+            arriving = (messages.due == self.round) & (age < 0)
+            if sent == self.round or arriving.any():
+                senders = torch.where(arriving, messages.senders + rows, senders)
+                age = torch.where(arriving, self.round - sent, age)
+                parts.append(messages)
+                rows += len(messages.base)
+            if not (messages.due > self.round).any():
+                del exchanges[sent]
+        if not exchanges:
+            del self._in_flight[where]
+        base, malformed, silent = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("base", "bad", "silent")
+        )
+        return replace(inbox, base=base, senders=senders, age=age.clamp(min=0)), malformed, silent, age < 0
+
+    def _drop_invalid(self, inbox: Inbox, malformed: Tensor, silent: Tensor) -> Inbox:
+        """Mask malformed and missing messages [R, n] and count them.
+
+        A malformed message proves that its sender is Byzantine, so n and f decrease by one. A missing one decreases n
+        only.
+        """
+        exposed, missing = malformed & inbox.mask, silent & inbox.mask
+        # An agent's own vector is not a message.
         others = torch.arange(inbox.mask.shape[1]) != inbox.own.unsqueeze(1)
         self._ledger.screened += int((exposed & others).sum())
         self._ledger.silent += int((missing & others).sum())
@@ -237,7 +308,17 @@ class Post:
         return replace(inbox, mask=inbox.mask & ~exposed & ~missing, f=f)
 
 
-def _by_author(sent: Tensor, authors: Tensor, agents: int, hops: Tensor | None) -> np.ndarray:
-    """How many messages each agent sends, [K], where it says something on the edges `sent` [R, n]."""
+def _count_by_sender(sent: Tensor, authors: Tensor, agents: int, hops: Tensor | None) -> np.ndarray:
+    """Count the transmissions of each agent.
+
+    Args:
+        sent: bool [R, n], True where a message is sent.
+        authors: int64 [R, n], the sender of each column.
+        agents: K, the number of agents.
+        hops: int64 [R, n], the transmissions of each message; None if all are 1.
+
+    Returns:
+        int64 [K], the number of transmissions of each agent.
+    """
     weights = None if hops is None else hops[sent].numpy()
     return np.bincount(authors[sent].numpy(), weights, minlength=agents).astype(np.int64)

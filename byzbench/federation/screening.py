@@ -1,4 +1,4 @@
-"""The first thing that happens to a message: is it a vector at all?"""
+"""Validation of received messages: which of them are finite vectors of the right shape."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from byzbench.contracts import Speech
 
 @dataclass(frozen=True)
 class Screened:
-    """Messages after screening.
+    """Messages after validation.
 
     Attributes:
-        vectors: float32 [E, d]; zero where there is no vector to use.
-        malformed: bool [E], non-finite, of the wrong shape or of the wrong type: proof that the sender is faulty.
-        silent: bool [E], nothing came.
+        vectors: float32 [E, d]; zero where a message is malformed or missing.
+        malformed: bool [E], True for a message that is non-finite or has a wrong shape or type. It proves that the
+            sender is faulty.
+        silent: bool [E], True for a missing message.
     """
 
     vectors: Tensor
@@ -28,28 +29,43 @@ class Screened:
 
 
 def screen(speech: Speech, count: int, dimension: int) -> Screened:
-    """Sort `count` messages into vectors of `dimension` finite numbers, rubbish and silence. Never raises."""
-    said = speech.vectors
-    nobody = torch.from_numpy(np.zeros(count, dtype=bool))
-    silent, malformed = nobody, nobody
+    """Split messages into valid, malformed and missing ones. Never raises for any content.
+
+    Args:
+        speech: the messages of Byzantine agents; their content is not trusted.
+        count: the expected number of messages, E.
+        dimension: the expected number of coordinates, d.
+
+    Returns:
+        The messages as float32 vectors, with flags for malformed and missing ones.
+
+    Example:
+        >>> checked = screen(Speech([torch.ones(2), torch.tensor([1.0, torch.nan]), None]), count=3, dimension=2)
+        >>> checked.malformed, checked.silent
+        (tensor([False,  True, False]), tensor([False, False,  True]))
+    """
+    content = speech.vectors
+    none_flagged = torch.from_numpy(np.zeros(count, dtype=bool))
+    silent, malformed = none_flagged, none_flagged
     if isinstance(speech.silent, Tensor) and speech.silent.shape == (count,):
         silent = speech.silent.detach().cpu().bool()
-    if isinstance(said, Tensor) and said.shape == (count, dimension) and said.is_floating_point():
-        vectors = said.detach().to("cpu", torch.float32)
+    if isinstance(content, Tensor) and content.shape == (count, dimension) and content.is_floating_point():
+        vectors = content.detach().to("cpu", torch.float32)
     else:
-        entries = list(said) if isinstance(said, list | tuple) and len(said) == count else [said] * count
-        read = [_read(entry, dimension) for entry in entries]
+        entries = list(content) if isinstance(content, list | tuple) and len(content) == count else [content] * count
+        parsed = [_parse_vector(entry, dimension) for entry in entries]
         silent = silent | torch.tensor([entry is None for entry in entries])
-        malformed = torch.tensor([vector is None for vector in read])
-        vectors = torch.stack([torch.zeros(dimension) if v is None else v for v in read])
+        malformed = torch.tensor([vector is None for vector in parsed])
+        vectors = torch.stack([torch.zeros(dimension) if v is None else v for v in parsed])
     finite = np.isfinite(vectors.numpy())
-    if silent is nobody and malformed is nobody and finite.all():
-        return Screened(vectors, nobody, nobody)
+    if silent is none_flagged and malformed is none_flagged and finite.all():
+        return Screened(vectors, none_flagged, none_flagged)
     malformed = (malformed | ~torch.from_numpy(finite.all(1))) & ~silent
     return Screened(vectors.masked_fill((malformed | silent).unsqueeze(1), 0.0), malformed, silent)
 
 
-def _read(entry: Any, dimension: int) -> Tensor | None:
+def _parse_vector(entry: Any, dimension: int) -> Tensor | None:
+    """Return one message as a float32 vector, or None if its type or shape is wrong."""
     if isinstance(entry, np.ndarray) and np.issubdtype(entry.dtype, np.floating):
         entry = torch.from_numpy(np.array(entry))
     if isinstance(entry, Tensor) and entry.shape == (dimension,) and entry.is_floating_point():

@@ -1,4 +1,4 @@
-"""What a federation settles before it learns: in which units its agents see."""
+"""Normalisation of observations, which agents agree on before training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from byzbench.learning.scales import scales_of
 
 
 async def settle(fed: Federation, needs: Literal["peers", "server", "solo", "nobody"], episodes: int) -> None:
-    """Agree on the mean and the deviation of every coordinate of an observation, once and for all.
+    """Fit the mean and standard deviation of every observation coordinate once, before training.
 
-    Each agent measures them on episodes of the common first policy, which are charged, and they go the way of a
-    gradient: the same rule, the same lies, and among peers the same agreement after it. Agents who hear nobody keep
-    their own. Where a server's rule is undefined, everybody sees as before.
+    Each agent measures them on episodes of the common initial policy, which are charged to it. The statistics are
+    exchanged as gradients are: by the same aggregation rule, under the same attack, and between peers with the same
+    agreement after it. Agents that do not communicate use their own statistics. If the rule of a server is undefined,
+    the agents use mean 0 and deviation 1.
 
     Args:
-        fed: in its first round.
-        needs: how its agents hear each other; see `Algorithm`.
-        episodes: of each agent.
+        fed: the federation, in its first round; its `worlds.scales` are set.
+        needs: how agents communicate; see `Algorithm`.
+        episodes: the number of episodes that each agent measures on.
     """
     assert fed.worlds.scales is not None
-    mine = scales_of(fed.sample(fed.theta0, episodes))
+    statistics = scales_of(fed.sample(fed.theta0, episodes))
     if needs == "server":
-        value, _ = fed.aggregate(await fed.gather("statistics", mine), {})
-        mine = await fed.broadcast("statistics", value.nan_to_num(0.0))
+        value, _ = fed.aggregate(await fed.gather("statistics", statistics), {})
+        statistics = await fed.broadcast("statistics", value.nan_to_num(0.0))
     elif needs == "peers":
-        value, _ = fed.aggregate(await fed.exchange("statistics", mine), {})
-        mine, _ = await fed.agree(value, {})
-    fed.worlds.scales = torch.cat([mine, mine[:1]]).cpu()
+        value, _ = fed.aggregate(await fed.exchange("statistics", statistics), {})
+        statistics, _ = await fed.agree(value, {})
+    fed.worlds.scales = torch.cat([statistics, statistics[:1]]).cpu()
     fed.ledger.turn()

@@ -1,1 +1,1 @@
-"""Exact geometry of point sets and graphs: no word of learning or of federations in here."""
+"""Exact geometry of point sets and graphs, independent of learning and of federations."""

@@ -1,4 +1,4 @@
-"""How much a placement of liars on a graph can do. A server, if the graph names one, is neither an agent nor a liar."""
+"""Measures of graphs and of placements of Byzantine agents. A server, if the graph names one, is not an agent."""
 
 from __future__ import annotations
 
@@ -12,47 +12,76 @@ import numpy.typing as npt
 
 
 def _agents(graph: nx.Graph) -> list[int]:
+    """Return the nodes except the server."""
     return [node for node in graph if node != graph.graph.get("server")]
 
 
 def heard(graph: nx.Graph) -> Mapping[int, Mapping[int, object]]:
-    """Whom each node hears: its neighbours, or its predecessors where links have a direction."""
+    """Return the nodes that each node receives from: its neighbours, or its predecessors in a directed graph."""
     return graph.pred if graph.is_directed() else graph.adj
 
 
 def _byzantine_neighbours(graph: nx.Graph, byzantine: Collection[int]) -> dict[int, int]:
-    """The number of Byzantine agents that each honest agent hears."""
-    liars, whom = set(byzantine), heard(graph)
-    return {agent: len(liars.intersection(whom[agent])) for agent in _agents(graph) if agent not in liars}
+    """Return the number of Byzantine agents that each honest agent receives from."""
+    byzantine_set, senders = set(byzantine), heard(graph)
+    return {
+        agent: len(byzantine_set.intersection(senders[agent])) for agent in _agents(graph) if agent not in byzantine_set
+    }
 
 
 def local_weight(graph: nx.Graph, byzantine: Collection[int]) -> float:
-    """The largest share of Byzantine agents in an honest agent's closed neighbourhood; a server does not count."""
-    server, whom = graph.graph.get("server"), heard(graph)
-    sizes = {agent: 1 + sum(other not in (agent, server) for other in whom[agent]) for agent in _agents(graph)}
-    return max((liars / sizes[agent] for agent, liars in _byzantine_neighbours(graph, byzantine).items()), default=0.0)
+    """Return the largest share of Byzantine agents in an honest agent's closed neighbourhood.
+
+    A server does not count.
+
+    Example:
+        >>> local_weight(nx.path_graph(3), [0])
+        0.3333333333333333
+    """
+    server, senders = graph.graph.get("server"), heard(graph)
+    sizes = {agent: 1 + sum(other not in (agent, server) for other in senders[agent]) for agent in _agents(graph)}
+    return max(
+        (num_byzantine / sizes[agent] for agent, num_byzantine in _byzantine_neighbours(graph, byzantine).items()),
+        default=0.0,
+    )
 
 
 def beyond_bound(graph: nx.Graph, byzantine: Collection[int], bounds: Sequence[int]) -> int:
-    """How many honest agents have more Byzantine neighbours than the bound each works with, bounds[agent]."""
-    return sum(liars > bounds[agent] for agent, liars in _byzantine_neighbours(graph, byzantine).items())
+    """Return how many honest agents have more Byzantine neighbours than their bound.
+
+    Args:
+        graph: the communication graph.
+        byzantine: the Byzantine agents.
+        bounds: the bound f that each agent works with, by agent.
+
+    Example:
+        >>> beyond_bound(nx.star_graph(3), [1, 2], [1, 1, 1, 1])
+        1
+    """
+    return sum(
+        num_byzantine > bounds[agent] for agent, num_byzantine in _byzantine_neighbours(graph, byzantine).items()
+    )
 
 
 def honest_components(graph: nx.Graph, byzantine: Collection[int]) -> int:
-    """Into how many parts the honest agents fall without the Byzantine ones. A server holds its neighbours together.
+    """Return the number of components of the honest agents without the Byzantine ones.
 
-    Where links have a direction, members of a part reach each other both ways.
+    A server connects its neighbours. In a directed graph, components are strongly connected.
+
+    Example:
+        >>> honest_components(nx.path_graph(5), [2])
+        2
     """
     honest = set(_agents(graph)).difference(byzantine)
-    rest = graph.subgraph(set(graph).difference(byzantine))
-    parts = nx.strongly_connected_components if rest.is_directed() else nx.connected_components
-    return sum(not honest.isdisjoint(part) for part in parts(rest))
+    honest_graph = graph.subgraph(set(graph).difference(byzantine))
+    components = nx.strongly_connected_components if honest_graph.is_directed() else nx.connected_components
+    return sum(not honest.isdisjoint(component) for component in components(honest_graph))
 
 
 def laplacian_spectrum(graph: nx.Graph) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The eigenvalues [n] of the Laplacian, ascending, and its eigenvectors [n, n] as columns; directions are ignored.
+    """Return the eigenvalues [n] of the Laplacian, ascending, and its eigenvectors [n, n] as columns.
 
-    The second value is the algebraic connectivity, its vector Fiedler's.
+    Directions are ignored. The second eigenvalue is the algebraic connectivity, its eigenvector the Fiedler vector.
     """
     laplacian = nx.laplacian_matrix(nx.Graph(graph), nodelist=sorted(graph), weight=None).toarray()
     values, vectors = np.linalg.eigh(laplacian.astype(np.float64))
@@ -60,46 +89,60 @@ def laplacian_spectrum(graph: nx.Graph) -> tuple[npt.NDArray[np.float64], npt.ND
 
 
 def connected_share(graph: nx.Graph, f: int, limit: int = 5000) -> float | None:
-    """The share of all placements of f liars that leave the honest agents connected.
+    """Return the share of all placements of f Byzantine agents that leave the honest agents connected.
 
     Args:
         graph: K agents, and possibly a server.
-        f: how many of the agents lie; fewer than K.
-        limit: the most placements looked at.
+        f: the number of Byzantine agents, less than K.
+        limit: the maximum number of placements that are computed.
 
     Returns:
-        The share over all C(K, f) placements, or None where there are more than `limit`, or links have a direction.
+        The share over all C(K, f) placements, or None where there are more than `limit`, or the graph is directed.
+
+    Example:
+        >>> connected_share(nx.cycle_graph(4), 2)
+        0.6666666666666666
     """
     agents = _agents(graph)
     count = comb(len(agents), f)
     if count > limit or graph.is_directed():
         return None
-    place = {node: i for i, node in enumerate(graph)}
-    neighbours = [sum(1 << place[other] for other in graph[node]) for node in graph]
-    everyone = (1 << len(place)) - 1
-    whole = sum(1 << place[agent] for agent in agents)
+    bit = {node: i for i, node in enumerate(graph)}
+    neighbours = [sum(1 << bit[other] for other in graph[node]) for node in graph]
+    all_nodes = (1 << len(bit)) - 1
+    all_agents = sum(1 << bit[agent] for agent in agents)
     connected = 0
-    for liars in combinations(agents, f):
-        gone = sum(1 << place[liar] for liar in liars)
-        connected += _together(neighbours, whole & ~gone, everyone & ~gone)
+    for byzantine in combinations(agents, f):
+        byzantine_bits = sum(1 << bit[agent] for agent in byzantine)
+        connected += _are_connected(neighbours, all_agents & ~byzantine_bits, all_nodes & ~byzantine_bits)
     return connected / count
 
 
-def _together(neighbours: Sequence[int], members: int, alive: int) -> bool:
-    """Whether all members (a bit set) can reach each other through living nodes."""
+def _are_connected(neighbours: Sequence[int], members: int, alive: int) -> bool:
+    """Return whether all members can reach each other through the nodes in `alive`.
+
+    Args:
+        neighbours: the neighbours of each node, as bit sets.
+        members: the agents, as a bit set; a subset of `alive`.
+        alive: the nodes that are not removed, as a bit set.
+    """
     reached = frontier = members & -members
     while frontier:
         node = frontier & -frontier
-        fresh = neighbours[node.bit_length() - 1] & alive & ~reached
-        reached |= fresh
-        frontier = frontier ^ node | fresh
+        new_nodes = neighbours[node.bit_length() - 1] & alive & ~reached
+        reached |= new_nodes
+        frontier = frontier ^ node | new_nodes
     return members & ~reached == 0
 
 
 def shortest_disjoint(graph: nx.Graph, source: int, target: int, count: int) -> int:
-    """The fewest edges of so many paths that share no node between their ends; there must be as many.
+    """Return the fewest edges of `count` paths from source to target that share no other node.
 
-    A flow of least cost through each node but once: Suurballe's problem.
+    There must be that many such paths. It is a flow of least cost with a node capacity of one: Suurballe's problem.
+
+    Example:
+        >>> shortest_disjoint(nx.cycle_graph(5), 0, 2, 2)
+        5
     """
     split = nx.DiGraph()
     for node in graph:

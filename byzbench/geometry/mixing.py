@@ -1,19 +1,19 @@
-"""Mixing weights: what each agent's gossip gives to whom it hears.
+"""Mixing weights of gossip: the weights that each agent gives to the agents that it receives from.
 
-A row of W sums to one, and no weight is negative. With d_i the number of those whom agent i hears, over a link and for
-all i != j
+A row of W sums to one, and no weight is negative. With d_i the number of agents that agent i receives from, on an edge
+and for all i != j
 
     metropolis   W_ij = 1 / (1 + max(d_i, d_j))
     max_degree   W_ij = 1 / (1 + max over all k of d_k)
     uniform      W_ij = 1 / (1 + d_i)
     laplacian    W = I - L / lambda, with the graph's Laplacian L and its largest eigenvalue lambda
 
-and W_ii is what is left. Where links have no direction, all but `uniform` are symmetric, and so doubly stochastic:
-gossip keeps the mean of all agents. `uniform` keeps a mean in which agents weigh 1 + d_i; it is doubly stochastic where
-all have equally many links. Where links have a direction there is no Laplacian, and no mean needs to be kept.
+and W_ii is the remainder of one. In undirected graphs all but `uniform` are symmetric, and so doubly stochastic: gossip
+preserves the mean of all agents. `uniform` preserves a mean with weights 1 + d_i; it is doubly stochastic where all
+agents have the same degree. A directed graph has no Laplacian, and gossip need not preserve a mean.
 
-Source: Xiao, Boyd 2004, Fast linear iterations for distributed averaging; Metropolis' for gossip: Xiao, Boyd, Lall
-2005; the step 1 / lambda: Gaucher, Dieuleveut, Hendrikx 2025, arXiv 2410.10418.
+Source: Xiao, Boyd 2004, Fast linear iterations for distributed averaging; Metropolis weights for gossip: Xiao, Boyd,
+Lall 2005; the step 1 / lambda: Gaucher, Dieuleveut, Hendrikx 2025, arXiv 2410.10418.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _DENSE = 500
 
 
 def mixing(weights: str, senders: Tensor, others: Tensor, own: Tensor) -> Tensor:
-    """The weights along the inboxes of K agents, float64 [K, n]; 0 at padding.
+    """Return the mixing weights of the inboxes of K agents, float64 [K, n]; zero at padding.
 
     Args:
         weights: one of `WEIGHTS`.
-        senders: int64 [K, n], whom each agent hears.
+        senders: int64 [K, n], the agents that each agent receives from.
         others: bool [K, n], False at the agent itself, and at padding.
         own: int64 [K], the column of the agent itself.
 
     Raises:
-        InvalidParameter: no such weights.
-        Undefined: `laplacian` where links have a direction.
+        InvalidParameter: `weights` is not one of `WEIGHTS`.
+        Undefined: `laplacian` for a directed graph.
     """
     degrees = others.sum(1)
-    mine = degrees.unsqueeze(1)
+    own_degree = degrees.unsqueeze(1)
     if weights == "metropolis":
-        inverse = 1 + torch.maximum(mine, degrees[senders]).double()
+        inverse = 1 + torch.maximum(own_degree, degrees[senders]).double()
     elif weights == "max_degree":
         inverse = 1 + degrees.max().double()
     elif weights == "uniform":
-        inverse = 1 + mine.double()
+        inverse = 1 + own_degree.double()
     elif weights == "laplacian":
         inverse = torch.tensor(_largest_eigenvalue(senders, others), dtype=torch.float64)
     else:
@@ -61,26 +61,37 @@ def mixing(weights: str, senders: Tensor, others: Tensor, own: Tensor) -> Tensor
 
 
 def matrix(graph: nx.Graph, weights: str = "metropolis") -> Tensor:
-    """W, float64 [n, n], of all nodes of a graph in the order in which it has them."""
+    """Return W, float64 [n, n], of all nodes of a graph in the graph's order.
+
+    Example:
+        >>> matrix(nx.path_graph(3), "uniform")
+        tensor([[0.5000, 0.5000, 0.0000],
+                [0.3333, 0.3333, 0.3333],
+                [0.0000, 0.5000, 0.5000]], dtype=torch.float64)
+    """
     nodes = torch.arange(len(graph))
-    heard = torch.from_numpy(nx.to_numpy_array(graph, dtype=bool, weight=None).T.copy())
-    return mixing(weights, nodes.expand(len(graph), -1), heard.fill_diagonal_(False), nodes)
+    is_sender = torch.from_numpy(nx.to_numpy_array(graph, dtype=bool, weight=None).T.copy())
+    return mixing(weights, nodes.expand(len(graph), -1), is_sender.fill_diagonal_(False), nodes)
 
 
 def spectral_gap(w: Tensor) -> float:
-    """1 - the second largest modulus of an eigenvalue of a stochastic matrix [n, n]; 1 for a single node.
+    """Return 1 - the second largest modulus of an eigenvalue of a stochastic matrix [n, n]; 1 for a single node.
 
-    Without liars, gossip brings the distance to what is agreed upon to at most 1 minus this, each time, if W is
-    symmetric, and in the long run if it is not.
+    Without Byzantine agents each round of gossip reduces the distance to agreement at least by the factor 1 - gap if W
+    is symmetric, and in the long run if it is not.
+
+    Example:
+        >>> round(spectral_gap(matrix(nx.complete_graph(4), "uniform")), 6)
+        1.0
     """
-    square = w.numpy()
-    symmetric = np.array_equal(square, square.T)
-    found = np.sort(np.abs(np.linalg.eigvalsh(square) if symmetric else np.linalg.eigvals(square)))
-    return max(0.0, 1 - float(found[-2])) if len(found) > 1 else 1.0
+    array = w.numpy()
+    symmetric = np.array_equal(array, array.T)
+    moduli = np.sort(np.abs(np.linalg.eigvalsh(array) if symmetric else np.linalg.eigvals(array)))
+    return max(0.0, 1 - float(moduli[-2])) if len(moduli) > 1 else 1.0
 
 
 def _largest_eigenvalue(senders: Tensor, others: Tensor) -> float:
-    """Of the Laplacian; 1 where there are no links, so that W = I."""
+    """Return the largest eigenvalue of the Laplacian; 1 where there are no edges, so that W = I."""
     from scipy.sparse import csr_array, diags_array
     from scipy.sparse.linalg import eigsh
 
@@ -88,12 +99,12 @@ def _largest_eigenvalue(senders: Tensor, others: Tensor) -> float:
     rows, columns = others.nonzero()[:, 0].numpy(), senders[others].numpy()
     links = csr_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
     if (links != links.T).nnz:
-        raise Undefined("laplacian weights need links without a direction")
+        raise Undefined("laplacian weights need an undirected graph")
     if not len(rows):
         return 1.0
     laplacian = diags_array(links.sum(1)) - links
     if count <= _DENSE:
         return float(np.linalg.eigvalsh(laplacian.toarray())[-1])
-    # A start that is no eigenvector, and always the same.
-    start = np.cos(np.arange(count))
-    return float(eigsh(laplacian, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+    # A fixed start vector that is not an eigenvector makes the result deterministic.
+    start_vector = np.cos(np.arange(count))
+    return float(eigsh(laplacian, k=1, which="LA", v0=start_vector, return_eigenvectors=False)[0])

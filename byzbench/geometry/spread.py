@@ -1,8 +1,8 @@
-"""The subset of least spread: which vectors of a set vary least, in all directions or in the worst one, exactly.
+"""Subsets of least variance, in all directions together or in the worst direction, found exactly.
 
-The scatter of a set, the sum of (x_i - mean)(x_i - mean)' over it, grows with every vector that joins: its trace and
-its largest eigenvalue for a part of a subset bound those of the whole. Few subsets: all are looked at, for all
-receivers at once. Many: branch and bound.
+The scatter of a set is the sum of (x_i - mean)(x_i - mean)' over it. It grows with every vector that joins, so that the
+trace and the largest eigenvalue of a part of a subset are lower bounds of those of the whole. If there are few subsets,
+all are computed, for all receivers at once. If there are many, branch and bound is used.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 from byzbench.geometry.branching import EFFORT, EQUAL, Measure, Nodes, State, centred, least
 from byzbench.geometry.subsets import blocks, each, table
 
-# Limits below it are as good as zero, and would overflow what is divided by them.
+# Smallest limit: divisions by smaller limits would overflow.
 TINY = 1e-200
 
 
 def least_variance(squares: Tensor, mask: Tensor, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
-    """For each receiver the n_r - f_r of its n_r valid vectors that have the least variance.
+    """Return, for each receiver, the n_r - f_r of its n_r valid vectors that have the least variance.
 
     Args:
         squares: float64 [..., n, n], squared distances.
         mask: [..., n] bool; each receiver has a valid vector.
-        f: [...] int, how many vectors to leave out; at least one vector is kept.
+        f: [...] int, how many vectors to leave out; at least one vector remains.
         effort: see `min_variance_subset`.
 
     Returns:
-        Which are chosen, bool [..., n], and their mean squared distance to their mean, float64 [...].
+        The selected vectors, bool [..., n], and their mean squared distance to their mean, float64 [...].
 
     Warns:
         InexactSearch: the effort did not suffice.
@@ -39,44 +39,58 @@ def least_variance(squares: Tensor, mask: Tensor, f: Tensor, effort: int = EFFOR
 
 
 def least_eigenvalue(squares: Tensor, mask: Tensor, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
-    """The same for the largest eigenvalue of the covariance, which is the variance in the worst direction."""
+    """Return, for each receiver, the n_r - f_r vectors whose covariance has the least largest eigenvalue.
+
+    The largest eigenvalue is the variance in the worst direction. Arguments and results are those of `least_variance`.
+    """
     return each("smea", squares, mask, f, _eigenvalue_table, partial(min_eigenvalue_subset, effort=effort))
 
 
 def min_variance_subset(
     squares: np.ndarray | Tensor, size: int, effort: int = EFFORT
 ) -> tuple[tuple[int, ...], float, bool]:
-    """The `size` of n vectors of the least mean squared distance to their mean.
+    """Return the `size` of n vectors of the least mean squared distance to their mean.
 
     Args:
         squares: [n, n], squared Euclidean distances.
         size: 1 .. n.
-        effort: the most numbers the search may compute, about a second's worth. A count and not a clock, so that the
-            answer does not depend on the machine.
+        effort: the maximum count of numbers that the search computes, about a second of computation by default. It is a
+            count and not a time, so that the result does not depend on the machine.
 
     Returns:
-        The sorted indices, their value, and whether both are exact. They are not when the effort did not suffice: then
-        it is the best subset seen, of at most twice the least variance. Its search starts at the best set of a vector
-        and its nearest, which is no worse than that, and continues by swaps.
+        The sorted indices, their value, and whether both are exact. They are not exact if the effort did not suffice:
+        then it is the best subset seen, of at most twice the least variance. The search starts at the best set of a
+        vector and its nearest ones, which satisfies that bound, and continues by swaps.
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 2.0, 9.0])
+        >>> min_variance_subset((x[:, None] - x) ** 2, 3)
+        ((0, 1, 2), 0.6666666666666666, True)
     """
-    places, value, exact = least(_Variance(np.asarray(squares, dtype=np.float64), size), effort)
-    return places, value / size, exact
+    indices, value, exact = least(_Variance(np.asarray(squares, dtype=np.float64), size), effort)
+    return indices, value / size, exact
 
 
 def min_eigenvalue_subset(
     squares: np.ndarray | Tensor, size: int, effort: int = EFFORT
 ) -> tuple[tuple[int, ...], float, bool]:
-    """The `size` of n vectors whose covariance has the least largest eigenvalue.
+    """Return the `size` of n vectors whose covariance has the least largest eigenvalue.
 
     Arguments and results are those of `min_variance_subset`. Where the effort does not suffice, the subset is one that
-    has no more than twice the least variance, or one of a lesser eigenvalue.
+    has at most twice the least variance, or one of a smaller eigenvalue.
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 2.0, 9.0])
+        >>> indices, value, exact = min_eigenvalue_subset((x[:, None] - x) ** 2, 3)
+        >>> indices, round(value, 6), exact
+        ((0, 1, 2), 0.666667, True)
     """
-    places, value, exact = least(_Eigenvalue(np.asarray(squares, dtype=np.float64), size), effort)
-    return places, value / size, exact
+    indices, value, exact = least(_Eigenvalue(np.asarray(squares, dtype=np.float64), size), effort)
+    return indices, value / size, exact
 
 
 def _variance_table(squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Places [R, size] and variances [R] of the best subsets of each of R matrices [R, n, n]."""
+    """Return the indices [R, size] and variances [R] of the best subsets of each of R matrices [R, n, n]."""
     subsets = table(squares.shape[-1], size).to(squares.device)
     members = torch.zeros(len(subsets), squares.shape[-1], dtype=torch.float64, device=squares.device)
     members.scatter_(1, subsets, 1.0)
@@ -86,28 +100,30 @@ def _variance_table(squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _eigenvalue_table(squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the indices [R, size] and largest eigenvalues [R] of the best subsets of each of R matrices [R, n, n]."""
     subsets = table(squares.shape[-1], size).to(squares.device)
     pairs = (subsets.unsqueeze(-1) * squares.shape[-1] + subsets.unsqueeze(-2)).flatten()
     parts = []
     for block in blocks(squares, pairs.numel()):
-        within = block.flatten(1).index_select(1, pairs).view(-1, len(subsets), size, size)
-        means = within.mean(-1)
-        gram = (means.unsqueeze(-1) + means.unsqueeze(-2) - within - means.mean(-1)[..., None, None]) / 2
-        # Eigenvalues take ten times as long as a Cholesky factor, which exists where they are all below a limit.
-        likely = means.sum(-1).topk(min(8, len(subsets)), largest=False, sorted=False).indices
-        likely = gram.take_along_dim(likely[..., None, None], 1)
-        limit = torch.linalg.eigvalsh(likely)[..., -1].amin(-1).clamp_min(TINY) * (1 + 2 * EQUAL)
+        subset_squares = block.flatten(1).index_select(1, pairs).view(-1, len(subsets), size, size)
+        means = subset_squares.mean(-1)
+        gram = (means.unsqueeze(-1) + means.unsqueeze(-2) - subset_squares - means.mean(-1)[..., None, None]) / 2
+        # A Cholesky factorisation is ten times as fast as eigenvalues, and exists where they are all below a limit. The
+        # limit is the least value of a few promising subsets.
+        promising = means.sum(-1).topk(min(8, len(subsets)), largest=False, sorted=False).indices
+        promising = gram.take_along_dim(promising[..., None, None], 1)
+        limit = torch.linalg.eigvalsh(promising)[..., -1].amin(-1).clamp_min(TINY) * (1 + 2 * EQUAL)
         bounded = torch.eye(size, dtype=gram.dtype, device=gram.device) * limit[:, None, None, None] - gram
-        below = torch.linalg.cholesky_ex(bounded).info == 0
+        is_below = torch.linalg.cholesky_ex(bounded).info == 0
         values = torch.full_like(means[..., 0], torch.inf)
-        values[below] = torch.linalg.eigvalsh(gram[below])[..., -1].clamp_min(0)
+        values[is_below] = torch.linalg.eigvalsh(gram[is_below])[..., -1].clamp_min(0)
         parts.append(values)
     values, best = _first(torch.cat(parts) / size)
     return subsets[best], values
 
 
 def _first(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The least of values [R, S], and where the first that equals it stands."""
+    """Return the least of values [R, S], and the index of the first value that equals it."""
     lowest = values.amin(-1, keepdim=True)
     best = (values <= lowest * (1 + EQUAL)).int().argmax(-1, keepdim=True)
     return values.gather(-1, best).squeeze(-1), best.squeeze(-1)
@@ -120,8 +136,8 @@ class _Variance(Measure):
 
         sum ||y_i||^2 - sum_R ||y_i||^2 - (1/size) ||sum_R y_i||^2,
 
-    nearly linear in R. What R can still take away is bounded by a sum over its members, each with its own share and
-    with half of its largest products with the others.
+    nearly linear in R. An upper bound of the part that R can still subtract is a sum over its members, of each one's
+    own square and half of its largest products with the others.
     """
 
     def numbers(self, undecided: int) -> int:
@@ -133,8 +149,8 @@ class _Variance(Measure):
 
     def seed(self) -> np.ndarray:
         nearest = np.argsort(self.squares, axis=1, kind="stable")[:, : self.size]
-        around = np.take_along_axis(self.squares, nearest, 1).sum(1).argmin()
-        return self.improve(np.isin(np.arange(len(nearest)), nearest[around]))
+        centre = np.take_along_axis(self.squares, nearest, 1).sum(1).argmin()
+        return self.improve(np.isin(np.arange(len(nearest)), nearest[centre]))
 
     def improve(self, chosen: np.ndarray) -> np.ndarray:
         chosen = chosen.copy()
@@ -144,22 +160,22 @@ class _Variance(Measure):
             change = sums[outside] - self.squares[np.ix_(inside, outside)] - sums[inside, None]
             if change.min(initial=0) >= -EQUAL * sums[inside].sum():
                 break
-            leaves, comes = np.unravel_index(change.argmin(), change.shape)
-            chosen[inside[leaves]], chosen[outside[comes]] = False, True
+            leaving, entering = np.unravel_index(change.argmin(), change.shape)
+            chosen[inside[leaving]], chosen[outside[entering]] = False, True
         return chosen
 
     def possible(self, limit: float) -> np.ndarray:
-        # size times the trace is the sum of all squares between members, and so at least that of one to all others.
+        # size times the trace is the sum of the squares of all pairs, and so at least that of one member to all others.
         return np.sort(self.squares, axis=1)[:, : self.size].sum(1) <= self.size * limit
 
     def start(self, order: np.ndarray, limit: float) -> list[Nodes]:
         self.gram = centred(self.squares[np.ix_(order, order)])
-        self.spare = len(order) - self.size
-        self.shares: dict[int, np.ndarray] = {}
-        own = self.gram.diagonal()
-        # What is left of a difference has the rounding of what it was taken from.
-        self.limit = limit + 1e-12 * own.sum()
-        return [(0, np.zeros((1, len(order)), bool), (np.array([own.sum()]), own[None]))]
+        self.num_dropped = len(order) - self.size
+        self.loss_bounds: dict[int, np.ndarray] = {}
+        square_lengths = self.gram.diagonal()
+        # A difference has the rounding error of the numbers that it is computed from.
+        self.limit = limit + 1e-12 * square_lengths.sum()
+        return [(0, np.zeros((1, len(order)), bool), (np.array([square_lengths.sum()]), square_lengths[None]))]
 
     def joins(self, state: State, sizes: np.ndarray) -> np.ndarray:
         return np.ones(len(sizes), bool)
@@ -175,23 +191,26 @@ class _Variance(Measure):
 
     def hopeful(self, level: int, state: State, sizes: np.ndarray) -> np.ndarray:
         value, loss = state
-        to_drop = self.spare - level + sizes
-        most = -np.sort(-(loss + self._share(level)[to_drop]), axis=1)
-        counted = np.arange(loss.shape[1]) < to_drop[:, None]
-        return value - (most * counted).sum(1) <= self.limit
+        to_drop = self.num_dropped - level + sizes
+        largest_losses = -np.sort(-(loss + self._loss_bound(level)[to_drop]), axis=1)
+        is_counted = np.arange(loss.shape[1]) < to_drop[:, None]
+        return value - (largest_losses * is_counted).sum(1) <= self.limit
 
-    def _share(self, level: int) -> np.ndarray:
-        """What vectors from `level` on have at most by themselves, where [0 .. spare] of them are left out."""
-        if level not in self.shares:
+    def _loss_bound(self, level: int) -> np.ndarray:
+        """Return upper bounds of the loss by each vector from `level` on, by the number of vectors left out.
+
+        The loss is the part that a vector subtracts. The rows are for [0 .. num_dropped] vectors left out.
+        """
+        if level not in self.loss_bounds:
             products = self.gram[level:, level:].copy()
-            own = products.diagonal().copy()
+            square_lengths = products.diagonal().copy()
             np.fill_diagonal(products, -np.inf)
-            largest = -np.sort(-products, axis=1)[:, : len(own) - 1]
-            sums = np.vstack([own, own, own + largest.cumsum(1).T])
-            # Nobody can leave out more than there are.
-            rows = np.minimum(np.arange(self.spare + 1), len(sums) - 1)
-            self.shares[level] = sums[rows] / self.size
-        return self.shares[level]
+            largest = -np.sort(-products, axis=1)[:, : len(square_lengths) - 1]
+            sums = np.vstack([square_lengths, square_lengths, square_lengths + largest.cumsum(1).T])
+            # No more vectors can be left out than there are.
+            rows = np.minimum(np.arange(self.num_dropped + 1), len(sums) - 1)
+            self.loss_bounds[level] = sums[rows] / self.size
+        return self.loss_bounds[level]
 
 
 class _Eigenvalue(Measure):
@@ -201,8 +220,8 @@ class _Eigenvalue(Measure):
 
         m/(m+1) Q_ii < 1,    Q_ij = (x_i - mean)' (t I - A)^-1 (x_j - mean).
 
-    Q of the undecided vectors is a node's state. A vector that joins changes it by a matrix of rank two: it is a
-    Cholesky factorisation that branches, and as stable. Whoever could not join now never can.
+    Q of the undecided vectors is a node's state. A vector that joins changes it by a matrix of rank two: the search is
+    a Cholesky factorisation with branches, and as stable. A vector that cannot join a node cannot join its descendants.
     """
 
     def numbers(self, undecided: int) -> int:
@@ -227,31 +246,36 @@ class _Eigenvalue(Measure):
         return chosen
 
     def _swaps(self, chosen: np.ndarray, width: int = 4) -> np.ndarray:
-        """Subsets without one of those farthest out in the worst direction, and with one of those least so."""
+        """Return subsets in which a member far out in the worst direction is swapped for a vector that is not.
+
+        Args:
+            chosen: the subset, [n] bool.
+            width: how many members and how many other vectors are considered.
+        """
         inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         means = self.squares[:, inside].mean(1)
         gram = means[:, None] + means[inside] - self.squares[:, inside] - means[inside].mean()
-        reach = np.abs(gram @ np.linalg.eigh(gram[inside])[1][:, -1])
-        leaves = inside[np.argsort(-reach[inside], kind="stable")[:width]]
-        comes = outside[np.argsort(reach[outside], kind="stable")[:width]]
-        swapped = np.repeat(chosen[None], len(leaves) * len(comes), axis=0)
+        projections = np.abs(gram @ np.linalg.eigh(gram[inside])[1][:, -1])
+        leaving = inside[np.argsort(-projections[inside], kind="stable")[:width]]
+        entering = outside[np.argsort(projections[outside], kind="stable")[:width]]
+        swapped = np.repeat(chosen[None], len(leaving) * len(entering), axis=0)
         rows = np.arange(len(swapped))
-        swapped[rows, np.repeat(leaves, len(comes))] = False
-        swapped[rows, np.tile(comes, len(leaves))] = True
+        swapped[rows, np.repeat(leaving, len(entering))] = False
+        swapped[rows, np.tile(entering, len(leaving))] = True
         return swapped
 
     def possible(self, limit: float) -> np.ndarray:
-        # Two vectors alone have an eigenvalue of half their squared distance.
+        # The scatter of two vectors has an eigenvalue of half their squared distance.
         return (self.squares <= 2 * limit).sum(1) >= self.size
 
     def start(self, order: np.ndarray, limit: float) -> list[Nodes]:
-        # Vectors whose ratio is more than two exclude each other. Beyond sixteen no third one is between them, and the
+        # Two vectors of a ratio above two exclude each other. Above sixteen no third vector is near both, and the exact
         # number does not matter.
         ratios = np.minimum(self.squares[np.ix_(order, order)] / max(limit, TINY), 16)
         nodes: list[Nodes] = []
         for first in range(len(order) - self.size, -1, -1):
-            near = ratios[first, first + 1 :]
-            state = (near[:, None] + near - ratios[first + 1 :, first + 1 :]) / 2
+            first_ratios = ratios[first, first + 1 :]
+            state = (first_ratios[:, None] + first_ratios - ratios[first + 1 :, first + 1 :]) / 2
             nodes.append((first + 1, np.arange(len(order))[None] == first, (state[None],)))
         return nodes
 
@@ -259,16 +283,16 @@ class _Eigenvalue(Measure):
         return sizes / (sizes + 1) * state[0][:, 0, 0] < 1
 
     def keep(self, level: int, state: State, sizes: np.ndarray) -> State:
-        (old,) = state
+        (q,) = state
         m = sizes[:, None, None]
-        towards = sizes[:, None] * old[:, 0, 1:] - 1
-        scale = 1 / (1 - m / (m + 1) * old[:, :1, :1])
-        return (old[:, 1:, 1:] + (scale * towards[:, :, None] * towards[:, None] - 1) / (m * (m + 1)),)
+        products = sizes[:, None] * q[:, 0, 1:] - 1
+        scale = 1 / (1 - m / (m + 1) * q[:, :1, :1])
+        return (q[:, 1:, 1:] + (scale * products[:, :, None] * products[:, None] - 1) / (m * (m + 1)),)
 
     def drop(self, level: int, state: State) -> State:
         return (state[0][:, 1:, 1:],)
 
     def hopeful(self, level: int, state: State, sizes: np.ndarray) -> np.ndarray:
         bound = (sizes / (sizes + 1))[:, None]
-        own = state[0].diagonal(axis1=1, axis2=2)
-        return (bound * own < 1).sum(1) >= self.size - sizes
+        diagonal = state[0].diagonal(axis1=1, axis2=2)
+        return (bound * diagonal < 1).sum(1) >= self.size - sizes

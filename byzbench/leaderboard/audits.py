@@ -1,4 +1,4 @@
-"""Audits: cells of every row replayed with the code that is here, and what came of it by engine."""
+"""Audits: replays of a few cells of every row with the installed code, and their results by engine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ from byzbench.leaderboard.schema import Digest, Line, Part, Positive, validate, 
 from byzbench.leaderboard.summaries import replay_lines
 
 LIMIT = 16 * 2**20
+"""Largest size of an audit file, in bytes."""
 
 
 class AuditedRow(Part):
-    """What an audit by one engine saw of a row.
+    """The result of an audit of a row by one engine.
 
     Attributes:
-        engine: of the code that replayed it.
-        verdict: of the cells that were drawn.
-        cells: how many they were. salt: what the draw followed from.
+        engine: The engine of the code that replayed the row.
+        verdict: The verdict on the drawn cells.
+        cells: Number of drawn cells.
+        salt: The salt of the draw.
+
+    Example:
+        >>> str(AuditedRow(engine=2, verdict="mismatch", cells=3, salt="0f"))
+        'contradicted at engine 2'
     """
 
     engine: Positive
@@ -43,11 +49,11 @@ class AuditedRow(Part):
 
 
 class Audit(Part):
-    """The document of all audits: `leaderboards/audit.json`.
+    """The document of all audits, `leaderboards/audit.json`.
 
     Attributes:
-        version: its schema number.
-        rows: by the digest of a submission, the last audit of each engine, by engine.
+        version: The schema number of the document.
+        rows: By the digest of a submission, the last audit of each engine, in the order of engines.
     """
 
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)] = SCHEMA
@@ -55,11 +61,11 @@ class Audit(Part):
 
     @classmethod
     def read(cls, path: Path) -> Audit:
-        """Read it from its file; there are no rows in one that does not exist.
+        """Read the document from a file; a file that does not exist has no rows.
 
         Raises:
-            CorruptRecord: it is none, or was made by a newer byzbench.
-            Refused: it holds something else.
+            CorruptRecord: The file is not a JSON object, or was written by a newer byzbench.
+            Refused: The object is not an audit.
         """
         try:
             content = read_bytes(path, LIMIT)
@@ -68,10 +74,10 @@ class Audit(Part):
         return validate(cls, migrate("audit", parse_object(content, path), path), path.name)
 
     def write(self, path: Path) -> None:
-        """Write it, rows in order.
+        """Write the document, with its rows in the order of digests.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: The file cannot be written.
         """
         ordered = self.model_copy(update={"version": SCHEMA, "rows": dict(sorted(self.rows.items()))})
         try:
@@ -80,27 +86,32 @@ class Audit(Part):
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
     def with_row(self, digest: str, outcome: AuditResult) -> Audit:
-        """Return it with what came of a row, in the place of the same engine's earlier audit."""
+        """Return the document with the result of a row; it replaces an earlier result of the same engine.
+
+        Args:
+            digest: The digest of the submission.
+            outcome: The result; one without a row changes nothing.
+        """
         if (row := outcome.row) is None:
             return self
-        others = (one for one in self.rows.get(digest, ()) if one.engine != row.engine)
-        ordered = tuple(sorted((*others, row), key=lambda one: one.engine))
+        other_engines = (audited for audited in self.rows.get(digest, ()) if audited.engine != row.engine)
+        ordered = tuple(sorted((*other_engines, row), key=lambda audited: audited.engine))
         return self.model_copy(update={"rows": {**self.rows, digest: ordered}})
 
     def __getitem__(self, digest: str) -> str:
-        """Return what was seen of a row, in words; empty if nothing was."""
+        """Return the results of a row as a text, empty for a row that was not audited."""
         return ", ".join(map(str, self.rows.get(digest, ())))
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What came of a row.
+    """The result of the audit of a row.
 
     Attributes:
-        words: in a few words.
-        evidence: a line for each thing that speaks against it, or kept it from being replayed.
-        exit_code: see `byzbench.leaderboard.replay.Replay.exit_code`.
-        row: what is written down, if it was replayed.
+        words: The result in a few words.
+        evidence: A line for each contradiction, or for each reason why the row was not replayed.
+        exit_code: The exit code, as in `byzbench.leaderboard.replay.Replay.exit_code`.
+        row: The result that is recorded; None of a row that was not replayed.
     """
 
     words: str
@@ -116,25 +127,28 @@ def audited_entries(submissions: Path, suite: str | None = None) -> Iterator[tup
     """Yield every entry that can be read, with its folder.
 
     Args:
-        submissions: the folder of all.
-        suite: a name, to take the entries of one suite alone.
+        submissions: The folder of all submissions.
+        suite: The name of the suite whose entries are taken; None for all suites.
     """
     for entry in scan(submissions)[0]:
-        about = entry.submission
-        if suite in (None, about.suite):
-            yield entry, submissions / about.suite / about.track / entry.slug
+        submission = entry.submission
+        if suite in (None, submission.suite):
+            yield entry, submissions / submission.suite / submission.track / entry.slug
 
 
 def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, executor: Executor) -> AuditResult:
-    """Replay cells of an entry, on its own seeds alone.
+    """Replay cells of an entry on the seeds of the suite, and return the result.
 
     Args:
-        folder: of the submission.
-        entry: the submission.
-        cells: how many are drawn.
-        salt: what the draw follows from.
-        store: an empty folder that is the executor's.
-        executor: who runs them.
+        folder: The folder of the submission.
+        entry: The submission.
+        cells: Number of cells to draw.
+        salt: The salt of the draw.
+        store: An empty folder that the executor writes to.
+        executor: The executor that runs the cells.
+
+    Returns:
+        The result; it has no row where the entry cannot be replayed or is refused by the checks.
     """
     if not entry.submission.replayable:
         return AuditResult("cannot be replayed")

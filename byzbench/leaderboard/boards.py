@@ -1,7 +1,7 @@
 """Boards: the rows of one suite and division, by score, each with the range of ranks that the data allow.
 
-Rows with a trusted server and rows without one are never ordered together. Nothing of a score depends on the other
-rows; only ranges of ranks do (`byzbench.reports.ordering`).
+Rows with a trusted server and rows without one are never ordered together. A score does not depend on other rows;
+ranges of ranks do (`byzbench.reports.ordering`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class AttackRow:
     """An entry of the track attack.
 
     Attributes:
-        entry: the entry.
-        damage: the mean over strata and algorithms of clean - attacked scores; None without a reference.
-        by: the same for each: by stratum, by algorithm.
-        failed: number of cells that are not `ok`.
-        unranked: the reasons why it is not ranked; none of a row that is.
+        entry: The entry.
+        damage: The mean over strata and algorithms of clean - attacked scores; None without a reference.
+        by: By stratum and by algorithm, the mean of clean - attacked scores.
+        failed: Number of cells that are not `ok`.
+        unranked: The reasons why the entry is not ranked; empty if it is ranked.
     """
 
     entry: Entry
@@ -42,14 +42,16 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared, best first; those that are not ranked stand last.
+    """Rows that may be compared, best first; rows that are not ranked come last.
 
     Attributes:
-        suite, track, division: what they are of; in the track of attacks there is no division.
-        rows: of the tracks defence and reported.
-        attacks: of the track attack.
-        separation: a sentence that says how many pairs of ranked rows are separated; None below two of them.
-        common_flags: names of the flags that every scored row has.
+        suite: The suite.
+        track: The track.
+        division: The division; None in the track attack.
+        rows: The rows of the tracks defence and reported.
+        attacks: The rows of the track attack.
+        separation: A sentence with the number of separated pairs of ranked rows; None below two ranked rows.
+        common_flags: Names of the flags that every scored row has.
     """
 
     suite: Suite
@@ -65,17 +67,17 @@ def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
     """Yield all boards of a suite that have a row.
 
     Args:
-        suite: the suite.
-        entries: entries of any suites and tracks.
+        suite: The suite.
+        entries: Entries of any suites and tracks; reported entries with missing cells are left out.
 
     Raises:
-        Refused: an entry misses cells. Only those of the track reported may, and then they are left out.
+        Refused: An entry of another track than reported lacks cells.
     """
-    mine = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
+    suite_entries = [entry for entry in entries if entry.submission.suite_sha256 == suite.sha256]
     tracks: dict[str, list[Entry]] = {track: [] for track in ("defence", "adaptive", "attack", "reported")}
-    for entry in mine:
+    for entry in suite_entries:
         tracks[entry.submission.track].append(entry)
-    replaced = {entry.digest: entry.submission.supersedes for entry in mine}
+    replaced = {entry.digest: entry.submission.supersedes for entry in suite_entries}
     comparable = [e for e in tracks["defence"] if not unranked_reasons(e, e.digest in replaced.values())]
     peers = Peers(tracks["adaptive"], solo_row(suite, comparable), replaced)
     listed = [*tracks["defence"], *(e for e in tracks["reported"] if _complete(e, suite))]
@@ -85,8 +87,8 @@ def boards(suite: Suite, entries: Sequence[Entry]) -> Iterator[Board]:
             yield _board(suite, division, rows)
     if tracks["attack"]:
         superseded = {digest for digest in replaced.values() if digest}
-        harm = [_attack_row(entry, suite, entry.digest in superseded) for entry in tracks["attack"]]
-        yield Board(suite, "attack", None, attacks=tuple(sorted(harm, key=_attack_order)))
+        attack_rows = [_attack_row(entry, suite, entry.digest in superseded) for entry in tracks["attack"]]
+        yield Board(suite, "attack", None, attacks=tuple(sorted(attack_rows, key=_attack_order)))
 
 
 def strata_of(board: Board) -> tuple[Stratum, ...]:
@@ -97,27 +99,27 @@ def strata_of(board: Board) -> tuple[Stratum, ...]:
 def common_flags(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the names of the flags that every scored row has, in the order of the first one."""
     names = [dict.fromkeys(flag.name for flag in row.flags) for row in rows if row.score]
-    return tuple(name for name in names[0] if all(name in own for own in names)) if names else ()
+    return tuple(name for name in names[0] if all(name in row_names for row_names in names)) if names else ()
 
 
 def damage(clean: Sequence[np.ndarray], attacked: Sequence[np.ndarray]) -> Interval:
     """Return the mean of clean - attacked scores over pairs of cells, with Student's interval over seeds.
 
     Args:
-        clean: scores without the attack, [n] for each pair of a stratum and an algorithm.
-        attacked: scores under it, in the same order.
+        clean: Scores without the attack, [n] for each pair of a stratum and an algorithm.
+        attacked: Scores under the attack, in the same order.
 
     Returns:
         The mean and its 95 % interval; no interval below `MIN_SEEDS` seeds.
 
     Example:
-        >>> found = damage([np.full(4, 0.9)], [np.full(4, 0.4)])
-        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        >>> loss = damage([np.full(4, 0.9)], [np.full(4, 0.4)])
+        >>> print(f"{loss.value:.2f} ({loss.low:.2f} to {loss.high:.2f})")
         0.50 (0.42 to 0.58)
     """
-    by_seed = np.mean([one - other for one, other in zip(clean, attacked, strict=True)], axis=0)
-    found = paired_difference(by_seed)
-    return Interval(found.value, found.low, found.high)
+    by_seed = np.mean([before - after for before, after in zip(clean, attacked, strict=True)], axis=0)
+    difference = paired_difference(by_seed)
+    return Interval(difference.value, difference.low, difference.high)
 
 
 def _board(suite: Suite, division: Division, rows: Sequence[Row]) -> Board:
@@ -169,9 +171,9 @@ def _attack_row(entry: Entry, suite: Suite, superseded: bool) -> AttackRow:
         for a in suite.algorithms
         if units and a.division == stratum.division
     }
-    by: dict[str, dict[str, float]] = {}
+    losses: dict[str, dict[str, float]] = {}
     for (stratum_name, algorithm), (clean, attacked) in pairs.items():
-        by.setdefault(stratum_name, {})[algorithm] = float((clean - attacked).mean())
-    total = damage([clean for clean, _ in pairs.values()], [other for _, other in pairs.values()]) if pairs else None
+        losses.setdefault(stratum_name, {})[algorithm] = float((clean - attacked).mean())
+    total = damage([clean for clean, _ in pairs.values()], [after for _, after in pairs.values()]) if pairs else None
     failed = sum(cell.status != "ok" for cell in entry.cells)
-    return AttackRow(entry, total, by, failed, unranked_reasons(entry, superseded, scored=total is not None))
+    return AttackRow(entry, total, losses, failed, unranked_reasons(entry, superseded, scored=total is not None))

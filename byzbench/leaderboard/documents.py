@@ -1,4 +1,4 @@
-"""JSON from strangers: everything that is wrong with a text is said with the path where it stands."""
+"""Parsing of untrusted JSON: every error is reported with its path in the document."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from typing import Any
 from byzbench.errors import UserError
 
 DEPTH = 12
-"""No document of ours is nested half as deeply."""
+"""Largest depth of nesting; valid documents have less than half of it."""
 
-_DIGITS = 20
-_REFUSED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories that are not text: controls, direction overrides and other invisible letters, half surrogates,
-private and unassigned letters, line separators."""
+_MAX_DIGITS = 20
+"""Largest number of digits of an integer."""
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories that are refused: control characters, direction overrides and other format characters, surrogates,
+private and unassigned characters, line and paragraph separators."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, or worth knowing: the check that says so, where, and what.
+    """A result of a check: an error or a note about one place of a submission.
 
     Attributes:
-        check: one word that a filter can use.
-        where: the file, and a path inside it: `submission.json $.entry.name`.
-        what: one line.
-        fatal: a submission with such a finding is refused.
+        check: The name of the check, one word.
+        where: The file and the path inside it, for example `submission.json $.entry.name`.
+        what: The description, one line.
+        fatal: True for an error, by which the submission is refused; False for a note.
+
+    Example:
+        >>> print(Finding("json", "submission.json $.entry", "occurs twice"))
+        error: json: submission.json $.entry: occurs twice
     """
 
     check: str
@@ -41,7 +47,7 @@ class Finding:
 
 
 class Refused(UserError):
-    """A document or a submission that is not taken, with every reason."""
+    """The error for a refused document or submission. `findings` has every reason, the message the first three."""
 
     def __init__(self, findings: list[Finding]) -> None:
         shown = "; ".join(map(str, findings[:3]))
@@ -50,86 +56,113 @@ class Refused(UserError):
 
 
 @dataclass(frozen=True)
-class _Bad:
-    """Stands in the parsed document where something was that JSON does not have, or we do not take."""
+class _Invalid:
+    """A placeholder in a parsed document for a value that is refused."""
 
     why: str
 
 
 def parse(content: bytes, name: str) -> Any:
-    """Strict JSON: UTF-8, every number finite and of a sane length, no key twice, every text printable and NFC.
+    """Parse strict JSON: UTF-8, finite numbers of limited length, no key twice, every text printable and in NFC.
+
+    Args:
+        content: The bytes of the document.
+        name: The name of the document in findings.
 
     Raises:
-        Refused: with a finding for every offence; `name` is what the document is called in it.
+        Refused: The document is not strict JSON; there is a finding for every error.
+
+    Example:
+        >>> parse(b'{"seed": 3}', "cell")
+        {'seed': 3}
+        >>> parse(b'{"seed": NaN}', "cell")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        byzbench.leaderboard.documents.Refused: error: json: cell $.seed: NaN is not a number
     """
     try:
         text = content.decode("utf-8")
         data = _DECODER.decode(text)
-        offences = list(_offences(data, "$", 0, plain=_plain(text) and "\\" not in text))
+        errors = list(_errors(data, "$", 0, ascii_only=_is_printable_ascii(text) and "\\" not in text))
     except UnicodeDecodeError as error:
-        offences = [("$", f"is not UTF-8: byte {error.start}")]
+        errors = [("$", f"is not UTF-8: byte {error.start}")]
     except json.JSONDecodeError as error:
-        offences = [("$", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]
+        errors = [("$", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]
     except RecursionError:
-        offences = [("$", f"is nested more than {DEPTH} deep")]
-    if offences:
-        raise Refused([Finding("json", f"{name} {path}", why) for path, why in offences])
+        errors = [("$", f"is nested more than {DEPTH} deep")]
+    if errors:
+        raise Refused([Finding("json", f"{name} {path}", why) for path, why in errors])
     return data
 
 
 def text_offence(text: str) -> str | None:
-    """Why a text is not shown to anybody; None if it is fine."""
-    if _plain(text):
+    """Return why a text is refused; None if it is printable and in NFC.
+
+    Example:
+        >>> text_offence("Zürich"), text_offence("a\\u202eb")
+        (None, 'has the invisible character U+202E')
+    """
+    if _is_printable_ascii(text):
         return None
-    found = {c for c in text if unicodedata.category(c) in _REFUSED}
-    if found:
-        return f"has the letter U+{ord(min(found)):04X}, which cannot be seen"
+    invisible = {c for c in text if unicodedata.category(c) in _INVISIBLE}
+    if invisible:
+        return f"has the invisible character U+{ord(min(invisible)):04X}"
     if not unicodedata.is_normalized("NFC", text):
-        return "is not in Unicode's normal form NFC"
+        return "is not in the Unicode normal form NFC"
     return None
 
 
-def _plain(text: str) -> bool:
-    """Whether a text is fine at a glance. Nearly all are, and the curves of a board are millions."""
+def _is_printable_ascii(text: str) -> bool:
+    """Return whether a text needs no further check. It is fast: a board has millions of numbers as texts."""
     return text.isascii() and text.isprintable()
 
 
-def _offences(data: Any, path: str, depth: int, plain: bool) -> Iterator[tuple[str, str]]:
-    """What is wrong with a parsed document, and where; `plain` says that no text in it can be."""
+def _errors(data: Any, path: str, depth: int, ascii_only: bool) -> Iterator[tuple[str, str]]:
+    """Yield the errors of a parsed document, each as a path and a description.
+
+    Args:
+        data: The document, or a part of it.
+        path: The path of the part.
+        depth: The depth of the part.
+        ascii_only: True if the whole document is printable ASCII without escapes, so that no text needs a check.
+    """
     if depth > DEPTH:
         yield path, f"is nested more than {DEPTH} deep"
-    elif isinstance(data, _Bad):
+    elif isinstance(data, _Invalid):
         yield path, data.why
-    elif isinstance(data, str) and not plain and (why := text_offence(data)):
+    elif isinstance(data, str) and not ascii_only and (why := text_offence(data)):
         yield path, why
-    elif isinstance(data, list) and not (plain and {*map(type, data)} <= {str}):
+    elif isinstance(data, list) and not (ascii_only and {*map(type, data)} <= {str}):
         for index, value in enumerate(data):
-            yield from _offences(value, f"{path}[{index}]", depth + 1, plain)
+            yield from _errors(value, f"{path}[{index}]", depth + 1, ascii_only)
     elif isinstance(data, dict):
         for key, value in data.items():
-            if len(key) > 80 or (not plain and text_offence(key)):
-                yield path, f"has a key that is no name: {key[:40]!a}"
-            elif not (plain and depth < DEPTH and isinstance(value, str | int)):
-                yield from _offences(value, f"{path}.{key}", depth + 1, plain)
+            if len(key) > 80 or (not ascii_only and text_offence(key)):
+                yield path, f"has a key that is not at most 80 visible characters: {key[:40]!a}"
+            elif not (ascii_only and depth < DEPTH and isinstance(value, str | int)):
+                yield from _errors(value, f"{path}.{key}", depth + 1, ascii_only)
 
 
-def _constant(word: str) -> _Bad:
-    return _Bad(f"{word} is not a number")
+def _parse_constant(name: str) -> _Invalid:
+    return _Invalid(f"{name} is not a number")
 
 
-def _real(text: str) -> float | _Bad:
-    return value if math.isfinite(value := float(text)) else _Bad(f"{text[:_DIGITS]} is not a finite number")
+def _parse_float(text: str) -> float | _Invalid:
+    return value if math.isfinite(value := float(text)) else _Invalid(f"{text[:_MAX_DIGITS]} is not a finite number")
 
 
-def _whole(text: str) -> int | _Bad:
-    return int(text) if len(text) <= _DIGITS else _Bad(f"a number of {len(text)} digits")
+def _parse_int(text: str) -> int | _Invalid:
+    if len(text) <= _MAX_DIGITS:
+        return int(text)
+    return _Invalid(f"is an integer of {len(text)} digits; at most {_MAX_DIGITS} are allowed")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     for key, value in pairs:
-        found[key] = _Bad("is given twice") if key in found else value
-    return found
+        data[key] = _Invalid("occurs twice") if key in data else value
+    return data
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=_real, parse_int=_whole, object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(
+    parse_constant=_parse_constant, parse_float=_parse_float, parse_int=_parse_int, object_pairs_hook=_object
+)

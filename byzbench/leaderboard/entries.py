@@ -1,4 +1,4 @@
-"""Read entries, submissions in their folders, without trust and without running anything."""
+"""Entries: submissions read from their folders. The files are untrusted, and nothing in them is run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class Entry:
     """A submission and its cells.
 
     Attributes:
-        digest: of `submission.json` and `cells.jsonl`; what `supersedes` names.
-        notes: the text of NOTES.md; shown as text, never as markup.
+        submission: The content of `submission.json`.
+        cells: The lines of `cells.jsonl`.
+        digest: The digest of both files, by which `supersedes` names the entry.
+        notes: The text of NOTES.md; it is shown as text and never as markup.
     """
 
     submission: Submission
@@ -38,69 +40,84 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The name of its folder."""
+        """The name of the entry's folder."""
         return self.submission.entry.slug
 
     @cached_property
     def algorithm(self) -> str:
-        """The name that its algorithm has today; empty where nothing says what the method came to."""
+        """The name that the entry's algorithm has today; empty if the submission has no resolved algorithm."""
         return next((str(described["name"]) for described in self.algorithms), "")
 
     @cached_property
     def algorithms(self) -> tuple[Mapping[str, Any], ...]:
-        """Its algorithm in every stratum that it resolves, described as it would be written today."""
-        about = self.submission
-        axes = [modern(described, about.version, whole=False) for described in about.resolved.values()]
-        return tuple(own["algorithm"] for own in axes if isinstance(own.get("algorithm"), dict))
+        """The resolved algorithm of every stratum, described as it would be written today."""
+        submission = self.submission
+        resolved = [modern(described, submission.version, whole=False) for described in submission.resolved.values()]
+        return tuple(axes["algorithm"] for axes in resolved if isinstance(axes.get("algorithm"), dict))
 
     @cached_property
     def at(self) -> Mapping[tuple[str, str, str | None, int], Cell]:
-        """Cells by their place; of two at one place, the first."""
+        """Cells by place; the first one where two have the same place."""
         return {cell.place: cell for cell in reversed(self.cells)}
 
     def strata(self, suite: Suite) -> tuple[Stratum, ...]:
-        """Return the strata that it has cells of, in the suite's order."""
+        """Return the strata that the entry has cells of, in the suite's order."""
         names = {cell.stratum for cell in self.cells}
         return tuple(stratum for stratum in suite.strata if stratum.name in names)
 
     def division(self, suite: Suite) -> Division | None:
-        """Return the division of its strata; None if they are of several."""
-        found = {stratum.division for stratum in self.strata(suite)}
-        return found.pop() if len(found) == 1 else None
+        """Return the division of the entry's strata; None if there is no division or more than one."""
+        divisions = {stratum.division for stratum in self.strata(suite)}
+        return divisions.pop() if len(divisions) == 1 else None
 
     def cell(self, stratum: Stratum, attack: str, algo: str | None, seed: int) -> Cell:
         """Return a cell.
 
+        Args:
+            stratum: The stratum.
+            attack: The attack.
+            algo: The algorithm of the suite, in the track attack; None in the other tracks.
+            seed: The index of the seed.
+
         Raises:
-            Refused: it is missing. A score needs every cell.
+            Refused: The cell is missing.
         """
-        if (found := self.at.get((stratum.name, attack, algo, seed))) is None:
-            named = " · ".join(filter(None, (stratum.name, algo, attack, f"seed {seed}")))
-            raise Refused([Finding("completeness", f"{self.slug}/cells.jsonl", f"{named} is missing")])
-        return found
+        if (cell := self.at.get((stratum.name, attack, algo, seed))) is None:
+            label = " · ".join(filter(None, (stratum.name, algo, attack, f"seed {seed}")))
+            raise Refused([Finding("completeness", f"{self.slug}/cells.jsonl", f"{label} is missing")])
+        return cell
 
     def whole(self, suite: Suite, stratum: Stratum, attack: str) -> bool:
-        """Return whether there is a cell of every seed; in the track reported some may be missing."""
+        """Return whether there is a cell for every seed; entries of the track reported may lack some."""
         return all((stratum.name, attack, None, seed) in self.at for seed in range(suite.seeds))
 
     def areas(self, suite: Suite, stratum: Stratum, attack: str, algo: str | None = None) -> np.ndarray:
-        """Return areas under evaluation curves divided by the budget, by seed index, float64 [n].
+        """Return the areas under the evaluation curves, divided by the budget.
 
-        A cell that is not `ok` is at the return of a random policy. Areas outside the returns that the stratum can
-        give, which checks refuse, are put at their ends.
+        A cell that is not `ok` has the return of a random policy. Areas are clipped to the returns that are possible in
+        the stratum; the checks refuse an entry with others.
+
+        Args:
+            suite: The suite.
+            stratum: The stratum.
+            attack: The attack.
+            algo: The algorithm of the suite, in the track attack; None in the other tracks.
+
+        Returns:
+            The areas by seed index, float64 [n].
 
         Raises:
-            Refused: a cell is missing.
+            Refused: A cell is missing.
         """
         cells = [self.cell(stratum, attack, algo, seed) for seed in range(suite.seeds)]
         return np.array([area(cell, stratum) for cell in cells]).clip(stratum.low, stratum.high)
 
 
 def read(folder: Path) -> Entry:
-    """Return the submission of a folder.
+    """Read the submission of a folder.
 
     Raises:
-        Refused: with everything that is wrong with its files, their texts or their schema.
+        Refused: The files, their texts or their schema are invalid; there is a finding for every error.
     """
     contents = _contents(folder)
     findings: list[Finding] = []
@@ -118,7 +135,7 @@ def read(folder: Path) -> Entry:
     if submission is None or findings:
         raise Refused(findings)
     if submission.entry.slug != folder.resolve().name:
-        what = f"is {submission.entry.slug!r}, and the folder is {folder.resolve().name!r}"
+        what = f"is {submission.entry.slug!r}, and must be the name of the folder, {folder.resolve().name!r}"
         raise Refused([Finding("files", "submission.json $.entry.slug", what)])
     if hashlib.sha256(contents["cells.jsonl"]).hexdigest() != submission.cells_sha256:
         raise Refused([Finding("files", "submission.json $.cells_sha256", "is not the digest of cells.jsonl")])
@@ -126,30 +143,31 @@ def read(folder: Path) -> Entry:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder, which are those of a submission, regular, and not too large."""
+    """Read the files of a submission, by name; other files, links and files above their limit are refused."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise Refused([Finding("files", ascii(folder.name), "is not a folder")])
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise Refused([Finding("files", ascii(folder.name), f"cannot be read: {error.strerror}")]) from None
-    if strange := [name for name in names if name not in FILES]:
-        what = f"a submission holds {', '.join(FILES)} and nothing else"
-        raise Refused([Finding("files", ascii(name)[:80], what) for name in strange[:10]])
+    if unexpected := [name for name in names if name not in FILES]:
+        what = f"is not a file of a submission; allowed are {', '.join(FILES)}"
+        raise Refused([Finding("files", ascii(name)[:80], what) for name in unexpected[:10]])
     if missing := [name for name in FILES[:2] if name not in names]:
         raise Refused([Finding("files", name, "is missing") for name in missing])
-    found, findings = {}, []
+    contents, findings = {}, []
     for name in names:
         try:
-            found[name] = read_bytes(folder / name, LIMITS[name])
+            contents[name] = read_bytes(folder / name, LIMITS[name])
         except (CorruptRecord, FileNotFoundError) as error:
             findings.append(Finding("files", name, str(error).removeprefix(f"{folder / name} ")))
     if findings:
         raise Refused(findings)
-    return found
+    return contents
 
 
 def _notes(content: bytes, findings: list[Finding]) -> str:
+    """Decode NOTES.md, and append a finding where a line is not plain text."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -163,9 +181,13 @@ def _notes(content: bytes, findings: list[Finding]) -> str:
 
 
 def scan(submissions: Path) -> tuple[list[Entry], list[Finding]]:
-    """Return all entries below a folder of submissions, and the findings about the others.
+    """Read all submissions below a folder.
 
-    They lie at `SUITE/TRACK/SLUG`, and are sorted by these.
+    Args:
+        submissions: The folder; a submission is in the subfolder `SUITE/TRACK/SLUG`.
+
+    Returns:
+        The entries, sorted by suite, track and slug; and the findings about folders that are refused.
     """
     entries: list[Entry] = []
     findings: list[Finding] = []
@@ -179,7 +201,7 @@ def scan(submissions: Path) -> tuple[list[Entry], list[Finding]]:
             entry = read(folder)
             expected = f"{entry.submission.suite}/{entry.submission.track}/{entry.slug}"
             if where != expected:
-                raise Refused([Finding("files", "submission.json", f"belongs into {expected}")])
+                raise Refused([Finding("files", "submission.json", f"must be in the folder {expected}")])
             entries.append(entry)
         except Refused as error:
             findings += [Finding(f.check, f"{ascii(where)[1:-1]}/{f.where}", f.what) for f in error.findings]

@@ -1,4 +1,4 @@
-"""Warnings about rows: what a reader must know before relying on one. docs/leaderboards.md has a section for each."""
+"""Flags: warnings about rows for their readers. docs/leaderboards.md has a section for each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MARGIN = 0.1
 """Difference of two scores below which no flag is raised."""
 
 HALF = 0.5
+"""Clean score below which the flag `clean-below-reference` is raised."""
 
 FEW_SEEDS = 8
 """Seeds below which docs/scoring.md has not measured how often intervals hold."""
@@ -24,7 +25,12 @@ from each other."""
 
 @dataclass(frozen=True)
 class Flag:
-    """A warning. `name` is the anchor of its section in docs/leaderboards.md; `why` has the numbers."""
+    """A warning about a row.
+
+    Attributes:
+        name: The name, which is the anchor of its section in docs/leaderboards.md.
+        why: The numbers for which it is raised.
+    """
 
     name: str
     why: str
@@ -40,11 +46,11 @@ def flags(
     """Yield the flags of an entry of the track defence or reported.
 
     Args:
-        entry: the entry.
-        suite: its suite.
-        score: its score; None without a reference, and then flags that need one are left out.
-        matrix: its scores in each stratum over all attacks, sanity attacks among them.
-        aimed: the entries of the track adaptive that are aimed at it.
+        entry: The entry.
+        suite: Its suite.
+        score: Its score; None without a reference, so that flags which need one are left out.
+        matrix: Its scores in each stratum over all attacks, sanity attacks included.
+        aimed: The entries of the track adaptive that are aimed at it.
     """
     strata = entry.strata(suite)
     if suite.seeds < FEW_SEEDS:
@@ -80,8 +86,8 @@ def _inert(entry: Entry, suite: Suite, stratum: Stratum) -> Iterator[Flag]:
     attacks = suite.worst_case(stratum)
     inert = [attack for attack in attacks if _same_traces(entry, suite, stratum, attack)]
     if inert:
-        named = "every attack" if len(inert) == len(attacks) else ", ".join(inert)
-        yield Flag("attack-inert", f"{stratum.name}: {named}")
+        names = "every attack" if len(inert) == len(attacks) else ", ".join(inert)
+        yield Flag("attack-inert", f"{stratum.name}: {names}")
 
 
 def _same_traces(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> bool:
@@ -89,7 +95,7 @@ def _same_traces(entry: Entry, suite: Suite, stratum: Stratum, attack: str) -> b
         (entry.cell(stratum, attack, None, k).trace, entry.cell(stratum, CLEAN, None, k).trace)
         for k in range(suite.seeds)
     ]
-    return all(one is not None and one == other for one, other in traces)
+    return all(attacked is not None and attacked == clean for attacked, clean in traces)
 
 
 def _weak_clean(score: EntryScore) -> Iterator[Flag]:
@@ -132,7 +138,7 @@ def _non_finite(entry: Entry, suite: Suite, stratum: Stratum, scores: StratumSco
 
 def _no_consensus(entry: Entry) -> Iterator[Flag]:
     """Find runs that ended in disagreement; a method without an agreement stage cannot do otherwise."""
-    stages = [own.get("agreement") for own in entry.submission.resolved.values()]
+    stages = [axes.get("agreement") for axes in entry.submission.resolved.values()]
     if stages and not any(isinstance(stage, dict) and stage["name"] != "none" for stage in stages):
         return
     if apart := [cell for cell in entry.cells if cell.verdict == "no_consensus"]:

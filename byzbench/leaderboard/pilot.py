@@ -75,7 +75,7 @@ class PanelMethod(Part):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of `Experiment.create` that it sets."""
+        """The options of `Experiment.create` that the method sets."""
         return self.model_dump(exclude_none=True, include={"algo", "aggregator", "agreement"})
 
 
@@ -103,8 +103,8 @@ class Pilot(Suite):
                 raise ValueError(f"the method {REFERENCE!r} of the panel is not the reference of {division}")
             if not any(method.robust for method in by_name.values()):
                 raise ValueError(f"the panel has no robust method in {division}")
-        if wrong := [method.name for method in self.panel if method.robust and not method.attacked]:
-            raise ValueError(f"{wrong[0]} is robust, and must be attacked")
+        if unattacked := [method.name for method in self.panel if method.robust and not method.attacked]:
+            raise ValueError(f"{unattacked[0]} is robust, and must be attacked")
         if not self.pair_divisions:
             raise ValueError(
                 f"no division has attacked methods of both names of the pair, {', '.join(self.pilot.pair)}"
@@ -274,8 +274,8 @@ def load_runs(cells: Mapping[Place, Experiment], store: Path) -> StageRuns:
         The runs by stratum, method and attack.
 
     Raises:
-        UserError: A cell has not been run by the behaviour that is here.
-        CorruptRecord: A run folder cannot be trusted.
+        UserError: A cell has not been run by the installed code.
+        CorruptRecord: A run folder is corrupt.
     """
     outcomes = {place: known(cell, store, "reuse") for place, cell in cells.items()}
     if missing := [place for place, outcome in outcomes.items() if outcome is None]:

@@ -1,7 +1,7 @@
-"""What an entry has to run: every cell of its suite as an experiment, and the code that decides about all of them.
+"""The experiments of an entry: every cell of its suite, with the code and the environment that run them.
 
-Only components that are registered are built: those of byzbench, and those of entry points of distributions that the
-reader has installed. No file and no module that a submission names is ever read.
+Only registered components are built: those of byzbench, and those of entry points of installed distributions. No file
+and no module that a submission names is read.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from byzbench.leaderboard.suites import Place, Suite
 
 @dataclass(frozen=True)
 class Lot:
-    """An entry's cells, by the code that is here.
+    """The cells of an entry, as the installed code builds them.
 
     Attributes:
-        division: of the method; None in the track of attacks.
-        resolved: the method of every stratum, described as it would be written today.
-        code, environment: what will be on record.
-        cells: the experiments, in the order of the suite.
+        suite: The suite.
+        track: The track of the entry.
+        method: The method as its author wrote it.
+        division: The division of the method; None in the track attack.
+        resolved: The method in every stratum, described as it would be written today.
+        code: The installed code.
+        environment: The installed libraries and the CPU.
+        cells: The experiments by place, in the order of the suite.
     """
 
     suite: Suite
@@ -47,7 +51,7 @@ class Lot:
 
     @property
     def identity(self) -> RunIdentity:
-        """What decides about the numbers of all cells, but for the experiments."""
+        """The engine and the components that determine the numbers of all cells."""
         return _identity(self.cells)
 
 
@@ -58,17 +62,26 @@ def lot(
     resolved: Mapping[str, Any] | None = None,
     schema: int = SCHEMA,
 ) -> Lot:
-    """Return everything that an entry of a track has to run.
+    """Return the cells of an entry.
 
     Args:
-        suite: the suite.
-        track: of the entry.
-        method: what its author wrote.
-        resolved: what that came to, by stratum; if not given, what it comes to by the defaults that are here.
-        schema: the number under which `method` and `resolved` were written.
+        suite: The suite.
+        track: The track of the entry.
+        method: The method as its author wrote it.
+        resolved: By stratum, the value of every parameter of the method; None: the defaults that are installed.
+        schema: The schema number under which `method` and `resolved` were written.
+
+    Returns:
+        The cells, with the installed code and environment.
 
     Raises:
-        UserError: the method is none, or is not defined somewhere in the suite: it cannot enter then.
+        UserError: The method does not fit the track, does not exist, or is not defined in a stratum of the suite.
+
+    Example:
+        >>> from byzbench.leaderboard.suites import suite
+        >>> plan = lot(suite("smoke-v1"), "defence", Method(algo="decbyzpg"))
+        >>> plan.division, len(plan.cells)
+        ('decentralised', 16)
     """
     _check_track(track, method)
     texts = frozen(suite)
@@ -76,37 +89,44 @@ def lot(
     places = list(suite.places(track, method, division))
     strata = tuple(dict.fromkeys(place.stratum for place in places))
     if resolved is None:
-        for kind, text in _written(method):
+        for kind, text in _components(method):
             vet(kind, text)
         resolved = resolve(strata, texts, track, method)
-    method_here = check_resolved(resolved, strata, texts, track, method, schema)
+    checked = check_resolved(resolved, strata, texts, track, method, schema)
     seeds = suite.seed_values
-    cells = {place: _experiment(place, texts, method_here, method.attack, seeds[place.seed]) for place in places}
-    return Lot(suite, track, method, division, method_here, _code(cells), _environment(cells), cells)
+    cells = {place: _experiment(place, texts, checked, method.attack, seeds[place.seed]) for place in places}
+    return Lot(suite, track, method, division, checked, _code(cells), _environment(cells), cells)
 
 
 def _check_track(track: Track, method: Method) -> None:
-    wanted = {
+    """Refuse a method that lacks a field of its track, or has one of another track."""
+    required = {
         "defence": {"algo"},
         "reported": {"algo"},
         "attack": {"attack"},
         "adaptive": {"algo", "attack", "against"},
     }
-    given = {name for name in ("algo", "attack", "against") if getattr(method, name) is not None}
-    if given != wanted[track]:
-        raise InvalidParameter(f"an entry of the track {track} names {' and '.join(sorted(wanted[track]))}")
+    present = {name for name in ("algo", "attack", "against") if getattr(method, name) is not None}
+    if present != required[track]:
+        raise InvalidParameter(f"an entry of the track {track} names {' and '.join(sorted(required[track]))}")
     if track == "attack" and (more := {"preset", "aggregator", "agreement"} & set(method.options)):
-        raise InvalidParameter(f"the defences of the track attack are the suite's; leave out {', '.join(sorted(more))}")
+        raise InvalidParameter(f"the suite sets the defences of the track attack; leave out {', '.join(sorted(more))}")
 
 
-def _written(method: Method) -> Iterator[tuple[str, str]]:
+def _components(method: Method) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the text of each component of a method."""
     for flag, text in method.options.items():
         if flag != "preset":
             yield registry.kind_of(flag), text
 
 
 def canonical(text: str | registry.Spec) -> str:
-    """A component as submissions write it: name(value, key=value)."""
+    """Return a component in the form of submissions, name(value, key=value).
+
+    Example:
+        >>> canonical("bucketing( krum,s=2 )")
+        'bucketing(krum, s=2)'
+    """
     spec = registry.parse(text) if isinstance(text, str) else text
 
     def plain(value: object) -> str:
@@ -119,31 +139,39 @@ def canonical(text: str | registry.Spec) -> str:
 
 
 def vet(kind: str, text: str) -> None:
-    """Refuse a component that is not registered, or that would read a file of its own choosing.
+    """Refuse a component that is not registered, or that would read a file which its parameters name.
+
+    Args:
+        kind: The kind of the component.
+        text: The component as users write it.
 
     Raises:
-        UserError: with the reason.
+        UserError: The component is refused.
     """
     spec = registry.parse(text)
     registry.find(kind, spec.name)
     stack: list[object] = [spec]
     while stack:
-        one = stack.pop()
-        if not isinstance(one, registry.Spec):
+        part = stack.pop()
+        if not isinstance(part, registry.Spec):
             continue
-        stack += [*one.inner, *one.parameters.values()]
-        if (one.inner or one.parameters) and file_readers(one.name):
-            raise InvalidParameter(f"{one.name} reads a file; in a submission it takes no parameters")
+        stack += [*part.inner, *part.parameters.values()]
+        if (part.inner or part.parameters) and file_readers(part.name):
+            raise InvalidParameter(f"{part.name} reads a file; in a submission it takes no parameters")
 
 
 def division_of(algorithm: str) -> Division:
     """Return the division in which an algorithm competes.
 
     Args:
-        algorithm: its name.
+        algorithm: The name of the algorithm.
 
     Raises:
-        Undefined: there is none: it is of one agent.
+        Undefined: The algorithm is for one agent, so that it has no division.
+
+    Example:
+        >>> division_of("decbyzpg"), division_of("byzpg")
+        ('decentralised', 'server')
     """
     cls = registry.find("algorithm", algorithm)
     assert issubclass(cls, Algorithm)
@@ -155,12 +183,20 @@ def division_of(algorithm: str) -> Division:
 
 
 def listens(experiment: Experiment) -> bool:
-    """Return whether agents receive messages. Where they do not, no attack and no graph changes a run."""
+    """Return whether agents receive messages. If they do not, attack and graph have no effect on a run."""
     return experiment.algorithm.needs not in ("solo", "nobody")
 
 
 def _experiment(place: Place, texts: Frozen, resolved: Resolved, attack: str | None, seed: int) -> Experiment:
-    """Return the experiment of a cell, of which nothing is left to today's defaults."""
+    """Return the experiment of a cell, in which no value comes from today's defaults.
+
+    Args:
+        place: The cell.
+        texts: The descriptions of the suite.
+        resolved: By stratum, the resolved method of the entry.
+        attack: The attack of the entry; None if it has none.
+        seed: The seed.
+    """
     name = place.stratum.name
     described = {
         **(texts.algorithms[name][place.algo] if place.algo is not None else {}),
@@ -175,27 +211,27 @@ def _experiment(place: Place, texts: Frozen, resolved: Resolved, attack: str | N
         raise type(error)(f"{place.stratum.name} · {place.attack}: {error}") from None
 
 
-def _first(cells: Mapping[Place, Experiment]) -> list[Experiment]:
+def _first_seed(cells: Mapping[Place, Experiment]) -> list[Experiment]:
     """Return the cells of the first seed, which have all components of all cells."""
     return [cell for place, cell in cells.items() if place.seed == 0]
 
 
 def _identity(cells: Mapping[Place, Experiment]) -> RunIdentity:
     components: dict[str, ComponentIdentity] = {}
-    for cell in _first(cells):
+    for cell in _first_seed(cells):
         components |= identity_of(cell).components
     return RunIdentity("", ENGINE, components)
 
 
 def _code(cells: Mapping[Place, Experiment]) -> Code:
-    found = _identity(cells).components
-    plugins = {plugin.name: plugin for cell in _first(cells) for plugin in _plugins(cell)}
+    components = _identity(cells).components
+    plugins = {plugin.name: plugin for cell in _first_seed(cells) for plugin in _plugins(cell)}
     return Code(
         byzbench=byzbench.__version__,
         engine=ENGINE,
         components={
             name: ComponentVersion(version=part.version, digest=part.digest, data=part.data or None)
-            for name, part in sorted(found.items())
+            for name, part in sorted(components.items())
         },
         plugins=tuple(plugins[name] for name in sorted(plugins)),
         source=source_digest(),
@@ -204,31 +240,43 @@ def _code(cells: Mapping[Place, Experiment]) -> Code:
 
 
 def _plugins(cell: Experiment) -> Iterator[Plugin]:
+    """Yield the components of an experiment that are not part of byzbench."""
     for part in parts(cell):
         if not type(part).__module__.startswith("byzbench."):
             kind, name = part.kind, registry.name_of(part)
             origin = registry.origins(kind).get(name)
             if origin is None:
-                raise UserError(f"{kind} {name!r} is of no installed distribution, so nobody else can run it")
-            distribution, _, number = origin.distribution.partition(" ")
-            yield Plugin(kind=kind, name=name, distribution=distribution, version=number)
+                raise UserError(f"{kind} {name!r} must be part of an installed distribution, so that others can run it")
+            distribution, _, version = origin.distribution.partition(" ")
+            yield Plugin(kind=kind, name=name, distribution=distribution, version=version)
 
 
 def _environment(cells: Mapping[Place, Experiment]) -> Environment:
-    found = [environment_of(provenance(cell)) for cell in _first(cells)]
-    versions = {name: number for one in found for name, number in one.versions.items()}
-    return found[0].model_copy(update={"versions": versions})
+    """Return the installed environment, with the library versions of all cells."""
+    environments = [environment_of(provenance(cell)) for cell in _first_seed(cells)]
+    versions = {name: version for environment in environments for name, version in environment.versions.items()}
+    return environments[0].model_copy(update={"versions": versions})
 
 
 def environment_of(code: Mapping[str, Any]) -> Environment:
-    """Return what a submission says of the `code` of a run's record."""
+    """Return the environment in the form of submissions.
+
+    Args:
+        code: The value of `code` in the record of a run; a missing value is `unknown`.
+
+    Example:
+        >>> environment_of({"versions": {"torch": "2.5.1"}, "cpu": "AVX 512"}).cpu
+        'AVX-512'
+    """
 
     def word(text: object) -> str:
         return re.sub(r"[^A-Za-z0-9.+_-]", "-", str(text))[:40]
 
     versions = code.get("versions", {})
     return Environment(
-        versions={word(name): word(number) for name, number in versions.items()} if isinstance(versions, dict) else {},
+        versions={word(name): word(version) for name, version in versions.items()}
+        if isinstance(versions, dict)
+        else {},
         cpu=word(code.get("cpu", "unknown")),
         processor=word(code.get("processor", "unknown")),
         threads=1,

@@ -1,13 +1,13 @@
-"""References of suites: the clean return of a method that averages honest agents only, the unit of scores.
+"""References of suites: clean returns of a method that averages honest agents only, the unit of scores.
 
-A suite names such a method for each division (`honest_mean` as its rule, with parameters that were tuned like those of
-any row). The score of a cell is
+A suite names such a method for each division (with the rule `honest_mean`, and parameters tuned like those of any
+row). The score of a cell is
 
     max(0, (auc - random) / (R - random)),    R = mean over the suite's seeds of the reference's auc in that stratum,
 
-auc the area under the evaluation curve divided by the budget. R is a constant of the suite at one engine, so that no
-row moves another one's score: 1 is a unit and not a maximum. The file `NAME.references.json` beside the suite file
-holds the references, one for each engine; `byzbench leaderboard reference NAME` runs the method and adds one.
+with auc the area under the evaluation curve divided by the budget. R is a constant of the suite at one engine, so that
+a score does not depend on other rows: 1 is a unit and not a maximum. The file `NAME.references.json` beside the suite
+file has the references, one for each engine; `byzbench leaderboard reference NAME` runs the method and adds one.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class ReferenceRuns(Part):
     """The runs of a reference in one stratum.
 
     Attributes:
-        method: by axis: what ran, every parameter's value.
-        areas: areas under the evaluation curves, divided by the budget, by seed index.
-        traces: sha256 of each `trace.jsonl`.
+        method: By axis, the method with the value of every parameter.
+        areas: Areas under the evaluation curves, divided by the budget, by seed index.
+        traces: The sha256 of each `trace.jsonl`, by seed index.
     """
 
     method: dict[Axis, Described]
@@ -67,9 +67,9 @@ class Reference(Part):
     """The reference of a suite at one engine.
 
     Attributes:
-        engine: `byzbench.identity.ENGINE` when it ran.
-        components: the versions of what ran, by kind and name.
-        strata: by name.
+        engine: `byzbench.identity.ENGINE` of the runs.
+        components: The versions of the components, by kind and name.
+        strata: The runs by stratum.
     """
 
     engine: Positive
@@ -78,7 +78,13 @@ class Reference(Part):
 
 
 class References(Part):
-    """`NAME.references.json`, the references of a suite by engine."""
+    """The document `NAME.references.json`, the references of a suite.
+
+    Attributes:
+        version: The schema number of the document.
+        suite_sha256: The sha256 of the suite file.
+        references: The references, one for each engine.
+    """
 
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
     suite_sha256: Digest
@@ -87,10 +93,11 @@ class References(Part):
 
 @cache
 def references(suite: Suite) -> Mapping[int, Reference]:
-    """Return the references of a suite by engine.
+    """Return the references of a suite by engine; there are none if the file does not exist.
 
     Raises:
-        CorruptRecord: they are not this suite's, or not of every stratum and seed, or a reference is not above random.
+        CorruptRecord: The file belongs to another suite, lacks strata or seeds, or has a reference that is not above
+            random.
     """
     name = f"{suite.name}.references.json"
     try:
@@ -101,51 +108,56 @@ def references(suite: Suite) -> Mapping[int, Reference]:
         document = validate(References, migrate("references", data, name) | {"schema": data.get("schema")}, name)
     except Refused as error:
         raise CorruptRecord(str(error)) from None
-    found = {reference.engine: reference for reference in document.references}
-    wanted = {stratum.name: stratum.random for stratum in suite.strata}
-    whole = all(
-        set(reference.strata) == set(wanted)
+    by_engine = {reference.engine: reference for reference in document.references}
+    random = {stratum.name: stratum.random for stratum in suite.strata}
+    valid = all(
+        set(reference.strata) == set(random)
         and all(len(runs.areas) == len(runs.traces) == suite.seeds for runs in reference.strata.values())
-        and all(runs.mean > wanted[stratum] for stratum, runs in reference.strata.items())
-        for reference in found.values()
+        and all(runs.mean > random[stratum] for stratum, runs in reference.strata.items())
+        for reference in by_engine.values()
     )
-    if document.suite_sha256 != suite.sha256 or len(found) < len(document.references) or not whole:
-        raise CorruptRecord(f"{name} is not that of the suite file beside it")
-    return found
+    if document.suite_sha256 != suite.sha256 or len(by_engine) < len(document.references) or not valid:
+        raise CorruptRecord(f"{name} does not belong to the suite file beside it")
+    return by_engine
 
 
 def unit(suite: Suite, stratum: Stratum, engine: int | None = None) -> float:
-    """Return the return that is scored 1 in a stratum.
+    """Return R, the return that has score 1 in a stratum.
 
     Args:
-        suite: the suite.
-        stratum: one of its strata.
-        engine: of the row that is scored; None: the newest that has a reference.
+        suite: The suite.
+        stratum: One of its strata.
+        engine: The engine of the row that is scored; None: the newest engine that has a reference.
 
     Raises:
-        InvalidParameter: the suite has no reference at that engine.
+        InvalidParameter: The suite has no reference at that engine.
+
+    Example:
+        >>> from byzbench.leaderboard.suites import suite
+        >>> unit(suite("smoke-v1"), suite("smoke-v1").strata[0])
+        475.0
     """
     if stratum.reference is not None:
         return stratum.reference
-    found = references(suite)
-    at = max(found, default=0) if engine is None else engine
-    if at not in found:
+    by_engine = references(suite)
+    at = max(by_engine, default=0) if engine is None else engine
+    if at not in by_engine:
         raise InvalidParameter(
             f"suite {suite.name} has no reference at engine {at or ENGINE}; "
             f"`byzbench leaderboard reference {suite.name}` runs it"
         )
-    return found[at].strata[stratum.name].mean
+    return by_engine[at].strata[stratum.name].mean
 
 
 def reference_cells(suite: Suite) -> dict[Place, Experiment]:
-    """Return the experiments of a suite's reference: each stratum without an attack, on every seed.
+    """Return the experiments of a suite's references: every stratum without an attack, on every seed.
 
     Raises:
-        InvalidParameter: the suite names returns instead of methods.
-        UserError: the method is not defined in a stratum.
+        InvalidParameter: The suite has reference returns instead of methods.
+        UserError: The method is not defined in a stratum.
     """
     if not suite.references:
-        raise InvalidParameter(f"suite {suite.name} has no method of reference: its strata name returns")
+        raise InvalidParameter(f"suite {suite.name} has no reference method: its strata have reference returns")
     methods = {reference.division: reference.options for reference in suite.references}
     texts = frozen(suite)
     return {
@@ -158,43 +170,49 @@ def reference_cells(suite: Suite) -> dict[Place, Experiment]:
 
 
 def reference_of(cells: Mapping[Place, Experiment], runs: Mapping[Place, Cell]) -> Reference:
-    """Return the reference that finished runs come to.
+    """Return the reference of finished runs.
 
     Args:
-        cells: what `reference_cells` gave.
-        runs: what a submission would say of each.
+        cells: The experiments by place, as from `reference_cells`.
+        runs: The runs by place, in the form of cells of a submission.
 
     Raises:
-        UserError: a run failed or diverged.
+        UserError: A run failed or diverged.
     """
     if bad := [place for place, cell in runs.items() if cell.status != "ok" or cell.trace is None]:
         raise UserError(f"the reference {runs[bad[0]].status} in {bad[0].stratum.name} on seed {bad[0].seed}")
     strata: dict[str, ReferenceRuns] = {}
     versions: dict[str, ComponentVersion] = {}
     for stratum in dict.fromkeys(place.stratum for place in cells):
-        own = {place: cell for place, cell in cells.items() if place.stratum == stratum}
-        first = next(iter(own.values()))
+        stratum_cells = {place: cell for place, cell in cells.items() if place.stratum == stratum}
+        first = next(iter(stratum_cells.values()))
         versions |= {
             name: ComponentVersion(version=part.version, digest=part.digest, data=part.data or None)
             for name, part in identity_of(first).components.items()
         }
         strata[stratum.name] = ReferenceRuns(
             method={k: v for k, v in first.describe().items() if k in ("algorithm", "aggregator", "agreement")},
-            areas=tuple(repr(area(runs[place], stratum)) for place in own),
-            traces=tuple(str(runs[place].trace) for place in own),
+            areas=tuple(repr(area(runs[place], stratum)) for place in stratum_cells),
+            traces=tuple(str(runs[place].trace) for place in stratum_cells),
         )
     return Reference(engine=ENGINE, components=dict(sorted(versions.items())), strata=strata)
 
 
 def write_reference(suite: Suite, reference: Reference) -> Path:
-    """Write a reference beside its suite file, in place of one of the same engine, and return the path.
+    """Write a reference into the file beside the suite file, and return the path of the file.
+
+    A reference of the same engine is replaced.
+
+    Args:
+        suite: The suite.
+        reference: The reference.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: The file cannot be written.
     """
     path = Path(str(folder().joinpath(f"{suite.name}.references.json")))
-    kept = [one for engine, one in references(suite).items() if engine != reference.engine]
-    document = References(version=SCHEMA, suite_sha256=suite.sha256, references=(*kept, reference))
+    others = [other for engine, other in references(suite).items() if engine != reference.engine]
+    document = References(version=SCHEMA, suite_sha256=suite.sha256, references=(*others, reference))
     text = json.dumps(document.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1) + "\n"
     try:
         temporary = path.with_name(f".{path.name}.tmp")

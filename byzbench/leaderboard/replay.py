@@ -1,16 +1,16 @@
-"""Replay: cells that the entrant could not choose are run again, and what was submitted is compared with the runs.
+"""Replay: randomly drawn cells of a submission are run again, and the submitted numbers are compared with the runs.
 
-    exact           the trace and every number are found again
-    consistent      other numbers, where the engine, a version or the machine is another; tests find no contradiction
-    infrastructure  it could not be run; nothing follows from that, for or against
-    mismatch        other numbers where they must be the same, or numbers that no such run would give
+    exact           the trace and every number are the same
+    consistent      some numbers differ, and so do engine, versions or machine; tests find no contradiction
+    infrastructure  the cell could not be run, which is evidence neither for the entry nor against it
+    mismatch        numbers differ where they must be the same, or a test contradicts them
 
 Where the engine, the versions of the components, the libraries and the CPU are those of the entry, only exact cells
-pass. Three tests (`byzbench.leaderboard.exchangeability`) look for what exactness cannot show or does not apply to:
+pass. Three tests (`byzbench.leaderboard.exchangeability`) cover what this comparison does not:
 
     own seeds          the claims of cells that are not exact, against runs of the same cells here
-    fresh seeds        the claims of one stratum and attack, against runs on seeds that follow from the salt
-    relabelled agents  the same, against runs of the own seeds with the Byzantine agents at other places
+    fresh seeds        the claims of one stratum and attack, against runs on seeds derived from the salt
+    relabelled agents  the same claims, against runs on the suite's seeds with another placement of Byzantine agents
 """
 
 from __future__ import annotations
@@ -46,15 +46,22 @@ _SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismat
 _EXIT: Mapping[Verdict, int] = {"exact": 0, "consistent": 0, "mismatch": 1, "infrastructure": 3}
 
 OPENING = 1e-4
-"""Relative difference within which the first round is the same but for rounding."""
+"""Relative difference up to which numbers of the first round differ by rounding only."""
 
 CONTROLS = 4
-"""Runs that show how far rounding alone moves a cell."""
+"""Number of control runs, which show the effect of rounding on a cell."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of one cell: its verdict, and the numbers behind it in one line."""
+    """The result of one replayed cell.
+
+    Attributes:
+        cell: The hash of the experiment.
+        place: The place of the cell in the suite, as a text.
+        verdict: The verdict.
+        evidence: The numbers on which the verdict is based, in one line.
+    """
 
     cell: str
     place: str
@@ -64,14 +71,15 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of one test.
+    """The result of one test.
 
     Attributes:
-        test: its name.
-        p: the probability that honest claims look this much better than the runs, or more.
-        level: the probability below which they are contradicted.
-        least: the smallest p-value that as many runs can have.
-        runs: how many runs claims were compared with. failed: how many more ended with an error.
+        test: The name of the test.
+        p: The p-value of the hypothesis that the claims are honest.
+        level: The level of the test; a smaller p-value contradicts the claims.
+        least: The smallest p-value that this number of runs can have.
+        runs: Number of runs that claims were compared with.
+        failed: Number of further runs that ended with an error.
     """
 
     test: str
@@ -83,33 +91,38 @@ class Comparison:
 
     @classmethod
     def of(cls, test: str, groups: Sequence[Group], failed: int = 0) -> Comparison:
-        """Make a test of groups of claims and runs."""
+        """Test groups of claims and runs.
+
+        Args:
+            test: The name of the test, a key of `LEVELS`.
+            groups: The groups, each as from `claim_group`.
+            failed: Number of runs that ended with an error and are in no group.
+        """
         runs = sum(len(values) for _, values in groups)
         return cls(test, exchange_p(groups), LEVELS[test], least_p(groups), runs, failed)
 
     @property
     def verdict(self) -> Verdict:
-        """What it says of the entry."""
+        """The verdict of the test; `exact` where it contradicts nothing."""
         return "mismatch" if self.p < self.level else "infrastructure" if self.failed else "exact"
 
     def __str__(self) -> str:
-        few = f"; so few cannot contradict, p is at least {self.least:.1g}" if self.least >= self.level else ""
-        lost = f"; {self.failed} more ended with an error" if self.failed else ""
-        return (
-            f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {self.runs} run{'s' * (self.runs != 1)}{few}{lost}"
-        )
+        few = f"; too few runs to contradict: p is at least {self.least:.1g}" if self.least >= self.level else ""
+        failed = f"; {self.failed} more ended with an error" if self.failed else ""
+        runs = f"{self.runs} run{'s' * (self.runs != 1)}"
+        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {runs}{few}{failed}"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of all cells that were drawn.
+    """The result of all drawn cells of an entry.
 
     Attributes:
-        verdict: the worst of them, and of the tests.
-        engine: of the code that is here.
-        salt: what the draw depended on; the same one draws the same cells and the same fresh seeds.
-        cells: those that were drawn.
-        comparisons: the tests that could be made.
+        verdict: The most severe verdict of the cells and the tests.
+        engine: The engine of the installed code.
+        salt: The salt of the draw; the same salt draws the same cells and the same fresh seeds.
+        cells: The results of the drawn cells.
+        comparisons: The results of the tests that were run.
     """
 
     verdict: Verdict
@@ -120,7 +133,7 @@ class Replay:
 
     @property
     def exit_code(self) -> int:
-        """0: verified. 1: contradicted. 3: it could not be run."""
+        """The exit code of the command: 0 verified, 1 contradicted, 3 not run."""
         return _EXIT[self.verdict]
 
     def __str__(self) -> str:
@@ -128,20 +141,26 @@ class Replay:
         return f"{self.verdict} at engine {self.engine}" if verified else self.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the result as data for JSON."""
         return asdict(self)
 
 
 def fresh_salt() -> str:
-    """Return a salt that nobody could know when the entry was written."""
+    """Return a random salt of 16 hexadecimal digits, which could not be known when the entry was written."""
     return os.urandom(8).hex()
 
 
 def draw(entry: Entry, places: Iterable[Place], count: int, salt: str) -> list[Place]:
-    """Return the cells to replay: the first by sha256 over salt, submission and cell.
+    """Return the cells to replay: the first ones by sha256 of salt, submission and cell.
 
-    Without the salt the order would follow from the submission alone, and an entrant could reword NOTES.md until the
-    cells that are drawn are good ones.
+    Without a salt the order would depend on the submission alone, and an entrant could edit NOTES.md until the drawn
+    cells are favourable.
+
+    Args:
+        entry: The submission.
+        places: The places of its cells.
+        count: Number of cells to draw; all of them if there are fewer.
+        salt: The salt.
     """
 
     def key(place: Place) -> bytes:
@@ -161,99 +180,120 @@ def replay(
     *,
     own_seeds_only: bool = False,
 ) -> Replay:
-    """Run cells of an entry again.
+    """Run cells of an entry again, and compare the submitted numbers with the runs.
 
     Args:
-        entry: a submission that has passed the checks.
-        here: its cells, by the code that is here.
-        count: how many are drawn; all that there are, if there are fewer.
-        salt: see `draw`.
-        store: an empty folder that is the executor's.
-        executor: who runs them.
-        watch: called with a line for each run.
-        own_seeds_only: whether to leave out fresh seeds and relabelled agents.
+        entry: A submission that has passed the checks.
+        here: The cells of the submission, as the installed code builds them.
+        count: Number of cells to draw; all of them if there are fewer.
+        salt: The salt of the draw.
+        store: An empty folder that the executor writes to.
+        executor: The executor that runs the cells.
+        watch: A function that is called with a line for each run.
+        own_seeds_only: True to leave out the tests on fresh seeds and with relabelled agents.
+
+    Returns:
+        The verdict, with the results of cells and tests.
     """
     places = draw(entry, here.cells, count, salt)
-    others = {} if own_seeds_only else _others(entry, here, places, salt)
-    todo = {f"replay {named(place)}": here.cells[place] for place in places}
-    for test, cells in others.items():
-        todo |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
+    further_runs = {} if own_seeds_only else _further_runs(entry, here, places, salt)
+    cells_by_label = {f"replay {named(place)}": here.cells[place] for place in places}
+    for test, cells in further_runs.items():
+        cells_by_label |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
     runner = _Runner(store, executor, watch, dated=any(cell.dates for cell in entry.cells))
-    outcomes = runner(todo)
-    replayed, own = _own_seeds(entry, here, places, runner, outcomes)
-    comparisons = [own] if own else []
-    for test, cells in others.items():
-        again = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
-        comparisons.append(_compare(entry, here.suite, test, again))
+    outcomes = runner(cells_by_label)
+    replayed, own_seeds = _own_seeds(entry, here, places, runner, outcomes)
+    comparisons = [own_seeds] if own_seeds else []
+    for test, cells in further_runs.items():
+        runs = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
+        comparisons.append(_compare(entry, here.suite, test, runs))
     verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
     worst = max(verdicts, key=_SEVERITY.index)
     return Replay(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
 
 
-def _others(entry: Entry, here: Lot, places: Sequence[Place], salt: str) -> dict[str, list[tuple[Place, Experiment]]]:
-    """Return the runs besides replays, by test, as many as cells are drawn.
+def _further_runs(
+    entry: Entry, plan: Lot, places: Sequence[Place], salt: str
+) -> dict[str, list[tuple[Place, Experiment]]]:
+    """Return the runs of the tests on fresh seeds and with relabelled agents, each as many as cells are drawn.
 
-    All are of one stratum and attack, that of the first attacked cell drawn. Seeds serve all strata and attacks, so
-    values of several would not be independent, and a test that permutes them apart would contradict honest rows.
+    All are of one stratum and attack, those of the first drawn cell with an attack. The seeds are the same in all
+    strata and under all attacks, so values of several would be dependent, and the test would contradict honest rows.
     """
     first = next((place for place in places if place.attack != CLEAN), places[0])
-    taken = {*here.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
-    numbers = (seed_of(here.suite.sha256, salt, number) for number in range(len(places) + len(taken)))
-    seeds = [seed for seed in numbers if seed not in taken][: len(places)]
-    found = {"fresh seeds": [(first, replace(here.cells[first], seed=seed)) for seed in seeds]}
+    used = {*plan.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
+    candidates = (seed_of(plan.suite.sha256, salt, number) for number in range(len(places) + len(used)))
+    seeds = [seed for seed in candidates if seed not in used][: len(places)]
+    runs = {"fresh seeds": [(first, replace(plan.cells[first], seed=seed)) for seed in seeds]}
     if first.attack != CLEAN:
-        alike = [place for place in here.cells if place.key[:3] == first.key[:3]]
-        turns = [(alike[number % len(alike)], f"{salt}/{number}") for number in range(len(places))]
-        found["relabelled agents"] = [(place, relabelled(here.cells[place], word)) for place, word in turns]
-    return found
+        all_seeds = [place for place in plan.cells if place.key[:3] == first.key[:3]]
+        salted = [(all_seeds[number % len(all_seeds)], f"{salt}/{number}") for number in range(len(places))]
+        runs["relabelled agents"] = [(place, relabelled(plan.cells[place], own_salt)) for place, own_salt in salted]
+    return runs
 
 
 def relabelled(cell: Experiment, salt: str) -> Experiment:
-    """Return the same cell with its Byzantine agents at other places, which follow from a salt."""
+    """Return the same cell with another placement of its Byzantine agents, which is derived from a salt."""
     return replace(cell, placement=registry.load("placement", "relabelled", salt=seed_of(salt)))
 
 
 def pays(track: Track, attack: str) -> int:
-    """Return 1 if a larger area under the curve of a cell serves the entrant, -1 if a smaller one does."""
+    """Return 1 if a larger area under the curve of a cell is in the entrant's favour, -1 if a smaller one is.
+
+    Example:
+        >>> pays("defence", "alie"), pays("attack", "alie"), pays("attack", "none")
+        (1, -1, 1)
+    """
     return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
 
 
 def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison:
-    """Compare runs of one stratum and attack with its claims on all seeds."""
+    """Compare runs of one stratum and attack with the claims of the entry on all seeds."""
     place = runs[0][0]
-    one = unit(suite, place.stratum)
-    values = [normalised_area(run, place.stratum, one) for _, run in runs if run.status != "failed"]
-    claims = [normalised_area(claim, place.stratum, one) for claim in entry.cells if claim.place[:3] == place.key[:3]]
+    reference = unit(suite, place.stratum)
+    values = [normalised_area(run, place.stratum, reference) for _, run in runs if run.status != "failed"]
+    claimed = [cell for cell in entry.cells if cell.place[:3] == place.key[:3]]
+    claims = [normalised_area(claim, place.stratum, reference) for claim in claimed]
     groups = [claim_group(claims, values, pays(entry.submission.track, place.attack))]
     return Comparison.of(test, groups, len(runs) - len(values))
 
 
 def _own_seeds(
-    entry: Entry, here: Lot, places: Sequence[Place], runner: _Runner, outcomes: Mapping[str, Outcome]
+    entry: Entry, plan: Lot, places: Sequence[Place], runner: _Runner, outcomes: Mapping[str, Outcome]
 ) -> tuple[list[Replayed], Comparison | None]:
-    """Judge the replay of each cell; those that need not be exact together, by a test.
+    """Judge the replay of each cell, and test together the cells that need not be exact.
 
-    Cells of one trace, as under attacks that change nothing, are one run, and count once.
+    Cells with the same trace, for example under attacks without effect, are one run and count once.
+
+    Args:
+        entry: The submission.
+        plan: Its cells, as the installed code builds them.
+        places: The drawn cells.
+        runner: The runner, for control runs.
+        outcomes: The outcomes of the replays, by hash.
+
+    Returns:
+        The results of the cells; and the test, None if every cell is exact or needs no test.
     """
-    environment = environment_difference(entry.submission, here)
+    environment = environment_difference(entry.submission, plan)
     results: list[Replayed] = []
     groups: dict[tuple[str | None, int], list[Group]] = {}
     for place in places:
-        claim, again = entry.at[place.key], runner.cell(place, here.cells[place], outcomes)
+        claim, again = entry.at[place.key], runner.cell(place, plan.cells[place], outcomes)
         sign = pays(entry.submission.track, place.attack)
-        now = identity_of(here.cells[place])
-        behaviour = entry.submission.code.identity(now).difference(now)
+        installed = identity_of(plan.cells[place])
+        behaviour = entry.submission.code.identity(installed).difference(installed)
         verdict, evidence = judge_replay(claim, again, behaviour + environment, sign)
         if verdict == "consistent":
             runs = [again]
             if not behaviour or opening_difference(claim, again) <= OPENING:
-                runs += _controls(place, here.cells[place], runner)
+                runs += _controls(place, plan.cells[place], runner)
             runs = [run for run in runs if run.status != "failed"]
             areas = [area(run, place.stratum) for run in runs]
             evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
-            one = unit(here.suite, place.stratum)
-            values = [normalised_area(run, place.stratum, one) for run in runs]
-            claims = [normalised_area(claim, place.stratum, one)]
+            reference = unit(plan.suite, place.stratum)
+            values = [normalised_area(run, place.stratum, reference) for run in runs]
+            claims = [normalised_area(claim, place.stratum, reference)]
             groups.setdefault((again.trace, sign), []).append(claim_group(claims, values, sign))
         results.append(Replayed(claim.cell, named(place), verdict, evidence))
     distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
@@ -261,50 +301,50 @@ def _own_seeds(
 
 
 def judge_replay(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
-    """Return what one replay says of a claim, and why; `consistent` where a test has to tell.
+    """Return the verdict on one claim and the evidence for it; `consistent` where a test has to decide.
 
     Args:
-        claim: what was submitted.
-        again: what came of the same cell here.
-        differences: in which engine, versions, libraries and CPU of the two runs differ.
-        sign: see `pays`.
+        claim: The submitted cell.
+        again: The same cell as run here.
+        differences: Lines about the differences in engine, versions, libraries and CPU between the two runs.
+        sign: 1 where a larger area is in the entrant's favour, -1 where a smaller one is.
     """
     if again.status == "failed" and claim.status != "failed":
         return "infrastructure", f"it ended here with: {again.reason}"
-    unclocked = {"seconds": None, "reason": None}
-    other = [
-        name for name in Cell.model_fields if name not in unclocked and getattr(claim, name) != getattr(again, name)
+    not_compared = {"seconds", "reason"}
+    changed = [
+        name for name in Cell.model_fields if name not in not_compared and getattr(claim, name) != getattr(again, name)
     ]
-    if not other:
+    if not changed:
         return "exact", f"trace {str(claim.trace)[:12]}…, evaluation return {claim.value}"
-    numbers = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in other)
+    numbers = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in changed)
     if claim.trace is not None and claim.trace == again.trace:
-        return "mismatch", f"the trace is the same, and the submission says {numbers}"
+        return "mismatch", f"the trace is the same, and the submission has {numbers}"
     if claim.status in ("failed", "timeout") and sign > 0:
         return "consistent", f"it was submitted as {claim.status}, and runs here"
     if not differences:
-        return "mismatch", f"at the same engine, versions, libraries and CPU the submission says {numbers}"
-    return "consistent", f"{'; '.join(differences)}; first round off by {opening_difference(claim, again):.1e}"
+        return "mismatch", f"at the same engine, versions, libraries and CPU the submission has {numbers}"
+    return "consistent", f"{'; '.join(differences)}; first round differs by {opening_difference(claim, again):.1e}"
 
 
 def opening_difference(claim: Cell, again: Cell) -> float:
     """Return the largest relative difference between numbers of the first rounds; infinity if one is missing."""
     pairs = [(claim.opening.get(name), again.opening.get(name)) for name in claim.opening | again.opening]
-    if not pairs or any(one is None or other is None for one, other in pairs):
+    if not pairs or any(first is None or second is None for first, second in pairs):
         return math.inf
-    values = [(float(one), float(other)) for one, other in pairs if one is not None and other is not None]
+    values = [(float(first), float(second)) for first, second in pairs if first is not None and second is not None]
     return max(abs(a - b) / max(abs(a), abs(b), OPENING) for a, b in values)
 
 
 def _controls(place: Place, cell: Experiment, runner: _Runner) -> list[Cell]:
-    """Run a cell with rewards that are larger by a rounding error, a few times."""
+    """Run a cell `CONTROLS` times, with rewards that are larger by one or a few rounding errors."""
     controls = [perturbed(cell, number) for number in range(1, CONTROLS + 1)]
     outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, 1)})
     return [runner.cell(place, control, outcomes) for control in controls]
 
 
 def perturbed(cell: Experiment, number: int) -> Experiment:
-    """Return the same cell with every reward larger by `number` units in the last place of a float32."""
+    """Return the same cell with every reward multiplied by 1 + number * eps, eps the machine epsilon of float32."""
     scale = cell.task.reward_scale * (1 + number * float(np.finfo(np.float32).eps))
     return replace(cell, task=replace(cell.task, reward_scale=scale))
 
@@ -315,31 +355,41 @@ def _short(value: Any) -> str:
 
 
 def named(place: Place) -> str:
-    """Return a cell's place in words."""
+    """Return the place of a cell as a text: stratum, algorithm, attack and the index of the seed."""
     return " · ".join(filter(None, (place.stratum.name, place.algo, place.attack, f"seed {place.seed}")))
 
 
 class _Runner:
-    """Runs experiments in a scratch store, and reads them as cells."""
+    """A runner of experiments in a scratch store, with results in the form of cells.
 
-    def __init__(self, store: Path, executor: Executor, watch: Callable[[str], None] | None, dated: bool) -> None:
-        self._store, self._executor, self._watch, self._dated = store, executor, watch, dated
-        self._done = 0
+    Args:
+        store: The store.
+        executor: The executor that runs the experiments.
+        callback: A function that is called with a line for each run; None for no function.
+        dated: Whether cells of the entry have dates of evaluations.
+    """
+
+    def __init__(self, store: Path, executor: Executor, callback: Callable[[str], None] | None, dated: bool) -> None:
+        self._store, self._executor, self._callback, self._dated = store, executor, callback, dated
+        self._num_runs = 0
 
     def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, Outcome]:
-        """Return the outcomes, by hash. Cells may be the same experiment, which then runs once."""
+        """Run experiments by label, and return the outcomes by hash. Equal experiments run once."""
         labels = {cell.hash: label for label, cell in cells.items()}
-        todo = {labels[cell.hash]: cell for cell in cells.values()}
+        distinct = {labels[cell.hash]: cell for cell in cells.values()}
 
-        def over(label: str, outcome: Outcome) -> None:
-            self._done += 1
-            if self._watch:
-                self._watch(f"run {self._done}: {label}: {outcome.error or outcome.result['verdict']['name']}")
+        def report(label: str, outcome: Outcome) -> None:
+            self._num_runs += 1
+            if self._callback:
+                self._callback(f"run {self._num_runs}: {label}: {outcome.error or outcome.result['verdict']['name']}")
 
-        done = sweep(Plan("replay", todo, {}), self._store, self._executor, watch=over).outcomes
-        return {todo[label].hash: outcome for label, outcome in done.items()}
+        outcomes = sweep(Plan("replay", distinct, {}), self._store, self._executor, watch=report).outcomes
+        return {distinct[label].hash: outcome for label, outcome in outcomes.items()}
 
     def cell(self, place: Place, cell: Experiment, outcomes: Mapping[str, Outcome]) -> Cell:
-        """Return what a submission would say of a run; one that is older than dates of evaluations leaves them out."""
-        found = cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)
-        return found if self._dated else found.model_copy(update={"dates": (), "messages": None, "bytes": None})
+        """Return a run as a cell of a submission.
+
+        Dates, messages and bytes are left out where the cells of the entry are older than these fields.
+        """
+        result = cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)
+        return result if self._dated else result.model_copy(update={"dates": (), "messages": None, "bytes": None})

@@ -1,7 +1,8 @@
-"""What the method of an entry came to: every parameter's value, in every stratum.
+"""Resolved methods: the method of an entry with the value of every parameter, in every stratum.
 
-Defaults of components and suggestions of tasks may change. So a submission holds both what its author wrote, `method`,
-and what that came to when it was run, `resolved`; replays are built from the second, and hold it against the first.
+Defaults of components and suggestions of tasks may change. A submission therefore has both the method as its author
+wrote it, `method`, and the value of every parameter when it was run, `resolved`. Replays are built from `resolved`, and
+the checks compare it with `method`.
 """
 
 from __future__ import annotations
@@ -24,26 +25,32 @@ AXES: Mapping[Track, tuple[str, ...]] = {
     "attack": ("attack",),
     "adaptive": (*METHOD, "attack"),
 }
-"""The axes that are the entrant's, by track."""
+"""The axes that the entrant sets, by track."""
 
 Resolved = dict[str, dict[str, Any]]
-"""By stratum, by axis: descriptions."""
+"""Descriptions of components by stratum and axis."""
 
 
 def resolve(strata: tuple[Stratum, ...], texts: Frozen, track: Track, method: Method) -> Resolved:
-    """Return what a method comes to in every stratum, by the defaults that are here.
+    """Return a method in every stratum, with the defaults that are installed.
+
+    Args:
+        strata: The strata that the entry has to run.
+        texts: The descriptions of the suite.
+        track: The track of the entry.
+        method: The method as its author wrote it.
 
     Raises:
-        UserError: it is not defined somewhere; the line starts with the stratum.
+        UserError: The method is not defined in a stratum; the message starts with its name.
     """
     resolved = {}
     for stratum in strata:
-        own: dict[str, Any] = {"attack": CLEAN}
+        defaults: dict[str, Any] = {"attack": CLEAN}
         if track == "attack":
-            own |= experiment_options(next(iter(texts.algorithms[stratum.name].values())))
+            defaults |= experiment_options(next(iter(texts.algorithms[stratum.name].values())))
         try:
             experiment = Experiment.create(
-                **{**own, **experiment_options(texts.strata[stratum.name]), **method.options}
+                **{**defaults, **experiment_options(texts.strata[stratum.name]), **method.options}
             )
         except UserError as error:
             raise type(error)(f"{stratum.name}: {error}") from None
@@ -59,21 +66,22 @@ def check_resolved(
     method: Method,
     schema: int,
 ) -> Resolved:
-    """Return the resolved method of an entry as it would be written today, if it is one.
+    """Check the resolved method of an entry, and return it as it would be written today.
 
     Args:
-        resolved: as it was written.
-        strata: those that the entry has to run.
-        texts: the suite's own descriptions.
-        track: of the entry.
-        method: what its author wrote.
-        schema: the number under which both were written.
+        resolved: The resolved method as it was written.
+        strata: The strata that the entry has to run.
+        texts: The descriptions of the suite.
+        track: The track of the entry.
+        method: The method as its author wrote it.
+        schema: The schema number under which both were written.
 
     Raises:
-        UserError: a stratum or a parameter is missing, or is none; or it is not what the author wrote.
+        UserError: A stratum, an axis or a parameter is missing, is invalid, or differs from `method`.
     """
-    if (given := set(resolved)) != (wanted := {stratum.name for stratum in strata}):
-        raise InvalidParameter(f"is for {', '.join(sorted(given))}, and the entry's strata are {', '.join(wanted)}")
+    if (resolved_names := set(resolved)) != (names := {stratum.name for stratum in strata}):
+        found = ", ".join(sorted(resolved_names))
+        raise InvalidParameter(f"has the strata {found}, and must have those of the entry, {', '.join(sorted(names))}")
     today = {name: modern(described, schema) for name, described in resolved.items()}
     for name, described in today.items():
         try:
@@ -90,45 +98,54 @@ def check_resolved(
     return today
 
 
-def _check_axes(described: Mapping[str, Any], own: Mapping[str, Any], track: Track) -> None:
-    """Refuse a description that lacks an axis of the entrant's, or sets one of the suite's otherwise."""
+def _check_axes(described: Mapping[str, Any], suite_axes: Mapping[str, Any], track: Track) -> None:
+    """Refuse a description that lacks an axis of the track, or has another value than the suite for one of its axes."""
     if missing := set(AXES[track]) - set(described):
         raise InvalidParameter(f"{', '.join(sorted(missing))} is missing")
     for axis, value in described.items():
-        if axis in own or axis in {*METHOD, "attack"} - set(AXES[track]):
-            if value != own.get(axis):
-                raise InvalidParameter(f"{axis} is the suite's")
+        if axis in suite_axes or axis in {*METHOD, "attack"} - set(AXES[track]):
+            if value != suite_axes.get(axis):
+                raise InvalidParameter(f"{axis} is set by the suite, and must have its value")
         elif isinstance(value, dict):
             vet_description(axis, value)
 
 
 def vet_description(kind: str, described: Mapping[str, Any]) -> None:
-    """Refuse a described component that is not registered, is not whole, or reads a file of its author's choosing.
+    """Refuse a described component that is not registered, lacks parameters, or reads a file that it names.
+
+    Args:
+        kind: The kind of the component.
+        described: The description, as from `byzbench.registry.describe`.
 
     Raises:
-        UserError: with the reason.
+        UserError: The component is refused.
     """
     if kind not in registry.KINDS:
-        raise InvalidParameter(f"{kind!r} is no kind of component")
+        raise InvalidParameter(f"{kind!r} is not a kind of component")
     stack: list[Any] = [described]
     while stack:
         part = stack.pop()
         if isinstance(part, dict):
             stack += part["parameters"].values()
-            if any(part != _usual(reader, part["name"]) for reader in file_readers(part["name"])):
+            if any(part != _default(reader, part["name"]) for reader in file_readers(part["name"])):
                 raise InvalidParameter(f"{part['name']} reads a file; in a submission its parameters are the defaults")
     if registry.describe(registry.from_description(kind, dict(described))) != described:
         raise InvalidParameter(f"{kind} {described['name']!r} does not have the value of every parameter")
 
 
 def file_readers(name: str) -> list[str]:
-    """Return the kinds of which a component of this name may read files that are no code."""
+    """Return the kinds that have a component of this name which reads data files.
+
+    Example:
+        >>> file_readers("learned"), file_readers("alie")
+        (['attack'], [])
+    """
     kinds = [kind for kind in registry.KINDS if name in registry.origins(kind)]
     return [kind for kind in kinds if registry.find(kind, name).data is not Component.data]
 
 
-def _usual(kind: str, name: str) -> dict[str, Any] | None:
-    """Return a component with its defaults, described; None if it has not got enough of them."""
+def _default(kind: str, name: str) -> dict[str, Any] | None:
+    """Return the description of a component with its defaults; None if a parameter has no default."""
     try:
         return registry.describe(registry.build(kind, name))
     except InvalidParameter:
@@ -136,11 +153,16 @@ def _usual(kind: str, name: str) -> dict[str, Any] | None:
 
 
 def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
-    """Return what a method says outright, by axis, under the names that things have today.
+    """Return the components of a method by axis, with the parameters that are written, under today's names.
 
     Args:
-        method: as its author wrote it.
-        schema: the number under which it was written.
+        method: The method as its author wrote it.
+        schema: The schema number under which it was written.
+
+    Example:
+        >>> from byzbench.canonical import SCHEMA
+        >>> explicit_parameters(Method(algo="decbyzpg", aggregator="krum(power=1)"), SCHEMA)["aggregator"]
+        {'name': 'krum', 'parameters': {'power': 1}}
     """
     texts = {registry.kind_of(flag): text for flag, text in method.options.items() if flag != "preset"}
     partial = {kind: _partial(kind, registry.parse(text), schema) for kind, text in texts.items()}
@@ -148,35 +170,46 @@ def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
 
 
 def _partial(kind: str, spec: registry.Spec, schema: int) -> dict[str, Any]:
-    """Return a component as data: its name and the parameters that were written."""
+    """Return the description of a component with only the parameters that are written."""
     today = modern({kind: {"name": spec.name, "parameters": {}}}, schema, whole=False)[kind]["name"]
     cls = registry.find(kind, today)
-    inner = registry.nested_kinds(cls)
-    given = dict(zip(registry.positional(cls), spec.inner, strict=False)) | spec.parameters
+    nested_kinds = registry.nested_kinds(cls)
+    written = dict(zip(registry.positional(cls), spec.inner, strict=False)) | spec.parameters
 
     def plain(name: str, value: Any) -> Any:
         if isinstance(value, registry.Spec):
-            nested = name in inner or value.inner or value.parameters
-            return _partial(inner.get(name, kind), value, schema) if nested else value.name
+            nested = name in nested_kinds or value.inner or value.parameters
+            return _partial(nested_kinds.get(name, kind), value, schema) if nested else value.name
         return list(value) if isinstance(value, tuple) else value
 
-    return {"name": spec.name, "parameters": {name: plain(name, value) for name, value in given.items()}}
+    return {"name": spec.name, "parameters": {name: plain(name, value) for name, value in written.items()}}
 
 
-def _contains(whole: Any, part: Any) -> bool:
-    """Return whether a described component has the name and the values of another that leaves some out."""
-    if isinstance(whole, dict) and isinstance(part, dict):
-        values = whole["parameters"]
-        return whole["name"] == part["name"] and all(
-            name in values and _contains(values[name], value) for name, value in part["parameters"].items()
+def _contains(complete: Any, partial: Any) -> bool:
+    """Return whether a described component has the name and all values of a partial description."""
+    if isinstance(complete, dict) and isinstance(partial, dict):
+        values = complete["parameters"]
+        return complete["name"] == partial["name"] and all(
+            name in values and _contains(values[name], value) for name, value in partial["parameters"].items()
         )
-    if isinstance(whole, dict):
-        return bool(whole["name"] == part)
-    return bool(whole == part)
+    if isinstance(complete, dict):
+        return bool(complete["name"] == partial)
+    return bool(complete == partial)
 
 
 def resolved_differences(then: Resolved, now: Resolved) -> list[str]:
-    """Return the parameters in which two resolved methods differ, one plain line each."""
+    """Return the parameters in which two resolved methods differ, one line each.
+
+    Args:
+        then: A resolved method.
+        now: Another one; each line has its value last.
+
+    Example:
+        >>> then = {"s": {"aggregator": {"name": "krum", "parameters": {"power": 1}}}}
+        >>> now = {"s": {"aggregator": {"name": "krum", "parameters": {"power": 2}}}}
+        >>> resolved_differences(then, now)
+        ['aggregator power is 1, not 2']
+    """
     lines = []
     for stratum, axes in then.items():
         for axis, described in axes.items():
@@ -185,22 +218,29 @@ def resolved_differences(then: Resolved, now: Resolved) -> list[str]:
 
 
 def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Yield a line for each parameter in which two descriptions differ; `path` is the parameter that has them."""
     if isinstance(then, dict) and isinstance(now, dict) and then["name"] == now["name"]:
         for name, value in then["parameters"].items():
             yield from _differences(value, now["parameters"].get(name), f"{path}{'.' if path else ''}{name}")
     elif then != now:
-        shown = [str(value["name"] if isinstance(value, dict) else value) for value in (then, now)]
-        yield f"{path} is {shown[0]}, not {shown[1]}".lstrip()
+        before, after = (str(value["name"] if isinstance(value, dict) else value) for value in (then, now))
+        yield f"{path} is {before}, not {after}".lstrip()
 
 
 def methods(submission: Submission) -> Resolved:
-    """Return the resolved methods of a submission, without an attack, as they would be written today."""
-    found = {name: modern(described, submission.version) for name, described in submission.resolved.items()}
-    return {name: {axis: value for axis, value in own.items() if axis != "attack"} for name, own in found.items()}
+    """Return the resolved method of a submission without its attack, as it would be written today."""
+    today = {name: modern(described, submission.version) for name, described in submission.resolved.items()}
+    return {name: {axis: value for axis, value in axes.items() if axis != "attack"} for name, axes in today.items()}
 
 
 def algorithm_of(method: Method, resolved: Mapping[str, Any], schema: int) -> str:
-    """Return the name that the algorithm of an entry has today."""
+    """Return the name that the algorithm of an entry has today.
+
+    Args:
+        method: The method as its author wrote it.
+        resolved: The resolved method by stratum; where it is empty, the name in `method` is returned.
+        schema: The schema number under which both were written.
+    """
     for described in resolved.values():
         if isinstance(algorithm := modern(described, schema).get("algorithm"), dict):
             return str(algorithm["name"])
@@ -208,7 +248,7 @@ def algorithm_of(method: Method, resolved: Mapping[str, Any], schema: int) -> st
 
 
 def text_of(described: Mapping[str, Any]) -> str:
-    """Return a described component as users write it, every parameter included.
+    """Return a described component as users write it, with every parameter.
 
     Example:
         >>> text_of({"name": "sleeper", "parameters": {"inner": {"name": "zero", "parameters": {}}, "start": 0.5}})

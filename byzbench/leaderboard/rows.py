@@ -1,7 +1,7 @@
 """Rows of boards: the scores of an entry by `byzbench.reports.scoring`, with its settings and its costs.
 
-A row depends on no other row, but for two values that name theirs: the gain of joining, which compares the entry with
-the method alone, and the best known attack, which comes from entries that are aimed at it.
+Two values of a row depend on other rows: the gain of joining, which compares the entry with the method alone, and the
+best known score, which uses the entries that are aimed at it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from byzbench.reports.ordering import JoiningBenefit, joining
 from byzbench.reports.scoring import EntryRuns, EntryScore, StratumRuns, StratumScore, cell_scores, score_entry
 
 _LARGEST = 1e15
-"""Largest size of a parameter or a cost that is shown."""
+"""Largest absolute value of a parameter or a cost that is shown."""
 
 SOLO = "solo"
-"""The algorithm whose agents send nothing: the method alone, which joining is compared with."""
+"""The algorithm whose agents send nothing: the method alone, with which joining is compared."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Settings:
 
     Attributes:
         origin: `tuned`, `preset NAME`, `set by hand` (the method writes parameters) or `default`.
-        lr, batch_size: values of the algorithm's parameters lr and N, one for each task that differs.
-        always_large: whether a method of the PAGE family has p=1, so that each batch is a large one and no variance
+        lr, batch_size: The different values of the algorithm's parameters lr and N over tasks.
+        always_large: Whether a method of the PAGE family has p=1, so that each batch is a large one and no variance
             is reduced.
-        search_episodes: episodes that the search of the parameters took; None without one.
+        search_episodes: Number of episodes of the search for parameters; None without one.
     """
 
     origin: str
@@ -52,20 +52,20 @@ class Settings:
         search = entry.submission.tuning.search if entry.submission.tuning else None
         return cls(
             origin=_origin(entry),
-            lr=tuple(map(float, _numbers(own.get("lr") for own in parameters))),
-            batch_size=tuple(map(int, _numbers(own.get("N") for own in parameters))),
-            always_large=any(own.get("p") == 1 and "B" in own for own in parameters),
+            lr=tuple(map(float, _numbers(values.get("lr") for values in parameters))),
+            batch_size=tuple(map(int, _numbers(values.get("N") for values in parameters))),
+            always_large=any(values.get("p") == 1 and "B" in values for values in parameters),
             search_episodes=search.episodes if search else None,
         )
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Means over the cells of an entry that ended well; None where one of them does not say.
+    """Mean costs over the cells of an entry with the status `ok`; None where one of them has no value.
 
     Attributes:
-        messages, bytes: sent by all agents in a cell.
-        seconds: of the training loop of a cell, as the author's machine timed it.
+        messages, bytes: Numbers of messages and bytes sent by all agents in a cell.
+        seconds: Seconds of the training loop of a cell on the author's machine.
     """
 
     messages: float | None
@@ -88,20 +88,22 @@ class Row:
     """An entry of the tracks defence and reported.
 
     Attributes:
-        entry: the entry.
-        settings, costs: see there.
-        final_returns: by task, the mean last evaluation return without an attack.
-        failed: number of cells that are not `ok`.
-        matrix: scores by stratum, over all attacks that are run there, sanity attacks among them.
-        runs: the runs under the attacks of the worst case; None without a reference at the entry's engine.
-        score: what they come to; None as above.
-        by_knowledge: the worst case over the attacks of adversaries that see less, where every stratum has one.
-        best_known: the lowest worst case with the attacks that entries of the track adaptive have aimed at it.
-        joining: the worst case less the clean score of the method alone; None where no row of it can be compared.
-        flags: what a reader must know.
-        unranked: the reasons why it is not ranked; none of a row that is.
-        resubmissions: number of earlier submissions that it supersedes, one after the other.
-        ranks: the best and the worst rank that the data allow.
+        entry: The entry.
+        settings: The parameters that a board shows.
+        costs: The mean costs of a cell.
+        final_returns: By task, the mean last evaluation return without an attack.
+        failed: Number of cells that are not `ok`.
+        matrix: Scores by stratum over all attacks that are run there, sanity attacks included.
+        runs: The runs under the attacks of the worst case; None without a reference at the entry's engine.
+        score: The score of these runs; None without a reference.
+        by_knowledge: By level of knowledge below the largest, the worst case over attacks that need no more; without
+            levels at which a stratum has no attack.
+        best_known: The lowest worst case, with the attacks of adaptive entries that are aimed at this entry.
+        joining: The worst case minus the clean score of the method alone; None where no row of it can be compared.
+        flags: Warnings for readers.
+        unranked: The reasons why the entry is not ranked; empty if it is ranked.
+        resubmissions: Number of earlier submissions that the entry supersedes, directly or not.
+        ranks: The best and the worst rank that the data allow.
     """
 
     entry: Entry
@@ -122,7 +124,7 @@ class Row:
 
     @property
     def named_attacks(self) -> tuple[str, ...]:
-        """The worst attack of each stratum in which it did harm, each once."""
+        """The different worst attacks of the strata in which an attack did harm."""
         strata = self.score.strata if self.score else ()
         return tuple(dict.fromkeys(stratum.named_attack for stratum in strata if stratum.named_attack))
 
@@ -132,9 +134,9 @@ class Peers:
     """The other entries of a suite that a row needs.
 
     Attributes:
-        adaptive: entries of that track.
-        solo: the row of the method alone; None if there is none.
-        replaced: by the digest of each entry, the digest of the one that it supersedes.
+        adaptive: The entries of the track adaptive.
+        solo: The entry of the method alone; None if there is none.
+        replaced: By the digest of each entry, the digest of the entry that it supersedes.
     """
 
     adaptive: Sequence[Entry] = ()
@@ -146,15 +148,15 @@ def make_row(entry: Entry, suite: Suite, peers: Peers) -> Row:
     """Return the row of an entry, without ranks.
 
     Args:
-        entry: of the track defence or reported, with all its cells.
-        suite: its suite.
-        peers: the other entries that it needs.
+        entry: An entry of the track defence or reported, with all its cells.
+        suite: Its suite.
+        peers: The other entries that the row needs.
 
     Raises:
-        Refused: a cell is missing.
+        Refused: A cell is missing.
     """
     strata, units = entry.strata(suite), reference_returns(entry, suite)
-    aimed = [one for one in peers.adaptive if one.submission.method.against == entry.slug]
+    aimed = [adaptive for adaptive in peers.adaptive if adaptive.submission.method.against == entry.slug]
     runs = score = None
     if units:
         runs = EntryRuns(tuple(stratum_runs(entry, suite, s, suite.worst_case(s), units[s.name]) for s in strata))
@@ -180,25 +182,25 @@ def make_row(entry: Entry, suite: Suite, peers: Peers) -> Row:
 
 
 def unranked_reasons(entry: Entry, superseded: bool = False, scored: bool = True) -> tuple[str, ...]:
-    """Return the reasons why an entry is not ranked, each in a few words; none where it is.
+    """Return the reasons why an entry is not ranked, each in a few words; empty if it is ranked.
 
     Args:
-        entry: the entry.
-        superseded: whether another one takes its place.
-        scored: whether its suite has a reference at its engine.
+        entry: The entry.
+        superseded: Whether another entry supersedes it.
+        scored: Whether its suite has a reference at its engine.
     """
-    about = entry.submission
+    submission, engine = entry.submission, entry.submission.code.engine
     reasons = {
-        "reported, not replayed": about.track == "reported",
-        "cannot be replayed": about.code.engine is None,
+        "reported, not replayed": submission.track == "reported",
+        "cannot be replayed": engine is None,
         "superseded": superseded,
-        f"no reference at engine {about.code.engine}": not scored and about.code.engine is not None,
+        f"no reference at engine {engine}": not scored and engine is not None,
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def reference_returns(entry: Entry, suite: Suite) -> dict[str, float] | None:
-    """Return R in every stratum of an entry, by the reference at the entry's own engine; None without one."""
+    """Return R in every stratum of an entry, by the reference at the entry's engine; None without a reference."""
     try:
         return {s.name: unit(suite, s, entry.submission.code.engine or 0) for s in entry.strata(suite)}
     except InvalidParameter:
@@ -208,44 +210,52 @@ def reference_returns(entry: Entry, suite: Suite) -> dict[str, float] | None:
 def stratum_runs(entry: Entry, suite: Suite, stratum: Stratum, attacks: Iterable[str], reference: float) -> StratumRuns:
     """Return the runs of an entry in a stratum under some attacks.
 
+    Args:
+        entry: The entry.
+        suite: Its suite.
+        stratum: The stratum.
+        attacks: The attacks.
+        reference: R, the return that has score 1 in the stratum.
+
     Raises:
-        Refused: a cell is missing.
+        Refused: A cell is missing.
     """
     attacked = {attack: entry.areas(suite, stratum, attack) for attack in attacks}
     return StratumRuns(stratum.name, stratum.random, reference, entry.areas(suite, stratum, CLEAN), attacked)
 
 
 def score_matrix(entry: Entry, suite: Suite, scored: Sequence[StratumScore] = ()) -> dict[str, StratumScore]:
-    """Return the scores of an entry in each stratum, over all attacks that it has all seeds of.
+    """Return the scores of an entry in each stratum, over all attacks for which it has every seed.
 
-    A stratum is left out where clean runs are missing, or all attacked ones, or a reference at the entry's engine.
+    A stratum is left out if its clean runs, the runs under every attack, or the reference at the entry's engine are
+    missing.
 
     Args:
-        entry: the entry.
-        suite: its suite.
-        scored: scores over the attacks of the worst case; used again where no other attack is run.
+        entry: The entry.
+        suite: Its suite.
+        scored: Scores over the attacks of the worst case; they are reused where no other attack is run.
     """
-    found, units = {}, reference_returns(entry, suite) or {}
-    known = {(one.name, frozenset(one.means)): one for one in scored}
+    matrix, units = {}, reference_returns(entry, suite) or {}
+    known = {(score.name, frozenset(score.means)): score for score in scored}
     attacks = dict.fromkeys(cell.attack for cell in entry.cells if cell.attack != CLEAN)
     for stratum in entry.strata(suite) if units else ():
-        whole = [attack for attack in attacks if entry.whole(suite, stratum, attack)]
-        if (same := known.get((stratum.name, frozenset(whole)))) is not None:
-            found[stratum.name] = same
-        elif whole and entry.whole(suite, stratum, CLEAN):
-            runs = stratum_runs(entry, suite, stratum, whole, units[stratum.name])
-            (found[stratum.name],) = score_entry(EntryRuns((runs,))).strata
-    return found
+        complete = [attack for attack in attacks if entry.whole(suite, stratum, attack)]
+        if (same := known.get((stratum.name, frozenset(complete)))) is not None:
+            matrix[stratum.name] = same
+        elif complete and entry.whole(suite, stratum, CLEAN):
+            runs = stratum_runs(entry, suite, stratum, complete, units[stratum.name])
+            (matrix[stratum.name],) = score_entry(EntryRuns((runs,))).strata
+    return matrix
 
 
 def solo_row(suite: Suite, entries: Iterable[Entry]) -> Entry | None:
-    """Return the entry of the method alone that others are compared with.
+    """Return the entry of the method alone with which others are compared; None if there is none.
 
-    Tuned ones come first, then those with larger clean areas.
+    Of several, a tuned one is preferred, then one with a larger clean area.
 
     Args:
-        suite: the suite.
-        entries: those that are ranked.
+        suite: The suite.
+        entries: The ranked entries.
     """
 
     def order(entry: Entry) -> tuple[bool, float, str]:
@@ -256,17 +266,18 @@ def solo_row(suite: Suite, entries: Iterable[Entry]) -> Entry | None:
 
 
 def _joining(entry: Entry, suite: Suite, runs: EntryRuns, solo: Entry | None) -> JoiningBenefit | None:
-    """Compare with the method alone in strata of the same task, numbers of agents and budget; graphs do not matter."""
+    """Compare an entry with the method alone, in strata that have the same task, numbers of agents and budget."""
     if solo is None or entry.algorithm == SOLO:
         return None
-    alone = []
-    for stratum, own in zip(entry.strata(suite), runs.strata, strict=True):
+    solo_runs = []
+    for stratum, attacked in zip(entry.strata(suite), runs.strata, strict=True):
         alike = [s for s in solo.strata(suite) if _without_graph(s) == _without_graph(stratum)]
         if not alike:
             return None
         match = min(alike, key=lambda s: s.name != stratum.name)
-        alone.append(StratumRuns(own.name, own.random, own.reference, solo.areas(suite, match, CLEAN), {}))
-    return joining(runs, EntryRuns(tuple(alone)))
+        areas = solo.areas(suite, match, CLEAN)
+        solo_runs.append(StratumRuns(attacked.name, attacked.random, attacked.reference, areas, {}))
+    return joining(runs, EntryRuns(tuple(solo_runs)))
 
 
 def _without_graph(stratum: Stratum) -> tuple[str, int, int, int]:
@@ -276,24 +287,26 @@ def _without_graph(stratum: Stratum) -> tuple[str, int, int, int]:
 def _by_knowledge(
     suite: Suite, strata: Sequence[Stratum], matrix: Mapping[str, StratumScore]
 ) -> dict[Knowledge, float]:
-    found: dict[Knowledge, float] = {}
+    """Return the mean over strata of the worst case, by each level of knowledge below the largest."""
+    by_level: dict[Knowledge, float] = {}
     for level in LEVELS[:-1]:
         attacks = {stratum.name: suite.worst_case(stratum, level) for stratum in strata}
         if matrix and all(attacks.values()):
-            worst = [min(matrix[name].means[attack] for attack in own) for name, own in attacks.items()]
-            found[level] = float(np.mean(worst))
-    return found
+            worst = [min(matrix[name].means[attack] for attack in specs) for name, specs in attacks.items()]
+            by_level[level] = float(np.mean(worst))
+    return by_level
 
 
 def _best_known(score: EntryScore, suite: Suite, strata: Sequence[Stratum], aimed: Sequence[Entry]) -> float:
+    """Return the lowest worst case, with the attack of each of the entries that are aimed at a row."""
     worst = {stratum.name: stratum.worst.value for stratum in score.strata}
-    found = [score.worst.value]
+    values = [score.worst.value]
     for adaptive in aimed:
         attack, units = str(adaptive.submission.method.attack), reference_returns(adaptive, suite)
         if units:
             means = (cell_scores(adaptive.areas(suite, s, attack), s.random, units[s.name]).mean() for s in strata)
-            found.append(float(np.mean([min(worst[s.name], mean) for s, mean in zip(strata, means, strict=True)])))
-    return min(found)
+            values.append(float(np.mean([min(worst[s.name], mean) for s, mean in zip(strata, means, strict=True)])))
+    return min(values)
 
 
 def _final_returns(entry: Entry, suite: Suite) -> dict[str, float]:
@@ -326,11 +339,12 @@ def _origin(entry: Entry) -> str:
 
 
 def _numbers(values: Iterable[object]) -> list[float]:
-    """Return the different numbers among parameters, sorted; those too large to be one are left out."""
-    known = (value for value in values if isinstance(value, int | float) and not isinstance(value, bool))
-    return sorted({value for value in known if abs(value) <= _LARGEST})
+    """Return the different numbers among values, sorted, without those above `_LARGEST`."""
+    numbers = (value for value in values if isinstance(value, int | float) and not isinstance(value, bool))
+    return sorted({value for value in numbers if abs(value) <= _LARGEST})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of values; None if one is missing or above `_LARGEST`."""
     known = [value for value in values if value is not None and abs(value) <= _LARGEST]
     return float(np.mean(known)) if known and len(known) == len(values) else None

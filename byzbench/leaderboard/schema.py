@@ -1,8 +1,8 @@
-"""A submission: what was run, by which code, and what came of every cell. Nothing in it is an aggregate.
+"""The schema of submissions: the method, the code that ran it, and the result of every cell, without aggregates.
 
-Numbers of cells are texts, each the `repr` of a float, so that no tool that rewrites JSON can change them. Components
-are texts as users write them, `rfa(iterations=3)`, and descriptions with every parameter's value. Both are of a small
-alphabet: no path and no module fits in.
+Numbers of cells are texts, each the `repr` of a float, so that tools that rewrite JSON cannot change them. Components
+are texts as users write them, `rfa(iterations=3)`, and descriptions with the value of every parameter. Both are limited
+to characters with which neither a path nor a module can be written.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from byzbench.identity import ComponentIdentity, RunIdentity
 from byzbench.leaderboard.documents import Finding, Refused, parse
 
 FILES = ("submission.json", "cells.jsonl", "NOTES.md")
+"""The files of a submission; NOTES.md is optional."""
+
 LIMITS = {"submission.json": 200_000, "cells.jsonl": 2**20, "NOTES.md": 20_000}
-"""Bytes. Three files of text: no archives, no weights, no images, no HTML."""
+"""Largest size of each file, in bytes. All are text files."""
 
 Track = Literal["defence", "attack", "adaptive", "reported"]
 Division = Literal["decentralised", "server"]
 Knowledge = Literal["local", "coordinated", "omniscient"]
-"""What the adversary sees, each with what stands before it: its own vectors; all liars', and the graph; anything."""
+"""What an adversary sees: its own vectors; also those of all Byzantine agents and the graph; or everything."""
 
 
 def _link(text: str) -> str:
@@ -40,19 +42,19 @@ def _link(text: str) -> str:
 
 
 def _decimal(text: str) -> str:
-    # The pattern of `Decimal` has no letters but e: nan and inf do not come here, and 1e999 reads as inf.
+    # The pattern of `Decimal` excludes nan and inf. A text such as 1e999 reads as inf, and is refused here.
     if repr(float(text)) != text:
         raise ValueError("a number is written as Python prints the float, for example '187.25'")
     return text
 
 
-def _text(most: int, pattern: str | None = None) -> Any:
-    return StringConstraints(min_length=1, max_length=most, pattern=pattern, strict=True)
+def _text(max_length: int, pattern: str | None = None) -> Any:
+    return StringConstraints(min_length=1, max_length=max_length, pattern=pattern, strict=True)
 
 
 def _trimmed(text: str) -> str:
     if text != text.strip():
-        raise ValueError("has blanks at its ends")
+        raise ValueError("a text must not start or end with a blank")
     return text
 
 
@@ -62,18 +64,23 @@ Word = Annotated[str, _text(40, r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$")]
 Slug = Annotated[str, _text(39, r"^[a-z0-9][a-z0-9-]*$")]
 Link = Annotated[str, _text(200, r"^[!#-;=?-\[\]_a-z~]+$"), AfterValidator(_link)]
 Spec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ -]*$")]
-"""A component: without quotes, slashes or colons, so that neither a file nor a module can be named."""
+"""A component as users write it, without quotes, slashes and colons, so that it cannot name a file or a module."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _VALUE = re.compile(r"[A-Za-z0-9_.,=()+ -]{0,160}")
 
 
 def _component(value: Any) -> dict[str, Any]:
-    """Return a described component if its names, values and sizes are such as components have."""
+    """Return a described component if its names, values and sizes are allowed.
+
+    Raises:
+        ValueError: They are not; the message says what is allowed.
+    """
     if not isinstance(value, dict) or set(value) != {"name", "parameters"} or not isinstance(value["parameters"], dict):
         raise ValueError("a component has a name and parameters, and nothing else")
     names = [value["name"], *value["parameters"]]
     if len(names) > 60 or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        raise ValueError("a component has a name, and at most 59 parameters with names, of letters, digits and _")
+        raise ValueError("a component has at most 59 parameters, and all names are of letters, digits and _")
     for name, inner in value["parameters"].items():
         if isinstance(inner, dict):
             _component(inner)
@@ -87,7 +94,8 @@ def _component(value: Any) -> dict[str, Any]:
 
 
 Described = Annotated[Any, AfterValidator(_component)]
-"""A component as `byzbench.registry.describe` has it: its name and the value of every parameter."""
+"""A component as from `byzbench.registry.describe`: its name and the value of every parameter."""
+
 Axis = Annotated[str, _text(40, r"^[a-z][a-z_]*$")]
 Positive = Annotated[int, Field(strict=True, ge=1)]
 Digest = Annotated[str, _text(64, r"^[0-9a-f]{64}$")]
@@ -97,18 +105,21 @@ Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
 
 
 class Part(BaseModel):
-    """A part of a document: unknown keys are refused, and nothing is coerced."""
+    """A document or a part of one. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class About(Part):
-    """Who enters.
+    """The name and the authors of an entry.
 
     Attributes:
-        slug: the name of its folder.
-        license: of the code, by its SPDX identifier.
-        conflicts: interests that a reader should know of.
+        name: The name on the boards.
+        slug: The name of the folder.
+        authors: The names of the authors.
+        paper: The address of the paper.
+        license: The license of the code, by its SPDX identifier.
+        conflicts: Conflicts of interest that a reader should know.
     """
 
     name: Name
@@ -120,12 +131,16 @@ class About(Part):
 
 
 class Method(Part):
-    """What is judged, as `byzbench run` takes it; what is left out is the default.
+    """The entered method, in the options of `byzbench run`; an option that is None has its default.
 
     Attributes:
-        algo, preset, aggregator, agreement: the defence. An attack's is the suite's, and it has none here.
-        attack: of the tracks attack and adaptive.
-        against: the slug of the entry that an adaptive attack is aimed at.
+        algo, preset, aggregator, agreement: The defence; None in the track attack, where the suite sets it.
+        attack: The attack; None in the tracks defence and reported.
+        against: The slug of the entry that an adaptive attack is aimed at.
+
+    Example:
+        >>> Method(algo="decbyzpg", aggregator="krum").options
+        {'algo': 'decbyzpg', 'aggregator': 'krum'}
     """
 
     algo: Spec | None = None
@@ -137,12 +152,12 @@ class Method(Part):
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of `Experiment.create` that it sets."""
+        """The options of `Experiment.create` that the method sets."""
         return self.model_dump(exclude_none=True, exclude={"against"})
 
 
 class Plugin(Part):
-    """A component of another distribution. The digest of its code stands among the components."""
+    """A component of a distribution other than byzbench. The digest of its code is in `Code.components`."""
 
     kind: Word
     name: Word
@@ -151,7 +166,7 @@ class Plugin(Part):
 
 
 class ComponentVersion(Part):
-    """A component of the runs: see `byzbench.identity.ComponentIdentity`."""
+    """The version and the digests of a component that was run, as in `byzbench.identity.ComponentIdentity`."""
 
     version: Positive
     digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$", strict=True)]
@@ -159,15 +174,15 @@ class ComponentVersion(Part):
 
 
 class Code(Part):
-    """Which code ran.
+    """The code that ran the cells.
 
     Attributes:
-        byzbench: its version.
+        byzbench: The version of byzbench.
         engine: `byzbench.identity.ENGINE`; None in submissions that are older than engines.
-        components: by kind and name, for example `attack alie`, over all cells.
-        plugins: those of them that are not part of byzbench.
-        source: the digest of all source files of byzbench. commit: where they came from a checkout. Both are
-            information.
+        components: The components of all cells, by kind and name, for example `attack alie`.
+        plugins: The components that are not part of byzbench.
+        source: The digest of all source files of byzbench; for information.
+        commit: The commit of the checkout, None without one; for information.
     """
 
     byzbench: Word
@@ -181,17 +196,28 @@ class Code(Part):
     commit: Annotated[str, _text(40, r"^[0-9a-f]{40}$")] | None = None
 
     def identity(self, other: RunIdentity) -> RunIdentity:
-        """Return what this code says of the components of another identity, or of those of them that it has."""
-        parts = {
+        """Return the identity of this code, limited to the components of another identity.
+
+        Args:
+            other: The identity that it will be compared with.
+        """
+        components = {
             name: ComponentIdentity(part.version, part.digest, part.data or "")
             for name, part in self.components.items()
             if name in other.components
         }
-        return RunIdentity(other.experiment, self.engine or 0, parts)
+        return RunIdentity(other.experiment, self.engine or 0, components)
 
 
 class Environment(Part):
-    """What else decides about bits: versions by distribution, the CPU's instructions and type, the threads."""
+    """The environment of the runs, which may change the last bits of numbers.
+
+    Attributes:
+        versions: Library versions by distribution.
+        cpu: The instruction set of the CPU.
+        processor: The type of the CPU.
+        threads: Number of threads.
+    """
 
     versions: Annotated[dict[Word, Word], Field(max_length=20)]
     cpu: Word
@@ -200,15 +226,16 @@ class Environment(Part):
 
 
 class Search(Part):
-    """The study of a suite by which parameters were found: see `byzbench.leaderboard.suite_study`.
+    """The study of a suite by which parameters were tuned (`byzbench.leaderboard.suite_study`).
 
     Attributes:
-        method: what was tuned, as written.
-        ranges: by `kind.field`: [low, high, log] of a range that was searched, or the values of a choice.
-        sampler_seed: of the search.
-        episodes, steps: what all its runs took, summed over agents.
-        best: the best value so far, after each complete trial.
-        again: the value of the winner on fresh seeds. default: that of the method as written, on the same.
+        method: The method that was tuned, as written.
+        ranges: By `kind.field`, [low, high, log] of a searched range, or the values of a choice.
+        sampler_seed: The seed of the search.
+        episodes, steps: Numbers of episodes and steps of all runs, summed over agents.
+        best: After each complete trial, the best value so far.
+        again: The value of the best parameters on fresh seeds.
+        default: The value of the method as written, on the same seeds.
     """
 
     method: Method
@@ -228,13 +255,15 @@ class Search(Part):
 
 
 class Tuning(Part):
-    """How parameters were found; an entry without it is shown as untuned.
+    """The tuning of an entry; an entry without it is shown as untuned.
 
     Attributes:
-        study: the hash of its question: components, ranges, seeds, attacks, budget of a run.
-        search: the study, where it is one of the suite's own.
-        trials_sha256: of its finished trials. trials: how many they are.
-        seeds, attacks: what they were evaluated on. None of the seeds is one of the suite's.
+        study: The hash of the study: components, ranges, seeds, attacks, budget of a run.
+        trials_sha256: The digest of the finished trials.
+        trials: Number of finished trials.
+        seeds: The seeds on which trials were evaluated; none of them is a seed of the suite.
+        attacks: The attacks under which trials were evaluated.
+        search: The study, if it is a study of the suite; None otherwise.
     """
 
     study: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
@@ -248,16 +277,21 @@ class Tuning(Part):
 
 
 class Submission(Part):
-    """`submission.json`.
+    """The document `submission.json`.
 
     Attributes:
-        version: the schema number under which it was written. The rest is as it would be written today, but for
-            `method` and `resolved`, which keep the names that components and parameters had then.
-        suite, suite_sha256: the name of a frozen suite, and of which bytes.
-        method: what the entrant wrote.
-        resolved: by stratum, by axis: what that came to, every parameter's value. Replays are built from it.
-        cells_sha256: of `cells.jsonl`.
-        supersedes: the digest of the submission whose place this one takes; that one stays, and stays visible.
+        version: The schema number under which it was written. The other fields are as they would be written today,
+            except `method` and `resolved`, which have the names of components and parameters of that time.
+        track: The track.
+        suite, suite_sha256: The name and the sha256 of the frozen suite.
+        entry: The name and the authors.
+        method: The method as the entrant wrote it.
+        resolved: By stratum and axis, the components with the value of every parameter. Replays are built from it.
+        code: The code that ran the cells.
+        environment: The environment of the runs.
+        tuning: The tuning; None if parameters were not tuned.
+        cells_sha256: The sha256 of `cells.jsonl`.
+        supersedes: The digest of an earlier submission that this one replaces on the board; that one stays listed.
     """
 
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
@@ -276,12 +310,12 @@ class Submission(Part):
     @model_validator(mode="after")
     def _has_engine(self) -> Submission:
         if self.version > 1 and self.code.engine is None:
-            raise ValueError("code names the engine that ran it")
+            raise ValueError("code must name the engine that ran it")
         return self
 
     @property
     def replayable(self) -> bool:
-        """Whether its cells can be run again."""
+        """True if the cells can be run again."""
         return self.track != "reported" and self.code.engine is not None
 
 
@@ -289,19 +323,23 @@ class Cell(Part):
     """A line of `cells.jsonl`: one run.
 
     Attributes:
-        cell: the hash of the experiment.
-        stratum, attack, seed: its place in the suite; `seed` is an index, from which the seed that is run follows.
-        algo: the suite's algorithm that was attacked, in the track of attacks.
-        status: a cell that is not `ok` scores 0, and has no return.
-        value: `return` in JSON: the last evaluation return, the mean over honest agents.
-        curve: the evaluation returns; None where one is not finite.
-        dates: the trajectories after which they were measured; not in cells that are older than dates.
-        opening: numbers of the first round, which another machine must find again.
-        disagreement: of the honest agents at the end.
-        messages, bytes: what all agents sent; not in cells that are older than dates.
-        trace: sha256 of `trace.jsonl`.
-        seconds: of the training loop.
-        reason: why it is not `ok`.
+        cell: The hash of the experiment.
+        stratum, attack: The place in the suite.
+        seed: The index of the seed; the suite derives the seed from it.
+        algo: The algorithm of the suite that was attacked, in the track attack; None in the other tracks.
+        status: The status; a cell that is not `ok` scores 0, and has no return.
+        verdict: The verdict of the run on learning and consensus.
+        value: The last evaluation return, mean over honest agents; `return` in JSON.
+        curve: The evaluation returns; None where one is not finite.
+        dates: The numbers of trajectories after which they were measured; empty in cells older than this field.
+        opening: Numbers of the first round, which must be the same on another machine up to rounding.
+        disagreement: The disagreement of the honest agents at the end.
+        trajectories, steps: Numbers of trajectories and of steps of the run.
+        screened: Number of messages that validation removed.
+        messages, bytes: Numbers of messages and bytes sent by all agents; None in cells older than these fields.
+        trace: The sha256 of `trace.jsonl`.
+        seconds: Seconds of the training loop.
+        reason: Why the cell is not `ok`.
     """
 
     cell: Hash
@@ -327,7 +365,7 @@ class Cell(Part):
 
     @property
     def place(self) -> tuple[str, str, str | None, int]:
-        """What it is a cell of: stratum, attack, algorithm attacked, seed index."""
+        """The place of the cell in the suite: stratum, attack, attacked algorithm, index of the seed."""
         return self.stratum, self.attack, self.algo, self.seed
 
 
@@ -335,37 +373,47 @@ _Model = TypeVar("_Model", bound=Part)
 
 
 def validate(model: type[_Model], data: Any, name: str) -> _Model:
-    """Data as a part of a document.
+    """Validate data, and return it as a document or a part of one.
+
+    Args:
+        model: The class of the document.
+        data: The parsed data.
+        name: The name of the document in findings.
 
     Raises:
-        Refused: with a finding for every mistake, each with its path.
+        Refused: The data does not fit; there is a finding for every error, with its path.
+
+    Example:
+        >>> validate(Method, {"algo": "decbyzpg"}, "method").algo
+        'decbyzpg'
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise Refused(
-            [Finding("schema", f"{name} {_path(e['loc'])}", _said(dict(e))) for e in error.errors()]
+            [Finding("schema", f"{name} {_path(e['loc'])}", _message(dict(e))) for e in error.errors()]
         ) from None
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    words = (f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in location if part != "[key]")
-    return "$" + "".join(words)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in location if part != "[key]")
+    return "$" + "".join(parts)
 
 
-def _said(error: Mapping[str, Any]) -> str:
+def _message(error: Mapping[str, Any]) -> str:
+    """Return the message of a pydantic error with the value that was refused."""
     value = error["input"]
-    shown = f", got {ascii(value)[:60]}" if isinstance(value, str | int | float | bool | None) else ""
+    got = f", got {ascii(value)[:60]}" if isinstance(value, str | int | float | bool | None) else ""
     if error["type"] == "extra_forbidden":
-        return "is no key of this document"
-    return f"{error['msg'].removeprefix('Value error, ')}{shown if error['type'] != 'missing' else ''}"
+        return "is not a key of this document"
+    return f"{error['msg'].removeprefix('Value error, ')}{got if error['type'] != 'missing' else ''}"
 
 
 def read_submission(content: bytes) -> Submission:
-    """Return the submission in the bytes of `submission.json`, of this schema or an older one.
+    """Parse `submission.json`, of this schema or an older one.
 
     Raises:
-        Refused: it is none, or was made by a newer byzbench.
+        Refused: The content is not a submission, or was written by a newer byzbench.
     """
     data = parse(content, "submission.json")
     if isinstance(data, dict) and "schema" in data:
@@ -377,20 +425,20 @@ def read_submission(content: bytes) -> Submission:
 
 
 def read_cells(content: bytes) -> tuple[Cell, ...]:
-    """`cells.jsonl`: the cells, in order.
+    """Parse `cells.jsonl`, and return the cells in the order of lines.
 
     Raises:
-        Refused: with the findings of the first ten lines that have any.
+        Refused: A line is not a cell; there are findings for the first ten such lines.
     """
-    findings, cells, refused = [], [], 0
+    findings, cells, num_refused = [], [], 0
     for number, line in enumerate(content.split(b"\n")[: -1 if content.endswith(b"\n") else None], 1):
         name = f"cells.jsonl:{number}"
         try:
             cells.append(validate(Cell, parse(line, name), name))
         except Refused as error:
             findings += error.findings
-            refused += 1
-            if refused == 10:
+            num_refused += 1
+            if num_refused == 10:
                 break
     if findings:
         raise Refused(findings)
@@ -398,15 +446,29 @@ def read_cells(content: bytes) -> tuple[Cell, ...]:
 
 
 def write(part: Part, *, lines: bool = False) -> bytes:
-    """A part as JSON: keys in the order of the schema, what is None left out; one line, or indented."""
+    """Return a document as JSON, with keys in the order of the schema and without values that are None.
+
+    Args:
+        part: The document.
+        lines: True for one line without blanks, False for an indented text.
+
+    Example:
+        >>> write(Method(algo="decbyzpg"), lines=True)
+        b'{"algo":"decbyzpg"}\\n'
+    """
     data = part.model_dump(mode="json", by_alias=True, exclude_none=True)
     text = json.dumps(data, separators=(",", ":"), allow_nan=False) if lines else json.dumps(data, indent=2)
     return f"{text}\n".encode()
 
 
 def digest(*contents: bytes) -> str:
-    """The sha256 of some texts, in which no byte can pass from one to the next."""
-    found = hashlib.sha256()
+    """Return the sha256 of several texts, each preceded by its length, so that other parts give another digest.
+
+    Example:
+        >>> digest(b"ab", b"c") == digest(b"a", b"bc")
+        False
+    """
+    sha256 = hashlib.sha256()
     for content in contents:
-        found.update(f"{len(content)}\n".encode() + content)
-    return found.hexdigest()
+        sha256.update(f"{len(content)}\n".encode() + content)
+    return sha256.hexdigest()

@@ -1,4 +1,4 @@
-"""From run folders to a submission."""
+"""Submissions made from run folders: the file that records what a store is for, the cells, and the written folder."""
 
 from __future__ import annotations
 
@@ -44,15 +44,18 @@ from byzbench.leaderboard.schema import (
 from byzbench.leaderboard.suites import Place, suite
 
 OPENING = ("return", "return_worst", "gradient_norm", "gradient_variance", "aggregate_error", "disagreement")
-"""Numbers of the first round, as far as a method has them: what its messages were made of, before rounding can tell."""
+"""Metrics of the first round that a cell has, where the method has them. Later rounds accumulate rounding errors."""
 
 
 class Ticket(Part):
-    """The file that `byzbench leaderboard run` leaves in the store: which entry the runs are of.
+    """The file that `byzbench leaderboard run` writes into the store: the entry that the runs belong to.
 
     Attributes:
-        version: its schema number.
-        resolved: what the method came to when it was run; nothing in files that are older than that.
+        version: The schema number of the file.
+        suite, suite_sha256: The name and the sha256 of the suite.
+        track: The track of the entry.
+        method: The method as its author wrote it.
+        resolved: By stratum and axis, the method with the value of every parameter; empty in older files.
     """
 
     version: Annotated[int, Field(alias="schema", strict=True, ge=1, le=SCHEMA)]
@@ -64,13 +67,17 @@ class Ticket(Part):
 
     @property
     def name(self) -> str:
-        """The name of its file."""
-        about = "\n".join((self.suite_sha256, self.track, self.method.model_dump_json(exclude_none=True)))
-        return f"leaderboard-{self.suite}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.json"
+        """The name of the file, which has a hash of suite, track and method."""
+        content = "\n".join((self.suite_sha256, self.track, self.method.model_dump_json(exclude_none=True)))
+        return f"leaderboard-{self.suite}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"
 
     @classmethod
     def of(cls, entered: Lot) -> Ticket:
-        """Return that of an entry."""
+        """Return the file of an entry.
+
+        Args:
+            entered: The cells of the entry.
+        """
         suite = entered.suite
         return cls(
             version=SCHEMA,
@@ -82,10 +89,10 @@ class Ticket(Part):
         )
 
     def write(self, store: Path) -> Path:
-        """Write it into a store, and return its path.
+        """Write the file into a store, and return its path.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: The file cannot be written.
         """
         try:
             store.mkdir(parents=True, exist_ok=True)
@@ -96,17 +103,20 @@ class Ticket(Part):
 
     @classmethod
     def read(cls, path: Path) -> Ticket:
-        """Read it from its file, or from the store in which it is the only one.
+        """Read the file.
+
+        Args:
+            path: The file, or a store with exactly one such file.
 
         Raises:
-            UserError: it is neither, or was made by a newer byzbench.
+            UserError: The file does not exist, is not the only one, is invalid, or was written by a newer byzbench.
         """
         if path.is_dir():
-            found = sorted(path.glob("leaderboard-*.json"))
-            if len(found) != 1:
-                listed = f"; name one of {', '.join(map(str, found))}" if found else ""
-                raise UserError(f"{path} has {len(found) or 'no'} entries run by `byzbench leaderboard run`{listed}")
-            path = found[0]
+            files = sorted(path.glob("leaderboard-*.json"))
+            if len(files) != 1:
+                names = f"; name one of {', '.join(map(str, files))}" if files else ""
+                raise UserError(f"{path} has {len(files) or 'no'} entries run by `byzbench leaderboard run`{names}")
+            path = files[0]
         try:
             data = parse(read_bytes(path, LIMITS["submission.json"]), path.name)
         except FileNotFoundError:
@@ -116,21 +126,29 @@ class Ticket(Part):
         return validate(cls, data, path.name)
 
     def lot(self) -> Lot:
-        """Return its cells.
+        """Return the cells of the entry.
 
         Raises:
-            InvalidParameter: the suite is another than it was.
+            InvalidParameter: The installed suite has another sha256.
         """
         board = suite(self.suite)
         if board.sha256 != self.suite_sha256:
             raise InvalidParameter(
-                f"suite {self.suite} here is {board.sha256[:12]}…, and not {self.suite_sha256[:12]}…"
+                f"the runs are of suite {self.suite} with sha256 {self.suite_sha256[:12]}…, and the installed one has "
+                f"{board.sha256[:12]}…"
             )
         return lot(board, self.track, self.method, self.resolved or None, self.version)
 
 
 def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path) -> Cell:
-    """Return what a submission says of a run."""
+    """Return a run in the form of a cell of a submission.
+
+    Args:
+        place: The place of the cell in the suite.
+        experiment: The experiment.
+        outcome: The outcome of the run.
+        folder: The run folder.
+    """
     common: dict[str, Any] = {
         "cell": experiment.hash,
         "stratum": place.stratum.name,
@@ -165,52 +183,66 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
 
 
 def number(value: float | None) -> str | None:
-    """A number as a submission has it."""
+    """Return a number in the form of submissions, None where it is not finite.
+
+    Example:
+        >>> number(187.25), number(float("nan"))
+        ('187.25', None)
+    """
     return None if value is None or not math.isfinite(value) else repr(float(value))
 
 
 def _line(text: str) -> str:
-    """A text as a submission may have it: what nobody could see is left out."""
-    shown = "".join(letter if text_offence(letter) is None else " " for letter in text)
-    return " ".join(shown.split())[:300].strip() or "no reason was given"
+    """Return a text as a line of a submission, with invisible characters replaced by blanks."""
+    visible = "".join(character if text_offence(character) is None else " " for character in text)
+    return " ".join(visible.split())[:300].strip() or "no reason was given"
 
 
 def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
-    """Return the cells of an entry from a store.
+    """Read the cells of an entry from a store.
+
+    Args:
+        entered: The cells of the entry.
+        store: The folder of run folders.
 
     Raises:
-        UserError: some have not been run by the behaviour that is here, or before runs had traces.
+        UserError: A cell has not been run by the installed code, or its run has no trace.
     """
-    found, missing = {}, []
+    cells, missing = {}, []
     for place, experiment in entered.cells.items():
         outcome = known(experiment, store, "reuse")
         if outcome is None or (outcome.status == "finished" and not outcome.result.get("trace")):
             missing.append(place)
         else:
-            found[place] = cell_of(place, experiment, outcome, store / experiment.hash)
+            cells[place] = cell_of(place, experiment, outcome, store / experiment.hash)
     if missing:
-        one = missing[0]
+        first = missing[0]
         raise UserError(
-            f"{len(missing)} of {len(entered.cells)} cells have not been run by the behaviour that is here, or have no "
-            f"trace, the first {one.stratum.name} · {one.attack} · seed {one.seed}; `byzbench leaderboard run` runs "
-            "what is missing, with --on-existing rerun also what has no trace"
+            f"{len(missing)} of {len(entered.cells)} cells have not been run by the installed code, or have no trace, "
+            f"for example {first.stratum.name} · {first.attack} · seed {first.seed}; `byzbench leaderboard run` runs "
+            "missing cells, and with --on-existing rerun also those without a trace"
         )
-    return found
+    return cells
 
 
 def ran_in(entered: Lot, store: Path) -> Environment:
-    """Return the libraries and the CPU that the runs of an entry recorded, `mixed` where they differ among them."""
+    """Return the environment that the runs of an entry recorded, `mixed` where it differs between runs.
+
+    Args:
+        entered: The cells of the entry.
+        store: The folder of run folders.
+    """
     codes = [(RunFolder(store / cell.hash).record() or {}).get("code") for cell in entered.cells.values()]
     recorded = [environment_of(code) for code in codes if isinstance(code, Mapping)]
 
     def common(values: set[str | None]) -> str | None:
         return values.pop() if len(values) == 1 else "mixed"
 
-    names = dict.fromkeys(name for one in recorded for name in one.versions)
+    names = dict.fromkeys(name for environment in recorded for name in environment.versions)
     return Environment(
-        versions={name: str(common({one.versions.get(name) for one in recorded})) for name in names},
-        cpu=str(common({one.cpu for one in recorded})),
-        processor=common({one.processor for one in recorded}),
+        versions={name: str(common({environment.versions.get(name) for environment in recorded})) for name in names},
+        cpu=str(common({environment.cpu for environment in recorded})),
+        processor=common({environment.processor for environment in recorded}),
         threads=1,
     )
 
@@ -226,21 +258,24 @@ def submit(
     supersedes: str | None = None,
     notes: str = "",
 ) -> Path:
-    """Write a submission's folder, whole or not at all: out/SUITE/TRACK/SLUG.
+    """Write the folder of a submission, out/SUITE/TRACK/SLUG. An error leaves no part of it.
 
     Args:
-        entered: what was run.
-        cells: what came of it.
-        about: who enters.
-        out: the folder of submissions.
-        environment: where it was run, if not here: see `ran_in`.
-        tuning: how parameters were found.
-        supersedes: the digest of the submission whose place it takes.
-        notes: the text of NOTES.md.
+        entered: The cells of the entry.
+        cells: The results by place.
+        about: The name and the authors of the entry.
+        out: The folder of submissions.
+        environment: The environment of the runs, as from `ran_in`; None: the installed one.
+        tuning: The tuning; None if parameters were not tuned.
+        supersedes: The digest of the submission that this one replaces.
+        notes: The text of NOTES.md; no file if it is empty.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        UserError: there is one of that name. Submissions are never edited.
-        StorageError: the disk refused.
+        UserError: The folder exists; submissions are never edited.
+        StorageError: The folder cannot be written.
     """
     lines = b"".join(write(cell, lines=True) for cell in cells.values())
     submission = Submission(
@@ -259,7 +294,7 @@ def submit(
     )
     folder = out / entered.suite.name / entered.track / about.slug
     if folder.exists():
-        raise UserError(f"{folder} is there, and submissions are never edited: give another --slug, and --supersedes")
+        raise UserError(f"{folder} exists, and submissions are never edited: give another --slug, and --supersedes")
     contents = {"submission.json": write(submission), "cells.jsonl": lines}
     if notes:
         contents["NOTES.md"] = notes.encode()
@@ -270,17 +305,23 @@ def submit(
                 (Path(scratch) / name).write_bytes(content)
             os.chmod(scratch, 0o755)
             os.rename(scratch, folder)
-            os.mkdir(scratch)  # for the context to remove
+            os.mkdir(scratch)  # the context manager removes a folder of this name
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror}") from None
     return folder
 
 
 def supersede(out: Path, suite_name: str, track: Track, slug: str) -> str:
-    """The digest of the submission that another one takes the place of.
+    """Return the digest of a submission that another one will replace.
+
+    Args:
+        out: The folder of submissions.
+        suite_name: The name of the suite.
+        track: The track.
+        slug: The slug of the submission.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: There is no such submission.
     """
     from byzbench.leaderboard.entries import read
 
@@ -291,25 +332,34 @@ def supersede(out: Path, suite_name: str, track: Track, slug: str) -> str:
 
 
 def fill(method: Method, file: Tuned) -> Method:
-    """A method with the parameters of a file of tuned ones, where its own leave room."""
-    found = method.model_dump(exclude_none=True)
+    """Return a method with tuned parameters; parameters that the method sets stay.
+
+    Args:
+        method: The method as written.
+        file: The tuned parameters.
+    """
+    options = method.model_dump(exclude_none=True)
     for kind, values in file.fill(method.options, {}).items():
         flag = registry.FLAGS[kind]
-        found[flag] = canonical(registry.with_parameters(found.get(flag, file.components[kind]), values))
-    return validate(Method, found, "method")
+        options[flag] = canonical(registry.with_parameters(options.get(flag, file.components[kind]), values))
+    return validate(Method, options, "method")
 
 
 def tuned_by(file: Tuned, method: Method) -> Tuning:
-    """What a submission says of how its parameters were found.
+    """Return the record of tuning in the form of submissions.
+
+    Args:
+        file: The tuned parameters.
+        method: The method that was run, as written.
 
     Raises:
-        InvalidParameter: what was run is not what was found.
+        InvalidParameter: The method does not have the tuned parameters.
     """
     for kind, values in file.parameters.items():
         written = registry.parse(method.options.get(registry.FLAGS[kind], ""))
         if written.name != file.components[kind] or not values.items() <= written.parameters.items():
             raise InvalidParameter(
-                f"the tuned {kind} is {file.components[kind]} with {values}, and what was run is not"
+                f"the tuned {kind} is {file.components[kind]} with {values}; the method that was run differs"
             )
     return Tuning(
         study=file.study,

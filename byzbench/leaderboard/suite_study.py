@@ -1,12 +1,12 @@
-"""Studies of a suite: its rows are tuned alike, on attacks and seeds that no score depends on.
+"""Studies of a suite: the same search for all tuned rows, on attacks and seeds that no score depends on.
 
 A study searches the parameters of a method and of its rules. A trial runs every stratum of the method's division under
-every held-out attack of the suite, on tuning seeds that follow from the suite's sha256; its value is
+every held-out attack of the suite, on tuning seeds that are derived from the suite's sha256; its value is
 
     mean over strata of min over held-out attacks of mean over seeds of auc,
 
-which is what the score is made of, on other attacks and seeds. The suite fixes the budget: so many episodes, summed
-over all agents of all runs. The winner is run again on fresh seeds before it enters, beside the method as written.
+which is the form of the score, on other attacks and seeds. The suite fixes the budget, in episodes summed over all
+agents of all runs. The best parameters and the method as written are run again on fresh seeds.
 """
 
 from __future__ import annotations
@@ -45,26 +45,32 @@ TUNED = ("algorithm", "aggregator", "agreement")
 
 
 def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> tuple[int, ...]:
-    """Return the seeds of a suite's studies, or those on which winners are run again. None is one of its own.
+    """Return the seeds of a suite's studies. They differ from the seeds of the suite.
+
+    Args:
+        suite: The suite.
+        word: `tuning` for the seeds of trials, `fresh` for those on which the best parameters are run again.
 
     Raises:
-        InvalidParameter: the suite has no tuning.
+        InvalidParameter: The suite has no table `tuning`.
     """
     if suite.tuning is None:
-        raise InvalidParameter(f"suite {suite.name} says nothing of tuning, so no row of it can be tuned")
+        raise InvalidParameter(f"suite {suite.name} has no table `tuning`, so its rows cannot be tuned")
     return tuple(seed_of(suite.sha256, word, index) for index in range(suite.tuning.seeds))
 
 
 @dataclass(frozen=True)
 class SuiteStudy:
-    """The search of a method's parameters that a suite allows. It is a problem for `byzbench.experiments.tuning.tune`.
+    """The search for a method's parameters that a suite allows, a problem for `byzbench.experiments.tuning.tune`.
 
     Attributes:
-        suite: the suite.
-        method: what is tuned. Parameters that it sets outright are not searched.
-        strata: of its division.
-        space: `kind.field` to where the search looks.
-        sampler_seed: of the search itself.
+        suite: The suite.
+        method: The method. Parameters that it sets are not searched.
+        strata: The strata of its division.
+        space: The search space by `kind.field`.
+        sampler_seed: The seed of the search.
+        side: What is tuned, always `algorithm`.
+        direction: The direction of the objective, always `maximize`.
     """
 
     suite: Suite
@@ -82,20 +88,20 @@ class SuiteStudy:
 
     @property
     def pairs(self) -> list[Run]:
-        """The runs of a trial, seeds outermost."""
+        """The runs of a trial, with seeds in the outermost loop."""
         names = [stratum.name for stratum in self.strata]
         return [(name, attack, seed) for seed in self.seeds for name in names for attack in self.suite.held_out]
 
     @property
     def trials(self) -> int:
-        """The number of trials that the budget allows. A pruned one counts as a whole one."""
+        """The number of trials that the budget allows; a pruned trial counts like a complete one."""
         assert self.suite.tuning is not None
         cost = sum(s.agents * s.trajectories for s in self.strata) * len(self.suite.held_out) * len(self.seeds)
         return self.suite.tuning.episodes // cost
 
     @cached_property
     def hash(self) -> str:
-        """16 hexadecimal digits that name the study."""
+        """The hash of the study, 16 hexadecimal digits."""
         return study_hash(self.suite.sha256, self.method, search_ranges(self.space, self.keys), self.sampler_seed)
 
     @property
@@ -105,83 +111,103 @@ class SuiteStudy:
 
     @cached_property
     def keys(self) -> Mapping[str, str]:
-        """Return, by searched `kind.field`, the name under which it was first hashed, which storages use."""
+        """The first name of each searched `kind.field`, which hashes and storages use."""
         return first_names(self.space, self.experiment({}, *self.pairs[0]))
 
     def experiment(self, parameters: Mapping[str, Any], stratum: str, attack: str, seed: int) -> Experiment:
-        """Return a run under a trial's parameters, which are named `kind.field`."""
+        """Return a run with the parameters of a trial.
+
+        Args:
+            parameters: Values by `kind.field`.
+            stratum: The name of the stratum.
+            attack: The attack.
+            seed: The seed.
+        """
         by_kind: dict[str, dict[str, Any]] = {}
         for key, value in parameters.items():
             kind, _, name = key.partition(".")
             by_kind.setdefault(kind, {})[name] = value
         texts = frozen(self.suite)
-        own = experiment_options({**texts.strata[stratum], **texts.attacks[attack]})
-        return Experiment.create(**{**own, **self.method.options}, seed=seed, parameters=by_kind)
+        suite_options = experiment_options({**texts.strata[stratum], **texts.attacks[attack]})
+        return Experiment.create(**{**suite_options, **self.method.options}, seed=seed, parameters=by_kind)
 
     def value(self, areas: Mapping[Run, float]) -> float:
-        """Return a trial's value from the area of each of its runs."""
+        """Return the value of a trial: mean over strata of min over attacks of mean over seeds.
+
+        Args:
+            areas: The area under the evaluation curve of each run.
+        """
         return statistics.fmean(
             min(statistics.fmean(areas[s.name, attack, seed] for seed in self.seeds) for attack in self.suite.held_out)
             for s in self.strata
         )
 
     def standing(self) -> dict[str, Any]:
-        """Return the values that the searched parameters have without a search."""
+        """Return the values of the searched parameters before tuning, by `kind.field`."""
         cell = self.experiment({}, *self.pairs[0])
         return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
 
     def again(self, parameters: Mapping[str, Any]) -> dict[Run, Experiment]:
-        """Return the runs of a set of parameters on fresh seeds, which neither the search nor the suite has seen."""
+        """Return the runs of a trial on fresh seeds, which neither the search nor the suite uses.
+
+        Args:
+            parameters: Values by `kind.field`.
+
+        Returns:
+            The experiments by the run of the trial with the same position among seeds.
+        """
         fresh = dict(zip(self.seeds, tuning_seeds(self.suite, "fresh"), strict=True))
         return {(s, a, seed): self.experiment(parameters, s, a, fresh[seed]) for s, a, seed in self.pairs}
 
 
 def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStudy:
-    """Return the study of a method, checked: each of its runs can be made as the method stands.
+    """Return the study of a method, after checking that its runs are defined with the method as written.
 
     Args:
-        suite: a frozen suite with a table `tuning`.
-        method: what is tuned.
-        sampler_seed: of the search.
+        suite: A frozen suite with a table `tuning`.
+        method: The method.
+        sampler_seed: The seed of the search.
 
     Raises:
-        UserError: one line that says what cannot be.
+        UserError: The suite has no tuning or a budget below one trial, or the method has no parameter to search or is
+            not defined in a stratum.
     """
-    taken = {*suite.seed_values} & {*tuning_seeds(suite), *tuning_seeds(suite, "fresh")}
-    if taken:
-        raise InvalidParameter(f"suite {suite.name} has {len(taken)} of its own seeds among those of tuning")
+    shared = {*suite.seed_values} & {*tuning_seeds(suite), *tuning_seeds(suite, "fresh")}
+    if shared:
+        raise InvalidParameter(f"suite {suite.name} has {len(shared)} of its own seeds among those of tuning")
     strata = suite.division(division_of(registry.parse(str(method.algo)).name))
     if len({stratum.env for stratum in strata}) > 1:
         raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
-    bare = SuiteStudy(suite, method, strata, {}, sampler_seed)
-    cells = [bare.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
+    without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
+    cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
     written = {kind: registry.parse(method.options.get(registry.FLAGS[kind], "none")).parameters for kind in TUNED}
     used = ("algorithm", *(kind for kind, _ in cells[0].rules))
     space = {
-        f"{kind}.{name}": where
+        f"{kind}.{name}": values
         for kind in TUNED
         if kind in used
-        for name, where in getattr(cells[0], kind).searched().items()
+        for name, values in getattr(cells[0], kind).searched().items()
         if name not in written[kind]
     }
     if not space:
-        raise UserError(f"{method.algo} has no parameter with a range to search that it does not set itself")
+        raise UserError(f"{method.algo} has no parameter with a tuning range that the method leaves at its default")
     study = SuiteStudy(suite, method, strata, space, sampler_seed)
     if study.trials < 1:
-        raise InvalidParameter(f"suite {suite.name}: its budget of tuning does not allow one trial")
+        raise InvalidParameter(f"suite {suite.name}: the tuning budget does not allow one trial")
     return study
 
 
 def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> Tuned:
-    """Return the best parameters of a study, with its summary.
+    """Return the best parameters of a study, with a summary of the study.
 
     Args:
-        study: what was searched.
-        found: its trials.
-        outcomes: by hash of the experiment, the runs of the winner and of the method as written on fresh seeds.
+        study: The study.
+        found: Its trials.
+        outcomes: By hash of the experiment, the runs of the best parameters and of the method as written on fresh
+            seeds.
 
     Raises:
-        UserError: no trial is complete.
+        UserError: No trial is complete.
     """
     parameters = best_parameters(study, found)
     complete = found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -200,7 +226,7 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> 
 
     search = Search(
         method=study.method,
-        ranges={key: tuple(where) for key, where in search_ranges(study.space, study.keys).items()},
+        ranges={key: tuple(values) for key, values in search_ranges(study.space, study.keys).items()},
         sampler_seed=study.sampler_seed,
         episodes=round(runs * statistics.fmean(s.agents * s.trajectories for s in study.strata)),
         steps=sum(trial.user_attrs.get("steps", 0) for trial in counted),
@@ -232,23 +258,27 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> 
 def best_parameters(study: SuiteStudy, found: Study) -> dict[str, Any]:
     """Return the parameters of a study's best trial, by `kind.field`.
 
+    Args:
+        study: The study.
+        found: Its trials.
+
     Raises:
-        UserError: no trial is complete.
+        UserError: No trial is complete.
     """
     if not found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise UserError(f"study {study.name} has no complete trial")
-    named = {first: key for key, first in study.keys.items()}
-    return {named[first]: value for first, value in found.best_trial.params.items()}
+    by_first_name = {first: key for key, first in study.keys.items()}
+    return {by_first_name[first]: value for first, value in found.best_trial.params.items()}
 
 
 def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what keeps a submission from being tuned by the study that it names, one line each.
+    """Yield the differences between an entered method and the study that its submission names, one line each.
 
     Args:
-        suite: the suite that was entered.
-        tuning: what the submission says of its tuning.
-        method: what was entered, as written.
-        resolved: what that came to in every stratum, as it is written today.
+        suite: The suite of the submission.
+        tuning: The tuning of the submission.
+        method: The entered method, as written.
+        resolved: The entered method in every stratum, as it would be written today.
     """
     search = tuning.search
     if search is None:
@@ -260,49 +290,55 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
     elif search.episodes > suite.tuning.episodes:
         yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
     if set(tuning.attacks) != {canonical(attack) for attack in suite.held_out}:
-        yield "the attacks are not those that the suite holds out"
+        yield "the attacks are not the held-out attacks of the suite"
     for kind in TUNED:
         written = registry.parse(method.options.get(registry.FLAGS[kind], "none"))
         before = registry.parse(search.method.options.get(registry.FLAGS[kind], "none"))
         for name, value in written.parameters.items():
             if f"{kind}.{name}" not in search.ranges and before.parameters.get(name) != value:
                 yield f"{kind} {name} is {value}, and was not searched"
-    for own in resolved.values():
-        for key, where in search.ranges.items():
+    for axes in resolved.values():
+        for key, searched in search.ranges.items():
             kind, _, name = key.partition(".")
-            described = own.get(kind, {"name": "", "parameters": {}})
+            described = axes.get(kind, {"name": "", "parameters": {}})
             names = {first_parameter(kind, described["name"], today): today for today in described["parameters"]}
             value = described["parameters"].get(names.get(name))
-            if not _inside(value, where):
-                yield f"{key} is {value}, and the search looked at {', '.join(map(str, where))}"
+            if not _inside(value, searched):
+                yield f"{key} is {value}, and the search space is {', '.join(map(str, searched))}"
 
 
-def _inside(value: Any, where: Sequence[Any]) -> bool:
-    """Return whether a value is one that a search could find."""
-    if len(where) == 3 and type(where[2]) is bool and all(type(end) in (int, float) for end in where[:2]):
-        return type(value) in (int, float) and where[0] <= value <= where[1]
-    return value in where
+def _inside(value: Any, searched: Sequence[Any]) -> bool:
+    """Return whether a value is in a search space: [low, high, log] of a range, or the values of a choice."""
+    is_range = len(searched) == 3 and type(searched[2]) is bool
+    if is_range and all(type(end) in (int, float) for end in searched[:2]):
+        return type(value) in (int, float) and searched[0] <= value <= searched[1]
+    return value in searched
 
 
 def search_ranges(space: Mapping[str, Range | Choice], keys: Mapping[str, str]) -> dict[str, list[Any]]:
-    """Return a search space as data: [low, high, log] of a range, the values of a choice."""
+    """Return a search space as data: [low, high, log] of a range, the values of a choice.
+
+    Args:
+        space: The search space by `kind.field`.
+        keys: The first name of each `kind.field`, which is the key in the result.
+    """
     return {keys[k]: list(v) if isinstance(v, Choice) else list(asdict(v).values()) for k, v in space.items()}
 
 
 def study_hash(suite_sha256: str, method: Method, ranges: Mapping[str, Sequence[Any]], sampler_seed: int) -> str:
-    """Return the hash of a study: 16 hexadecimal digits of everything that decides its trials.
+    """Return the hash of a study: 16 hexadecimal digits of everything that determines its trials.
 
     Args:
-        suite_sha256: of the suite file, which fixes strata, held-out attacks, seeds and the budget.
-        method: what was tuned, as written.
-        ranges: see `search_ranges`.
-        sampler_seed: of the search.
+        suite_sha256: The sha256 of the suite file, which fixes strata, held-out attacks, seeds and the budget.
+        method: The method, as written.
+        ranges: The search space, as from `search_ranges`.
+        sampler_seed: The seed of the search.
     """
-    about = {
+    content = {
         "suite": suite_sha256,
         "method": method.model_dump(exclude_none=True),
-        "space": {key: list(where) for key, where in ranges.items()},
+        "space": {key: list(values) for key, values in ranges.items()},
         "sampler_seed": sampler_seed,
         "objective": OBJECTIVE,
     }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

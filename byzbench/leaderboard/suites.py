@@ -1,11 +1,11 @@
-"""Frozen suites: what every entry of a board must run, and the constants that its returns are measured by.
+"""Frozen suites: the cells that every entry of a board must run, and the constants that scale its returns.
 
-A suite is a TOML file whose sha256 is its id. It is never edited, only superseded: scores compare inside one suite, and
-only there, because a further attack lowers every worst case by selection alone.
+A suite is a TOML file whose sha256 is its id. It is never edited; another suite replaces it. Scores can be compared
+only within a suite, since a further attack lowers the minimum over attacks of every method.
 
-It fixes when policies are evaluated and on how many episodes, so that no version of the code moves a score by
-evaluating more often. Its attacks have roles: those of the worst case; those that only a broken method fails
-(`sanity`); and those that no cell is run under, for tuning (`held_out`).
+A suite fixes the dates of evaluations and their number of episodes, so that no version of the code changes a score by
+evaluating more often. Its attacks have roles: `worst_case`, for the score; `sanity`, which only a broken method fails;
+and `held_out`, for tuning, under which no cell is run.
 """
 
 from __future__ import annotations
@@ -37,23 +37,26 @@ from byzbench.leaderboard.schema import (
 )
 
 CLEAN = "none"
+"""The attack of runs without an attack."""
+
 LEVELS: tuple[Knowledge, ...] = get_args(Knowledge)
+"""Knowledge of adversaries, the least first."""
+
 Real = Annotated[float, Field(allow_inf_nan=False)]
 
-
 CLOSED = ("smoke-v1",)
-"""Suites that take no entry and are shown no more. Their rows can still be verified."""
+"""Suites that take no more entries and have no boards. Their rows can still be verified."""
 
 
 class SuiteAttack(Part):
     """An attack of a suite.
 
     Attributes:
-        spec: the attack as users write it.
-        knows: what it needs to see; None of `none`.
-        role: `worst_case`: the score is the least over these. `sanity`: it is run and shown, and no score depends on
-            it. `held_out`: parameters are tuned against it, and no cell is run under it.
-        strata: the names of the strata where it is run; none named: all.
+        spec: The attack as users write it.
+        knows: The knowledge that it needs; None of `none`.
+        role: `worst_case`: the score is the minimum over these attacks. `sanity`: it is run and shown, and no score
+            depends on it. `held_out`: parameters are tuned against it, and no cell is run under it.
+        strata: Names of the strata where it is run; empty for all strata.
     """
 
     spec: Spec
@@ -62,19 +65,29 @@ class SuiteAttack(Part):
     strata: tuple[Slug, ...] = ()
 
     def applies(self, stratum: Stratum) -> bool:
-        """Return whether it is meant for a stratum."""
+        """Return whether the attack is run in a stratum."""
         return not self.strata or stratum.name in self.strata
 
 
 class SuiteAlgorithm(Part):
-    """An algorithm of a suite, on which attacks are tried."""
+    """An algorithm of a suite, which the entries of the track attack attack.
+
+    Attributes:
+        spec: The algorithm as users write it.
+        division: The division in whose strata it is run.
+    """
 
     spec: Spec
     division: Division
 
 
 class SuiteReference(Part):
-    """The method whose clean return is the unit of the scores in a division: see `byzbench.leaderboard.references`."""
+    """The method whose clean AUC has score 1 in a division (`byzbench.leaderboard.references`).
+
+    Attributes:
+        division: The division.
+        algo, aggregator, agreement: The components as users write them; None: the default of the algorithm.
+    """
 
     division: Division
     algo: Spec
@@ -83,16 +96,16 @@ class SuiteReference(Part):
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of `Experiment.create` that it sets."""
+        """The options of `Experiment.create` that the reference sets."""
         return self.model_dump(exclude_none=True, exclude={"division"})
 
 
 class SuiteTuning(Part):
-    """The search by which every row of a suite may be tuned.
+    """The search by which the rows of a suite may be tuned.
 
     Attributes:
-        episodes: the budget of a search, summed over the agents and the server of all its runs.
-        seeds: how many seeds every trial is run on. They are not the suite's.
+        episodes: The budget of a search in episodes, summed over the agents and the server of all its runs.
+        seeds: Number of seeds of every trial; they are not seeds of the suite.
     """
 
     episodes: Positive
@@ -100,14 +113,18 @@ class SuiteTuning(Part):
 
 
 class Stratum(Part):
-    """A point of the product that all attacks meet.
+    """A setting of a suite: a task, a graph, numbers of agents and a budget. All attacks that apply are run in it.
 
     Attributes:
-        name: by which cells say where they stand.
-        division: the methods that meet it: those with a trusted server, or those without.
-        low, high: between which every evaluation return lies.
-        random: the return of a uniformly random policy, where every learning curve begins.
-        reference: the return that is scored 1, where the suite has no method of reference.
+        name: The name, which cells refer to.
+        division: The methods that are run in it: those with a trusted server, or those without.
+        env: The task.
+        topology: The graph.
+        agents, byzantine: Numbers of agents and of Byzantine agents.
+        trajectories: The budget, in trajectories of each agent.
+        low, high: The smallest and the largest possible evaluation return.
+        random: The return of a uniformly random policy, with which every learning curve starts.
+        reference: The return that has score 1; None where the suite names a reference method for the division.
     """
 
     name: Slug
@@ -131,15 +148,19 @@ class Stratum(Part):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of `Experiment.create` that it sets."""
+        """The options of `Experiment.create` that the stratum sets."""
         return self.model_dump(include={"env", "topology", "agents", "byzantine", "trajectories"})
 
 
 @dataclass(frozen=True)
 class Place:
-    """A cell of a suite before it is run: the stratum, the attack, the algorithm that is attacked, the seed's index.
+    """The place of a cell in a suite.
 
-    `algo` is the suite's, in the track of attacks; else None: it is the entrant's.
+    Attributes:
+        stratum: The stratum.
+        attack: The attack.
+        algo: The attacked algorithm of the suite, in the track attack; None in the other tracks.
+        seed: The index of the seed.
     """
 
     stratum: Stratum
@@ -149,7 +170,7 @@ class Place:
 
     @property
     def key(self) -> tuple[str, str, str | None, int]:
-        """As `Cell.place` has it."""
+        """The place as in `Cell.place`."""
         return self.stratum.name, self.attack, self.algo, self.seed
 
 
@@ -157,13 +178,17 @@ class Suite(Part):
     """A suite.
 
     Attributes:
-        seeds: how many every cell is run on.
-        evaluations, evaluation_episodes: when policies are evaluated: see `byzbench.experiments.experiment.Experiment`.
-        references: the method of reference of each division; none where strata name a return instead.
-        tuning: how rows may be tuned; None: not at all.
-        algorithms: which an attack is tried on, in the track of attacks; each in its own division.
-        attacks, strata: see there.
-        sha256: of the file.
+        name: The name, which is that of the file.
+        title: A description, one line.
+        seeds: Number of seeds of every cell.
+        evaluations, evaluation_episodes: Numbers of evaluations of a run and of episodes of each, as in
+            `byzbench.experiments.experiment.Experiment`.
+        references: The reference method of each division; empty where strata have a reference return instead.
+        tuning: The search for tuned rows; None: rows cannot be tuned.
+        algorithms: The algorithms that are attacked in the track attack, each in its division.
+        attacks: The attacks, `none` included.
+        strata: The strata.
+        sha256: The sha256 of the file.
     """
 
     name: Slug
@@ -182,28 +207,34 @@ class Suite(Part):
     def _whole(self) -> Suite:
         for what, names in (("attack", [a.spec for a in self.attacks]), ("stratum", [s.name for s in self.strata])):
             if len(set(names)) < len(names):
-                raise ValueError(f"a {what} is there twice")
+                raise ValueError(f"every {what} must occur once")
         if [a.spec for a in self.attacks if a.knows is None] != [CLEAN]:
-            raise ValueError(f"the attack {CLEAN!r} must be there, and it alone knows nothing")
-        there = {stratum.name for stratum in self.strata}
-        if strange := sorted({name for attack in self.attacks for name in attack.strata} - there):
-            raise ValueError(f"an attack is for the stratum {strange[0]!r}, which is not there")
+            raise ValueError(f"the attack {CLEAN!r} must be present, and must be the only one without `knows`")
+        stratum_names = {stratum.name for stratum in self.strata}
+        if unknown := sorted({name for attack in self.attacks for name in attack.strata} - stratum_names):
+            raise ValueError(f"an attack is for the stratum {unknown[0]!r}, which does not exist")
         with_method = {reference.division for reference in self.references}
         for stratum in self.strata:
             if (stratum.reference is None) != (stratum.division in with_method):
-                raise ValueError(f"{stratum.name}: either it names a reference, or its division has one method of it")
+                raise ValueError(
+                    f"{stratum.name} must have a reference return, or its division a reference method, and not both"
+                )
             if not self.worst_case(stratum):
-                raise ValueError(f"{stratum.name} has no attack with the role worst_case")
+                raise ValueError(f"{stratum.name} must have an attack with the role worst_case")
         if self.tuning and not self.held_out:
             raise ValueError("tuning needs attacks with the role held_out")
         return self
 
     @classmethod
     def of(cls, content: bytes, name: str) -> Suite:
-        """A suite from the bytes of its file.
+        """Parse the content of a suite file.
+
+        Args:
+            content: The bytes of the file.
+            name: The name of the suite in error messages.
 
         Raises:
-            InvalidParameter: they are no suite.
+            InvalidParameter: The content is not a suite.
         """
         try:
             data = tomllib.loads(content.decode())
@@ -213,29 +244,34 @@ class Suite(Part):
 
     @property
     def seed_values(self) -> tuple[int, ...]:
-        """The seeds that are run, by index: the same for all strata, attacks and entries, so that runs are paired."""
+        """The seeds by index, the same for all strata, attacks and entries, so that runs are paired."""
         return tuple(seed_of(self.sha256, index) for index in range(self.seeds))
 
     def division(self, name: Division) -> tuple[Stratum, ...]:
-        """The strata of a division.
+        """Return the strata of a division.
 
         Raises:
-            InvalidParameter: there are none.
+            InvalidParameter: The suite has no stratum of the division.
         """
-        if not (found := tuple(s for s in self.strata if s.division == name)):
+        if not (strata := tuple(s for s in self.strata if s.division == name)):
             raise InvalidParameter(f"suite {self.name} has no {name} division")
-        return found
+        return strata
 
     def attacks_of(self, stratum: Stratum) -> tuple[str, ...]:
-        """Return the attacks that are run in a stratum, `none` with them."""
+        """Return the attacks that are run in a stratum, `none` included."""
         return tuple(a.spec for a in self.attacks if a.role != "held_out" and a.applies(stratum))
 
     def worst_case(self, stratum: Stratum, level: Knowledge = LEVELS[-1]) -> tuple[str, ...]:
-        """Return the attacks that a score in a stratum is the least over.
+        """Return the attacks over which the score in a stratum is the minimum.
 
         Args:
-            stratum: the stratum.
-            level: what the adversary sees; attacks that need to see more are left out.
+            stratum: The stratum.
+            level: The knowledge of the adversary; attacks that need more are left out.
+
+        Example:
+            >>> smoke = suite("smoke-v2")
+            >>> set(smoke.worst_case(smoke.strata[0])) < set(smoke.attacks_of(smoke.strata[0]))
+            True
         """
         return tuple(
             a.spec
@@ -246,7 +282,7 @@ class Suite(Part):
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """The attacks that parameters are tuned against."""
+        """The attacks against which parameters are tuned."""
         return tuple(a.spec for a in self.attacks if a.role == "held_out")
 
     def options(self, stratum: Stratum) -> dict[str, Any]:
@@ -255,12 +291,12 @@ class Suite(Part):
         return stratum.options | dates
 
     def places(self, track: Track, method: Method, division: Division | None) -> Iterator[Place]:
-        """Every cell that an entry of a track must run, in order.
+        """Yield the places of the cells that an entry of a track must run, in order.
 
         Args:
-            track: which.
-            method: the entrant's.
-            division: of the method; in the track of attacks there is none, and all are met.
+            track: The track.
+            method: The method of the entry.
+            division: The division of the method; None in the track attack, which has all strata.
         """
         for stratum in self.strata if division is None else self.division(division):
             attacks = self.attacks_of(stratum)
@@ -278,23 +314,28 @@ class Suite(Part):
 
 @cache
 def suite(name: str) -> Suite:
-    """A suite by name.
+    """Return a suite by name.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownName: There is no suite of that name.
+        InvalidParameter: The file is not a suite.
+
+    Example:
+        >>> [stratum.division for stratum in suite("smoke-v1").strata]
+        ['decentralised', 'server']
     """
     if name not in (known := suites()):
         raise UnknownName(f"unknown suite {name!r}. {suggest(name, known)}Suites: {', '.join(known)}.")
     content = folder().joinpath(f"{name}.toml").read_bytes()
-    found = Suite.of(content, name)
-    if found.name != name:
-        raise UserError(f"suite {name} calls itself {found.name}")
-    return found
+    parsed = Suite.of(content, name)
+    if parsed.name != name:
+        raise UserError(f"the file {name}.toml must have the name {name!r}, and has {parsed.name!r}")
+    return parsed
 
 
 @cache
 def suites() -> tuple[str, ...]:
-    """The names of all suites."""
+    """Return the names of all suites, sorted."""
     return tuple(sorted(path.name.removesuffix(".toml") for path in folder().iterdir() if path.name.endswith(".toml")))
 
 
@@ -304,9 +345,14 @@ def folder() -> Traversable:
 
 
 def seed_of(*words: object) -> int:
-    """Return a seed that follows from words: the first 63 bits of the sha256 of their lines.
+    """Derive a seed from values: the first 63 bits of the sha256 of their texts, one a line.
 
-    The words of a suite's seed are the suite's sha256 and the index.
+    Args:
+        words: The values; for a seed of a suite, its sha256 and the index.
+
+    Example:
+        >>> seed_of("abc", 0) == seed_of("abc", 0), seed_of("abc", 0) == seed_of("abc", 1)
+        (True, False)
     """
     text = "\n".join(map(str, words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

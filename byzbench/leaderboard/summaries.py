@@ -1,4 +1,4 @@
-"""Texts that the commands print: a row as markdown for a pull request, and the result of a verification."""
+"""Texts for commands: a row as Markdown for a pull request, and the lines of a verification."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = ("score", "cross-fitted", "CVaR", "clean", "retention", "worst attack
 
 
 def markdown(entry: Entry, suite: Suite, folder: Path) -> str:
-    """Return a submission in a few lines: its row, its flags, and the command that verifies it.
+    """Return a submission as Markdown: its row, its flags, and the command that verifies it.
 
     Args:
-        entry: the submission.
-        suite: its suite.
-        folder: where it lies.
+        entry: The submission.
+        suite: Its suite.
+        folder: The path of its folder.
     """
     submission = entry.submission
     method = ", ".join(f"{k} `{v}`" for k, v in submission.method.model_dump(exclude_none=True).items())
@@ -42,15 +42,16 @@ def markdown(entry: Entry, suite: Suite, folder: Path) -> str:
 
 
 def _row_lines(row: Row) -> Iterator[str]:
-    s = row.score
-    if s is None:
+    """Yield the scores of a row as a table, or why it is not ranked; and its flags."""
+    score = row.score
+    if score is None:
         yield f"Not ranked: {', '.join(row.unranked)}"
     else:
-        retention, defined, total = s.mean_retention()
-        share = "" if retention is None else f"{retention:.3f} "
-        crossfit = "" if s.crossfit is None else f"{s.crossfit:.3f}"
+        retention, defined, total = score.mean_retention()
+        share = f"({defined} of {total})" if retention is None else f"{retention:.3f} ({defined} of {total})"
+        crossfit = "" if score.crossfit is None else f"{score.crossfit:.3f}"
         attacks = ", ".join(f"`{attack}`" for attack in row.named_attacks) or "none did harm"
-        cells = [_interval(s.worst), crossfit, f"{s.cvar:.3f}", _interval(s.clean), f"{share}({defined} of {total})"]
+        cells = [_interval(score.worst), crossfit, f"{score.cvar:.3f}", _interval(score.clean), share]
         yield f"| {' | '.join(_COLUMNS)} |"
         yield "|---" * len(_COLUMNS) + "|"
         yield f"| {' | '.join([*cells, attacks])} |"
@@ -58,9 +59,9 @@ def _row_lines(row: Row) -> Iterator[str]:
     yield from sorted({f"- {flag.name}: {flag.why}" for flag in row.flags})
 
 
-def _interval(found: Interval) -> str:
-    ends = "" if found.low is None else f" ({found.low:.3f} to {found.high:.3f})"
-    return f"{found.value:.3f}{ends}"
+def _interval(estimate: Interval) -> str:
+    ends = "" if estimate.low is None else f" ({estimate.low:.3f} to {estimate.high:.3f})"
+    return f"{estimate.value:.3f}{ends}"
 
 
 def _damage(row: AttackRow) -> str:
@@ -71,23 +72,30 @@ def _damage(row: AttackRow) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with the characters escaped that markdown would interpret."""
+    """Return a text with the special characters of Markdown escaped."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|@:" else c for c in text)
 
 
 def verdict_lines(folder: Path, findings: Sequence[Finding], refused: bool, replay: Replay | None) -> Iterator[str]:
-    """Yield the lines of a verification; the last one is the verdict."""
+    """Yield the lines of a verification; the last one is the verdict.
+
+    Args:
+        folder: The folder of the submission.
+        findings: The findings of the checks.
+        refused: Whether one of the findings is fatal.
+        replay: The result of the replay; None if nothing was replayed.
+    """
     yield from map(str, findings)
     if replay is not None:
         yield from replay_lines(replay)
         yield f"drawn with --salt {replay.salt}"
         yield f"{folder.name}: {replay}"
     else:
-        yield f"{folder.name}: {'refused' if refused else 'the checks find nothing wrong; nothing was replayed'}"
+        yield f"{folder.name}: {'refused' if refused else 'passed the checks; nothing was replayed'}"
 
 
 def replay_lines(replay: Replay) -> Iterator[str]:
-    """Yield a line for each cell that was replayed and each test."""
+    """Yield a line for each replayed cell and each test."""
     width = max(len(cell.verdict) for cell in replay.cells)
     for cell in replay.cells:
         yield f"{cell.verdict:<{width}}  {cell.cell}  {cell.place}: {cell.evidence}"

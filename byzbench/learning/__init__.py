@@ -1,1 +1,1 @@
-"""Policies, rollouts, gradient estimators and optimisers. No word of adversaries in here."""
+"""Policies, rollouts, gradient estimators and optimisers, independent of federation and adversaries."""

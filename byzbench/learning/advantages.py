@@ -1,4 +1,4 @@
-"""How much better actions were than what a critic expected."""
+"""Advantage estimates of actions, relative to a critic's values."""
 
 from __future__ import annotations
 
@@ -9,28 +9,45 @@ from byzbench.learning.rollouts import Trajectories
 
 
 def advantages(batch: Trajectories, values: Tensor, beyond: Tensor, discount: float, trace: float) -> Tensor:
-    """Generalised advantage estimates, zero where masked: [K, T, N].
+    """Compute generalised advantage estimates.
 
         A_h = delta_h + gamma lambda A_{h+1},    delta_h = r_h + gamma V(s_{h+1}) - V(s_h)
 
-    After an episode's last step V is 0 if it ended by itself, and the critic's value of what it would have seen next if
-    it was truncated.
+    After the last step of an episode, V is 0 if the episode terminated, and the critic's value of the final observation
+    if it was truncated.
 
     Args:
-        batch: the episodes.
-        values: V(s_h) [K, T, N].
-        beyond: V of what a truncated episode would have seen next [K, N].
-        discount: gamma.
-        trace: lambda.
+        batch: The episodes.
+        values: The critic's values V(s_h), [K, T, N].
+        beyond: The critic's values of the final observations of truncated episodes, [K, N].
+        discount: The discount gamma.
+        trace: The decay lambda.
+
+    Returns:
+        The advantages [K, T, N], zero where masked.
 
     Source: Schulman, Moritz, Levine, Jordan, Abbeel 2016, arXiv 1506.02438, equation 16.
+
+    Example:
+        >>> rewards = torch.tensor([1.0, 1.0]).reshape(1, 2, 1)
+        >>> batch = Trajectories(
+        ...     observations=torch.zeros(1, 2, 1, 1),
+        ...     actions=torch.zeros(1, 2, 1),
+        ...     rewards=rewards,
+        ...     mask=rewards > 0,
+        ...     terminated=torch.tensor([[True]]),
+        ...     count=torch.tensor([1]),
+        ...     beyond=torch.zeros(1, 1, 1),
+        ... )
+        >>> advantages(batch, torch.zeros(1, 2, 1), torch.zeros(1, 1), discount=0.5, trace=1.0).flatten()
+        tensor([1.5000, 1.0000])
     """
-    found, following = torch.zeros_like(values), torch.zeros_like(beyond)
-    goes_on = torch.cat([batch.mask[:, 1:], torch.zeros_like(batch.mask[:, :1])], 1)
-    after = beyond.masked_fill(batch.terminated, 0)
+    result, advantage = torch.zeros_like(values), torch.zeros_like(beyond)
+    continues = torch.cat([batch.mask[:, 1:], torch.zeros_like(batch.mask[:, :1])], 1)
+    final_values = beyond.masked_fill(batch.terminated, 0)
     for step in reversed(range(values.shape[1])):
-        expected = torch.where(goes_on[:, step], values[:, (step + 1) % values.shape[1]], after)
-        delta = batch.rewards[:, step] + discount * expected - values[:, step]
-        following = (delta + discount * trace * following * goes_on[:, step]) * batch.mask[:, step]
-        found[:, step] = following
-    return found
+        next_values = torch.where(continues[:, step], values[:, (step + 1) % values.shape[1]], final_values)
+        delta = batch.rewards[:, step] + discount * next_values - values[:, step]
+        advantage = (delta + discount * trace * advantage * continues[:, step]) * batch.mask[:, step]
+        result[:, step] = advantage
+    return result

@@ -1,4 +1,4 @@
-"""Several policies that act as one."""
+"""Ensembles: several policies that act as one by vote or geometric median."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from torch.nn.functional import one_hot
 from byzbench.learning.policies import Actor, Policy
 from byzbench.learning.samplers import Sampler
 
-_STEPS = 30
+_NUM_WEISZFELD_STEPS = 30
 
 
 @dataclass(frozen=True)
 class Ensemble(Actor):
-    """G policies act as one: by majority vote, of equals the smallest action; or by the geometric median of actions.
+    """An ensemble of G policies.
 
-    Its parameters are its members', one after the other. All members act with the same noise, so where they are alike
-    they agree, and an ensemble of copies is the policy itself. It cannot be trained as a whole.
+    Discrete actions are chosen by majority vote, where among ties the smallest action wins; continuous actions by the
+    geometric median. The parameters of the ensemble are those of its members, concatenated. All members act with the
+    same noise, so an ensemble of equal members acts like one of them. The ensemble cannot be trained as a whole.
 
-    What it says of how it acts, as the mean over states, all members acting by their likeliest actions:
+    It has two diagnostics, as means over states, where all members take their likeliest actions:
 
-    - certificate, of a vote: how many members could be anything at all without changing the action. With v_a votes for
-      a and x the winner it is min over y of floor((v_x - v_y - [y < x]) / 2);
-    - certified_distance, of a median: how far the largest minority, n' = ceil(G / 2) - 1 members, could move the
-      action: 2 w (G - n') / (G - 2 n') with w the largest distance of a member's action from the median.
+    - certificate, of a vote: the number of members that can change arbitrarily without changing the action. With v_a
+      votes for a and x the winner, it is min over y of floor((v_x - v_y - [y < x]) / 2).
+    - certified_distance, of a median: the largest change of the action by the largest minority, n' = ceil(G / 2) - 1
+      members: 2 w (G - n') / (G - 2 n'), with w the largest distance of a member's action from the median.
 
     Attributes:
-        member: the family of all members.
-        size: G.
+        member: The policy family of all members.
+        size: The number G of members.
 
     Source: Fang, Wang, Gong 2025, "Provably robust federated reinforcement learning", WWW.
     """
@@ -41,71 +42,83 @@ class Ensemble(Actor):
 
     @property
     def dimension(self) -> int:
-        """All members'."""
+        """Return the number of parameters of all members."""
         return self.size * self.member.dimension
 
     @property
     def observation_size(self) -> int:
-        """A member's."""
+        """Return the observation size of a member."""
         return self.member.observation_size
 
     @property
     def action_shape(self) -> tuple[int, ...]:
-        """A member's."""
+        """Return the shape of a member's action."""
         return self.member.action_shape
 
     @property
     def dtype(self) -> torch.dtype:
-        """A member's."""
+        """Return the type of a member's actions."""
         return self.member.dtype
 
     def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        """A member's, for all of them."""
+        """Fill `out` with the noise of one member, which all members share."""
         self.member.draw(rng, out)
 
     def executed(self, actions: np.ndarray) -> np.ndarray:
-        """A member's."""
+        """Convert actions [K, N, *a] to the actions of the K*N environments, as a member does."""
         return self.member.executed(actions)
 
     def _members(self, theta: Tensor, noise: Tensor | None) -> list[Sampler]:
-        return [self.member.sampler(part.contiguous(), noise) for part in theta.chunk(self.size, 1)]
+        return [self.member.sampler(parameters.contiguous(), noise) for parameters in theta.chunk(self.size, 1)]
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
-        """Every member's, and the vote or the median of what they chose."""
+        """Return a sampler that combines the actions of all members by vote or median."""
         members = self._members(theta, noise)
 
         def sample(t: int, observations: np.ndarray) -> np.ndarray:
-            chosen = torch.from_numpy(np.stack([member(t, observations) for member in members]))
-            winner = geometric_median(chosen) if self.dtype.is_floating_point else one_hot(chosen).sum(0).argmax(-1)
-            return winner.numpy()
+            actions = torch.from_numpy(np.stack([member(t, observations) for member in members]))
+            result = geometric_median(actions) if self.dtype.is_floating_point else one_hot(actions).sum(0).argmax(-1)
+            return result.numpy()
 
         return sample
 
     def remarks(self, theta: Tensor, observations: Tensor) -> dict[str, float]:
-        """The certificate: see the class."""
+        """Return the certificate, or the certified distance, of the class's docstring.
+
+        Args:
+            theta: The parameters of the ensemble, [1, d].
+            observations: The observations of one agent's episodes, [1, M, o].
+        """
         members = self._members(theta, None)
-        chosen = torch.from_numpy(np.stack([member(0, observations.numpy()) for member in members]))
+        member_actions = torch.from_numpy(np.stack([member(0, observations.numpy()) for member in members]))
         if self.dtype.is_floating_point:
             minority = (self.size - 1) // 2
-            away = (chosen - geometric_median(chosen)).norm(dim=-1).amax(0)
-            reach = 2 * (self.size - minority) / (self.size - 2 * minority)
-            return {"certified_distance": float(reach * away.double().mean())}
-        votes = one_hot(chosen, int(chosen.max()) + 2).sum(0)  # and an action that nobody chose
+            distance = (member_actions - geometric_median(member_actions)).norm(dim=-1).amax(0)
+            factor = 2 * (self.size - minority) / (self.size - 2 * minority)
+            return {"certified_distance": float(factor * distance.double().mean())}
+        # One action more than the largest that was taken: its zero votes bound the margin of unanimous votes.
+        votes = one_hot(member_actions, int(member_actions.max()) + 2).sum(0)
         winner = votes.argmax(-1, keepdim=True)
         actions = torch.arange(votes.shape[-1])
-        lead = votes.gather(-1, winner) - votes - (actions < winner).long()
-        each = (lead.masked_fill(actions == winner, self.size).amin(-1) // 2).reshape(*observations.shape[:2], -1)
-        return {"certificate": float(each.amin(-1).double().mean())}
+        margin = votes.gather(-1, winner) - votes - (actions < winner).long()
+        tolerated = (margin.masked_fill(actions == winner, self.size).amin(-1) // 2).reshape(
+            *observations.shape[:2], -1
+        )
+        return {"certificate": float(tolerated.amin(-1).double().mean())}
 
 
 def geometric_median(points: Tensor) -> Tensor:
-    """The point whose distances to points [G, ..., a] have the least sum, by Weiszfeld's steps: [..., a].
+    """Return the point with the least sum of distances to the points [G, ..., a], by Weiszfeld's steps: [..., a].
 
-    They start at the median of coordinates, which for a = 1 is what they look for.
+    The steps start at the coordinate-wise median, which for a = 1 is the result.
+
+    Example:
+        >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]]))
+        tensor([1.])
     """
     x = points.double()
-    found = x.median(0).values
-    for _ in range(_STEPS if x.shape[-1] > 1 else 0):
-        pull = 1 / (x - found).norm(dim=-1, keepdim=True).clamp(min=1e-9)
-        found = (pull * x).sum(0) / pull.sum(0)
-    return found.to(points)
+    median = x.median(0).values
+    for _ in range(_NUM_WEISZFELD_STEPS if x.shape[-1] > 1 else 0):
+        weights = 1 / (x - median).norm(dim=-1, keepdim=True).clamp(min=1e-9)
+        median = (weights * x).sum(0) / weights.sum(0)
+    return median.to(points)

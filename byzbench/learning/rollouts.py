@@ -1,4 +1,4 @@
-"""Whole episodes, for K agents at once."""
+"""Rollouts of whole episodes, for K agents at once."""
 
 from __future__ import annotations
 
@@ -19,54 +19,55 @@ class EnvironmentBatch(Protocol):
     """N environments for each of K agents, flattened to K*N rows, agent by agent."""
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        """Start an episode in every row, from one generator an agent: observations [K*N, o], float32.
+        """Start an episode in every row, and return the observations, float32 [K*N, o].
 
-        The first rows of an agent do not depend on N.
+        Args:
+            generators: One random generator for each agent. The first rows of an agent do not depend on N.
         """
         ...
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Actions [K*N, *a] -> observations [K*N, o], rewards, terminated and truncated [K*N].
+        """Advance every row by one step: actions [K*N, *a] -> observations [K*N, o], rewards, terminated, truncated.
 
-        Rows whose episode has ended go on in any way, as long as what they show is finite; nothing of it is used. The
-        arrays are the caller's to change.
+        The last three are of shape [K*N]. Results of rows whose episode has ended are not used, but must be finite. The
+        caller may change the returned arrays.
         """
         ...
 
 
 class Tap(Protocol):
-    """A hand in the environments of some rows: what they see and do. The default is no hand.
+    """Hooks that change the observations and actions of some rows in place.
 
-    Both are called at every step, on arrays of NumPy's: small ones are quicker there than in torch.
+    Both hooks are called at every step, on NumPy arrays, which are faster than torch for small sizes.
 
     Attributes:
-        observe: (t, observations [K, N, o]) changes them in place before the policy sees them.
-        act: (t, actions [K, N, *a]) changes them in place before the environments see them.
+        observe: A function of (t, observations [K, N, o]) that changes them before the policy receives them.
+        act: A function of (t, actions [K, N, *a]) that changes them before the environments receive them.
     """
 
     @property
     def observe(self) -> Callable[[int, np.ndarray], None] | None:
-        """Or None where nothing is changed."""
+        """Return the hook of observations, or None for no change."""
         ...
 
     @property
     def act(self) -> Callable[[int, np.ndarray], None] | None:
-        """Or None where nothing is changed."""
+        """Return the hook of actions, or None for no change."""
         ...
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Complete episodes, padded in time (mask) and, where agents sample unequally many, in number.
+    """A batch of complete episodes, padded in time and, where agents sample different numbers, in number.
 
     Attributes:
-        observations: float32 [K, T, N, o].
-        actions: [K, T, N, *a], of the policy's type.
-        rewards: float32 [K, T, N], zero where masked.
-        mask: bool [K, T, N], True while the episode runs.
-        terminated: bool [K, N], the episode ended by itself; False is a truncation at the horizon.
-        count: int64 [K], each agent's number of episodes, at most N.
-        beyond: float32 [K, N, o], what a truncated episode would have seen next; zero for the others.
+        observations: The observations, float32 [K, T, N, o].
+        actions: The actions, [K, T, N, *a], of the policy's type.
+        rewards: The rewards, float32 [K, T, N], zero where masked.
+        mask: The valid steps, bool [K, T, N]: True while the episode runs.
+        terminated: The episodes that terminated, bool [K, N]; the others were truncated at the horizon.
+        count: The number of episodes of each agent, int64 [K], at most N.
+        beyond: The final observations of truncated episodes, float32 [K, N, o]; zero for the others.
     """
 
     observations: Tensor
@@ -79,32 +80,32 @@ class Trajectories:
 
     @property
     def returns(self) -> Tensor:
-        """[K] mean undiscounted return of each agent's episodes, float64."""
-        # Running sums, unlike sums, do not depend on how much padding follows.
+        """Return the mean undiscounted return of each agent's episodes, float64 [K]."""
+        # cumsum, unlike sum, gives the same result for every amount of padding.
         return self.rewards.double().cumsum(1)[:, -1].cumsum(1)[:, -1] / self.count
 
     @property
     def steps(self) -> Tensor:
-        """[K] environment steps that stand in a trajectory."""
+        """Return the number of environment steps of each agent's episodes, [K]."""
         return self.mask.sum((1, 2))
 
     def part(self, rows: slice) -> Trajectories:
-        """Some of every agent's episodes, by their numbers; all agents must have them."""
-        by_step = ("observations", "actions", "rewards", "mask")
-        parts = {name: getattr(self, name)[:, :, rows] for name in by_step}
-        parts |= {name: getattr(self, name)[:, rows] for name in ("terminated", "beyond")}
-        return Trajectories(**parts, count=self.count.clamp(max=parts["mask"].shape[2]))
+        """Return a slice of every agent's episodes; all agents must have these episodes."""
+        step_fields = ("observations", "actions", "rewards", "mask")
+        values = {name: getattr(self, name)[:, :, rows] for name in step_fields}
+        values |= {name: getattr(self, name)[:, rows] for name in ("terminated", "beyond")}
+        return Trajectories(**values, count=self.count.clamp(max=values["mask"].shape[2]))
 
     def of(self, agent: int) -> Trajectories:
-        """One agent's, with all padding."""
+        """Return the episodes of one agent, with all padding."""
         return Trajectories(**{name: value[agent : agent + 1] for name, value in vars(self).items()})
 
     def among(self, agents: Tensor) -> Trajectories:
-        """Those of some agents, bool [K], with all padding."""
+        """Return the episodes of some agents, bool [K], with all padding."""
         return Trajectories(**{name: value[agents] for name, value in vars(self).items()})
 
     def to(self, device: torch.device) -> Trajectories:
-        """The same on another device."""
+        """Return a copy on another device."""
         return Trajectories(**{name: value.to(device) for name, value in vars(self).items()})
 
 
@@ -119,48 +120,51 @@ def rollout(
     *,
     greedy: bool = False,
 ) -> Trajectories:
-    """Exactly count[k] complete episodes of each agent, one a row from its start to its end.
+    """Sample exactly count[k] complete episodes of each agent k, one in each row.
 
-    Rows run until the longest has ended; short ones are never replaced by a new episode, which would favour short ones:
-    the sample is unbiased by length. Rows of a `Simulation` run one after the other, as machine code, where nobody has
-    a hand in what they see or do; others run side by side.
+    All rows run until their episode has ended. A short episode is not followed by another one in its row, as that would
+    bias the sample towards short episodes. Rows of a `Simulation` without hooks run one after the other, as machine
+    code; other rows run in parallel, step by step.
 
     Args:
-        policy: who acts.
-        theta: [K, d].
-        environments: K*N of them.
-        starts: one generator an agent, for the initial states.
-        noise: float32 [K, T, N, *a] for the actions, as `policy.draw` makes it; T is the horizon.
-        count: int64 [K], from 0 to N.
-        tap: a hand in the environments.
-        greedy: take the likeliest actions; the noise gives the shape only.
+        policy: The policy that acts.
+        theta: The parameters, [K, d].
+        environments: The K*N environments.
+        starts: The random generators of the initial states, one for each agent.
+        noise: The noise of the actions, float32 [K, T, N, *a], as `policy.draw` makes it; T is the horizon.
+        count: The number of episodes of each agent, int64 [K], from 0 to N.
+        tap: The hooks that change observations and actions, if any.
+        greedy: Whether the likeliest actions are taken; the noise then defines the shape only.
+
+    Returns:
+        The episodes, padded to the longest.
     """
     agents, horizon, rows = noise.shape[:3]
-    by_step, kind = (agents, horizon, rows), torch.empty(0, dtype=policy.dtype).numpy().dtype
-    # NumPy's zeros, unlike torch's, cost nothing for steps that are never reached.
+    shape, action_dtype = (agents, horizon, rows), torch.empty(0, dtype=policy.dtype).numpy().dtype
+    # Unlike torch.zeros, np.zeros does not touch the memory of steps that are never reached.
     results = {
-        "observations": np.zeros((*by_step, policy.observation_size), np.float32),
-        "actions": np.zeros((*by_step, *policy.action_shape), kind),
-        "rewards": np.zeros(by_step, np.float32),
-        "mask": np.zeros(by_step, bool),
+        "observations": np.zeros((*shape, policy.observation_size), np.float32),
+        "actions": np.zeros((*shape, *policy.action_shape), action_dtype),
+        "rewards": np.zeros(shape, np.float32),
+        "mask": np.zeros(shape, bool),
         "terminated": np.zeros((agents, rows), bool),
         "beyond": np.zeros((agents, rows, policy.observation_size), np.float32),
     }
     first = environments.reset(starts)
-    untouched = tap is None or not (tap.observe or tap.act)
-    # Of a family that is derived from this one, the machine code knows nothing.
-    if untouched and isinstance(environments, Simulated) and type(policy) is CategoricalMlp:
+    without_hooks = tap is None or not (tap.observe or tap.act)
+    # The machine code does not support subclasses of CategoricalMlp, which may act differently.
+    if without_hooks and isinstance(environments, Simulated) and type(policy) is CategoricalMlp:
         length = environments.play(policy, theta, noise, count, results, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)
-        length = _side_by_side(policy, sample, environments, first, count, results, tap)
-    found = {name: torch.from_numpy(array) for name, array in results.items()}
+        length = _rollout_in_parallel(policy, sample, environments, first, count, results, tap)
+    values = {name: torch.from_numpy(array) for name, array in results.items()}
     for name in ("observations", "actions", "rewards", "mask"):
-        found[name] = found[name][:, : max(length, 1)]
-    return Trajectories(**found | {name: found[name].contiguous() for name in ("rewards", "mask")}, count=count)
+        values[name] = values[name][:, : max(length, 1)]
+    return Trajectories(**values | {name: values[name].contiguous() for name in ("rewards", "mask")}, count=count)
 
 
-def _side_by_side(
+def _rollout_in_parallel(
     policy: Actor,
     sample: Sampler,
     environments: EnvironmentBatch,
@@ -169,35 +173,45 @@ def _side_by_side(
     results: Mapping[str, np.ndarray],
     tap: Tap | None,
 ) -> int:
-    """Step all rows together from their first observations, and fill in the results: the length of the longest."""
+    """Step all rows together, fill in the results, and return the length of the longest episode.
+
+    Args:
+        policy: The policy, which converts actions to those of the environments.
+        sample: The sampler of actions.
+        environments: The K*N environments, after their reset.
+        current: The first observations, [K*N, o].
+        count: The number of episodes of each agent, int64 [K].
+        results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
+        tap: The hooks that change observations and actions, if any.
+    """
     observations, actions, rewards, mask, terminated, beyond = results.values()
     agents, horizon, rows = mask.shape
     shape = (agents, rows)
-    alive = (torch.arange(rows) < count.unsqueeze(1)).numpy()
+    active = (torch.arange(rows) < count.unsqueeze(1)).numpy()
     observe, act = (tap.observe, tap.act) if tap else (None, None)
     current = current.reshape(*shape, -1)
     t = 0
-    # Parameters may be anything, and NumPy, unlike torch, would warn of infinities.
+    # Parameters may be infinite, of which NumPy, unlike torch, would warn.
     with torch.inference_mode(), np.errstate(all="ignore"):
-        while t < horizon and alive.any():
+        while t < horizon and active.any():
             if observe:
                 observe(t, current)
-            shown = observations[:, t]
-            shown[:] = current
-            chosen = sample(t, shown)
+            step_observations = observations[:, t]
+            step_observations[:] = current
+            step_actions = sample(t, step_observations)
             if act:
-                act(t, chosen)
-            actions[:, t] = chosen
-            current, paid, ended, cut = environments.step(policy.executed(chosen))
+                act(t, step_actions)
+            actions[:, t] = step_actions
+            current, step_rewards, step_terminated, step_truncated = environments.step(policy.executed(step_actions))
             current = current.reshape(*shape, -1)
-            mask[:, t] = alive
-            np.multiply(paid.reshape(shape), alive, out=rewards[:, t])
-            over = (ended | cut).reshape(shape) & alive
-            if over.any():
-                by_itself = over & ended.reshape(shape)
-                terminated |= by_itself
-                stopped = over & ~by_itself
-                beyond[stopped] = current[stopped]
-                alive &= ~over
+            mask[:, t] = active
+            np.multiply(step_rewards.reshape(shape), active, out=rewards[:, t])
+            ended = (step_terminated | step_truncated).reshape(shape) & active
+            if ended.any():
+                newly_terminated = ended & step_terminated.reshape(shape)
+                terminated |= newly_terminated
+                newly_truncated = ended & ~newly_terminated
+                beyond[newly_truncated] = current[newly_truncated]
+                active &= ~ended
             t += 1
     return t

@@ -1,4 +1,4 @@
-"""How policies act, step by step, in NumPy: on arrays as small as these it is several times as fast as torch."""
+"""Samplers of actions in NumPy, which is several times as fast as torch on arrays as small as these."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 Layers: TypeAlias = list[tuple[Tensor, Tensor]]
-"""Weight [K, in, out] and bias [K, 1, out] of each layer of a network."""
+"""The weight [K, in, out] and the bias [K, 1, out] of each layer of a network."""
 
 Sampler: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
-"""(step t, observations [K, N, o]) -> actions [K, N, *a], new ones."""
+"""A function of (step t, observations [K, N, o]) that returns new actions [K, N, *a]."""
 
 ONE_THREAD = 1 << 18
-"""The most multiplications for which NumPy's BLAS starts no threads, on whose number sums may depend."""
+"""The largest number of multiplications for which NumPy's BLAS uses one thread; sums may depend on their number."""
 
 AHEAD = 64
-"""Steps whose noise is made ready together; short episodes never need the rest."""
+"""The number of steps whose noise is prepared together; short episodes never need the rest."""
 
 
 def categorical(layers: Layers, squashed: bool, uniforms: Tensor | None) -> Sampler:
-    """Draws by inverse CDF from uniforms [K, T, N], so that a draw depends on its own row and stream alone.
+    """Return a sampler of a categorical policy, which draws by inverse CDF.
 
-    Two actions take a short way: u > sigmoid(l0 - l1) is the same as logit(u) > l0 - l1, which turns the whole draw
-    into one comparison with thresholds that are ready before the step. Scores are [K, actions, N], so that NumPy works
-    along the long axis.
+    A draw depends on its own row and random stream only. Two actions are a special case: u > sigmoid(l0 - l1) is the
+    same as logit(u) > l0 - l1, so a draw is one comparison with a threshold that is computed before the step. Scores
+    are of shape [K, actions, N], so that NumPy works along the long axis.
 
     Args:
-        layers: of the network; its outputs are logits.
-        squashed: whether these go through tanh.
-        uniforms: in [0, 1); or None: take the likeliest actions.
+        layers: The layers of the network, whose outputs are logits.
+        squashed: Whether the logits pass through tanh.
+        uniforms: The uniform numbers in [0, 1), [K, T, N]; None: take the likeliest actions.
     """
     *layers, (weight, bias) = layers
     binary = uniforms is not None and weight.shape[2] == 2 and not squashed
@@ -46,7 +46,7 @@ def categorical(layers: Layers, squashed: bool, uniforms: Tensor | None) -> Samp
     if uniforms is None:
         return lambda t, observations: score(observations).argmax(1)
 
-    thresholds = _Ahead(uniforms, (lambda part: part.double().logit().to(part.dtype)) if binary else torch.clone)
+    thresholds = _PreparedNoise(uniforms, (lambda u: u.double().logit().to(u.dtype)) if binary else torch.clone)
 
     def choose(t: int, observations: np.ndarray) -> np.ndarray:
         scores = score(observations)
@@ -63,14 +63,20 @@ def categorical(layers: Layers, squashed: bool, uniforms: Tensor | None) -> Samp
 
 
 def gaussian(layers: Layers, std: Tensor, normals: Tensor | None) -> Sampler:
-    """Mean of the network, plus std [K, 1, a] times normals [K, T, N, a], if there are any."""
+    """Return a sampler of a Gaussian policy: the outputs of the network, plus std times normals.
+
+    Args:
+        layers: The layers of the network.
+        std: The standard deviations, [K, 1, a].
+        normals: The standard normal numbers, [K, T, N, a]; None: take the means.
+    """
     *inner, last = _arrays(layers)
-    spread = None if normals is None else _Ahead(normals, lambda part: part * std.unsqueeze(1))
+    deviations = None if normals is None else _PreparedNoise(normals, lambda noise: noise * std.unsqueeze(1))
 
     def choose(t: int, observations: np.ndarray) -> np.ndarray:
         u = _affine(_hidden(inner, observations), *last)
-        if spread is not None:
-            u += spread(t)
+        if deviations is not None:
+            u += deviations(t)
         return u
 
     return choose
@@ -81,33 +87,33 @@ def _arrays(layers: Layers) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _affine(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """X [K, M, i], weight [K, i, j], bias [K, 1, j] or [K, M, 1] -> [K, M, j]."""
+    """Return x weight + bias: x [K, M, i], weight [K, i, j], bias [K, 1, j] or [K, M, 1] -> [K, M, j]."""
     if x.shape[1] * weight[0].size > ONE_THREAD:
-        return torch.baddbmm(*(torch.from_numpy(part) for part in (bias, x, weight))).numpy()
+        return torch.baddbmm(*(torch.from_numpy(array) for array in (bias, x, weight))).numpy()
     y = np.matmul(x, weight)
     y += bias
     return y
 
 
 def _hidden(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray) -> np.ndarray:
-    """What comes out of hidden layers: [K, N, o] -> [K, N, width]."""
+    """Apply the hidden layers: [K, N, o] -> [K, N, width]."""
     for weight, bias in layers:
         x = _affine(x, weight, bias)
         np.tanh(x, out=x)
     return x
 
 
-class _Ahead:
-    """Noise [K, T, N, *a], made ready for some steps together."""
+class _PreparedNoise:
+    """Noise [K, T, N, *a], transformed for `AHEAD` steps at a time."""
 
     def __init__(self, noise: Tensor, prepare: Callable[[Tensor], Tensor]) -> None:
         self._noise, self._prepare = noise, prepare
         self._ready, self._first = np.empty((0, 0)), 0
 
     def __call__(self, t: int) -> np.ndarray:
-        """That of step t, [K, N, *a]."""
+        """Return the transformed noise of step t, [K, N, *a]."""
         if not 0 <= t - self._first < self._ready.shape[1]:
-            # Contiguous, as noise is drawn episode by episode, and a step's numbers lie far apart in it.
+            # Contiguous, as noise is drawn by episode, and the numbers of a step are far apart in memory.
             self._ready = self._prepare(self._noise[:, t : t + AHEAD].contiguous()).numpy()
             self._first = t
         return self._ready[:, t - self._first]

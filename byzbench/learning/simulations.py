@@ -1,4 +1,4 @@
-"""Environments that are a few equations: written for one row, and compiled."""
+"""Simulated environments: functions of one state, compiled to machine code."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from byzbench.learning.policies import CategoricalMlp
 
 @dataclass(frozen=True)
 class Simulation:
-    """An environment whose state is s numbers, with discrete actions.
+    """An environment with discrete actions whose state is a vector of s numbers.
 
-    `step` and `show` are functions of a module, in the part of Python and NumPy that Numba compiles, and call no others
-    of ours.
+    `step` and `show` are module-level functions in the part of Python and NumPy that Numba compiles. They must not call
+    other Python functions of this package.
 
     Attributes:
-        start: (a generator, N) -> float64 [N, s], N first states, of which the first do not depend on N.
-        step: (state, action, constants) -> (reward, whether the episode ends by itself); the state changes in place.
-        show: (state, out) writes what is seen of it into float32 [o].
-        size: the o above.
-        constants: physical ones by name, in the order in which `step` has them: float64 [c].
+        start: A function of (generator, N) that draws N initial states, float64 [N, s]. The first states do not depend
+            on N.
+        step: A function of (state, action, constants) that returns (reward, terminated) and changes the state in place.
+        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o].
+        size: The size o of an observation.
+        constants: The physical constants by name, in the order in which `step` takes them: float64 [c].
     """
 
     start: Callable[[np.random.Generator, int], np.ndarray]
@@ -35,42 +36,42 @@ class Simulation:
 
 
 class Simulated:
-    """K*N rows of a simulation: an `EnvironmentBatch`, of which a policy can also play whole episodes at once.
+    """K*N rows of a simulation: an `EnvironmentBatch` that can also run whole episodes in one call.
 
     Attributes:
-        states: float64 [K*N, s].
+        states: The states of all rows, float64 [K*N, s].
     """
 
     def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
         self._simulation, self._count, self._horizon = simulation, count, horizon
         code = _code()
         self._addresses = code.address_of_step(simulation.step), code.address_of_show(simulation.show)
-        self._made = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
-        self._constants = self._made
+        self._original_constants = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
+        self._constants = self._original_constants
 
     def alter(self, factors: Mapping[str, np.ndarray]) -> None:
-        """See `Task`."""
-        self._constants = self._made.copy()
+        """Multiply the original physical constants by factors [K] of each agent: see `Task.alter`."""
+        self._constants = self._original_constants.copy()
         for name, factor in factors.items():
             self._constants[:, list(self._simulation.constants).index(name)] *= np.repeat(factor, self._count)
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        """See `EnvironmentBatch`."""
+        """Start an episode in every row: see `EnvironmentBatch`."""
         starts = [self._simulation.start(rng, self._count) for rng in generators]
         self.states, self._t = np.ascontiguousarray(np.concatenate(starts), np.float64), 0
-        shown = np.empty((len(self.states), self._simulation.size), np.float32)
-        _code().present(self._addresses[1], self.states, shown)
-        return shown
+        observations = np.empty((len(self.states), self._simulation.size), np.float32)
+        _code().present(self._addresses[1], self.states, observations)
+        return observations
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """See `EnvironmentBatch`."""
+        """Advance every row by one step: see `EnvironmentBatch`."""
         self._t += 1
         rows = len(self.states)
-        shown = np.empty((rows, self._simulation.size), np.float32)
-        rewards, ended = np.empty(rows, np.float32), np.empty(rows, bool)
-        chosen = np.ascontiguousarray(actions, np.int64)
-        _code().advance(*self._addresses, self.states, self._constants, chosen, shown, rewards, ended)
-        return shown, rewards, ended, np.full(rows, self._t >= self._horizon)
+        observations = np.empty((rows, self._simulation.size), np.float32)
+        rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
+        actions = np.ascontiguousarray(actions, np.int64)
+        _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
+        return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
 
     def play(
         self,
@@ -81,15 +82,15 @@ class Simulated:
         results: Mapping[str, np.ndarray],
         greedy: bool,
     ) -> int:
-        """After a reset, what `rollout` does: K*N episodes, one a row from its start to its end.
+        """Run the episodes of `rollout` after a reset, one in each row.
 
         Args:
-            policy: who acts.
-            theta: [K, d].
-            uniforms: float32 [K, T, N] for the actions.
-            count: int64 [K], each agent's number of episodes.
-            results: `Trajectories` in full length, by name: zeros, which are filled in.
-            greedy: take the likeliest actions.
+            policy: The policy that acts.
+            theta: The parameters, [K, d].
+            uniforms: The uniform numbers of the actions, float32 [K, T, N].
+            count: The number of episodes of each agent, int64 [K].
+            results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
+            greedy: Whether the likeliest actions are taken.
 
         Returns:
             The length of the longest episode.
@@ -105,7 +106,7 @@ class Simulated:
 
 
 def _code() -> ModuleType:
-    # Numba is loaded by whoever simulates, not by whoever lists tasks.
+    # A local import, as loading Numba takes time, which listing tasks should not cost.
     from byzbench.learning import compiled
 
     return compiled

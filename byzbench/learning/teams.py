@@ -1,4 +1,4 @@
-"""Policies of several players who act for one agent."""
+"""Policies of agents that control several players."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from byzbench.learning.samplers import Layers, Sampler
 
 @dataclass(frozen=True)
 class Team(Policy):
-    """Several players of one agent, with the same parameters: each acts on its own part of a joint observation.
+    """A policy of P players with shared parameters, each acting on its own part of a joint observation.
 
-    A joint action's probability is the product of the players'.
+    The probability of a joint action is the product over players.
 
     Attributes:
-        player: the policy of each.
-        players: P, how many.
+        player: The policy of a single player.
+        players: The number P of players.
     """
 
     player: Policy
@@ -28,66 +28,66 @@ class Team(Policy):
 
     @property
     def dimension(self) -> int:
-        """One player's."""
+        """Return the number of parameters, which all players share."""
         return self.player.dimension
 
     @property
     def observation_size(self) -> int:
-        """All players' in a row."""
+        """Return the size of the joint observation, P times that of a player."""
         return self.players * self.player.observation_size
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """A player's."""
+        """Return the widths of the hidden layers."""
         return self.player.hidden
 
     @property
     def action_shape(self) -> tuple[int, ...]:
-        """[P, *a]."""
+        """Return (P, *a), with a the shape of a player's action."""
         return (self.players, *self.player.action_shape)
 
     @property
     def dtype(self) -> torch.dtype:
-        """A player's."""
+        """Return the type of actions."""
         return self.player.dtype
 
     def initial(self, rng: np.random.Generator) -> Tensor:
-        """A player's."""
+        """Draw initial parameters of the players' policy: float32 [d]."""
         return self.player.initial(rng)
 
     def layers(self, theta: Tensor) -> Layers:
-        """A player's."""
+        """Split theta [K, d] into the layers of the players' policy."""
         return self.player.layers(theta)
 
     def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
-        """The sum over players."""
-        seen, done = self._apart(observations), actions.flatten(1, 2)
-        return self.player.log_probabilities(layers, seen, done).unflatten(1, (-1, self.players)).sum(-1)
+        """Return the sum of log-probabilities over players: [K, M]."""
+        separate, actions = self._by_player(observations), actions.flatten(1, 2)
+        return self.player.log_probabilities(layers, separate, actions).unflatten(1, (-1, self.players)).sum(-1)
 
     def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
-        """The sum over players."""
-        return self.player.entropy(layers, self._apart(observations)).unflatten(1, (-1, self.players)).sum(-1)
+        """Return the sum of entropies over players: [K, M]."""
+        return self.player.entropy(layers, self._by_player(observations)).unflatten(1, (-1, self.players)).sum(-1)
 
     def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        """A player's."""
+        """Fill `out` with the noise of the players' actions."""
         self.player.draw(rng, out)
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
-        """Every player's."""
-        sample = self.player.sampler(theta, None if noise is None else noise.flatten(2, 3))
+        """Return a function that samples the joint actions [K, N, P, *a]."""
+        sample_player = self.player.sampler(theta, None if noise is None else noise.flatten(2, 3))
 
-        def every(t: int, observations: np.ndarray) -> np.ndarray:
+        def sample(t: int, observations: np.ndarray) -> np.ndarray:
             agents, rows, _ = observations.shape
-            done = sample(t, observations.reshape(agents, rows * self.players, -1))
-            return done.reshape(agents, rows, *self.action_shape)
+            actions = sample_player(t, observations.reshape(agents, rows * self.players, -1))
+            return actions.reshape(agents, rows, *self.action_shape)
 
-        return every
+        return sample
 
     def executed(self, actions: np.ndarray) -> np.ndarray:
-        """Every player's: [K*N, P, *a]."""
-        done = self.player.executed(actions.reshape(len(actions), -1, *self.player.action_shape))
-        return done.reshape(-1, self.players, *done.shape[1:])
+        """Convert joint actions [K, N, P, *a] to those of the environments: [K*N, P, *a]."""
+        converted = self.player.executed(actions.reshape(len(actions), -1, *self.player.action_shape))
+        return converted.reshape(-1, self.players, *converted.shape[1:])
 
-    def _apart(self, observations: Tensor) -> Tensor:
-        """Joint observations [K, M, P*o] as [K, M*P, o]."""
+    def _by_player(self, observations: Tensor) -> Tensor:
+        """Split joint observations [K, M, P*o] into [K, M*P, o]."""
         return observations.unflatten(-1, (self.players, -1)).flatten(1, 2)

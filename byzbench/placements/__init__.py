@@ -1,1 +1,1 @@
-"""The zoo of placements: where the liars sit."""
+"""Placements: rules that select the Byzantine agents of a graph."""

@@ -1,4 +1,4 @@
-"""What placements have in common: the agents of a graph, and those of the highest score."""
+"""Helpers for placements: the agents of a graph, and selection by the highest score."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ import numpy as np
 from byzbench.errors import Undefined
 
 DENSE = 2000
-"""The most agents for whom a matrix of all pairs is written down."""
+"""The largest number of agents for which a dense K x K matrix is built."""
 
 
 def agents_of(graph: nx.Graph) -> int:
-    """K; a server, which has the last number, is no agent."""
+    """Return the number of agents K; a server is a node of the graph but not an agent."""
     return len(graph) - ("server" in graph.graph)
 
 
 def only_agents(graph: nx.Graph) -> nx.Graph:
-    """The graph without its server."""
+    """Return the subgraph of the agents, without a server."""
     return graph.subgraph(range(agents_of(graph)))
 
 
 def highest(scores: Sequence[float] | np.ndarray, f: int, rng: np.random.Generator) -> list[int]:
-    """The f agents of the highest scores [K], the highest first; equals in the order of one random permutation.
+    """Select the f agents with the highest scores [K], in descending order; ties are broken at random.
 
-    So where all agents are alike, the liars sit as with the placement `random`. Scores that agree in nine digits of the
-    largest are equal: sums in another order must not seat anybody elsewhere. -inf is never taken before a number.
+    Ties are ordered by one random permutation of all agents. So if all scores are equal, the selection is that of the
+    placement `random`. Scores are ties if they agree in nine decimals after division by the largest absolute score,
+    because the order of a summation must not change the selection. -inf is never selected before a finite score.
+
+    Args:
+        scores: one score for each agent.
+        f: the number of agents to select.
+        rng: the generator of the permutation.
+
+    Example:
+        >>> highest([0.1, 0.9, 0.5], 2, np.random.default_rng(0))
+        [1, 2]
     """
     values = np.asarray(scores, dtype=np.float64)
     scale = np.abs(values[np.isfinite(values)]).max(initial=1e-300)
@@ -37,10 +47,10 @@ def highest(scores: Sequence[float] | np.ndarray, f: int, rng: np.random.Generat
 
 
 def small_enough(name: str, graph: nx.Graph) -> None:
-    """Refuse graphs for which a matrix of all pairs is too large.
+    """Check that the graph is small enough for dense K x K matrices.
 
     Raises:
-        Undefined: with both numbers.
+        Undefined: the graph has more than `DENSE` agents.
     """
     if agents_of(graph) > DENSE:
         raise Undefined(f"placement {name} is for at most {DENSE} agents, got {agents_of(graph)}")

@@ -1,4 +1,4 @@
-"""Betweenness placement: the liars sit where shortest paths meet."""
+"""Placement by betweenness centrality."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ from byzbench.placements._ranked import agents_of, highest
 
 @dataclass(frozen=True)
 class Betweenness(Placement):
-    """The f agents of the highest betweenness, the share of shortest paths between others that lead through an agent.
+    """Placement on the f agents with the highest betweenness centrality.
 
         b(v) = sum over s, t other than v of (shortest paths from s to t through v) / (shortest paths from s to t)
 
     Source: Freeman 1977, A set of measures of centrality based on betweenness; computed as in Brandes 2001.
 
     Attributes:
-        pivots: sources s that are looked at; of more agents than that, so many are drawn at random.
+        pivots: the largest number of sources s; if there are more agents, this many are drawn at random.
+
+    Example:
+        >>> Betweenness()(nx.path_graph(5), 1, np.random.default_rng(0))
+        [2]
     """
 
     source: ClassVar[str] = "Freeman 1977; Brandes 2001"
-    pivots: Annotated[int, Field(ge=1, description="sources of paths; drawn, if there are more agents")] = 500
+    pivots: Annotated[
+        int, Field(ge=1, description="largest number of path sources; drawn at random if there are more agents")
+    ] = 500
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
-        few = None if len(graph) <= self.pivots else self.pivots
-        through = nx.betweenness_centrality(graph, few, seed=int(rng.integers(2**32)) if few else None)
-        return highest([through[agent] for agent in range(agents_of(graph))], f, rng)
+        """Return the f agents with the highest betweenness; ties are broken at random."""
+        num_pivots = None if len(graph) <= self.pivots else self.pivots
+        betweenness = nx.betweenness_centrality(
+            graph, num_pivots, seed=int(rng.integers(2**32)) if num_pivots else None
+        )
+        return highest([betweenness[agent] for agent in range(agents_of(graph))], f, rng)

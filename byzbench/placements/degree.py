@@ -1,4 +1,4 @@
-"""Degree placement: the liars are those whom most agents hear."""
+"""Placement by degree."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from byzbench.placements._ranked import agents_of, highest
 
 @dataclass(frozen=True)
 class Degree(Placement):
-    """The f agents with the most links; of directed graphs, those with the most listeners.
+    """Placement on the f agents with the highest degree, or the highest out-degree in a directed graph.
 
-    Hubs of a scale-free graph reach many; yet gossip with Metropolis' weights listens least to those with many links.
+    Hubs of a scale-free graph send to many agents. However, gossip with Metropolis weights gives the smallest weights
+    to agents of high degree.
+
+    Example:
+        >>> Degree()(nx.star_graph(4), 1, np.random.default_rng(0))
+        [0]
     """
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return the f agents with the most receivers; ties are broken at random."""
         return highest([len(graph.adj[agent]) for agent in range(agents_of(graph))], f, rng)

@@ -1,4 +1,4 @@
-"""Eclipse: the liars surround one victim."""
+"""Eclipse placement: Byzantine agents around one victim."""
 
 from __future__ import annotations
 
@@ -18,32 +18,43 @@ from byzbench.placements._ranked import agents_of, highest, only_agents
 
 @dataclass(frozen=True)
 class Eclipse(Placement):
-    """The liars take the seats that the victim hears, so that it gives them as large a weight as can be.
+    """Placement on the neighbours of a victim v that maximises the weight of Byzantine agents in its gossip.
 
-        maximise the sum over liars j of W_vj,   W_vj = 1 / (1 + max(d_v, d_j))
+        maximise sum_{j Byzantine} W_vj,   W_vj = 1 / (1 + max(d_v, d_j))
 
-    W are Metropolis' weights of the graph. More liars than the victim has neighbours sit behind these, near ones first.
+    W are the Metropolis weights of the graph. If f is larger than the number of neighbours, further Byzantine agents
+    are placed by increasing distance from the victim.
 
     Source: Heilman, Kendler, Zohar, Goldberg 2015, Eclipse attacks on Bitcoin's peer-to-peer network, for the idea.
 
     Attributes:
-        victim: v, who does not lie.
+        victim: v, an honest agent.
+
+    Example:
+        On a ring, two Byzantine agents are the neighbours of the victim:
+
+        >>> sorted(Eclipse(victim=0)(nx.cycle_graph(6), 2, np.random.default_rng(0)))
+        [1, 5]
     """
 
     source: ClassVar[str] = "Heilman et al. 2015, USENIX Security, for the idea"
-    victim: Annotated[int, Field(ge=0, description="the agent that is surrounded")] = 0
+    victim: Annotated[int, Field(ge=0, description="honest agent that is surrounded")] = 0
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return f agents in descending order of their weight at the victim; ties are broken at random.
+
+        Raises:
+            Undefined: the graph has no agent with the number of the victim.
+        """
         agents, links = agents_of(graph), only_agents(graph)
         if self.victim >= agents:
             raise Undefined(f"eclipse: agent {self.victim} is no victim; agents are 0 to {agents - 1}")
-        whom = heard(links)
-        degrees = [len(whom[agent]) for agent in range(agents)]
-        backwards = links.reverse(copy=False) if links.is_directed() else links
-        hops = nx.single_source_shortest_path_length(backwards, self.victim)
+        neighbours = heard(links)
+        degrees = [len(neighbours[agent]) for agent in range(agents)]
+        reversed_links = links.reverse(copy=False) if links.is_directed() else links
+        hops = nx.single_source_shortest_path_length(reversed_links, self.victim)
         scores = [1 / (2 + hops.get(agent, agents)) for agent in range(agents)]
-        for agent in whom[self.victim]:
+        for agent in neighbours[self.victim]:
             scores[agent] = 1 + 1 / (1 + max(degrees[self.victim], degrees[agent]))
         scores[self.victim] = 0.0
         return highest(scores, f, rng)

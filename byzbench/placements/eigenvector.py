@@ -1,4 +1,4 @@
-"""Eigenvector placement: the liars are heard by agents who are much heard."""
+"""Placement by eigenvector centrality."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from byzbench.placements._ranked import agents_of, highest, small_enough
 
 @dataclass(frozen=True)
 class Eigenvector(Placement):
-    """The f agents of the highest eigenvector centrality: x with lambda x_j = the sum of x_i over those i that hear j.
+    """Placement on the f agents with the highest eigenvector centrality x.
 
-    lambda is the largest eigenvalue of the adjacency matrix. It finds one dense region, and seats all liars there.
+        lambda x_j = sum of x_i over the receivers i of j
+
+    lambda is the largest eigenvalue of the adjacency matrix. High centralities concentrate in one dense region, so all
+    Byzantine agents are placed there.
 
     Source: Bonacich 1972, Factoring and weighting approaches to status scores and clique identification.
     """
@@ -25,9 +28,9 @@ class Eigenvector(Placement):
     source: ClassVar[str] = "Bonacich 1972"
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return the f agents with the highest centrality; ties are broken at random."""
         small_enough("eigenvector", graph)
-        links = nx.to_numpy_array(graph, weight=None)
-        values, vectors = np.linalg.eig(links) if graph.is_directed() else np.linalg.eigh(links)
+        adjacency = nx.to_numpy_array(graph, weight=None)
+        values, vectors = np.linalg.eig(adjacency) if graph.is_directed() else np.linalg.eigh(adjacency)
         leading = np.abs(vectors[:, np.argmax(values.real)])
         return highest(leading[: agents_of(graph)], f, rng)

@@ -1,4 +1,4 @@
-"""First placement: the liars have the lowest numbers."""
+"""Placement on the lowest agent numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from byzbench.contracts import Placement
 
 @dataclass(frozen=True)
 class First(Placement):
-    """Agents 0 .. f-1, as in the official code of DecByzPG. On a graph with unequal seats it is no fair sample."""
+    """Placement on agents 0 .. f-1, as in the official code of DecByzPG.
+
+    It is not a representative sample of placements on a graph whose positions differ.
+    """
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """The same at every draw."""
+        """Return the agents 0 .. f-1."""
         return list(range(f))

@@ -1,4 +1,4 @@
-"""Greedy influence: each liar sits where it adds most to what gossip carries of them."""
+"""Greedy maximisation of the influence of Byzantine agents on gossip."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from byzbench.placements._ranked import highest, only_agents, small_enough
 
 @dataclass(frozen=True)
 class InfluenceGreedy(Placement):
-    """Liars one by one, each where the Byzantine placement influence becomes largest.
+    """Placement of one Byzantine agent after the other, each where the placement influence Phi_T becomes largest.
 
         Phi_T(W, A) = (1/|H|) 1_H' (W + W^2 + ... + W^T) 1_A
 
-    A the liars, H the honest, W [K, K] Metropolis' weights of gossip on the graph: the weight of liars in T rounds of
-    an honest agent's gossip.
+    A are the Byzantine agents, H the honest agents and W [K, K] the Metropolis weights of the graph. Phi_T is the total
+    weight of Byzantine agents in T rounds of gossip of an honest agent, on average.
 
     Source: Gabrielli, Tolomei, BPI, the greedy algorithm.
 
     Attributes:
-        horizon: T.
+        horizon: T, the number of rounds of gossip.
     """
 
     source: ClassVar[str] = "Gabrielli, Tolomei, Byzantine placement influence"
     horizon: Annotated[int, Field(ge=1, le=10_000, description="rounds of gossip")] = HORIZON
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return the f agents of the greedy selection; ties are broken at random."""
         small_enough("influence_greedy", graph)
         total = walks(matrix(only_agents(graph)), self.horizon)
-        seats: list[int] = []
+        selected: list[int] = []
         for _ in range(f):
-            seats += highest(with_one_more(total, seats), 1, rng)
-        return seats
+            selected += highest(with_one_more(total, selected), 1, rng)
+        return selected

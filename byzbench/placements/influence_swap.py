@@ -1,4 +1,4 @@
-"""Influence by swaps: liars move as long as one move makes gossip carry more of them."""
+"""Local search that maximises the influence of Byzantine agents on gossip."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ from byzbench.geometry.mixing import matrix
 from byzbench.placements._ranked import highest, only_agents, small_enough
 from byzbench.placements.influence_greedy import InfluenceGreedy
 
-_SLACK = 1e-9
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class InfluenceSwap(Placement):
-    """The seats of `influence_greedy`, improved: of all moves of one liar to an honest agent's seat the best is made.
+    """Placement of `influence_greedy`, improved by swaps of one Byzantine agent with one honest agent.
 
-    Until none makes the influence Phi_T(W, A) larger; see there. Never less influence, and sometimes much more.
+    The best swap is applied until no swap increases the influence Phi_T(W, A) of `influence_greedy`. So the influence
+    is at least that of the greedy placement, and sometimes much larger.
 
     Source: Gabrielli, Tolomei, BPI, the swap algorithm.
 
-    Differs from the source in: it starts from the greedy seats.
+    Differs from the source in: it starts from the greedy placement.
 
     Attributes:
-        horizon: T.
+        horizon: T, the number of rounds of gossip.
     """
 
     source: ClassVar[str] = "Gabrielli, Tolomei, Byzantine placement influence"
     horizon: Annotated[int, Field(ge=1, le=10_000, description="rounds of gossip")] = HORIZON
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return the f agents of the local optimum; ties are broken at random."""
         small_enough("influence_swap", graph)
-        seats = list(InfluenceGreedy(self.horizon)(graph, f, rng))
+        selected = list(InfluenceGreedy(self.horizon)(graph, f, rng))
         total = walks(matrix(only_agents(graph)), self.horizon)
-        reached = -1.0
-        while seats:
-            stay = [seats[:k] + seats[k + 1 :] for k in range(f)]
-            values = np.stack([with_one_more(total, others) for others in stay])
-            if values.max() <= reached + _SLACK * abs(reached):
+        influence = -1.0
+        while selected:
+            reduced = [selected[:k] + selected[k + 1 :] for k in range(f)]
+            values = np.stack([with_one_more(total, others) for others in reduced])
+            if values.max() <= influence + _TOLERANCE * abs(influence):
                 break
-            reached = values.max()
+            influence = values.max()
             (best,) = highest(values.ravel(), 1, rng)
             leaving, agent = divmod(best, len(total))
-            seats = [*stay[leaving], agent]
-        return seats
+            selected = [*reduced[leaving], agent]
+        return selected

@@ -1,4 +1,4 @@
-"""Maximal separation: the liars are far from each other, and every region has one."""
+"""Placement of Byzantine agents far from each other."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from byzbench.placements._ranked import agents_of
 
 @dataclass(frozen=True)
 class MaxSeparation(Placement):
-    """The first liar sits anywhere; each further one as many hops from those before it as can be.
+    """Placement by farthest-first traversal: each Byzantine agent is as many hops as possible from the earlier ones.
 
-    So the regions around them, by breadth-first search, overlap little. The liars' reach is as even as their number
-    allows: the opposite of an eclipse.
+    The first one is drawn uniformly. The breadth-first regions around the Byzantine agents overlap little, so they are
+    spread over the whole graph, which is the opposite of an eclipse.
 
-    Source: MaxSpAN-FL in Gabrielli, Tolomei's comparison; farthest-first traversal is Gonzalez 1985, whose least
-    distance between seats is at least half of the best.
+    Source: MaxSpAN-FL in the comparison of Gabrielli, Tolomei; farthest-first traversal: Gonzalez 1985, whose smallest
+    distance between selected agents is at least half of the optimum.
 
-    Differs from the source in: it keeps the distance between seats large, rather than the overlap of regions small.
+    Differs from the source in: it maximises the distance between selected agents instead of minimising the overlap of
+    their regions.
     """
 
     source: ClassVar[str] = "Gonzalez 1985, for the traversal"
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """Equals in random order."""
+        """Return f agents that are far from each other; ties are broken at random."""
         order = rng.permutation(agents_of(graph))
         hops = np.full(len(graph), np.inf)
-        seats: list[int] = []
+        selected: list[int] = []
         for _ in range(f):
-            left = np.where(np.isin(order, seats), -1, hops[order])
-            seats.append(int(order[np.argmax(left)]))
-            _approach(graph, seats[-1], hops)
-        return seats
+            distances = np.where(np.isin(order, selected), -1, hops[order])
+            selected.append(int(order[np.argmax(distances)]))
+            _lower_distances(graph, selected[-1], hops)
+        return selected
 
 
-def _approach(graph: nx.Graph, seat: int, hops: np.ndarray) -> None:
-    """Lower everybody's number of hops to the nearest seat, now that there is one more."""
-    hops[seat] = 0
-    queue = deque([seat])
+def _lower_distances(graph: nx.Graph, source: int, hops: np.ndarray) -> None:
+    """Lower in place each agent's number of hops to the nearest selected agent, given a new one."""
+    hops[source] = 0
+    queue = deque([source])
     while queue:
         node = queue.popleft()
         for other in graph.adj[node]:

@@ -1,4 +1,4 @@
-"""Random placement: the liars sit anywhere."""
+"""Uniformly random placement."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from byzbench.placements._ranked import agents_of
 
 @dataclass(frozen=True)
 class RandomPlacement(Placement):
-    """f agents, uniformly without replacement. From the same stream, more liars include the fewer: f is comparable."""
+    """Placement on f agents that are drawn uniformly without replacement.
+
+    With the same stream, the agents for a larger f include those for a smaller f, so results can be compared across f.
+    """
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """The first f of one permutation of the agents."""
+        """Return the first f agents of a random permutation of all agents."""
         return rng.permutation(agents_of(graph))[:f].tolist()

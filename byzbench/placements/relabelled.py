@@ -1,4 +1,4 @@
-"""Relabelled placement: the liars sit anywhere, and nobody who knows the seed can tell where."""
+"""Random placement that cannot be predicted from the seed of an experiment."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from byzbench.contracts import Placement
 
 @dataclass(frozen=True)
 class RelabelledPlacement(Placement):
-    """As `random`, with the agents renamed: a further permutation, drawn from `salt`, decides who is who.
+    """Placement of `random` after a permutation of the agents that is drawn from `salt`.
 
-    For replays: a method that has learned by heart where the liars of a seed sit does well with `random`, and falls
-    here.
+    It serves replays of submissions: a method that memorised the Byzantine agents of each seed does well with `random`
+    and fails with this placement.
+
+    Attributes:
+        salt: the seed of the permutation.
     """
 
-    salt: Annotated[int, Field(ge=0, lt=2**63, description="what the further permutation is drawn from")] = 0
+    salt: Annotated[int, Field(ge=0, lt=2**63, description="seed of the permutation")] = 0
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
-        """The first f of the permuted permutation."""
+        """Return the first f agents of a random permutation, renamed by the permutation of `salt`."""
         agents = len(graph) - ("server" in graph.graph)
-        names = np.random.default_rng(self.salt)
-        renamed = names.permutation(agents)
-        return renamed[rng.permutation(agents)[:f]].tolist()
+        salt_rng = np.random.default_rng(self.salt)
+        permuted = salt_rng.permutation(agents)
+        return permuted[rng.permutation(agents)[:f]].tolist()

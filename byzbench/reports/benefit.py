@@ -1,4 +1,4 @@
-"""Whether it pays to take part: a method's return beside that of its agents alone. Imports nothing heavy."""
+"""Benefit of taking part: the return of a method beside that of its agents alone. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from byzbench.reports.sheets import Sheet
 from byzbench.reports.summary import Groups, Row, rounded
 
 ALONE = "solo"
-"""The algorithm whose agents do not talk."""
+"""The algorithm whose agents do not communicate."""
 
 _SETTING = ("env", "agents", "trajectories")
-"""Where runs differ in one of these, what an agent does alone is no measure of what it does among others."""
+"""Axes that a row and its reference row of `solo` must agree in, since their returns are not comparable else."""
 
 
 def benefit(groups: Groups) -> Sheet:
@@ -20,29 +20,35 @@ def benefit(groups: Groups) -> Sheet:
     difference is that of `byzbench.reports.ordering.joining`.
 
     Args:
-        groups: The rows.
+        groups: The rows of a report.
 
     Returns:
-        The table; without records where there are no runs of `solo`, or no reference returns of the task.
+        The table. It has no records where there are no runs of `solo`, or no reference returns of the task.
     """
     alone = [row for row in groups.rows if _algorithm(row) == ALONE]
     axes = [axis for axis in groups.axes if len({row.key[axis] for row in groups.rows}) > 1]
     records, cells = [], []
     for row in groups.rows:
-        peers = [s for s in alone if all(s.key[a] == row.key[a] for a in groups.axes if a in _SETTING)]
+        peers = [
+            candidate
+            for candidate in alone
+            if all(candidate.key[a] == row.key[a] for a in groups.axes if a in _SETTING)
+        ]
         if _algorithm(row) == ALONE or not peers:
             continue
-        solo = max(peers, key=lambda s: sum(s.key[a] == row.key[a] for a in groups.axes))
+        solo = max(peers, key=lambda candidate: sum(candidate.key[a] == row.key[a] for a in groups.axes))
         if row.left_out or solo.left_out or (compared := row_benefit(row, solo)) is None:
             continue
-        (found, seeds), decimals = compared, 3
-        records.append({**row.key, "value": found.value, "low": found.low, "high": found.high, "seeds": seeds})
+        (difference, num_seeds), decimals = compared, 3
+        records.append(
+            {**row.key, "value": difference.value, "low": difference.low, "high": difference.high, "seeds": num_seeds}
+        )
         interval = (
             "–"
-            if found.low is None or found.high is None
-            else " to ".join(rounded(end, decimals) for end in (found.low, found.high))
+            if difference.low is None or difference.high is None
+            else " to ".join(rounded(end, decimals) for end in (difference.low, difference.high))
         )
-        cells.append([*(str(row.key[a]) for a in axes), rounded(found.value, decimals), interval, str(seeds)])
+        cells.append([*(str(row.key[a]) for a in axes), rounded(difference.value, decimals), interval, str(num_seeds)])
     title = (
         f"Benefit of taking part: score of the {groups.title} minus that of the same agents alone, on the same seeds; "
         "0 is the random policy, 1 the solved task"

@@ -1,16 +1,19 @@
-"""The empirical breakdown point: how many liars a method bears before it loses a fifth of what it learns without them.
+"""Empirical breakdown point: the largest number of Byzantine agents under which a method keeps 0.8 of what it learns.
 
-With J the mean final return over seeds, f liars leave the retention
+J is the mean final return over seeds. With f Byzantine agents the retention is
 
     R(f) = (J_attacked(f) - J_random) / (J_clean - J_random)
 
-and the breakdown point is the largest f with R(f) >= 0.8, found by bisection, so that R is taken to fall with f. Each
-seed seats its liars anew. Whether R(f) >= 0.8 is a linear question, mean over seeds s of
+The breakdown point is the largest f with R(f) >= 0.8. It is found by bisection, which assumes that R falls with f.
+Every seed draws a new placement of the Byzantine agents.
+
+R(f) >= 0.8 is equivalent to a linear contrast, the mean over seeds s of
 
     J_attacked(f, s) - 0.8 J_clean(s) - 0.2 J_random >= 0
 
-so that its 95 % interval comes from the same seeds, attacked and clean, without a ratio of random numbers: the largest
-f at which all of the interval is above zero, and the largest at which any of it is, are the ends of the answer's.
+The 95 % interval of the contrast pairs attacked and clean runs of one seed and needs no ratio of random numbers. The
+interval of the breakdown point reaches from the largest f whose interval is above zero altogether to the largest f
+whose interval reaches above zero.
 """
 
 from __future__ import annotations
@@ -31,16 +34,17 @@ from byzbench.experiments.suite import Plan
 from byzbench.experiments.sweep import sweep
 
 RETENTION = 0.8
+"""The retention that a method must have to withstand f Byzantine agents."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One number of liars.
+    """Result for one number f of Byzantine agents.
 
     Attributes:
         retention: R(f); None where the experiment is undefined.
-        margin, low, high: mean over seeds of the contrast above, and its 95 % interval.
-        why: why it is undefined, or how many runs failed, which count as random play.
+        margin, low, high: Mean over seeds of the contrast above, and the ends of its 95 % interval.
+        why: Why the experiment is undefined, or how many runs failed. A failed run counts as the random policy.
     """
 
     retention: float | None
@@ -52,12 +56,13 @@ class Tried:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The answer: the largest f that is survived, and the ends of its 95 % interval.
+    """Breakdown point with its 95 % interval.
 
     Attributes:
-        f, low, high: numbers of liars; the largest that was asked about is `most`.
-        tried: every f that was run.
-        clean: mean final return without liars.
+        f, low, high: The largest number of Byzantine agents that is withstood, and the ends of its 95 % interval.
+        most: The largest number of Byzantine agents that was considered.
+        tried: The result of every f that was run.
+        clean: Mean final return without Byzantine agents.
     """
 
     f: int
@@ -78,71 +83,75 @@ def breakdown(
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     watch: Callable[[int, Tried], None] | None = None,
 ) -> Breakdown:
-    """Bisect over the number of liars.
+    """Find the breakdown point by bisection over the number of Byzantine agents.
 
     Args:
-        point: the experiment by flag, with its attack and without a number of liars.
-        seeds: at least three.
-        out: the store.
-        executor: who runs cells.
-        most: the largest number of liars; default: the largest minority.
-        parameters: further parameters by kind.
-        watch: called with every number of liars that was run.
+        point: The experiment by flag, with its attack and without a number of Byzantine agents.
+        seeds: The seeds; at least three.
+        out: The folder of the store.
+        executor: The executor that runs the cells.
+        most: The largest number of Byzantine agents to consider; None for the largest minority.
+        parameters: Further parameters by kind.
+        watch: A callback that gets every f that was run, with its result.
+
+    Returns:
+        The breakdown point and the result of every f that was run.
 
     Raises:
-        InvalidParameter: too few seeds, a `most` that is none, or nothing is learned without liars.
+        InvalidParameter: There are fewer than three seeds, `most` is out of range, or nothing is learned without
+            Byzantine agents.
     """
     if len(seeds) < 3:
         raise InvalidParameter(f"a breakdown point needs at least 3 seeds, got {len(seeds)}")
-    unarmed = {k: v for k, v in point.items() if k != "attack"}
-    calm = {kind: values for kind, values in (parameters or {}).items() if kind != "attack"}
-    clean = [Experiment.create(**unarmed, byzantine=0, seed=s, parameters=calm) for s in seeds]
-    agents, random = clean[0].agents, clean[0].task.worth("random")
+    clean_point = {k: v for k, v in point.items() if k != "attack"}
+    clean_parameters = {kind: values for kind, values in (parameters or {}).items() if kind != "attack"}
+    clean = [Experiment.create(**clean_point, byzantine=0, seed=s, parameters=clean_parameters) for s in seeds]
+    agents, random_return = clean[0].agents, clean[0].task.worth("random")
     top = (agents - 1) // 2 if most is None else most
     if not 0 < top < agents:
-        raise InvalidParameter(f"the largest number of liars must be from 1 to {agents - 1}, got {top}")
-    unhurt, lost = _returns(clean, out, executor, random)
-    if lost:
-        raise InvalidParameter(f"{lost} of the runs without liars failed: there is nothing to compare with")
-    floor = random + LEARNING * (clean[0].task.worth("solved") - random)
-    if unhurt.mean() < floor:
+        raise InvalidParameter(f"the largest number of Byzantine agents must be from 1 to {agents - 1}, got {top}")
+    clean_returns, num_failed = _returns(clean, out, executor, random_return)
+    if num_failed:
+        raise InvalidParameter(f"{num_failed} of the runs without Byzantine agents failed: nothing to compare with")
+    threshold = random_return + LEARNING * (clean[0].task.worth("solved") - random_return)
+    if clean_returns.mean() < threshold:
         raise InvalidParameter(
-            f"without liars the return is {unhurt.mean():.1f}, below {floor:.1f}: nothing was learned that liars could "
-            "undo; give it more trajectories"
+            f"without Byzantine agents the return is {clean_returns.mean():.1f}, below {threshold:.1f}: the method did "
+            "not learn, so no attack can be measured; give it more trajectories"
         )
     tried: dict[int, Tried] = {}
 
-    def look(f: int) -> Tried:
+    def result_of(f: int) -> Tried:
         if f not in tried:
-            tried[f] = _try(f)
+            tried[f] = run_attacked(f)
             if watch:
                 watch(f, tried[f])
         return tried[f]
 
-    def _try(f: int) -> Tried:
+    def run_attacked(f: int) -> Tried:
         try:
             cells = [Experiment.create(**point, byzantine=f, seed=s, parameters=parameters) for s in seeds]
         except Undefined as error:
             return Tried(None, why=str(error))
-        hurt, lost = _returns(cells, out, executor, random)
-        contrast = _interval(hurt - RETENTION * unhurt - (1 - RETENTION) * random)
-        share = float((hurt.mean() - random) / (unhurt.mean() - random))
-        return Tried(share, *contrast, why=f"{lost} of {len(seeds)} runs failed" if lost else "")
+        attacked_returns, num_failed = _returns(cells, out, executor, random_return)
+        contrast = _interval(attacked_returns - RETENTION * clean_returns - (1 - RETENTION) * random_return)
+        share = float((attacked_returns.mean() - random_return) / (clean_returns.mean() - random_return))
+        return Tried(share, *contrast, why=f"{num_failed} of {len(seeds)} runs failed" if num_failed else "")
 
-    f = _largest(lambda f: look(f).margin >= 0, top)
-    low, high = _largest(lambda f: look(f).low >= 0, top), _largest(lambda f: look(f).high >= 0, top)
-    return Breakdown(f, low, high, top, dict(sorted(tried.items())), float(unhurt.mean()))
+    f = _largest(lambda f: result_of(f).margin >= 0, top)
+    low, high = _largest(lambda f: result_of(f).low >= 0, top), _largest(lambda f: result_of(f).high >= 0, top)
+    return Breakdown(f, low, high, top, dict(sorted(tried.items())), float(clean_returns.mean()))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and Student's 95 % interval, from at least three values."""
+    """Return the mean of at least three values and the ends of Student's 95 % interval."""
     half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
     mean = float(values.mean())
     return mean, mean - half, mean + half
 
 
 def _largest(survives: Callable[[int], bool], top: int) -> int:
-    """The largest f of 0 .. top that is survived, if all below it are; 0 always is."""
+    """Return the largest f from 0 to `top` that is survived, if all smaller ones are; 0 always is."""
     low, high = 0, top + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -150,10 +159,24 @@ def _largest(survives: Callable[[int], bool], top: int) -> int:
     return low
 
 
-def _returns(cells: Sequence[Experiment], out: Path, executor: Executor, random: float) -> tuple[np.ndarray, int]:
-    """Final returns by seed; a run that failed or diverged counts as random play. And how many failed."""
+def _returns(
+    cells: Sequence[Experiment], out: Path, executor: Executor, random_return: float
+) -> tuple[np.ndarray, int]:
+    """Run cells and return their final returns, with the random policy's for a failed or diverged run.
+
+    Args:
+        cells: The cells, one for each seed.
+        out: The folder of the store.
+        executor: The executor that runs the cells.
+        random_return: The return of the random policy.
+
+    Returns:
+        The returns [seeds], and how many runs failed.
+    """
     plan = Plan("breakdown", {str(cell.seed): cell for cell in cells}, {})
     outcomes = sweep(plan, out, executor).outcomes
-    found = [outcomes[str(cell.seed)] for cell in cells]
-    values = [o.result["return"]["mean"] if o.status == "finished" else None for o in found]
-    return np.array([random if v is None else v for v in values]), sum(o.status == "failed" for o in found)
+    by_seed = [outcomes[str(cell.seed)] for cell in cells]
+    values = [outcome.result["return"]["mean"] if outcome.status == "finished" else None for outcome in by_seed]
+    return np.array([random_return if value is None else value for value in values]), sum(
+        outcome.status == "failed" for outcome in by_seed
+    )

@@ -73,7 +73,7 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished comparison.
+    """Finished comparison.
 
     Attributes:
         experiment: The run as asked, of the first seed.
@@ -132,16 +132,16 @@ def _companion(
     name: str, experiments: Sequence[Experiment], variant: Callable[[Experiment], Experiment | str]
 ) -> Companion:
     """Return a row of the variants of experiments, or of the reason why there are none."""
-    found = []
+    variants = []
     for experiment in experiments:
         try:
-            other = variant(experiment)
+            result = variant(experiment)
         except UserError as error:
-            other = str(error)
-        if isinstance(other, str):
-            return Companion(name, reason=other)
-        found.append(other)
-    return Companion(name, tuple(found))
+            result = str(error)
+        if isinstance(result, str):
+            return Companion(name, reason=result)
+        variants.append(result)
+    return Companion(name, tuple(variants))
 
 
 def _attack_is_absent(experiment: Experiment) -> str:
@@ -230,22 +230,22 @@ def compare(rows: Sequence[Companion], results: Mapping[str, Mapping[str, Any]])
     areas = {row.name: [_area(results[e.hash]) for e in row.experiments] for row in rows}
     alone = areas[ALONE] or (areas[AS_ASKED] if registry.name_of(first.algorithm) == "solo" else [])
     random, solved = (first.task.reference.get(name) for name in ("random", "solved"))
-    found = []
+    compared_rows = []
     for row in rows:
-        own = areas[row.name]
+        row_areas = areas[row.name]
         attacked = row.name in (AS_ASKED, AVERAGING) and not _attack_is_absent(first)
-        compared = own is not alone and row.name != ALONE
-        found.append(
+        compared = row_areas is not alone and row.name != ALONE
+        compared_rows.append(
             replace(
                 _row(row, [results[e.hash] for e in row.experiments]),
-                areas=tuple(own),
-                retention=retention(own, areas[CLEAN], random, solved) if attacked and own else None,
-                versus_alone=paired_difference(own, alone, random, solved) if compared else None,
+                areas=tuple(row_areas),
+                retention=retention(row_areas, areas[CLEAN], random, solved) if attacked and row_areas else None,
+                versus_alone=paired_difference(row_areas, alone, random, solved) if compared else None,
             )
         )
     seeds = tuple(experiment.seed for experiment in rows[0].experiments)
     lines = [parameter_line(row.experiments[0]) for row in (rows[0], rows[3]) if row.experiments]
-    return Comparison(first, seeds, tuple(found), tuple(lines), tuple(_notes(first, found)))
+    return Comparison(first, seeds, tuple(compared_rows), tuple(lines), tuple(_notes(first, compared_rows)))
 
 
 def _area(result: Mapping[str, Any]) -> float | None:
@@ -335,16 +335,16 @@ def parameter_line(experiment: Experiment) -> str:
         'p=1: no variance reduction'
     """
     method, task = experiment.algorithm, experiment.task
-    found, name, env = recommendation(type(method), task), registry.name_of(method), registry.name_of(task)
-    recommended = dict(found.parameters) if found else {}
+    recommended_set, name, env = recommendation(type(method), task), registry.name_of(method), registry.name_of(task)
+    recommended = dict(recommended_set.parameters) if recommended_set else {}
     suggested = {**task.suggested, **type(method).suggested.get(env, {})}
     values = {key: getattr(method, key) for key in {**suggested, **recommended} if hasattr(method, key)}
     if values.get("p") == 1:
         values.pop("B", None)
     origins: dict[str, list[str]] = {}
     for key, value in values.items():
-        if found and recommended.get(key) == value:
-            origin = f"recommended for {env} by: {found.origin}"
+        if recommended_set and recommended.get(key) == value:
+            origin = f"recommended for {env} by: {recommended_set.origin}"
         else:
             origin = f"suggested for {env}" if suggested.get(key) == value else "as given"
         origins.setdefault(origin, []).append(key)
@@ -360,8 +360,8 @@ def _plain(value: Any) -> str:
 def _notes(experiment: Experiment, rows: Sequence[ComparisonRow]) -> list[str]:
     """Return what limits the result: a graph that no guarantee covers, choices without an effect."""
     lines = [f"{sentence}; {_cost(experiment, rows)}" for sentence in [uncovered(experiment)] if sentence]
-    asked, clean = rows[0], rows[1]
-    if clean.runs and asked.retention is None:
+    requested, clean = rows[0], rows[1]
+    if clean.runs and requested.retention is None:
         lines.append("retention is undefined: without the attack the method hardly learns within this budget")
     return lines + experiment.without_effect()
 
@@ -456,15 +456,15 @@ def _number(value: float | None) -> str:
     return "–" if value is None else rounded(value, 1)
 
 
-def _versus(found: Interval | None) -> str:
-    if found is None:
+def _versus(difference: Interval | None) -> str:
+    if difference is None:
         return "–"
-    word = "better" if found.value > 0 else "worse" if found.value < 0 else "equal"
-    if found.low is None or found.high is None:
-        return f"{word}, {found.value:+.1f}"
-    if found.low <= 0 <= found.high:
+    word = "better" if difference.value > 0 else "worse" if difference.value < 0 else "equal"
+    if difference.low is None or difference.high is None:
+        return f"{word}, {difference.value:+.1f}"
+    if difference.low <= 0 <= difference.high:
         word = "undecided"
-    return f"{word}, {found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+    return f"{word}, {difference.value:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
 
 
 def _verdict(row: ComparisonRow) -> str:

@@ -1,4 +1,4 @@
-"""Episodes of trained policies as moving pictures."""
+"""Episodes of trained policies as animated GIFs."""
 
 from __future__ import annotations
 
@@ -20,51 +20,57 @@ _FRAMES_PER_SECOND = 25
 
 
 def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) -> tuple[float, int]:
-    """Play one episode by an agent's likeliest actions and write it as a GIF; its return and its length.
+    """Run one episode of an agent's greedy policy and write it as a GIF.
 
     Args:
-        run: the folder of a finished run.
-        path: the GIF.
-        agent: whose policy; the first honest agent's if none.
-        seed: of the episode's initial state.
+        run: The folder of a finished run.
+        path: The file to write.
+        agent: The id of the agent; None for the first honest one.
+        seed: The seed of the initial state.
+
+    Returns:
+        The undiscounted return of the episode, and its length in steps.
 
     Raises:
-        CorruptRecord: it is no such folder.
-        InvalidParameter: no such agent.
-        Undefined: the task cannot be rendered here.
+        CorruptRecord: The folder does not hold a finished run.
+        InvalidParameter: There is no such agent.
+        Undefined: The task cannot be rendered on this machine.
+        StorageError: The file cannot be written.
     """
     folder = RunFolder(run)
-    found, saved = folder.read("experiment.json"), folder.restore()
-    if found is None or saved is None:
+    record, checkpoint = folder.read("experiment.json"), folder.restore()
+    if record is None or checkpoint is None:
         raise CorruptRecord(f"{run} is not the folder of a finished run")
-    todo = Experiment.from_description(found.get("experiment", {}))
-    honest = [a for a in range(todo.agents) if a not in todo.members.liars]
+    experiment = Experiment.from_description(record.get("experiment", {}))
+    honest = [a for a in range(experiment.agents) if a not in experiment.members.liars]
     chosen = honest[0] if agent is None else agent
-    if not 0 <= chosen < todo.agents:
-        raise InvalidParameter(f"agent must be a whole number from 0 to {todo.agents - 1}, got {chosen}")
-    policy, theta = todo.algorithm.deployed(federate(todo)[0].policy), saved[0].get("state/theta")
-    if theta is None or theta.shape != (todo.agents, policy.dimension):
+    if not 0 <= chosen < experiment.agents:
+        raise InvalidParameter(f"agent must be a whole number from 0 to {experiment.agents - 1}, got {chosen}")
+    policy, theta = experiment.algorithm.deployed(federate(experiment)[0].policy), checkpoint[0].get("state/theta")
+    if theta is None or theta.shape != (experiment.agents, policy.dimension):
         raise CorruptRecord(f"the checkpoint of {run} does not hold the parameters of its agents")
 
-    scales = saved[0].get("worlds/scales")
+    scales = checkpoint[0].get("worlds/scales")
 
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures need no screen, and its absence no word
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # lets pygame render without a screen
     act = policy.sampler(theta[chosen : chosen + 1], None)
-    frames, total, over = [], 0.0, False
+    frames, total, done = [], 0.0, False
     try:
-        with gymnasium.make(todo.task.gymnasium_id, render_mode="rgb_array") as environment:
-            seen, _ = environment.reset(seed=seed)
-            while not over:
+        with gymnasium.make(experiment.task.gymnasium_id, render_mode="rgb_array") as environment:
+            state, _ = environment.reset(seed=seed)
+            while not done:
                 frames.append(environment.render())
-                observation = np.asarray(seen, np.float32).reshape(1, 1, -1)
+                observation = np.asarray(state, np.float32).reshape(1, 1, -1)
                 if scales is not None:
                     observation = in_units(observation, scales[chosen : chosen + 1])
                 action = policy.executed(act(0, observation))[0]
-                seen, reward, terminated, truncated, _ = environment.step(action)
-                total, over = total + float(reward), terminated or truncated
+                state, reward, terminated, truncated, _ = environment.step(action)
+                total, done = total + float(reward), terminated or truncated
     except (DependencyNotInstalled, gymnasium.error.Error) as error:
-        said = str(error).splitlines()[0]
-        raise Undefined(f"{name_of(todo.task)} cannot be shown: {said}; try: pip install 'byzbench[watch]'") from None
+        reason = str(error).splitlines()[0]
+        raise Undefined(
+            f"{name_of(experiment.task)} cannot be rendered: {reason}; try: pip install 'byzbench[watch]'"
+        ) from None
     _write(frames, path)
     return total, len(frames)
 
@@ -72,7 +78,7 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
 def _write(frames: list, path: Path) -> None:
     from PIL import Image
 
-    # Every other frame at half the rate of the simulation, in a palette: an episode of 500 steps stays small.
+    # Every other frame at half the rate of the simulation, with 32 colours: keeps a GIF of 500 steps small.
     pictures = [Image.fromarray(frame).quantize(32) for frame in frames[::2]]
     try:
         pictures[0].save(

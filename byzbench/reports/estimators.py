@@ -22,7 +22,7 @@ _MIN_SEEDS_CROSSFIT = 4
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its two-sided 95 % interval; both ends are None where there is none."""
+    """Estimate with its two-sided 95 % interval; both ends are None where there is none."""
 
     value: float
     low: float | None = None
@@ -55,8 +55,8 @@ def bounded_interval(cells: Sequence[np.ndarray]) -> Interval:
         The mean over strata of the lowest mean; no interval below `MIN_SEEDS` seeds.
 
     Example:
-        >>> found = bounded_interval([np.ones((1, 10))])
-        >>> print(f"{found.low:.2f} {found.high:.2f}")
+        >>> interval = bounded_interval([np.ones((1, 10))])
+        >>> print(f"{interval.low:.2f} {interval.high:.2f}")
         0.69 1.00
     """
     num_seeds = cells[0].shape[-1]
@@ -91,11 +91,11 @@ def crossfit(cells: Sequence[np.ndarray]) -> float | None:
     num_seeds = cells[0].shape[-1]
     if num_seeds < _MIN_SEEDS_CROSSFIT:
         return None
-    one, other = _halves(num_seeds)
+    half, other_half = _halves(num_seeds)
     values = [
         np.take_along_axis(scores @ scored.T, (scores @ chosen.T).argmin(0)[None], 0).mean()
         for scores in cells
-        for chosen, scored in ((one, other), (other, one))
+        for chosen, scored in ((half, other_half), (other_half, half))
     ]
     return float(np.mean(values))
 
@@ -194,10 +194,10 @@ def mean_with_unseen(values: ArrayLike, least: float, most: float) -> tuple[floa
         >>> print(f"{low:.2f} {high:.2f}")
         0.69 1.00
     """
-    seen = np.asarray(values, float)
-    weights = _seed_weights(len(seen) + 1)
+    sample = np.asarray(values, float)
+    weights = _seed_weights(len(sample) + 1)
     ends = ((least, (1 - CONFIDENCE) / 2), (most, (1 + CONFIDENCE) / 2))
-    low, high = (float(np.quantile(weights @ np.append(seen, end), share)) for end, share in ends)
+    low, high = (float(np.quantile(weights @ np.append(sample, end), share)) for end, share in ends)
     return low, high
 
 
@@ -219,5 +219,5 @@ def _halves(num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights of the seeds in both halves of each halving, each [H, n]."""
     rng = np.random.default_rng(num_seeds)
     order = np.argsort(rng.random((_HALVINGS, num_seeds)), axis=1)
-    one = order < num_seeds // 2
-    return one / (num_seeds // 2), ~one / (num_seeds - num_seeds // 2)
+    in_first = order < num_seeds // 2
+    return in_first / (num_seeds // 2), ~in_first / (num_seeds - num_seeds // 2)

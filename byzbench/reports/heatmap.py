@@ -1,4 +1,4 @@
-"""Attacks by defences as a heatmap."""
+"""Heatmap of a metric, with a row for each attack and a column for each method."""
 
 from __future__ import annotations
 
@@ -20,23 +20,36 @@ from byzbench.reports.row_scores import harmful_attack
 from byzbench.reports.summary import DEFENCE, METRICS, Groups, Row, reference, rounded
 
 _LEVEL = 12
-"""Letters of the longest name that stands level below its column."""
+"""The number of letters up to which a name below a column is not rotated."""
 
 _MAP = "viridis"
 _WIDEST = 8.0
+"""The largest width of a figure in inches."""
 
 
 def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
-    """Plot the metric under each attack for each method with its interval; frame the worst attack that did harm."""
+    """Plot the metric of each method under each attack with its interval; frame the worst attack that did harm.
+
+    Args:
+        groups: The rows of the report.
+        panel: Not used: there is a panel for each combination of all other axes.
+        target: Not used.
+
+    Returns:
+        The figure with its caption.
+
+    Raises:
+        UserError: The rows have no axis for attacks or for methods, or there are too many panels.
+    """
     columns = groups.varied(DEFENCE) or ("algo",)
     if absent := [axis for axis in ("attack", *columns) if axis not in groups.axes]:
-        raise UserError(f"a heatmap has a row for each attack and a column for each defence: --by lacks {absent[0]}")
+        raise UserError(f"a heatmap has a row for each attack and a column for each method: --by must hold {absent[0]}")
     others = [axis for axis in groups.varied(groups.axes) if axis not in ("attack", *columns)]
     blocks: dict[str, list[Row]] = {}
     for row in groups.rows:
         blocks.setdefault(label(row, others), []).append(row)
     if len(blocks) > PANELS:
-        raise UserError(f"{len(blocks)} heatmaps are too many for a picture: name fewer runs")
+        raise UserError(f"{len(blocks)} heatmaps are too many for one figure: name fewer runs")
     names = list(dict.fromkeys(label(row, columns) for row in groups.rows))
     attacks = list(dict.fromkeys(label(row, ("attack",)) for row in groups.rows))
     scales = {task: _scale([row for row in groups.rows if _task(row) == task]) for task in map(_task, groups.rows)}
@@ -61,27 +74,39 @@ def _task(row: Row) -> str:
 
 
 def _scale(rows: Sequence[Row]) -> Normalize:
-    """From random to solved where the task is known, and wide enough for all values."""
+    """Return the colour scale, from the random to the solved return where known, and wide enough for all values."""
     levels = [level for row in rows for level in reference(row.entries[0]).values()]
     levels += [row.estimate.value for row in rows if row.estimate]
     return Normalize(min(levels, default=0.0), max(levels, default=1.0))
 
 
 def _canvas(names: Sequence[str], attacks: Sequence[str], count: int, bars: bool) -> tuple[Figure, list[Axes]]:
-    """Empty panels with the names of rows and columns; `bars`: each has a colour bar of its own."""
+    """Make empty panels with the names of rows and columns.
+
+    Args:
+        names: The names of the columns.
+        attacks: The names of the rows.
+        count: The number of panels.
+        bars: Whether each panel has a colour bar of its own.
+
+    Returns:
+        The figure and its panels.
+    """
     longest = max(len(short(name)) for name in names)
     left = 0.8 + 0.065 * max(len(short(attack)) for attack in attacks)
     width, height = 0.25 + 0.8 * len(names) + 0.6 * bars, 0.4 * len(attacks) + 0.5
-    across = min(count, max(1, int((_WIDEST - left) / width)))
-    down = math.ceil(count / across)
-    below = 0.06 * longest if longest > _LEVEL else 0.2
-    figure = Figure(figsize=(max(3.0, left + width * across), below + height * down), layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).flat)
+    num_columns = min(count, max(1, int((_WIDEST - left) / width)))
+    num_rows = math.ceil(count / num_columns)
+    names_height = 0.06 * longest if longest > _LEVEL else 0.2
+    figure = Figure(
+        figsize=(max(3.0, left + width * num_columns), names_height + height * num_rows), layout="constrained"
+    )
+    panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True, sharex=True).flat)
     for axes in panels[count:]:
         axes.set_axis_off()
-    tilted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    rotated: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     for axes in panels[:count]:
-        axes.set_xticks(range(len(names)), [*map(short, names)], **(tilted if longest > _LEVEL else {}))
+        axes.set_xticks(range(len(names)), [*map(short, names)], **(rotated if longest > _LEVEL else {}))
         axes.set_yticks(range(len(attacks)), [*map(short, attacks)])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -95,30 +120,34 @@ def _bar(figure: Figure, panels: list[Axes], scale: Normalize, name: str) -> Non
 
 def _cells(axes: Axes, cells: Mapping[tuple[int, int], Row], shape: tuple[int, int], scale: Normalize) -> None:
     """Draw colours and numbers, and a frame around the worst attack of each column if it did harm."""
-    for down, across in np.ndindex(shape):
-        row = cells.get((down, across))
-        corner, found = (across - 0.5, down - 0.5), row.estimate if row else None
-        if found is None:
+    for y, x in np.ndindex(shape):
+        row = cells.get((y, x))
+        corner, estimate = (x - 0.5, y - 0.5), row.estimate if row else None
+        if estimate is None:
             axes.add_patch(Rectangle(corner, 1, 1, fc="white", ec="0.7", hatch="////", lw=0))
         else:
-            axes.add_patch(Rectangle(corner, 1, 1, fc=matplotlib.colormaps[_MAP](scale(found.value)), ec="white", lw=1))
+            axes.add_patch(
+                Rectangle(corner, 1, 1, fc=matplotlib.colormaps[_MAP](scale(estimate.value)), ec="white", lw=1)
+            )
         if row is not None:
-            _number(axes, across, down, row, "white" if found and scale(found.value) < 0.6 else "black")
+            _number(axes, x, y, row, "white" if estimate and scale(estimate.value) < 0.6 else "black")
     if any(row.key["attack"] == "none" for row in cells.values()):
-        axes.axhline(0.5, color="white", lw=4)  # no attack, which comes first, is no rival of the others
+        axes.axhline(0.5, color="white", lw=4)  # separates the first row, which is without an attack
     for column in range(shape[1]):
-        rows = {down: row for (down, across), row in cells.items() if across == column}
+        rows = {y: row for (y, x), row in cells.items() if x == column}
         worst = harmful_attack([*rows.values()]) if rows else None
-        for down, row in rows.items():
+        for y, row in rows.items():
             if row.key["attack"] == worst:
-                corner = (column - 0.45, down - 0.44)
+                corner = (column - 0.45, y - 0.44)
                 axes.add_patch(Rectangle(corner, 0.9, 0.88, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))
 
 
-def _number(axes: Axes, across: int, down: int, row: Row, colour: str) -> None:
-    found, small = row.estimate, row.gaps[0] if row.gaps else ""
-    if found and found.low is not None and found.high is not None:
-        small = f"{rounded(found.low, 0)} to {rounded(found.high, 0)}"
-    place: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
-    axes.text(across, down - (0.12 if small else 0), rounded(found.value, 0) if found else "–", fontsize=8.5, **place)
-    axes.text(across, down + 0.24, small, fontsize=5.5, **place)
+def _number(axes: Axes, x: int, y: int, row: Row, colour: str) -> None:
+    estimate, small_text = row.estimate, row.gaps[0] if row.gaps else ""
+    if estimate and estimate.low is not None and estimate.high is not None:
+        small_text = f"{rounded(estimate.low, 0)} to {rounded(estimate.high, 0)}"
+    text_style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+    axes.text(
+        x, y - (0.12 if small_text else 0), rounded(estimate.value, 0) if estimate else "–", fontsize=8.5, **text_style
+    )
+    axes.text(x, y + 0.24, small_text, fontsize=5.5, **text_style)

@@ -1,7 +1,7 @@
 """Order of entries: which are certainly better, the range of ranks that the data allow, and single comparisons.
 
 Every comparison is a paired t-test of `EntryRuns.seed_scores` with a variance floor. Where most runs succeed and no
-seed shows a failure, the test does not see failures that could come: it compares what was seen (docs/scoring.md).
+seed shows a failure, the test does not see failures that could come: it compares observed runs only (docs/scoring.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from byzbench.reports.scoring import EntryRuns, StratumRuns
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference of scores.
+    """Paired difference of scores.
 
     Attributes:
         value: The difference.
@@ -62,8 +62,8 @@ def pair_test(one: EntryRuns, other: EntryRuns) -> Difference:
     Example:
         >>> def entry(level):
         ...     return EntryRuns((StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, level)}),))
-        >>> found = pair_test(entry(0.7), entry(0.5))
-        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        >>> difference = pair_test(entry(0.7), entry(0.5))
+        >>> print(f"{difference.value:.2f} ({difference.low:.2f} to {difference.high:.2f})")
         0.20 (0.16 to 0.24)
     """
     _require_same_cells([one, other])
@@ -81,8 +81,8 @@ def paired_difference(by_seed: ArrayLike, confidence: float = CONFIDENCE) -> Dif
         The difference; without interval and p-value below `MIN_SEEDS` seeds.
 
     Example:
-        >>> found = paired_difference([0.1, 0.2, 0.3])
-        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        >>> difference = paired_difference([0.1, 0.2, 0.3])
+        >>> print(f"{difference.value:.2f} ({difference.low:.2f} to {difference.high:.2f})")
         0.20 (-0.05 to 0.45)
     """
     values = np.asarray(by_seed, float)
@@ -114,8 +114,8 @@ def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
     Example:
         >>> federation = StratumRuns("s", 0.0, 1.0, np.ones(8), {"ipm": np.full(8, 0.2)})
         >>> solo = StratumRuns("s", 0.0, 1.0, np.full(8, 0.6), {})
-        >>> found = joining(EntryRuns((federation,)), EntryRuns((solo,))).overall
-        >>> print(f"{found.value:.2f}, {found.high < 0}")
+        >>> difference = joining(EntryRuns((federation,)), EntryRuns((solo,))).overall
+        >>> print(f"{difference.value:.2f}, {difference.high < 0}")
         -0.40, True
     """
     solo = {stratum.name: stratum.clean_scores for stratum in alone.strata}
@@ -125,13 +125,13 @@ def joining(entry: EntryRuns, alone: EntryRuns) -> JoiningBenefit:
     def compare(strata: Sequence[StratumRuns]) -> Difference:
         worst = np.mean([s.attacked_scores[s.worst_index] for s in strata], axis=0)
         clean = np.mean([solo[s.name] for s in strata], axis=0)
-        found = paired_difference(worst - clean)
-        if found.low is None or found.high is None:
-            return found
+        difference = paired_difference(worst - clean)
+        if difference.low is None or difference.high is None:
+            return difference
         alone_mean = float(clean.mean())
         low, high = mean_with_unseen(worst - clean, -alone_mean, max(1.0, float(worst.max())) - alone_mean)
-        high = max(found.high, high) + selection_bias([s.attacked_scores for s in strata])
-        return Difference(found.value, min(found.low, low), high, found.p)
+        high = max(difference.high, high) + selection_bias([s.attacked_scores for s in strata])
+        return Difference(difference.value, min(difference.low, low), high, difference.p)
 
     return JoiningBenefit(compare(entry.strata), {s.name: compare([s]) for s in entry.strata})
 

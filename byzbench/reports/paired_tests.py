@@ -62,8 +62,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     """
     p = np.asarray(p_values, float)
     ascending = np.sort(p)
-    kept = ascending[ascending * np.arange(len(p), 0, -1) > 1 - CONFIDENCE]
-    return p < (kept[0] if len(kept) else np.inf)
+    not_rejected = ascending[ascending * np.arange(len(p), 0, -1) > 1 - CONFIDENCE]
+    return p < (not_rejected[0] if len(not_rejected) else np.inf)
 
 
 def certainly_better(rows: ArrayLike) -> np.ndarray:

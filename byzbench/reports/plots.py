@@ -1,4 +1,4 @@
-"""Learning curves as pictures."""
+"""Learning curves of runs, read from their logs, and the plot of one experiment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ _POINTS = 200
 
 
 def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """The log of a run: trajectories before its first round and after each [n+1], and a metric of each round [n].
+    """Read a metric from the log of a run.
 
-    Of evaluations, which not every round has, only the rounds that do.
+    Args:
+        folder: The folder of the run.
+        key: The name of the metric. Of an evaluation metric, only the rounds with an evaluation are read.
+
+    Returns:
+        Trajectories per agent before the first round and after each round, [n+1], and the metric of each round, [n].
 
     Raises:
-        CorruptRecord: the log cannot be trusted, or does not have this metric.
+        CorruptRecord: The log cannot be trusted, or it does not hold the metric.
     """
     path, lines = folder / "metrics.jsonl", RunFolder(folder).metrics()
     if key.startswith("evaluation"):
@@ -37,11 +42,25 @@ def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
     if at[-1] <= 0 or (np.diff(at) < 0).any():
         raise CorruptRecord(f"{path} does not count trajectories upwards")
     values = np.array([math.nan if line[key] is None else line[key] for line in lines], float)
-    return at, np.where(np.abs(values) < 1e100, values, math.nan)  # what is larger may overflow in sums
+    return at, np.where(np.abs(values) < 1e100, values, math.nan)  # larger values may overflow in sums
 
 
 def curve(folder: Path, key: str, grid: np.ndarray) -> np.ndarray:
-    """A metric of a run at the trajectories of `grid`, as a mean over the last twentieth of the budget."""
+    """Return a smoothed metric of a run on a grid.
+
+    The value at a point is the mean over the trajectories before it, as far back as a twentieth of the budget.
+
+    Args:
+        folder: The folder of the run.
+        key: The name of the metric.
+        grid: Numbers of trajectories, rising; the last one is the budget.
+
+    Returns:
+        The values, with the shape of `grid`.
+
+    Raises:
+        CorruptRecord: The log cannot be trusted, or it does not hold the metric.
+    """
     at, values = trace(folder, key)
     total = np.concatenate([[0.0], np.cumsum(values * np.diff(at))])
     start = np.maximum(grid - max(grid[-1] / 20, at[1]), 0.0)
@@ -49,11 +68,18 @@ def curve(folder: Path, key: str, grid: np.ndarray) -> np.ndarray:
 
 
 def learning_curve(folders: Sequence[Path], path: Path) -> None:
-    """Training return against trajectories per agent: honest agents' mean, the worst of them, seeds as a band."""
-    todo = Experiment.from_description((RunFolder(folders[0]).read("experiment.json") or {})["experiment"])
-    grid = np.linspace(todo.trajectories / _POINTS, todo.trajectories, _POINTS)
-    means = np.stack([curve(f, "return", grid) for f in folders])
-    worst = np.stack([curve(f, "return_worst", grid) for f in folders])
+    """Plot the training return of one experiment against trajectories per agent and write the figure.
+
+    The figure shows the mean of the honest agents, the worst honest agent, and the range of the seeds.
+
+    Args:
+        folders: The folder of each seed's run.
+        path: The file to write.
+    """
+    experiment = Experiment.from_description((RunFolder(folders[0]).read("experiment.json") or {})["experiment"])
+    grid = np.linspace(experiment.trajectories / _POINTS, experiment.trajectories, _POINTS)
+    means = np.stack([curve(folder, "return", grid) for folder in folders])
+    worst = np.stack([curve(folder, "return_worst", grid) for folder in folders])
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
@@ -61,15 +87,17 @@ def learning_curve(folders: Sequence[Path], path: Path) -> None:
     axes.plot(grid, worst.min(0), color="#c0504d", lw=1, label="worst honest agent")
     if len(folders) > 1:
         axes.fill_between(grid, means.min(0), means.max(0), color="#1f5fa8", alpha=0.15, lw=0, label="range of seeds")
-    for word, level in todo.task.reference.items():
+    for name, level in experiment.task.reference.items():
         axes.axhline(level, color="0.6", lw=0.8, ls=":")
-        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axes.annotate(word, (1, level), fontsize=8, color="0.4", **place)
-    axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, todo.trajectories))
+        text_style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(name, (1, level), fontsize=8, color="0.4", **text_style)
+    axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, experiment.trajectories))
     axes.set_ylim(bottom=min(0.0, float(np.nanmin(worst)) if np.isfinite(worst).any() else 0.0))
-    names = " · ".join(name_of(part) for part in (todo.algorithm, todo.attack, todo.topology, todo.task))
-    seeds = f", {len(folders)} seeds" if len(folders) > 1 else f", seed {todo.seed}"
-    axes.set_title(f"{names}   K={todo.agents}, f={todo.byzantine}{seeds}", fontsize=10)
+    names = " · ".join(
+        name_of(part) for part in (experiment.algorithm, experiment.attack, experiment.topology, experiment.task)
+    )
+    seeds = f", {len(folders)} seeds" if len(folders) > 1 else f", seed {experiment.seed}"
+    axes.set_title(f"{names}   K={experiment.agents}, f={experiment.byzantine}{seeds}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="best")
     figure.savefig(path, dpi=150)

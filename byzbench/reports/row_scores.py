@@ -16,10 +16,10 @@ from byzbench.reports.scoring import EntryRuns, EntryScore, Retention, StratumRu
 from byzbench.reports.summary import Row
 
 CLEAN = "none"
-"""The label of runs without an attack."""
+"""Label of the runs without an attack."""
 
 _LARGEST = 1e30
-"""Size to which returns are cut, so that products of hostile ones do not overflow."""
+"""Bound to which returns are clipped, so that products of extreme ones do not overflow."""
 
 
 def common_seeds(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
@@ -44,12 +44,12 @@ def common_seeds(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
         ([0, 1], [1, 2, 3])
     """
     sets = [set(row.seeds) for row in rows]
-    everyone = set.intersection(*sets) if sets else set()
-    if len(everyone) >= MIN_SEEDS:
-        return list(range(len(rows))), sorted(everyone)
-    counts = Counter(seed for one in sets for seed in one)
-    usual = {seed for seed, count in counts.items() if 2 * count > len(rows)}
-    chosen = [i for i, one in enumerate(sets) if usual and usual <= one]
+    shared = set.intersection(*sets) if sets else set()
+    if len(shared) >= MIN_SEEDS:
+        return list(range(len(rows))), sorted(shared)
+    counts = Counter(seed for row_seeds in sets for seed in row_seeds)
+    majority = {seed for seed, count in counts.items() if 2 * count > len(rows)}
+    chosen = [i for i, row_seeds in enumerate(sets) if majority and majority <= row_seeds]
     return chosen, sorted(set.intersection(*(sets[i] for i in chosen))) if chosen else []
 
 
@@ -115,14 +115,14 @@ def attack_scores(rows: Sequence[Row]) -> tuple[EntryScore | None, Row | None, l
         >>> def row(attack, *values):
         ...     by_seed = dict(enumerate(values))
         ...     return SimpleNamespace(key={"attack": attack}, seeds=[*by_seed], by_seed=by_seed, bounds=(0.0, 100.0))
-        >>> found, *_ = attack_scores([row("none", 90, 95, 92), row("ipm", 10, 20, 30), row("alie", 80, 85, 90)])
-        >>> print(f"{found.worst.value:.2f} {found.strata[0].named_attack}")
+        >>> score, *_ = attack_scores([row("none", 90, 95, 92), row("ipm", 10, 20, 30), row("alie", 80, 85, 90)])
+        >>> print(f"{score.worst.value:.2f} {score.strata[0].named_attack}")
         0.20 ipm
     """
     chosen, seeds = common_seeds(rows)
-    among = [rows[i] for i in chosen]
-    clean = next((row for row in among if row.key["attack"] == CLEAN), None)
-    attacked = [row for row in among if row is not clean]
+    compared = [rows[i] for i in chosen]
+    clean = next((row for row in compared if row.key["attack"] == CLEAN), None)
+    attacked = [row for row in compared if row is not clean]
     others = [row for i, row in enumerate(rows) if i not in chosen]
     entry = row_runs({str(row.key["attack"]): row for row in attacked}, clean, seeds) if attacked else None
     return score_entry(entry) if entry else None, clean, attacked, others
@@ -147,8 +147,8 @@ def harmful_attack(rows: Sequence[Row]) -> str | None:
         >>> harmful_attack([row("none", 90, 95, 92), row("ipm", 91, 94, 92)]) is None
         True
     """
-    found, clean, _, _ = attack_scores(rows)
-    return found.strata[0].named_attack if found and clean else None
+    score, clean, _, _ = attack_scores(rows)
+    return score.strata[0].named_attack if score and clean else None
 
 
 def row_benefit(row: Row, alone: Row) -> tuple[Difference, int] | None:

@@ -28,12 +28,12 @@ LEARNS = 0.3
 
 @dataclass(frozen=True)
 class Retention:
-    """The share of the clean improvement over random that remains under an attack.
+    """Share of the clean improvement over random that remains under an attack.
 
     Attributes:
         value: sum over seeds of (attacked - random) / sum of (clean - random); None if the latter is not positive.
         low, high: its two-sided 95 % interval; None below three seeds and where it is not bounded.
-        defined: Whether the interval of the clean mean score lies above `LEARNS`; other values are shown grey.
+        defined: Whether the interval of the clean mean score is above `LEARNS`; other values are shown in grey.
     """
 
     value: float | None
@@ -51,7 +51,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class StratumRuns:
-    """The runs of an entry in one stratum; position i of every array is the same seed.
+    """Runs of an entry in one stratum; position i of every array is the same seed.
 
     Attributes:
         name: The stratum.
@@ -132,7 +132,7 @@ class StratumScore:
         name: The stratum.
         worst: Lowest mean score over attacks.
         worst_attack: The attack with that mean.
-        tied: Attacks that cannot be told from the worst one (paired over seeds, Holm), itself included.
+        tied: Attacks that cannot be distinguished from the worst one (paired over seeds, Holm), itself included.
         harmful: Attacks with a lower score than the clean runs of the same seeds (paired, one-sided, Holm).
         crossfit: Worst case with the attack chosen on one half of the seeds and scored on the other; None below four.
         cvar: Mean of the worst fifth of seeds under the worst attack.
@@ -154,7 +154,7 @@ class StratumScore:
 
     @property
     def named_attack(self) -> str | None:
-        """The worst attack if it did harm, else None."""
+        """Worst attack if it did harm, else None."""
         return self.worst_attack if self.worst_attack in self.harmful else None
 
 
@@ -183,9 +183,9 @@ class EntryScore:
         Returns:
             Their mean (None if there is none), how many they are, and how many retentions there are in all.
         """
-        every = [found for stratum in self.strata for found in stratum.retention.values()]
-        values = [found.value for found in every if found.defined and found.value is not None]
-        return (float(np.mean(values)) if values else None), len(values), len(every)
+        retentions = [retention for stratum in self.strata for retention in stratum.retention.values()]
+        values = [retention.value for retention in retentions if retention.defined and retention.value is not None]
+        return (float(np.mean(values)) if values else None), len(values), len(retentions)
 
 
 def cell_scores(auc: ArrayLike, random: float, reference: float) -> np.ndarray:
@@ -222,8 +222,8 @@ def score_entry(entry: EntryRuns) -> EntryScore:
 
     Example:
         >>> runs = StratumRuns("star", 0.0, 100.0, np.array([90.0, 80, 85]), {"ipm": np.array([20.0, 10, 15])})
-        >>> found = score_entry(EntryRuns((runs,)))
-        >>> print(f"{found.worst.value:.2f} {found.clean.value:.2f} {found.strata[0].named_attack}")
+        >>> score = score_entry(EntryRuns((runs,)))
+        >>> print(f"{score.worst.value:.2f} {score.clean.value:.2f} {score.strata[0].named_attack}")
         0.15 0.85 ipm
     """
     strata = tuple(_score_stratum(stratum) for stratum in entry.strata)

@@ -1,4 +1,7 @@
-"""Tables in five formats. What stands in a cell may come from a stranger; no format lets it do anything."""
+"""Tables in five formats: terminal, Markdown, CSV, LaTeX and JSON.
+
+Texts in cells may come from untrusted records. Every format escapes them.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,22 @@ _TEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "–": "--",
-    **{letter: f"{{{letter}}}" for letter in "[*"},  # either would belong to the \\ of the row above
+    **{letter: f"{{{letter}}}" for letter in "[*"},  # would be read as an argument of the preceding \\
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table, for machines and for people.
+    """Table with records for machines and cells for readers.
 
     Attributes:
-        name: one word.
-        title: one line.
-        records: one a row; values are numbers, texts, None, or lists and objects of these.
-        head: of the columns for people; those whose name begins with `>` hold numbers.
-        cells: [rows, columns].
-        spare: columns that a narrow terminal can do without; these first.
+        name: The name of the table, one word.
+        title: The title, one line.
+        records: One mapping for each row; values are numbers, texts, None, or lists and mappings of these.
+        head: Names of the columns of `cells`. A name that begins with `>` is of a column of numbers.
+        cells: [rows, columns] The texts of the table.
+        spare: Columns that a narrow terminal leaves out, in this order.
         notes: Sentences below the table.
     """
 
@@ -49,17 +52,30 @@ class Sheet:
 
 
 def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], width: int | None = None) -> str:
-    """The text of all sheets; of CSV, which has no room for more, the first.
+    """Format tables as text.
 
     Args:
-        sheets: at least one.
-        form: the format.
-        about: what JSON says beside the sheets.
-        width: of the terminal; None: as wide as it takes.
+        sheets: The tables, at least one.
+        form: The format. CSV holds the first table only.
+        about: Further entries of a JSON object.
+        width: The width of the terminal in columns; None for no limit.
+
+    Returns:
+        The text, which ends with a line break.
+
+    Example:
+        >>> records = [{"algo": "gpomdp", "score": 0.5}]
+        >>> sheet = Sheet("scores", "Scores", records, head=["algo", ">score"], cells=[["gpomdp", "0.50"]])
+        >>> print(render([sheet], "md", {}), end="")
+        Scores
+        <BLANKLINE>
+        | algo | score |
+        | --- | ---: |
+        | gpomdp | 0.50 |
     """
     if form == "json":
-        said = {f"{sheet.name}_notes": list(sheet.notes) for sheet in sheets if sheet.notes}
-        data = {**about, **said, **{sheet.name: list(sheet.records) for sheet in sheets}}
+        notes = {f"{sheet.name}_notes": list(sheet.notes) for sheet in sheets if sheet.notes}
+        data = {**about, **notes, **{sheet.name: list(sheet.records) for sheet in sheets}}
         return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
     if form == "csv":
         return _csv(sheets[0])
@@ -77,7 +93,7 @@ def _csv(sheet: Sheet) -> str:
 
 
 def _field(value: Any) -> Any:
-    """A number as it is; a text so that no spreadsheet takes it for a formula."""
+    """Return a number as it is, and a text so that no spreadsheet evaluates it as a formula."""
     if isinstance(value, Mapping):
         value = ", ".join(f"{key} {count}" for key, count in value.items())
     elif isinstance(value, list | tuple):
@@ -86,26 +102,26 @@ def _field(value: Any) -> Any:
 
 
 def _markdown(sheet: Sheet) -> str:
-    names, right = _columns(sheet)
+    names, numeric = _columns(sheet)
     lines = [
-        [*map(_plain, names)],
-        ["---:" if r else "---" for r in right],
-        *([*map(_plain, row)] for row in sheet.cells),
+        [*map(plain_markdown, names)],
+        ["---:" if is_number else "---" for is_number in numeric],
+        *([*map(plain_markdown, row)] for row in sheet.cells),
     ]
-    notes = [f"\n{_plain(note)}" for note in sheet.notes]
-    return "\n".join([f"{_plain(sheet.title)}\n", *(f"| {' | '.join(line)} |" for line in lines), *notes, ""])
+    notes = [f"\n{plain_markdown(note)}" for note in sheet.notes]
+    return "\n".join([f"{plain_markdown(sheet.title)}\n", *(f"| {' | '.join(line)} |" for line in lines), *notes, ""])
 
 
-def _plain(text: str) -> str:
-    """A text in which Markdown finds no mark."""
+def plain_markdown(text: str) -> str:
+    """Escape the special characters of Markdown and HTML."""
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _tex(sheet: Sheet) -> str:
-    names, right = _columns(sheet)
+    names, numeric = _columns(sheet)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (names, *sheet.cells)]
-    columns = "".join("r" if r else "l" for r in right)
+    columns = "".join("r" if is_number else "l" for is_number in numeric)
     return "\n".join(
         [
             f"% {sheet.title}",
@@ -133,9 +149,9 @@ def _terminal(sheets: Sequence[Sheet], width: int | None) -> str:
 
     out = io.StringIO()
     console = Console(file=out, width=width or 10_000, color_system=None, highlight=False, legacy_windows=False)
-    for number, sheet in enumerate(sheets):
-        shown, hidden = _fitting(sheet, width)
-        console.print(*[""] * bool(number), Text(sheet.title), _table(shown), sep="\n")
+    for position, sheet in enumerate(sheets):
+        shown, hidden = _fit_width(sheet, width)
+        console.print(*[""] * bool(position), Text(sheet.title), _table(shown), sep="\n")
         for note in sheet.notes:
             console.print(Text(note))
         if hidden:
@@ -149,15 +165,15 @@ def _table(sheet: Sheet) -> Any:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name, right in zip(*_columns(sheet), strict=True):
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for name, numeric in zip(*_columns(sheet), strict=True):
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in sheet.cells:
         table.add_row(*map(Text, row))
     return table
 
 
-def _fitting(sheet: Sheet, width: int | None) -> tuple[Sheet, list[str]]:
-    """The sheet without those of its spare columns for which there is no room; and their names."""
+def _fit_width(sheet: Sheet, width: int | None) -> tuple[Sheet, list[str]]:
+    """Return the table without the spare columns that do not fit the width, and the names of these columns."""
     names, hidden = _columns(sheet)[0], []
     widths = {
         name: max(map(len, column)) + 2
@@ -167,11 +183,11 @@ def _fitting(sheet: Sheet, width: int | None) -> tuple[Sheet, list[str]]:
         if width is not None and name in widths and sum(widths.values()) > width:
             hidden.append(name)
             del widths[name]
-    keep = [index for index, name in enumerate(names) if name not in hidden]
-    cells = [[row[index] for index in keep] for row in sheet.cells]
-    return replace(sheet, head=[sheet.head[index] for index in keep], cells=cells), hidden
+    shown = [index for index, name in enumerate(names) if name not in hidden]
+    cells = [[row[index] for index in shown] for row in sheet.cells]
+    return replace(sheet, head=[sheet.head[index] for index in shown], cells=cells), hidden
 
 
 def _columns(sheet: Sheet) -> tuple[list[str], list[bool]]:
-    """The names of the columns, and which of them hold numbers."""
+    """Return the names of the columns, and which of them hold numbers."""
     return [name.removeprefix(">") for name in sheet.head], [name.startswith(">") for name in sheet.head]

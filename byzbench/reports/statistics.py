@@ -14,7 +14,7 @@ from byzbench.reports.estimators import Interval, bounded_interval
 from byzbench.reports.paired_tests import CONFIDENCE, MIN_SEEDS, paired_t
 
 FEW_SEEDS = 10
-"""Seeds below which a row is flagged."""
+"""Number of seeds below which a row is flagged."""
 
 _Z = float(special.ndtri((1 + CONFIDENCE) / 2))
 
@@ -37,15 +37,15 @@ def mean_interval(values: ArrayLike, bounds: tuple[float, float] | None = None) 
         ValueError: Values are not one row of finite numbers, or bounds are not finite and rising.
 
     Example:
-        >>> found = mean_interval([475.0] * 10, bounds=(22.3, 475.0))
-        >>> print(f"{found.value:.0f} ({found.low:.0f} to {found.high:.0f})")
+        >>> mean = mean_interval([475.0] * 10, bounds=(22.3, 475.0))
+        >>> print(f"{mean.value:.0f} ({mean.low:.0f} to {mean.high:.0f})")
         475 (335 to 475)
-        >>> found = mean_interval([1.0, 2.0, 3.0])
-        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        >>> mean = mean_interval([1.0, 2.0, 3.0])
+        >>> print(f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})")
         2.00 (-0.48 to 4.48)
     """
     x = _row(values)
-    value = float(x[0] + (x - x[0]).mean())  # equal values have exactly their own mean
+    value = float(x[0] + (x - x[0]).mean())  # the mean of equal values is exact
     if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
         raise ValueError(f"bounds must be finite and rising, got {bounds}")
     if len(x) < MIN_SEEDS:
@@ -55,10 +55,10 @@ def mean_interval(values: ArrayLike, bounds: tuple[float, float] | None = None) 
         return Interval(value, value - half, value + half)
     lowest = min(bounds[0], float(x.min()))
     scale = bounds[1] - lowest
-    found = bounded_interval([((x - lowest) / scale)[None]])
-    assert found.low is not None
-    assert found.high is not None
-    return Interval(value, min(lowest + scale * found.low, value), max(lowest + scale * found.high, value))
+    scaled = bounded_interval([((x - lowest) / scale)[None]])
+    assert scaled.low is not None
+    assert scaled.high is not None
+    return Interval(value, min(lowest + scale * scaled.low, value), max(lowest + scale * scaled.high, value))
 
 
 def difference_interval(differences: ArrayLike, scale: float) -> Interval:
@@ -75,8 +75,8 @@ def difference_interval(differences: ArrayLike, scale: float) -> Interval:
         ValueError: Differences are not one row of finite numbers.
 
     Example:
-        >>> found = difference_interval([10.0] * 4, scale=100.0)
-        >>> print(f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})")
+        >>> mean = difference_interval([10.0] * 4, scale=100.0)
+        >>> print(f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})")
         10.00 (2.04 to 17.96)
     """
     x = _row(differences)

@@ -1,4 +1,4 @@
-"""Pictures of a study: how it went, which parameters mattered, and where the good values lie."""
+"""Plots of a tuning study: its history, the importance of parameters, and the objective along each parameter."""
 
 from __future__ import annotations
 
@@ -19,19 +19,29 @@ _MAIN, _OTHER, _GREY = "#0072b2", "#d55e00", "0.6"
 
 
 def pictures(study: Study, folder: Path) -> list[Path]:
-    """Write history.png, slices.png and importance.png; what there are too few trials for is left out."""
+    """Write history.png, slices.png and importance.png.
+
+    A plot for which there are too few trials is not written.
+
+    Args:
+        study: The study.
+        folder: The folder to write to; it is made if it does not exist.
+
+    Returns:
+        The files that were written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     trials = study.get_trials(deepcopy=False)
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     varied = sorted(k for k in study.best_params if len({t.params.get(k) for t in complete}) > 1)
-    drawn = {"history.png": _history(study, trials, complete)}
+    figures = {"history.png": _history(study, trials, complete)}
     if varied:
-        drawn["slices.png"] = _slices(complete, varied, study.best_trial)
+        figures["slices.png"] = _slices(complete, varied, study.best_trial)
     if len(varied) > 1 and len(complete) > 3:
-        drawn["importance.png"] = _importance(study, varied)
-    for name, figure in drawn.items():
+        figures["importance.png"] = _importance(study, varied)
+    for name, figure in figures.items():
         figure.savefig(folder / name, dpi=130)
-    return [folder / name for name in drawn]
+    return [folder / name for name in figures]
 
 
 def _history(study: Study, trials: list[FrozenTrial], complete: list[FrozenTrial]) -> Figure:
@@ -48,9 +58,9 @@ def _history(study: Study, trials: list[FrozenTrial], complete: list[FrozenTrial
     axes.step([*numbers, last], [*best, best[-1]], where="post", color=_OTHER, lw=1.2, label="best so far")
     if complete[0].number == 0:
         axes.axhline(values[0], color=_GREY, lw=0.8, ls=":")
-        axes.annotate("without a search", (1, values[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.annotate("defaults", (1, values[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     axes.set(xlabel="trial", ylabel="objective")
-    _dress(axes)
+    _hide_spines(axes)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -58,40 +68,42 @@ def _history(study: Study, trials: list[FrozenTrial], complete: list[FrozenTrial
 def _slices(complete: list[FrozenTrial], varied: list[str], best: FrozenTrial) -> Figure:
     figure = Figure(figsize=(2.6 * len(varied) + 0.8, 3), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(varied), sharey=True)), varied, strict=True):
-        having = [t for t in complete if name in t.params]
-        space = having[0].distributions[name]
-        named = isinstance(space, CategoricalDistribution)
-        axes.plot([_shown(t, name) for t in having], [t.value for t in having], "o", color=_MAIN, ms=4, alpha=0.6)
-        axes.plot([_shown(best, name)], [best.value], "o", color=_OTHER, ms=7, mfc="none", mew=1.5)
-        if not named and getattr(space, "log", False):
+        trials = [t for t in complete if name in t.params]
+        space = trials[0].distributions[name]
+        categorical = isinstance(space, CategoricalDistribution)
+        axes.plot([_axis_value(t, name) for t in trials], [t.value for t in trials], "o", color=_MAIN, ms=4, alpha=0.6)
+        axes.plot([_axis_value(best, name)], [best.value], "o", color=_OTHER, ms=7, mfc="none", mew=1.5)
+        if not categorical and getattr(space, "log", False):
             axes.set_xscale("log")
             wide = space.high / space.low > 30  # type: ignore[attr-defined]
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(LogFormatterSciNotation() if wide else "{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel=name)
-        _dress(axes)
+        _hide_spines(axes)
     figure.axes[0].set_ylabel("objective (best ringed)")
     return figure
 
 
-def _shown(trial: FrozenTrial, name: str) -> Any:
+def _axis_value(trial: FrozenTrial, name: str) -> Any:
     value = trial.params[name]
     return str(value) if isinstance(trial.distributions[name], CategoricalDistribution) else value
 
 
 def _importance(study: Study, varied: list[str]) -> Figure:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental; and a word on few trials
-        found = optuna.importance.get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=varied)
-    figure = Figure(figsize=(5, 0.4 * len(found) + 1), layout="constrained")
+        warnings.simplefilter("ignore")  # the evaluator is experimental, and warns of few trials
+        importances = optuna.importance.get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), params=varied
+        )
+    figure = Figure(figsize=(5, 0.4 * len(importances) + 1), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.barh(list(found)[::-1], list(found.values())[::-1], color=_MAIN)
+    bars = axes.barh(list(importances)[::-1], list(importances.values())[::-1], color=_MAIN)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     axes.set(xlabel="share of variation explained (PED-ANOVA)")
-    _dress(axes)
+    _hide_spines(axes)
     return figure
 
 
-def _dress(axes: Any) -> None:
+def _hide_spines(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
-"""Runs in groups: what reports and pictures are made of. Imports nothing heavy.
+"""Runs grouped into rows, the input of tables and plots. Imports nothing heavy.
 
-A group holds runs that differ in their seeds and in nothing else, so that unlike things are never averaged.
+The runs of a row differ in their seeds and in nothing else, so that a mean is never taken over different experiments.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ BOARD_METRIC = "evaluation_auc"
 """The metric that boards score."""
 
 DEFENCE = ("algo", "aggregator", "agreement")
-"""What defends: the axes along which rows compete."""
+"""Axes of the defence, along which rows compete."""
 
 _LONGEST = 80
-"""Letters of a label; a hostile name may have any number."""
+"""Largest number of letters of a label; a submitted name may be longer."""
 
 _LARGEST = 1e30
-"""Largest reference return of which scores are computed; a hostile record may state any."""
+"""Largest reference return of which scores are computed; a submitted record may hold any number."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Row:
     """Runs that differ in their seeds only.
 
     Attributes:
-        key: the label of each axis that tells rows apart.
-        entries: the runs, by seed.
+        key: The label of each axis that distinguishes rows.
+        entries: The runs, in the order of their seeds.
         seeds: Seeds of the runs that have a value.
         values: [n] The metric of each. A run that failed or diverged has the return of a random policy, if it is known.
         lost: How many failed, diverged, or finished without a finite metric.
@@ -75,42 +75,42 @@ class Row:
 
     @cached_property
     def estimate(self) -> Interval | None:
-        """Mean over seeds; without an interval if runs are left out, since the rest are no fair sample."""
+        """Mean over seeds; without an interval if runs are left out, since the others are not a fair sample."""
         return estimated(self.values, self.bounds, self.left_out)
 
     @property
     def by_seed(self) -> dict[int, float]:
-        """The metric of each seed."""
+        """Metric of each seed."""
         return dict(zip(self.seeds, self.values.tolist(), strict=True))
 
     def secondary(self, metric: str) -> float | None:
         """Return the mean of another metric of the same runs, by the same rules."""
-        found = _valued([(entry, measured(entry, metric)) for entry in self.entries if entry.status != "unfinished"])
-        return float(np.mean([value for _, value in found])) if found else None
+        valued = _valued([(entry, measured(entry, metric)) for entry in self.entries if entry.status != "unfinished"])
+        return float(np.mean([value for _, value in valued])) if valued else None
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How often each verdict was reached; the commonest first."""
+        """Number of runs of each verdict, the most frequent first."""
         names = Counter(clean(entry.result["verdict"]["name"]) for entry in self.entries if entry.result)
         return dict(sorted(names.items(), key=lambda item: (-item[1], item[0])))
 
     @property
     def gaps(self) -> list[str]:
-        """State how many runs failed, are not finite or are unfinished."""
+        """Statements of how many runs failed, are not finite or are unfinished."""
         failed = sum(entry.status == "failed" for entry in self.entries)
         counts = {"failed": failed, "not finite": self.lost - failed, "unfinished": self.unfinished}
         return [f"{count} of {len(self.entries)} {word}" for word, count in counts.items() if count]
 
     @property
     def remarks(self) -> list[str]:
-        """State what limits the value."""
-        found = self.estimate
+        """Statements of what limits the value."""
+        estimate = self.estimate
         at_random = self.lost - self.left_out
         return [
             *self.gaps,
             *([f"{at_random} at the random policy's return"] if at_random else []),
-            *(["few seeds"] if found and len(self.values) < FEW_SEEDS else []),
-            *(["no interval"] if found and found.low is None else []),
+            *(["few seeds"] if estimate and len(self.values) < FEW_SEEDS else []),
+            *(["no interval"] if estimate and estimate.low is None else []),
         ]
 
 
@@ -119,13 +119,13 @@ class Groups:
     """All rows of a report.
 
     Attributes:
-        metric: a key of `METRICS`.
-        bytes: what agents may have sent when it is taken; None at the end of a run.
-        axes: what tells rows apart: those asked for, then those by which rows had to be split further.
-        fixed: the label of each other axis that has one value in all runs, but for the seed.
-        rows: in the order of their keys.
-        notes: one line each, for the reader.
-        problems: one line for each run that was left out, with its path.
+        metric: The metric, a key of `METRICS`.
+        axes: The axes that distinguish rows: the requested ones, then those by which rows had to be split further.
+        fixed: The label of each other axis but the seed that has one value in all runs.
+        rows: The rows, in the order of their keys.
+        notes: Remarks for the reader, one line each.
+        problems: One line for each run that could not be read, with its path.
+        bytes: The number of sent bytes at which the metric is taken; None for the end of a run.
     """
 
     metric: str
@@ -138,19 +138,19 @@ class Groups:
 
     @property
     def title(self) -> str:
-        """What the numbers are."""
+        """Name of the metric, with the number of bytes at which it is taken."""
         return METRICS[self.metric] + ("" if self.bytes is None else f" by the time that {self.bytes:,} bytes are sent")
 
     def varied(self, among: Sequence[str]) -> tuple[str, ...]:
-        """The axes among these that have more than one value."""
+        """Return the axes among these that have more than one value."""
         return tuple(a for a in self.axes if a in among and len({row.key[a] for row in self.rows}) > 1)
 
     def blocks(self, axes: Sequence[str]) -> dict[tuple[Label, ...], list[Row]]:
-        """Rows that agree in all axes but these, by the labels of the others."""
-        found: dict[tuple[Label, ...], list[Row]] = defaultdict(list)
+        """Return the rows that agree in all axes but these, by their labels in the other axes."""
+        rows_by_labels: dict[tuple[Label, ...], list[Row]] = defaultdict(list)
         for row in self.rows:
-            found[tuple(row.key[a] for a in self.axes if a not in axes)].append(row)
-        return dict(found)
+            rows_by_labels[tuple(row.key[axis] for axis in self.axes if axis not in axes)].append(row)
+        return dict(rows_by_labels)
 
 
 def default_metric(entries: Sequence[Entry]) -> tuple[str, str]:
@@ -203,18 +203,18 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None
         raise InvalidParameter(f"a metric at fixed bytes is one of an evaluation, not {metric!r}")
     entries, scores, problems = _scores(entries, metric, bytes)
     if not entries:
-        raise UserError("; ".join(["no runs were found there", *problems]))
-    asked = list(dict.fromkeys(by))
+        raise UserError("; ".join(["no readable runs there", *problems]))
+    requested = list(dict.fromkeys(by))
     values = {axis: _canonical(entries, axis) for axis in AXES}
     names = {axis: _labels(entries, axis, values) for axis in AXES}
-    axes = _split(values, names, asked)
+    axes = _split(values, names, requested)
     members: dict[tuple[Label, ...], list[Entry]] = defaultdict(list)
     for index, entry in enumerate(entries):
         members[tuple(names[axis][index] for axis in axes)].append(entry)
-    rows = [_row(dict(zip(axes, key, strict=True)), found, scores) for key, found in members.items()]
+    rows = [_row(dict(zip(axes, key, strict=True)), row_entries, scores) for key, row_entries in members.items()]
     rows.sort(key=lambda row: [_order(label) for label in row.key.values()])
     fixed = {a: names[a][0] for a in AXES if a not in (*axes, "seed") and len(set(names[a])) == 1}
-    notes = [*([note] if note else []), *_notes(entries, rows, axes[len(asked) :])]
+    notes = [*([note] if note else []), *_notes(entries, rows, axes[len(requested) :])]
     return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes)
 
 
@@ -259,15 +259,15 @@ def estimated(values: np.ndarray, bounds: tuple[float, float] | None = None, lef
     """
     if not len(values):
         return None
-    found = mean_interval(values, bounds)
-    return Interval(found.value) if left_out else found
+    mean = mean_interval(values, bounds)
+    return Interval(mean.value) if left_out else mean
 
 
 def reference(entry: Entry) -> Mapping[str, float]:
-    """Return the reference returns of a run's task, as far as they are known: `random`, `solved` and others.
+    """Return the known reference returns of a run's task: `random`, `solved` and others.
 
-    They are those that the run's description gives, else the measured ones of tasks of byzbench, else those of an
-    installed task.
+    They are taken from the run's description, else from the measured ones of byzbench's tasks, else from an installed
+    task.
     """
     from byzbench.registry import find
 
@@ -328,27 +328,42 @@ def _area(entry: Entry, key: str) -> float | None:
 
 def _valued(values: Sequence[tuple[Entry, float | None]]) -> list[tuple[Entry, float]]:
     """Return the runs that have a value; one that failed or diverged has the random policy's return, if known."""
-    found = []
+    valued = []
     for entry, value in values:
         if value is None and (entry.status == "failed" or _diverged(entry)):
             value = number(reference(entry).get("random"))
         if value is not None:
-            found.append((entry, value))
-    return found
+            valued.append((entry, value))
+    return valued
 
 
 def number(value: object) -> float | None:
-    """A number that can be averaged with others, or None: a stranger's may overflow."""
+    """Return a number as a float, or None for any other value and for numbers that may overflow in sums.
+
+    Example:
+        >>> number(3), number(True), number("3"), number(1e200)
+        (3.0, None, None, None)
+    """
     return float(value) if type(value) in (int, float) and abs(value) < 1e100 else None  # type: ignore[arg-type]
 
 
 def rounded(value: float, decimals: int) -> str:
-    """A number for people."""
+    """Return a number with fixed decimals, or with three digits where it is very large.
+
+    Example:
+        >>> rounded(0.4567, 2), rounded(-3.2e12, 2)
+        ('0.46', '-3.2e+12')
+    """
     return f"{value:.{decimals}f}" if abs(value) < 1e9 else f"{value:.3g}"
 
 
 def clean(text: object, longest: int = _LONGEST) -> str:
-    """A stranger's text on one line, of a bounded length, with nothing in it that a terminal would obey."""
+    r"""Return an untrusted text on one line of bounded length, without control characters.
+
+    Example:
+        >>> clean("a\x1b[31m name\n of two lines", longest=12)
+        'a [31m name…'
+    """
     line = "".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * longest])
     line = " ".join(line.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
@@ -357,43 +372,58 @@ def clean(text: object, longest: int = _LONGEST) -> str:
 def _scores(
     entries: Iterable[Entry], metric: str, bytes: int | None
 ) -> tuple[list[Entry], dict[Path, float | None], list[str]]:
-    """The runs whose metric can be read, the metric by folder, and a line for each of the others."""
-    good, scores, problems = [], {}, []
+    """Read the metric of each run.
+
+    Args:
+        entries: The runs.
+        metric: See `group`.
+        bytes: See `group`.
+
+    Returns:
+        The runs whose metric can be read, the metric by folder, and a line for each of the other runs.
+    """
+    readable, scores, problems = [], {}, []
     for entry in entries:
         try:
             scores[entry.path] = measured(entry, metric, bytes)
-            good.append(entry)
+            readable.append(entry)
         except CorruptRecord as error:
             problems.append(str(error))
-    return good, scores, problems
+    return readable, scores, problems
 
 
 def _row(key: dict[str, Label], entries: list[Entry], scores: Mapping[Path, float | None]) -> Row:
     entries = sorted(entries, key=lambda entry: (entry.name("seed"), entry.hash))
-    over = [(entry, scores[entry.path]) for entry in entries if entry.status != "unfinished"]
-    good = _valued(over)
+    ended = [(entry, scores[entry.path]) for entry in entries if entry.status != "unfinished"]
+    valued = _valued(ended)
     return Row(
         key=key,
         entries=tuple(entries),
-        seeds=tuple(entry.name("seed") for entry, _ in good),
-        values=np.array([value for _, value in good]),
-        lost=sum(value is None for _, value in over),
-        left_out=len(over) - len(good),
-        unfinished=len(entries) - len(over),
+        seeds=tuple(entry.name("seed") for entry, _ in valued),
+        values=np.array([value for _, value in valued]),
+        lost=sum(value is None for _, value in ended),
+        left_out=len(ended) - len(valued),
+        unfinished=len(entries) - len(ended),
     )
 
 
 def _canonical(entries: Sequence[Entry], axis: str) -> list[Hashable]:
-    """The value of an axis in every run; of a component, its name with all parameters."""
-    found = (entry.experiment[AXES[axis]] for entry in entries)
-    return [json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in found]
+    """Return the value of an axis in every run; of a component, its description with all parameters."""
+    described = (entry.experiment[AXES[axis]] for entry in entries)
+    return [json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in described]
 
 
 def _split(
-    values: Mapping[str, Sequence[Hashable]], names: Mapping[str, Sequence[Label]], asked: Sequence[str]
+    values: Mapping[str, Sequence[Hashable]], names: Mapping[str, Sequence[Label]], requested: Sequence[str]
 ) -> list[str]:
-    """The axes asked for, and those of the others but the seed that must join them for rows to be of one kind."""
-    axes = list(asked)
+    """Return the requested axes and all further ones but the seed that are needed to separate different experiments.
+
+    Args:
+        values: The value of each axis in every run.
+        names: The label of each axis in every run.
+        requested: The requested axes.
+    """
+    axes = list(requested)
     for axis in AXES:
         if axis in axes or axis == "seed":
             continue
@@ -404,42 +434,53 @@ def _split(
 
 
 def _labels(entries: Sequence[Entry], axis: str, values: Mapping[str, Sequence[Hashable]]) -> list[Label]:
-    """What the value of an axis is called in each run: on one task, no two values the same.
+    """Return the label of an axis in each run.
 
-    A task suggests parameters of its own. A component that differs in them from task to task has one name on all.
+    Different values have different labels on one task. Across tasks a component keeps its label, although each task
+    suggests parameters of its own.
     """
     tasks = [None] * len(entries) if axis == "env" else values["env"]
     described: dict[Hashable, dict[Hashable, Any]] = defaultdict(dict)
     for entry, task, value in zip(entries, tasks, values[axis], strict=True):
         described[task][value] = entry.experiment[AXES[axis]]
-    called = {task: _named(found) for task, found in described.items()}
-    return [called[task][value] for task, value in zip(tasks, values[axis], strict=True)]
+    names = {task: _named(descriptions) for task, descriptions in described.items()}
+    return [names[task][value] for task, value in zip(tasks, values[axis], strict=True)]
 
 
 def _named(described: Mapping[Hashable, Any]) -> dict[Hashable, Label]:
-    """Labels of values, all of them different."""
-    found: dict[Hashable, Label] = {}
-    for value, what in sorted(described.items(), key=lambda item: str(item[0])):
-        label: Label = what if isinstance(what, int) else clean(_written(what, list(described.values())))
-        while label in found.values():
+    """Return a label for each value, all of them different."""
+    labels: dict[Hashable, Label] = {}
+    for value, description in sorted(described.items(), key=lambda item: str(item[0])):
+        label: Label = (
+            description if isinstance(description, int) else clean(_described(description, list(described.values())))
+        )
+        while label in labels.values():
             label = f"{label}'"
-        found[value] = label
-    return found
+        labels[value] = label
+    return labels
 
 
-def _written(what: Any, among: Sequence[Any], depth: int = 4) -> str:
-    """A component by name, with those parameters in which others of its name differ: `alie(z=1.5)`, `nnm+krum`."""
-    if not _is_component(what) or depth == 0:
-        return str(what)
-    peers = [o["parameters"] for o in among if _is_component(o) and o["name"] == what["name"]]
+def _described(description: Any, candidates: Sequence[Any], depth: int = 4) -> str:
+    """Return the name of a component with the parameters in which others of that name differ.
+
+    Example:
+        >>> alie = [{"name": "alie", "parameters": {"z": z}} for z in (1.5, 2.0)]
+        >>> _described(alie[0], alie)
+        'alie(z=1.5)'
+    """
+    if not _is_component(description) or depth == 0:
+        return str(description)
+    peers = [
+        other["parameters"] for other in candidates if _is_component(other) and other["name"] == description["name"]
+    ]
     shown, inner = [], ""
-    for key, value in what["parameters"].items():
+    for key, value in description["parameters"].items():
         others = [peer.get(key) for peer in peers]
         if _is_component(value):
-            inner += "+" + _written(value, others, depth - 1)
+            inner += "+" + _described(value, others, depth - 1)
         elif any(other != value or type(other) is not type(value) for other in others):
             shown.append(f"{key}={value}")
-    return what["name"] + (f"({', '.join(shown)})" if shown else "") + inner
+    return description["name"] + (f"({', '.join(shown)})" if shown else "") + inner
 
 
 def _is_component(value: Any) -> bool:
@@ -449,16 +490,18 @@ def _is_component(value: Any) -> bool:
 
 
 def _order(label: Label) -> tuple[bool, int, str]:
-    """Numbers by size, words by alphabet; no attack before any."""
+    """Return the sort key of a label: `none` first, then numbers by size, then words in alphabetical order."""
     return label != "none", label if isinstance(label, int) else 0, str(label)
 
 
 def _notes(entries: Sequence[Entry], rows: Sequence[Row], added: Sequence[str]) -> list[str]:
-    said = []
+    notes = []
     if added:
-        said.append(f"also split by {', '.join(added)}: runs that differ in more than their seeds are not averaged")
+        notes.append(f"also split by {', '.join(added)}: runs that differ in more than their seeds are not averaged")
     if mixed := sum(len({entry.code for entry in row.entries}) > 1 for row in rows):
-        said.append(f"{mixed} of {len(rows)} rows mix runs of different versions of the code")
+        notes.append(f"{mixed} of {len(rows)} rows mix runs of different versions of the code")
     counts = Counter(entry.status for entry in entries)
-    said += [f"{counts[word]} of {len(entries)} runs {word}" for word in ("failed", "unfinished") if counts[word]]
-    return said
+    notes += [
+        f"{counts[status]} of {len(entries)} runs {status}" for status in ("failed", "unfinished") if counts[status]
+    ]
+    return notes

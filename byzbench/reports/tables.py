@@ -1,4 +1,4 @@
-"""Results as tables: of one run, and of groups of them. Imports nothing heavy."""
+"""Tables of the result of one run, and of groups of runs. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -20,46 +20,60 @@ if TYPE_CHECKING:
     from byzbench.experiments.records import Result
 
 _SECONDARY = {"evaluation": "evaluation", "evaluation_worst": "worst agent"}
-"""Metrics that stand beside the one asked for, and what their columns are called."""
+"""Metrics that are shown beside the requested one, with the names of their columns."""
 
 
 def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
-    """What a reader of one result wants to know, in order: (what, value)."""
+    """Return the lines of the table of one result.
+
+    Args:
+        experiment: The experiment.
+        result: Its result, or the pooled result of several seeds.
+
+    Returns:
+        Pairs of a label and a value, in the order of the table.
+    """
     from byzbench.experiments.metrics import WINDOW
 
-    final, verdict, found = result.final, result.verdict, result.diagnostics
-    several = isinstance(result.run, list)
+    final, verdict, diagnostics = result.final, result.verdict, result.diagnostics
+    pooled = isinstance(result.run, list)
     value = "not finite" if final["mean"] is None else f"{final['mean']:.1f}"
     if final["low"] is not None:
         value += f"  (95 % interval {final['low']:.1f} to {final['high']:.1f}, {final['n']} seeds)"
-    elif several:
+    elif pooled:
         value += f"  (mean of {final['n']} seeds)"
-    judged = verdict.name
+    verdict_text = verdict.name
     if verdict.number is not None:
         against = "" if verdict.threshold is None else f" against {verdict.threshold:.3g}"
-        judged += f"  ({verdict.meaning}: {verdict.number:.3g}{against})"
-    worst = "largest of all seeds: " if several else ""
+        verdict_text += f"  ({verdict.meaning}: {verdict.number:.3g}{against})"
+    worst = "largest of all seeds: " if pooled else ""
     honest = experiment.agents - experiment.byzantine
     window = min(WINDOW, max(1, experiment.trajectories // 4))
     return [
         (f"return, last {window} trajectories", value),
-        ("evaluation return" if not several else "worst seed's evaluation return", _evaluated(result)),
-        ("worst verdict" if several else "verdict", judged),
+        ("evaluation return" if not pooled else "worst seed's evaluation return", _evaluated(result)),
+        ("worst verdict" if pooled else "verdict", verdict_text),
         ("honest disagreement", "not finite" if result.disagreement is None else f"{worst}{result.disagreement:.3g}"),
-        ("aggregates, from the honest mean", _aggregated(result)),
-        ("what theorems bound", _assumed(result)),
+        ("aggregation error", _aggregation_error(result)),
+        ("assumption constants", _assumption_constants(result)),
         ("messages sent", f"{result.messages:,}"),
         ("bytes sent", _size(result.bytes)),
-        ("messages screened out", f"{result.screened:,}"),
+        ("malformed messages", f"{result.screened:,}"),
         ("environment steps", f"{result.steps:,}  ({result.steps_per_second:,.0f} per second)"),
-        ("largest local Byzantine weight", f"{worst}{found['local_weight']:.3f}"),
-        ("honest agents beyond their bound", f"{worst}{found['beyond_bound']} of {honest}"),
-        ("pieces of the honest graph", f"{worst}{found['honest_components']}"),
+        ("largest local Byzantine weight", f"{worst}{diagnostics['local_weight']:.3f}"),
+        ("honest agents beyond tolerance", f"{worst}{diagnostics['beyond_bound']} of {honest}"),
+        ("honest components", f"{worst}{diagnostics['honest_components']}"),
     ]
 
 
 def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
-    """The table, the notes, where things are, and what to run next."""
+    """Print the table of a result, its notes, the paths of its files, and the commands that replay its runs.
+
+    Args:
+        experiment: The experiment.
+        result: Its result, or the pooled result of several seeds.
+        picture: The file of the learning curve.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -75,34 +89,44 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
     for note in result.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     folders = [result.run] if isinstance(result.run, str) else result.run
-    for line in (f"learning curve: {picture}", *(f"saved: {f}   replay: byzbench replay {f}" for f in folders)):
+    for line in (
+        f"learning curve: {picture}",
+        *(f"saved: {folder}   replay: byzbench replay {folder}" for folder in folders),
+    ):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _aggregated(result: Result) -> str:
-    found = result.aggregation
-    if found.get("error") is None:
+def _aggregation_error(result: Result) -> str:
+    """Return the distance of the aggregates to the honest mean and the influence of Byzantine agents, as text."""
+    diagnostics = result.aggregation
+    if diagnostics.get("error") is None:
         return "none"
-    said = f"{found['error']:.2g} honest spreads"
-    if found.get("byzantine_weight") is not None:
-        said += f"; weight of liars {found['byzantine_weight']:.2g}"
-    return said + ("" if found.get("pull") is None else f"; pull towards them {found['pull']:.2g}")
+    text = f"{diagnostics['error']:.2g} honest std"
+    if diagnostics.get("byzantine_weight") is not None:
+        text += f"; Byzantine weight {diagnostics['byzantine_weight']:.2g}"
+    return text + ("" if diagnostics.get("pull") is None else f"; bias towards attackers {diagnostics['pull']:.2g}")
 
 
-def _assumed(result: Result) -> str:
-    found = {key: value for key, value in result.assumptions.items() if value is not None}
+def _assumption_constants(result: Result) -> str:
+    """Return the estimates of the constants in the assumptions of theorems, as text."""
+    estimates = {key: value for key, value in result.assumptions.items() if value is not None}
     parts = [
-        (f"gradients up to {found['gradient_norm_largest']:.3g} long" if "gradient_norm_largest" in found else ""),
-        (f"variance {found['gradient_variance']:.3g}" if "gradient_variance" in found else ""),
-        (f"dissimilarity {found['gradient_dissimilarity']:.3g}" if "gradient_dissimilarity" in found else ""),
-        (f"importance weights up to {found['weight_largest']:.3g}" if "weight_largest" in found else ""),
+        (f"max ||g|| {estimates['gradient_norm_largest']:.3g}" if "gradient_norm_largest" in estimates else ""),
+        (f"sigma^2 {estimates['gradient_variance']:.3g}" if "gradient_variance" in estimates else ""),
+        (
+            f"zeta^2 (unbiased estimate) {estimates['gradient_dissimilarity']:.3g}"
+            if "gradient_dissimilarity" in estimates
+            else ""
+        ),
+        (f"max importance weight {estimates['weight_largest']:.3g}" if "weight_largest" in estimates else ""),
     ]
     return "; ".join(filter(None, parts)) or "none"
 
 
 def _evaluated(result: Result) -> str:
-    found = result.evaluation
-    shown = {key: "not finite" if value is None else f"{value:.1f}" for key, value in found.items()}
+    """Return the evaluation returns as text."""
+    returns = result.evaluation
+    shown = {key: "not finite" if value is None else f"{value:.1f}" for key, value in returns.items()}
     if "evaluation" not in shown:
         return "none"
     return (
@@ -112,6 +136,7 @@ def _evaluated(result: Result) -> str:
 
 
 def _size(count: float) -> str:
+    """Return a number of bytes with its unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -120,18 +145,25 @@ def _size(count: float) -> str:
 
 
 def sheets(groups: Groups) -> list[Sheet]:
-    """Return the tables of groups: results, worst attacks, order of the methods, and benefit of taking part."""
-    found = [_results(groups)]
+    """Return the tables of a report: results, worst attacks, order of the methods, and benefit of taking part.
+
+    Args:
+        groups: The rows of the report.
+
+    Returns:
+        The tables that have records.
+    """
+    tables = [_results(groups)]
     if groups.varied(("attack",)):
-        found.append(_worst(groups))
+        tables.append(_worst(groups))
     if groups.varied(DEFENCE):
-        found.append(_ranking(groups))
-    found.append(benefit(groups))
-    return [sheet for sheet in found if sheet.records]
+        tables.append(_ranking(groups))
+    tables.append(benefit(groups))
+    return [sheet for sheet in tables if sheet.records]
 
 
 def about(groups: Groups) -> dict[str, Any]:
-    """What holds for all rows."""
+    """Return the entries of a JSON report that hold for all rows."""
     return {
         "schema": 1,
         "metric": groups.metric,
@@ -143,12 +175,13 @@ def about(groups: Groups) -> dict[str, Any]:
 
 
 def _results(groups: Groups) -> Sheet:
-    decimals, secondary = _decimals(groups), {m: name for m, name in _SECONDARY.items() if m != groups.metric}
-    retained = _retentions(groups)
+    decimals = _decimals(groups)
+    secondary = {metric: name for metric, name in _SECONDARY.items() if metric != groups.metric}
+    retentions = _retentions(groups)
     records, cells = [], []
     for index, row in enumerate(groups.rows):
         others = {metric: row.secondary(metric) for metric in secondary}
-        retention = retained.get(index)
+        retention = retentions.get(index)
         records.append(
             {
                 **row.key,
@@ -167,18 +200,18 @@ def _results(groups: Groups) -> Sheet:
             [
                 *map(str, row.key.values()),
                 str(len(row.values)),
-                *_written(row.estimate, decimals),
+                *_with_interval(row.estimate, decimals),
                 *(_number(value, decimals) for value in others.values()),
-                *([_written_retention(retention)] if retained else []),
+                *([_retention_text(retention)] if retentions else []),
                 ", ".join(f"{name} {count}" for name, count in row.verdicts.items()),
                 ", ".join(row.remarks),
             ]
         )
-    columns = [*(f">{name}" for name in secondary.values()), *([">retention"] if retained else [])]
+    columns = [*(f">{name}" for name in secondary.values()), *([">retention"] if retentions else [])]
     head = [*groups.axes, ">seeds", ">mean", ">95 % interval", *columns, "verdicts", "remarks"]
     fixed = ", ".join(f"{axis}={value}" for axis, value in groups.fixed.items())
-    title = f"Mean over seeds of the {groups.title}; {fixed or 'nothing is fixed'}"
-    notes = (f"Retention: {_RETENTION}",) if retained else ()
+    title = f"Mean over seeds of the {groups.title}; {fixed or 'every axis varies'}"
+    notes = (f"Retention: {_RETENTION}",) if retentions else ()
     return Sheet("results", title, records, head, cells, (*secondary.values(), "verdicts", "retention"), notes)
 
 
@@ -187,31 +220,35 @@ def _retentions(groups: Groups) -> dict[int, Retention]:
     if "attack" not in groups.axes:
         return {}
     clean = {key: row for key, rows in groups.blocks(("attack",)).items() for row in rows if row.key["attack"] == CLEAN}
-    found = {}
+    retentions = {}
     for index, row in enumerate(groups.rows):
         peer = clean.get(tuple(row.key[axis] for axis in groups.axes if axis != "attack"))
         if peer is not None and row is not peer and (retention := row_retention(row, peer)) is not None:
-            found[index] = retention
-    return found
+            retentions[index] = retention
+    return retentions
 
 
 def _worst(groups: Groups) -> Sheet:
-    """For each combination of the other axes: the worst case over attacks, by the definitions of boards."""
+    """Return the worst case over attacks for each combination of the other axes, by the definitions of boards."""
     others = [axis for axis in groups.axes if axis != "attack"]
     records, cells = [], []
     for labels, rows in groups.blocks(("attack",)).items():
-        score, clean, attacked, apart = attack_scores(rows)
+        score, clean, attacked, not_compared = attack_scores(rows)
         if not any(row.key["attack"] != CLEAN for row in rows):
             continue
         key = dict(zip(others, labels, strict=True))
-        missing = [f"other seeds, not compared: {', '.join(str(row.key['attack']) for row in apart)}"] if apart else []
+        missing = (
+            [f"other seeds, not compared: {', '.join(str(row.key['attack']) for row in not_compared)}"]
+            if not_compared
+            else []
+        )
         gaps = [f"{row.key['attack']}: {gap}" for row in rows for gap in row.gaps]
         if score is None:
-            why = [*(missing or [_unscored(rows[0])]), *gaps]
+            reasons = [*(missing or [_unscored(rows[0])]), *gaps]
             records.append(
-                {**key, **dict.fromkeys(_WORST_NUMBERS), "attacks": 0, "seeds": 0, "remarks": ", ".join(why)}
+                {**key, **dict.fromkeys(_WORST_NUMBERS), "attacks": 0, "seeds": 0, "remarks": ", ".join(reasons)}
             )
-            cells.append([*map(str, labels), *["–"] * (len(_WORST_HEAD) - 3), "0", "0", ", ".join(why)])
+            cells.append([*map(str, labels), *["–"] * (len(_WORST_HEAD) - 3), "0", "0", ", ".join(reasons)])
             continue
         stratum, unattacked = score.strata[0], score.clean if clean else None
         named = stratum.named_attack if clean else None
@@ -222,11 +259,7 @@ def _worst(groups: Groups) -> Sheet:
                 if named
                 else ["no attack did certain harm" if clean else "no runs without an attack to compare with"]
             ),
-            *(
-                [f"not told from it: {', '.join(sorted(stratum.tied - {named}))}"]
-                if named and len(stratum.tied) > 1
-                else []
-            ),
+            *([f"tied with: {', '.join(sorted(stratum.tied - {named}))}"] if named and len(stratum.tied) > 1 else []),
             *missing,
             *gaps,
         ]
@@ -251,10 +284,10 @@ def _worst(groups: Groups) -> Sheet:
                 *map(str, labels),
                 _number(unattacked.value if unattacked else None, 2),
                 named or "–",
-                *_written(score.worst, 2),
+                *_with_interval(score.worst, 2),
                 _number(score.crossfit, 2),
                 _number(score.cvar, 2),
-                _written_retention(retention),
+                _retention_text(retention),
                 str(len(attacked)),
                 str(score.num_seeds),
                 ", ".join(remarks),
@@ -266,30 +299,30 @@ def _worst(groups: Groups) -> Sheet:
 
 
 def _ranking(groups: Groups) -> Sheet:
-    """Within each combination of the other axes: methods by score, with the range of ranks that the data allow."""
-    rivals = groups.varied(DEFENCE)
-    others = [axis for axis in groups.axes if axis not in rivals]
+    """Return the order of the methods by score within each combination of the other axes, with ranges of ranks."""
+    method_axes = groups.varied(DEFENCE)
+    others = [axis for axis in groups.axes if axis not in method_axes]
     records, cells, notes = [], [], []
-    for labels, entries, apart, seeds in _contests(groups, others, rivals):
+    for labels, entries, not_compared, seeds in _comparisons(groups, others, method_axes):
         names = [" · ".join(str(value) for value in key.values()) for key, _ in entries]
         ranges = rank_ranges([entry for _, entry in entries])
-        where = " · ".join(map(str, labels))
-        said = describe_separation(names, separated([entry for _, entry in entries])) if len(entries) > 1 else ""
-        notes += [f"{where}: {said}" if where else said] if said else []
+        setting = " · ".join(map(str, labels))
+        separation = describe_separation(names, separated([entry for _, entry in entries])) if len(entries) > 1 else ""
+        notes += [f"{setting}: {separation}" if setting else separation] if separation else []
         block = dict(zip(others, labels, strict=True))
         for (key, entry), ranks in zip(entries, ranges, strict=True):
             score = score_entry(entry).worst
             remarks = "too few seeds to separate" if score.low is None else ""
             numbers = {"rank_best": ranks[0], "rank_worst": ranks[1], **_ends(score), "seeds": len(seeds)}
             records.append({**block, **key, **numbers, "remarks": remarks})
-            place = str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]} to {ranks[1]}"
-            shown = [place, *_written(score, 2), str(len(seeds)), remarks]
-            cells.append([*map(str, labels), *(str(key[axis]) for axis in rivals), *shown])
-        for key, why in apart:
+            rank_text = str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]} to {ranks[1]}"
+            row_cells = [rank_text, *_with_interval(score, 2), str(len(seeds)), remarks]
+            cells.append([*map(str, labels), *(str(key[axis]) for axis in method_axes), *row_cells])
+        for key, reason in not_compared:
             numbers = dict.fromkeys(("rank_best", "rank_worst", "value", "low", "high", "seeds"))
-            records.append({**block, **key, **numbers, "remarks": why})
-            cells.append([*map(str, labels), *(str(key[axis]) for axis in rivals), "–", "–", "–", "–", why])
-    head = [*others, *rivals, ">ranks", ">score", ">95 % interval", ">seeds", "remarks"]
+            records.append({**block, **key, **numbers, "remarks": reason})
+            cells.append([*map(str, labels), *(str(key[axis]) for axis in method_axes), "–", "–", "–", "–", reason])
+    head = [*others, *method_axes, ">ranks", ">score", ">95 % interval", ">seeds", "remarks"]
     title = (
         f"Order by score of the {groups.title}, 0 the random policy, 1 the solved task; ranks: the range that paired "
         "tests on common seeds allow, jointly at 95 %"
@@ -298,58 +331,65 @@ def _ranking(groups: Groups) -> Sheet:
 
 
 _Key = dict[str, Label]
-_Contest = tuple[tuple[Label, ...], list[tuple[_Key, EntryRuns]], list[tuple[_Key, str]], list[int]]
-"""Labels of the other axes; the methods that can be compared, best first; the others with reasons; common seeds."""
+_Comparison = tuple[tuple[Label, ...], list[tuple[_Key, EntryRuns]], list[tuple[_Key, str]], list[int]]
+"""Labels in the other axes; the methods that can be compared, best first; the others with reasons; common seeds."""
 
 
-def _contests(groups: Groups, others: Sequence[str], rivals: Sequence[str]) -> Iterator[_Contest]:
-    """Yield the methods of each combination of the other axes, then those under the worst of all attacks."""
-    for labels, rows in groups.blocks(rivals).items():
-        methods = [(_rival(row, rivals), {"": row}) for row in rows]
+def _comparisons(groups: Groups, others: Sequence[str], method_axes: Sequence[str]) -> Iterator[_Comparison]:
+    """Yield the methods of each combination of the other axes, first for each attack, then for the worst of them."""
+    for labels, rows in groups.blocks(method_axes).items():
+        methods = [(_method_key(row, method_axes), {"": row}) for row in rows]
         if len(methods) > 1:
-            yield (labels, *_contest(methods))
+            yield (labels, *_compare_methods(methods))
     if not groups.varied(("attack",)):
         return
-    for labels, rows in groups.blocks(("attack", *rivals)).items():
-        met: dict[tuple[Label, ...], tuple[_Key, dict[str, Row]]] = {}
+    for labels, rows in groups.blocks(("attack", *method_axes)).items():
+        by_method: dict[tuple[Label, ...], tuple[_Key, dict[str, Row]]] = {}
         for row in rows:
             if row.key["attack"] != CLEAN:
-                key = _rival(row, rivals)
-                met.setdefault(tuple(key.values()), (key, {}))[1][str(row.key["attack"])] = row
-        attacks = {attack for _, attacked in met.values() for attack in attacked}
-        if len(met) > 1 and len(attacks) > 1:
-            rest = iter(labels)
-            named = tuple(f"worst of {len(attacks)}" if axis == "attack" else next(rest) for axis in others)
-            yield (named, *_contest([*met.values()], len(attacks)))
+                key = _method_key(row, method_axes)
+                by_method.setdefault(tuple(key.values()), (key, {}))[1][str(row.key["attack"])] = row
+        attacks = {attack for _, attacked in by_method.values() for attack in attacked}
+        if len(by_method) > 1 and len(attacks) > 1:
+            remaining = iter(labels)
+            setting = tuple(f"worst of {len(attacks)}" if axis == "attack" else next(remaining) for axis in others)
+            yield (setting, *_compare_methods([*by_method.values()], len(attacks)))
 
 
-def _contest(
+def _compare_methods(
     methods: Sequence[tuple[_Key, Mapping[str, Row]]], attacks: int = 1
 ) -> tuple[list[tuple[_Key, EntryRuns]], list[tuple[_Key, str]], list[int]]:
-    """Return the methods that can be compared, best first, the others with reasons, and the common seeds."""
-    apart: list[tuple[_Key, str]] = []
-    fair = []
+    """Return the methods that can be compared, best first, the others with reasons, and the common seeds.
+
+    Args:
+        methods: The key of each method and its row under each attack.
+        attacks: How many attacks a method must have been run under.
+    """
+    not_compared: list[tuple[_Key, str]] = []
+    comparable = []
     for key, attacked in methods:
         if reason := _unscored(next(iter(attacked.values()))):
-            apart.append((key, reason))
+            not_compared.append((key, reason))
         elif len(attacked) < attacks:
-            apart.append((key, f"{attacks - len(attacked)} of {attacks} attacks were not run"))
+            not_compared.append((key, f"{attacks - len(attacked)} of {attacks} attacks were not run"))
         else:
-            fair.append((key, attacked))
-    owners = [index for index, (_, attacked) in enumerate(fair) for _ in attacked]
-    chosen, _ = common_seeds([row for _, attacked in fair for row in attacked.values()])
+            comparable.append((key, attacked))
+    owners = [index for index, (_, attacked) in enumerate(comparable) for _ in attacked]
+    chosen, _ = common_seeds([row for _, attacked in comparable for row in attacked.values()])
     dropped = {owner for position, owner in enumerate(owners) if position not in chosen}
-    apart += [(key, "other seeds, not compared") for index, (key, _) in enumerate(fair) if index in dropped]
-    fair = [method for index, method in enumerate(fair) if index not in dropped]
-    sets = [set(row.seeds) for _, attacked in fair for row in attacked.values()]
+    not_compared += [
+        (key, "other seeds, not compared") for index, (key, _) in enumerate(comparable) if index in dropped
+    ]
+    comparable = [method for index, method in enumerate(comparable) if index not in dropped]
+    sets = [set(row.seeds) for _, attacked in comparable for row in attacked.values()]
     seeds = sorted(set.intersection(*sets)) if sets else []
-    entries = [(key, entry) for key, attacked in fair if (entry := row_runs(attacked, None, seeds)) is not None]
-    entries.sort(key=lambda found: -found[1].seed_scores.mean())
-    return entries, apart, seeds
+    entries = [(key, entry) for key, attacked in comparable if (entry := row_runs(attacked, None, seeds)) is not None]
+    entries.sort(key=lambda method: -method[1].seed_scores.mean())
+    return entries, not_compared, seeds
 
 
-def _rival(row: Row, rivals: Sequence[str]) -> _Key:
-    return {axis: row.key[axis] for axis in rivals}
+def _method_key(row: Row, method_axes: Sequence[str]) -> _Key:
+    return {axis: row.key[axis] for axis in method_axes}
 
 
 def _unscored(row: Row) -> str:
@@ -384,34 +424,34 @@ def _decimals(groups: Groups) -> int:
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
-def _ends(found: Interval | Difference | None) -> dict[str, float | None]:
-    return {key: getattr(found, key) if found else None for key in ("value", "low", "high")}
+def _ends(estimate: Interval | Difference | None) -> dict[str, float | None]:
+    return {key: getattr(estimate, key) if estimate else None for key in ("value", "low", "high")}
 
 
-def _retention_numbers(found: Retention | None) -> dict[str, float | bool | None]:
+def _retention_numbers(retention: Retention | None) -> dict[str, float | bool | None]:
     return {
-        "retention": found.value if found else None,
-        "retention_low": found.low if found else None,
-        "retention_high": found.high if found else None,
-        "retention_defined": found.defined if found else None,
+        "retention": retention.value if retention else None,
+        "retention_low": retention.low if retention else None,
+        "retention_high": retention.high if retention else None,
+        "retention_defined": retention.defined if retention else None,
     }
 
 
-def _written_retention(found: Retention | None) -> str:
-    if found is None or not found.defined:
+def _retention_text(retention: Retention | None) -> str:
+    if retention is None or not retention.defined:
         return "–"
-    return " ".join(_written(Interval(found.value or 0.0, found.low, found.high), 2, "({})"))
+    return " ".join(_with_interval(Interval(retention.value or 0.0, retention.low, retention.high), 2, "({})"))
 
 
 def _number(value: float | None, decimals: int) -> str:
     return "–" if value is None else rounded(value, decimals)
 
 
-def _written(found: Interval | None, decimals: int, form: str = "{}") -> list[str]:
-    """Return a value and its interval."""
-    if found is None or found.low is None or found.high is None:
-        return [_number(found.value if found else None, decimals), "–"]
+def _with_interval(estimate: Interval | None, decimals: int, form: str = "{}") -> list[str]:
+    """Return the texts of a value and of its interval."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return [_number(estimate.value if estimate else None, decimals), "–"]
     return [
-        _number(found.value, decimals),
-        form.format(f"{rounded(found.low, decimals)} to {rounded(found.high, decimals)}"),
+        _number(estimate.value, decimals),
+        form.format(f"{rounded(estimate.low, decimals)} to {rounded(estimate.high, decimals)}"),
     ]

@@ -1,12 +1,14 @@
-"""The worst of a fixed ensemble of attacks: what a user is told who asks how bad it can get.
+"""Search for the worst attack of a fixed ensemble.
 
-The ensemble has a version and no parameters, so that two answers can be compared. All of its members run on some seeds;
-the one that leaves least of the evaluation return is chosen; and that one, with the run without an attack, is reported
-on other seeds. A minimum over many noisy numbers is too low, and so is no estimate of anything; on fresh seeds there is
-no choice left to flatter the attack. In both the liars are there: without an attack they follow the protocol.
+The ensemble has a version and no parameters, so that two results can be compared. The search has two stages:
 
-The records are the state: every run is an experiment of its own in the store. What was interrupted goes on where it
-stopped, and what is finished is not run again.
+1. Selection: every member runs on the selection seeds. The one with the lowest mean evaluation return is chosen.
+2. Reporting: the chosen attack and the runs without an attack run on other seeds, and only these are reported.
+
+The minimum of many noisy means is biased downwards. Fresh seeds remove this bias. Byzantine agents are present in both
+stages; without an attack they follow the protocol.
+
+Every run is an experiment of its own in the store. An interrupted search resumes, and a finished run is not repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from byzbench.reports.statistics import difference_interval, mean_interval
 STANDARD = "standard-v1"
 
 Ensemble = Mapping[str, Sequence[str]]
-"""Attacks as written, by what they need to know; the cheapest first."""
+"""Attacks as written on the command line, by the knowledge that they need; the least first."""
 
 STANDARD_V1: Ensemble = {
     "blind": ("non_finite(on=both)", "silence(on=both)", "large_noise(relative=False)"),
@@ -47,33 +49,36 @@ STANDARD_V1: Ensemble = {
 
 CLEAN = "none"
 SELECTION, REPORTING = 1000, 2000
-"""The first seeds of either kind."""
+"""The first selection seed and the first reporting seed."""
 
 MARGIN = 0.1
-"""A blind attack beats the adaptive ones if it does more harm on every seed, and by this share of what is learned."""
+"""A blind attack beats the adaptive ones if it does more harm on every seed, and on average by this share of the gain
+of the clean runs over the random policy."""
 
 FLAGS = {
     "attack inert": "An attack changed nothing: its runs are, byte for byte, those without an attack.",
-    "blind beats adaptive": "An attack that knows nothing did more harm than those that try the rule out.",
-    "random defence": "A rule draws: the same messages can have two outcomes.",
-    "hidden state": "A rule remembers: what it makes of a message depends on earlier ones.",
-    "scale dependence": "A rule is not F(s x) = s F(x): it knows how long a vector should be.",
+    "blind beats adaptive": "An attack without knowledge did more harm than those that optimise against the rule.",
+    "random defence": "A rule is random: the same messages can have different aggregates.",
+    "hidden state": "A rule is stateful: its value depends on messages of earlier rounds.",
+    "scale dependence": "A rule does not satisfy F(s x) = s F(x): it depends on the scale of its inputs.",
     "non-finite survived": "NaN messages did no harm: runs ended finite, and no worse than without an attack.",
 }
+"""Meaning of each raised flag."""
 
 Watcher = Callable[[str, Outcome], None]
+"""A callback that gets the label and the outcome of a run."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A member on the selection seeds.
+    """Result of one attack on the selection seeds.
 
     Attributes:
-        needs: the heading under which the ensemble has it.
-        returns: evaluation return of each seed; a run that is not finite at its end counts as random play.
-        mean: of these; None where there are none.
-        inert: every seed's metrics are those of the run without an attack.
-        why: why there are no returns: no such attack, undefined here, or a run that failed.
+        needs: The knowledge that the attack needs, a key of the ensemble.
+        returns: The evaluation return of each seed; a run that is not finite at its end has the random policy's.
+        mean: The mean of these; None where there are none.
+        inert: Whether the metrics of every seed equal those of the run without an attack.
+        why: Why there are no returns: the attack does not exist, is undefined here, or a run failed.
     """
 
     needs: str
@@ -85,7 +90,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Flag:
-    """Whether something is so, and by what that was judged."""
+    """Result of one check of the search, with its reason."""
 
     raised: bool
     why: str
@@ -93,16 +98,16 @@ class Flag:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer.
+    """Result of a worst-case search.
 
     Attributes:
-        attack: the worst member.
+        attack: The worst attack of the ensemble.
         clean, attacked, loss: Mean evaluation return on the reporting seeds without an attack, under the worst one, and
             the mean paired difference, with intervals.
-        verdicts: of the attacked runs, one a reporting seed.
-        tried: every member, in order; the first is the run without an attack.
-        flags: see `FLAGS`.
-        notes: what a reader should know.
+        verdicts: The verdict of the attacked run of each reporting seed.
+        tried: The result of every attack on the selection seeds, in order; the first is the one without an attack.
+        flags: The checks, by the keys of `FLAGS`.
+        notes: Remarks for the reader, one line each.
     """
 
     attack: str
@@ -116,12 +121,12 @@ class Found:
 
 
 class Contest:
-    """All runs of the ensemble at one point of the product, checked and not yet run.
+    """Worst-case search over an ensemble of attacks on one experiment.
 
     Attributes:
-        clean: without an attack, by selection seed.
-        skipped: members that cannot run here, each with the reason.
-        size: how many runs there will be.
+        clean: The experiments without an attack, one for each selection seed.
+        skipped: Attacks that cannot run here, each with the reason.
+        size: The number of runs of the search.
     """
 
     def __init__(
@@ -133,27 +138,29 @@ class Contest:
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
         ensemble: Ensemble = STANDARD_V1,
     ) -> None:
-        """Plan the runs.
+        """Plan the runs of the search.
 
         Args:
-            point: the experiment by flag, without an attack.
-            selection: seeds to choose the attack on.
-            reporting: seeds to report it on, none of them the same.
-            parameters: further parameters by kind, none of attacks.
-            ensemble: of attacks.
+            point: The experiment by flag, without an attack.
+            selection: Seeds to choose the attack on.
+            reporting: Seeds to report the attack on, disjoint from the selection seeds.
+            parameters: Further parameters by kind, none of attacks.
+            ensemble: The attacks.
 
         Raises:
-            UserError: the experiment cannot run without an attack either.
+            UserError: The experiment cannot run, even without an attack.
         """
-        if both := sorted(set(selection) & set(reporting)):
-            raise InvalidParameter(f"seeds to choose on and to report on must be different, got {both} in both")
+        if shared := sorted(set(selection) & set(reporting)):
+            raise InvalidParameter(f"selection and reporting seeds must be disjoint, got {shared} in both")
         if "attack" in point or "attack" in map(registry.kind_of, parameters or {}):
-            raise InvalidParameter("the attacks and their parameters are the ensemble's; give neither")
+            raise InvalidParameter(
+                "the ensemble fixes the attacks and their parameters: remove --attack and its parameters"
+            )
         self._point, self._parameters = dict(point), parameters
         self._selection, self._reporting, self._ensemble = tuple(selection), tuple(reporting), ensemble
         self.clean = self._cells(CLEAN, self._selection)
         if not self.clean[0].byzantine:
-            raise InvalidParameter(f"nobody lies among K={self.clean[0].agents} with f=0; give --byzantine")
+            raise InvalidParameter(f"no agent of K={self.clean[0].agents} is Byzantine (f=0); give --byzantine")
         self.skipped: dict[str, str] = {}
         self._todo = {}
         for attack in self.members:
@@ -165,7 +172,7 @@ class Contest:
 
     @property
     def members(self) -> dict[str, str]:
-        """Attacks in order, and under which heading each stands."""
+        """Attacks in order, each with the knowledge that it needs."""
         return {attack: needs for needs, attacks in self._ensemble.items() for attack in attacks}
 
     def _cells(self, attack: str, seeds: Iterable[int]) -> list[Experiment]:
@@ -174,58 +181,61 @@ class Contest:
         ]
 
     def run(self, out: Path, executor: Executor, watch: Watcher | None = None) -> Found:
-        """Run what the store does not have, one heading after the other, and judge.
+        """Run the search; runs that the store has are not repeated.
 
         Args:
-            out: the store.
-            executor: who runs cells.
-            watch: called with the label and the outcome of every run that is over.
+            out: The folder of the store.
+            executor: The executor that runs the cells.
+            watch: A callback that gets the label and the outcome of every run that is over.
+
+        Returns:
+            The worst attack with its report.
 
         Raises:
-            UserError: a run without an attack failed, or one under the worst attack, or no member could be tried.
+            UserError: A run without an attack or under the worst attack failed, or no attack could run.
         """
 
         def outcomes(group: Mapping[str, Sequence[Experiment]]) -> dict[str, list[Outcome]]:
             return _run(group, out, executor, watch)
 
-        found = outcomes({CLEAN: self.clean})
-        calm = self._scores(found[CLEAN])
+        selected = outcomes({CLEAN: self.clean})
+        clean_returns = self._scores(selected[CLEAN])
         for attacks in self._ensemble.values():
-            found |= outcomes({attack: self._todo[attack] for attack in attacks if attack in self._todo})
-        tried = {CLEAN: Tried("", calm, float(np.mean(calm)))}
-        tried |= {attack: self._tried(attack, found.get(attack, []), out) for attack in self.members}
-        ranked = {attack: t.mean for attack, t in tried.items() if attack != CLEAN and t.mean is not None}
-        if not ranked:
+            selected |= outcomes({attack: self._todo[attack] for attack in attacks if attack in self._todo})
+        tried = {CLEAN: Tried("", clean_returns, float(np.mean(clean_returns)))}
+        tried |= {attack: self._tried(attack, selected.get(attack, []), out) for attack in self.members}
+        means = {attack: trial.mean for attack, trial in tried.items() if attack != CLEAN and trial.mean is not None}
+        if not means:
             raise UserError(
-                "no attack of the ensemble could be tried: " + "; ".join(t.why for t in tried.values() if t.why)
+                "no attack of the ensemble could run: " + "; ".join(trial.why for trial in tried.values() if trial.why)
             )
-        worst = min(ranked, key=lambda attack: ranked[attack])
-        fresh = outcomes({attack: self._cells(attack, self._reporting) for attack in (CLEAN, worst)})
-        unhurt, hurt = (np.array(self._scores(fresh[attack])) for attack in (CLEAN, worst))
+        worst = min(means, key=lambda attack: means[attack])
+        reported = outcomes({attack: self._cells(attack, self._reporting) for attack in (CLEAN, worst)})
+        clean, attacked = (np.array(self._scores(reported[attack])) for attack in (CLEAN, worst))
         bounds = self._random, self.clean[0].task.worth("solved")
-        loss = difference_interval(unhurt - hurt, bounds[1] - bounds[0])
+        loss = difference_interval(clean - attacked, bounds[1] - bounds[0])
         return Found(
             attack=worst,
-            clean=mean_interval(unhurt, bounds),
-            attacked=mean_interval(hurt, bounds),
+            clean=mean_interval(clean, bounds),
+            attacked=mean_interval(attacked, bounds),
             loss=loss,
-            verdicts=tuple(o.result["verdict"]["name"] for o in fresh[worst]),
+            verdicts=tuple(outcome.result["verdict"]["name"] for outcome in reported[worst]),
             tried=tried,
-            flags=dict(self._flags(tried, found)),
-            notes=tuple(self._notes(float(unhurt.mean()), loss)),
+            flags=dict(self._flags(tried, selected)),
+            notes=tuple(self._notes(float(clean.mean()), loss)),
         )
 
     def _scores(self, outcomes: Sequence[Outcome]) -> tuple[float, ...]:
-        """Evaluation returns at the end of runs.
+        """Return the evaluation returns at the end of runs, with the random policy's for a run that is not finite.
 
         Raises:
-            UserError: one of them failed.
+            UserError: A run failed.
         """
         for outcome in outcomes:
             if outcome.status == "failed":
                 raise UserError(f"a run failed: {outcome.error}")
-        found = (outcome.result["evaluation"].get("evaluation") for outcome in outcomes)
-        return tuple(self._random if value is None else float(value) for value in found)
+        returns = (outcome.result["evaluation"].get("evaluation") for outcome in outcomes)
+        return tuple(self._random if value is None else float(value) for value in returns)
 
     @property
     def _random(self) -> float:
@@ -240,13 +250,13 @@ class Contest:
         except UserError as error:
             return Tried(needs, why=str(error))
         pairs = zip(self._todo[attack], self.clean, strict=True)
-        inert = all(_metrics(out, one) == _metrics(out, other) for one, other in pairs)
+        inert = all(_metrics(out, attacked) == _metrics(out, clean) for attacked, clean in pairs)
         return Tried(needs, scores, float(np.mean(scores)), inert)
 
     def _flags(
         self, tried: Mapping[str, Tried], outcomes: Mapping[str, Sequence[Outcome]]
     ) -> Iterator[tuple[str, Flag]]:
-        inert = [attack for attack, t in tried.items() if t.inert]
+        inert = [attack for attack, trial in tried.items() if trial.inert]
         yield "attack inert", Flag(bool(inert), ", ".join(inert) or "every attack changed something")
         yield "blind beats adaptive", self._blindness(tried)
         n, f = self.clean[0].inboxes[0]
@@ -256,45 +266,50 @@ class Contest:
             ("hidden state", probes.remembers),
             ("scale dependence", probes.depends_on_scale),
         ):
-            said = {rule: probe(rules[rule], n, f) for rule in rules}
-            found = [f"{rule} {why}" for rule, why in said.items() if why]
-            yield name, Flag(bool(found), "; ".join(found) or f"not {' nor '.join(rules) or 'without a rule'}")
+            reasons = {rule: probe(rules[rule], n, f) for rule in rules}
+            raised = [f"{rule} {why}" for rule, why in reasons.items() if why]
+            yield (
+                name,
+                Flag(bool(raised), "; ".join(raised) or f"not {' nor '.join(rules) or 'tested: there is no rule'}"),
+            )
         yield "non-finite survived", _survival(outcomes)
 
     def _blindness(self, tried: Mapping[str, Tried]) -> Flag:
         worst: dict[str, tuple[float, str]] = {}
-        for attack, t in tried.items():
-            if t.mean is not None and (t.needs not in worst or t.mean < worst[t.needs][0]):
-                worst[t.needs] = t.mean, attack
+        for attack, trial in tried.items():
+            if trial.mean is not None and (trial.needs not in worst or trial.mean < worst[trial.needs][0]):
+                worst[trial.needs] = trial.mean, attack
         if not {"blind", "adaptive"} <= worst.keys():
-            return Flag(False, "not both kinds could be tried")
+            return Flag(False, "no blind or no adaptive attack could run")
         (low, blind), (high, adaptive) = worst["blind"], worst["adaptive"]
         learned = max(worst[""][0] - self._random, 0.0)
-        every = all(b < a for b, a in zip(tried[blind].returns, tried[adaptive].returns, strict=True))
-        return Flag(every and high - low > MARGIN * learned, f"{blind} leaves {low:.1f}, {adaptive} {high:.1f}")
+        on_every_seed = all(b < a for b, a in zip(tried[blind].returns, tried[adaptive].returns, strict=True))
+        return Flag(on_every_seed and high - low > MARGIN * learned, f"{blind} leaves {low:.1f}, {adaptive} {high:.1f}")
 
     def _notes(self, clean: float, loss: Interval) -> Iterator[str]:
         task = self.clean[0].task
-        floor = self._random + LEARNING * (task.worth("solved") - self._random)
-        if clean < floor:
+        threshold = self._random + LEARNING * (task.worth("solved") - self._random)
+        if clean < threshold:
             yield (
-                f"without an attack the return is {clean:.1f}, below {floor:.1f}: nothing was learned that liars could "
-                "undo; give it more trajectories"
+                f"without an attack the return is {clean:.1f}, below {threshold:.1f}: the method did not learn, so no "
+                "attack can be measured; give it more trajectories"
             )
         elif loss.low is not None and loss.low <= 0:
-            yield "the interval of the loss includes 0: no member of the ensemble did harm that can be told from chance"
+            yield "the interval of the loss includes 0: no attack of the ensemble did significant harm"
         yield from self.clean[0].notes()
 
 
 def _run(
     group: Mapping[str, Sequence[Experiment]], out: Path, executor: Executor, watch: Watcher | None
 ) -> dict[str, list[Outcome]]:
-    """The outcomes of some attacks' cells. Two attacks may be the same experiment, which then runs once."""
-    cells = {cell.hash: cell for each in group.values() for cell in each}
-    labels = {cell.hash: f"{attack} · seed {cell.seed}" for attack, each in group.items() for cell in each}
-    told = (lambda cell, outcome: watch(labels[cell], outcome)) if watch else None
-    done = sweep(Plan("worst", cells, {}), out, executor, watch=told).outcomes
-    return {attack: [done[cell.hash] for cell in each] for attack, each in group.items()}
+    """Run the cells of some attacks and return their outcomes; two attacks with the same experiment share its run."""
+    cells = {cell.hash: cell for experiments in group.values() for cell in experiments}
+    labels = {
+        cell.hash: f"{attack} · seed {cell.seed}" for attack, experiments in group.items() for cell in experiments
+    }
+    callback = (lambda cell, outcome: watch(labels[cell], outcome)) if watch else None
+    outcomes = sweep(Plan("worst", cells, {}), out, executor, watch=callback).outcomes
+    return {attack: [outcomes[cell.hash] for cell in experiments] for attack, experiments in group.items()}
 
 
 def _metrics(out: Path, cell: Experiment) -> bytes:
@@ -302,16 +317,16 @@ def _metrics(out: Path, cell: Experiment) -> bytes:
 
 
 def _survival(outcomes: Mapping[str, Sequence[Outcome]]) -> Flag:
-    """Whether runs under messages that are no numbers end as well as the same seeds do without."""
-    tried = [attack for attack in outcomes if registry.parse(attack).name == "non_finite"]
-    if not tried:
-        return Flag(False, "no such attack was tried")
-    for attack in tried:
-        for outcome, calm in zip(outcomes[attack], outcomes[CLEAN], strict=True):
+    """Check whether runs under NaN messages end as well as the runs of the same seeds without an attack."""
+    attacks = [attack for attack in outcomes if registry.parse(attack).name == "non_finite"]
+    if not attacks:
+        return Flag(False, "no attack of this kind could run")
+    for attack in attacks:
+        for outcome, clean in zip(outcomes[attack], outcomes[CLEAN], strict=True):
             if outcome.status == "failed":
                 return Flag(False, f"a run under {attack} failed: {outcome.error}")
-            ended, without = (o.result["verdict"]["name"] for o in (outcome, calm))
-            if ended == "diverged" or SEVERITY.index(ended) > SEVERITY.index(without):
-                return Flag(False, f"a run under {attack} ended {ended}, and {without} without it")
-    screened = sum(o.result["screened"] for attack in tried for o in outcomes[attack])
-    return Flag(True, f"{screened:,} messages were screened out")
+            verdict, clean_verdict = (each.result["verdict"]["name"] for each in (outcome, clean))
+            if verdict == "diverged" or SEVERITY.index(verdict) > SEVERITY.index(clean_verdict):
+                return Flag(False, f"a run under {attack} ended {verdict}, and {clean_verdict} without it")
+    num_rejected = sum(each.result["screened"] for attack in attacks for each in outcomes[attack])
+    return Flag(True, f"{num_rejected:,} malformed messages were rejected")

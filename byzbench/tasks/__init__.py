@@ -1,1 +1,1 @@
-"""The zoo of tasks: environments."""
+"""Tasks: environments with their discount, horizon and reference scores, one file each, loaded by name."""

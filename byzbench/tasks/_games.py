@@ -1,4 +1,4 @@
-"""Batches of PettingZoo's parallel games, a row for each team or for each player."""
+"""Batches of PettingZoo's parallel games, with one row for each team or for each player."""
 
 from __future__ import annotations
 
@@ -15,93 +15,107 @@ from byzbench.tasks._gymnasium import explained
 
 
 class _Games:
-    """Games side by side. One that is over is not stepped: it shows its last observation and pays nothing."""
+    """A batch of games. A game that is over is not stepped: it repeats its last observation, with reward 0."""
 
     def __init__(self, games: Sequence[Any], horizon: int) -> None:
         self._games, self._horizon = games, horizon
         self._players = games[0].possible_agents
         size = games[0].observation_space(self._players[0]).shape[0]
-        self._shown = np.zeros((len(games), len(self._players), size), np.float32)
+        self._observations = np.zeros((len(games), len(self._players), size), np.float32)
 
-    def _show(self, game: int, seen: Mapping[str, Any]) -> None:
-        for seat, player in enumerate(self._players):
-            self._shown[game, seat] = seen.get(player, 0.0)
+    def _store(self, game: int, observations: Mapping[str, Any]) -> None:
+        for index, player in enumerate(self._players):
+            self._observations[game, index] = observations.get(player, 0.0)
 
     def _begin(self, seeds: np.ndarray) -> None:
         """Start every game from its seed."""
         for number, (game, seed) in enumerate(zip(self._games, seeds.tolist(), strict=True)):
-            self._show(number, game.reset(seed=seed)[0])
+            self._store(number, game.reset(seed=seed)[0])
         self._running, self._t = list(range(len(self._games))), 0
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Actions [games, P, *a] -> rewards, terminated, truncated [games, P], and over [games]."""
+        """Step every game: actions [games, P, *a] -> rewards, terminated, truncated [games, P], and over [games]."""
         self._t += 1
-        form = self._shown.shape[:2]
-        rewards, ended, cut = np.zeros(form, np.float32), np.zeros(form, bool), np.zeros(form, bool)
-        over = np.full(form[0], self._t >= self._horizon)
+        shape = self._observations.shape[:2]
+        rewards, terminated, truncated = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
+        over = np.full(shape[0], self._t >= self._horizon)
         for number in self._running:
             game = self._games[number]
-            playing = set(game.agents)
-            chosen = {p: a for p, a in zip(self._players, actions[number], strict=True) if p in playing}
-            seen, *told, _ = game.step(chosen)
-            self._show(number, seen)
-            for out, said in zip((rewards, ended, cut), told, strict=True):
-                out[number] = [said.get(player, 0) for player in self._players]
+            active = set(game.agents)
+            player_actions = {p: a for p, a in zip(self._players, actions[number], strict=True) if p in active}
+            observations, *results, _ = game.step(player_actions)
+            self._store(number, observations)
+            for out, by_player in zip((rewards, terminated, truncated), results, strict=True):
+                out[number] = [by_player.get(player, 0) for player in self._players]
             over[number] |= not game.agents
         self._running = [number for number in self._running if not over[number]]
-        return rewards, ended, cut, over
+        return rewards, terminated, truncated, over
 
 
 class Teams(_Games):
-    """K*N games, a row each: all players act for one agent, who is paid their mean."""
+    """K*N games, one in each row, whose players all act for one agent; the reward is the mean over players."""
 
     def __init__(self, games: Sequence[Any], count: int, horizon: int) -> None:
         super().__init__(games, horizon)
         self._count = count
 
-    def _seen(self) -> np.ndarray:
-        return self._shown.reshape(len(self._shown), -1).copy()
+    def _joint_observations(self) -> np.ndarray:
+        return self._observations.reshape(len(self._observations), -1).copy()
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
+        """Start a game in every row: see `EnvironmentBatch`."""
         self._begin(np.concatenate([rng.integers(1 << 31, size=self._count) for rng in generators]))
-        return self._seen()
+        return self._joint_observations()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        rewards, ended, cut, over = self._advance(actions)
-        terminated = over & ended.any(1) & ~cut.any(1)
-        return self._seen(), rewards.mean(1), terminated, over & ~terminated
+        """Step every game with joint actions [K*N, P, *a]: see `EnvironmentBatch`."""
+        rewards, player_terminated, player_truncated, over = self._advance(actions)
+        terminated = over & player_terminated.any(1) & ~player_truncated.any(1)
+        return self._joint_observations(), rewards.mean(1), terminated, over & ~terminated
 
 
 class World(_Games):
-    """N games that K agents share, a row for each agent in each: agent k is the k-th player of all of them.
+    """N games that K agents share, with one row for each agent in each game: agent k is the k-th player of all games.
 
-    What an agent meets depends on what the others do. The initial states come from the first agent's generator.
+    The observations and rewards of an agent depend on the actions of the others. The initial states come from the first
+    agent's generator.
     """
 
-    def _seen(self) -> np.ndarray:
-        return self._by_agent(self._shown).copy()
+    def _player_observations(self) -> np.ndarray:
+        return self._by_agent(self._observations).copy()
 
     @staticmethod
     def _by_agent(x: np.ndarray) -> np.ndarray:
-        """[N, K, ...] as rows [K*N, ...], agent by agent."""
+        """Reorder [N, K, ...] to rows [K*N, ...], agent by agent."""
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
+        """Start every game: see `EnvironmentBatch`."""
         self._begin(generators[0].integers(1 << 31, size=len(self._games)))
-        return self._seen()
+        return self._player_observations()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        played = actions.reshape(len(self._players), len(self._games), *actions.shape[1:]).swapaxes(0, 1)
-        rewards, ended, cut, over = self._advance(played)
-        cut |= over[:, None] & ~ended
-        return self._seen(), self._by_agent(rewards), self._by_agent(ended), self._by_agent(cut)
+        """Step every game with the actions [K*N, *a] of its players: see `EnvironmentBatch`."""
+        by_game = actions.reshape(len(self._players), len(self._games), *actions.shape[1:]).swapaxes(0, 1)
+        rewards, terminated, truncated, over = self._advance(by_game)
+        truncated |= over[:, None] & ~terminated
+        return (
+            self._player_observations(),
+            self._by_agent(rewards),
+            self._by_agent(terminated),
+            self._by_agent(truncated),
+        )
 
 
 def opened(id: str, options: str) -> Any:
-    """The game family/name with arguments such as "N=5 other=1", as a `ParallelEnv`.
+    """Make a game of PettingZoo, as a `ParallelEnv`.
+
+    Args:
+        id: The game as family/name.
+        options: The arguments of the game, such as "N=5 other=1".
 
     Raises:
-        UserError: there is none here, or it takes other arguments.
+        UserError: The game is not installed, or it does not take these arguments.
     """
     family, _, name = id.partition("/")
     pairs = (item.partition("=") for item in options.split())
@@ -126,13 +140,23 @@ def opened(id: str, options: str) -> Any:
 
 
 def refuse_unlike(id: str, game: Any, method: str, what: str) -> None:
-    """Refuse spaces (of `method`) that a team with one policy cannot play in."""
-    found = [getattr(game, method)(player) for player in game.possible_agents]
-    first = found[0]
-    if any(type(s) is not type(first) or s.shape != first.shape for s in found) or (
-        isinstance(first, Discrete) and any(s.n != first.n for s in found)
+    """Check that one policy can act in the spaces of all players.
+
+    Args:
+        id: The game as family/name, for the message.
+        game: The game, a `ParallelEnv`.
+        method: The method that returns a player's space: `observation_space` or `action_space`.
+        what: The word for the spaces in the message.
+
+    Raises:
+        UserError: The spaces of the players differ, or are of an unsupported type.
+    """
+    spaces = [getattr(game, method)(player) for player in game.possible_agents]
+    first = spaces[0]
+    if any(type(s) is not type(first) or s.shape != first.shape for s in spaces) or (
+        isinstance(first, Discrete) and any(s.n != first.n for s in spaces)
     ):
-        raise UserError(f"the players of {id!r} have unequal {what}: a team shares one policy, so they must not")
+        raise UserError(f"the players of {id!r} have unequal {what}: players that share a policy need equal {what}")
     vector = isinstance(first, Box) and len(first.shape) == 1
     if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Any environment of Gymnasium, or of EnvPool, as a task: one simulator a row, seeded from its agent's generator."""
+"""Environments of Gymnasium and EnvPool as tasks: one simulator for each row, seeded from its agent's generator."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ _EXTRAS = {
     "imageio": "mujoco",
     "envpool": "envpool",
 } | dict.fromkeys(("pettingzoo", "mpe2"), "pettingzoo")
-"""The extra of byzbench that installs a package."""
+"""The extra of byzbench that installs a package, by the package's import name."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an environment says of itself.
+    """The spaces, horizon and threshold that an environment declares.
 
     Attributes:
-        observations, actions: its spaces.
-        horizon: the most steps of an episode; None if it names none.
-        threshold: the return at which it counts as solved; None if it names none.
+        observations: The observation space.
+        actions: The action space.
+        horizon: The maximal number of steps of an episode; None if the environment declares none.
+        threshold: The return at which the task counts as solved; None if the environment declares none.
     """
 
     observations: Space[Any]
@@ -51,9 +52,9 @@ class Facts:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Say in one line why an environment cannot be made here."""
+    """Turn the errors of making the environment `name` into a `UserError` of one line, with the remedy."""
     with warnings.catch_warnings():
-        # Box2D's SWIG types warn when they are made; where warnings are errors, that kills the interpreter.
+        # Box2D's SWIG types warn on creation; where warnings are errors, this crashes the interpreter.
         warnings.simplefilter("ignore")
         try:
             yield
@@ -61,63 +62,65 @@ def explained(name: str) -> Iterator[None]:
             chain = (error, error.__cause__, error.__context__)
             missing = next((e.name for e in chain if isinstance(e, ImportError) and e.name), "")
             extra = _EXTRAS.get(missing.partition(".")[0])
-            remedy = f"pip install 'byzbench[{extra}]'" if extra else f"pip install {missing or 'what it depends on'}"
+            remedy = f"pip install 'byzbench[{extra}]'" if extra else f"pip install {missing or 'its dependencies'}"
             raise UserError(f"task {name!r} needs more packages: {remedy}") from None
         except errors.Error as error:
-            said = str(error).splitlines()[0]
-            raise UserError(f"Gymnasium has no environment {name!r} here: {said}") from None
+            reason = str(error).splitlines()[0]
+            raise UserError(f"Gymnasium has no environment {name!r} here: {reason}") from None
 
 
 @cache
 def facts(id: str) -> Facts:
-    """What Gymnasium's environment of that id says of itself.
+    """Read the spaces, the horizon and the threshold of a Gymnasium environment.
 
     Raises:
-        UserError: there is none, a package is missing, or its spaces are not supported.
+        UserError: There is no such environment, a package is missing, or the spaces are not supported.
+
+    Example:
+        >>> facts("Acrobot-v1").horizon, facts("Acrobot-v1").threshold
+        (500, -100.0)
     """
     with explained(id):
         spec = gymnasium.spec(id)
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
-            # It would say of every one of hundreds of simulators that Gymnasium's model is written in an older form.
+            # MuJoCo would warn for each of hundreds of simulators that Gymnasium's model file has an older format.
             import_module("mujoco").set_mju_user_warning(lambda text: None)
         with gymnasium.make(id, disable_env_checker=True) as environment:
-            seen, done = environment.observation_space, environment.action_space
-    for what, space, fits in (
-        ("observations", seen, isinstance(seen, Discrete) or (isinstance(seen, Box) and len(seen.shape) == 1)),
-        ("actions", done, isinstance(done, Discrete) or (isinstance(done, Box) and len(done.shape) == 1)),
-    ):
-        if not fits:
+            observations, actions = environment.observation_space, environment.action_space
+    for what, space in (("observations", observations), ("actions", actions)):
+        if not (isinstance(space, Discrete) or (isinstance(space, Box) and len(space.shape) == 1)):
             shape = f" of shape {list(space.shape)}" if space.shape else ""
             raise UserError(
                 f"environment {id!r} has {what} of type {type(space).__name__}{shape}; supported are vectors "
                 "(Box with one dimension) and Discrete"
             )
-    return Facts(seen, done, spec.max_episode_steps, spec.reward_threshold)
+    return Facts(observations, actions, spec.max_episode_steps, spec.reward_threshold)
 
 
 class Simulators(Protocol):
-    """Rows of one environment."""
+    """A batch of simulators of one environment, one for each row."""
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """An episode in every row, from its seed: observations [rows, ...]."""
+        """Start an episode in every row from its seed, and return the observations [rows, ...]."""
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
-        """Step some rows: observations, rewards, terminated, truncated, for them."""
+        """Step some rows, and return their observations, rewards, terminated and truncated."""
 
 
 class _Gymnasium:
-    """A list of environments. Each has a generator of its own, and a reset seeds it anew."""
+    """A list of Gymnasium environments, whose random generators every reset seeds again."""
 
     def __init__(self, id: str, rows: int) -> None:
         with explained(id):
             self._environments = [self._make(id) for _ in range(rows)]
-        self._made: dict[str, float] = {}
+        self._original_values: dict[str, float] = {}
 
-    def alter(self, name: str, factor: np.ndarray) -> None:
-        """Multiply an attribute of the simulators, as it was made, by [rows] or by [1]."""
-        made = self._made.setdefault(name, getattr(self._environments[0].unwrapped, name))
-        for environment, by in zip(self._environments, np.broadcast_to(factor, len(self._environments)), strict=True):
-            setattr(environment.unwrapped, name, made * float(by))
+    def alter(self, name: str, factors: np.ndarray) -> None:
+        """Set an attribute of the simulators to its original value times factors, [rows] or [1]."""
+        original = self._original_values.setdefault(name, getattr(self._environments[0].unwrapped, name))
+        row_factors = np.broadcast_to(factors, len(self._environments))
+        for environment, factor in zip(self._environments, row_factors, strict=True):
+            setattr(environment.unwrapped, name, original * float(factor))
 
     @staticmethod
     def _make(id: str) -> gymnasium.Env[Any, Any]:
@@ -136,14 +139,14 @@ class _Gymnasium:
 
 
 class _Envpool:
-    """A pool that is made anew at every reset: it takes each row's seed then and only then, and is cheap to make."""
+    """An EnvPool pool, created again at every reset, as it takes the seeds of rows at its creation only."""
 
     def __init__(self, id: str, horizon: int) -> None:
         with explained(id):
             self._library = import_module("envpool")
         if id not in self._library.list_all_envs():
             raise UserError(f"EnvPool has no environment {id!r}: use backend=gymnasium")
-        # An episode that ends by itself in the last step of EnvPool's own limit would be called truncated.
+        # EnvPool reports an episode that terminates in the last step before its limit as truncated: hence one more.
         self._id, self._limit = id, horizon + 1
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
@@ -158,67 +161,84 @@ class _Envpool:
 
 
 class Batch:
-    """K*N environments. One whose episode is over is not stepped: it shows its last observation and is paid nothing."""
+    """A batch of K*N environments.
 
-    def __init__(self, simulators: Simulators, count: int, horizon: int, seen: Space[Any], done: Space[Any]) -> None:
+    An environment whose episode is over is not stepped: it repeats its last observation, with reward 0.
+
+    Args:
+        simulators: The simulators of the K*N rows.
+        count: The number N of environments of each agent.
+        horizon: The maximal number of steps of an episode.
+        observations: The observation space of the simulators.
+        actions: Their action space.
+    """
+
+    def __init__(
+        self, simulators: Simulators, count: int, horizon: int, observations: Space[Any], actions: Space[Any]
+    ) -> None:
         self._simulators, self._count, self._horizon = simulators, count, horizon
-        self._kinds = np.eye(int(seen.n), dtype=np.float32) if isinstance(seen, Discrete) else None
-        self._first = int(seen.start) if isinstance(seen, Discrete) else 0
-        self._start = int(done.start) if isinstance(done, Discrete) else 0
+        self._unit_vectors = (
+            np.eye(int(observations.n), dtype=np.float32) if isinstance(observations, Discrete) else None
+        )
+        self._first_observation = int(observations.start) if isinstance(observations, Discrete) else 0
+        self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
 
     def alter(self, constants: Sequence[str], factors: Mapping[str, np.ndarray]) -> None:
-        """See `Task`."""
+        """Multiply the original physical constants by factors [K] of each agent: see `Task.alter`."""
         assert isinstance(self._simulators, _Gymnasium)
         for name in constants:
-            by = np.repeat(factors[name], self._count) if name in factors else np.ones(1)
-            self._simulators.alter(name, by)
+            row_factors = np.repeat(factors[name], self._count) if name in factors else np.ones(1)
+            self._simulators.alter(name, row_factors)
 
-    def _shown(self, observations: Any) -> np.ndarray:
-        """As float32 vectors; one that is a number is shown as a unit vector."""
-        if self._kinds is not None:
-            return self._kinds[np.asarray(observations).astype(np.int64) - self._first]
+    def _as_vectors(self, observations: Any) -> np.ndarray:
+        """Convert observations to float32 vectors, discrete ones to unit vectors."""
+        if self._unit_vectors is not None:
+            return self._unit_vectors[np.asarray(observations).astype(np.int64) - self._first_observation]
         return np.asarray(observations, dtype=np.float32)
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
+        """Start an episode in every row: see `EnvironmentBatch`."""
         seeds = np.concatenate([rng.integers(1 << 31, size=self._count) for rng in generators])
         self._running, self._t = np.arange(len(seeds)), 0
-        self._observations = self._shown(self._simulators.reset(seeds)).copy()
+        self._observations = self._as_vectors(self._simulators.reset(seeds)).copy()
         return self._observations.copy()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Advance every row by one step: see `EnvironmentBatch`."""
         self._t += 1
         rows, total = self._running, len(actions)
         rewards, terminated = np.zeros(total, np.float32), np.zeros(total, bool)
         truncated = np.full(total, self._t >= self._horizon)
         if len(rows):
-            where = slice(None) if len(rows) == total else rows  # a slice costs a tenth of a list of all rows
-            chosen = actions[where] + self._start if self._start else actions[where]
-            seen, rewards[where], terminated[where], cut, *_ = self._simulators.step(rows, chosen)
-            self._observations[where] = self._shown(seen)
-            truncated[where] |= np.asarray(cut, bool)
-            over = (terminated | truncated)[where]
-            if over.any():
-                self._running = rows[~over]
+            index = slice(None) if len(rows) == total else rows  # a slice takes a tenth of the time of all indices
+            row_actions = actions[index] + self._first_action if self._first_action else actions[index]
+            observations, rewards[index], terminated[index], cut_off, *_ = self._simulators.step(rows, row_actions)
+            self._observations[index] = self._as_vectors(observations)
+            truncated[index] |= np.asarray(cut_off, bool)
+            ended = (terminated | truncated)[index]
+            if ended.any():
+                self._running = rows[~ended]
         return self._observations.copy(), rewards, terminated, truncated
 
 
 @dataclass(frozen=True)
 class GymnasiumTask(Task):
-    """A task on the environment of `gymnasium_id`. Spaces and the horizon are the environment's own.
+    """A task on the Gymnasium environment of `gymnasium_id`, with its spaces and its horizon.
 
-    Every row has a generator of its own, seeded from its agent's. The back ends have the same dynamics and different
-    random numbers: returns agree in distribution, and not episode by episode.
+    Every row has its own generator, seeded from that of its agent. The back ends have the same dynamics and different
+    random numbers: returns agree in distribution, but not episode by episode.
     """
 
     backend: Annotated[
-        Literal["gymnasium", "envpool"], Field(description="who simulates; EnvPool is faster where it knows the task")
+        Literal["gymnasium", "envpool"],
+        Field(description="simulator library; EnvPool is faster where it has the environment"),
     ] = field(default="gymnasium", kw_only=True)
 
     engine: ClassVar[str] = ""
-    """The distribution behind Gymnasium's simulator, if any."""
+    """The Python distribution of the physics engine, if any."""
 
     constants: ClassVar[tuple[str, ...]] = ()
-    """Attributes of Gymnasium's simulator that are physical constants, and that it reads anew after a reset."""
+    """The attributes of Gymnasium's simulator that are physical constants, and that it reads again after a reset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,32 +248,32 @@ class GymnasiumTask(Task):
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
-        """Coordinates, or as many as there are kinds."""
+        """Return the number of coordinates, or of the values of a discrete observation."""
         space = facts(self.gymnasium_id).observations
         return int(space.n) if isinstance(space, Discrete) else int(space.shape[0])  # type: ignore[index]
 
     @property
     def action_space(self) -> Space[Any]:  # type: ignore[override]
-        """The environment's."""
+        """Return the environment's action space."""
         return facts(self.gymnasium_id).actions
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
-        """The environment's."""
+        """Return the environment's maximal number of steps of an episode."""
         return facts(self.gymnasium_id).horizon or 0
 
     @property
     def dynamics(self) -> tuple[str, ...]:  # type: ignore[override]
-        """EnvPool's cannot be changed."""
+        """Return the constants that `alter` can change: those of Gymnasium's simulator, and none of EnvPool's."""
         return self.constants if self.backend == "gymnasium" else ()
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The physics."""
+        """Return the distributions whose versions affect results: the physics engine or EnvPool."""
         return ("envpool",) if self.backend == "envpool" else (self.engine,) if self.engine else ()
 
     def make(self, agents: int, count: int) -> EnvironmentBatch:
-        """`count` environments for each agent."""
+        """Make `count` environments for each agent."""
         if self.backend == "envpool":
             simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
@@ -261,6 +281,6 @@ class GymnasiumTask(Task):
         return Batch(simulators, count, self.horizon, facts(self.gymnasium_id).observations, self.action_space)
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
-        """See `Task`."""
+        """Multiply physical constants: see `Task.alter`."""
         assert isinstance(environments, Batch)
         environments.alter(self.dynamics, factors)

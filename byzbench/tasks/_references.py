@@ -1,4 +1,4 @@
-"""What tasks are worth: returns that `benchmarks/references.py` measures and `references.json` keeps."""
+"""Reference scores of tasks, which `benchmarks/references.py` measures and `references.json` stores."""
 
 from __future__ import annotations
 
@@ -12,41 +12,57 @@ import numpy.typing as npt
 
 from byzbench.contracts import Task
 
-_ROWS = 50
+_ROWS_PER_AGENT = 50
 
 
 @cache
 def references() -> dict[str, dict[str, float]]:
-    """By task: `random`, the mean return of a uniformly random policy; `error`, its standard error over `episodes`.
+    """Read the reference scores of all tasks.
 
-    And `solved`, the environment's own threshold, or the one that the task's literature uses where it has none. Where
-    it was measured, `solo`: the mean return of what one agent learns by itself from `solo_trajectories` episodes, over
-    three seeds, and `solo_error`, the standard error of that.
+    Returns:
+        The scores by task and name: `random` is the mean return of a uniformly random policy, and `error` its standard
+        error over `episodes` episodes. `solved` is the environment's threshold, or that of the task's literature where
+        the environment has none. `solo`, where measured, is the mean return of a single agent after
+        `solo_trajectories` episodes, over three seeds, and `solo_error` its standard error.
     """
     return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
 
 
 def reference(task: str) -> Mapping[str, float]:
-    """The scores of a task: `random`, `solved`, and where it is known, `solo`."""
+    """Return the scores of a task: `random`, `solved` and, where measured, `solo`.
+
+    Example:
+        >>> sorted(reference("cartpole"))
+        ['random', 'solo', 'solved']
+    """
     return {name: score for name, score in references()[task].items() if name in ("random", "solved", "solo")}
 
 
 def random_returns(task: Task, episodes: int, rng: np.random.Generator, agents: int = 1) -> npt.NDArray[np.float64]:
-    """Undiscounted returns of a uniformly random policy: float64 [at least `episodes`].
+    """Sample the undiscounted returns of a uniformly random policy.
 
-    Continuous actions are uniform within their range, and normal where they have none. Several agents share a world,
-    and theirs is the mean.
+    Continuous actions are uniform within their range, and normal where they have none.
+
+    Args:
+        task: The task.
+        episodes: The number of episodes, which is rounded up to whole batches.
+        rng: The random generator of initial states and actions.
+        agents: The number of agents that share an environment; their mean return counts.
+
+    Returns:
+        The returns, float64 [at least `episodes`].
     """
-    environments, space, found, rows = task.make(agents, _ROWS), task.action_space, [], agents * _ROWS
+    environments, rows = task.make(agents, _ROWS_PER_AGENT), agents * _ROWS_PER_AGENT
+    space, batches = task.action_space, []
     space.seed(int(rng.integers(1 << 31)))
-    for _ in range(-(-episodes // _ROWS)):
+    for _ in range(-(-episodes // _ROWS_PER_AGENT)):
         environments.reset([rng] * agents)
-        returns, alive = np.zeros(rows), np.ones(rows, bool)
-        while alive.any():
-            drawn = np.stack([space.sample() for _ in range(rows * task.players)])
-            actions = drawn if task.players == 1 else drawn.reshape(rows, task.players, *drawn.shape[1:])
-            _, rewards, ended, cut = environments.step(actions)
-            returns += rewards * alive
-            alive &= ~(ended | cut)
-        found.append(returns.reshape(agents, _ROWS).mean(0))
-    return np.concatenate(found)
+        returns, active = np.zeros(rows), np.ones(rows, bool)
+        while active.any():
+            samples = np.stack([space.sample() for _ in range(rows * task.players)])
+            actions = samples if task.players == 1 else samples.reshape(rows, task.players, *samples.shape[1:])
+            _, rewards, terminated, truncated = environments.step(actions)
+            returns += rewards * active
+            active &= ~(terminated | truncated)
+        batches.append(returns.reshape(agents, _ROWS_PER_AGENT).mean(0))
+    return np.concatenate(batches)

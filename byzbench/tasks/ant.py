@@ -1,4 +1,4 @@
-"""Ant-v5: four legs that crawl."""
+"""Ant-v5: a robot with four legs that crawls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class Ant(GymnasiumTask):
-    """Crawl forward for 1,000 steps without turning over: eight joints; points for speed and for staying up."""
+    """Crawl forward for 1,000 steps without turning over: eight joints; rewards for speed and for staying up."""
 
     source: ClassVar[str] = "Schulman et al., 2015, arXiv 1506.02438; Gymnasium Ant-v5 (MuJoCo)"
     gymnasium_id: ClassVar[str] = "Ant-v5"

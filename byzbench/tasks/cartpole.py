@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from byzbench.learning.rollouts import EnvironmentBatch
 
 CONSTANTS = {"gravity": 9.8, "masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0}
-"""By Gymnasium's names; the length is half the pole's."""
+"""The physical constants by Gymnasium's names; `length` is half the pole's length."""
 
-_SECONDS = 0.02
-_FARTHEST, _STEEPEST = 2.4, math.radians(12)
+_STEP_SECONDS = 0.02
+_MAX_POSITION, _MAX_ANGLE = 2.4, math.radians(12)
 
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -31,15 +31,15 @@ def _start(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
     gravity, cart, pole, length, force = constants[0], constants[1], constants[2], constants[3], constants[4]
-    x, speed, angle, spin = state[0], state[1], state[2], state[3]
-    total, sine, cosine = pole + cart, math.sin(angle), math.cos(angle)
-    push = ((2 * action - 1) * force + pole * length * spin**2 * sine) / total
-    turn = (gravity * sine - cosine * push) / (length * (4 / 3 - pole * cosine**2 / total))
-    state[0] = x + _SECONDS * speed
-    state[1] = speed + _SECONDS * (push - pole * length * turn * cosine / total)
-    state[2] = angle + _SECONDS * spin
-    state[3] = spin + _SECONDS * turn
-    return 1.0, abs(state[0]) > _FARTHEST or abs(state[2]) > _STEEPEST
+    x, speed, angle, angular_speed = state[0], state[1], state[2], state[3]
+    total_mass, sine, cosine = pole + cart, math.sin(angle), math.cos(angle)
+    scaled_force = ((2 * action - 1) * force + pole * length * angular_speed**2 * sine) / total_mass
+    angular_acceleration = (gravity * sine - cosine * scaled_force) / (length * (4 / 3 - pole * cosine**2 / total_mass))
+    state[0] = x + _STEP_SECONDS * speed
+    state[1] = speed + _STEP_SECONDS * (scaled_force - pole * length * angular_acceleration * cosine / total_mass)
+    state[2] = angle + _STEP_SECONDS * angular_speed
+    state[3] = angular_speed + _STEP_SECONDS * angular_acceleration
+    return 1.0, abs(state[0]) > _MAX_POSITION or abs(state[2]) > _MAX_ANGLE
 
 
 def _show(state: np.ndarray, out: np.ndarray) -> None:
@@ -51,7 +51,7 @@ _SIMULATION = Simulation(_start, _step, _show, 4, CONSTANTS)
 
 @dataclass(frozen=True)
 class CartPole(Task):
-    """Balance a pole on a cart for 500 steps; one point a step."""
+    """Balance a pole on a cart for 500 steps, with reward 1 in every step."""
 
     hidden: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
@@ -69,10 +69,10 @@ class CartPole(Task):
     dynamics: ClassVar[tuple[str, ...]] = tuple(CONSTANTS)
 
     def make(self, agents: int, count: int) -> Simulated:
-        """`count` cart poles for each agent."""
+        """Make `count` environments for each agent."""
         return Simulated(_SIMULATION, agents, count, self.horizon)
 
     def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
-        """See `Task`."""
+        """Multiply physical constants: see `Task.alter`."""
         assert isinstance(environments, Simulated)
         environments.alter(factors)

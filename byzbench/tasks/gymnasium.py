@@ -1,4 +1,4 @@
-"""Any environment of Gymnasium, by its id."""
+"""Environments of Gymnasium by their ids."""
 
 from __future__ import annotations
 
@@ -14,53 +14,56 @@ from byzbench.tasks._gymnasium import GymnasiumTask, facts
 
 @dataclass(frozen=True)
 class Gymnasium(GymnasiumTask):
-    """Any environment of Gymnasium with vectors or kinds as observations: `gymnasium:Acrobot-v1`.
+    """Any environment of Gymnasium with vectors or discrete observations: `gymnasium:Acrobot-v1`.
 
-    Environments of other packages are found as Gymnasium finds them: `gymnasium:package/Name-v0`, or with the module
-    that registers them, `gymnasium:module:Name-v0`. Without reference scores no verdict `not_learning` can be given.
+    Environments of other packages are named as in Gymnasium: `gymnasium:package/Name-v0`, or with the module that
+    registers them, `gymnasium:module:Name-v0`. Without reference scores no verdict `not_learning` is possible.
 
     Attributes:
-        id: Gymnasium's.
-        steps: the most steps of an episode, for an environment that names none itself, or to have fewer.
-        gamma: the discount.
-        random, solved: reference scores, where known.
+        id: The id of the environment in Gymnasium.
+        steps: The maximal number of steps of an episode, for an environment without a limit, or to lower it.
+        gamma: The discount.
+        random: The mean return of a random policy, where known.
+        solved: The return of a solved task, where known.
     """
 
-    id: Annotated[str, Field(min_length=1, description="Gymnasium's id")]
-    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="most steps of an episode")] = field(
-        default=None, kw_only=True
+    id: Annotated[str, Field(min_length=1, description="id of the environment in Gymnasium")]
+    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="maximal number of steps of an episode")] = (
+        field(default=None, kw_only=True)
     )
     gamma: Annotated[float, Field(gt=0, le=1, description="discount")] = field(default=0.99, kw_only=True)
-    random: Annotated[float | None, Field(description="a random policy's return")] = field(default=None, kw_only=True)
-    solved: Annotated[float | None, Field(description="the return of a solved task")] = field(
+    random: Annotated[float | None, Field(description="mean return of a random policy")] = field(
         default=None, kw_only=True
     )
+    solved: Annotated[float | None, Field(description="return of a solved task")] = field(default=None, kw_only=True)
 
     source: ClassVar[str] = "Gymnasium"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if facts(self.id).horizon is None and self.steps is None:
-            raise InvalidParameter(f"environment {self.id!r} has no fixed horizon: say steps=, the most of an episode")
+            raise InvalidParameter(
+                f"environment {self.id!r} has no fixed horizon: set steps=, the maximum of an episode"
+            )
 
     @property
     def gymnasium_id(self) -> str:  # type: ignore[override]
-        """As given."""
+        """Return `id`."""
         return self.id
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
-        """The environment's, unless told otherwise."""
+        """Return `steps`, or else the environment's horizon."""
         return self.steps or super().horizon
 
     @property
     def discount(self) -> float:  # type: ignore[override]
-        """As given."""
+        """Return `gamma`."""
         return self.gamma
 
     @property
     def reference(self) -> Mapping[str, float]:  # type: ignore[override]
-        """What is known."""
+        """Return the known scores; the default of `solved` is the environment's threshold."""
         solved = facts(self.id).threshold if self.solved is None else self.solved
         return {
             name: float(score) for name, score in (("random", self.random), ("solved", solved)) if score is not None

@@ -1,4 +1,4 @@
-"""HalfCheetah-v5: two legs that run."""
+"""HalfCheetah-v5: a planar robot with two legs that runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class HalfCheetah(GymnasiumTask):
-    """Run forward for 1,000 steps: six joints; points for speed, and there is no falling."""
+    """Run forward for 1,000 steps: six joints; a reward for speed; a fall does not end the episode."""
 
     source: ClassVar[str] = "Wawrzynski, 2009; Gymnasium HalfCheetah-v5 (MuJoCo)"
     gymnasium_id: ClassVar[str] = "HalfCheetah-v5"

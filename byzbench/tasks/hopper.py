@@ -1,4 +1,4 @@
-"""Hopper-v5: one leg that hops."""
+"""Hopper-v5: a planar robot with one leg that hops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class Hopper(GymnasiumTask):
-    """Hop forward for 1,000 steps without falling: three joints; points for speed and for staying up."""
+    """Hop forward for 1,000 steps without falling: three joints; rewards for speed and for staying up."""
 
     source: ClassVar[str] = "Erez, Tassa and Todorov, 2011; Gymnasium Hopper-v5 (MuJoCo)"
     gymnasium_id: ClassVar[str] = "Hopper-v5"

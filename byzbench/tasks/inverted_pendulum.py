@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class InvertedPendulum(GymnasiumTask):
-    """Balance a pole on a cart for 1,000 steps; one point a step."""
+    """Balance a pole on a cart for 1,000 steps, with reward 1 in every step."""
 
     source: ClassVar[str] = "Barto, Sutton and Anderson, 1983; Gymnasium InvertedPendulum-v5 (MuJoCo)"
     gymnasium_id: ClassVar[str] = "InvertedPendulum-v5"

@@ -1,4 +1,4 @@
-"""LunarLander-v3, on Gymnasium's Box2D implementation or on EnvPool's."""
+"""LunarLander-v3: land a spacecraft with discrete engine commands; by Gymnasium (Box2D) or EnvPool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LunarLanderContinuous-v3: the lander with throttles instead of switches."""
+"""LunarLanderContinuous-v3: land a spacecraft with continuous throttles."""
 
 from __future__ import annotations
 

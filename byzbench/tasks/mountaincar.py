@@ -1,4 +1,4 @@
-"""MountainCar-v0: get out of a valley with an engine that is too weak."""
+"""MountainCar-v0: drive a car with a weak engine out of a valley."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class MountainCar(GymnasiumTask):
-    """Reach the flag within 200 steps by rocking to and fro; every step costs one point.
+    """Reach the flag within 200 steps by rocking to and fro, with reward -1 in every step.
 
-    The reward is the same until the flag is reached, which random play hardly ever does: without luck there is no
-    gradient at all.
+    The reward is constant until the flag is reached, which a random policy hardly ever does, so most gradients carry no
+    information.
     """
 
     source: ClassVar[str] = "Moore, 1990; Gymnasium MountainCar-v0"

@@ -1,4 +1,4 @@
-"""Pendulum-v1: swing a pendulum up and hold it there; continuous torque."""
+"""Pendulum-v1: swing up a pendulum and hold it there, by a continuous torque."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class Pendulum(GymnasiumTask):
-    """Hold a pendulum upright for 200 steps; angle, speed and torque cost points."""
+    """Hold a pendulum upright for 200 steps, with penalties for angle, speed and torque."""
 
     source: ClassVar[str] = "Gymnasium Pendulum-v1"
     gymnasium_id: ClassVar[str] = "Pendulum-v1"

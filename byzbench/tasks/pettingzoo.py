@@ -1,4 +1,4 @@
-"""Games of PettingZoo: every member of the federation trains a team in a copy of its own, or all of them share one."""
+"""Games of PettingZoo: every agent trains a team in its own copy of a game, or all agents share one game."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from byzbench.tasks._references import references
 class PettingZoo(Task):
     """Any parallel game of PettingZoo whose players have the same spaces: `pettingzoo:mpe2/simple_spread_v3`.
 
-    One agent of the federation is a whole team: its P players share its parameters, and each acts on what it sees
-    itself. The team is paid the mean of its players' rewards, and its episode ends when its last player has left. A
-    player that left early sees zeros, and what it does has no effect.
+    By default an agent of the federation is a whole team: its P players share its parameters, and each acts on its own
+    observation. The reward of the team is the mean over its players, and its episode ends when its last player has
+    left. A player that left earlier observes zeros, and its actions have no effect.
 
-    In a shared world each agent is one player, and all K are in the same game: agent k of the federation is its k-th
-    player and learns from what that one sees and is paid, and what liars do there happens to everybody. It is for games
-    of exactly K players. In evaluations, liars are there too, and act by their own parameters.
+    In a shared world (`world=shared`) all K agents are players of the same game, which must have exactly K players.
+    Agent k is the k-th player, and learns from this player's observations and rewards. The actions of Byzantine agents
+    affect all agents there. In evaluations Byzantine agents are players too, and act by their own parameters.
 
     Attributes:
-        id: family/name, as in `import mpe2.simple_spread_v3` or `pettingzoo.sisl.waterworld_v4`.
-        options: arguments of the game, such as "N=5 local_ratio=0.5".
-        world: whether each agent has a game of its own, or all of them share one.
-        steps: the most steps of an episode, if the game does not say.
-        gamma: the discount.
-        random, solved: reference scores, where known.
+        id: The game as family/name, as in `import mpe2.simple_spread_v3` or `pettingzoo.sisl.waterworld_v4`.
+        options: The arguments of the game, such as "N=5 local_ratio=0.5".
+        world: `own` for a game of each agent, `shared` for one game of all agents.
+        steps: The maximal number of steps of an episode, if the game has no limit.
+        gamma: The discount.
+        random: The mean return of a random policy, where known.
+        solved: The return of a solved task, where known.
     """
 
-    id: Annotated[str, Field(pattern=r"^\w+/\w+$", description="family/name")]
+    id: Annotated[str, Field(pattern=r"^\w+/\w+$", description="game as family/name")]
     options: Annotated[
         str, Field(pattern=r"^(\w+=[^\s=]+( \w+=[^\s=]+)*)?$", description='arguments of the game: "N=5 other=1"')
     ] = field(default="", kw_only=True)
     world: Annotated[
-        Literal["own", "shared"], Field(description="a game for each agent, or one in which all of them are players")
+        Literal["own", "shared"], Field(description="own: one game for each agent; shared: one game of all agents")
     ] = field(default="own", kw_only=True)
-    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="most steps of an episode")] = field(
-        default=None, kw_only=True
+    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="maximal number of steps of an episode")] = (
+        field(default=None, kw_only=True)
     )
     gamma: Annotated[float, Field(gt=0, le=1, description="discount")] = field(default=0.95, kw_only=True)
-    random: Annotated[float | None, Field(description="a random policy's return")] = field(default=None, kw_only=True)
-    solved: Annotated[float | None, Field(description="the return of a solved task")] = field(
+    random: Annotated[float | None, Field(description="mean return of a random policy")] = field(
         default=None, kw_only=True
     )
+    solved: Annotated[float | None, Field(description="return of a solved task")] = field(default=None, kw_only=True)
 
     source: ClassVar[str] = "Terry et al. 2021, arXiv 2009.14471 (PettingZoo)"
     suggested: ClassVar[Mapping[str, float]] = {"N": 32, "B": 8, "p": 0.2, "lr": 1e-3}
@@ -65,13 +66,13 @@ class PettingZoo(Task):
         refuse_unlike(self.id, game, "action_space", "actions")
         limit = getattr(game.unwrapped, "max_cycles", None)
         if self.steps is None and type(limit) is not int:
-            raise InvalidParameter(f"game {self.id!r} has no fixed horizon: say steps=, the most of an episode")
+            raise InvalidParameter(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
         facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game))
         object.__setattr__(self, "_facts", facts)
         game.close()
 
     def _start(self) -> Any:
-        """A game, as a `ParallelEnv`."""
+        """Make the game, a `ParallelEnv`."""
         return opened(self.id, self.options)
 
     @staticmethod
@@ -81,65 +82,73 @@ class PettingZoo(Task):
 
     @property
     def shared(self) -> bool:  # type: ignore[override]
-        """As `world` says."""
+        """Return whether all agents share one game (`world=shared`)."""
         return self.world == "shared"
 
     @property
     def seats(self) -> int:
-        """P."""
+        """Return P, the number of players of the game."""
         return int(self._facts[0])  # type: ignore[attr-defined]
 
     @property
     def players(self) -> int:  # type: ignore[override]
-        """P of a team; one, where the others are other agents."""
+        """Return the number of players of one agent: P of a team, and 1 in a shared world."""
         return 1 if self.shared else self.seats
 
     def check(self, agents: int) -> None:
-        """See `Task`."""
+        """Check the number of agents: see `Task.check`.
+
+        Raises:
+            Undefined: The game is shared, and agents are absent, or their number is not that of the players.
+        """
         super().check(agents)
         if self.shared and self.absent:
-            raise Undefined(f"game {self.id!r} has no seat that could stay empty: nobody is absent from a shared world")
+            raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared world")
         if self.shared and agents != self.seats:
             raise Undefined(
-                f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: they must be as "
-                f"many; say agents={self.seats}, or env.options if the game can have more"
+                f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: the numbers must "
+                f"be equal; set agents={self.seats}, or env.options if the game can have more"
             )
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
-        """The game's, unless told otherwise."""
+        """Return `steps`, or else the game's horizon."""
         return int(self._facts[1])  # type: ignore[attr-defined]
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
-        """All players' of an agent in a row."""
+        """Return the size of an agent's observation, concatenated over its players."""
         return self.players * int(self._facts[2].shape[0])  # type: ignore[attr-defined]
 
     @property
     def action_space(self) -> Space[Any]:  # type: ignore[override]
-        """One player's."""
+        """Return the action space of one player."""
         return self._facts[3]  # type: ignore[attr-defined]
 
     @property
     def discount(self) -> float:  # type: ignore[override]
-        """As given."""
+        """Return `gamma`."""
         return self.gamma
 
     @cached_property
     def reference(self) -> Mapping[str, float]:  # type: ignore[override]
-        """What is given, else what is known of the game as it comes."""
-        known = references().get(f"pettingzoo:{self.id}", {}) if not self.options else {}
-        given = {"random": self.random, "solved": self.solved}
-        found = {name: known.get(name) if score is None else score for name, score in given.items()}
-        return {name: score for name, score in found.items() if score is not None}
+        """Return the scores of the parameters, or else the measured ones of the game with its default options."""
+        measured = references().get(f"pettingzoo:{self.id}", {}) if not self.options else {}
+        parameters = {"random": self.random, "solved": self.solved}
+        scores = {name: measured.get(name) if score is None else score for name, score in parameters.items()}
+        return {name: score for name, score in scores.items() if score is not None}
 
     def policy(self, squashed: bool = False) -> Policy:
-        """A team of the policies that one player would have; or that policy."""
-        own = self.family(self.observation_size // self.players, squashed)
-        return own if self.shared else Team(own, self.players)
+        """Return the policy of a player in a shared world, and else a team of such policies.
+
+        Args:
+            squashed: Whether the logits of discrete actions pass through tanh.
+        """
+        player = self.family(self.observation_size // self.players, squashed)
+        return player if self.shared else Team(player, self.players)
 
     def make(self, agents: int, count: int) -> Teams | World:
-        """`count` games for each agent, or for all of them together."""
+        """Make `count` games for each agent, or for all agents together in a shared world."""
         self.check(agents)
         if self.shared:
             return World([self._start() for _ in range(count)], self.horizon)

@@ -1,4 +1,4 @@
-"""Walker2d-v5: two legs that walk."""
+"""Walker2d-v5: a planar robot with two legs that walks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from byzbench.tasks._references import reference
 
 @dataclass(frozen=True)
 class Walker2d(GymnasiumTask):
-    """Walk forward for 1,000 steps without falling: six joints; points for speed and for staying up."""
+    """Walk forward for 1,000 steps without falling: six joints; rewards for speed and for staying up."""
 
     source: ClassVar[str] = "Erez, Tassa and Todorov, 2011; Gymnasium Walker2d-v5 (MuJoCo)"
     gymnasium_id: ClassVar[str] = "Walker2d-v5"

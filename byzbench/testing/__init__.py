@@ -1,1 +1,1 @@
-"""Compliance kits, which plug-in authors use and our own zoos pass."""
+"""Conformance tests of components, for those of byzbench and for plug-ins."""

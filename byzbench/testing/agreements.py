@@ -1,4 +1,4 @@
-"""How far one exchange of an agreement brings honest agents together: against attacks, and a search for words."""
+"""Measured contraction of agreements: under given attacks, and under a random search for Byzantine messages."""
 
 from __future__ import annotations
 
@@ -22,18 +22,30 @@ INNER = (
 
 
 def equivocating() -> list[str]:
-    """The attacks of the zoo that tell neighbours different things about parameters, as components are written."""
-    found = []
+    """Return the equivocating attacks on parameters, as strings that build components."""
+    names = []
     for name in registry.origins("attack"):
         attack = registry.build("attack", name)
         assert isinstance(attack, Attack)
         if attack.threat.equivocates and attack.speaks("parameters"):
-            found.append(name)
-    return [*found, *(f"split_brain({name})" for name in INNER)]
+            names.append(name)
+    return [*names, *(f"split_brain({name})" for name in INNER)]
 
 
 def contracted(agreement: str, attack: str, agents: int, byzantine: int, seed: int, d: int = 20) -> float | None:
-    """What one exchange leaves of the honest spread of random vectors [K, d], in the agreement's own measure."""
+    """Measure the contraction of the honest vectors by one exchange of an agreement on random vectors [K, d].
+
+    Args:
+        agreement: the agreement, as a string that builds a component.
+        attack: the attack, as a string that builds a component.
+        agents: K, the number of agents.
+        byzantine: f, the number of Byzantine agents.
+        seed: the seed of the experiment and of the vectors.
+        d: the dimension of the vectors.
+
+    Returns:
+        The measure of the agreement (diameter or bounding box) after the exchange, divided by that before it.
+    """
     todo = Experiment.create(
         attack=attack,
         agreement=agreement,
@@ -52,29 +64,40 @@ def contracted(agreement: str, attack: str, agents: int, byzantine: int, seed: i
 
 
 def worst_found(rule: Aggregator, n: int, f: int, rng: np.random.Generator, tries: int = 2000) -> float:
-    """The most that hostile words are found to leave of the honest diameter after one use of a rule.
+    """Search for Byzantine messages that maximise the ratio of the honest diameters after and before one use of a rule.
 
-    Honest vectors lie on a line, where liars pull two receivers apart: n - f places and f words for each of the two are
-    drawn, the best of `tries` is varied at random, and its ratio is a lower bound of the worst there is.
+    Honest vectors are points on a line, and Byzantine agents send different messages to two receivers. The search draws
+    n - f points and f messages for each of the two receivers, then varies the best of `tries` candidates at random.
+
+    Args:
+        rule: the aggregation rule.
+        n: the number of vectors in an inbox.
+        f: the number of Byzantine vectors among them.
+        rng: the generator of the search.
+        tries: the number of candidates that are drawn.
+
+    Returns:
+        The largest ratio of the search, which is a lower bound of the worst case.
     """
 
     def ratios(points: Tensor) -> Tensor:
-        honest, words = points[:, : n - f], points[:, n - f :].reshape(-1, 2, f)
-        heard = torch.cat([honest.unsqueeze(1).expand(-1, 2, -1), words], 2).unsqueeze(-1)
-        out = rule(heard, f)[0].squeeze(-1)
-        wide = honest.amax(1) - honest.amin(1)
-        return torch.where(wide > 1e-6, (out[:, 0] - out[:, 1]).abs() / wide, 0.0)
+        """Return the ratio for each candidate [n + f]."""
+        honest, messages = points[:, : n - f], points[:, n - f :].reshape(-1, 2, f)
+        inboxes = torch.cat([honest.unsqueeze(1).expand(-1, 2, -1), messages], 2).unsqueeze(-1)
+        values = rule(inboxes, f)[0].squeeze(-1)
+        diameter = honest.amax(1) - honest.amin(1)
+        return torch.where(diameter > 1e-6, (values[:, 0] - values[:, 1]).abs() / diameter, 0.0)
 
     points = torch.from_numpy(rng.uniform(-1, 1, (tries, n + f)))
-    # Worst cases sit where distances tie: most places at an end.
-    ends = torch.from_numpy(rng.random((tries, n + f)) < 0.5)
-    points = torch.where(ends, points.sign(), points)
+    # Worst cases have ties between distances, so half of the points are moved to the ends of the interval.
+    at_end = torch.from_numpy(rng.random((tries, n + f)) < 0.5)
+    points = torch.where(at_end, points.sign(), points)
     points[:, n - f :] *= torch.from_numpy(rng.choice([1.0, 1.5, 2.0], (tries, 2 * f)))
-    found = ratios(points)
-    best, value = points[found.argmax()], float(found.max())
-    for width in np.geomspace(0.5, 1e-3, 20):
-        near = best + torch.from_numpy(rng.normal(0, width, (tries // 4, n + f)))
-        found = ratios(near)
-        if float(found.max()) > value:
-            best, value = near[found.argmax()], float(found.max())
+    candidate_ratios = ratios(points)
+    best, value = points[candidate_ratios.argmax()], float(candidate_ratios.max())
+    for scale in np.geomspace(0.5, 1e-3, 20):
+        variations = best + torch.from_numpy(rng.normal(0, scale, (tries // 4, n + f)))
+        candidate_ratios = ratios(variations)
+        if float(candidate_ratios.max()) > value:
+            best, value = variations[candidate_ratios.argmax()], float(candidate_ratios.max())
     return value

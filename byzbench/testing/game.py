@@ -1,7 +1,7 @@
-"""The game that every attack is tried in: three rounds in a real federation, and a list of what the attack did.
+"""Test harness for attacks: three rounds in a real federation, with a record of all calls of the attack.
 
-The federation has 13 agents who all hear each other, 3 of whom lie; only the vectors that they exchange, and what the
-liars meet in their environments, are made up.
+The federation is a complete graph of 13 agents, of which 3 are Byzantine. Only the exchanged vectors and the rollouts
+are synthetic.
 """
 
 from __future__ import annotations
@@ -30,43 +30,51 @@ TOPICS = ("gradient", "parameters")
 
 @dataclass(frozen=True)
 class Case:
-    """The vectors of three rounds: honest noise around a mean that moves, of some scale and dtype."""
+    """Synthetic vectors and rollouts of three rounds: honest noise around a mean that changes every round.
+
+    Attributes:
+        seed: the seed of all draws.
+        scale: the scale of vectors and rewards.
+        dtype: the dtype of vectors.
+    """
 
     seed: int = 0
     scale: float = 1.0
     dtype: torch.dtype = torch.float32
 
     def draw(self, name: str, round: int, *shape: int) -> Tensor:
-        """Numbers of this case's own, the same whenever they are asked for."""
+        """Draw Gaussian numbers, which are the same at every call with the same arguments."""
         return torch.from_numpy(Streams(self.seed).generator(name, round).standard_normal(shape))
 
     def x(self, topic: str, round: int, d: int) -> Tensor:
-        """What everybody computed, [K, d]."""
+        """Return the vectors that all agents computed: [K, d]."""
         return (self.scale * (self.draw(topic, round, AGENTS, d) + self.draw("mean", round, d))).to(self.dtype)
 
     def rollout(self, round: int, task: Task) -> Trajectories:
-        """What everybody met, in episodes of unequal length."""
-        seen = self.draw("observation", round, AGENTS, STEPS, EPISODES, task.observation_size).float()
-        done = self.draw("action", round, AGENTS, STEPS, EPISODES).mul(1e3).long() % task.action_count
-        paid = self.scale * self.draw("reward", round, AGENTS, STEPS, EPISODES)
-        lasts = torch.arange(STEPS).unsqueeze(1) < torch.arange(STEPS - EPISODES + 1, STEPS + 1)
-        mask = lasts.expand(AGENTS, STEPS, EPISODES)
-        ended, count = torch.ones(AGENTS, EPISODES, dtype=torch.bool), torch.full((AGENTS,), EPISODES)
-        beyond = torch.zeros(AGENTS, EPISODES, task.observation_size)
-        return Trajectories(seen, done, (paid * mask).float(), mask, ended, count, beyond)
+        """Return the rollouts of all agents, with episodes of different lengths."""
+        observations = self.draw("observation", round, AGENTS, STEPS, EPISODES, task.observation_size).float()
+        actions = self.draw("action", round, AGENTS, STEPS, EPISODES).mul(1e3).long() % task.action_count
+        rewards = self.scale * self.draw("reward", round, AGENTS, STEPS, EPISODES)
+        running = torch.arange(STEPS).unsqueeze(1) < torch.arange(STEPS - EPISODES + 1, STEPS + 1)
+        mask = running.expand(AGENTS, STEPS, EPISODES)
+        terminated, count = torch.ones(AGENTS, EPISODES, dtype=torch.bool), torch.full((AGENTS,), EPISODES)
+        final_observations = torch.zeros(AGENTS, EPISODES, task.observation_size)
+        return Trajectories(
+            observations, actions, (rewards * mask).float(), mask, terminated, count, final_observations
+        )
 
 
 @dataclass
 class Call:
-    """One call of an attack, and what it left behind.
+    """Record of one call of an attack.
 
     Attributes:
-        method: start, speak or tap.
-        view: what it was shown.
-        memory: what it was given to remember.
-        sought: what it looked for and was not shown.
-        altered: what it wrote into: its view, its memory or itself.
-        said: the speech or the taps.
+        method: the method that was called: start, speak or tap.
+        view: the view of the call.
+        memory: a copy of the memory that the attack received.
+        sought: the view attributes that the attack read without declaring them.
+        altered: the objects that the attack modified: its view, its memory or itself.
+        said: the crafted messages or the taps.
     """
 
     method: str
@@ -79,24 +87,30 @@ class Call:
 
 @dataclass(frozen=True)
 class Round:
-    """One round: the adversary's state before it, what honest agents heard and liars met, and what is true of both."""
+    """Record of one round.
+
+    Attributes:
+        memory: the state of the adversary before the round.
+        met: the messages that honest agents received and the rollouts of the Byzantine agents.
+        truth: the same without the attack.
+    """
 
     memory: State
     met: dict[str, Tensor]
     truth: dict[str, Tensor]
 
 
-class _Window(View):
-    """The same view, with a list of what was looked for in vain."""
+class _RecordingView(View):
+    """View that records the names of undeclared attributes that are read."""
 
     def __getattr__(self, name: str) -> Any:
-        self.__dict__["_sought"].append(name)
+        self.__dict__["_undeclared_reads"].append(name)
         return super().__getattr__(name)
 
 
 @dataclass(frozen=True)
-class _Witness(Attack):
-    """The attack, and a list of its calls."""
+class _RecordingAttack(Attack):
+    """Attack that passes every call to another attack, checks what it returns and records it."""
 
     attack: Attack
     calls: list[Any] = field(default_factory=list)
@@ -112,68 +126,75 @@ class _Witness(Attack):
         return self.attack.speaks(topic)
 
     def start(self, view: View) -> State:
-        return self._note("start", view, {}, lambda seen, _: (None, self.attack.start(seen)))[1]
+        return self._record("start", view, {}, lambda view, _: (None, self.attack.start(view)))[1]
 
     def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        return self._note("speak", view, memory, lambda seen, memory: self.attack.speak(seen, memory, rng))
+        return self._record("speak", view, memory, lambda view, memory: self.attack.speak(view, memory, rng))
 
     def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        taps, kept = self._note("tap", view, memory, lambda seen, memory: self.attack.tap(seen, memory, rng))
-        assert isinstance(taps, Taps), f"`tap` gave a {type(taps).__name__} in place of Taps"
+        taps, new_memory = self._record("tap", view, memory, lambda view, memory: self.attack.tap(view, memory, rng))
+        assert isinstance(taps, Taps), f"`tap` returned a {type(taps).__name__} in place of Taps"
         for name, factors in (taps.dynamics or {}).items():
             assert name in view.task.dynamics, f"it changes {name!r}, which is no constant of the task"
-            fits = isinstance(factors, np.ndarray) and factors.shape == (LIARS,) and bool((factors > 0).all())
-            assert fits, f"it multiplies {name!r} by {factors!r}, not by {LIARS} positive numbers"
-        taken = {name: tap for name in ("action", "observation", "reward") if (tap := getattr(taps, name))}
-        eyed: dict[str, Any] = {n: _formal(n, tap, view.task.action_count) for n, tap in taken.items()}
-        return replace(taps, **eyed), kept
+            valid = isinstance(factors, np.ndarray) and factors.shape == (LIARS,) and bool((factors > 0).all())
+            assert valid, f"it multiplies {name!r} by {factors!r}, not by {LIARS} positive numbers"
+        hooks = {name: tap for name in ("action", "observation", "reward") if (tap := getattr(taps, name))}
+        checked: dict[str, Any] = {n: _checked_tap(n, tap, view.task.action_count) for n, tap in hooks.items()}
+        return replace(taps, **checked), new_memory
 
-    def _note(self, method: str, view: View, memory: State, act: Callable[[View, State], tuple[Any, Any]]) -> Any:
-        held = {"view": vars(view), "memory": memory, "attack": vars(self.attack)}
-        before = {name: _copy(values) for name, values in held.items()}
+    def _record(self, method: str, view: View, memory: State, act: Callable[[View, State], tuple[Any, Any]]) -> Any:
+        """Call a method of the attack with a recording view, and record the call."""
+        inputs = {"view": vars(view), "memory": memory, "attack": vars(self.attack)}
+        before = {name: _copy(values) for name, values in inputs.items()}
         call = Call(method, view, before["memory"])
         self.calls.append(call)
-        window = object.__new__(_Window)
-        window.__dict__.update(vars(view), _sought=call.sought)
-        call.said, kept = act(window, memory)
-        assert isinstance(kept, dict), f"`{method}` gave a {type(kept).__name__} as its memory"
-        for name, part in kept.items():
+        recording = object.__new__(_RecordingView)
+        recording.__dict__.update(vars(view), _undeclared_reads=call.sought)
+        call.said, new_memory = act(recording, memory)
+        assert isinstance(new_memory, dict), f"`{method}` returned a {type(new_memory).__name__} as its memory"
+        for name, part in new_memory.items():
             assert isinstance(name, str), f"the memory has the key {name!r}"
             assert isinstance(part, Tensor), f"the memory's {name!r} is a {type(part).__name__}, not a tensor"
-        call.altered += [name for name, values in held.items() if not same(before[name], values)]
-        return call.said, kept
+        call.altered += [name for name, values in inputs.items() if not same(before[name], values)]
+        return call.said, new_memory
 
 
-def _formal(which: str, tap: Callable[..., Any], actions: int) -> Callable[..., Any]:
-    """The tap, with an eye on the form of what it gives back."""
+def _checked_tap(which: str, tap: Callable[..., Any], actions: int) -> Callable[..., Any]:
+    """Return a tap that checks the type, dtype, shape and range of the output of another tap."""
 
-    def tapped(*given: Any) -> Any:
-        due = _form(given[-1])
-        told = tap(*given)
-        assert _form(told) == due, f"the {which} tap made {_form(told)} of {due}"
-        there = which != "action" or bool(((told >= 0) & (told < actions)).all())
-        assert there, "the action tap chose an action that the task has not"
-        return told
+    def checked(*inputs: Any) -> Any:
+        expected = _signature(inputs[-1])
+        output = tap(*inputs)
+        assert _signature(output) == expected, f"the {which} tap returned {_signature(output)} in place of {expected}"
+        valid = which != "action" or bool(((output >= 0) & (output < actions)).all())
+        assert valid, "the action tap chose an action that the task does not have"
+        return output
 
-    return tapped
+    return checked
 
 
-def _form(x: Any) -> str:
+def _signature(x: Any) -> str:
+    """Return the type, dtype and shape of an array as text."""
     return f"{type(x).__name__} {getattr(x, 'dtype', '')} {list(getattr(x, 'shape', ()))}"
 
 
 def _copy(values: dict[str, Any]) -> dict[str, Any]:
-    """With copies of whatever can be written into."""
+    """Return the values with copies of all mutable ones."""
     return {k: deepcopy(v) if isinstance(v, Tensor | np.ndarray | dict | list) else v for k, v in values.items()}
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """The same names, and under each what is `equal`."""
+    """Return whether two dicts have the same keys with identical or `equal` values."""
     return a.keys() == b.keys() and all(a[name] is b[name] or equal(a[name], b[name]) for name in a)
 
 
 def equal(a: Any, b: Any) -> bool:
-    """To the bit, and NaN is NaN."""
+    """Return whether two values are equal in type, dtype, shape and every element; NaN equals NaN.
+
+    Example:
+        >>> equal(torch.tensor([torch.nan]), torch.tensor([torch.nan])), equal(torch.zeros(1), torch.zeros(1, 1))
+        (True, False)
+    """
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray):
@@ -190,79 +211,89 @@ def equal(a: Any, b: Any) -> bool:
 def play(
     attack: Attack, case: Case, *, start: int = 0, memory: State | None = None, order: Tensor | None = None
 ) -> tuple[list[Round], list[Call]]:
-    """The rounds from `start` on, and the calls made in them.
+    """Run the rounds from `start` on.
 
     Args:
-        attack: who plays.
-        case: with what.
+        attack: the attack.
+        case: the vectors and rollouts.
         start: the first round.
-        memory: the adversary's state before it; by default as it starts.
-        order: of the honest agents: the i-th computes what the order[i]-th would have.
+        memory: the state of the adversary before this round; by default the initial one.
+        order: a permutation of the honest agents: agent i computes the vector of agent order[i].
+
+    Returns:
+        The records of the rounds, and those of all calls of the attack.
     """
     with one_thread():
-        return _play(_Witness(attack), case, start, memory, order)
+        return _play(_RecordingAttack(attack), case, start, memory, order)
 
 
 def _play(
-    witness: _Witness, case: Case, start: int, memory: State | None, order: Tensor | None
+    recorder: _RecordingAttack, case: Case, start: int, memory: State | None, order: Tensor | None
 ) -> tuple[list[Round], list[Call]]:
-    todo = experiment(witness, case)
+    todo = experiment(recorder, case)
     federation, adversary = federate(todo)
     adversary.memory = memory or adversary.memory
-    liars = torch.tensor(todo.members.liars)
+    byzantine = torch.tensor(todo.members.liars)
     honest = (~todo.members.byzantine).nonzero().squeeze(1)
-    seats = torch.arange(AGENTS)
+    owners = torch.arange(AGENTS)
     if order is not None:
-        seats[honest] = honest[order]
+        owners[honest] = honest[order]
     rounds = []
     for round in range(start, ROUNDS):
         federation.begin(round, round / ROUNDS)
         lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
-        done = Round({k: v.clone() for k, v in adversary.memory.items()}, {}, {})
-        rounds.append(done)
+        record = Round({k: v.clone() for k, v in adversary.memory.items()}, {}, {})
+        rounds.append(record)
         truth = case.rollout(round, todo.task)
         tap = adversary.taps(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
-        lived = truth if tap is None else _met(tap, truth)
-        adversary.lived(range(AGENTS), lived)
+        rollout = truth if tap is None else _apply_tap(tap, truth)
+        adversary.lived(range(AGENTS), rollout)
         if tap is not None:
-            done.met.update({name: x[liars] for name, x in vars(lived).items()})
-            done.met.update({name: torch.from_numpy(x)[liars] for name, x in tap.dynamics().items()})
-            done.truth.update({name: x[liars] for name, x in vars(truth).items()})
-        for topic in filter(witness.speaks, TOPICS):
-            x = case.x(topic, round, federation.theta0.shape[1])[seats]
+            record.met.update({name: x[byzantine] for name, x in vars(rollout).items()})
+            record.met.update({name: torch.from_numpy(x)[byzantine] for name, x in tap.dynamics().items()})
+            record.truth.update({name: x[byzantine] for name, x in vars(truth).items()})
+        for topic in filter(recorder.speaks, TOPICS):
+            x = case.x(topic, round, federation.theta0.shape[1])[owners]
             inbox = lockstep(federation.exchange(topic, x))
             # In a complete graph an agent's column is its number.
-            words, heard = inbox.base[inbox.senders[honest][:, liars]], inbox.mask[honest][:, liars]
-            done.met.update({topic: words, f"{topic} heard": heard})
-            done.truth.update({topic: x[liars].expand_as(words), f"{topic} heard": torch.ones_like(heard)})
+            messages, valid = inbox.base[inbox.senders[honest][:, byzantine]], inbox.mask[honest][:, byzantine]
+            record.met.update({topic: messages, f"{topic} heard": valid})
+            record.truth.update({topic: x[byzantine].expand_as(messages), f"{topic} heard": torch.ones_like(valid)})
             if topic == "gradient":
                 federation.aggregate(inbox, {})
-    return rounds, witness.calls
+    return rounds, recorder.calls
 
 
 def experiment(attack: Attack, case: Case, byzantine: int = LIARS) -> Experiment:
-    """The federation that the attack plays in."""
-    return replace(_plain(), attack=attack, byzantine=byzantine, seed=case.seed)
+    """Return the experiment of the harness with an attack."""
+    return replace(_base_experiment(), attack=attack, byzantine=byzantine, seed=case.seed)
 
 
 @cache
-def _plain() -> Experiment:
+def _base_experiment() -> Experiment:
     return Experiment.create("decbyzpg", "none", "complete", aggregator="trimmed_mean", agents=AGENTS)
 
 
-def _met(tap: LiarsTap, truth: Trajectories) -> Trajectories:
-    """What comes of the tap where everything else happens as it did."""
-    seen, done = truth.observations.clone(), truth.actions.clone()
+def _apply_tap(tap: LiarsTap, truth: Trajectories) -> Trajectories:
+    """Return the rollouts after the tap, with otherwise unchanged dynamics."""
+    observations, actions = truth.observations.clone(), truth.actions.clone()
     for t in range(STEPS):
         if tap.observe:
-            tap.observe(t, seen.numpy()[:, t])
+            tap.observe(t, observations.numpy()[:, t])
         if tap.act:
-            tap.act(t, done.numpy()[:, t])
-    return replace(truth, observations=seen, actions=done, rewards=tap.rewards(truth.rewards))
+            tap.act(t, actions.numpy()[:, t])
+    return replace(truth, observations=observations, actions=actions, rewards=tap.rewards(truth.rewards))
 
 
 def calls(attack: Attack, case: Case, *methods: str) -> list[Call]:
-    """The calls of three rounds, all or those of some methods; a tap is asked for only where it was declared."""
+    """Return the records of the calls in three rounds.
+
+    Args:
+        attack: the attack.
+        case: the vectors and rollouts.
+        methods: the methods whose calls are returned; by default all. `tap` alone returns no calls if the surface of
+            the attack does not contain the environment.
+    """
     if methods == ("tap",) and "environment" not in attack.threat.surface:
         return []
     return [call for call in play(attack, case)[1] if call.method in (methods or ("start", "speak", "tap"))]

@@ -1,10 +1,11 @@
-"""Drives an algorithm as K blocks of one row each, to hold it to the promise that its rows mind their own business.
+"""Test harness that checks whether the rows of an algorithm are independent: it runs every agent separately.
 
     block, rows = run_as_block(experiment, 5), run_by_rows(experiment, 5)
     torch.testing.assert_close(rows.states, block.states)
 
-Each agent runs the algorithm's code by itself, on a federation that shows it one row. What an agent does alone it does
-at once; where agents meet it waits, and when all are there the real federation holds the meeting.
+Each agent runs the code of the algorithm with a federation of one row. Local operations are executed immediately. At a
+collective operation, such as an exchange, an agent waits until all agents have called it. Then the real federation
+executes it once for all.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from byzbench.learning.rollouts import Trajectories
 
 @dataclass(frozen=True)
 class Trace:
-    """What some rounds of an experiment did.
+    """Results of some rounds of an experiment.
 
     Attributes:
-        ledger: what was used in all of them.
-        states, metrics: after each round, all K rows together.
-        returns: float64 [K] of each round's last batch.
+        ledger: the counters of all rounds.
+        states: the state of the algorithm after each round, with the rows of all K agents.
+        metrics: the metrics of the algorithm of each round.
+        returns: float64 [K], the returns of the last batch of each round.
     """
 
     ledger: Ledger
@@ -46,41 +48,52 @@ class Trace:
 
 
 def run_as_block(experiment: Experiment, rounds: int) -> Trace:
-    """The rounds as the runner runs them: all K rows at once."""
+    """Run rounds as in an experiment: with the rows of all K agents at once.
+
+    Args:
+        experiment: the experiment.
+        rounds: the number of rounds.
+    """
     federation, _ = federate(experiment)
     algorithm, trace = experiment.algorithm, Trace(federation.ledger)
     state = algorithm.start(federation)
     for round in range(rounds):
         federation.begin(round, _progress(experiment, federation))
         state, metrics = lockstep(algorithm.round(federation, state))
-        _note(trace, state, metrics)
+        _record(trace, state, metrics)
     return trace
 
 
 def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
-    """The same rounds with every agent by itself.
+    """Run the same rounds with every agent separately.
 
-    The adversary sees the same exchanges, but is asked for its `tap` once an agent; and where there is a server, each
-    agent does the server's sums for itself.
+    The exchanges of the adversary are the same, but its `tap` is called once for each agent. Computations of a server
+    are repeated by each agent.
+
+    Args:
+        experiment: the experiment.
+        rounds: the number of rounds.
 
     Raises:
-        BrokenPlugin: agents do not meet at the same places, or their metrics differ.
+        BrokenPlugin: agents call different collective operations, or their metrics differ.
     """
     federation, _ = federate(experiment)
     algorithm, trace = experiment.algorithm, Trace(federation.ledger)
-    rows = [_Row(federation, agent) for agent in range(experiment.agents)]
+    rows = [_RowFederation(federation, agent) for agent in range(experiment.agents)]
     states = [algorithm.start(cast(Federation, row)) for row in rows]
     for round in range(rounds):
         progress = _progress(experiment, federation)
         federation.begin(round, progress)
         for row in rows:
             row.begin(round, progress)
-        ends = _meet([algorithm.round(cast(Federation, r), s) for r, s in zip(rows, states, strict=True)], federation)
-        states = [state for state, _ in ends]
-        metrics = ends[0][1]
-        if any(other != metrics for _, other in ends):
-            raise BrokenPlugin(f"metrics must be the same at every agent, but they are {[m for _, m in ends]}")
-        _note(trace, {name: torch.cat([s[name] for s in states]) for name in states[0]}, metrics)
+        results = _run_agents(
+            [algorithm.round(cast(Federation, r), s) for r, s in zip(rows, states, strict=True)], federation
+        )
+        states = [state for state, _ in results]
+        metrics = results[0][1]
+        if any(other != metrics for _, other in results):
+            raise BrokenPlugin(f"metrics must be the same at every agent, but they are {[m for _, m in results]}")
+        _record(trace, {name: torch.cat([s[name] for s in states]) for name in states[0]}, metrics)
     return trace
 
 
@@ -88,7 +101,7 @@ def _progress(experiment: Experiment, federation: Federation) -> float:
     return federation.ledger.spent(~experiment.members.byzantine) / experiment.trajectories
 
 
-def _note(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
+def _record(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
     trace.states.append(state)
     trace.metrics.append(metrics)
     if trace.ledger.returns is not None:
@@ -96,108 +109,120 @@ def _note(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
 
 
 @dataclass(frozen=True)
-class _Meeting:
-    """What one agent waits for: the place, what it brings, and how the federation holds such a meeting."""
+class _CollectiveCall:
+    """Call of a collective operation by one agent.
 
-    place: tuple[str, ...]
-    brought: State
-    hold: Callable[[State], Coroutine[Any, Any, Any]]
+    Attributes:
+        key: the operation and its topic or name, which must be the same at all agents.
+        inputs: the rows of this agent.
+        execute: executes the operation of the real federation on the rows of all agents.
+    """
+
+    key: tuple[str, ...]
+    inputs: State
+    execute: Callable[[State], Coroutine[Any, Any, Any]]
 
 
 @coroutine
-def _attend(meeting: _Meeting) -> Generator[_Meeting, Any, Any]:
-    return (yield meeting)
+def _wait_for(call: _CollectiveCall) -> Generator[_CollectiveCall, Any, Any]:
+    """Suspend the agent until the call of all agents is executed, and return its output."""
+    return (yield call)
 
 
-def _meet(agents: Sequence[Coroutine[Any, Any, Any]], federation: Federation) -> list[Any]:
-    """Run all agents to their ends, holding each meeting once all have come to it."""
-    outcome: Any = None
+def _run_agents(agents: Sequence[Coroutine[Any, Any, Any]], federation: Federation) -> list[Any]:
+    """Run the coroutines of all agents to their ends, and execute each collective call once all agents have made it."""
+    output: Any = None
     while True:
-        waiting, ends = [], []
+        calls, results = [], []
         for agent in agents:
             try:
-                waiting.append(agent.send(outcome))
+                calls.append(agent.send(output))
             except StopIteration as stop:
-                ends.append(stop.value)
-        if not waiting:
-            return ends
-        places = {meeting.place for meeting in waiting}
-        if ends or len(places) > 1:
-            raise BrokenPlugin(f"agents part ways: {len(ends)} are done with the round, others wait for {places}")
-        first = waiting[0].brought
-        outcome = lockstep(
-            waiting[0].hold({name: torch.cat([meeting.brought[name] for meeting in waiting]) for name in first})
-        )
+                results.append(stop.value)
+        if not calls:
+            return results
+        keys = {call.key for call in calls}
+        if results or len(keys) > 1:
+            raise BrokenPlugin(
+                f"agents must make the same calls, but {len(results)} have ended the round and others wait for {keys}"
+            )
+        first = calls[0].inputs
+        output = lockstep(calls[0].execute({name: torch.cat([call.inputs[name] for call in calls]) for name in first}))
 
 
-class _Row:
-    """The federation as one agent sees it; see `Federation` for the methods."""
+class _RowFederation:
+    """Federation of one row; see `Federation` for the methods."""
 
     def __init__(self, federation: Federation, agent: int) -> None:
-        self._all, self._agent = federation, agent
-        # Shares everything with the federation except the numbers that it gives to this agent's draws.
-        self._alone = copy(federation)
-        self._mine = torch.tensor([agent])
-        self.agents, self.declared = federation.agents[self._mine], federation.declared[self._mine]
-        self.theta0 = federation.theta0[self._mine]
+        self._federation, self._agent = federation, agent
+        # Shares all state with the federation, except the counters in the names of this agent's random streams.
+        self._local = copy(federation)
+        self._row = torch.tensor([agent])
+        self.agents, self.declared = federation.agents[self._row], federation.declared[self._row]
+        self.theta0 = federation.theta0[self._row]
         self.policy, self.discount = federation.policy, federation.discount
         self.begin(0, 0.0)
 
     def begin(self, round: int, progress: float) -> None:
         self.round, self.progress = round, progress
-        self._alone.begin(round, progress)
+        self._local.begin(round, progress)
 
     def sample(self, theta: Tensor, count: Tensor | int) -> Trajectories:
-        return self._alone.sample(theta, count, agents=[self._agent])
+        return self._local.sample(theta, count, agents=[self._agent])
 
     def draw(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
-        return self._alone.draw(name, draw, [self._agent])
+        return self._local.draw(name, draw, [self._agent])
 
     def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
-        return self._alone.draw_at_server(name, draw)
+        return self._local.draw_at_server(name, draw)
 
     def note(self, name: str, values: Tensor) -> None:
-        self._alone.note(name, values, [self._agent])
+        self._local.note(name, values, [self._agent])
 
     def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
-        return self._alone.aggregate(inbox, state)
+        return self._local.aggregate(inbox, state)
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
-        return self._alone.combine(rule, inbox, state)
+        return self._local.combine(rule, inbox, state)
 
     def width(self, inbox: Inbox) -> Tensor:
-        return self._alone.width(inbox)
+        return self._local.width(inbox)
 
     async def exchange(self, topic: str, x: Tensor, *, reliable: bool = False) -> Inbox:
-        inbox = await self._attend(
-            "exchange", topic, {"x": x}, lambda all: self._all.exchange(topic, all["x"], reliable=reliable)
+        inbox = await self._call(
+            "exchange", topic, {"x": x}, lambda inputs: self._federation.exchange(topic, inputs["x"], reliable=reliable)
         )
-        return inbox.of(self._mine)
+        return inbox.of(self._row)
 
     async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
-        return await self._attend("gather", topic, {"x": x}, lambda all: self._all.gather(topic, all["x"], groups))
+        return await self._call(
+            "gather", topic, {"x": x}, lambda inputs: self._federation.gather(topic, inputs["x"], groups)
+        )
 
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
-        # Every agent has done the server's sums, with the same outcome; one of them stands for the server.
-        told = await self._attend("broadcast", topic, {}, lambda all: self._all.broadcast(topic, y))
-        return told[self._mine]
+        # Every agent has repeated the computations of the server with the same result, so any of them can be sent.
+        received = await self._call("broadcast", topic, {}, lambda inputs: self._federation.broadcast(topic, y))
+        return received[self._row]
 
     async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
-        return await self._attend("sample_at_server", "", {}, lambda all: self._all.sample_at_server(theta, count))
+        return await self._call(
+            "sample_at_server", "", {}, lambda inputs: self._federation.sample_at_server(theta, count)
+        )
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
-        values = await self._attend("common", name, {}, lambda all: self._all.common(name, draw))
-        return values[self._mine]
+        values = await self._call("common", name, {}, lambda inputs: self._federation.common(name, draw))
+        return values[self._row]
 
     async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
-        mine = {name: part for name, part in state.items() if name.startswith("agreement.")}
-        agreed, new = await self._attend("agree", "", {"theta": theta, **mine}, self._hold_agreement)
-        return agreed[self._mine], {**state, **{name: part[self._mine] for name, part in new.items()}}
+        own_state = {name: part for name, part in state.items() if name.startswith("agreement.")}
+        agreed, new = await self._call("agree", "", {"theta": theta, **own_state}, self._execute_agreement)
+        return agreed[self._row], {**state, **{name: part[self._row] for name, part in new.items()}}
 
-    async def _hold_agreement(self, brought: State) -> tuple[Tensor, State]:
-        return await self._all.agree(brought.pop("theta"), brought)
+    async def _execute_agreement(self, inputs: State) -> tuple[Tensor, State]:
+        return await self._federation.agree(inputs.pop("theta"), inputs)
 
-    async def _attend(
-        self, kind: str, name: str, brought: State, hold: Callable[[State], Coroutine[Any, Any, Any]]
+    async def _call(
+        self, operation: str, name: str, inputs: State, execute: Callable[[State], Coroutine[Any, Any, Any]]
     ) -> Any:
-        return await _attend(_Meeting((kind, name), brought, hold))
+        """Make a collective call and wait for its output."""
+        return await _wait_for(_CollectiveCall((operation, name), inputs, execute))

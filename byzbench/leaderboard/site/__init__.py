@@ -1,1 +1,1 @@
-"""The static site of the leaderboards: pages that open from a file, need no script, and load nothing from elsewhere."""
+"""The static site of the leaderboards. Pages open from a file, need no script, and load nothing from other sites."""

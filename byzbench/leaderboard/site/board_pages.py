@@ -1,4 +1,4 @@
-"""The page of a board: scores in one table, settings and costs of the same rows in another."""
+"""The page of a board: a table of scores, and a table of settings and costs of the same rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from byzbench.leaderboard.site.tables import cell, count, figure, lead, number, 
 from byzbench.leaderboard.suites import Suite
 
 DIVISION = {"decentralised": "without a server", "server": "with a trusted server"}
+"""Divisions in words."""
 
 LEVEL: dict[Knowledge, str] = {"local": "Local", "coordinated": "Coordinated", "omniscient": "Omniscient"}
+"""Headers of the columns by level of knowledge."""
 
 ALWAYS_LARGE = "p=1: no variance reduction"
+"""Mark of a method whose batches are all large ones."""
 
 
 def title(board: Board) -> str:
@@ -30,7 +33,7 @@ def title(board: Board) -> str:
 
 
 def short_title(board: Board) -> str:
-    """Return the title of a board among those of its suite."""
+    """Return the title of a board without its suite."""
     return "attacks" if board.division is None else f"methods {DIVISION[board.division]}"
 
 
@@ -38,18 +41,18 @@ def marks(entry: Entry, unranked: Sequence[str] = (), audit: str = "") -> Markup
     """Return the marks beside the name of an entry.
 
     Args:
-        entry: the entry.
-        unranked: the reasons why it is not ranked.
-        audit: the result of the last audit, in words.
+        entry: The entry.
+        unranked: The reasons why it is not ranked.
+        audit: The result of the last audit as a text.
     """
     settings = Settings.of(entry)
-    words = [
+    texts = [
         settings.origin,
         *([ALWAYS_LARGE] if settings.always_large else []),
         *unranked,
         *([audit] if audit else []),
     ]
-    return join((" ", el("span", word, class_="mark")) for word in words)
+    return join((" ", el("span", text, class_="mark")) for text in texts)
 
 
 def entry_link(entry: Entry, up: str = "../") -> Markup:
@@ -58,7 +61,7 @@ def entry_link(entry: Entry, up: str = "../") -> Markup:
 
 
 def attack_links(attacks: Iterable[str], up: str = "../") -> Child:
-    """Return links to the pages of attacks, one after the other."""
+    """Return links to the pages of attacks, separated by commas."""
     return listed(attacks, lambda attack: el("a", attack, href=f"{up}{attack_path(attack)}"))
 
 
@@ -68,12 +71,22 @@ def flag_link(name: str) -> Markup:
 
 
 def listed(things: Iterable[Any], link: Callable[[Any], Child]) -> Child:
-    """Return things one after the other, each as a link."""
+    """Return links separated by commas.
+
+    Args:
+        things: The things to link to.
+        link: A function that returns the link of a thing.
+    """
     return [(", " if i else None, link(thing)) for i, thing in enumerate(things)]
 
 
 def rank_text(ranks: tuple[int, int] | None) -> str:
-    """Return a range of ranks, or the rank if it is one; an empty text for a row that is not ranked."""
+    """Return a range of ranks as a text; an empty text for a row that is not ranked.
+
+    Example:
+        >>> rank_text((2, 2)), rank_text((1, 3)), rank_text(None)
+        ('2', '1–3', '')
+    """
     if ranks is None:
         return ""
     return str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]}\N{EN DASH}{ranks[1]}"
@@ -93,15 +106,15 @@ def _attack_board(board: Board, collection: Collection) -> Iterator[Child]:
         "Damage is the score of the suite's own algorithms without the attack minus that under it, the mean over "
         "strata, algorithms and seeds. Where intervals overlap, the order says little.",
     )
-    victims = dict.fromkeys((s, a) for r in board.attacks for s, by in r.by.items() for a in by)
-    heads = ["Entry", "Attack", "Damage", "Failed cells", *(f"{s}: {a}" for s, a in victims)]
+    attacked = dict.fromkeys((s, a) for r in board.attacks for s, by in r.by.items() for a in by)
+    heads = ["Entry", "Attack", "Damage", "Failed cells", *(f"{s}: {a}" for s, a in attacked)]
     rows = (
         row(
             lead(entry_link(r.entry), marks(r.entry, r.unranked, collection.audit[r.entry.digest])),
             cell(attack_links([str(r.entry.submission.method.attack)])),
             figure(r.damage),
             cell(r.failed, class_="n"),
-            (figure(r.by.get(s, {}).get(a)) for s, a in victims),
+            (figure(r.by.get(s, {}).get(a)) for s, a in attacked),
             class_="grey" if r.unranked else None,
         )
         for r in board.attacks
@@ -112,8 +125,8 @@ def _attack_board(board: Board, collection: Collection) -> Iterator[Child]:
 def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
     suite, strata = board.suite, strata_of(board)
     scored = dict.fromkeys(attack for stratum in strata for attack in suite.worst_case(stratum))
-    shown = dict.fromkeys(attack for stratum in strata for attack in suite.attacks_of(stratum))
-    sanity = [attack for attack in shown if attack not in scored and attack != "none"]
+    run = dict.fromkeys(attack for stratum in strata for attack in suite.attacks_of(stratum))
+    sanity = [attack for attack in run if attack not in scored and attack != "none"]
     yield el(
         "p",
         "The score is the area under the learning curve under the worst attack, from 0, a random policy, to 1, ",
@@ -138,30 +151,31 @@ def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
 
 
 def reference_text(suite: Suite, division: str) -> str:
-    """Return the unit of the scores of a division in words."""
-    found = [reference for reference in suite.references if reference.division == division]
-    if not found:
+    """Return a description of the method or the return that has score 1 in a division."""
+    reference = next((reference for reference in suite.references if reference.division == division), None)
+    if reference is None:
         return "the return at which the task counts as solved"
-    rule = f" with {found[0].aggregator}" if found[0].aggregator else ""
-    return f"the reference: {found[0].algo}{rule}, which averages honest agents only, without an attack"
+    rule = f" with {reference.aggregator}" if reference.aggregator else ""
+    return f"the reference: {reference.algo}{rule}, which averages honest agents only, without an attack"
 
 
 def _optional_columns(board: Board) -> dict[str, Callable[[Row], float | None]]:
-    """Return the columns that only some boards need: attacks aimed at rows, adversaries that see less."""
+    """Return the columns of boards with attacks that are aimed at rows, or with adversaries that see less."""
     columns: dict[str, Callable[[Row], float | None]] = {}
     if any(r.score and r.best_known != r.score.worst.value for r in board.rows):
         columns["Best known"] = attrgetter("best_known")
     for level, name in LEVEL.items():
         if any(level in r.by_knowledge for r in board.rows):
-            columns[name] = partial(_known_by, level)
+            columns[name] = partial(_score_at, level)
     return columns
 
 
-def _known_by(level: Knowledge, r: Row) -> float | None:
+def _score_at(level: Knowledge, r: Row) -> float | None:
     return r.by_knowledge.get(level)
 
 
 def _siblings(board: Board, collection: Collection) -> Markup:
+    """Return links to the boards of the same suite."""
     links = (
         el("li", el("a", short_title(b), href=f"../{board_path(b)}", aria_current="page" if b is board else None))
         for b in collection.of(board.suite)
@@ -170,14 +184,22 @@ def _siblings(board: Board, collection: Collection) -> Markup:
 
 
 def _scores(r: Row, board: Board, columns: Mapping[str, Callable[[Row], float | None]], audit: str) -> Markup:
-    own = [flag.name for flag in r.flags if flag.name not in board.common_flags]
+    """Return a row of the table of scores.
+
+    Args:
+        r: The row of the board.
+        board: The board.
+        columns: The optional columns of the board.
+        audit: The result of the last audit as a text.
+    """
+    flags = [flag.name for flag in r.flags if flag.name not in board.common_flags]
     ranks = r.ranks[0] + r.ranks[1] / 1e4 if r.ranks else None
     return row(
         cell(rank_text(r.ranks), sort=ranks, class_="n"),
         lead(entry_link(r.entry), marks(r.entry, r.unranked, audit)),
         _numbers(r, columns.values()) if r.score else [cell() for _ in range(7 + len(columns))],
         cell(attack_links(r.named_attacks)),
-        cell([flag_link(name) for name in dict.fromkeys(own)], class_="flags"),
+        cell([flag_link(name) for name in dict.fromkeys(flags)], class_="flags"),
         class_="grey" if r.unranked else None,
     )
 
@@ -209,7 +231,7 @@ def _settings(r: Row) -> Markup:
         cell(settings.origin, ", " + ALWAYS_LARGE if settings.always_large else None),
         cell(", ".join(f"{value:g}" for value in settings.lr), sort=min(settings.lr, default=None), class_="n"),
         cell(", ".join(map(str, settings.batch_size)), sort=min(settings.batch_size, default=None), class_="n"),
-        cell(final_text(r), sort=_only(r.final_returns.values()), class_="n"),
+        cell(final_text(r), sort=_single(r.final_returns.values()), class_="n"),
         quantity(costs.messages),
         quantity(None if costs.bytes is None else costs.bytes / 1e6),
         quantity(costs.seconds),
@@ -227,6 +249,7 @@ def final_text(r: Row) -> str:
     return ", ".join(f"{task} {count(value)}" for task, value in r.final_returns.items())
 
 
-def _only(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return found[0] if len(found) == 1 else None
+def _single(values: Iterable[float]) -> float | None:
+    """Return the value if there is exactly one; None otherwise."""
+    items = list(values)
+    return items[0] if len(items) == 1 else None

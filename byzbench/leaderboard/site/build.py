@@ -1,4 +1,4 @@
-"""Build the site: every file as bytes, the same from the same submissions, and write them."""
+"""Building and writing of the site. The same submissions give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,51 +19,71 @@ from byzbench.leaderboard.site.index_page import index_page
 from byzbench.leaderboard.site.reading import reading_page
 
 FOLDERS = ("attacks", "boards", "entries", "topologies")
+"""The folders of pages."""
+
 _STATIC = ("site.css", "site.js")
 
 
 def site(collection: Collection) -> Iterator[tuple[str, bytes]]:
-    """Yield every file of the site with its path. No file has a date: a digest names the submissions that it shows."""
-    made = digest(*(bytes.fromhex(e.digest) for e in collection.entries), part_bytes(collection.audit))
-    count = len(collection.entries)
-    foot = el("p", f"Made from {count} submission{'s' * (count != 1)}, of the digest ", el("code", made[:16]), ".")
+    """Yield the path and the content of every file of the site.
 
-    def whole(name: str, *content: Child, where: Child = None) -> bytes:
+    Pages have no date; they have a digest of the submissions and audits that they show.
+
+    Args:
+        collection: The content of the site.
+    """
+    source = digest(*(bytes.fromhex(e.digest) for e in collection.entries), part_bytes(collection.audit))
+    count = len(collection.entries)
+    foot = el("p", f"Made from {count} submission{'s' * (count != 1)}, of the digest ", el("code", source[:16]), ".")
+
+    def full_page(name: str, *content: Child, where: Child = None) -> bytes:
         return page(f"{name} · byzbench leaderboards", *content, depth=where is not None, where=where, foot=foot)
 
     for name in _STATIC:
         yield name, files("byzbench.leaderboard.site").joinpath(name).read_bytes()
     yield "board.csv", board_csv(collection)
     yield "board.json", board_json(collection)
-    yield "index.html", whole("Boards", index_page(collection))
-    yield "reading.html", whole("How to read the boards", reading_page())
+    yield "index.html", full_page("Boards", index_page(collection))
+    yield "reading.html", full_page("How to read the boards", reading_page())
     for board in collection.boards:
-        yield board_path(board), whole(title(board), board_page(board, collection), where=title(board))
+        yield board_path(board), full_page(title(board), board_page(board, collection), where=title(board))
     for entry in collection.entries:
         name = entry.submission.entry.name
-        yield entry_path(entry), whole(name, entry_page(entry, collection), where=name)
+        yield entry_path(entry), full_page(name, entry_page(entry, collection), where=name)
     for name in collection.attacks:
-        yield attack_path(name), whole(f"Attack {name}", attack_page(name, collection), where=f"attack {name}")
+        yield attack_path(name), full_page(f"Attack {name}", attack_page(name, collection), where=f"attack {name}")
     for name in collection.topologies:
-        yield topology_path(name), whole(f"Graph {name}", topology_page(name, collection), where=f"graph {name}")
+        yield topology_path(name), full_page(f"Graph {name}", topology_page(name, collection), where=f"graph {name}")
 
 
 def differences(found: Mapping[str, bytes], out: Path) -> list[str]:
-    """Return the paths whose files in a folder differ from the site: changed, missing, or left from an earlier one."""
-    there = {path: (out / path).read_bytes() for path in {*found, *_pages(out)} if (out / path).is_file()}
-    return sorted(path for path in {*found, *there} if found.get(path) != there.get(path))
+    """Return the paths at which a folder differs from the site, sorted.
+
+    Args:
+        found: The files of the site by path.
+        out: The folder.
+
+    Returns:
+        The paths of files that are changed or missing, and of pages that the site does not have.
+    """
+    existing = {path: (out / path).read_bytes() for path in {*found, *_pages(out)} if (out / path).is_file()}
+    return sorted(path for path in {*found, *existing} if found.get(path) != existing.get(path))
 
 
 def write(found: Mapping[str, bytes], out: Path) -> None:
-    """Write the site into a folder: a new one, an empty one, or one that holds an earlier site.
+    """Write the site into a folder that is new, is empty, or has an earlier site.
+
+    Args:
+        found: The files of the site by path.
+        out: The folder.
 
     Raises:
-        UserError: the folder holds something else.
-        StorageError: it cannot be written.
+        UserError: The folder is not empty and has no site.
+        StorageError: A file cannot be written.
     """
     try:
         if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "board.json").is_file())):
-            raise UserError(f"{out} is there and holds no site; name another folder with --out")
+            raise UserError(f"{out} exists and holds no site; name another folder with --out")
         for path in (path for path in _pages(out) if path not in found):
             (out / path).unlink()
         for path, content in found.items():
@@ -74,5 +94,5 @@ def write(found: Mapping[str, bytes], out: Path) -> None:
 
 
 def _pages(out: Path) -> list[str]:
-    """Return the paths of the pages that lie in the folders of a site."""
+    """Return the paths of the pages in the folders of a site."""
     return [path.relative_to(out).as_posix() for name in FOLDERS for path in (out / name).glob("*.html")]

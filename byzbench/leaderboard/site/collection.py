@@ -27,13 +27,14 @@ NAMED = {
 
 @dataclass(frozen=True)
 class Collection:
-    """Entries by suite, track and slug, their boards in the order in which they are listed, and the last audit.
+    """The content of a site.
 
     Attributes:
-        suites: those that are open. closed: the names of the others, whose rows are not shown.
-        entries: those of open suites, without missing cells.
-        boards: of all suites.
-        audit: see there.
+        suites: The open suites.
+        entries: The entries of open suites, by suite, track and slug.
+        boards: The boards of all open suites, in the order in which they are listed.
+        audit: The results of audits.
+        closed: Names of closed suites, whose rows are not shown.
     """
 
     suites: tuple[Suite, ...]
@@ -54,7 +55,7 @@ class Collection:
 
     @cached_property
     def unlisted(self) -> Sequence[Entry]:
-        """Entries that stand on no board: attacks aimed at others, and reported ones with missing cells."""
+        """Entries on no board: adaptive attacks, and reported entries with missing cells."""
         return [e for e in self.entries if e.digest not in self.rows and e.digest not in self.harm]
 
     def suite(self, entry: Entry) -> Suite:
@@ -75,67 +76,76 @@ class Collection:
     @cached_property
     def topologies(self) -> Mapping[str, Sequence[tuple[Suite, Stratum]]]:
         """Strata of all suites, by the name of the graph."""
-        found: dict[str, list[tuple[Suite, Stratum]]] = {}
-        for one in self.suites:
-            for stratum in one.strata:
-                found.setdefault(head(stratum.topology), []).append((one, stratum))
-        return dict(sorted(found.items()))
+        by_name: dict[str, list[tuple[Suite, Stratum]]] = {}
+        for opened in self.suites:
+            for stratum in opened.strata:
+                by_name.setdefault(head(stratum.topology), []).append((opened, stratum))
+        return dict(sorted(by_name.items()))
 
 
 def head(spec: str) -> str:
-    """Return the name of a component without its parameters: letters, digits and underscores."""
+    """Return the name of a component without its parameters, in lower case.
+
+    Example:
+        >>> head("split_brain(alie(z=1.5))")
+        'split_brain'
+    """
     return re.split(r"\W", spec, maxsplit=1, flags=re.ASCII)[0].lower()
 
 
 def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
-    """Return the content of a site, and the findings about submissions that are left out.
-
-    Submissions of closed suites are left out without a finding.
+    """Read the content of a site.
 
     Args:
-        submissions: the folder of submissions; `audit.json` lies beside it.
+        submissions: The folder of submissions; the file `audit.json` is beside it.
+
+    Returns:
+        The content, and the findings about submissions that are left out. Those of closed suites are left out without
+        a finding.
     """
-    found, findings = scan(submissions)
+    readable, findings = scan(submissions)
     entries = []
-    for entry in (entry for entry in found if entry.submission.suite not in CLOSED):
-        if why := _unfit(entry):
-            findings.append(why)
+    for entry in (entry for entry in readable if entry.submission.suite not in CLOSED):
+        if finding := _problem(entry):
+            findings.append(finding)
         else:
             entries.append(entry)
     opened = tuple(suite(name) for name in suites() if name not in CLOSED)
-    made = tuple(board for one in opened for board in boards(one, entries))
+    all_boards = tuple(board for each in opened for board in boards(each, entries))
     closed = tuple(name for name in suites() if name in CLOSED)
-    return Collection(opened, tuple(entries), made, Audit.read(submissions.parent / "audit.json"), closed), findings
+    audit = Audit.read(submissions.parent / "audit.json")
+    return Collection(opened, tuple(entries), all_boards, audit, closed), findings
 
 
-def _unfit(entry: Entry) -> Finding | None:
-    """Return why an entry can stand on no board of its suite; None if it can."""
-    about = entry.submission
-    where = f"{about.suite}/{about.track}/{entry.slug}"
+def _problem(entry: Entry) -> Finding | None:
+    """Return why an entry cannot be on a board of its suite; None if it can."""
+    submission = entry.submission
+    where = f"{submission.suite}/{submission.track}/{entry.slug}"
     try:
-        its = suite(about.suite)
-        if its.sha256 != about.suite_sha256:
-            return Finding("suite", f"{where}/submission.json $.suite_sha256", f"is of another {its.name}")
+        board = suite(submission.suite)
+        if board.sha256 != submission.suite_sha256:
+            what = f"is not the sha256 of {board.name}"
+            return Finding("suite", f"{where}/submission.json $.suite_sha256", what)
     except UserError as error:
         return Finding("suite", f"{where}/submission.json $.suite", str(error))
-    given = {name for name in ("algo", "attack", "against") if getattr(about.method, name)}
-    if given != NAMED[about.track]:
-        wanted = " and ".join(sorted(NAMED[about.track]))
-        return Finding("method", f"{where}/submission.json $.method", f"must name {wanted}")
-    division = None if about.track == "attack" else entry.division(its)
-    if about.track != "attack" and division is None:
-        return Finding("completeness", f"{where}/cells.jsonl", "has cells of no division, or of several")
-    wanted_cells = {place.key for place in its.places(about.track, about.method, division)}
-    if len(entry.at) < len(entry.cells) or set(entry.at) - wanted_cells:
-        return Finding("completeness", f"{where}/cells.jsonl", "has cells that are not the suite's, or a cell twice")
-    missing = len(wanted_cells) - len(entry.at) if about.track != "reported" else 0
+    present = {name for name in ("algo", "attack", "against") if getattr(submission.method, name)}
+    if present != NAMED[submission.track]:
+        required = " and ".join(sorted(NAMED[submission.track]))
+        return Finding("method", f"{where}/submission.json $.method", f"must name {required}")
+    division = None if submission.track == "attack" else entry.division(board)
+    if submission.track != "attack" and division is None:
+        return Finding("completeness", f"{where}/cells.jsonl", "must have cells of one division")
+    expected = {place.key for place in board.places(submission.track, submission.method, division)}
+    if len(entry.at) < len(entry.cells) or set(entry.at) - expected:
+        return Finding("completeness", f"{where}/cells.jsonl", "has cells that are not of the suite, or a cell twice")
+    missing = len(expected) - len(entry.at) if submission.track != "reported" else 0
     return Finding("completeness", f"{where}/cells.jsonl", f"{missing} cells are missing") if missing else None
 
 
 def board_path(board: Board) -> str:
-    """Return the path of the page of a board. No word in it has a dot."""
-    words = [board.suite.name, board.track, *([board.division] if board.division else [])]
-    return f"boards/{'.'.join(map(str, words))}.html"
+    """Return the path of the page of a board. Its parts are separated by dots, and have none."""
+    parts = [board.suite.name, board.track, *([board.division] if board.division else [])]
+    return f"boards/{'.'.join(map(str, parts))}.html"
 
 
 def entry_path(entry: Entry) -> str:

@@ -22,11 +22,11 @@ from byzbench.leaderboard.suites import Stratum, Suite
 from byzbench.randomness import Streams
 
 EXAMPLES = 3
-"""Graphs that are drawn of a stratum, of the seeds 0, 1, ...; the graph of a run depends on its own seed."""
+"""Number of example graphs of a stratum, with the seeds 0, 1, ...; the graph of a run depends on its own seed."""
 
 
-def _described(kind: str, name: str) -> Iterator[Child]:
-    """Yield the docstring of a component of byzbench. Code of other distributions is not run to make a page."""
+def _docstring(kind: str, name: str) -> Iterator[Child]:
+    """Yield the docstring of a component of byzbench. Code of other distributions is not imported to make a page."""
     origin = registry.origins(kind).get(name)
     if origin is None or not origin.module.startswith("byzbench."):
         yield el("p", "It is not part of byzbench; the page of the entry that uses it names its distribution.")
@@ -35,24 +35,29 @@ def _described(kind: str, name: str) -> Iterator[Child]:
 
 
 def attack_page(name: str, collection: Collection) -> Iterator[Child]:
-    """Yield the main part of the page of an attack: one section for each way in which it is written."""
+    """Yield the main part of the page of an attack, with a section for each set of parameters that is used.
+
+    Args:
+        name: The name of the attack without parameters.
+        collection: The content of the site.
+    """
     yield el("h1", "Attack ", el("code", name))
-    written = collection.attacks[name]
-    yield from _described("attack", name)
-    frozen = {a.spec for suite in collection.suites for a in suite.attacks}
-    for spec in written:
+    yield from _docstring("attack", name)
+    suite_attacks = {a.spec for suite in collection.suites for a in suite.attacks}
+    for spec in collection.attacks[name]:
         yield el("h2", el("code", spec))
-        if spec in frozen:  # an attack that only an entry names is not built
-            yield _threat(spec)
+        if spec in suite_attacks:  # an attack that only an entry names is untrusted, and is not built
+            yield _threat_model(spec)
         for board in collection.boards:
             for r in board.attacks:
                 if r.entry.submission.method.attack == spec and r.damage:
                     yield el("p", entry_link(r.entry), f" on {board.suite.name}: damage {number(r.damage.value)}")
             if board.rows and any(spec in board.suite.attacks_of(stratum) for stratum in strata_of(board)):
-                yield _under(spec, board)
+                yield _scores_under(spec, board)
 
 
-def _threat(spec: str) -> Markup:
+def _threat_model(spec: str) -> Markup:
+    """Return what an attack sees and changes, as a description list."""
     attack = registry.build("attack", spec)
     assert isinstance(attack, Attack)
     threat = attack.threat
@@ -65,15 +70,15 @@ def _threat(spec: str) -> Markup:
     )
 
 
-def _under(spec: str, board: Board) -> Markup:
-    """Return the scores of every entry of a board under an attack, the lowest first."""
+def _scores_under(spec: str, board: Board) -> Markup:
+    """Return a table of the scores of a board's entries under an attack, the lowest first."""
     strata = strata_of(board)
     rows = sorted(board.rows, key=lambda r: (_mean_under(r, spec), r.entry.slug))
     body = (
         row(
             _entry(r),
             figure(r.score.clean.value if r.score else None),
-            *(figure(_under_at(r, spec, s.name)) for s in strata),
+            *(figure(_score_under(r, spec, s.name)) for s in strata),
         )
         for r in rows
     )
@@ -81,13 +86,14 @@ def _under(spec: str, board: Board) -> Markup:
     return table(caption, ["Entry", "Clean", *(s.name for s in strata)], body, sortable=True)
 
 
-def _under_at(r: Row, spec: str, stratum: str) -> float | None:
+def _score_under(r: Row, spec: str, stratum: str) -> float | None:
     return r.matrix[stratum].means.get(spec) if stratum in r.matrix else None
 
 
 def _mean_under(r: Row, spec: str) -> float:
-    found = [score.means[spec] for score in r.matrix.values() if spec in score.means]
-    return sum(found) / len(found) if found else 0.0
+    """Return the mean over strata of the scores under an attack; 0 where it was not run."""
+    scores = [score.means[spec] for score in r.matrix.values() if spec in score.means]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 def _entry(r: Row) -> Markup:
@@ -95,40 +101,50 @@ def _entry(r: Row) -> Markup:
 
 
 def topology_page(name: str, collection: Collection) -> Iterator[Child]:
-    """Yield the main part of the page of a graph: one section for each number of agents and of Byzantine agents."""
+    """Yield the main part of the page of a graph, with a section for each number of agents and of Byzantine agents.
+
+    Args:
+        name: The name of the graph without parameters.
+        collection: The content of the site.
+    """
     yield el("h1", "Graph ", el("code", name))
-    yield from _described("topology", name)
+    yield from _docstring("topology", name)
     alike: dict[tuple[str, int, int], list[tuple[Suite, Stratum]]] = {}
     for suite, stratum in collection.topologies[name]:
         alike.setdefault((stratum.topology, stratum.agents, stratum.byzantine), []).append((suite, stratum))
     for (spec, agents, byzantine), strata in alike.items():
         yield el("h2", el("code", spec), f", {agents} agents, {byzantine} of them Byzantine")
         yield el("p", "Strata: ", ", ".join(f"{stratum.name} of {suite.name}" for suite, stratum in strata))
-        yield from _drawn(strata[0][1])
+        yield from _examples(strata[0][1])
         for suite, stratum in strata:
-            yield from _there(suite, stratum, collection)
+            yield from _scores_in(suite, stratum, collection)
 
 
-def _drawn(stratum: Stratum) -> Iterator[Child]:
+def _examples(stratum: Stratum) -> Iterator[Child]:
+    """Yield measures and drawings of graphs of a stratum."""
     topology, placement = registry.build("topology", stratum.topology), registry.build("placement", "random")
     assert isinstance(topology, Topology)
     assert isinstance(placement, Placement)
     f = stratum.byzantine
-    seated = [Membership.seat(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
-    yield facts(_measured(stratum, seated[0].graph))
-    yield el("p", "Examples, of the seeds 0 and up: agents are numbered, Byzantine ones square; S is a trusted server.")
-    drawn = [(m, graph(m.graph, m.liars, _label(stratum, m.graph, m.liars))) for m in seated]
-    yield el("div", (_example(m, svg) for m, svg in drawn if svg), class_="panels graphs")
+    members = [Membership.seat(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
+    yield facts(_measures(stratum, members[0].graph))
+    yield el(
+        "p",
+        "Examples, with the seeds from 0: agents are numbered, Byzantine agents are squares, S is a trusted server.",
+    )
+    drawings = [(m, graph(m.graph, m.liars, _label(stratum, m.graph, m.liars))) for m in members]
+    yield el("div", (_example(m, svg) for m, svg in drawings if svg), class_="panels graphs")
 
 
-def _measured(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
-    whole = nx.is_strongly_connected(g) if g.is_directed() else nx.is_connected(g)
+def _measures(stratum: Stratum, g: nx.Graph) -> Iterator[tuple[str, Child]]:
+    """Yield terms and values: links, neighbours and the diameter."""
+    connected = nx.is_strongly_connected(g) if g.is_directed() else nx.is_connected(g)
     degrees = [d for node, d in (g.in_degree if g.is_directed() else g.degree) if node != g.graph.get("server")]
     low, high = min(degrees), max(degrees)
-    yield "Links", f"{g.number_of_edges()}{', with a direction' if g.is_directed() else ''}"
+    yield "Links", f"{g.number_of_edges()}{', directed' if g.is_directed() else ''}"
     yield "Neighbours", f"{low}" if low == high else f"{low} to {high}"
     if stratum.agents <= MOST_AGENTS:
-        yield "Diameter", nx.diameter(g) if whole else "not connected"
+        yield "Diameter", nx.diameter(g) if connected else "not connected"
 
 
 def _label(stratum: Stratum, g: nx.Graph, byzantine: tuple[int, ...]) -> str:
@@ -136,17 +152,18 @@ def _label(stratum: Stratum, g: nx.Graph, byzantine: tuple[int, ...]) -> str:
 
 
 def _example(m: Membership, svg: Markup) -> Markup:
+    """Return a drawing with a caption about the Byzantine agents."""
     if m.server is not None:
         text = f"{len(m.liars)} of the {m.agents} agents that send to the server are Byzantine."
         return el("figure", svg, el("figcaption", text))
-    share, parts = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
-    together = "connected" if parts == 1 else f"in {parts} components"
-    text = f"Up to {share:.0%} of the messages to an honest agent are Byzantine; the honest graph is {together}."
+    share, num_components = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
+    state = "is connected" if num_components == 1 else f"has {num_components} components"
+    text = f"Up to {share:.0%} of the messages to an honest agent are Byzantine; the honest graph {state}."
     return el("figure", svg, el("figcaption", text))
 
 
-def _there(suite: Suite, stratum: Stratum, collection: Collection) -> Iterator[Markup]:
-    """Yield the scores of every entry of a board in a stratum."""
+def _scores_in(suite: Suite, stratum: Stratum, collection: Collection) -> Iterator[Markup]:
+    """Yield a table of the scores in a stratum for each board that has it."""
     for board in collection.of(suite):
         rows = [(r, s) for r in board.rows if r.score for s in r.score.strata if s.name == stratum.name]
         if rows:

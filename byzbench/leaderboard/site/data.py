@@ -1,4 +1,4 @@
-"""The numbers of all boards for programs: board.csv and board.json."""
+"""The numbers of all boards as data: board.csv and board.json."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from byzbench.reports.ordering import Difference
 from byzbench.reports.scoring import EntryScore, StratumScore
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a text that a spreadsheet takes for a formula."""
+"""First characters of a text that a spreadsheet reads as a formula."""
 
 DIGITS = 6
-"""Digits of scores after the point. The last bits depend on the CPU, and the files must not."""
+"""Decimals of scores. The last bits of a number depend on the CPU, and the files must not."""
 
 SCHEMA = 2
 """Schema number of board.json; 2: scores are those of docs/scoring.md."""
@@ -33,18 +33,22 @@ def board_json(collection: Collection) -> bytes:
 
 
 def board_csv(collection: Collection) -> bytes:
-    """Return the same rows without their cells as CSV. A text that would be a formula has an apostrophe before it."""
+    """Return the rows of all boards as CSV, without scores of single cells.
+
+    A text that a spreadsheet would read as a formula starts with an apostrophe.
+    """
     records = _rounded(list(_records(collection)))
     rows = [{k: v for k, v in record.items() if not isinstance(v, dict)} for record in records]
-    names = list(dict.fromkeys(key for one in rows for key in one))
+    names = list(dict.fromkeys(key for row in rows for key in row))
     file = io.StringIO(newline="")
     table = csv.DictWriter(file, names, lineterminator="\n")
     table.writeheader()
-    table.writerows({key: _plain(value) for key, value in one.items()} for one in rows)
+    table.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return file.getvalue().encode()
 
 
-def _plain(value: Any) -> Any:
+def _csv_value(value: Any) -> Any:
+    """Return a list as a text with semicolons, and a text that would be a formula with an apostrophe."""
     if isinstance(value, list):
         value = "; ".join(map(str, value))
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
@@ -59,25 +63,26 @@ def _rounded(data: Any) -> Any:
 
 
 def _records(collection: Collection) -> Iterator[dict[str, Any]]:
+    """Yield the fields of every row of every board."""
     for board in collection.boards:
         for r in board.rows:
             yield {**_entry_fields(board, r, collection), **_row_fields(r), **_score_fields(r.score, r.joining)}
-        for harm in board.attacks:
-            yield {**_entry_fields(board, harm, collection), **_damage_fields(harm)}
+        for attack_row in board.attacks:
+            yield {**_entry_fields(board, attack_row, collection), **_damage_fields(attack_row)}
 
 
 def _entry_fields(board: Board, r: Row | AttackRow, collection: Collection) -> dict[str, Any]:
-    about = r.entry.submission
+    submission = r.entry.submission
     return {
         "suite": board.suite.name,
-        "track": about.track,
+        "track": submission.track,
         "division": board.division,
         "slug": r.entry.slug,
-        "name": about.entry.name,
-        "authors": list(about.entry.authors),
-        "paper": about.entry.paper,
+        "name": submission.entry.name,
+        "authors": list(submission.entry.authors),
+        "paper": submission.entry.paper,
         "submission": r.entry.digest,
-        "engine": about.code.engine,
+        "engine": submission.code.engine,
         "audit": collection.audit[r.entry.digest],
         "unranked": list(r.unranked),
         "failed": r.failed,
@@ -124,12 +129,12 @@ def _score_fields(score: EntryScore | None, joining: Any) -> dict[str, Any]:
 
 def _cell_fields(stratum: StratumScore) -> dict[str, Any]:
     """Return the score without an attack, and for each attack its score and, where it is defined, its retention."""
-    found: dict[str, Any] = {"none": {"score": stratum.clean.value}}
+    fields: dict[str, Any] = {"none": {"score": stratum.clean.value}}
     for attack, mean in stratum.means.items():
         retention = stratum.retention[attack]
         defined = [retention.value, retention.low, retention.high] if retention.defined else None
-        found[attack] = {"score": mean, "retention": defined}
-    return found
+        fields[attack] = {"score": mean, "retention": defined}
+    return fields
 
 
 def _damage_fields(r: AttackRow) -> dict[str, Any]:
@@ -140,5 +145,5 @@ def _damage_fields(r: AttackRow) -> dict[str, Any]:
     }
 
 
-def _ends(name: str, found: Interval | Difference) -> dict[str, float | None]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def _ends(name: str, estimate: Interval | Difference) -> dict[str, float | None]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

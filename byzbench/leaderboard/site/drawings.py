@@ -1,6 +1,6 @@
-"""Drawings as inline SVG: intervals, learning curves, graphs. Colours come from the style sheet, by class.
+"""Inline SVG of intervals, learning curves and graphs. The style sheet sets colours by class.
 
-Coordinates are whole numbers, so that the same data has the same bytes on every machine.
+Coordinates are integers, so that the same data has the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from byzbench.leaderboard.site.html import Markup, el
 from byzbench.reports.estimators import Interval
 
 WIDTH, HEIGHT = 320, 160
+"""Size of the frame of learning curves."""
+
 MOST_AGENTS = 200
-"""Number of agents above which a graph is not drawn."""
+"""Largest number of agents with which a graph is drawn."""
 
 _MOST_LABELS = 40
+"""Largest number of agents with which nodes are labelled."""
 
 
 def interval(found: Interval) -> Markup:
-    """Return a drawing of a score with its interval, from 0 to 1; larger scores stand at 1.
+    """Return a drawing of a score with its interval on an axis from 0 to 1; values are clipped to it.
 
-    The numbers stand beside it, so it is hidden from screen readers.
+    It is hidden from screen readers, since the numbers are in the cell beside it.
     """
 
     def at(value: float) -> int:
@@ -46,32 +49,32 @@ def interval(found: Interval) -> Markup:
 def curves(
     seeds: np.ndarray, dates: np.ndarray, levels: Iterable[float], span: tuple[float, float], label: str
 ) -> Markup:
-    """Return the learning curves of one cell: a thin line for each seed, a thick one for their mean, dashed levels.
+    """Return the learning curves of one cell: a thin line for each seed, a thick line for the mean, dashed levels.
 
-    The mean is drawn where every seed has a value, at the mean of their dates.
+    The mean is drawn where every seed has a value, at the mean of the dates.
 
     Args:
-        seeds: evaluation returns [n, points], NaN where there is none.
-        dates: the share of the budget after which each was measured, [n, points].
-        levels: returns that are marked: of a random policy, and of the reference.
-        span: the lowest and the highest return that the frame shows.
-        label: the drawing in words.
+        seeds: Evaluation returns [n, points], NaN where a seed has none.
+        dates: Shares of the budget after which they were measured, [n, points].
+        levels: Returns with a dashed line: those of a random policy and of the reference.
+        span: The smallest and the largest return in the frame.
+        label: The description for screen readers.
     """
     bottom, top = span
-    whole = np.isfinite(seeds).all(0)
-    mean = np.where(whole, np.where(whole, seeds, 0.0).mean(0), np.nan)
+    complete = np.isfinite(seeds).all(0)
+    mean = np.where(complete, np.where(complete, seeds, 0.0).mean(0), np.nan)
 
     def heights(values: ArrayLike) -> np.ndarray:
         share = (np.asarray(values, float) - bottom) / ((top - bottom) or 1.0)
         return HEIGHT - np.rint(HEIGHT * share.clip(0, 1))
 
     def lines(values: np.ndarray, at: np.ndarray, class_: str) -> Markup | None:
-        """Return the lines of values [n, points]; each starts anew where a value is missing."""
-        known = np.isfinite(values)
-        pens = np.where(np.diff(known, prepend=False, axis=1)[known], "M", "L").tolist()
-        across = np.rint(WIDTH * at[known].clip(0, 1)).astype(int).tolist()
-        down = heights(values[known]).astype(int).tolist()
-        path = "".join([f"{pen}{x} {y}" for pen, x, y in zip(pens, across, down, strict=True)])
+        """Return the lines of values [n, points]; a line is interrupted where a value is missing."""
+        finite = np.isfinite(values)
+        commands = np.where(np.diff(finite, prepend=False, axis=1)[finite], "M", "L").tolist()
+        across = np.rint(WIDTH * at[finite].clip(0, 1)).astype(int).tolist()
+        down = heights(values[finite]).astype(int).tolist()
+        path = "".join([f"{command}{x} {y}" for command, x, y in zip(commands, across, down, strict=True)])
         return el("path", d=path, class_=class_) if path else None
 
     return el(
@@ -87,19 +90,28 @@ def curves(
 
 
 def graph(drawn: nx.Graph, byzantine: Collection[int], label: str) -> Markup | None:
-    """Return a graph on a circle, its server in the middle; Byzantine agents are square. None if it is too large."""
+    """Return a drawing of a graph on a circle, with its server in the middle and Byzantine agents as squares.
+
+    Args:
+        drawn: The graph; its attribute `server` is the node of the server.
+        byzantine: The Byzantine agents.
+        label: The description for screen readers.
+
+    Returns:
+        The drawing; None if the graph has more than `MOST_AGENTS` agents.
+    """
     server = drawn.graph.get("server")
     agents = sorted(node for node in drawn if node != server)
     if len(agents) > MOST_AGENTS:
         return None
-    place = {node: _on_circle(index, len(agents)) for index, node in enumerate(agents)} | {server: (200, 200)}
+    positions = {node: _on_circle(index, len(agents)) for index, node in enumerate(agents)} | {server: (200, 200)}
     edges = sorted((min(a, b), max(a, b)) for a, b in drawn.edges if a != b)
     size = 16 if len(agents) <= _MOST_LABELS else 5
-    lines = "".join("M{} {}L{} {}".format(*place[a], *place[b]) for a, b in dict.fromkeys(edges))
+    lines = "".join("M{} {}L{} {}".format(*positions[a], *positions[b]) for a, b in dict.fromkeys(edges))
     return el(
         "svg",
         el("path", d=lines, class_="edge"),
-        (_node(node, place[node], size, node in byzantine, node == server) for node in sorted(drawn)),
+        (_node(node, positions[node], size, node in byzantine, node == server) for node in sorted(drawn)),
         viewBox="0 0 400 400",
         class_="graph",
         role="img",
@@ -112,8 +124,9 @@ def _on_circle(index: int, count: int) -> tuple[int, int]:
     return 200 + round(175 * math.sin(angle)), 200 - round(175 * math.cos(angle))
 
 
-def _node(node: int, at: tuple[int, int], size: int, byzantine: bool, server: bool) -> Iterable[Markup]:
-    x, y = at
+def _node(node: int, position: tuple[int, int], size: int, byzantine: bool, server: bool) -> Iterable[Markup]:
+    """Yield the shape of a node, and its label if there is room for it."""
+    x, y = position
     if byzantine or server:
         class_ = "byzantine" if byzantine else "server"
         yield el("rect", x=x - size, y=y - size, width=2 * size, height=2 * size, class_=class_)

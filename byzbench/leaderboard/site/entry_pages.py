@@ -1,4 +1,4 @@
-"""The page of an entry: its scores, flags, every attack in every stratum, curves, and the commands to run it again."""
+"""The page of an entry: scores, flags, every attack in every stratum, curves, and the commands that run it again."""
 
 from __future__ import annotations
 
@@ -26,20 +26,25 @@ _MOST_FAILURES = 50
 
 
 def entry_page(entry: Entry, collection: Collection) -> Iterator[Child]:
-    """Yield the main part of the page."""
-    suite, about = collection.suite(entry), entry.submission
-    found, harm = collection.rows.get(entry.digest), collection.harm.get(entry.digest)
-    listed_row = found[1] if found else harm
+    """Yield the main part of the page of an entry.
+
+    Args:
+        entry: The entry.
+        collection: The content of the site.
+    """
+    suite, submission = collection.suite(entry), entry.submission
+    board_and_row, attack_row = collection.rows.get(entry.digest), collection.harm.get(entry.digest)
+    listed_row = board_and_row[1] if board_and_row else attack_row
     reasons = listed_row.unranked if listed_row else unranked_reasons(entry)
-    yield el("h1", about.entry.name)
+    yield el("h1", submission.entry.name)
     yield el("p", marks(entry, reasons, collection.audit[entry.digest]), class_="marks")
     yield _about(entry, suite, collection)
-    if found:
-        yield from score_section(*found)
-    if harm:
-        yield from _damage(harm)
-    if about.track != "attack":
-        yield from matrices(entry, suite, found[1] if found else None)
+    if board_and_row:
+        yield from score_section(*board_and_row)
+    if attack_row:
+        yield from _damage(attack_row)
+    if submission.track != "attack":
+        yield from matrices(entry, suite, board_and_row[1] if board_and_row else None)
     yield el("h2", "Learning curves")
     yield el(
         "p",
@@ -47,7 +52,7 @@ def entry_page(entry: Entry, collection: Collection) -> Iterator[Child]:
         "random policy, and that of the reference if there is one.",
     )
     yield from _curves(entry, suite)
-    yield from _again(entry, suite)
+    yield from _commands(entry, suite)
     yield from _environment(entry)
     yield from _failures(entry)
     if entry.notes:
@@ -55,41 +60,43 @@ def entry_page(entry: Entry, collection: Collection) -> Iterator[Child]:
         yield el("pre", entry.notes, class_="notes")
 
 
-def _damage(harm: AttackRow) -> Iterator[Markup]:
-    if harm.damage:
+def _damage(attack_row: AttackRow) -> Iterator[Markup]:
+    if attack_row.damage:
         yield el("h2", "Damage")
-        yield el("p", "Over all strata and algorithms: ", with_interval(harm.damage))
-        yield damage_table(harm.by)
+        yield el("p", "Over all strata and algorithms: ", with_interval(attack_row.damage))
+        yield damage_table(attack_row.by)
 
 
 def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
-    about, method = entry.submission, entry.submission.method
-    earlier = next((e for e in collection.entries if e.digest == about.supersedes), None)
+    """Return the authors, the method, the tuning and related entries as a description list."""
+    submission, about, method = entry.submission, entry.submission.entry, entry.submission.method
+    earlier = next((e for e in collection.entries if e.digest == submission.supersedes), None)
     later = next((e for e in collection.entries if e.submission.supersedes == entry.digest), None)
-    aimed = [e for e in collection.entries if e.submission.method.against == entry.slug and about.track == "defence"]
-    aimed = [e for e in aimed if e.submission.suite == about.suite]
+    is_defence = submission.track == "defence"
+    aimed = [e for e in collection.entries if e.submission.method.against == entry.slug and is_defence]
+    aimed = [e for e in aimed if e.submission.suite == submission.suite]
 
-    def link(to: Entry | None) -> Markup | None:
-        return entry_link(to) if to else None
+    def link(other: Entry | None) -> Markup | None:
+        return entry_link(other) if other else None
 
-    tuning = about.tuning and (
-        f"{about.tuning.trials:,} trials on {len(about.tuning.seeds)} seeds, against "
-        f"{', '.join(about.tuning.attacks) or 'no attack'}"
-        + (f"; {about.tuning.search.episodes:,} episodes" if about.tuning.search else "")
+    tuning = submission.tuning and (
+        f"{submission.tuning.trials:,} trials on {len(submission.tuning.seeds)} seeds, against "
+        f"{', '.join(submission.tuning.attacks) or 'no attack'}"
+        + (f"; {submission.tuning.search.episodes:,} episodes" if submission.tuning.search else "")
     )
     return facts(
         [
-            ("Authors", ", ".join(about.entry.authors)),
-            ("Paper", about.entry.paper and outward(about.entry.paper, about.entry.paper)),
+            ("Authors", ", ".join(about.authors)),
+            ("Paper", about.paper and outward(about.paper, about.paper)),
             ("Suite", el("a", suite.name, href=f"../index.html#{suite.name}")),
-            ("Track", about.track),
+            ("Track", submission.track),
             ("Method", listed(method.options.items(), lambda option: (option[0], " ", el("code", option[1])))),
             ("Every parameter", [el("div", line) for line in _parameters(entry, suite)] or None),
             ("Aimed at", method.against),
             ("Tuning", tuning or "none"),
-            ("License", about.entry.license),
-            ("Interests", about.entry.conflicts),
-            ("Supersedes", link(earlier) or about.supersedes),
+            ("License", about.license),
+            ("Conflicts of interest", about.conflicts),
+            ("Supersedes", link(earlier) or submission.supersedes),
             ("Superseded by", link(later)),
             ("Attacks aimed at it", listed(aimed, link) if aimed else None),
         ]
@@ -98,77 +105,78 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
 
 def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
     """Yield the resolved method of each task."""
-    about = entry.submission
-    tasks = {stratum.env: stratum.name for stratum in reversed(suite.strata) if stratum.name in about.resolved}
+    resolved = entry.submission.resolved
+    tasks = {stratum.env: stratum.name for stratum in reversed(suite.strata) if stratum.name in resolved}
     for env, stratum in sorted(tasks.items()):
-        for axis, described in about.resolved[stratum].items():
+        for axis, described in resolved[stratum].items():
             yield join(f"{env}, {axis}: ", el("code", text_of(described)))
 
 
 def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
+    """Yield the learning curves of every stratum, one drawing for each attack and attacked algorithm."""
     units = reference_returns(entry, suite) or {}
     for stratum in entry.strata(suite):
-        by: dict[tuple[str | None, str], list[Cell]] = {}
+        by_attack: dict[tuple[str | None, str], list[Cell]] = {}
         for c in entry.cells:
             if c.stratum == stratum.name:
-                by.setdefault((c.algo, c.attack), []).append(c)
-        lines = {", ".join(filter(None, key)): _returns(cells, stratum) for key, cells in by.items()}
+                by_attack.setdefault((c.algo, c.attack), []).append(c)
+        lines = {", ".join(filter(None, key)): _returns(cells, stratum) for key, cells in by_attack.items()}
         levels = [stratum.random, *([units[stratum.name]] if units else [])]
-        known = np.concatenate([*(returns[np.isfinite(returns)] for returns, _ in lines.values()), levels])
-        span = float(known.min()), float(known.max())
+        finite = np.concatenate([*(returns[np.isfinite(returns)] for returns, _ in lines.values()), levels])
+        span = float(finite.min()), float(finite.max())
         yield el("h3", stratum.name)
-        yield el("p", f"The frames reach from a return of {span[0]:.4g} to one of {span[1]:.4g}.")
+        yield el("p", f"The frames show returns from {span[0]:.4g} to {span[1]:.4g}.")
         yield el("div", (_curve(name, *line, levels, span) for name, line in lines.items()), class_="panels")
 
 
 def _curve(
     name: str, returns: np.ndarray, dates: np.ndarray, levels: Sequence[float], span: tuple[float, float]
 ) -> Markup:
-    ends = returns[:, np.isfinite(returns).all(0)].mean(0)
-    words = f"{name}: from {ends[0]:.4g} to {ends[-1]:.4g}" if len(ends) else f"{name}: no curve"
-    return el("figure", curves(returns, dates, levels, span, words), el("figcaption", name))
+    means = returns[:, np.isfinite(returns).all(0)].mean(0)
+    label = f"{name}: from {means[0]:.4g} to {means[-1]:.4g}" if len(means) else f"{name}: no curve"
+    return el("figure", curves(returns, dates, levels, span, label), el("figcaption", name))
 
 
 def _returns(cells: Sequence[Cell], stratum: Stratum) -> tuple[np.ndarray, np.ndarray]:
     """Return curves and their dates as shares of the budget, both [n, points].
 
-    A value is NaN where a seed has none, and lies within the returns that are possible. Dates that a cell does not
-    have divide the budget evenly.
+    A value is NaN where a seed has none, and is clipped to the possible returns. Where a cell has no dates, its points
+    divide the budget evenly.
     """
     columns = list(zip_longest(*(c.curve for c in cells)))
     returns = np.array(columns, dtype=float).reshape(len(columns), len(cells)).T.clip(stratum.low, stratum.high)
     dates = np.tile((1 + np.arange(len(columns))) / max(len(columns), 1), (len(cells), 1))
-    for own, c in zip(dates, cells, strict=True):
-        own[: len(c.dates)] = np.array(c.dates[: len(columns)], float) / stratum.trajectories
+    for cell_dates, c in zip(dates, cells, strict=True):
+        cell_dates[: len(c.dates)] = np.array(c.dates[: len(columns)], float) / stratum.trajectories
     return returns, dates
 
 
-def _again(entry: Entry, suite: Suite) -> Iterator[Child]:
-    """Yield the commands that run it again: drawn cells, and the first one alone."""
-    about = entry.submission
+def _commands(entry: Entry, suite: Suite) -> Iterator[Child]:
+    """Yield the commands that replay drawn cells, and that run the first cell."""
+    submission = entry.submission
     yield el("h2", "Run it again")
-    if about.code.engine is None:
+    if submission.code.engine is None:
         yield el("p", "It was made before seeds followed from the suite, and cannot be replayed.")
         return
-    folder = f"leaderboards/submissions/{about.suite}/{about.track}/{entry.slug}"
+    folder = f"leaderboards/submissions/{submission.suite}/{submission.track}/{entry.slug}"
     first = entry.cells[0]
     stratum = next(s for s in suite.strata if s.name == first.stratum)
     seed = suite.seed_values[first.seed] if first.seed < suite.seeds else first.seed
-    resolved = about.resolved.get(first.stratum, {}).items()
+    resolved = submission.resolved.get(first.stratum, {}).items()
     method = {registry.FLAGS.get(axis, axis): text_of(described) for axis, described in resolved}
-    options = {"algo": first.algo, **about.method.options, **method, **stratum.options}
-    if first.attack != about.method.attack:
+    options = {"algo": first.algo, **submission.method.options, **method, **stratum.options}
+    if first.attack != submission.method.attack:
         options["attack"] = first.attack
     options = {key: value for key, value in {**options, "seed": seed}.items() if value is not None}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    yield el("p", "Drawn cells, compared with what was submitted:")
+    arguments = [argument for key, value in options.items() for argument in (f"--{key}", str(value))]
+    yield el("p", "Drawn cells, compared with the submission:")
     yield el("pre", shlex.join(["byzbench", "leaderboard", "verify", folder]))
     yield el("p", "Its first cell; the others differ in stratum, attack and seed:")
-    yield el("pre", shlex.join(["byzbench", "run", *words]))
+    yield el("pre", shlex.join(["byzbench", "run", *arguments]))
 
 
 def _environment(entry: Entry) -> Iterator[Child]:
-    about, code = entry.submission, entry.submission.code
+    environment, code = entry.submission.environment, entry.submission.code
     plugins = [f"{p.kind} {p.name}: {p.distribution} {p.version}" for p in code.plugins]
     changed = [f"{name} {part.version}" for name, part in code.components.items() if part.version > 1]
     yield el("h2", "Environment")
@@ -180,17 +188,17 @@ def _environment(entry: Entry) -> Iterator[Child]:
             ("Commit", code.commit and el("code", code.commit)),
             ("Source files", el("code", code.source)),
             ("Plug-ins", [el("div", p) for p in plugins] or None),
-            ("Libraries", ", ".join(f"{name} {v}" for name, v in sorted(about.environment.versions.items()))),
-            ("CPU", ", ".join(filter(None, (about.environment.cpu, about.environment.processor))) + ", one thread"),
+            ("Libraries", ", ".join(f"{name} {v}" for name, v in sorted(environment.versions.items()))),
+            ("CPU", ", ".join(filter(None, (environment.cpu, environment.processor))) + ", one thread"),
             ("Training, as reported", _cost(entry.cells)),
-            ("Cells", el("code", about.cells_sha256)),
+            ("Cells", el("code", entry.submission.cells_sha256)),
             ("Submission", el("code", entry.digest)),
         ]
     )
 
 
 def _cost(cells: Sequence[Cell]) -> str | None:
-    """Return the time that the cells took; None if a cell does not say."""
+    """Return the training time of the cells; None if a cell has none."""
     seconds = [float(c.seconds) for c in cells if c.seconds is not None]
     if len(seconds) < len(cells):
         return None
@@ -201,12 +209,12 @@ def _failures(entry: Entry) -> Iterator[Child]:
     failed = [c for c in entry.cells if c.status != "ok"]
     if failed:
         yield el("h2", "Failed cells")
-        yield el("p", f"{len(failed)} of {len(entry.cells)}; each scores 0.", _shown(len(failed)))
+        yield el("p", f"{len(failed)} of {len(entry.cells)}; each scores 0.", _limit_note(len(failed)))
         heads = ("Stratum", "Attack", "Algorithm", "Seed", "Status", "Reason")
         yield table("Cells that failed, diverged or ran out of time", heads, map(_failure, failed[:_MOST_FAILURES]))
 
 
-def _shown(count: int) -> str | None:
+def _limit_note(count: int) -> str | None:
     return f" The first {_MOST_FAILURES} are shown." if count > _MOST_FAILURES else None
 
 

@@ -1,6 +1,6 @@
-"""Make HTML: every text that is not `Markup` is escaped, and links lead to pages of the site or to https addresses.
+"""HTML elements: every text that is not `Markup` is escaped, and links are to pages of the site or to https addresses.
 
-No other module of the site writes a `<`, so that no text of a submission can become markup.
+No other module of the site writes a `<`, so that a text of a submission cannot become markup.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
-"""Content security policy: no inline script, no inline style, nothing from another origin."""
+"""Content security policy: no inline scripts, no inline styles, nothing from another origin."""
 
 _VOID = {"meta", "link", "input", "br"}
+"""Elements without a closing tag."""
+
 _ATTRIBUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 
 
 class Markup(str):
-    """HTML that the functions of this module made."""
+    """HTML from the functions of this module, which is not escaped again."""
 
     __slots__ = ()
 
@@ -30,14 +32,19 @@ Value: TypeAlias = "str | int | float | bool | None"
 
 
 def text(child: Child) -> str:
-    """Return a child as HTML: None is empty, an iterable its items one after the other, all else is escaped."""
+    """Return a child as HTML: None is empty, items of an iterable are joined, texts and numbers are escaped.
+
+    Example:
+        >>> text(["a < b", None, 3])
+        'a &lt; b3'
+    """
     if isinstance(child, Markup):
         return child
     if child is None:
         return ""
     if isinstance(child, str | int | float):
         return escape(str(child))
-    return "".join([text(one) for one in child])
+    return "".join([text(item) for item in child])
 
 
 def join(*children: Child) -> Markup:
@@ -49,12 +56,17 @@ def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
     """Return an element.
 
     Args:
-        name: of the element.
-        children: its content.
-        attributes: `class_` is written class, `data_v` data-v; True is an attribute without a value, None is left out.
+        name: The name of the element.
+        children: Its content.
+        attributes: Its attributes; `class_` is written class, and `data_v` is written data-v. True is an attribute
+            without a value; None and False are left out.
 
     Raises:
-        ValueError: an address is neither one of the site's pages nor https, or an attribute could run a script.
+        ValueError: An address is neither a page of the site nor https, or an attribute could run a script.
+
+    Example:
+        >>> el("a", "R & D", href="index.html", class_="mark")
+        '<a href="index.html" class="mark">R &amp; D</a>'
     """
     written = "".join([_attribute(k, v) for k, v in attributes.items() if v is not None and v is not False])
     if name in _VOID:
@@ -63,23 +75,24 @@ def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
 
 
 def _attribute(key: str, value: Value) -> str:
-    name = _named(key)
+    name = _attribute_name(key)
     if value is True:
         return f" {name}"
-    if name in ("href", "src") and not _harmless(str(value)):
-        raise ValueError(f"{value!r} is no address to link to")
+    if name in ("href", "src") and not _is_allowed(str(value)):
+        raise ValueError(f"{value!r} is not an allowed address: a page of the site or https")
     return f' {name}="{escape(str(value))}"'
 
 
 @cache
-def _named(key: str) -> str:
+def _attribute_name(key: str) -> str:
     name = key.rstrip("_").replace("_", "-")
     if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name == "style":
-        raise ValueError(f"{name} is no attribute for a page of ours")
+        raise ValueError(f"{name} is not an allowed attribute: scripts and styles are not allowed in pages")
     return name
 
 
-def _harmless(address: str) -> bool:
+def _is_allowed(address: str) -> bool:
+    """Return whether an address is https, or a relative path without special characters."""
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return parts.scheme == "https" and bool(parts.hostname)
@@ -87,7 +100,7 @@ def _harmless(address: str) -> bool:
 
 
 def outward(address: str, *children: Child) -> Markup:
-    """Return a link to another site if its address is https; else the children alone."""
+    """Return a link to another site; only the children if the address is not https."""
     parts = urlsplit(address)
     if parts.scheme != "https" or not parts.hostname:
         return join(*children)
@@ -98,11 +111,11 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
     """Return a complete page.
 
     Args:
-        title: of the window.
-        content: of the main part.
-        depth: number of folders between the site's root and the page.
-        where: the title in the navigation, below the first page.
-        foot: the footer.
+        title: The title of the window.
+        content: The content of the main part.
+        depth: Number of folders between the root of the site and the page.
+        where: The title in the navigation, after the link to the first page.
+        foot: The content of the footer.
     """
     up = "../" * depth
     head = el(
@@ -116,12 +129,12 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
         el("link", rel="stylesheet", href=f"{up}site.css"),
         el("script", src=f"{up}site.js", defer=True),
     )
-    here = el("a", "byzbench leaderboards", href=f"{up}index.html")
+    home = el("a", "byzbench leaderboards", href=f"{up}index.html")
     guide = el("a", "How to read them", href=f"{up}reading.html")
     body = el(
         "body",
         el("a", "Skip to the content", class_="skip", href="#content"),
-        el("header", el("nav", here, el("span", " / ", where) if where else None, aria_label="Where you are"), guide),
+        el("header", el("nav", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb"), guide),
         el("main", *content, id="content", tabindex="-1"),
         el("footer", foot),
     )

@@ -1,4 +1,4 @@
-"""The first page: the open suites, and the first rows of each of their boards."""
+"""The index page: the open suites, and the first rows of each of their boards."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from byzbench.leaderboard.site.tables import cell, figure, lead, row, table
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
 
 FIRST_ROWS = 5
-"""Rows of a board that the first page shows."""
+"""Number of rows of a board on the index page."""
 
 _ROLES = {"worst_case": "worst case", "sanity": "sanity", "held_out": "held out for tuning"}
 
 
 def index_page(collection: Collection) -> Iterator[Child]:
-    """Yield the main part of the first page."""
+    """Yield the main part of the index page."""
     yield el("h1", "byzbench leaderboards")
     yield el(
         "p",
         "Which federated reinforcement-learning algorithms still learn when some agents are Byzantine? Every row is a "
-        "submission that anybody can run again, and its scores are computed here, from its cells. All numbers: ",
+        "submission that anybody can run again, and its scores are computed from its cells. All numbers: ",
         el("a", "board.csv", href="board.csv"),
         ", ",
         el("a", "board.json", href="board.json"),
@@ -55,7 +55,7 @@ def _suite(suite: Suite, collection: Collection) -> Iterator[Child]:
     yield el("details", el("summary", "Strata, attacks and id"), _contents(suite))
     if others := [e for e in collection.unlisted if e.submission.suite == suite.name]:
         heads = ("Entry", "Track", "Attack", "Aimed at")
-        yield table(f"Entries of {suite.name} that stand on no board", heads, map(_other, others))
+        yield table(f"Entries of {suite.name} on no board", heads, map(_unlisted, others))
 
 
 def _first_rows(board: Board) -> Iterator[Markup]:
@@ -89,8 +89,8 @@ def _first_attacks(board: Board) -> Iterator[Markup]:
 
 
 def _caption(board: Board, count: int) -> str:
-    shown = f"the first {FIRST_ROWS} of {count}" if count > FIRST_ROWS else f"all {count}"
-    return f"{title(board)}, {shown}"
+    rows = f"the first {FIRST_ROWS} of {count}" if count > FIRST_ROWS else f"all {count}"
+    return f"{title(board)}, {rows}"
 
 
 _STRATA = (
@@ -99,6 +99,7 @@ _STRATA = (
 
 
 def _contents(suite: Suite) -> Iterator[Markup]:
+    """Yield tables of the strata and the attacks of a suite, and its id."""
     yield table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, map(_stratum, suite.strata))
     heads = ("Attack", "Knowledge", "Role", "Strata")
     rows = (
@@ -122,7 +123,8 @@ def _stratum(s: Stratum) -> Markup:
     return row(lead(s.name), cell(s.division), cell(s.env), cell(graph), *(cell(c, class_="n") for c in counts))
 
 
-def _other(entry: Entry) -> Markup:
+def _unlisted(entry: Entry) -> Markup:
+    """Return the row of an entry that is on no board."""
     track, method = entry.submission.track, entry.submission.method
     return row(
         lead(el("a", entry.submission.entry.name, href=entry_path(entry))),

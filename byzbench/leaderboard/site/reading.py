@@ -1,4 +1,4 @@
-"""The page that explains the boards: columns, marks and flags."""
+"""The page that explains the columns, marks and flags of boards."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from byzbench.leaderboard.site.html import Child, el
 COLUMNS = {
     "Ranks": "The best and the worst rank that the data allow: one plus the number of entries that are certainly "
     "better, and the number of entries minus those that are certainly worse. An entry is certainly better than another "
-    "if a paired test over the common seeds says so, at 5 % for all pairs of the board together (Holm). Rows stand by "
-    "score; within a range the order says nothing.",
-    "Score": "A run is worth the area under its curve of evaluation returns, scaled so that a random policy has 0 and "
-    "the reference 1, and cut off below at 0, not above. In each stratum the mean over seeds under each attack is "
-    "taken, and the lowest of them counts; the score is the mean over strata. In brackets its 95 % interval, which "
-    "allows for failures that no seed has shown: it is wider than the differences that paired seeds can show. Cells "
-    "that failed or diverged count as 0.",
+    "if a paired test over the common seeds rejects equality, at 5 % for all pairs of the board together (Holm). Rows "
+    "are sorted by score; within a range of ranks the order has no meaning.",
+    "Score": "The score of a run is the area under its curve of evaluation returns, scaled so that a random policy has "
+    "0 and the reference 1, and clipped at 0 from below. The score in a stratum is the lowest mean over seeds under an "
+    "attack; the score of an entry is the mean over strata. In brackets its 95 % interval, which allows for failures "
+    "that no seed has shown: it is wider than the differences that paired seeds can show. Cells that failed or "
+    "diverged count as 0.",
     "Cross-fitted": "The same with the worst attack chosen on one half of the seeds and scored on the other. A minimum "
     "is biased low where attacks are about equal; this value is not.",
     "Best known": "The score with all attacks that entries have aimed at this row. They can only lower it.",
-    "Local, Coordinated": "The score over the attacks of an adversary that sees less: only its own vectors, or those "
-    "of all Byzantine agents and the graph.",
+    "Local, Coordinated": "The score over the attacks of an adversary that sees less: only its own vectors, or the "
+    "vectors of all Byzantine agents and the graph.",
     "CVaR": "The mean of the worst fifth of the seeds under the worst attack.",
     "Clean": "The score without an attack.",
     "Retention": "The improvement over a random policy under an attack, divided by that without one; the mean over "
-    "attacks and strata. It is defined where the clean score is certainly above 0.3, and beside it stands how many of "
-    "them are.",
+    "attacks and strata. It is defined where the clean score is certainly above 0.3; the number of defined ones is "
+    "shown beside it.",
     "Joining": "The score minus the clean score of the method alone (solo), on the same seeds, in strata with the same "
-    "task and budget. Where its interval lies below 0, the agents would have done better alone.",
+    "task and budget. Where its interval is below 0, the agents would have done better alone.",
     "Worst attack": "The attack with the lowest mean in each stratum, if scores under it are certainly lower than "
-    "without one; else none is named.",
+    "without an attack; otherwise none is named.",
     "Final return": "The mean last evaluation return without an attack.",
     "Parameters, lr, Batch": "Whether parameters were tuned, are a preset, were set by hand or are the defaults; the "
     "step size and the episodes of a batch.",
@@ -52,8 +52,8 @@ FLAGS = {
     "no-consensus": "The method has an agreement stage, and honest agents ended with different policies. Scores are "
     "means over honest agents and do not show it.",
     "objective-did-not-rise": "An attack was aimed at the entry, and in the first round neither the distance of the "
-    "aggregate from the honest mean nor that of honest agents from each other is larger than without an attack. That "
-    "it did not lower the best known score shows nothing.",
+    "aggregate from the honest mean nor that of honest agents from each other is larger than without an attack. If it "
+    "did not lower the best known score, that is no evidence of robustness.",
     "non-finite-survived": "Messages that are not finite did no harm, because validation removes them before the "
     "method's own rule is applied.",
 }
@@ -65,29 +65,29 @@ MARKS = {
     "gradients.",
     "exact at engine 1": "The last audit ran cells of the row again, and every number was the same. The engine is the "
     "version of the numerical behaviour of byzbench that ran them.",
-    "consistent at engine 1": "Cells that were run again have other numbers, since the engine, a component, a library "
-    "or the CPU is another one; the tests do not contradict the row.",
+    "consistent at engine 1": "Cells that were run again have other numbers, because the engine, a component, a "
+    "library or the CPU differs; the tests do not contradict the row.",
     "contradicted at engine 1": "Cells that were run again contradict the row.",
     "cannot be replayed": "The row was made before seeds followed from the suite. It is listed and not ranked.",
-    "reported, not replayed": "Nobody runs the row again. It is listed and not ranked.",
+    "reported, not replayed": "The row is not run again. It is listed and not ranked.",
     "no reference at engine 1": "The suite has no reference for the engine of the row, so it has no score.",
-    "superseded": "A later submission takes its place.",
+    "superseded": "A later submission replaces it.",
 }
 
 
 def reading_page() -> Iterator[Child]:
-    """Yield the main part of the page."""
+    """Yield the main part of the page that explains the boards."""
     yield el("h1", "How to read the boards")
     yield el(
         "p",
-        "A board compares entries of one suite only: tasks, graphs, attacks, budgets and evaluation dates are frozen "
-        "there. Every score is computed from the cells of a submission, which anybody can run again. Methods with a "
-        "trusted server and methods without one have boards of their own.",
+        "A board compares entries of one suite only: the suite fixes tasks, graphs, attacks, budgets and evaluation "
+        "dates. Every score is computed from the cells of a submission, which anybody can run again. Methods with a "
+        "trusted server and methods without one have separate boards.",
     )
     yield el(
         "p",
         "The reference is a method that averages honest agents only, run without an attack: 1 is a unit and not a "
-        "maximum. Rows that are not ranked stand last, in grey, with the reason beside the name.",
+        "maximum. Rows that are not ranked come last, in grey, with the reason beside the name.",
     )
     yield el("h2", "The columns", id="columns")
     yield el("dl", ((el("dt", name), el("dd", text)) for name, text in COLUMNS.items()))

@@ -26,11 +26,16 @@ from byzbench.leaderboard.suites import CLEAN, Suite
 from byzbench.reports.scoring import EntryScore, Retention, StratumScore
 
 STEPS = 10
-"""Shades of the heatmap."""
+"""Number of steps of the heatmap's colour scale."""
 
 
 def score_section(board: Board, r: Row) -> Iterator[Markup]:
-    """Yield the scores, flags and costs of a row."""
+    """Yield the scores, flags and costs of a row.
+
+    Args:
+        board: The board of the row.
+        r: The row.
+    """
     yield el("h2", "Scores")
     yield _summary(board, r)
     if r.score:
@@ -51,38 +56,43 @@ def score_section(board: Board, r: Row) -> Iterator[Markup]:
 
 
 def matrices(entry: Entry, suite: Suite, r: Row | None) -> Iterator[Markup]:
-    """Yield the scores and the retentions under every attack, attacks down and strata across.
+    """Yield tables of scores and of retentions, with a row for each attack and a column for each stratum.
 
     Args:
-        entry: the entry.
-        suite: its suite.
-        r: its row; None for an entry that stands on no board.
+        entry: The entry.
+        suite: Its suite.
+        r: Its row; None for an entry on no board.
     """
-    found = r.matrix if r else score_matrix(entry, suite)
+    matrix = r.matrix if r else score_matrix(entry, suite)
     yield el("h2", "Attacks by strata")
-    if not found:
+    if not matrix:
         yield el("p", "No cell can be scored: runs are missing, or a reference at the engine of the entry.")
     strata = entry.strata(suite)
     heads = ["Attack", *(el("a", s.name, href=f"../{topology_path(s.topology)}") for s in strata)]
     attacks = dict.fromkeys(c.attack for c in entry.cells if c.attack != CLEAN)
-    named = {s.name: s.named_attack for s in r.score.strata} if r and r.score else {}
+    worst = {s.name: s.named_attack for s in r.score.strata} if r and r.score else {}
     scores = (
-        row(_attack(a, suite), *(_score(found.get(s.name), a, named.get(s.name) == a) for s in strata))
+        row(_attack(a, suite), *(_score(matrix.get(s.name), a, worst.get(s.name) == a) for s in strata))
         for a in (CLEAN, *attacks)
     )
     yield table("Mean score under each attack, by stratum: 0 a random policy, 1 the reference", heads, scores)
-    retentions = (row(_attack(a, suite), *(_retention(found.get(s.name), a) for s in strata)) for a in attacks)
+    retentions = (row(_attack(a, suite), *(_retention(matrix.get(s.name), a) for s in strata)) for a in attacks)
     yield table("Retention under each attack; in grey and brackets where it is not defined", heads, retentions)
 
 
 def damage_table(by: Mapping[str, Mapping[str, float]]) -> Markup:
-    """Return the damage of an attack, algorithms down and strata across."""
-    victims = dict.fromkeys(a for own in by.values() for a in own)
-    body = (row(lead(a), *(_loss(own.get(a)) for own in by.values())) for a in victims)
+    """Return a table of the damage of an attack, with a row for each algorithm and a column for each stratum.
+
+    Args:
+        by: The damage by stratum and algorithm.
+    """
+    attacked = dict.fromkeys(algorithm for losses in by.values() for algorithm in losses)
+    body = (row(lead(a), *(_loss(losses.get(a)) for losses in by.values())) for a in attacked)
     return table("Loss of each algorithm's score, by stratum", ["Algorithm", *by], body)
 
 
 def _summary(board: Board, r: Row) -> Markup:
+    """Return ranks, scores and costs of a row as a description list."""
     costs = r.costs
     megabytes = None if costs.bytes is None else costs.bytes / 1e6
     cost = [(count(v), unit) for v, unit in ((costs.messages, "messages"), (megabytes, "MB"), (costs.seconds, "s"))]
@@ -94,7 +104,7 @@ def _summary(board: Board, r: Row) -> Markup:
             *(_numbers(r, r.score) if r.score else ()),
             ("Final return", final_text(r)),
             ("Cost of a cell", ", ".join(f"{text} {unit}" for text, unit in cost if text)),
-            ("Takes the place of", resubmitted),
+            ("Supersedes", resubmitted),
         ]
     )
 
@@ -135,16 +145,16 @@ def _attack(attack: str, suite: Suite) -> Markup:
     return lead(el("a", attack, href=f"../{attack_path(attack)}"), " " if mark else None, mark)
 
 
-def _score(found: StratumScore | None, attack: str, worst: bool) -> Markup:
-    """Return a shaded cell. The worst attack is marked by a word, not by its colour alone."""
-    value = None if found is None else found.clean.value if attack == CLEAN else found.means.get(attack)
+def _score(scores: StratumScore | None, attack: str, worst: bool) -> Markup:
+    """Return a shaded cell. The worst attack is marked by a text and not by the colour alone."""
+    value = None if scores is None else scores.clean.value if attack == CLEAN else scores.means.get(attack)
     if value is None:
         return cell("not run")
     return cell(number(value), el("strong", " worst") if worst else None, class_=_shade(value))
 
 
-def _retention(found: StratumScore | None, attack: str) -> Markup:
-    retention = found.retention.get(attack) if found else None
+def _retention(scores: StratumScore | None, attack: str) -> Markup:
+    retention = scores.retention.get(attack) if scores else None
     if retention is None:
         return cell("not run")
     return cell(*_retention_text(retention), class_="n" if retention.defined else "n undefined")
@@ -161,4 +171,5 @@ def _loss(damage: float | None) -> Markup:
 
 
 def _shade(score: float) -> str:
+    """Return the classes of a cell of the heatmap."""
     return f"n heat h{round(STEPS * min(max(score, 0.0), 1.0))}"
