@@ -88,7 +88,7 @@ def _panel(axes: Axes, stratum: str, rows: Sequence[ScoredRow], num_lines: int) 
     axes.xaxis.set_label_position("top")
     names = ["clean score", *_short_names(attacks)]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [row.name.removesuffix(", tuned") for row in rows])
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for down, row in enumerate(rows):

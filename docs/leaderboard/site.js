@@ -1,4 +1,5 @@
-// Tables are whole without this. It makes the heads of sortable ones buttons, and puts a field to filter rows above.
+// Sort and filter tables: headers of sortable tables become buttons, with a field above that filters rows.
+// Tables are complete without this script.
 "use strict";
 
 const value = (row, column) => {
@@ -12,7 +13,7 @@ function sort(table, column, descending) {
   const numeric = rows.every((row) => value(row, column) === "" || !Number.isNaN(Number(value(row, column))));
   const compare = (a, b) => {
     const [x, y] = [value(a, column), value(b, column)];
-    if (x === "" || y === "") return (x === "") - (y === ""); // what has no value stands last either way
+    if (x === "" || y === "") return (x === "") - (y === ""); // empty cells come last in both orders
     const order = numeric ? Number(x) - Number(y) : x.localeCompare(y, "en");
     return descending ? -order : order;
   };
@@ -29,7 +30,7 @@ function sortable(table) {
     button.addEventListener("click", () => {
       const first = table.querySelector(`tbody tr td:nth-child(${column + 1})`)?.classList.contains("n") && column > 0;
       const now = head.getAttribute("aria-sort");
-      const descending = now === null ? Boolean(first) : now === "ascending"; // of scores, the highest is asked for first
+      const descending = now === null ? Boolean(first) : now === "ascending"; // numbers are first sorted from the highest
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       sort(table, column, descending);
@@ -39,13 +40,13 @@ function sortable(table) {
 
 function filterable(table, id) {
   const [label, field, status] = ["label", "input", "output"].map((name) => document.createElement(name));
-  const box = document.createElement("p");
+  const paragraph = document.createElement("p");
   label.textContent = "Filter rows ";
   field.type = "search";
   field.id = status.htmlFor = label.htmlFor = id;
-  box.className = "filter";
-  box.append(label, field, " ", status);
-  table.closest(".frame").before(box);
+  paragraph.className = "filter";
+  paragraph.append(label, field, " ", status);
+  table.closest(".frame").before(paragraph);
   const rows = [...table.tBodies[0].rows];
   const texts = rows.map((row) => row.textContent.toLowerCase());
   const show = () => {
