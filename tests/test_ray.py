@@ -72,21 +72,39 @@ def running(raylet: int) -> bool:
 
 
 def listening() -> list[str]:
-    """Addresses on which Ray's processes listen, by the kernel's own tables."""
+    """Return the addresses on which the processes that this one started listen, by the kernel's own tables.
+
+    Other tests run Ray clusters of their own at the same time, so a process counts by its parents, not by its name.
+    """
     sockets = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "0A":
                 sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
+    addresses = set()
+    for process in descendants(os.getpid()):
         try:
-            if b"ray" in (process / "cmdline").read_bytes():
-                found |= {sockets[t] for fd in (process / "fd").iterdir() if (t := os.readlink(fd)) in sockets}
+            open_files = [os.readlink(file) for file in Path(f"/proc/{process}/fd").iterdir()]
         except OSError:
             continue
-    return sorted(found)
+        addresses |= {sockets[file] for file in open_files if file in sockets}
+    return sorted(addresses)
+
+
+def descendants(process: int) -> set[int]:
+    """Return the ids of the processes that this one started, and of those that they started."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(status.split("PPid:")[1].split()[0])
+    below: set[int] = set()
+    while fresh := {child for child, parent in parents.items() if parent in {process, *below}} - below:
+        below |= fresh
+    return below
 
 
 @pytest.mark.slow

@@ -277,13 +277,16 @@ def freeze(
         byzbench leaderboard freeze my-suite-v1 --pilot pilot.toml --out runs
     """
     from byzbench.errors import UserError
-    from byzbench.leaderboard import freezing, frozen, suites
-    from byzbench.leaderboard.pilot import read_pilot
+    from byzbench.leaderboard import admission, freezing, frozen, suites
+    from byzbench.leaderboard.pilot import load_runs, pilot_cells, read_pilot
 
     content = suites.suite(suite)
     frozen.refuse_second(content)
     candidate = read_pilot(pilot)
-    if problems := freezing.suite_problems(content, candidate, *freezing.load_result(candidate, out)):
+    stages = admission.run_stages(
+        candidate, "both", lambda stage, selection: load_runs(pilot_cells(candidate, stage, selection), out)
+    )
+    if problems := freezing.suite_problems(content, candidate, *stages):
         more = f" ({len(problems) - 1} more)" if problems[1:] else ""
         raise UserError(f"suite {suite}: {problems[0]}{more}")
     typer.echo(frozen.freeze_suite(content, candidate.sha256))

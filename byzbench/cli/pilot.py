@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from byzbench.experiments.executors import Executor
-    from byzbench.leaderboard.admission import PilotResult, StageResult
-    from byzbench.leaderboard.pilot import Pilot, Selection, Stage
+    from byzbench.leaderboard.admission import PilotResult
+    from byzbench.leaderboard.pilot import Pilot, Selection, Stage, StageRuns
 
     OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
@@ -46,19 +46,18 @@ def pilot(
     """
     from byzbench.experiments.executors import executor as open_executor
     from byzbench.leaderboard import admission, pilot_page
-    from byzbench.leaderboard.pilot import Selection, read_pilot
+    from byzbench.leaderboard.pilot import read_pilot
 
     todo = read_pilot(file)
 
     def workers() -> AbstractContextManager[Executor]:
         return open_executor(executor, out, jobs=jobs, ray_address=ray_address)
 
-    chosen = _run_stage(todo, "choose", Selection.whole(todo), out, None if stage == "confirm" else workers)
-    selection = admission.select(todo, chosen)
-    confirmed = None
-    if stage != "choose" and selection.strata:
-        confirmed = _run_stage(todo, "confirm", selection, out, workers)
-    result = admission.PilotResult(chosen, confirmed)
+    def runs_of(one: Stage, selection: Selection) -> StageRuns:
+        reads_only = stage == "confirm" and one == "choose"
+        return _run_stage(todo, one, selection, out, None if reads_only else workers)
+
+    result, _ = admission.run_stages(todo, stage, runs_of)
     if page is not None:
         command = shlex.join(["byzbench", "pilot", str(file), "--stage", stage, "--page", str(page)])
         options.write_page(page, pilot_page.markdown_page(todo, result, command))
@@ -67,17 +66,16 @@ def pilot(
         raise typer.Exit(1)
 
 
-def _run_stage(todo: Pilot, stage: Stage, selection: Selection, out: Path, workers: OpenExecutor | None) -> StageResult:
-    """Run the cells of a stage that the store lacks, and compute its tests; without workers, only the latter."""
+def _run_stage(todo: Pilot, stage: Stage, selection: Selection, out: Path, workers: OpenExecutor | None) -> StageRuns:
+    """Return the runs of a stage; with workers, run the cells that the store lacks first."""
     from byzbench.cli.cells import run_cells
-    from byzbench.leaderboard import admission
     from byzbench.leaderboard.pilot import load_runs, pilot_cells, pilot_plan
 
     cells = pilot_cells(todo, stage, selection)
     if workers is not None:
         typer.echo(f"{todo.name}: stage {stage}, {len(cells)} cells", err=True)
         run_cells(pilot_plan(todo, stage, cells), out, workers())
-    return admission.examine(todo, stage, load_runs(cells, out), selection)
+    return load_runs(cells, out)
 
 
 def _text(todo: Pilot, result: PilotResult) -> str:

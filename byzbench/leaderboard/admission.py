@@ -7,8 +7,9 @@ retention is lowest; in the stage `confirm` the pairs are fixed. In both the pai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -192,6 +193,28 @@ def select(pilot: Pilot, result: StageResult) -> Selection:
     strata = [s.name for s in pilot.strata if s.name in admitted and set(pilot.worst_case(s)) & set(pairs)]
     sanity = [a.spec for a in pilot.attacks if a.role == "sanity"]
     return Selection(tuple(strata), (*pairs, *sanity), pairs)
+
+
+def run_stages(
+    pilot: Pilot, stages: Stage | Literal["both"], runs_of: Callable[[Stage, Selection], StageRuns]
+) -> tuple[PilotResult, StageRuns]:
+    """Choose strata and attacks on the runs of one stage, and confirm them on those of the other.
+
+    Args:
+        pilot: The pilot.
+        stages: `choose` alone, or both; `confirm` too needs what `choose` selects.
+        runs_of: Return the runs of a stage over a selection.
+
+    Returns:
+        The result, without the stage `confirm` if there is nothing to confirm; and the runs of that stage.
+    """
+    everything = Selection.whole(pilot)
+    chosen = examine(pilot, "choose", runs_of("choose", everything), everything)
+    selection = select(pilot, chosen)
+    if stages == "choose" or not selection.strata:
+        return PilotResult(chosen), {}
+    runs = runs_of("confirm", selection)
+    return PilotResult(chosen, examine(pilot, "confirm", runs, selection)), runs
 
 
 def attainable_maximum(stratum: Stratum, evaluations: int) -> float:

@@ -20,6 +20,7 @@ from byzbench.leaderboard.rows import Row
 from byzbench.reports.ordering import Difference, pair_test, paired_difference, separated
 from byzbench.reports.paired_tests import CONFIDENCE, holm
 from byzbench.reports.scoring import EntryRuns, EntryScore
+from byzbench.reports.statistics import correlation
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,12 @@ def examine_board(board: Board) -> Findings:
     """
     rows = tuple(_scored_rows(board))
     runs = [row.runs for row in rows]
-    scores = np.array([[row.score.worst.value, row.score.clean.value] for row in rows])
-    varied = len(rows) > 2 and bool((np.ptp(scores, axis=0) > 0).all())
     return Findings(
         board=board,
         rows=rows,
         span=_span(runs) if len(rows) > 1 else None,
         better=tuple(sorted(separated(runs))),
-        correlation=float(np.corrcoef(scores.T)[0, 1]) if varied else None,
+        correlation=correlation([row.score.worst.value for row in rows], [row.score.clean.value for row in rows]),
         joining=_joining(rows),
         tuning=tuple(_tuning(rows)),
     )

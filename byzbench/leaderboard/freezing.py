@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from byzbench.leaderboard.admission import (
     PilotResult,
     StageResult,
-    examine,
     reference_area,
     restricted,
-    select,
     share_line,
     stratum_shares,
 )
-from byzbench.leaderboard.pilot import Pilot, Selection, StageRuns, load_runs, pilot_cells
+from byzbench.leaderboard.pilot import Pilot, StageRuns
 from byzbench.leaderboard.pilot_panel import pair_power, scored_runs
 from byzbench.leaderboard.suites import Suite
-
-
-def load_result(pilot: Pilot, store: Path) -> tuple[PilotResult, StageRuns]:
-    """Compute the result of a pilot from its runs.
-
-    Args:
-        pilot: The pilot.
-        store: The folder of run folders.
-
-    Returns:
-        The result, without the stage `confirm` if there is nothing to confirm; and the runs of that stage.
-
-    Raises:
-        UserError: A cell has not been run by the behaviour that is here.
-        CorruptRecord: A run folder cannot be trusted.
-    """
-    whole = Selection.whole(pilot)
-    chosen = examine(pilot, "choose", load_runs(pilot_cells(pilot, "choose", whole), store), whole)
-    if not (selection := select(pilot, chosen)).strata:
-        return PilotResult(chosen), {}
-    runs = load_runs(pilot_cells(pilot, "confirm", selection), store)
-    return PilotResult(chosen, examine(pilot, "confirm", runs, selection)), runs
 
 
 def suite_problems(suite: Suite, pilot: Pilot, result: PilotResult, runs: StageRuns) -> list[str]:

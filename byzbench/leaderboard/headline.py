@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from byzbench.leaderboard.admission import HARM
 from byzbench.leaderboard.boards import strata_of
 from byzbench.leaderboard.findings import Findings, ScoredRow
 from byzbench.reports.canvas import COLOURS, STYLE, require_format, save_figure
@@ -20,14 +21,12 @@ _CELL = 0.62, 0.3
 """Width and height of a cell, in inches."""
 
 _MAP = "viridis"
-FRAMED = 0.9
-"""Retention below which an interval is framed."""
 
 
 def write_headline(divisions: Sequence[Findings], path: Path) -> None:
     """Write a figure with a panel for each stratum: methods down, their clean score and the attacks across.
 
-    A number is the retention; it is framed where its 95 % interval is below `FRAMED`, and hatched where it is not
+    A number is the retention; it is framed where its 95 % interval is below `HARM`, and hatched where it is not
     defined. The first column is the clean score in grey. See `shown_rows` for the rows.
 
     Args:
@@ -60,7 +59,7 @@ def caption(divisions: Sequence[Findings]) -> str:
     suite = divisions[0].board.suite
     return (
         f"Retention under each attack: the share of the improvement over a random policy that is left, mean over "
-        f"{suite.seeds} seeds; framed where the 95 % interval is below {FRAMED}, hatched where the method is not "
+        f"{suite.seeds} seeds; framed where the 95 % interval is below {HARM}, hatched where the method is not "
         f"shown to learn enough without an attack. In grey the clean score, 1 at the reference. From the rows of "
         f"{suite.name}; a method that was tuned is shown by its tuned row."
     )
@@ -125,6 +124,6 @@ def _retention(axes: Axes, across: int, down: int, scores: StratumScore, attack:
     axes.add_patch(Rectangle(corner, 1, 1, fc=matplotlib.colormaps[_MAP](level), ec="white", lw=1))
     colour = "white" if level < 0.6 else "black"
     axes.text(across, down, f"{retention.value:.2f}", ha="center", va="center", color=colour)
-    if retention.high is not None and retention.high < FRAMED:
+    if retention.high is not None and retention.high < HARM:
         inside = (across - 0.44, down - 0.42)
         axes.add_patch(Rectangle(inside, 0.88, 0.84, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))

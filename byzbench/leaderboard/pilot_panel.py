@@ -16,6 +16,7 @@ from byzbench.reports.estimators import Interval, bounded_interval
 from byzbench.reports.ordering import describe_separation, pair_test, rank_ranges, separated
 from byzbench.reports.paired_tests import CONFIDENCE, SD_FLOOR
 from byzbench.reports.scoring import EntryRuns, Retention, StratumRuns, score_entry
+from byzbench.reports.statistics import correlation
 
 POWER = 0.8
 """Power that the recommended number of seeds has."""
@@ -257,7 +258,6 @@ def _separation(strata: Sequence[str], entries: Mapping[str, EntryRuns]) -> Sepa
     scores = [score_entry(row) for row in rows]
     worst, clean = ([getattr(score, name).value for score in scores] for name in ("worst", "clean"))
     pairs = sorted(separated(rows))
-    varied = len(rows) > 2 and np.ptp(worst) > 0 and np.ptp(clean) > 0
     return Separation(
         strata=tuple(strata),
         methods=tuple(names),
@@ -266,5 +266,5 @@ def _separation(strata: Sequence[str], entries: Mapping[str, EntryRuns]) -> Sepa
         ranks=tuple(rank_ranges(rows)),
         better=tuple((names[i], names[j]) for i, j in pairs),
         sentence=describe_separation(names, pairs),
-        correlation=float(np.corrcoef(worst, clean)[0, 1]) if varied else None,
+        correlation=correlation(worst, clean),
     )

@@ -114,6 +114,20 @@ def profile(scores: ArrayLike, taus: ArrayLike) -> tuple[np.ndarray, np.ndarray,
     return share, ((middle - half) / (1 + spread)).clip(0, share), ((middle + half) / (1 + spread)).clip(share, 1)
 
 
+def correlation(first: ArrayLike, second: ArrayLike) -> float | None:
+    """Return Pearson's correlation of paired values; None below three pairs, or where one side does not vary.
+
+    Example:
+        >>> correlation([1, 2, 3], [2, 4, 6])
+        1.0
+        >>> correlation([1, 1, 1], [2, 4, 6])
+    """
+    pairs = np.array([first, second], float)
+    if pairs.shape[1] < 3 or not np.ptp(pairs, axis=1).all():
+        return None
+    return float(np.corrcoef(pairs)[0, 1])
+
+
 def _quantile(num_seeds: int) -> float:
     """Return the quantile of Student's distribution for a two-sided interval of the mean."""
     return float(special.stdtrit(num_seeds - 1, (1 + CONFIDENCE) / 2))
