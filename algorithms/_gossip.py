@@ -11,16 +11,18 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.algorithms._steps import PolicyGradient, note_weights
-from byzbench.contracts import Range, State
-from byzbench.learning.gradients import importance_weights
+from byzbench.core import FloatRange, State
+from byzbench.rl.gradients import importance_weights
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 Momentum: TypeAlias = Annotated[
-    float, Field(ge=0, lt=1, description="share of the old estimate that stays in the new one"), Range(0.0, 0.99)
+    float, Field(ge=0, lt=1, description="share of the old estimate that stays in the new one"), FloatRange(0.0, 0.99)
 ]
-Batch: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)]
+Batch: TypeAlias = Annotated[
+    int, Field(ge=1, le=1_000_000, description="episodes of a round"), FloatRange(2, 128, log=True)
+]
 GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
     Field(description="where the gradient is taken: at the agent's own parameters, or at the output of the rule"),
@@ -66,7 +68,7 @@ def follow(
 
 
 @dataclass(frozen=True)
-class Gossip(PolicyGradient):
+class GossipAlgorithm(PolicyGradient):
     """A method whose agents exchange parameters only; the experiment's agreement combines them."""
 
     uses: ClassVar[tuple[str, ...]] = ("agreement",)
@@ -89,7 +91,7 @@ class Gossip(PolicyGradient):
 
 
 @dataclass(frozen=True)
-class StepThenGossip(Gossip):
+class StepThenGossip(GossipAlgorithm):
     """A gossip method whose agents step first, and exchange the stepped parameters."""
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
@@ -100,7 +102,7 @@ class StepThenGossip(Gossip):
 
 
 @dataclass(frozen=True)
-class GossipThenStep(Gossip):
+class GossipThenStep(GossipAlgorithm):
     """A gossip method whose agents exchange parameters first, and step from the output of the rule."""
 
     gradient_at: GradientAt = "own"

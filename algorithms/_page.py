@@ -13,13 +13,13 @@ from torch import Tensor
 
 from byzbench.algorithms._official import OFFICIAL, official_initial, official_uniform
 from byzbench.algorithms._steps import PolicyGradient, note_weights
-from byzbench.contracts import Range, State
+from byzbench.core import FloatRange, State
 from byzbench.errors import Undefined
-from byzbench.learning.gradients import importance_weights, product_weights
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.rl.gradients import importance_weights, product_weights
+from byzbench.rl.policies import CategoricalMlp
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,13 @@ class Page(PolicyGradient):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"algorithm": OFFICIAL}}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a large batch"), Range(2, 128, log=True)] = 50
-    B: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a small batch"), Range(2, 32, log=True)] = 4
-    p: Annotated[float, Field(gt=0, le=1, description="probability of a large batch"), Range(0.05, 1.0)] = 0.2
+    N: Annotated[
+        int, Field(ge=1, le=1_000_000, description="episodes of a large batch"), FloatRange(2, 128, log=True)
+    ] = 50
+    B: Annotated[
+        int, Field(ge=1, le=1_000_000, description="episodes of a small batch"), FloatRange(2, 32, log=True)
+    ] = 4
+    p: Annotated[float, Field(gt=0, le=1, description="probability of a large batch"), FloatRange(0.05, 1.0)] = 0.2
     reference: Annotated[
         Literal["aggregated", "local"],
         Field(
@@ -114,7 +118,7 @@ class Page(PolicyGradient):
             old = self.gradient(fed, state["previous"], batch, omega)
             note_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()
-            fed.note("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
+            fed.log("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
             small = state["reference"] + value - old
             value = torch.where(large.unsqueeze(1).to(value.device), value, small)
         return value, large
@@ -166,7 +170,7 @@ class ServerPage(Page):
     v_t in any case. Where the server's rule is undefined, no agent moves.
     """
 
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, gather, aggregate at the server, broadcast, and step."""
@@ -180,7 +184,7 @@ class ServerPage(Page):
 class LonePage(Page):
     """The PAGE round of an agent that receives no messages."""
 
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "nobody"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "nobody"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mean", "agreement": "none"}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from byzbench.contracts import Recommendation
+from byzbench.core import Recommendation
 
 DECBYZPG: Mapping[str, Recommendation] = {
     "cartpole": Recommendation(

@@ -9,20 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Algorithm, Range, State
-from byzbench.learning.gradients import gpomdp
-from byzbench.learning.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.core import Algorithm, FloatRange, State
+from byzbench.rl.gradients import gpomdp
+from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.learning.rollouts import Trajectories
+    from byzbench.core import Federation
+    from byzbench.rl.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
 class PolicyGradient(Algorithm):
     """A policy-gradient method with a step size, its schedule and an optimizer."""
 
-    lr: Annotated[float, Field(gt=0, description="step size eta"), Range(1e-4, 3e-2, log=True)] = 5e-4
+    lr: Annotated[float, Field(gt=0, description="step size eta"), FloatRange(1e-4, 3e-2, log=True)] = 5e-4
     optimizer: Annotated[
         Literal["adam", "sgd"],
         Field(
@@ -53,7 +53,7 @@ class PolicyGradient(Algorithm):
             weights: Importance weights of the episodes, [K, N]; None: all are 1.
 
         Returns:
-            The gradients [K, d]; see `byzbench.learning.gradients.gpomdp`.
+            The gradients [K, d]; see `byzbench.rl.gradients.gpomdp`.
         """
         return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others")
 
@@ -89,5 +89,5 @@ def note_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor)
     valid = torch.arange(weights.shape[1]) < count.cpu().unsqueeze(1)
     w = weights.detach().cpu().double().masked_fill(~valid, 0)
     effective = w.sum(1).square() / (w.square().sum(1) * count.cpu())
-    fed.note("weight_largest", w.amax(1).where(which, torch.nan))
-    fed.note("weight_effective", effective.where(which, torch.nan))
+    fed.log("weight_largest", w.amax(1).where(which, torch.nan))
+    fed.log("weight_effective", effective.where(which, torch.nan))

@@ -12,19 +12,19 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.algorithms._steps import PolicyGradient, note_weights
-from byzbench.contracts import Range, State
-from byzbench.learning.gradients import importance_weights, step_weights, whitened
+from byzbench.core import FloatRange, State
+from byzbench.rl.gradients import importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.learning.rollouts import Trajectories
+    from byzbench.core import Federation
+    from byzbench.rl.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
 class Svrg(PolicyGradient):
     """A method whose server takes variance-reduced steps on episodes of its own environment; a round is an epoch."""
 
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     server_samples: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"estimator": "gpomdp"},
@@ -34,10 +34,10 @@ class Svrg(PolicyGradient):
     }
 
     N: Annotated[
-        int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), Range(4, 128, log=True)
+        int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), FloatRange(4, 128, log=True)
     ] = 16
     B: Annotated[
-        int, Field(ge=1, le=1_000_000, description="episodes of a batch of the server"), Range(2, 16, log=True)
+        int, Field(ge=1, le=1_000_000, description="episodes of a batch of the server"), FloatRange(2, 16, log=True)
     ] = 4
     estimator: Annotated[
         Literal["whitened", "gpomdp"],

@@ -12,11 +12,11 @@ from pydantic import Field
 from byzbench.algorithms._official import OFFICIAL, OFFICIAL_RFA
 from byzbench.algorithms._page import ServerPage
 from byzbench.algorithms._recommended import FEDERATED
-from byzbench.contracts import Range, Recommendation, State
+from byzbench.core import FloatRange, Recommendation, State
 from byzbench.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ByzPG(ServerPage):
             gt=0,
             description="alpha: differences are clipped to alpha times the length of the last step; None: not clipped",
         ),
-        Range(1, 1e4, log=True),
+        FloatRange(1, 1e4, log=True),
     ] = None
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (ByzPG)"

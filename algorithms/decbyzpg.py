@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from byzbench.algorithms._official import OFFICIAL, OFFICIAL_MDA, OFFICIAL_RFA
 from byzbench.algorithms._page import GossipPage
 from byzbench.algorithms._recommended import DECBYZPG
-from byzbench.contracts import Recommendation
+from byzbench.core import Recommendation
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import Range, State
-from byzbench.learning.ensembles import Ensemble
+from byzbench.core import FloatRange, State
+from byzbench.rl.ensembles import Ensemble
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.learning.policies import Policy
+    from byzbench.core import Federation
+    from byzbench.rl.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class EnsembleFrl(PolicyGradient):
     """
 
     source: ClassVar[str] = "Fang, Wang, Gong 2025 (EnsembleFRL)"
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), Range(4, 128, log=True)] = 50
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50
     groups: Annotated[  # type: ignore[misc]
-        int, Field(ge=1, le=1000, description="number of groups G; at most the number of agents"), Range(3, 9)
+        int, Field(ge=1, le=1000, description="number of groups G; at most the number of agents"), FloatRange(3, 9)
     ] = 5
 
-    def deployed(self, policy: Policy) -> Ensemble:
+    def deployed_policy(self, policy: Policy) -> Ensemble:
         """Return the ensemble of the groups' policies."""
         return Ensemble(policy, self.groups)
 

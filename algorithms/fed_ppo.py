@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from byzbench.contracts import Algorithm, Range, State
-from byzbench.learning.advantages import advantages
-from byzbench.learning.optimizers import Schedule, adam, adam_start, learning_rate
-from byzbench.learning.policies import Network
+from byzbench.core import Algorithm, FloatRange, State
+from byzbench.rl.advantages import advantages
+from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.rl.policies import FeedForward
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.learning.rollouts import Trajectories
+    from byzbench.core import Federation
+    from byzbench.rl.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,29 @@ class FedPPO(Algorithm):
     Agueera y Arcas 2017, arXiv 1602.05629 (federated averaging), whose mean is replaced by a rule.
     """
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), Range(2, 128, log=True)] = 8
-    lr: Annotated[float, Field(gt=0, description="Adam's step size"), Range(1e-4, 3e-2, log=True)] = 1e-3
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), FloatRange(2, 128, log=True)] = 8
+    lr: Annotated[float, Field(gt=0, description="Adam's step size"), FloatRange(1e-4, 3e-2, log=True)] = 1e-3
     lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "linear"
-    epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), Range(1, 20)] = 10
+    epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), FloatRange(1, 20)] = 10
     minibatch: Annotated[
-        int, Field(ge=1, le=100_000, description="environment steps of a minibatch"), Range(32, 512, log=True)
+        int, Field(ge=1, le=100_000, description="environment steps of a minibatch"), FloatRange(32, 512, log=True)
     ] = 128
     clip: Annotated[
-        float, Field(gt=0, lt=1, description="clip range eps of the probability ratio"), Range(0.1, 0.3)
+        float, Field(gt=0, lt=1, description="clip range eps of the probability ratio"), FloatRange(0.1, 0.3)
     ] = 0.2
     trace: Annotated[
-        float, Field(ge=0, le=1, description="lambda of generalised advantage estimation"), Range(0.9, 1.0)
+        float, Field(ge=0, le=1, description="lambda of generalised advantage estimation"), FloatRange(0.9, 1.0)
     ] = 0.95
     discount: Annotated[float | None, Field(gt=0, le=1, description="discount gamma; None: the task's")] = None
     unit: Annotated[float, Field(gt=0, description="scale u of returns: the critic's network predicts V / u")] = 1.0
     critic_weight: Annotated[float, Field(ge=0, description="weight c_v of the critic's loss")] = 0.5
-    entropy_weight: Annotated[float, Field(ge=0, description="weight c_e of the entropy bonus"), Range(0.0, 0.02)] = 0.0
+    entropy_weight: Annotated[
+        float, Field(ge=0, description="weight c_e of the entropy bonus"), FloatRange(0.0, 0.02)
+    ] = 0.0
     longest: Annotated[float, Field(gt=0, description="gradients are clipped to this norm")] = 0.5
 
     source: ClassVar[str] = "Schulman et al. 2017, arXiv 1707.06347; McMahan et al. 2017, arXiv 1602.05629"
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "rfa", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"N": 8, "lr": 1e-3},
@@ -87,8 +89,8 @@ class FedPPO(Algorithm):
         return {"theta": fed.theta0, "critic": critic, **{f"adam.{k}": v for k, v in moments.items()}}
 
     @staticmethod
-    def _critic(fed: Federation) -> Network:
-        return Network((fed.policy.observation_size, *fed.policy.hidden, 1))
+    def _critic(fed: Federation) -> FeedForward:
+        return FeedForward((fed.policy.observation_size, *fed.policy.hidden, 1))
 
     def _initial(self, fed: Federation) -> Tensor:
         """Return the critic's first parameters: those of the first policy, repeated, and a last layer of zeros."""
@@ -133,7 +135,7 @@ class FedPPO(Algorithm):
             The new parameters [K, d + d_c], and the new moments.
         """
         lr = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress)
-        by_agent = [self._training_steps(fed, w[k : k + 1].clone(), batch.of(k)) for k in range(len(w))]
+        by_agent = [self._training_steps(fed, w[k : k + 1].clone(), batch.agent(k)) for k in range(len(w))]
         steps = [pad_sequence(list(x), batch_first=True) for x in zip(*by_agent, strict=True)]
         rngs = [np.random.default_rng(int(seed)) for seed in seeds]
         row = torch.arange(len(w), device=w.device).unsqueeze(1)
@@ -160,7 +162,7 @@ class FedPPO(Algorithm):
             old_log_probs = policy.log_probabilities(policy.layers(w[:, :size]), observations, actions)
             values, layers = torch.zeros_like(batch.rewards), critic.layers(w[:, size:])
             values[batch.mask] = self.unit * critic.outputs(layers, observations).flatten()
-            final_values = self.unit * critic.outputs(layers, batch.beyond.clone()).squeeze(-1)
+            final_values = self.unit * critic.outputs(layers, batch.final_observations.clone()).squeeze(-1)
             gamma = fed.discount if self.discount is None else self.discount
             advantage = advantages(batch, values, final_values, gamma, self.trace)[batch.mask]
             target = (advantage + values[batch.mask]) / self.unit

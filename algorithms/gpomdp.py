@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import Range, State
+from byzbench.core import FloatRange, State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Gpomdp(PolicyGradient):
     """
 
     source: ClassVar[str] = "Baxter and Bartlett 2001; Fan et al. 2021, arXiv 2110.14074 (GPOMDP)"
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
 
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), Range(4, 128, log=True)] = 50
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, aggregate at the server, broadcast, and step."""

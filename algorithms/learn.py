@@ -10,10 +10,10 @@ from pydantic import Field
 
 from byzbench.algorithms._gossip import SUGGESTED, Batch
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import State
+from byzbench.core import State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)

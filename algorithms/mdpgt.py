@@ -11,10 +11,10 @@ from pydantic import Field
 
 from byzbench.algorithms._gossip import Batch, follow
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.contracts import Range, State
+from byzbench.core import FloatRange, State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Mdpgt(PolicyGradient):
     """
 
     N: Batch = 10
-    beta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), Range(0.1, 1.0)] = 0.5
+    beta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), FloatRange(0.1, 1.0)] = 0.5
 
     source: ClassVar[str] = "Jiang et al. 2022, arXiv 2112.02813 (MDPGT)"
     defaults: ClassVar[Mapping[str, str]] = {

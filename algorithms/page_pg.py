@@ -21,4 +21,4 @@ class PagePG(LonePage):
     """
 
     source: ClassVar[str] = "Gargiani et al. 2022, arXiv 2202.00308 (PAGE-PG)"
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "solo"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "solo"

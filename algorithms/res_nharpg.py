@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Algorithm, Range, State
-from byzbench.learning.gradients import gpomdp, gradient_change
-from byzbench.learning.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.core import Algorithm, FloatRange, State
+from byzbench.rl.gradients import gpomdp, gradient_change
+from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class ResNHARPG(Algorithm):
     zero in every round (`recursive=False`).
     """
 
-    lr: Annotated[float, Field(gt=0, description="step size gamma"), Range(1e-4, 5e-2, log=True)] = 5e-3
+    lr: Annotated[float, Field(gt=0, description="step size gamma"), FloatRange(1e-4, 5e-2, log=True)] = 5e-3
     lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
-    eta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), Range(0.05, 1.0)] = 0.99
+    eta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), FloatRange(0.05, 1.0)] = 0.99
     N: Annotated[
-        int, Field(ge=1, le=10_000, description="episodes of each of the two batches"), Range(1, 32, log=True)
+        int, Field(ge=1, le=10_000, description="episodes of each of the two batches"), FloatRange(1, 32, log=True)
     ] = 1
     optimizer: Annotated[
         Literal["normalised", "adam"], Field(description="a step of length gamma; code: Adam on the unit vector")
@@ -52,7 +52,7 @@ class ResNHARPG(Algorithm):
     ] = True
 
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
-    needs: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "trimmed_mean", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cartpole": {"N": 1, "lr": 5e-3},

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from byzbench.algorithms._page import LonePage
 from byzbench.algorithms._recommended import ALONE
-from byzbench.contracts import Recommendation
+from byzbench.core import Recommendation
 
 
 @dataclass(frozen=True)

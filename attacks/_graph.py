@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import MessageAttack, On, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, On, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -26,43 +22,45 @@ class GossipAttack(MessageAttack):
     on: On = field(default="parameters", kw_only=True)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient, colluding and equivocating, with knowledge of the graph."""
-        return Threat(sees=frozenset({"colluders", "honest", "graph"}), equivocates=True)
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest", "graph"}), equivocates=True)
 
     @abstractmethod
-    def craft_vectors(self, view: View) -> Tensor:
+    def craft_vectors(self, context: AttackContext) -> Tensor:
         """Craft the vector for each honest agent, [h, d].
 
         The row of an agent without a Byzantine neighbour is not sent, so it may hold anything.
         """
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: to each honest receiver its own vector."""
-        return send_to_honest(view, self.craft_vectors(view)), memory
+        return send_to_honest(context, self.craft_vectors(context)), memory
 
 
-def send_to_honest(view: View, vectors: Tensor) -> Speech:
+def send_to_honest(context: AttackContext, vectors: Tensor) -> ByzantineMessages:
     """Return the messages that carry to each honest agent its row, and to all others the honest vectors.
 
     Args:
-        view: the declared knowledge about this exchange.
+        context: the declared knowledge about this exchange.
         vectors: [h, d], a row for each honest agent.
     """
-    sender, receiver = torch.as_tensor(view.edges).T
-    row = torch.full((view.agents + 1,), -1)
-    row[view.peers] = torch.arange(len(view.peers))
+    sender, receiver = torch.as_tensor(context.edges).T
+    row = torch.full((context.num_agents + 1,), -1)
+    row[context.honest_ids] = torch.arange(len(context.honest_ids))
     honest = row[receiver] >= 0
-    messages = view.colluders[sender]
+    messages = context.byzantine[sender]
     messages[honest] = vectors[row[receiver[honest]]].to(messages)
-    return Speech(messages)
+    return ByzantineMessages(messages)
 
 
-def gossip_weights(view: View) -> tuple[Tensor, Tensor]:
+def gossip_weights(context: AttackContext) -> tuple[Tensor, Tensor]:
     """Return the gossip weights of each honest agent.
 
     Returns:
         The weights of honest agents, float64 [h, h], and the total weight of the Byzantine agents, float64 [h].
     """
-    rows = view.mixing[view.peers]
-    return rows[:, view.peers], rows[:, view.liars].sum(1)
+    rows = context.mixing[context.honest_ids]
+    return rows[:, context.honest_ids], rows[:, context.byzantine_ids].sum(1)

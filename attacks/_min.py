@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.contracts import Choice, MessageAttack, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, Categorical, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,13 @@ class ShiftedMean(MessageAttack):
     direction: Annotated[
         Literal["std", "unit", "sign"],
         Field(description="direction that is subtracted: deviations by coordinate, the mean, or its signs"),
-        Choice("std", "unit", "sign"),
+        Categorical("std", "unit", "sign"),
     ] = "std"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding, without knowledge of the rule."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject a single honest vector, which has no distances."""
@@ -70,7 +67,9 @@ class ShiftedMean(MessageAttack):
         back = -normalize(direction, dim=0, eps=1e-150)
         return mean + self.distance(deviations, back) * back
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the shifted mean from every Byzantine agent."""
-        crafted = self.craft_vector(view.honest.double(), view.byzantine)
-        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory
+        crafted = self.craft_vector(context.honest.double(), context.num_byzantine)
+        return ByzantineMessages(crafted.to(context.honest.dtype).expand_as(context.byzantine)), memory

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from byzbench.contracts import State
+from byzbench.core import State
 from byzbench.errors import InvalidParameter
 
 

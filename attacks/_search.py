@@ -5,18 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 Gain: TypeAlias = Callable[[Tensor], Tensor]
 """float64 [m] factors -> float64 [m] gains; NaN counts as the smallest gain."""
@@ -120,19 +117,19 @@ class OracleAttack(MessageAttack):
     ] = 120
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding, with a rule oracle."""
-        return Threat(sees=frozenset({"colluders", "honest", "defence"}), calls=self.calls)
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest", "rule"}), query_budget=self.calls)
 
-    def rule_outputs(self, view: View, candidates: Tensor) -> Tensor:
+    def rule_outputs(self, context: AttackContext, candidates: Tensor) -> Tensor:
         """Return the output of the rule for each of m candidates, float64 [m, d].
 
         Args:
-            view: the declared knowledge about this exchange.
+            context: the declared knowledge about this exchange.
             candidates: [m, d]; all Byzantine agents would send the same row.
         """
-        messages = candidates.to(view.honest.dtype).unsqueeze(1).expand(-1, view.byzantine, -1)
-        return view.defence(messages).double()
+        messages = candidates.to(context.honest.dtype).unsqueeze(1).expand(-1, context.num_byzantine, -1)
+        return context.rule(messages).double()
 
 
 @dataclass(frozen=True)
@@ -154,26 +151,30 @@ class LineSearch(OracleAttack):
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return an origin and a direction [d] of each line to search, for honest vectors float64 [h, d]."""
 
-    def damage(self, view: View, candidates: Tensor) -> Tensor:
+    def damage(self, context: AttackContext, candidates: Tensor) -> Tensor:
         """Return the distance of the rule's output from the honest mean for each of m candidates [m, d]: [m]."""
-        return (self.rule_outputs(view, candidates) - view.honest.double().mean(0)).norm(dim=1)
+        return (self.rule_outputs(context, candidates) - context.honest.double().mean(0)).norm(dim=1)
 
-    def most_damaging(self, view: View, calls: int) -> tuple[float, Tensor]:
+    def most_damaging(self, context: AttackContext, calls: int) -> tuple[float, Tensor]:
         """Return the largest damage that is found with `calls` evaluations, and its point [d]."""
-        best_points, lines = [], self.lines(view.honest.double())
+        best_points, lines = [], self.lines(context.honest.double())
         for origin, direction in lines:
 
             def gain(factors: Tensor, origin: Tensor = origin, direction: Tensor = direction) -> Tensor:
-                return self.damage(view, origin + factors.unsqueeze(1) * direction)
+                return self.damage(context, origin + factors.unsqueeze(1) * direction)
 
             factor, damage = maximise(gain, calls // len(lines))
             best_points.append((damage, origin + factor * direction))
         return max(best_points, key=lambda pair: pair[0])
 
-    def search(self, view: View, rng: np.random.Generator) -> Tensor:
+    def search(self, context: AttackContext, rng: np.random.Generator) -> Tensor:
         """Return the crafted vector, [d]."""
-        return self.most_damaging(view, self.calls)[1]
+        return self.most_damaging(context, self.calls)[1]
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: one vector from every Byzantine agent."""
-        return Speech(self.search(view, rng).to(view.honest.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages(
+            self.search(context, rng).to(context.honest.dtype).expand_as(context.byzantine)
+        ), memory

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from byzbench.attacks.alie import Alie
-from byzbench.contracts import Attack, Speech, State, Taps, Threat
-from byzbench.contracts.adversary import Knowledge
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
+from byzbench.core.adversary import Knowledge
 
 _INNER = "inner."
 
@@ -48,41 +45,49 @@ class Intermittent(Attack):
     )
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the inner threat model, with the own vector, which is sent while the attack is inactive."""
         inner = self.inner.threat
         own: frozenset[Knowledge] = frozenset({"own"} if "messages" in inner.surface else ())
-        return replace(inner, sees=inner.sees | self.needs | own)
+        return replace(inner, knowledge=inner.knowledge | self.needs | own)
 
     def check(self, agents: int, byzantine: int) -> str | None:
         """Check the inner attack."""
         return self.inner.check(agents, byzantine)
 
-    def speaks(self, topic: str) -> bool:
+    def targets(self, topic: str) -> bool:
         """Return whether the inner attack crafts the messages of the topic."""
-        return self.inner.speaks(topic)
+        return self.inner.targets(topic)
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Return the inner attack's initial state."""
-        return merge_states({}, self.inner.start(view))
+        return merge_states({}, self.inner.start(context))
 
     @abstractmethod
-    def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return whether the attack is active now, and the wrapper's new state."""
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages of the inner attack, or return the honest vectors."""
-        active, wrapper = self.strikes(view, wrapper_state(memory), rng)
+        active, wrapper = self.strikes(context, wrapper_state(memory), rng)
         if active:
-            messages, inner = self.inner.speak(view, inner_state(memory), rng)
+            messages, inner = self.inner.craft_messages(context, inner_state(memory), rng)
             return messages, merge_states(wrapper, inner)
-        honest = view.own
+        honest = context.own
         if self.threat.equivocates:
-            honest = honest[torch.as_tensor(view.edges)[:, 0]]
-        return Speech(honest), merge_states(wrapper, inner_state(memory))
+            honest = honest[torch.as_tensor(context.edges)[:, 0]]
+        return ByzantineMessages(honest), merge_states(wrapper, inner_state(memory))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return the inner attack's hooks, or none."""
-        active, wrapper = self.strikes(view, wrapper_state(memory), rng)
-        taps, inner = self.inner.tap(view, inner_state(memory), rng) if active else (Taps(), inner_state(memory))
+        active, wrapper = self.strikes(context, wrapper_state(memory), rng)
+        taps, inner = (
+            self.inner.hook_environment(context, inner_state(memory), rng)
+            if active
+            else (EnvHooks(), inner_state(memory))
+        )
         return taps, merge_states(wrapper, inner)

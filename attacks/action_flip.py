@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
 from byzbench.attacks._steps import StepNoise
-from byzbench.contracts import Attack, Range, State, Taps, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -31,28 +28,32 @@ class ActionFlip(Attack):
     """
 
     source: ClassVar[str] = "Tessler, Efroni, Mannor 2019, arXiv 1901.09184"
-    q: Annotated[float, Field(gt=0, le=1, description="probability that an action is replaced"), Range(0.01, 1)] = 0.5
+    q: Annotated[
+        float, Field(gt=0, le=1, description="probability that an action is replaced"), FloatRange(0.01, 1)
+    ] = 0.5
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that replaces some actions of all Byzantine agents."""
-        task = view.task
-        shape = (view.byzantine, view.episodes, *task.policy().action_shape)
+        task = context.task
+        shape = (context.num_byzantine, context.num_episodes, *task.policy().action_shape)
 
         def draw_replaced(shape: tuple[int, ...]) -> np.ndarray:
             return rng.random(shape, dtype=np.float32) < self.q
 
         if not isinstance(task.action_space, Discrete):
             signs = StepNoise(lambda shape: np.where(draw_replaced(shape), np.float32(-1), np.float32(1)), shape)
-            return Taps(action=lambda t, actions: np.multiply(actions, signs(t), out=actions)), memory
+            return EnvHooks(action=lambda t, actions: np.multiply(actions, signs(t), out=actions)), memory
         count = task.action_count
         if count == 2:
             flips = StepNoise(lambda shape: draw_replaced(shape).astype(np.int64), shape)
-            return Taps(action=lambda t, actions: np.bitwise_xor(actions, flips(t), out=actions)), memory
+            return EnvHooks(action=lambda t, actions: np.bitwise_xor(actions, flips(t), out=actions)), memory
         # Adding 1 .. A - 1 modulo A gives each of the other actions once.
         offsets = StepNoise(lambda shape: rng.integers(1, count, shape) * draw_replaced(shape), shape)
-        return Taps(action=lambda t, actions: np.remainder(actions + offsets(t), count, out=actions)), memory
+        return EnvHooks(action=lambda t, actions: np.remainder(actions + offsets(t), count, out=actions)), memory

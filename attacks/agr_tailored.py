@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks._search import LineSearch
-from byzbench.contracts import Choice
+from byzbench.core import Categorical
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AgrTailored(LineSearch):
     direction: Annotated[
         Literal["best", "std", "unit", "sign"],
         Field(description="the perturbation: deviations by coordinate, the mean, its signs, or the best of the three"),
-        Choice("best", "std", "unit", "sign"),
+        Categorical("best", "std", "unit", "sign"),
     ] = "best"
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:

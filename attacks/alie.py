@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,9 @@ class Alie(MessageAttack):
 
     source: ClassVar[str] = "Baruch, Baruch, Goldberg 2019, arXiv 1902.06156"
     z: Annotated[
-        float | None, Field(gt=0, description="standard deviations from the mean; None: by the rule"), Range(0.1, 5)
+        float | None,
+        Field(gt=0, description="standard deviations from the mean; None: by the rule"),
+        FloatRange(0.1, 5),
     ] = None
     rule: Annotated[Literal["A", "B"], Field(description="how z follows from (K, f)")] = "A"
     whose: Annotated[Literal["colluders", "honest"], Field(description="agents whose mean and deviation are used")] = (
@@ -56,9 +55,9 @@ class Alie(MessageAttack):
     ddof: Annotated[int, Field(ge=0, le=1, description="1 for the unbiased variance")] = 0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: colluding; omniscient only with whose=honest."""
-        return Threat(sees=frozenset({"colluders", self.whose}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "byzantine" if self.whose == "colluders" else "honest"}))
 
     def deviations(self, agents: int, byzantine: int) -> float:
         """Return z for (K, f): the given value, else the value of the rule.
@@ -92,9 +91,11 @@ class Alie(MessageAttack):
             line += f"; but one vector ({self.whose}) has no spread, so the message equals it"
         return line
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the shifted mean from every Byzantine agent."""
-        vectors = view.colluders if self.whose == "colluders" else view.honest
-        z = self.deviations(view.agents, view.byzantine)
+        vectors = context.byzantine if self.whose == "colluders" else context.honest
+        z = self.deviations(context.num_agents, context.num_byzantine)
         shift = (z if self.sign == "plus" else -z) * vectors.std(0, correction=self.ddof)
-        return Speech((vectors.mean(0) + shift).expand_as(view.colluders)), memory
+        return ByzantineMessages((vectors.mean(0) + shift).expand_as(context.byzantine)), memory

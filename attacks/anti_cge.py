@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch.nn.functional import normalize
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 SHORTER = 1 - 1e-6
 """Ratio of lengths: the smallest difference that single precision resolves."""
@@ -37,11 +34,12 @@ class AntiCge(MessageAttack):
         The message is just shorter than the honest vector of length 8, which CGE drops instead:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = AntiCge()
         >>> honest = torch.tensor([[1.0, 0.0], [2.0, 0.0], [8.0, 0.0]])
-        >>> view = View(attack.threat, {"byzantine": 1}, {"honest": honest, "colluders": torch.zeros(1, 2)})
-        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> known = {"honest": honest, "byzantine": torch.zeros(1, 2)}
+        >>> context = AttackContext(attack.threat, {"num_byzantine": 1}, known)
+        >>> crafted = attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         >>> round(float(crafted[0, 0]), 3), bool(crafted.norm() < 8)
         (-8.0, True)
     """
@@ -49,9 +47,9 @@ class AntiCge(MessageAttack):
     source: ClassVar[str] = "El Mhamdi, Guerraoui, Rouault 2021, ICLR, official code"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject numbers of Byzantine agents at which no honest vector is selected."""
@@ -60,10 +58,12 @@ class AntiCge(MessageAttack):
                 f"anti_cge needs K > 2f, so that an honest vector is selected; got K={agents}, f={byzantine}"
             )
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the opposing vector from every Byzantine agent."""
-        x, num_selected = view.honest.double(), len(view.honest) - view.byzantine
+        x, num_selected = context.honest.double(), len(context.honest) - context.num_byzantine
         lengths, order = x.norm(dim=1).sort(stable=True)
         direction = -normalize(x[order[:num_selected]].sum(0), dim=0, eps=1e-150)
         crafted = SHORTER * lengths[num_selected] * direction
-        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages(crafted.to(context.honest.dtype).expand_as(context.byzantine)), memory

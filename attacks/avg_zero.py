@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,12 @@ class AvgZero(MessageAttack):
         The plain mean of all messages is zero:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = AvgZero()
         >>> honest = torch.tensor([[1.0, 2.0], [3.0, 6.0], [2.0, 1.0]])
-        >>> view = View(attack.threat, {"byzantine": 2}, {"honest": honest, "colluders": torch.zeros(2, 2)})
-        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> known = {"honest": honest, "byzantine": torch.zeros(2, 2)}
+        >>> context = AttackContext(attack.threat, {"num_byzantine": 2}, known)
+        >>> crafted = attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         >>> torch.cat([honest, crafted]).mean(0)
         tensor([0., 0.])
     """
@@ -39,11 +37,13 @@ class AvgZero(MessageAttack):
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the cancelling vector from every Byzantine agent."""
-        cancelling = -view.honest.sum(0) / view.byzantine
-        return Speech(cancelling.expand_as(view.colluders)), memory
+        cancelling = -context.honest.sum(0) / context.num_byzantine
+        return ByzantineMessages(cancelling.expand_as(context.byzantine)), memory

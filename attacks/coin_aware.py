@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from byzbench.attacks._wrapped import Intermittent
-from byzbench.contracts import Choice, State
-from byzbench.contracts.adversary import Knowledge
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, Categorical, State
+from byzbench.core.adversary import Knowledge
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,10 @@ class CoinAware(Intermittent):
     strike: Annotated[
         Literal["large", "small"],
         Field(description="size of the batches in whose rounds it is applied"),
-        Choice("large", "small"),
+        Categorical("large", "small"),
     ] = "large"
 
-    def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return whether the batch of this round has the chosen size, by the coin of the first of these agents."""
-        large = view.round == 0 or view.coin is None or bool(view.coin[0])
+        large = context.round == 0 or context.coin is None or bool(context.coin[0])
         return large == (self.strike == "large"), {}

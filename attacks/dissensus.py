@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks._graph import GossipAttack, gossip_weights
-from byzbench.contracts import Range
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, FloatRange
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,14 @@ class Dissensus(GossipAttack):
         On a complete graph of three agents, one of them Byzantine, gossip leaves the honest vectors unchanged:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> import numpy as np
         >>> attack, honest, mixing = Dissensus(), torch.tensor([[0.0], [6.0]]), torch.full((3, 3), 1 / 3).double()
-        >>> ids = {"liars": torch.tensor([2]), "peers": torch.tensor([0, 1]), "mixing": mixing}
+        >>> ids = {"byzantine_ids": torch.tensor([2]), "honest_ids": torch.tensor([0, 1]), "mixing": mixing}
         >>> edges = np.array([[0, 0], [0, 1]])
-        >>> known = {"honest": honest, "colluders": torch.zeros(1, 1), "edges": edges, **ids}
-        >>> view = View(attack.threat, {"agents": 3}, known)
-        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> known = {"honest": honest, "byzantine": torch.zeros(1, 1), "edges": edges, **ids}
+        >>> context = AttackContext(attack.threat, {"num_agents": 3}, known)
+        >>> crafted = attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         >>> (honest.sum() + crafted) / 3
         tensor([[0.],
                 [6.]])
@@ -46,12 +43,12 @@ class Dissensus(GossipAttack):
 
     source: ClassVar[str] = "He et al. 2022, arXiv 2202.01545"
     epsilon: Annotated[
-        float, Field(gt=0, description="share of the honest step that is cancelled"), Range(0.1, 10, log=True)
+        float, Field(gt=0, description="share of the honest step that is cancelled"), FloatRange(0.1, 10, log=True)
     ] = 1.0
 
-    def craft_vectors(self, view: View) -> Tensor:
+    def craft_vectors(self, context: AttackContext) -> Tensor:
         """Craft the vector for each honest agent; see `GossipAttack.craft_vectors`."""
-        x = view.honest.double()
-        honest_weights, byzantine_weight = gossip_weights(view)
+        x = context.honest.double()
+        honest_weights, byzantine_weight = gossip_weights(context)
         honest_step = honest_weights @ x - honest_weights.sum(1, keepdim=True) * x
         return x - self.epsilon * honest_step / byzantine_weight.unsqueeze(1)

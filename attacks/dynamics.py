@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Attack, Range, State, Taps, Threat
+from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -33,22 +30,24 @@ class Dynamics(Attack):
     source: ClassVar[str] = "Jin et al. 2022, arXiv 2204.02634; Pinto et al. 2017, arXiv 1703.02702"
     constant: Annotated[str, Field(description="name of the physical constant in the task")] = "gravity"
     factor: Annotated[
-        float, Field(gt=0, description="factor by which the constant is multiplied"), Range(0.1, 10, log=True)
+        float, Field(gt=0, description="factor by which the constant is multiplied"), FloatRange(0.1, 10, log=True)
     ] = 2.0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Reject a constant that the task does not offer."""
-        offered = view.task.dynamics
+        offered = context.task.dynamics
         if self.constant not in offered:
             advice = f"give constant={' or '.join(offered)}" if offered else "it offers none"
             raise Undefined(f"dynamics: this task has no constant {self.constant!r}; {advice}")
         return {}
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return the changed constant for all Byzantine agents."""
-        return Taps(dynamics={self.constant: np.full(view.byzantine, self.factor)}), memory
+        return EnvHooks(dynamics={self.constant: np.full(context.num_byzantine, self.factor)}), memory

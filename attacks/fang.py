@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Choice, MessageAttack, Range, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, Categorical, FloatRange, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 HALVINGS = 50
 
@@ -46,50 +43,57 @@ class Fang(MessageAttack):
         The least honest value is 2, so the messages are uniform between 2 / b and 2:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Fang(b=2.0)
-        >>> view = View(attack.threat, {}, {"honest": torch.tensor([[2.0], [4.0]]), "own": torch.zeros(3, 1)})
-        >>> crafted = attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> known = {"honest": torch.tensor([[2.0], [4.0]]), "own": torch.zeros(3, 1)}
+        >>> context = AttackContext(attack.threat, {}, known)
+        >>> crafted = attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         >>> bool((crafted >= 1).all() and (crafted <= 2).all())
         True
     """
 
     source: ClassVar[str] = "Fang et al. 2020, arXiv 1911.11815"
     against: Annotated[
-        Literal["trim", "krum"], Field(description="family of rules that the attack targets"), Choice("trim", "krum")
+        Literal["trim", "krum"],
+        Field(description="family of rules that the attack targets"),
+        Categorical("trim", "krum"),
     ] = "trim"
     b: Annotated[
         float,
         Field(gt=1, description="trim: largest ratio between the message and the extreme honest value"),
-        Range(1.1, 20),
+        FloatRange(1.1, 20),
     ] = 2.0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient; colluding against Krum."""
-        return Threat(sees=frozenset({"honest", "own" if self.against == "trim" else "colluders"}))
+        return ThreatModel(knowledge=frozenset({"honest", "own" if self.against == "trim" else "byzantine"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject numbers of agents that Krum rejects."""
         if self.against == "krum" and agents <= 2 * byzantine + 2:
             raise Undefined(f"fang: against=krum needs K > 2f + 2, as Krum does; got K={agents}, f={byzantine}")
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: deviating vectors."""
-        x = view.honest.double()
+        x = context.honest.double()
         if self.against == "krum":
-            return Speech(_selected(x, view.byzantine).to(view.honest.dtype).expand_as(view.colluders)), memory
+            return ByzantineMessages(
+                _selected(x, context.num_byzantine).to(context.honest.dtype).expand_as(context.byzantine)
+            ), memory
         up = x.mean(0) >= 0
         edge = torch.where(up, x.amin(0), x.amax(0))
         # A value moves towards zero by division, and away from zero by multiplication.
         limit = torch.where((edge > 0) == up, edge / self.b, edge * self.b)
-        position = torch.from_numpy(rng.random(view.own.shape))
-        return Speech((edge + position * (limit - edge)).to(view.own.dtype)), memory
+        position = torch.from_numpy(rng.random(context.own.shape))
+        return ByzantineMessages((edge + position * (limit - edge)).to(context.own.dtype)), memory
 
 
 def _selected(x: Tensor, f: int) -> Tensor:
     """Return -l s [d], with the first l at which Krum selects it when f of h + f vectors equal it."""
-    sign, squares, squared_distances = x.mean(0).sign(), x.square().sum(1), Cloud.of(x).squared_distances
+    sign, squares, squared_distances = x.mean(0).sign(), x.square().sum(1), PairwiseDistances.of(x).squared_distances
     length, num_neighbours = float(sign.norm()), len(x) - 2
     if length == 0:
         return sign

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ class FedpgAttack(MessageAttack):
     scale: Annotated[
         float,
         Field(gt=0, description="distance from the mean, in diameters of the Byzantine agents' own vectors"),
-        Range(0.1, 10),
+        FloatRange(0.1, 10),
     ] = 1.5
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: colluding."""
-        return Threat(sees=frozenset({"colluders"}))
+        return ThreatModel(knowledge=frozenset({"byzantine"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject a single Byzantine agent, whose diameter is zero."""
@@ -51,10 +48,12 @@ class FedpgAttack(MessageAttack):
                 "the message equals the honest vector"
             )
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the moved mean from every Byzantine agent."""
-        own = view.colluders.double()
-        diameter = Cloud.of(own).squared_distances.amax().sqrt()
+        own = context.byzantine.double()
+        diameter = PairwiseDistances.of(own).squared_distances.amax().sqrt()
         direction = torch.from_numpy(rng.standard_normal(own.shape[1]))
         crafted = own.mean(0) + self.scale * diameter * direction / direction.norm()
-        return Speech(crafted.to(view.colluders.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages(crafted.to(context.byzantine.dtype).expand_as(context.byzantine)), memory

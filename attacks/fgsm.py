@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import Attack, Range, State, Taps, Threat
+from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.learning.policies import CategoricalMlp
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.rl.policies import CategoricalMlp
 
 
 @dataclass(frozen=True)
@@ -39,26 +36,28 @@ class Fgsm(Attack):
     epsilon: Annotated[
         float,
         Field(gt=0, description="size of the perturbation, in units of the observations"),
-        Range(0.01, 10, log=True),
+        FloatRange(0.01, 10, log=True),
     ] = 0.1
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own policies, and own environments."""
-        return Threat(sees=frozenset({"policy"}), surface=frozenset({"environment"}))
+        return ThreatModel(knowledge=frozenset({"policy"}), surface=frozenset({"environment"}))
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Reject tasks with continuous actions, and teams.
 
         At the most likely continuous action the gradient of the density is zero.
         """
-        if not isinstance(view.task.policy(), CategoricalMlp):
+        if not isinstance(context.task.policy(), CategoricalMlp):
             raise Undefined("fgsm needs a task with discrete actions, whose agents choose one each step")
         return {}
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that perturbs the observations of all Byzantine agents."""
-        policy, theta = view.policy, view.theta
+        policy, theta = context.policy, context.theta
         assert isinstance(policy, CategoricalMlp)
         assert theta is not None
         layers = policy.layers(theta)
@@ -71,4 +70,4 @@ class Fgsm(Attack):
             observations -= np.float32(self.epsilon) * np.sign(gradient.numpy())
             return observations
 
-        return Taps(observation=observation), memory
+        return EnvHooks(observation=observation), memory

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,22 +29,24 @@ class FixedBias(MessageAttack):
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"
     strength: Annotated[
-        float, Field(gt=0, description="length of the bias, in units u"), Range(0.01, 100, log=True)
+        float, Field(gt=0, description="length of the bias, in units u"), FloatRange(0.01, 100, log=True)
     ] = 1.0
     relative: Annotated[
         bool, Field(description="u is the median length of the Byzantine agents' first vectors; otherwise 1")
     ] = True
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: colluding."""
-        return Threat(sees=frozenset({"colluders"}))
+        return ThreatModel(knowledge=frozenset({"byzantine"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the biased vectors."""
-        own, key = view.colluders.double(), f"{view.topic}.bias"
+        own, key = context.byzantine.double(), f"{context.topic}.bias"
         if key not in memory:
             direction = torch.from_numpy(rng.standard_normal(own.shape[1]))
             unit = own.norm(dim=1).quantile(0.5) if self.relative else 1.0
             memory = {**memory, key: self.strength * unit * direction / direction.norm()}
-        return Speech((own + memory[key]).to(view.colluders.dtype)), memory
+        return ByzantineMessages((own + memory[key]).to(context.byzantine.dtype)), memory

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from byzbench.attacks._unit import coordinate_size
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,9 @@ class Gaussian(MessageAttack):
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
     sd: Annotated[
-        float, Field(gt=0, description="standard deviation of each coordinate, in units u"), Range(0.1, 100, log=True)
+        float,
+        Field(gt=0, description="standard deviation of each coordinate, in units u"),
+        FloatRange(0.1, 100, log=True),
     ] = 1.0
     mean: Annotated[float, Field(description="mean of each coordinate, in units u")] = 0.0
     relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
@@ -41,12 +40,14 @@ class Gaussian(MessageAttack):
     )
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
-        return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}))
+        return ThreatModel(knowledge=frozenset({"own", "honest"} if self.relative else {"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: noise for each Byzantine agent."""
-        unit = coordinate_size(view.honest) if self.relative else 1.0
-        noise = torch.from_numpy(rng.standard_normal(view.own.shape, dtype=np.float32)).to(view.own.dtype)
-        return Speech(unit * (self.mean + self.sd * noise)), memory
+        unit = coordinate_size(context.honest) if self.relative else 1.0
+        noise = torch.from_numpy(rng.standard_normal(context.own.shape, dtype=np.float32)).to(context.own.dtype)
+        return ByzantineMessages(unit * (self.mean + self.sd * noise)), memory

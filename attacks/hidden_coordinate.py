@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,11 @@ class HiddenCoordinate(MessageAttack):
         The honest mean is moved in coordinate 1 only:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = HiddenCoordinate(scale=5.0, coordinate=1, relative=False)
         >>> honest = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
-        >>> view = View(attack.threat, {}, {"honest": honest, "colluders": torch.zeros(1, 3)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"honest": honest, "byzantine": torch.zeros(1, 3)})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[2., 7., 2.]])
     """
 
@@ -44,7 +41,7 @@ class HiddenCoordinate(MessageAttack):
     scale: Annotated[
         float,
         Field(gt=0, description="distance by which the coordinate is moved, in units u"),
-        Range(0.1, 100, log=True),
+        FloatRange(0.1, 100, log=True),
     ] = 1.0
     coordinate: Annotated[int, Field(ge=0, description="index j of the coordinate")] = 0
     relative: Annotated[
@@ -52,9 +49,9 @@ class HiddenCoordinate(MessageAttack):
     ] = True
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject a relative strength for a single honest vector, whose distance from the mean is zero."""
@@ -64,19 +61,21 @@ class HiddenCoordinate(MessageAttack):
                 "there is no spread; give relative=False"
             )
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Reject a coordinate beyond the policy's dimension."""
-        size = view.task.policy().dimension
+        size = context.task.policy().dimension
         if self.coordinate >= size:
             raise Undefined(
                 f"hidden_coordinate: this task's policies have {size} parameters; give coordinate=0 to {size - 1}"
             )
         return {}
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the moved mean from every Byzantine agent."""
-        x = view.honest.double()
+        x = context.honest.double()
         crafted = x.mean(0)
         unit = float((x - crafted).norm(dim=1).quantile(0.5)) if self.relative else 1.0
         crafted[self.coordinate % len(crafted)] += self.scale * unit
-        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages(crafted.to(context.honest.dtype).expand_as(context.byzantine)), memory

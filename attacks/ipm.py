@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,11 @@ class Ipm(MessageAttack):
         Half of the honest mean, reversed:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Ipm(scale=0.5)
         >>> honest = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-        >>> view = View(attack.threat, {}, {"honest": honest, "colluders": torch.zeros(1, 2)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"honest": honest, "byzantine": torch.zeros(1, 2)})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[-1., -2.]])
     """
 
@@ -43,14 +40,16 @@ class Ipm(MessageAttack):
     scale: Annotated[
         float,
         Field(gt=0, description="length of the message, in lengths of the honest mean"),
-        Range(0.05, 50, log=True),
+        FloatRange(0.05, 50, log=True),
     ] = 0.1
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the reversed mean from every Byzantine agent."""
-        return Speech((-self.scale * view.honest.mean(0)).expand_as(view.colluders)), memory
+        return ByzantineMessages((-self.scale * context.honest.mean(0)).expand_as(context.byzantine)), memory

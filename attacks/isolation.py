@@ -11,7 +11,7 @@ from torch import Tensor
 from byzbench.attacks._graph import GossipAttack, gossip_weights
 
 if TYPE_CHECKING:
-    from byzbench.federation.view import View
+    from byzbench.core.context import AttackContext
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Isolation(GossipAttack):
         Literal["metropolis", "uniform"], Field(description="weights by which the neighbours average")
     ] = "metropolis"
 
-    def craft_vectors(self, view: View) -> Tensor:
+    def craft_vectors(self, context: AttackContext) -> Tensor:
         """Craft the vector for each honest agent; see `GossipAttack.craft_vectors`."""
-        x = view.honest.double()
-        honest_weights, byzantine_weight = gossip_weights(view)
+        x = context.honest.double()
+        honest_weights, byzantine_weight = gossip_weights(context)
         if self.weights == "uniform":
             # Neighbours are the agents of positive weight. The common factor 1/n cancels.
             honest_weights = (honest_weights > 0).double()
-            byzantine_weight = (view.mixing[view.peers][:, view.liars] > 0).sum(1)
+            byzantine_weight = (context.mixing[context.honest_ids][:, context.byzantine_ids] > 0).sum(1)
         return x - (honest_weights @ x - honest_weights.sum(1, keepdim=True) * x) / byzantine_weight.unsqueeze(1)

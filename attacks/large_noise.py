@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from byzbench.attacks._unit import coordinate_size
-from byzbench.contracts import MessageAttack, On, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, On, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class LargeNoise(MessageAttack):
     scale: Annotated[
         float,
         Field(gt=0, description="half-width of the noise in each coordinate, in units u"),
-        Range(1e-3, 1e3, log=True),
+        FloatRange(1e-3, 1e3, log=True),
     ] = 1000.0
     relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
         True
@@ -45,14 +42,18 @@ class LargeNoise(MessageAttack):
     on: On = field(default="both", kw_only=True)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
-        return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}), equivocates=self.equivocate)
+        return ThreatModel(
+            knowledge=frozenset({"own", "honest"} if self.relative else {"own"}), equivocates=self.equivocate
+        )
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: noise for each edge, or for each Byzantine agent."""
-        rows = len(view.edges) if self.equivocate else len(view.own)
+        rows = len(context.edges) if self.equivocate else len(context.own)
         # Drawn in float32: on many edges the draw dominates the cost of this attack.
-        noise = torch.from_numpy(rng.random((rows, view.own.shape[1]), dtype=np.float32)).to(view.own.dtype)
-        size = coordinate_size(view.honest) if self.relative else 1.0
-        return Speech(noise.mul_(2).sub_(1).mul_(self.scale * size)), memory
+        noise = torch.from_numpy(rng.random((rows, context.own.shape[1]), dtype=np.float32)).to(context.own.dtype)
+        size = coordinate_size(context.honest) if self.relative else 1.0
+        return ByzantineMessages(noise.mul_(2).sub_(1).mul_(self.scale * size)), memory

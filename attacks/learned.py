@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,11 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from byzbench.attacks._network import forward, read_network
-from byzbench.contracts import Speech, State, SteeredAttack, Threat
+from byzbench.core import AttackContext, ByzantineMessages, State, SteeredAttack, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 _POLICY = "policy."
 _TINY = 1e-150
@@ -42,7 +39,7 @@ class Learned(SteeredAttack):
         <v - mu', l> / ||l||^2, the share of l in the output of the rule; half of <v - mu', l> / (||l|| s'), in spreads
 
     The policy is scale-invariant. It is not given the rule, and observes only the effect of its messages. The policy
-    `cartpole` was trained on that task by benchmarks/attacker.py. To train another, see `byzbench.envs.AttackerSeat`: a
+    `cartpole` was trained on that task by benchmarks/attacker.py. To train another, see `byzbench.envs.AttackEnv`: a
     policy is a file of safetensors, the state of a torch.nn.Sequential of Linear layers, with tanh between them and
     after the last.
 
@@ -65,9 +62,9 @@ class Learned(SteeredAttack):
         self._network()
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding, with the coin and the history."""
-        return Threat(sees=frozenset({"colluders", "honest", "coin", "history"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest", "coin", "history"}))
 
     @property
     def data(self) -> tuple[Path, ...]:
@@ -82,48 +79,50 @@ class Learned(SteeredAttack):
                 f"learned: with K={agents}, f={byzantine} there are fewer than two honest vectors, and so no spread"
             )
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Return the policy as the initial state."""
         return {_POLICY + name: part for name, part in self._network().items()}
 
     def _network(self) -> State:
         return read_network(self.data[0], self.observation_size, self.action_size)
 
-    def observe(self, view: View, memory: State) -> Tensor:
+    def observe(self, context: AttackContext, memory: State) -> Tensor:
         """Return the eight numbers of the class description."""
-        mean, spread, _ = _honest_statistics(view)
-        last_output = mean if view.history is None else view.history.double().mean(0)
+        mean, spread, _ = _honest_statistics(context)
+        last_output = mean if context.history is None else context.history.double().mean(0)
         features = {
-            "time": view.round / (view.round + 20),
-            "coin": 0.0 if view.coin is None else 2 * float(view.coin[0]) - 1,
-            "share": 2 * view.byzantine / view.agents,
+            "time": context.round / (context.round + 20),
+            "coin": 0.0 if context.coin is None else 2 * float(context.coin[0]) - 1,
+            "share": 2 * context.num_byzantine / context.num_agents,
             "spread": _magnitude(spread, mean.norm()),
             "turn": float(_cosine(last_output, mean)),
             "length": _magnitude(last_output.norm(), mean.norm()),
             "pull": 0.0,
             "gain": 0.0,
         }
-        if view.history is not None and f"{view.topic}.push" in memory:
-            push, last_mean = memory[f"{view.topic}.push"], memory[f"{view.topic}.mean"]
+        if context.history is not None and f"{context.topic}.push" in memory:
+            push, last_mean = memory[f"{context.topic}.push"], memory[f"{context.topic}.mean"]
             along, length = (last_output - last_mean) @ push, push.norm().clamp(min=_TINY)
             features["pull"] = float(along / length**2)
-            features["gain"] = float(along / length / memory[f"{view.topic}.spread"].clamp(min=_TINY)) / 2
+            features["gain"] = float(along / length / memory[f"{context.topic}.spread"].clamp(min=_TINY)) / 2
         return torch.tensor(list(features.values()), dtype=torch.float64).nan_to_num().clamp(-1, 1).float()
 
-    def choose(self, observation: Tensor, memory: State) -> Tensor:
+    def act(self, observation: Tensor, memory: State) -> Tensor:
         """Return the network's action."""
         return forward(
             {k.removeprefix(_POLICY): part for k, part in memory.items() if k.startswith(_POLICY)}, observation
         )
 
-    def say(self, view: View, action: Tensor, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_action(
+        self, context: AttackContext, action: Tensor, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the vector of an action from every Byzantine agent.
 
-        The arguments are those of `SteeredAttack.say`.
+        The arguments are those of `SteeredAttack.craft_action`.
         """
-        mean, spread, deviation = _honest_statistics(view)
-        last_output = mean if view.history is None else view.history.double().mean(0)
-        random_vector = memory.get(f"{view.topic}.aside")
+        mean, spread, deviation = _honest_statistics(context)
+        last_output = mean if context.history is None else context.history.double().mean(0)
+        random_vector = memory.get(f"{context.topic}.aside")
         if random_vector is None:
             random_vector = torch.from_numpy(rng.standard_normal(len(mean)))
         mean_direction = _unit(mean)
@@ -138,13 +137,16 @@ class Learned(SteeredAttack):
         strength, *mix = action.double().clamp(-1, 1)
         push = 10 ** (1.5 * strength) * spread * _unit(torch.stack(mix) @ directions)
         new_state = {"aside": random_vector, "mean": mean, "push": push, "spread": spread}
-        crafted = (mean + push).to(view.honest.dtype).expand_as(view.colluders)
-        return Speech(crafted), {**memory, **{f"{view.topic}.{name}": part for name, part in new_state.items()}}
+        crafted = (mean + push).to(context.honest.dtype).expand_as(context.byzantine)
+        return ByzantineMessages(crafted), {
+            **memory,
+            **{f"{context.topic}.{name}": part for name, part in new_state.items()},
+        }
 
 
-def _honest_statistics(view: View) -> tuple[Tensor, Tensor, Tensor]:
+def _honest_statistics(context: AttackContext) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean [d], the spread and the standard deviations [d] of the honest vectors, in float64."""
-    deviation, mean = torch.std_mean(view.honest.double(), 0, correction=0)
+    deviation, mean = torch.std_mean(context.honest.double(), 0, correction=0)
     return mean, deviation.norm(), deviation
 
 

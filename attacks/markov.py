@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from byzbench.attacks._wrapped import Intermittent, merge_states
-from byzbench.contracts import Range, State
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, FloatRange, State
 
 
 @dataclass(frozen=True)
@@ -33,20 +30,20 @@ class Markov(Intermittent):
 
     source: ClassVar[str] = "common practice"
     on: Annotated[
-        float, Field(gt=0, le=1, description="probability to switch on, in an inactive round"), Range(0.02, 1)
+        float, Field(gt=0, le=1, description="probability to switch on, in an inactive round"), FloatRange(0.02, 1)
     ] = 0.1
     off: Annotated[
-        float, Field(ge=0, le=1, description="probability to switch off, in an active round"), Range(0.0, 1)
+        float, Field(ge=0, le=1, description="probability to switch off, in an active round"), FloatRange(0.0, 1)
     ] = 0.1
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Return the initial state: off before the first round."""
-        return merge_states({"strikes": torch.tensor(0), "round": torch.tensor(-1)}, self.inner.start(view))
+        return merge_states({"strikes": torch.tensor(0), "round": torch.tensor(-1)}, self.inner.start(context))
 
-    def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return the state of the chain, which makes one step in each round."""
         active = bool(memory["strikes"])
-        if int(memory["round"]) != view.round:
+        if int(memory["round"]) != context.round:
             switch_prob = self.off if active else self.on
             active ^= rng.random() < switch_prob
-        return active, {"strikes": torch.tensor(int(active)), "round": torch.tensor(view.round)}
+        return active, {"strikes": torch.tensor(int(active)), "round": torch.tensor(context.round)}

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from byzbench.attacks.min_max import MinMax
-from byzbench.contracts import On
+from byzbench.core import On
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
-from byzbench.geometry.subsets import narrowest
+from byzbench.geometry.pairwise_distances import PairwiseDistances
+from byzbench.geometry.subsets import min_diameter_subsets
 
 _INSIDE = 1 - 1e-6
 """Share of the distance that is used, so that rounding to float32 does not move the vector out of the subset."""
@@ -48,6 +48,6 @@ class MdaFooling(MinMax):
     def craft_vector(self, honest: Tensor, byzantine: int) -> Tensor:
         """Return the shifted mean of the minimum-diameter subset; see `ShiftedMean.craft_vector`."""
         valid = torch.ones(len(honest), dtype=torch.bool)
-        subset, _ = narrowest(Cloud.of(honest).distances, valid, torch.tensor(byzantine))
+        subset, _ = min_diameter_subsets(PairwiseDistances.of(honest).distances, valid, torch.tensor(byzantine))
         centre = honest[subset].mean(0)
         return centre + _INSIDE * (super().craft_vector(honest[subset], byzantine) - centre)

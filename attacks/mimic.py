@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -12,11 +12,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 _unit = partial(normalize, dim=0, eps=1e-150)
 
@@ -44,11 +41,11 @@ class Mimic(MessageAttack):
         Both Byzantine agents copy honest agent 1:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Mimic(copy=1)
         >>> honest = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-        >>> view = View(attack.threat, {}, {"honest": honest, "colluders": torch.zeros(2, 2)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"honest": honest, "byzantine": torch.zeros(2, 2)})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[3., 6.],
                 [3., 6.]])
     """
@@ -60,9 +57,9 @@ class Mimic(MessageAttack):
     ] = None
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding."""
-        return Threat(sees=frozenset({"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject a `copy` that is no honest agent."""
@@ -72,13 +69,15 @@ class Mimic(MessageAttack):
                 f"give 0 to {agents - byzantine - 1}"
             )
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the chosen agent's vector from every Byzantine agent."""
         target = self.copy
         if target is None:
-            memory = self._follow(view.honest.double(), view.topic, memory)
-            target = int(memory[f"{view.topic}.target"])
-        return Speech(view.honest[target].expand_as(view.colluders)), memory
+            memory = self._follow(context.honest.double(), context.topic, memory)
+            target = int(memory[f"{context.topic}.target"])
+        return ByzantineMessages(context.honest[target].expand_as(context.byzantine)), memory
 
     def _follow(self, x: Tensor, topic: str, memory: State) -> State:
         """Return the state after one step of the direction; unchanged after the warm-up."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from byzbench.attacks._min import ShiftedMean
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,18 @@ class MinMax(ShiftedMean):
         The message is no farther from any honest vector than the honest diameter, 2:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> import numpy as np
         >>> attack = MinMax(direction="unit")
         >>> honest = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
-        >>> view = View(attack.threat, {"byzantine": 1}, {"honest": honest, "colluders": torch.zeros(1, 2)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> known = {"honest": honest, "byzantine": torch.zeros(1, 2)}
+        >>> context = AttackContext(attack.threat, {"num_byzantine": 1}, known)
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[1., 0.]])
     """
 
     def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the least positive root."""
         along = deviations @ back
-        slack = Cloud.of(deviations).squared_distances.amax() - deviations.square().sum(1)
+        slack = PairwiseDistances.of(deviations).squared_distances.amax() - deviations.square().sum(1)
         return (along + (along.square() + slack).clamp_min(0).sqrt()).amin()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 
 VALUES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -32,10 +29,10 @@ class NonFinite(MessageAttack):
         An infinity in every coordinate:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = NonFinite(value="-inf")
-        >>> view = View(attack.threat, {}, {"own": torch.ones(1, 3)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"own": torch.ones(1, 3)})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[-inf, -inf, -inf]])
     """
 
@@ -46,15 +43,17 @@ class NonFinite(MessageAttack):
     ] = "everywhere"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors only."""
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: honest vectors with non-finite values."""
-        crafted = view.own.clone()
+        crafted = context.own.clone()
         if self.where == "everywhere":
             crafted.fill_(VALUES[self.value])
         else:
             crafted[np.arange(len(crafted)), rng.integers(crafted.shape[1], size=len(crafted))] = VALUES[self.value]
-        return Speech(crafted), memory
+        return ByzantineMessages(crafted), memory

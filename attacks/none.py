@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from byzbench.contracts import Attack, Threat
+from byzbench.core import Attack, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,6 @@ class NoAttack(Attack):
     """Absence of an attack: the Byzantine agents follow the protocol, as the reference for every attack."""
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: no knowledge and no surface."""
-        return Threat(surface=frozenset())
+        return ThreatModel(surface=frozenset())

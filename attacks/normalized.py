@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,10 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from byzbench.attacks._search import OracleAttack, maximise
-from byzbench.contracts import Choice, Speech, State
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, Categorical, State
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,24 @@ class Normalized(OracleAttack):
     direction: Annotated[
         Literal["sign", "unit", "std"],
         Field(description="the perturbation: signs of the mean, the mean itself, or deviations by coordinate"),
-        Choice("sign", "unit", "std"),
+        Categorical("sign", "unit", "std"),
     ] = "sign"
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the vector of both stages from every Byzantine agent."""
-        honest = view.honest.double()
-        aggregate = view.defence(view.colluders).double()
+        honest = context.honest.double()
+        aggregate = context.rule(context.byzantine).double()
         length, honest_direction = aggregate.norm(), normalize(aggregate, dim=0, eps=1e-150)
         directions = {"sign": honest.mean(0).sign(), "unit": honest.mean(0), "std": honest.std(0, correction=0)}
         back = -normalize(directions[self.direction], dim=0, eps=1e-150)
 
         def direction_change(candidates: Tensor) -> Tensor:
-            return (normalize(self.rule_outputs(view, candidates), eps=1e-150) - honest_direction).norm(dim=1)
+            return (normalize(self.rule_outputs(context, candidates), eps=1e-150) - honest_direction).norm(dim=1)
 
         calls = (self.calls - 1) // 2
         lam, _ = maximise(lambda t: direction_change(aggregate + length * t.unsqueeze(1) * back), calls, both=False)
         ray = length * normalize(aggregate + lam * length * back, dim=0, eps=1e-150)
         zeta, _ = maximise(lambda t: direction_change(t.unsqueeze(1) * ray), calls, both=False)
-        return Speech((zeta * ray).to(view.honest.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages((zeta * ray).to(context.honest.dtype).expand_as(context.byzantine)), memory

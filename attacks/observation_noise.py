@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from byzbench.attacks._steps import StepNoise
-from byzbench.contracts import Attack, Choice, Range, State, Taps, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, Categorical, EnvHooks, FloatRange, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,28 @@ class ObservationNoise(Attack):
     epsilon: Annotated[
         float,
         Field(gt=0, description="size of the perturbation, in units of the observations"),
-        Range(0.01, 10, log=True),
+        FloatRange(0.01, 10, log=True),
     ] = 0.1
     shape: Annotated[
         Literal["gaussian", "uniform", "sign"],
         Field(description="law of the perturbation; sign shifts every coordinate towards zero"),
-        Choice("gaussian", "uniform", "sign"),
+        Categorical("gaussian", "uniform", "sign"),
     ] = "uniform"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that perturbs the observations of all Byzantine agents."""
         if self.shape == "sign":
-            return Taps(observation=lambda t, observations: observations - self.epsilon * np.sign(observations)), memory
-        shape = (view.byzantine, view.episodes, view.task.observation_size)
+            return EnvHooks(
+                observation=lambda t, observations: observations - self.epsilon * np.sign(observations)
+            ), memory
+        shape = (context.num_byzantine, context.num_episodes, context.task.observation_size)
 
         def draw(shape: tuple[int, ...]) -> np.ndarray:
             if self.shape == "gaussian":
@@ -60,4 +61,4 @@ class ObservationNoise(Attack):
             return 2 * self.epsilon * (rng.random(shape, dtype=np.float32) - np.float32(0.5))
 
         noise = StepNoise(draw, shape)
-        return Taps(observation=lambda t, observations: np.add(observations, noise(t), out=observations)), memory
+        return EnvHooks(observation=lambda t, observations: np.add(observations, noise(t), out=observations)), memory

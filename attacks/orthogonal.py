@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,10 +29,11 @@ class Orthogonal(MessageAttack):
         The message has the length 5 of the honest vector, and inner product 0 with it:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Orthogonal()
         >>> own = torch.tensor([[3.0, 4.0, 0.0]])
-        >>> crafted = attack.speak(View(attack.threat, {}, {"own": own}), {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"own": own})
+        >>> crafted = attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         >>> round(float(crafted.norm()), 4), round(abs(float((crafted * own).sum())), 4)
         (5.0, 0.0)
     """
@@ -43,13 +41,15 @@ class Orthogonal(MessageAttack):
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors only."""
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: orthogonal vectors; zero in one dimension, where there are none."""
-        own = view.own.double()
+        own = context.own.double()
         own_direction = normalize(own, dim=1, eps=1e-150)
         orthogonal = torch.from_numpy(rng.standard_normal(own.shape))
         for _ in range(2):  # the second pass removes the rounding error of the first
@@ -57,4 +57,4 @@ class Orthogonal(MessageAttack):
         if own.shape[1] == 1:
             orthogonal = torch.zeros_like(own)
         crafted = own.norm(dim=1, keepdim=True) * normalize(orthogonal, dim=1, eps=1e-150)
-        return Speech(crafted.to(view.own.dtype)), memory
+        return ByzantineMessages(crafted.to(context.own.dtype)), memory

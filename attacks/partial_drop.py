@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,21 @@ class PartialDrop(MessageAttack):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
     share: Annotated[
-        float, Field(gt=0, le=1, description="share of the coordinates that is set to zero, on average"), Range(0.05, 1)
+        float,
+        Field(gt=0, le=1, description="share of the coordinates that is set to zero, on average"),
+        FloatRange(0.05, 1),
     ] = 0.5
     equivocate: Annotated[bool, Field(description="draw the coordinates independently for each receiver")] = False
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors only."""
-        return Threat(sees=frozenset({"own"}), equivocates=self.equivocate)
+        return ThreatModel(knowledge=frozenset({"own"}), equivocates=self.equivocate)
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: honest vectors with some coordinates set to zero."""
-        vectors = view.own[view.edges[:, 0]] if self.equivocate else view.own
+        vectors = context.own[context.edges[:, 0]] if self.equivocate else context.own
         dropped = torch.from_numpy(rng.random(vectors.shape, dtype=np.float32) < self.share)
-        return Speech(vectors.masked_fill(dropped, 0.0)), memory
+        return ByzantineMessages(vectors.masked_fill(dropped, 0.0)), memory

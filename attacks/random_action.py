@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
 from byzbench.attacks._steps import StepNoise
-from byzbench.contracts import Attack, State, Taps, Threat
+from byzbench.core import Attack, AttackContext, EnvHooks, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -36,27 +33,29 @@ class RandomAction(Attack):
     constant: Annotated[int | None, Field(ge=0, description="always this action; None: random actions")] = None
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Reject a constant that is no action of the task."""
-        if self.constant is not None and self.constant >= view.task.action_count:
-            last = view.task.action_count - 1
+        if self.constant is not None and self.constant >= context.task.action_count:
+            last = context.task.action_count - 1
             raise Undefined(f"random_action: constant={self.constant} is no action of this task; give 0 to {last}")
         return {}
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that replaces the actions of all Byzantine agents."""
         if self.constant is not None:
             constant = self.constant
-            return Taps(action=lambda t, actions: np.full_like(actions, constant)), memory
-        task = view.task
-        shape = (view.byzantine, view.episodes, *task.policy().action_shape)
+            return EnvHooks(action=lambda t, actions: np.full_like(actions, constant)), memory
+        task = context.task
+        shape = (context.num_byzantine, context.num_episodes, *task.policy().action_shape)
         if isinstance(task.action_space, Discrete):
             count = task.action_count
             random_actions = StepNoise(lambda shape: rng.integers(count, size=shape), shape)
         else:
             random_actions = StepNoise(lambda shape: 2 * rng.random(shape, dtype=np.float32) - 1, shape)
-        return Taps(action=lambda t, actions: random_actions(t)), memory
+        return EnvHooks(action=lambda t, actions: random_actions(t)), memory

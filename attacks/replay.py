@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,11 @@ class Replay(MessageAttack):
         With delay 1 each message is the honest vector of the exchange before; the first message is its own:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack, memory = Replay(delay=1), {}
         >>> for value in (1.0, 2.0, 3.0):
-        ...     view = View(attack.threat, {"topic": "gradient"}, {"colluders": torch.tensor([[value]])})
-        ...     messages, memory = attack.speak(view, memory, np.random.default_rng(0))
+        ...     context = AttackContext(attack.threat, {"topic": "gradient"}, {"byzantine": torch.tensor([[value]])})
+        ...     messages, memory = attack.craft_messages(context, memory, np.random.default_rng(0))
         ...     print(messages.vectors.item())
         1.0
         1.0
@@ -45,19 +42,21 @@ class Replay(MessageAttack):
 
     source: ClassVar[str] = "stale messages, as of late agents"
     delay: Annotated[
-        int, Field(ge=1, le=1000, description="age of the messages, in exchanges of the topic"), Range(1, 100)
+        int, Field(ge=1, le=1000, description="age of the messages, in exchanges of the topic"), FloatRange(1, 100)
     ] = 5
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: the vectors of all Byzantine agents.
 
         They are read together so that one state holds them all. Each message depends on its own agent alone.
         """
-        return Threat(sees=frozenset({"colluders"}))
+        return ThreatModel(knowledge=frozenset({"byzantine"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the oldest stored vectors."""
-        key, current = f"{view.topic}.past", view.colluders.unsqueeze(0)
+        key, current = f"{context.topic}.past", context.byzantine.unsqueeze(0)
         past = torch.cat([memory[key][-self.delay :], current]) if key in memory else current.clone()
-        return Speech(past[0].clone()), {**memory, key: past}
+        return ByzantineMessages(past[0].clone()), {**memory, key: past}

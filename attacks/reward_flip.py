@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Attack, Range, State, Taps, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -29,9 +26,9 @@ class RewardFlip(Attack):
         The hook changes rewards [f, T, N]:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = RewardFlip(scale=2.0)
-        >>> taps, _ = attack.tap(View(attack.threat, {}, {}), {}, np.random.default_rng(0))
+        >>> taps, _ = attack.hook_environment(AttackContext(attack.threat, {}, {}), {}, np.random.default_rng(0))
         >>> taps.reward(torch.tensor([[[1.0], [-3.0]]])).flatten()
         tensor([-2.,  6.])
     """
@@ -40,14 +37,16 @@ class RewardFlip(Attack):
     scale: Annotated[
         float,
         Field(gt=0, description="factor by which the flipped rewards are multiplied"),
-        Range(0.1, 10, log=True),
+        FloatRange(0.1, 10, log=True),
     ] = 1.0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that reverses the rewards of all Byzantine agents."""
-        return Taps(reward=lambda rewards: -self.scale * rewards), memory
+        return EnvHooks(reward=lambda rewards: -self.scale * rewards), memory

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks._episodes import inside_episode
-from byzbench.contracts import Attack, Range, State, Taps, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,9 @@ class RewardPoison(Attack):
         The rewards of the episode with return 3 are lowered, those of the episode with return 1 are raised:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = RewardPoison(epsilon=0.5)
-        >>> taps, _ = attack.tap(View(attack.threat, {}, {}), {}, np.random.default_rng(0))
+        >>> taps, _ = attack.hook_environment(AttackContext(attack.threat, {}, {}), {}, np.random.default_rng(0))
         >>> taps.reward(torch.tensor([[[1.0, 1.0], [2.0, 0.0]]]))
         tensor([[[0.5000, 1.5000],
                  [1.5000, 0.0000]]])
@@ -46,17 +43,19 @@ class RewardPoison(Attack):
 
     source: ClassVar[str] = "Ma et al. 2023, arXiv 2303.02725"
     epsilon: Annotated[
-        float, Field(gt=0, description="the largest change of one reward"), Range(0.01, 100, log=True)
+        float, Field(gt=0, description="the largest change of one reward"), FloatRange(0.01, 100, log=True)
     ] = 1.0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that changes the rewards of all Byzantine agents."""
-        return Taps(reward=self._poison), memory
+        return EnvHooks(reward=self._poison), memory
 
     def _poison(self, rewards: Tensor) -> Tensor:
         """Return the changed rewards [f, T, N]."""

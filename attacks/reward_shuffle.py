@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench.attacks._episodes import inside_episode
-from byzbench.contracts import Attack, State, Taps, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import Attack, AttackContext, EnvHooks, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,13 +29,15 @@ class RewardShuffle(Attack):
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074, official code"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: only the Byzantine agents' own environments, without knowledge."""
-        return Threat(surface=frozenset({"environment"}))
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return a hook that shuffles the rewards of all Byzantine agents."""
-        size = (view.byzantine, view.task.horizon, view.episodes)
+        size = (context.num_byzantine, context.task.horizon, context.num_episodes)
         keys = torch.from_numpy(rng.random(size, dtype=np.float32))
 
         def reward(rewards: Tensor) -> Tensor:
@@ -46,4 +45,4 @@ class RewardShuffle(Attack):
             order = keys[:, : rewards.shape[1]].masked_fill(~inside_episode(rewards), 2.0).argsort(dim=1, stable=True)
             return rewards.gather(1, order)
 
-        return Taps(reward=reward), memory
+        return EnvHooks(reward=reward), memory

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch.nn.functional import normalize
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -37,28 +34,32 @@ class Rop(MessageAttack):
 
     source: ClassVar[str] = "Ozfatura et al. 2023, arXiv 2208.09894"
     z: Annotated[
-        float, Field(gt=0, description="length of the push, in units of the honest spread"), Range(0.1, 10, log=True)
+        float,
+        Field(gt=0, description="length of the push, in units of the honest spread"),
+        FloatRange(0.1, 10, log=True),
     ] = 1.0
     pi: Annotated[
-        float, Field(ge=0, le=1, description="share of the last aggregate in the starting point"), Range(0, 1)
+        float, Field(ge=0, le=1, description="share of the last aggregate in the starting point"), FloatRange(0, 1)
     ] = 1.0
     lam: Annotated[float, Field(ge=0, le=1, description="share of the last aggregate in the reference direction")] = 0.9
     angle: Annotated[
         float,
         Field(ge=0, le=360, description="angle between the push and the reference direction, in degrees"),
-        Range(90, 270),
+        FloatRange(90, 270),
     ] = 90.0
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient and colluding, with the history."""
-        return Threat(sees=frozenset({"colluders", "honest", "history"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest", "history"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the pushed aggregate from every Byzantine agent."""
-        honest = view.honest.double()
+        honest = context.honest.double()
         mean = honest.mean(0)
-        last = mean if view.history is None else view.history.double().mean(0)
+        last = mean if context.history is None else context.history.double().mean(0)
         direction = normalize(self.lam * last + (1 - self.lam) * mean, dim=0, eps=1e-150)
         ones = torch.ones_like(direction)
         orthogonal = normalize(ones - (ones @ direction) * direction, dim=0, eps=1e-150)
@@ -66,4 +67,4 @@ class Rop(MessageAttack):
         spread = (honest - mean).square().sum(1).mean().sqrt()
         push = self.z * spread * (math.sin(angle) * orthogonal + math.cos(angle) * direction)
         crafted = self.pi * last + (1 - self.pi) * mean + push
-        return Speech(crafted.to(view.honest.dtype).expand_as(view.colluders)), memory
+        return ByzantineMessages(crafted.to(context.honest.dtype).expand_as(context.byzantine)), memory

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from byzbench.attacks._unit import coordinate_size
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,25 +29,28 @@ class SameValue(MessageAttack):
         The honest vectors have coordinates of size 2:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = SameValue(scale=10.0)
-        >>> view = View(attack.threat, {}, {"honest": torch.tensor([[2.0, -2.0]]), "own": torch.zeros(1, 2)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors.round()
+        >>> known = {"honest": torch.tensor([[2.0, -2.0]]), "own": torch.zeros(1, 2)}
+        >>> context = AttackContext(attack.threat, {}, known)
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors.round()
         tensor([[20., 20.]])
     """
 
     source: ClassVar[str] = "Li et al. 2019, arXiv 1811.03761"
-    scale: Annotated[float, Field(gt=0, description="the constant, in units u"), Range(0.1, 100, log=True)] = 10.0
+    scale: Annotated[float, Field(gt=0, description="the constant, in units u"), FloatRange(0.1, 100, log=True)] = 10.0
     relative: Annotated[bool, Field(description="u is the size of one coordinate of an honest vector; otherwise 1")] = (
         True
     )
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors; with `relative` also the honest vectors, for their length."""
-        return Threat(sees=frozenset({"own", "honest"} if self.relative else {"own"}))
+        return ThreatModel(knowledge=frozenset({"own", "honest"} if self.relative else {"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the constant vectors."""
-        unit = coordinate_size(view.honest) if self.relative else 1.0
-        return Speech(torch.full_like(view.own, self.scale * unit)), memory
+        unit = coordinate_size(context.honest) if self.relative else 1.0
+        return ByzantineMessages(torch.full_like(context.own, self.scale * unit)), memory

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks._graph import GossipAttack
-from byzbench.contracts import Choice, Range
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, Categorical, FloatRange
 
 _HALVINGS = 40
 
@@ -42,24 +39,26 @@ class Selfish(GossipAttack):
     rule: Annotated[
         Literal["mean", "median", "trimmed_mean"],
         Field(description="rule that the neighbours are assumed to use"),
-        Choice("mean", "median", "trimmed_mean"),
+        Categorical("mean", "median", "trimmed_mean"),
     ] = "trimmed_mean"
     lam: Annotated[
         float | None,
         Field(ge=0, description="weight of the distance from the honest aggregate; None: by the rule"),
-        Range(0.0, 1.0),
+        FloatRange(0.0, 1.0),
     ] = None
 
-    def craft_vectors(self, view: View) -> Tensor:
+    def craft_vectors(self, context: AttackContext) -> Tensor:
         """Craft the vector for each honest agent; see `GossipAttack.craft_vectors`."""
-        x = view.honest.double()
+        x = context.honest.double()
         crafted = x.clone()
         # Neighbours that receive the same messages differ only in their own vectors.
-        inboxes, group = (view.mixing[view.peers] > 0).unique(dim=0, return_inverse=True)
+        inboxes, group = (context.mixing[context.honest_ids] > 0).unique(dim=0, return_inverse=True)
         for number, row in enumerate(inboxes):
-            num_byzantine, members = int(row[view.liars].sum()), group == number
+            num_byzantine, members = int(row[context.byzantine_ids].sum()), group == number
             if num_byzantine:
-                crafted[members] = self._word(x[members], x[row[view.peers]], num_byzantine, view.byzantine)
+                crafted[members] = self._word(
+                    x[members], x[row[context.honest_ids]], num_byzantine, context.num_byzantine
+                )
         return crafted
 
     def _word(self, own: Tensor, honest: Tensor, num_byzantine: int, f: int) -> Tensor:

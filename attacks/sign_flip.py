@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,10 @@ class SignFlip(MessageAttack):
         Each agent negates its own honest vector:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = SignFlip(scale=2.0)
-        >>> view = View(attack.threat, {}, {"own": torch.tensor([[1.0, -3.0]])})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].vectors
+        >>> context = AttackContext(attack.threat, {}, {"own": torch.tensor([[1.0, -3.0]])})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[-2.,  6.]])
     """
 
@@ -41,17 +38,19 @@ class SignFlip(MessageAttack):
     scale: Annotated[
         float,
         Field(gt=0, description="length of the flipped vector, in lengths of the original"),
-        Range(0.05, 50, log=True),
+        FloatRange(0.05, 50, log=True),
     ] = 1.0
     of: Annotated[Literal["own", "honest_mean"], Field(description="the vector that is flipped")] = "own"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors only; omniscient and colluding with of=honest_mean."""
-        return Threat(sees=frozenset({"own"} if self.of == "own" else {"colluders", "honest"}))
+        return ThreatModel(knowledge=frozenset({"own"} if self.of == "own" else {"byzantine", "honest"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the negated vectors."""
         if self.of == "own":
-            return Speech(-self.scale * view.own), memory
-        return Speech((-self.scale * view.honest.mean(0)).expand_as(view.colluders)), memory
+            return ByzantineMessages(-self.scale * context.own), memory
+        return ByzantineMessages((-self.scale * context.honest.mean(0)).expand_as(context.byzantine)), memory

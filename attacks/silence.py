@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Range, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -32,23 +29,27 @@ class Silence(MessageAttack):
         With q=1 no message is sent:
 
         >>> import torch
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Silence(q=1.0)
-        >>> view = View(attack.threat, {}, {"own": torch.ones(2, 3)})
-        >>> attack.speak(view, {}, np.random.default_rng(0))[0].silent
+        >>> context = AttackContext(attack.threat, {}, {"own": torch.ones(2, 3)})
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].silent
         tensor([True, True])
     """
 
     source: ClassVar[str] = "Perry, Toueg 1986"
-    q: Annotated[float, Field(gt=0, le=1, description="probability that a message is not sent"), Range(0.05, 1)] = 1.0
+    q: Annotated[
+        float, Field(gt=0, le=1, description="probability that a message is not sent"), FloatRange(0.05, 1)
+    ] = 1.0
     equivocate: Annotated[bool, Field(description="draw independently for each receiver")] = False
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors only."""
-        return Threat(sees=frozenset({"own"}), equivocates=self.equivocate)
+        return ThreatModel(knowledge=frozenset({"own"}), equivocates=self.equivocate)
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: honest vectors, and the mask of the missing ones."""
-        vectors = view.own[view.edges[:, 0]] if self.equivocate else view.own
-        return Speech(vectors, silent=torch.from_numpy(rng.random(len(vectors)) < self.q)), memory
+        vectors = context.own[context.edges[:, 0]] if self.equivocate else context.own
+        return ByzantineMessages(vectors, silent=torch.from_numpy(rng.random(len(vectors)) < self.q)), memory

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from byzbench.attacks._wrapped import Intermittent
-from byzbench.contracts import Range, State
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, FloatRange, State
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,20 @@ class Sleeper(Intermittent):
 
         >>> import torch
         >>> from byzbench.attacks.zero import Zero
-        >>> from byzbench.federation.view import View
+        >>> from byzbench.core import AttackContext
         >>> attack = Sleeper(Zero(), after=200)
         >>> for number in (199, 200):
-        ...     view = View(attack.threat, {"round": number}, {"own": torch.tensor([[5.0]])})
-        ...     print(attack.speak(view, {}, np.random.default_rng(0))[0].vectors.item())
+        ...     context = AttackContext(attack.threat, {"round": number}, {"own": torch.tensor([[5.0]])})
+        ...     print(attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors.item())
         5.0
         0.0
     """
 
     source: ClassVar[str] = "common practice"
-    after: Annotated[int, Field(ge=0, description="number of honest rounds before the attack"), Range(0, 500)] = 200
+    after: Annotated[int, Field(ge=0, description="number of honest rounds before the attack"), FloatRange(0, 500)] = (
+        200
+    )
 
-    def strikes(self, view: View, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return whether the round has been reached."""
-        return view.round >= self.after, {}
+        return context.round >= self.after, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,11 +12,8 @@ from torch.nn.functional import normalize
 
 from byzbench.attacks._graph import send_to_honest
 from byzbench.attacks._search import OracleAttack, maximise
-from byzbench.contracts import On, Speech, State, Threat
+from byzbench.core import AttackContext, ByzantineMessages, On, State, ThreatModel
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -44,41 +41,45 @@ class SpectralHeterogeneity(OracleAttack):
     on: On = field(default="parameters", kw_only=True)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: omniscient, colluding and equivocating, with the graph and a rule oracle."""
-        return Threat(sees=frozenset({"colluders", "honest", "graph", "defence"}), equivocates=True, calls=self.calls)
+        return ThreatModel(
+            knowledge=frozenset({"byzantine", "honest", "graph", "rule"}), equivocates=True, query_budget=self.calls
+        )
 
     def check(self, agents: int, byzantine: int) -> None:
         """Reject a single honest agent, whose graph has no modes."""
         if agents - byzantine < 2:
             raise Undefined(f"spectral_heterogeneity needs at least two honest agents, got K={agents}, f={byzantine}")
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: to each honest receiver its own vector."""
         modes = memory.get("modes")
         if modes is None:
-            modes = _slowest(view)
-        x = view.honest.double()
+            modes = _slowest(context)
+        x = context.honest.double()
         # The first singular vector of x in the basis of the modes is their combination of largest spread.
         mode = modes @ torch.linalg.svd(modes.T @ x, full_matrices=False).U[:, 0]
         split = mode @ x
-        row = (view.peers == view.defence.receiver).nonzero().flatten()
+        row = (context.honest_ids == context.rule.receiver).nonzero().flatten()
         lam = 1.0
         if len(row) and mode[row].abs() > 1e-9:
             index = int(row)
             push, outward = mode[index] * split, mode[index].sign() * normalize(split, dim=0, eps=1e-150)
             lam, _ = maximise(
-                lambda t: self.rule_outputs(view, x[index] + t.unsqueeze(1) * push) @ outward, self.calls, both=False
+                lambda t: self.rule_outputs(context, x[index] + t.unsqueeze(1) * push) @ outward, self.calls, both=False
             )
-        return send_to_honest(view, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
+        return send_to_honest(context, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
 
 
-def _slowest(view: View) -> Tensor:
+def _slowest(context: AttackContext) -> Tensor:
     """Return the eigenvectors of the least eigenvalue of the honest graph's Laplacian: [h, c].
 
     The constant eigenvector is left out.
     """
-    adjacency = (view.mixing[view.peers][:, view.peers] > 0).double().fill_diagonal_(0)
+    adjacency = (context.mixing[context.honest_ids][:, context.honest_ids] > 0).double().fill_diagonal_(0)
     h = len(adjacency)
     # The all-ones term moves the constant eigenvector above all others: no eigenvalue exceeds h.
     laplacian = adjacency.sum(1).diag() - adjacency + 2 * torch.ones(h, h, dtype=torch.float64)

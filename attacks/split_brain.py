@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,12 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks.alie import Alie
-from byzbench.contracts import Attack, Speech, State, Taps, Threat
-from byzbench.contracts.adversary import Knowledge
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
+from byzbench.core.adversary import Knowledge
 from byzbench.errors import Undefined
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,11 @@ class SplitBrain(Attack):
     ] = "honest"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the inner threat model, with the vectors of the centre, the graph, and equivocation."""
         inner = self.inner.threat
-        extra: frozenset[Knowledge] = frozenset({self.about, "graph"})
-        return replace(inner, sees=inner.sees | extra, equivocates=True)
+        extra: frozenset[Knowledge] = frozenset({"honest" if self.about == "honest" else "byzantine", "graph"})
+        return replace(inner, knowledge=inner.knowledge | extra, equivocates=True)
 
     def check(self, agents: int, byzantine: int) -> str | None:
         """Reject an inner attack that crafts no messages; otherwise check the inner attack."""
@@ -55,27 +52,33 @@ class SplitBrain(Attack):
             raise Undefined(f"split_brain reflects messages, and {type(self.inner).__name__} sends none of its own")
         return self.inner.check(agents, byzantine)
 
-    def speaks(self, topic: str) -> bool:
+    def targets(self, topic: str) -> bool:
         """Return whether the inner attack crafts the messages of the topic."""
-        return self.inner.speaks(topic)
+        return self.inner.targets(topic)
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Return the inner attack's initial state."""
-        return self.inner.start(view)
+        return self.inner.start(context)
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         """Return the inner attack's hooks."""
-        return self.inner.tap(view, memory, rng)
+        return self.inner.hook_environment(context, memory, rng)
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the inner attack's vectors on every edge, reflected for the second half."""
-        messages, memory = self.inner.speak(view, memory, rng)
-        sender, receiver = torch.as_tensor(view.edges).T
+        messages, memory = self.inner.craft_messages(context, memory, rng)
+        sender, receiver = torch.as_tensor(context.edges).T
         row = torch.arange(len(receiver)) if self.inner.threat.equivocates else sender
         silent = None if messages.silent is None else messages.silent[row]
         if not isinstance(messages.vectors, Tensor):
-            return Speech([messages.vectors[k] for k in row], silent), memory  # values of any type cannot be reflected
-        centre = (view.honest if self.about == "honest" else view.colluders).double().mean(0)
+            return ByzantineMessages(
+                [messages.vectors[k] for k in row], silent
+            ), memory  # values of any type cannot be reflected
+        centre = (context.honest if self.about == "honest" else context.byzantine).double().mean(0)
         vectors = messages.vectors[row]
-        mirrored = torch.isin(receiver, view.peers[(len(view.peers) + 1) // 2 :]).unsqueeze(1)
-        return Speech(torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors), silent), memory
+        mirrored = torch.isin(receiver, context.honest_ids[(len(context.honest_ids) + 1) // 2 :]).unsqueeze(1)
+        return ByzantineMessages(torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors), silent), memory

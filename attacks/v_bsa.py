@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Attack, Range, Speech, State, Threat
+from byzbench.core import Attack, AttackContext, ByzantineMessages, FloatRange, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.learning.policies import CategoricalMlp
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.rl.policies import CategoricalMlp
 
 FORGETS = 0.1
 """The weight of the latest gradient in the running mean and variance."""
@@ -50,56 +47,58 @@ class VBsa(Attack):
     gate: Annotated[
         float, Field(ge=0, lt=1, description="share of the largest entropy above which a state is undecided")
     ] = 0.9
-    scale: Annotated[float, Field(gt=0, description="weight of the push"), Range(0.1, 100, log=True)] = 1.0
+    scale: Annotated[float, Field(gt=0, description="weight of the push"), FloatRange(0.1, 100, log=True)] = 1.0
     width: Annotated[
-        float, Field(gt=0, description="half-width of the usual range, in deviations"), Range(0.1, 10, log=True)
+        float, Field(gt=0, description="half-width of the usual range, in deviations"), FloatRange(0.1, 10, log=True)
     ] = 0.85
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors, policies and episodes, of all Byzantine agents together.
 
         They are read together so that one state holds them all. Each message depends on its own agent alone.
         """
-        return Threat(sees=frozenset({"colluders", "policy", "experience"}))
+        return ThreatModel(knowledge=frozenset({"byzantine", "policy", "rollouts"}))
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         """Reject tasks without discrete actions, and an action that the task does not have."""
-        if not isinstance(view.task.policy(), CategoricalMlp):
+        if not isinstance(context.task.policy(), CategoricalMlp):
             raise Undefined("v_bsa needs a task with discrete actions, whose agents choose one each step")
-        actions = view.task.action_count
+        actions = context.task.action_count
         if self.action >= actions:
             raise Undefined(f"v_bsa: action={self.action} is no action of this task; give 0 to {actions - 1}")
         return {}
 
-    def speaks(self, topic: str) -> bool:
+    def targets(self, topic: str) -> bool:
         """Return whether the topic is the gradient."""
         return topic == "gradient"
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the pushed gradients, clipped to the usual range."""
-        own = view.colluders.double()
+        own = context.byzantine.double()
         deviation = own - memory.get("mean", own)
         mean = own - (1 - FORGETS) * deviation
         variance = (1 - FORGETS) * (memory.get("variance", torch.zeros_like(own)) + FORGETS * deviation.square())
-        pushes = self._pushes(view)
+        pushes = self._pushes(context)
         pushed = own + self.scale * pushes
         pushed *= own.norm(dim=1, keepdim=True) / pushed.norm(dim=1, keepdim=True).clamp(min=1e-150)
         radius = self.width * variance.sqrt()
         crafted = torch.where(pushes.any(1, keepdim=True), pushed.clamp(mean - radius, mean + radius), own)
-        return Speech(crafted.to(view.colluders.dtype)), {"mean": mean, "variance": variance}
+        return ByzantineMessages(crafted.to(context.byzantine.dtype)), {"mean": mean, "variance": variance}
 
-    def _pushes(self, view: View) -> Tensor:
+    def _pushes(self, context: AttackContext) -> Tensor:
         """Return the p of each agent, float64 [f, d]; zero where no state is undecided."""
-        policy, pushes = view.policy, torch.zeros_like(view.colluders, dtype=torch.float64)
-        sampled = [k for k, episodes in enumerate(view.experience) if episodes is not None]
-        if view.theta is None or not sampled:
+        policy, pushes = context.policy, torch.zeros_like(context.byzantine, dtype=torch.float64)
+        sampled = [k for k, episodes in enumerate(context.rollouts) if episodes is not None]
+        if context.theta is None or not sampled:
             return pushes
         assert isinstance(policy, CategoricalMlp)
-        states = [episodes.observations[episodes.mask] for episodes in view.experience if episodes is not None]
+        states = [episodes.observations[episodes.mask] for episodes in context.rollouts if episodes is not None]
         padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
         is_state = torch.arange(padded.shape[1]) < torch.tensor([[len(rows)] for rows in states])
-        theta = view.theta[sampled].requires_grad_()
+        theta = context.theta[sampled].requires_grad_()
         scores = policy.logits(policy.layers(theta), padded).log_softmax(-1)
         entropy = -(scores.detach().exp() * scores.detach()).sum(-1)
         undecided = (is_state & (entropy > self.gate * math.log(scores.shape[-1]))).to(scores)

@@ -13,7 +13,7 @@ from torch import Tensor
 from byzbench.attacks.agr_tailored import AgrTailored
 
 if TYPE_CHECKING:
-    from byzbench.federation.view import View
+    from byzbench.core.context import AttackContext
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class WeightSearch(AgrTailored):
         ),
     ] = 400
 
-    def search(self, view: View, rng: np.random.Generator) -> Tensor:
+    def search(self, context: AttackContext, rng: np.random.Generator) -> Tensor:
         """Return the crafted vector, [d]."""
-        honest = view.honest.double()
+        honest = context.honest.double()
         deviations = honest - honest.mean(0)
         half = self.calls // 2
-        damage, crafted = self.most_damaging(view, half)
+        damage, crafted = self.most_damaging(context, half)
         remaining, step = self.calls - half, 1.0
         while remaining > 1:
             # A random subset, if there are more honest vectors than the remaining evaluations allow.
@@ -61,7 +61,7 @@ class WeightSearch(AgrTailored):
                 else deviations[torch.from_numpy(rng.permutation(len(deviations))[: remaining // 2])]
             )
             candidates = torch.cat([crafted + step * directions, crafted - step * directions])
-            damages = self.damage(view, candidates).nan_to_num(nan=-1.0)
+            damages = self.damage(context, candidates).nan_to_num(nan=-1.0)
             remaining -= len(candidates)
             best = int(damages.argmax())
             better = float(damages[best]) > damage

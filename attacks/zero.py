@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
-
-if TYPE_CHECKING:
-    from byzbench.federation.view import View
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -26,10 +23,12 @@ class Zero(MessageAttack):
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074"
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         """Return the threat model: own vectors, of which only the shape is used."""
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: zero vectors."""
-        return Speech(torch.zeros_like(view.own)), memory
+        return ByzantineMessages(torch.zeros_like(context.own)), memory

@@ -8,12 +8,12 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import Result
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -34,10 +34,10 @@ def options(doc: str | None, seeds: int = 3, trajectories: int = 3000) -> argpar
 
 def results(name: str, cells: Mapping[Key, Experiment], given: argparse.Namespace) -> dict[Key, Result]:
     """The result of every cell; a run that is in `given.out` is not repeated."""
-    todo = Plan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
+    todo = SweepPlan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
     keys = list(cells)
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
+        summary = run_sweep(todo, given.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     return {key: run(cell, out=given.out) for key, cell in cells.items()}

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from byzbench import registry
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import Suite, plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepGrid, plan_sweep
+from byzbench.experiments.sweep import run_sweep
 from byzbench.reports.estimators import Interval
 from byzbench.reports.plots import trace
 from byzbench.reports.statistics import mean_interval
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 FIXED = ("large_noise", "sign_flip", "random_action", "avg_zero", "ipm", "alie(z=1.5)", "min_max", "mimic")
 ADAPTIVE = ("rop", "optimal_ipm", "optimal_alie", "agr_tailored")
@@ -68,7 +68,7 @@ both are somewhat too low.
 
 def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
     """The area under each seed's evaluation curve, by (attack, rule)."""
-    suite = Suite.of(
+    suite = SweepGrid.of(
         {
             "algo": "decbyzpg",
             "preset": "paper",
@@ -81,9 +81,9 @@ def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
             "seeds": given.seeds,
         }
     )
-    todo, found = plan(suite), defaultdict(list)
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
+    todo, found = plan_sweep(suite), defaultdict(list)
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
+        summary = run_sweep(todo, given.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     for cell in todo.cells.values():
@@ -108,10 +108,10 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
     found = areas(given)
-    known = reference("cartpole")
+    known = task_reference("cartpole")
     means = {key: mean_interval(values, (known["random"], known["solved"])) for key, values in found.items()}
-    rules = {rule: registry.parse(rule).name for rule in RULES}
-    fixed, adaptive = ({a: registry.parse(a).name for a in group} for group in (FIXED, ADAPTIVE))
+    rules = {rule: registry.parse_spec(rule).name for rule in RULES}
+    fixed, adaptive = ({a: registry.parse_spec(a).name for a in group} for group in (FIXED, ADAPTIVE))
 
     lines = [["attack", *RULES], ["---", *["--:"] * len(RULES)]]
     for attack, name in {"none": "none", **fixed, **adaptive}.items():

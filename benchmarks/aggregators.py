@@ -28,16 +28,16 @@ import torch
 from torch import Tensor
 
 from byzbench.aggregators.mda import Mda
-from byzbench.contracts import Aggregator, Speech
+from byzbench.core import Aggregator, ByzantineMessages
+from byzbench.core.inbox import Inbox
 from byzbench.experiments.diagnostics import diagnose
-from byzbench.federation.inbox import Inbox
-from byzbench.federation.ledger import Aggregation
-from byzbench.federation.screening import screen
-from byzbench.geometry.cloud import Cloud
+from byzbench.federation.statistics import AggregationResult
+from byzbench.federation.validation import validate_messages
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.geometry.spread import min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset
-from byzbench.registry import build, origins, parse
-from byzbench.testing.rules import judge
+from byzbench.registry import make, origins, parse_spec
+from byzbench.testing.rules import score_policies
 
 SMALL, LARGE = (13, 3, 386), (50, 12, 100_000)
 """n, f, d."""
@@ -54,7 +54,7 @@ sides, rfa takes eight steps on both, and centred clipping one, of radius 10."""
 
 NARROW = """*Over* is byzbench less byzfl; *whole round* is screening, the rule and the round's diagnostics in a row,
 less byzfl's rule alone: the yardstick is that no rule is more than 60 us over. Screening alone takes
-{screening:.0f} us, the diagnostics {diagnosis:.0f} us. *13 receivers* are inboxes that all differ, as when liars
+{screening:.0f} us, the diagnostics {diagnosis:.0f} us. *13 receivers* are inboxes that all differ, as when attackers
 equivocate, in one call."""
 
 EXACT = """An answer is exact unless the search was stopped by its cap. `mda` looks for the subset of least diameter,
@@ -133,27 +133,32 @@ def inputs(rule: Aggregator, f: int, x: Tensor) -> dict[str, Any]:
     """What the federation gives a rule beside the vectors, for receivers whose own vectors are different columns."""
     batch, n = x.shape[:-2], x.shape[-2]
     own = torch.arange(n)[: batch[0]] if batch else torch.tensor(0)
-    asked = {"honest": torch.arange(n).expand(*batch, n) >= f, "judge": judge}
+    asked = {"honest": torch.arange(n).expand(*batch, n) >= f, "judge": score_policies}
     return {
         "mask": torch.ones(*batch, n, dtype=torch.bool),
         "own": own,
         "weights": torch.full((*batch, n), 1 / n, dtype=torch.float64),
         "rng": np.random.default_rng(0),
-        **{name: asked[name] for name in rule.asks},
+        **{name: asked[name] for name in rule.required_inputs},
     }
 
 
 def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -> Callable[[], object]:
     """Everything that a round does with the messages of one receiver: screening, the rule, the diagnostics."""
     (n, d), bound = x.shape, torch.tensor([f])
-    senders, own, usable, liars = torch.arange(n)[None], torch.tensor([-1]), torch.tensor([True]), torch.arange(n) < f
+    senders, own, usable, attackers = (
+        torch.arange(n)[None],
+        torch.tensor([-1]),
+        torch.tensor([True]),
+        torch.arange(n) < f,
+    )
     given = {name: part[None] if isinstance(part, Tensor) else part for name, part in given.items()}
     mask = given["mask"]
 
     def call() -> object:
-        heard = Inbox(screen(Speech(x), n, d).vectors, senders, senders, mask, own, bound, None)
+        heard = Inbox(validate_messages(ByzantineMessages(x), n, d).vectors, senders, senders, mask, own, bound, None)
         value, weights, state = rule(heard.base[None], bound, **given)
-        return diagnose(Aggregation(heard, value, weights, usable, state), liars)
+        return diagnose(AggregationResult(heard, value, weights, usable, state), attackers)
 
     return call
 
@@ -164,10 +169,10 @@ def fixed_costs() -> dict[str, float]:
     x, shares = gaussian(n), torch.full((1, n), 1 / n, dtype=torch.float64)
     everyone = torch.arange(n)[None]
     inbox = Inbox(x, everyone, everyone, shares > 0, torch.tensor([-1]), torch.tensor([f]), None)
-    seen = Aggregation(inbox, x.mean(0, keepdim=True), shares, torch.tensor([True]), {})
+    seen = AggregationResult(inbox, x.mean(0, keepdim=True), shares, torch.tensor([True]), {})
     return race(
         {
-            "screening": partial(screen, Speech(x), n, d),
+            "screening": partial(validate_messages, ByzantineMessages(x), n, d),
             "diagnosis": partial(diagnose, seen, torch.arange(n) < f),
         },
         300,
@@ -179,7 +184,7 @@ def contest(
 ) -> tuple[dict[str, float], str]:
     """Microseconds of our rule, `byzfl`, and on the small shape `round` and `receivers`; and what byzfl likes best."""
     n, f, d = shape
-    rule = build("aggregator", parse(name))
+    rule = make("aggregator", parse_spec(name))
     assert isinstance(rule, Aggregator)
     x, bound = gaussian(n, d), torch.tensor(f)
     given = inputs(rule, f, x)
@@ -212,7 +217,7 @@ def tables(byzfl: ModuleType | None, repeats: int) -> Iterator[str]:
         else:
             yield from ("| rule | byzbench, ms | byzfl, ms | on | byzfl / byzbench |", "|---|---|---|---|---|")
         for name in origins("aggregator"):
-            if not build("aggregator", parse(name)).defined(n, f):
+            if not make("aggregator", parse_spec(name)).defined(n, f):
                 yield f"| {name} | undefined here |" + " |" * (5 if shape == SMALL else 3)
                 continue
             t, likes = contest(byzfl, name, shape, repeats if shape == SMALL else 7)
@@ -262,7 +267,7 @@ def hostile() -> Iterator[tuple[str, np.ndarray, int]]:
 
 
 def planted(n: int, f: int, seed: int) -> Tensor:
-    """Liars that agree, f of them, one and a half standard deviations from the mean in every coordinate."""
+    """Attackers that agree, f of them, one and a half standard deviations from the mean in every coordinate."""
     x = gaussian(n, seed=seed)
     x[:f] = x[f:].mean(0) - 1.5 * x[f:].std(0)
     return x
@@ -275,7 +280,7 @@ def rows(repeats: int = 20) -> Iterator[tuple[str, float, bool]]:
     for n, f in ((30, 9), (100, 30)):
         for seed in range(3):
             x = gaussian(n, seed=seed)
-            exact = min_diameter_subset(Cloud.of(x).distances, n - f)[2]
+            exact = min_diameter_subset(PairwiseDistances.of(x).distances, n - f)[2]
             yield f"the rule on [{n}, 386], f={f}, seed {seed}", timed(partial(Mda(), x, f), repeats), exact
     for label, distances, f in hostile():
         search = partial(min_diameter_subset, distances, len(distances) - f)
@@ -285,9 +290,9 @@ def rows(repeats: int = 20) -> Iterator[tuple[str, float, bool]]:
 def spread_rows(repeats: int = 5) -> Iterator[tuple[str, float, bool]]:
     """The same for the searches of mva and smea."""
     for name in ("mva", "smea"):
-        for kind, make in (("planted", planted), ("Gaussian", lambda n, f, seed: gaussian(n, seed=seed))):
+        for kind, draw in (("planted", planted), ("Gaussian", lambda n, f, seed: gaussian(n, seed=seed))):
             for n, f in ((13, 3), (25, 7), (30, 9), (100, 30)):
-                search = partial(SEARCHES[name], Cloud.of(make(n, f, 0)).squared_distances, n - f)
+                search = partial(SEARCHES[name], PairwiseDistances.of(draw(n, f, 0)).squared_distances, n - f)
                 yield f"{name}, {kind}, n={n} f={f}", timed(search, repeats), search()[2]
         for label, distances, f in hostile():
             search = partial(SEARCHES[name], distances**2, len(distances) - f)

@@ -170,8 +170,8 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
     ]
     sentences = []
     for row, (env, assumption) in WORLDS.items():
-        task = registry.build("task", env)
-        scale = task.worth("solved") - task.worth("random")  # type: ignore[attr-defined]
+        task = registry.make("task", env)
+        scale = task.reference_score("solved") - task.reference_score("random")  # type: ignore[attr-defined]
         alone, learned = returned(found[row, "alone"]), []
         for method, lie in METHODS.items():
             clean, lied = (found[row, f"{method} {attack}"] for attack in ("none", lie))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
-from byzbench.envs import AttackerSeat
+from byzbench.envs import AttackEnv
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread
 from byzbench.reports.statistics import difference_interval
@@ -75,7 +75,7 @@ POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
 
 def harm(cell: dict[str, Any], seed: int, policy: Weights | None) -> tuple[float, float]:
     """An episode in the seat of a cell, by a policy [m, n + 1] or at random: mean reward, and the final evaluation."""
-    env = AttackerSeat(**cell)
+    env = AttackEnv(**cell)
     form, rng, rewards = env.action_space.shape, np.random.default_rng(seed), []
     observation, _ = env.reset(seed=seed)
     while True:
@@ -88,7 +88,7 @@ def harm(cell: dict[str, Any], seed: int, policy: Weights | None) -> tuple[float
 
 def train(pool: ProcessPoolExecutor) -> None:
     """The cross-entropy method, from minus the mean on. Rewards are compared within a cell, on one seed for all."""
-    env = AttackerSeat(**next(iter(TRAINED.values())))
+    env = AttackEnv(**next(iter(TRAINED.values())))
     (n,), (m,) = env.observation_space.shape or (0,), env.action_space.shape or (0,)
     rng = np.random.default_rng(0)
     centre, width = np.zeros((m, n + 1)), np.full((m, n + 1), WIDTH)
@@ -113,7 +113,7 @@ def left(cell: dict[str, Any], seed: int, attacker: str) -> float:
         return harm(cell, seed, None)[1]
     with one_thread():
         training = Training(Experiment.create(**cell, attack=attacker, seed=seed))
-        while not training.over:
+        while not training.is_finished:
             lockstep(training.advance())
         return training.evaluate(training.todo.evaluations)["evaluation"]
 
@@ -141,7 +141,7 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
         "# The attacker's seat",
         "",
         *wrapped(
-            """`byzbench.envs.AttackerSeat` is a federation as a Gymnasium environment for one attacker who controls
+            """`byzbench.envs.AttackEnv` is a federation as a Gymnasium environment for one attacker who controls
             all Byzantine agents. An episode is one training run, and a step is one round. An action is what the
             Byzantine agents send in this round; the reward is minus the honest agents' return. Observations and
             actions are those of the attack [`learned`](attacks.md#learned), which plays a policy that was trained
@@ -149,9 +149,9 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
         ),
         "",
         "```python",
-        "from byzbench.envs import AttackerSeat",
+        "from byzbench.envs import AttackEnv",
         "",
-        'env = AttackerSeat(algo="decbyzpg", agents=9, byzantine=2, trajectories=300)',
+        'env = AttackEnv(algo="decbyzpg", agents=9, byzantine=2, trajectories=300)',
         "observation, info = env.reset(seed=0)",
         "observation, reward, terminated, truncated, info = env.step(env.action_space.sample())",
         "```",

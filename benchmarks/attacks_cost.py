@@ -1,12 +1,12 @@
-"""What attacks cost: each one's share of the wall time of a run, paired with liars who do nothing.
+"""What attacks cost: each one's share of the wall time of a run, paired with attackers who do nothing.
 
     python benchmarks/attacks_cost.py [ATTACK ...] [--every 15] [--repeats 3] [--write]
 
 DecByzPG with its defaults on CartPole, K=13, f=3. A run of 3,000 trajectories without an attack is kept at every 15th
 round; from each of these states both runs, with the attack and without, do one round in turn, and the fastest of
-several times counts. How long episodes are depends on what liars do, and is no cost of theirs: taps do all that they
-do, and then the truth is put back, so that both runs take the same steps. It is the processor's time of the one thread
-that there is: other programs hardly count.
+several times counts. How long episodes are depends on what attackers do, and is no cost of theirs: taps do all that
+they do, and then the truth is put back, so that both runs take the same steps. It is the processor's time of the one
+thread that there is: other programs hardly count.
 
 Prints a table; with --write, docs/attacks-cost.md.
 """
@@ -25,13 +25,13 @@ import numpy as np
 from torch import Tensor
 
 from byzbench import registry
-from byzbench.contracts import Attack, Speech, State, Taps, Threat
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, State, ThreatModel
+from byzbench.core.context import AttackContext
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
-from byzbench.federation.view import View
-from byzbench.learning.rollouts import Trajectories
+from byzbench.rl.rollouts import Trajectories
 
-AGENTS, LIARS, TRAJECTORIES = 13, 3, 3000
+AGENTS, ATTACKERS, TRAJECTORIES = 13, 3, 3000
 AS = {"sleeper": "sleeper(alie(z=1.5), after=0)", "markov": "markov(alie(z=1.5), on=1, off=0)"}
 """Attacks that bide their time are measured when it has come."""
 
@@ -41,12 +41,12 @@ PAGE = """# What attacks cost
 
 Made by `{command}`.
 
-The time of a run beyond that of the same run in which the same liars follow the protocol, as a share of the latter:
-DecByzPG with its defaults on CartPole, K={agents}, f={liars}, complete graph, {trajectories:,} trajectories.
-*Rollouts*: what taps add, at the same steps. *Messages*: what liars need to find their words, and what all others need
-to hear them: where liars equivocate, every agent has an aggregation of its own, and a rule that iterates may need
-longer. *Words*: of this, the liars' own part, also in milliseconds a round. {kept} rounds of the run, {repeats} times
-each in turn, the fastest of each, in processor time; a percentage is good to about one.
+The time of a run beyond that of the same run in which the same attackers follow the protocol, as a share of the latter:
+DecByzPG with its defaults on CartPole, K={agents}, f={attackers}, complete graph, {trajectories:,} trajectories.
+*Rollouts*: what taps add, at the same steps. *Messages*: what attackers need to find their words, and what all others
+need to hear them: where attackers equivocate, every agent has an aggregation of its own, and a rule that iterates may
+need longer. *Words*: of this, the attackers' own part, also in milliseconds a round. {kept} rounds of the run,
+{repeats} times each in turn, the fastest of each, in processor time; a percentage is good to about one.
 
 The second column says why an attack may cost more: it tries lies on a clone of the rule, or follows its agents' own
 policy. All others are fixed formulas. Those of them that spend more than 4% themselves (rollouts and words) are
@@ -65,20 +65,24 @@ class Muted(Attack):
     attack: Attack
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         return self.attack.threat
 
-    def start(self, view: View) -> State:
-        return self.attack.start(view)
+    def start(self, context: AttackContext) -> State:
+        return self.attack.start(context)
 
-    def speaks(self, topic: str) -> bool:
-        return self.attack.speaks(topic)
+    def targets(self, topic: str) -> bool:
+        return self.attack.targets(topic)
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        return self.attack.speak(view, memory, rng)
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        return self.attack.craft_messages(context, memory, rng)
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        taps, memory = self.attack.tap(view, memory, rng)
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        taps, memory = self.attack.hook_environment(context, memory, rng)
         constants = {name: np.ones_like(factors) for name, factors in (taps.dynamics or {}).items()}
         return replace(
             taps, action=_muted(taps.action), observation=_muted(taps.observation), dynamics=constants
@@ -126,7 +130,7 @@ class Clocked:
         doors["aggregate"] = self._meeting(self.federation.aggregate)
         for name in ("exchange", "gather", "agree"):
             doors[name] = self._waited(getattr(self.federation, name))
-        vars(self.adversary)["speak"] = self._worded(self.adversary.speak)
+        vars(self.adversary)["craft_messages"] = self._worded(self.adversary.craft_messages)
 
     def round(self, number: int, state: State) -> tuple[State, Spent]:
         """One round from this state."""
@@ -143,8 +147,8 @@ class Clocked:
         if batch is None:
             batch = self._sample(theta, count)
         else:
-            self.adversary.taps(range(AGENTS), batch.mask.shape[2], 1, self.federation.policy, theta)
-            self.adversary.lived(range(AGENTS), batch)
+            self.adversary.make_hooks(range(AGENTS), batch.mask.shape[2], 1, self.federation.policy, theta)
+            self.adversary.record_rollout(range(AGENTS), batch)
         self._spent.rollouts += time.thread_time() - start
         self.batch = batch
         return batch
@@ -172,11 +176,11 @@ class Clocked:
 
         return met
 
-    def _worded(self, speak: Callable[..., Any]) -> Callable[..., Any]:
+    def _worded(self, craft_messages: Callable[..., Any]) -> Callable[..., Any]:
         async def spoken(*given: Any) -> Any:
             start = time.thread_time()
             try:
-                return await speak(*given)
+                return await craft_messages(*given)
             finally:
                 self._spent.words += time.thread_time() - start
 
@@ -200,10 +204,10 @@ class Cost:
 
 def plain(every: int) -> tuple[Experiment, dict[int, State], dict[int, Trajectories]]:
     """The run without an attack, its state before every so-manieth round, and the batch that it sampled there."""
-    todo = Experiment.create(agents=AGENTS, byzantine=LIARS, trajectories=TRAJECTORIES, preset="paper")
+    todo = Experiment.create(agents=AGENTS, byzantine=ATTACKERS, trajectories=TRAJECTORIES, preset="paper")
     clocked = Clocked(todo)
     state, states, batches, number = todo.algorithm.start(clocked.federation), {}, {}, 0
-    while int(clocked.federation.ledger.trajectories.max()) < TRAJECTORIES:
+    while int(clocked.federation.statistics.trajectories.max()) < TRAJECTORIES:
         if number % every == 0:
             states[number] = state
         state, _ = clocked.round(number, state)
@@ -248,17 +252,17 @@ def main() -> None:
         whole = cost(todo.attack, todo, states, {}, given.repeats).plain
         for name in given.attacks or registry.origins("attack"):
             written = AS.get(name, name)
-            attack = registry.build("attack", written)
+            attack = registry.make("attack", written)
             assert isinstance(attack, Attack)
             found = replace(cost(attack, todo, states, batches, given.repeats), plain=whole)
-            calls, sees = attack.threat.calls, attack.threat.sees
+            calls, sees = attack.threat.query_budget, attack.threat.knowledge
             rows.append((written, f"tries {calls} lies" if calls else "its policy" if "policy" in sees else "", found))
             print(written, f"{found.share:.1%}", file=sys.stderr, flush=True)
     rows.sort(key=lambda row: -row[2].share)
     text = PAGE.format(
         command=f"python benchmarks/attacks_cost.py --every {given.every} --repeats {given.repeats} --write",
         agents=AGENTS,
-        liars=LIARS,
+        attackers=ATTACKERS,
         trajectories=TRAJECTORIES,
         kept=len(states),
         repeats=given.repeats,
@@ -272,7 +276,7 @@ def main() -> None:
 
 
 def own(found: Cost) -> float:
-    """The share that the liars spend themselves."""
+    """The share that the attackers spend themselves."""
     return (found.rollouts + found.words) / found.plain
 
 

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from byzbench import registry
 from byzbench.cli.show import show
-from byzbench.contracts import Attack
+from byzbench.core import Attack
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
 from byzbench.reports.worst import FLAGS, MARGIN, REPORTING, SELECTION, STANDARD, STANDARD_V1
 
-AGENTS, LIARS, ROUNDS = 13, 3, 12
+AGENTS, ATTACKERS, ROUNDS = 13, 3, 12
 RULE = "trimmed_mean"
 FRAME = np.array([4.5, 3.0])
 
@@ -44,7 +44,7 @@ FLAG_PAGES = {
     "attack inert": """
         The `metrics.jsonl` of the attack and of the run without one are the same bytes, on every seed. Either the
         attack acts where this experiment has nothing (on parameters that agents already agree on, as `dissensus` on a
-        complete graph), or it is degenerate (`alie` with one liar). It tells nothing about the defence.""",
+        complete graph), or it is degenerate (`alie` with one attacker). It tells nothing about the defence.""",
     "blind beats adaptive": f"""
         The strongest of the blind members did more harm than the strongest of those that try lies on a clone of the
         rule: on every selection seed, and on average by more than {MARGIN:.0%} of what is learned without an attack.
@@ -62,22 +62,22 @@ FLAG_PAGES = {
         adaptive attack.""",
     "scale dependence": """
         A rule says that it has parameters in the units of its inputs (a radius, a floor), or gave no s F(x) for inputs
-        s times as long, s = 0.001 and 1000. It may be tuned to the length of this task's vectors, and liars who know
-        the number stay just below it. Repeat on a task whose vectors are of another length.""",
+        s times as long, s = 0.001 and 1000. It may be tuned to the length of this task's vectors, and attackers who
+        know the number stay just below it. Repeat on a task whose vectors are of another length.""",
     "non-finite survived": """
         Good news: under messages of NaN on all topics every run ended with finite parameters, and none with a worse
         verdict than the same seed without an attack. Where it is not raised, messages that are no numbers did harm, and
-        any liar can do as much.""",
+        any attacker can do as much.""",
 }
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One exchange of h honest agents and f liars.
+    """One exchange of h honest agents and f attackers.
 
     Attributes:
         honest, own: what they computed, [h, 2] and [f, 2].
-        words, heard: what all liars tell each honest agent, [h, f, 2], and whether it arrives, [h, f].
+        words, heard: what all attackers tell each honest agent, [h, f, 2], and whether it arrives, [h, f].
         value: what the rule makes of it at the first honest agent, [2].
         screened: how many messages were screened out.
     """
@@ -100,7 +100,7 @@ def scene(attack: Attack, topic: str) -> Scene:
         agreement=f"gossip+{RULE}",
         placement="first",
         agents=AGENTS,
-        byzantine=LIARS,
+        byzantine=ATTACKERS,
     )
     noise = np.random.default_rng(4).standard_normal((ROUNDS, AGENTS, 2)) * (0.7, 0.4)
     with one_thread():
@@ -114,12 +114,19 @@ def scene(attack: Attack, topic: str) -> Scene:
                 value, _ = federation.aggregate(inbox, {})
             else:
                 value, _ = federation.combine(todo.defences["parameters"], inbox)
-    words = inbox.base[inbox.senders[LIARS:, :LIARS]]  # in a complete graph an agent's column is its number
-    return Scene(x[LIARS:], x[:LIARS], words, inbox.mask[LIARS:, :LIARS], value[LIARS], federation.ledger.screened)
+    words = inbox.base[inbox.senders[ATTACKERS:, :ATTACKERS]]  # in a complete graph an agent's column is its number
+    return Scene(
+        x[ATTACKERS:],
+        x[:ATTACKERS],
+        words,
+        inbox.mask[ATTACKERS:, :ATTACKERS],
+        value[ATTACKERS],
+        federation.statistics.num_malformed,
+    )
 
 
 def draw(seen: Scene, path: Path) -> None:
-    """Honest vectors, liars' own, what they say, and what the rule makes of it."""
+    """Honest vectors, attackers' own, what they say, and what the rule makes of it."""
     figure = Figure(figsize=(3.6, 2.4), layout="constrained")
     axes = figure.subplots()
     told = np.unique(seen.words[seen.heard].numpy().round(6), axis=0)
@@ -156,11 +163,11 @@ def ours() -> list[str]:
 
 def drawn(name: str) -> tuple[Attack, str] | None:
     """The attack as it is drawn, and the topic; None where it sends nothing of its own, or nothing without episodes."""
-    attack = registry.build("attack", STRIKING.get(name, name))
+    attack = registry.make("attack", STRIKING.get(name, name))
     assert isinstance(attack, Attack)
-    if "experience" in attack.threat.sees:
+    if "rollouts" in attack.threat.knowledge:
         return None
-    topic = next((topic for topic in ("gradient", "parameters") if attack.speaks(topic)), None)
+    topic = next((topic for topic in ("gradient", "parameters") if attack.targets(topic)), None)
     return (attack, topic) if topic else None
 
 
@@ -175,8 +182,8 @@ def section(name: str) -> list[str]:
     """One attack."""
     known, threat = facts(name), registry.load("attack", name).threat
     knows = {"knows": known["knows"], "acts on": known["acts on"] or "nothing", "equivocates": known["equivocates"]}
-    if threat.calls:
-        knows["tries"] = f"{threat.calls} lies an exchange on a clone of the rule"
+    if threat.query_budget:
+        knows["tries"] = f"{threat.query_budget} lies an exchange on a clone of the rule"
     lines = [f"## {name}", "", *prose(known["description"]), ""]
     lines += [" · ".join(f"{key}: **{value}**" for key, value in knows.items()), ""]
     if known["parameters"]:
@@ -190,12 +197,12 @@ def section(name: str) -> list[str]:
         said = {"gradient": "", "parameters": ", on parameters"}[picture[1]]
         bided = f", as `{STRIKING[name]}`" if name in STRIKING else ""
         lines += [f"![{name}{said}{bided}](attacks/{name}.png)", ""]
-    elif "experience" in threat.sees:
+    elif "rollouts" in threat.knowledge:
         lines += ["No picture: what it says depends on the episodes that its agents have played.", ""]
     elif "environment" in threat.surface:
-        lines += ["No picture: it acts on the liars' own environments, and what they then send is honest.", ""]
+        lines += ["No picture: it acts on the attackers' own environments, and what they then send is honest.", ""]
     else:
-        lines += ["No picture: liars follow the protocol.", ""]
+        lines += ["No picture: attackers follow the protocol.", ""]
     return lines
 
 
@@ -217,11 +224,12 @@ def page() -> str:
         ),
         "",
         *wrapped(
-            f"""**The pictures** show one exchange on a complete graph of {AGENTS} agents, {LIARS} of them liars, all
-            parameters at their defaults. Blue dots: honest vectors. Red rings: what the liars computed. Red crosses:
-            what they say; triangles at the rim: beyond the frame, in that direction. Black plus: the honest mean.
-            Green: what {RULE} makes of it at one honest agent. Grey lines, where liars equivocate: who is told what. It
-            is the {ROUNDS}th exchange of a cloud that turns clockwise, for attacks that remember."""
+            f"""**The pictures** show one exchange on a complete graph of {AGENTS} agents, {ATTACKERS} of them
+            attackers, all parameters at their defaults. Blue dots: honest vectors. Red rings: what the attackers
+            computed. Red crosses: what they say; triangles at the rim: beyond the frame, in that direction. Black plus:
+            the honest mean. Green: what {RULE} makes of it at one honest agent. Grey lines, where attackers equivocate:
+            who is told what. It is the {ROUNDS}th exchange of a cloud that turns clockwise, for attacks that
+            remember."""
         ),
         "",
         *wrapped(
@@ -229,11 +237,11 @@ def page() -> str:
             [`byzbench worst`](#the-worst-of-an-ensemble). What each costs: [attacks-cost.md](attacks-cost.md)."""
         ),
         "",
-        "| attack | what liars do | knows | acts on | equivocates | tries |",
+        "| attack | what attackers do | knows | acts on | equivocates | tries |",
         "|---|---|---|---|---|---|",
     ]
     for name in names:
-        known, calls = facts(name), registry.load("attack", name).threat.calls
+        known, calls = facts(name), registry.load("attack", name).threat.query_budget
         first = known["description"].split("\n")[0]
         own = (f"[{name}](#{name})", first, known["knows"], known["acts on"] or "nothing", known["equivocates"])
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in own)} | {calls or ''} |")
@@ -251,10 +259,10 @@ def ensemble() -> list[str]:
         *wrapped(
             f"""tries the ensemble `{STANDARD}`, which has no parameters: each member, the cheapest first, on three
             seeds from {SELECTION} on. The one that leaves the least evaluation return is the worst. It is then run on
-            five seeds from {REPORTING} on, beside runs in which the same liars follow the protocol, and only these are
-            reported: the lowest of many noisy returns is too low. Every run is an experiment in the store (`--out`), so
-            that a command that was killed goes on where it stopped. A member that does not exist, or is undefined for
-            this K and f, is named and skipped. `--json` prints it all as one object."""
+            five seeds from {REPORTING} on, beside runs in which the same attackers follow the protocol, and only these
+            are reported: the lowest of many noisy returns is too low. Every run is an experiment in the store
+            (`--out`), so that a command that was killed goes on where it stopped. A member that does not exist, or is
+            undefined for this K and f, is named and skipped. `--json` prints it all as one object."""
         ),
         "",
         "| | members |",

@@ -1,4 +1,4 @@
-"""What talking costs, and what bad wires cost: makes docs/communication.md and docs/communication.png.
+"""What talking costs, and what bad effective_graph cost: makes docs/communication.md and docs/communication.png.
 
     python benchmarks/communication.py [--jobs 2] [--seeds 3] [--largest 100]
 
@@ -40,7 +40,7 @@ PAGE = """# What talking costs
 Made by `{command}`.
 
 CartPole, {seeds} seeds, the parameters that [tuning](tuning.md) found; nobody lies, and protocols are told of the most
-liars that they bear, f < K / 4. A vector has d = 386 numbers, {vector:,} bytes. Messages and bytes are those that
+attackers that they bear, f < K / 4. A vector has d = 386 numbers, {vector:,} bytes. Messages and bytes are those that
 one agent sends, the mean over agents; a server's are divided among them. Echoes of reliable broadcast carry the vector.
 
 ## With a server, and without
@@ -59,9 +59,9 @@ policy that was evaluated before one agent had sent so many bytes; `-`: none was
 
 {codes}
 
-## Bad wires
+## Bad effective_graph
 
-![Learning on bad wires](communication.png)
+![Learning on bad effective_graph](communication.png)
 
 DecByzPG as it comes, K = 13, f = 3, complete graph, {long:,} trajectories; every fifth message is lost, and others are
 late by a geometric number of rounds, {delay} on average. Training return averaged over the last twentieth of the
@@ -82,7 +82,7 @@ def cells(given: argparse.Namespace) -> dict[tuple[str, str, int], Experiment]:
         for code in CODES:
             found["codes", code, seed] = Experiment.create(agreement="none", channel=code, parameters=TUNED, **shared)
         for name, channel in WIRES.items():
-            found["wires", name, seed] = Experiment.create(
+            found["effective_graph", name, seed] = Experiment.create(
                 channel=channel, seed=seed, trajectories=given.long, preset="paper"
             )
     return found
@@ -92,15 +92,16 @@ def main() -> None:
     """Run what is missing, then write."""
     parser = options(__doc__, trajectories=2500)
     parser.add_argument("--largest", type=int, default=32, help="the most agents")
-    parser.add_argument("--long", type=int, default=8000, help="trajectories on bad wires")
+    parser.add_argument("--long", type=int, default=8000, help="trajectories on bad effective_graph")
     given = parser.parse_args()
     folders: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for (part, row, _), result in results("communication", cells(given), given).items():
         folders[part][row].append(Path(str(result.run)))
-    wires = {
-        name: np.mean([curve(f, "return", np.array([given.long]))[0] for f in folders["wires"][name]]) for name in WIRES
+    effective_graph = {
+        name: np.mean([curve(f, "return", np.array([given.long]))[0] for f in folders["effective_graph"][name]])
+        for name in WIRES
     }
-    picture(folders["wires"], given)
+    picture(folders["effective_graph"], given)
     page = PAGE.format(
         command=f"python benchmarks/communication.py --seeds {given.seeds} --largest {given.largest}",
         seeds=given.seeds,
@@ -110,7 +111,7 @@ def main() -> None:
         delay=0.25,
         protocols=protocols(folders["protocols"]),
         codes=codes(folders["codes"]),
-        ends="; ".join(f"{name} {value:.0f}" for name, value in wires.items()),
+        ends="; ".join(f"{name} {value:.0f}" for name, value in effective_graph.items()),
     )
     (given.docs / "communication.md").write_text(page)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from byzbench.contracts import Agreement
-from byzbench.registry import build
+from byzbench.core import Agreement
+from byzbench.registry import make
 from byzbench.testing.agreements import contracted, equivocating, worst_found
 
 SIZES = ((5, 1), (7, 1), (9, 2), (13, 3))
@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = []
     for name in AGREEMENTS:
-        agreement = build("agreement", name)
+        agreement = make("agreement", name)
         assert isinstance(agreement, Agreement)
         for n, f in SIZES:
             bound = agreement.contraction(n, f)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from byzbench import registry
-from byzbench.experiments.bench import Trial, bench
-from byzbench.experiments.executors import executor
+from byzbench.experiments.bench import Trial, benchmark_rules
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.metrics import mean_of
 from byzbench.experiments.runner import Result, run
-from byzbench.experiments.suite import Suite, plan
-from byzbench.experiments.sweep import sweep
-from byzbench.tasks._references import reference
+from byzbench.experiments.suite import SweepGrid, plan_sweep
+from byzbench.experiments.sweep import run_sweep
+from byzbench.tasks._references import task_reference
 
 AGENTS, BYZANTINE = 15, 3
 LR = 5e-3
@@ -71,9 +71,9 @@ def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], 
     """All runs of a table, by (rule, attack); neighbourhood rules as gossip, too, if that is what is asked."""
     steps = rules == neighbourly()
     found: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    with executor("process", given.out, jobs=given.jobs) as workers:
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
         for rule in rules:
-            suite = Suite.of(
+            suite = SweepGrid.of(
                 {
                     "algo": "dec_page_pg",
                     "preset": "paper",
@@ -88,42 +88,42 @@ def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], 
                     "parameters": {"algorithm": {"lr": LR}, **({"attack": {"on": "both"}} if steps else {})},
                 }
             )
-            todo = plan(suite)
+            todo = plan_sweep(suite)
             if todo.undefined:
                 raise SystemExit(f"{rule}: {todo.undefined}")
-            summary = sweep(todo, given.out, workers)
+            summary = run_sweep(todo, given.out, workers)
             if summary.failed:
                 raise SystemExit(f"{rule}: {summary.failed}")
             for cell in todo.cells.values():
                 result = run(cell, out=given.out)
                 found[rule, registry.name_of(cell.attack)].append(result)
-            shown = [f"{mean_return(found[rule, registry.parse(a).name]):.0f}" for a in ATTACKS]
+            shown = [f"{mean_return(found[rule, registry.parse_spec(a).name]):.0f}" for a in ATTACKS]
             print(f"{rule:28} {'  '.join(shown)}", file=sys.stderr)
     return found
 
 
 def mean_return(results: list[Result]) -> float:
     """Return the mean over seeds of the final return; a run that diverged has that of a random policy."""
-    random = reference("cartpole")["random"]
+    random = task_reference("cartpole")["random"]
     return float(np.mean([random if r.final["mean"] is None else r.final["mean"] for r in results]))
 
 
 def aggregators() -> list[str]:
     """All rules that can aggregate gradients."""
     rules = [n for n, o in registry.origins("aggregator").items() if o.module.startswith("byzbench.")]
-    return [name for name in rules if "judge" not in registry.load("aggregator", name).asks]
+    return [name for name in rules if "judge" not in registry.load("aggregator", name).required_inputs]
 
 
 def neighbourly() -> list[str]:
     """All rules that start from the receiver's own vector."""
     rules = [n for n, o in registry.origins("aggregator").items() if o.module.startswith("byzbench.")]
-    return [name for name in rules if registry.load("aggregator", name).self_centred]
+    return [name for name in rules if registry.load("aggregator", name).self_centered]
 
 
 def table(found: dict[tuple[str, str], list[Result]], times: dict[str, float | None], stars: set[str]) -> str:
     """One row a rule."""
     heads = ["rule", *ATTACKS, "worst", "ms"]
-    names = [registry.parse(a).name for a in ATTACKS]
+    names = [registry.parse_spec(a).name for a in ATTACKS]
     rows = []
     for rule in dict.fromkeys(rule for rule, _ in found):
         returns = [mean_return(found[rule, attack]) for attack in names]
@@ -148,7 +148,7 @@ def main() -> None:
     given = parser.parse_args()
     gradients, gossip = cells(aggregators(), given), cells(neighbourly(), given)
     trial = Trial(agents=AGENTS, byzantine=BYZANTINE, rounds=1)
-    times = {outcome.rule: outcome.milliseconds for outcome in bench(aggregators(), ["none"], trial)}
+    times = {outcome.rule: outcome.milliseconds for outcome in benchmark_rules(aggregators(), ["none"], trial)}
     stars = set(neighbourly())
     page = PAGE.format(
         agents=AGENTS,

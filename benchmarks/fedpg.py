@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 
 ROWS = (
     ("none", 0, 1000, "about 500"),
@@ -39,8 +39,8 @@ policy as trained: means over seeds.
 
 {table}
 
-Published is what figures of Fan et al. (2021, arXiv 2110.14074) show without liars, and what Fang et al. (2025) report
-of their attack on 30 agents of which 9 lie.
+Published is what figures of Fan et al. (2021, arXiv 2110.14074) show without attackers, and what Fang et al. (2025)
+report of their attack on 30 agents of which 9 lie.
 """
 
 
@@ -61,9 +61,9 @@ def main() -> None:
         for row in ROWS
         for algo in ALGORITHMS
     }
-    todo = Plan("fedpg", {c.hash: c for each in cells.values() for c in each}, {})
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda cell, _: print(cell, file=sys.stderr))
+    todo = SweepPlan("fedpg", {c.hash: c for each in cells.values() for c in each}, {})
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
+        summary = run_sweep(todo, given.out, workers, watch=lambda cell, _: print(cell, file=sys.stderr))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
 

@@ -23,7 +23,7 @@ PACKAGES = ["algorithms", "attacks", "topologies", *(f"byzbench/{name}" for name
 
 
 def as_python(compiled: Any) -> None:
-    """Replace the kernels of `byzbench.learning.compiled` by the functions that they are compiled from."""
+    """Replace the kernels of `byzbench.rl.compiled` by the functions that they are compiled from."""
     functions: list[Callable[..., Any]] = []
 
     def address(function: Callable[..., Any]) -> int:
@@ -46,7 +46,7 @@ def as_python(compiled: Any) -> None:
 
 def run_all() -> list[str]:
     """Run every case of the golden file, and return the names of those that end with an error."""
-    from byzbench.learning import compiled
+    from byzbench.rl import compiled
     from tests.golden import groups
     from tests.golden.store import read
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.canonical import hash_of
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.suite import Plan, Suite, plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
+from byzbench.experiments.sweep import run_sweep
 
 GRID: dict[str, Any] = {
     "algo": ["decbyzpg", "dec_page_pg"],
@@ -34,12 +34,12 @@ GRID: dict[str, Any] = {
 }
 
 
-def measure(name: str, todo: Plan, out: Path, trivial: Plan) -> tuple[float, float, int]:
+def measure(name: str, todo: SweepPlan, out: Path, trivial: SweepPlan) -> tuple[float, float, int]:
     """Seconds that a sweep takes once its executor is warm, seconds of training inside it, and its width."""
-    with executor(name, out) as workers:
-        sweep(trivial, out, workers)
+    with make_executor(name, out) as workers:
+        run_sweep(trivial, out, workers)
         start = time.perf_counter()
-        summary = sweep(todo, out, workers)
+        summary = run_sweep(todo, out, workers)
         seconds, width = time.perf_counter() - start, workers.width
     assert not summary.failed, next(iter(summary.failed.values())).error
     lines = [RunFolder(out / cell.hash).metrics("timing.jsonl") for cell in todo.cells.values()]
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3000)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    todo = plan(Suite.of({**GRID, "seeds": given.seeds}))
-    small = plan(Suite.of({"preset": "paper", "agents": 3, "byzantine": 0, "trajectories": 1, "seeds": 8}))
+    todo = plan_sweep(SweepGrid.of({**GRID, "seeds": given.seeds}))
+    small = plan_sweep(SweepGrid.of({"preset": "paper", "agents": 3, "byzantine": 0, "trajectories": 1, "seeds": 8}))
     rows, serial = [], 0.0
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("serial", "process", "ray"):

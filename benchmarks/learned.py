@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
-from byzbench.tasks._references import references
+from byzbench.tasks._references import task_references
 
 SPREAD = "pettingzoo:mpe2/simple_spread_v3"
 
@@ -68,8 +68,8 @@ ABLATED = (0,)
 
 PAGE = """# What is learned
 
-`fed_ppo` with the parameters that it suggests for each task, five agents, none of them a liar and none suspected, the
-geometric median of updates as in any federation. Made by `{command}`, from
+`fed_ppo` with the parameters that it suggests for each task, five agents, none of them an attacker and none suspected,
+the geometric median of updates as in any federation. Made by `{command}`, from
 {runs} of
 
 ```sh
@@ -197,7 +197,7 @@ def targets(found: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
 def randomly(name: str) -> float:
     """What random play returns."""
     env = GOALS[name].env
-    return references()[env if env == SPREAD else env.partition(":")[0]]["random"]
+    return task_references()[env if env == SPREAD else env.partition(":")[0]]["random"]
 
 
 def ends(runs: Sequence[Learned]) -> np.ndarray:

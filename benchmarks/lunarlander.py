@@ -21,7 +21,7 @@ import torch
 from throughput import Stopwatch
 
 import byzbench
-from byzbench.federation.federation import Federation
+from byzbench.federation.federation import SimulatedFederation
 from byzbench.tasks import lunarlander
 
 K, STEPS = 13, 100
@@ -63,7 +63,7 @@ def raw(backend: str, rows: int) -> float:
 
 def training(backend: str, trajectories: int) -> tuple[float, float]:
     """Useful steps per second of DecByzPG, and the share of its time that sampling takes."""
-    with tempfile.TemporaryDirectory() as out, Stopwatch(Federation, "sample") as watch:
+    with tempfile.TemporaryDirectory() as out, Stopwatch(SimulatedFederation, "sample") as watch:
         result = byzbench.run(
             algo="decbyzpg",
             env=f"lunarlander:backend={backend}",

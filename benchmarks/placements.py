@@ -1,4 +1,4 @@
-"""Where liars sit, and what it does: makes docs/placements.md and docs/placements.png.
+"""Where attackers sit, and what it does: makes docs/placements.md and docs/placements.png.
 
     python benchmarks/placements.py [--jobs 2] [--seeds 3] [--trajectories 3000]
 
@@ -15,7 +15,7 @@ from _cells import options, results
 from matplotlib.figure import Figure
 
 from byzbench import registry
-from byzbench.experiments.suite import Suite, plan
+from byzbench.experiments.suite import SweepGrid, plan_sweep
 
 ALGORITHMS = ("dec_page_pg", "decbyzpg", "clipped_gossip", "nna")
 ATTACKS = ("alie(z=1.5, on=both)", "dissensus")
@@ -31,12 +31,12 @@ PLACEMENTS = ("random", "degree", "min_cut", "influence_greedy")
 COLOURS = ("#8c8c8c", "#1f5fa8", "#c0504d", "#4f9d53")
 MARKS = ("o", "^")
 
-PAGE = """# Where liars sit
+PAGE = """# Where attackers sit
 
 Made by `{command}`.
 
 CartPole, K = 13, f = 2, {trajectories:,} trajectories, {seeds} seeds. A cell is the evaluation return at the end, the
-mean over seeds, and in brackets the largest share of liars in an honest agent's closed neighbourhood, the mean over
+mean over seeds, and in brackets the largest share of attackers in an honest agent's closed neighbourhood, the mean over
 seeds: the local Byzantine weight. 500 is the most there is. A cell is empty where the rules are undefined for what
 agents hear. `dissensus` lies about parameters, of which `dec_page_pg` tells none.
 
@@ -62,7 +62,7 @@ def main() -> None:
         "trajectories": given.trajectories,
         "seeds": given.seeds,
     }
-    cells = plan(Suite.of(suite)).cells
+    cells = plan_sweep(SweepGrid.of(suite)).cells
     found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
     for label, result in results("placements", cells, given).items():
         cell = cells[label]
@@ -85,10 +85,10 @@ def table(attack: str, means: dict[tuple[str, ...], tuple[float, ...]]) -> str:
     """Graphs and placements down, algorithms across."""
     lines = [f"## Under `{attack}`", "", "| graph | placement | " + " | ".join(ALGORITHMS) + " |"]
     lines.append("|---|---|" + "--:|" * len(ALGORITHMS))
-    name = registry.parse(attack).name
+    name = registry.parse_spec(attack).name
     for graph in GRAPHS:
         for placement in PLACEMENTS:
-            keys = [(name, algorithm, registry.parse(graph).name, placement) for algorithm in ALGORITHMS]
+            keys = [(name, algorithm, registry.parse_spec(graph).name, placement) for algorithm in ALGORITHMS]
             cells = [f"{means[key][0]:.0f} ({means[key][1]:.2f})" if key in means else "" for key in keys]
             lines.append(f"| `{graph}` | {placement} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -98,9 +98,9 @@ def reading(found: dict[tuple[str, ...], list[tuple[float, float]]]) -> str:
     """Where each algorithm fares worst, and how return goes with local weight: Spearman's over all its runs."""
     from scipy.stats import spearmanr
 
-    lines = ["Where each fares worst, by seed, and beside it where all hear all and liars sit at random:", ""]
+    lines = ["Where each fares worst, by seed, and beside it where all hear all and attackers sit at random:", ""]
     for attack in ATTACKS:
-        name = registry.parse(attack).name
+        name = registry.parse_spec(attack).name
         for algorithm in ALGORITHMS:
             mine = {key[2:]: [r for r, _ in runs] for key, runs in found.items() if key[:2] == (name, algorithm)}
             graph, placement = worst = min(mine, key=lambda place: np.mean(mine[place]))
@@ -109,7 +109,7 @@ def reading(found: dict[tuple[str, ...], list[tuple[float, float]]]) -> str:
     lines += ["", "Over all runs of an algorithm, the rank correlation of return and local Byzantine weight:", ""]
     for algorithm in ALGORITHMS:
         for attack in ATTACKS:
-            name = registry.parse(attack).name
+            name = registry.parse_spec(attack).name
             points = [p for key, runs in found.items() if key[:2] == (name, algorithm) for p in runs]
             value = spearmanr(*np.array(points).T).statistic
             lines.append(f"- `{algorithm}` under `{attack}`: {value:.2f} over {len(points)} runs")
@@ -122,7 +122,7 @@ def picture(means: dict[tuple[str, ...], tuple[float, ...]], path: Path) -> None
     axes = figure.add_subplot()
     for algorithm, colour in zip(ALGORITHMS, COLOURS, strict=True):
         for attack, mark in zip(ATTACKS, MARKS, strict=True):
-            points = [v for key, v in means.items() if key[:2] == (registry.parse(attack).name, algorithm)]
+            points = [v for key, v in means.items() if key[:2] == (registry.parse_spec(attack).name, algorithm)]
             returns, weights = np.array(points).T
             axes.scatter(weights, returns, s=22, c=colour, marker=mark, alpha=0.8, lw=0, label=f"{algorithm}, {attack}")
     axes.set(xlabel="largest local Byzantine weight", ylabel="evaluation return", ylim=(0, 520))

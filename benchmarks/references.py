@@ -20,7 +20,7 @@ import numpy as np
 
 import byzbench
 from byzbench import registry
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns
 
@@ -67,7 +67,9 @@ def main() -> None:
 
 def learned(name: str) -> dict[str, float]:
     """What one agent's policy returns in the end."""
-    backend = {"backend": "envpool"} if hasattr(registry.find("task", registry.parse(name).name), "backend") else {}
+    backend = (
+        {"backend": "envpool"} if hasattr(registry.find("task", registry.parse_spec(name).name), "backend") else {}
+    )
     options = {"algo": "fed_ppo", "agents": 1, "byzantine": 0, "aggregator": "mean", "trajectories": SOLO[name]}
     found = []
     for seed in range(3):
@@ -80,14 +82,14 @@ def learned(name: str) -> dict[str, float]:
 
 def measured(name: str, episodes: int) -> dict[str, float]:
     """Mean return and standard error of a uniformly random policy over at least so many episodes."""
-    task = registry.build("task", name)
+    task = registry.make("task", name)
     assert isinstance(task, Task)
     scores = random_returns(task, episodes, np.random.default_rng(0))
     error = scores.std(ddof=1) / len(scores) ** 0.5
     found = {"random": round(float(scores.mean()), 2), "error": round(float(error), 2), "episodes": len(scores)}
     if not task.gymnasium_id:  # a game, which nobody calls solved
         return found
-    solved = SOLVED[name] if name in SOLVED else _gymnasium.facts(task.gymnasium_id).threshold
+    solved = SOLVED[name] if name in SOLVED else _gymnasium.environment_facts(task.gymnasium_id).threshold
     assert solved is not None, f"{name} has no threshold of its own: state one"
     return found | {"solved": float(solved)}
 

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from byzbench import registry
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
 
@@ -100,12 +100,12 @@ def rules(repeats: int) -> list[str]:
     inbox = lockstep(federation.exchange("parameters", x))
     lines = []
     for name in RULES:
-        rule = registry.build("aggregator", name)
+        rule = registry.make("aggregator", name)
         assert isinstance(rule, Aggregator)
 
         def one_by_one() -> None:
             for a in range(1000):
-                part = inbox.of(torch.tensor([a]))
+                part = inbox.select(torch.tensor([a]))
                 assert part.weights is not None
                 rule(  # noqa: B023
                     part.base[part.senders[0]],

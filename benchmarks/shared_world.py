@@ -16,7 +16,7 @@ import numpy as np
 from _cells import options, results
 
 from byzbench import registry
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports.plots import curve
 from byzbench.tasks._references import random_returns
@@ -72,7 +72,7 @@ def main() -> None:
     for (method, attack, _), result in results("shared world", todo, given).items():
         last = np.array([0.95, 1.0]) * given.trajectories
         ends[method, attack].append(float(curve(Path(str(result.run)), "return", last).mean()))
-    task = registry.build("task", WORLD)
+    task = registry.make("task", WORLD)
     assert isinstance(task, Task)
     chance = random_returns(task, 500, np.random.default_rng(0), agents=5)
     page = PAGE.format(

@@ -21,8 +21,8 @@ import numpy as np
 
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.frozen import freeze_suite
-from byzbench.leaderboard.site.build import site, write
-from byzbench.leaderboard.site.collection import collect
+from byzbench.leaderboard.site.build import site, write_site
+from byzbench.leaderboard.site.collection import collect_entries
 from byzbench.leaderboard.suites import suite
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -86,11 +86,11 @@ def main() -> None:
         name = large(home) if given.large else small(home, stack)
         submit(root, name, given.entries)
         start, processor = time.perf_counter(), time.process_time()
-        found, findings = collect(root)
+        found, findings = collect_entries(root)
         assert not findings
         read = time.perf_counter()
         pages = dict(site(found))
-        write(pages, home / "site")
+        write_site(pages, home / "site")
         end, used = time.perf_counter(), time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     board = max((path for path in pages if path.startswith("boards/")), key=lambda path: len(pages[path]))

@@ -2,8 +2,8 @@
 
     python benchmarks/speedup.py [--seeds 5] [--trajectories 8000]
 
-DecByzPG on CartPole, complete graph; without liars, and with about a fifth of the agents lying (avg_zero). A run that
-is already in `runs/` is not repeated. The picture is that of `byzbench plot --kind speedup`.
+DecByzPG on CartPole, complete graph; without attackers, and with about a fifth of the agents lying (avg_zero). A run
+that is already in `runs/` is not repeated. The picture is that of `byzbench plot --kind speedup`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.store import gather, save_sweep
-from byzbench.experiments.suite import Plan, Suite, plan
-from byzbench.experiments.sweep import sweep
-from byzbench.reports.figures import draw, reached
+from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
+from byzbench.experiments.sweep import run_sweep
+from byzbench.reports.figures import draw_figure, reached
 from byzbench.reports.statistics import mean_interval
 from byzbench.reports.summary import group
 
 TARGET = 400.0
 CLEAN = (1, 2, 5, 13, 26)
 ATTACKED = {5: 1, 13: 3, 26: 5}
-"""K to f: with alpha = f / K near 0.2. Below K=5 no liar can be borne."""
+"""K to f: with alpha = f / K near 0.2. Below K=5 no attacker can be borne."""
 
 HEAD = """DecByzPG, preset paper, CartPole, complete graph, N/B/p = 50/4/0.2, Adam with lr 5e-4. Trajectories per agent
 until the training return, averaged over the last tenth of them, reaches {target:g}; geometric mean over
@@ -55,7 +55,7 @@ fall and recover, and neither table counts that. [Tuning](tuning.md) at K=13 fin
 one, too, but compares no other K."""
 
 
-def cells(seeds: int, trajectories: int) -> Plan:
+def cells(seeds: int, trajectories: int) -> SweepPlan:
     """All runs, as one plan."""
     shared: dict[str, Any] = {"algo": "decbyzpg", "preset": "paper", "trajectories": trajectories, "seeds": seeds}
     suites = [{"attack": "none", "agents": k, "byzantine": 0, **shared} for k in CLEAN]
@@ -63,9 +63,9 @@ def cells(seeds: int, trajectories: int) -> Plan:
     found = {
         f"K={suite['agents']} f={suite['byzantine']} · {label}": cell
         for suite in suites
-        for label, cell in plan(Suite.of(suite)).cells.items()
+        for label, cell in plan_sweep(SweepGrid.of(suite)).cells.items()
     }
-    return Plan("speedup", found, {})
+    return SweepPlan("speedup", found, {})
 
 
 def main() -> None:
@@ -78,8 +78,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
     todo = cells(given.seeds, given.trajectories)
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        summary = sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
+        summary = run_sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
     assert not summary.failed, summary.failed
     saved = save_sweep(given.out, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
     entries, _ = gather([saved])
@@ -89,7 +89,7 @@ def main() -> None:
 def write(entries: list[Any], given: argparse.Namespace) -> None:
     """The page and its picture."""
     groups = group(entries, ["attack", "agents", "byzantine"])
-    picture = draw("speedup", groups, given.docs / "speedup.png", target=TARGET)
+    picture = draw_figure("speedup", groups, given.docs / "speedup.png", target=TARGET)
     rows, alone = [], 0.0
     for row in sorted(
         groups.rows, key=lambda row: (row.entries[0].name("byzantine") > 0, row.entries[0].name("agents"))
@@ -100,11 +100,13 @@ def write(entries: list[Any], given: argparse.Namespace) -> None:
             np.nan if end is None else float(np.exp(end)) for end in (found.value, found.low, found.high)
         )
         alone = alone or value
-        agents, liars = row.entries[0].name("agents"), row.entries[0].name("byzantine")
+        agents, attackers = row.entries[0].name("agents"), row.entries[0].name("byzantine")
         never = f"; {late} of {len(times)} never" if late else ""
         said = f"{value:,.0f} ({low:,.0f} to {high:,.0f}{never})"
-        honest = agents - liars
-        rows.append(f"| {agents} | {liars} | {honest} | {said} | {alone / value:.2f} | {alone / value / honest:.0%} |")
+        honest = agents - attackers
+        rows.append(
+            f"| {agents} | {attackers} | {honest} | {said} | {alone / value:.2f} | {alone / value / honest:.0%} |"
+        )
     command = f"python benchmarks/speedup.py --seeds {given.seeds} --trajectories {given.trajectories}"
     page = [
         "# What a federation saves its agents",

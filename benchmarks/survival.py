@@ -69,7 +69,7 @@ def main() -> None:
         "",
         "CartPole, K=13, f=3, complete graph, N/B/p = 50/4/0.2, Adam with lr 5e-4, "
         f"{given.trajectories:,} trajectories per agent,",
-        f"{given.seeds} seeds; liars' seats drawn anew for each seed. Made by `{command}`.",
+        f"{given.seeds} seeds; attackers' seats drawn anew for each seed. Made by `{command}`.",
         "",
         "Mean training return over the last 500 trajectories, with Student's 95 % interval over seeds; then each seed.",
         "",

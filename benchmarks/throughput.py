@@ -36,15 +36,15 @@ import torch
 
 import byzbench
 from byzbench import registry
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
-from byzbench.federation.federation import Federation
-from byzbench.learning.gradients import gpomdp
-from byzbench.learning.policies import CategoricalMlp
-from byzbench.learning.rollouts import Trajectories, rollout
-from byzbench.learning.simulations import Simulated
+from byzbench.federation.federation import SimulatedFederation
 from byzbench.randomness import Streams
+from byzbench.rl.gradients import gpomdp
+from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.rollouts import Trajectories, rollout
+from byzbench.rl.simulations import Simulated
 from byzbench.tasks.cartpole import CartPole
 
 K, HORIZON = 13, 500
@@ -79,8 +79,8 @@ def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float]
 def endless(agents: int, count: int) -> Any:
     """Cart poles that hang and are not pushed, so that no episode ends: every row costs the full horizon."""
     batch = CartPole().make(agents, count)
-    batch.alter({"gravity": np.full(agents, -0.1), "force_mag": np.zeros(agents)})
-    batch.alter = lambda factors: None  # type: ignore[method-assign]
+    batch.scale_dynamics({"gravity": np.full(agents, -0.1), "force_mag": np.zeros(agents)})
+    batch.scale_dynamics = lambda factors: None  # type: ignore[method-assign]
     return batch
 
 
@@ -154,7 +154,10 @@ class Stopwatch:
 
 def training(attack: str, trajectories: int) -> dict[str, float]:
     """The training loop of DecByzPG in the paper's setting: its speed, and the share of what agents do together."""
-    with tempfile.TemporaryDirectory() as out, Stopwatch(Federation, "exchange", "aggregate", "agree") as watch:
+    with (
+        tempfile.TemporaryDirectory() as out,
+        Stopwatch(SimulatedFederation, "exchange", "aggregate", "agree") as watch,
+    ):
         options = {"algo": "decbyzpg", "attack": attack, "topology": "complete", "preset": "paper"}
         result = byzbench.run(**options, trajectories=trajectories, out=out)
     seconds = result.steps / result.steps_per_second
@@ -206,7 +209,7 @@ def task_speeds(text: str, whole: bool = False) -> Speeds:
     as many steps as the episodes have together, all rows at once. The least seconds of the processor of some repeats in
     turn, which neighbours on the machine change less than those of the clock.
     """
-    ours = isinstance(registry.build("task", text).make(1, 1), Simulated)
+    ours = isinstance(registry.make("task", text).make(1, 1), Simulated)
     agents, rows = 4, 16 if "gymnasium" in text and not ours else 64
     options = {"algo": {"N": rows, "p": 1.0}}
     todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
@@ -226,7 +229,7 @@ def task_speeds(text: str, whole: bool = False) -> Speeds:
     def think() -> None:
         noise = np.empty((agents, rows, steps, *policy.action_shape), np.float32)
         for a, out in enumerate(noise):
-            policy.draw(np.random.default_rng(a), out)
+            policy.sample_noise(np.random.default_rng(a), out)
         act = policy.sampler(federation.theta0, torch.from_numpy(noise).transpose(1, 2))
         for t in range(steps):
             act(t, shown[:, t])

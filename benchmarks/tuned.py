@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.experiments.executors import executor
-from byzbench.experiments.question import Question, question
-from byzbench.experiments.suite import Plan, Suite, plan
-from byzbench.experiments.sweep import sweep
-from byzbench.experiments.tuned import Tuned
-from byzbench.experiments.tuning import best, finished, open_study, tune
+from byzbench.experiments.executors import make_executor
+from byzbench.experiments.question import TuningProblem, tuning_problem
+from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
+from byzbench.experiments.sweep import run_sweep
+from byzbench.experiments.tuned import TunedParameters
+from byzbench.experiments.tuning import best, finished, open_study, run_study
 from byzbench.reports.estimators import Interval
 from byzbench.reports.ordering import Difference, pair_test
 from byzbench.reports.scoring import EntryRuns, StratumRuns, score_entry
 from byzbench.reports.statistics import mean_interval
 from byzbench.reports.studies import pictures
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 TUNING = ("alie(z=1.5)", "ipm")
 EVALUATION = ("none", "large_noise(relative=False)", "avg_zero", "sign_flip", "min_max")
@@ -41,7 +41,7 @@ run on attacks and seeds that the search has not seen, beside those that stand w
 Final training return (mean over the last 500 trajectories): mean over {seeds} seeds, 95 % interval. The worst case over
 attacks is a score: 0 is the random policy, 1 the solved task."""
 
-BOUNDS = reference("cartpole")["random"], reference("cartpole")["solved"]
+BOUNDS = task_reference("cartpole")["random"], task_reference("cartpole")["solved"]
 """Returns of a random policy and of the solved task."""
 
 READING = """The search changed the step size, to about thirteen times the published one, and with it B, p and `nu` of
@@ -53,11 +53,13 @@ with or without an attack, so its column does not show what attacks take from it
 compared here."""
 
 
-def evaluate(suite: Suite, out: Path, jobs: int) -> Mapping[str, np.ndarray]:
+def evaluate(suite: SweepGrid, out: Path, jobs: int) -> Mapping[str, np.ndarray]:
     """Final returns by attack, in the order of seeds."""
-    todo: Plan = plan(suite)
-    with executor("process", out, jobs=jobs) as workers:
-        outcomes = sweep(todo, out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr)).outcomes
+    todo: SweepPlan = plan_sweep(suite)
+    with make_executor("process", out, jobs=jobs) as workers:
+        outcomes = run_sweep(
+            todo, out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr)
+        ).outcomes
     found: dict[str, list[float]] = {attack: [] for attack in suite.attack}
     for attack in suite.attack:
         for seed in suite.seeds:
@@ -78,10 +80,10 @@ def main() -> None:
     given = parser.parse_args()
 
     point = {"algo": "decbyzpg", "preset": "paper", "env": "cartpole", "trajectories": given.trajectories}
-    asked = question("algorithm", point, TUNING)
+    asked = tuning_problem("algorithm", point, TUNING)
     study = open_study(asked, given.out / "studies" / f"{asked.hash}.journal")
-    with executor("process", given.out, jobs=given.jobs) as workers:
-        tune(asked, study, workers, given.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
+    with make_executor("process", given.out, jobs=given.jobs) as workers:
+        run_study(asked, study, workers, given.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
     found, path = best(asked, study), given.out / "studies" / f"tuned-{asked.name}.json"
     found.write(path)
     drawn = {p.name: p for p in pictures(study, given.out / "studies" / asked.hash)}
@@ -89,8 +91,8 @@ def main() -> None:
         shutil.copy(drawn[f"{name}.png"], given.docs / f"tuning-{name}.png")
 
     axes: dict[str, Any] = {**point, "attack": list(EVALUATION), "seeds": given.seeds}
-    standing = evaluate(Suite.of(axes), given.out, given.jobs)
-    tuned = evaluate(Suite.of({**axes, "tuned": [str(path)]}), given.out, given.jobs)
+    standing = evaluate(SweepGrid.of(axes), given.out, given.jobs)
+    tuned = evaluate(SweepGrid.of({**axes, "tuned": [str(path)]}), given.out, given.jobs)
     states = [trial.state.name for trial in study.trials]
     counts = {"pruned": states.count("PRUNED"), "trials": finished(study)}
     command = f"python benchmarks/tuned.py --trials {given.trials} --seeds {given.seeds}"
@@ -108,8 +110,8 @@ def main() -> None:
 
 def page(
     head: str,
-    asked: Question,
-    found: Tuned,
+    asked: TuningProblem,
+    found: TunedParameters,
     counts: Mapping[str, int],
     standing: Mapping[str, np.ndarray],
     tuned: Mapping[str, np.ndarray],
@@ -153,12 +155,12 @@ def said_of(found: Interval | Difference, decimals: int) -> str:
     return f"{found.value:.{decimals}f} ({found.low:.{decimals}f} to {found.high:.{decimals}f})"
 
 
-def flat(found: Tuned) -> list[tuple[str, str, Any]]:
+def flat(found: TunedParameters) -> list[tuple[str, str, Any]]:
     return [(kind, key, value) for kind, values in found.parameters.items() for key, value in values.items()]
 
 
-def old(asked: Question, kind: str, key: str) -> str:
-    return shown(asked.standing()[f"{kind}.{key}"])
+def old(asked: TuningProblem, kind: str, key: str) -> str:
+    return shown(asked.status()[f"{kind}.{key}"])
 
 
 def shown(value: Any) -> str:

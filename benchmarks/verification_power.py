@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 from byzbench.leaderboard.exchangeability import LEVELS, claim_group, exchange_p, normalised_area
-from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.replay import CONTROLS, perturbed, relabelled
 from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import cell_of
-from byzbench.leaderboard.suites import CLEAN, Place, Stratum, seed_of, suite
+from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, seed_of, suite
 
 PAGE = Path(__file__).parents[1] / "docs" / "leaderboards.md"
 MARKS = "<!-- benchmarks/verification_power.py -->\n", "<!-- end -->\n"
@@ -45,12 +45,12 @@ MORE = 13
 RAISED = (0.0, 0.05, 0.1, 0.2)
 """How much whole curves of all attacked cells are raised, in units of the way from random to the reference."""
 
-Key = tuple[str, Place, int]
+Key = tuple[str, CellKey, int]
 
 
 def experiments(algorithm: str) -> dict[Key, Experiment]:
     """The runs of a pool: by what they are for, cell and number."""
-    entered = lot(suite("smoke-v1"), "defence", Method(algo=algorithm))
+    entered = plan_submission(suite("smoke-v1"), "defence", Method(algo=algorithm))
     found: dict[Key, Experiment] = {}
     for place, cell in entered.cells.items():
         if place.attack != CLEAN:
@@ -68,8 +68,10 @@ def run(todo: dict[Key, Experiment], pool: Path, jobs: int) -> dict[Key, Cell]:
     """The cells of the pool; those that are there are not run again."""
     pool.mkdir(parents=True, exist_ok=True)
     labels = {f"{test} · {place.key} · {n}": cell for (test, place, n), cell in todo.items()}
-    with executor("process", pool, jobs=jobs) as workers:
-        done = sweep(Plan("power", labels, {}), pool, workers, watch=lambda label, _: print(label, flush=True)).outcomes
+    with make_executor("process", pool, jobs=jobs) as workers:
+        done = run_sweep(
+            SweepPlan("power", labels, {}), pool, workers, watch=lambda label, _: print(label, flush=True)
+        ).outcomes
     return {
         (test, place, n): cell_of(place, cell, done[f"{test} · {place.key} · {n}"], pool / cell.hash)
         for (test, place, n), cell in todo.items()
@@ -87,7 +89,7 @@ class Pool:
 
     def __init__(self, cells: dict[Key, Cell], by: float) -> None:
         def areas(test: str, up: float, attack: str | None = None) -> np.ndarray:
-            rows: dict[Place, list[float]] = {}
+            rows: dict[CellKey, list[float]] = {}
             for (name, place, _), cell in cells.items():
                 if name == test and attack in (None, place.attack):
                     shown = raised(cell, place.stratum, up)

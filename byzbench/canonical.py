@@ -280,7 +280,7 @@ def _nested(kind: str, value: Any, wanted: str) -> Iterator[dict[str, Any]]:
         yield from _nested(_RULES_INSIDE.get((kind, name), kind), inner, wanted)
 
 
-def modern(described: Mapping[str, Any], schema: int, whole: bool = True) -> Described:
+def to_current(described: Mapping[str, Any], schema: int, whole: bool = True) -> Described:
     """Return a description of an older schema in today's form.
 
     Args:
@@ -292,9 +292,9 @@ def modern(described: Mapping[str, Any], schema: int, whole: bool = True) -> Des
         A copy in today's form.
 
     Example:
-        >>> modern({"seed": 0}, schema=1)
+        >>> to_current({"seed": 0}, schema=1)
         {'seed': 0, 'evaluations': 20, 'evaluation_episodes': 10}
-        >>> modern({"seed": 0}, schema=1, whole=False)
+        >>> to_current({"seed": 0}, schema=1, whole=False)
         {'seed': 0}
     """
     result: Described = copy.deepcopy(dict(described))

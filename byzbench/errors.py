@@ -21,7 +21,9 @@ OtherLibraries                a stored run is reused that other library versions
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class ByzbenchError(Exception):
@@ -78,6 +80,42 @@ class ArchivedRun(UserWarning):
 
 class OtherLibraries(UserWarning):
     """Warning that a stored run is reused that other library versions or another processor computed or began."""
+
+
+def validation_text(error: Mapping[str, Any], keys: Iterable[str] = ()) -> str:
+    """Return what is wrong with a value that pydantic refuses, as the end of a sentence.
+
+    Args:
+        error: An entry of `pydantic.ValidationError.errors()`.
+        keys: The allowed keys of a document, for the message on another key.
+
+    Example:
+        >>> validation_text({"type": "greater_than", "msg": "Input should be greater than 0"})
+        'must be greater than 0'
+        >>> validation_text({"type": "extra_forbidden", "loc": ("sedes",)}, ["agents", "seeds"])
+        "is not a key. Did you mean 'seeds'? Keys: agents, seeds."
+    """
+    if error["type"] == "extra_forbidden":
+        known = sorted(keys)
+        hint = f". {suggest(str(error['loc'][-1]), known)}Keys: {', '.join(known)}." if known else ""
+        return f"is not a key{hint}"
+    if error["type"] == "missing":
+        return "is required"
+    return without_pydantic(error["msg"])
+
+
+def without_pydantic(message: str) -> str:
+    """Return a message without the forms of pydantic.
+
+    Example:
+        >>> without_pydantic("Invalid value for 'what': Value error, 'mean' is not one of 'aggregators'.")
+        "Invalid value for 'what': 'mean' is not one of 'aggregators'."
+        >>> without_pydantic("Invalid value for '--trials': Input should be greater than or equal to 1")
+        "Invalid value for '--trials': must be greater than or equal to 1"
+    """
+    return re.sub(
+        r"(^|: )(?:Value error, |Assertion failed, )", r"\1", re.sub(r"(^|: )\w+ should ", r"\1must ", message)
+    )
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

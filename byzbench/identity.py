@@ -25,7 +25,7 @@ from typing import Any
 
 from byzbench import registry
 from byzbench.canonical import first_name
-from byzbench.contracts import Component
+from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, CorruptRecord
 
 ENGINE = 1

@@ -24,24 +24,19 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byzbench.axes import AXES
 from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError, suggest
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Component
+    from byzbench.core import Component
 
-KINDS = {
-    "algorithm": "algorithms",
-    "attack": "attacks",
-    "topology": "topologies",
-    "task": "tasks",
-    "aggregator": "aggregators",
-    "agreement": "agreements",
-    "placement": "placements",
-    "channel": "channels",
-    "coin": "coins",
-}
-FLAGS = {kind: {"algorithm": "algo", "task": "env"}.get(kind, kind) for kind in KINDS}
-_ALIASES = {alias: kind for kind in KINDS for alias in (kind, KINDS[kind], FLAGS[kind])}
+KINDS = {axis.key: axis.package for axis in AXES if axis.is_kind}
+"""The package of each kind below `byzbench`."""
+
+FLAGS = {axis.key: axis.name for axis in AXES if axis.is_kind}
+"""The name of each kind as an axis, which users type."""
+
+_ALIASES = {word: kind for kind in KINDS for word in (kind, KINDS[kind], FLAGS[kind])}
 _registered: dict[type, str] = {}
 
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
@@ -178,9 +173,7 @@ def find(kind: str, name: str) -> type[Component]:
 
 @cache
 def _import(origin: Origin) -> type[Component]:
-    from byzbench import contracts
-
-    base: type[Component] = getattr(contracts, origin.kind.capitalize())
+    base = base_class(origin.kind)
     where = f"{origin.kind} {origin.name!r} of {origin.distribution}"
     try:
         module = importlib.import_module(origin.module)
@@ -201,16 +194,28 @@ def _import(origin: Origin) -> type[Component]:
     return candidate
 
 
-def parse(text: str) -> Spec:
+def base_class(kind: str) -> type[Component]:
+    """Import the base class of a kind.
+
+    Example:
+        >>> base_class("attack").__name__
+        'Attack'
+    """
+    module, _, name = next(axis.base for axis in AXES if axis.key == kind).rpartition(".")
+    base: type[Component] = getattr(importlib.import_module(module), name)
+    return base
+
+
+def parse_spec(text: str) -> Spec:
     """Parse the written form of a component.
 
     Raises:
         UserError: The text does not have that form.
 
     Example:
-        >>> parse("alie(z=1.5)") == parse("alie:z=1.5")
+        >>> parse_spec("alie(z=1.5)") == parse_spec("alie:z=1.5")
         True
-        >>> parse("bucketing(s=2)+rfa")
+        >>> parse_spec("bucketing(s=2)+rfa")
         Spec(name='bucketing', inner=(Spec(name='rfa', inner=(), parameters={}),), parameters={'s': 2})
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
@@ -271,11 +276,11 @@ def literal(text: str) -> Any:
 
 def with_parameters(spec: str | Spec, parameters: dict[str, Any]) -> Spec:
     """Return the written form of a component with further parameters, which replace its own."""
-    parsed = parse(spec) if isinstance(spec, str) else spec
+    parsed = parse_spec(spec) if isinstance(spec, str) else spec
     return Spec(parsed.name, parsed.inner, {**parsed.parameters, **parameters})
 
 
-def build(kind: str, spec: str | Spec | Component) -> Component:
+def make(kind: str, spec: str | Spec | Component) -> Component:
     """Build a component from its written form and validate its parameters.
 
     Args:
@@ -287,13 +292,13 @@ def build(kind: str, spec: str | Spec | Component) -> Component:
         InvalidParameter: There is no such parameter, or a value is outside its bounds.
         BrokenPlugin: The component cannot be imported.
     """
-    from byzbench.contracts import Component
+    from byzbench.core import Component
 
     if isinstance(spec, Component):
         if spec.kind != kind_of(kind):
             raise InvalidParameter(f"{type(spec).__name__} is of kind {spec.kind}, not {kind_of(kind)}")
         return spec
-    parsed = parse(spec) if isinstance(spec, str) else spec
+    parsed = parse_spec(spec) if isinstance(spec, str) else spec
     cls = find(kind, parsed.name)
     try:
         return cls(**_values(cls, parsed))
@@ -308,7 +313,7 @@ def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
     Raises:
         InvalidParameter: A parameter is unknown, given twice or missing, or its value has the wrong form.
     """
-    from byzbench.contracts import Component
+    from byzbench.core import Component
 
     nested, allowed, values = nested_kinds(cls), [f.name for f in fields(cls)], dict(parsed.parameters)
     slots = positional(cls)
@@ -323,7 +328,7 @@ def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
             listed = f"Its parameters: {', '.join(allowed)}." if allowed else "It has none."
             raise InvalidParameter(f"no parameter {key!r}. {suggest(key, allowed)}{listed}")
         if key in nested and isinstance(value, str | Spec):
-            values[key] = build(nested[key], value)
+            values[key] = make(nested[key], value)
         elif key in nested and not isinstance(value, Component | None):
             raise InvalidParameter(f"{key} takes the name of a component, got {value!r}")
         elif isinstance(value, Spec):
@@ -344,7 +349,7 @@ def positional(cls: type[Component]) -> list[str]:
 @cache
 def nested_kinds(cls: type[Component]) -> dict[str, str]:
     """Return the kind of each field whose value is a component."""
-    from byzbench.contracts import Component
+    from byzbench.core import Component
 
     hints = typing.get_type_hints(cls)
     kinds = {}
@@ -372,13 +377,13 @@ def load(kind: str, name: str, **parameters: Any) -> Any:
         The component.
 
     Raises:
-        UnknownName, InvalidParameter, BrokenPlugin: See `build`.
+        UnknownName, InvalidParameter, BrokenPlugin: See `make`.
 
     Example:
         >>> load("attack", "alie", z=1.5).z
         1.5
     """
-    return build(kind, with_parameters(name, parameters))
+    return make(kind, with_parameters(name, parameters))
 
 
 def name_of(component: Component | type[Component]) -> str:
@@ -394,7 +399,7 @@ def describe(component: Component) -> dict[str, Any]:
         >>> describe(load("aggregator", "krum"))["name"]
         'krum'
     """
-    from byzbench.contracts import Component
+    from byzbench.core import Component
 
     def plain(value: Any) -> Any:
         if isinstance(value, Component):
@@ -412,4 +417,4 @@ def from_description(kind: str, data: dict[str, Any]) -> Component:
         nested = {k: spec(v) if isinstance(v, dict) else v for k, v in entry["parameters"].items()}
         return Spec(entry["name"], (), nested)
 
-    return build(kind, spec(data))
+    return make(kind, spec(data))

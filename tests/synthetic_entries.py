@@ -18,12 +18,12 @@ import pytest
 from byzbench.canonical import SCHEMA
 from byzbench.errors import ByzbenchError
 from byzbench.leaderboard import suites
-from byzbench.leaderboard.entries import Entry, read
+from byzbench.leaderboard.entries import Entry, read_entry
 from byzbench.leaderboard.frozen import freeze_suite, frozen
-from byzbench.leaderboard.plan import lot
-from byzbench.leaderboard.references import Reference, ReferenceRuns, references, unit, write_reference
-from byzbench.leaderboard.schema import Cell, Division, Method, Submission, Track, validate, write
-from byzbench.leaderboard.suites import Place, Suite
+from byzbench.leaderboard.plan import plan_submission
+from byzbench.leaderboard.references import Reference, ReferenceRuns, suite_references, unit, write_reference
+from byzbench.leaderboard.schema import Cell, Division, Method, Submission, Track, encode_document, validate
+from byzbench.leaderboard.suites import CellKey, Suite
 
 ALIE = "alie(z=1.5, on=both)"
 SPLIT = "split_brain(alie(z=1.5, on=both))"
@@ -104,7 +104,7 @@ def serve_suites(home: Path) -> Iterator[None]:
 
 
 def forget_suites() -> None:
-    for cached in (suites.suite, suites.suites, frozen, references):
+    for cached in (suites.suite, suites.suites, frozen, suite_references):
         cached.cache_clear()
 
 
@@ -134,13 +134,13 @@ def submission(suite: Suite, slug: str, track: Track = "defence", **changes: Any
 def resolved(suite: Suite, track: Track, method: Method) -> dict[str, Any]:
     """A resolved method: the right one where it can be run in the suite, else one that only looks like it."""
     try:
-        return lot(suite, track, method).resolved
+        return plan_submission(suite, track, method).resolved
     except ByzbenchError:
         part = {"name": str(method.algo or method.attack).partition("(")[0], "parameters": {}}
         return {stratum.name: {"attack" if track == "attack" else "algorithm": part} for stratum in suite.strata}
 
 
-def cell(suite: Suite, place: Place, slug: str, area: float, seconds: float = 1.5) -> dict[str, Any]:
+def cell(suite: Suite, place: CellKey, slug: str, area: float, seconds: float = 1.5) -> dict[str, Any]:
     """A line of `cells.jsonl` as data, with an area under its curve. No two entries share a trace."""
     stratum, points = place.stratum, suite.evaluations
     value = (area - stratum.random / (2 * points)) / (1 - 1 / (2 * points))  # the first trapezoid starts at random
@@ -197,11 +197,11 @@ def write_entry(
         s = place.stratum
         level = skill - lost.get(place.attack, 0.3) + noise * rng.standard_normal()
         lines.append(cell(suite, place, slug, s.random + level * (unit(suite, s, 1) - s.random)))
-    content = b"".join(write(validate(Cell, line, "cell"), lines=True) for line in lines)
+    content = b"".join(encode_document(validate(Cell, line, "cell"), lines=True) for line in lines)
     folder = root / suite.name / track / slug
     folder.mkdir(parents=True)
     done = about.model_copy(update={"cells_sha256": hashlib.sha256(content).hexdigest()})
-    (folder / "submission.json").write_bytes(write(done))
+    (folder / "submission.json").write_bytes(encode_document(done))
     (folder / "cells.jsonl").write_bytes(content)
     if notes:
         (folder / "NOTES.md").write_text(notes)
@@ -209,7 +209,7 @@ def write_entry(
 
 
 def entry(root: Path, suite: Suite, slug: str, **options: Any) -> Entry:
-    return read(write_entry(root, suite, slug, **options))
+    return read_entry(write_entry(root, suite, slug, **options))
 
 
 METHOD = Method(algo="decbyzpg")

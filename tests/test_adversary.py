@@ -33,18 +33,18 @@ from byzbench.attacks.weight_search import WeightSearch
 from byzbench.coins.biased import BiasedCoin
 from byzbench.coins.shared import SharedCoin
 from byzbench.coins.split import SplitCoin
-from byzbench.contracts import Aggregator, Attack, MessageAttack, Speech, State, Taps, Threat
+from byzbench.core import Aggregator, Attack, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
+from byzbench.core.context import AttackContext
 from byzbench.errors import BrokenPlugin, InvalidParameter, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.federation.adversary import Adversary
-from byzbench.federation.defence import Defence
-from byzbench.federation.federation import Federation
-from byzbench.federation.membership import Membership
-from byzbench.federation.view import View
+from byzbench.federation.communication_graph import CommunicationGraph
+from byzbench.federation.federation import SimulatedFederation
+from byzbench.federation.rule_oracle import ClonedRule
 from byzbench.randomness import Streams
-from byzbench.registry import build, name_of
-from byzbench.testing.attacks import CHECKS, Case, Check
+from byzbench.registry import make, name_of
+from byzbench.testing.attacks import CHECKS, Check, GameCase
 
 D = 386
 
@@ -53,8 +53,8 @@ D = 386
 class Probe(MessageAttack):
     """Calls a function with its view, and says what it returns; the truth if that is None."""
 
-    act: Callable[[View], Tensor | None] = lambda view: None
-    sees: frozenset[Any] = frozenset({"colluders"})
+    act: Callable[[AttackContext], Tensor | None] = lambda context: None
+    sees: frozenset[Any] = frozenset({"byzantine"})
     equivocates: bool = False
     calls: int = 0
 
@@ -62,28 +62,32 @@ class Probe(MessageAttack):
         """Nothing to validate."""
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         surface: frozenset[Any] = frozenset({"messages", "environment"})
-        return Threat(self.sees, surface, self.equivocates, self.calls)
+        return ThreatModel(self.sees, surface, self.equivocates, self.calls)
 
-    def speaks(self, topic: str) -> bool:
+    def targets(self, topic: str) -> bool:
         return True
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        said = self.act(view)
-        return Speech(view.colluders if said is None else said), memory
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        said = self.act(context)
+        return ByzantineMessages(context.byzantine if said is None else said), memory
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        self.act(view)
-        return Taps(), memory
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        self.act(context)
+        return EnvHooks(), memory
 
 
 def set_up(
-    attack: Any = "none", *, members: Membership | None = None, algo: str = "decbyzpg", **options: Any
-) -> tuple[Federation, Adversary, Experiment]:
+    attack: Any = "none", *, members: CommunicationGraph | None = None, algo: str = "decbyzpg", **options: Any
+) -> tuple[SimulatedFederation, Adversary, Experiment]:
     """A federation of 7 agents, 2 of whom lie, that nobody has begun to run."""
     todo = Experiment.create(algo, "none", **{"agents": 7, "byzantine": 2, **options})
-    todo = replace(todo, attack=build("attack", attack))  # type: ignore[arg-type]
+    todo = replace(todo, attack=make("attack", attack))  # type: ignore[arg-type]
     if members is not None:
         todo.__dict__["members"] = members
     federation, adversary = federate(todo)
@@ -99,40 +103,40 @@ def rng(seed: int = 0) -> np.random.Generator:
     return Streams(seed).generator("attack")
 
 
-def seen_by(attack: Attack, **secrets: Any) -> View:
+def seen_by(attack: Attack, **secrets: Any) -> AttackContext:
     """A view with made-up secrets, of which the attack is shown what it declares."""
-    rows = len(secrets["honest"]), len(secrets["colluders"])
-    facts = {"round": 3, "agents": sum(rows), "byzantine": rows[1], "topic": "gradient", "task": None}
-    return View(attack.threat, facts, secrets)
+    rows = len(secrets["honest"]), len(secrets["byzantine"])
+    facts = {"round": 3, "num_agents": sum(rows), "num_byzantine": rows[1], "topic": "gradient", "task": None}
+    return AttackContext(attack.threat, facts, secrets)
 
 
 def lie_of(attack: Attack, **secrets: Any) -> Tensor:
-    """The one vector that all liars say."""
-    said = torch.as_tensor(attack.speak(seen_by(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
+    """The one vector that all attackers say."""
+    said = torch.as_tensor(attack.craft_messages(seen_by(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
     assert (said == said[0]).all()
     return said[0]
 
 
-def clone(rule: Aggregator, honest: Tensor, liars: int, calls: int = 10_000) -> Defence:
+def clone(rule: Aggregator, honest: Tensor, attackers: int, calls: int = 10_000) -> ClonedRule:
     """The rule at a server that is told the truth about f."""
     h = len(honest)
-    seats = torch.cat([torch.full((h,), -1), torch.arange(liars)])
-    inbox = torch.cat([honest, honest[:1].expand(liars, -1)])
-    return Defence(rule, inbox, seats, liars, receiver=h + liars, calls=calls, rng=rng)
+    seats = torch.cat([torch.full((h,), -1), torch.arange(attackers)])
+    inbox = torch.cat([honest, honest[:1].expand(attackers, -1)])
+    return ClonedRule(rule, inbox, seats, attackers, receiver=h + attackers, calls=calls, rng=rng)
 
 
 # What a view shows.
 
 EVERYTHING = {
     "own": {"own"},
-    "colluders": {"colluders"},
+    "byzantine": {"byzantine"},
     "honest": {"honest"},
-    "graph": {"graph", "liars", "peers", "mixing"},
+    "graph": {"graph", "byzantine_ids", "honest_ids", "mixing"},
     "coin": {"coin"},
     "history": {"history"},
     "policy": {"policy", "theta"},
-    "experience": {"experience"},
-    "defence": {"defence", "colluders"},
+    "rollouts": {"rollouts"},
+    "rule": {"rule", "byzantine"},
 }
 SECRETS = set().union(*EVERYTHING.values()) | {"edges"}
 
@@ -141,23 +145,25 @@ SECRETS = set().union(*EVERYTHING.values()) | {"edges"}
 @pytest.mark.parametrize("equivocates", [False, True])
 def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivocates: bool) -> None:
     shown = EVERYTHING[knowledge] | ({"edges"} if equivocates else set())
-    sees = frozenset({knowledge} | ({"colluders"} if knowledge == "defence" else set()))
+    sees = frozenset({knowledge} | ({"byzantine"} if knowledge == "rule" else set()))
     asked = []
 
-    def look(view: View) -> None:
+    def look(context: AttackContext) -> None:
         for name in SECRETS:
             if name in shown:
-                getattr(view, name)
+                getattr(context, name)
             else:
-                with pytest.raises(UndeclaredKnowledge, match=f"view.{name}; its threat declares"):
-                    getattr(view, name)
-        asked.append(view.topic)
+                with pytest.raises(UndeclaredKnowledge, match=f"context.{name}; its threat declares"):
+                    getattr(context, name)
+        asked.append(context.topic)
 
     class Looks(Probe):
-        def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-            look(view)
-            rows = len(view.edges) if equivocates else 2 if "colluders" in sees else 1
-            return Speech(torch.zeros(rows, D)), memory
+        def craft_messages(
+            self, context: AttackContext, memory: State, rng: np.random.Generator
+        ) -> tuple[ByzantineMessages, State]:
+            look(context)
+            rows = len(context.edges) if equivocates else 2 if "byzantine" in sees else 1
+            return ByzantineMessages(torch.zeros(rows, D)), memory
 
     attack = Looks(sees=sees, equivocates=equivocates, calls=1)
     federation, _, _ = set_up(attack)
@@ -167,62 +173,74 @@ def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivoca
 
 
 def test_outside_an_exchange_there_is_no_vector_to_see() -> None:
-    known = frozenset({"colluders", "honest", "history", "defence", "experience", "graph", "coin"})
+    known = frozenset({"byzantine", "honest", "history", "rule", "rollouts", "graph", "coin"})
     federation, adversary, _ = set_up(Probe(sees=known, calls=1))
     seen = []
 
-    def look(view: View) -> None:
-        assert (len(view.liars), len(view.peers), view.coin) == (2, 5, None)
-        for name in ("colluders", "honest", "history", "defence", "experience"):
+    def look(context: AttackContext) -> None:
+        assert (len(context.byzantine_ids), len(context.honest_ids), context.coin) == (2, 5, None)
+        for name in ("byzantine", "honest", "history", "rule", "rollouts"):
             with pytest.raises(UndeclaredKnowledge):
-                getattr(view, name)
-        seen.append(view.episodes)
+                getattr(context, name)
+        seen.append(context.num_episodes)
 
     federation._adversary = Adversary(Probe(look, known, calls=1), adversary._members, adversary._task, Streams(0))
-    federation._adversary.taps([0], 5, 1, federation.policy, federation.theta0[:1])
+    federation._adversary.make_hooks([0], 5, 1, federation.policy, federation.theta0[:1])
     assert seen == [5]
 
 
-def test_a_clone_needs_all_the_liars_words() -> None:
-    with pytest.raises(BrokenPlugin, match="colluders"):
-        Threat(sees=frozenset({"defence"}))
+def test_a_clone_needs_all_the_attackers_words() -> None:
+    with pytest.raises(BrokenPlugin, match="byzantine"):
+        ThreatModel(knowledge=frozenset({"rule"}))
 
 
 def test_what_is_seen_is_a_copy() -> None:
-    known = frozenset({"own", "colluders", "honest", "history", "graph", "coin", "defence"})
+    known = frozenset({"own", "byzantine", "honest", "history", "graph", "coin", "rule"})
     looks: list[dict[str, Any]] = []
 
-    def vandalise(view: View) -> None:
+    def vandalise(context: AttackContext) -> None:
         looks.append(
             {
-                "mixing": view.mixing.clone(),
-                "honest": view.honest.clone(),
-                "edges": set(map(tuple, view.graph.edges)),
-                "coin": None if view.coin is None else view.coin.clone(),
-                "history": None if view.history is None else view.history.clone(),
-                "value": view.defence(torch.zeros(2, D)),
+                "mixing": context.mixing.clone(),
+                "honest": context.honest.clone(),
+                "edges": set(map(tuple, context.graph.edges)),
+                "coin": None if context.coin is None else context.coin.clone(),
+                "history": None if context.history is None else context.history.clone(),
+                "value": context.rule(torch.zeros(2, D)),
             }
         )
-        for part in (view.mixing, view.honest, view.own, view.liars, view.peers, view.coin, view.history):
+        for part in (
+            context.mixing,
+            context.honest,
+            context.own,
+            context.byzantine_ids,
+            context.honest_ids,
+            context.coin,
+            context.history,
+        ):
             if part is not None:
                 part.zero_()
-        view.graph.remove_node(0)
-        view.graph.graph["server"] = 3
+        context.graph.remove_node(0)
+        context.graph.graph["server"] = 3
 
     class Vandal(Probe):
-        def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-            return Taps(), memory
+        def hook_environment(
+            self, context: AttackContext, memory: State, rng: np.random.Generator
+        ) -> tuple[EnvHooks, State]:
+            return EnvHooks(), memory
 
-        def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-            vandalise(view)
-            return Speech(torch.zeros(2, D)), memory
+        def craft_messages(
+            self, context: AttackContext, memory: State, rng: np.random.Generator
+        ) -> tuple[ByzantineMessages, State]:
+            vandalise(context)
+            return ByzantineMessages(torch.zeros(2, D)), memory
 
     federation, _, todo = set_up(Vandal(sees=known, calls=3), aggregator="centered_clipping", topology="ring")
     x, before = draw(7, D).float(), nx.Graph(todo.members.graph)
     lockstep(federation.common("coin", lambda rng: 1.0))
     for _ in range(3):
         inbox = lockstep(federation.exchange("gradient", x.clone()))
-        honest = [a for a in range(7) if a not in todo.members.liars]
+        honest = [a for a in range(7) if a not in todo.members.byzantine_ids]
         assert torch.equal(inbox.base[honest], x[honest])
         federation.aggregate(inbox, {})
     assert nx.utils.graphs_equal(before, todo.members.graph)
@@ -234,11 +252,11 @@ def test_what_is_seen_is_a_copy() -> None:
     assert looks[0]["edges"] == looks[1]["edges"] == set(before.edges)
 
 
-def test_the_coin_is_this_rounds_and_the_liars_own() -> None:
+def test_the_coin_is_this_rounds_and_the_attackers_own() -> None:
     tossed: list[Tensor | None] = []
-    federation, _, todo = set_up(Probe(lambda view: tossed.append(view.coin), frozenset({"colluders", "coin"})))
+    federation, _, todo = set_up(Probe(lambda context: tossed.append(context.coin), frozenset({"byzantine", "coin"})))
     federation._coin = SplitCoin()
-    liars = list(todo.members.liars)
+    attackers = list(todo.members.byzantine_ids)
     for round in range(4):
         federation.begin(round, 0.0)
         federation.sample(federation.theta0, 1)
@@ -246,17 +264,17 @@ def test_the_coin_is_this_rounds_and_the_liars_own() -> None:
         values = lockstep(federation.common("coin", lambda rng: float(rng.random())))
         federation.sample(federation.theta0, 1)
         lockstep(federation.exchange("gradient", federation.theta0))
-        assert all(torch.equal(coin, values[liars]) for coin in tossed if coin is not None)
+        assert all(torch.equal(coin, values[attackers]) for coin in tossed if coin is not None)
         assert len(tossed) == 2
         tossed.clear()
 
 
 @pytest.mark.parametrize("topology", ["complete", "ring"])
-def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_liars(topology: str) -> None:
+def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_attackers(topology: str) -> None:
     past: list[Tensor | None] = []
-    probe = Probe(lambda view: past.append(view.history), frozenset({"colluders", "history"}))
+    probe = Probe(lambda context: past.append(context.history), frozenset({"byzantine", "history"}))
     federation, adversary, todo = set_up(probe, topology=topology, aggregator="median")
-    liars = list(todo.members.liars)
+    attackers = list(todo.members.byzantine_ids)
     made: dict[str, list[Tensor]] = {"gradient": [], "parameters": []}
     for turn in range(3):
         for topic in made:
@@ -266,19 +284,21 @@ def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_liars(topolog
             seen = past.pop()
             assert (seen is None) == (turn == 0)
             assert seen is None or torch.equal(seen, made[topic][-1])
-            made[topic].append(value[liars])
-        adversary.memory = load(save(adversary.memory))
-    assert set(adversary.memory) == {"seen.history.gradient", "seen.history.parameters"}
+            made[topic].append(value[attackers])
+        adversary.load_state_dict(load(save(adversary.state_dict())))
+    assert set(adversary.state_dict()) == {"seen.history.gradient", "seen.history.parameters"}
 
 
 def test_everybody_has_heard_the_server() -> None:
     past: list[Tensor | None] = []
-    probe = Probe(lambda view: past.append(view.history), frozenset({"colluders", "history"}))
+    probe = Probe(lambda context: past.append(context.history), frozenset({"byzantine", "history"}))
     federation, _, _ = set_up(probe, algo="byzpg", aggregator="median")
     for turn in range(2):
         inbox = lockstep(federation.gather("gradient", draw(7, D, seed=turn).float()))
         value, _ = federation.aggregate(inbox, {})
-    federation._adversary.learn("gradient", replace(federation.ledger.aggregation, value=value * torch.nan))  # type: ignore[type-var, arg-type]
+    federation._adversary.record_aggregation(
+        "gradient", replace(federation.statistics.aggregation, value=value * torch.nan)
+    )  # type: ignore[type-var, arg-type]
     lockstep(federation.gather("gradient", draw(7, D).float()))
     assert past[0] is None
     assert past[2] is not None
@@ -306,19 +326,19 @@ def test_cloned(algo: str, options: dict[str, Any], bad: bool) -> None:
     """The clone foresees what the rule makes of the very lies that are then told, whatever it has heard before."""
     foreseen: list[tuple[int, Tensor]] = []
 
-    def act(view: View) -> Tensor:
-        lies = 3 * draw(2, D, seed=view.round).float()
-        if bad and view.round == 2:
+    def act(context: AttackContext) -> Tensor:
+        lies = 3 * draw(2, D, seed=context.round).float()
+        if bad and context.round == 2:
             lies[0, 0] = torch.inf
         batch = torch.stack([lies, draw(2, D, seed=99).float()])
-        value = view.defence(batch)
-        torch.testing.assert_close(value[0], view.defence(lies), rtol=1e-6, atol=1e-6)
-        foreseen.append((view.defence.receiver, value[0]))
+        value = context.rule(batch)
+        torch.testing.assert_close(value[0], context.rule(lies), rtol=1e-6, atol=1e-6)
+        foreseen.append((context.rule.receiver, value[0]))
         return lies
 
-    probe = Probe(act, frozenset({"colluders", "defence"}), calls=3)
+    probe = Probe(act, frozenset({"byzantine", "rule"}), calls=3)
     federation, adversary, todo = set_up(probe, algo=algo, **options)
-    agents, liars = todo.agents, set(todo.members.liars)
+    agents, attackers = todo.agents, set(todo.members.byzantine_ids)
     state: State = {}
     for round in range(4):
         federation.begin(round, 0.0)
@@ -326,10 +346,10 @@ def test_cloned(algo: str, options: dict[str, Any], bad: bool) -> None:
         meet = federation.gather if algo == "byzpg" else federation.exchange
         value, state = federation.aggregate(lockstep(meet("gradient", x)), state)
         receiver, expected = foreseen.pop()
-        assert receiver not in liars
+        assert receiver not in attackers
         assert (receiver == agents) == (algo == "byzpg")
         torch.testing.assert_close(value[0 if algo == "byzpg" else receiver], expected, rtol=1e-5, atol=1e-5)
-        adversary.memory = load(save(adversary.memory))
+        adversary.load_state_dict(load(save(adversary.state_dict())))
 
 
 test_cloned = pytest.mark.parametrize("algo, options", RULES)(  # type: ignore[assignment]
@@ -340,12 +360,12 @@ test_cloned = pytest.mark.parametrize("algo, options", RULES)(  # type: ignore[a
 def test_the_clone_of_an_agreement_meets_its_rule() -> None:
     foreseen = []
 
-    def act(view: View) -> Tensor:
+    def act(context: AttackContext) -> Tensor:
         lies = draw(2, D, seed=7).float()
-        foreseen.append(view.defence(lies))
+        foreseen.append(context.rule(lies))
         return lies
 
-    probe = Probe(act, frozenset({"colluders", "defence"}), calls=1)
+    probe = Probe(act, frozenset({"byzantine", "rule"}), calls=1)
     federation, adversary, _ = set_up(probe, agreement="mda", aggregator="mean")
     inbox = lockstep(federation.exchange("parameters", draw(7, D).float()))
     value, _ = federation.combine(Mda(), inbox)
@@ -357,35 +377,35 @@ def test_the_clone_mixes_with_the_graphs_weights() -> None:
     """Of agents of different degrees, where weights tell neighbours apart."""
     graph, foreseen = nx.lollipop_graph(4, 3), []
 
-    def act(view: View) -> Tensor:
+    def act(context: AttackContext) -> Tensor:
         lies = draw(1, D, seed=7).float()
-        foreseen.append((view.defence.receiver, view.defence(lies)))
+        foreseen.append((context.rule.receiver, context.rule(lies)))
         return lies
 
-    probe = Probe(act, frozenset({"colluders", "defence"}), calls=1)
-    federation, _, _ = set_up(probe, members=Membership(graph, 7, (3,), 1), byzantine=1, aggregator="ios")
+    probe = Probe(act, frozenset({"byzantine", "rule"}), calls=1)
+    federation, _, _ = set_up(probe, members=CommunicationGraph(graph, 7, (3,), 1), byzantine=1, aggregator="ios")
     value, _ = federation.aggregate(lockstep(federation.exchange("gradient", draw(7, D).float())), {})
     receiver, expected = foreseen[0]
     assert receiver == 0
     torch.testing.assert_close(value[receiver], expected)
 
 
-def test_the_clone_sits_where_most_liars_are_heard() -> None:
+def test_the_clone_sits_where_most_attackers_are_heard() -> None:
     graph = nx.Graph([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (3, 5)])
-    _, adversary, _ = set_up(members=Membership(graph, 6, (2, 4), 2), agents=6)
+    _, adversary, _ = set_up(members=CommunicationGraph(graph, 6, (2, 4), 2), agents=6)
     assert adversary._victim == 3
-    assert set_up(members=Membership(nx.cycle_graph(6), 6, (0, 3), 2), agents=6)[1]._victim == 1
+    assert set_up(members=CommunicationGraph(nx.cycle_graph(6), 6, (0, 3), 2), agents=6)[1]._victim == 1
 
 
 def test_a_random_rules_clone_has_draws_of_its_own() -> None:
     foreseen: list[Tensor] = []
 
-    def act(view: View) -> Tensor:
+    def act(context: AttackContext) -> Tensor:
         lies = 9 * draw(2, D, seed=7).float()
-        foreseen.extend([view.defence(lies), view.defence(lies)])
+        foreseen.extend([context.rule(lies), context.rule(lies)])
         return lies
 
-    probe = Probe(act, frozenset({"colluders", "defence"}), calls=2)
+    probe = Probe(act, frozenset({"byzantine", "rule"}), calls=2)
     federation, _, _ = set_up(probe, aggregator="bucketing+median", agents=13, byzantine=2)
     same = 0
     for round in range(6):
@@ -402,14 +422,14 @@ def test_a_random_rules_clone_has_draws_of_its_own() -> None:
 def test_the_budget_of_calls(shape: tuple[int, ...]) -> None:
     tries = int(np.prod(shape))
 
-    def act(view: View) -> None:
-        assert view.defence(draw(*shape, 2, D)).shape == (*shape, D)
+    def act(context: AttackContext) -> None:
+        assert context.rule(draw(*shape, 2, D)).shape == (*shape, D)
         for _ in range(4 - tries):
-            view.defence(draw(2, D))
+            context.rule(draw(2, D))
         with pytest.raises(UndeclaredKnowledge, match="calls=4 an exchange"):
-            view.defence(draw(2, D))
+            context.rule(draw(2, D))
 
-    probe = Probe(act, frozenset({"colluders", "defence"}), calls=4)
+    probe = Probe(act, frozenset({"byzantine", "rule"}), calls=4)
     federation, _, _ = set_up(probe)
     for _ in range(2):  # the budget is renewed
         lockstep(federation.exchange("gradient", federation.theta0))
@@ -421,7 +441,7 @@ def test_an_undefined_rule_is_foreseen_too() -> None:
     tries = torch.stack([torch.full((1, 4), torch.nan), lie])
     for own, kept in ((1, x[1]), (-1, x[1] * torch.nan)):
         seats = torch.tensor([-1, -1, 0])
-        defence = Defence(Krum(), torch.cat([x, lie]), seats, 0, receiver=0, calls=2, rng=rng, own=own)
+        defence = ClonedRule(Krum(), torch.cat([x, lie]), seats, 0, receiver=0, calls=2, rng=rng, own=own)
         first, second = defence(tries)
         torch.testing.assert_close(first, kept, equal_nan=True)
         assert torch.equal(second, Krum()(torch.cat([x, lie]))[0])
@@ -518,9 +538,9 @@ def test_tailored_attacks_do_at_least_the_damage_of_byzfls(rule: Aggregator, inp
         }
         theirs["agr_tailored"] = max(theirs.values())
         for name, bound in theirs.items():
-            attack: Any = build("attack", name)
-            defence = clone(rule, honest, 3, attack.threat.calls)
-            ours = damage(lie_of(attack, honest=honest, colluders=honest[:3], defence=defence))
+            attack: Any = make("attack", name)
+            defence = clone(rule, honest, 3, attack.threat.query_budget)
+            ours = damage(lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence))
             assert ours >= bound * (1 - 2e-6), (name, seed)
             better += ours > 1.01 * bound
     assert (better > 0) == (not isinstance(rule, Mean))
@@ -536,8 +556,8 @@ def test_the_tailored_damage_is_near_that_of_a_dense_grid(rule: Aggregator) -> N
         defence = clone(rule, honest, 3, 10**6)
         lies = mean + torch.linspace(-20, 20, 8001, dtype=torch.float64).unsqueeze(1) * std
         most = float((defence(lies.unsqueeze(1).expand(-1, 3, -1)) - mean).norm(dim=1).max())
-        attack: Any = build("attack", "optimal_alie")
-        lie = lie_of(attack, honest=honest, colluders=honest[:3], defence=defence)
+        attack: Any = make("attack", "optimal_alie")
+        lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
         short.append(float((defence(lie.expand(3, -1)) - mean).norm()) / most)
     assert min(short) > 0.98
 
@@ -550,9 +570,9 @@ def test_a_search_of_weights_goes_beyond_the_lines(rule: Aggregator) -> None:
         honest = draw(10, 30, seed=seed) + draw(30, seed=100 + seed)
         damage = {}
         for written in ("agr_tailored(calls=120)", "agr_tailored(calls=240)", "weight_search(calls=240)"):
-            attack: Any = build("attack", written)
+            attack: Any = make("attack", written)
             defence = clone(rule, honest, 3, attack.calls)
-            lie = lie_of(attack, honest=honest, colluders=honest[:3], defence=defence)
+            lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
             damage[written] = float((clone(rule, honest, 3)(lie.expand(3, -1)) - honest.mean(0)).norm())
         half, lines, found = damage.values()
         assert found >= half * (1 - 1e-9)
@@ -564,29 +584,29 @@ def test_a_search_of_weights_among_many_agents_tries_some() -> None:
     """Of 150 honest vectors each with two signs, 120 calls are for 60; the budget is kept to the last."""
     honest, attack = draw(150, 5), WeightSearch(calls=241)
     defence = clone(Mean(), honest, 3, attack.calls)
-    lie = lie_of(attack, honest=honest, colluders=honest[:3], defence=defence)
+    lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
     assert lie.isfinite().all()
     assert defence._left <= 1
 
 
 def test_tailored_lies_by_hand() -> None:
-    """Of -1, 1, 1, 3 and one liar the median is 1, whatever he says; between -1 and 3 he can move the trimmed mean."""
+    """Of -1, 1, 1, 3 and one attacker the median is 1; between -1 and 3 the attacker can move the trimmed mean."""
     honest = torch.tensor([[-1.0], [1.0], [1.0], [3.0]], dtype=torch.float64)
-    attack: Any = build("attack", "agr_tailored(direction=std)")
+    attack: Any = make("attack", "agr_tailored(direction=std)")
     for rule, damage in ((Median(), 0.0), (TrimmedMean(), 2 / 3)):
         defence = clone(rule, honest, 1)
-        lie = lie_of(attack, honest=honest, colluders=honest[:1], defence=defence)
+        lie = lie_of(attack, honest=honest, byzantine=honest[:1], rule=defence)
         # The trimmed mean of -1, 1, 1, 3, m keeps the middle three: 1, 1 and m clipped to [-1, 3].
         assert float((defence(lie.expand(1, -1)) - 1).abs()) == pytest.approx(damage, abs=1e-6)
 
 
 def test_the_normalized_attack_turns_what_can_be_turned() -> None:
     honest = draw(8, 5) + 2
-    secrets = {"honest": honest, "colluders": honest[:3]}
+    secrets = {"honest": honest, "byzantine": honest[:3]}
     for direction, rule, least in (("unit", Mean(), 1.99), ("sign", Mean(), 1.99), ("std", TrimmedMean(), 0.1)):
         attack = Normalized(direction=direction)  # type: ignore[arg-type]
         defence = clone(rule, honest, 3, attack.calls)
-        lie = lie_of(attack, **secrets, defence=defence)
+        lie = lie_of(attack, **secrets, rule=defence)
         free = clone(rule, honest, 3)
         before, after = free(honest[:3]), free(lie.expand(3, -1))
         assert float((before / before.norm() - after / after.norm()).norm()) > least
@@ -597,7 +617,7 @@ def test_the_normalized_attack_does_not_mind_the_scale() -> None:
     lies = []
     for scale in (1.0, 1024.0):
         x = scale * honest
-        lies.append(lie_of(Normalized(), honest=x, colluders=x[:3], defence=clone(TrimmedMean(), x, 3)) / scale)
+        lies.append(lie_of(Normalized(), honest=x, byzantine=x[:3], rule=clone(TrimmedMean(), x, 3)) / scale)
     torch.testing.assert_close(lies[0], lies[1], rtol=1e-3, atol=1e-3)
 
 
@@ -606,7 +626,7 @@ def test_mda_takes_all_the_foolers_in_and_not_one_step_farther(direction: Any) -
     attack = MdaFooling(direction=direction)
     for seed in range(30):
         honest = draw(10, 6, seed=seed)
-        lie = lie_of(attack, honest=honest, colluders=honest[:3])
+        lie = lie_of(attack, honest=honest, byzantine=honest[:3])
         chosen = Mda()(torch.cat([honest, lie.expand(3, -1)]), 3)[1]
         assert chosen is not None
         assert (chosen[-3:] > 0).all()
@@ -633,7 +653,7 @@ def test_rop_stands_where_the_rule_was_at_a_right_angle_to_where_it_goes() -> No
     honest, past = draw(8, 50) + 1, draw(2, 50, seed=1) - 3
     mean, last = honest.mean(0), past.mean(0)
     spread = (honest - mean).square().sum(1).mean().sqrt()
-    secrets = {"honest": honest, "colluders": honest[:2], "history": past}
+    secrets = {"honest": honest, "byzantine": honest[:2], "history": past}
     push = lie_of(Rop(z=0.5), **secrets) - last
     ahead = 0.9 * last + 0.1 * mean
     assert float(push.norm()) == pytest.approx(0.5 * float(spread))
@@ -660,37 +680,37 @@ GRAPHS = {
 
 
 def gossiped(
-    attack: Attack, graph: nx.Graph, liars: tuple[int, ...], *, uniform: bool = False
-) -> tuple[Tensor, Tensor, Membership]:
-    """Honest vectors that hear a liar, before and after a plain gossip step, in a real federation."""
-    members = Membership(graph, len(graph), liars, 1)
-    federation, _, _ = set_up(attack, members=members, agents=len(graph), byzantine=len(liars), agreement="mean")
+    attack: Attack, graph: nx.Graph, attackers: tuple[int, ...], *, uniform: bool = False
+) -> tuple[Tensor, Tensor, CommunicationGraph]:
+    """Honest vectors that hear an attacker, before and after a plain gossip step, in a real federation."""
+    members = CommunicationGraph(graph, len(graph), attackers, 1)
+    federation, _, _ = set_up(attack, members=members, agents=len(graph), byzantine=len(attackers), agreement="mean")
     x = draw(len(graph), D).float()
     inbox = lockstep(federation.exchange("parameters", x))
     weights = inbox.mask.double() / inbox.n.unsqueeze(1) if uniform else inbox.weights
     assert weights is not None
     after = (weights.unsqueeze(1) @ inbox.base[inbox.senders].double()).squeeze(1)
-    touched = [a for a in range(len(graph)) if a not in liars and set(graph[a]) & set(liars)]
+    touched = [a for a in range(len(graph)) if a not in attackers and set(graph[a]) & set(attackers)]
     assert touched
     return x[touched].double(), after[touched], members
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_dissensus_leaves_each_victim_with_its_own_vector(name: str) -> None:
-    graph, liars = GRAPHS[name]
+    graph, attackers = GRAPHS[name]
     for attack in (Dissensus(), Isolation()):
-        before, after, _ = gossiped(attack, graph, liars)
+        before, after, _ = gossiped(attack, graph, attackers)
         torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
-    before, after, _ = gossiped(Isolation(weights="uniform"), graph, liars, uniform=True)
+    before, after, _ = gossiped(Isolation(weights="uniform"), graph, attackers, uniform=True)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
-    honest_before, honest_after, _ = gossiped(build("attack", "none"), graph, liars)  # type: ignore[arg-type]
+    honest_before, honest_after, _ = gossiped(make("attack", "none"), graph, attackers)  # type: ignore[arg-type]
     assert not torch.allclose(honest_after, honest_before, atol=1e-2)
 
 
 def test_dissensus_repels() -> None:
     """With epsilon = 2 a victim steps as far away from its honest neighbours as they would have drawn it."""
-    graph, liars = GRAPHS["complete"]
-    before, after, _ = gossiped(Dissensus(epsilon=2.0), graph, liars)
+    graph, attackers = GRAPHS["complete"]
+    before, after, _ = gossiped(Dissensus(epsilon=2.0), graph, attackers)
     between = torch.full((4, 4), 1 / 6, dtype=torch.float64)
     pull = between @ before - between.sum(1, keepdim=True) * before
     torch.testing.assert_close(after, before - pull, rtol=0, atol=1e-5)
@@ -699,24 +719,24 @@ def test_dissensus_repels() -> None:
 @pytest.mark.parametrize(
     "attack", [Dissensus(on="gradient"), SpectralHeterogeneity(on="gradient"), Selfish(on="gradient")], ids=name_of
 )
-def test_a_server_and_fellow_liars_hear_the_truth(attack: Attack) -> None:
+def test_a_server_and_fellow_attackers_hear_the_truth(attack: Attack) -> None:
     federation, _, _ = set_up(attack, algo="byzpg")
     x = draw(7, D).float()
     assert torch.equal(lockstep(federation.gather("gradient", x)).base, x)
     federation, _, todo = set_up(attack)
     inbox = lockstep(federation.exchange("gradient", x))
-    first, second = todo.members.liars
+    first, second = todo.members.byzantine_ids
     assert torch.equal(inbox.base[inbox.senders[first, second]], x[second])
-    honest = next(a for a in range(7) if a not in todo.members.liars)
+    honest = next(a for a in range(7) if a not in todo.members.byzantine_ids)
     assert not torch.equal(inbox.base[inbox.senders[honest, second]], x[second])
 
 
 def test_the_slowest_mode_is_the_fiedler_vector() -> None:
     graph = nx.barbell_graph(4, 1)
     graph.add_edges_from([(9, a) for a in range(9)])
-    members = Membership(graph, 10, (9,), 1)
+    members = CommunicationGraph(graph, 10, (9,), 1)
     modes: list[Tensor] = []
-    probe = Probe(lambda view: modes.append(_slowest(view)), frozenset({"colluders", "graph"}))
+    probe = Probe(lambda context: modes.append(_slowest(context)), frozenset({"byzantine", "graph"}))
     federation, _, _ = set_up(probe, members=members, agents=10, byzantine=1)
     lockstep(federation.exchange("gradient", federation.theta0))
     joined = nx.to_numpy_array(nx.barbell_graph(4, 1), nodelist=range(9))
@@ -729,27 +749,27 @@ def test_the_slowest_mode_is_the_fiedler_vector() -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_spectral_heterogeneity_widens_a_split(name: str) -> None:
     """Each honest neighbour hears its own vector and a multiple of the mode; gossip then leaves a wider split."""
-    graph, liars = GRAPHS[name]
+    graph, attackers = GRAPHS[name]
     attack = SpectralHeterogeneity()
-    members = Membership(graph, len(graph), liars, 1)
+    members = CommunicationGraph(graph, len(graph), attackers, 1)
     spread = {}
-    for attacked in (build("attack", "none"), attack):
-        options = {"members": members, "agents": len(graph), "byzantine": len(liars), "agreement": "mean"}
+    for attacked in (make("attack", "none"), attack):
+        options = {"members": members, "agents": len(graph), "byzantine": len(attackers), "agreement": "mean"}
         federation, adversary, _ = set_up(attacked, **options)
         x = draw(len(graph), D).float()
         inbox = lockstep(federation.exchange("parameters", x))
         value, _ = federation.combine(Mean(), inbox)
-        honest = [a for a in range(len(graph)) if a not in liars]
+        honest = [a for a in range(len(graph)) if a not in attackers]
         spread[attacked] = float((value[honest] - value[honest].mean(0)).norm())
-    modes = adversary.memory["modes"]
+    modes = adversary.state_dict()["modes"]
     assert torch.allclose(modes.T @ modes, torch.eye(modes.shape[1], dtype=torch.float64))
     torch.testing.assert_close(modes.sum(0), torch.zeros(modes.shape[1], dtype=torch.float64))
     assert spread[attack] > 1.05 * min(spread.values())
     told = {}
-    for row, receiver, column in members.lies.tolist():
-        if receiver not in liars:
+    for row, receiver, column in members.byzantine_edges.tolist():
+        if receiver not in attackers:
             told[receiver] = (inbox.base[inbox.senders[receiver, column]] - x[receiver]).double()
-            assert members.liars[row] in graph[receiver]
+            assert members.byzantine_ids[row] in graph[receiver]
     pushes = torch.stack(list(told.values()))
     assert torch.linalg.matrix_rank(pushes, rtol=1e-4) == 1
 
@@ -760,10 +780,15 @@ def test_spectral_heterogeneity_in_one_dimension_of_many() -> None:
     x[:, 0] *= 10
     attack = SpectralHeterogeneity()
     mixing = torch.full((9, 9), 1 / 9, dtype=torch.float64)
-    secrets: dict[str, Any] = {"honest": x, "colluders": x[:1], "peers": torch.arange(8), "liars": torch.tensor([8])}
-    secrets |= {"mixing": mixing, "edges": np.array([[0, a] for a in range(8)]), "defence": clone(Mean(), x, 1)}
-    view = seen_by(attack, **secrets)
-    said, _ = attack.speak(view, {}, rng())
+    secrets: dict[str, Any] = {
+        "honest": x,
+        "byzantine": x[:1],
+        "honest_ids": torch.arange(8),
+        "byzantine_ids": torch.tensor([8]),
+    }
+    secrets |= {"mixing": mixing, "edges": np.array([[0, a] for a in range(8)]), "rule": clone(Mean(), x, 1)}
+    context = seen_by(attack, **secrets)
+    said, _ = attack.craft_messages(context, {}, rng())
     push = torch.as_tensor(said.vectors) - x  # type: ignore[arg-type]
     first = torch.linalg.svd(x - x.mean(0)).U[:, 0]
     # The server is no neighbour, so lam is 1: the push is the centred matrix's first singular part.
@@ -815,15 +840,15 @@ def test_split_brain_tells_each_half_the_mirror_image_of_what_the_other_hears() 
     federation, _, todo = set_up("split_brain(alie(z=1.5))", agents=9, byzantine=2)
     x = draw(9, D).float()
     inbox = lockstep(federation.exchange("gradient", x))
-    liars = list(todo.members.liars)
-    honest = [a for a in range(9) if a not in liars]
-    clean, centre = x[liars].double(), x[honest].double().mean(0)
+    attackers = list(todo.members.byzantine_ids)
+    honest = [a for a in range(9) if a not in attackers]
+    clean, centre = x[attackers].double(), x[honest].double().mean(0)
     lie = clean.mean(0) - 1.5 * clean.std(0, correction=0)
     for place, receiver in enumerate(honest):
-        for liar in liars:
-            heard = inbox.base[inbox.senders[receiver, liar]].double()
+        for attacker in attackers:
+            heard = inbox.base[inbox.senders[receiver, attacker]].double()
             torch.testing.assert_close(heard, lie if place < 4 else 2 * centre - lie, rtol=1e-5, atol=1e-5)
-    other = inbox.base[inbox.senders[liars[0], liars[1]]].double()
+    other = inbox.base[inbox.senders[attackers[0], attackers[1]]].double()
     torch.testing.assert_close(other, lie, rtol=1e-5, atol=1e-5)
 
 
@@ -842,38 +867,42 @@ class Counts(MessageAttack):
     """Says how often it has been asked, and acts on it."""
 
     @property
-    def threat(self) -> Threat:
-        return Threat(frozenset({"colluders"}), frozenset({"messages", "environment"}))
+    def threat(self) -> ThreatModel:
+        return ThreatModel(frozenset({"byzantine"}), frozenset({"messages", "environment"}))
 
-    def start(self, view: View) -> State:
+    def start(self, context: AttackContext) -> State:
         return {"asked": torch.tensor(0)}
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
         asked = memory["asked"] + 1
-        return Speech(torch.full_like(view.colluders, float(asked))), {"asked": asked}
+        return ByzantineMessages(torch.full_like(context.byzantine, float(asked))), {"asked": asked}
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        return Taps(action=lambda t, actions: np.zeros_like(actions)), memory
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        return EnvHooks(action=lambda t, actions: np.zeros_like(actions)), memory
 
 
 def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None) -> list[int]:
     """For each round 0, or how often the inner attack had been asked when it struck; with a restart after each."""
-    outer: Any = replace(build("attack", attack), inner=Counts())  # type: ignore[type-var]
+    outer: Any = replace(make("attack", attack), inner=Counts())  # type: ignore[type-var]
     federation, adversary, todo = set_up(outer)
-    liar = todo.members.liars[0]
+    attacker = todo.members.byzantine_ids[0]
     x, found = draw(7, D).float(), []
     for round in range(rounds):
         federation.begin(round, 0.0)
         if coin is not None:
             lockstep(federation.common("coin", lambda rng, round=round: coin(round)))
-        tap = adversary.taps([0], 1, 1, federation.policy, federation.theta0[:1])
+        tap = adversary.make_hooks([0], 1, 1, federation.policy, federation.theta0[:1])
         assert tap is not None
         inbox = lockstep(federation.exchange("gradient", x))
-        said = inbox.base[liar]
-        truth = torch.equal(said, x[liar])
-        assert (tap._taps.action is None) == truth
+        said = inbox.base[attacker]
+        truth = torch.equal(said, x[attacker])
+        assert (tap._hooks.action is None) == truth
         found.append(0 if truth else int(said[0]))
-        adversary.memory = load(save(adversary.memory))
+        adversary.load_state_dict(load(save(adversary.state_dict())))
     return found
 
 
@@ -900,18 +929,18 @@ def test_markov_comes_and_goes_at_its_rates() -> None:
     assert struck("markov(on=1, off=1)", 4) == [1, 0, 2, 0]
     for bad in ("markov(on=0)", "markov(off=1.5)"):
         with pytest.raises(InvalidParameter):
-            build("attack", bad)
+            make("attack", bad)
 
 
-def test_all_liars_come_and_go_together_and_once_a_round() -> None:
+def test_all_attackers_come_and_go_together_and_once_a_round() -> None:
     federation, _, todo = set_up("markov(sign_flip(on=both), on=0.5, off=0.5)", agents=13, byzantine=3)
-    liars = list(todo.members.liars)
+    attackers = list(todo.members.byzantine_ids)
     x = draw(13, D).float()
     on = 0
     for round in range(30):
         federation.begin(round, 0.0)
-        lies = [lockstep(federation.exchange(t, x)).base[liars] for t in ("gradient", "parameters", "gradient")]
-        turned = torch.stack([said != x[liars] for said in lies])
+        lies = [lockstep(federation.exchange(t, x)).base[attackers] for t in ("gradient", "parameters", "gradient")]
+        turned = torch.stack([said != x[attackers] for said in lies])
         assert turned.all() or not turned.any()
         on += bool(turned.all())
     assert 5 < on < 25
@@ -919,13 +948,13 @@ def test_all_liars_come_and_go_together_and_once_a_round() -> None:
 
 def test_memories_nest() -> None:
     federation, adversary, _ = set_up("sleeper(markov(mimic, on=1, off=0), after=1)", agents=9)
-    assert set(adversary.memory) == {"inner.strikes", "inner.round"}
+    assert set(adversary.state_dict()) == {"inner.strikes", "inner.round"}
     for round in range(2):
         federation.begin(round, 0.0)
         lockstep(federation.exchange("gradient", draw(9, D).float()))
     mine = {"inner.strikes", "inner.round"}
-    assert mine < set(adversary.memory)
-    assert {name.rpartition("gradient.")[0] for name in set(adversary.memory) - mine} == {"inner.inner."}
+    assert mine < set(adversary.state_dict())
+    assert {name.rpartition("gradient.")[0] for name in set(adversary.state_dict()) - mine} == {"inner.inner."}
 
 
 WRAPPED = [
@@ -951,14 +980,14 @@ WRAPPED = [
 @pytest.mark.parametrize("name", WRAPPED)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_variants_keep_the_rules_of_all_attacks(check: Check, name: str) -> None:
-    check(build("attack", name), Case(1, 30.0))  # type: ignore[arg-type]
+    check(make("attack", name), GameCase(1, 30.0))  # type: ignore[arg-type]
 
 
 def test_only_those_equivocate_who_must() -> None:
     names = ["dissensus", "isolation", "spectral_heterogeneity", "selfish", "split_brain", "sleeper(large_noise)"]
     quiet = ["optimal_alie", "agr_tailored", "normalized", "rop", "mda_fooling", "markov", "coin_aware", "sleeper"]
-    assert all(build("attack", name).threat.equivocates for name in names)  # type: ignore[attr-defined]
-    assert not any(build("attack", name).threat.equivocates for name in quiet)  # type: ignore[attr-defined]
+    assert all(make("attack", name).threat.equivocates for name in names)  # type: ignore[attr-defined]
+    assert not any(make("attack", name).threat.equivocates for name in quiet)  # type: ignore[attr-defined]
 
 
 # Coins.

@@ -47,28 +47,29 @@ from byzbench.aggregators.smea import Smea
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.ubar import Ubar
 from byzbench.aggregators.w_msr import WMsr
-from byzbench.contracts import Aggregator, LinearRule, weighted_sum
+from byzbench.core import Aggregator, LinearRule, weighted_sum
+from byzbench.core.inbox import Inbox
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate
-from byzbench.federation.inbox import Inbox
-from byzbench.geometry.cloud import Cloud
-from byzbench.registry import Spec, build, load, origins, parse
+from byzbench.geometry.pairwise_distances import PairwiseDistances
+from byzbench.registry import Spec, load, make, origins, parse_spec
 from byzbench.testing.rules import (
     CHECKS,
-    Case,
+    RuleCase,
     a_batch_is_its_rows,
     absurd_lies_cost_no_precision,
     an_invalid_vector_is_as_good_as_none,
+    attackers_at_a_distance_do_less_to_it_than_to_the_mean,
+    attackers_move_it_by_no_more_than_the_honest_spread,
     close,
     equal_inputs_are_returned,
     inputs_are_left_alone,
     it_moves_with_its_inputs,
+    it_returns_a_value_weights_and_a_state,
     it_scales_with_its_inputs,
     it_stays_within_the_box_of_its_inputs,
     kappa_holds_for_every_honest_subset,
-    liars_at_a_distance_do_less_to_it_than_to_the_mean,
-    liars_move_it_by_no_more_than_the_honest_spread,
     order_does_not_matter,
     the_dtype_is_kept,
     the_same_call_gives_the_same_bytes,
@@ -109,17 +110,17 @@ VARIANTS = {
     "signguard_all_signs": Signguard(fraction=1, quantile=0.3),
 }
 ZOO = [name for name, origin in origins("aggregator").items() if origin.module.startswith("byzbench.")]
-RULES = {name: build("aggregator", name) for name in ZOO} | VARIANTS
+RULES = {name: make("aggregator", name) for name in ZOO} | VARIANTS
 
 
-cases = st.builds(Case, st.integers(0, 10**6), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 50.0]))
+cases = st.builds(RuleCase, st.integers(0, 10**6), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 50.0]))
 
 
 SHUFFLED = ["bucketing", "bucketing_krum", "bucketing_median"]
 LENGTHS = dict.fromkeys(["clipping", "arc", "arc_nnm"], "lengths are from the origin")
 SIGNS = dict.fromkeys(["signguard", "signguard_all_signs"], "lengths and signs are from the origin")
 OWN_LENGTH = {"balance": "how near is near goes by the own vector's length"}
-TWO_FAR = {"self_centered_clipping_second": "two liars that are far away set the radius"}
+TWO_FAR = {"self_centered_clipping_second": "two attackers that are far away set the radius"}
 ORIGIN = dict.fromkeys(["centered_clipping", "centered_clipping_from_zero"], "starts at the origin")
 FIXED = dict.fromkeys(
     [*ORIGIN, "centered_clipping_from_own", "self_centered_clipping_fixed"], "no radius fits all scales"
@@ -145,7 +146,7 @@ EXEMPT = {
     it_stays_within_the_box_of_its_inputs: {**LENGTHS, **SIGNS, **ORIGIN},
     an_invalid_vector_is_as_good_as_none: dict.fromkeys(SHUFFLED, "the shuffle is of all columns, invalid ones too"),
     the_weights_sum_to_one: dict.fromkeys(SIGNS, "long vectors are cut"),
-    liars_move_it_by_no_more_than_the_honest_spread: {
+    attackers_move_it_by_no_more_than_the_honest_spread: {
         "mean": "no defence",
         "weighted_mean": "no defence",
         "fedpg_filter": "no sigma fits all scales",
@@ -155,7 +156,7 @@ EXEMPT = {
         **FIXED,
         **TWO_FAR,
     },
-    liars_at_a_distance_do_less_to_it_than_to_the_mean: {
+    attackers_at_a_distance_do_less_to_it_than_to_the_mean: {
         "mean": "it is the mean",
         "weighted_mean": "without weights it is the mean",
         "rfa_official": "is the mean where inputs are closer together than nu",
@@ -262,6 +263,14 @@ class Clipped(Aggregator):
         return x.clamp(-1, 1).mean(-2) + 1e-3, None, {}
 
 
+@dataclass(frozen=True)
+class Flat(Aggregator):
+    """A mean over all coordinates, which is no vector."""
+
+    def __call__(self, x, f=0, *, mask=None, **unused):
+        return x.mean((-2, -1)), None, {}
+
+
 def holds(check, rule, case):
     try:
         check(rule, case)
@@ -273,6 +282,7 @@ def holds(check, rule, case):
 @pytest.mark.parametrize(
     "rule, check",
     [
+        (Flat(), it_returns_a_value_weights_and_a_state),
         (Sum(), equal_inputs_are_returned),
         (FirstTwo(), order_does_not_matter),
         (Clipped(), it_moves_with_its_inputs),
@@ -286,15 +296,15 @@ def holds(check, rule, case):
         (Careless(), the_weights_give_the_value),
         (Sum(), the_weights_sum_to_one),
         (Boastful(), kappa_holds_for_every_honest_subset),
-        (Mean(), liars_move_it_by_no_more_than_the_honest_spread),
-        (Rfa(start="mean"), liars_move_it_by_no_more_than_the_honest_spread),
-        (FirstTwo(), liars_at_a_distance_do_less_to_it_than_to_the_mean),
+        (Mean(), attackers_move_it_by_no_more_than_the_honest_spread),
+        (Rfa(start="mean"), attackers_move_it_by_no_more_than_the_honest_spread),
+        (FirstTwo(), attackers_at_a_distance_do_less_to_it_than_to_the_mean),
         (WholeLessTails(), absurd_lies_cost_no_precision),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_a_bad_rule_is_caught(rule, check):
-    assert not all(holds(check, rule, Case(seed, 4, 1.0)) for seed in range(5))
+    assert not all(holds(check, rule, RuleCase(seed, 4, 1.0)) for seed in range(5))
 
 
 def test_every_check_catches_some_bad_rule():
@@ -303,13 +313,14 @@ def test_every_check_catches_some_bad_rule():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, rule in RULES.items() if rule.linear and isinstance(rule, LinearRule) and not rule.asks]
+    "name",
+    [name for name, rule in RULES.items() if rule.linear and isinstance(rule, LinearRule) and not rule.required_inputs],
 )
 def test_one_cloud_serves_all_receivers(name):
-    case, index = Case(0, 6, 1.0), torch.from_numpy(np.random.default_rng(1).integers(0, 20, (5, 13)))
+    case, index = RuleCase(0, 6, 1.0), torch.from_numpy(np.random.default_rng(1).integers(0, 20, (5, 13)))
     base = torch.from_numpy(case.rng().standard_normal((20, 6)))
     mask, f = torch.arange(13) < torch.tensor([[13], [13], [12], [11], [12]]), torch.tensor([2, 1, 2, 1, 0])
-    weights, _ = RULES[name].weigh(Cloud.of(base).select(index, mask), f, rng=case.rng())
+    weights, _ = RULES[name].compute_weights(PairwiseDistances.of(base).select(index, mask), f, rng=case.rng())
     value, _, _ = RULES[name](base[index], f, mask=mask, rng=case.rng())
     close((weights.unsqueeze(-2) @ base[index]).squeeze(-2), value)
 
@@ -383,7 +394,7 @@ def filtered(x, f):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_caf_filters_as_its_definition_does(seed):
-    case = Case(seed, 1 + seed % 8, 1.0)
+    case = RuleCase(seed, 1 + seed % 8, 1.0)
     for f in range(7):
         x = case.x()
         x[:f] = 3 + 0.3 * x[:f]
@@ -400,7 +411,7 @@ def test_caf_of_a_hand_worked_line():
 
 
 def test_rfa_comes_near_the_geometric_median():
-    x = Case(0, 5, 1.0).x()
+    x = RuleCase(0, 5, 1.0).x()
     z = x.mean(0)
     for _ in range(2000):
         pull = 1 / (x - z).norm(dim=-1)
@@ -410,7 +421,7 @@ def test_rfa_comes_near_the_geometric_median():
 
 
 def test_buckets_partition_the_valid_vectors():
-    x, mask = Case(0, 3, 1.0).x(2), torch.ones(2, 13, dtype=torch.bool)
+    x, mask = RuleCase(0, 3, 1.0).x(2), torch.ones(2, 13, dtype=torch.bool)
     mask[1, :4] = False
     shares, buckets = Bucketing(s=2)._shares(mask, np.random.default_rng(0))
     assert buckets.sum(-1).tolist() == [7, 5]
@@ -422,8 +433,8 @@ def test_buckets_partition_the_valid_vectors():
 
 def test_bucketing_draws_the_same_for_any_batch():
     one, many = np.random.default_rng(0), np.random.default_rng(0)
-    Bucketing()(Case(0, 3, 1.0).x(), 2, rng=one)
-    Bucketing()(Case(0, 3, 1.0).x(4, 2), 2, rng=many)
+    Bucketing()(RuleCase(0, 3, 1.0).x(), 2, rng=one)
+    Bucketing()(RuleCase(0, 3, 1.0).x(4, 2), 2, rng=many)
     assert one.random() == many.random()
 
 
@@ -437,7 +448,7 @@ def test_bucketing_counts_buckets_and_not_inputs():
 def test_bucketing_refuses_a_rule_that_needs_the_own_vector():
     @dataclass(frozen=True)
     class Selfish(Mean):
-        self_centred = True
+        self_centered = True
 
     with pytest.raises(InvalidParameter, match="own vector"):
         Bucketing(Selfish())
@@ -469,7 +480,7 @@ def test_parameters_are_checked(name, wrong):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_geometric_median_is_where_a_long_iteration_ends(seed):
-    x = Case(seed, 1 + seed % 6, 1.0).x()
+    x = RuleCase(seed, 1 + seed % 6, 1.0).x()
     value, weights, _ = GeometricMedian()(x)
     assert (weights >= 0).all()
     z = x.mean(0)
@@ -483,7 +494,7 @@ def test_geometric_median_is_where_a_long_iteration_ends(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_geometric_median_is_an_input_where_that_is_the_optimum(seed):
-    x = Case(seed, 2 + seed % 5, 1.0).x()
+    x = RuleCase(seed, 2 + seed % 5, 1.0).x()
     x[4] = GeometricMedian()(torch.cat([x[:4], x[5:]]))[0]
     assert GeometricMedian()(x)[1].tolist() == [i == 4 for i in range(13)]
     x[:7] = x[4]
@@ -503,14 +514,14 @@ def krum_winner(x, f):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_multi_krum_takes_the_best_at_once_or_one_by_one(seed):
-    x = Case(seed, 3, 1.0).x()
+    x = RuleCase(seed, 3, 1.0).x()
     left = list(range(13))
     taken = [left.pop(krum_winner(x[left], 2)) for _ in range(5)]
     assert MultiKrum(mode="iterative", m=5)(x, 2)[1].nonzero().flatten().tolist() == sorted(taken)
     close(MultiKrum(m=1)(x, 2)[0], Krum()(x, 2)[0])
     close(MultiKrum(mode="iterative", m=1)(x, 2)[0], Krum()(x, 2)[0])
     close(MultiKrum(m=13)(x, 2)[0], x.mean(0))
-    scores = Krum().scores(Cloud.of(x), torch.ones(13, dtype=torch.bool), torch.tensor(2))
+    scores = Krum().scores(PairwiseDistances.of(x), torch.ones(13, dtype=torch.bool), torch.tensor(2))
     assert MultiKrum()(x, 2)[1].nonzero().flatten().tolist() == sorted(scores.argsort()[:9].tolist())
 
 
@@ -520,7 +531,9 @@ def test_each_mode_of_multi_krum_has_its_own_condition():
     assert MultiKrum(mode="iterative", m=1).guarantee(10, 3)
     assert not MultiKrum(mode="iterative", m=1).guarantee(9, 3)
     assert not MultiKrum(mode="iterative").defined(9, 3)
-    assert [int((MultiKrum(mode=mode)(Case(0, 3, 1.0).x(), 2)[1] > 0).sum()) for mode in ("one_shot", "iterative")] == [
+    assert [
+        int((MultiKrum(mode=mode)(RuleCase(0, 3, 1.0).x(), 2)[1] > 0).sum()) for mode in ("one_shot", "iterative")
+    ] == [
         9,
         6,
     ]
@@ -528,7 +541,7 @@ def test_each_mode_of_multi_krum_has_its_own_condition():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_nnm_averages_the_nearest_and_itself(seed):
-    x, mask = Case(seed, 3, 1.0).x(), torch.arange(13) != 5
+    x, mask = RuleCase(seed, 3, 1.0).x(), torch.arange(13) != 5
     mixed, valid = Nnm().transform(x, 2, mask=mask)
     assert torch.equal(valid, mask)
     there = [j for j in range(13) if mask[j]]
@@ -549,14 +562,14 @@ def test_monna_keeps_the_nearest_to_the_own_vector():
         assert Monna()(x, 1, own=torch.tensor(own))[1].nonzero().flatten().tolist() == nearest
         assert torch.equal(Monna(pivot=own)(x, 1)[0], Monna()(x, 1, own=torch.tensor(own))[0])
     assert Monna(keep="n-2f")(x, 1, own=torch.tensor(3))[0] == (1 + 3 + 7) / 3
-    assert Monna().self_centred
-    assert not Monna(pivot=2).self_centred
+    assert Monna().self_centered
+    assert not Monna(pivot=2).self_centered
     assert not Monna(pivot=5).defined(5, 0)
 
 
 @pytest.mark.parametrize("rule", [Monna(), Nnm(Monna()), CenteredClipping(start="own")], ids=repr)
 def test_who_has_no_vector_to_start_from(rule):
-    x, mask = Case(0, 3, 1.0).x(), torch.arange(13) > 0
+    x, mask = RuleCase(0, 3, 1.0).x(), torch.arange(13) > 0
     first = rule(x, 2, mask=mask, own=torch.tensor(1))[0]
     assert torch.equal(rule(x, 2, mask=mask, own=torch.tensor(0))[0], first)
     assert torch.equal(rule(x, 2, mask=mask)[0], first)
@@ -607,11 +620,11 @@ def test_equals_go_with_the_smaller():
 
 
 def test_monna_needs_no_gram_matrix():
-    x, mask = 1e3 + Case(0, 5, 1.0).x(4), torch.arange(13) != 6
+    x, mask = 1e3 + RuleCase(0, 5, 1.0).x(4), torch.arange(13) != 6
     own, f = torch.tensor([3, 6, 0, 12]), torch.tensor([2, 1, 0, 3])
     mask = mask.expand(4, 13)
     value, weights, _ = Monna()(x, f, mask=mask, own=own)
-    assert torch.equal(weights, Monna().weigh(Cloud.of(x, mask), f, own=own)[0])
+    assert torch.equal(weights, Monna().compute_weights(PairwiseDistances.of(x, mask), f, own=own)[0])
     assert torch.equal(value, weighted_sum(weights, x))
 
 
@@ -665,14 +678,14 @@ def test_pre_aggregators_nest_in_any_order_and_count_to_the_end(first, second):
         reached = -(-n // 2**halvings)
         assert bool(rule.defined(n, f)) == (reached >= 2 * f + 1)
         if rule.defined(n, f):
-            x, mask = Case(n, 4, 1.0, n + 2, f).x(), torch.arange(n + 2) < n
+            x, mask = RuleCase(n, 4, 1.0, n + 2, f).x(), torch.arange(n + 2) < n
             assert rule(x, f, mask=mask, rng=np.random.default_rng(0))[0].isfinite().all()
             assert last.counts == [(reached, f)]
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if isinstance(rule, PreAggregator)])
 def test_the_inner_rule_sees_what_transform_returns(name):
-    rule, x, f = RULES[name], Case(0, 4, 1.0).x(2), torch.tensor([2, 1])
+    rule, x, f = RULES[name], RuleCase(0, 4, 1.0).x(2), torch.tensor([2, 1])
     mask = torch.arange(13) < torch.tensor([[13], [12]])
     seen, valid = rule.transform(x, f, mask=mask, rng=np.random.default_rng(7))
     own = torch.tensor([3, 5])
@@ -681,7 +694,7 @@ def test_the_inner_rule_sees_what_transform_returns(name):
 
 
 def test_centered_clipping_goes_towards_the_mean_by_no_more_than_the_radius():
-    x = Case(0, 4, 1.0).x()
+    x = RuleCase(0, 4, 1.0).x()
     close(CenteredClipping(radius=100)(x)[0], x.mean(0))
     x[:2] = 1e30
     before = {"previous": x[2:].mean(0)}
@@ -701,7 +714,7 @@ MEMORIES = {
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_goes_in_and_comes_out(name, tmp_path):
-    rule, x = MEMORIES[name], Case(0, 4, 1.0).x(3)
+    rule, x = MEMORIES[name], RuleCase(0, 4, 1.0).x(3)
     assert rule.stateful
     value, _, state = rule(x[:2], 2, rng=np.random.default_rng(0))
     assert torch.equal(rule(x[:2], 2, state={}, rng=np.random.default_rng(0))[0], value)
@@ -761,9 +774,9 @@ OURS = {"rfa": {"relative": False}, "mda": {"ties": None}}
 
 def oracle(written):
     """Our rule of an oracle's name, such as `krum(neighbours=n-f-1)`."""
-    read = parse(written.replace("(", ":", 1).removesuffix(")"))
+    read = parse_spec(written.replace("(", ":", 1).removesuffix(")"))
     parameters = {**read.parameters, **OURS.get(read.name, {})}
-    return build("aggregator", Spec(read.name, (), {k: v for k, v in parameters.items() if v is not None}))
+    return make("aggregator", Spec(read.name, (), {k: v for k, v in parameters.items() if v is not None}))
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"n{case['n']}f{case['f']}")

@@ -1,32 +1,28 @@
-"""What one exchange of an agreement leaves of the honest spread, against every liar that equivocates."""
+"""What one exchange of an agreement leaves of the honest spread, against every attacker that equivocates."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from byzbench.registry import build
-from byzbench.testing.agreements import contracted, equivocating, worst_found
+from byzbench.registry import make, origins
+from byzbench.testing.agreements import CHECKS, AgreementCase, Check, contracted, equivocating, worst_found
 
 AGREEMENTS = ["mda", "rb_tm(reliable=False)"]
 SIZES = [(5, 1), (9, 2), (13, 3)]
 
 
-@pytest.mark.parametrize("attack", equivocating())
-@pytest.mark.parametrize("agreement", AGREEMENTS)
-def test_agreements_contract_as_their_bounds_say(agreement: str, attack: str) -> None:
-    agents, byzantine = 9, 2
-    bound = build("agreement", agreement).contraction(agents, byzantine)  # type: ignore[attr-defined]
-    left = contracted(agreement, attack, agents, byzantine, seed=0)
-    assert left is not None
-    assert left <= bound + 1e-6
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("agreement", [*origins("agreement"), "rb_tm(reliable=False)", "gossip+nnm+median"])
+def test_every_agreement_passes_every_check(agreement: str, check: Check) -> None:
+    check(make("agreement", agreement), AgreementCase(0, agents=9))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("agents", "byzantine"), SIZES)
 @pytest.mark.parametrize("agreement", AGREEMENTS)
 def test_no_attack_and_no_search_exceeds_a_bound(agreement: str, agents: int, byzantine: int) -> None:
-    rule = build("agreement", agreement)
+    rule = make("agreement", agreement)
     bound = rule.contraction(agents, byzantine)  # type: ignore[attr-defined]
     most = max(contracted(agreement, a, agents, byzantine, seed) or 0.0 for a in equivocating() for seed in range(3))
     assert most <= bound + 1e-6
@@ -35,6 +31,6 @@ def test_no_attack_and_no_search_exceeds_a_bound(agreement: str, agents: int, by
 
 def test_the_bound_of_mda_is_nearly_attained() -> None:
     """At n=5, f=1 words are found that leave 0.74 of the diameter; none can leave more than 3f / (n - f) = 0.75."""
-    found = worst_found(build("aggregator", "mda"), 5, 1, np.random.default_rng(0))  # type: ignore[arg-type]
+    found = worst_found(make("aggregator", "mda"), 5, 1, np.random.default_rng(0))  # type: ignore[arg-type]
     assert 0.74 < found <= 0.75 + 1e-9
-    assert worst_found(build("aggregator", "mean"), 5, 1, np.random.default_rng(0)) > 0.75  # type: ignore[arg-type]
+    assert worst_found(make("aggregator", "mean"), 5, 1, np.random.default_rng(0)) > 0.75  # type: ignore[arg-type]

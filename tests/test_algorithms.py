@@ -8,20 +8,25 @@ import pytest
 import torch
 
 from byzbench import registry
-from byzbench.algorithms._gossip import Gossip
+from byzbench.algorithms._gossip import GossipAlgorithm
 from byzbench.algorithms._page import Page
-from byzbench.contracts import Algorithm, Attack, Speech, Taps, Threat
+from byzbench.core import Algorithm, Attack, ByzantineMessages, EnvHooks, ThreatModel
 from byzbench.errors import BrokenPlugin, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import judge
+from byzbench.experiments.metrics import classify_run
 from byzbench.experiments.runner import federate, lockstep
+from byzbench.testing import algorithms
+from byzbench.testing.algorithms import AlgorithmCase, compare_rows
 from byzbench.testing.rows import run_as_block, run_by_rows
 
 ALGORITHMS = list(registry.origins("algorithm"))
 GRAPHS = {"peers": ["complete", "ring"], "server": ["star"], "solo": ["complete"], "nobody": ["ring"]}
-HOMES = [(name, graph) for name in ALGORITHMS for graph in GRAPHS[registry.find("algorithm", name).needs]]
+HOMES = [(name, graph) for name in ALGORITHMS for graph in GRAPHS[registry.find("algorithm", name).communication]]
 ATTACKS = ["none", "large_noise", "sign_flip", "random_action"]
-TWINS = {n for n in ALGORITHMS if issubclass(registry.find("algorithm", n), Gossip)} - {"clipped_gossip", "bridge"}
+TWINS = {n for n in ALGORITHMS if issubclass(registry.find("algorithm", n), GossipAlgorithm)} - {
+    "clipped_gossip",
+    "bridge",
+}
 """They share their body with one of those two, and are tried with the slow tests."""
 ONCE = [pytest.param(n, marks=pytest.mark.slow if n in TWINS else ()) for n in ALGORITHMS]
 
@@ -37,12 +42,12 @@ def quick(algo, graph, attack):
 
 
 def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=None, **options):
-    """An experiment of five agents, one of them a liar, with rounds of six and of three episodes."""
+    """An experiment of five agents, one of them an attacker, with rounds of six and of three episodes."""
     options = {"agents": 5, "byzantine": 1, "seed": 1, "trajectories": 60, **options}
-    if registry.find("algorithm", algo).needs == "solo":
+    if registry.find("algorithm", algo).communication == "solo":
         options |= {"agents": 1, "byzantine": 0}
     method = registry.find("algorithm", algo)
-    if issubclass(method, Gossip) and attack in ("large_noise", "sign_flip"):
+    if issubclass(method, GossipAlgorithm) and attack in ("large_noise", "sign_flip"):
         attack = f"{attack}(on=parameters)"
     has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
     has -= {"res_nharpg": {"optimizer"}, "fed_ppo": {"clip"}}.get(algo, set())  # of another kind there
@@ -57,23 +62,6 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def assert_row_local(experiment, rounds=5):
-    """Block and rows agree to the bit: in every number of every state, and in all that is counted."""
-    block, rows = run_as_block(experiment, rounds), run_by_rows(experiment, rounds)
-    for one, other in zip(block.states, rows.states, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert torch.equal(one[name], other[name]), name
-    assert block.metrics == rows.metrics
-    for one, other in zip(block.returns, rows.returns, strict=True):
-        assert torch.equal(one, other)
-    for name in ("trajectories", "steps", "served"):
-        assert torch.equal(getattr(block.ledger, name), getattr(rows.ledger, name))
-    for name in ("messages", "bytes", "screened", "silent", "kept"):
-        assert getattr(block.ledger, name) == getattr(rows.ledger, name), name
-    return block
-
-
 @pytest.mark.parametrize(
     "algo, graph, attack",
     [
@@ -83,7 +71,7 @@ def assert_row_local(experiment, rounds=5):
     ],
 )
 def test_rows_equal_the_block(algo, graph, attack):
-    trace = assert_row_local(tiny(algo, attack, graph))
+    trace = compare_rows(tiny(algo, attack, graph))
     assert not torch.equal(trace.states[-1]["theta"], trace.states[0]["theta"])
     if issubclass(registry.find("algorithm", algo), Page):
         assert {m["large"] for m in trace.metrics} == {0.0, 1.0}
@@ -102,7 +90,7 @@ def test_rows_equal_the_block(algo, graph, attack):
     ],
 )
 def test_rows_equal_the_block_whatever_the_parameters(algo, parameters):
-    assert_row_local(tiny(algo, "sign_flip", parameters=parameters), rounds=4)
+    compare_rows(tiny(algo, "sign_flip", parameters=parameters), rounds=4)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +106,7 @@ def test_rows_equal_the_block_whatever_the_parameters(algo, parameters):
     ids=str,
 )
 def test_rows_equal_the_block_with_other_rules(options):
-    assert_row_local(tiny("decbyzpg", "large_noise", **options), rounds=4)
+    compare_rows(tiny("decbyzpg", "large_noise", **options), rounds=4)
 
 
 @dataclass(frozen=True)
@@ -209,10 +197,14 @@ def test_every_agent_batch_and_rule_draws_afresh_and_every_round_repeats():
     assert not (starts == other).any()
 
 
+@pytest.mark.parametrize(
+    "check", [c for c in algorithms.CHECKS if c is not algorithms.rows_do_not_depend_on_other_rows]
+)
 @pytest.mark.parametrize("algo", ONCE)
-def test_the_same_experiment_has_the_same_bits(algo):
-    one, other = (run_as_block(tiny(algo, "large_noise"), 4) for _ in range(2))
-    assert all(same(a, b) for a, b in zip(one.states, other.states, strict=True))
+def test_every_algorithm_passes_every_check(algo, check):
+    """Rows are compared above."""
+    attack = "none" if check in algorithms.FORM else "large_noise(on=both)"
+    check(registry.make("algorithm", algo), AlgorithmCase(attack, rounds=2))
 
 
 @dataclass(frozen=True)
@@ -221,65 +213,65 @@ class Mouth(Attack):
 
     words: Callable = field(default=lambda count, dimension: torch.zeros(count, dimension))
     topics: tuple[str, ...] = ("gradient", "parameters")
-    sees: tuple[str, ...] = ("colluders",)
+    sees: tuple[str, ...] = ("byzantine",)
     equivocates: bool = False
     look: tuple[str, ...] = ()
 
     @property
     def threat(self):
-        return Threat(
-            sees=frozenset(self.sees), surface=frozenset({"messages", "environment"}), equivocates=self.equivocates
+        return ThreatModel(
+            knowledge=frozenset(self.sees), surface=frozenset({"messages", "environment"}), equivocates=self.equivocates
         )
 
-    def speaks(self, topic):
+    def targets(self, topic):
         return topic in self.topics
 
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         for name in self.look:
-            getattr(view, name)
-        count = len(view.edges) if self.equivocates else view.byzantine if "colluders" in self.sees else 1
-        return Speech(self.words(count, DIMENSION)), memory
+            getattr(context, name)
+        count = len(context.edges) if self.equivocates else context.num_byzantine if "byzantine" in self.sees else 1
+        return ByzantineMessages(self.words(count, DIMENSION)), memory
 
-    def tap(self, view, memory, rng):
-        assert view.episodes in (3, 6)
-        return Taps(), memory
+    def hook_environment(self, context, memory, rng):
+        assert context.num_episodes in (3, 6)
+        return EnvHooks(), memory
 
 
 DIMENSION = federate(tiny("decbyzpg"))[0].policy.dimension
 
 
-@pytest.mark.parametrize("secret", ["own", "colluders", "honest", "graph", "edges"])
-def test_a_liar_sees_what_its_threat_declares_and_nothing_else(secret):
-    for declared in ("own", "colluders", "honest", "graph", "edges"):
+@pytest.mark.parametrize("secret", ["own", "byzantine", "honest", "graph", "edges"])
+def test_an_attacker_sees_what_its_threat_declares_and_nothing_else(secret):
+    for declared in ("own", "byzantine", "honest", "graph", "edges"):
         equivocates = declared == "edges"
         sees = () if equivocates else (declared,)
         mouth = Mouth(
-            sees=sees, equivocates=equivocates, look=(secret, "round", "agents", "byzantine", "task", "topic")
+            sees=sees, equivocates=equivocates, look=(secret, "round", "num_agents", "num_byzantine", "task", "topic")
         )
         experiment = tiny("decbyzpg", attacked_by=mouth)
         if secret == declared:
             run_as_block(experiment, 1)
         else:
-            with pytest.raises(UndeclaredKnowledge, match=f"read view.{secret}; its threat declares"):
+            with pytest.raises(UndeclaredKnowledge, match=f"read context.{secret}; its threat declares"):
                 run_as_block(experiment, 1)
 
 
 @pytest.mark.parametrize("unknown", ["episodes", "memory", "_federation", "rewards"])
-def test_a_liar_sees_nothing_that_does_not_exist(unknown):
-    with pytest.raises(UndeclaredKnowledge, match=f"view.{unknown}"):
+def test_an_attacker_sees_nothing_that_does_not_exist(unknown):
+    with pytest.raises(UndeclaredKnowledge, match=f"context.{unknown}"):
         run_as_block(tiny("decbyzpg", attacked_by=Mouth(look=(unknown,))), 1)
 
 
-def test_a_liar_who_does_not_collude_sees_itself_only():
+def test_an_attacker_who_does_not_collude_sees_itself_only():
     heard = []
 
     @dataclass(frozen=True)
     class Diary(Mouth):
-        def speak(self, view, memory, rng):
-            heard.append(view.own)
-            return Speech(-view.own), memory
+        def craft_messages(self, context, memory, rng):
+            heard.append(context.own)
+            return ByzantineMessages(-context.own), memory
 
-    for sees in (("own",), ("own", "colluders")):
+    for sees in (("own",), ("own", "byzantine")):
         experiment = tiny("decbyzpg", byzantine=2, agreement="none", attacked_by=Diary(sees=sees))
         run_as_block(experiment, 1)
     assert [len(own) for own in heard] == [1, 1, 2]
@@ -312,8 +304,8 @@ def first_inbox(experiment):
     """The inbox of round 0's first exchange, as an algorithm meets it."""
     federation, _ = federate(experiment)
     federation.begin(0, 0.0)
-    meet = federation.gather if experiment.algorithm.needs == "server" else federation.exchange
-    return lockstep(meet("gradient", federation.theta0)), federation.ledger
+    meet = federation.gather if experiment.algorithm.communication == "server" else federation.exchange
+    return lockstep(meet("gradient", federation.theta0)), federation.statistics
 
 
 @pytest.mark.parametrize("algo, graph", [("decbyzpg", "complete"), ("byzpg", "star")])
@@ -324,38 +316,38 @@ def first_inbox(experiment):
 def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, words, equivocates):
     mouth = Mouth(words={**RUBBISH, **SILENCE}[words], equivocates=equivocates)
     experiment = tiny(algo, topology=graph, agents=7, byzantine=2, attacked_by=mouth)
-    inbox, ledger = first_inbox(experiment)
+    inbox, statistics = first_inbox(experiment)
     honest = torch.ones(1, dtype=torch.bool) if graph == "star" else ~experiment.members.byzantine
     exposed = words in RUBBISH
     assert set(inbox.n[honest].tolist()) == {5}
     assert set(inbox.f[honest].tolist()) == {0 if exposed else 2}
     due = 2 if graph == "star" else 2 * 6
-    assert (ledger.screened, ledger.silent) == ((due, 0) if exposed else (0, due))
+    assert (statistics.num_malformed, statistics.num_silent) == ((due, 0) if exposed else (0, due))
     total = 7 if graph == "star" else 7 * 6
-    assert ledger.messages == total - (0 if exposed else due)
+    assert statistics.messages == total - (0 if exposed else due)
 
     trace = run_as_block(experiment, 4)
     assert all(state["theta"].isfinite().all() for state in trace.states)
     assert (trace.states[-1]["theta"] != trace.states[0]["theta"]).any()
-    assert trace.ledger.screened % due == 0
-    assert trace.ledger.silent % due == 0
-    assert (trace.ledger.screened > 0) == exposed
+    assert trace.statistics.num_malformed % due == 0
+    assert trace.statistics.num_silent % due == 0
+    assert (trace.statistics.num_malformed > 0) == exposed
 
 
 def test_who_is_exposed_is_left_out_and_who_is_well_formed_is_heard():
-    """On a ring: the liar's neighbours hear two of three, the others all."""
+    """On a ring: the attacker's neighbours hear two of three, the others all."""
     experiment = tiny("decbyzpg", topology="ring", attacked_by=Mouth(words=RUBBISH["nan"]))
-    inbox, ledger = first_inbox(experiment)
-    (liar,) = experiment.members.liars
+    inbox, statistics = first_inbox(experiment)
+    (attacker,) = experiment.members.byzantine_ids
     near = torch.zeros(5, dtype=torch.bool)
-    near[[(liar - 1) % 5, (liar + 1) % 5]] = True
+    near[[(attacker - 1) % 5, (attacker + 1) % 5]] = True
     far = ~near & ~experiment.members.byzantine
     assert inbox.n[near].tolist() == [2, 2]
     assert inbox.f[near].tolist() == [0, 0]
     assert inbox.n[far].tolist() == [3, 3]
     assert inbox.f[far].tolist() == [1, 1]
-    assert ledger.screened == 2
-    assert not (inbox.senders == liar)[inbox.mask].any()
+    assert statistics.num_malformed == 2
+    assert not (inbox.senders == attacker)[inbox.mask].any()
 
 
 def test_reliable_broadcast_tells_everybody_the_same():
@@ -365,12 +357,14 @@ def test_reliable_broadcast_tells_everybody_the_same():
     honest = ~experiment.members.byzantine
 
     def kinds(reliable):
-        return len(lockstep(federation.exchange("x", federation.theta0, reliable=reliable)).of(honest).distinct()[0])
+        return len(
+            lockstep(federation.exchange("x", federation.theta0, reliable=reliable)).select(honest).distinct()[0]
+        )
 
     assert kinds(reliable=False) == 3
     assert kinds(reliable=True) == 1
     # Each of five vectors goes to four others, each of whom echoes it twice, as does its sender, to four others.
-    assert federation.ledger.messages == 5 * 4 + 5 * (4 + 2 * 5 * 4)
+    assert federation.statistics.messages == 5 * 4 + 5 * (4 + 2 * 5 * 4)
 
 
 def test_more_rubbish_than_allowed_for_leaves_f_at_zero():
@@ -394,8 +388,8 @@ def test_a_gossiping_agent_keeps_its_own_vector_where_the_rule_is_undefined():
     step = (state["theta"] - theta0)[honest]
     torch.testing.assert_close(step, 0.01 * state["reference"][honest], rtol=1e-3, atol=1e-6)
     assert (step[0] != step[1]).any()
-    assert trace.ledger.kept >= 2 * 2 * 3
-    assert spared.ledger.kept == 0
+    assert trace.statistics.num_undefined >= 2 * 2 * 3
+    assert spared.statistics.num_undefined == 0
     assert all(s["theta"].isfinite().all() for s in trace.states)
 
 
@@ -408,12 +402,14 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
     start = experiment.algorithm.start(federation)
     trace = run_as_block(experiment, 3)
     assert all(same(state, start) for state in trace.states)
-    assert trace.ledger.kept == 3
+    assert trace.statistics.num_undefined == 3
 
     @dataclass(frozen=True)
     class Later(Mouth):
-        def speak(self, view, memory, rng):
-            return Speech([None, None]) if view.round == 1 else Speech(view.colluders), memory
+        def craft_messages(self, context, memory, rng):
+            return ByzantineMessages([None, None]) if context.round == 1 else ByzantineMessages(
+                context.byzantine
+            ), memory
 
     states = run_as_block(replace(experiment, attack=Later()), 3).states
     assert same(states[1], states[0])
@@ -423,7 +419,7 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
 
 @pytest.mark.parametrize("words", ["nan", "nothing"])
 def test_an_inbox_may_be_empty(words):
-    """A liar between two liars on a ring hears nothing; nobody falls over it, and the honest go on."""
+    """An attacker between two attackers on a ring hears nothing; nobody falls over it, and the honest go on."""
     mouth = Mouth(words={**RUBBISH, **SILENCE}[words])
     experiment = tiny("decbyzpg", topology="ring", byzantine=4, declared=1, attacked_by=mouth)
     inbox, _ = first_inbox(experiment)
@@ -438,21 +434,21 @@ def test_an_inbox_may_be_empty(words):
 def test_a_run_that_leaves_the_numbers_is_diverged_and_not_a_crash(algo):
     experiment = tiny(algo, parameters={"lr": 1e40, "optimizer": "sgd"})
     trace = run_as_block(experiment, 3)
-    verdict = judge(100.0, trace.states[-1]["theta"], ~experiment.members.byzantine, experiment.task)
+    verdict = classify_run(100.0, trace.states[-1]["theta"], ~experiment.members.byzantine, experiment.task)
     if algo == "fed_ppo":  # its messages are where agents would go: what is no number is not heard, and nobody moves
         assert all(torch.equal(state["theta"], trace.states[0]["theta"]) for state in trace.states)
-        assert trace.ledger.screened > 0
+        assert trace.statistics.num_malformed > 0
         return
     assert not trace.states[-1]["theta"].isfinite().all()
     assert verdict.name == "diverged"
 
 
-def test_a_liar_reaches_the_policy_of_its_own_group_alone():
+def test_an_attacker_reaches_the_policy_of_its_own_group_alone():
     plain, attacked = (tiny("ensemble_frl", attack, aggregator="mean") for attack in ("none", "large_noise"))
-    (liar,) = attacked.members.liars
+    (attacker,) = attacked.members.byzantine_ids
     ends = [run_as_block(todo, 3).states[-1]["theta"].unflatten(1, (5, -1)) for todo in (plain, attacked)]
     changed = (ends[0] != ends[1]).any(2)
-    assert (changed == (torch.arange(5) == liar % 5)).all()
+    assert (changed == (torch.arange(5) == attacker % 5)).all()
     assert (ends[0] == ends[0][:1]).all(), "everybody holds the whole ensemble"
     assert len(ends[0][0].unique(dim=0)) == 5
 
@@ -464,18 +460,18 @@ def test_the_clone_of_a_server_that_hears_groups_hears_the_worst_of_them():
     class Trier(Mouth):
         @property
         def threat(self):
-            return Threat(sees=frozenset({"colluders", "defence"}), calls=1)
+            return ThreatModel(knowledge=frozenset({"byzantine", "rule"}), query_budget=1)
 
-        def speak(self, view, memory, rng):
-            heard.append((view.defence(7 * view.colluders), view.colluders))
-            return Speech(7 * view.colluders), memory
+        def craft_messages(self, context, memory, rng):
+            heard.append((context.rule(7 * context.byzantine), context.byzantine))
+            return ByzantineMessages(7 * context.byzantine), memory
 
     todo = replace(tiny("ensemble_frl", agents=10, byzantine=3, aggregator="mean"), attack=Trier())
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     value, _ = federation.aggregate(lockstep(federation.gather("gradient", x, 5)), {})
-    groups = [liar % 5 for liar in todo.members.liars]
+    groups = [attacker % 5 for attacker in todo.members.byzantine_ids]
     worst = max(range(5), key=groups.count)
     torch.testing.assert_close(heard[0][0], value[worst])
 
@@ -494,7 +490,7 @@ def ppo(env, *, parameters=None, **options):
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])
 def test_agents_who_improve_side_by_side_do_not_touch_each_other(env):
     """They may have unlike many steps; and BLAS rounds a product with one column in its own way, the critic's last."""
-    trace = assert_row_local(ppo(env, parameters={"minibatch": 16 if env == "cartpole" else 100}), rounds=2)
+    trace = compare_rows(ppo(env, parameters={"minibatch": 16 if env == "cartpole" else 100}), rounds=2)
     assert (len(trace.states[-1]["adam.t"].unique()) > 1) == (env == "cartpole")
 
 

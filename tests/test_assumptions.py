@@ -9,9 +9,12 @@ import torch
 
 from byzbench.experiments.assumptions import assumptions, moments
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.metrics import Verdict
+from byzbench.experiments.records import Result
 from byzbench.experiments.runner import run
-from byzbench.learning.policies import GaussianMlp
-from byzbench.learning.rollouts import Trajectories
+from byzbench.reports import tables
+from byzbench.rl.policies import GaussianMlp
+from byzbench.rl.rollouts import Trajectories
 
 POLICY = GaussianMlp((1, 1), low=(-math.inf,), high=(math.inf,))
 
@@ -29,7 +32,7 @@ def bandits(targets, rows, seed=0):
         mask=torch.ones(shape, dtype=torch.bool),
         terminated=torch.ones(len(targets), rows, dtype=torch.bool),
         count=torch.full((len(targets),), rows),
-        beyond=torch.zeros(len(targets), rows, 1),
+        final_observations=torch.zeros(len(targets), rows, 1),
     )
 
 
@@ -64,6 +67,16 @@ def test_over_rounds():
         }
     )
     assert set(assumptions([{}]).values()) == {None}
+
+
+def test_the_result_table_names_an_estimate_that_may_be_negative():
+    constants = {"gradient_norm_largest": 44.5, "gradient_variance": 6600.0, "gradient_dissimilarity": -73.9}
+    final = {"mean": 1.0, "low": None, "high": None, "n": 1}
+    counts = dict.fromkeys(("trajectories", "steps", "messages", "bytes", "screened"), 0)
+    verdict, empty = Verdict("ok", None, None, ""), {"evaluation": {}, "versions": {}}
+    found = Result("run", verdict, final, **counts, **empty, steps_per_second=1, disagreement=0, assumptions=constants)
+    shown = dict(tables.rows(Experiment.create("byzpg", agents=5), found))
+    assert shown["assumption constants"] == "max ||g|| 44.5; sigma^2 6.6e+03; zeta^2 (unbiased estimate) -73.9"
 
 
 @pytest.mark.parametrize("algo", ["decbyzpg", "fedpg_br", "gpomdp"])

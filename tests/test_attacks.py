@@ -46,32 +46,32 @@ from byzbench.attacks.reward_shuffle import RewardShuffle
 from byzbench.attacks.same_value import SameValue
 from byzbench.attacks.sign_flip import SignFlip
 from byzbench.attacks.silence import Silence
-from byzbench.contracts import Attack, MessageAttack, Speech, State, Taps, Threat
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
+from byzbench.core.context import AttackContext
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.federation.adversary import Adversary
-from byzbench.federation.screening import screen
-from byzbench.federation.view import View
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.federation.validation import validate_messages
 from byzbench.randomness import Streams
-from byzbench.registry import Spec, build, origins, parse
+from byzbench.registry import Spec, make, origins, parse_spec
+from byzbench.rl.policies import CategoricalMlp
 from byzbench.testing.attacks import (
     CHECKS,
-    Case,
     Check,
+    GameCase,
     an_ended_episode_pays_nothing,
-    each_liar_s_tap_is_its_own,
+    each_attacker_s_tap_is_its_own,
     it_does_something,
     it_reads_only_what_it_declares,
     it_uses_only_the_doors_that_it_declares,
     its_memory_is_all_that_it_remembers,
     nothing_is_written_into,
-    speech_has_a_row_for_each_liar,
+    speech_has_a_row_for_each_attacker,
     speech_is_finite,
     taps_keep_the_form_of_what_they_change,
     the_memory_is_a_flat_dict_of_tensors,
     the_order_of_the_honest_does_not_matter,
     the_same_game_is_played_the_same,
-    without_liars_it_is_inert,
+    without_attackers_it_is_inert,
 )
 
 GOLDEN = Path(os.environ.get("BYZBENCH_GOLDEN", Path(__file__).parent / "golden" / "byzfl.json"))
@@ -129,8 +129,8 @@ PAIRS = [(check, name) for check in CHECKS for name in [*ZOO, *VARIANTS] if name
 
 @pytest.mark.parametrize("check, name", PAIRS, ids=lambda value: value if isinstance(value, str) else value.__name__)
 def test_every_attack(check: Check, name: str) -> None:
-    for case in (Case(0, 1e-3), Case(1, 1e3)):
-        check(build("attack", name), case)  # type: ignore[arg-type]
+    for case in (GameCase(0, 1e-3), GameCase(1, 1e3)):
+        check(make("attack", name), case)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -138,65 +138,69 @@ class Bad(MessageAttack):
     """Says what it computed."""
 
     @property
-    def threat(self) -> Threat:
-        return Threat(sees=frozenset({"own"}))
+    def threat(self) -> ThreatModel:
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        return Speech(view.own), memory
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        return ByzantineMessages(context.own), memory
 
 
 @dataclass(frozen=True)
 class Writes(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(view.own.mul_(-1)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(context.own.mul_(-1)), memory
 
 
 @dataclass(frozen=True)
 class Peeps(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(view.honest[:1]), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(context.honest[:1]), memory
 
 
 @dataclass(frozen=True)
 class PeepsInSecret(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(getattr(view, "colluders", -view.own)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(getattr(context, "byzantine", -context.own)), memory
 
 
 @dataclass(frozen=True)
 class PeepsAtTheGraph(Bad):
-    def start(self, view):
-        return {"degree": torch.tensor(len(view.graph))}
+    def start(self, context):
+        return {"degree": torch.tensor(len(context.graph))}
 
 
 @dataclass(frozen=True)
 class Moody(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(torch.randn(view.own.shape, dtype=view.own.dtype)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(torch.randn(context.own.shape, dtype=context.own.dtype)), memory
 
 
 @dataclass(frozen=True)
 class Wide(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(torch.cat([view.own, view.own], 1)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(torch.cat([context.own, context.own], 1)), memory
 
 
 @dataclass(frozen=True)
 class Double(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(-view.own.double()), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(-context.own.double()), memory
 
 
 @dataclass(frozen=True)
 class SaysManyThings(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(torch.from_numpy(rng.standard_normal((12, view.own.shape[1]))).to(view.own)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(
+            torch.from_numpy(rng.standard_normal((12, context.own.shape[1]))).to(context.own)
+        ), memory
 
 
 @dataclass(frozen=True)
 class SilentForTwo(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(view.own, silent=torch.ones(2, dtype=torch.bool)), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(context.own, silent=torch.ones(2, dtype=torch.bool)), memory
 
 
 COUNTER = [0]
@@ -204,71 +208,71 @@ COUNTER = [0]
 
 @dataclass(frozen=True)
 class CountsInAModule(Bad):
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         COUNTER[0] += 1
-        return Speech(COUNTER[0] * view.own), memory
+        return ByzantineMessages(COUNTER[0] * context.own), memory
 
 
 @dataclass(frozen=True)
 class CountsInItself(Bad):
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         object.__setattr__(self, "count", getattr(self, "count", 0) + 1)
-        return Speech(self.count * view.own), memory
+        return ByzantineMessages(self.count * context.own), memory
 
 
 @dataclass(frozen=True)
 class KeepsItsDirection(Bad):
     """The same whenever the same game is played, but not where it is resumed."""
 
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         if not hasattr(self, "way"):
-            object.__setattr__(self, "way", torch.from_numpy(rng.standard_normal(view.own.shape[1])))
-        return Speech(view.own + self.way.to(view.own)), memory
+            object.__setattr__(self, "way", torch.from_numpy(rng.standard_normal(context.own.shape[1])))
+        return ByzantineMessages(context.own + self.way.to(context.own)), memory
 
 
 @dataclass(frozen=True)
 class WritesIntoItsMemory(Bad):
-    def start(self, view):
+    def start(self, context):
         return {"seen": torch.zeros(1)}
 
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         memory["seen"] += 1
-        return Speech(-memory["seen"].to(view.own) * view.own), memory
+        return ByzantineMessages(-memory["seen"].to(context.own) * context.own), memory
 
 
 @dataclass(frozen=True)
 class RemembersANumber(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(-view.own), {**memory, "round": view.round}
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(-context.own), {**memory, "round": context.round}
 
 
 @dataclass(frozen=True)
 class RemembersNothing(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(-view.own), None
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(-context.own), None
 
 
 @dataclass(frozen=True)
 class Infinite(Bad):
-    def speak(self, view, memory, rng):
-        return Speech(view.own / 0), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(context.own / 0), memory
 
 
 @dataclass(frozen=True)
 class HasAFavourite(Bad):
     @property
     def threat(self):
-        return Threat(sees=frozenset({"own", "honest"}))
+        return ThreatModel(knowledge=frozenset({"own", "honest"}))
 
-    def speak(self, view, memory, rng):
-        return Speech(view.honest[:1]), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(context.honest[:1]), memory
 
 
 @dataclass(frozen=True)
 class OnlyTalks(Bad):
     @property
     def threat(self):
-        return Threat(sees=frozenset({"own"}), surface=frozenset({"environment"}))
+        return ThreatModel(knowledge=frozenset({"own"}), surface=frozenset({"environment"}))
 
 
 @dataclass(frozen=True)
@@ -280,61 +284,77 @@ class Hand(Attack):
 
     @property
     def threat(self):
-        return Threat(surface=frozenset({"environment"} if self.declared else ()))
+        return ThreatModel(surface=frozenset({"environment"} if self.declared else ()))
 
-    def tap(self, view, memory, rng):
+    def hook_environment(self, context, memory, rng):
         return self.taps, memory
 
 
 REJECTED: list[tuple[Check, Attack, str]] = [
-    (nothing_is_written_into, Writes(), "`speak` modified its view"),
-    (nothing_is_written_into, WritesIntoItsMemory(), "`speak` modified its memory"),
-    (nothing_is_written_into, CountsInItself(), "`speak` modified its attack"),
-    (it_reads_only_what_it_declares, Peeps(), "read view.honest; its threat declares own"),
-    (it_reads_only_what_it_declares, PeepsInSecret(), "`speak` reads view.colluders"),
-    (it_reads_only_what_it_declares, PeepsAtTheGraph(), "read view.graph"),
+    (nothing_is_written_into, Writes(), "`craft_messages` modified its context"),
+    (nothing_is_written_into, WritesIntoItsMemory(), "`craft_messages` modified its memory"),
+    (nothing_is_written_into, CountsInItself(), "`craft_messages` modified its attack"),
+    (it_reads_only_what_it_declares, Peeps(), "read context.honest; its threat declares own"),
+    (it_reads_only_what_it_declares, PeepsInSecret(), "`craft_messages` reads context.byzantine"),
+    (it_reads_only_what_it_declares, PeepsAtTheGraph(), "read context.graph"),
     (the_same_game_is_played_the_same, Moody(), "draws from another generator"),
     (the_same_game_is_played_the_same, CountsInAModule(), "has hidden state"),
     (the_same_game_is_played_the_same, CountsInItself(), "has hidden state"),
     (its_memory_is_all_that_it_remembers, KeepsItsDirection(), "has hidden state"),
     (the_memory_is_a_flat_dict_of_tensors, RemembersNothing(), "NoneType as its memory"),
     (the_memory_is_a_flat_dict_of_tensors, RemembersANumber(), "'round' is a int"),
-    (speech_has_a_row_for_each_liar, Wide(), r"vectors \[1, 772\], not \[1, 386\]"),
-    (speech_has_a_row_for_each_liar, Double(), "float64, not torch.float32"),
-    (speech_has_a_row_for_each_liar, SaysManyThings(), "12 vectors instead of the 1 expected"),
-    (speech_has_a_row_for_each_liar, SilentForTwo(), "`silent` is"),
+    (speech_has_a_row_for_each_attacker, Wide(), r"\[1, 772\], expected \[1, 386\] \(a row for each Byzantine agent\)"),
+    (speech_has_a_row_for_each_attacker, Double(), "float64, not torch.float32"),
+    (speech_has_a_row_for_each_attacker, SaysManyThings(), r"of shape \[12, 386\], expected \[1, 386\]"),
+    (speech_has_a_row_for_each_attacker, SilentForTwo(), "`silent` is"),
     (speech_is_finite, Infinite(), "not finite"),
     (the_order_of_the_honest_does_not_matter, HasAFavourite(), "permutation of the honest agents"),
     (it_does_something, Bad(), "were honest"),
-    (it_does_something, Hand(Taps()), "were honest"),
+    (it_does_something, Hand(EnvHooks()), "were honest"),
     (it_uses_only_the_doors_that_it_declares, OnlyTalks(), "surface has no messages"),
-    (it_uses_only_the_doors_that_it_declares, Hand(Taps(reward=torch.neg), declared=False), "taps its environment"),
+    (
+        it_uses_only_the_doors_that_it_declares,
+        Hand(EnvHooks(reward=torch.neg), declared=False),
+        "hooks its environment",
+    ),
     (
         taps_keep_the_form_of_what_they_change,
-        Hand(Taps(reward=Tensor.double)),
+        Hand(EnvHooks(reward=Tensor.double)),
         "reward tap returned Tensor torch.float64",
     ),
     (
         taps_keep_the_form_of_what_they_change,
-        Hand(Taps(action=lambda t, a: a + 1)),
+        Hand(EnvHooks(action=lambda t, a: a + 1)),
         "an action that the task does not have",
     ),
     (
         taps_keep_the_form_of_what_they_change,
-        Hand(Taps(action=lambda t, a: torch.from_numpy(a))),
+        Hand(EnvHooks(action=lambda t, a: torch.from_numpy(a))),
         "returned Tensor .* in place of ndarray",
     ),
     (
         taps_keep_the_form_of_what_they_change,
-        Hand(Taps(observation=lambda t, o: o[..., :1])),
+        Hand(EnvHooks(observation=lambda t, o: o[..., :1])),
         "observation tap returned",
     ),
-    (taps_keep_the_form_of_what_they_change, Hand(Taps(dynamics={"wind": np.ones(3)})), "'wind', which is no constant"),
-    (taps_keep_the_form_of_what_they_change, Hand(Taps(dynamics={"length": np.ones(2)})), "not by 3 positive numbers"),
-    (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r + 1)), "after the end"),
-    (an_ended_episode_pays_nothing, Hand(Taps(reward=lambda r: r * r.shape[1])), "length of other episodes"),
-    (each_liar_s_tap_is_its_own, Hand(Taps(reward=lambda r: r - r.mean(0))), "reward tap mixes the rows"),
-    (each_liar_s_tap_is_its_own, Hand(Taps(observation=lambda t, o: o[::-1])), "observation tap mixes the rows"),
+    (
+        taps_keep_the_form_of_what_they_change,
+        Hand(EnvHooks(dynamics={"wind": np.ones(3)})),
+        "'wind', which is no constant",
+    ),
+    (
+        taps_keep_the_form_of_what_they_change,
+        Hand(EnvHooks(dynamics={"length": np.ones(2)})),
+        "not by 3 positive numbers",
+    ),
+    (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r + 1)), "after the end"),
+    (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r * r.shape[1])), "length of other episodes"),
+    (each_attacker_s_tap_is_its_own, Hand(EnvHooks(reward=lambda r: r - r.mean(0))), "reward tap mixes the rows"),
+    (
+        each_attacker_s_tap_is_its_own,
+        Hand(EnvHooks(observation=lambda t, o: o[::-1])),
+        "observation tap mixes the rows",
+    ),
 ]
 
 
@@ -344,39 +364,39 @@ REJECTED: list[tuple[Check, Attack, str]] = [
 )
 def test_the_kit_rejects_what_breaks_the_contract(check: Check, attack: Attack, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
-        check(attack, Case())
+        check(attack, GameCase())
 
 
 def test_every_check_can_fail() -> None:
-    """But for one, which is a promise of the federation: without liars no attack is asked."""
-    assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_liars_it_is_inert}
+    """But for one, which is a promise of the federation: without attackers no attack is asked."""
+    assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_attackers_it_is_inert}
 
 
-def test_a_federation_without_liars_that_asks_for_taps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_liars_it_is_inert(SignFlip(), Case())
-    monkeypatch.setattr(Adversary, "taps", lambda *_: Taps())
-    with pytest.raises(AssertionError, match="taps"):
-        without_liars_it_is_inert(SignFlip(), Case())
+def test_a_federation_without_attackers_that_asks_for_taps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_attackers_it_is_inert(SignFlip(), GameCase())
+    monkeypatch.setattr(Adversary, "make_hooks", lambda *_: EnvHooks())
+    with pytest.raises(AssertionError, match="hooks an environment"):
+        without_attackers_it_is_inert(SignFlip(), GameCase())
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return Streams(seed).generator("attack")
 
 
-def view_of(attack: Attack, honest: Tensor, liars: Tensor) -> Any:
-    """What the federation would show on the complete graph: only what is declared; one liar unless they collude."""
-    sees, f = attack.threat.sees, len(liars)
+def view_of(attack: Attack, honest: Tensor, attackers: Tensor) -> Any:
+    """What the federation would show on the complete graph: only what is declared; one attacker unless they collude."""
+    sees, f = attack.threat.knowledge, len(attackers)
     agents = len(honest) + f
-    rows = liars if "colluders" in sees else liars[:1]
-    shown: dict[str, Any] = {"honest": honest, "colluders": liars, "own": rows}
-    view = SimpleNamespace(round=3, topic="gradient", agents=agents, byzantine=f, episodes=5)
+    rows = attackers if "byzantine" in sees else attackers[:1]
+    shown: dict[str, Any] = {"honest": honest, "byzantine": attackers, "own": rows}
+    context = SimpleNamespace(round=3, topic="gradient", num_agents=agents, num_byzantine=f, num_episodes=5)
     policy = CategoricalMlp((2, 3, 4))
     space = Discrete(4)
-    view.task = SimpleNamespace(action_space=space, action_count=4, observation_size=2, horizon=7)
-    view.task.policy = lambda: policy
+    context.task = SimpleNamespace(action_space=space, action_count=4, observation_size=2, horizon=7)
+    context.task.policy = lambda: policy
     if attack.threat.equivocates:
-        view.edges = torch.tensor([(k, to) for k in range(len(rows)) for to in range(agents) if to != k])
-    return SimpleNamespace(**vars(view), **{name: shown[name] for name in sees})
+        context.edges = torch.tensor([(k, to) for k in range(len(rows)) for to in range(agents) if to != k])
+    return SimpleNamespace(**vars(context), **{name: shown[name] for name in sees})
 
 
 def cloud(h: int = 10, f: int = 3, d: int = 6, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -384,8 +404,8 @@ def cloud(h: int = 10, f: int = 3, d: int = 6, dtype: torch.dtype = torch.float3
     return x[:h].to(dtype), x[h:].to(dtype)
 
 
-def vectors(attack: Attack, honest: Tensor, liars: Tensor, seed: int = 0) -> Tensor:
-    speech, _ = attack.speak(view_of(attack, honest, liars), {}, rng(seed))
+def vectors(attack: Attack, honest: Tensor, attackers: Tensor, seed: int = 0) -> Tensor:
+    speech, _ = attack.craft_messages(view_of(attack, honest, attackers), {}, rng(seed))
     assert isinstance(speech.vectors, Tensor)
     return speech.vectors
 
@@ -395,8 +415,8 @@ def cases() -> list[dict[str, Any]]:
 
 
 def test_on_names_the_topic() -> None:
-    assert [AvgZero(on="both").speaks(topic) for topic in ("gradient", "parameters")] == [True, True]
-    assert [AvgZero(on="parameters").speaks(topic) for topic in ("gradient", "parameters")] == [False, True]
+    assert [AvgZero(on="both").targets(topic) for topic in ("gradient", "parameters")] == [True, True]
+    assert [AvgZero(on="parameters").targets(topic) for topic in ("gradient", "parameters")] == [False, True]
 
 
 @pytest.mark.parametrize("cls", [LargeNoise, SignFlip, Ipm])
@@ -412,8 +432,8 @@ OURS: dict[str, dict[str, Any]] = {"alie": {"whose": "honest"}}
 
 def oracle(written: str) -> Any:
     """Our attack of an oracle's name, such as `alie(z=1.3,sign=plus)`."""
-    read = parse(written.replace("(", ":", 1).removesuffix(")"))
-    return build("attack", Spec(read.name, (), {**read.parameters, **OURS.get(read.name, {})}))
+    read = parse_spec(written.replace("(", ":", 1).removesuffix(")"))
+    return make("attack", Spec(read.name, (), {**read.parameters, **OURS.get(read.name, {})}))
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"n={case['n']}")
@@ -428,19 +448,19 @@ def test_golden_numbers(case: dict[str, Any], name: str) -> None:
 
 @given(h=st.integers(1, 12), f=st.integers(1, 12), d=st.integers(1, 9))
 def test_avg_zero_makes_the_mean_of_all_zero(h: int, f: int, d: int) -> None:
-    honest, liars = cloud(h, f, d)
-    everything = torch.cat([honest, vectors(AvgZero(), honest, liars)])
+    honest, attackers = cloud(h, f, d)
+    everything = torch.cat([honest, vectors(AvgZero(), honest, attackers)])
     torch.testing.assert_close(everything.mean(0), torch.zeros(d), atol=1e-6, rtol=0)
 
 
-def test_sign_flip_negates_each_liars_own_vector() -> None:
-    honest, liars = cloud()
-    assert torch.equal(vectors(SignFlip(scale=2.5), honest, liars), -2.5 * liars[:1])
+def test_sign_flip_negates_each_attackers_own_vector() -> None:
+    honest, attackers = cloud()
+    assert torch.equal(vectors(SignFlip(scale=2.5), honest, attackers), -2.5 * attackers[:1])
 
 
 def test_alie_by_hand() -> None:
-    liars = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
-    said = vectors(Alie(z=0.5), torch.zeros(10, 2), liars)
+    attackers = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
+    said = vectors(Alie(z=0.5), torch.zeros(10, 2), attackers)
     expected = torch.tensor([3 - 0.5 * (8 / 3) ** 0.5, 2 - 0.5 * 8**0.5])
     torch.testing.assert_close(said, expected.expand(3, 2))
 
@@ -495,26 +515,26 @@ def test_large_noise_tells_everyone_something_else_within_its_bounds() -> None:
     assert said.abs().max() <= 10
     assert abs(float(said.mean())) < 0.5
     assert abs(float(said.std()) - 10 / 3**0.5) < 0.2
-    assert LargeNoise(relative=False).threat.sees == {"own"}
+    assert LargeNoise(relative=False).threat.knowledge == {"own"}
 
 
 @pytest.mark.parametrize("cls", [LargeNoise, SameValue])
 def test_a_relative_strength_follows_the_length_of_honest_vectors(cls: Any) -> None:
-    honest, liars = cloud(d=500)
+    honest, attackers = cloud(d=500)
     usual = float(honest.norm(dim=1).quantile(0.5))
     for scale in (1e-20, 1.0, 1e25):
-        said = vectors(cls(scale=10), scale * honest, scale * liars).double()
+        said = vectors(cls(scale=10), scale * honest, scale * attackers).double()
         unit = scale * usual / 500**0.5
-        absolute = vectors(cls(scale=10, relative=False), honest, liars).double()
+        absolute = vectors(cls(scale=10, relative=False), honest, attackers).double()
         torch.testing.assert_close(said / unit, absolute, rtol=1e-5, atol=0)
 
 
 def test_random_action_plays_every_action_and_keeps_to_its_table() -> None:
     attack = RandomAction()
-    view = view_of(attack, *cloud())
-    view.episodes = 400
+    context = view_of(attack, *cloud())
+    context.num_episodes = 400
     actions = np.zeros((3, 400), np.int64)
-    first, again = (attack.tap(view, {}, rng())[0].action for _ in range(2))
+    first, again = (attack.hook_environment(context, {}, rng())[0].action for _ in range(2))
     assert first is not None
     assert again is not None
     played = np.stack([first(t, actions.copy()) for t in range(70)])
@@ -528,30 +548,30 @@ def test_random_action_plays_every_action_and_keeps_to_its_table() -> None:
 
 def test_random_action_constant() -> None:
     attack = RandomAction(constant=1)
-    view = view_of(attack, *cloud())
-    assert attack.start(view) == {}
-    action = attack.tap(view, {}, rng())[0].action
+    context = view_of(attack, *cloud())
+    assert attack.start(context) == {}
+    action = attack.hook_environment(context, {}, rng())[0].action
     assert action is not None
     assert np.array_equal(action(0, np.zeros((3, 5), np.int64)), np.ones((3, 5), np.int64))
     with pytest.raises(Undefined, match="0 to 3"):
-        RandomAction(constant=4).start(view)
+        RandomAction(constant=4).start(context)
 
 
 def test_gaussian_is_as_long_as_an_honest_vector_or_as_it_was_told() -> None:
-    honest, liars = cloud(d=2000)
+    honest, attackers = cloud(d=2000)
     for scale in (1e-6, 1.0, 1e6):
-        said = vectors(Gaussian(sd=2), scale * honest, scale * liars)
+        said = vectors(Gaussian(sd=2), scale * honest, scale * attackers)
         assert float(said.norm()) == pytest.approx(2 * scale * float(honest.norm(dim=1).median()), rel=0.1)
-    absolute = vectors(Gaussian(mean=5, sd=3, relative=False), honest, liars)
+    absolute = vectors(Gaussian(mean=5, sd=3, relative=False), honest, attackers)
     assert float(absolute.mean()) == pytest.approx(5, abs=0.3)
     assert float(absolute.std()) == pytest.approx(3, abs=0.2)
-    assert Gaussian(relative=False).threat.sees == {"own"}
+    assert Gaussian(relative=False).threat.knowledge == {"own"}
 
 
 def in_an_exchange(attack: Attack, honest: Tensor, topic: str = "gradient") -> Any:
-    view = view_of(attack, honest, honest[:3])
-    view.topic = topic
-    return view
+    context = view_of(attack, honest, honest[:3])
+    context.topic = topic
+    return context
 
 
 def test_mimic_finds_the_direction_of_largest_variance_and_stays_with_its_choice() -> None:
@@ -566,13 +586,13 @@ def test_mimic_finds_the_direction_of_largest_variance_and_stays_with_its_choice
 
     for t in range(40):
         x = honest()
-        speech, memory = attack.speak(in_an_exchange(attack, x), memory, rng())
+        speech, memory = attack.craft_messages(in_an_exchange(attack, x), memory, rng())
         assert int(memory["gradient.seen"]) == min(t + 1, 30)
     assert memory["gradient.direction"][2].abs() > 0.99
     assert float(memory["gradient.direction"].norm()) == pytest.approx(1)
     assert torch.equal(torch.as_tensor(speech.vectors), x[7].expand(3, 6))
     for other in (-honest(), honest().flip(0)):
-        speech, after = attack.speak(in_an_exchange(attack, other), memory, rng())
+        speech, after = attack.craft_messages(in_an_exchange(attack, other), memory, rng())
         assert torch.equal(torch.as_tensor(speech.vectors)[0], other[7])
         assert after.keys() == memory.keys()
 
@@ -582,11 +602,11 @@ def test_mimic_remembers_by_topic_what_a_file_can_hold(tmp_path: Path) -> None:
     memory: dict[str, Tensor] = {}
     for t in range(3):
         for topic, part in (("gradient", x[t]), ("parameters", -x[t + 1])):
-            speech, kept = attack.speak(in_an_exchange(attack, part, topic), memory, rng())
+            speech, kept = attack.craft_messages(in_an_exchange(attack, part, topic), memory, rng())
             before, memory = memory, kept
             if before:
                 save_file(before, tmp_path / "memory")
-                again, restored = attack.speak(
+                again, restored = attack.craft_messages(
                     in_an_exchange(attack, part, topic), load_file(tmp_path / "memory"), rng()
                 )
                 assert torch.equal(torch.as_tensor(again.vectors), torch.as_tensor(speech.vectors))
@@ -594,7 +614,7 @@ def test_mimic_remembers_by_topic_what_a_file_can_hold(tmp_path: Path) -> None:
     assert {name.split(".")[0] for name in memory} == {"gradient", "parameters"}
     alone: dict[str, Tensor] = {}
     for t in range(3):
-        _, alone = attack.speak(in_an_exchange(attack, x[t]), alone, rng())
+        _, alone = attack.craft_messages(in_an_exchange(attack, x[t]), alone, rng())
     assert all(torch.equal(alone[name], memory[name]) for name in alone)
 
 
@@ -656,17 +676,17 @@ def test_a_setback_needs_a_spread(attack: Any) -> None:
 
 
 def test_min_sum_with_the_least_sum_is_the_weaker() -> None:
-    honest, liars = cloud()
-    far = [float((vectors(MinSum(bound=b), honest, liars)[0] - honest.mean(0)).norm()) for b in ("max", "min")]  # type: ignore[arg-type]
+    honest, attackers = cloud()
+    far = [float((vectors(MinSum(bound=b), honest, attackers)[0] - honest.mean(0)).norm()) for b in ("max", "min")]  # type: ignore[arg-type]
     assert far[0] > far[1] > 0
 
 
 def test_the_same_value_is_as_long_as_it_was_told() -> None:
-    honest, liars = cloud(9)
-    said = vectors(SameValue(scale=3), honest, liars)
+    honest, attackers = cloud(9)
+    said = vectors(SameValue(scale=3), honest, attackers)
     assert len(said.unique()) == 1
     assert float(said.norm()) == pytest.approx(3 * float(honest.norm(dim=1).median()))
-    assert torch.equal(vectors(SameValue(scale=2, relative=False), honest, liars), torch.full((1, 6), 2.0))
+    assert torch.equal(vectors(SameValue(scale=2, relative=False), honest, attackers), torch.full((1, 6), 2.0))
 
 
 def test_fang_draws_beyond_the_last_honest_value() -> None:
@@ -718,26 +738,26 @@ def test_fang_refuses_what_krum_refuses() -> None:
 
 
 def test_fedpg_attack_stands_three_deviations_away() -> None:
-    _, liars = cloud(f=4)
-    liars = liars.double()
-    said = vectors(FedpgAttack(), liars, liars)
-    diameter = max(float((a - b).norm()) for a in liars for b in liars)
-    assert float((said[0] - liars.mean(0)).norm()) == pytest.approx(1.5 * diameter)
+    _, attackers = cloud(f=4)
+    attackers = attackers.double()
+    said = vectors(FedpgAttack(), attackers, attackers)
+    diameter = max(float((a - b).norm()) for a in attackers for b in attackers)
+    assert float((said[0] - attackers.mean(0)).norm()) == pytest.approx(1.5 * diameter)
     assert torch.equal(said, said[:1].expand(4, -1))
-    assert not torch.allclose(said, vectors(FedpgAttack(), liars, liars, seed=1))
+    assert not torch.allclose(said, vectors(FedpgAttack(), attackers, attackers, seed=1))
     with pytest.raises(Undefined, match="degenerate"):
         FedpgAttack().check(5, 1)
 
 
 def test_partial_drop_loses_a_share() -> None:
-    honest, liars = cloud(d=4000)
+    honest, attackers = cloud(d=4000)
     for equivocate, rows in ((False, 1), (True, 12)):
-        said = vectors(PartialDrop(share=0.3, equivocate=equivocate), honest, liars)
+        said = vectors(PartialDrop(share=0.3, equivocate=equivocate), honest, attackers)
         assert len(said) == rows
-        assert ((said == 0) | (said == liars[:1])).all()
+        assert ((said == 0) | (said == attackers[:1])).all()
         assert ((said == 0).float().mean(1) - 0.3).abs().max() < 0.04
         assert len(said.unique(dim=0)) == rows
-    assert not vectors(PartialDrop(share=1), honest, liars).any()
+    assert not vectors(PartialDrop(share=1), honest, attackers).any()
 
 
 @given(d=st.integers(2, 30), scale=st.sampled_from([1e-12, 1.0, 1e12]), seed=st.integers(0, 99))
@@ -757,7 +777,7 @@ def test_orthogonal_where_there_is_no_such_direction() -> None:
 
 def test_anti_cge_by_hand() -> None:
     honest = torch.tensor([[3.0], [-1.0], [10.0], [2.0], [4.0]], dtype=torch.float64)
-    # Of five, with two liars, the three shortest: -1, 2, 3. The next, 4, is as long as a lie must not be.
+    # Of five, with two attackers, the three shortest: -1, 2, 3. The next, 4, is as long as a lie must not be.
     torch.testing.assert_close(
         vectors(AntiCge(), honest, honest[:2]), torch.full((2, 1), -4.0).double(), rtol=2e-6, atol=0
     )
@@ -790,21 +810,21 @@ def test_a_hidden_coordinate_by_hand() -> None:
     with pytest.raises(Undefined, match="degenerate"):
         HiddenCoordinate().check(4, 3)
     assert absolute.check(4, 3) is None
-    view = view_of(absolute, *cloud())
-    assert HiddenCoordinate(coordinate=24).start(view) == {}
+    context = view_of(absolute, *cloud())
+    assert HiddenCoordinate(coordinate=24).start(context) == {}
     with pytest.raises(Undefined, match="0 to 24"):
-        HiddenCoordinate(coordinate=25).start(view)
+        HiddenCoordinate(coordinate=25).start(context)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_what_is_not_finite_is_screened(value: Any) -> None:
-    honest, liars = cloud()
-    everywhere, once = (vectors(NonFinite(value=value, where=w), honest, liars) for w in ("everywhere", "once"))  # type: ignore[arg-type]
+    honest, attackers = cloud()
+    everywhere, once = (vectors(NonFinite(value=value, where=w), honest, attackers) for w in ("everywhere", "once"))  # type: ignore[arg-type]
     assert not everywhere.isfinite().any()
-    assert (once == liars[:1]).sum() == 5
+    assert (once == attackers[:1]).sum() == 5
     assert torch.equal(everywhere[0, :1].isnan(), torch.tensor([value == "nan"]))
     for said in (everywhere, once):
-        assert screen(Speech(said), 1, 6).malformed.all()
+        assert validate_messages(ByzantineMessages(said), 1, 6).malformed.all()
 
 
 def test_replay_is_late() -> None:
@@ -812,42 +832,42 @@ def test_replay_is_late() -> None:
     attack, memory = Replay(delay=3), dict[str, Tensor]()
     for t, own in enumerate(draws):
         for topic, sign in (("gradient", 1), ("parameters", -1)):
-            view = view_of(attack, own, sign * own)
-            view.topic = topic
-            speech, memory = attack.speak(view, memory, rng())
+            context = view_of(attack, own, sign * own)
+            context.topic = topic
+            speech, memory = attack.craft_messages(context, memory, rng())
             assert torch.equal(torch.as_tensor(speech.vectors), sign * draws[max(t - 3, 0)])
     assert {name: len(past) for name, past in memory.items()} == {"gradient.past": 4, "parameters.past": 4}
 
 
 def test_silence_is_as_frequent_as_it_was_told() -> None:
-    honest, liars = cloud()
+    honest, attackers = cloud()
     for attack, rows in ((Silence(q=0.3), 1), (Silence(q=0.3, equivocate=True), 12)):
-        speeches = [attack.speak(view_of(attack, honest, liars), {}, rng(seed))[0] for seed in range(600)]
+        speeches = [attack.craft_messages(view_of(attack, honest, attackers), {}, rng(seed))[0] for seed in range(600)]
         silent = torch.stack([torch.as_tensor(s.silent) for s in speeches]).float()
         assert silent.shape == (600, rows)
         assert (silent.mean(0) - 0.3).abs().max() < 0.08
-        assert torch.equal(torch.as_tensor(speeches[0].vectors), liars[:1].expand(rows, -1))
-    assert torch.as_tensor(Silence().speak(view_of(Silence(), honest, liars), {}, rng())[0].silent).all()
+        assert torch.equal(torch.as_tensor(speeches[0].vectors), attackers[:1].expand(rows, -1))
+    assert torch.as_tensor(Silence().craft_messages(view_of(Silence(), honest, attackers), {}, rng())[0].silent).all()
 
 
 def test_a_fixed_bias_stays() -> None:
     attack, memory = FixedBias(strength=2), dict[str, Tensor]()
     biases = []
     for t in range(3):
-        liars = (10.0**t) * cloud(dtype=torch.float64)[1]
-        speech, memory = attack.speak(view_of(attack, liars, liars), memory, rng(t))
-        biases.append(torch.as_tensor(speech.vectors) - liars)
+        attackers = (10.0**t) * cloud(dtype=torch.float64)[1]
+        speech, memory = attack.craft_messages(view_of(attack, attackers, attackers), memory, rng(t))
+        biases.append(torch.as_tensor(speech.vectors) - attackers)
     usual = float(cloud(dtype=torch.float64)[1].norm(dim=1).median())
     torch.testing.assert_close(torch.stack(biases), biases[0][0].expand(3, 3, 6))
     assert float(biases[0][0].norm()) == pytest.approx(2 * usual)
-    absolute = vectors(FixedBias(strength=2, relative=False), liars, liars)
-    torch.testing.assert_close((absolute - liars).norm(dim=1), torch.full((3,), 2.0).double())
+    absolute = vectors(FixedBias(strength=2, relative=False), attackers, attackers)
+    torch.testing.assert_close((absolute - attackers).norm(dim=1), torch.full((3,), 2.0).double())
 
 
 def told(attack: Attack, rewards: Tensor, seed: int = 0) -> Tensor:
-    view = view_of(attack, *cloud())
-    view.episodes = rewards.shape[2]
-    tap = attack.tap(view, {}, rng(seed))[0].reward
+    context = view_of(attack, *cloud())
+    context.num_episodes = rewards.shape[2]
+    tap = attack.hook_environment(context, {}, rng(seed))[0].reward
     assert tap is not None
     return tap(rewards)
 
@@ -907,9 +927,9 @@ def test_observation_noise_keeps_to_its_size() -> None:
     off = {}
     for shape in ("gaussian", "uniform", "sign"):
         attack = ObservationNoise(epsilon=0.25, shape=shape)  # type: ignore[arg-type]
-        view = view_of(attack, *cloud())
-        view.episodes = 500
-        tap = attack.tap(view, {}, rng())[0].observation
+        context = view_of(attack, *cloud())
+        context.num_episodes = 500
+        tap = attack.hook_environment(context, {}, rng())[0].observation
         assert tap is not None
         off[shape] = torch.from_numpy(np.stack([tap(t, seen.clone().numpy()) for t in range(7)])) - seen
     assert float(off["gaussian"].std()) == pytest.approx(0.25, rel=0.03)
@@ -924,9 +944,9 @@ def test_observation_noise_keeps_to_its_size() -> None:
 def test_flipped_actions_are_others() -> None:
     for q in (0.25, 1.0):
         attack = ActionFlip(q=q)
-        view = view_of(attack, *cloud())
-        view.episodes = 900
-        action = attack.tap(view, {}, rng())[0].action
+        context = view_of(attack, *cloud())
+        context.num_episodes = 900
+        action = attack.hook_environment(context, {}, rng())[0].action
         assert action is not None
         for chosen in range(4):
             after = np.stack([action(t, np.full((3, 900), chosen)) for t in range(7)])

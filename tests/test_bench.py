@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from byzbench.cli import app
 from byzbench.errors import UserError
-from byzbench.experiments.bench import Trial, bench
+from byzbench.experiments.bench import Trial, benchmark_rules
 
 SMALL = Trial(agents=9, byzantine=2, dimension=20, rounds=3)
 
@@ -17,16 +17,16 @@ SMALL = Trial(agents=9, byzantine=2, dimension=20, rounds=3)
 def test_the_mean_is_moved_by_as_much_as_the_formula_says():
     """Two of nine who send minus what they computed: value - m = (2/9) (b - m), of which the honest part is known."""
     trial = Trial(agents=9, byzantine=2, dimension=2000, rounds=5, signal=3.0)
-    (found,) = bench(["mean"], ["sign_flip"], trial)
+    (found,) = benchmark_rules(["mean"], ["sign_flip"], trial)
     # b is near minus the mean of length 3, m near that mean: 2/9 of 6 away, give or take the noise of so few.
     assert found.errors["sign_flip"] == pytest.approx(2 / 9 * 6, rel=0.1)
 
 
 def test_rules_are_told_apart_and_repeat():
-    found = bench(["mean", "median", "nnm+krum"], ["large_noise", "none"], SMALL)
+    found = benchmark_rules(["mean", "median", "nnm+krum"], ["large_noise", "none"], SMALL)
     assert found[-1].rule == "mean"
     assert 10 * found[0].worst < found[-1].worst
-    assert [o.errors for o in bench(["mean", "median", "nnm+krum"], ["large_noise", "none"], SMALL)] == [
+    assert [o.errors for o in benchmark_rules(["mean", "median", "nnm+krum"], ["large_noise", "none"], SMALL)] == [
         o.errors for o in found
     ]
     assert all(o.milliseconds > 0 for o in found)
@@ -34,9 +34,9 @@ def test_rules_are_told_apart_and_repeat():
 
 
 def test_what_cannot_be_tried_says_why():
-    (found,) = bench(["mda"], ["none"], Trial(agents=4, byzantine=3, dimension=3))
+    (found,) = benchmark_rules(["mda"], ["none"], Trial(agents=4, byzantine=3, dimension=3))
     assert found.errors, "an agent never allows for half of what it hears"
-    (found,) = bench(["monna:pivot=12"], ["none"], SMALL)
+    (found,) = benchmark_rules(["monna:pivot=12"], ["none"], SMALL)
     assert "not defined" in found.why
     assert not found.errors
 

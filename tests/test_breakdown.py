@@ -14,10 +14,10 @@ import pytest
 
 from byzbench import cli
 from byzbench.errors import InvalidParameter
-from byzbench.experiments.cells import Outcome
+from byzbench.experiments.cells import CellOutcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.reports.breakdown import _largest, breakdown
+from byzbench.reports.breakdown import _largest, find_breakdown
 
 POINT: dict[str, Any] = {"algo": "decbyzpg", "attack": "sign_flip", "topology": "complete", "agents": 13}
 CLEAN = 422.0
@@ -25,7 +25,7 @@ TINY = "breakdown --agents 4 --trajectories 8 --seeds 3 --executor serial -p alg
 
 
 class Imagined(Executor):
-    """Runs that keep a share of what is learned, by the number of liars; with some noise by seed."""
+    """Runs that keep a share of what is learned, by the number of attackers; with some noise by seed."""
 
     def __init__(self, out: Path, kept: Any, noise: float = 0.0) -> None:
         super().__init__(out)
@@ -38,7 +38,9 @@ class Imagined(Executor):
         shift = self.noise * math.sin(7 * experiment.seed + f)
         value = level + (CLEAN - level) * (1.0 if f == 0 else self.kept(f)) + shift
         future: Future[Any] = Future()
-        future.set_result(Outcome("finished", {"return": {"mean": value}}) if self.kept(f) >= 0 else Outcome("failed"))
+        future.set_result(
+            CellOutcome("finished", {"return": {"mean": value}}) if self.kept(f) >= 0 else CellOutcome("failed")
+        )
         return future
 
 
@@ -58,7 +60,7 @@ def test_bisection_finds_the_largest_that_is_survived(threshold: int) -> None:
 @pytest.mark.parametrize("last", range(1, 7))
 def test_the_point_and_what_was_run(last: int, tmp_path: Path) -> None:
     workers = Imagined(tmp_path, lambda f: 0.95 if f <= last else 0.5)
-    found = breakdown(POINT, range(4), tmp_path, workers, parameters={"aggregator": {"nu": 0.2}})
+    found = find_breakdown(POINT, range(4), tmp_path, workers, parameters={"aggregator": {"nu": 0.2}})
     assert (found.f, found.low, found.high, found.most) == (last, last, last, 6)
     for f, tried in found.tried.items():
         assert tried.retention == pytest.approx(0.95 if f <= last else 0.5)
@@ -66,31 +68,31 @@ def test_the_point_and_what_was_run(last: int, tmp_path: Path) -> None:
 
 
 def test_the_interval_is_that_of_the_paired_contrast(tmp_path: Path) -> None:
-    found = breakdown(POINT, range(6), tmp_path, Imagined(tmp_path, lambda f: 0.9 - 0.04 * f, noise=60.0))
+    found = find_breakdown(POINT, range(6), tmp_path, Imagined(tmp_path, lambda f: 0.9 - 0.04 * f, noise=60.0))
     assert found.low <= found.f <= found.high
     assert found.low < found.high
     for tried in found.tried.values():
         assert tried.low < tried.margin < tried.high
 
 
-def test_undefined_and_failed_numbers_of_liars_are_not_survived(tmp_path: Path) -> None:
+def test_undefined_and_failed_numbers_of_attackers_are_not_survived(tmp_path: Path) -> None:
     point = {**POINT, "agents": 3, "aggregator": "krum"}
-    found = breakdown(point, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0))
+    found = find_breakdown(point, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0))
     assert found.f == 0
     assert found.tried[1].retention is None
     assert "krum" in found.tried[1].why
-    found = breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0 if f < 3 else -1.0))
+    found = find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0 if f < 3 else -1.0))
     assert found.f == 2
     assert found.tried[3].why == "3 of 3 runs failed"
 
 
 def test_questions_that_cannot_be_answered(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="at least 3 seeds"):
-        breakdown(POINT, range(2), tmp_path, Imagined(tmp_path, lambda f: 1.0))
+        find_breakdown(POINT, range(2), tmp_path, Imagined(tmp_path, lambda f: 1.0))
     with pytest.raises(InvalidParameter, match="from 1 to 12"):
-        breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0), most=13)
+        find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0), most=13)
     with pytest.raises(InvalidParameter, match="runs without Byzantine agents failed"):
-        breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: -1.0))
+        find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: -1.0))
 
 
 def test_nothing_learned_is_nothing_lost(

@@ -20,13 +20,14 @@ from byzbench.channels.quantise import Quantise
 from byzbench.channels.random_k import RandomK
 from byzbench.channels.sign import Sign
 from byzbench.channels.top_k import TopK
-from byzbench.contracts import Channel, Format
+from byzbench.core import Channel, MessageFormat
+from byzbench.core.inbox import Inbox
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.inbox import Inbox
 from byzbench.geometry.graphs import shortest_disjoint
-from byzbench.registry import build
+from byzbench.registry import make, origins
+from byzbench.testing import channels
 
 CODECS = [TopK(0.2), RandomK(0.2), Quantise(), Quantise(norm="euclidean"), Sign(), ByteBudget(80)]
 ON_ALL = pytest.mark.parametrize("codec", CODECS, ids=str)
@@ -38,6 +39,13 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def vectors(rows: int, d: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(rng(seed).standard_normal((rows, d)).astype(np.float32))
+
+
+@pytest.mark.parametrize("check", channels.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("channel", [*origins("channel"), *CODECS, "loss(rate=0.2)+delay(mean=0.5)", "top_k+quantise"])
+def test_every_channel_passes_every_check(channel: Any, check: channels.Check) -> None:
+    for case in channels.CASES:
+        check(make("channel", channel), case)  # type: ignore[arg-type]
 
 
 @ON_ALL
@@ -85,7 +93,7 @@ def test_what_codes_say() -> None:
     ],
 )
 def test_what_a_message_costs(channel: str, size: int) -> None:
-    form, built = Format(386), build("channel", channel)
+    form, built = MessageFormat(386), make("channel", channel)
     assert isinstance(built, Channel)
     for part in built.parts:
         form = part.pack(form, 386)
@@ -95,7 +103,7 @@ def test_what_a_message_costs(channel: str, size: int) -> None:
 
 @pytest.mark.parametrize("law", ["geometric", "heavy_tailed"])
 def test_delays_have_their_law(law: Any) -> None:
-    late = Delay(2.0, law, cap=1000).late(400, 500, rng())
+    late = Delay(2.0, law, cap=1000).draw_delays(400, 500, rng())
     if law == "geometric":
         assert late.mean() == pytest.approx(2.0, rel=0.01)
         assert [(late == k).mean() for k in range(4)] == pytest.approx([(2 / 3) ** k / 3 for k in range(4)], abs=0.005)
@@ -105,9 +113,9 @@ def test_delays_have_their_law(law: Any) -> None:
         ratio = [a / b for a, b in itertools.pairwise(beyond)]
         assert ratio[2] == pytest.approx(8, rel=0.3)
         assert beyond[3] > 100 * (2 / 3) ** 64
-    assert (Delay(0.0, law).late(5, 5, rng()) == 0).all()
-    assert (Delay(3.0, "constant").late(5, 5, rng()) == 3).all()
-    assert (Delay(30.0, "constant", cap=20).late(5, 5, rng()) == -1).all()
+    assert (Delay(0.0, law).draw_delays(5, 5, rng()) == 0).all()
+    assert (Delay(3.0, "constant").draw_delays(5, 5, rng()) == 3).all()
+    assert (Delay(30.0, "constant", cap=20).draw_delays(5, 5, rng()) == -1).all()
 
 
 def test_heavy_tails_have_the_mean_they_are_asked_for() -> None:
@@ -126,11 +134,11 @@ class Timetable(Channel):
 
     by_round: tuple[int, ...] = ()
 
-    def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_delays(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
         return np.full((receivers, senders), self.by_round[COUNTED.pop()])
 
     @property
-    def longest(self) -> int:
+    def max_delay(self) -> int:
         return 9
 
 
@@ -144,9 +152,9 @@ def rounds(channel: Channel, count: int, restart: int = -1, **options: Any) -> l
     heard = []
     for t in range(count):
         if t == restart:
-            kept = {name: part.clone() for name, part in federation.mail.items()}
+            kept = {name: part.clone() for name, part in federation.network.state_dict().items()}
             federation, _ = federate(todo)
-            federation.mail = kept
+            federation.network.load_state_dict(kept)
         COUNTED.append(t)
         federation.begin(t, 0.0)
         heard.append(lockstep(federation.exchange("gradient", torch.full((5, 8), float(t)))))
@@ -174,9 +182,9 @@ def test_lost_messages_are_counted_and_paid_for() -> None:
     federation.begin(0, 0.0)
     inbox = lockstep(federation.exchange("gradient", vectors(20, 8)))
     lost = int((~inbox.mask).sum())
-    assert lost == federation.ledger.silent == pytest.approx(0.3 * 380, abs=40)
-    assert federation.ledger.messages == 380
-    assert federation.ledger.bytes == 380 * 32
+    assert lost == federation.statistics.num_silent == pytest.approx(0.3 * 380, abs=40)
+    assert federation.statistics.messages == 380
+    assert federation.statistics.bytes == 380 * 32
     heard = inbox.base[inbox.senders][inbox.mask]
     assert torch.equal(heard, vectors(20, 8)[inbox.authors[inbox.mask]]), "who hears a message hears all of it"
 
@@ -202,7 +210,7 @@ def test_who_sends_rubbish_corrects_nothing() -> None:
     for t in range(2):
         federation.begin(t, 0.0)
         lockstep(federation.exchange("gradient", x if t == 0 else torch.cat([x[:4], torch.full((1, 8), torch.nan)])))
-        left = federation.mail["code/gradient/0/0/left"]
+        left = federation.network.state_dict()["code/gradient/0/0/left"]
         assert left.isfinite().all()
         if t == 0:
             first = left.clone()
@@ -223,7 +231,7 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize(("channel", "attack"), SEVERAL)
-def test_honest_agents_survive_liars_on_bad_wires(channel: str, attack: str, tmp_path: Any) -> None:
+def test_honest_agents_survive_attackers_on_bad_wires(channel: str, attack: str, tmp_path: Any) -> None:
     found = byzbench.run(
         agents=6,
         byzantine=1,
@@ -303,7 +311,7 @@ def test_relays_make_any_graph_complete_at_a_cost() -> None:
     graph = todo.members.graph
     assert nx.node_connectivity(graph) >= 5
     costs = [1 if graph.has_edge(a, b) else shortest_disjoint(graph, a, b, 5) for a, b in pairs]
-    assert federation.ledger.messages == sum(costs) > 13 * 12
+    assert federation.statistics.messages == sum(costs) > 13 * 12
     assert todo.notes() == [], "guarantees are those of the complete graph"
 
 
@@ -330,7 +338,7 @@ def test_where_nobody_lies_a_relayed_run_is_that_of_the_complete_graph(tmp_path:
             assert a == b
 
 
-def test_relays_are_refused_where_liars_could_outvote_them() -> None:
+def test_relays_are_refused_where_attackers_could_outvote_them() -> None:
     with pytest.raises(Undefined, match=r"vertex connectivity 2f \+ 1 = 7, and Ring of 13 agents has 2"):
         Experiment.create(topology="ring", relay=True).notes()
     with pytest.raises(Undefined, match="for methods that gossip"):
@@ -350,7 +358,7 @@ def test_a_coin_that_is_tossed_in_the_open_costs_messages() -> None:
         federation, _ = federate(Experiment.create(agents=5, byzantine=1, coin=coin))
         federation.begin(0, 0.0)
         lockstep(federation.common("coin", lambda r: float(r.random())))
-        assert (federation.ledger.messages, federation.ledger.bytes) == (messages, size)
+        assert (federation.statistics.messages, federation.statistics.bytes) == (messages, size)
 
 
 @pytest.mark.parametrize("agents", [5, 13])
@@ -368,14 +376,14 @@ def test_communication_is_what_the_closed_forms_say(agents: int) -> None:
         federation, _ = federate(todo)
         federation.begin(0, 0.0)
         lockstep(todo.algorithm.round(federation, todo.algorithm.start(federation)))
-        agreed = federation.ledger.agreed
+        agreed = federation.statistics.agreement
         kappa = int(agreed.report.exchanges.max()) if agreed else 0
         assert (kappa > 0) == (agreement != "none")
         d = federation.theta0.shape[1]
         copies = 2 * k if algo == "byzpg" else pairs + kappa * once
-        assert federation.ledger.messages == copies, (algo, agreement)
-        assert federation.ledger.bytes == 4 * d * copies
-        assert sum(sent["bytes"] for sent in federation.ledger.by_topic().values()) == 4 * d * copies
+        assert federation.statistics.messages == copies, (algo, agreement)
+        assert federation.statistics.bytes == 4 * d * copies
+        assert sum(sent["bytes"] for sent in federation.statistics.by_topic().values()) == 4 * d * copies
 
 
 def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
@@ -408,7 +416,7 @@ def test_mail_of_a_checkpoint_must_fit_together(part: str) -> None:
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     lockstep(federation.exchange("gradient", vectors(5, 8)))
-    kept = federation.mail
+    kept = federation.network.state_dict()
     name = next(path for path in kept if path.endswith("/" + part))
     with pytest.raises(ValueError, match="in flight"):
-        federation.mail = {**kept, name: kept[name][:-1]}
+        federation.network.load_state_dict({**kept, name: kept[name][:-1]})

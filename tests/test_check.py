@@ -1,56 +1,201 @@
-"""`byzbench check`: a report on one component, and what it says where there is none."""
+"""`byzbench check` on components of every kind, and the one line on a broken plug-in of `check` and of `run`."""
 
 from __future__ import annotations
 
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from byzbench import cli
+from byzbench import cli, registry
 from byzbench.testing import attacks, rules
+from byzbench.testing.interfaces import takes_the_arguments_of_its_kind
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 HEAD = '''"""A plug-in."""
 from __future__ import annotations
 from dataclasses import dataclass
-from byzbench.contracts import Aggregator, MessageAttack, Speech, Threat
+from typing import ClassVar
+import networkx as nx
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete
+from byzbench.core import (
+    Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack, Placement, Task,
+    ThreatModel, Topology,
+)
+from byzbench.rl.gradients import gpomdp
 
 '''
-HALF = (
-    HEAD
-    + '''
+HALF = '''
 @dataclass(frozen=True)
 class Half(MessageAttack):
-    """Liars who send half of it."""
+    """Send half of the honest vector."""
     factor: float = 0.5
 
     @property
     def threat(self):
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view, memory, rng):
-        return Speech(self.factor * view.own), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(self.factor * context.own), memory
 '''
-)
-NOSY = HALF.replace("self.factor * view.own", "0 * view.own + view.honest[:1]")
-CENTRE = (
-    HEAD
-    + '''
+NOSY = HALF.replace("self.factor * context.own", "0 * context.own + context.honest[:1]")
+CENTRE = '''
 @dataclass(frozen=True)
 class Centre(Aggregator):
-    """The mean, and no defence."""
+    """Average the vectors."""
 
     def __call__(self, x, f=0, *, mask=None, **unused):
-        shown = 1.0 if mask is None else mask.unsqueeze(-1).to(x.dtype)
-        return (x * shown).sum(-2) / (x[..., :1] * 0 + shown).sum(-2), None, {}
+        valid = 1.0 if mask is None else mask.unsqueeze(-1).to(x.dtype)
+        return (x * valid).sum(-2) / (x[..., :1] * 0 + valid).sum(-2), None, {}
 '''
-)
+MIDDLE = '''
+@dataclass(frozen=True)
+class Middle(Aggregator):
+    """Return the median of each coordinate."""
+
+    def __call__(self, x, f=0, *, mask=None, own=None, weights=None, age=None, state=None, rng=None):
+        rows = x.contiguous() if mask is None else x.masked_fill(~mask.unsqueeze(-1), torch.nan)
+        return (rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {}
+'''
+LATTICE = '''
+@dataclass(frozen=True)
+class Lattice(Topology):
+    """Connect each agent to the next two."""
+
+    def __call__(self, agents, round, rng):
+        graph = nx.empty_graph(agents)
+        graph.add_edges_from((a, (a + step) % agents) for a in range(agents) for step in (1, 2) if step < agents)
+        return graph
+'''
+WALK = '''
+class Walks:
+    """Walks on a line, with one row for each episode."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def reset(self, generators):
+        self.x, self.t = np.concatenate([rng.uniform(-1, 1, self.count) for rng in generators]), 0
+        return self.observe()
+
+    def observe(self):
+        return np.stack([self.x, np.full_like(self.x, self.t / 20)], 1).astype(np.float32)
+
+    def step(self, actions):
+        self.x, self.t = self.x + 0.4 * actions - 0.2, self.t + 1
+        ends = np.full(len(self.x), self.t >= 20)
+        return self.observe(), -np.abs(self.x), np.abs(self.x) > 2, ends
+
+
+@dataclass(frozen=True)
+class Walk(Task):
+    """Stay near the origin of a line."""
+
+    observation_size: ClassVar = 2
+    action_space: ClassVar = Discrete(2)
+    horizon: ClassVar = 20
+    discount: ClassVar = 0.99
+    reference: ClassVar = {"random": -20.0, "solved": -4.0}
+
+    def make(self, agents, count):
+        return Walks(count)
+'''
+AVERAGED = '''
+@dataclass(frozen=True)
+class Averaged(Algorithm):
+    """Step along the aggregated gradient, then agree on the parameters."""
+
+    N: int = 4
+    lr: float = 0.01
+    defaults: ClassVar = {"topology": "complete", "aggregator": "median", "agreement": "none"}
+
+    def start(self, fed):
+        return {"theta": fed.theta0}
+
+    async def round(self, fed, state):
+        batch = fed.sample(state["theta"], self.N)
+        gradient = gpomdp(fed.policy, state["theta"], batch, fed.discount)
+        direction, state = fed.aggregate(await fed.exchange("gradient", gradient), state)
+        theta, state = await fed.agree(state["theta"] + self.lr * direction, state)
+        return {**state, "theta": theta}, {}
+'''
+ONCE = '''
+@dataclass(frozen=True)
+class Once(Agreement):
+    """Average the vectors of an inbox once."""
+
+    async def __call__(self, fed, theta, state):
+        inbox = await fed.exchange("parameters", theta)
+        width = fed.width(inbox)
+        theta = (inbox.base[inbox.senders] * inbox.mask.unsqueeze(-1)).sum(1) / inbox.n.unsqueeze(1)
+        return theta.to(inbox.base), AgreementReport(torch.ones(len(theta)).long(), width, width), state
+'''
+LAST = '''
+@dataclass(frozen=True)
+class Last(Placement):
+    """Select the agents with the highest numbers."""
+
+    def __call__(self, graph, f, rng):
+        agents = len(graph) - ("server" in graph.graph)
+        return list(range(agents - f, agents))
+'''
+ROUNDED = '''
+@dataclass(frozen=True)
+class Rounded(Channel):
+    """Round values to eighths."""
+
+    def encode(self, x, memory, rng):
+        return (8 * x).round() / 8, memory
+'''
+CLOCK = '''
+@dataclass(frozen=True)
+class Clock(Coin):
+    """Give all agents the same draw."""
+
+    def __call__(self, draw, agents, rng):
+        return torch.full((agents,), draw(rng), dtype=torch.float64)
+'''
+PLUGINS = {
+    "algorithm": AVERAGED,
+    "attack": HALF,
+    "topology": LATTICE,
+    "task": WALK,
+    "aggregator": MIDDLE,
+    "agreement": ONCE,
+    "placement": LAST,
+    "channel": ROUNDED,
+    "coin": CLOCK,
+}
+FOREIGN = {"algorithm": "Averaged", "attack": "Half", "topology": "Lattice", "task": "Walk", "aggregator": "Middle"}
+"""The components of a distribution, which are checked by name; those of other kinds are checked in a file."""
+
+BUILT_IN = [
+    ("algorithm", "ensemble_frl"),
+    ("algorithm", "page_pg"),
+    ("attack", "sign_flip"),
+    ("attack", "alie:z=1.5"),
+    ("topology", "ring(directed=True)"),
+    ("topology", "star"),
+    ("task", "cartpole"),
+    ("task", "gymnasium:FrozenLake-v1,steps=20,gamma=0.9,random=0.0,solved=0.7"),
+    ("aggregator", "median"),
+    ("aggregator", "krum"),
+    ("agreement", "none"),
+    ("agreement", "rb_tm"),
+    ("placement", "degree"),
+    ("placement", "attach"),
+    ("channel", "loss(rate=0.2)+delay"),
+    ("channel", "top_k"),
+    ("coin", "biased"),
+    ("coin", "split"),
+]
 
 
 class Outcome(NamedTuple):
@@ -60,133 +205,315 @@ class Outcome(NamedTuple):
 
     @property
     def rows(self) -> dict[str, tuple[str, str]]:
-        """Check -> result and reason, of the table."""
-        found = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in self.out.splitlines() if line.startswith("| ")]
-        assert found[0] == ["check", "result", "reason"]
-        return {name: (result, reason) for name, result, reason in found[1:]}
+        """The table by check: result and reason."""
+        rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in self.out.splitlines() if line.startswith("| ")]
+        assert rows[0] == ["check", "result", "reason"]
+        return {name: (result, reason) for name, result, reason in rows[1:]}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The reasons of the checks that failed."""
+        return {name: reason for name, (result, reason) in self.rows.items() if result == "failed"}
 
 
 Command = Callable[..., Outcome]
+Write = Callable[[str], str]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command puts its own in place
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command replaces it
 
     def run(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["byzbench", "check", *words])
+        monkeypatch.setattr(sys, "argv", ["byzbench", *words])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        assert isinstance(end.value.code, int)
-        return Outcome(end.value.code, *capsys.readouterr())
+        return Outcome(int(end.value.code or 0), *capsys.readouterr())
 
     return run
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
+def check(command: Command) -> Command:
+    return lambda *words: command("check", *words)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
     def write(source: str) -> str:
         path = tmp_path / "mine.py"
-        path.write_text(source)
+        path.write_text(HEAD + source)
         return str(path)
 
     return write
 
 
-def test_an_attack_that_keeps_its_contract(check: Command, write: Callable[[str], str]) -> None:
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Put a distribution `foreign` with one module and entry points on the path, as pip leaves it."""
+
+    def forget() -> None:
+        registry.origins.cache_clear()
+        registry._import.cache_clear()
+        sys.modules.pop("foreign", None)
+
+    def install(source: str, **names: str) -> None:
+        """Install components: the class of each kind, whose name is that of the class in lower case."""
+        (tmp_path / "foreign.py").write_text(HEAD + source)
+        info = tmp_path / "foreign-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+        groups = [f"[byzbench.{registry.KINDS[k]}]\n{cls.lower()} = foreign:{cls}\n" for k, cls in names.items()]
+        (info / "entry_points.txt").write_text("\n".join(groups))
+        monkeypatch.syspath_prepend(tmp_path)
+        forget()
+
+    yield install
+    monkeypatch.undo()
+    forget()
+
+
+def test_a_passing_attack_is_reported_check_by_check(check: Command, write: Write) -> None:
     path = write(HALF)
     done = check(path)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"# attack Half\n\n`{path}`: all checks passed.\n\n| check | result | reason |\n|---|")
-    assert [*done.rows] == [c.__name__ for c in attacks.CHECKS]
+    assert [*done.rows] == [takes_the_arguments_of_its_kind.__name__, *(c.__name__ for c in attacks.CHECKS)]
     assert {result for result, _ in done.rows.values()} == {"passed"}
     assert all(reason.endswith((".", ":")) for _, reason in done.rows.values())
 
 
-def test_an_attack_that_does_not(check: Command, write: Callable[[str], str]) -> None:
+def test_a_failing_attack_is_reported_check_by_check(check: Command, write: Write) -> None:
     done = check(write(NOSY))
     assert done.code == 1
-    result, reason = done.rows["it_reads_only_what_it_declares"]
+    result, reason = done.rows[attacks.it_reads_only_what_it_declares.__name__]
     assert result == "failed"
-    assert reason.startswith("an attack read view.honest; its threat declares own (Case(seed=0")
+    assert re.match(r"an attack read \w+\.honest; its threat.* declares own \(GameCase\(seed=0", reason)
     assert "checks failed" in done.out
-    result, reason = done.rows["the_same_game_is_played_the_same"]
+    result, reason = done.rows[attacks.the_same_game_is_played_the_same.__name__]
     assert reason.startswith("UndeclaredKnowledge: ")
-    assert done.rows["without_liars_it_is_inert"][0] == "passed"
+    assert done.rows[attacks.without_attackers_it_is_inert.__name__][0] == "passed"
 
 
-def test_an_exempt_check_counts_for_nothing(check: Command) -> None:
-    assert check("non_finite").code == 1
-    done = check("non_finite", "--exempt", "speech_is_finite")
+def test_an_exempt_check_is_not_counted(check: Command) -> None:
+    finite = attacks.speech_is_finite.__name__
+    done = check("non_finite", "--exempt", finite)
     assert done.code == 0
-    assert done.rows["speech_is_finite"][0] == "exempt"
-    assert done.rows["speech_is_finite"][1].startswith("a vector is not finite (")
+    assert done.rows[finite][0] == "exempt"
+    assert done.rows[finite][1].startswith("a vector is not finite (")
 
 
-def test_aggregators_have_a_kit_of_their_own(check: Command, write: Callable[[str], str]) -> None:
+def test_aggregators_have_their_own_checks(check: Command, write: Write) -> None:
     done = check(write(CENTRE))
     assert done.code == 1
     assert "# aggregator Centre" in done.out
-    assert [*done.rows] == [c.__name__ for c in rules.CHECKS]
-    failed = {name for name, (result, _) in done.rows.items() if result == "failed"}
-    assert failed == {
-        "liars_move_it_by_no_more_than_the_honest_spread",
-        "liars_at_a_distance_do_less_to_it_than_to_the_mean",
-        "absurd_lies_cost_no_precision",
+    assert [*done.rows][1:] == [c.__name__ for c in rules.CHECKS]
+    assert set(done.failures) == {
+        rules.attackers_move_it_by_no_more_than_the_honest_spread.__name__,
+        rules.attackers_at_a_distance_do_less_to_it_than_to_the_mean.__name__,
+        rules.absurd_lies_cost_no_precision.__name__,
     }
-    assert done.rows["absurd_lies_cost_no_precision"][1].startswith("Check that Byzantine vectors at 1e30")
+    assert done.rows[rules.absurd_lies_cost_no_precision.__name__][1].startswith("Check that Byzantine vectors at 1e30")
 
 
-@pytest.mark.parametrize("name", ["sign_flip", "alie:z=1.5", "large_noise(equivocate=False)", "median"])
-def test_a_registered_name_as_it_is_written_elsewhere(check: Command, name: str) -> None:
-    done = check(name)
+def test_every_kind_is_tried() -> None:
+    assert {kind for kind, _ in BUILT_IN} == set(PLUGINS) == set(registry.KINDS)
+
+
+@pytest.mark.parametrize("kind, name", BUILT_IN)
+def test_built_in_components_of_every_kind_pass(check: Command, kind: str, name: str) -> None:
+    done = check(name, "--kind", kind)
     assert done.code == 0, done.out
+    assert done.out.startswith(f"# {kind} ")
     assert f"`{name}`" in done.out
 
 
-def test_the_example_keeps_its_contract(check: Command) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in PLUGINS if kind not in FOREIGN])
+def test_a_plug_in_in_a_file_passes(check: Command, write: Write, kind: str) -> None:
+    done = check(write(PLUGINS[kind]))
+    assert (done.code, done.err) == (0, ""), done.out
+    assert done.out.startswith(f"# {kind} ")
+
+
+def test_the_example_passes(check: Command) -> None:
     assert check(str(CHECKOUT / "examples" / "byzbench-spiral-attack" / "byzbench_spiral.py")).code == 0
 
 
+SIGNATURE = "__call__ must take (x, f, *, mask, own, weights, age, state, rng); got an unexpected keyword 'mask'"
+BROKEN = [
+    (MIDDLE.replace(", *, mask=None, own=None, weights=None, age=None, state=None, rng=None", ""), SIGNATURE),
+    (MIDDLE.replace("(-2)", "(-1)"), "a value of shape [13], expected [4]"),
+    (MIDDLE.replace("/ 2, None, {}", "/ 2"), "__call__ returned a Tensor, expected (value, weights, state)"),
+    (
+        MIDDLE.replace("/ 2", "/ (1 // 0)"),
+        "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in __call__)",
+    ),
+    (
+        HALF.replace("* context.own)", "* context.own[:, :2])"),
+        "craft_messages returned vectors of shape [1, 2], expected [1, 386] (a row for each Byzantine agent)",
+    ),
+    (HALF.replace("context, memory, rng", "context, rng"), "craft_messages must take (context, memory, rng); too many"),
+    (HALF.replace(", memory\n", "\n"), "craft_messages returned a ByzantineMessages, expected (messages, memory)"),
+    (LATTICE.replace("agents, round, rng", "agents"), "__call__ must take (agents, round, rng); too many positional"),
+    (LATTICE.replace("return graph", "return nx.relabel_nodes(graph, lambda a: a + 1)"), "1 agents the nodes are [1]"),
+    (
+        LATTICE.replace("nx.empty_graph(agents)", "nx.empty_graph(agents + 1)"),
+        "for 1 agents it has the further nodes [1]",
+    ),
+    (WALK.replace(", ends\n", "\n"), "step must return (observations, rewards, terminated, truncated)"),
+    (WALK.replace(".astype(np.float32)", ""), "reset returned observations float64 [6, 2], expected float32 [6, 2]"),
+    (WALK.replace("    discount: ClassVar = 0.99\n", ""), "discount is None, not a number in (0, 1]"),
+    (ONCE.replace("async def", "def").replace("await ", ""), "__call__ must be declared with `async def`"),
+    (
+        ONCE.replace("return theta.to", "return theta[:2].to"),
+        "float32 of shape [2, 20], expected torch.float32 of shape [13, 20]",
+    ),
+    (LAST.replace("agents - f", "agents - f - 1"), "f=0: it selected [8], not 0 distinct agents"),
+    (LAST.replace("graph, f, rng", "graph, f"), "__call__ must take (graph, f, rng); too many positional arguments"),
+    (
+        ROUNDED.replace("/ 8,", "/ 8.0 + x.double(),"),
+        "encode returned torch.float64 of shape [5, 40], expected float32",
+    ),
+    (ROUNDED.replace(", memory\n", "\n"), "encode returned a Tensor, expected (vectors, memory)"),
+    (CLOCK.replace("torch.full((agents,), draw(rng), dtype=torch.float64)", "draw(rng)"), "a float, not a tensor"),
+    (CLOCK.replace(", dtype=torch.float64", ""), "torch.float32 of shape [1], expected float64 [1]"),
+    (
+        AVERAGED.replace('"theta": theta}', '"weights": theta}').replace("**state, ", ""),
+        "round returned a state without theta",
+    ),
+    (AVERAGED.replace("}, {}\n", "}\n"), "round returned a dict, expected (state, metrics)"),
+    (AVERAGED.replace("async def", "def").replace("await ", ""), "round must be declared with `async def`"),
+]
+
+
+@pytest.mark.parametrize("source, reason", BROKEN, ids=[f"{reason[:40]}" for _, reason in BROKEN])
+def test_a_broken_plug_in_has_one_clear_reason(check: Command, write: Write, source: str, reason: str) -> None:
+    done = check(write(source))
+    assert done.code == 1
+    (line,) = done.failures.values()
+    assert reason in re.sub(r"[^ (]+mine.py, line \d+", "mine.py, line N", line), line
+    assert "skipped" in done.out
+
+
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("nowhere.py", "there is no file nowhere.py"),
         ("no/where", "there is no file no/where"),
-        ("alei", "'alei' is not a file, and not an attack or aggregator. Did you mean 'alie'"),
-        ("krum --kind attack", "'krum' is not a file, and not an attack."),
-        ("alie:z=0", "z=0: Input should be greater than 0"),
-        ("alie --exempt speech_is_finit", "no check 'speech_is_finit'. Did you mean 'speech_is_finite'? Checks of an "),
-        ("alie --kind topology", "topology"),
+        ("alei", "'alei' is not a file, and not a component of any kind. Did you mean 'alie'"),
+        ("krum --kind attack", "'krum' is not a file, and not a component of kind attack."),
+        ("mean", "'mean' is the name of several components: add --kind aggregator or --kind agreement"),
+        ("alie:z=0", "z=0: "),
+        ("alie --kind topology", "not a component of kind topology"),
+        ("alie --kind topologie", "unknown kind 'topologie'. Did you mean "),
         ("", "Missing argument"),
     ],
 )
-def test_a_mistake_is_one_line(check: Command, words: str, said: str) -> None:
+def test_a_mistake_is_one_line(check: Command, words: str, message: str) -> None:
     done = check(*words.split())
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
     assert done.err.startswith("byzbench: error: ")
     assert done.err.count("\n") == 1
 
 
+def test_an_unknown_check_is_one_line(check: Command) -> None:
+    name = attacks.speech_is_finite.__name__
+    done = check("alie", "--exempt", name[:-1])
+    assert (done.code, done.out) == (2, "")
+    assert f"no check {name[:-1]!r}. Did you mean {name!r}? Checks of kind attack: " in done.err
+
+
 @pytest.mark.parametrize(
-    "source, said",
+    "source, message",
     [
-        ("x = 1", "a file must define one attack or one aggregator; this one defines none"),
-        (HALF + CENTRE.removeprefix(HEAD), "this one defines Half, Centre"),
-        (HEAD + "class _Hidden(MessageAttack): pass", "this one defines none"),
-        (HEAD + "class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
-        (HEAD + "@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define __call__"),
+        ("x = 1", "a file must define one component; this one defines none"),
+        (HALF + CENTRE, "this one defines Half, Centre"),
+        ("class _Hidden(MessageAttack): pass", "this one defines none"),
+        ("class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
+        ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define __call__"),
         (HALF.replace("float = 0.5", "float"), "Half cannot be built with its defaults: "),
         ("raise ValueError('no\\nluck')", "cannot be imported: ValueError: no luck"),
         ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye"),
         ("def (", "cannot be imported: SyntaxError: "),
     ],
 )
-def test_a_file_without_one_component_is_one_line(
-    check: Command, write: Callable[[str], str], source: str, said: str
-) -> None:
+def test_a_file_without_one_component_is_one_line(check: Command, write: Write, source: str, message: str) -> None:
     done = check(write(source))
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
+
+
+SMALL = ["--agents", "5", "--byzantine", "1", "--trajectories", "8", "--evaluations", "1", "--json", "--out"]
+
+
+def test_components_of_a_foreign_distribution_pass_and_run(
+    install: Callable[..., None], command: Command, tmp_path: Path
+) -> None:
+    source = AVERAGED + HALF + LATTICE + WALK + MIDDLE
+    assert not re.search(r"\b_[a-z]", HEAD + source), "it uses public names only"
+    install(source, **FOREIGN)
+    for kind, name in FOREIGN.items():
+        done = command("check", name.lower(), "--kind", kind)
+        assert (done.code, done.err) == (0, ""), done.out
+    options = [w for k, name in FOREIGN.items() for w in (f"--{registry.FLAGS[k]}", name.lower())]
+    done = command("run", *options, *SMALL, str(tmp_path / "runs"))
+    assert (done.code, done.err) == (0, "")
+    assert '"verdict"' in done.out
+
+
+FAULTS = {
+    "signature": ("aggregator", "Middle", BROKEN[0][0], f"aggregator middle: {SIGNATURE}"),
+    "tuple": ("aggregator", "Middle", BROKEN[2][0], f"aggregator middle: {BROKEN[2][1]}"),
+    "mistake": ("aggregator", "Middle", BROKEN[3][0], "aggregator middle: ZeroDivisionError: "),
+    "attack": ("attack", "Half", BROKEN[5][0], f"attack half: {BROKEN[5][1]}"),
+    "attack's tuple": ("attack", "Half", BROKEN[6][0], f"attack half: {BROKEN[6][1]}"),
+    "topology": ("topology", "Lattice", BROKEN[7][0], f"topology lattice: {BROKEN[7][1]}"),
+    "task": ("task", "Walk", WALK.replace(", ends\n", "\n"), "task walk: step must return (observations, rewards, "),
+    "task's attribute": ("task", "Walk", WALK.replace("    discount: ClassVar = 0.99\n", ""), "task walk: discount is"),
+    "agreement": (
+        "agreement",
+        "Once",
+        ONCE.replace("fed, theta, state", "fed, theta"),
+        "agreement once: __call__ must ",
+    ),
+    "placement": (
+        "placement",
+        "Last",
+        LAST.replace("graph, f, rng", "graph, f"),
+        "placement last: __call__ must take ",
+    ),
+    "channel": ("channel", "Rounded", ROUNDED.replace(", memory\n", "\n"), "channel rounded: encode returned a Tensor"),
+    "coin": (
+        "coin",
+        "Clock",
+        CLOCK.replace("draw, agents, rng", "draw, rng"),
+        "coin clock: __call__ must take (draw, ",
+    ),
+    "algorithm": (
+        "algorithm",
+        "Averaged",
+        AVERAGED.replace("}, {}\n", "}\n"),
+        "algorithm averaged: round returned a dict",
+    ),
+}
+
+
+SELDOM = {"tuple", "attack's tuple", "task's attribute", "placement", "agreement"}
+"""Faults that differ little from the others, and are tried with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.slow if fault in SELDOM else ()) for fault in FAULTS]
+)
+def test_a_run_with_a_broken_plug_in_ends_in_one_line(
+    install: Callable[..., None], command: Command, tmp_path: Path, fault: str
+) -> None:
+    kind, name, source, message = FAULTS[fault]
+    install(source, **{kind: name})
+    done = command("run", f"--{registry.FLAGS[kind]}", name.lower(), *SMALL, str(tmp_path / "runs"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"byzbench: error: {message}"), done.err
+    assert done.err.count("\n") == 1
+    assert fault != "mistake" or re.search(r"foreign\.py, line \d+, in __call__\)$", done.err.strip())

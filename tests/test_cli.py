@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import typer
 
 import byzbench.registry
 from byzbench import cli
@@ -79,12 +85,14 @@ def strict(text: str) -> Any:
         ("--coin share", "unknown coin 'share'. Did you mean 'shared'? Run `byzbench list coins`"),
         ("--attack alie(z=1", "write name, name(key=value, ...), name:key=value or outer+inner"),
         ("--attack sign_flip:scle=2", "no parameter 'scle'. Did you mean 'scale'? Its parameters: "),
-        ("--attack alie:z=0", "z=0: Input should be greater than 0"),
+        ("--attack alie:z=0", "z=0: must be greater than 0"),
         ("--attack alie:z=nan", "finite number"),
-        ("--algo decbyzpg:optimizer=rmsprop", "Input should be 'adam' or 'sgd'"),
+        ("--algo decbyzpg:optimizer=rmsprop", "must be 'adam' or 'sgd'"),
         ("--byzantine 13 --agents 13", "byzantine must be a whole number from 0 to agents - 1 = 12, got 13"),
         ("--byzantine -1", "byzantine must be a whole number from 0 to agents - 1 = 4, got -1"),
-        ("--declared -1", "declared must be a whole number from 0 to agents - 1 = 4, got -1"),
+        ("--assumed-byzantine -1", "assumed_byzantine must be a whole number from 0 to agents - 1 = 4, got -1"),
+        ("--declared -1", "assumed_byzantine must be a whole number from 0 to agents - 1 = 4, got -1"),
+        ("--declared 1 --assumed-byzantine 1", "is another spelling of"),
         ("--agents -1", "agents must be a whole number from 1 to 100000, got -1"),
         ("--seed -1", "seed must be a whole number from 0 to"),
         ("--seeds 0,-1", "seed must be a whole number from 0 to"),
@@ -113,6 +121,7 @@ def strict(text: str) -> Any:
         ("--device nowhere", "device 'nowhere' cannot be used here"),
         ("--on-existing maybe", "'reuse', 'rerun'"),
         ("--atack alie", "--attack"),
+        ("--evaluations none", "Invalid value for '--evaluations': must be a valid integer"),
         ("surplus", "unexpected extra argument"),
     ],
 )
@@ -301,6 +310,40 @@ def test_a_plain_run_prints_a_table_and_where_things_are(command: Command, tmp_p
     assert "30/30 trajectories" in outcome.err
 
 
+def table(text: str) -> dict[str, str]:
+    """The rows of a result table, with the lines of a value joined."""
+    rows: dict[str, str] = {}
+    for name, value in re.findall("^│ (.*?) *│ (.*?) *│$", text, re.MULTILINE):
+        label = name or list(rows)[-1]
+        rows[label] = f"{rows.get(label, '')} {value}".strip()
+    return rows
+
+
+def test_around_a_server_the_table_shows_the_inbox_of_the_server(command: Command) -> None:
+    rows = table(command("run", *TINY, "--algo", "byzpg", "--attack", "ipm").out)
+    assert rows["largest local Byzantine share"] == "0.200"
+    assert rows["server inboxes beyond tolerance"] == "0 of 1"
+    words = [*TINY[:-2], "--algo", "ensemble_frl:groups=2", "--assumed-byzantine", "0"]
+    groups = table(command("run", *words).out)
+    assert groups["largest local Byzantine share"] in ("0.333", "0.500")
+    assert groups["server inboxes beyond tolerance"] == "1 of 2"
+
+
+def test_agents_that_send_nothing_seek_no_consensus(command: Command) -> None:
+    rows = table(command("run", *TINY, "--algo", "solo:lr=0.2").out)
+    assert rows["verdict"] == "no_consensus  (none is sought: the agents exchange no messages)"
+
+
+def test_a_hopeless_graph_is_one_sentence_for_all_seeds(command: Command) -> None:
+    words = [*TINY, "--agents", "8", "--byzantine", "2", "--topology", "ring", "--attack", "ipm"]
+    outcome = command("run", *words, "--seeds", "3")
+    (line,) = [line for line in outcome.out.splitlines() if "no guarantee covers" in line]
+    assert line == (
+        "note: no guarantee covers f=2 on topology ring: the honest agents are in 2 components; only 28.6% of "
+        "placements leave the honest agents connected; try --topology complete"
+    )
+
+
 def test_a_finished_run_is_reused_unless_it_is_to_be_rerun(command: Command, folder: Path) -> None:
     true = json.loads((folder / "result.json").read_text())["messages"]
     marked = {**json.loads((folder / "result.json").read_text()), "messages": 123}
@@ -368,14 +411,14 @@ def test_show_tells_bounds_sources_and_threats(command: Command) -> None:
     text = command("show", "attack", "alie").out
     for words in (
         "source: Baruch",
-        "knows: colluders",
+        "knows: byzantine",
         "equivocates: no",
         "z = None  (float | none, > 0)",
         "rule = A  (A | B)",
     ):
         assert words in text
     assert "requires: n >= 2f + 3" in command("show", "aggregator", "krum").out
-    assert "needs: server" in command("show", "algorithm", "byzpg").out
+    assert "communication: server" in command("show", "algorithm", "byzpg").out
 
 
 def process(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -403,6 +446,56 @@ def test_as_a_process_it_helps(tmp_path: Path) -> None:
     helped = process(tmp_path, "--help")
     assert helped.returncode == 0
     assert all(verb in helped.stdout for verb in ("run", "list", "show", "replay"))
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[str, str]]:
+    """The help text of every command below a group, by the command's words."""
+    for name, inner in group.commands.items():
+        if hasattr(inner, "commands"):
+            yield from commands(inner, *path, name)
+        else:
+            yield " ".join([*path, name]), inner.help
+
+
+@pytest.mark.parametrize("verb, text", [*commands(typer.main.get_command(cli.app))])
+def test_every_help_has_two_examples_that_fit_80_columns(verb: str, text: str) -> None:
+    examples = [line.strip() for line in text.partition("Examples:")[2].splitlines() if line.strip()]
+    assert len(examples) >= 2
+    assert all(line.startswith(f"byzbench {verb}") and len(line) <= 74 for line in examples)
+
+
+def on_terminal(cwd: Path, *words: str) -> list[str]:
+    """The lines that `byzbench ...` writes to a terminal of 80 columns, also those that it overwrites."""
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    env = {"TERM": "xterm", **{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "TERM", "BYZBENCH_OUT")}}
+    run = [sys.executable, "-m", "byzbench", *words]
+    with subprocess.Popen(run, cwd=cwd, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        text = b""
+        with contextlib.suppress(OSError):  # the end of the process
+            while part := os.read(main, 65536):
+                text += part
+    os.close(main)
+    assert process.returncode == 0
+    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", text.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", without_colours).split("\n")
+
+
+def test_a_terminal_of_80_columns_shows_the_times_of_a_run_and_that_a_run_is_reused(tmp_path: Path) -> None:
+    lines = on_terminal(tmp_path, "run", *TINY)
+    assert "decbyzpg · none · complete · seed 0" in lines
+    assert any(re.fullmatch(r"━+ *30/30 · return [0-9.]+ 0:00:\d\d 0:00:00", line) for line in lines)
+    assert max(map(len, lines)) <= 80
+    again = on_terminal(tmp_path, "run", *TINY)
+    assert any(line.startswith("reused: runs/") for line in again)
+    assert not [line for line in again if "30/30" in line]
+
+
+def test_a_terminal_breaks_no_word_of_a_list(command: Command, tmp_path: Path) -> None:
+    lines = on_terminal(tmp_path, "list", "attacks")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()) == " ".join(command("list", "attacks").out.split())
 
 
 SWEEP = "--agents 5 --byzantine 1 --trajectories 12 -p algo.N=4 --topology complete --executor serial".split()  # noqa: SIM905

@@ -23,9 +23,9 @@ from byzbench.reports.comparison import (
     averaging_rule,
     companions,
     compare,
+    compare_areas,
     comparison_lines,
     comparison_table,
-    paired_difference,
     parameter_line,
     retention,
     uncovered,
@@ -133,12 +133,12 @@ def test_companions_differ_in_what_their_names_say() -> None:
     ],
 )
 def test_rules_become_plain_averages(kind: str, rule: str, expected: str) -> None:
-    assert averaging_rule(registry.build(kind, rule)) == registry.build(kind, expected)  # type: ignore[arg-type]
+    assert averaging_rule(registry.make(kind, rule)) == registry.make(kind, expected)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("algo", [*registry.origins("algorithm")])
 def test_every_method_can_be_compared(algo: str) -> None:
-    alone = getattr(registry.find("algorithm", algo), "needs", "") == "solo"
+    alone = getattr(registry.find("algorithm", algo), "communication", "") == "solo"
     counts = {"agents": 1, "byzantine": 0} if alone else {"agents": 9, "byzantine": 1}
     rows = companions([Experiment.create(algo, "sign_flip", **counts)])
     assert all(bool(row.experiments) != bool(row.reason) for row in rows)
@@ -203,8 +203,8 @@ def test_retention_is_undefined_where_the_method_does_not_learn() -> None:
 
 
 def test_differences_need_both_rows() -> None:
-    assert paired_difference([1.0], []) is None
-    assert paired_difference([1.0, None], [1.0, 2.0]) is None
+    assert compare_areas([1.0], []) is None
+    assert compare_areas([1.0, None], [1.0, 2.0]) is None
 
 
 def test_parameters_are_shown_with_their_origin() -> None:

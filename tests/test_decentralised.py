@@ -12,7 +12,7 @@ from byzbench.algorithms._page import Page
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, lockstep, one_thread
-from byzbench.learning.gradients import gpomdp, importance_weights
+from byzbench.rl.gradients import gpomdp, importance_weights
 
 K, LR = 5, 1e-3
 COMPLETE = torch.full((K, K), 1 / K, dtype=torch.float64)
@@ -165,14 +165,14 @@ def test_learn_by_hand():
     states, federation = rounds(todo, 1)
     theta = start(todo)[0] + LR * mda(gradient(todo, 0, start(todo)))  # all hear the same, and so agree
     torch.testing.assert_close(states[0]["theta"].double(), theta.expand(K, -1), rtol=0, atol=1e-6)
-    assert federation.ledger.messages == 2 * K * (K - 1)
+    assert federation.statistics.messages == 2 * K * (K - 1)
 
 
 def test_learn_agrees_on_gradients_as_often_as_a_logarithm_grows():
     """Gradients and parameters once a round, and in round t gradients ceil(log2(t + 1)) times more."""
     more = [0, 1, 2, 2, 3, 3]
     states, federation = rounds(experiment("learn", "ring", parameters={"heterogeneous": True}), len(more))
-    assert federation.ledger.messages == (2 * len(more) + sum(more)) * 2 * K
+    assert federation.statistics.messages == (2 * len(more) + sum(more)) * 2 * K
     plain, _ = rounds(experiment("learn", "ring"), len(more))
     assert torch.equal(states[0]["theta"], plain[0]["theta"])
     assert not torch.equal(states[1]["theta"], plain[1]["theta"])
@@ -217,7 +217,7 @@ def test_where_all_hear_all_and_trust_them_methods_are_federated_gpomdp(algo, pa
 
 
 @pytest.mark.parametrize("algo", ["clipped_gossip", "nna", "ios", "gts", "cs_plus"])
-def test_without_liars_to_expect_a_gossip_rule_is_averaging(algo):
+def test_without_attackers_to_expect_a_gossip_rule_is_averaging(algo):
     """And so the round is that of federated GPOMDP with plain steps."""
     federated, _ = rounds(experiment("gpomdp", "star"), 3)
     states, _ = rounds(experiment(algo, declared=0, parameters={"momentum": 0.0}), 3)
@@ -229,20 +229,20 @@ NOISE = "large_noise(relative=False, on={})"
 
 
 def moved(algo, on, count=2, **options):
-    """How far honest agents are from where they began after some rounds beside a liar who shouts at them."""
+    """How far honest agents are from where they began after some rounds beside an attacker who shouts at them."""
     todo = experiment(algo, attack=NOISE.format(on), byzantine=1, **options)
     states, _ = rounds(todo, count)
     return float((states[-1]["theta"] - states[0]["at"])[~todo.members.byzantine].norm(dim=1).max())
 
 
 @pytest.mark.parametrize("algo", ["clipped_gossip", "nna", "ios", "cs_plus", "gts", "balance", "bridge", "w_msr"])
-def test_a_liar_moves_nobody_who_screens(algo):
+def test_an_attacker_moves_nobody_who_screens(algo):
     assert moved(algo, "parameters") < 1
     assert moved(algo, "parameters", agreement="gossip+weighted_mean") > 1000
 
 
 def test_mdpgt_is_robust_where_it_screens():
-    """A liar in the tracker moves those who screen the iterate alone, and the other way round."""
+    """An attacker in the tracker moves those who screen the iterate alone, and the other way round."""
     for on, saving in (("gradient", "tracker"), ("parameters", "iterate")):
         far = {preset: moved("mdpgt", on, preset=preset) for preset in ("paper", "iterate", "tracker", "both")}
         assert all((far[preset] < 1) == (preset in (saving, "both")) for preset in far), far
@@ -288,11 +288,11 @@ def test_differences_need_a_reference_that_the_server_knows():
         experiment("byzpg", "star", parameters={"agg_on": "differences", "reference": "local"})
 
 
-PEERS = [name for name in registry.origins("algorithm") if registry.find("algorithm", name).needs == "peers"]
+PEERS = [name for name in registry.origins("algorithm") if registry.find("algorithm", name).communication == "peers"]
 GRAPHS = [name for name in registry.origins("topology") if name not in ("star", "from_file")]
 """A star has a server at its centre; a file is one of the others, written down."""
 SEATS = ["first", "min_cut"]
-"""Liars at one end, and where they cut the honest agents off from each other, if two can."""
+"""Attackers at one end, and where they cut the honest agents off from each other, if two can."""
 
 
 def lives(algo, graph, placement, trajectories, batch):
@@ -313,7 +313,7 @@ def lives(algo, graph, placement, trajectories, batch):
     training = Training(todo)
     first = training.state["theta"]
     with one_thread():
-        while not training.over:
+        while not training.is_finished:
             line = lockstep(training.advance())
     theta = training.state["theta"][~todo.members.byzantine]
     assert theta.isfinite().all()

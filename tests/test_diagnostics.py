@@ -16,14 +16,14 @@ import byzbench
 from byzbench.agreements.mda import MdaAgreement
 from byzbench.agreements.rb_tm import RbTmAgreement
 from byzbench.agreements.trimmed_midpoint import TrimmedMidpointAgreement
-from byzbench.contracts import Aggregator, MessageAttack, Speech, Threat
+from byzbench.core import Aggregator, ByzantineMessages, MessageAttack, ThreatModel
+from byzbench.core.inbox import Inbox
 from byzbench.errors import Undefined
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import cvar
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.inbox import Inbox
-from byzbench.federation.ledger import Aggregation
+from byzbench.federation.statistics import AggregationResult
 
 
 def seen(base, byzantine, value, weights=None, senders=None, mask=None, usable=None):
@@ -31,10 +31,10 @@ def seen(base, byzantine, value, weights=None, senders=None, mask=None, usable=N
     senders = torch.arange(agents).expand(agents, agents) if senders is None else senders
     mask = torch.ones(senders.shape, dtype=torch.bool) if mask is None else mask
     who = torch.arange(agents)
-    authors = torch.where(senders < agents, senders, int(byzantine.int().argmax()))  # words on edges are liars'
+    authors = torch.where(senders < agents, senders, int(byzantine.int().argmax()))  # words on edges are attackers'
     inbox = Inbox(base, senders, authors, mask, who, torch.zeros(agents).long(), base[:agents], None, who)
     usable = torch.ones(agents, dtype=torch.bool) if usable is None else usable
-    return Aggregation(inbox, value, weights, usable, {})
+    return AggregationResult(inbox, value, weights, usable, {})
 
 
 LAST = torch.tensor([False, False, False, True])
@@ -56,7 +56,7 @@ def test_the_mean_of_three_honest_vectors_and_a_lie():
     }
 
 
-def test_a_filter_that_rejects_the_liar_and_an_honest_vector():
+def test_a_filter_that_rejects_the_attacker_and_an_honest_vector():
     weights = torch.tensor([0.5, 0.5, 0.0, 0.0]).double().expand(4, 4)
     found = diagnose(seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
     assert (found["precision"], found["recall"], found["byzantine_weight"]) == (0.5, 1.0, 0.0)
@@ -100,22 +100,22 @@ def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
     errors, spreads, constants, pulls, shares, rejected, lying, caught = [], [], [], [], [], 0, 0, 0
     for r in (0, 2, 5):
         columns = [j for j in range(n) if mask[r, j]]
-        liars = [j for j in columns if senders[r, j] >= agents or byzantine[senders[r, j]]]
+        attackers = [j for j in columns if senders[r, j] >= agents or byzantine[senders[r, j]]]
         x = {j: base[senders[r, j]].astype(float) for j in columns}
-        honest = [x[j] for j in columns if j not in liars]
+        honest = [x[j] for j in columns if j not in attackers]
         m = np.mean(honest, 0)
         errors.append(np.linalg.norm(value[r].numpy() - m))
         spreads.append(np.mean([np.sum((v - m) ** 2) for v in honest]) ** 0.5)
         pairs = [np.sum((v - w) ** 2) for i, v in enumerate(honest) for j, w in enumerate(honest) if i != j]
-        if liars:
-            b = np.mean([x[j] for j in liars], 0)
+        if attackers:
+            b = np.mean([x[j] for j in attackers], 0)
             pulls.append((value[r].numpy() - m) @ (b - m) / np.sum((b - m) ** 2))
             if pairs and np.mean(pairs) > 1e-12:
-                constants.append(errors[-1] ** 2 / (len(liars) / len(columns) * np.mean(pairs)))
+                constants.append(errors[-1] ** 2 / (len(attackers) / len(columns) * np.mean(pairs)))
         total = float(weights[r].sum())
-        shares.append(float(weights[r][liars].sum()) / total)
+        shares.append(float(weights[r][attackers].sum()) / total)
         low = [j for j in columns if weights[r, j] < total / (2 * len(columns))]
-        rejected, lying, caught = rejected + len(low), lying + len(liars), caught + len(set(low) & set(liars))
+        rejected, lying, caught = rejected + len(low), lying + len(attackers), caught + len(set(low) & set(attackers))
     assert found["error"] == pytest.approx(np.mean(errors))
     assert found["spread"] == pytest.approx(np.mean(spreads))
     assert found["constant"] == pytest.approx(max(constants))
@@ -161,20 +161,20 @@ class Split(MessageAttack):
 
     @property
     def threat(self):
-        return Threat(sees=frozenset({"colluders", "honest"}), equivocates=True)
+        return ThreatModel(knowledge=frozenset({"byzantine", "honest"}), equivocates=True)
 
-    def speaks(self, topic):
+    def targets(self, topic):
         return True
 
-    def speak(self, view, memory, rng):
-        draws = np.random.default_rng([self.seed, len(view.edges)])
-        way = torch.from_numpy(draws.standard_normal(view.honest.shape[1])).float()
-        side = torch.from_numpy(np.where(view.edges[:, 1] % 2, 1.0, -1.0)).float()
-        width = diameter(view.honest)
-        said = view.honest.mean(0) + self.far * width * side.unsqueeze(1) * way / way.norm()
+    def craft_messages(self, context, memory, rng):
+        draws = np.random.default_rng([self.seed, len(context.edges)])
+        way = torch.from_numpy(draws.standard_normal(context.honest.shape[1])).float()
+        side = torch.from_numpy(np.where(context.edges[:, 1] % 2, 1.0, -1.0)).float()
+        width = diameter(context.honest)
+        said = context.honest.mean(0) + self.far * width * side.unsqueeze(1) * way / way.norm()
         if self.seed % 2:
-            said = view.honest[torch.from_numpy(draws.integers(0, len(view.honest), len(said)))]
-        return Speech(said), memory
+            said = context.honest[torch.from_numpy(draws.integers(0, len(context.honest), len(said)))]
+        return ByzantineMessages(said), memory
 
 
 AGREEMENTS = [MdaAgreement(cap=1), RbTmAgreement(cap=1, reliable=False), TrimmedMidpointAgreement(cap=1)]
@@ -185,7 +185,7 @@ def agreed(agreement, attack, n, f, theta):
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     lockstep(federation.agree(theta, {}))
-    return todo, contraction(federation.ledger.agreed, todo.members.byzantine, agreement.measure)
+    return todo, contraction(federation.statistics.agreement, todo.members.byzantine, agreement.measure)
 
 
 @pytest.mark.parametrize("n, f", [(5, 1), (7, 1), (9, 2), (13, 3)])
@@ -232,7 +232,7 @@ class Clairvoyant(Aggregator):
     asking: str = "honest"
 
     @property
-    def asks(self):
+    def required_inputs(self):
         return frozenset({self.asking})
 
     def __call__(self, x, f=0, *, mask=None, honest=None, judge=None, **unused):
@@ -260,8 +260,8 @@ def test_a_trial_of_policies_is_charged_and_fair():
     which = inbox.mask.clone()
     which[2, 1] = False
     found = federation._judge(inbox, "", inbox.base[inbox.senders], which, 3)
-    assert federation.ledger.trajectories.tolist() == [15, 15, 12, 15, 15]
-    assert int(federation.ledger.steps.sum()) == round(3 * float(found.nansum()))
+    assert federation.statistics.trajectories.tolist() == [15, 15, 12, 15, 15]
+    assert int(federation.statistics.steps.sum()) == round(3 * float(found.nansum()))
     assert found.isnan().equal(~which)
     assert all(len(set(row[~row.isnan()].tolist())) == 1 for row in found), "one policy, the same episodes"
     assert len({float(row[0]) for row in found}) > 1

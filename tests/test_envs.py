@@ -20,9 +20,9 @@ from torch import nn
 import byzbench
 from byzbench.attacks.alie import Alie
 from byzbench.attacks.learned import Learned
-from byzbench.contracts import Speech
-from byzbench.envs import AttackerSeat
-from byzbench.envs.session import Question, Session
+from byzbench.core import ByzantineMessages
+from byzbench.envs import AttackEnv
+from byzbench.envs.session import FederationSession, MessageRequest
 from byzbench.errors import BrokenPlugin, InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {"algo": f"decbyzpg{SMALL}", "agents": 5, "byzantine": 1,
 MINUS_MEAN = np.array([0, 1, 0, 0, 0], np.float32)
 
 
-def episode(env: AttackerSeat, seed: int, policy: Any) -> tuple[list[Any], list[float], list[dict[str, Any]]]:
+def episode(env: AttackEnv, seed: int, policy: Any) -> tuple[list[Any], list[float], list[dict[str, Any]]]:
     """Observations, rewards and infos."""
     seen, rewards, infos = [env.reset(seed=seed)[0]], [], []
     while True:
@@ -52,7 +52,7 @@ def wild(seed: int) -> Any:
 
 
 def test_gymnasium_finds_nothing_wrong_with_it() -> None:
-    env = gymnasium.make("byzbench.envs:byzbench/AttackerSeat-v0", **TINY)
+    env = gymnasium.make("byzbench.envs:byzbench/AttackEnv-v0", **TINY)
     check_env(env.unwrapped)
 
 
@@ -70,8 +70,8 @@ def test_the_seat_and_the_attack_are_one(options: dict[str, Any], tmp_path: Path
     """A policy in the seat leaves the bytes of the run whose attack it is."""
     todo = {**TINY, "attack": "learned", **options}
     attack = byzbench.load("attack", "learned")
-    memory, env = attack.start(None), AttackerSeat(**todo)
-    seen, _, infos = episode(env, 3, lambda o: attack.choose(torch.from_numpy(o), memory).numpy())
+    memory, env = attack.start(None), AttackEnv(**todo)
+    seen, _, infos = episode(env, 3, lambda o: attack.act(torch.from_numpy(o), memory).numpy())
     result = byzbench.run(**todo, seed=3, out=tmp_path)
     lines = [json.loads(line) for line in (Path(str(result.run)) / "metrics.jsonl").read_text().splitlines()]
     rounds = {info["round"]: info for info in infos if info}
@@ -86,10 +86,10 @@ def test_the_seat_and_the_attack_are_one(options: dict[str, Any], tmp_path: Path
 
 def test_the_policies_at_the_end_are_those_of_the_run(tmp_path: Path) -> None:
     attack = Learned()
-    memory, session = attack.start(None), Session(Experiment.create(**TINY, attack=Seat()))
+    memory, session = attack.start(None), FederationSession(Experiment.create(**TINY, attack=Seat()))
     asked = session.advance()
     while asked is not None:
-        asked = session.advance(attack.choose(asked, memory))
+        asked = session.advance(attack.act(asked, memory))
     result = byzbench.run(**TINY, attack=attack, out=tmp_path)
     saved = load_file(Path(str(result.run)) / "checkpoint.safetensors")
     assert torch.equal(saved["state/theta"], session.training.state["theta"])
@@ -99,12 +99,12 @@ def test_the_policies_at_the_end_are_those_of_the_run(tmp_path: Path) -> None:
 class Seat(Learned):
     """The attack, asked from outside."""
 
-    async def answer(self, view, memory, rng):
-        return self.say(view, await Question(self.observe(view, memory)), memory, rng)
+    async def craft_messages_async(self, context, memory, rng):
+        return self.craft_action(context, await MessageRequest(self.observe(context, memory)), memory, rng)
 
 
 def test_a_seed_is_an_episode() -> None:
-    one, other = AttackerSeat(**TINY), AttackerSeat(**TINY)
+    one, other = AttackEnv(**TINY), AttackEnv(**TINY)
     first, again, third = episode(one, 1, wild(0)), episode(other, 1, wild(0)), episode(one, 2, wild(0))
     assert all(map(np.array_equal, first[0], again[0]))
     assert first[1:] == again[1:]
@@ -113,8 +113,8 @@ def test_a_seed_is_an_episode() -> None:
 
 
 def test_two_seats_do_not_disturb_each_other() -> None:
-    alone = [episode(AttackerSeat(**TINY), seed, lambda _: MINUS_MEAN)[1] for seed in (4, 5)]
-    seats = [AttackerSeat(**TINY), AttackerSeat(**TINY)]
+    alone = [episode(AttackEnv(**TINY), seed, lambda _: MINUS_MEAN)[1] for seed in (4, 5)]
+    seats = [AttackEnv(**TINY), AttackEnv(**TINY)]
     for seat, seed in zip(seats, (4, 5), strict=True):
         seat.reset(seed=seed)
     together: list[list[float]] = [[], []]
@@ -128,7 +128,7 @@ def test_two_seats_do_not_disturb_each_other() -> None:
 
 
 def test_what_is_seen_lies_in_its_space_whatever_is_done() -> None:
-    env = AttackerSeat(**TINY, coin="split")
+    env = AttackEnv(**TINY, coin="split")
     for seed in range(3):
         seen, rewards, _ = episode(env, seed, wild(seed))
         assert all(env.observation_space.contains(o) for o in seen)
@@ -137,7 +137,7 @@ def test_what_is_seen_lies_in_its_space_whatever_is_done() -> None:
 
 def test_the_reward_is_minus_the_return_that_follows() -> None:
     """An info tells of the round of the lie; the reward is of the one after."""
-    _, rewards, infos = episode(AttackerSeat(**TINY), 0, wild(1))
+    _, rewards, infos = episode(AttackEnv(**TINY), 0, wild(1))
     reference = Experiment.create(**TINY).task.reference
     following = np.array([*(info["return"] for info in infos[1:]), infos[-1]["evaluation"]])
     share = (following - reference["random"]) / (reference["solved"] - reference["random"])
@@ -145,8 +145,8 @@ def test_the_reward_is_minus_the_return_that_follows() -> None:
     assert np.ptp(share) > 0.01
 
 
-def test_a_return_that_is_not_finite_is_all_that_liars_can_want(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = AttackerSeat(**TINY)
+def test_a_return_that_is_not_finite_is_all_that_attackers_can_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = AttackEnv(**TINY)
     env.reset(seed=0)
     monkeypatch.setattr(Training, "returned", float("nan"))
     assert env.step(MINUS_MEAN)[1] == 1
@@ -157,11 +157,11 @@ def view(honest: torch.Tensor, history: torch.Tensor | None = None, round: int =
     return SimpleNamespace(
         round=round,
         topic="gradient",
-        agents=len(honest) + f,
-        byzantine=f,
+        num_agents=len(honest) + f,
+        num_byzantine=f,
         coin=torch.ones(f),
         honest=honest,
-        colluders=honest[:f],
+        byzantine=honest[:f],
         history=history,
     )
 
@@ -173,7 +173,7 @@ def cloud(scale: float = 1.0) -> torch.Tensor:
 def lie(action: list[float], history: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
     """How far the lie goes from the mean, in spreads."""
     honest = cloud(scale)
-    speech, _ = Learned().say(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
+    speech, _ = Learned().craft_action(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
     assert torch.equal(speech.vectors[0], speech.vectors[1])
     return (speech.vectors[0] - honest.mean(0)) / (honest - honest.mean(0)).square().sum(1).mean().sqrt()
 
@@ -197,14 +197,14 @@ def test_an_action_is_a_length_and_a_direction() -> None:
 
 def test_it_feels_what_the_rule_took_of_its_lie() -> None:
     attack, action, rng = Learned(), torch.tensor([0.2, 1, 0, 0, 0]), np.random.default_rng(0)
-    _, memory = attack.say(view(cloud()), action, {}, rng)
+    _, memory = attack.craft_action(view(cloud()), action, {}, rng)
     mean, push = cloud().mean(0).double(), memory["gradient.push"]
     for share in (0.0, 0.25, -0.1):
         taken = (mean + share * push).expand(2, -1)
         seen = attack.observe(view(cloud(), taken, round=1), memory)
         assert seen[6:].tolist() == pytest.approx([share, share * 10**0.3 / 2], abs=1e-5)
         for scale in (1e-3, 1e3):
-            _, longer = attack.say(view(cloud(scale)), action, {}, rng)
+            _, longer = attack.craft_action(view(cloud(scale)), action, {}, rng)
             again = attack.observe(view(cloud(scale), scale * taken, round=1), longer)
             assert torch.allclose(again, seen, atol=1e-5)
 
@@ -222,19 +222,19 @@ def test_it_feels_what_the_rule_took_of_its_lie() -> None:
 )
 def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said) as caught:
-        AttackerSeat(**{**TINY, **options})
+        AttackEnv(**{**TINY, **options})
     assert "\n" not in str(caught.value)
 
 
 def test_a_seat_that_is_never_asked() -> None:
-    env = AttackerSeat(**TINY, attack="learned(on=parameters)", agreement="none")
+    env = AttackEnv(**TINY, attack="learned(on=parameters)", agreement="none")
     with pytest.raises(Undefined, match="no agent receives Byzantine messages"):
         env.reset(seed=0)
 
 
 @pytest.mark.parametrize("action", [np.zeros(4), np.full(5, np.nan), np.array([0, 0, 0, 0, np.inf]), 1.0], ids=str)
 def test_an_action_is_five_finite_numbers(action: Any) -> None:
-    env = AttackerSeat(**TINY)
+    env = AttackEnv(**TINY)
     env.reset(seed=0)
     with pytest.raises(InvalidParameter, match=r"an action must be an array of \(5,\) finite numbers"):
         env.step(action)
@@ -242,7 +242,7 @@ def test_an_action_is_five_finite_numbers(action: Any) -> None:
 
 
 def test_a_step_needs_an_episode() -> None:
-    env = AttackerSeat(**TINY)
+    env = AttackEnv(**TINY)
     with pytest.raises(ResetNeeded):
         env.step(MINUS_MEAN)
     episode(env, 0, lambda _: MINUS_MEAN)
@@ -263,11 +263,11 @@ def test_a_round_waits_for_nobody_but_the_seat() -> None:
 
     @dataclass(frozen=True)
     class Waits(Alie):
-        async def answer(self, view, memory, rng):
-            return Speech(await Nobody()), memory
+        async def craft_messages_async(self, context, memory, rng):
+            return ByzantineMessages(await Nobody()), memory
 
     with pytest.raises(BrokenPlugin, match="neither the federation nor an external decision"):
-        Session(Experiment.create(**TINY, attack=Waits(z=1.5))).advance()
+        FederationSession(Experiment.create(**TINY, attack=Waits(z=1.5))).advance()
 
 
 def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "mine.safetensors")
     attack = Learned(policy=str(tmp_path / "mine.safetensors"))
     seen = torch.linspace(-1, 1, 8)
-    assert torch.allclose(attack.choose(seen, attack.start(None)), network(seen), atol=1e-6)
+    assert torch.allclose(attack.act(seen, attack.start(None)), network(seen), atol=1e-6)
     before = identity_of(Experiment.create(**TINY, attack=attack))
     assert not before.difference(identity_of(Experiment.create(**TINY, attack=attack)))
     with torch.no_grad():
@@ -318,11 +318,11 @@ def test_a_file_that_is_no_policy(tensors: Any, said: str, tmp_path: Path) -> No
 def test_the_shipped_policy_does_more_harm_than_a_random_one(options: dict[str, Any]) -> None:
     """On seeds of which its training had none, paired; benchmarks/attacker.py measures it elsewhere."""
     algo = f"{options['algo']}(N=8, B=4, p=0.3, lr=0.01)"
-    env = AttackerSeat(**{**options, "algo": algo, "agents": 7, "byzantine": 2, "trajectories": 120})
+    env = AttackEnv(**{**options, "algo": algo, "agents": 7, "byzantine": 2, "trajectories": 120})
     attack = Learned()
     memory, gaps = attack.start(None), []
     for seed in range(100, 116):
-        by_policy = episode(env, seed, lambda o: attack.choose(torch.from_numpy(o), memory).numpy())
+        by_policy = episode(env, seed, lambda o: attack.act(torch.from_numpy(o), memory).numpy())
         at_random = episode(env, seed, wild(seed))
         gaps.append(np.mean(by_policy[1]) - np.mean(at_random[1]))
     assert np.mean(gaps) > 2 * np.std(gaps, ddof=1) / np.sqrt(len(gaps))

@@ -13,11 +13,11 @@ from PIL import Image
 
 import byzbench
 from byzbench.errors import CorruptRecord, InvalidParameter
-from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate, evaluation_due
+from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate_policy, evaluation_due
 from byzbench.experiments.records import RunFolder
-from byzbench.learning.policies import CategoricalMlp
 from byzbench.registry import load
-from byzbench.reports.episodes import render
+from byzbench.reports.episodes import render_episode
+from byzbench.rl.policies import CategoricalMlp
 
 SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "preset": "paper"}
 SMALL |= {"parameters": {"algo": {"N": 10, "B": 2}}}
@@ -70,19 +70,19 @@ def test_dates_and_episodes_of_evaluations_change_nothing_else(tmp_path: Path) -
 def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
     task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
     theta = torch.zeros(1, policy.dimension)
-    assert evaluate(task, policy, theta, 0, 1, 1)["evaluation"] == int(
-        evaluate(task, policy, theta, 0, 1, 1)["evaluation"]
+    assert evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"] == int(
+        evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"]
     )
-    assert evaluate(task, policy, theta, 0, 1, 1) != evaluate(task, policy, theta, 0, 1, 2)
+    assert evaluate_policy(task, policy, theta, 0, 1, 1) != evaluate_policy(task, policy, theta, 0, 1, 2)
 
 
 def test_evaluation_episodes_are_those_of_the_seed() -> None:
     task, policy = load("task", "cartpole"), CategoricalMlp((4, 16, 16, 2))
     theta = torch.randn(3, policy.dimension, generator=torch.Generator().manual_seed(0))
-    first = evaluate(task, policy, theta, 0, 1)
-    assert first == evaluate(task, policy, theta, 0, 1)
-    assert first != evaluate(task, policy, theta, 0, 2)
-    assert first != evaluate(task, policy, theta, 1, 1)
+    first = evaluate_policy(task, policy, theta, 0, 1)
+    assert first == evaluate_policy(task, policy, theta, 0, 1)
+    assert first != evaluate_policy(task, policy, theta, 0, 2)
+    assert first != evaluate_policy(task, policy, theta, 1, 1)
     assert (
         first["evaluation_worst"] == first["evaluation_cvar"] < first["evaluation"]
     )  # a fifth of three is one at most
@@ -93,7 +93,7 @@ def test_greedy_takes_the_likeliest_action() -> None:
     task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
     theta = torch.zeros(1, policy.dimension)
     theta[0, -1] = 1e-3
-    found = evaluate(task, policy, theta, 0, 1)
+    found = evaluate_policy(task, policy, theta, 0, 1)
     assert 8 <= found["evaluation_greedy"] <= 10.5  # always to the right: the pole falls in nine or ten steps
     assert found["evaluation"] > 12
     assert EPISODES == 10
@@ -101,15 +101,15 @@ def test_greedy_takes_the_likeliest_action() -> None:
 
 def test_watch_writes_a_moving_picture(tmp_path: Path) -> None:
     run = Path(str(byzbench.run(**SMALL, out=tmp_path).run))
-    score, steps = render(run, tmp_path / "episode.gif")
+    score, steps = render_episode(run, tmp_path / "episode.gif")
     assert score == steps > 5
     with Image.open(tmp_path / "episode.gif") as picture:
         assert picture.format == "GIF"
         assert 1 < getattr(picture, "n_frames", 1) <= (steps + 1) // 2
-    assert render(run, tmp_path / "again.gif") == (score, steps)
+    assert render_episode(run, tmp_path / "again.gif") == (score, steps)
     assert (tmp_path / "again.gif").read_bytes() == (tmp_path / "episode.gif").read_bytes()
     with pytest.raises(InvalidParameter, match="from 0 to 4, got 5"):
-        render(run, tmp_path / "no.gif", agent=5)
+        render_episode(run, tmp_path / "no.gif", agent=5)
     with pytest.raises(CorruptRecord, match="not the folder of a finished run"):
-        render(tmp_path / "nowhere", tmp_path / "no.gif")
+        render_episode(tmp_path / "nowhere", tmp_path / "no.gif")
     assert not (tmp_path / "no.gif").exists()

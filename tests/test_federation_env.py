@@ -47,7 +47,7 @@ def test_players_can_do_what_an_attack_does(attack, say, tmp_path):
     """With the same words, the training is the same to the last number."""
     *_, infos = play(FederationEnv(**TINY), 3, say)
     result = run(Experiment.create(**TINY, attack=attack, seed=3, parameters={}), out=tmp_path)
-    info = infos["liar_0"]
+    info = infos["attacker_0"]
     last = {key: value for key, value in result.evaluation.items() if key != "evaluation_auc"}  # it is of a whole run
     assert {key: info[key] for key in last} == last
     assert info["trajectories"] == result.trajectories
@@ -56,17 +56,17 @@ def test_players_can_do_what_an_attack_does(attack, say, tmp_path):
 def test_rewards_are_minus_the_honest_return_and_the_same_for_all():
     observations, rewards, infos = play(FederationEnv(**TINY), 0, lambda agent, own: own)
     assert all(len(set(paid.values())) == 1 for paid in rewards)
-    assert rewards[-1]["liar_0"] == pytest.approx(-(infos["liar_1"]["evaluation"] - 22.3) / (475 - 22.3))
+    assert rewards[-1]["attacker_0"] == pytest.approx(-(infos["attacker_1"]["evaluation"] - 22.3) / (475 - 22.3))
     assert len(observations) == len(rewards) + 1
 
 
 @pytest.mark.parametrize("word", [None, np.full(386, np.nan, np.float32), np.zeros(3, np.float32), "hello"])
 def test_silence_and_rubbish_expose_their_sender_and_nobody_else(word):
-    say = lambda agent, own: word if agent == "liar_1" else own  # noqa: E731
+    say = lambda agent, own: word if agent == "attacker_1" else own  # noqa: E731
     _, rewards, infos = play(FederationEnv(**TINY), 0, say)
     counted = "silent" if word is None else "screened"
-    assert infos["liar_0"][counted] == len(rewards) * 7 + len(rewards)
-    assert np.isfinite([paid["liar_0"] for paid in rewards]).all()
+    assert infos["attacker_0"][counted] == len(rewards) * 7 + len(rewards)
+    assert np.isfinite([paid["attacker_0"] for paid in rewards]).all()
 
 
 def test_what_makes_no_sense_is_one_line():

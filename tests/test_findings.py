@@ -14,7 +14,7 @@ from synthetic_entries import ALIE, SPLIT, SUITE, serve_suites, write_entry
 from tiny_suite import main
 
 from byzbench.leaderboard.boards import boards
-from byzbench.leaderboard.entries import scan
+from byzbench.leaderboard.entries import scan_entries
 from byzbench.leaderboard.findings import Findings, examine_board
 from byzbench.leaderboard.findings_page import division_tables, findings_page, sentences
 from byzbench.leaderboard.headline import shown_rows
@@ -67,7 +67,7 @@ def tuning(method: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(home: Path) -> Findings:
-    entries, refused = scan(home / "submissions")
+    entries, refused = scan_entries(home / "submissions")
     assert not refused
     return next(examine_board(board) for board in boards(SUITE, entries) if board.division == "decentralised")
 
@@ -144,7 +144,7 @@ def test_rows_of_one_name_are_told_apart_and_names_are_text(tmp_path: Path) -> N
             "entry": named | {"slug": slug},
         }
         write_entry(tmp_path, SUITE, slug, noise=0.02, **options)
-    (board,) = boards(SUITE, scan(tmp_path)[0])
+    (board,) = boards(SUITE, scan_entries(tmp_path)[0])
     division = examine_board(board)
     assert [row.name for row in division.rows] == [f"{evil} ({slug})" for slug in ("one", "two", "low")]
     assert division.better == ((0, 2), (1, 2))
@@ -157,5 +157,5 @@ def test_a_row_of_other_rules_is_not_hidden_by_a_tuned_one(tmp_path: Path) -> No
     other = {"algo": "decbyzpg(lr=0.01)", "aggregator": "krum"}
     write_entry(tmp_path, SUITE, "other", method=other)
     write_entry(tmp_path, SUITE, "tuned", method={"algo": "decbyzpg(lr=0.02)"}, tuning=tuning({"algo": "decbyzpg"}))
-    (board,) = boards(SUITE, scan(tmp_path)[0])
+    (board,) = boards(SUITE, scan_entries(tmp_path)[0])
     assert {row.row.entry.slug for row in shown_rows(examine_board(board))} == {"other", "tuned"}

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from byzbench.contracts import weighted_sum
+from byzbench.core import weighted_sum
 from byzbench.errors import InexactSearch
-from byzbench.geometry import cloud as cloud_module
-from byzbench.geometry.cloud import Cloud, lengths
+from byzbench.geometry import pairwise_distances as cloud_module
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
+from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from
 from byzbench.geometry.spread import least_eigenvalue, least_variance, min_eigenvalue_subset, min_variance_subset
-from byzbench.geometry.subsets import min_diameter_subset, narrowest
+from byzbench.geometry.subsets import min_diameter_subset, min_diameter_subsets
 
 
 def random(*shape, seed=0):
@@ -25,7 +25,7 @@ def direct_distances(x):
 
 
 def test_distances_are_those_of_the_vectors():
-    cloud = Cloud.of(random(3, 7, 20))
+    cloud = PairwiseDistances.of(random(3, 7, 20))
     torch.testing.assert_close(cloud.distances, direct_distances(random(3, 7, 20)))
     assert torch.equal(cloud.squared_distances, cloud.squared_distances.mT)
     assert not cloud.distances.diagonal(dim1=-2, dim2=-1).any()
@@ -34,7 +34,7 @@ def test_distances_are_those_of_the_vectors():
 
 def test_close_vectors_far_from_the_origin_keep_their_distances():
     x = 1e6 + 1e-6 * random(6, 50)
-    torch.testing.assert_close(Cloud.of(x).distances, direct_distances(x), rtol=1e-6, atol=0)
+    torch.testing.assert_close(PairwiseDistances.of(x).distances, direct_distances(x), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -43,23 +43,26 @@ def test_a_huge_vector_leaves_the_distances_of_others_alone(dtype):
     x[2] = 1e30
     others = [0, 1, 3, 4, 5]
     expected = direct_distances(x[others].double())
-    torch.testing.assert_close(Cloud.of(x).distances[others][:, others], expected, rtol=1e-12, atol=0)
-    assert Cloud.of(x).distances.isfinite().all()
+    torch.testing.assert_close(PairwiseDistances.of(x).distances[others][:, others], expected, rtol=1e-12, atol=0)
+    assert PairwiseDistances.of(x).distances.isfinite().all()
 
 
 def seen(cloud):
     """All that can be computed only from the vectors themselves, computed now."""
     mixed = cloud.combine(torch.softmax(random(4, 5, seed=1), -1))
-    return [*(part for one in (cloud, mixed) for part in (one.distances, one.norms)), lengths(cloud.x, cloud.x[2:3])]
+    return [
+        *(part for one in (cloud, mixed) for part in (one.distances, one.norms)),
+        norms_from(cloud.x, cloud.x[2:3]),
+    ]
 
 
 def test_what_a_cloud_says_does_not_depend_on_the_blocks(monkeypatch):
     x = 100 + random(5, 23)
     # Each is the shortest somewhere, and none everywhere.
     x[torch.arange(23) // 7 % 5, torch.arange(23)] = 0
-    whole = seen(Cloud.of(x))
+    whole = seen(PairwiseDistances.of(x))
     monkeypatch.setattr(cloud_module, "BLOCK", 7)
-    torch.testing.assert_close(seen(Cloud.of(x)), whole)
+    torch.testing.assert_close(seen(PairwiseDistances.of(x)), whole)
 
 
 @pytest.mark.parametrize("shape", [(5, 23), (3, 5, 23)])
@@ -75,20 +78,20 @@ def test_small_and_large_sets_are_seen_alike(monkeypatch, shape):
             cloud.norms,
             mixed.norms,
             mixed.centre,
-            lengths(x, x[..., 2:3, :]),
+            norms_from(x, x[..., 2:3, :]),
             weighted_sum(weights, x),
         ]
 
-    small = all_of(Cloud.of(x, mask))
+    small = all_of(PairwiseDistances.of(x, mask))
     monkeypatch.setattr(cloud_module, "SMALL", 0)
-    torch.testing.assert_close(all_of(Cloud.of(x, mask)), small, rtol=1e-9, atol=0)
-    assert type(Cloud.of(x)) is cloud_module._Large
+    torch.testing.assert_close(all_of(PairwiseDistances.of(x, mask)), small, rtol=1e-9, atol=0)
+    assert type(PairwiseDistances.of(x)) is cloud_module._Large
 
 
 @pytest.mark.parametrize("size", [0, 1 << 13])
 def test_lengths_alone_take_no_gram_matrix(monkeypatch, size):
     monkeypatch.setattr(cloud_module, "SMALL", size)
-    cloud = Cloud.of(random(5, 23))
+    cloud = PairwiseDistances.of(random(5, 23))
     torch.testing.assert_close(cloud.norms, random(5, 23).norm(dim=-1))
     assert not {"gram", "_centred"} & vars(cloud).keys()
     assert cloud.gram.any()
@@ -97,7 +100,7 @@ def test_lengths_alone_take_no_gram_matrix(monkeypatch, size):
 
 def test_a_cloud_leaves_its_vectors_alone():
     x, mask = random(5, 23), torch.arange(5) > 0
-    cloud = Cloud.of(x, mask)
+    cloud = PairwiseDistances.of(x, mask)
     assert cloud.distances.any()
     assert cloud.norms.any()
     assert torch.equal(x, random(5, 23))
@@ -106,7 +109,7 @@ def test_a_cloud_leaves_its_vectors_alone():
 def test_invalid_vectors_are_not_seen():
     x, mask = random(6, 9), torch.tensor([True, False, True, True, False, True])
     x[1], x[4] = 0, 1e30
-    cloud, smaller = Cloud.of(x, mask), Cloud.of(x[mask])
+    cloud, smaller = PairwiseDistances.of(x, mask), PairwiseDistances.of(x[mask])
     for name in ("gram", "squared_distances"):
         torch.testing.assert_close(getattr(cloud, name)[mask][:, mask], getattr(smaller, name))
         assert not getattr(cloud, name)[~mask].any()
@@ -116,21 +119,21 @@ def test_invalid_vectors_are_not_seen():
 def test_select_is_the_cloud_of_the_selected_vectors():
     x, index = random(8, 5), torch.tensor([[7, 1, 2, 0], [3, 4, 0, 0]])
     mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
-    chosen, direct = Cloud.of(x).select(index, mask), Cloud.of(x[index], mask)
+    chosen, direct = PairwiseDistances.of(x).select(index, mask), PairwiseDistances.of(x[index], mask)
     torch.testing.assert_close(chosen.distances, direct.distances)
     torch.testing.assert_close(chosen.norms, direct.norms)
 
 
 def test_combine_is_the_cloud_of_the_combined_vectors():
     x, shares = random(2, 6, 5), torch.softmax(random(2, 4, 6, seed=1), -1)
-    combined, direct = Cloud.of(x).combine(shares), Cloud.of(shares @ x)
+    combined, direct = PairwiseDistances.of(x).combine(shares), PairwiseDistances.of(shares @ x)
     torch.testing.assert_close(combined.distances, direct.distances)
     torch.testing.assert_close(combined.norms, direct.norms)
 
 
 def test_distances_to_a_combination():
     x, weights = random(6, 5), torch.softmax(random(6, seed=1), -1)
-    torch.testing.assert_close(Cloud.of(x).distances_to(weights), (x - weights @ x).norm(dim=-1))
+    torch.testing.assert_close(PairwiseDistances.of(x).distances_to(weights), (x - weights @ x).norm(dim=-1))
 
 
 def by_brute_force(distances, size):
@@ -154,7 +157,7 @@ def test_narrowest_subset_is_the_one_brute_force_finds():
         expected, diameter = by_brute_force(distances, size)
         assert min_diameter_subset(distances, size) == (expected, diameter, True)
         mask = torch.ones(len(distances), dtype=torch.bool)
-        chosen, width = narrowest(torch.from_numpy(distances), mask, torch.tensor(len(distances) - size))
+        chosen, width = min_diameter_subsets(torch.from_numpy(distances), mask, torch.tensor(len(distances) - size))
         assert tuple(chosen.nonzero().squeeze(-1).tolist()) == expected
         assert width == diameter
 
@@ -165,7 +168,7 @@ def test_receivers_of_unequal_inboxes(n):
     mask = torch.from_numpy(rng.random((6, n)) < 0.8)
     mask[:, 0] = True
     f = torch.tensor([0, 1, 2, 2, 3, 1])
-    chosen, width = narrowest(Cloud.of(x, mask).distances, mask, f)
+    chosen, width = min_diameter_subsets(PairwiseDistances.of(x, mask).distances, mask, f)
     assert torch.equal(chosen.sum(-1), mask.sum(-1) - f)
     for r in range(6):
         places, diameter, _ = min_diameter_subset(direct_distances(x[r][mask[r]]), int(mask[r].sum() - f[r]))
@@ -293,7 +296,7 @@ def test_subset_of_least_spread_where_the_tree_is_deep(name, d):
     rng = np.random.default_rng(d)
     for f in (5, 6, 7):
         x = rng.standard_normal((16, d))
-        # Liars that agree, and are hard to tell from the others.
+        # Attackers that agree, and are hard to tell from the others.
         x[rng.permutation(16)[:f]] = x.mean(0) + 1.2 * x.std(0) + 0.1 * rng.standard_normal((f, d))
         expected, value = first_of_the_least(x, 16 - f, spread)
         chosen, found, exact = search(squared(x), 16 - f)
@@ -309,7 +312,9 @@ def test_least_spread_of_receivers_with_unequal_inboxes(name, n):
     mask = torch.from_numpy(rng.random((6, n)) < 0.8)
     mask[:, 0] = True
     f = torch.tensor([0, 1, 2, 2, 3, 1])
-    chosen, values = least(Cloud.of(x, mask).squared_distances.view(2, 3, n, n), mask.view(2, 3, n), f.view(2, 3))
+    chosen, values = least(
+        PairwiseDistances.of(x, mask).squared_distances.view(2, 3, n, n), mask.view(2, 3, n), f.view(2, 3)
+    )
     chosen, values = chosen.view(6, n), values.view(6)
     for r in range(6):
         places, value, _ = search(squared(x[r][mask[r]].numpy()), int(mask[r].sum() - f[r]))
@@ -320,13 +325,13 @@ def test_least_spread_of_receivers_with_unequal_inboxes(name, n):
 @pytest.mark.parametrize("name", SPREADS)
 @pytest.mark.parametrize("n, f", [(25, 7), (100, 30)])
 @pytest.mark.parametrize("far", [1.5, 1e3, 1e30])
-def test_liars_that_agree_are_left_out(name, n, f, far):
+def test_attackers_that_agree_are_left_out(name, n, f, far):
     x = np.random.default_rng(0).standard_normal((n, 386))
-    liars = np.random.default_rng(1).permutation(n)[:f]
-    x[liars] = -far
-    chosen, _, exact = SPREADS[name][2](Cloud.of(torch.from_numpy(x)).squared_distances, n - f)
+    attackers = np.random.default_rng(1).permutation(n)[:f]
+    x[attackers] = -far
+    chosen, _, exact = SPREADS[name][2](PairwiseDistances.of(torch.from_numpy(x)).squared_distances, n - f)
     assert exact
-    assert set(chosen) == set(range(n)).difference(liars)
+    assert set(chosen) == set(range(n)).difference(attackers)
 
 
 @pytest.mark.parametrize("name", SPREADS)
@@ -361,14 +366,14 @@ def test_when_the_effort_runs_out_the_subset_of_least_spread_is_the_best_seen(na
 @pytest.mark.parametrize("name, n, f, effort", [("variance", 60, 18, 1_000_000), ("eigenvalue", 25, 7, 6_000_000)])
 def test_bounds_are_sharp_enough_for_vectors_without_structure(name, n, f, effort):
     for seed in range(3):
-        squares = Cloud.of(random(n, 386, seed=seed)).squared_distances
+        squares = PairwiseDistances.of(random(n, 386, seed=seed)).squared_distances
         assert SPREADS[name][2](squares, n - f, effort)[2]
 
 
 def test_a_narrowest_subset_that_is_not_exact_is_warned_of():
     distances = direct_distances(random(60, 3))
     with pytest.warns(InexactSearch, match="mda: the effort does not settle n=60, f=20"):
-        narrowest(distances, torch.ones(60, dtype=torch.bool), torch.tensor(20), 100)
+        min_diameter_subsets(distances, torch.ones(60, dtype=torch.bool), torch.tensor(20), 100)
 
 
 def served(agents):
@@ -386,7 +391,7 @@ def test_local_weight_counts_the_agent_itself_but_no_server():
     assert local_weight(nx.path_graph(2), {0, 1}) == 0
 
 
-def test_agents_with_more_liars_around_than_they_reckon_with():
+def test_agents_with_more_attackers_around_than_they_reckon_with():
     ring = nx.cycle_graph(5)
     assert beyond_bound(ring, {0, 2}, [1] * 5) == 1
     assert beyond_bound(ring, {0, 2}, [0] * 5) == 3
@@ -408,5 +413,5 @@ def test_share_of_placements_that_leave_the_honest_connected():
     assert connected_share(nx.star_graph(4), 1) == 4 / 5
     assert connected_share(nx.complete_graph(100), 30) is None
     graph = nx.gnp_random_graph(9, 0.3, seed=1)
-    kept = [nx.is_connected(graph.subgraph(set(graph).difference(liars))) for liars in combinations(graph, 2)]
+    kept = [nx.is_connected(graph.subgraph(set(graph).difference(attackers))) for attackers in combinations(graph, 2)]
     assert connected_share(graph, 2) == np.mean(kept)

@@ -1,4 +1,4 @@
-"""Diagnostics of graphs with liars, against networkx and against brute force; and the verb that shows them."""
+"""Diagnostics of graphs with attackers, against networkx and against brute force; and the verb that shows them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 
 from byzbench import cli
 from byzbench.errors import UserError
-from byzbench.federation import exposure
-from byzbench.federation.membership import Membership
+from byzbench.federation import graph_diagnostics
+from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.geometry import robustness as module
 from byzbench.geometry.mixing import matrix
 from byzbench.geometry.robustness import redundancy, robustness, robustness_bounds, vertex_connectivity
 from byzbench.randomness import Streams
-from byzbench.registry import build
+from byzbench.registry import make
 from byzbench.reports.graphs import draw_graph
 
 SMALL = nx.graph_atlas_g()[1:53]
@@ -42,7 +42,7 @@ def robust(graph: nx.Graph) -> int:
     return min(pairs, default=1)
 
 
-def parted(graph: nx.Graph) -> int:
+def partition(graph: nx.Graph) -> int:
     """How many nodes must go until some are apart, or one is left."""
     whole = nx.is_strongly_connected if graph.is_directed() else nx.is_connected
     n = len(graph)
@@ -72,7 +72,7 @@ def against_brute_force(graph: nx.Graph, monkeypatch: pytest.MonkeyPatch) -> Non
     r = robustness(graph)
     assert r == robust(graph)
     assert robustness_bounds(graph) == (r, r)
-    assert vertex_connectivity(graph) == parted(graph)
+    assert vertex_connectivity(graph) == partition(graph)
     if not graph.is_directed():
         assert vertex_connectivity(graph) == nx.node_connectivity(graph)
         assert redundancy(graph) == redundant(graph)
@@ -116,25 +116,25 @@ def test_known_graphs() -> None:
     assert redundancy(nx.complete_graph(13)) == 5  # twelve copies of everything; eleven are an honest majority of five
 
 
-def seated(topology: str, agents: int, f: int, placement: str = "first", **more: Any) -> Membership:
-    parts: list[Any] = [build("topology", topology), build("placement", placement)]
-    return Membership.seat(*parts, agents, f, f, Streams(0), **more)
+def seated(topology: str, agents: int, f: int, placement: str = "first", **more: Any) -> CommunicationGraph:
+    parts: list[Any] = [make("topology", topology), make("placement", placement)]
+    return CommunicationGraph.place(*parts, agents, f, f, Streams(0), **more)
 
 
 @pytest.mark.parametrize("weights", ["metropolis", "uniform", "laplacian"])
 def test_exposure_by_its_definitions(weights: str) -> None:
     members = seated("small_world", 14, 3, "random", weights=weights)
-    graph, liars = members.graph, set(members.liars)
-    honest = [a for a in range(14) if a not in liars]
-    found = exposure.cheap(members)
+    graph, attackers = members.graph, set(members.byzantine_ids)
+    honest = [a for a in range(14) if a not in attackers]
+    found = graph_diagnostics.fast_diagnostics(members)
     w = matrix(graph, weights).numpy()
-    assert found["gossip_weight"] == pytest.approx(w[np.ix_(honest, sorted(liars))].sum(1).max())
-    assert found["local_weight"] == max(len(liars & set(graph[a])) / (1 + graph.degree[a]) for a in honest)
+    assert found["gossip_weight"] == pytest.approx(w[np.ix_(honest, sorted(attackers))].sum(1).max())
+    assert found["local_weight"] == max(len(attackers & set(graph[a])) / (1 + graph.degree[a]) for a in honest)
     powers = sum(np.linalg.matrix_power(w, t) for t in range(1, 31))
-    assert found["influence"] == pytest.approx(powers[np.ix_(honest, sorted(liars))].sum() / len(honest))
+    assert found["influence"] == pytest.approx(powers[np.ix_(honest, sorted(attackers))].sum() / len(honest))
     assert found["honest_components"] == nx.number_connected_components(graph.subgraph(honest))
     rest = nx.Graph(graph.subgraph(honest))
-    dear = exposure.dear(members)
+    dear = graph_diagnostics.expensive_diagnostics(members)
     eigenvalues = np.sort(np.abs(np.linalg.eigvals(matrix(rest, weights).numpy())))
     assert dear["spectral_gap"] == pytest.approx(1 - eigenvalues[-2])
     assert dear["algebraic_connectivity"] == pytest.approx(nx.laplacian_spectrum(rest)[1])
@@ -144,21 +144,27 @@ def test_exposure_by_its_definitions(weights: str) -> None:
 
 def test_exposure_where_there_is_little_to_see() -> None:
     around = seated("star", 5, 1)
-    assert exposure.cheap(around)["gossip_weight"] is exposure.cheap(around)["influence"] is None
-    assert set(exposure.dear(around).values()) == {None}
+    assert (
+        graph_diagnostics.fast_diagnostics(around)["gossip_weight"]
+        is graph_diagnostics.fast_diagnostics(around)["influence"]
+        is None
+    )
+    assert set(graph_diagnostics.expensive_diagnostics(around).values()) == {None}
     lonely = seated("path", 2, 1)
-    assert exposure.cheap(lonely)["gossip_weight"] == 0.5
-    assert exposure.dear(lonely)["spectral_gap"] == 1
-    assert exposure.dear(lonely)["algebraic_connectivity"] is None
+    assert graph_diagnostics.fast_diagnostics(lonely)["gossip_weight"] == 0.5
+    assert graph_diagnostics.expensive_diagnostics(lonely)["spectral_gap"] == 1
+    assert graph_diagnostics.expensive_diagnostics(lonely)["algebraic_connectivity"] is None
     directed = seated("ring(directed=True)", 6, 1)
-    assert exposure.cheap(directed)["honest_components"] == 5
-    assert exposure.dear(directed)["vertex_connectivity"] == 1
-    assert all(value == 0 for key, value in exposure.cheap(seated("ring", 6, 0)).items() if "weight" in key)
+    assert graph_diagnostics.fast_diagnostics(directed)["honest_components"] == 5
+    assert graph_diagnostics.expensive_diagnostics(directed)["vertex_connectivity"] == 1
+    assert all(
+        value == 0 for key, value in graph_diagnostics.fast_diagnostics(seated("ring", 6, 0)).items() if "weight" in key
+    )
 
 
 def test_guarantees_are_counted_at_each_honest_agent() -> None:
     graph = nx.Graph([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (2, 3), (4, 5), (5, 0)])
-    members = Membership(graph, 6, (3, 5), 1)
+    members = CommunicationGraph(graph, 6, (3, 5), 1)
     # n_i, b_i and f_i of agents 0, 1, 2, 4
     assert [(len(members.inboxes[a]), int(members.bounds[a])) for a in (0, 1, 2, 4)] == [(6, 1), (4, 1), (4, 1), (3, 1)]
     rules: dict[str, Callable[[int, int], bool]] = {
@@ -166,8 +172,8 @@ def test_guarantees_are_counted_at_each_honest_agent() -> None:
         "two thirds": lambda n, f: n > 3 * f,
         "all": lambda n, f: f == 0,
     }
-    assert exposure.guaranteed(members, rules) == {
-        "majority": {"declared": 3, "local": 4},  # agent 0 hears two liars and allows for one
+    assert graph_diagnostics.guaranteed(members, rules) == {
+        "majority": {"declared": 3, "local": 4},  # agent 0 hears two attackers and allows for one
         "two thirds": {"declared": 2, "local": 2},
         "all": {"declared": 0, "local": 0},
     }
@@ -204,8 +210,8 @@ def test_show_topology(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     code, out, err = said(words, capsys, monkeypatch)
     assert (code, err) == (0, "")
     members = seated("small_world", 14, 3, "degree")
-    found = exposure.cheap(members) | exposure.dear(members)
-    assert f"Byzantine agents{' ' * 18}{', '.join(map(str, members.liars))}\n" in out
+    found = graph_diagnostics.fast_diagnostics(members) | graph_diagnostics.expensive_diagnostics(members)
+    assert f"Byzantine agents{' ' * 18}{', '.join(map(str, members.byzantine_ids))}\n" in out
     assert f"{found['influence']:.3f}" in out
     assert f"\nvertex connectivity{' ' * 15}{found['vertex_connectivity']}\n" in out
     assert "number of 11 honest agents for which guarantees hold" in out
@@ -215,10 +221,18 @@ def test_show_topology(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     code, out, _ = said(f"{words} --json", capsys, monkeypatch)
     data = json.loads(out)
     assert data["diagnostics"] == found
-    assert data["liars"] == list(members.liars)
+    assert data["byzantine"] == list(members.byzantine_ids)
     assert [tuple(link) for link in data["links"]] == list(members.graph.edges)
-    rules = {name: build("aggregator", name).guarantee for name in ("krum", "w_msr")}  # type: ignore[attr-defined]
-    assert {name: data["guarantees"][name] for name in rules} == exposure.guaranteed(members, rules)
+    rules = {name: make("aggregator", name).guarantee for name in ("krum", "w_msr")}  # type: ignore[attr-defined]
+    assert {name: data["guarantees"][name] for name in rules} == graph_diagnostics.guaranteed(members, rules)
+
+
+def test_show_topology_around_a_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = said("show topology star --agents 8 --byzantine 2", capsys, monkeypatch)
+    assert code == 0
+    assert "inboxes                           8 vectors at the server\n" in out
+    assert "largest local Byzantine share     0.250\n" in out
+    assert "server inboxes beyond tolerance   0 of 1\n" in out
 
 
 @pytest.mark.parametrize(
@@ -244,12 +258,12 @@ def test_show_topology_says_what_is_wrong(
 def test_show_topology_of_many_agents_is_cheap_unless_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposure, "DEAR", 5)
+    monkeypatch.setattr(graph_diagnostics, "EXPENSIVE", 5)
     words = "show topology time_varying --agents 8 --round 4"
     code, out, _ = said(words, capsys, monkeypatch)
     assert code == 0
     assert "add --dear" in out
     code, out, _ = said(f"{words} --dear --json", capsys, monkeypatch)
-    links = build("topology", "time_varying")(8, 4, Streams(0).generator("graph")).edges  # type: ignore[operator]
+    links = make("topology", "time_varying")(8, 4, Streams(0).generator("graph")).edges  # type: ignore[operator]
     assert [tuple(link) for link in json.loads(out)["links"]] == list(links)
     assert json.loads(out)["diagnostics"]["vertex_connectivity"] >= 2

@@ -27,7 +27,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from byzbench.contracts import MessageAttack, Speech, Threat
+from byzbench.core import MessageAttack, ByzantineMessages, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Half(MessageAttack):
 
     @property
     def threat(self):
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view, memory, rng):
-        return Speech(self.scale * view.own), memory
+    def craft_messages(self, context, memory, rng):
+        return ByzantineMessages(self.scale * context.own), memory
 '''
 
 PAY = '''"""{first}"""
@@ -51,7 +51,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from byzbench.contracts import Pay
+from byzbench.core import Pay
 
 
 @dataclass(frozen=True)
@@ -140,34 +140,23 @@ def renames(copy: Copy) -> None:
 
 def moved_field(copy: Copy) -> None:
     """Move `reward_scale` of tasks to the components `plain` and `scaled` of a new kind, `pay`."""
-    copy.edit("byzbench/registry.py", '    "coin": "coins",\n', '    "coin": "coins",\n    "pay": "pays",\n')
     base = '\n\n@dataclass(frozen=True)\nclass Pay(Component):\n    """What rewards are multiplied by."""\n\n'
-    seats = copy.root / "byzbench/contracts/seats.py"
+    seats = copy.root / "byzbench/core/graphs.py"
     seats.write_text(f'{seats.read_text()}{base}    kind: ClassVar[str] = "pay"\n')
     copy.edit(
-        "byzbench/contracts/__init__.py",
-        "from byzbench.contracts.seats import Coin as Coin\n",
-        "from byzbench.contracts.seats import Coin as Coin\nfrom byzbench.contracts.seats import Pay as Pay\n",
+        "byzbench/core/__init__.py",
+        "from byzbench.core.graphs import Coin as Coin\n",
+        "from byzbench.core.graphs import Coin as Coin\nfrom byzbench.core.graphs import Pay as Pay\n",
     )
     plain = PAY.format(first="Rewards as they are.", name="Plain").partition("    factor")[0] + "    factor = 1.0\n"
     copy.write("byzbench/pays/__init__.py", '"""What rewards are multiplied by."""\n')
     copy.write("byzbench/pays/plain.py", plain)
     copy.write("byzbench/pays/scaled.py", PAY.format(first="Scaled rewards.", name="Scaled"))
 
-    learning = (copy.root / "byzbench/contracts/learning.py").read_text()
+    learning = (copy.root / "byzbench/core/learning.py").read_text()
     start = learning.index("    reward_scale: Annotated[float")
     field = learning[start : learning.index("    reward_noise: Annotated", start)]
-    copy.edit("byzbench/contracts/learning.py", field, "    reward_scale: ClassVar[float] = 1.0\n")
-    experiment = "byzbench/experiments/experiment.py"
-    copy.edit(experiment, "    coin: Coin\n    agents: int\n", "    coin: Coin\n    pay: Component\n    agents: int\n")
-    copy.edit(
-        experiment, '        coin: Written = "shared",\n', '        coin: Written = "shared",\n        pay="plain",\n'
-    )
-    copy.edit(
-        experiment, 'coin=build("coin", coin),\n', 'coin=build("coin", coin),\n            pay=build("pay", pay),\n'
-    )
-    copy.edit("byzbench/experiments/store.py", '    "coin": "coin",\n', '    "coin": "coin",\n    "pay": "pay",\n')
-    copy.edit("byzbench/experiments/store.py", '"channel", "coin")', '"channel", "coin", "pay")')
+    copy.edit("byzbench/core/learning.py", field, "    reward_scale: ClassVar[float] = 1.0\n")
     runner = "byzbench/experiments/runner.py"
     copy.edit(
         runner,
@@ -175,20 +164,19 @@ def moved_field(copy: Copy) -> None:
         '    object.__setattr__(todo.task, "reward_scale", todo.pay.factor)\n    streams = Streams(',
     )
     copy.edit("tests/golden/cases.py", ",reward_scale=2.0", "")
+    _declare(copy, 'name="pay", help="Pay", default="plain", package="pays", base="byzbench.core.Pay"')
     _change(copy, 2, 'ParameterMoved(SCHEMA, "task", "reward_scale", 1.0, "pay", "plain", "scaled", "factor")')
 
 
 def axis(copy: Copy) -> None:
-    experiment = "byzbench/experiments/experiment.py"
-    copy.edit(experiment, "    seed: int\n    device: str\n", "    seed: int\n    device: str\n    unit: str\n")
-    copy.edit(
-        experiment, '        device: str = "cpu",\n', '        device: str = "cpu",\n        unit: str = "episodes",\n'
-    )
-    copy.edit(experiment, "device=usable(device),\n", "device=usable(device),\n            unit=unit,\n")
-    copy.edit(
-        "byzbench/experiments/store.py", '    "device": "device",\n', '    "device": "device",\n    "unit": "unit",\n'
-    )
+    _declare(copy, 'name="unit", help="Unit", default="episodes"')
     _change(copy, 3, 'AxisAdded(SCHEMA, "unit", "episodes")')
+
+
+def _declare(copy: Copy, entry: str) -> None:
+    """Declare a further axis."""
+    seed = '    Axis(name="seed",'
+    copy.edit("byzbench/axes.py", seed, f"    Axis({entry}),\n{seed}")
 
 
 def _change(copy: Copy, number: int, entry: str) -> None:
@@ -204,7 +192,9 @@ def attack(copy: Copy) -> None:
 
 def column(copy: Copy) -> None:
     copy.edit(
-        "byzbench/experiments/metrics.py", '"silent": ledger.silent,', '"silent": ledger.silent,\n        "one": 1.0,'
+        "byzbench/experiments/metrics.py",
+        '"silent": statistics.num_silent,',
+        '"silent": statistics.num_silent,\n        "one": 1.0,',
     )
 
 
@@ -230,7 +220,7 @@ def test_eight_changes_move_nothing(tmp_path: Path) -> None:
     half = [*RUN, "--attack", "half"]
     assert not copy.run(*half)["reused"]
     assert copy.run(*half)["reused"]
-    copy.edit("attacks/half.py", "self.scale * view.own", "self.scale * view.own / 2")
+    copy.edit("attacks/half.py", "self.scale * context.own", "self.scale * context.own / 2")
     assert not copy.run(*half)["reused"]
     (archived,) = copy.store.glob("*-archived/archived.json")
     assert json.loads(archived.read_text())["reasons"] == ["attack half: its code was edited"]

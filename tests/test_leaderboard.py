@@ -40,14 +40,15 @@ from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.identity import ENGINE
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.checks import _compare_with_others
-from byzbench.leaderboard.entries import read
+from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.exchangeability import LEVELS
 from byzbench.leaderboard.guard import guard
-from byzbench.leaderboard.plan import canonical, lot, vet
-from byzbench.leaderboard.replay import draw
+from byzbench.leaderboard.plan import canonical_spec, check_component, plan_submission
+from byzbench.leaderboard.replay import draw_cells
 from byzbench.leaderboard.schema import Method, Search, Tuning
-from byzbench.leaderboard.submitting import collect, submit, supersede
+from byzbench.leaderboard.submitting import collect_cells, supersede, write_submission
 from byzbench.leaderboard.suites import Suite, suite
+from byzbench.leaderboard.summaries import verdict_lines
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
 
@@ -58,7 +59,11 @@ def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: P
     folder = home / "submissions" / "tiny-v1" / "defence" / "tiny"
     assert checked(folder).findings == []
     assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
-    found = replayed(folder, tmp_path)
+    told: list[str] = []
+    found = replayed(folder, tmp_path, watch=told.append)
+    assert told[0].startswith("run 1: ")
+    assert all(line.endswith(": finished") for line in told)
+    assert next(verdict_lines(folder, [], False, found)) == f"tiny: exact at engine {ENGINE}"
     assert [(c.place, c.verdict) for c in found.cells] == [("cartpole-complete · ipm · seed 1", "exact")]
     assert (found.verdict, found.exit_code, str(found)) == ("exact", 0, f"exact at engine {ENGINE}")
     assert [(c.test, c.runs) for c in found.comparisons] == [("fresh seeds", 1), ("relabelled agents", 1)]
@@ -146,7 +151,7 @@ def test_an_edited_component_of_byzbench_enters_under_a_name_of_its_own(copy: Pa
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def outsider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The example's attack, as its distribution is found once it is installed."""
     site = tmp_path / "site"
     about = site / "byzbench_spiral_attack-1.0.dist-info"
@@ -193,7 +198,7 @@ print(int(privileges[0], 16), "SECRET" in os.environ)
 
 
 def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
-    """As the workflow runs a stranger's code; by the user who runs tests, where no other can read the interpreter."""
+    """As the workflow runs a outsider's code; by the user who runs tests, where no other can read the interpreter."""
     readable = all(path.stat().st_mode & 0o001 for path in Path(sys.executable).resolve().parents)
     user = "nobody" if readable else getpass.getuser()
     asked = [] if os.geteuid() == 0 else ["sudo", "-n", f"SANDBOX_USER={user}"]
@@ -204,32 +209,32 @@ def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_strangers_attack_enters_is_replayed_in_the_sandbox_and_its_changed_code_is_refused(
-    tiny: Suite, stranger: Path
+    tiny: Suite, outsider: Path
 ) -> None:
-    entered = lot(tiny, "attack", Method(attack="spiral"))
+    entered = plan_submission(tiny, "attack", Method(attack="spiral"))
     (plugin,) = entered.code.plugins
     assert (plugin.name, plugin.distribution, plugin.version) == ("spiral", "byzbench-spiral-attack", "1.0")
     assert entered.code.components["attack spiral"].digest
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         home.chmod(0o755)  # for nobody, who is to read it
-        shutil.copytree(stranger.parent, home / "site")
+        shutil.copytree(outsider.parent, home / "site")
         (home / "suites").mkdir()
         (home / "suites" / "tiny-v1.toml").write_text(TINY)
         freeze_in(home)
         (home / "driver.py").write_text(DRIVER.format(root=str(ROOT), site=str(home / "site"), home=name))
         run(entered, home / "runs")
-        folder = submit(entered, collect(entered, home / "runs"), ABOUT, home / "submissions")
+        folder = write_submission(entered, collect_cells(entered, home / "runs"), ABOUT, home / "submissions")
         assert checked(folder).findings == []
         verify = ["leaderboard", "verify", str(folder), "--executor", "serial", "--cells", "2", "--json"]
         done = sandboxed(str(home / "driver.py"), *verify)
         assert done.returncode == 0, done.stdout + done.stderr
         replay = json.loads(done.stdout)["replay"]
         assert [cell["verdict"] for cell in replay["cells"]] == ["exact"] * 2
-        stranger.write_text(stranger.read_text() + "# A comment changes no digest.\n")
+        outsider.write_text(outsider.read_text() + "# A comment changes no digest.\n")
         forget_code()
         assert checked(folder).findings == []
-        stranger.write_text(stranger.read_text() + "EXTRA = 1\n")
+        outsider.write_text(outsider.read_text() + "EXTRA = 1\n")
         forget_code()
         assert [finding.check for finding in checked(folder).findings] == ["plugin-code"]
 
@@ -267,11 +272,11 @@ def test_a_cluster_replays_to_the_byte(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_graphs_share_traces_where_nobody_listens(tiny: Suite, home: Path, tmp_path: Path) -> None:
     for algo, shared in (("solo(N=4, B=2)", []), ("decbyzpg(N=4, B=2)", ["copied-trace"] * 2)):
-        entered = lot(suite("graphs-v1"), "defence", Method(algo=algo))
+        entered = plan_submission(suite("graphs-v1"), "defence", Method(algo=algo))
         run(entered, home / "runs")
         slug = algo.partition("(")[0]
         about = ABOUT.model_copy(update={"slug": slug})
-        folder = submit(entered, collect(entered, home / "runs"), about, tmp_path)
+        folder = write_submission(entered, collect_cells(entered, home / "runs"), about, tmp_path)
         assert not checked(folder).findings
         traces = {(c["stratum"], c["attack"], c["seed"]): c["trace"] for c in lines_of(folder)}
         assert len(set(traces.values())) == (8 if shared else 2)
@@ -297,25 +302,25 @@ def test_a_search_that_finds_the_method_as_written_has_its_traces(tiny: Suite, c
         search = Search(method=method, ranges={"algorithm.lr": (0.1, 1.0, True)}, episodes=1, steps=1, best=("1.0",),
                         again="1.0", default="1.0")  # fmt: skip
         tuning = Tuning(study="0" * 16, trials_sha256="0" * 16, trials=1, seeds=(1,), attacks=(), search=search)
-        entry = read(folder)
+        entry = read_entry(folder)
         entry = replace(entry, submission=entry.submission.model_copy(update={"tuning": tuning}))
         assert len(list(_compare_with_others(entry, copy.parents[2]))) == findings
 
 
 def test_the_draw_cannot_be_foreseen_and_can_be_repeated(home: Path, tiny: Suite) -> None:
-    entry = read(home / "submissions" / "tiny-v1" / "defence" / "tiny")
+    entry = read_entry(home / "submissions" / "tiny-v1" / "defence" / "tiny")
     places = list(tiny.places("defence", METHOD, "decentralised"))
-    drawn = {salt: tuple(p.key for p in draw(entry, places, 2, salt)) for salt in map(str, range(40))}
-    assert drawn["7"] == tuple(p.key for p in draw(entry, places[::-1], 2, "7"))
+    drawn = {salt: tuple(p.key for p in draw_cells(entry, places, 2, salt)) for salt in map(str, range(40))}
+    assert drawn["7"] == tuple(p.key for p in draw_cells(entry, places[::-1], 2, "7"))
     assert len({key for keys in drawn.values() for key in keys}) == len(places)
 
 
 def test_seeds_follow_from_the_suite_alone(tiny: Suite) -> None:
-    cells = lot(tiny, "defence", METHOD).cells
+    cells = plan_submission(tiny, "defence", METHOD).cells
     seeds = {(place.attack, place.seed): cell.seed for place, cell in cells.items()}
     assert len(set(seeds.values())) == 2
     assert all(seeds["none", k] == seeds["ipm", k] == tiny.seed_values[k] for k in range(2))
-    other = lot(tiny, "defence", Method(algo="decbyzpg(N=4, B=2, lr=0.001)")).cells
+    other = plan_submission(tiny, "defence", Method(algo="decbyzpg(N=4, B=2, lr=0.001)")).cells
     assert {cell.seed for cell in other.values()} == set(seeds.values())
     assert not set(seeds.values()) & set(suite("graphs-v1").seed_values)
 
@@ -329,16 +334,16 @@ def test_nobody_tunes_on_seeds_of_the_suite(tiny: Suite, copy: Path) -> None:
 
 
 def test_submissions_are_never_edited(home: Path, tiny: Suite, tmp_path: Path) -> None:
-    entered = lot(tiny, "defence", METHOD)
-    cells = collect(entered, home / "runs")
+    entered = plan_submission(tiny, "defence", METHOD)
+    cells = collect_cells(entered, home / "runs")
     with pytest.raises(UserError, match="never edited"):
-        submit(entered, cells, ABOUT, home / "submissions")
+        write_submission(entered, cells, ABOUT, home / "submissions")
     with pytest.raises(UserError, match="4 of 4 cells have not been run"):
-        collect(entered, tmp_path)
+        collect_cells(entered, tmp_path)
     out = tmp_path / "submissions"
     shutil.copytree(home / "submissions", out)
     old = supersede(out, "tiny-v1", "defence", "tiny")
-    again = submit(entered, cells, ABOUT.model_copy(update={"slug": "tiny-2"}), out, supersedes=old)
+    again = write_submission(entered, cells, ABOUT.model_copy(update={"slug": "tiny-2"}), out, supersedes=old)
     assert {f.check for f in checked(again).findings} == {"copied-trace"}  # the same runs, under a new name
 
 
@@ -347,7 +352,7 @@ def test_what_is_only_reported_may_have_gaps_and_unknown_methods(tiny: Suite, tm
     folder = write_entry(tmp_path, tiny, "said", track="reported", method=method)
     rewrite(folder, lines_of(folder)[1:])
     report = checked(folder)
-    assert (report.findings, report.lot) == ([], None)
+    assert (report.findings, report.submission_plan) == ([], None)
     rewrite(folder, [inflate(lines_of(folder)[0], 1000.0)])
     assert checked(folder).refused
 
@@ -395,25 +400,25 @@ def test_the_diff_guard_lets_submissions_be_added_and_nothing_else(home: Path, t
 )
 def test_a_submission_names_no_file_and_no_module(kind: str, text: str, why: str) -> None:
     with pytest.raises(UserError, match=why):
-        vet(kind, text)
+        check_component(kind, text)
 
 
 def test_components_are_written_in_one_way() -> None:
-    assert canonical("alie:z=1.5") == canonical("alie(z=1.5)") == "alie(z=1.5)"
-    assert canonical("nnm+bucketing(s=2)+krum") == "nnm(bucketing(krum, s=2))"
+    assert canonical_spec("alie:z=1.5") == canonical_spec("alie(z=1.5)") == "alie(z=1.5)"
+    assert canonical_spec("nnm+bucketing(s=2)+krum") == "nnm(bucketing(krum, s=2))"
 
 
 def test_who_cannot_enter_is_told_why(tiny: Suite) -> None:
     with pytest.raises(Undefined, match="one agent"):
-        lot(tiny, "defence", Method(algo="page_pg"))
+        plan_submission(tiny, "defence", Method(algo="page_pg"))
     with pytest.raises(InvalidParameter, match="no server division"):
-        lot(tiny, "defence", Method(algo="byzpg"))
+        plan_submission(tiny, "defence", Method(algo="byzpg"))
     with pytest.raises(InvalidParameter, match="names attack"):
-        lot(tiny, "attack", METHOD)
+        plan_submission(tiny, "attack", METHOD)
 
 
 def test_the_track_of_attacks_runs_the_suites_algorithms(tiny: Suite) -> None:
-    entered = lot(tiny, "attack", Method(attack="sign_flip"))
+    entered = plan_submission(tiny, "attack", Method(attack="sign_flip"))
     assert {place.attack for place in entered.cells} == {"none", "sign_flip"}
     assert {place.algo for place in entered.cells} == {"decbyzpg(N=4, B=2)"}
     assert len(entered.cells) == 4
@@ -421,9 +426,9 @@ def test_the_track_of_attacks_runs_the_suites_algorithms(tiny: Suite) -> None:
 
 def test_every_cell_is_drawn_equally_often(home: Path, tiny: Suite) -> None:
     """So that of 280 cells, 14 of them inflated, 30 find one in four of five draws: see docs/leaderboards.md."""
-    entry = read(home / "submissions" / "tiny-v1" / "defence" / "tiny")
+    entry = read_entry(home / "submissions" / "tiny-v1" / "defence" / "tiny")
     places = list(tiny.places("defence", METHOD, "decentralised"))
-    first = Counter(draw(entry, places, 1, str(salt))[0].key for salt in range(600))
+    first = Counter(draw_cells(entry, places, 1, str(salt))[0].key for salt in range(600))
     assert len(first) == 4
     assert all(abs(n - 150) < 4 * (600 * 3 / 16) ** 0.5 for n in first.values())
 
@@ -435,7 +440,9 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     run, submit, verify, build = re.findall("^byzbench (leaderboard .*)$", page, re.MULTILINE)[:4]
     slug = "decbyzpg-longer-steps"
     serial = ["--executor", "serial"]
-    assert main(monkeypatch, *typed(run, "(lr=0.001)", "(lr=0.001,N=4,B=2)"), *serial) == 0
+    for _ in range(2):
+        assert main(monkeypatch, *typed(run, "(lr=0.001)", "(lr=0.001,N=4,B=2)"), *serial) == 0
+    assert "\nreused: 4 of 4 cells from runs\n" in capsys.readouterr().err
     assert main(monkeypatch, *typed(submit)) == 0
     told = capsys.readouterr().out
     folder = tmp_path / "leaderboards/submissions/tiny-v1/defence" / slug
@@ -452,7 +459,9 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     verify = ["leaderboard", "verify", str(folder), *serial, "--cells"]
     (folder / "NOTES.md").write_text("\u202egnp.exe")
     assert main(monkeypatch, *verify, "0") == 1
-    assert "U+202E" in capsys.readouterr().out
+    refused = capsys.readouterr().out
+    assert refused.startswith(f"{slug}: refused\n")
+    assert "U+202E" in refused
     assert main(monkeypatch, *command) == 2
     assert main(monkeypatch, *command, "--algo", "decbyzpg", "--attack", "ipm") == 2
     assert "--against" in capsys.readouterr().err

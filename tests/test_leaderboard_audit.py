@@ -14,9 +14,9 @@ from tiny_suite import as_schema_1, inflate, lines_of, main, rewrite
 
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.audits import Audit, AuditedRow, AuditResult
-from byzbench.leaderboard.entries import read
+from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.site.build import site
-from byzbench.leaderboard.site.collection import collect
+from byzbench.leaderboard.site.collection import collect_entries
 from byzbench.leaderboard.suites import Suite
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
@@ -36,11 +36,11 @@ def test_an_audit_says_what_it_saw_and_the_site_shows_it(
     ]
     row = {"engine": ENGINE, "verdict": "exact", "cells": 1, "salt": f"engine-{ENGINE}"}
     written = (tmp_path / "audit.json").read_bytes()
-    assert json.loads(written)["rows"] == {read(copy).digest: [row]}
+    assert json.loads(written)["rows"] == {read_entry(copy).digest: [row]}
     assert main(monkeypatch, *AUDIT, str(tmp_path), "--suite", "tiny-v1") == 0
     assert (tmp_path / "audit.json").read_bytes() == written, "the same cells, and the same document"
     for times in (1, 0):
-        pages = {path: content.decode() for path, content in site(collect(tmp_path / "submissions")[0])}
+        pages = {path: content.decode() for path, content in site(collect_entries(tmp_path / "submissions")[0])}
         for page in ("boards/tiny-v1.defence.decentralised.html", "entries/tiny-v1.defence.tiny.html"):
             assert pages[page].count(seen) == times
         assert (seen in pages["board.csv"]) == times
@@ -56,7 +56,7 @@ def test_an_audit_that_contradicts_a_row_exits_with_1(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"tiny-v1/defence/tiny: contradicted at engine {ENGINE}, 2 cells"
     assert [line.split()[0] for line in lines[1:]] == ["mismatch", "mismatch"]
-    assert Audit.read(out)[read(copy).digest] == f"contradicted at engine {ENGINE}"
+    assert Audit.read(out)[read_entry(copy).digest] == f"contradicted at engine {ENGINE}"
     rewrite(copy, lines_of(copy)[1:])
     assert main(monkeypatch, *AUDIT, str(tmp_path), "--suite", "tiny-v1") == 1
     assert "refused" in capsys.readouterr().out

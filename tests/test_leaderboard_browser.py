@@ -16,8 +16,8 @@ from hostile_submissions import HARMLESS
 from synthetic_entries import ALIE, NOISE, SPLIT, SUITE, serve_suites, write_entry
 from test_leaderboard_site import EVIL, hostile
 
-from byzbench.leaderboard.site.build import site, write
-from byzbench.leaderboard.site.collection import collect
+from byzbench.leaderboard.site.build import site, write_site
+from byzbench.leaderboard.site.collection import collect_entries
 
 pytestmark = pytest.mark.slow
 
@@ -37,10 +37,10 @@ QUIET = [
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of some forty entries, every third of them hostile."""
     with serve_suites(tmp_path_factory.mktemp("home")):
-        return write_site(tmp_path_factory.mktemp("leaderboards"))
+        return fill(tmp_path_factory.mktemp("leaderboards"))
 
 
-def write_site(root: Path) -> Path:
+def fill(root: Path) -> Path:
     rng = np.random.default_rng(0)
     for i in range(24):
         harm = dict(zip(("none", NOISE, ALIE, SPLIT), [0.0, *rng.uniform(0, 0.9, 3).tolist()], strict=True))
@@ -52,9 +52,9 @@ def write_site(root: Path) -> Path:
         write_entry(root, SUITE, slug, track=track, notes="\n".join(EVIL), entry=hostile(slug, text))  # type: ignore[arg-type]
     aim = {"algo": "decbyzpg", "attack": "ipm(scale=3)", "against": "entry-0"}
     write_entry(root, SUITE, "hostile-aim", track="adaptive", method=aim, entry=hostile("hostile-aim"))
-    all_of_them, findings = collect(root)
+    all_of_them, findings = collect_entries(root)
     assert not findings
-    write(dict(site(all_of_them)), folder := root / "site")
+    write_site(dict(site(all_of_them)), folder := root / "site")
     return folder
 
 

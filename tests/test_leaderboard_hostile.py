@@ -11,7 +11,7 @@ from hostile_submissions import HARMLESS, REFUSED
 from synthetic_entries import write_entry
 
 from byzbench.leaderboard.documents import Refused
-from byzbench.leaderboard.entries import read, scan
+from byzbench.leaderboard.entries import read_entry, scan_entries
 from byzbench.leaderboard.suites import suite
 
 SMOKE = suite("smoke-v1")
@@ -30,7 +30,7 @@ def test_refused_with_a_path(how: str, good: Path, tmp_path: Path) -> None:
     attack(folder)
     tracemalloc.start()
     with pytest.raises(Refused) as refused:
-        read(folder)
+        read_entry(folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert where in {finding.where for finding in refused.value.findings}, refused.value.findings
@@ -47,7 +47,7 @@ def test_there_are_enough_of_them() -> None:
 def test_text_is_text(how: str, tmp_path: Path) -> None:
     """It is taken as it is: pages and tables escape it, and nothing else would help."""
     about = {"name": HARMLESS[how], "slug": "text", "authors": [HARMLESS[how]], "license": "MIT"}
-    entry = read(write_entry(tmp_path, SMOKE, "text", entry=about, notes=HARMLESS[how]))
+    entry = read_entry(write_entry(tmp_path, SMOKE, "text", entry=about, notes=HARMLESS[how]))
     assert entry.submission.entry.name == HARMLESS[how] == entry.notes
 
 
@@ -59,6 +59,6 @@ def test_a_bad_submission_is_a_finding_and_the_others_are_read(tmp_path: Path) -
     (home / "link").symlink_to(home / "good")
     (tmp_path / "smoke-v1" / "attack").mkdir()
     shutil.move(home / "other", tmp_path / "smoke-v1" / "attack" / "other")
-    entries, findings = scan(tmp_path)
+    entries, findings = scan_entries(tmp_path)
     assert [entry.slug for entry in entries] == ["good"]
     assert {finding.where.split("/")[2] for finding in findings} == {"bad", "link", "other"}

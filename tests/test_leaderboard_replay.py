@@ -12,15 +12,15 @@ import tiny_suite
 import torch
 from tiny_suite import ABOUT, METHOD, checked, edited, inflate, lines_of, replayed, rewrite, run
 
-from byzbench.experiments.executors import Serial
+from byzbench.experiments.executors import SerialExecutor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.exchangeability import LEVELS, area, claim_group, exchange_p
-from byzbench.leaderboard.plan import lot
-from byzbench.leaderboard.replay import Replay, draw, judge_replay, pays, replay
+from byzbench.leaderboard.plan import plan_submission
+from byzbench.leaderboard.replay import ReplayResult, compare_cell, draw_cells, pays, replay_entry
 from byzbench.leaderboard.schema import Cell, Method
-from byzbench.leaderboard.submitting import collect, submit
+from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
@@ -72,10 +72,10 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
         ("attack", Method(attack="sign_flip"), "flip"),
         ("adaptive", Method(algo=str(METHOD.algo), attack="sign_flip", against="tiny"), "aimed"),
     ):
-        entered = lot(tiny, track, method)  # type: ignore[arg-type]
+        entered = plan_submission(tiny, track, method)  # type: ignore[arg-type]
         run(entered, home / "runs")
         about = ABOUT.model_copy(update={"slug": slug})
-        folder = submit(entered, collect(entered, home / "runs"), about, submissions)
+        folder = write_submission(entered, collect_cells(entered, home / "runs"), about, submissions)
         assert checked(folder).findings == []
         assert {axis for axes in entered.resolved.values() for axis in axes} == (
             {"attack"} if track == "attack" else {"algorithm", "aggregator", "agreement", "attack"}
@@ -84,9 +84,11 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     assert pays("attack", "none") == 1
     report = checked(folder)
     assert report.entry is not None
-    assert report.lot is not None
+    assert report.submission_plan is not None
     scratch = tmp_path / "scratch"
-    found = replay(report.entry, report.lot, 4, "x", scratch, Serial(scratch), own_seeds_only=True)
+    found = replay_entry(
+        report.entry, report.submission_plan, 4, "x", scratch, SerialExecutor(scratch), own_seeds_only=True
+    )
     assert [cell.verdict for cell in found.cells] == ["exact"] * 4
     other = json.loads((folder / "submission.json").read_text())
     other["resolved"]["cartpole-complete"]["algorithm"]["parameters"]["lr"] = 0.5
@@ -120,20 +122,20 @@ def other(value: float, opening: float = 21.5) -> Cell:
 
 def test_verdicts_and_their_evidence() -> None:
     torch = ["torch: 1.0 then, 2.0 now"]
-    assert judge_replay(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
-    assert judge_replay(CLAIM, other(75.01), [], 1)[0] == "mismatch"
-    assert "value 75.0 for 75.01" in judge_replay(CLAIM, other(75.01), [], 1)[1]
-    assert judge_replay(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", (
+    assert compare_cell(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
+    assert compare_cell(CLAIM, other(75.01), [], 1)[0] == "mismatch"
+    assert "value 75.0 for 75.01" in compare_cell(CLAIM, other(75.01), [], 1)[1]
+    assert compare_cell(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", (
         "of its own trace"
     )
-    verdict, evidence = judge_replay(CLAIM, other(40.0, 25.0), torch, 1)
+    verdict, evidence = compare_cell(CLAIM, other(40.0, 25.0), torch, 1)
     assert verdict == "consistent"
     assert evidence == f"{torch[0]}; first round differs by {3.5 / 25:.1e}"
     failed = Cell(**CLAIM.model_dump(include={"cell", "stratum", "attack", "seed"}), status="failed", reason="x")
-    assert judge_replay(CLAIM, failed, [], 1)[0] == "infrastructure"
-    assert judge_replay(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
-    assert judge_replay(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
-    assert judge_replay(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
+    assert compare_cell(CLAIM, failed, [], 1)[0] == "infrastructure"
+    assert compare_cell(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
+    assert compare_cell(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
+    assert compare_cell(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
 
 
 def test_the_area_starts_at_random_and_what_is_not_finite_counts_as_random(tiny: Suite) -> None:
@@ -170,7 +172,7 @@ def test_an_engine_that_rounds_otherwise_is_consistent_and_raised_curves_are_not
     tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine whose first parameters are off by the last place of a float32, on a suite of eight seeds."""
-    entered = lot(suite("seeds-v1"), "defence", METHOD)
+    entered = plan_submission(suite("seeds-v1"), "defence", METHOD)
     start = Training.__init__
 
     def rounded(self: Training, todo: Experiment) -> None:
@@ -182,7 +184,7 @@ def test_an_engine_that_rounds_otherwise_is_consistent_and_raised_curves_are_not
     with monkeypatch.context() as patch:
         patch.setattr(Training, "__init__", rounded)
         run(entered, tmp_path / "runs")
-    folder = submit(entered, collect(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
+    folder = write_submission(entered, collect_cells(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
     rewrite(folder, lines_of(folder), code=edited(folder, engine=99))
     found = verified(folder, tmp_path / "honest")
     assert found.verdict == "consistent"
@@ -196,14 +198,16 @@ def test_an_engine_that_rounds_otherwise_is_consistent_and_raised_curves_are_not
     assert found.comparisons[0].p < LEVELS["own seeds"]
 
 
-def verified(folder: Path, scratch: Path) -> Replay:
+def verified(folder: Path, scratch: Path) -> ReplayResult:
     """Eight cells are run again, under the first salt that draws six attacked ones."""
     report = checked(folder)
-    entry, here = report.entry, report.lot
+    entry, here = report.entry, report.submission_plan
     assert entry is not None
     assert here is not None
-    salts = (s for s in map(str, range(1000)) if sum(p.attack == "ipm" for p in draw(entry, here.cells, 8, s)) == 6)
-    return replay(entry, here, 8, next(salts), scratch, Serial(scratch))
+    salts = (
+        s for s in map(str, range(1000)) if sum(p.attack == "ipm" for p in draw_cells(entry, here.cells, 8, s)) == 6
+    )
+    return replay_entry(entry, here, 8, next(salts), scratch, SerialExecutor(scratch))
 
 
 def raised(line: dict[str, Any], by: float) -> dict[str, Any]:

@@ -16,15 +16,15 @@ from tiny_suite import ABOUT, METHOD, as_schema_1, checked, lines_of, main, repl
 
 from byzbench import canonical, registry
 from byzbench.canonical import SCHEMA, ParameterRenamed
-from byzbench.contracts import Recommendation
+from byzbench.core import Recommendation
 from byzbench.errors import CorruptRecord, InvalidParameter, UserError
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.frozen import frozen
-from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.resolved import explicit_parameters, text_of, vet_description
 from byzbench.leaderboard.schema import Method, read_submission
-from byzbench.leaderboard.submitting import Ticket, collect, ran_in, submit
+from byzbench.leaderboard.submitting import RunManifest, collect_cells, ran_in, write_submission
 from byzbench.leaderboard.suites import Suite, suite
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
@@ -99,14 +99,14 @@ def test_a_resolved_method_is_for_the_strata_of_the_entry(tiny: Suite, copy: Pat
     for other in ({}, {"elsewhere": described[STRATUM]}, {**described, "elsewhere": described[STRATUM]}):
         rewrite(copy, lines_of(copy), resolved=other)
         assert [(f.check, f.fatal) for f in checked(copy).findings] == [("method", True)]
-    graphs = lot(suite("graphs-v1"), "defence", METHOD).resolved
+    graphs = plan_submission(suite("graphs-v1"), "defence", METHOD).resolved
     assert graphs["cartpole-complete"] == graphs["cartpole-ring"]
     graphs["cartpole-ring"] = copies.deepcopy(graphs["cartpole-ring"])
     graphs["cartpole-ring"]["algorithm"]["parameters"]["lr"] = 0.02
     with pytest.raises(
         InvalidParameter, match="cartpole-ring differs from cartpole-complete, and both are of cartpole"
     ):
-        lot(suite("graphs-v1"), "defence", METHOD, graphs)
+        plan_submission(suite("graphs-v1"), "defence", METHOD, graphs)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_description_names_no_file(kind: str, described: dict[str, Any]) -> No
 
 def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the batch of decbyzpg had been called `batch` once, and the rule inside nnm `rule`."""
-    found = lot(tiny, "defence", METHOD)
+    found = plan_submission(tiny, "defence", METHOD)
     old = copies.deepcopy(found.resolved)
     parameters = old[STRATUM]["algorithm"]["parameters"]
     old[STRATUM]["algorithm"]["parameters"] = {"batch" if k == "N" else k: v for k, v in parameters.items()}
@@ -136,7 +136,9 @@ def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: py
         ParameterRenamed(SCHEMA + 1, "aggregator", "nnm", "rule", "inner"),
     )
     monkeypatch.setattr(canonical, "CHANGES", changes)
-    assert lot(tiny, "defence", Method(algo="decbyzpg(batch=4, B=2)"), old, SCHEMA).resolved == found.resolved
+    assert (
+        plan_submission(tiny, "defence", Method(algo="decbyzpg(batch=4, B=2)"), old, SCHEMA).resolved == found.resolved
+    )
     inner = {"name": "krum", "parameters": {"neighbours": "n-f"}}
     for text in ("nnm(krum(neighbours=n-f))", "nnm(rule=krum(neighbours=n-f))"):
         partial = explicit_parameters(Method(algo="decbyzpg", aggregator=text), SCHEMA)["aggregator"]
@@ -145,8 +147,8 @@ def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: py
 
 def test_a_description_is_written_as_users_write_it() -> None:
     for kind, text in (("attack", "split_brain(alie(z=1.5, on=both))"), ("aggregator", "nnm(bucketing(krum, s=2))")):
-        component = registry.build(kind, text)
-        assert registry.build(kind, text_of(registry.describe(component))) == component
+        component = registry.make(kind, text)
+        assert registry.make(kind, text_of(registry.describe(component))) == component
 
 
 def test_a_suite_is_frozen_once(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -177,7 +179,7 @@ def test_frozen_suites_are_what_their_texts_say() -> None:
         board, texts = suite(name), frozen(suite(name))
         for attack in board.attacks:
             method = Method(attack=attack.spec)
-            assert lot(board, "attack", method).resolved, "it can be run"
+            assert plan_submission(board, "attack", method).resolved, "it can be run"
             assert explicit_parameters(method, SCHEMA)["attack"]["name"] == texts.attacks[attack.spec]["attack"]["name"]
         for stratum in board.strata:
             described = texts.strata[stratum.name]
@@ -195,7 +197,7 @@ def test_a_submission_of_schema_1_is_read_and_not_replayed(
     assert report.entry is not None
     code = report.entry.submission.code
     assert (code.engine, code.source, code.commit) == (None, "b" * 64, "c" * 40)
-    assert report.lot is None
+    assert report.submission_plan is None
     assert main(monkeypatch, "leaderboard", "verify", str(copy)) == 3
     assert capsys.readouterr().out.count("\n") == 2
 
@@ -216,35 +218,37 @@ def test_newer_documents_are_named_in_one_line(
     ticket = tmp_path / "leaderboard-tiny.json"
     ticket.write_text(json.dumps({"schema": 999}))
     with pytest.raises(CorruptRecord, match=r"leaderboard-tiny\.json was made by a newer byzbench"):
-        Ticket.read(ticket)
+        RunManifest.read(ticket)
     (tmp_path / "audit.json").write_text(json.dumps({"schema": 999, "rows": {}}))
     assert main(monkeypatch, "leaderboard", "audit", "--from", str(tmp_path)) == 2
     assert "audit.json was made by a newer byzbench" in capsys.readouterr().err
 
 
 def test_a_run_file_keeps_what_the_method_came_to(tiny: Suite, home: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """A default that changes between `run` and `submit` changes nothing; files without it are read."""
-    ticket = Ticket.of(lot(tiny, "defence", METHOD))
+    """A default that changes between `run` and `write_submission` changes nothing; files without it are read."""
+    ticket = RunManifest.of(plan_submission(tiny, "defence", METHOD))
     path = ticket.write(tmp_path)
     change_parameters(monkeypatch)
-    again = Ticket.read(path)
-    assert submit(again.lot(), collect(again.lot(), home / "runs"), ABOUT, tmp_path / "out").is_dir()
+    again = RunManifest.read(path)
+    assert write_submission(
+        again.submission_plan(), collect_cells(again.submission_plan(), home / "runs"), ABOUT, tmp_path / "out"
+    ).is_dir()
     path.write_text(ticket.model_dump_json(by_alias=True, exclude={"version", "resolved"}))
-    assert Ticket.read(path).lot().resolved[STRATUM]["algorithm"]["parameters"]["lr"] == 0.1
-    assert Ticket.read(path).name == ticket.name
+    assert RunManifest.read(path).submission_plan().resolved[STRATUM]["algorithm"]["parameters"]["lr"] == 0.1
+    assert RunManifest.read(path).name == ticket.name
 
 
 def test_runs_without_a_trace_are_not_collected(tiny: Suite, home: Path, tmp_path: Path) -> None:
-    entered = lot(tiny, "defence", METHOD)
+    entered = plan_submission(tiny, "defence", METHOD)
     shutil.copytree(home / "runs", tmp_path / "runs")
     result = tmp_path / "runs" / next(iter(entered.cells.values())).hash / "result.json"
     result.write_text(json.dumps(json.loads(result.read_text()) | {"trace": ""}))
     with pytest.raises(UserError, match=r"1 of 4 cells have not been run by .*, or have no trace"):
-        collect(entered, tmp_path / "runs")
+        collect_cells(entered, tmp_path / "runs")
 
 
 def test_the_environment_is_that_of_the_runs(tiny: Suite, home: Path, tmp_path: Path) -> None:
-    entered = lot(tiny, "defence", METHOD)
+    entered = plan_submission(tiny, "defence", METHOD)
     shutil.copytree(home / "runs", tmp_path / "runs")
     assert ran_in(entered, tmp_path / "runs") == entered.environment
     for number, cell in enumerate(entered.cells.values()):
@@ -259,7 +263,7 @@ def test_the_environment_is_that_of_the_runs(tiny: Suite, home: Path, tmp_path: 
 
 def test_old_entries_are_listed_on_the_site(tiny: Suite, tmp_path: Path) -> None:
     from byzbench.leaderboard.site.build import site
-    from byzbench.leaderboard.site.collection import collect as collection
+    from byzbench.leaderboard.site.collection import collect_entries as collection
 
     as_schema_1(write_entry(tmp_path / "submissions", tiny, "older"))
     found, findings = collection(tmp_path / "submissions")

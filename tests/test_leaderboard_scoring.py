@@ -12,7 +12,7 @@ import pytest
 from synthetic_entries import ALIE, NOISE, RETURN_AT_1, SPLIT, SUITE, entry, serve_suites
 
 from byzbench import registry
-from byzbench.contracts import Attack
+from byzbench.core import Attack
 from byzbench.leaderboard.boards import Board, boards
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry
@@ -330,8 +330,8 @@ def test_inert_attacks_and_the_cost_of_a_bound_are_flagged(tmp_path: Path) -> No
 @pytest.mark.parametrize("its", FROZEN, ids=lambda its: its.name)
 def test_every_frozen_suite_names_what_its_attacks_see(its: Suite) -> None:
     for attack in its.attacks:
-        built = registry.build("attack", attack.spec)
+        built = registry.make("attack", attack.spec)
         assert isinstance(built, Attack)
-        sees = built.threat.sees - {"policy", "experience"}
-        level = "local" if sees <= {"own"} else "coordinated" if sees <= {"own", "colluders", "graph"} else "omniscient"
+        sees = built.threat.knowledge - {"policy", "rollouts"}
+        level = "local" if sees <= {"own"} else "coordinated" if sees <= {"own", "byzantine", "graph"} else "omniscient"
         assert attack.spec == CLEAN or attack.knows == level, (attack.spec, sees)

@@ -26,7 +26,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard import flags
 from byzbench.leaderboard.boards import boards
 from byzbench.leaderboard.site.build import site
-from byzbench.leaderboard.site.collection import Collection, collect
+from byzbench.leaderboard.site.collection import Collection, collect_entries
 from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import DIGITS, FORMULA
 from byzbench.leaderboard.site.drawings import WIDTH
@@ -77,7 +77,7 @@ def hostile(slug: str, text: str = f"={XSS}") -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    all_of_them, findings = collect(write_all(tmp_path_factory.mktemp("leaderboards")) / "submissions")
+    all_of_them, findings = collect_entries(write_all(tmp_path_factory.mktemp("leaderboards")) / "submissions")
     assert not findings
     return all_of_them
 
@@ -125,7 +125,7 @@ class Page(HTMLParser):
 
 
 def test_the_same_submissions_give_the_same_bytes(found: Collection, files: dict[str, bytes], tmp_path: Path) -> None:
-    again, _ = collect(write_all(tmp_path / "elsewhere") / "submissions")
+    again, _ = collect_entries(write_all(tmp_path / "elsewhere") / "submissions")
     assert dict(site(again)) == files
     assert str(tmp_path) not in b"".join(files.values()).decode()
     assert {path.split("/")[0] for path in files if "/" in path} == {"attacks", "boards", "entries", "topologies"}
@@ -285,7 +285,9 @@ def test_a_board_shows_scores_settings_and_costs_and_no_shared_flag_on_a_row(
 
 def test_undefined_retentions_are_grey(tmp_path: Path) -> None:
     write_entry(tmp_path / "submissions", SUITE, "weak", skill=0.1, harm=dict.fromkeys((NOISE, ALIE, SPLIT, "none"), 0))
-    page_of = Page(dict(site(collect(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.weak.html"].decode())
+    page_of = Page(
+        dict(site(collect_entries(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.weak.html"].decode()
+    )
     assert len([a for a in page_of.all("td") if a.get("class") == "n undefined"]) == 3
     assert "(0 of 2 defined)" in page_of.words
 
@@ -294,7 +296,9 @@ def test_curves_stand_at_their_dates(tmp_path: Path) -> None:
     folder = write_entry(tmp_path / "submissions", SUITE, "early")
     lines = [json.loads(line) for line in cells(folder)]
     rewrite(folder, [json.dumps(line | {"dates": list(range(50, 1050, 50))}).encode() for line in lines])
-    page_of = Page(dict(site(collect(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.early.html"].decode())
+    page_of = Page(
+        dict(site(collect_entries(tmp_path / "submissions")[0]))["entries/synthetic-v1.defence.early.html"].decode()
+    )
     drawn = [str(a["d"]) for a in page_of.all("path") if a["class"] == "middle"]
     ends = {int(re.findall(r"[ML](\d+) ", path)[-1]) for path in drawn}
     assert ends == {WIDTH // 2}, "the last evaluation is at half of the budget"
@@ -309,7 +313,7 @@ def test_absurd_numbers_stop_no_page(tmp_path: Path) -> None:
     about = json.loads((folder / "submission.json").read_text())
     about["resolved"]["cartpole-complete-f2"]["algorithm"]["parameters"] |= {"lr": 1e300, "N": 10**18}
     (folder / "submission.json").write_text(json.dumps(about))
-    all_of_them, findings = collect(tmp_path / "submissions")
+    all_of_them, findings = collect_entries(tmp_path / "submissions")
     assert not findings
     (row,) = json.loads(dict(site(all_of_them))["board.json"])["rows"]
     assert (row["lr"], row["batch_size"], row["seconds"]) == ([], [], None)
@@ -318,7 +322,7 @@ def test_absurd_numbers_stop_no_page(tmp_path: Path) -> None:
 
 def test_closed_suites_are_named_and_not_shown(tmp_path: Path) -> None:
     write_entry(tmp_path / "submissions", suite("smoke-v1"), "old")
-    all_of_them, findings = collect(tmp_path / "submissions")
+    all_of_them, findings = collect_entries(tmp_path / "submissions")
     assert not findings
     pages = dict(site(all_of_them))
     assert not [path for path in pages if "smoke-v1" in path]
@@ -398,14 +402,14 @@ def test_what_is_not_whole_is_left_out_and_said(tmp_path: Path) -> None:
     root = tmp_path / "submissions"
     expected = dict(refusals(root))
     write_entry(root, SUITE, "plain")
-    all_of_them, findings = collect(root)
+    all_of_them, findings = collect_entries(root)
     assert [e.slug for e in all_of_them.entries] == ["plain"]
     assert {finding.where.split("/")[2]: finding.check for finding in findings} == expected
 
 
 def test_a_reported_entry_may_have_gaps(tmp_path: Path) -> None:
     lose_a_cell(write_entry(tmp_path / "submissions", SUITE, "told", track="reported"))
-    all_of_them, findings = collect(tmp_path / "submissions")
+    all_of_them, findings = collect_entries(tmp_path / "submissions")
     assert not findings
     assert not [row for board in boards(SUITE, all_of_them.entries) for row in board.rows]
     pages = dict(site(all_of_them))
@@ -453,7 +457,7 @@ def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
     kept = ("cell", "stratum", "attack", "seed")
     failed = [{**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": XSS} for line in cells(folder)]
     rewrite(folder, [json.dumps(line).encode() for line in failed])
-    all_of_them, findings = collect(tmp_path / "submissions")
+    all_of_them, findings = collect_entries(tmp_path / "submissions")
     assert not findings
     shown = Page(dict(site(all_of_them))["entries/synthetic-v1.defence.broken.html"].decode())
     count = len(list(SUITE.places("defence", all_of_them.entries[0].submission.method, "decentralised")))

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from byzbench.errors import CorruptRecord, InvalidParameter
-from byzbench.experiments.executors import Serial
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
-from byzbench.experiments.tuning import open_study, tune
+from byzbench.experiments.executors import SerialExecutor
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
+from byzbench.experiments.tuning import open_study, run_study
 from byzbench.leaderboard import references, suites
 from byzbench.leaderboard.frozen import freeze_suite
-from byzbench.leaderboard.plan import lot
+from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.schema import Method
-from byzbench.leaderboard.submitting import cell_of, collect, fill, submit, tuned_by
+from byzbench.leaderboard.submitting import cell_of, collect_cells, fill, tuned_by, write_submission
 from byzbench.leaderboard.suite_study import best_parameters, suite_study, tuning_seeds, winner
 from byzbench.leaderboard.suites import Suite, suite
 from tests.tiny_suite import ABOUT, checked, forget_suites, run
@@ -83,16 +83,20 @@ def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites, "files", lambda package: home)
         forget_suites()
-        references.references.cache_clear()
+        references.suite_references.cache_clear()
         found = suite("tunable-v1")
         freeze_suite(found)
         cells = references.reference_cells(found)
-        done = sweep(Plan("reference", {c.hash: c for c in cells.values()}, {}), home / "runs", Serial(home / "runs"))
+        done = run_sweep(
+            SweepPlan("reference", {c.hash: c for c in cells.values()}, {}),
+            home / "runs",
+            SerialExecutor(home / "runs"),
+        )
         runs = {p: cell_of(p, c, done.outcomes[c.hash], home / "runs" / c.hash) for p, c in cells.items()}
         references.write_reference(found, references.reference_of(cells, runs))
         yield found
     forget_suites()
-    references.references.cache_clear()
+    references.suite_references.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -101,20 +105,20 @@ def submissions(tunable: Suite, tmp_path_factory: pytest.TempPathFactory) -> Pat
     home = tmp_path_factory.mktemp("tuned")
     study = suite_study(tunable, METHOD)
     found = open_study(study, home / "study.journal")
-    tune(study, found, Serial(home / "runs"), study.trials)
-    again = [*study.again({}).values(), *study.again(best_parameters(study, found)).values()]
-    done = sweep(Plan("again", {c.hash: c for c in again}, {}), home / "runs", Serial(home / "runs"))
+    run_study(study, found, SerialExecutor(home / "runs"), study.trials)
+    again = [*study.fresh_experiments({}).values(), *study.fresh_experiments(best_parameters(study, found)).values()]
+    done = run_sweep(SweepPlan("again", {c.hash: c for c in again}, {}), home / "runs", SerialExecutor(home / "runs"))
     tuned = winner(study, found, done.outcomes)
     tuned.write(home / "tuned.json")
-    entered = lot(tunable, "defence", fill(METHOD, tuned))
+    entered = plan_submission(tunable, "defence", fill(METHOD, tuned))
     run(entered, home / "runs")
     tuning = tuned_by(type(tuned).read(home / "tuned.json"), entered.method)
-    submit(entered, collect(entered, home / "runs"), ABOUT, home / "submissions", tuning=tuning)
+    write_submission(entered, collect_cells(entered, home / "runs"), ABOUT, home / "submissions", tuning=tuning)
     return home / "submissions"
 
 
 def test_the_unit_of_scores_is_the_mean_clean_area_of_the_reference(tunable: Suite) -> None:
-    (reference,) = references.references(tunable).values()
+    (reference,) = references.suite_references(tunable).values()
     for stratum in tunable.strata:
         runs = reference.strata[stratum.name]
         assert len(runs.areas) == tunable.seeds
@@ -131,10 +135,10 @@ def test_a_file_of_references_that_is_not_the_suites_is_refused(
     data = json.loads(suites.folder().joinpath("tunable-v1.references.json").read_text())
     (tmp_path / "tunable-v1.references.json").write_text(json.dumps(data | change))
     monkeypatch.setattr(references, "folder", lambda: tmp_path)
-    references.references.cache_clear()
+    references.suite_references.cache_clear()
     with pytest.raises(CorruptRecord, match=r"tunable-v1\.references\.json"):
-        references.references(tunable)
-    references.references.cache_clear()
+        references.suite_references(tunable)
+    references.suite_references.cache_clear()
 
 
 def test_a_study_runs_held_out_attacks_on_seeds_of_its_own(tunable: Suite) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.learning.advantages import advantages
-from byzbench.learning.gradients import (
+from byzbench.rl.advantages import advantages
+from byzbench.rl.gradients import (
     LARGEST_LOG_WEIGHT,
     gpomdp,
     gradient_change,
@@ -21,9 +21,9 @@ from byzbench.learning.gradients import (
     step_weights,
     whitened,
 )
-from byzbench.learning.optimizers import adam, adam_start, learning_rate
-from byzbench.learning.policies import CategoricalMlp
-from byzbench.learning.rollouts import Trajectories, rollout
+from byzbench.rl.optimizers import adam, adam_start, learning_rate
+from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.tasks.cartpole import CartPole
 
 
@@ -246,7 +246,7 @@ def long_batch(agents=2, horizon=500, rows=3, seed=5):
         mask=torch.ones(agents, horizon, rows, dtype=torch.bool),
         terminated=torch.ones(agents, rows, dtype=torch.bool),
         count=torch.full((agents,), rows),
-        beyond=torch.zeros(agents, rows, 4),
+        final_observations=torch.zeros(agents, rows, 4),
     )
 
 
@@ -359,24 +359,24 @@ def test_stacked_gradients_are_those_of_each_agent_alone(sizes):
         mask=mask,
         terminated=torch.ones(5, 6, dtype=torch.bool),
         count=count,
-        beyond=torch.zeros(5, 6, sizes[0]),
+        final_observations=torch.zeros(5, 6, sizes[0]),
     )
     theta, old = thetas(policy, 5), thetas(policy, 5, seed=9)
     weights = importance_weights(policy, old, theta, batch)
     stacked = gpomdp(policy, theta, batch, 0.99, weights)
     for k in range(5):
         here = slice(k, k + 1)
-        alone = importance_weights(policy, old[here], theta[here], batch.of(k))
+        alone = importance_weights(policy, old[here], theta[here], batch.agent(k))
         # To the bit: a batched product treats each row alike, however many there are.
         assert torch.equal(alone, weights[here])
-        assert torch.equal(gpomdp(policy, theta[here], batch.of(k), 0.99, alone), stacked[here])
+        assert torch.equal(gpomdp(policy, theta[here], batch.agent(k), 0.99, alone), stacked[here])
 
     # Padding is no episode: without it the gradient is the same, up to the order of sums.
     cut = Trajectories(
         *(value[2:3, :, :3] for value in (batch.observations, batch.actions, batch.rewards, batch.mask)),
         terminated=batch.terminated[2:3, :3],
         count=count[2:3],
-        beyond=batch.beyond[2:3, :3],
+        final_observations=batch.final_observations[2:3, :3],
     )
     unpadded = gpomdp(policy, theta[2:3], cut, 0.99, weights[2:3, :3])
     torch.testing.assert_close(unpadded, stacked[2:3], rtol=1e-4, atol=1e-3)

@@ -28,9 +28,9 @@ from byzbench.errors import CorruptRecord, InvalidParameter, OtherLibraries
 from byzbench.experiments import migrations
 from byzbench.experiments.migrations import migrate
 from byzbench.experiments.provenance import code_difference, provenance
-from byzbench.experiments.store import gather, scan
-from byzbench.experiments.suite import Suite
-from byzbench.experiments.tuned import Tuned
+from byzbench.experiments.store import gather, scan_runs
+from byzbench.experiments.suite import SweepGrid
+from byzbench.experiments.tuned import TunedParameters
 
 OLD = Path(__file__).resolve().parent / "old_runs"
 CALM = {"name": "calm", "parameters": {}}
@@ -66,7 +66,7 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Sequence[Change]:
 def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], changed: Sequence[Change]) -> None:
     old = described(**options)
     before = canonical.digest_of(old)
-    today = canonical.modern(old, 1)
+    today = canonical.to_current(old, 1)
     assert today != old
     assert hash_of(today) == before
     assert canonical.canonical(today) == old
@@ -74,10 +74,10 @@ def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], chang
 
 
 def test_renames_reach_components_inside_others(changed: Sequence[Change]) -> None:
-    today = canonical.modern(described(attack="split_brain(alie(z=1.5))", agreement="gossip+krum"), 1)
+    today = canonical.to_current(described(attack="split_brain(alie(z=1.5))", agreement="gossip+krum"), 1)
     assert today["attack"]["parameters"]["inner"] == {
         "name": "little",
-        "parameters": {"deviations": 1.5, "on": "gradient", "whose": "byzantine", "sign": -1}
+        "parameters": {"deviations": 1.5, "on": "gradient", "whose": "colluders", "sign": -1}
         | {k: v for k, v in today["attack"]["parameters"]["inner"]["parameters"].items() if k != "deviations"},
     }
     assert today["agreement"]["parameters"]["rule"]["parameters"]["ties"] == "index"
@@ -88,7 +88,7 @@ def test_renames_reach_components_inside_others(changed: Sequence[Change]) -> No
 
 
 def test_a_moved_parameter_keeps_its_place_in_the_hash(changed: Sequence[Change]) -> None:
-    calm, scaled = (canonical.modern(described(env=f"cartpole(reward_scale={s})"), 1) for s in ("1.0", "3.0"))
+    calm, scaled = (canonical.to_current(described(env=f"cartpole(reward_scale={s})"), 1) for s in ("1.0", "3.0"))
     assert calm["rewards"] == {"name": "plain", "parameters": {}}
     assert scaled["rewards"] == {"name": "scaled", "parameters": {"factor": 3.0}}
     assert "reward_scale" not in scaled["task"]["parameters"]
@@ -155,7 +155,7 @@ def test_old_runs_are_listed_reported_and_plotted(
 
 def test_a_run_of_the_first_engine_is_reused(tmp_path: Path) -> None:
     shutil.copytree(OLD / "6a6c210", tmp_path / "store")
-    for entry in scan(tmp_path / "store")[0]:
+    for entry in scan_runs(tmp_path / "store")[0]:
         experiment = Experiment.from_description(entry.experiment)
         seen: list[Any] = []
         with pytest.warns(OtherLibraries) if _libraries_moved(entry.path) else nullcontext():
@@ -169,7 +169,7 @@ def test_a_run_of_the_first_engine_is_reused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_began_before_traces_begins_again(tmp_path: Path) -> None:
-    (entry, *_), _ = scan(OLD / "6a6c210")
+    (entry, *_), _ = scan_runs(OLD / "6a6c210")
     folder = shutil.copytree(entry.path, tmp_path / entry.path.name)
     (folder / "result.json").unlink()
     seen: list[Any] = []
@@ -194,17 +194,17 @@ def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, changed: Any, mo
     }
     path = tmp_path / "tuned.json"
     path.write_text(json.dumps(data))
-    found = Tuned.read(path)
+    found = TunedParameters.read(path)
     assert (found.components, found.parameters) == ({"attack": "little"}, {"attack": {"deviations": 2.0}})
 
 
 def test_suites_may_say_their_schema(tmp_path: Path) -> None:
     path = tmp_path / "suite.toml"
     path.write_text('schema = 2\nalgo = "solo"\n')
-    assert Suite.read(path).algo == ["solo"]
+    assert SweepGrid.read(path).algo == ["solo"]
     path.write_text("schema = 999\n")
     with pytest.raises(CorruptRecord, match="made by a newer byzbench"):
-        Suite.read(path)
+        SweepGrid.read(path)
 
 
 def _libraries_moved(folder: Path) -> bool:

@@ -114,8 +114,8 @@ def test_the_second_largest_of_one_distance_is_that_one():
 def test_an_oracle_must_be_told():
     with pytest.raises(Undefined, match="honest"):
         at(SelfCenteredClipping(radius="oracle"), (0, 1, 2), 1)
-    assert SelfCenteredClipping(radius="oracle").asks == {"honest"}
-    assert not SelfCenteredClipping().asks
+    assert SelfCenteredClipping(radius="oracle").required_inputs == {"honest"}
+    assert not SelfCenteredClipping().required_inputs
 
 
 TENTHS = weights(0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -258,8 +258,8 @@ def test_bridge_spares_the_own_value_or_does_not():
     assert at(Bridge(), points, 1) == (100 + 2 + 3 + 4) / 4
     assert at(Bridge(keep_own=False), points, 1) == (2 + 3 + 4 + 5) / 4
     assert at(Bridge(), (7, 1, 50), 1) == 7
-    assert Bridge().self_centred
-    assert not Bridge(keep_own=False).self_centred
+    assert Bridge().self_centered
+    assert not Bridge(keep_own=False).self_centered
     assert Bridge().guarantee(4, 1)
     assert not Bridge().guarantee(3, 1)
     assert Bridge().defined(3, 1)
@@ -354,9 +354,9 @@ def test_cva_is_monna_or_has_a_pivot():
     points = (0, 1, 2, 4, 90)
     assert at(Cva(Median()), points, 1) == 7 / 4
     assert at(Cva(Median()), points, 2) == 1
-    assert Cva().self_centred
-    assert not Cva(Median()).self_centred
-    assert Cva(Monna()).self_centred
+    assert Cva().self_centered
+    assert not Cva(Median()).self_centered
+    assert Cva(Monna()).self_centered
     assert load("aggregator", "cva", pivot="krum") == Cva(Krum())
 
 
@@ -366,7 +366,7 @@ def judge(policies, which, episodes):
 
 
 def asked(rule, honest):
-    return {key: {"honest": honest, "judge": judge}[key] for key in rule.asks}
+    return {key: {"honest": honest, "judge": judge}[key] for key in rule.required_inputs}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -398,7 +398,7 @@ def test_what_is_not_there_leaves_its_weight_to_the_own_vector(name):
     torch.testing.assert_close(hidden, gone)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.self_centred])
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.self_centered])
 def test_a_server_has_no_vector_to_start_from(name):
     with pytest.raises(Undefined, match="server"):
         RULES[name](column(0, 1, 2, 3), 1, own=torch.tensor(-1), **asked(RULES[name], torch.ones(4).bool()))
@@ -421,8 +421,8 @@ def test_what_f_neighbours_weigh():
         (SelfCenteredClipping(radius="second"), 1, 0.9, [(5, 1), (6, 1), (9, 1)]),
     ],
 )
-def test_what_liars_and_the_rule_change_is_within_the_constant_it_states(rule, rho, least, counts):
-    """|E|^2 <= rho b S on a line, where it is worst, for liars far away or as far as an honest neighbour."""
+def test_what_attackers_and_the_rule_change_is_within_the_constant_it_states(rule, rho, least, counts):
+    """|E|^2 <= rho b S on a line, where it is worst, for attackers far away or as far as an honest neighbour."""
     rng, worst = np.random.default_rng(0), 0.0
     for n, f in counts:
         m, rows = n - 1 - f, 20000
@@ -475,7 +475,7 @@ def test_medians_and_krum_need_not_agree_but_do_not_drift_apart(name):
 
 
 @pytest.mark.parametrize("rule", [CsPlus(), Gts(), SelfCenteredClipping(), SelfCenteredClipping(radius="oracle")])
-def test_clipped_gossip_without_liars_is_gossip(rule):
+def test_clipped_gossip_without_attackers_is_gossip(rule):
     """With a bound of zero the mean is kept, as Metropolis' weights are doubly stochastic."""
     torch.testing.assert_close(gossip(rule, START, GRAPH, 0, 5).mean(0), START.mean(0))
 
@@ -496,7 +496,7 @@ def test_the_weighted_mean_is_what_clipping_is_without_a_bound():
 @pytest.mark.parametrize("lie", [1e30, -1e30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", RULES)
-def test_a_liar_out_of_sight_moves_nobody_far(name, dtype, lie):
+def test_an_attacker_out_of_sight_moves_nobody_far(name, dtype, lie):
     """Each of 14 agents hears one; nobody leaves the honest ball by more than its radius."""
     rule, around = RULES[name], torch.arange(14)
     senders = torch.tensor([sorted([i, *GRAPH[i]]) for i in GRAPH])
@@ -509,8 +509,8 @@ def test_a_liar_out_of_sight_moves_nobody_far(name, dtype, lie):
 
 
 @pytest.mark.parametrize("rule", [SelfCenteredClipping(), CsPlus(), Gts(), Ios(), WMsr(), Bridge(), Cva()])
-def test_honest_agents_stay_together_beside_liars(rule):
-    """A complete graph of 14 and two liars that say something else to everybody, step after step."""
+def test_honest_agents_stay_together_beside_attackers(rule):
+    """A complete graph of 14 and two attackers that say something else to everybody, step after step."""
     rng, x = np.random.default_rng(5), START
     row, f = torch.full((14, 16), 1 / 16, dtype=torch.float64), torch.full((14,), 2)
     for _ in range(40):

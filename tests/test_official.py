@@ -16,8 +16,8 @@ from byzbench.algorithms._official import official_initial, official_uniform
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.learning.gradients import importance_weights, product_weights
-from byzbench.learning.policies import CategoricalMlp
+from byzbench.rl.gradients import importance_weights, product_weights
+from byzbench.rl.policies import CategoricalMlp
 from byzbench.testing.rows import run_as_block
 
 FAMILY = ["decbyzpg", "byzpg", "dec_page_pg", "fed_page_pg", "page_pg", "solo"]
@@ -118,8 +118,8 @@ def test_the_preset_sets_every_quirk_and_the_user_wins_over_it(name: str) -> Non
 
 def test_the_preset_brings_the_rules_of_the_code() -> None:
     official = Experiment.create("decbyzpg", preset="official")
-    assert official.aggregator == registry.build("aggregator", "rfa(nu=0.1, relative=False, steps=8, start=zero)")
-    assert official.agreement == registry.build("agreement", "mda(stop=observer, cap=100000)")
+    assert official.aggregator == registry.make("aggregator", "rfa(nu=0.1, relative=False, steps=8, start=zero)")
+    assert official.agreement == registry.make("agreement", "mda(stop=observer, cap=100000)")
     assert Experiment.create("decbyzpg", preset="official", aggregator="median").aggregator == registry.load(
         "aggregator", "median"
     )
@@ -131,7 +131,7 @@ def test_the_preset_brings_the_rules_of_the_code() -> None:
 
 @pytest.mark.parametrize("attack", ["none", "large_noise(relative=False)"])
 def test_the_observer_measures_what_everybody_sent(attack: str) -> None:
-    """Without equivocation: sqrt(K) times the diameter of the narrowest K - f vectors. Liars' matrices count too."""
+    """Without equivocation: sqrt(K) times the diameter of the narrowest K - f vectors, with those of attackers."""
     experiment = Experiment.create("decbyzpg", attack, agents=7, byzantine=1, preset="official")
     federation, _ = federate(experiment)
     federation.begin(0, 0.0)
@@ -148,7 +148,7 @@ def test_the_observer_measures_what_everybody_sent(attack: str) -> None:
         honest = [
             a
             for a, (i, j) in zip(apart, ((i, j) for i in range(7) for j in range(i)), strict=True)
-            if not {i, j} & set(experiment.members.liars)
+            if not {i, j} & set(experiment.members.byzantine_ids)
         ]
         torch.testing.assert_close(width[0], torch.stack(honest).max())
 

@@ -1,4 +1,4 @@
-"""What liars do to their own environments, and what they may learn from them."""
+"""What attackers do to their own environments, and what they may learn from them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torch import Tensor
 from byzbench.attacks.dynamics import Dynamics
 from byzbench.attacks.fgsm import Fgsm
 from byzbench.attacks.v_bsa import VBsa
-from byzbench.contracts import Attack, MessageAttack, Speech, State, Taps, Threat
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
+from byzbench.core.context import AttackContext
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.adversary import Adversary, LiarsTap
-from byzbench.federation.federation import Federation
-from byzbench.federation.view import View
-from byzbench.learning.policies import CategoricalMlp
-from byzbench.learning.rollouts import Trajectories
+from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
+from byzbench.federation.federation import SimulatedFederation
 from byzbench.randomness import Streams
-from byzbench.registry import build
+from byzbench.registry import make
+from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.rollouts import Trajectories
 
 
-def set_up(attack: Any = "none", **options: Any) -> tuple[Federation, Adversary, list[int]]:
+def set_up(attack: Any = "none", **options: Any) -> tuple[SimulatedFederation, Adversary, list[int]]:
     """A federation of 5 agents, 2 of whom lie, before its first round; and who they are."""
     todo = replace(
         Experiment.create("decbyzpg", "none", **{"agents": 5, "byzantine": 2, **options}),
-        attack=build("attack", attack),  # type: ignore[arg-type]
+        attack=make("attack", attack),  # type: ignore[arg-type]
     )
     federation, adversary = federate(todo)
     federation.begin(0, 0.0)
-    return federation, adversary, list(todo.members.liars)
+    return federation, adversary, list(todo.members.byzantine_ids)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -62,23 +62,23 @@ ENVIRONMENT += ["dynamics(constant=length, factor=0.1)"]
 
 
 @pytest.mark.parametrize("attack", ENVIRONMENT)
-def test_only_liars_meet_another_world(attack: str) -> None:
-    plain, _, liars = set_up()
+def test_only_attackers_meet_another_world(attack: str) -> None:
+    plain, _, attackers = set_up()
     federation, _, _ = set_up(attack)
-    honest = [agent for agent in range(5) if agent not in liars]
+    honest = [agent for agent in range(5) if agent not in attackers]
     truth, met = (f.sample(f.theta0, 4) for f in (plain, federation))
     assert same(truth, met, honest)
-    assert not any(same(truth, met, [liar]) for liar in liars)
-    alone = federation.sample(federation.theta0[:2], 4, agents=[honest[0], liars[1]])
-    assert alone.mask.shape[0] == 2  # blocks of agents, with some of the liars
+    assert not any(same(truth, met, [attacker]) for attacker in attackers)
+    alone = federation.sample(federation.theta0[:2], 4, agents=[honest[0], attackers[1]])
+    assert alone.mask.shape[0] == 2  # blocks of agents, with some of the attackers
 
 
-def test_physics_are_what_they_were_once_the_liars_sleep_again() -> None:
+def test_physics_are_what_they_were_once_the_attackers_sleep_again() -> None:
     federation, adversary, _ = set_up("dynamics(constant=force_mag, factor=0.1)")
     plain, _, everybody = set_up()
     everybody = list(range(5))
     assert not same(plain.sample(plain.theta0, 3), federation.sample(federation.theta0, 3), everybody)
-    adversary._attack = build("attack", "none")  # type: ignore[assignment]
+    adversary._attack = make("attack", "none")  # type: ignore[assignment]
     for f in (plain, federation):
         f.begin(1, 0.1)
     assert same(plain.sample(plain.theta0, 3), federation.sample(federation.theta0, 3), everybody)
@@ -87,9 +87,9 @@ def test_physics_are_what_they_were_once_the_liars_sleep_again() -> None:
 @pytest.mark.parametrize("constant", ["gravity", "masscart", "masspole", "length", "force_mag"])
 def test_a_changed_constant_is_gymnasiums(constant: str) -> None:
     """Rows that are changed among others go the way of Gymnasium's environment with that constant."""
-    task: Any = build("task", "cartpole")
+    task: Any = make("task", "cartpole")
     ours, theirs = task.make(2, 3), CartPoleVectorEnv(3)
-    task.alter(ours, {constant: np.array([1.0, 1.7])})
+    task.scale_dynamics(ours, {constant: np.array([1.0, 1.7])})
     vars(theirs)[constant] = 1.7 * getattr(theirs, constant)
     theirs.total_mass, theirs.polemass_length = theirs.masspole + theirs.masscart, theirs.masspole * theirs.length
     ours.reset([np.random.default_rng(seed) for seed in (0, 1)])
@@ -99,7 +99,7 @@ def test_a_changed_constant_is_gymnasiums(constant: str) -> None:
         actions = np.arange(6) % 2 if step % 2 else np.ones(6, np.int64)
         np.testing.assert_allclose(ours.step(actions)[0][3:], theirs.step(actions[3:])[0], rtol=1e-6)
     untouched = task.make(1, 3)
-    task.alter(ours, {})
+    task.scale_dynamics(ours, {})
     first, again = np.random.default_rng(5), np.random.default_rng(5)
     assert np.array_equal(ours.reset([first, first])[:3], untouched.reset([again]))
     for _ in range(6):
@@ -108,11 +108,11 @@ def test_a_changed_constant_is_gymnasiums(constant: str) -> None:
 
 def test_a_lander_falls_faster_where_it_weighs_more() -> None:
     pytest.importorskip("Box2D")
-    task: Any = build("task", "lunarlander")
+    task: Any = make("task", "lunarlander")
     landers = task.make(2, 2)
     fallen = []
     for factors in ({}, {"gravity": np.array([1.0, 1.1])}, {}):
-        task.alter(landers, factors)
+        task.scale_dynamics(landers, factors)
         landers.reset([np.random.default_rng(0), np.random.default_rng(0)])
         for _ in range(20):
             seen = landers.step(np.zeros(4, np.int64))[0]
@@ -137,17 +137,19 @@ class Hand(Attack):
     taps: Any = None
 
     @property
-    def threat(self) -> Threat:
-        return Threat(surface=frozenset({"environment"}))
+    def threat(self) -> ThreatModel:
+        return ThreatModel(surface=frozenset({"environment"}))
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
         return self.taps, memory
 
 
 def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
     for taps, said in (
-        (Taps(action=lambda t, actions: actions[..., :1]), r"shape \[2, 1\] in place of \[2, 3\]"),
-        (Taps(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
+        (EnvHooks(action=lambda t, actions: actions[..., :1]), r"shape \[2, 1\] in place of \[2, 3\]"),
+        (EnvHooks(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
     ):
         federation, _, _ = set_up(Hand(taps))
         with pytest.raises(BrokenPlugin, match=said):
@@ -156,15 +158,15 @@ def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
 
 @pytest.mark.parametrize("agents", [[0, 1, 2, 3, 4, 5], [3, 1], [4, 0, 3], [5, 2]])
 def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
-    liars = [1, 4, 3]
+    attackers = [1, 4, 3]
     asked = []
 
     def negative(t: int, x: np.ndarray) -> np.ndarray:
         asked.append(x.copy())
         return -x - 1
 
-    tap = LiarsTap(Taps(observation=negative, action=negative, reward=torch.neg), agents, liars)
-    mine = [row for row, agent in enumerate(agents) if agent in liars]
+    tap = ByzantineEnvHooks(EnvHooks(observation=negative, action=negative, reward=torch.neg), agents, attackers)
+    mine = [row for row, agent in enumerate(agents) if agent in attackers]
     if not mine:
         assert tap.observe is tap.act is None
         return
@@ -176,8 +178,8 @@ def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
         rows = {agent: x[row].copy() for row, agent in enumerate(agents)}
         hand(0, x)
         assert np.array_equal(x, expected)
-        for seat, liar in enumerate(liars):
-            assert np.array_equal(asked[-1][seat], rows.get(liar, np.zeros(shape)))
+        for seat, attacker in enumerate(attackers):
+            assert np.array_equal(asked[-1][seat], rows.get(attacker, np.zeros(shape)))
     rewards = torch.ones(len(agents), 5, 2)
     assert tap.rewards(rewards)[mine].eq(-1).all()
     assert int((tap.rewards(rewards) < 0).sum()) == 10 * len(mine)
@@ -188,10 +190,10 @@ def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
 
 
 def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, seen: Tensor) -> Tensor:
-    """Observations [f, N, o] as the liars see them, inside a rollout's inference mode."""
+    """Observations [f, N, o] as the attackers see them, inside a rollout's inference mode."""
     facts = {"round": 0, "agents": 5, "byzantine": len(theta), "task": None, "episodes": seen.shape[1]}
-    view = View(attack.threat, facts, {"policy": policy, "theta": theta})
-    tap = attack.tap(view, {}, rng())[0].observation
+    context = AttackContext(attack.threat, facts, {"policy": policy, "theta": theta})
+    tap = attack.hook_environment(context, {}, rng())[0].observation
     assert tap is not None
     with torch.inference_mode():
         return torch.from_numpy(tap(0, seen.clone().numpy()))
@@ -236,17 +238,17 @@ def test_fgsm_needs_a_likeliest_action_with_a_slope() -> None:
 
 @pytest.mark.parametrize("attack", ["random_action", "action_flip(q=1)"])
 def test_continuous_actions(attack: str) -> None:
-    plain, _, liars = set_up(env="pendulum")
+    plain, _, attackers = set_up(env="pendulum")
     federation, _, _ = set_up(attack, env="pendulum")
     truth, met = (f.sample(f.theta0, 2) for f in (plain, federation))
-    honest = [agent for agent in range(5) if agent not in liars]
+    honest = [agent for agent in range(5) if agent not in attackers]
     assert torch.equal(truth.actions[honest], met.actions[honest])
     if attack == "random_action":
-        assert met.actions[liars].abs().max() <= 1
-        assert abs(float(met.actions[liars].mean())) < 0.1
-        assert float(met.actions[liars].std()) == pytest.approx(3**-0.5, rel=0.1)
+        assert met.actions[attackers].abs().max() <= 1
+        assert abs(float(met.actions[attackers].mean())) < 0.1
+        assert float(met.actions[attackers].std()) == pytest.approx(3**-0.5, rel=0.1)
     else:
-        assert torch.equal(met.actions[liars, 0], -truth.actions[liars, 0])
+        assert torch.equal(met.actions[attackers, 0], -truth.actions[attackers, 0])
 
 
 # Experience.
@@ -257,27 +259,29 @@ class Looks(MessageAttack):
     """Says the truth, and calls a function with its view."""
 
     act: Any = None
-    sees: frozenset[Any] = frozenset({"own", "policy", "experience"})
+    sees: frozenset[Any] = frozenset({"own", "policy", "rollouts"})
 
     @property
-    def threat(self) -> Threat:
-        return Threat(self.sees)
+    def threat(self) -> ThreatModel:
+        return ThreatModel(self.sees)
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        self.act(view)
-        return Speech(view.own), memory
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        self.act(context)
+        return ByzantineMessages(context.own), memory
 
 
-def gossiped(act: Callable[[View], None], *more: str) -> tuple[Federation, list[int]]:
-    federation, _, liars = set_up(Looks(act=act, sees=frozenset({"own", "policy", "experience", *more})))
-    return federation, liars
+def gossiped(act: Callable[[AttackContext], None], *more: str) -> tuple[SimulatedFederation, list[int]]:
+    federation, _, attackers = set_up(Looks(act=act, sees=frozenset({"own", "policy", "rollouts", *more})))
+    return federation, attackers
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_liars_remember_this_rounds_episodes_and_the_policy_that_played_them(together: bool) -> None:
+def test_attackers_remember_this_rounds_episodes_and_the_policy_that_played_them(together: bool) -> None:
     seen: list[tuple[Tensor | None, list[Trajectories | None]]] = []
-    federation, liars = gossiped(
-        lambda view: seen.append((view.theta, list(view.experience))), *(["colluders"] if together else [])
+    federation, attackers = gossiped(
+        lambda context: seen.append((context.theta, list(context.rollouts))), *(["byzantine"] if together else [])
     )
     x = torch.zeros(5, federation.theta0.shape[1])
     lockstep(federation.exchange("gradient", x))
@@ -290,13 +294,13 @@ def test_liars_remember_this_rounds_episodes_and_the_policy_that_played_them(tog
             whole = batch
     lockstep(federation.exchange("gradient", x))
     played = torch.cat([part for part, _ in seen if part is not None])
-    assert torch.equal(played, theta[liars])
+    assert torch.equal(played, theta[attackers])
     lived = [one for _, several in seen for one in several]
-    for liar, one in zip(liars, lived, strict=True):
+    for attacker, one in zip(attackers, lived, strict=True):
         assert one is not None
         assert one.mask.shape[0] == 1
         # The last time it played; the streams of each time are others.
-        assert not same(one, part_of(whole, liar), [0])
+        assert not same(one, part_of(whole, attacker), [0])
     federation.begin(1, 0.1)
     seen.clear()
     lockstep(federation.exchange("gradient", x))
@@ -310,28 +314,30 @@ def part_of(batch: Trajectories, row: int) -> Trajectories:
 def test_what_is_remembered_is_a_copy_of_what_was_met() -> None:
     looks: list[Trajectories] = []
 
-    def vandalise(view: View) -> None:
-        (lived,) = view.experience
+    def vandalise(context: AttackContext) -> None:
+        (lived,) = context.rollouts
         assert lived is not None
         looks.append(replace(lived, observations=lived.observations.clone()))
         lived.observations.zero_()
-        assert view.theta is not None
-        view.theta.zero_()
+        assert context.theta is not None
+        context.theta.zero_()
 
-    federation, liars = gossiped(vandalise)
+    federation, attackers = gossiped(vandalise)
     batch = federation.sample(federation.theta0, 2)
     before = batch.observations.clone()
     for _ in range(2):
         lockstep(federation.exchange("gradient", federation.theta0))
     assert torch.equal(batch.observations, before)
-    for look, liar in zip(looks, [*liars, *liars], strict=True):
-        assert same(look, part_of(batch, liar), [0])
+    for look, attacker in zip(looks, [*attackers, *attackers], strict=True):
+        assert same(look, part_of(batch, attacker), [0])
 
 
 def lies(attack: VBsa, own: Tensor, memory: State, lived: Any, policy: Any, theta: Tensor) -> tuple[Tensor, State]:
-    facts = {"round": 0, "agents": 5, "byzantine": len(own), "task": None, "topic": "gradient"}
-    view = View(attack.threat, facts, {"colluders": own, "experience": lived, "policy": policy, "theta": theta})
-    said, memory = attack.speak(view, memory, rng())
+    facts = {"round": 0, "num_agents": 5, "num_byzantine": len(own), "task": None, "topic": "gradient"}
+    context = AttackContext(
+        attack.threat, facts, {"byzantine": own, "rollouts": lived, "policy": policy, "theta": theta}
+    )
+    said, memory = attack.craft_messages(context, memory, rng())
     return torch.as_tensor(said.vectors), memory
 
 
@@ -356,8 +362,8 @@ def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
     # With room enough, what is left is the direction of the push, at the honest length.
     free, _ = lies(replace(attack, width=1e9, scale=1e6), usual[5], memory, lived, policy, theta)
     torch.testing.assert_close(free.norm(dim=1), usual[5].norm(dim=1))
-    secrets = {"colluders": usual[5], "experience": lived, "policy": policy, "theta": theta}
-    lengths = attack._pushes(View(attack.threat, {}, secrets)).norm(dim=1)
+    secrets = {"byzantine": usual[5], "rollouts": lived, "policy": policy, "theta": theta}
+    lengths = attack._pushes(AttackContext(attack.threat, {}, secrets)).norm(dim=1)
     for row in range(2):
         way = torch.from_numpy(noise.standard_normal(policy.dimension))
         states = lived[row].observations[lived[row].mask].unsqueeze(0).double()

@@ -209,10 +209,10 @@ def test_cells_are_the_panel_without_held_out_attacks(tiny: Pilot) -> None:
 
 def test_the_pilot_of_smoke_is_whole() -> None:
     pilot = read_pilot(SMOKE)
-    levels = {"own": 0, "colluders": 1, "graph": 1}
+    levels = {"own": 0, "byzantine": 1, "graph": 1}
     for attack in pilot.attacks:
         if attack.knows is not None:
-            seen = registry.build("attack", attack.spec).threat.sees  # type: ignore[attr-defined]
+            seen = registry.make("attack", attack.spec).threat.knowledge  # type: ignore[attr-defined]
             level = max(levels.get(what, 2) for what in seen)
             assert ("local", "coordinated", "omniscient")[level] == attack.knows, attack.spec
     assert [len(pilot.worst_case(stratum)) for stratum in pilot.strata] == [5, 4, 4]
@@ -221,7 +221,7 @@ def test_the_pilot_of_smoke_is_whole() -> None:
     held_out = pilot.held_out
     for cell in (cell for place, cell in one_seed.items() if place.attack == CLEAN):
         for spec in held_out:
-            replace(cell, attack=registry.build("attack", spec))._check_parts()  # type: ignore[arg-type]
+            replace(cell, attack=registry.make("attack", spec))._check_parts()  # type: ignore[arg-type]
 
 
 # The tests
@@ -408,4 +408,8 @@ def test_a_candidate_whose_attack_harms_nobody_is_not_admitted(
 def test_an_unknown_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="there is no pilot file"):
         read_pilot(tmp_path / "none.toml")
+    path = write(tmp_path, 'name = "tiny-v1"\n')
+    with pytest.raises(UserError) as refused:
+        read_pilot(path)
+    assert str(refused.value).startswith(f"pilot {path}: tiny-v1.toml $.title: is required; tiny-v1.toml $.seeds: is ")
     assert main(monkeypatch, "pilot", str(tmp_path / "none.toml")) == 2

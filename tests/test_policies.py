@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from byzbench.learning.ensembles import Ensemble
-from byzbench.learning.gradients import gpomdp, importance_weights
-from byzbench.learning.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp
-from byzbench.learning.rollouts import rollout
-from byzbench.learning.teams import Team
+from byzbench.rl.ensembles import Ensemble
+from byzbench.rl.gradients import gpomdp, importance_weights
+from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp
+from byzbench.rl.rollouts import rollout
+from byzbench.rl.teams import Team
 
 INF = math.inf
 FAMILIES = {
@@ -43,7 +43,7 @@ def thetas(policy, count, seed=0):
 def noise(policy, agents, horizon, rows, seed=1):
     drawn = np.empty((agents, rows, horizon, *policy.action_shape), np.float32)
     for k, out in enumerate(drawn):
-        policy.draw(np.random.default_rng([seed, k]), out)
+        policy.sample_noise(np.random.default_rng([seed, k]), out)
     return torch.from_numpy(drawn).transpose(1, 2)
 
 
@@ -68,7 +68,7 @@ def test_actions_have_their_shape_and_type_and_no_row_knows_of_another(policy):
     actions = act(policy.sampler(theta, drawn), 1, observations)
     assert actions.shape == (3, 5, *policy.action_shape)
     assert actions.dtype == policy.dtype
-    assert policy.executed(actions.numpy()).shape[0] == 15
+    assert policy.to_env_actions(actions.numpy()).shape[0] == 15
     for k in range(3):
         alone = act(policy.sampler(theta[k : k + 1], drawn[k : k + 1]), 1, observations[k : k + 1])
         assert torch.equal(alone[0], actions[k])
@@ -96,12 +96,12 @@ def test_a_gaussian_has_torchs_density():
 
 def test_what_is_executed_stays_within_the_bounds():
     u = torch.tensor([[-9.0, -9.0], [-1.0, 1.0], [0.0, 0.5], [9.0, 9.0]]).unsqueeze(0)
-    clipped = FAMILIES["gaussian"].executed(u.numpy())
+    clipped = FAMILIES["gaussian"].to_env_actions(u.numpy())
     np.testing.assert_allclose(clipped, [[-2, 0], [-2, 1], [0, 0.75], [2, 1]])
-    squashed = FAMILIES["squashed"].executed(u.numpy())
+    squashed = FAMILIES["squashed"].to_env_actions(u.numpy())
     np.testing.assert_allclose(squashed, np.tanh(u[0].numpy()) * [2, 0.5] + [0, 0.5], rtol=1e-6)
-    assert np.array_equal(FAMILIES["unbounded"].executed(u.numpy()), u[0].numpy())
-    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).executed(u.numpy())
+    assert np.array_equal(FAMILIES["unbounded"].to_env_actions(u.numpy()), u[0].numpy())
+    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).to_env_actions(u.numpy())
     np.testing.assert_allclose(half, u[0].numpy().clip(min=[0, -INF]))
     assert clipped.dtype == squashed.dtype == half.dtype == np.float32
 
@@ -129,7 +129,7 @@ def test_a_team_acts_as_its_players_do_one_by_one():
         torch.testing.assert_close(actions[..., player, :], own)
         total += team.player.log_probabilities(layers, part, own)
     torch.testing.assert_close(team.log_probabilities(layers, observations, actions), total)
-    assert team.executed(actions.numpy()).shape == (10, 3, 2)
+    assert team.to_env_actions(actions.numpy()).shape == (10, 3, 2)
 
 
 class Bandit:
@@ -210,7 +210,7 @@ def test_the_certificate_of_a_vote_is_exact():
         ensemble, theta = cast(*votes)
         winner = int(act(ensemble.sampler(theta, None), 0, torch.zeros(1, 1, 1)))
         assert winner == elected(votes)
-        certified = int(ensemble.remarks(theta, torch.zeros(1, 4, 1))["certificate"])
+        certified = int(ensemble.diagnostics(theta, torch.zeros(1, 4, 1))["certificate"])
         for changes, possible in ((certified, False), (certified + 1, True)):
             lies = (
                 [lie if k in who else vote for k, vote in enumerate(votes)]
@@ -226,7 +226,7 @@ def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
     theta = torch.zeros(1, 5, policy.dimension)
     theta[0, :, 2:4] = torch.randn(5, 2, generator=draw)
     observations = torch.zeros(1, 1, 1)
-    stated = ensemble.remarks(theta.flatten(1), observations)["certified_distance"]
+    stated = ensemble.diagnostics(theta.flatten(1), observations)["certified_distance"]
     before = act(ensemble.sampler(theta.flatten(1), None), 0, observations)
     points = theta[0, :, 2:4].double()
     nudges = 0.01 * torch.randn(200, 2, generator=draw).double()

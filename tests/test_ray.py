@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from byzbench.errors import UserError
-from byzbench.experiments.executors import executor
-from byzbench.experiments.suite import Plan, Suite, plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.executors import make_executor
+from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
+from byzbench.experiments.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 GRID: dict[str, Any] = {
@@ -50,13 +50,14 @@ if __name__ == "__main__":
         heard = listening()
         summary = sweep(todo, out, workers, watch=watch)
     cluster.shutdown()
-    print(json.dumps({{"width": width, "listening": heard, "lost": summary.lost, "failed": list(summary.failed),
+    lost, failed = summary.worker_failures, list(summary.failed)
+    print(json.dumps({{"width": width, "listening": heard, "failed": failed, "lost": lost,
                       "retries": [o.retries for o in summary.outcomes.values()], "done": len(done), "killed": killed}}))
 """
 
 
-def planned() -> Plan:
-    return plan(Suite.of(GRID))
+def planned() -> SweepPlan:
+    return plan_sweep(SweepGrid.of(GRID))
 
 
 def running(raylet: int) -> bool:
@@ -127,8 +128,8 @@ def test_a_node_dies_in_the_middle_and_the_sweep_completes(tmp_path: Path) -> No
     assert said["lost"], "the node had nothing to do when it died"
     assert all("was lost, and it was started again" in line for line in said["lost"])
     assert sum(said["retries"]) == len(said["lost"])
-    with executor("process", tmp_path / "here", jobs=2) as workers:
-        sweep(planned(), tmp_path / "here", workers)
+    with make_executor("process", tmp_path / "here", jobs=2) as workers:
+        run_sweep(planned(), tmp_path / "here", workers)
     runs = {path.parent.name: path.read_bytes() for path in tmp_path.glob("runs/*/metrics.jsonl")}
     assert runs == {path.parent.name: path.read_bytes() for path in tmp_path.glob("here/*/metrics.jsonl")}
     assert len(runs) == 20
@@ -137,13 +138,13 @@ def test_a_node_dies_in_the_middle_and_the_sweep_completes(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     there = pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused")
-    with there, executor("ray", tmp_path, ray_address="127.0.0.1:1"):
+    with there, make_executor("ray", tmp_path, ray_address="127.0.0.1:1"):
         pass
 
 
 def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'byzbench\[ray\]'"), executor("ray", tmp_path):
+    with pytest.raises(UserError, match=r"pip install 'byzbench\[ray\]'"), make_executor("ray", tmp_path):
         pass
 
 

@@ -90,7 +90,7 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
         copy(ROOT / part, checkout / part)
     (checkout / "attacks" / "half.py").write_text(blocks("CONTRIBUTING.md", "python")[0])
     typed = [command for command in commands("CONTRIBUTING.md") if command[0] == "byzbench"]
-    assert {command[1] for command in typed} == {"show", "run"}
+    assert {command[1] for command in typed} == {"show", "run", "check"}
     for command in typed:
         done = run([sys.executable, "-m", *command], tmp_path, checkout)
         assert done.returncode == 0, done.stderr

@@ -25,9 +25,9 @@ from byzbench.aggregators.krum import Krum
 from byzbench.errors import ArchivedRun, CorruptRecord, StorageError, UserError
 from byzbench.experiments import runner
 from byzbench.experiments.diagnostics import diameter
-from byzbench.experiments.metrics import final_return, judge
+from byzbench.experiments.metrics import classify_run, final_return
 from byzbench.experiments.records import RunFolder
-from byzbench.federation.federation import Federation
+from byzbench.federation.federation import SimulatedFederation
 from byzbench.tasks.cartpole import CartPole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,11 @@ def test_a_run_cut_off_anywhere_ends_with_the_same_bytes(
     options = {**RUNS[name], "trajectories": 200}
     whole = byzbench.run(**options, out=tmp_path / "whole")
     monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
-    places: list[tuple[Any, str]] = [(Federation, "sample"), (Federation, "aggregate"), (RunFolder, "append")]
+    places: list[tuple[Any, str]] = [
+        (SimulatedFederation, "sample"),
+        (SimulatedFederation, "aggregate"),
+        (RunFolder, "append"),
+    ]
     draw = random.Random(name)
     for _ in range(10):
         owner, method = draw.choice(places)
@@ -344,8 +348,8 @@ def test_final_return_counts_episodes_not_rounds() -> None:
 def test_verdicts(final: float, spread: float, name: str) -> None:
     theta = torch.ones(4, 9)
     theta[1] += spread
-    theta[3] = torch.nan  # a liar's parameters decide nothing
-    verdict = judge(final, theta, torch.tensor([True, True, True, False]), CartPole())
+    theta[3] = torch.nan  # an attacker's parameters decide nothing
+    verdict = classify_run(final, theta, torch.tensor([True, True, True, False]), CartPole())
     assert verdict.name == name
     if verdict.number is not None and verdict.threshold is not None:
         assert (verdict.number > verdict.threshold) == (name in ("ok", "no_consensus"))

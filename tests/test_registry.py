@@ -1,4 +1,4 @@
-"""The registry: what users may write, what they are told, and what strangers may plug in."""
+"""The registry: what users may write, what they are told, and what outsiders may plug in."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from byzbench import cli, registry
-from byzbench.contracts import Component
+from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError
 from byzbench.randomness import Streams
-from byzbench.registry import Spec, build, describe, find, from_description, load, name_of, origins, parse
+from byzbench.registry import Spec, describe, find, from_description, load, make, name_of, origins, parse_spec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SPIRAL = CHECKOUT / "examples" / "byzbench-spiral-attack"
@@ -56,7 +56,7 @@ DEEP = "-" * 100_000 + "1"
     ],
 )
 def test_every_written_form(text: str, meant: Spec) -> None:
-    assert parse(text) == meant
+    assert parse_spec(text) == meant
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_every_written_form(text: str, meant: Spec) -> None:
 )
 def test_what_cannot_be_read_is_refused_with_the_forms_that_can(text: str) -> None:
     with pytest.raises(UserError, match=r"^cannot read .*name:key=value or outer\+inner$"):
-        parse(text)
+        parse_spec(text)
 
 
 @pytest.mark.parametrize("text", ["alie(z=1, z=2)", "alie:z=1,z=2", "bucketing(a(x=1, x=1))"])
 def test_a_parameter_is_given_once(text: str) -> None:
     with pytest.raises(InvalidParameter, match=r"given twice"):
-        parse(text)
+        parse_spec(text)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_a_value_is_a_literal_or_the_text(text: str, value: object) -> None:
 
 
 def test_unnamed_parameters_fill_the_components_slot_or_the_fields_in_order() -> None:
-    assert build("attack", "alie(1.5)") == build("attack", "alie(z=1.5)")
-    assert build("attack", "alie(1.5, B)") == build("attack", "alie(z=1.5, rule=B)")
-    assert build("aggregator", "bucketing(krum)") == build("aggregator", "bucketing(inner=krum)")
-    assert build("aggregator", "bucketing:krum") == build("aggregator", "bucketing+krum")
+    assert make("attack", "alie(1.5)") == make("attack", "alie(z=1.5)")
+    assert make("attack", "alie(1.5, B)") == make("attack", "alie(z=1.5, rule=B)")
+    assert make("aggregator", "bucketing(krum)") == make("aggregator", "bucketing(inner=krum)")
+    assert make("aggregator", "bucketing:krum") == make("aggregator", "bucketing+krum")
 
 
 def test_nested_components_are_built_with_their_own_parameters() -> None:
-    built = describe(build("aggregator", "bucketing(s=3)+bucketing+krum(power=1)"))
+    built = describe(make("aggregator", "bucketing(s=3)+bucketing+krum(power=1)"))
     assert built["parameters"]["s"] == 3
     inner = built["parameters"]["inner"]
     assert (inner["name"], inner["parameters"]["s"]) == ("bucketing", 2)
@@ -130,12 +130,12 @@ def test_nested_components_are_built_with_their_own_parameters() -> None:
 def test_further_parameters_win() -> None:
     spec = registry.with_parameters("alie(z=1, rule=B)", {"z": 2})
     assert spec.parameters == {"z": 2, "rule": Spec("B")}
-    assert load("attack", "alie", z=2, rule="B") == build("attack", spec)
+    assert load("attack", "alie", z=2, rule="B") == make("attack", spec)
 
 
 def test_a_component_is_built_as_it_is() -> None:
     rule = load("aggregator", "krum")
-    assert build("aggregator", rule) is rule
+    assert make("aggregator", rule) is rule
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_component_is_built_as_it_is() -> None:
 )
 def test_an_unknown_name_brings_near_ones(kind: str, written: str, said: str) -> None:
     with pytest.raises(UnknownName) as refused:
-        build(kind, written)
+        make(kind, written)
     assert said in str(refused.value)
 
 
@@ -176,7 +176,7 @@ def test_an_unknown_name_brings_near_ones(kind: str, written: str, said: str) ->
 )
 def test_a_wrong_parameter_brings_the_right_ones(kind: str, written: str, said: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
-        build(kind, written)
+        make(kind, written)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -228,9 +228,9 @@ WRITTEN = [(o.kind, NEEDED.get(o.name, o.name)) for o in BUILT_IN] + [
 
 @pytest.mark.parametrize("kind, written", WRITTEN)
 def test_a_description_survives_json_and_means_the_same(kind: str, written: str) -> None:
-    component = build(kind, written)
+    component = make(kind, written)
     told = json.loads(json.dumps(describe(component), allow_nan=False))
-    assert told["name"] == parse(written).name
+    assert told["name"] == parse_spec(written).name
     assert from_description(kind, told) == component
 
 
@@ -274,11 +274,11 @@ Install = Callable[..., None]
 
 SHOUT = '''"""A plug-in."""
 from dataclasses import dataclass
-from byzbench.contracts import Aggregator, Attack
+from byzbench.core import Aggregator, Attack
 
 @dataclass(frozen=True)
 class Shout(Attack):
-    """Liars who shout."""
+    """Attackers who shout."""
     loud: int
 
 class NoDataclass(Attack):
@@ -331,9 +331,9 @@ def test_a_plugin_is_found_by_the_name_of_its_entry_point(install: Install) -> N
     install("yell = foo:Shout")
     origin = origins("attack")["yell"]
     assert origin.distribution == "foo 1.0"
-    assert registry.summary(origin) == "Liars who shout."
+    assert registry.summary(origin) == "Attackers who shout."
     assert "foo" not in sys.modules
-    attack = build("attack", "yell(loud=3)")
+    attack = make("attack", "yell(loud=3)")
     assert describe(attack) == {"name": "yell", "parameters": {"loud": 3}}
     assert from_description("attack", describe(attack)) == attack
 
@@ -341,7 +341,7 @@ def test_a_plugin_is_found_by_the_name_of_its_entry_point(install: Install) -> N
 def test_a_parameter_without_a_default_must_be_given(install: Install) -> None:
     install("yell = foo:Shout")
     with pytest.raises(InvalidParameter, match=r"^attack 'yell': a value is needed for loud$"):
-        build("attack", "yell")
+        make("attack", "yell")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_an_entry_point_must_name_a_dataclass_of_its_kind(install: Install, attr
 def test_a_plugin_must_define_what_its_kind_leaves_open(install: Install) -> None:
     install("half = foo:NoFormula", group="byzbench.aggregators")
     with pytest.raises(BrokenPlugin, match=r"foo 1\.0: NoFormula does not define __call__$"):
-        build("aggregator", "half")
+        make("aggregator", "half")
 
 
 def test_of_two_that_share_a_name_the_built_in_stays_and_one_line_says_so(install: Install) -> None:
@@ -397,7 +397,7 @@ TINY = ["--trajectories", "60", "--agents", "5", "--byzantine", "1", "-p", "algo
 
 @pytest.fixture(scope="module")
 def spiral(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, installed as a stranger would install it; copied first, because a build leaves files behind."""
+    """The example, installed as a outsider would install it; copied first, because a build leaves files behind."""
     home = tmp_path_factory.mktemp("spiral")
     copy = shutil.copytree(SPIRAL, home / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
@@ -407,7 +407,7 @@ def spiral(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "site"
 
 
-def stranger(site: Path, cwd: Path, *words: str) -> dict | list:
+def outsider(site: Path, cwd: Path, *words: str) -> dict | list:
     """What the command prints as JSON where the example is installed."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(CHECKOUT)])}
     command = [sys.executable, "-m", "byzbench", *words, "--json"]
@@ -417,12 +417,12 @@ def stranger(site: Path, cwd: Path, *words: str) -> dict | list:
 
 
 def test_the_example_is_listed_and_shown_with_its_distribution(spiral: Path, tmp_path: Path) -> None:
-    (entry,) = [c for c in stranger(spiral, tmp_path, "list", "attacks") if c["name"] == "spiral"]
+    (entry,) = [c for c in outsider(spiral, tmp_path, "list", "attacks") if c["name"] == "spiral"]
     assert entry["distribution"] == "byzbench-spiral-attack 1.0"
-    assert entry["summary"].startswith("All liars send the mean")
-    shown = stranger(spiral, tmp_path, "show", "attack", "spiral")
+    assert entry["summary"].startswith("Send the mean")
+    shown = outsider(spiral, tmp_path, "show", "attack", "spiral")
     assert isinstance(shown, dict)
-    assert shown["knows"] == "colluders"
+    assert shown["knows"] == "byzantine"
     (turn,) = [p for p in shown["parameters"] if p["name"] == "turn"]
     assert turn["bounds"].startswith("> 0, <= 3.14")
 
@@ -430,7 +430,7 @@ def test_the_example_is_listed_and_shown_with_its_distribution(spiral: Path, tmp
 @pytest.mark.slow
 def test_the_example_gives_the_same_bytes_twice_and_its_code_is_on_record(spiral: Path, tmp_path: Path) -> None:
     def trained(out: str, site: Path) -> Path:
-        result = stranger(site, tmp_path, "run", "--attack", "spiral", *TINY, "--out", out)
+        result = outsider(site, tmp_path, "run", "--attack", "spiral", *TINY, "--out", out)
         assert isinstance(result, dict)
         return tmp_path / result["run"]
 
@@ -456,8 +456,8 @@ def test_the_example_turns_the_mean_and_keeps_its_length(monkeypatch: pytest.Mon
     honest = torch.linspace(-1, 2, 12).reshape(2, 6)
     mean, memory, lies = honest.mean(0), {}, []
     for round in (0, 1, 4):
-        view = SimpleNamespace(colluders=honest, topic="gradient", round=round)
-        speech, memory = attack.speak(view, memory, Streams(round).generator("attack"))
+        context = SimpleNamespace(byzantine=honest, topic="gradient", round=round)
+        speech, memory = attack.craft_messages(context, memory, Streams(round).generator("attack"))
         assert torch.equal(speech.vectors[0], speech.vectors[1])
         lies.append(speech.vectors[0])
     assert torch.allclose(lies[0], mean)

@@ -24,12 +24,12 @@ from scipy import stats
 
 from byzbench import Experiment, cli
 from byzbench.canonical import hash_of
-from byzbench.experiments.store import Entry, gather
+from byzbench.experiments.store import StoredRun, gather
 from byzbench.reports.canvas import FORMATS
 from byzbench.reports.figures import KINDS, reached
 from byzbench.reports.row_scores import common_seeds
-from byzbench.reports.sheets import Sheet, render
-from byzbench.reports.summary import METRICS, Groups, Row, clean, group, reference, score_bounds
+from byzbench.reports.sheets import Table, render_tables
+from byzbench.reports.summary import METRICS, Groups, ReportRow, clean, group, run_reference, score_bounds
 from byzbench.reports.tables import _ranking, sheets
 
 FORMS = ("table", "md", "csv", "tex", "json")
@@ -255,8 +255,8 @@ def test_failed_and_diverged_runs_count_as_the_random_policy(command: Command, t
     assert command("plot", store, "--kind", "profile", "--out", "picture.svg")[0] == 0
 
 
-def entry_of(what: Any) -> Entry:
-    return Entry(Path(), what, "", "", "unfinished", {}, "")
+def entry_of(what: Any) -> StoredRun:
+    return StoredRun(Path(), what, "", "", "unfinished", {}, "")
 
 
 def test_where_the_random_policy_is_not_known_lost_runs_take_the_interval_away(
@@ -288,7 +288,7 @@ def test_reference_returns_are_those_that_a_description_states_or_that_were_meas
     assert bounds("gymnasium", id="X-v0", random=0.0) is None
     assert bounds("gymnasium", id="X-v0", random=5.0, solved=5.0) is None
     game = entry_of(experiment() | {"task": {"name": "pettingzoo", "parameters": {"id": "mpe2/simple_spread_v3"}}})
-    assert reference(game).keys() == {"random"}
+    assert run_reference(game).keys() == {"random"}
     assert bounds("somewhere") is None
 
 
@@ -378,14 +378,14 @@ def test_rows_of_other_seeds_are_not_compared(command: Command, tmp_path: Path) 
     assert (again["decbyzpg"]["seeds"], again["decbyzpg"]["value"]) == (6, ranking["decbyzpg"]["value"])
 
 
-def made_row(key: dict[str, Any], values: dict[int, float]) -> Row:
+def made_row(key: dict[str, Any], values: dict[int, float]) -> ReportRow:
     """Return a row of these values by seed, on a task with the bounds 0 and 1."""
-    row = Row(key, (), tuple(values), np.array([*values.values()]), 0, 0, 0)
+    row = ReportRow(key, (), tuple(values), np.array([*values.values()]), 0, 0, 0)
     row.__dict__["bounds"] = (0.0, 1.0)
     return row
 
 
-def made_groups(*rows: Row) -> Groups:
+def made_groups(*rows: ReportRow) -> Groups:
     return Groups("evaluation_auc", ("attack", "algo"), {}, rows, (), ())
 
 
@@ -474,6 +474,21 @@ def test_unlike_runs_are_never_averaged(command: Command, tmp_path: Path) -> Non
     assert "note: also split by attack, agents" in err
 
 
+def test_labels_leave_out_defaults_and_name_environments(command: Command, tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    for z in (None, 1.5):
+        write(store, experiment() | {"attack": {"name": "alie", "parameters": {"z": z, "rule": "A"}}}, 100.0)
+    assert {row["attack"] for row in loaded(command("report", store, "-f", "json")[1])["results"]} == {
+        "alie",
+        "alie(z=1.5)",
+    }
+    for id in ("Acrobot-v1", "CartPole-v1"):
+        task = {"name": "gymnasium", "parameters": {"id": id, "steps": None, "random": 0.0, "solved": 100.0}}
+        write(tmp_path / "other", experiment() | {"task": task}, 100.0)
+    rows = loaded(command("report", tmp_path / "other", "--by", "env", "-f", "json")[1])["results"]
+    assert {row["env"] for row in rows} == {"gymnasium:Acrobot-v1", "gymnasium:CartPole-v1"}
+
+
 def test_parameters_that_tasks_suggest_do_not_make_two_algorithms_of_one(tmp_path: Path) -> None:
     for env in ("cartpole", "lunarlander"):
         for seed in range(3):
@@ -522,8 +537,8 @@ def test_no_format_lets_a_name_do_anything(command: Command, tmp_path: Path) -> 
 
 
 def test_numbers_stay_numbers_and_texts_are_quoted() -> None:
-    sheet = Sheet("x", "x", [{"a": -1.5, "b": "-1.5", "c": None, "d": {"=x": 2}}], ["a"], [["-1.5"]])
-    assert render([sheet], "csv", {}) == "a,b,c,d\n-1.5,'-1.5,,'=x 2\n"
+    sheet = Table("x", "x", [{"a": -1.5, "b": "-1.5", "c": None, "d": {"=x": 2}}], ["a"], [["-1.5"]])
+    assert render_tables([sheet], "csv", {}) == "a,b,c,d\n-1.5,'-1.5,,'=x 2\n"
     assert clean("a\x1b[0m\n\u202eb") == "a [0m b"
 
 
@@ -607,12 +622,19 @@ def test_of_two_copies_the_same_one_counts_in_any_order(command: Command, tmp_pa
     assert "100.0" in command("report", "b", "a")[1]
 
 
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w.%-]+", text))
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_a_narrow_terminal_shows_less_and_says_so(width: int, tmp_path: Path) -> None:
     found = sheets(group(gather([fill(tmp_path, LEVELS, range(3))])[0], ["attack", "algo"]))
-    lines = render(found, "table", {}, width).splitlines()
+    lines = render_tables(found, "table", {}, width).splitlines()
     assert max(map(len, lines)) <= width
-    assert ("a wider terminal also shows: evaluation" in " ".join(lines)) == (width < 130)
+    assert ("a wider terminal also shows: evaluation" in " ".join(lines)) == (60 < width < 130)
+    assert ("attack: none; algo: dec_page_pg; seeds: 3; mean: 481.9; 95 %" in lines) == (width == 60)
+    whole = render_tables(found, "table", {}) + "a wider terminal also shows"
+    assert not _words("\n".join(lines)) - _words(whole), "a word is broken"
 
 
 def test_csv_holds_one_table_and_a_file_can_be_written(command: Command, tmp_path: Path) -> None:
@@ -688,7 +710,7 @@ def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:
         ):
             write(tmp_path, experiment(algo, attack, seed), value)
         write(tmp_path, experiment("decbyzpg", "none", seed, agents=9), 450.0)  # has nobody to be compared with
-    random, solved = (Experiment.create().task.worth(name) for name in ("random", "solved"))
+    random, solved = (Experiment.create().task.reference_score(name) for name in ("random", "solved"))
     code, out, _ = command("report", tmp_path, "--by", "algo,attack", "-f", "json")
     found = {(row["attack"], row["agents"]): row for row in loaded(out)["benefit"]}
     assert code == 0

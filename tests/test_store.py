@@ -19,7 +19,7 @@ from byzbench.canonical import hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.experiments import files
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import gather, read, save_sweep, scan
+from byzbench.experiments.store import gather, read_run, save_sweep, scan_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "parameters": {"algo": {"N": 4}}}
@@ -51,7 +51,7 @@ def copies(store: Path, real: Path, count: int) -> None:
 
 
 def test_a_run_is_read_as_it_is(real: Path, store: Path) -> None:
-    (entry,), problems = scan(store)
+    (entry,), problems = scan_runs(store)
     assert not problems
     assert entry.status == "finished"
     assert entry.hash == real.name == Experiment.create(attack="sign_flip", topology="complete", **SMALL).hash
@@ -120,7 +120,7 @@ def test_hostile_folders_are_named_and_the_rest_is_read(kind: str, store: Path, 
     copies(store, real, 3)
     spoil, said = HOSTILE[kind]
     spoil(store / real.name)
-    entries, problems = scan(store)
+    entries, problems = scan_runs(store)
     assert len(entries) == 3
     assert len(problems) == 1
     assert real.name in problems[0]
@@ -132,7 +132,7 @@ def test_copies_links_and_tampered_folders_do_not_count(store: Path, real: Path,
     (store / "fedcba9876543210").symlink_to(tmp_path)
     shutil.copytree(store / real.name, store / f"{real.name}-archived")
     (store / "notes").mkdir()
-    entries, problems = scan(store)
+    entries, problems = scan_runs(store)
     assert [entry.path.name for entry in entries] == [real.name]
     assert len(problems) == 2
     assert "which is not its name" in problems[0]
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_sweep(store: Path) -> None:
 def test_a_large_file_is_not_read(store: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CorruptRecord, match="larger than 10 bytes"):
         files.read_bytes(store / real.name / "result.json", 10)
-    assert read(store / real.name).status == "finished"
+    assert read_run(store / real.name).status == "finished"
 
 
 def test_three_thousand_runs_are_listed_without_torch(store: Path, real: Path) -> None:
@@ -236,7 +236,7 @@ def test_many_writers_leave_whole_files(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     crowd = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) for _ in range(4)]
     assert [process.wait(timeout=120) for process in crowd] == [0] * 4
-    entries, problems = scan(tmp_path / "runs")
+    entries, problems = scan_runs(tmp_path / "runs")
     assert len(entries) == 4
     assert not problems
     for entry in entries:

@@ -20,13 +20,13 @@ from byzbench import registry
 from byzbench.errors import InvalidParameter, UnknownName
 from byzbench.experiments import cells as cells_module
 from byzbench.experiments import executors
-from byzbench.experiments.cells import Outcome, deliver, run_cell, run_elsewhere
-from byzbench.experiments.executors import Executor, executor
+from byzbench.experiments.cells import CellOutcome, deliver, run_cell, run_elsewhere
+from byzbench.experiments.executors import Executor, make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.mirror import Mirror
+from byzbench.experiments.mirror import RemoteStore
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.suite import Plan, Suite, plan, split
-from byzbench.experiments.sweep import Summary, standing, sweep
+from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep, split
+from byzbench.experiments.sweep import SweepSummary, run_sweep, sweep_state
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12}
@@ -41,13 +41,13 @@ GRID: dict[str, Any] = {
 }
 
 
-def planned(**changes: Any) -> Plan:
-    return plan(Suite.of({**GRID, **changes}))
+def planned(**changes: Any) -> SweepPlan:
+    return plan_sweep(SweepGrid.of({**GRID, **changes}))
 
 
-def run(todo: Plan, out: Path, name: str = "serial", **options: Any) -> Summary:
-    with executor(name, out, options.get("on_existing", "reuse"), jobs=2) as workers:
-        return sweep(todo, out, workers, **options)
+def run(todo: SweepPlan, out: Path, name: str = "serial", **options: Any) -> SweepSummary:
+    with make_executor(name, out, options.get("on_existing", "reuse"), jobs=2) as workers:
+        return run_sweep(todo, out, workers, **options)
 
 
 def records(out: Path) -> Mapping[str, bytes]:
@@ -76,30 +76,37 @@ class TestSuite:
             'topology = ["complete", "ring"]\nagents = 5\nbyzantine = 1\ntrajectories = 12\nseeds = 2\n'
             "[parameters.algo]\nN = 4\n"
         )
-        assert plan(Suite.read(path)).hash == planned().hash
+        assert plan_sweep(SweepGrid.read(path)).hash == planned().hash
 
     @pytest.mark.parametrize(
         "changes, said",
         [
-            ({"sedes": 3}, "sedes: Extra inputs are not permitted"),
+            ({"sedes": 3}, "sedes: is not a key. Did you mean 'seeds'? Keys: agents, "),
             ({"seeds": 0}, "seeds"),
-            ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
-            ({"algo": []}, "algo: Value should have at least 1 item"),
-            ({"agents": ["five"]}, "agents.0: Input should be a valid integer"),
+            ({"seeds": [0, -1]}, "seeds.1: must be greater than or equal to 0"),
+            ({"algo": []}, "algo: must have at least 1 item"),
+            ({"agents": ["five"]}, "agents.0: must be a valid integer"),
             ({"exclude": [{"algorithm": "decbyzpg"}]}, "exclude: 'algorithm' is not an axis"),
-            ({"exclude": [{"algo": "byzpg"}]}, "exclude: algo has no value 'byzpg'"),
+            (
+                {"exclude": [{"algo": "byzpg"}]},
+                "sweep: exclude: algo has no value 'byzpg' in this suite; its values: decbyzpg, dec_page_pg",
+            ),
+            (
+                {"seeds": "many", "agents": "few"},
+                "sweep: agents.0: must be a valid integer; seeds: must be a valid list",
+            ),
         ],
     )
     def test_mistakes_are_named(self, changes: Mapping[str, Any], said: str) -> None:
         with pytest.raises(InvalidParameter, match=re.escape(said)):
-            plan(Suite.of({**GRID, **changes}))
+            plan_sweep(SweepGrid.of({**GRID, **changes}))
 
     @pytest.mark.parametrize("content", ["seeds = ", "\0", "[" * 5000, "a" * 70_000_0])
     def test_a_file_that_is_no_suite(self, content: str, tmp_path: Path) -> None:
         path = tmp_path / "bad.toml"
         path.write_text(content)
         with pytest.raises(InvalidParameter, match=r"bad\.toml"):
-            Suite.read(path)
+            SweepGrid.read(path)
 
     def test_every_axis_is_checked_before_anything_is_said(self) -> None:
         with pytest.raises(InvalidParameter) as error:
@@ -120,14 +127,14 @@ class TestSuite:
 
 
 FIELDS: dict[str, Any] = {
-    "algorithm": registry.build("algorithm", "decbyzpg(lr=0.001)"),
-    "attack": registry.build("attack", "sign_flip(scale=2)"),
-    "topology": registry.build("topology", "ring"),
-    "task": registry.build("task", "lunarlander"),
-    "aggregator": registry.build("aggregator", "rfa(nu=0.2)"),
-    "agreement": registry.build("agreement", "rb_tm"),
-    "placement": registry.build("placement", "first"),
-    "channel": registry.build("channel", "loss"),
+    "algorithm": registry.make("algorithm", "decbyzpg(lr=0.001)"),
+    "attack": registry.make("attack", "sign_flip(scale=2)"),
+    "topology": registry.make("topology", "ring"),
+    "task": registry.make("task", "lunarlander"),
+    "aggregator": registry.make("aggregator", "rfa(nu=0.2)"),
+    "agreement": registry.make("agreement", "rb_tm"),
+    "placement": registry.make("placement", "first"),
+    "channel": registry.make("channel", "loss"),
     "coin": None,
     "agents": 6,
     "byzantine": 0,
@@ -195,7 +202,7 @@ def test_processes_give_the_bytes_of_one(whole: Path, tmp_path: Path) -> None:
 
 def test_order_parts_and_company_change_no_byte(whole: Path, tmp_path: Path) -> None:
     turned = {name: list(reversed(v)) if isinstance(v, list) else v for name, v in GRID.items()}
-    run(plan(Suite.of({**turned, "seeds": [1, 0]})), tmp_path / "turned")
+    run(plan_sweep(SweepGrid.of({**turned, "seeds": [1, 0]})), tmp_path / "turned")
     assert records(tmp_path / "turned") == records(whole)
     for topology in ("complete", "ring"):
         run(planned(topology=[topology]), tmp_path / "split")
@@ -210,14 +217,14 @@ def test_what_is_there_is_not_run_again(whole: Path) -> None:
     summary = run(planned(), whole)
     assert all(outcome.reused for outcome in summary.outcomes.values())
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    assert set(standing(planned(), whole, "reuse").values()) == {"finished"}
-    assert set(standing(planned(), whole, "rerun").values()) == {"new"}
+    assert set(sweep_state(planned(), whole, "reuse").values()) == {"finished"}
+    assert set(sweep_state(planned(), whole, "rerun").values()) == {"new"}
 
 
 BROKEN = """
 from dataclasses import dataclass
 import os
-from byzbench.contracts import MessageAttack, Threat
+from byzbench.core import MessageAttack, ThreatModel
 
 @dataclass(frozen=True)
 class Broken(MessageAttack):
@@ -227,12 +234,12 @@ class Broken(MessageAttack):
 
     @property
     def threat(self):
-        return Threat(sees=frozenset({"own"}))
+        return ThreatModel(knowledge=frozenset({"own"}))
 
-    def speak(self, view, memory, rng):
+    def craft_messages(self, context, memory, rng):
         if self.unless and os.path.exists(self.unless):
-            from byzbench.contracts import Speech
-            return Speech(view.own), memory
+            from byzbench.core import ByzantineMessages
+            return ByzantineMessages(context.own), memory
         if self.kill:
             os.kill(os.getpid(), 9)
         raise RuntimeError("it\\nbroke")
@@ -263,10 +270,11 @@ def test_a_failed_cell_is_recorded_and_the_rest_goes_on(broken: None, name: str,
     assert len(summary.failed) == 2
     for label, outcome in summary.failed.items():
         assert "broken" in label
-        assert outcome.error == "RuntimeError: it broke"
+        place = r"\(.*broken_attack\.py, line \d+, in craft_messages\)"
+        assert re.fullmatch(f"attack broken: RuntimeError: it broke {place}", outcome.error)
         left = json.loads((tmp_path / "runs" / todo.cells[label].hash / "failure.json").read_text())
         assert left["error"] == outcome.error
-        assert any("in speak" in line for line in left["traceback"])
+        assert any("in craft_messages" in line for line in left["traceback"])
     again = run(todo, tmp_path / "runs", name)
     assert len(again.failed) == 2
     assert all(outcome.reused for outcome in again.outcomes.values())
@@ -284,8 +292,8 @@ def test_the_death_of_a_process_costs_one_cell(broken: None, tmp_path: Path, mon
     assert "broken" in label
     assert summary.failed[label].error.endswith("its process was lost 2 times")
     assert summary.failed[label].retries == 1
-    assert len(summary.lost) == 1
-    assert "started again" in summary.lost[0]
+    assert len(summary.worker_failures) == 1
+    assert "started again" in summary.worker_failures[0]
     assert sum(o.status == "finished" for o in summary.outcomes.values()) == 1
 
 
@@ -305,8 +313,8 @@ def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None
     assert held.stdout is not None
     held.stdout.readline()
     order: list[str] = []
-    with executor("serial", tmp_path) as workers:
-        summary = sweep(todo, tmp_path, workers, watch=lambda label, outcome: order.append(todo.cells[label].hash))
+    with make_executor("serial", tmp_path) as workers:
+        summary = run_sweep(todo, tmp_path, workers, watch=lambda label, outcome: order.append(todo.cells[label].hash))
     assert held.wait() == 0
     held.stdout.close()
     assert not summary.failed
@@ -315,12 +323,12 @@ def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None
 
 def test_once_asked_to_stop_it_finishes_what_runs(tmp_path: Path) -> None:
     done: list[str] = []
-    with executor("serial", tmp_path) as workers:
-        summary = sweep(
+    with make_executor("serial", tmp_path) as workers:
+        summary = run_sweep(
             planned(), tmp_path, workers, watch=lambda label, _: done.append(label), stopped=lambda: len(done) >= 3
         )
     assert len(summary.outcomes) == 3
-    assert len(summary.left) == 13
+    assert len(summary.remaining) == 13
     assert len(list(tmp_path.glob("*/result.json"))) == 3
 
 
@@ -340,7 +348,7 @@ class Lossy(Executor):
             self._seen[experiment.hash] = self._seen.get(experiment.hash, 0) + 1
             future.set_exception(ConnectionResetError())
         else:
-            future.set_result(Outcome("finished", {"return": {"mean": 1.0}}))
+            future.set_result(CellOutcome("finished", {"return": {"mean": 1.0}}))
         return future
 
     def _was_lost(self, error: BaseException) -> bool:
@@ -350,9 +358,9 @@ class Lossy(Executor):
 def test_lost_cells_are_retried_and_then_given_up(tmp_path: Path) -> None:
     todo = planned(algo=["decbyzpg"], topology=["complete"], attack=["sign_flip"])
     for times, failed in ((executors.RETRIES, 0), (executors.RETRIES + 1, 2)):
-        summary = sweep(todo, tmp_path, Lossy(tmp_path, times))
+        summary = run_sweep(todo, tmp_path, Lossy(tmp_path, times))
         assert len(summary.failed) == failed
-        assert len(summary.lost) == 2 * executors.RETRIES
+        assert len(summary.worker_failures) == 2 * executors.RETRIES
 
 
 class TestElsewhere:
@@ -399,18 +407,18 @@ class TestElsewhere:
         cell = Experiment.create("decbyzpg", "broken", "complete", **QUICK, parameters=SMALL)
         outcome, files = run_elsewhere(cell.describe())
         assert deliver(cell, tmp_path, outcome, files).status == "failed"
-        assert cells_module.known(cell, tmp_path, "reuse") is not None
-        assert cells_module.known(cell, tmp_path, "retry-failed") is None
+        assert cells_module.stored_outcome(cell, tmp_path, "reuse") is not None
+        assert cells_module.stored_outcome(cell, tmp_path, "retry-failed") is None
 
 
 def test_a_store_at_a_url(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
     url = f"file://{tmp_path}/remote"
-    here = Mirror(url)
+    here = RemoteStore(url)
     for folder in whole.iterdir():
         here.push(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
-    there = Mirror(url)
+    there = RemoteStore(url)
     there.pull(cell.hash for cell in planned(seeds=1).cells.values())
     assert len(records(there.path)) == 8
     there.pull()
@@ -478,9 +486,9 @@ def test_ninety_six_cells_by_processes_by_ray_and_killed_ten_times(tmp_path: Pat
 
 
 def test_names_of_executors_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParameter, match="serial, process or ray"), executor("slurm", tmp_path):
+    with pytest.raises(InvalidParameter, match="serial, process or ray"), make_executor("slurm", tmp_path):
         pass
-    with pytest.raises(InvalidParameter, match="at least 1"), executor("process", tmp_path, jobs=0):
+    with pytest.raises(InvalidParameter, match="at least 1"), make_executor("process", tmp_path, jobs=0):
         pass
     with pytest.raises(UnknownName):
         registry.find("attack", "broken")
@@ -490,7 +498,7 @@ def test_names_of_executors_are_checked(tmp_path: Path) -> None:
 def test_a_process_makes_room_for_another_after_so_many_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "FRESH_AFTER", 2)
     processes = []
-    with executor("process", tmp_path, jobs=1) as workers:
+    with make_executor("process", tmp_path, jobs=1) as workers:
         for seed in range(5):
             workers.submit(Experiment.create(**QUICK, parameters=SMALL, seed=seed))
             ((pool, _),) = workers._busy.values()  # type: ignore[attr-defined]

@@ -11,24 +11,25 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.spaces import Box
 from scipy.stats import ks_2samp
 
 from byzbench import registry
 from byzbench.errors import BrokenPlugin, UserError
-from byzbench.experiments.executors import executor
+from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
-from byzbench.experiments.suite import Suite, plan
-from byzbench.experiments.sweep import sweep
-from byzbench.learning import compiled
-from byzbench.learning.policies import CategoricalMlp
-from byzbench.learning.rollouts import rollout
-from byzbench.learning.simulations import Simulated, Simulation
+from byzbench.experiments.suite import SweepGrid, plan_sweep
+from byzbench.experiments.sweep import run_sweep
 from byzbench.registry import name_of
+from byzbench.rl import compiled
+from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.rollouts import rollout
+from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.tasks import _gymnasium
-from byzbench.tasks._references import random_returns, references
+from byzbench.tasks._references import random_returns, task_references
 from byzbench.tasks.cartpole import CartPole
+from byzbench.testing import tasks
+from byzbench.testing.tasks import TaskCase, agent_generators, same_episodes, sample_episodes
 
 
 def backends(name: str) -> tuple[str, ...]:
@@ -50,131 +51,43 @@ def written() -> Iterator[Any]:
             yield pytest.param(text, marks=() if quick else pytest.mark.slow)
 
 
-LONGEST = 1000
 SEVERAL = [name for name in CATALOGUE if len(backends(name)) > 1]
 
 
 @pytest.fixture(params=written())
 def task(request):
-    return registry.build("task", request.param)
+    return registry.make("task", request.param)
 
 
-def generators(agents, seed):
-    return [np.random.default_rng([seed, agent]) for agent in agents]
+@pytest.mark.parametrize("check", tasks.CHECKS, ids=lambda check: check.__name__)
+def test_every_task_passes_every_check(task, check):
+    check(task, TaskCase())
 
 
-def play(task, agents=(0, 1, 2), rows=4, seed=0, environments=None):
-    """Episodes of some agents, each from the seed and its own number; their policies differ."""
-    policy = task.policy()
-    theta = torch.stack([policy.initial(rng) for rng in generators(agents, 2)])
-    # Drawn for the longest horizon and cut, so that episodes of a shorter one begin in the same way.
-    noise = np.empty((len(agents), rows, LONGEST, *policy.action_shape), np.float32)
-    for rng, out in zip(generators(agents, seed + 1), noise, strict=True):
-        policy.draw(rng, out)
-    drawn = torch.from_numpy(noise).transpose(1, 2)[:, : task.horizon]
-    environments = environments or task.make(len(agents), rows)
-    return rollout(policy, theta, environments, generators(agents, seed), drawn, torch.full((len(agents),), rows))
-
-
-def facts(batch):
-    """All that happened, without what stands after an episode's end: observations, actions, rewards, mask, ends."""
-    mask = batch.mask
-    actions = batch.actions * mask.view(*mask.shape, *[1] * (batch.actions.dim() - 3))
-    return batch.observations * mask.unsqueeze(-1), actions, batch.rewards, mask, batch.terminated
-
-
-def same(left, right):
-    """Whether two batches are equal as far as the shorter one lasts, and the longer one has ended there."""
-    steps = min(left.mask.shape[1], right.mask.shape[1])
-    (*first, a), (*second, b) = facts(left), facts(right)
-    short = all(torch.equal(x[:, :steps], y[:, :steps]) for x, y in zip(first, second, strict=True))
-    return short and torch.equal(a, b) and not left.mask[:, steps:].any() and not right.mask[:, steps:].any()
-
-
-def part(batch, agents=slice(None), rows=slice(None)):
-    """Some agents' first episodes."""
-    values = {k: v[agents] if k in ("count", "terminated") else v[agents][:, :, rows] for k, v in vars(batch).items()}
-    return type(batch)(**{**values, "terminated": batch.terminated[agents][:, rows]})
-
-
-def test_shapes_and_types(task):
-    environments = task.make(3, 2)
-    shown = environments.reset(generators(range(3), 0))
-    for _ in range(task.horizon):
-        assert shown.shape == (6, task.observation_size)
-        assert shown.dtype == np.float32
-        assert np.isfinite(shown).all()
-        shown, rewards, *ends = environments.step(np.stack([task.action_space.sample() for _ in range(6)]))
-        assert rewards.shape == (6,)
-        assert np.isfinite(rewards).all()
-        assert all(end.shape == (6,) and end.dtype == bool for end in ends)
-
-
-def test_exactly_n_complete_episodes(task):
-    batch = play(task, rows=5)
-    lengths = batch.mask.sum(1)
-    assert batch.mask.shape[::2] == (3, 5)
-    assert batch.mask[:, 0].all()
-    assert (batch.mask[:, 1:] <= batch.mask[:, :-1]).all(), "one run of steps, without a gap"
-    assert (batch.terminated | (lengths == task.horizon)).all()
-    assert (batch.rewards[~batch.mask] == 0).all()
-    assert batch.observations.isfinite().all()
-    assert all(task.action_space.contains(action) for action in task.policy().executed(batch.actions[:, 0].numpy()))
-
-
-def test_first_episodes_do_not_depend_on_how_many_follow(task):
-    few, many = (task.make(2, n).reset(generators(range(2), 0)).reshape(2, n, -1) for n in (3, 7))
-    assert np.array_equal(few, many[:, :3])
-    assert len(np.unique(many.reshape(14, -1), axis=0)) == 14
-    three, seven = play(task, rows=3), part(play(task, rows=7), rows=slice(3))
-    if isinstance(
-        task.action_space, Box
-    ):  # a network rounds differently for other numbers of rows, and physics magnifies
-        torch.testing.assert_close(three.observations[:, :3], seven.observations[:, :3])
-    else:
-        assert same(three, seven)
-
-
-def test_nothing_outlives_a_round(task):
-    used = task.make(3, 4)
-    first = play(task, environments=used)
-    other = play(task, environments=used, seed=5)
-    assert not same(first, other)
-    assert same(first, play(task, environments=used))
-    assert same(first, play(task))
-
-
-def test_a_round_that_is_cut_off_leaves_nothing(task):
-    used = task.make(3, 4)
-    used.reset(generators(range(3), 5))
-    for _ in range(3):
-        used.step(np.stack([task.action_space.sample() for _ in range(12)]))
-    assert same(play(task), play(task, environments=used))
-
-
-def test_a_block_of_agents_is_each_of_them_alone(task):
-    block = play(task)
-    for agent in range(3):
-        assert same(part(block, slice(agent, agent + 1)), play(task, agents=[agent]))
+def test_every_episode_starts_in_another_state(task):
+    starts = task.make(2, 7).reset(agent_generators(range(2), 0))
+    assert len(np.unique(starts, axis=0)) == 14
 
 
 def test_at_the_horizon_an_end_is_told_from_a_cut(task):
-    whole = play(task, rows=5)
+    whole = sample_episodes(task, rows=5)
     lengths = whole.mask.sum(1)
     horizon = int(lengths.median())  # one episode ends by itself in this very step
     short = type("Short", (type(task),), {"horizon": horizon})(**vars(task))
-    batch = play(short, rows=5)
+    batch = sample_episodes(short, rows=5)
     assert torch.equal(batch.mask.sum(1), lengths.clamp(max=horizon))
     assert torch.equal(batch.terminated, whole.terminated & (lengths <= horizon))
     goes_on = (lengths > horizon).unsqueeze(-1)
-    following = whole.observations[:, horizon] * goes_on if goes_on.any() else whole.beyond
-    assert torch.equal(batch.beyond, following), "what a critic's value is taken of where an episode is cut off"
-    assert torch.equal(batch.beyond.any(-1), ~batch.terminated)
+    following = whole.observations[:, horizon] * goes_on if goes_on.any() else whole.final_observations
+    assert torch.equal(batch.final_observations, following), (
+        "what a critic's value is taken of where an episode is cut off"
+    )
+    assert torch.equal(batch.final_observations.any(-1), ~batch.terminated)
 
     environments, alive = short.make(3, 5), np.ones(15, bool)
-    environments.reset(generators(range(3), 0))
+    environments.reset(agent_generators(range(3), 0))
     for t in range(horizon):
-        _, _, ended, cut = environments.step(task.policy().executed(batch.actions[:, t].numpy()))
+        _, _, ended, cut = environments.step(task.policy().to_env_actions(batch.actions[:, t].numpy()))
         assert t == horizon - 1 or not cut[alive].any()
         alive &= ~(ended | cut)
     assert not alive.any()
@@ -183,9 +96,9 @@ def test_at_the_horizon_an_end_is_told_from_a_cut(task):
 def test_the_random_policy_scores_what_is_stated(task):
     episodes = 1000 if task.horizon < 200 else 300 if task.horizon < 1000 or name_of(task) == "lunarlander" else 100
     returns = random_returns(task, episodes, np.random.default_rng(7))
-    error = np.hypot(returns.std() / len(returns) ** 0.5, references().get(name_of(task), {}).get("error", 0))
-    assert abs(returns.mean() - task.worth("random")) <= 3.5 * error
-    assert task.worth("random") < task.worth("solved")
+    error = np.hypot(returns.std() / len(returns) ** 0.5, task_references().get(name_of(task), {}).get("error", 0))
+    assert abs(returns.mean() - task.reference_score("random")) <= 3.5 * error
+    assert task.reference_score("random") < task.reference_score("solved")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +107,7 @@ def test_the_random_policy_scores_what_is_stated(task):
 def test_back_ends_agree_in_distribution(name):
     samples = []
     for backend in backends(name):
-        batch = play(registry.load("task", name, backend=backend), agents=[0], rows=200)
+        batch = sample_episodes(registry.load("task", name, backend=backend), agents=[0], rows=200)
         samples.append((batch.rewards.sum(1).flatten(), batch.mask.sum(1).flatten()))
     for first, second in zip(*samples, strict=True):
         assert not torch.equal(first, second) or first.unique().numel() == 1
@@ -210,7 +123,7 @@ def test_a_back_end_is_part_of_the_description(name):
 @pytest.mark.parametrize("backend", backends("lunarlander"))
 def test_a_lander_that_has_come_down_is_left_alone(backend):
     environments = registry.load("task", "lunarlander", backend=backend).make(1, 6)
-    environments.reset(generators([0], 0))
+    environments.reset(agent_generators([0], 0))
     down, last = np.zeros(6, bool), None
     for _ in range(300):
         shown, rewards, terminated, _ = environments.step(np.zeros(6, np.int64))
@@ -225,7 +138,7 @@ def test_a_lander_that_has_come_down_is_left_alone(backend):
     "backend, missing, extra", [("gymnasium", "Box2D", "box2d"), ("gymnasium", "pygame", "box2d"), ("envpool",) * 3]
 )
 def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, extra, monkeypatch):
-    _gymnasium.facts.cache_clear()
+    _gymnasium.environment_facts.cache_clear()
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.box2d")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -241,7 +154,7 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
         ("gymnasium:Nope-v0", "Gymnasium has no environment 'Nope-v0' here"),
         ("gymnasium:Blackjack-v1", "observations of type Tuple; supported are vectors"),
         ("gymnasium:CarRacing-v3", "observations of type Box of shape [96, 96, 3]; supported are vectors"),
-        ("acrobot:backend=unity", "Input should be 'gymnasium' or 'envpool'"),
+        ("acrobot:backend=unity", "must be 'gymnasium' or 'envpool'"),
         ("pettingzoo:mpe2/nope_v3", "no parallel game 'mpe2/nope_v3' here"),
         ("pettingzoo:mpe2/simple_tag_v3", "the players of 'mpe2/simple_tag_v3' have unequal observations"),
         ("pettingzoo:mpe2/simple_spread_v3,options=M=2", "unexpected keyword argument 'M'"),
@@ -250,29 +163,29 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
 )
 def test_what_is_not_supported_is_one_line(text, said):
     with pytest.raises(UserError) as caught:
-        registry.build("task", text)
+        registry.make("task", text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_environment_without_a_horizon_needs_one(monkeypatch):
-    facts = _gymnasium.facts("Acrobot-v1")
+    facts = _gymnasium.environment_facts("Acrobot-v1")
     endless = type(facts)(facts.observations, facts.actions, None, None)
-    monkeypatch.setattr("byzbench.tasks.gymnasium.facts", lambda id: endless)
-    monkeypatch.setattr("byzbench.tasks._gymnasium.facts", lambda id: endless)
+    monkeypatch.setattr("byzbench.tasks.gymnasium.environment_facts", lambda id: endless)
+    monkeypatch.setattr("byzbench.tasks._gymnasium.environment_facts", lambda id: endless)
     with pytest.raises(UserError, match="no fixed horizon: set steps="):
-        registry.build("task", "gymnasium:Acrobot-v1")
-    assert registry.build("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
+        registry.make("task", "gymnasium:Acrobot-v1")
+    assert registry.make("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
 
 
 @pytest.mark.parametrize("factors", [{}, {"length": [0.6, 1.7], "gravity": [0.5, 2.0], "masspole": [1.1, 0.9]}])
 def test_cart_poles_are_gymnasiums(factors):
     ours, theirs = CartPole().make(2, 30), CartPoleVectorEnv(60)
     altered = {name: np.repeat(by, 30) * getattr(theirs, name) for name, by in factors.items()}
-    ours.alter({name: np.array(by) for name, by in factors.items()})
+    ours.scale_dynamics({name: np.array(by) for name, by in factors.items()})
     vars(theirs).update(altered)
     theirs.total_mass, theirs.polemass_length = theirs.masspole + theirs.masscart, theirs.masspole * theirs.length
-    ours.reset(generators(range(2), 0))
+    ours.reset(agent_generators(range(2), 0))
     theirs.reset(seed=0)
     alive, lengths, rng = np.ones(60, bool), np.zeros(60, int), np.random.default_rng(1)
     for _ in range(500):
@@ -294,8 +207,8 @@ def test_cart_poles_are_gymnasiums(factors):
 
 
 def test_acrobots_are_gymnasiums():
-    ours, theirs = (registry.build("task", text).make(2, 20) for text in ("acrobot", "gymnasium:Acrobot-v1"))
-    shown, other = (environments.reset(generators(range(2), 0)) for environments in (ours, theirs))
+    ours, theirs = (registry.make("task", text).make(2, 20) for text in ("acrobot", "gymnasium:Acrobot-v1"))
+    shown, other = (environments.reset(agent_generators(range(2), 0)) for environments in (ours, theirs))
     np.testing.assert_allclose(shown, other, rtol=1e-6)
     rng, lengths = np.random.default_rng(1), np.zeros(40, int)
     for t in range(500):
@@ -318,12 +231,12 @@ def test_acrobots_are_gymnasiums():
 @pytest.mark.parametrize("squashed", [False, True])
 @pytest.mark.parametrize("greedy", [False, True])
 def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, greedy):
-    task = registry.build("task", name)
+    task = registry.make("task", name)
     policy, rng = task.policy(squashed), np.random.default_rng(3)
     theta = 3 * torch.stack([policy.initial(rng) for _ in range(3)])
     noise, count = torch.from_numpy(rng.random((3, task.horizon, 4), dtype=np.float32)), torch.tensor([4, 0, 2])
     environments = task.make(3, 4)
-    batch = rollout(policy, theta, environments, generators(range(3), 0), noise, count, greedy=greedy)
+    batch = rollout(policy, theta, environments, agent_generators(range(3), 0), noise, count, greedy=greedy)
     assert batch.mask.any(1).sum(1).tolist() == count.tolist()
 
     # What they saw, shown to the same policies as NumPy has them: actions differ only where a draw is at an edge.
@@ -334,7 +247,10 @@ def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, gre
     assert other.mean() < 1e-3
 
     # What they did, done again: the same code steps one row or many, and stops nowhere else.
-    alive, seen = (torch.arange(4) < count.unsqueeze(1)).numpy().copy(), environments.reset(generators(range(3), 0))
+    alive, seen = (
+        (torch.arange(4) < count.unsqueeze(1)).numpy().copy(),
+        environments.reset(agent_generators(range(3), 0)),
+    )
     for t in steps:
         mask = batch.mask[:, t].numpy()
         assert np.array_equal(alive, mask)
@@ -344,7 +260,7 @@ def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, gre
         over = (ended | cut).reshape(3, 4) & alive
         assert np.array_equal(batch.terminated.numpy()[over], ended.reshape(3, 4)[over])
         stopped = over & ~ended.reshape(3, 4)
-        assert np.array_equal(seen.reshape(3, 4, -1)[stopped], batch.beyond.numpy()[stopped])
+        assert np.array_equal(seen.reshape(3, 4, -1)[stopped], batch.final_observations.numpy()[stopped])
         alive &= ~over
     assert not alive.any()
 
@@ -352,13 +268,13 @@ def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, gre
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("name", ["cartpole", "acrobot"])
 def test_machine_code_survives_any_parameters(name, value):
-    task = registry.build("task", name)
+    task = registry.make("task", name)
     policy = task.policy()
     theta = torch.full((2, policy.dimension), value)
     noise = torch.from_numpy(np.random.default_rng(0).random((2, task.horizon, 3), dtype=np.float32))
     for greedy in (False, True):
         count = torch.tensor([3, 3])
-        batch = rollout(policy, theta, task.make(2, 3), generators(range(2), 0), noise, count, greedy=greedy)
+        batch = rollout(policy, theta, task.make(2, 3), agent_generators(range(2), 0), noise, count, greedy=greedy)
         assert batch.observations.isfinite().all()
         assert all(task.action_space.contains(action) for action in batch.actions[batch.mask].numpy())
 
@@ -382,11 +298,11 @@ def test_machine_code_needs_no_folder_to_be_kept_in():
 
 @pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])
 def test_machine_code_has_networks_of_any_widths(hidden):
-    task = registry.build("task", f"acrobot:hidden={hidden}")
+    task = registry.make("task", f"acrobot:hidden={hidden}")
     policy, rng = task.policy(), np.random.default_rng(3)
     theta = 2 * torch.stack([policy.initial(rng) for _ in range(2)])
     noise = torch.from_numpy(rng.random((2, task.horizon, 3), dtype=np.float32))
-    batch = rollout(policy, theta, task.make(2, 3), generators(range(2), 0), noise, torch.tensor([3, 3]))
+    batch = rollout(policy, theta, task.make(2, 3), agent_generators(range(2), 0), noise, torch.tensor([3, 3]))
     sample = policy.sampler(theta, noise)
     chosen = np.stack([sample(t, batch.observations[:, t].numpy()) for t in range(batch.mask.shape[1])], 1)
     assert (chosen != batch.actions.numpy())[batch.mask.numpy()].mean() < 1e-3
@@ -402,7 +318,7 @@ def test_machine_code_leaves_other_families_of_policies_alone():
     theta = torch.zeros(1, task.policy().dimension)
     for family, action in ((CategoricalMlp, 0), (Backwards, 1)):
         policy = family((4, 16, 16, 2))
-        batch = rollout(policy, theta, task.make(1, 1), generators([0], 0), noise, torch.tensor([1]))
+        batch = rollout(policy, theta, task.make(1, 1), agent_generators([0], 0), noise, torch.tensor([1]))
         assert (batch.actions[batch.mask] == action).all()
 
 
@@ -416,18 +332,18 @@ def test_a_step_that_cannot_be_compiled_is_said_so_in_a_line():
 
 
 def test_kinds_are_shown_as_unit_vectors():
-    task = registry.build("task", "gymnasium:FrozenLake-v1,steps=20,gamma=0.9,random=0.0,solved=0.7")
+    task = registry.make("task", "gymnasium:FrozenLake-v1,steps=20,gamma=0.9,random=0.0,solved=0.7")
     assert (task.observation_size, task.horizon, task.discount) == (16, 20, 0.9)
-    batch = play(task)
+    batch = sample_episodes(task)
     assert (batch.observations[batch.mask].sum(-1) == 1).all()
     assert (batch.observations[:, 0, :, 0] == 1).all()
-    assert same(batch, play(task))
+    assert same_episodes(batch, sample_episodes(task))
 
 
 def test_a_team_sees_what_its_players_see_and_is_paid_their_mean():
     from mpe2 import simple_spread_v3
 
-    task = registry.build("task", "pettingzoo:mpe2/simple_spread_v3,options='N=2 local_ratio=0.0'")
+    task = registry.make("task", "pettingzoo:mpe2/simple_spread_v3,options='N=2 local_ratio=0.0'")
     assert (task.players, task.horizon, task.action_space.n) == (2, 25, 5)
     rng = np.random.default_rng(5)
     environments, seed = task.make(1, 2), int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
@@ -466,8 +382,8 @@ SPREAD = "pettingzoo:mpe2/simple_spread_v3,options='N=3 local_ratio=0.5'"
 def test_in_a_shared_world_every_agent_is_a_player_of_the_same_games():
     from mpe2 import simple_spread_v3
 
-    task = registry.build("task", SPREAD + ",world=shared")
-    assert (task.players, task.observation_size) == (1, registry.build("task", SPREAD).observation_size // 3)
+    task = registry.make("task", SPREAD + ",world=shared")
+    assert (task.players, task.observation_size) == (1, registry.make("task", SPREAD).observation_size // 3)
     seed = int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
     environments = task.make(3, 2)
     shown = environments.reset([np.random.default_rng(k) for k in (5, 6, 7)])
@@ -491,7 +407,7 @@ def first_batch(env, attack):
     return federation.sample(federation.theta0, torch.tensor([2, 3, 3])), ~todo.members.byzantine
 
 
-def test_what_liars_do_in_a_shared_world_happens_to_everybody():
+def test_what_attackers_do_in_a_shared_world_happens_to_everybody():
     for world, untouched in (("own", True), ("shared", False)):
         (clean, honest), (attacked, _) = (first_batch(f"{SPREAD},world={world}", a) for a in ("none", "random_action"))
         assert torch.equal(clean.observations[honest], attacked.observations[honest]) == untouched
@@ -511,7 +427,7 @@ def test_a_shared_world_is_learned_in(tmp_path):
     training = Training(todo)
     honest = training.evaluate(1)
     training.state["theta"][todo.members.byzantine] *= -3
-    assert training.evaluate(1)["evaluation"] != honest["evaluation"], "liars are there"
+    assert training.evaluate(1)["evaluation"] != honest["evaluation"], "attackers are there"
 
 
 @pytest.mark.parametrize(
@@ -532,13 +448,13 @@ def test_one_process_and_two_give_the_same_bytes_for_every_task(tmp_path):
     """The first steps of every task but the cart pole, which is quick, as all of them would take minutes."""
     ids = [registry.find("task", name).gymnasium_id for name in CATALOGUE if name != "cartpole"]
     short = [f"gymnasium:{id},steps=25" for id in ids]
-    suite = Suite.of({"algo": "decbyzpg", "attack": "none", "env": ["cartpole", SPREAD, *short], "agents": 2,
+    suite = SweepGrid.of({"algo": "decbyzpg", "attack": "none", "env": ["cartpole", SPREAD, *short], "agents": 2,
                       "byzantine": 0, "trajectories": 4, "preset": "paper",
                       "parameters": {"algo": {"N": 2, "B": 1}}})  # fmt: skip
     found = []
     for jobs in (1, 2):
-        with executor("process", tmp_path / str(jobs), jobs=jobs) as workers:
-            sweep(plan(suite), tmp_path / str(jobs), workers)
+        with make_executor("process", tmp_path / str(jobs), jobs=jobs) as workers:
+            run_sweep(plan_sweep(suite), tmp_path / str(jobs), workers)
         found.append({f.parent.name: f.read_bytes() for f in (tmp_path / str(jobs)).glob("*/metrics.jsonl")})
     assert len(found[0]) == len(CATALOGUE) + 1
     assert found[0] == found[1]

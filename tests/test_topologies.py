@@ -15,16 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzbench.coins.shared import SharedCoin
-from byzbench.contracts import Placement, Topology
+from byzbench.core import Placement, Topology
 from byzbench.errors import InvalidParameter, Undefined, UserError
-from byzbench.federation.membership import Membership
+from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.geometry.graphs import honest_components
 from byzbench.geometry.influence import influence, walks, with_one_more
 from byzbench.geometry.mixing import WEIGHTS, matrix, spectral_gap
 from byzbench.placements.first import First
 from byzbench.placements.random import RandomPlacement
 from byzbench.randomness import Streams
-from byzbench.registry import build, describe, from_description, origins
+from byzbench.registry import describe, from_description, make, origins
+from byzbench.testing import coins, placements, topologies
+from byzbench.testing.placements import PlacementCase
+from byzbench.testing.topologies import TopologyCase
 from byzbench.topologies.barabasi_albert import BarabasiAlbert
 from byzbench.topologies.complete import Complete
 from byzbench.topologies.dumbbell import Dumbbell
@@ -96,7 +99,7 @@ RANDOM = [
 
 
 def made(written: str) -> Topology:
-    topology = build("topology", written)
+    topology = make("topology", written)
     assert isinstance(topology, Topology)
     return topology
 
@@ -111,23 +114,13 @@ def test_every_family_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("written, agents", CASES)
-def test_a_connected_simple_graph_of_all_agents(written: str, agents: int) -> None:
-    graph = made(written)(agents, 0, rng())
-    assert list(graph)[:agents] == list(range(agents))
-    assert set(graph) - set(range(agents)) == ({graph.graph["server"]} if "server" in graph.graph else set())
-    assert graph.is_directed() == ("directed" in written)
-    assert nx.number_of_selfloops(graph) == 0
-    if "peer_sampling" in written:
-        graph = nx.compose_all([graph, *(made(written)(agents, round, rng()) for round in (1, 2, 3))])
-    assert nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph)
-
-
-@pytest.mark.parametrize("written, agents", [(written, sizes[-2]) for written, sizes in TOPOLOGIES.items()])
-def test_the_same_stream_gives_the_same_links_in_the_same_order(written: str, agents: int) -> None:
+def test_every_family_passes_every_check(written: str, agents: int) -> None:
     topology = made(written)
-    edges = list(topology(agents, 7, rng()).edges)
-    assert edges == list(topology(agents, 7, rng()).edges)
-    assert edges == sorted(edges)
+    for check in topologies.CHECKS:
+        check(topology, TopologyCase(0, (agents,)))
+    graph = topology(agents, 0, rng())
+    assert graph.is_directed() == ("directed" in written)
+    assert list(graph.edges) == sorted(graph.edges)
 
 
 @pytest.mark.parametrize("written", RANDOM)
@@ -137,11 +130,11 @@ def test_a_random_family_is_random_in_its_stream_only(written: str) -> None:
     assert len({frozenset(edges) for edges in drawn}) == (1 if "complete" in written else 5)
 
 
-@pytest.mark.parametrize("written", TOPOLOGIES)
-def test_only_families_that_say_so_change_with_the_round(written: str) -> None:
+@pytest.mark.parametrize("written", [written for written in TOPOLOGIES if made(written).varies])
+def test_varying_families_change_in_every_round(written: str) -> None:
     topology, agents = made(written), TOPOLOGIES[written][0]
     graphs = [frozenset(topology(agents, round, rng()).edges) for round in range(3)]
-    assert len(set(graphs)) == (3 if topology.varies else 1)
+    assert len(set(graphs)) == 3
 
 
 @given(agents=st.integers(1, 30))
@@ -403,34 +396,24 @@ PLACEMENTS = [name for name, o in origins("placement").items() if o.module.start
 
 
 def placed(written: str) -> Placement:
-    placement = build("placement", written)
+    placement = make("placement", written)
     assert isinstance(placement, Placement)
     return placement
 
 
-def some_graphs() -> list[nx.Graph]:
-    families = ["star", "star(hub=agent)", "complete", "path", "ring", "small_world", "barabasi_albert", "dumbbell"]
-    families += ["random_geometric", "two_worlds", "ring(directed=True)", "peer_sampling(directed=True)"]
-    return [made(written)(9, 0, rng()) for written in families]
+@pytest.mark.parametrize("check", placements.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", [*PLACEMENTS, "attach", "attach(links=2, targets=3)"])
+def test_every_placement_passes_every_check(name: str, check: placements.Check) -> None:
+    check(placed(name), PlacementCase(0))
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
-def test_a_placement_takes_f_distinct_agents_and_never_the_server(name: str) -> None:
-    placement = placed(name)
-    for graph in [*some_graphs(), nx.empty_graph(1), nx.path_graph(2)]:
-        agents = len(graph) - ("server" in graph.graph)
-        before = nx.to_dict_of_dicts(graph)
-        for f in {0, min(1, agents - 1), min(3, agents - 1), agents - 1}:
-            seats = placement(graph, f, rng())
-            assert len(set(seats)) == len(seats) == f
-            assert set(seats) <= set(range(agents))
-            assert all(type(seat) is int for seat in seats)
-            assert list(placement(graph, f, rng())) == list(seats)
-        assert nx.to_dict_of_dicts(graph) == before
+def test_every_placement_is_defined_on_every_graph(name: str) -> None:
+    assert len(list(placements.place(placed(name), PlacementCase(0)))) == 4 * 10 + 1 + 2
 
 
 @pytest.mark.parametrize("name", ["degree", "betweenness", "eigenvector", "min_cut"])
-def test_where_all_seats_are_alike_liars_sit_anywhere(name: str) -> None:
+def test_where_all_seats_are_alike_attackers_sit_anywhere(name: str) -> None:
     for graph in (Complete()(9, 0, rng()), Star()(9, 0, rng())):
         assert list(placed(name)(graph, 3, rng(5))) == list(RandomPlacement()(graph, 3, rng(5)))
     seen = {frozenset(placed(name)(Ring()(9, 0, rng()), 1, rng(seed))) for seed in range(60)}
@@ -458,16 +441,16 @@ def test_few_sources_of_paths_find_a_hub() -> None:
 def phi(graph: nx.Graph, seats: Any, horizon: int) -> float:
     """By the formula."""
     w, n = matrix(graph).numpy(), len(graph)
-    liars = np.isin(range(n), list(seats))
+    attackers = np.isin(range(n), list(seats))
     total = sum(np.linalg.matrix_power(w, t) for t in range(1, horizon + 1))
-    return float((total @ liars)[~liars].mean())
+    return float((total @ attackers)[~attackers].mean())
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 7, 30])
 def test_influence_and_its_placements(horizon: int) -> None:
     for written in ("small_world", "random_geometric", "peer_sampling(directed=True)", "barabasi_albert"):
         graph = made(written)(9, 0, rng(1))
-        members = Membership(graph, 9, (2, 5), 2)
+        members = CommunicationGraph(graph, 9, (2, 5), 2)
         assert influence(members.mixing, members.senders, members.byzantine, horizon) == pytest.approx(
             phi(graph, (2, 5), horizon), rel=1e-12
         )
@@ -488,10 +471,10 @@ def test_influence_and_its_placements(horizon: int) -> None:
         assert reached >= max(phi(graph, seats, horizon) for seats in moves) * (1 - 1e-8)
 
 
-def test_no_liars_no_influence_and_nobody_else_all_of_it() -> None:
-    members = Membership(Complete()(4, 0, rng()), 4, (), 0)
+def test_no_attackers_no_influence_and_nobody_else_all_of_it() -> None:
+    members = CommunicationGraph(Complete()(4, 0, rng()), 4, (), 0)
     assert influence(members.mixing, members.senders, members.byzantine) == 0
-    eclipsed = Membership(nx.DiGraph([(1, 0), (2, 0), (1, 2), (2, 1)]), 3, (1, 2), 2)
+    eclipsed = CommunicationGraph(nx.DiGraph([(1, 0), (2, 0), (1, 2), (2, 1)]), 3, (1, 2), 2)
     assert influence(eclipsed.mixing, eclipsed.senders, eclipsed.byzantine, 30) == pytest.approx(29.5)
 
 
@@ -564,26 +547,30 @@ def test_cut_seats_stand_between_the_halves() -> None:
 @pytest.mark.parametrize("written", ["small_world", "peer_sampling(directed=True)", "time_varying(torus, churn=0.1)"])
 def test_sybils_join_the_honest_graph(written: str) -> None:
     topology, placement = made(written), placed("attach(links=2, targets=3)")
-    members = Membership.seat(topology, placement, 14, 5, 5, Streams(4))
-    assert members.liars == (9, 10, 11, 12, 13)
+    members = CommunicationGraph.place(topology, placement, 14, 5, 5, Streams(4))
+    assert members.byzantine_ids == (9, 10, 11, 12, 13)
     alone = topology(9, 0, Streams(4).generator("graph"))
     assert nx.utils.graphs_equal(members.graph.subgraph(range(9)), alone)
-    attacked = {a for s in members.liars for a in members.graph.adj[s]}
+    attacked = {a for s in members.byzantine_ids for a in members.graph.adj[s]}
     assert len(attacked) <= 3
-    assert {a for a in range(9) if {*members.inboxes[a]} & set(members.liars)} == attacked
-    assert {len(members.inboxes[s]) for s in members.liars} == {3}
-    later = Membership.draw(topology, placement, 14, 5, 3, Streams(4))
-    assert [sorted(later.adj[s]) for s in members.liars] == [sorted(members.graph.adj[s]) for s in members.liars]
-    clique = Membership.seat(topology, placed("attach(clique=True)"), 14, 5, 5, Streams(4))
-    assert {len(clique.inboxes[s]) for s in clique.liars} == {6}
+    assert {a for a in range(9) if {*members.inboxes[a]} & set(members.byzantine_ids)} == attacked
+    assert {len(members.inboxes[s]) for s in members.byzantine_ids} == {3}
+    later = CommunicationGraph.draw(topology, placement, 14, 5, 3, Streams(4))
+    assert [sorted(later.adj[s]) for s in members.byzantine_ids] == [
+        sorted(members.graph.adj[s]) for s in members.byzantine_ids
+    ]
+    clique = CommunicationGraph.place(topology, placed("attach(clique=True)"), 14, 5, 5, Streams(4))
+    assert {len(clique.inboxes[s]) for s in clique.byzantine_ids} == {6}
 
 
 def test_sybils_need_somebody_to_attach_to() -> None:
     with pytest.raises(Undefined, match="without a server"):
-        Membership.seat(Star(), placed("attach"), 5, 1, 1, Streams(0))
+        CommunicationGraph.place(Star(), placed("attach"), 5, 1, 1, Streams(0))
     with pytest.raises(Undefined, match="links=4 needs at least as many honest agents to attach to, got 2"):
-        Membership.seat(Ring(), placed("attach(links=4, targets=2)"), 7, 1, 1, Streams(0))
-    assert Membership.seat(Ring(), placed("attach"), 7, 0, 0, Streams(0)).graph.edges == Ring()(7, 0, rng()).edges
+        CommunicationGraph.place(Ring(), placed("attach(links=4, targets=2)"), 7, 1, 1, Streams(0))
+    assert (
+        CommunicationGraph.place(Ring(), placed("attach"), 7, 0, 0, Streams(0)).graph.edges == Ring()(7, 0, rng()).edges
+    )
 
 
 def test_placements_that_look_at_all_pairs_refuse_large_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,6 +589,13 @@ def test_first_and_random_seats() -> None:
     assert list(RandomPlacement()(graph, 3, rng()))[:2] == list(RandomPlacement()(graph, 2, rng()))
 
 
+@pytest.mark.parametrize("check", coins.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", [*origins("coin"), "biased(q=1, value=1)"])
+def test_every_coin_passes_every_check(name: str, check: coins.Check) -> None:
+    for case in coins.CASES:
+        check(make("coin", name), case)  # type: ignore[arg-type]
+
+
 def test_the_shared_coin_is_one_draw_seen_by_all() -> None:
     seen = SharedCoin()(lambda stream: float(stream.random()), 4, rng())
     assert seen.dtype == torch.float64
@@ -615,7 +609,7 @@ def test_mixing_weights(written: str, weights: str) -> None:
     agents = TOPOLOGIES[written][-3 if weights == "laplacian" else -2] if len(TOPOLOGIES[written]) > 2 else 15
     graph = made(written)(agents, 0, rng())
     graph.remove_nodes_from({graph.graph.get("server")} & set(graph))
-    members = Membership(graph, agents, (), 0, weights=weights)
+    members = CommunicationGraph(graph, agents, (), 0, weights=weights)
     if weights == "laplacian" and graph.is_directed():
         with pytest.raises(Undefined, match="undirected graph"):
             _ = members.mixing
@@ -672,11 +666,13 @@ def test_unknown_weights_bring_the_known() -> None:
 
 
 def test_an_agent_of_a_directed_graph_hears_its_predecessors() -> None:
-    members = Membership(made("ring(directed=True)")(5, 0, rng()), 5, (1, 4), 2)
+    members = CommunicationGraph(made("ring(directed=True)")(5, 0, rng()), 5, (1, 4), 2)
     assert members.inboxes == [[0, 4], [0, 1], [1, 2], [2, 3], [3, 4]]
-    assert members.lies.tolist() == [[0, 2, 0], [1, 0, 1]]
+    assert members.byzantine_edges.tolist() == [[0, 2, 0], [1, 0, 1]]
     assert members.bounds.tolist() == [0] * 5
-    seated = Membership.seat(made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), weights="uniform")
+    seated = CommunicationGraph.place(
+        made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), weights="uniform"
+    )
     assert seated.weights == "uniform"
-    heard = [(row, to) for row, a in enumerate(seated.liars) for to in range(9) if seated.graph.has_edge(a, to)]
-    assert seated.lies[:, :2].tolist() == [list(pair) for pair in heard]
+    heard = [(row, to) for row, a in enumerate(seated.byzantine_ids) for to in range(9) if seated.graph.has_edge(a, to)]
+    assert seated.byzantine_edges[:, :2].tolist() == [list(pair) for pair in heard]

@@ -31,7 +31,9 @@ from byzbench.reports.plots import learning_curve
 T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[1]
 TINY = "--agents 5 --byzantine 1 --preset paper --trajectories 60 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
-KINDS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "coin")
+KINDS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "channel", "coin")
+TAGS = {"K=5", "f=1", "assumed_byzantine=1", "relay=false", "mixing=metropolis", "trajectories=60", "evaluations=20"}
+TAGS |= {"evaluation_episodes=10", "device=cpu"}
 NESTED = ["--attack", "sign_flip:scale=3", "--aggregator", "bucketing(s=2)+median", "--topology", "ring"]
 
 # The command line prints this warning; it must not become an exception on its way there.
@@ -178,7 +180,7 @@ def test_w_and_b_is_shown_everything_that_the_records_say(
     assert (config["attack"], config["attack/scale"], config["seed"]) == ("sign_flip", 3, 7)
     assert (config["aggregator"], config["aggregator/s"]) == ("bucketing", 2)
     assert "median" in config.values(), "the inner rule is lost"
-    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), "K=5", "f=1", "seed=7"}
+    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), *TAGS, "seed=7"}
     assert shown.run.run_id == f"{folder.name}-{about['code']['digest'][:8]}-1"
 
     result = json.loads((folder / "result.json").read_text())
@@ -321,7 +323,7 @@ def test_a_cell_of_a_sweep_is_shown_whole(cell: Cell) -> None:
     about = json.loads((folder / "experiment.json").read_text())
     assert shown.exit_code == 0
     assert shown.run.run_group == "sweep-0123456789abcdef"
-    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), "K=5", "f=1", "seed=3"}
+    assert set(shown.run.tags) == {*(config[kind] for kind in KINDS), *TAGS, "seed=3"}
     assert about["experiment"].keys() | {"hash"} <= config.keys()
     assert config["attack/z"] == 1.5
     assert {k: v for k, v in config.items() if k.startswith("code/")} == flat(about["code"], "code/")
@@ -360,12 +362,12 @@ def test_pictures_and_files_of_the_run_and_nothing_else_are_kept(cell: Cell) -> 
 
 
 def test_the_ledger_says_what_is_there_and_it_is_shown_once(cell: Cell) -> None:
-    ledger = (cell.folder / "tracking.json").read_bytes()
-    (place, entry) = only(json.loads(ledger)["uploaded"].items())
+    statistics = (cell.folder / "tracking.json").read_bytes()
+    (place, entry) = only(json.loads(statistics)["uploaded"].items())
     assert (place, entry["id"], len(entry["digest"])) == ("offline/byzbench", attempts(cell.folder)[0], 64)
     cell.tracker.show(cell.folder)
     assert len(list(cell.folder.rglob("*.wandb"))) == len(cell.tracker.places) == 1
-    assert (cell.folder / "tracking.json").read_bytes() == ledger
+    assert (cell.folder / "tracking.json").read_bytes() == statistics
 
 
 def test_a_folder_that_somebody_holds_is_one_warning_and_the_next_is_shown(

@@ -20,15 +20,15 @@ import pytest
 from optuna.trial import TrialState
 
 from byzbench import cli, registry
-from byzbench.contracts import Choice, Range
+from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments import tuning
-from byzbench.experiments.cells import Outcome
-from byzbench.experiments.executors import Executor, executor
+from byzbench.experiments.cells import CellOutcome
+from byzbench.experiments.executors import Executor, make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.question import FIRST_SEED, Question, question
-from byzbench.experiments.tuned import Tuned
-from byzbench.experiments.tuning import best, digest, finished, open_study, tune
+from byzbench.experiments.question import FIRST_SEED, TuningProblem, tuning_problem
+from byzbench.experiments.tuned import TunedParameters
+from byzbench.experiments.tuning import best, finished, open_study, run_study, study_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 POINT: dict[str, Any] = {
@@ -54,14 +54,16 @@ class Imagined(Executor):
         value = self.score(experiment)
         failed = isinstance(value, str)
         future.set_result(
-            Outcome("failed", error=value) if failed else Outcome("finished", {"evaluation": {"evaluation_auc": value}})
+            CellOutcome("failed", error=value)
+            if failed
+            else CellOutcome("finished", {"evaluation": {"evaluation_auc": value}})
         )
         return future
 
 
-def asked(**changes: Any) -> Question:
+def asked(**changes: Any) -> TuningProblem:
     options: dict[str, Any] = {"side": "algorithm", "point": POINT, "rivals": ["ipm", "sign_flip"], **changes}
-    return question(**options)
+    return tuning_problem(**options)
 
 
 def hill(cell: Any) -> float:
@@ -74,12 +76,14 @@ def hill(cell: Any) -> float:
 
 def test_ranges_come_from_the_fields() -> None:
     space = asked().space
-    assert space["algorithm.lr"] == Range(1e-4, 3e-2, log=True)
+    assert space["algorithm.lr"] == FloatRange(1e-4, 3e-2, log=True)
     assert set(space) == {"algorithm.lr", "algorithm.N", "algorithm.B", "algorithm.p", "aggregator.nu"}
     assert set(asked(fixed={"algo": {"lr": 0.1}}).space) == set(space) - {"algorithm.lr"}
     assert set(asked(point={**POINT, "aggregator": "bucketing+rfa"}).space) >= {"aggregator.s"}
-    attack = question("attack", {**POINT, "attack": "min_max"} | {"algo": "decbyzpg"}, ["decbyzpg", "dec_page_pg"])
-    assert attack.space["attack.direction"] == Choice("std", "unit", "sign")
+    attack = tuning_problem(
+        "attack", {**POINT, "attack": "min_max"} | {"algo": "decbyzpg"}, ["decbyzpg", "dec_page_pg"]
+    )
+    assert attack.space["attack.direction"] == Categorical("std", "unit", "sign")
 
 
 def test_every_range_of_every_component_lies_within_its_bounds() -> None:
@@ -93,8 +97,8 @@ def test_every_range_of_every_component_lies_within_its_bounds() -> None:
                 for f in dataclasses.fields(cls)
             ):
                 continue
-            for field, where in cls.searched().items():
-                ends = where if isinstance(where, Choice) else (where.low, where.high)
+            for field, where in cls.search_space().items():
+                ends = where if isinstance(where, Categorical) else (where.low, where.high)
                 for value in ends:
                     number = int(value) if type(getattr(cls(), field)) is int else value
                     assert getattr(dataclasses.replace(cls(), **{field: number}), field) == number
@@ -107,39 +111,41 @@ def test_the_value_is_the_worst_attack_of_the_means_over_seeds(tmp_path: Path) -
     returns = {("ipm", s): 100.0 + i for i, s in enumerate(todo.seeds)}
     returns |= {("sign_flip", s): 90.0 + 3 * i for i, s in enumerate(todo.seeds)}
     assert todo.value(returns) == 93.0
-    other = Question("attack", POINT, ["decbyzpg", "solo"], todo.seeds, {})
+    other = TuningProblem("attack", POINT, ["decbyzpg", "solo"], todo.seeds, {})
     assert other.value({(a, s): float(v) for a, v in (("decbyzpg", 10), ("solo", 30)) for s in todo.seeds}) == 20.0
     assert other.direction == "minimize"
 
 
 def test_a_search_finds_the_hill_and_says_so(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.05, 0.5)})
+    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.05, 0.5)})
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
-    tune(todo, study, workers, 40)
+    run_study(todo, study, workers, 40)
     assert finished(study) == 40
     assert study.trials[0].params == {"algorithm.lr": 5e-4, "algorithm.p": 0.2}
     found = best(todo, study)
     assert found.objective["value"] > study.trials[0].value + 10
     assert abs(found.parameters["algorithm"]["p"] - 0.3) < 0.08
     assert found.study == todo.hash
-    assert found.trials == digest(study)
+    assert found.trials == study_digest(study)
 
 
 def test_the_first_trial_has_the_standing_values_that_ranges_hold(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.3, 0.5)})
+    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.3, 0.5)})
     study = open_study(todo, tmp_path / "study.journal")
-    tune(todo, study, Imagined(tmp_path, hill), 2)
+    run_study(todo, study, Imagined(tmp_path, hill), 2)
     assert study.trials[0].params["algorithm.lr"] == 5e-4
     assert 0.3 <= study.trials[0].params["algorithm.p"] <= 0.5
 
 
 def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True), "algorithm.p": Range(0.05, 0.5)}, seeds=4)
+    todo = asked(
+        search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.05, 0.5)}, seeds=4
+    )
     assert len(todo.pairs) == 8
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
-    tune(todo, study, workers, 20)
+    run_study(todo, study, workers, 20)
     pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
     assert pruned
     assert all(4 <= len(t.intermediate_values) < 8 for t in pruned)
@@ -149,9 +155,9 @@ def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
 
 
 def test_fewer_than_six_pairs_are_never_pruned(tmp_path: Path) -> None:
-    todo = asked(rivals=["ipm"], search={"algorithm.lr": Range(1e-4, 3e-2, log=True)})
+    todo = asked(rivals=["ipm"], search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
-    tune(todo, study, Imagined(tmp_path, hill), 12)
+    run_study(todo, study, Imagined(tmp_path, hill), 12)
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
 
 
@@ -160,7 +166,7 @@ def test_the_resolved_experiment_of_a_trial_has_its_parameters(tmp_path: Path) -
     todo = asked()
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
-    tune(todo, study, workers, 3)
+    run_study(todo, study, workers, 3)
     for trial in study.trials:
         cell = todo.experiment(trial.params, *todo.pairs[0])
         seen = {k: getattr(getattr(cell, k.partition(".")[0]), k.partition(".")[2]) for k in todo.space}
@@ -169,21 +175,21 @@ def test_the_resolved_experiment_of_a_trial_has_its_parameters(tmp_path: Path) -
 
 
 def test_failed_and_diverged_runs_count_as_random_play(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True)})
+    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
-    tune(todo, study, Imagined(tmp_path, lambda cell: "it broke" if cell.algorithm.lr == 5e-4 else None), 2)
+    run_study(todo, study, Imagined(tmp_path, lambda cell: "it broke" if cell.algorithm.lr == 5e-4 else None), 2)
     assert [t.value for t in study.trials] == [todo.experiment({}, *todo.pairs[0]).task.reference["random"]] * 2
 
 
 def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     todo = asked()
     whole = open_study(todo, tmp_path / "whole.journal")
-    tune(todo, whole, Imagined(tmp_path, hill), 15)
+    run_study(todo, whole, Imagined(tmp_path, hill), 15)
     for trials in (4, 9, 15):
         parts = open_study(todo, tmp_path / "parts.journal")
-        tune(todo, parts, Imagined(tmp_path, hill), trials)
-    assert digest(parts) == digest(whole)
-    tune(todo, parts, Imagined(tmp_path, hill), 15)
+        run_study(todo, parts, Imagined(tmp_path, hill), trials)
+    assert study_digest(parts) == study_digest(whole)
+    run_study(todo, parts, Imagined(tmp_path, hill), 15)
     assert len(parts.trials) == 15
 
 
@@ -197,12 +203,12 @@ def test_a_trial_that_died_is_asked_again_and_finished_ones_are_kept(tmp_path: P
         return hill(cell)
 
     with pytest.raises(KeyboardInterrupt):
-        tune(todo, study, Imagined(tmp_path, dies), 8)
+        run_study(todo, study, Imagined(tmp_path, dies), 8)
     lost = study.trials[3]
     assert lost.state == TrialState.RUNNING
     kept = [t.value for t in study.trials[:3]]
     again = open_study(todo, tmp_path / "study.journal")
-    tune(todo, again, Imagined(tmp_path, hill), 8)
+    run_study(todo, again, Imagined(tmp_path, hill), 8)
     assert finished(again) == 8
     assert [t.value for t in again.trials[:3]] == kept
     assert again.trials[3].state == TrialState.FAIL
@@ -213,11 +219,11 @@ def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> No
     todo = asked()
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
-    tune(todo, study, workers, 5, stopped=lambda: len(workers.asked) >= 15)
+    run_study(todo, study, workers, 5, stopped=lambda: len(workers.asked) >= 15)
     assert len(workers.asked) == 15
     left = study.trials[-1]
     assert left.state == TrialState.RUNNING
-    tune(todo, open_study(todo, tmp_path / "study.journal"), Imagined(tmp_path, hill), 5)
+    run_study(todo, open_study(todo, tmp_path / "study.journal"), Imagined(tmp_path, hill), 5)
     final = open_study(todo, tmp_path / "study.journal").trials
     assert [t.params for t in final if t.state in tuning.COUNTED][left.number] == left.params
 
@@ -225,15 +231,15 @@ def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> No
 def test_several_trials_at_a_time(tmp_path: Path) -> None:
     todo = asked()
     study = open_study(todo, tmp_path / "study.journal")
-    tune(todo, study, Imagined(tmp_path, hill, width=4), 14)
+    run_study(todo, study, Imagined(tmp_path, hill, width=4), 14)
     assert finished(study) == 14
     assert all(t.state.is_finished() for t in study.trials)
 
 
 def test_parameters_that_make_no_experiment_are_a_refused_trial(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.p": Range(0.5, 3.0)})
+    todo = asked(search={"algorithm.p": FloatRange(0.5, 3.0)})
     study = open_study(todo, tmp_path / "study.journal")
-    tune(todo, study, Imagined(tmp_path, hill), 12)
+    run_study(todo, study, Imagined(tmp_path, hill), 12)
     refused = [t for t in study.trials if t.state == TrialState.FAIL]
     assert refused
     assert all("p=" in t.user_attrs["refused"] for t in refused)
@@ -247,8 +253,8 @@ def test_parameters_that_make_no_experiment_are_a_refused_trial(tmp_path: Path) 
         ({"rivals": []}, "at least one rival"),
         ({"rivals": ["ipm", "ipm"]}, "none of them twice"),
         ({"rivals": ["ipmm"]}, "Did you mean 'ipm'"),
-        ({"search": {"algorithm.lrr": Range(0, 1)}}, "no such parameter"),
-        ({"search": {"attack.scale": Range(0, 1)}}, "no such parameter"),
+        ({"search": {"algorithm.lrr": FloatRange(0, 1)}}, "no such parameter"),
+        ({"search": {"attack.scale": FloatRange(0, 1)}}, "no such parameter"),
         ({"side": "attack", "point": {**POINT, "attack": "zero", "algo": "decbyzpg"}, "rivals": ["decbyzpg"],
           "fixed": {"attack": {"on": "both"}}}, "no parameter with a range"),
     ],
@@ -266,24 +272,24 @@ def test_the_hash_is_of_everything_but_the_number_of_trials() -> None:
         asked(sampler_seed=1),
         asked(fixed={"algo": {"optimizer": "sgd"}}),
         asked(point={**POINT, "trajectories": 13}),
-        asked(search={"algorithm.lr": Range(1e-4, 1e-2)}),
-        asked(search={"algorithm.lr": Range(1e-4, 3e-2, log=True)}),
+        asked(search={"algorithm.lr": FloatRange(1e-4, 1e-2)}),
+        asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)}),
     ]
     assert len({q.hash for q in [base, *others]}) == 8
     assert asked().hash == base.hash
 
 
 class TestFile:
-    def tuned(self, tmp_path: Path, **changes: Any) -> Tuned:
+    def tuned(self, tmp_path: Path, **changes: Any) -> TunedParameters:
         todo = asked(**changes)
         study = open_study(todo, tmp_path / f"{todo.hash}.journal")
-        tune(todo, study, Imagined(tmp_path, hill), 2)
+        run_study(todo, study, Imagined(tmp_path, hill), 2)
         return best(todo, study)
 
     def test_it_comes_back_as_it_was(self, tmp_path: Path) -> None:
         found = self.tuned(tmp_path)
         found.write(tmp_path / "tuned.json")
-        assert Tuned.read(tmp_path / "tuned.json") == found
+        assert TunedParameters.read(tmp_path / "tuned.json") == found
         assert found.on.seeds == [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
         assert found.on.attacks == ["ipm", "sign_flip"]
 
@@ -306,10 +312,13 @@ class TestFile:
         path = tmp_path / "tuned.json"
         path.write_text(content)
         with pytest.raises(UserError, match="tuned"):
-            Tuned.read(path)
+            TunedParameters.read(path)
+        path.write_text('{"schema": 1}')
+        with pytest.raises(UserError, match=r"tuned\.json is not a file of tuned parameters: kind: is required$"):
+            TunedParameters.read(path)
         path.unlink()
         with pytest.raises(UserError, match="there is no file"):
-            Tuned.read(path)
+            TunedParameters.read(path)
 
 
 def byzbench(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -377,13 +386,13 @@ def test_an_evaluation_keeps_its_attacks_and_seeds_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from byzbench.cli.evaluate import _rivals
-    from byzbench.experiments.suite import Suite
+    from byzbench.experiments.suite import SweepGrid
 
-    assert _rivals(Suite(attack=["ipm", "alie(z=1)"]), None) == ["sign_flip", "large_noise"]
+    assert _rivals(SweepGrid(attack=["ipm", "alie(z=1)"]), None) == ["sign_flip", "large_noise"]
     with pytest.raises(InvalidParameter, match="must not be in the suite, which has ipm"):
-        _rivals(Suite(attack=["ipm"]), ["ipm(scale=3)", "zero"])
+        _rivals(SweepGrid(attack=["ipm"]), ["ipm(scale=3)", "zero"])
     with pytest.raises(InvalidParameter, match="are for tuning"):
-        _rivals(Suite(seeds=[FIRST_SEED]), None)
+        _rivals(SweepGrid(seeds=[FIRST_SEED]), None)
 
 
 @pytest.mark.slow
@@ -420,7 +429,7 @@ def test_the_dashboard_opens_the_journal(tmp_path: Path) -> None:
 
     todo = asked()
     path = tmp_path / "study.journal"
-    tune(todo, open_study(todo, path), Imagined(tmp_path, hill), 5)
+    run_study(todo, open_study(todo, path), Imagined(tmp_path, hill), 5)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -459,7 +468,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path) -> None:
     (tmp_path / "tune.py").write_text(KILLED.format(tests=str(ROOT / "tests")))
-    todo = question("algorithm", {**POINT, "trajectories": 30}, ["ipm", "sign_flip"])
+    todo = tuning_problem("algorithm", {**POINT, "trajectories": 30}, ["ipm", "sign_flip"])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def start() -> subprocess.Popen[str]:
@@ -498,11 +507,11 @@ def test_postgresql_and_a_journal_agree_trial_for_trial(tmp_path: Path, postgres
     todo = asked()
     studies = [open_study(todo, where) for where in (tmp_path / "study.journal", postgresql)]
     for study in studies:
-        with executor("serial", tmp_path / "runs") as workers:
-            tune(todo, study, workers, 12)
+        with make_executor("serial", tmp_path / "runs") as workers:
+            run_study(todo, study, workers, 12)
     first, second = studies
     assert [t.params for t in first.trials] == [t.params for t in second.trials]
-    assert digest(first) == digest(second)
+    assert study_digest(first) == study_digest(second)
     assert best(todo, first) == best(todo, second)
     storage = second._storage._backend  # type: ignore[attr-defined]  (Optuna leaves its connections open)
     storage.remove_session()

@@ -26,7 +26,7 @@ from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
 from byzbench.errors import InvalidParameter
 from byzbench.registry import load
-from byzbench.testing.rules import Case, close
+from byzbench.testing.rules import RuleCase, close
 
 RULES = [
     Phocas(),
@@ -64,7 +64,7 @@ def chosen(rule, x, f, **given):
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 @pytest.mark.parametrize("f", [1, torch.tensor([[0, 1, 2], [2, 1, 0]])], ids=["one bound", "bounds"])
 def test_batches_without_a_mask(rule, f):
-    x = Case(0, 5, 1.0).x(2, 3)
+    x = RuleCase(0, 5, 1.0).x(2, 3)
     together = rule(x, f)[0]
     bounds = torch.as_tensor(f).expand(2, 3)
     for i in np.ndindex(2, 3):
@@ -74,8 +74,8 @@ def test_batches_without_a_mask(rule, f):
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.random], ids=repr)
 def test_a_batch_takes_the_draws_of_one_row(rule):
     one, many = np.random.default_rng(0), np.random.default_rng(0)
-    rule(Case(0, 5, 1.0).x(), 2, rng=one)
-    rule(Case(0, 5, 1.0).x(4, 2), 2, rng=many)
+    rule(RuleCase(0, 5, 1.0).x(), 2, rng=one)
+    rule(RuleCase(0, 5, 1.0).x(4, 2), 2, rng=many)
     assert one.random() == many.random()
 
 
@@ -90,7 +90,7 @@ def test_phocas_goes_around_the_trimmed_mean():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_phocas_by_its_definition(seed):
-    x, f = Case(seed, 3, 1.0).x(), 1 + seed % 6
+    x, f = RuleCase(seed, 3, 1.0).x(), 1 + seed % 6
     for k, column in enumerate(x.T.tolist()):
         pivot = sum(sorted(column)[f : 13 - f]) / (13 - 2 * f)
         near = sorted(column, key=lambda value: abs(value - pivot))[: 13 - f]
@@ -133,7 +133,7 @@ def test_bulyan_leaves_krum_too_few_whatever_n_is():
             assert Bulyan().guarantee(n, f)
             assert bool(Krum().defined(last, f)) == (f >= 2)
             assert Krum().guarantee(last + 2, f)
-    x = Case(0, 3, 1.0).x()
+    x = RuleCase(0, 3, 1.0).x()
     close(Bulyan()(x, 0)[0], x.mean(0))
     assert not Bulyan().guarantee(10, 2)
     assert not Bulyan(theta="n-2f-2").defined(10, 2)
@@ -145,7 +145,7 @@ def test_cge_drops_the_longest_wherever_they_point():
     assert chosen(Cge(), x, 1) == [0, 1, 2, 3]
     assert chosen(Cge(), x, 2) == [0, 1, 3]
     assert Cge()(x, 2)[0].tolist() == pytest.approx([4 / 3, 0.1 / 3])
-    # Of equals the first; and a liar of an honest length is kept.
+    # Of equals the first; and an attacker of an honest length is kept.
     assert chosen(Cge(), line(1, -1, 1, 1), 2) == [0, 1]
     assert not Cge().guarantee(6, 2)
 
@@ -174,7 +174,7 @@ def by_singular_vectors(x, f, rule, rng):
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("rule", [Dnc(), Dnc(dimensions=3, c=1.5), Dnc(steps=2, dimensions=1, c=2)], ids=repr)
 def test_dnc_by_its_definition(rule, seed):
-    x = Case(seed, 2 + seed % 6, 1.0).x()
+    x = RuleCase(seed, 2 + seed % 6, 1.0).x()
     expected, _ = by_singular_vectors(x.numpy(), 2, rule, np.random.default_rng(seed))
     assert chosen(rule, x, 2, rng=np.random.default_rng(seed)) == expected
 
@@ -218,7 +218,7 @@ def filtered(x, f, rule):
 def test_fedpg_filter_by_its_definition():
     levels = []
     for seed in range(60):
-        x = Case(seed, 3, 1.0).x()
+        x = RuleCase(seed, 3, 1.0).x()
         x[: seed % 4] += 4
         rule = FedpgFilter(sigma=(0.2, 0.8, 1.5, 3)[seed // 4 % 4], delta=0.3, batch=16)
         near, level = filtered(x, 2, rule)
@@ -323,7 +323,7 @@ def test_hyperbox_mean_by_hand():
     # TH = [0, 6]; GH = [(4 * 0 + 6) / 5, (2 * 0 + 3 * 6) / 5].
     assert number(HyperboxMean(), line(0, 0, 0, 0, 6, 6, 6), 2) == pytest.approx((1.2 + 3.6) / 2)
     assert number(TrimmedMidpoint(), line(0, 0, 0, 0, 6, 6, 6), 2) == 3
-    x = Case(0, 4, 1.0).x()
+    x = RuleCase(0, 4, 1.0).x()
     close(HyperboxMean()(x, 0)[0], x.mean(0))
 
 

@@ -15,9 +15,9 @@ from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import Training, federate, lockstep, run
-from byzbench.federation.worlds import Worlds
-from byzbench.learning.scales import in_units
+from byzbench.federation.scenarios import Scenarios
 from byzbench.randomness import Streams
+from byzbench.rl.scales import in_units
 from byzbench.testing.rows import run_as_block, run_by_rows
 
 
@@ -27,12 +27,12 @@ def tiny(env, algo="decbyzpg", attack="none", **options):
 
 
 def physics(text, progress=0.0, seed=0, agents=4):
-    task = registry.build("task", text)
-    return Worlds(task, Streams(seed), agents).physics(range(agents + 1), progress)
+    task = registry.make("task", text)
+    return Scenarios(task, Streams(seed), agents).physics(range(agents + 1), progress)
 
 
 def test_constants_lie_apart_as_far_as_heterogeneity_says():
-    task = registry.build("task", "cartpole")
+    task = registry.make("task", "cartpole")
     assert physics("cartpole") == {}
     whole, half = (physics(f"cartpole:heterogeneity={h}", agents=300) for h in (1.0, 0.5))
     assert set(whole) == set(task.dynamics)
@@ -67,7 +67,7 @@ def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
 )
 def test_what_makes_no_sense_is_one_line(text, said):
     with pytest.raises(InvalidParameter) as caught:
-        registry.build("task", text)
+        registry.make("task", text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -105,7 +105,7 @@ def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
     for federation in (plain, scaled, noisy):
         federation.begin(0, 0.0)
         found.append(federation.sample(federation.theta0, 40))
-        assert torch.equal(federation.ledger.returns, plain.ledger.returns)
+        assert torch.equal(federation.statistics.returns, plain.statistics.returns)
     truth, tenfold, blurred = (batch.rewards for batch in found)
     assert torch.equal(tenfold, 10 * truth)
     added = (blurred - 2 * truth)[found[0].mask].double()
@@ -117,9 +117,9 @@ def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
 def test_students_noise_has_the_heavier_tail():
     sizes = []
     for tail in ("normal", "student"):
-        task = registry.build("task", f"cartpole:reward_noise=1.0,reward_tail={tail}")
-        worlds, mask = Worlds(task, Streams(0), 1), torch.ones(1, 500, 20, dtype=torch.bool)
-        sizes.append(worlds.pay(torch.zeros(1, 500, 20), mask, [0], "", 0).abs().max())
+        task = registry.make("task", f"cartpole:reward_noise=1.0,reward_tail={tail}")
+        worlds, mask = Scenarios(task, Streams(0), 1), torch.ones(1, 500, 20, dtype=torch.bool)
+        sizes.append(worlds.transform_rewards(torch.zeros(1, 500, 20), mask, [0], "", 0).abs().max())
     assert sizes[0] < 6
     assert sizes[1] > 20
 
@@ -136,10 +136,10 @@ def test_agents_see_in_units_of_what_they_measured():
     federation.begin(0, 0.0)
     raw = federation.sample(federation.theta0, 3)
     x = raw.observations[raw.mask].double()
-    scales = training.federation.worlds.scales
+    scales = training.federation.scenarios.scales
     torch.testing.assert_close(scales[0, :4].double(), x.mean(0), atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(scales[0, 4:].double(), x.std(0, correction=0).log(), atol=1e-6, rtol=1e-4)
-    federation.worlds.scales = scales
+    federation.scenarios.scales = scales
     first, again = raw.observations[:, 0], federation.sample(federation.theta0, 3).observations[:, 0]
     seen = torch.from_numpy(in_units(first.flatten(0, 1).numpy(), scales[:1]))
     torch.testing.assert_close(seen, ((first - scales[0, :4]) / scales[0, 4:].exp())[0])
@@ -149,20 +149,20 @@ def test_agents_see_in_units_of_what_they_measured():
 
 @pytest.mark.parametrize("algo", ["decbyzpg", "byzpg"])
 def test_statistics_are_agreed_on_and_lied_about(algo):
-    clean = settled(algo).federation.worlds.scales
+    clean = settled(algo).federation.scenarios.scales
     assert (clean[:-1] == clean[:1]).all()
     robust, naive = (
-        settled(algo, "large_noise:scale=1000", aggregator=rule, agreement="none").federation.worlds.scales[0]
+        settled(algo, "large_noise:scale=1000", aggregator=rule, agreement="none").federation.scenarios.scales[0]
         for rule in ("rfa", "mean")
     )
     assert (robust - clean[0]).norm() < 1
     assert (naive - clean[0]).norm() > 10
 
 
-def test_evaluations_see_the_same_way_and_a_game_of_liars_is_refused():
+def test_evaluations_see_the_same_way_and_a_game_of_attackers_is_refused():
     training = settled()
     found = training.evaluate(1)
-    training.federation.worlds.scales = training.federation.worlds.scales + 1
+    training.federation.scenarios.scales = training.federation.scenarios.scales + 1
     assert training.evaluate(1) != found
     assert "statistics" not in tiny("cartpole").defences
     with pytest.raises(Undefined, match="leave out normalize"):
@@ -177,20 +177,20 @@ def test_scales_that_are_lies_leave_observations_finite(lie):
 
 def lines_of(training, rounds=40):
     found = []
-    while not training.over and len(found) < rounds:
+    while not training.is_finished and len(found) < rounds:
         found.append((training.progress, training.state, lockstep(training.advance())))
     return found
 
 
 def test_who_is_absent_stands_still_and_comes_back():
     training = Training(tiny("cartpole:absent='0:0.3-0.6 1:0-0.5'", attack="large_noise"))
-    passed, ledger = lines_of(training), training.federation.ledger
+    passed, statistics = lines_of(training), training.federation.statistics
     for agent, start, end in training.todo.task.absences:
         for (progress, before, _), (_, after, _) in pairwise(passed):
             still = torch.equal(before["theta"][agent], after["theta"][agent])
             assert still == (start <= progress < end), (agent, progress)
-    assert len(set(ledger.trajectories[2:].tolist())) == 1
-    assert 0 < ledger.trajectories[1] < ledger.trajectories[2]
+    assert len(set(statistics.trajectories[2:].tolist())) == 1
+    assert 0 < statistics.trajectories[1] < statistics.trajectories[2]
 
 
 def test_an_absent_agent_changes_what_others_hear_as_if_it_were_not_in_the_graph():
@@ -199,12 +199,12 @@ def test_an_absent_agent_changes_what_others_hear_as_if_it_were_not_in_the_graph
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     for progress, heard in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
         federation.begin(0, progress)
-        messages = federation.ledger.messages
+        messages = federation.statistics.messages
         inbox = lockstep(federation.exchange("gradient", x))
         assert inbox.n.tolist() == heard
-        assert federation.ledger.messages - messages == sum(heard) - 5
+        assert federation.statistics.messages - messages == sum(heard) - 5
         assert federation.sample(federation.theta0, 2).count.tolist() == [2 * (progress > 0), 2, 2, 2, 2]
-        assert federation.ledger.silent == 0
+        assert federation.statistics.num_silent == 0
 
 
 def test_with_a_server_who_returns_takes_up_what_it_has():
@@ -212,7 +212,9 @@ def test_with_a_server_who_returns_takes_up_what_it_has():
     passed = lines_of(training)
     assert all((state["theta"] == state["theta"][:1]).all() for _, state, _ in passed)
     assert passed[0][2]["messages"] == 4 + 5
-    assert training.there(1.0).tolist() == [a not in (2, *training.todo.members.liars) for a in range(5)]
+    assert training.present_agents(1.0).tolist() == [
+        a not in (2, *training.todo.members.byzantine_ids) for a in range(5)
+    ]
 
 
 @pytest.mark.slow

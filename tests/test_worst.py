@@ -18,13 +18,13 @@ from scipy import stats
 
 from byzbench import cli, registry
 from byzbench.canonical import hash_of
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import Outcome
-from byzbench.experiments.executors import Executor, Serial
+from byzbench.experiments.cells import CellOutcome
+from byzbench.experiments.executors import Executor, SerialExecutor
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports import probes, worst
-from byzbench.reports.worst import Contest, Found
+from byzbench.reports.worst import WorstCaseResult, WorstCaseSearch
 
 POINT: dict[str, Any] = {"algo": "decbyzpg", "topology": "complete", "agents": 13}
 TINY: dict[str, Any] = {"algo": "decbyzpg", "topology": "complete", "agents": 5, "trajectories": 30}
@@ -52,7 +52,7 @@ class Imagined(Executor):
         (folder / "metrics.jsonl").write_text(f"{value}")
         name = self.ended(attack, seed)
         result = {"evaluation": {"evaluation": value}, "verdict": {"name": name}, "screened": 7}
-        future.set_result(Outcome("failed", error="lost") if name == "failed" else Outcome("finished", result))
+        future.set_result(CellOutcome("failed", error="lost") if name == "failed" else CellOutcome("finished", result))
         return future
 
 
@@ -62,9 +62,9 @@ def imagine(
     ended: Callable[[str, int], str] | None = None,
     ensemble: worst.Ensemble = ENSEMBLE,
     **point: Any,
-) -> tuple[Found, list[tuple[str, int]]]:
+) -> tuple[WorstCaseResult, list[tuple[str, int]]]:
     workers = Imagined(out, value, ended)
-    return Contest({**POINT, **point}, ensemble=ensemble).run(out, workers), workers.seen
+    return WorstCaseSearch({**POINT, **point}, ensemble=ensemble).run(out, workers), workers.seen
 
 
 def fixed(**returns: float) -> Callable[[str, int], float]:
@@ -90,18 +90,18 @@ def test_the_choice_is_made_on_some_seeds_and_reported_on_others(tmp_path: Path)
     assert found.attacked.low < 230
     assert found.attacked.high > 270
     task = Experiment.create(**POINT).task
-    half = 0.05 * (task.worth("solved") - task.worth("random")) * stats.t.ppf(0.975, 4) / 5**0.5
+    half = 0.05 * (task.reference_score("solved") - task.reference_score("random")) * stats.t.ppf(0.975, 4) / 5**0.5
     loss = (found.loss.low, found.loss.value, found.loss.high)
     assert loss == pytest.approx((60 - half, 60, 60 + half))  # paired by seed: the least deviation is left
     selection = {(attack, seed) for attack in found.tried for seed in (1000, 1001, 1002)}
     reporting = {(attack, seed) for attack in ("none", "ipm") for seed in range(2000, 2005)}
     assert set(seen) == selection | reporting
-    assert len(seen) == len(set(seen)) == Contest(POINT, ensemble=ENSEMBLE).size
+    assert len(seen) == len(set(seen)) == WorstCaseSearch(POINT, ensemble=ENSEMBLE).size
 
 
 def test_seeds_of_both_kinds_are_never_the_same() -> None:
     with pytest.raises(InvalidParameter, match=r"disjoint, got \[1002\]"):
-        Contest(POINT, range(1000, 1003), range(1002, 1005))
+        WorstCaseSearch(POINT, range(1000, 1003), range(1002, 1005))
 
 
 def test_the_cheapest_come_first(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_return_that_is_not_finite_is_random_play(tmp_path: Path) -> None:
 
 def test_members_that_cannot_run_are_named_and_skipped(tmp_path: Path) -> None:
     ensemble = {"blind": ("sign_flip", "no_such_attack"), "colluding": ("alie(rule=A)", "ipm(size=3)")}
-    contest = Contest({**POINT, "byzantine": 1}, ensemble=ensemble)
+    contest = WorstCaseSearch({**POINT, "byzantine": 1}, ensemble=ensemble)
     assert list(contest.skipped) == ["no_such_attack", "alie(rule=A)", "ipm(size=3)"]
     found, seen = imagine(tmp_path, fixed(), ensemble=ensemble, byzantine=1)
     assert {attack for attack, _ in seen} == {"none", "sign_flip"}
@@ -148,15 +148,15 @@ def test_members_whose_runs_fail_are_named_and_not_chosen(tmp_path: Path) -> Non
 
 def test_questions_that_cannot_be_answered() -> None:
     with pytest.raises(InvalidParameter, match="f=0"):
-        Contest({**POINT, "byzantine": 0})
+        WorstCaseSearch({**POINT, "byzantine": 0})
     for given in ({"point": {**POINT, "attack": "ipm"}}, {"point": POINT, "parameters": {"attack": {"scale": 2}}}):
         with pytest.raises(InvalidParameter, match="the ensemble fixes the attacks"):
-            Contest(**given)
+            WorstCaseSearch(**given)
 
 
 def test_an_attack_that_changes_nothing_is_inert(tmp_path: Path) -> None:
     found, _ = imagine(tmp_path, fixed(avg_zero=CLEAN))
-    assert found.flags["attack inert"] == worst.Flag(True, "avg_zero")
+    assert found.flags["attack inert"] == worst.SearchFlag(True, "avg_zero")
     one_seed = imagine(tmp_path, lambda a, s: CLEAN if (a, s) == ("avg_zero", 1001) else fixed()(a, s))[0]
     assert not one_seed.flags["attack inert"].raised
 
@@ -279,7 +279,7 @@ def test_every_rule_can_be_probed_and_has_no_secrets(name: str) -> None:
 def test_the_standard_ensemble_is_a_version() -> None:
     """Whoever changes a member or a default makes another ensemble: give it another name, and this its digest."""
     members = [[needs, *attacks] for needs, attacks in worst.STANDARD_V1.items()]
-    described = [registry.describe(registry.build("attack", a)) for _, *attacks in members for a in attacks]
+    described = [registry.describe(registry.make("attack", a)) for _, *attacks in members for a in attacks]
     assert (worst.STANDARD, hash_of({"members": members, "described": described})) == (
         "standard-v1",
         "c498f6d83762b991",
@@ -288,16 +288,16 @@ def test_the_standard_ensemble_is_a_version() -> None:
 
 def test_members_know_what_their_heading_says() -> None:
     for needs, attacks in worst.STANDARD_V1.items():
-        for threat in (registry.build("attack", attack).threat for attack in attacks):  # type: ignore[attr-defined]
+        for threat in (registry.make("attack", attack).threat for attack in attacks):  # type: ignore[attr-defined]
             if needs in ("blind", "local"):
-                assert threat.sees <= {"own"}
-            assert ("defence" in threat.sees) == (needs == "adaptive")
-            assert ("history" in threat.sees) == (needs == "time-coupled")
+                assert threat.knowledge <= {"own"}
+            assert ("rule" in threat.knowledge) == (needs == "adaptive")
+            assert ("history" in threat.knowledge) == (needs == "time-coupled")
             if needs == "equivocating":
                 assert threat.equivocates
 
 
-class Cut(Serial):
+class Cut(SerialExecutor):
     """Is interrupted before one of its cells."""
 
     def __init__(self, out: Path, after: int) -> None:
@@ -314,13 +314,15 @@ class Cut(Serial):
 @pytest.mark.slow
 def test_what_was_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
     ensemble = {"blind": ("non_finite(on=both)",), "equivocating": ("dissensus",)}
-    contest = Contest(TINY, [1000, 1001], [2000], parameters=SMALL, ensemble=ensemble)
-    whole = contest.run(tmp_path / "whole", Serial(tmp_path / "whole"))
+    contest = WorstCaseSearch(TINY, [1000, 1001], [2000], parameters=SMALL, ensemble=ensemble)
+    whole = contest.run(tmp_path / "whole", SerialExecutor(tmp_path / "whole"))
     again: list[bool] = []
     for after in (3, 2):
         with pytest.raises(KeyboardInterrupt):
             contest.run(tmp_path / "cut", Cut(tmp_path / "cut", after))
-    found = contest.run(tmp_path / "cut", Serial(tmp_path / "cut"), lambda label, outcome: again.append(outcome.reused))
+    found = contest.run(
+        tmp_path / "cut", SerialExecutor(tmp_path / "cut"), lambda label, outcome: again.append(outcome.reused)
+    )
     assert found == whole
     assert (len(again), sum(again)) == (contest.size, 5)
     assert found.flags["attack inert"].why == "dissensus"  # agents who agree have nothing to be kept from

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from byzbench import cli
-from byzbench.experiments.executors import Serial
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.executors import SerialExecutor
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 from byzbench.leaderboard import suites
-from byzbench.leaderboard.checks import Report, check
+from byzbench.leaderboard.checks import CheckReport, check_submission
 from byzbench.leaderboard.frozen import freeze_suite, frozen
-from byzbench.leaderboard.plan import Lot, lot
-from byzbench.leaderboard.replay import Replay, draw, replay
-from byzbench.leaderboard.schema import About, Method
-from byzbench.leaderboard.submitting import collect, submit
+from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
+from byzbench.leaderboard.replay import ReplayResult, draw_cells, replay_entry
+from byzbench.leaderboard.schema import EntryMetadata, Method
+from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
 
 TINY = """
@@ -54,7 +54,7 @@ TWO_GRAPHS = TINY.replace("tiny-v1", "graphs-v1") + TINY[TINY.index("[[stratum]]
 ).replace('"complete"', '"ring"')
 EIGHT_SEEDS = TINY.replace("tiny-v1", "seeds-v1").replace("seeds = 2", "seeds = 8")
 METHOD = Method(algo="decbyzpg(N=4, B=2)")
-ABOUT = About(name="Tiny", slug="tiny", authors=("A. Author",), license="MIT")
+ABOUT = EntryMetadata(name="Tiny", slug="tiny", authors=("A. Author",), license="MIT")
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +79,18 @@ def forget_suites() -> None:
         cached.cache_clear()
 
 
-def run(entered: Lot, store: Path) -> None:
-    todo = Plan("tiny", {cell.hash: cell for cell in entered.cells.values()}, {})
-    assert not sweep(todo, store, Serial(store)).failed
+def run(entered: SubmissionPlan, store: Path) -> None:
+    todo = SweepPlan("tiny", {cell.hash: cell for cell in entered.cells.values()}, {})
+    assert not run_sweep(todo, store, SerialExecutor(store)).failed
 
 
 @pytest.fixture(scope="module")
 def home(tiny: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `runs`, and `submissions` of which one was run."""
     home = tmp_path_factory.mktemp("board")
-    entered = lot(tiny, "defence", METHOD)
+    entered = plan_submission(tiny, "defence", METHOD)
     run(entered, home / "runs")
-    submit(entered, collect(entered, home / "runs"), ABOUT, home / "submissions", notes="By hand.\n")
+    write_submission(entered, collect_cells(entered, home / "runs"), ABOUT, home / "submissions", notes="By hand.\n")
     return home
 
 
@@ -101,8 +101,8 @@ def copy(home: Path, tmp_path: Path) -> Path:
     return tmp_path / "submissions" / "tiny-v1" / "defence" / "tiny"
 
 
-def checked(folder: Path) -> Report:
-    return check(folder, folder.parents[2])
+def checked(folder: Path) -> CheckReport:
+    return check_submission(folder, folder.parents[2])
 
 
 def rewrite(folder: Path, lines: list[dict[str, Any]], **changes: Any) -> None:
@@ -128,15 +128,15 @@ def inflate(line: dict[str, Any], by: float = 1.3) -> dict[str, Any]:
     return line | {"return": value, "curve": [*line["curve"][:-1], value]}
 
 
-def replayed(folder: Path, scratch: Path, **options: Any) -> Replay:
+def replayed(folder: Path, scratch: Path, **options: Any) -> ReplayResult:
     """The cell of `ipm` on the second seed is run again: under the first salt that draws it."""
     report = checked(folder)
-    entry, here = report.entry, report.lot
+    entry, here = report.entry, report.submission_plan
     assert not report.refused, report.findings
     assert entry is not None
     assert here is not None
-    salts = (s for s in map(str, range(200)) if draw(entry, here.cells, 1, s)[0].key[1::2] == ("ipm", 1))
-    return replay(entry, here, 1, next(salts), scratch, Serial(scratch), **options)
+    salts = (s for s in map(str, range(200)) if draw_cells(entry, here.cells, 1, s)[0].key[1::2] == ("ipm", 1))
+    return replay_entry(entry, here, 1, next(salts), scratch, SerialExecutor(scratch), **options)
 
 
 OLD_CODE = {"byzbench": "0.1.0", "sha256": "a" * 64, "harness": "b" * 64, "plugins": [], "commit": "c" * 40}

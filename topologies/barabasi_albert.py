@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import at_least, tidy
 
 
@@ -28,7 +28,7 @@ class BarabasiAlbert(Topology):
     """
 
     source: ClassVar[str] = "Barabási, Albert 1999, Science 286"
-    links: Annotated[int, Field(ge=1, description="links that each new agent adds"), Range(1, 5)] = 2
+    links: Annotated[int, Field(ge=1, description="links that each new agent adds"), FloatRange(1, 5)] = 2
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Draw a graph; a generator in the same state gives the same graph."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from byzbench.contracts import Topology
+from byzbench.core import Topology
 
 
 @dataclass(frozen=True)

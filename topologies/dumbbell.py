@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import at_least, clique, tidy
 
 
@@ -29,7 +29,7 @@ class Dumbbell(Topology):
         [(0, 1), (1, 2), (2, 3), (3, 4)]
     """
 
-    bar: Annotated[int, Field(ge=0, description="agents on the path between the cliques"), Range(0, 3)] = 1
+    bar: Annotated[int, Field(ge=0, description="agents on the path between the cliques"), FloatRange(0, 3)] = 1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import connected
 
 
@@ -34,7 +34,7 @@ class ErdosRenyi(Topology):
 
     source: ClassVar[str] = "Gilbert 1959; Erdős, Rényi 1959"
     p: Annotated[
-        float | None, Field(gt=0, le=1, description="edge probability; default: 2 ln K / K"), Range(0.2, 1)
+        float | None, Field(gt=0, le=1, description="edge probability; default: 2 ln K / K"), FloatRange(0.2, 1)
     ] = None
     directed: Annotated[bool, Field(description="draw each direction of a link independently")] = False
 

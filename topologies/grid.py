@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Topology
+from byzbench.core import Topology
 from byzbench.topologies._drawn import tidy
 
 

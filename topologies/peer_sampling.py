@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import at_least, stream, tidy
 
 
@@ -35,7 +35,7 @@ class PeerSampling(Topology):
 
     varies: ClassVar[bool] = True
     source: ClassVar[str] = "Jelasity et al. 2007, ACM TOCS 25(3); de Vos et al. 2023, arXiv 2310.01972"
-    peers: Annotated[int, Field(ge=1, description="neighbours that each agent draws in a round"), Range(1, 8)] = 3
+    peers: Annotated[int, Field(ge=1, description="neighbours that each agent draws in a round"), FloatRange(1, 8)] = 3
     directed: Annotated[bool, Field(description="an agent receives only from the agents that it drew")] = False
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 from scipy.spatial import cKDTree
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import connected, stream
 
 
@@ -36,7 +36,7 @@ class RandomGeometric(Topology):
     radius: Annotated[
         float | None,
         Field(gt=0, le=1.5, description="largest distance of a link; default: sqrt(ln K / K)"),
-        Range(0.2, 1),
+        FloatRange(0.2, 1),
     ] = None
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:

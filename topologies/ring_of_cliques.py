@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import at_least, clique, shares, tidy
 
 
@@ -30,7 +30,7 @@ class RingOfCliques(Topology):
         [(0, 1), (0, 5), (1, 2), (2, 3), (3, 4), (4, 5)]
     """
 
-    cliques: Annotated[int, Field(ge=3, description="number of cliques"), Range(3, 10)] = 4
+    cliques: Annotated[int, Field(ge=3, description="number of cliques"), FloatRange(3, 10)] = 4
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""

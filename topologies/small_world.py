@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
 from byzbench.topologies._drawn import connected
 
@@ -31,8 +31,8 @@ class SmallWorld(Topology):
     """
 
     source: ClassVar[str] = "Watts, Strogatz 1998, Nature 393"
-    degree: Annotated[int, Field(ge=2, multiple_of=2, description="neighbours on the ring; even"), Range(2, 8)] = 4
-    p: Annotated[float, Field(ge=0, le=1, description="probability that an edge is rewired"), Range(0, 1)] = 0.1
+    degree: Annotated[int, Field(ge=2, multiple_of=2, description="neighbours on the ring; even"), FloatRange(2, 8)] = 4
+    p: Annotated[float, Field(ge=0, le=1, description="probability that an edge is rewired"), FloatRange(0, 1)] = 0.1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Draw a graph; a generator in the same state gives the same graph."""

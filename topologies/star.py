@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Topology
+from byzbench.core import Topology
 
 
 @dataclass(frozen=True)

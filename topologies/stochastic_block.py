@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.topologies._drawn import at_least, connected, shares
 
 
@@ -31,9 +31,11 @@ class StochasticBlock(Topology):
 
     source: ClassVar[str] = "Holland, Laskey, Leinhardt 1983, Social Networks 5"
     blocks: Annotated[int, Field(ge=1, description="number of communities")] = 3
-    inside: Annotated[float, Field(ge=0, le=1, description="edge probability within a community"), Range(0.5, 1)] = 0.8
+    inside: Annotated[
+        float, Field(ge=0, le=1, description="edge probability within a community"), FloatRange(0.5, 1)
+    ] = 0.8
     between: Annotated[
-        float, Field(ge=0, le=1, description="edge probability between communities"), Range(0.02, 0.5)
+        float, Field(ge=0, le=1, description="edge probability between communities"), FloatRange(0.02, 0.5)
     ] = 0.1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
 from byzbench.topologies._drawn import connected, stream
 from byzbench.topologies.small_world import SmallWorld
@@ -37,7 +37,7 @@ class TimeVarying(Topology):
     source: ClassVar[str] = "Olfati-Saber, Murray 2004, IEEE TAC 49(9), for the problem"
     inner: Annotated[Topology, Field(description="family of graphs")] = field(default_factory=SmallWorld)
     every: Annotated[
-        int, Field(ge=1, description="rounds for which a graph stays the same"), Range(1, 100, log=True)
+        int, Field(ge=1, description="rounds for which a graph stays the same"), FloatRange(1, 100, log=True)
     ] = 1
     churn: Annotated[
         float | None, Field(gt=0, le=1, description="probability that an edge is replaced; default: redraw all")

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Range, Topology
+from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
 from byzbench.topologies._drawn import at_least, clique, tidy
 
@@ -30,7 +30,7 @@ class TwoWorlds(Topology):
         [(0, 1), (0, 2), (1, 3), (2, 3)]
     """
 
-    links: Annotated[int, Field(ge=1, description="links of each agent to the other clique"), Range(1, 4)] = 1
+    links: Annotated[int, Field(ge=1, description="links of each agent to the other clique"), FloatRange(1, 4)] = 1
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""

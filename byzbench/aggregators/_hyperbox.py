@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from byzbench.aggregators._ordered import Array, Rank, value_at
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 
 Box: TypeAlias = tuple[Array, Array]
 """The lower and the upper corner of a box, float64 [..., d] each."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from byzbench.aggregators.monna import own_column
 from byzbench.aggregators.rfa import TINY
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 # Weights such as 1/7 do not add up exactly, so sums of weights are compared with this tolerance, relative to the total.
 SLACK = 1e-12
@@ -104,17 +104,17 @@ class Neighbourhood:
         is_among_heaviest = torch.arange(ordered.shape[-1], device=f.device) < f.unsqueeze(-1)
         return ordered.where(is_among_heaviest, 0).sum(-1)
 
-    def gaps(self, cloud: Cloud) -> Tensor:
+    def gaps(self, cloud: PairwiseDistances) -> Tensor:
         """Return the distances of the neighbours to the own vector, float64 [..., n]; infinity in other columns."""
         squares = cloud.squared_distances.take_along_dim(self.column[..., None, None], -2).squeeze(-2)
         return squares.sqrt().masked_fill(~self.others, torch.inf)
 
-    def near(self, cloud: Cloud) -> Sorted:
+    def near(self, cloud: PairwiseDistances) -> Sorted:
         """Sort the neighbours by their distance to the own vector; ties by column."""
         gaps, order = self.gaps(cloud).sort(dim=-1, stable=True)
         return Sorted(gaps, self.shares.gather(-1, order), order)
 
-    def clipped(self, cloud: Cloud, radius: Tensor) -> Tensor:
+    def clipped(self, cloud: PairwiseDistances, radius: Tensor) -> Tensor:
         """Return the mixing weights, each scaled by min(1, radius / distance), for a `radius` [...].
 
         So no neighbour moves the value by more than its weight times the radius.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from byzbench.geometry.cloud import array
+from byzbench.geometry.pairwise_distances import to_array
 
 Array: TypeAlias = npt.NDArray[Any]
 Rank: TypeAlias = Array | int
@@ -20,7 +20,7 @@ def rank(values: Tensor | int) -> Rank:
     """Convert the number of each set [...] to a `Rank`: an integer if all numbers are equal."""
     if isinstance(values, int):
         return values
-    numbers = array(values)
+    numbers = to_array(values)
     flat_numbers = numbers.reshape(-1).tolist()
     return (
         flat_numbers[0]

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.contracts import Aggregator, LinearRule, State, weighted_sum
-from byzbench.contracts.rules import bounds
-from byzbench.geometry.cloud import Cloud, array, blocks, small, tensor
+from byzbench.core import Aggregator, LinearRule, State, weighted_sum
+from byzbench.core.rules import bounds
+from byzbench.geometry.pairwise_distances import PairwiseDistances, coordinate_blocks, is_small, to_array, to_tensor
 
 Transformed: TypeAlias = tuple[Tensor, Tensor]
 """The vectors [..., n', d] that the inner rule aggregates, and a mask [..., n'] of the valid ones."""
@@ -49,9 +49,9 @@ class PreAggregator(Aggregator):
         return self.inner.random
 
     @property
-    def self_centred(self) -> bool:  # type: ignore[override]
+    def self_centered(self) -> bool:  # type: ignore[override]
         """Return whether the inner rule reads the receiver's own vector."""
-        return self.inner.self_centred
+        return self.inner.self_centered
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -69,9 +69,9 @@ class PreAggregator(Aggregator):
         return self.inner.scale_equivariant
 
     @property
-    def asks(self) -> frozenset[str]:  # type: ignore[override]
+    def required_inputs(self) -> frozenset[str]:  # type: ignore[override]
         """Return the further keywords that the inner rule needs."""
-        return self.inner.asks
+        return self.inner.required_inputs
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether the inner rule is defined."""
@@ -114,7 +114,7 @@ class Mixing(PreAggregator, LinearRule):
         return self.inner.linear
 
     @abstractmethod
-    def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+    def mix(self, cloud: PairwiseDistances, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Return the averaging matrix [..., n', n], and a mask [..., n'] of its valid rows; other rows are zero.
 
         Args:
@@ -150,10 +150,10 @@ class Mixing(PreAggregator, LinearRule):
         Returns:
             The averaging matrix [..., n', n], and a mask [..., n'] of its valid rows.
         """
-        return self.mix(Cloud.of(x, mask), bounds(f, x), rng)
+        return self.mix(PairwiseDistances.of(x, mask), bounds(f, x), rng)
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, rng: np.random.Generator | None = None, **keywords: Any
+    def compute_weights(
+        self, cloud: PairwiseDistances, f: Tensor, *, rng: np.random.Generator | None = None, **keywords: Any
     ) -> tuple[Tensor, State]:
         """Return the inner rule's weights of the averages, distributed over the inputs.
 
@@ -161,7 +161,7 @@ class Mixing(PreAggregator, LinearRule):
         """
         assert isinstance(self.inner, LinearRule)
         shares, valid = self.mix(cloud, f, rng)
-        weights, new_state = self.inner.weigh(cloud.combine(shares, valid), f, rng=rng, **keywords)
+        weights, new_state = self.inner.compute_weights(cloud.combine(shares, valid), f, rng=rng, **keywords)
         return weighted_sum(weights, shares), new_state
 
     def __call__(
@@ -177,8 +177,8 @@ class Mixing(PreAggregator, LinearRule):
 
 def mixed(shares: Tensor, x: Tensor) -> Tensor:
     """Return the averages shares [..., n', n] @ x [..., n, d], in the dtype of x."""
-    if small(x):
-        rows = array(x)
-        return tensor((array(shares) @ rows.astype(np.float64)).astype(rows.dtype), x)
-    parts = [(shares @ part.double()).to(x.dtype) for part in blocks(x)]
+    if is_small(x):
+        rows = to_array(x)
+        return to_tensor((to_array(shares) @ rows.astype(np.float64)).astype(rows.dtype), x)
+    parts = [(shares @ part.double()).to(x.dtype) for part in coordinate_blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._ordered import kappa_around
-from byzbench.aggregators.krum import least
+from byzbench.aggregators.krum import krum_choice
 from byzbench.aggregators.median import Median, median_of
-from byzbench.contracts import Aggregator, State, weighted_sum
-from byzbench.geometry.cloud import array, blocks, even, tensor
+from byzbench.core import Aggregator, State, weighted_sum
+from byzbench.geometry.pairwise_distances import coordinate_blocks, to_array, to_tensor, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Aksel(Aggregator):
         """Average the inputs nearest to the median; see `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         squared_distances = torch.where(valid, 0.0, torch.inf).double()
-        for part in blocks(x):
-            medians = tensor(median_of(array(part), array(valid)), x)
+        for part in coordinate_blocks(x):
+            medians = to_tensor(median_of(to_array(part), to_array(valid)), x)
             squared_distances += (part.double() - medians.unsqueeze(-2)).square().sum(-1)
-        nearest = least(squared_distances, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
-        weights = even(nearest)
+        nearest = krum_choice(squared_distances, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
+        weights = uniform_weights(nearest)
         return weighted_sum(weights, x), weights, {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import PreAggregator, both
 from byzbench.aggregators.clipping import clip
-from byzbench.geometry.cloud import array, lengths, picked
+from byzbench.geometry.pairwise_distances import norms_from, select_rows, to_array
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Arc(PreAggregator):
     ) -> tuple[Tensor, Tensor]:
         """Shorten the k longest vectors; see `PreAggregator.transform`."""
         valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
-        norms, is_valid = array(lengths(x)), array(valid)
-        n, num_byzantine = np.add.reduce(is_valid, -1), array(torch.as_tensor(f))
+        norms, is_valid = to_array(norms_from(x)), to_array(valid)
+        n, num_byzantine = np.add.reduce(is_valid, -1), to_array(torch.as_tensor(f))
         num_clipped = np.asarray(2 * num_byzantine * (n - num_byzantine) // n)
         ascending_lengths = np.sort(np.where(is_valid, norms, -1), axis=-1)
-        return clip(x, norms, picked(ascending_lengths, is_valid.shape[-1] - 1 - num_clipped)[..., None]), valid
+        return clip(x, norms, select_rows(ascending_lengths, is_valid.shape[-1] - 1 - num_clipped)[..., None]), valid

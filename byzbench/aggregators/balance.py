@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, blend
-from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import FloatRange, LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,29 @@ class Balance(LinearRule):
         horizon: T, for how many calls the threshold decreases. Each exchange is a call, also where a round has several.
     """
 
-    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), Range(0.1, 0.9)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), FloatRange(0.1, 0.9)] = 0.5
     gamma: Annotated[
-        float, Field(gt=0, description="initial threshold, in lengths of the own vector"), Range(0.03, 3, log=True)
+        float, Field(gt=0, description="initial threshold, in lengths of the own vector"), FloatRange(0.03, 3, log=True)
     ] = 0.3
     decay: Annotated[
-        float, Field(ge=0, description="kappa, rate at which the threshold decreases"), Range(0.1, 5, log=True)
+        float, Field(ge=0, description="kappa, rate at which the threshold decreases"), FloatRange(0.1, 5, log=True)
     ] = 1.0
     horizon: Annotated[int, Field(ge=1, description="T, for how many calls the threshold decreases")] = 100
 
     source: ClassVar[str] = "Fang et al. 2024, arXiv 2406.10416"
     cost: ClassVar[str] = "n d"
     stateful: ClassVar[bool] = True
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "n >= 1, and a gamma that separates Byzantine from honest vectors"
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, state: State | None = None, **unused: Any
+    def compute_weights(
+        self,
+        cloud: PairwiseDistances,
+        f: Tensor,
+        *,
+        own: Tensor | None = None,
+        state: State | None = None,
+        **unused: Any,
     ) -> tuple[Tensor, State]:
         """Give weight alpha to the own vector and equal weights to the accepted neighbours.
 

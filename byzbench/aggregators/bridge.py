@@ -15,8 +15,8 @@ from byzbench.aggregators.bulyan import Bulyan
 from byzbench.aggregators.krum import Krum
 from byzbench.aggregators.median import Median, ascending
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.contracts import Aggregator, State
-from byzbench.geometry.cloud import array, tensor
+from byzbench.core import Aggregator, State
+from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Bridge(Aggregator):
         return self.keep_own and self.screen == "trimmed"
 
     @property
-    def self_centred(self) -> bool:  # type: ignore[override]
+    def self_centered(self) -> bool:  # type: ignore[override]
         """Return whether the own value is treated differently."""
         return self._keeps_own
 
@@ -109,8 +109,8 @@ class Bridge(Aggregator):
             return self._rule(x, f, mask=mask, own=own, **keywords)
         mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         neighbourhood = Neighbourhood.of(mask, own, None)
-        values, valid = ascending(array(x), array(neighbourhood.others))
-        ordered, count = tensor(values, x), tensor(np.asarray(valid), x)
+        values, valid = ascending(to_array(x), to_array(neighbourhood.others))
+        ordered, count = to_tensor(values, x), to_tensor(np.asarray(valid), x)
         cut = torch.as_tensor(f, device=x.device)[..., None, None]
         rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
         remaining = ordered.where((rank >= cut) & (rank < count - cut), 0)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import Mixing
 from byzbench.aggregators.rfa import Rfa
-from byzbench.contracts import Aggregator, Range
+from byzbench.core import Aggregator, FloatRange
 from byzbench.errors import InvalidParameter
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Bucketing(Mixing):
     """
 
     inner: Annotated[Aggregator, Field(description="rule that aggregates the means")] = field(default_factory=Rfa)
-    s: Annotated[int, Field(ge=1, description="number of inputs in a bucket"), Range(1, 3)] = 2
+    s: Annotated[int, Field(ge=1, description="number of inputs in a bucket"), FloatRange(1, 3)] = 2
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv 2006.09365"
     share: ClassVar[str] = "n d"
@@ -45,7 +45,7 @@ class Bucketing(Mixing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner.self_centred:
+        if self.inner.self_centered:
             raise InvalidParameter(
                 f"Bucketing: inner={self.inner!r} reads the receiver's own vector, which is not one of the buckets"
             )
@@ -63,7 +63,7 @@ class Bucketing(Mixing):
         """Return whether the inner rule has a guarantee for the number of buckets."""
         return self.inner.guarantee(-(-n // self.s), f)
 
-    def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+    def mix(self, cloud: PairwiseDistances, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Return the averaging matrix of the buckets; see `Mixing.mix`."""
         return self._shares(cloud.mask, rng)
 
@@ -75,10 +75,10 @@ class Bucketing(Mixing):
 
     def _shares(self, mask: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Return the averaging matrix [..., n', n], and a mask [..., n'] of the rows that are buckets."""
-        valid, n = array(mask), mask.shape[-1]
+        valid, n = to_array(mask), mask.shape[-1]
         shuffle = (rng or np.random.default_rng(0)).permutation(n)
         positions = np.cumsum(valid[..., shuffle], -1)[..., shuffle.argsort()] - 1
         buckets = np.arange(-(-n // self.s))[:, None]
         is_member = ((positions // self.s)[..., None, :] == buckets) & valid[..., None, :]
         sizes = np.add.reduce(is_member, -1)
-        return tensor(is_member / np.maximum(sizes, 1)[..., None], mask), tensor(sizes > 0, mask)
+        return to_tensor(is_member / np.maximum(sizes, 1)[..., None], mask), to_tensor(sizes > 0, mask)

@@ -12,8 +12,8 @@ from torch import Tensor
 from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
 from byzbench.aggregators.krum import Krum, lowest
 from byzbench.aggregators.median import by_rank, middle
-from byzbench.contracts import Aggregator, State
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.core import Aggregator, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Bulyan(Aggregator):
         self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None, State]:
         """Aggregate the inputs that Krum selects; see `Aggregator.__call__`."""
-        cloud, num_byzantine = Cloud.of(x, mask), torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
+        cloud, num_byzantine = PairwiseDistances.of(x, mask), torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
         theta = self._num_selected(cloud.mask.sum(-1), num_byzantine)
         remaining = cloud.mask
         for num_taken in range(int(theta.max())):
             # With f = r - 3 Krum counts one neighbour; for r = 1 it counts none.
             largest_f = (remaining.sum(-1) - 3).clamp_min(-1)
             scores = Krum().scores(cloud, remaining, num_byzantine.minimum(largest_f))
-            remaining = remaining & ~tensor(lowest(scores, array(theta > num_taken)), remaining)
+            remaining = remaining & ~to_tensor(lowest(scores, to_array(theta > num_taken)), remaining)
         beta = rank(theta - 2 * num_byzantine)
 
         def around(ordered: Array, count: Rank) -> Array:

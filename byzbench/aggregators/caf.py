@@ -11,8 +11,8 @@ from scipy.linalg.lapack import dsyevr
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 # Weights below this are rounding errors of zero and are set to zero: an input at distance 1e30 would still dominate.
 ROUNDING = 1e-12
@@ -55,12 +55,12 @@ class Caf(LinearRule):
         """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Return the weights c of the mean of least lambda, divided by their sum."""
         n = cloud.mask.shape[-1]
-        gram, c = array(cloud.gram).reshape(-1, n, n), array(cloud.mask).reshape(-1, n).astype(np.float64)
+        gram, c = to_array(cloud.gram).reshape(-1, n, n), to_array(cloud.mask).reshape(-1, n).astype(np.float64)
         total = np.add.reduce(c, -1)
-        target = total - 2 * array(f).reshape(-1)
+        target = total - 2 * to_array(f).reshape(-1)
         best_weights, least_variance = c / total[:, None], np.full(len(c), np.inf)
         active = np.flatnonzero(total > target)
         c, total = c[active], total[active]
@@ -77,7 +77,7 @@ class Caf(LinearRule):
             total = np.add.reduce(c, -1)
             continues = (top > 0) & (total > target[active])
             active, c, total = active[continues], c[continues], total[continues]
-        return tensor(best_weights.reshape(cloud.mask.shape), f), {}
+        return to_tensor(best_weights.reshape(cloud.mask.shape), f), {}
 
 
 def _worst_direction(gram: Array, weights: Array) -> tuple[Array, Array]:
@@ -108,6 +108,6 @@ def _largest(matrices: Array) -> tuple[Array, Array]:
     n = matrices.shape[-1]
     if n > UNTHREADED:
         values, vectors = torch.linalg.eigh(torch.from_numpy(matrices))
-        return array(values)[:, -1], array(vectors)[:, :, -1]
+        return to_array(values)[:, -1], to_array(vectors)[:, :, -1]
     values, vectors = zip(*(dsyevr(matrix, range="I", il=n, iu=n)[:2] for matrix in matrices), strict=True)
     return np.array(values)[:, 0], np.array(vectors)[:, :, 0]

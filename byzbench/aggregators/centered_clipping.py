@@ -11,8 +11,16 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.monna import own_column
-from byzbench.contracts import Aggregator, Range, State
-from byzbench.geometry.cloud import array, blocks, even, lengths, small, tensor, vector_at
+from byzbench.core import Aggregator, FloatRange, State
+from byzbench.geometry.pairwise_distances import (
+    coordinate_blocks,
+    is_small,
+    norms_from,
+    to_array,
+    to_tensor,
+    uniform_weights,
+    vector_at,
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class CenteredClipping(Aggregator):
     radius: Annotated[
         float,
         Field(gt=0, description="maximum length of an input's difference from the centre"),
-        Range(0.1, 100, log=True),
+        FloatRange(0.1, 100, log=True),
     ] = 10.0
-    steps: Annotated[int, Field(ge=1, description="number of steps"), Range(1, 5)] = 1
+    steps: Annotated[int, Field(ge=1, description="number of steps"), FloatRange(1, 5)] = 1
     start: Annotated[Literal["previous", "zero", "own"], Field(description="centre before the first step")] = "previous"
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"
@@ -61,7 +69,7 @@ class CenteredClipping(Aggregator):
         return self.start == "previous"
 
     @property
-    def self_centred(self) -> bool:  # type: ignore[override]
+    def self_centered(self) -> bool:  # type: ignore[override]
         """Return whether it starts from the own vector."""
         return self.start == "own"
 
@@ -90,7 +98,7 @@ class CenteredClipping(Aggregator):
             centre = state["previous"].double().unsqueeze(-2)
         else:
             centre = x.new_zeros(x[..., :1, :].shape, dtype=torch.float64)
-        share = self.radius * even(mask)
+        share = self.radius * uniform_weights(mask)
         for _ in range(self.steps):
             centre = self._step(x, centre, share)
         value = centre.squeeze(-2).to(x.dtype)
@@ -104,11 +112,11 @@ class CenteredClipping(Aggregator):
             centre: [..., 1, d], the centre before the step.
             share: [..., n], the radius divided by the number of inputs; zero at invalid ones.
         """
-        if small(x):
-            differences = array(x).astype(np.float64) - array(centre)
-            scale = array(share) / np.maximum(np.sqrt(np.vecdot(differences, differences)), self.radius)
-            return tensor(array(centre) + scale[..., None, :] @ differences, x)
-        weights = (share / lengths(x, centre).clamp_min(self.radius)).unsqueeze(-2)
-        pairs = zip(blocks(x), blocks(centre), strict=True)
+        if is_small(x):
+            differences = to_array(x).astype(np.float64) - to_array(centre)
+            scale = to_array(share) / np.maximum(np.sqrt(np.vecdot(differences, differences)), self.radius)
+            return to_tensor(to_array(centre) + scale[..., None, :] @ differences, x)
+        weights = (share / norms_from(x, centre).clamp_min(self.radius)).unsqueeze(-2)
+        pairs = zip(coordinate_blocks(x), coordinate_blocks(centre), strict=True)
         parts = [start + weights @ (part.double() - start) for part, start in pairs]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from byzbench.aggregators.krum import least
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.aggregators.krum import krum_choice
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cge(LinearRule):
         """
         return (n >= 1) & (n >= 3 * f + 1)
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give equal weights to the n - f shortest inputs."""
-        shortest = least(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
-        return even(shortest), {}
+        shortest = krum_choice(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
+        return uniform_weights(shortest), {}

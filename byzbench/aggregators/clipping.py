@@ -13,8 +13,8 @@ from torch import Tensor
 from byzbench.aggregators._ordered import Array
 from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.rfa import TINY
-from byzbench.contracts import Range
-from byzbench.geometry.cloud import array, blocks, lengths, small, tensor
+from byzbench.core import FloatRange
+from byzbench.geometry.pairwise_distances import coordinate_blocks, is_small, norms_from, to_array, to_tensor
 
 
 def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
@@ -29,11 +29,11 @@ def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
         The vectors, [..., n, d] in the dtype of x.
     """
     scale = (radius / np.maximum(np.maximum(length, radius), TINY))[..., None]
-    if small(x):
-        rows = array(x)
-        return tensor((rows.astype(np.float64) * scale).astype(rows.dtype), x)
-    shares = tensor(scale, x)
-    parts = [(part * shares).to(x.dtype) for part in blocks(x)]
+    if is_small(x):
+        rows = to_array(x)
+        return to_tensor((rows.astype(np.float64) * scale).astype(rows.dtype), x)
+    shares = to_tensor(scale, x)
+    parts = [(part * shares).to(x.dtype) for part in coordinate_blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
@@ -59,7 +59,7 @@ class Clipping(PreAggregator):
         tensor([2.])
     """
 
-    radius: Annotated[float, Field(gt=0, description="maximum length"), Range(0.1, 100, log=True)] = 2.0
+    radius: Annotated[float, Field(gt=0, description="maximum length"), FloatRange(0.1, 100, log=True)] = 2.0
 
     source: ClassVar[str] = "byzfl 0.0.11; that it is not robust: Allouah et al. 2024, arXiv 2405.14432"
     share: ClassVar[str] = "n d"
@@ -79,4 +79,4 @@ class Clipping(PreAggregator):
     ) -> tuple[Tensor, Tensor]:
         """Clip the inputs; see `PreAggregator.transform`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        return clip(x, array(lengths(x)), self.radius), valid
+        return clip(x, to_array(norms_from(x)), self.radius), valid

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, completed
-from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import FloatRange, LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class CsPlus(LinearRule):
             weight one; for the weights of a mixing matrix this is one.
     """
 
-    step: Annotated[float, Field(gt=0, le=1, description="eta, step size"), Range(0.1, 1)] = 1.0
+    step: Annotated[float, Field(gt=0, le=1, description="eta, step size"), FloatRange(0.1, 1)] = 1.0
 
     source: ClassVar[str] = "Gaucher et al. 2025, arXiv 2410.10418"
     cost: ClassVar[str] = "n d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "n >= 5f + 1, and well connected honest agents"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -50,8 +50,14 @@ class CsPlus(LinearRule):
         """
         return n >= 5 * f + 1
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
+    def compute_weights(
+        self,
+        cloud: PairwiseDistances,
+        f: Tensor,
+        *,
+        own: Tensor | None = None,
+        weights: Tensor | None = None,
+        **unused: Any,
     ) -> tuple[Tensor, State]:
         """Return the clipped mixing weights."""
         neighbourhood = Neighbourhood.of(cloud.mask, own, weights)

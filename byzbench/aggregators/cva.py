@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators.krum import least
+from byzbench.aggregators.krum import krum_choice
 from byzbench.aggregators.monna import Monna
-from byzbench.contracts import Aggregator, State, weighted_sum
-from byzbench.geometry.cloud import even
+from byzbench.core import Aggregator, State, weighted_sum
+from byzbench.geometry.pairwise_distances import uniform_weights
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Cva(Aggregator):
         return self.pivot or Monna()
 
     @property
-    def self_centred(self) -> bool:  # type: ignore[override]
+    def self_centered(self) -> bool:  # type: ignore[override]
         """Return whether the pivot depends on the own vector."""
-        return self._pivot_rule.self_centred
+        return self._pivot_rule.self_centered
 
     @property
     def stateful(self) -> bool:  # type: ignore[override]
@@ -67,9 +67,9 @@ class Cva(Aggregator):
         return self._pivot_rule.scale_equivariant
 
     @property
-    def asks(self) -> frozenset[str]:  # type: ignore[override]
+    def required_inputs(self) -> frozenset[str]:  # type: ignore[override]
         """Return the further keywords that the pivot rule needs."""
-        return self._pivot_rule.asks
+        return self._pivot_rule.required_inputs
 
     @property
     def cost(self) -> str:  # type: ignore[override]
@@ -102,6 +102,6 @@ class Cva(Aggregator):
         pivot, _, state = self.pivot(x, f, mask=mask, **keywords)
         squared_distances = (x.double() - pivot.double().unsqueeze(-2)).square().sum(-1)
         count = mask.sum(-1) - torch.as_tensor(f, device=x.device)
-        nearest = least(squared_distances.masked_fill(~mask, torch.inf), count)
-        weights = even(nearest)
+        nearest = krum_choice(squared_distances.masked_fill(~mask, torch.inf), count)
+        weights = uniform_weights(nearest)
         return weighted_sum(weights, x), weights, state

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators.krum import least
-from byzbench.contracts import Aggregator, Range, State, weighted_sum
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.aggregators.krum import krum_choice
+from byzbench.core import Aggregator, FloatRange, State, weighted_sum
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Dnc(Aggregator):
         tensor([2.])
     """
 
-    steps: Annotated[int, Field(ge=1, description="number of random subsets of the coordinates"), Range(1, 10)] = 5
+    steps: Annotated[int, Field(ge=1, description="number of random subsets of the coordinates"), FloatRange(1, 10)] = 5
     dimensions: Annotated[
-        int, Field(ge=1, description="number of coordinates in a subset"), Range(10, 10000, log=True)
+        int, Field(ge=1, description="number of coordinates in a subset"), FloatRange(10, 10000, log=True)
     ] = 10000
     c: Annotated[
-        float, Field(gt=0, description="how many inputs are dropped in a step, in units of f"), Range(0.5, 2)
+        float, Field(gt=0, description="how many inputs are dropped in a step, in units of f"), FloatRange(0.5, 2)
     ] = 1.0
 
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS"
@@ -91,10 +91,10 @@ class Dnc(Aggregator):
         num_remaining = torch.as_tensor(valid.sum(-1) - self._num_dropped(f))
         drop_counts = torch.zeros_like(valid, dtype=torch.long)
         for part in self._parts(x, rng or np.random.default_rng(0)):
-            drop_counts += ~least(_scores(Cloud.of(part, valid)), num_remaining)
+            drop_counts += ~krum_choice(_scores(PairwiseDistances.of(part, valid)), num_remaining)
         drop_counts = drop_counts.masked_fill(~valid, self.steps + 1)
         remaining = drop_counts == drop_counts.amin(-1, keepdim=True)
-        weights = even(remaining)
+        weights = uniform_weights(remaining)
         return weighted_sum(weights, x), weights, {}
 
     def _parts(self, x: Tensor, rng: np.random.Generator) -> list[Tensor]:
@@ -105,9 +105,9 @@ class Dnc(Aggregator):
         return [x[..., torch.from_numpy(np.sort(part)).to(x.device)] for part in chosen]
 
 
-def _scores(cloud: Cloud) -> Tensor:
+def _scores(cloud: PairwiseDistances) -> Tensor:
     """Return the squared entries of the top eigenvector of the centred Gram matrix; infinity at invalid inputs."""
-    share = even(cloud.mask)
+    share = uniform_weights(cloud.mask)
     mean_products = (cloud.gram @ share.unsqueeze(-1)).squeeze(-1)
     mean_square = (mean_products * share).sum(-1)[..., None, None]
     centred = cloud.gram - mean_products.unsqueeze(-1) - mean_products.unsqueeze(-2) + mean_square

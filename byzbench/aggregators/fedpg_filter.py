@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.core import FloatRange, LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class FedpgFilter(LinearRule):
         tensor([1.1000])
     """
 
-    sigma: Annotated[float, Field(gt=0, description="bound on honest deviations"), Range(0.01, 10, log=True)] = 0.06
+    sigma: Annotated[float, Field(gt=0, description="bound on honest deviations"), FloatRange(0.01, 10, log=True)] = (
+        0.06
+    )
     delta: Annotated[float, Field(gt=0, lt=1, description="probability that the first threshold fails")] = 0.6
     batch: Annotated[int, Field(ge=1, description="B, trajectories of a gradient")] = 16
 
@@ -62,7 +64,7 @@ class FedpgFilter(LinearRule):
         """
         return (n >= 1) & (n >= 2 * f + 1)
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give equal weights to the gradients in G."""
         n = cloud.mask.sum(-1, keepdim=True)
         distances = cloud.distances.masked_fill(~cloud.mask.unsqueeze(-2), torch.inf)
@@ -74,10 +76,10 @@ class FedpgFilter(LinearRule):
         is_large_enough = selected.sum(-1, keepdim=True) >= n - f.unsqueeze(-1)
         second_threshold = least_threshold.amin(-1, keepdim=True).clamp_min(2 * self.sigma)
         selected = selected.where(is_large_enough, _near(cloud, distances, least_threshold, second_threshold))
-        return even(selected), {}
+        return uniform_weights(selected), {}
 
 
-def _near(cloud: Cloud, distances: Tensor, least_threshold: Tensor, threshold: Tensor) -> Tensor:
+def _near(cloud: PairwiseDistances, distances: Tensor, least_threshold: Tensor, threshold: Tensor) -> Tensor:
     """Return G for a threshold [..., 1]: bool [..., n], all False where S is empty."""
     central = least_threshold <= threshold
     count = central.sum(-1, keepdim=True)

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.rfa import TINY
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 # Two vectors count as equal if their squared distance is within the rounding error of the squares it is computed from.
 ROUNDING = 1e-15
@@ -58,7 +58,7 @@ class GeometricMedian(LinearRule):
         """Return 4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
         return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Return the weights of the last step. It does not read f."""
         inputs = torch.eye(cloud.mask.shape[-1], dtype=torch.float64, device=f.device)
         _, excess = _step(cloud, inputs)
@@ -80,7 +80,7 @@ class GeometricMedian(LinearRule):
         return weights.squeeze(-2), {}
 
 
-def _step(cloud: Cloud, points: Tensor) -> tuple[Tensor, Tensor]:
+def _step(cloud: PairwiseDistances, points: Tensor) -> tuple[Tensor, Tensor]:
     """Make one step from m points of each cloud.
 
     Args:

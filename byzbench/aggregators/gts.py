@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import SLACK, Neighbourhood, Sorted, completed
-from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import FloatRange, LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Gts(LinearRule):
             0.
     """
 
-    step: Annotated[float, Field(gt=0, le=1, description="eta, step size"), Range(0.1, 1)] = 1.0
+    step: Annotated[float, Field(gt=0, le=1, description="eta, step size"), FloatRange(0.1, 1)] = 1.0
     compat: Annotated[
         Literal["exact", "official"],
         Field(description="kept weight: exactly the total less b, or the weight that the authors' code keeps"),
@@ -42,7 +42,7 @@ class Gts(LinearRule):
 
     source: ClassVar[str] = "Gaucher et al. 2025, arXiv 2410.10418"
     cost: ClassVar[str] = "n d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "n >= 9f + 1, and well connected honest agents"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -54,8 +54,14 @@ class Gts(LinearRule):
         """
         return (n >= 9 * f + 1) & (self.compat == "exact")
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
+    def compute_weights(
+        self,
+        cloud: PairwiseDistances,
+        f: Tensor,
+        *,
+        own: Tensor | None = None,
+        weights: Tensor | None = None,
+        **unused: Any,
     ) -> tuple[Tensor, State]:
         """Return the mixing weights of the neighbours that are not dropped."""
         neighbourhood = Neighbourhood.of(cloud.mask, own, weights)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from byzbench.contracts import LinearRule, State
+from byzbench.core import LinearRule, State
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class HonestMean(LinearRule):
     source: ClassVar[str] = "Allouah et al. 2023, arXiv 2302.01772, definition 2"
     cost: ClassVar[str] = "n d"
     requires: ClassVar[str] = "n >= 1"
-    asks: ClassVar[frozenset[str]] = frozenset({"honest"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"honest"})
 
-    def weigh(self, cloud: Cloud, f: Tensor, *, honest: Tensor | None = None, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(
+        self, cloud: PairwiseDistances, f: Tensor, *, honest: Tensor | None = None, **unused: Any
+    ) -> tuple[Tensor, State]:
         """Give equal weights to the valid vectors of honest senders.
 
         Raises:
@@ -46,4 +48,4 @@ class HonestMean(LinearRule):
         if honest is None:
             raise Undefined("honest_mean needs the mask of honest senders, which only a simulation knows")
         valid_honest = cloud.mask & honest
-        return even(valid_honest.where(valid_honest.any(-1, keepdim=True), cloud.mask)), {}
+        return uniform_weights(valid_honest.where(valid_honest.any(-1, keepdim=True), cloud.mask)), {}

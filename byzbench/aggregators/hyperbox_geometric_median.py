@@ -17,8 +17,8 @@ from byzbench.aggregators._hyperbox import Box, Hyperbox, midpoint, trusted
 from byzbench.aggregators._ordered import rank
 from byzbench.aggregators.geometric_median import GeometricMedian
 from byzbench.aggregators.median import ascending
-from byzbench.contracts import State
-from byzbench.geometry.cloud import Cloud, array, blocks, tensor
+from byzbench.core import State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, coordinate_blocks, to_array, to_tensor
 
 # In two dimensions a few of many subsets converge slowly; after 200 steps they no longer affect the corners of the box.
 MEDIAN = GeometricMedian(steps=200)
@@ -98,14 +98,14 @@ class HyperboxGeometricMedian(Hyperbox):
         rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), num_byzantine.reshape(-1).tolist(), strict=True)
         low, high = zip(*(self._medians(vectors[received], faults) for vectors, received, faults in rows), strict=True)
         median_box = np.stack(low).reshape(*x.shape[:-2], d), np.stack(high).reshape(*x.shape[:-2], d)
-        trusted_box = trusted(*ascending(array(x), array(valid)), rank(num_byzantine))
-        return tensor(midpoint(trusted_box, median_box), x).to(x.dtype), None, {}
+        trusted_box = trusted(*ascending(to_array(x), to_array(valid)), rank(num_byzantine))
+        return to_tensor(midpoint(trusted_box, median_box), x).to(x.dtype), None, {}
 
     def _medians(self, x: Tensor, f: int) -> Box:
         """Return GH of the n vectors x [n, d] of one receiver."""
         n = len(x)
         subsets = _subsets(n, n - f).to(x.device)
-        weights, _ = MEDIAN.weigh(Cloud.of(x).select(subsets), torch.tensor(f))
+        weights, _ = MEDIAN.compute_weights(PairwiseDistances.of(x).select(subsets), torch.tensor(f))
         shares = weights.new_zeros(len(subsets), n).scatter_(1, subsets, weights)
-        corners = [(shares @ part.double()).aminmax(dim=0) for part in blocks(x)]
-        return array(torch.cat([part.min for part in corners])), array(torch.cat([part.max for part in corners]))
+        corners = [(shares @ part.double()).aminmax(dim=0) for part in coordinate_blocks(x)]
+        return to_array(torch.cat([part.min for part in corners])), to_array(torch.cat([part.max for part in corners]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from byzbench.aggregators._hyperbox import Hyperbox, midpoint, trusted
 from byzbench.aggregators._ordered import Array, Rank, mean_between, rank
 from byzbench.aggregators.median import by_rank
-from byzbench.contracts import State
+from byzbench.core import State
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ios(LinearRule):
 
     source: ClassVar[str] = "Wu et al. 2023, arXiv 2206.04568"
     cost: ClassVar[str] = "n^2 d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "n >= 3f + 1, and well connected honest agents"
 
     def defined(self, n: int, f: int) -> bool:
@@ -46,8 +46,14 @@ class Ios(LinearRule):
         """
         return n >= 3 * f + 1
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
+    def compute_weights(
+        self,
+        cloud: PairwiseDistances,
+        f: Tensor,
+        *,
+        own: Tensor | None = None,
+        weights: Tensor | None = None,
+        **unused: Any,
     ) -> tuple[Tensor, State]:
         """Return the mixing weights of the remaining vectors, divided by their sum."""
         neighbourhood = Neighbourhood.of(cloud.mask, own, weights)

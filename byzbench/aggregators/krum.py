@@ -11,23 +11,23 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
-def least(values: Tensor, count: Tensor) -> Tensor:
+def krum_choice(values: Tensor, count: Tensor) -> Tensor:
     """Return which of values [..., n] are the `count` [...] smallest, ties by index: bool [..., n].
 
     Example:
         >>> import torch
-        >>> least(torch.tensor([3.0, 1.0, 2.0, 1.0]), torch.tensor(2))
+        >>> krum_choice(torch.tensor([3.0, 1.0, 2.0, 1.0]), torch.tensor(2))
         tensor([False,  True, False,  True])
     """
-    return tensor(lowest(array(values), array(count)), values)
+    return to_tensor(lowest(to_array(values), to_array(count)), values)
 
 
 def lowest(values: Array, count: Array | int) -> npt.NDArray[np.bool_]:
-    """Return the result of `least` for arrays; the count may be one integer for all."""
+    """Return the result of `krum_choice` for arrays; the count may be one integer for all."""
     rank = values.argsort(axis=-1, kind="stable").argsort(axis=-1)
     return np.asarray(rank < np.asarray(count)[..., None])
 
@@ -83,17 +83,17 @@ class Krum(LinearRule):
     def _count(self, n: Any, f: Any) -> Any:
         return n - f - (2 if self.neighbours == "n-f-2" else 1)
 
-    def scores(self, cloud: Cloud, mask: Tensor, f: Tensor) -> Array:
+    def scores(self, cloud: PairwiseDistances, mask: Tensor, f: Tensor) -> Array:
         """Return the scores [..., n] of the vectors in `mask`, among themselves; infinity for other vectors."""
-        valid = array(mask)
-        nearest = array(cloud.squared_distances if self.power == 2 else cloud.distances)
+        valid = to_array(mask)
+        nearest = to_array(cloud.squared_distances if self.power == 2 else cloud.distances)
         nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
         # The first sorted distance of each vector is zero, to itself; it adds nothing to the score.
-        others = np.asarray(self._count(np.add.reduce(valid, -1), array(f)))[..., None, None]
+        others = np.asarray(self._count(np.add.reduce(valid, -1), to_array(f)))[..., None, None]
         scores = np.add.reduce(nearest, -1, where=np.arange(valid.shape[-1]) <= others)
         return np.where(valid, scores, np.inf)
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give weight one to the selected vector."""
         selected = self.scores(cloud, cloud.mask, f).argmin(-1)
-        return tensor((np.arange(cloud.mask.shape[-1]) == selected[..., None]).astype(np.float64), f), {}
+        return to_tensor((np.arange(cloud.mask.shape[-1]) == selected[..., None]).astype(np.float64), f), {}

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud, even
-from byzbench.geometry.subsets import narrowest
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
+from byzbench.geometry.subsets import min_diameter_subsets
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Mda(LinearRule):
         """
         return 8 * f**2 / (n - f) if self.defined(n, f) else None
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give equal weights to the subset of least diameter."""
-        chosen, _ = narrowest(cloud.distances, cloud.mask, f, self.effort)
-        return even(chosen), {}
+        chosen, _ = min_diameter_subsets(cloud.distances, cloud.mask, f, self.effort)
+        return uniform_weights(chosen), {}

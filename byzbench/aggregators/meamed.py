@@ -9,7 +9,7 @@ from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
 from byzbench.aggregators.median import by_rank, middle
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, State
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,6 @@ class Mean(LinearRule):
         """Return zero for f = 0; else None, as there is no bound."""
         return 0.0 if f == 0 else None
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give weight 1/n to each valid vector."""
-        return even(cloud.mask), {}
+        return uniform_weights(cloud.mask), {}

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, mean_between
-from byzbench.contracts import Aggregator, State
-from byzbench.geometry.cloud import array, tensor
+from byzbench.core import Aggregator, State
+from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 COLUMNS = 4000
-"""Number of coordinates that are sorted at one time: not a power of two, see `byzbench.geometry.cloud.BLOCK`."""
+"""Number of coordinates that are sorted at one time: not a power of two, see `pairwise_distances.BLOCK`."""
 
 
 def by_rank(rule: Callable[[Array, Rank], Array], x: Tensor, mask: Tensor | None) -> Tensor:
@@ -27,14 +27,14 @@ def by_rank(rule: Callable[[Array, Rank], Array], x: Tensor, mask: Tensor | None
         x: [..., n, d], the vectors.
         mask: [..., n] bool; None if all are valid.
     """
-    values, valid = array(x), None if mask is None else array(mask)
+    values, valid = to_array(x), None if mask is None else to_array(mask)
     if x.shape[-1] <= COLUMNS:
-        return tensor(rule(*ascending(values, valid)).astype(values.dtype), x)
+        return to_tensor(rule(*ascending(values, valid)).astype(values.dtype), x)
     value = np.empty((*x.shape[:-2], x.shape[-1]), values.dtype)
     for start in range(0, x.shape[-1], COLUMNS):
         part = slice(start, start + COLUMNS)
         value[..., part] = rule(*ascending(values[..., part], valid))
-    return tensor(value, x)
+    return to_tensor(value, x)
 
 
 def ascending(x: Array, mask: Array | None) -> tuple[Array, Rank]:

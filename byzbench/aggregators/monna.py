@@ -11,10 +11,18 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import lowest
-from byzbench.contracts import LinearRule, State, weighted_sum
-from byzbench.contracts.rules import bounds
+from byzbench.core import LinearRule, State, weighted_sum
+from byzbench.core.rules import bounds
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud, array, even, lengths, picked, tensor, vector_at
+from byzbench.geometry.pairwise_distances import (
+    PairwiseDistances,
+    norms_from,
+    select_rows,
+    to_array,
+    to_tensor,
+    uniform_weights,
+    vector_at,
+)
 
 
 def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
@@ -27,14 +35,14 @@ def own_column(mask: Tensor, own: Tensor | None) -> Tensor:
     Raises:
         Undefined: a receiver is a server, which has no vector of its own.
     """
-    valid = array(mask)
+    valid = to_array(mask)
     if own is None:
-        return tensor(np.asarray(valid.argmax(-1)), mask)
-    column = array(own)
+        return to_tensor(np.asarray(valid.argmax(-1)), mask)
+    column = to_array(own)
     if (column < 0).any():
         raise Undefined("a rule that starts from the receiver's own vector is not defined at a server, which has none")
-    is_valid = picked(valid, column)
-    return own if is_valid.all() and mask.is_cpu else tensor(np.where(is_valid, column, valid.argmax(-1)), mask)
+    is_valid = select_rows(valid, column)
+    return own if is_valid.all() and mask.is_cpu else to_tensor(np.where(is_valid, column, valid.argmax(-1)), mask)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Monna(LinearRule):
     requires: ClassVar[str] = "n >= 11f"
 
     @property
-    def self_centred(self) -> bool:  # type: ignore[override]
+    def self_centered(self) -> bool:  # type: ignore[override]
         """Return whether no pivot is shared by all receivers."""
         return self.pivot is None
 
@@ -83,7 +91,9 @@ class Monna(LinearRule):
     def _count(self, n: Any, f: Any) -> Any:
         return n - (f if self.keep == "n-f" else 2 * f)
 
-    def weigh(self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(
+        self, cloud: PairwiseDistances, f: Tensor, *, own: Tensor | None = None, **unused: Any
+    ) -> tuple[Tensor, State]:
         """Give equal weights to the nearest inputs."""
         column = self._pivot_column(cloud.mask, own)[..., None, None]
         distances = cloud.squared_distances.take_along_dim(column, -2).squeeze(-2)
@@ -104,7 +114,7 @@ class Monna(LinearRule):
         """
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
         pivot = vector_at(x, self._pivot_column(valid, own))
-        weights = self._nearest(lengths(x, pivot), valid, bounds(f, x))
+        weights = self._nearest(norms_from(x, pivot), valid, bounds(f, x))
         return weighted_sum(weights, x), weights, {}
 
     def _pivot_column(self, mask: Tensor, own: Tensor | None) -> Tensor:
@@ -112,6 +122,6 @@ class Monna(LinearRule):
         return own_column(mask, pivot)
 
     def _nearest(self, distances: Tensor, mask: Tensor, f: Tensor) -> Tensor:
-        valid = array(mask)
-        count = self._count(np.add.reduce(valid, -1), array(f))
-        return even(tensor(lowest(np.where(valid, array(distances), np.inf), count), mask))
+        valid = to_array(mask)
+        count = self._count(np.add.reduce(valid, -1), to_array(f))
+        return uniform_weights(to_tensor(lowest(np.where(valid, to_array(distances), np.inf), count), mask))

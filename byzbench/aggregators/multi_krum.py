@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import Krum, lowest
-from byzbench.contracts import State
+from byzbench.core import State
 from byzbench.errors import InvalidParameter
-from byzbench.geometry.cloud import Cloud, array, even, tensor
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor, uniform_weights
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class MultiKrum(Krum):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.m, int) and self.m < 1:
-            raise InvalidParameter(f"MultiKrum: m={self.m!r}: Input should be greater than or equal to 1")
+            raise InvalidParameter(f"MultiKrum: m={self.m!r}: must be greater than or equal to 1")
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -86,12 +86,12 @@ class MultiKrum(Krum):
         m = self.m or ("n-f-2" if self.mode == "one_shot" else "n-2f-3")
         return {"n-f": n - f, "n-f-2": n - f - 2, "n-2f-3": n - 2 * f - 3}[m]
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give equal weights to the selected inputs."""
-        m = np.asarray(self._num_selected(np.add.reduce(array(cloud.mask), -1), array(f)))
+        m = np.asarray(self._num_selected(np.add.reduce(to_array(cloud.mask), -1), to_array(f)))
         if self.mode == "one_shot":
-            return even(tensor(lowest(self.scores(cloud, cloud.mask, f), m), f)), {}
+            return uniform_weights(to_tensor(lowest(self.scores(cloud, cloud.mask, f), m), f)), {}
         remaining = cloud.mask
         for num_taken in range(int(m.max())):
-            remaining = remaining & ~tensor(lowest(self.scores(cloud, remaining, f), m > num_taken), f)
-        return even(cloud.mask & ~remaining), {}
+            remaining = remaining & ~to_tensor(lowest(self.scores(cloud, remaining, f), m > num_taken), f)
+        return uniform_weights(cloud.mask & ~remaining), {}

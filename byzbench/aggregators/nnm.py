@@ -10,7 +10,7 @@ from torch import Tensor
 
 from byzbench.aggregators._pre import Mixing, both
 from byzbench.aggregators.krum import lowest
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Nnm(Mixing):
         inner_kappa = self.inner.kappa(n, f)
         return None if inner_kappa is None or n < 2 * f + 1 else 8 * f / (n - f) * (1 + inner_kappa)
 
-    def mix(self, cloud: Cloud, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+    def mix(self, cloud: PairwiseDistances, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Return the matrix that averages nearest neighbours; see `Mixing.mix`."""
-        valid = array(cloud.mask)
-        count = np.asarray(np.add.reduce(valid, -1) - array(f))[..., None]
+        valid = to_array(cloud.mask)
+        count = np.asarray(np.add.reduce(valid, -1) - to_array(f))[..., None]
         is_near = (
-            lowest(np.where(valid[..., None, :], array(cloud.squared_distances), np.inf), count) & valid[..., None]
+            lowest(np.where(valid[..., None, :], to_array(cloud.squared_distances), np.inf), count) & valid[..., None]
         )
-        return tensor(is_near / count[..., None], f), cloud.mask
+        return to_tensor(is_near / count[..., None], f), cloud.mask

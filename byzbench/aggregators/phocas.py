@@ -10,7 +10,7 @@ from torch import Tensor
 from byzbench.aggregators._ordered import Array, Rank, kappa_around, mean_around, mean_between, rank
 from byzbench.aggregators.median import by_rank
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, State
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.median import median_of
-from byzbench.contracts import LinearRule, Range, State
-from byzbench.geometry.cloud import Cloud, array, picked, squares_to, tensor
+from byzbench.core import FloatRange, LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances, select_rows, squares_to, to_array, to_tensor
 
 # Replaces zero in denominators: far below any distance, and a sum of many of its reciprocals is still finite.
 TINY = 1e-150
@@ -50,7 +50,7 @@ class Rfa(LinearRule):
         tensor([2.5000])
     """
 
-    nu: Annotated[float, Field(gt=0, description="floor of the distances"), Range(1e-3, 1, log=True)] = 0.1
+    nu: Annotated[float, Field(gt=0, description="floor of the distances"), FloatRange(1e-3, 1, log=True)] = 0.1
     relative: Annotated[bool, Field(description="whether nu is in units of the central input's median distance")] = True
     steps: Annotated[int, Field(ge=1, description="number of Weiszfeld steps")] = 8
     start: Annotated[Literal["central", "mean", "zero"], Field(description="point before the first step")] = "central"
@@ -68,17 +68,17 @@ class Rfa(LinearRule):
         """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Return the weights of the last step. It does not read f."""
-        valid, gram = array(cloud.mask), array(cloud.gram)
-        medians = np.where(valid, median_of(array(cloud.distances), valid), np.inf)
+        valid, gram = to_array(cloud.mask), to_array(cloud.gram)
+        medians = np.where(valid, median_of(to_array(cloud.distances), valid), np.inf)
         floor = self.nu * (medians.min(-1, keepdims=True) if self.relative else 1.0)
         if self.start == "zero":
-            squares = np.square(array(cloud.norms))
+            squares = np.square(to_array(cloud.norms))
         elif self.start == "mean":
             squares = squares_to(gram, valid / valid.sum(-1, keepdims=True))
         else:
-            squares = picked(array(cloud.squared_distances), np.asarray(medians.argmin(-1)))
+            squares = select_rows(to_array(cloud.squared_distances), np.asarray(medians.argmin(-1)))
         least_square = np.square(np.maximum(floor, TINY))
 
         def weights(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -88,4 +88,4 @@ class Rfa(LinearRule):
         current = weights(squares)
         for _ in range(self.steps - 1):
             current = weights(squares_to(gram, current))
-        return tensor(current, cloud.mask), {}
+        return to_tensor(current, cloud.mask), {}

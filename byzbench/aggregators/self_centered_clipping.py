@@ -11,9 +11,9 @@ from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, Sorted, completed
 from byzbench.aggregators.rfa import TINY
-from byzbench.contracts import LinearRule, Range, State
+from byzbench.core import FloatRange, LinearRule, State
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class SelfCenteredClipping(LinearRule):
     radius: Annotated[
         Literal["adaptive", "second", "fixed", "oracle"], Field(description="how the radius is computed")
     ] = "adaptive"
-    tau: Annotated[float, Field(gt=0, description="radius, if it is fixed"), Range(0.01, 100, log=True)] = 1.0
+    tau: Annotated[float, Field(gt=0, description="radius, if it is fixed"), FloatRange(0.01, 100, log=True)] = 1.0
 
     source: ClassVar[str] = "He et al. 2022, arXiv 2202.01545"
     cost: ClassVar[str] = "n d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
 
     @property
     def scale_equivariant(self) -> bool:  # type: ignore[override]
@@ -62,7 +62,7 @@ class SelfCenteredClipping(LinearRule):
         return self.radius != "fixed"
 
     @property
-    def asks(self) -> frozenset[str]:  # type: ignore[override]
+    def required_inputs(self) -> frozenset[str]:  # type: ignore[override]
         """Return the further keywords: `honest` for the oracle."""
         return frozenset({"honest"} if self.radius == "oracle" else ())
 
@@ -85,9 +85,9 @@ class SelfCenteredClipping(LinearRule):
             return (n >= 1) & (f <= 1) & (n >= 3 * f + 1)
         return (n >= 1) & (n >= 5 * f)
 
-    def weigh(
+    def compute_weights(
         self,
-        cloud: Cloud,
+        cloud: PairwiseDistances,
         f: Tensor,
         *,
         own: Tensor | None = None,

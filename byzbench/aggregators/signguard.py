@@ -12,8 +12,8 @@ from torch import Tensor
 
 from byzbench.aggregators.median import median_of
 from byzbench.aggregators.rfa import TINY
-from byzbench.contracts import Aggregator, Range, State, weighted_sum
-from byzbench.geometry.cloud import Cloud, array, tensor
+from byzbench.core import Aggregator, FloatRange, State, weighted_sum
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 # Features are in [0, 1]: points closer together than this differ by rounding only.
 ROUNDING = 1e-9
@@ -56,11 +56,11 @@ class Signguard(Aggregator):
         tensor([1.3300, 1.3300])
     """
 
-    lower: Annotated[float, Field(ge=0, le=1, description="minimum length, in median lengths"), Range(0, 1)] = 0.1
-    upper: Annotated[float, Field(ge=2, description="maximum length, in median lengths"), Range(2, 10)] = 3.0
-    fraction: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.05, 1)] = 0.1
+    lower: Annotated[float, Field(ge=0, le=1, description="minimum length, in median lengths"), FloatRange(0, 1)] = 0.1
+    upper: Annotated[float, Field(ge=2, description="maximum length, in median lengths"), FloatRange(2, 10)] = 3.0
+    fraction: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), FloatRange(0.05, 1)] = 0.1
     quantile: Annotated[
-        float, Field(gt=0, le=1, description="quantile of the mean shift's bandwidth"), Range(0.1, 0.9)
+        float, Field(gt=0, le=1, description="quantile of the mean shift's bandwidth"), FloatRange(0.1, 0.9)
     ] = 0.5
 
     source: ClassVar[str] = "Xu et al. 2022, arXiv 2109.05872"
@@ -87,8 +87,8 @@ class Signguard(Aggregator):
     ) -> tuple[Tensor, Tensor | None, State]:
         """Average the vectors of the largest cluster; see `Aggregator.__call__`."""
         valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        lengths = Cloud.of(x, valid).norms
-        median_length = tensor(median_of(array(lengths)[..., None], array(valid)), x)
+        lengths = PairwiseDistances.of(x, valid).norms
+        median_length = to_tensor(median_of(to_array(lengths)[..., None], to_array(valid)), x)
         has_common_length = valid & (lengths >= self.lower * median_length) & (lengths <= self.upper * median_length)
         in_cluster = largest_cluster(self._signs(x, valid, rng or np.random.default_rng(0)), valid, self.quantile)
         selected = has_common_length & in_cluster

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import LinearRule, State
+from byzbench.core import LinearRule, State
 from byzbench.geometry.branching import EFFORT
-from byzbench.geometry.cloud import Cloud, even
+from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 from byzbench.geometry.spread import least_eigenvalue
 
 
@@ -56,7 +56,7 @@ class Smea(LinearRule):
         """
         return 4 * f / (n - 2 * f) if self.defined(n, f) else None
 
-    def weigh(self, cloud: Cloud, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
         """Give equal weights to the subset of least eigenvalue."""
         chosen, _ = least_eigenvalue(cloud.squared_distances, cloud.mask, f, self.effort)
-        return even(chosen), {}
+        return uniform_weights(chosen), {}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from byzbench.aggregators._ordered import mean_between, rank
 from byzbench.aggregators.median import by_rank
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, State
 
 
 @dataclass(frozen=True)

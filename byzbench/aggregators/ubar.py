@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, blend
-from byzbench.aggregators.krum import least
-from byzbench.contracts import Aggregator, Judge, Range, State, weighted_sum
+from byzbench.aggregators.krum import krum_choice
+from byzbench.core import Aggregator, FloatRange, PolicyEvaluator, State, weighted_sum
 from byzbench.errors import Undefined
-from byzbench.geometry.cloud import Cloud
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Ubar(Aggregator):
     rho: Annotated[
         float | None, Field(gt=0, le=1, description="share of neighbours that are near; if none, all but f are")
     ] = None
-    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), Range(0.1, 0.9)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the own vector"), FloatRange(0.1, 0.9)] = 0.5
     episodes: Annotated[
-        int, Field(ge=1, description="episodes for which each policy is evaluated"), Range(1, 16, log=True)
+        int, Field(ge=1, description="episodes for which each policy is evaluated"), FloatRange(1, 16, log=True)
     ] = 4
 
     source: ClassVar[str] = "Guo et al. 2021, arXiv 2002.08569"
     cost: ClassVar[str] = "n d, and n times as many episodes"
     linear: ClassVar[bool] = True
-    self_centred: ClassVar[bool] = True
-    asks: ClassVar[frozenset[str]] = frozenset({"judge"})
+    self_centered: ClassVar[bool] = True
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"judge"})
     requires: ClassVar[str] = (
         "n >= f + 2, returns that separate Byzantine from honest policies, and connected honest agents"
     )
@@ -69,7 +69,7 @@ class Ubar(Aggregator):
         *,
         mask: Tensor | None = None,
         own: Tensor | None = None,
-        judge: Judge | None = None,
+        judge: PolicyEvaluator | None = None,
         **unused: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
         """Average the own vector and the accepted neighbours; see `Aggregator.__call__`.
@@ -79,13 +79,13 @@ class Ubar(Aggregator):
         """
         if judge is None:
             raise Undefined("ubar evaluates policies, so it needs a judge: use it on parameters, in an agreement")
-        cloud = Cloud.of(x, mask)
+        cloud = PairwiseDistances.of(x, mask)
         neighbourhood = Neighbourhood.of(cloud.mask, own, None)
         count = neighbourhood.others.sum(-1)
         f = torch.as_tensor(f, device=x.device)
         # The small number is for shares such as 0.7 of 10, which is 6.999.. in floating point.
         num_near = count - f if self.rho is None else (self.rho * count.double() + 1e-9).long()
-        is_near = neighbourhood.others & least(neighbourhood.gaps(cloud), num_near)
+        is_near = neighbourhood.others & krum_choice(neighbourhood.gaps(cloud), num_near)
         column = neighbourhood.column.unsqueeze(-1)
         is_evaluated = is_near.scatter(-1, column, is_near.any(-1, keepdim=True))
         returns = judge(x, is_evaluated, self.episodes)

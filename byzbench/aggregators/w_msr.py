@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, State
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WMsr(Aggregator):
 
     source: ClassVar[str] = "LeBlanc et al. 2013, IEEE JSAC 31(4)"
     cost: ClassVar[str] = "n log n d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "n >= 2f + 2, and a (2f + 1)-robust graph"
 
     def guarantee(self, n: int, f: int) -> bool:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.contracts import LinearRule, State
-from byzbench.geometry.cloud import Cloud
+from byzbench.core import LinearRule, State
+from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,21 @@ class WeightedMean(LinearRule):
 
     source: ClassVar[str] = "Xiao, Boyd 2004, Systems and Control Letters 53"
     cost: ClassVar[str] = "n d"
-    self_centred: ClassVar[bool] = True
+    self_centered: ClassVar[bool] = True
     requires: ClassVar[str] = "f = 0"
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether f = 0."""
         return (n >= 1) & (f == 0)
 
-    def weigh(
-        self, cloud: Cloud, f: Tensor, *, own: Tensor | None = None, weights: Tensor | None = None, **unused: Any
+    def compute_weights(
+        self,
+        cloud: PairwiseDistances,
+        f: Tensor,
+        *,
+        own: Tensor | None = None,
+        weights: Tensor | None = None,
+        **unused: Any,
     ) -> tuple[Tensor, State]:
         """Return the mixing weights."""
         return Neighbourhood.of(cloud.mask, own, weights).row, {}

@@ -10,11 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Agreement, Report, State
+from byzbench.core import Aggregator, Agreement, AgreementReport, State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.federation.inbox import Inbox
+    from byzbench.core import Federation, Inbox
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Iterated(Agreement):
         """Return the diameter that each agent computes from its inbox, float64 [K]."""
         return fed.width(inbox)
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
         """Exchange and aggregate until every agent has stopped; see `Agreement.__call__`."""
         exchanges = torch.zeros(len(theta)).long()
         stopped = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
@@ -86,4 +85,4 @@ class Iterated(Agreement):
             stopped = stopped | (width < self.tolerance)
             if stopped.all():
                 break
-        return theta, Report(exchanges, before, after), state
+        return theta, AgreementReport(exchanges, before, after), state

@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.self_centered_clipping import SelfCenteredClipping
-from byzbench.contracts import Aggregator, Agreement, Report, State
+from byzbench.core import Aggregator, Agreement, AgreementReport, State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Gossip(Agreement):
         """Return whether the rule has a guarantee."""
         return self.rule.guarantee(n, f)
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
         """Make the steps of gossip; see `Agreement.__call__`."""
         widths = []
         for _ in range(self.exchanges):
@@ -58,4 +58,4 @@ class Gossip(Agreement):
             widths.append(fed.width(inbox))
             theta, state = fed.combine(self.rule, inbox, state)
         num_exchanges = torch.full((len(theta),), self.exchanges)
-        return theta, Report(num_exchanges, widths[0], widths[-1]), state
+        return theta, AgreementReport(num_exchanges, widths[0], widths[-1]), state

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from byzbench.aggregators.mda import Mda
 from byzbench.agreements._iterated import Iterated
-from byzbench.contracts import Aggregator
-from byzbench.geometry.subsets import narrowest
+from byzbench.core import Aggregator
+from byzbench.geometry.subsets import min_diameter_subsets
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
-    from byzbench.federation.inbox import Inbox
+    from byzbench.core import Federation, Inbox
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class MdaAgreement(Iterated):
         distances[first, second] = torch.linalg.eigvalsh(differences @ differences.mT)[:, -1].clamp_min(0).sqrt()
         distances += distances.T.clone()
         all_valid = torch.ones(len(sent), dtype=torch.bool, device=sent.device)
-        return narrowest(distances, all_valid, inbox.f[0])[1].expand(len(inbox.f))
+        return min_diameter_subsets(distances, all_valid, inbox.f[0])[1].expand(len(inbox.f))
 
     def contracts(self, n: int, f: int) -> bool:
         """Return whether n > 4f."""

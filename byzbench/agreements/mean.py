@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from byzbench.aggregators.mean import Mean
 from byzbench.agreements._iterated import Iterated
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Agreement, Report, State
+from byzbench.core import Agreement, AgreementReport, State
 
 if TYPE_CHECKING:
-    from byzbench.federation.federation import Federation
+    from byzbench.core import Federation
 
 
 @dataclass(frozen=True)
 class NoAgreement(Agreement):
     """An agreement without any exchange: every agent keeps its vector, and no message is sent."""
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, Report, State]:
+    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
         """Return theta, unchanged."""
         zeros = torch.zeros(len(theta))
-        return theta, Report(zeros.long(), zeros.double(), zeros.double()), state
+        return theta, AgreementReport(zeros.long(), zeros.double(), zeros.double()), state

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.agreements._iterated import Iterated
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
 from byzbench.agreements._iterated import Iterated
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 
 
 @dataclass(frozen=True)

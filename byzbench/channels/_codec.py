@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Channel, Choice, On, State
+from byzbench.core import Categorical, Channel, On, State
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Codec(Channel):
     feedback: Annotated[bool, Field(description="whether the sender adds the error of a message to its next one")] = (
         field(default=True, kw_only=True)
     )
-    on: Annotated[On, Field(description="which messages are coded"), Choice("gradient", "parameters", "both")] = field(
-        default="gradient", kw_only=True
+    on: Annotated[On, Field(description="which messages are coded"), Categorical("gradient", "parameters", "both")] = (
+        field(default="gradient", kw_only=True)
     )
 
     @abstractmethod

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.channels._codec import Codec, keep, places
-from byzbench.contracts import Format, Range
+from byzbench.core import FloatRange, MessageFormat
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,19 @@ class ByteBudget(Codec):
         bytes: the maximum size of a message.
 
     Example:
-        >>> from byzbench.contracts import Format
-        >>> ByteBudget(bytes=64).pack(Format(1000), 1000).bytes
+        >>> from byzbench.core import MessageFormat
+        >>> ByteBudget(bytes=64).pack(MessageFormat(1000), 1000).bytes
         63
     """
 
-    bytes: Annotated[int, Field(ge=8, description="maximum size of a message in bytes"), Range(64, 4096, log=True)] = (
-        256
-    )
+    bytes: Annotated[
+        int, Field(ge=8, description="maximum size of a message in bytes"), FloatRange(64, 4096, log=True)
+    ] = 256
 
-    def pack(self, form: Format, d: int) -> Format:
+    def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of the k coordinates that fit."""
         k = self._num_coordinates(d)
-        return form if k >= d else Format(k, form.width, form.extra + k * places(d))
+        return form if k >= d else MessageFormat(k, form.bits_per_value, form.extra_bits + k * places(d))
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x at the k largest coordinates, and zero elsewhere."""

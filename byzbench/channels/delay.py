@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Channel, Choice, Range
+from byzbench.core import Categorical, Channel, FloatRange
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Delay(Channel):
         cap: the maximum delay in rounds.
 
     Example:
-        >>> Delay(mean=2.0, law="constant").late(2, 3, np.random.default_rng(0))
+        >>> Delay(mean=2.0, law="constant").draw_delays(2, 3, np.random.default_rng(0))
         array([[2, 2, 2],
                [2, 2, 2]])
     """
 
-    mean: Annotated[float, Field(ge=0, le=100, description="mean delay in rounds"), Range(0.0, 5.0)] = 0.25
+    mean: Annotated[float, Field(ge=0, le=100, description="mean delay in rounds"), FloatRange(0.0, 5.0)] = 0.25
     law: Annotated[
         Literal["constant", "geometric", "heavy_tailed"],
         Field(description="distribution of the delay"),
-        Choice("constant", "geometric", "heavy_tailed"),
+        Categorical("constant", "geometric", "heavy_tailed"),
     ] = "geometric"
     cap: Annotated[int, Field(ge=0, le=1000, description="maximum delay in rounds; later messages are lost")] = 20
 
-    def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_delays(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
         """Return D, or -1 for a delay beyond the cap: int64 [receivers, senders]."""
         u = 1 - rng.random((receivers, senders))  # in (0, 1]: D is the inverse of the survival function at u
         if self.law == "constant":
@@ -58,7 +58,7 @@ class Delay(Channel):
         return np.where(delays > self.cap, -1, delays).astype(np.int64)
 
     @property
-    def longest(self) -> int:
+    def max_delay(self) -> int:
         """Return `cap`, the maximum delay in rounds."""
         return self.cap
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Channel, Range
+from byzbench.core import Channel, FloatRange
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class Loss(Channel):
         rate: the probability that a message is lost.
 
     Example:
-        >>> Loss(rate=1.0).late(2, 3, np.random.default_rng(0))
+        >>> Loss(rate=1.0).draw_delays(2, 3, np.random.default_rng(0))
         array([[-1, -1, -1],
                [-1, -1, -1]])
     """
 
-    rate: Annotated[float, Field(ge=0, le=1, description="probability that a message is lost"), Range(0.0, 0.5)] = 0.1
+    rate: Annotated[
+        float, Field(ge=0, le=1, description="probability that a message is lost"), FloatRange(0.0, 0.5)
+    ] = 0.1
 
-    def late(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_delays(self, receivers: int, senders: int, rng: np.random.Generator) -> np.ndarray:
         """Return -1 with probability `rate`, else 0: int64 [receivers, senders]."""
         return -(rng.random((receivers, senders)) < self.rate).astype(np.int64)

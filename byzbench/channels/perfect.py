@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from byzbench.contracts import Channel
+from byzbench.core import Channel
 
 
 @dataclass(frozen=True)

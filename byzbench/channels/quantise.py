@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.channels._codec import Codec
-from byzbench.contracts import Format, Range
+from byzbench.core import FloatRange, MessageFormat
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Quantise(Codec):
     """
 
     source: ClassVar[str] = "Alistarh et al. 2017, arXiv 1610.02132"
-    bits: Annotated[int, Field(ge=2, le=16, description="bits of a coordinate, including its sign"), Range(2, 8)] = 4
+    bits: Annotated[
+        int, Field(ge=2, le=16, description="bits of a coordinate, including its sign"), FloatRange(2, 8)
+    ] = 4
     norm: Annotated[Literal["largest", "euclidean"], Field(description="unit of the levels")] = "largest"
 
-    def pack(self, form: Format, d: int) -> Format:
+    def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of the same numbers at `bits` bits each, and the norm."""
-        return Format(form.numbers, self.bits, form.extra + 32)
+        return MessageFormat(form.num_values, self.bits, form.extra_bits + 32)
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Round each coordinate by the formula."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.channels._codec import Codec, keep
-from byzbench.contracts import Format, Range
+from byzbench.core import FloatRange, MessageFormat
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class RandomK(Codec):
     """
 
     source: ClassVar[str] = "Stich et al. 2018, arXiv 1809.07599"
-    share: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.01, 1.0, log=True)] = 0.1
+    share: Annotated[
+        float, Field(gt=0, le=1, description="share of the coordinates"), FloatRange(0.01, 1.0, log=True)
+    ] = 0.1
 
-    def pack(self, form: Format, d: int) -> Format:
+    def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of k numbers and a seed."""
-        return Format(max(1, int(np.ceil(self.share * d))), form.width, form.extra + 64)
+        return MessageFormat(max(1, int(np.ceil(self.share * d))), form.bits_per_value, form.extra_bits + 64)
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x at the drawn coordinates, and zero elsewhere."""

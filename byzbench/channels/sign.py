@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from byzbench.channels._codec import Codec
-from byzbench.contracts import Format
+from byzbench.core import MessageFormat
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Sign(Codec):
 
     source: ClassVar[str] = "Karimireddy et al. 2019, arXiv 1901.09847"
 
-    def pack(self, form: Format, d: int) -> Format:
+    def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of the same numbers at one bit each, and their magnitude."""
-        return Format(form.numbers, 1, form.extra + 32)
+        return MessageFormat(form.num_values, 1, form.extra_bits + 32)
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the signs times the mean magnitude.

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.channels._codec import Codec, keep, places
-from byzbench.contracts import Format, Range
+from byzbench.core import FloatRange, MessageFormat
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class TopK(Codec):
     """
 
     source: ClassVar[str] = "Stich et al. 2018, arXiv 1809.07599"
-    share: Annotated[float, Field(gt=0, le=1, description="share of the coordinates"), Range(0.01, 1.0, log=True)] = 0.1
+    share: Annotated[
+        float, Field(gt=0, le=1, description="share of the coordinates"), FloatRange(0.01, 1.0, log=True)
+    ] = 0.1
 
-    def pack(self, form: Format, d: int) -> Format:
+    def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of k numbers, each with its index."""
         k = _count(self.share, d)
-        return Format(k, form.width, form.extra + k * places(d))
+        return MessageFormat(k, form.bits_per_value, form.extra_bits + k * places(d))
 
     def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x at the k largest coordinates, and zero elsewhere."""

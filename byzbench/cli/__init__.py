@@ -30,7 +30,8 @@ from byzbench.cli import (
     worst,
 )
 from byzbench.cli import list as list_verb
-from byzbench.errors import ByzbenchError
+from byzbench.errors import ByzbenchError, without_pydantic
+from byzbench.reports.terminal import echo
 
 app = typer.Typer(
     name="byzbench",
@@ -99,16 +100,15 @@ def main() -> None:
         # typer has its own copy of click's exceptions, whose module differs between releases of typer.
         if not hasattr(error, "format_message"):
             raise
-        text = error.format_message()
+        text = without_pydantic(error.format_message())
         code = _fail(text, 2) if text else 0
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"byzbench: error: {line}", file=sys.stderr)
+    echo(f"byzbench: error: {' '.join(message.split())}", err=True, indent=2)
     return code
 
 
 def _warn(message: Warning | str, *_: Any) -> None:
-    print(f"byzbench: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    echo(f"byzbench: warning: {' '.join(str(message).split())}", err=True, indent=2)

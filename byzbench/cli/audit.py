@@ -36,7 +36,7 @@ def audit(
     import tempfile
 
     from byzbench.errors import UserError
-    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.identity import ENGINE
     from byzbench.leaderboard.audits import Audit, audit_row, audited_entries
 

@@ -12,7 +12,7 @@ import typer
 from byzbench.cli import options
 
 if TYPE_CHECKING:
-    from byzbench.experiments.bench import Outcome, Trial
+    from byzbench.experiments.bench import RuleBenchmark, Trial
 
 
 def bench(
@@ -43,7 +43,7 @@ def bench(
 
     trial = trials.Trial(agents, byzantine, dimension, signal, rounds, seed)
     attack_names = options.components(attacks) or list(trials.ATTACKS)
-    outcomes = trials.bench(options.components(rules), attack_names, trial)
+    outcomes = trials.benchmark_rules(options.components(rules), attack_names, trial)
     if as_json:
         typer.echo(
             json.dumps([{name: _finite(value) for name, value in asdict(outcome).items()} for outcome in outcomes])
@@ -52,7 +52,7 @@ def bench(
     _print(outcomes, attack_names, trial)
 
 
-def _print(outcomes: list[Outcome], attacks: list[str], trial: Trial) -> None:
+def _print(outcomes: list[RuleBenchmark], attacks: list[str], trial: Trial) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

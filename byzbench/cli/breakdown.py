@@ -10,22 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.reports.terminal import echo
 
 
+@takes_axes(without=["byzantine", "seed"], defaults={"attack": "large_noise"})
 def breakdown(
-    algo: Annotated[str, typer.Option("--algo", "-a", help="Algorithm.")] = "decbyzpg",
-    attack: Annotated[str, typer.Option("--attack", "-x", help="Attack of the Byzantine agents.")] = "large_noise",
-    topology: Annotated[
-        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
-    ] = None,
-    env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[
-        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
-    ] = None,
-    agents: options.Agents = None,
+    point: Point,
     most: Annotated[int | None, typer.Option(help="The largest f to try; default: the largest minority.")] = None,
-    trajectories: options.Trajectories = None,
     seeds: Annotated[
         str, typer.Option(help="Number of seeds (5), or a list (0,3,7); each draws a new placement.")
     ] = "5",
@@ -43,25 +35,13 @@ def breakdown(
         byzbench breakdown --algo decbyzpg --attack large_noise
         byzbench breakdown --algo fed_ppo --agents 20 --most 8 --seeds 10
     """
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.reports.breakdown import Tried
-    from byzbench.reports.breakdown import breakdown as search
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.reports.breakdown import BreakdownTrial
+    from byzbench.reports.breakdown import find_breakdown as search
 
-    axes = {
-        "algo": algo,
-        "attack": attack,
-        "topology": topology,
-        "env": env,
-        "aggregator": aggregator,
-        "agreement": agreement,
-        "agents": agents,
-        "trajectories": trajectories,
-    }
-    point = {flag: value for flag, value in axes.items() if value is not None}
-
-    def watch(f: int, tried: Tried) -> None:
+    def watch(f: int, tried: BreakdownTrial) -> None:
         if not as_json:
-            typer.echo(f"f={f}: {_result_text(tried)}", err=True)
+            echo(f"f={f}: {_result_text(tried)}", err=True)
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
@@ -76,7 +56,7 @@ def breakdown(
         return
     typer.echo(f"return without Byzantine agents {result.clean:.1f}")
     for f, tried in result.tried.items():
-        typer.echo(f"f={f}: {_result_text(tried)}")
+        echo(f"f={f}: {_result_text(tried)}")
     beyond = f"; every f up to {result.most} was survived" if result.f == result.most else ""
     typer.echo(
         f"breakdown point f={result.f} (95 % interval {result.low} to {result.high}, {len(seed_numbers)} seeds){beyond}"

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from byzbench.reports.terminal import echo
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from byzbench.experiments.cells import OnExisting
+    from byzbench.experiments.cells import CellOutcome, OnExisting
     from byzbench.experiments.executors import Executor
-    from byzbench.experiments.suite import Plan
+    from byzbench.experiments.suite import SweepPlan
+    from byzbench.experiments.tracking import Tracker
 
 
 def run_cells(
-    plan: Plan, out: Path, opened: AbstractContextManager[Executor], on_existing: OnExisting = "reuse"
+    plan: SweepPlan,
+    out: Path,
+    opened: AbstractContextManager[Executor],
+    on_existing: OnExisting = "reuse",
+    tracker: Tracker | None = None,
 ) -> int:
     """Run the cells that the store lacks, print the failed ones, and return their number.
 
@@ -25,6 +32,7 @@ def run_cells(
         out: The folder of the store.
         opened: A context manager of the executor.
         on_existing: What to do with cells that the store has.
+        tracker: The tracker of finished cells, if any.
 
     Returns:
         The number of failed cells.
@@ -34,15 +42,25 @@ def run_cells(
     """
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.store import scan
-    from byzbench.experiments.sweep import sweep
+    from byzbench.cli.sync import draw
+    from byzbench.experiments.store import scan_runs
+    from byzbench.experiments.sweep import run_sweep
 
     with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
-        earlier = scan(out)[0]
-        summary = sweep(plan, out, workers, on_existing=on_existing, earlier=earlier, watch=progress, stopped=stopped)
+
+        def watch(label: str, outcome: CellOutcome) -> None:
+            progress(label, outcome)
+            if tracker is not None and outcome.status == "finished":
+                draw(out / plan.cells[label].hash)
+                tracker.show(out / plan.cells[label].hash)
+
+        earlier = scan_runs(out)[0]
+        summary = run_sweep(plan, out, workers, on_existing=on_existing, earlier=earlier, watch=watch, stopped=stopped)
+    if reused := sum(outcome.reused for outcome in summary.outcomes.values()):
+        echo(f"reused: {reused} of {len(plan.cells)} cells from {out}", err=True)
     for label, outcome in summary.failed.items():
-        typer.echo(f"failed: {label}: {outcome.error}", err=True)
-    if summary.left:
-        typer.echo(f"{len(summary.left)} cells left; the same command resumes", err=True)
+        echo(f"failed: {label}: {outcome.error}", err=True)
+    if summary.remaining:
+        typer.echo(f"{len(summary.remaining)} cells left; the same command resumes", err=True)
         raise typer.Exit(130)
     return len(summary.failed)

@@ -2,102 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from byzbench.errors import BrokenPlugin, UnknownName, UserError, suggest
+from byzbench.errors import BrokenPlugin, ByzbenchError, UndeclaredKnowledge, UnknownName, UserError, suggest
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Component
-
-KITS = ("attack", "aggregator")
+    from byzbench.core import Component
+    from byzbench.testing.kits import Check, Kit
 
 
 def check(
-    component: Annotated[str, typer.Argument(help="A file such as path/to/my_attack.py, or a name as in --attack.")],
+    component: Annotated[
+        str, typer.Argument(help="A file such as path/to/my_attack.py, or a name such as alie or alie:z=1.5.")
+    ],
     kind: Annotated[
-        Literal["attack", "aggregator"] | None,
-        typer.Option(help="The kind of the name, needed only if both kinds have it."),
+        str | None,
+        typer.Option(help="The kind of the name (attack, aggregator, ...), if several kinds have the name."),
     ] = None,
     exempt: Annotated[
         list[str] | None, typer.Option(help="A check that may fail; it is reported, but not counted.")
     ] = None,
 ) -> None:
-    """Run the conformance tests of an attack or an aggregator and print a report in Markdown.
+    """Run the conformance tests of a component of any kind and print a report in Markdown.
+
+    A component is an algorithm, attack, topology, task, aggregator, agreement, placement, channel or coin: a built-in
+    one, one of an installed package, or the one that a file defines.
 
     Exit 0: all checks passed. 1: a check failed.
 
     Examples:
         byzbench check my_attack.py
-        byzbench check krum --kind aggregator
+        byzbench check krum
+        byzbench check mean --kind aggregator
     """
+    from byzbench.testing.interfaces import takes_the_arguments_of_its_kind
+    from byzbench.testing.kits import kit_of
+
     tested = _load(component, kind)
-    checks, cases = _kit(tested.kind)
+    kit = kit_of(tested.kind)
+    checks = {takes_the_arguments_of_its_kind.__name__: takes_the_arguments_of_its_kind, **kit.checks}
     if unknown := sorted(set(exempt or []) - set(checks)):
         raise UserError(
-            f"no check {unknown[0]!r}. {suggest(unknown[0], checks)}Checks of an {tested.kind}: {', '.join(checks)}"
+            f"no check {unknown[0]!r}. {suggest(unknown[0], checks)}Checks of kind {tested.kind}: {', '.join(checks)}"
         )
-    rows = [(name, *_verdict(tested, test, cases, name in (exempt or []))) for name, test in checks.items()]
-    failed = sum(verdict == "failed" for _, verdict, _ in rows)
+    rows = _report(tested, checks, kit, set(exempt or []))
+    failed = sum(result == "failed" for _, result, _ in rows)
+    skipped = sum(result == "skipped" for _, result, _ in rows)
+    summary = f"{failed} of {len(rows)} checks failed" if failed else "all checks passed"
     typer.echo(f"# {tested.kind} {type(tested).__name__}\n")
-    typer.echo(f"`{component}`: {f'{failed} of {len(rows)} checks failed' if failed else 'all checks passed'}.\n")
+    typer.echo(f"`{component}`: {summary}{f', {skipped} were skipped' if skipped else ''}.\n")
     typer.echo("| check | result | reason |\n|---|---|---|")
     for row in rows:
         typer.echo(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |")
     raise typer.Exit(1 if failed else 0)
 
 
-def _verdict(component: Component, run: Callable[[Any, Any], None], cases: list[Any], exempt: bool) -> tuple[str, str]:
+def _report(component: Component, checks: dict[str, Check], kit: Kit, exempt: set[str]) -> list[tuple[str, str, str]]:
+    """Return the name, the result and the reason of each check.
+
+    If a method cannot be called, or returns something of a wrong form, the other checks are skipped: they would fail
+    for the same reason.
+
+    Args:
+        component: The component.
+        checks: The checks by name, that of the signatures first.
+        kit: The conformance tests of its kind.
+        exempt: The checks that may fail.
+    """
+    results: dict[str, tuple[str, str]] = {}
+    first = next(iter(checks))
+    for name in (first, *(check.__name__ for check in kit.form), *checks):
+        if name in results:
+            continue
+        passed, reason, blocks = _run_check(component, checks[name], kit.cases if name != first else (None,))
+        results[name] = ("passed" if passed else "exempt" if name in exempt else "failed", reason)
+        if blocks and (name == first or checks[name] in kit.form):
+            break
+    needed = next((name for name, (result, _) in results.items() if result != "passed"), "")
+    return [(name, *results.get(name, ("skipped", f"{needed} failed"))) for name in checks]
+
+
+def _run_check(component: Component, run: Check, cases: tuple[object, ...]) -> tuple[bool, str, bool]:
     """Run one check on all cases.
 
     Args:
         component: The component.
         run: The check.
         cases: The cases of its kind.
-        exempt: Whether the check may fail.
 
     Returns:
-        "passed", "failed" or "exempt", and a reason: the error of the first case that fails, else the requirement.
+        Whether it passed; the error of the first case that fails, else the requirement; and whether other checks would
+        repeat the error, which those would not that find undeclared knowledge.
     """
+    from byzbench.experiments.plugin_errors import locate
+
     requirement = (run.__doc__ or "").strip().split("\n")[0]
     for case in cases:
+        suffix = "" if case is None else f" ({case})"
         try:
             run(component, case)
+        except AssertionError as error:
+            return False, (" ".join(str(error).split()) or requirement) + suffix, True
+        except ByzbenchError as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}{suffix}"
+            return False, text, not isinstance(error, UndeclaredKnowledge)
         except Exception as error:
-            message = " ".join(str(error).split()) or requirement
-            reason = message if isinstance(error, AssertionError) else f"{type(error).__name__}: {message}"
-            return "exempt" if exempt else "failed", f"{reason} ({case})"
-    return "passed", requirement
-
-
-def _kit(kind: str) -> tuple[dict[str, Callable[[Any, Any], None]], list[Any]]:
-    """Return the checks of a kind by name, and the cases that each runs on."""
-    if kind == "attack":
-        from byzbench.testing import attacks
-
-        return {c.__name__: c for c in attacks.CHECKS}, [attacks.Case(0), attacks.Case(1, 1e-3), attacks.Case(2, 1e3)]
-    from byzbench.testing import rules
-
-    return {c.__name__: c for c in rules.CHECKS}, [rules.Case(0, 4, 1.0), rules.Case(1, 1, 1e-3), rules.Case(2, 7, 1e3)]
+            notes = " ".join(getattr(error, "__notes__", ()))
+            text = locate(error, [component], label=False) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return False, f"{text}{f' {notes}' if notes else ''}{suffix}", True
+    return True, requirement, False
 
 
 def _load(text: str, kind: str | None) -> Component:
     from byzbench import registry
 
-    if text.endswith(".py") or "/" in text:
+    if text.endswith(".py") or "/" in text.partition("(")[0].partition(":")[0]:
         return _from_file(text)
-    name = registry.parse(text).name
-    kinds = [k for k in ([kind] if kind else KITS) if name in registry.origins(k)]
+    name = registry.parse_spec(text).name
+    allowed = [registry.kind_of(kind)] if kind else list(registry.KINDS)
+    kinds = [k for k in allowed if name in registry.origins(k)]
     if not kinds:
-        known = [n for k in ([kind] if kind else KITS) for n in registry.origins(k)]
-        raise UnknownName(
-            f"{name!r} is not a file, and not an {kind or 'attack or aggregator'}. {suggest(name, known)}".strip()
-        )
+        known = sorted({n for k in allowed for n in registry.origins(k)})
+        which = f"of kind {allowed[0]}" if kind else "of any kind"
+        raise UnknownName(f"{name!r} is not a file, and not a component {which}. {suggest(name, known)}".strip())
     if len(kinds) > 1:
-        raise UserError(f"{name!r} is the name of an {' and of an '.join(kinds)}: add --kind")
-    return registry.build(kinds[0], text)
+        raise UserError(f"{name!r} is the name of several components: add --kind {' or --kind '.join(kinds)}")
+    return registry.make(kinds[0], text)
 
 
 def _from_file(text: str) -> Component:
@@ -107,7 +139,7 @@ def _from_file(text: str) -> Component:
     import sys
     from pathlib import Path
 
-    from byzbench import contracts
+    from byzbench import registry
 
     path = Path(text)
     if not path.is_file():
@@ -121,14 +153,14 @@ def _from_file(text: str) -> Component:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BrokenPlugin(f"{text} cannot be imported: {type(error).__name__}: {error}") from error
-    bases = tuple(getattr(contracts, kind.capitalize()) for kind in KITS)
+    bases = tuple(registry.base_class(kind) for kind in registry.KINDS)
     own_classes = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == name and issubclass(c, bases)
     ]
     classes = [c for c in own_classes if not c.__name__.startswith("_")]
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
-        raise UserError(f"{text}: a file must define one attack or one aggregator; this one defines {names}")
+        raise UserError(f"{text}: a file must define one component; this one defines {names}")
     cls = classes[0]
     if inspect.isabstract(cls):
         raise UserError(f"{text}: {cls.__name__} does not define {', '.join(sorted(vars(cls)['__abstractmethods__']))}")

@@ -9,9 +9,10 @@ import typer
 
 from byzbench.cli import options
 from byzbench.errors import InvalidParameter, UserError
+from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.experiments.suite import Suite
+    from byzbench.experiments.suite import SweepGrid
 
 CANDIDATES = ("ipm", "sign_flip", "large_noise", "avg_zero", "gaussian", "min_max", "min_sum", "alie(z=1.5)", "mimic")
 """Default attacks to tune against, in this order, without those that the suite has."""
@@ -37,9 +38,9 @@ def evaluate(
         byzbench evaluate --algo decbyzpg --suite suite.toml
         byzbench evaluate --algo fed_ppo --suite suite.toml --attacks ipm,mimic
     """
-    from byzbench.experiments.suite import Suite
+    from byzbench.experiments.suite import SweepGrid
 
-    content = Suite.read(suite)
+    content = SweepGrid.read(suite)
     if content.tuned:
         raise UserError(f"{suite} has tuned parameters already; remove them, since an evaluation tunes its own")
     content = content.model_copy(update={"algo": [algo]})
@@ -53,7 +54,7 @@ def evaluate(
     report([str(cells)], by=["attack", "algo"], form="json" if as_json else "table")
 
 
-def _rivals(suite: Suite, given: list[str] | None) -> list[str]:
+def _rivals(suite: SweepGrid, given: list[str] | None) -> list[str]:
     """Return the attacks to tune against.
 
     Args:
@@ -64,11 +65,11 @@ def _rivals(suite: Suite, given: list[str] | None) -> list[str]:
         InvalidParameter: An attack is in the suite, with whatever parameters, or a seed of the suite is for tuning.
     """
     from byzbench.experiments.question import FIRST_SEED
-    from byzbench.registry import parse
+    from byzbench.registry import parse_spec
 
-    suite_attacks = {parse(attack).name for attack in suite.attack}
-    rivals = given or [attack for attack in CANDIDATES if parse(attack).name not in suite_attacks][:2]
-    shared = sorted({parse(attack).name for attack in rivals} & suite_attacks)
+    suite_attacks = {parse_spec(attack).name for attack in suite.attack}
+    rivals = given or [attack for attack in CANDIDATES if parse_spec(attack).name not in suite_attacks][:2]
+    shared = sorted({parse_spec(attack).name for attack in rivals} & suite_attacks)
     if shared:
         raise InvalidParameter(f"--attacks must not be in the suite, which has {', '.join(shared)}")
     if any(seed >= FIRST_SEED for seed in suite.seeds):
@@ -77,7 +78,14 @@ def _rivals(suite: Suite, given: list[str] | None) -> list[str]:
 
 
 def _tune(
-    suite: Suite, env: str, rivals: list[str], trials: int, seeds: int, out: Path, workers: dict[str, Any], quiet: bool
+    suite: SweepGrid,
+    env: str,
+    rivals: list[str],
+    trials: int,
+    seeds: int,
+    out: Path,
+    workers: dict[str, Any],
+    quiet: bool,
 ) -> Path:
     """Tune for one task, with the first value of each other axis of the suite.
 
@@ -95,16 +103,16 @@ def _tune(
         The file of the tuned parameters.
     """
     from byzbench.cli.tune import study
-    from byzbench.experiments.question import question
+    from byzbench.experiments.question import tuning_problem
     from byzbench.registry import kind_of
 
     first = {axis: values[0] for axis, values in suite.axes().items() if axis != "attack"}
     fixed = {kind: values for kind, values in suite.parameters.items() if kind_of(kind) != "attack"}
-    problem = question("algorithm", {**first, "env": env}, rivals, seeds=seeds, fixed=fixed)
+    problem = tuning_problem("algorithm", {**first, "env": env}, rivals, seeds=seeds, fixed=fixed)
     return study(problem, trials, out, None, None, **workers, quiet=quiet)[1]
 
 
-def _run(suite: Suite, files: list[Path], out: Path, workers: dict[str, Any], quiet: bool) -> Path:
+def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any], quiet: bool) -> Path:
     """Run the suite with the default and with the tuned parameters.
 
     Args:
@@ -122,21 +130,21 @@ def _run(suite: Suite, files: list[Path], out: Path, workers: dict[str, Any], qu
     """
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.experiments.store import save_sweep
-    from byzbench.experiments.suite import Plan, plan
-    from byzbench.experiments.sweep import sweep
+    from byzbench.experiments.suite import SweepPlan, plan_sweep
+    from byzbench.experiments.sweep import run_sweep
 
-    default_plan = plan(suite)
+    default_plan = plan_sweep(suite)
     for label, reason in default_plan.undefined.items():
-        typer.echo(f"undefined: {label}: {reason}", err=True)
+        echo(f"undefined: {label}: {reason}", err=True)
     cells = {f"default · {label}": cell for label, cell in default_plan.cells.items()}
     for env, file in zip(suite.env, files, strict=True):
-        tuned_plan = plan(suite.model_copy(update={"env": [env], "tuned": [str(file)]}))
+        tuned_plan = plan_sweep(suite.model_copy(update={"env": [env], "tuned": [str(file)]}))
         # Tuned and default cells are equal where tuning found nothing better.
         known = {cell.hash for cell in cells.values()}
         cells |= {f"tuned · {label}": cell for label, cell in tuned_plan.cells.items() if cell.hash not in known}
-    combined = Plan(f"evaluate-{suite.name}", cells, {})
+    combined = SweepPlan(f"evaluate-{suite.name}", cells, {})
     saved = save_sweep(out, combined.name, combined.hash, [cell.hash for cell in cells.values()])
     executor_options = {"jobs": workers["jobs"], "ray_address": workers["ray_address"]}
     with (
@@ -144,9 +152,9 @@ def _run(suite: Suite, files: list[Path], out: Path, workers: dict[str, Any], qu
         interruptible() as stopped,
         open_executor(workers["executor"], out, **executor_options) as executor,
     ):
-        summary = sweep(combined, out, executor, watch=progress, stopped=stopped)
+        summary = run_sweep(combined, out, executor, watch=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
-        typer.echo(f"failed: {label}: {outcome.error}", err=True)
-    if summary.failed or summary.left:
+        echo(f"failed: {label}: {outcome.error}", err=True)
+    if summary.failed or summary.remaining:
         raise typer.Exit(1 if summary.failed else 130)
     return saved

@@ -32,15 +32,15 @@ def findings(
     from byzbench.errors import UserError
     from byzbench.leaderboard import findings_page
     from byzbench.leaderboard.findings import examine_board
-    from byzbench.leaderboard.site.collection import collect
+    from byzbench.leaderboard.site.collection import collect_entries
     from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as load_suite
-    from byzbench.reports.sheets import render
+    from byzbench.reports.sheets import render_tables
 
     content = load_suite(suite)
     if suite in CLOSED:
         raise UserError(f"suite {suite} is closed: its rows can be verified, and are not shown")
-    collection, refused = collect(source / "submissions")
+    collection, refused = collect_entries(source / "submissions")
     for finding in refused:
         typer.echo(str(finding), err=True)
     boards = [board for board in collection.of(content) if board.track == "defence"]
@@ -60,7 +60,7 @@ def findings(
     for division in divisions:
         lines = "\n".join(f"- {sentence}" for sentence in findings_page.sentences(division))
         typer.echo(f"{suite}, division {division.board.division}\n\n{lines}\n")
-        typer.echo(render(list(findings_page.division_tables(division)), "table", {}, width))
+        typer.echo(render_tables(list(findings_page.division_tables(division)), "table", {}, width))
     if figure is not None:
         from byzbench.leaderboard.headline import caption
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from byzbench.axes import AXES
 from byzbench.cli import audit, findings, options, reference, site
+from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
@@ -21,18 +24,18 @@ app = typer.Typer(
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
+_SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name not in ("attack", "preset")]
+
 
 @app.command("run")
+@takes_axes(
+    without=_SET_BY_SUITE,
+    texts={"algo": "The algorithm to enter, or to attack.", "attack": "The attack to enter."},
+)
 def run(
     suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.")],
-    algo: Annotated[str | None, typer.Option("--algo", "-a", help="The algorithm to enter, or to attack.")] = None,
-    attack: Annotated[str | None, typer.Option("--attack", "-x", help="The attack to enter.")] = None,
+    point: Point,
     against: Annotated[str | None, typer.Option(help="Slug of the entry to attack, for the track adaptive.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Preset of the algorithm: paper or official.")] = None,
-    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[
-        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
-    ] = None,
     tuned: Annotated[Path | None, typer.Option(help="A file of tuned parameters.", metavar="FILE")] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Tune its parameters first, with the tuning budget of the suite.")
@@ -45,6 +48,7 @@ def run(
         Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that ran before.")
     ] = "reuse",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
+    wandb: options.Wandb = "off",
 ) -> None:
     """Run every cell of a suite for one entry; the same command resumes an interrupted one.
 
@@ -57,16 +61,16 @@ def run(
     from byzbench.cli.cells import run_cells
     from byzbench.cli.suite_tuning import tune_for_suite
     from byzbench.errors import UserError
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.experiments.suite import Plan
-    from byzbench.experiments.tuned import Tuned
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.experiments.suite import SweepPlan
+    from byzbench.experiments.tracking import Tracker
+    from byzbench.experiments.tuned import TunedParameters
     from byzbench.leaderboard import submitting
-    from byzbench.leaderboard.plan import lot as plan
+    from byzbench.leaderboard.plan import plan_submission as plan
     from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as board
 
-    axes = {"algo": algo, "attack": attack, "preset": preset, "aggregator": aggregator, "agreement": agreement}
-    method, track = _method(axes, against)
+    method, track = _method(point, against)
     if suite in CLOSED:
         raise UserError(f"suite {suite} is closed: its rows can be verified, but it accepts no new entries")
     if tune:
@@ -74,7 +78,7 @@ def run(
             raise UserError("--tune needs --algo alone, without --attack and without --tuned FILE")
         tuned = tune_for_suite(board(suite), method, out, executor, jobs, ray_address)
     if tuned:
-        method = submitting.fill(method, Tuned.read(tuned))
+        method = submitting.fill(method, TunedParameters.read(tuned))
     lot = plan(board(suite), track, method)
     labels = {
         f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}": cell for key, cell in lot.cells.items()
@@ -83,9 +87,11 @@ def run(
     typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells at engine {lot.code.engine}", err=True)
     if dry_run:
         return
-    ticket = submitting.Ticket.of(lot).write(out)
+    manifest = submitting.RunManifest.of(lot)
+    tracker = Tracker(wandb, group=Path(manifest.name).stem)
+    ticket = manifest.write(out)
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    failed = run_cells(Plan(suite, labels, {}), out, opened, on_existing)
+    failed = run_cells(SweepPlan(suite, labels, {}), out, opened, on_existing, tracker if wandb != "off" else None)
     typer.echo(f"{len(labels) - failed} finished, {failed} failed")
     tuned_option = f" --tuned {tuned}" if tuned else ""
     typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_option} --name NAME --author AUTHOR")
@@ -93,27 +99,27 @@ def run(
         raise typer.Exit(1)
 
 
-def _method(axes: dict[str, str | None], against: str | None) -> tuple[Method, TrackName]:
+def _method(point: Point, against: str | None) -> tuple[Method, TrackName]:
     """Return the method that enters, and its track.
 
     Args:
-        axes: The components that the user names, by axis.
+        point: The values of the axes that the user gives.
         against: The slug of the entry to attack, for the track adaptive.
 
     Raises:
         UserError: The options do not belong to one track.
     """
     from byzbench.errors import UserError
-    from byzbench.leaderboard.plan import canonical
+    from byzbench.leaderboard.plan import canonical_spec
     from byzbench.leaderboard.schema import Method, validate
 
-    if not (axes["algo"] or axes["attack"]):
+    if not ("algo" in point or "attack" in point):
         raise UserError("give --algo to enter an algorithm, or --attack to enter an attack")
-    if (against is None) == bool(axes["algo"] and axes["attack"]):
+    if (against is None) == ("algo" in point and "attack" in point):
         raise UserError("give --attack alone to enter an attack, or --attack, --algo and --against to attack an entry")
-    written = {k: v if k == "preset" else canonical(v) for k, v in axes.items() if v is not None}
+    written = {k: v if k == "preset" else canonical_spec(v) for k, v in point.items()}
     method = validate(Method, {**written, **({"against": against} if against else {})}, "method")
-    return method, "adaptive" if against else "attack" if axes["attack"] else "defence"
+    return method, "adaptive" if against else "attack" if "attack" in point else "defence"
 
 
 @app.command("submit")
@@ -143,31 +149,31 @@ def submit(
     import shutil
 
     from byzbench.errors import UserError
-    from byzbench.experiments.tuned import Tuned
+    from byzbench.experiments.tuned import TunedParameters
     from byzbench.leaderboard import submitting
-    from byzbench.leaderboard.checks import check
-    from byzbench.leaderboard.schema import About, validate
+    from byzbench.leaderboard.checks import check_submission
+    from byzbench.leaderboard.schema import EntryMetadata, validate
     from byzbench.leaderboard.summaries import markdown
 
-    ticket = submitting.Ticket.read(runs)
+    ticket = submitting.RunManifest.read(runs)
     store = runs if runs.is_dir() else runs.parent
     about = {"name": name, "slug": slug or _slug(name), "authors": author, "license": license}
     more = {"paper": paper, "conflicts": conflicts}
-    metadata = validate(About, about | {k: v for k, v in more.items() if v}, "entry")
-    lot = ticket.lot()
-    folder = submitting.submit(
+    metadata = validate(EntryMetadata, about | {k: v for k, v in more.items() if v}, "entry")
+    lot = ticket.submission_plan()
+    folder = submitting.write_submission(
         lot,
-        submitting.collect(lot, store),
+        submitting.collect_cells(lot, store),
         metadata,
         out,
         environment=submitting.ran_in(lot, store),
-        tuning=submitting.tuned_by(Tuned.read(tuned), ticket.method) if tuned else None,
+        tuning=submitting.tuned_by(TunedParameters.read(tuned), ticket.method) if tuned else None,
         supersedes=submitting.supersede(out, ticket.suite, ticket.track, supersedes) if supersedes else None,
         notes=notes.read_text(encoding="utf-8") if notes else "",
     )
-    report = check(folder, out)
+    report = check_submission(folder, out)
     for finding in report.findings:
-        typer.echo(str(finding), err=True)
+        echo(str(finding), err=True)
     if report.refused:
         shutil.rmtree(folder)
         raise UserError(f"{folder} would be refused and was not written; correct the findings above")
@@ -209,24 +215,26 @@ def verify(
 
     submissions = folder.resolve().parents[2]
     _match_instruction_set(folder)
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.leaderboard.checks import check
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.leaderboard.checks import check_submission
     from byzbench.leaderboard.guard import guard
-    from byzbench.leaderboard.replay import fresh_salt, replay
+    from byzbench.leaderboard.replay import fresh_salt, replay_entry
     from byzbench.leaderboard.summaries import verdict_lines
 
-    report = check(folder, submissions)
+    report = check_submission(folder, submissions)
     findings = [*report.findings, *(guard(submissions, base) if base else ())]
     refused = any(finding.fatal for finding in findings)
     replayed = None
-    if not refused and cells and report.lot is not None:
+    if not refused and cells and report.submission_plan is not None:
         assert report.entry is not None
         with (
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
             open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
         ):
             watch = None if as_json else lambda line: typer.echo(line, err=True)
-            replayed = replay(report.entry, report.lot, cells, salt or fresh_salt(), Path(scratch), workers, watch)
+            replayed = replay_entry(
+                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, watch
+            )
     without_engine = report.entry is not None and report.entry.submission.code.engine is None
     code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0
     if as_json:
@@ -238,7 +246,7 @@ def verify(
         typer.echo(json.dumps(data, allow_nan=False))
     else:
         for line in verdict_lines(folder, findings, refused, replayed):
-            typer.echo(line)
+            echo(line, indent=2)
     raise typer.Exit(code)
 
 
@@ -251,10 +259,10 @@ def _match_instruction_set(folder: Path) -> None:
     import os
 
     from byzbench.leaderboard.documents import Refused
-    from byzbench.leaderboard.entries import read
+    from byzbench.leaderboard.entries import read_entry
 
     try:
-        instruction_set = read(folder).submission.environment.cpu
+        instruction_set = read_entry(folder).submission.environment.cpu
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except (Refused, OSError, ValueError):
         return  # the checks report the cause

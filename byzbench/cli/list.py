@@ -19,6 +19,7 @@ def list_components(
         byzbench list aggregators
     """
     from byzbench import registry
+    from byzbench.reports.terminal import echo
 
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
     rows = [
@@ -38,4 +39,4 @@ def list_components(
         for origin, summary in rows:
             if origin.kind == kind_name:
                 distribution = "" if origin.distribution.startswith("byzbench ") else f"  [{origin.distribution}]"
-                typer.echo(f"  {origin.name:<{width}}  {summary}{distribution}".rstrip())
+                echo(f"  {origin.name:<{width}}  {summary}{distribution}".rstrip(), indent=width + 4)

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from byzbench.axes import AXES
 from byzbench.errors import InvalidParameter, StorageError, UserError
 
-COMPONENT = "name, name:key=value,... or name(key=value, ...)"
 AXIS = "several: separate them by commas, or repeat the option"
 
 Parameter = Annotated[
@@ -23,16 +23,6 @@ Store = Annotated[
         "--out", help="The store of runs: a folder or an fsspec URL (s3://bucket/runs).", envvar="BYZBENCH_OUT"
     ),
 ]
-Agents = Annotated[
-    int | None, typer.Option(help="K, the number of agents; default 13, or 1 for an algorithm of one agent.")
-]
-Byzantine = Annotated[
-    int | None, typer.Option(help="f, the number of Byzantine agents; default: the largest with K > 4f.")
-]
-Trajectories = Annotated[int | None, typer.Option(help="Budget in trajectories per agent; default: the task's.")]
-Preset = Annotated[str, typer.Option(help="Default parameters: recommended, paper or official (the authors' code).")]
-Evaluations = Annotated[int, typer.Option(help="Number of evaluations during training.")]
-EvaluationEpisodes = Annotated[int, typer.Option(help="Episodes of each agent in an evaluation.")]
 Tuned = Annotated[
     list[Path] | None, typer.Option(help="A file of tuned parameters that `byzbench tune` wrote.", metavar="FILE")
 ]
@@ -121,28 +111,29 @@ def numbers(flag: str, given: Sequence[str] | None) -> list[int] | None:
         InvalidParameter: A value is not a whole number.
 
     Example:
-        >>> numbers("agents", ["5,13", "20"])
+        >>> numbers("--agents", ["5,13", "20"])
         [5, 13, 20]
     """
     try:
         return [int(item) for text in given for item in text.split(",")] if given else None
     except ValueError:
-        raise InvalidParameter(f"--{flag} takes whole numbers, got {','.join(given or [])!r}") from None
+        raise InvalidParameter(f"{flag} takes whole numbers, got {','.join(given or [])!r}") from None
 
 
 def filled(point: Mapping[str, Any], given: Sequence[str] | None, tuned: Sequence[Path] | None) -> dict[str, Any]:
     """Return the parameters of `-p` and of files of tuned parameters, by kind.
 
     Args:
-        point: The components of the experiment, by axis.
+        point: The components of the experiment, by axis; one that is not there is the default.
         given: The values of `-p`; they replace those of the files.
         tuned: The files of tuned parameters.
 
     Raises:
         InvalidParameter: A file is for a component that `point` does not have.
     """
-    from byzbench.experiments.tuned import Tuned as File
+    from byzbench.experiments.tuned import TunedParameters as File
 
+    point = {axis.name: axis.default for axis in AXES if axis.is_kind and axis.default} | dict(point)
     by_kind: dict[str, dict[str, Any]] = parameters(given or [])
     for path in tuned or []:
         file = File.read(path)

@@ -44,7 +44,7 @@ def pilot(
         byzbench pilot leaderboards/pilots/smoke-v2.toml
         byzbench pilot leaderboards/pilots/smoke-v2.toml --stage choose
     """
-    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.leaderboard import admission, pilot_page
     from byzbench.leaderboard.pilot import read_pilot
 
@@ -81,12 +81,12 @@ def _run_stage(todo: Pilot, stage: Stage, selection: Selection, out: Path, worke
 def _text(todo: Pilot, result: PilotResult) -> str:
     """Return the tables of the stages and the verdict, as wide as the terminal."""
     from byzbench.leaderboard.pilot_page import stage_line, stage_tables, verdict
-    from byzbench.reports.sheets import render
+    from byzbench.reports.sheets import render_tables
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     stages = [result_of_stage for result_of_stage in (result.choose, result.confirm) if result_of_stage is not None]
     parts = [
-        f"{stage_line(result_of_stage)}\n\n{render(stage_tables(todo, result_of_stage), 'table', {}, width)}"
+        f"{stage_line(result_of_stage)}\n\n{render_tables(stage_tables(todo, result_of_stage), 'table', {}, width)}"
         for result_of_stage in stages
     ]
     return "\n".join([*parts, *verdict(todo, result)])

@@ -43,7 +43,7 @@ def plot(
         byzbench plot runs
         byzbench plot runs --kind heatmap --by attack,algo --out heatmap.pdf
     """
-    from byzbench.reports.figures import draw
+    from byzbench.reports.figures import draw_figure
     from byzbench.reports.summary import group
 
     entries, problems = report.gathered(runs)
@@ -53,6 +53,6 @@ def plot(
     report.tell(groups.problems, "not trusted")
     report.tell(groups.notes, "note")
     path = out or Path(f"{kind}.png")
-    drawn = draw(kind, groups, path, panel=panel_axes, target=target)
+    drawn = draw_figure(kind, groups, path, panel=panel_axes, target=target)
     report.tell(drawn.problems, "not trusted")
     typer.echo(f"{path}: {drawn.caption}")

@@ -6,16 +6,41 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from byzbench.reports.terminal import terminal_width, wrap_line
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import Outcome
+    from byzbench.experiments.cells import CellOutcome
+
+
+class _Bar(RichProgress):
+    """Progress bar under a line of text; both fit a terminal of 80 columns."""
+
+    def __init__(self, title: str, counts: str, *times: ProgressColumn, quiet: bool, transient: bool = False) -> None:
+        console, self.title = Console(stderr=True), title
+        super().__init__(
+            BarColumn(bar_width=24),
+            TextColumn(counts),
+            *times,
+            console=console,
+            disable=quiet or not console.is_terminal,
+            refresh_per_second=4,
+            transient=transient,
+        )
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the line of text, if there is one, and the bar."""
+        if self.title:
+            yield Text(self.title, no_wrap=True, overflow="ellipsis")
+        yield from super().get_renderables()
 
 
 class Progress:
@@ -30,17 +55,9 @@ class Progress:
             quiet: Print nothing.
         """
         self._budget, self._title, self._quiet, self._printed_tenth = budget, title, quiet, 0
-        console = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} · return {task.fields[value]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            refresh_per_second=4,
-        )
+        counts = "{task.completed:.0f}/{task.total:.0f} · return {task.fields[value]}"
+        # The bar of a run that is reused is removed, since it never gets a line of metrics.
+        self._bar = _Bar(title, counts, TimeElapsedColumn(), TimeRemainingColumn(), quiet=quiet, transient=True)
         self._task = self._bar.add_task(title, total=budget, value="-")
 
     def __enter__(self) -> Progress:
@@ -52,6 +69,7 @@ class Progress:
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """Show the progress after a round."""
+        self._bar.live.transient = False
         done, value = min(line["trajectories"], self._budget), line["return"]
         shown = "not finite" if value is None else f"{value:.1f}"
         self._bar.update(self._task, completed=done, value=shown)
@@ -71,20 +89,11 @@ class SweepProgress:
             cells: The number of cells.
             quiet: Print nothing.
         """
-        self._cells, self._quiet, self._done, self._failed = cells, quiet, 0, 0
+        self._cells, self._quiet, self._done, self._reused, self._failed = cells, quiet, 0, 0, 0
         self._worst: tuple[float, str] | None = None
-        console = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("cells"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            refresh_per_second=4,
-        )
-        self._task = self._bar.add_task("", total=cells, status="")
+        counts, remaining = "{task.completed:.0f}/{task.total:.0f}", TimeRemainingColumn(elapsed_when_finished=True)
+        self._bar = _Bar(f"{cells} cells", counts, TimeElapsedColumn(), remaining, quiet=quiet)
+        self._task = self._bar.add_task("", total=cells)
 
     def __enter__(self) -> SweepProgress:
         self._bar.start()
@@ -93,16 +102,19 @@ class SweepProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, label: str, outcome: Outcome) -> None:
+    def __call__(self, label: str, outcome: CellOutcome) -> None:
         """Count a cell that is over."""
         self._done += 1
+        self._reused += outcome.reused
         self._failed += outcome.status == "failed"
         value = outcome.result["return"]["mean"] if outcome.result else None
         if value is not None and (self._worst is None or value < self._worst[0]):
             self._worst = value, label
         failed = f" · {self._failed} failed" if self._failed else ""
+        reused = f" · {self._reused} reused" if self._reused else ""
         worst = f" · worst so far {self._worst[0]:.1f} ({self._worst[1]})" if self._worst else ""
-        self._bar.update(self._task, completed=self._done, status=failed + worst)
+        self._bar.title = f"{self._cells} cells{reused}{failed}{worst}"
+        self._bar.update(self._task, completed=self._done)
         if self._bar.disable and not self._quiet and not outcome.reused:
             shown = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
             print(f"{self._done}/{self._cells}{failed}  {label}: {shown}", file=sys.stderr, flush=True)
@@ -114,7 +126,7 @@ PLAIN_EVERY = 5.0
 
 def announce(line: str) -> None:
     """Print one line on standard error immediately."""
-    print(f"byzbench: {line}", file=sys.stderr, flush=True)
+    print(wrap_line(f"byzbench: {line}", terminal_width(err=True)), file=sys.stderr, flush=True)
 
 
 class RunsProgress:
@@ -132,18 +144,10 @@ class RunsProgress:
         self._finished: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        console = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} trajectories"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            refresh_per_second=4,
-        )
+        counts = "{task.completed:.0f}/{task.total:.0f} trajectories"
+        self._bar = _Bar("", counts, TimeElapsedColumn(), quiet=quiet)
         self._total = sum(budget for _, budget in self._runs.values())
-        self._task = self._bar.add_task(f"{len(self._runs)} runs", total=self._total)
+        self._task = self._bar.add_task("", total=self._total)
         if not quiet:
             names = dict.fromkeys(label.partition(" · ")[0] for label in self._runs)
             announce(f"{len(self._runs)} runs in {jobs} process{'es' * (jobs > 1)}: {', '.join(names)}")
@@ -158,7 +162,7 @@ class RunsProgress:
         self._thread.join()
         self._bar.stop()
 
-    def __call__(self, label: str, outcome: Outcome) -> None:
+    def __call__(self, label: str, outcome: CellOutcome) -> None:
         """Count a run that is over."""
         self._finished[label] = self._runs[label][1]
         self._show()
@@ -166,7 +170,8 @@ class RunsProgress:
             value = outcome.result.get("evaluation", {}).get("evaluation")
             shown = "not finite" if value is None else f"evaluation return {value:.1f}"
             reused = " (reused)" if outcome.reused else ""
-            self._bar.console.print(f"{label}: {outcome.error or shown}{reused}", markup=False, highlight=False)
+            line, console = f"{label}: {outcome.error or shown}{reused}", self._bar.console
+            console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
     def _follow(self) -> None:
         last_printed = self._began

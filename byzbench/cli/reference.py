@@ -31,9 +31,9 @@ def reference(
     """
     from byzbench.cli.cells import run_cells
     from byzbench.errors import InvalidParameter, UserError
-    from byzbench.experiments.cells import known
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.experiments.suite import Plan
+    from byzbench.experiments.cells import stored_outcome
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.experiments.suite import SweepPlan
     from byzbench.leaderboard import references
     from byzbench.leaderboard.replay import named
     from byzbench.leaderboard.submitting import cell_of
@@ -43,9 +43,9 @@ def reference(
     cells = references.reference_cells(of)
     on_existing: OnExisting = "rerun" if check else "reuse"
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    if run_cells(Plan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
+    if run_cells(SweepPlan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
         raise UserError(f"{suite}: a run of the reference failed; nothing was written")
-    outcomes = {place: known(cell, out, "reuse") for place, cell in cells.items()}
+    outcomes = {place: stored_outcome(cell, out, "reuse") for place, cell in cells.items()}
     runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
     result = references.reference_of(cells, runs)
     for name, stratum in result.strata.items():
@@ -53,7 +53,7 @@ def reference(
     if not check:
         typer.echo(str(references.write_reference(of, result)))
         return
-    on_file = references.references(of).get(result.engine)
+    on_file = references.suite_references(of).get(result.engine)
     if on_file is None or on_file.strata != result.strata:
         raise InvalidParameter(f"{suite}: the stored reference differs from the one of these runs")
     typer.echo("the stored reference equals the one of these runs")

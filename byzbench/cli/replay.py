@@ -27,7 +27,7 @@ def replay(
     from byzbench.cli.progress import Progress
     from byzbench.errors import CorruptRecord
     from byzbench.experiments.experiment import Experiment
-    from byzbench.experiments.provenance import code_difference, differences, provenance
+    from byzbench.experiments.provenance import code_difference, provenance, recorded_differences
     from byzbench.experiments.records import RunFolder
     from byzbench.experiments.runner import run as train
 
@@ -50,7 +50,10 @@ def replay(
         typer.echo(f"identical: {len(stored_rounds)} rounds, byte for byte")
         return
     path = run / "experiment.json"
-    reasons = [*differences(record, experiment, path), *code_difference(record.get("code"), provenance(experiment))]
+    reasons = [
+        *recorded_differences(record, experiment, path),
+        *code_difference(record.get("code"), provenance(experiment)),
+    ]
     first_difference = next(
         (i for i, pair in enumerate(zip(stored_rounds, repeated_rounds, strict=False)) if not _same(*pair)), None
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from byzbench.axes import axis_named, recorded_axes
 from byzbench.errors import StorageError
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import Entry
+    from byzbench.experiments.store import StoredRun
 
 Runs = Annotated[
     list[str], typer.Argument(help="Run folders, stores (folders or URLs), or files of sweeps.", metavar="RUNS...")
@@ -59,9 +58,10 @@ def report(
         byzbench report runs --by attack,aggregator --format md --out report.md
     """
     from byzbench.errors import UserError
-    from byzbench.reports.sheets import render
+    from byzbench.reports.sheets import render_tables
     from byzbench.reports.summary import group
     from byzbench.reports.tables import about, sheets
+    from byzbench.reports.terminal import terminal_width
 
     entries, problems = gathered(runs)
     tell(problems, "not trusted")
@@ -76,8 +76,8 @@ def report(
             [f"CSV holds one table; for the others give --part {' or '.join(sheet.name for sheet in chosen[1:])}"],
             "note",
         )
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None
-    text = render(chosen, form, about(groups), width)
+    width = terminal_width() if out is None else None
+    text = render_tables(chosen, form, about(groups), width)
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -87,39 +87,44 @@ def report(
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from None
 
 
-def gathered(places: Sequence[str]) -> tuple[list[Entry], list[str]]:
+def gathered(places: Sequence[str]) -> tuple[list[StoredRun], list[str]]:
     """Return the runs of some folders, stores or files of sweeps, and a line for each folder that cannot be trusted.
 
     Raises:
         InvalidParameter: There is no such folder, store or file.
         StorageError: A store at a URL cannot be reached.
     """
-    from byzbench.experiments.mirror import opened
+    from byzbench.experiments.mirror import open_store
     from byzbench.experiments.store import gather
 
     paths = []
     for place in sorted(
         set(places)
     ):  # sorted, so that the choice between two copies of a run does not depend on the order
-        with opened(place) as store:
+        with open_store(place) as store:
             store.pull()
             paths.append(store.path)
     return gather(paths)
 
 
 def axes(given: list[str]) -> list[str]:
-    """Return the axes of a repeatable option, each of whose values may be a list separated by commas.
+    """Return the names of the axes of a repeatable option, each of whose values may be a list separated by commas.
+
+    Raises:
+        InvalidParameter: There is no such axis.
 
     Example:
-        >>> axes(["attack,algo", "topology"])
+        >>> axes(["attack,algorithm", "topology"])
         ['attack', 'algo', 'topology']
     """
-    return [axis.strip() for text in given for axis in text.split(",") if axis.strip()]
+    words = [word.strip() for text in given for word in text.split(",") if word.strip()]
+    return [axis_named(word, recorded_axes()).name for word in words]
 
 
 def tell(lines: tuple[str, ...] | list[str], what: str) -> None:
     """Print lines on standard error, each with a label before it."""
     from byzbench.reports.summary import clean
+    from byzbench.reports.terminal import echo
 
     for line in lines:
-        typer.echo(f"{what}: {clean(line, 500)}", err=True)
+        echo(f"{what}: {clean(line, 500)}", err=True, indent=2)

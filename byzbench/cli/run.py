@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,43 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import Outcome
+    from byzbench.experiments.cells import CellOutcome
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.records import Result
     from byzbench.experiments.tracking import Tracker
     from byzbench.reports.comparison import Companion
 
 
+@takes_axes()
 def run(
-    algo: Annotated[str, typer.Option("--algo", "-a", help=f"Algorithm: {options.COMPONENT}.")] = "decbyzpg",
-    attack: Annotated[str, typer.Option("--attack", "-x", help="Attack of the Byzantine agents.")] = "none",
-    topology: Annotated[
-        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
-    ] = None,
-    env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    preset: options.Preset = "recommended",
-    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[
-        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
-    ] = None,
-    placement: Annotated[str, typer.Option(help="Placement of the Byzantine agents in the graph.")] = "random",
-    channel: Annotated[str, typer.Option(help="Channel of messages: perfect, loss, delay, top_k, ...")] = "perfect",
-    relay: Annotated[
-        bool, typer.Option("--relay", help="Forward messages, so that all agents receive all messages.")
-    ] = False,
-    mixing: Annotated[
-        str, typer.Option(help="Mixing weights of gossip: metropolis, max_degree, uniform, laplacian.")
-    ] = "metropolis",
-    coin: Annotated[str, typer.Option(help="Source of common randomness.")] = "shared",
-    agents: options.Agents = None,
-    byzantine: options.Byzantine = None,
-    declared: Annotated[int | None, typer.Option(help="The f that honest agents assume; default: the true f.")] = None,
-    trajectories: options.Trajectories = None,
-    evaluations: options.Evaluations = 20,
-    evaluation_episodes: options.EvaluationEpisodes = 10,
-    seed: Annotated[int | None, typer.Option(help="The seed; default 0.")] = None,
+    point: Point,
     seeds: Annotated[str | None, typer.Option(help="Number of seeds (5), or a list (0,3,7).")] = None,
     heterogeneity: Annotated[
         float | None, typer.Option(help="Spread of physical constants between agents, 0 to 1; as env.heterogeneity.")
@@ -61,7 +35,6 @@ def run(
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
-    device: Annotated[str, typer.Option(help="Device of gradients and aggregation.")] = "cpu",
     on_existing: Annotated[Literal["reuse", "rerun"], typer.Option(help="What to do with a finished run.")] = "reuse",
     compare: Annotated[
         bool,
@@ -71,6 +44,8 @@ def run(
     as_json: options.Json = False,
 ) -> None:
     """Train, and print whether the honest agents learned. The same command resumes an interrupted run.
+
+    A component is written name, name:key=value,... or name(key=value, ...).
 
     Examples:
         byzbench run --algo decbyzpg --attack alie --seeds 5
@@ -84,38 +59,12 @@ def run(
     from byzbench.experiments.records import pool
     from byzbench.experiments.tracking import Tracker
 
-    numbers = options.seed_list(seed, seeds)
-    parts = {"algo": algo, "attack": attack, "aggregator": aggregator, "agreement": agreement, "channel": channel}
-    values = options.filled(parts, parameter, tuned)
+    numbers = options.seed_list(point.pop("seed", None), seeds)
+    values = options.filled(point, parameter, tuned)
     for key, value in (("heterogeneity", heterogeneity), ("backend", backend), ("world", world)):
         if value is not None:
             values.setdefault("task", {})[key] = value
-    experiments = [
-        Experiment.create(
-            algo,
-            attack,
-            topology,
-            env,
-            aggregator=aggregator,
-            agreement=agreement,
-            placement=placement,
-            channel=channel,
-            relay=relay,
-            mixing=mixing,
-            coin=coin,
-            agents=agents,
-            byzantine=byzantine,
-            declared=declared,
-            trajectories=trajectories,
-            evaluations=evaluations,
-            evaluation_episodes=evaluation_episodes,
-            seed=number,
-            device=device,
-            preset=preset,
-            parameters=values,
-        )
-        for number in numbers
-    ]
+    experiments = [Experiment.create(**point, seed=number, parameters=values) for number in numbers]
     tracker = Tracker(wandb)
     if compare:
         _compare(experiments, out, on_existing, tracker if wandb != "off" else None, as_json)
@@ -152,7 +101,7 @@ def _train(
     """Run one experiment, plot its learning curve, and track both."""
     from byzbench.cli.progress import Progress
     from byzbench.experiments.runner import run as train
-    from byzbench.registry import name_of
+    from byzbench.reports.labels import component_label
 
     rounds = 0
 
@@ -162,7 +111,7 @@ def _train(
         progress(line)
         track(line)
 
-    title = f"{name_of(experiment.algorithm)} · {name_of(experiment.attack)} · {name_of(experiment.topology)}"
+    title = " · ".join(map(component_label, (experiment.algorithm, experiment.attack, experiment.topology)))
     with tracker.follow(out / experiment.hash) as track:
         with Progress(experiment.trajectories, f"{title} · seed {experiment.seed}", quiet) as progress:
             result = train(experiment, out=out, on_existing=on_existing, watch=watch)
@@ -190,7 +139,8 @@ def _compare(
     from byzbench.errors import UserError
     from byzbench.experiments.records import Result, pool
     from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
-    from byzbench.reports.sheets import render
+    from byzbench.reports.sheets import render_tables
+    from byzbench.reports.terminal import echo, terminal_width
 
     rows = companions(experiments)
     results = _run_all(rows, out, on_existing, tracker, as_json)
@@ -202,11 +152,10 @@ def _compare(
         result = pool([Result.from_json(dict(results[experiment.hash])) for experiment in experiments])
         typer.echo(json.dumps({**result.to_json(), "comparison": comparison.to_json()}, allow_nan=False))
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo(render([comparison_table(comparison)], "table", {}, width))
+    typer.echo(render_tables([comparison_table(comparison)], "table", {}, terminal_width()))
     for line in comparison_lines(comparison):
-        typer.echo(line)
-    typer.echo("saved: " + ", ".join(f"{row.runs[0]} ({row.name})" for row in comparison.rows if row.runs))
+        echo(line, indent=2)
+    echo("saved: " + ", ".join(f"{row.runs[0]} ({row.name})" for row in comparison.rows if row.runs), indent=2)
     for place in tracker.places if tracker else ():
         typer.echo(f"tracked: {place}")
 
@@ -228,9 +177,9 @@ def _run_all(
     """
     from byzbench.cli.progress import RunsProgress
     from byzbench.cli.sync import draw
-    from byzbench.experiments.executors import executor
-    from byzbench.experiments.suite import Plan
-    from byzbench.experiments.sweep import sweep
+    from byzbench.experiments.executors import make_executor
+    from byzbench.experiments.suite import SweepPlan
+    from byzbench.experiments.sweep import run_sweep
 
     cells: dict[str, Experiment] = {}
     hashes: set[str] = set()
@@ -244,10 +193,10 @@ def _run_all(
     on_existing_cell: Literal["retry-failed", "rerun"] = "rerun" if on_existing == "rerun" else "retry-failed"
     with (
         RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,
-        executor("process", out, on_existing_cell, jobs=jobs) as workers,
+        make_executor("process", out, on_existing_cell, jobs=jobs) as workers,
     ):
 
-        def watch(label: str, outcome: Outcome) -> None:
+        def watch(label: str, outcome: CellOutcome) -> None:
             progress(label, outcome)
             cell = cells[label]
             results[cell.hash] = {"error": outcome.error} if outcome.status == "failed" else outcome.result
@@ -255,5 +204,5 @@ def _run_all(
                 draw(out / cell.hash)
                 tracker.show(out / cell.hash)
 
-        sweep(Plan("compare", cells, {}), out, workers, on_existing=on_existing_cell, watch=watch)
+        run_sweep(SweepPlan("compare", cells, {}), out, workers, on_existing=on_existing_cell, watch=watch)
     return results

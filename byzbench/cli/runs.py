@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from byzbench.axes import recorded_axes
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import Entry
+    from byzbench.experiments.store import StoredRun
 
 
+@takes_axes("filter")
 def runs(
-    algo: Annotated[str | None, typer.Option("--algo", "-a", help="Only this algorithm.")] = None,
-    attack: Annotated[str | None, typer.Option("--attack", "-x", help="Only this attack.")] = None,
-    topology: Annotated[str | None, typer.Option("--topology", "-t", help="Only this topology.")] = None,
-    env: Annotated[str | None, typer.Option("--env", "-e", help="Only this task.")] = None,
-    aggregator: Annotated[str | None, typer.Option(help="Only this aggregator.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Only this seed.")] = None,
+    point: Point,
     status: Annotated[
         Literal["finished", "failed", "unfinished"] | None, typer.Option(help="Only this status.")
     ] = None,
@@ -33,36 +31,35 @@ def runs(
         byzbench runs
         byzbench runs --algo decbyzpg --status finished --json
     """
-    from byzbench.experiments.mirror import opened
-    from byzbench.experiments.store import scan
+    from byzbench.experiments.mirror import open_store
+    from byzbench.experiments.store import scan_runs
+    from byzbench.reports.terminal import echo
 
-    filters = {"algo": algo, "attack": attack, "topology": topology, "env": env, "aggregator": aggregator, "seed": seed}
-    with opened(out) as store:
+    with open_store(out) as store:
         store.pull()
-        entries, problems = scan(store.path)
+        entries, problems = scan_runs(store.path)
     selected = [
         entry
         for entry in entries
-        if all(value is None or entry.name(axis) == value for axis, value in filters.items())
+        if all(entry.name(axis) == value for axis, value in point.items())
         if status in (None, entry.status)
         if verdict is None or (entry.result and entry.result["verdict"]["name"] == verdict)
     ]
     for problem in problems:
-        typer.echo(f"not trusted: {problem}", err=True)
+        echo(f"not trusted: {problem}", err=True)
     if as_json:
         typer.echo(json.dumps([_described(entry) for entry in selected]))
         return
     for entry in selected:
-        typer.echo(_line(entry))
+        echo(_line(entry), indent=18)
     distrusted = f", {len(problems)} not trusted" if problems else ""
     typer.echo(f"{len(selected)} of {len(entries)} runs{distrusted}")
 
 
-def _described(entry: Entry) -> dict[str, Any]:
-    axes = ("algo", "attack", "topology", "env", "aggregator", "agents", "byzantine", "trajectories", "seed")
+def _described(entry: StoredRun) -> dict[str, Any]:
     return {
         "hash": entry.path.name,
-        **{axis: entry.name(axis) for axis in axes},
+        **{axis.name: entry.name(axis.name) for axis in recorded_axes()},
         "status": entry.status,
         "return": entry.value,
         "verdict": entry.result["verdict"]["name"] if entry.result else None,
@@ -70,7 +67,7 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: StoredRun) -> str:
     axes = " · ".join(str(entry.name(axis)) for axis in ("algo", "attack", "topology", "env"))
     counts = f"K={entry.name('agents')} f={entry.name('byzantine')} n={entry.name('trajectories')}"
     value = "" if not entry.result else "not finite" if entry.value is None else f"{entry.value:.1f}"

@@ -14,8 +14,8 @@ from byzbench.cli import options
 from byzbench.errors import ByzbenchError, Undefined, UserError
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Aggregator, Component, Recommendation, Task
-    from byzbench.federation.membership import Membership
+    from byzbench.core import Aggregator, Component, Recommendation, Task
+    from byzbench.federation.communication_graph import CommunicationGraph
 
 
 def show(
@@ -48,6 +48,7 @@ def show(
     import inspect
 
     from byzbench import registry
+    from byzbench.reports.terminal import echo, terminal_width, wrap_description
 
     if agents is not None and registry.kind_of(kind) == "topology":
         num_byzantine = (agents - 1) // 4 if byzantine is None else byzantine
@@ -65,13 +66,14 @@ def show(
         text = inspect.cleandoc(cls.__doc__ or "")
         typer.echo(json.dumps({**data, "description": text, "parameters": parameters}, indent=2))
         return
-    typer.echo(f"{cls.kind} {name}  ({origin.distribution})\n\n{inspect.cleandoc(cls.__doc__ or '')}\n")
+    description = wrap_description(inspect.cleandoc(cls.__doc__ or ""), terminal_width())
+    typer.echo(f"{cls.kind} {name}  ({origin.distribution})\n\n{description}\n")
     for key, value in facts.items():
-        typer.echo(f"{key}: {value}")
+        echo(f"{key}: {value}", indent=2)
     typer.echo("parameters:" if parameters else "parameters: none")
     for parameter in parameters:
         bounds = f", {parameter['bounds']}" if parameter["bounds"] else ""
-        typer.echo(f"  {parameter['name']} = {parameter['default']}  ({parameter['type']}{bounds})")
+        echo(f"  {parameter['name']} = {parameter['default']}  ({parameter['type']}{bounds})", indent=6)
         for line in textwrap.wrap(parameter["description"], 74):
             typer.echo(f"      {line}")
         if parameter["search"]:
@@ -85,7 +87,7 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         default: Any = cls()
     except (ByzbenchError, TypeError):  # a parameter without a default
         default = cls
-    for key in ("requires", "needs"):
+    for key in ("requires", "communication"):
         if isinstance(value := getattr(default, key, None), str):
             facts[key] = value
     if cls.kind == "aggregator" and default is not cls:
@@ -105,7 +107,7 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         if default is cls:
             return facts
         threat = default.threat
-        facts["knows"] = ", ".join(sorted(threat.sees)) or "its own task only"
+        facts["knows"] = ", ".join(sorted(threat.knowledge)) or "its own task only"
         facts["acts on"] = ", ".join(sorted(threat.surface))
         facts["equivocates"] = "yes" if threat.equivocates else "no"
     return facts
@@ -145,16 +147,16 @@ def _rule(rule: Aggregator) -> dict[str, str]:
         "linear": "returns weights" if rule.linear else "no",
         "random": "yes" if rule.random else "no",
         "stateful": "yes" if rule.stateful else "no",
-        "self-centred": "uses the receiver's own vector" if rule.self_centred else "no",
+        "self-centred": "uses the receiver's own vector" if rule.self_centered else "no",
         "scale": "equivariant, F(s x) = s F(x)" if rule.scale_equivariant else "parameters in the units of the inputs",
     }
-    return facts | ({"asks for": ", ".join(sorted(rule.asks))} if rule.asks else {})
+    return facts | ({"asks for": ", ".join(sorted(rule.required_inputs))} if rule.required_inputs else {})
 
 
 def _parameters(cls: type[Component]) -> list[dict[str, Any]]:
     from byzbench.registry import describe
 
-    hints, searched = get_type_hints(cls, include_extras=True), cls.searched()
+    hints, searched = get_type_hints(cls, include_extras=True), cls.search_space()
     rows = []
     for f in fields(cls):
         default = f.default if f.default_factory is MISSING else f.default_factory()
@@ -205,7 +207,7 @@ def _bound(constraint: Any) -> str:
 
 def _build_graph(
     topology: str, placement: str, agents: int, byzantine: int, mixing: str, round: int, seed: int
-) -> Membership:
+) -> CommunicationGraph:
     """Build the communication graph that a run with these options has in a round.
 
     Args:
@@ -220,40 +222,42 @@ def _build_graph(
     Raises:
         Undefined: There are not more agents than Byzantine ones, or the graph is not defined for K agents.
     """
-    from byzbench.contracts import Placement, Topology
-    from byzbench.federation.membership import Membership
+    from byzbench.core import Placement, Topology
+    from byzbench.federation.communication_graph import CommunicationGraph
     from byzbench.randomness import Streams
-    from byzbench.registry import build
+    from byzbench.registry import make
 
-    graphs, placements, streams = build("topology", topology), build("placement", placement), Streams(seed)
+    graphs, placements, streams = make("topology", topology), make("placement", placement), Streams(seed)
     assert isinstance(graphs, Topology)
     assert isinstance(placements, Placement)
     if byzantine >= agents:
         raise Undefined(f"byzantine must be a whole number from 0 to agents - 1 = {agents - 1}, got {byzantine}")
-    members = Membership.seat(graphs, placements, agents, byzantine, byzantine, streams, weights=mixing)
-    return members.at(graphs, placements, round, streams) if round else members
+    members = CommunicationGraph.place(graphs, placements, agents, byzantine, byzantine, streams, weights=mixing)
+    return members.at_round(graphs, placements, round, streams) if round else members
 
 
 def _show_graph(
-    members: Membership, topology: str, placement: str, out: Path | None, dear: bool, as_json: bool
+    members: CommunicationGraph, topology: str, placement: str, out: Path | None, dear: bool, as_json: bool
 ) -> None:
     """Print the diagnostics of a graph, and write its figure."""
-    from byzbench.federation import exposure
+    from byzbench.federation import graph_diagnostics
 
-    diagnostics = exposure.cheap(members)
-    if dear or members.agents <= exposure.DEAR:
-        diagnostics |= exposure.dear(members)
-    guarantees = {} if members.server is not None else exposure.guaranteed(members, _guarantees(members))
+    diagnostics = graph_diagnostics.fast_diagnostics(members)
+    if dear or members.num_agents <= graph_diagnostics.EXPENSIVE:
+        diagnostics |= graph_diagnostics.expensive_diagnostics(members)
+    if members.server is not None:
+        diagnostics |= graph_diagnostics.server_diagnostics(members)
+    guarantees = {} if members.server is not None else graph_diagnostics.guaranteed(members, _guarantees(members))
     if out is not None:
         from byzbench.reports.graphs import draw_graph
 
-        draw_graph(members, f"{topology} · {placement}   K={members.agents}, f={len(members.liars)}", out)
+        draw_graph(members, f"{topology} · {placement}   K={members.num_agents}, f={len(members.byzantine_ids)}", out)
     if as_json:
         data = {
             "topology": topology,
             "placement": placement,
-            "agents": members.agents,
-            "liars": list(members.liars),
+            "agents": members.num_agents,
+            "byzantine": list(members.byzantine_ids),
             "server": members.server,
             "mixing": members.weights,
             "directed": members.graph.is_directed(),
@@ -269,35 +273,41 @@ def _show_graph(
         typer.echo(f"figure: {out}")
 
 
-def _guarantees(members: Membership) -> dict[str, Any]:
+def _guarantees(members: CommunicationGraph) -> dict[str, Any]:
     """Return the guarantee of each aggregator, and on a complete graph of each agreement, with default parameters."""
     from byzbench import registry
 
-    complete = all(len(box) == members.agents for box in members.inboxes)
+    complete = all(len(box) == members.num_agents for box in members.inboxes)
     kinds = ("aggregator", "agreement") if complete else ("aggregator",)
     rules: dict[str, Any] = {}
     for kind in kinds:
         for name in registry.origins(kind):
-            rule: Any = registry.build(kind, name)
+            rule: Any = registry.make(kind, name)
             rules[name if kind == "aggregator" else f"agreement {name}"] = rule.guarantee
     return rules
 
 
-def _print_graph(members: Membership, diagnostics: dict[str, Any], guarantees: dict[str, dict[str, int]]) -> None:
-    byzantine, honest = set(members.liars), members.agents - len(members.liars)
+def _print_graph(
+    members: CommunicationGraph, diagnostics: dict[str, Any], guarantees: dict[str, dict[str, int]]
+) -> None:
+    byzantine, honest = set(members.byzantine_ids), members.num_agents - len(members.byzantine_ids)
     num_mixed = sum((a in byzantine) != (b in byzantine) for a, b in members.graph.edges)
     sizes = [len(box) for box in members.inboxes]
     low, high = diagnostics.get("robustness_low"), diagnostics.get("robustness_high")
     robust = None if low is None else f"{low}" if low == high else f"{low} to {high}"
     share = diagnostics["connected_share"]
+    inboxes = f"{min(sizes)} to {max(sizes)} vectors, its own included"
+    beyond = ("honest agents beyond tolerance", honest)
+    if members.server is not None:
+        inboxes, beyond = f"{members.num_agents} vectors at the server", ("server inboxes beyond tolerance", 1)
     rows = {
-        "Byzantine agents": ", ".join(map(str, members.liars)) or "none",
+        "Byzantine agents": ", ".join(map(str, members.byzantine_ids)) or "none",
         "links": f"{members.graph.number_of_edges()}, {num_mixed} between an honest and a Byzantine agent",
-        "inboxes": f"{min(sizes)} to {max(sizes)} vectors, its own included",
+        "inboxes": inboxes,
         "largest local Byzantine share": diagnostics["local_weight"],
         "largest local Byzantine weight": diagnostics["gossip_weight"],
         "influence of Byzantine agents": diagnostics["influence"],
-        "honest agents beyond tolerance": f"{diagnostics['beyond_bound']} of {honest}",
+        beyond[0]: f"{diagnostics['beyond_bound']} of {beyond[1]}",
         "honest components": diagnostics["honest_components"],
         "share of connected placements": None if share is None else f"{share:.1%}",
         "spectral gap of the honest graph": diagnostics.get("spectral_gap"),
@@ -319,7 +329,7 @@ def _print_graph(members: Membership, diagnostics: dict[str, Any], guarantees: d
     if groups:
         typer.echo(
             f"\nnumber of {honest} honest agents for which guarantees hold,\n"
-            f"if f={members.declared} is assumed, and if the true f is assumed"
+            f"if f={members.assumed_byzantine} is assumed, and if the true f is assumed"
         )
     for (with_assumed, with_true), names in sorted(groups.items(), reverse=True):
         for position, line in enumerate(textwrap.wrap(", ".join(names), 64)):

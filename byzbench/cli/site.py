@@ -25,18 +25,18 @@ def build(
         byzbench leaderboard build --from leaderboards --out site --check
     """
     from byzbench.errors import UserError
-    from byzbench.leaderboard.site.build import differences, site, write
-    from byzbench.leaderboard.site.collection import collect
+    from byzbench.leaderboard.site.build import site, site_differences, write_site
+    from byzbench.leaderboard.site.collection import collect_entries
 
     if not (source / "submissions").is_dir():
         raise UserError(f"{source} has no folder `submissions`; give the folder of the leaderboards with --from")
-    collection, findings = collect(source / "submissions")
+    collection, findings = collect_entries(source / "submissions")
     for finding in findings:
         typer.echo(str(finding), err=True)
     pages = dict(site(collection))
-    changed = differences(pages, out)
+    changed = site_differences(pages, out)
     if not check:
-        write(pages, out)
+        write_site(pages, out)
     counts = f"{len(collection.entries)} entries, {len(collection.boards)} boards, {len(pages)} files"
     if check and changed:
         typer.echo(f"{out}: {len(changed)} files differ, the first is {changed[0]}")

@@ -33,10 +33,10 @@ def tune_for_suite(
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.experiments.suite import Plan
-    from byzbench.experiments.sweep import sweep
-    from byzbench.experiments.tuning import finished, open_study, tune
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.experiments.suite import SweepPlan
+    from byzbench.experiments.sweep import run_sweep
+    from byzbench.experiments.tuning import finished, open_study, run_study
     from byzbench.leaderboard.suite_study import best_parameters, suite_study, winner
 
     study = suite_study(suite, method)
@@ -55,14 +55,17 @@ def tune_for_suite(
         interruptible("the current runs of the trials") as stopped,
         open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
     ):
-        tune(study, optuna_study, workers, study.trials, watch=watch, stopped=stopped)
+        run_study(study, optuna_study, workers, study.trials, watch=watch, stopped=stopped)
         if finished(optuna_study) < study.trials:
             typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
             raise typer.Exit(130)
-        again = [*study.again({}).values(), *study.again(best_parameters(study, optuna_study)).values()]
+        again = [
+            *study.fresh_experiments({}).values(),
+            *study.fresh_experiments(best_parameters(study, optuna_study)).values(),
+        ]
         cells = {cell.hash: cell for cell in again}
-        summary = sweep(Plan(study.name, cells, {}), out, workers, stopped=stopped)
-    if summary.left:
+        summary = run_sweep(SweepPlan(study.name, cells, {}), out, workers, stopped=stopped)
+    if summary.remaining:
         typer.echo("the runs on fresh seeds are not finished; the same command resumes", err=True)
         raise typer.Exit(130)
     tuned = winner(study, optuna_study, summary.outcomes)

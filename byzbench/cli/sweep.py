@@ -11,34 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.experiments.suite import Plan, Suite
-    from byzbench.experiments.sweep import State, Summary
+    from byzbench.experiments.suite import SweepGrid, SweepPlan
+    from byzbench.experiments.sweep import State, SweepSummary
 
 _SHOWN = 20
 
-Axis = list[str] | None
 
-
+@takes_axes("list", without=["seed"])
 def sweep(
+    point: Point,
     suite: Annotated[
         Path | None, typer.Argument(help="A TOML file of axes; options replace its axes.", metavar="[SUITE.toml]")
     ] = None,
-    algo: Annotated[Axis, typer.Option("--algo", "-a", help=f"Algorithms; {options.AXIS}.")] = None,
-    attack: Annotated[Axis, typer.Option("--attack", "-x", help="Attacks.")] = None,
-    topology: Annotated[Axis, typer.Option("--topology", "-t", help="Communication graphs.")] = None,
-    env: Annotated[Axis, typer.Option("--env", "-e", help="Tasks.")] = None,
-    aggregator: Annotated[Axis, typer.Option(help="Aggregators of gradients.")] = None,
-    agreement: Annotated[Axis, typer.Option(help="Agreement protocols for parameters.")] = None,
-    placement: Annotated[Axis, typer.Option(help="Placements of the Byzantine agents.")] = None,
-    channel: Annotated[Axis, typer.Option(help="Channels of messages.")] = None,
-    preset: Annotated[Axis, typer.Option(help="Presets: recommended, paper, official.")] = None,
-    agents: Annotated[Axis, typer.Option(help="K, numbers of agents.")] = None,
-    byzantine: Annotated[Axis, typer.Option(help="f, numbers of Byzantine agents.")] = None,
-    trajectories: Annotated[Axis, typer.Option(help="Budgets in trajectories per agent; default: the task's.")] = None,
-    evaluations: Annotated[Axis, typer.Option(help="Numbers of evaluations during training.")] = None,
-    evaluation_episodes: Annotated[Axis, typer.Option(help="Episodes of each agent in an evaluation.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Number of seeds (5), or a list (0,3,7).")] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
@@ -55,43 +43,31 @@ def sweep(
 ) -> None:
     """Run every cell of a product of axes; the same command resumes an interrupted sweep.
 
+    An axis takes several values, separated by commas or in a repeated option.
+
     Exit 0: all cells finished. 1: a cell failed. 130: interrupted.
 
     Examples:
         byzbench sweep --algo decbyzpg,fed_ppo --attack none,alie,ipm --seeds 5
         byzbench sweep suite.toml --dry-run
     """
-    from byzbench.experiments.mirror import opened
-    from byzbench.experiments.suite import plan
+    from byzbench.experiments.mirror import open_store
+    from byzbench.experiments.suite import plan_sweep
 
-    axes = {
-        "algo": options.components(algo),
-        "attack": options.components(attack),
-        "topology": options.components(topology),
-        "env": options.components(env),
-        "aggregator": options.components(aggregator),
-        "agreement": options.components(agreement),
-        "placement": options.components(placement),
-        "channel": options.components(channel),
-        "preset": options.components(preset),
-        "agents": options.numbers("agents", agents),
-        "byzantine": options.numbers("byzantine", byzantine),
-        "trajectories": options.numbers("trajectories", trajectories),
-        "evaluations": options.numbers("evaluations", evaluations),
-        "evaluation_episodes": options.numbers("evaluation-episodes", evaluation_episodes),
-        "seeds": options.seed_list(None, seeds) if seeds else None,
-    }
-    cell_plan = plan(_suite(suite, axes, options.parameters(parameter or []), [str(path) for path in tuned or []]))
-    with opened(out) as store:
+    axes = point | ({"seeds": options.seed_list(None, seeds)} if seeds else {})
+    cell_plan = plan_sweep(
+        _suite(suite, axes, options.parameters(parameter or []), [str(path) for path in tuned or []])
+    )
+    with open_store(out) as store:
         store.pull(cell.hash for cell in cell_plan.cells.values())
         earlier = _preflight(cell_plan, store.path, on_existing, quiet=as_json)
         if dry_run:
             return
         from byzbench.cli.progress import SweepProgress
         from byzbench.cli.sync import draw
-        from byzbench.experiments.executors import executor as open_executor
+        from byzbench.experiments.executors import make_executor as open_executor
         from byzbench.experiments.store import save_sweep
-        from byzbench.experiments.sweep import sweep as run_sweep
+        from byzbench.experiments.sweep import run_sweep as run_sweep
         from byzbench.experiments.tracking import Tracker
 
         saved = save_sweep(store.path, cell_plan.name, cell_plan.hash, [cell.hash for cell in cell_plan.cells.values()])
@@ -120,12 +96,12 @@ def sweep(
     _report(cell_plan, summary, store.path, as_json)
 
 
-def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], tuned: list[str]) -> Suite:
+def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], tuned: list[str]) -> SweepGrid:
     """Return the suite of a file, if there is one, with the axes and parameters of the options.
 
     Args:
         path: The file, if any.
-        axes: The values of each axis; None where the file decides.
+        axes: The values of axes, which replace those of the file.
         parameters: Parameters by kind, which replace those of the file.
         tuned: Further files of tuned parameters.
 
@@ -133,21 +109,20 @@ def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], 
         UserError: There is neither a file nor an axis, or the suite is not valid.
     """
     from byzbench.errors import UserError
-    from byzbench.experiments.suite import Suite
+    from byzbench.experiments.suite import SweepGrid
 
-    file_axes = Suite.read(path).model_dump(exclude_unset=True) if path else {}
-    values = {**file_axes, **{axis: value for axis, value in axes.items() if value is not None}}
+    file_axes = SweepGrid.read(path).model_dump(exclude_unset=True) if path else {}
+    values = {**file_axes, **axes}
     if not values:
         raise UserError("give a suite (a TOML file) or axes, for example --algo decbyzpg,dec_page_pg --seeds 3")
-    replaced = {axis for axis, value in axes.items() if value is not None}
-    values["exclude"] = [entry for entry in values.get("exclude", []) if not replaced & set(entry)]
-    merged_parameters = Suite.of({"parameters": values.get("parameters", {})}).parameters
+    values["exclude"] = [entry for entry in values.get("exclude", []) if not set(axes) & set(entry)]
+    merged_parameters = SweepGrid.of({"parameters": values.get("parameters", {})}).parameters
     for kind, values_of_kind in parameters.items():
         merged_parameters[kind] = {**merged_parameters.get(kind, {}), **values_of_kind}
-    return Suite.of({**values, "parameters": merged_parameters, "tuned": [*values.get("tuned", []), *tuned]})
+    return SweepGrid.of({**values, "parameters": merged_parameters, "tuned": [*values.get("tuned", []), *tuned]})
 
 
-def _preflight(cell_plan: Plan, out: Path, on_existing: Any, quiet: bool) -> list[Any]:
+def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -> list[Any]:
     """Print the plan of a sweep.
 
     Args:
@@ -161,39 +136,41 @@ def _preflight(cell_plan: Plan, out: Path, on_existing: Any, quiet: bool) -> lis
     """
     from collections import Counter
 
-    from byzbench.experiments.cells import stored
+    from byzbench.experiments.cells import stored_differences
     from byzbench.experiments.records import RunFolder
-    from byzbench.experiments.store import scan
-    from byzbench.experiments.sweep import seconds_expected, standing
+    from byzbench.experiments.store import scan_runs
+    from byzbench.experiments.sweep import seconds_expected, sweep_state
 
-    earlier, problems = scan(out)
-    states = standing(cell_plan, out, on_existing)
+    earlier, problems = scan_runs(out)
+    states = sweep_state(cell_plan, out, on_existing)
     if quiet:
         return earlier
     counts = Counter(states.values())
     parts = [f"{counts[state]} {text}" for state, text in _WORDS.items() if counts[state]]
-    typer.echo(f"{len(cell_plan.cells)} cells: {', '.join(parts) or 'none'}", err=True)
+    echo(f"{len(cell_plan.cells)} cells: {', '.join(parts) or 'none'}", err=True)
     for label, reason in list(cell_plan.undefined.items())[:_SHOWN]:
-        typer.echo(f"undefined: {label}: {reason}", err=True)
+        echo(f"undefined: {label}: {reason}", err=True)
     if len(cell_plan.undefined) > _SHOWN:
-        typer.echo(f"undefined: {len(cell_plan.undefined) - _SHOWN} more", err=True)
+        echo(f"undefined: {len(cell_plan.undefined) - _SHOWN} more", err=True)
     for label, state in states.items():
         if state == "failed":
-            typer.echo(f"failed before: {label} (to retry: --on-existing retry-failed)", err=True)
+            echo(f"failed before: {label} (to retry: --on-existing retry-failed)", err=True)
     for problem in problems:
-        typer.echo(f"not trusted: {problem}", err=True)
+        echo(f"not trusted: {problem}", err=True)
     outdated = [cell_plan.cells[label] for label, state in states.items() if state == "outdated"]
-    reasons = Counter(reason for cell in outdated for reason in stored(RunFolder(out / cell.hash), cell) or ())
+    reasons = Counter(
+        reason for cell in outdated for reason in stored_differences(RunFolder(out / cell.hash), cell) or ()
+    )
     for reason, count in reasons.most_common(_SHOWN):
-        typer.echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {reason}", err=True)
+        echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {reason}", err=True)
     pending = [cell_plan.cells[label] for label, state in states.items() if state in ("new", "outdated", "unfinished")]
     if pending:
         expected = [seconds_expected(cell, earlier) for cell in pending]
         known = [s for s in expected if s is not None]
         if len(known) == len(pending):
-            typer.echo(f"about {_duration(sum(known))} of one core, estimated from similar earlier runs", err=True)
+            echo(f"about {_duration(sum(known))} of one core, estimated from similar earlier runs", err=True)
         else:
-            typer.echo(f"time unknown: no earlier runs similar to {len(pending) - len(known)} of the cells", err=True)
+            echo(f"time unknown: no earlier runs similar to {len(pending) - len(known)} of the cells", err=True)
     return earlier
 
 
@@ -238,7 +215,7 @@ def interruptible(what: str = "the cells that run") -> Iterator[Callable[[], boo
         signal.signal(signal.SIGINT, before)
 
 
-def _report(cell_plan: Plan, summary: Summary, out: Path, as_json: bool) -> None:
+def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, as_json: bool) -> None:
     """Print the outcomes of the cells; exit 1 if any failed, 130 if any is left."""
     import json
 
@@ -258,21 +235,21 @@ def _report(cell_plan: Plan, summary: Summary, out: Path, as_json: bool) -> None
             "sweep": cell_plan.hash,
             "cells": cells,
             "undefined": dict(cell_plan.undefined),
-            "left": sorted(summary.left),
+            "left": sorted(summary.remaining),
         }
-        typer.echo(json.dumps({**content, "lost": summary.lost}))
+        typer.echo(json.dumps({**content, "lost": summary.worker_failures}))
     else:
-        for line in summary.lost:
-            typer.echo(f"lost: {line}", err=True)
+        for line in summary.worker_failures:
+            echo(f"lost: {line}", err=True)
         for label, outcome in summary.failed.items():
             typer.echo(
                 f"failed: {label}: {outcome.error}  ({out / cell_plan.cells[label].hash}/failure.json)", err=True
             )
-        left = f", {len(summary.left)} left: the same command resumes" if summary.left else ""
+        left = f", {len(summary.remaining)} left: the same command resumes" if summary.remaining else ""
         counts = (
             f"{finished} finished ({reused} reused), {len(summary.failed)} failed, {len(cell_plan.undefined)} undefined"
         )
         typer.echo(f"{counts}{left}")
         typer.echo(f"report: byzbench report {out / f'sweep-{cell_plan.hash}.json'}")
-    if summary.failed or summary.left:
+    if summary.failed or summary.remaining:
         raise typer.Exit(1 if summary.failed else 130)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import Entry
+    from byzbench.experiments.store import StoredRun
     from byzbench.experiments.tracking import Tracker
 
 
@@ -63,7 +63,7 @@ def _groups(places: Sequence[Path]) -> Mapping[str, str]:
     return sweep_of
 
 
-def _upload(entry: Entry, tracker: Tracker, force: bool) -> str:
+def _upload(entry: StoredRun, tracker: Tracker, force: bool) -> str:
     """Upload a run if it is finished and not uploaded; print one line, and return its status."""
     from byzbench.errors import Busy
 

@@ -9,29 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.errors import InvalidParameter, UserError
+from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.contracts import Choice, Range
-    from byzbench.experiments.question import Question
+    from byzbench.core import Categorical, FloatRange
+    from byzbench.experiments.question import TuningProblem
 
 
+@takes_axes(
+    without=["seed"],
+    defaults={"env": "cartpole"},
+    texts={"algo": "Algorithm to tune, with its rules.", "attack": "Attack to tune instead."},
+)
 def tune(
-    algo: Annotated[str | None, typer.Option("--algo", "-a", help="Algorithm to tune, with its rules.")] = None,
+    point: Point,
     attacks: Annotated[list[str] | None, typer.Option(help="Attacks to tune the algorithm against.")] = None,
-    attack: Annotated[str | None, typer.Option("--attack", "-x", help="Attack to tune instead.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="Algorithms to tune the attack against.")] = None,
-    topology: Annotated[
-        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
-    ] = None,
-    env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[
-        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
-    ] = None,
-    agents: options.Agents = None,
-    byzantine: options.Byzantine = None,
-    trajectories: options.Trajectories = None,
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of the study.")] = 64,
     seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial for each opponent.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
@@ -56,29 +51,19 @@ def tune(
         byzbench tune --algo decbyzpg --attacks ipm,large_noise --trials 64
         byzbench tune --attack alie --against decbyzpg --search attack.z=0.1..3
     """
-    from byzbench.experiments.question import question
+    from byzbench.experiments.question import tuning_problem
 
-    if (algo is None) == (attack is None):
+    algo = "algo" in point
+    if algo == ("attack" in point):
         raise UserError(
             "give --algo NAME --attacks A,B to tune an algorithm, or --attack NAME --against A,B for an attack"
         )
     opponents = options.components(attacks if algo else against)
     if not opponents or (against if algo else attacks):
         raise UserError("--algo needs --attacks, not --against" if algo else "--attack needs --against, not --attacks")
-    axes = {
-        "algo": algo,
-        "attack": attack,
-        "topology": topology,
-        "env": env,
-        "aggregator": aggregator,
-        "agreement": agreement,
-        "agents": agents,
-        "byzantine": byzantine,
-        "trajectories": trajectories,
-    }
-    problem = question(
+    problem = tuning_problem(
         "algorithm" if algo else "attack",
-        {flag: value for flag, value in axes.items() if value is not None},
+        point,
         opponents,
         seeds=seeds,
         search=dict(map(_range, search or [])),
@@ -93,7 +78,7 @@ def tune(
 
 
 def study(
-    asked: Question,
+    asked: TuningProblem,
     trials: int,
     out: Path,
     storage: str | None,
@@ -123,9 +108,9 @@ def study(
         typer.Exit: The user interrupted the study.
     """
     from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.executors import executor as open_executor
+    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.experiments.tuning import best, finished, open_study
-    from byzbench.experiments.tuning import tune as run_study
+    from byzbench.experiments.tuning import run_study as run_study
     from byzbench.reports.studies import pictures
 
     home = out / "studies"
@@ -137,8 +122,8 @@ def study(
             typer.echo(trial_line(trial, finished(optuna_study), trials, len(asked.pairs)), err=True)
 
     if not quiet:
-        typer.echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
-        typer.echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
+        echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
+        echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
     with (
         interruptible("the current runs of the trials") as stopped,
         open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
@@ -174,7 +159,7 @@ def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:
 
 
 def _print_study(
-    problem: Question, optuna_study: Any, tuned: Any, path: Path, figures: list[Path], location: str
+    problem: TuningProblem, optuna_study: Any, tuned: Any, path: Path, figures: list[Path], location: str
 ) -> None:
     first = optuna_study.trials[0]
     default_value = "" if first.value is None else f"; with the defaults {first.value:.1f}"
@@ -189,7 +174,7 @@ def _print_study(
     typer.echo(f"inspect: optuna-dashboard {location}")
 
 
-def _range(text: str) -> tuple[str, Range | Choice]:
+def _range(text: str) -> tuple[str, FloatRange | Categorical]:
     """Parse the search range of a parameter, `kind.key=LOW..HIGH[:log]` or `kind.key=A|B|C`.
 
     Raises:
@@ -199,7 +184,7 @@ def _range(text: str) -> tuple[str, Range | Choice]:
         >>> _range("attack.z=0.1..3:log")[0]
         'attack.z'
     """
-    from byzbench.contracts import Choice, Range
+    from byzbench.core import Categorical, FloatRange
     from byzbench.registry import kind_of, literal
 
     path, sign, written_range = text.partition("=")
@@ -208,9 +193,9 @@ def _range(text: str) -> tuple[str, Range | Choice]:
     if sign and dot and key:
         name = f"{kind_of(kind)}.{key}"
         if "|" in written_range:
-            return name, Choice(*map(literal, written_range.split("|")))
+            return name, Categorical(*map(literal, written_range.split("|")))
         if match := re.fullmatch(rf"\s*({number})\.\.({number})(:log)?\s*", written_range):
             low, high = float(match[1].rstrip(".")), float(match[2])
             if low < high and (low > 0 or not match[3]):
-                return name, Range(low, high, bool(match[3]))
+                return name, FloatRange(low, high, bool(match[3]))
     raise InvalidParameter(f"--search takes kind.key=LOW..HIGH, LOW..HIGH:log or A|B|C with LOW < HIGH; got {text!r}")

@@ -21,6 +21,7 @@ def version(as_json: options.Json = False) -> None:
     from byzbench.canonical import SCHEMA
     from byzbench.experiments.provenance import commit, processor, versions
     from byzbench.identity import ENGINE
+    from byzbench.reports.terminal import echo
 
     libraries = {name: number for name, number in versions().items() if name != "byzbench"}
     facts = {
@@ -37,4 +38,4 @@ def version(as_json: options.Json = False) -> None:
         return
     for name, value in (facts | {"libraries": ", ".join(map(" ".join, libraries.items()))}).items():
         if value is not None:
-            typer.echo(f"{name:<10} {value}")
+            echo(f"{name:<10} {value}", indent=11)

@@ -20,8 +20,8 @@ def watch(
         byzbench watch runs/0123456789abcdef
         byzbench watch runs/0123456789abcdef --agent 3 --out agent3.gif
     """
-    from byzbench.reports.episodes import render
+    from byzbench.reports.episodes import render_episode
 
     path = out or run / "episode.gif"
-    score, steps = render(run, path, agent=agent, seed=seed)
+    score, steps = render_episode(run, path, agent=agent, seed=seed)
     typer.echo(f"{path}: return {score:.1f} in {steps} steps")

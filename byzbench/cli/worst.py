@@ -10,29 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.reports.terminal import echo, terminal_width, wrap_line
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import Outcome
+    from byzbench.experiments.cells import CellOutcome
     from byzbench.experiments.experiment import Experiment
     from byzbench.reports.estimators import Interval
-    from byzbench.reports.worst import Found
+    from byzbench.reports.worst import WorstCaseResult
 
 
+@takes_axes(without=["attack", "seed"], defaults={"trajectories": 3000})
 def worst(
-    algo: Annotated[str, typer.Option("--algo", "-a", help="Algorithm.")] = "decbyzpg",
-    topology: Annotated[
-        str | None, typer.Option("--topology", "-t", help="Communication graph; default: the algorithm's.")
-    ] = None,
-    env: Annotated[str, typer.Option("--env", "-e", help="Task.")] = "cartpole",
-    preset: options.Preset = "recommended",
-    aggregator: Annotated[str | None, typer.Option(help="Aggregator of gradients; default: the algorithm's.")] = None,
-    agreement: Annotated[
-        str | None, typer.Option(help="Agreement protocol for parameters; default: the algorithm's.")
-    ] = None,
-    placement: Annotated[str | None, typer.Option(help="Placement of the Byzantine agents.")] = None,
-    agents: options.Agents = None,
-    byzantine: options.Byzantine = None,
-    trajectories: Annotated[int, typer.Option(help="Budget in trajectories per agent.")] = 3000,
+    point: Point,
     selection: Annotated[int, typer.Option(min=1, max=1000, help="Number of seeds to choose the attack on.")] = 3,
     reporting: Annotated[int, typer.Option(min=1, help="Number of other seeds to report it on.")] = 5,
     parameter: options.Parameter = None,
@@ -49,28 +39,15 @@ def worst(
         byzbench worst --algo decbyzpg
         byzbench worst --algo fed_ppo --aggregator krum --reporting 10
     """
-    from byzbench.experiments.executors import executor as open_executor
-    from byzbench.reports.worst import REPORTING, SELECTION, STANDARD_V1, Contest
+    from byzbench.experiments.executors import make_executor as open_executor
+    from byzbench.reports.worst import REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch
 
-    axes = {
-        "algo": algo,
-        "topology": topology,
-        "env": env,
-        "preset": preset,
-        "aggregator": aggregator,
-        "agreement": agreement,
-        "placement": placement,
-        "agents": agents,
-        "byzantine": byzantine,
-        "trajectories": trajectories,
-    }
-    point = {flag: value for flag, value in axes.items() if value is not None}
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     selection_seeds, reporting_seeds = range(SELECTION, SELECTION + selection), range(REPORTING, REPORTING + reporting)
-    search = Contest(point, selection_seeds, reporting_seeds, parameters=values, ensemble=STANDARD_V1)
+    search = WorstCaseSearch(point, selection_seeds, reporting_seeds, parameters=values, ensemble=STANDARD_V1)
     done = 0
 
-    def watch(label: str, outcome: Outcome) -> None:
+    def watch(label: str, outcome: CellOutcome) -> None:
         nonlocal done
         done += 1
         if not as_json:
@@ -80,7 +57,7 @@ def worst(
 
     if not as_json:
         for attack, reason in search.skipped.items():
-            typer.echo(f"skipped: {attack}: {reason}", err=True)
+            echo(f"skipped: {attack}: {reason}", err=True)
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
         result = search.run(out, workers, watch)
     if as_json:
@@ -101,7 +78,7 @@ def _problem(clean: Experiment, selection: int, reporting: int) -> dict[str, Any
     return {"ensemble": STANDARD, "experiment": description, "seeds": seeds}
 
 
-def _print(clean: Experiment, selection: int, reporting: int, result: Found) -> None:
+def _print(clean: Experiment, selection: int, reporting: int, result: WorstCaseResult) -> None:
     from byzbench.registry import name_of
     from byzbench.reports.worst import FLAGS, REPORTING, SELECTION, STANDARD
 
@@ -125,11 +102,12 @@ def _print(clean: Experiment, selection: int, reporting: int, result: Found) -> 
         typer.echo(f"  {name:<17}  {_interval_text(estimate)}")
     typer.echo(f"  {'verdicts':<17}  {', '.join(result.verdicts)}\n")
     for name, flag in result.flags.items():
-        typer.secho(f"{'yes' if flag.raised else 'no ':<3}  {name}: {flag.why}", bold=flag.raised)
+        line = f"{'yes' if flag.raised else 'no ':<3}  {name}: {flag.why}"
+        typer.secho(wrap_line(line, terminal_width(), indent=5), bold=flag.raised)
         if flag.raised:
-            typer.echo(f"       {FLAGS[name]}")
+            echo(f"       {FLAGS[name]}", indent=7)
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}", indent=6)
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.contracts import Coin
+from byzbench.core import Coin
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Coin
+from byzbench.core import Coin
 
 
 @dataclass(frozen=True)

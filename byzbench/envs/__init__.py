@@ -4,11 +4,11 @@ from typing import Any
 
 import gymnasium
 
-from byzbench.envs.attacker_seat import AttackerSeat as AttackerSeat
+from byzbench.envs.attack_env import AttackEnv as AttackEnv
 
-__all__ = ["AttackerSeat", "FederationEnv"]
+__all__ = ["AttackEnv", "FederationEnv"]
 
-gymnasium.register("byzbench/AttackerSeat-v0", entry_point="byzbench.envs.attacker_seat:AttackerSeat")
+gymnasium.register("byzbench/AttackEnv-v0", entry_point="byzbench.envs.attack_env:AttackEnv")
 
 
 def __getattr__(name: str) -> Any:

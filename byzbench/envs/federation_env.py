@@ -13,11 +13,11 @@ from gymnasium.spaces import Box
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from byzbench.contracts import MessageAttack, Speech, State, Threat
-from byzbench.envs.session import Question, Session
+from byzbench.core import ByzantineMessages, MessageAttack, State, ThreatModel
+from byzbench.core.context import AttackContext
+from byzbench.envs.session import FederationSession, MessageRequest
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.federation.view import View
 
 Vector = npt.NDArray[np.float32]
 _SEEDS = 2**31
@@ -28,12 +28,14 @@ class _ExternalMessages(MessageAttack):
     """Attack whose messages [f, d] and silent agents are episode_seed externally."""
 
     @property
-    def threat(self) -> Threat:
-        return Threat(sees=frozenset({"colluders"}))
+    def threat(self) -> ThreatModel:
+        return ThreatModel(knowledge=frozenset({"byzantine"}))
 
-    async def answer(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        vectors, silent = await Question(view.colluders)
-        return Speech(vectors, silent), memory
+    async def craft_messages_async(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        vectors, silent = await MessageRequest(context.byzantine)
+        return ByzantineMessages(vectors, silent), memory
 
 
 class FederationEnv(ParallelEnv[str, Vector, Vector]):
@@ -52,7 +54,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
                      and after the last step minus their evaluation return; normalised by the returns of a random and a
                      solved policy, and clipped to [-1, 1]
 
-    For one agent that controls all Byzantine agents by a few numbers, see `AttackerSeat`.
+    For one agent that controls all Byzantine agents by a few numbers, see `AttackEnv`.
 
     Example:
         >>> env = FederationEnv(algo="decbyzpg", agents=7, byzantine=2, trajectories=300)
@@ -83,9 +85,9 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
                 "normalisation statistics have another length than the players' messages: leave out normalize"
             )
         self.render_mode = render_mode
-        self.possible_agents = [f"liar_{k}" for k in range(self._todo.byzantine)]
+        self.possible_agents = [f"attacker_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []
-        self._session: Session | None = None
+        self._session: FederationSession | None = None
         self._space = Box(-np.inf, np.inf, (self._todo.task.policy().dimension,), np.float32)
         self.observation_spaces = dict.fromkeys(self.possible_agents, self._space)
         self.action_spaces = dict.fromkeys(self.possible_agents, self._space)
@@ -107,7 +109,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         episode_seed = int(self._rng.integers(_SEEDS)) if seed is None else seed
-        self._session = Session(replace(self._todo, seed=episode_seed))
+        self._session = FederationSession(replace(self._todo, seed=episode_seed))
         self.agents = list(self.possible_agents)
         vectors = self._session.advance()
         if vectors is None:
@@ -133,11 +135,11 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         info, players = dict(self._session.line), self.agents
         if vectors is None:
             info |= self._session.evaluate()
-            reward = self._session.harm(info["evaluation"])
+            reward = self._session.attacker_reward(info["evaluation"])
             self._session, self.agents = None, []
         else:
             self._observations = self._by_player(vectors)
-            reward = self._session.harm(self._session.training.returned)
+            reward = self._session.attacker_reward(self._session.training.returned)
         truncated = dict.fromkeys(players, vectors is None)
         terminated = dict.fromkeys(players, False)
         return (

@@ -11,7 +11,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, one_thread
 
 
-class Question:
+class MessageRequest:
     """Awaitable that suspends a round until an external decision: `answer = await Question(asked)`.
 
     The method `answer` of an externally controlled attack awaits it.
@@ -23,18 +23,18 @@ class Question:
     def __init__(self, asked: Any) -> None:
         self.asked = asked
 
-    def __await__(self) -> Generator[Question, Any, Any]:
+    def __await__(self) -> Generator[MessageRequest, Any, Any]:
         """Suspend the round, and return the decision that is sent to it."""
         return (yield self)
 
 
-class Session:
+class FederationSession:
     """Training of one experiment that is suspended at every external decision.
 
-    It needs no threads: a round is a coroutine, which a `Question` suspends.
+    It needs no threads: a round is a coroutine, which a `MessageRequest` suspends.
 
     Args:
-        todo: the experiment, whose attack awaits `Question`.
+        todo: the experiment, whose attack awaits `MessageRequest`.
 
     Attributes:
         training: the training of the experiment.
@@ -55,17 +55,17 @@ class Session:
             The observation for the next decision, or None at the end of the budget.
 
         Raises:
-            BrokenPlugin: a round awaited something else than a `Question`.
+            BrokenPlugin: a round awaited something else than a `MessageRequest`.
         """
         with one_thread():
-            while self._round or not self.training.over:
+            while self._round or not self.training.is_finished:
                 self._round = self._round or self.training.advance()
                 try:
                     question = self._round.send(answer)
                 except StopIteration as stop:
                     self._round, self.line, answer = None, stop.value, None
                     continue
-                if not isinstance(question, Question):
+                if not isinstance(question, MessageRequest):
                     raise BrokenPlugin(
                         "a round waited for something that is neither the federation nor an external decision"
                     )
@@ -77,7 +77,7 @@ class Session:
         with one_thread():
             return self.training.evaluate(self.training.todo.evaluations)
 
-    def harm(self, returned: float | None) -> float:
+    def attacker_reward(self, returned: float | None) -> float:
         """Return the reward of the attacker: minus the normalised return, clipped to [-1, 1].
 
             -clip((J - J_random) / (J_solved - J_random), -1, 1)
@@ -88,7 +88,9 @@ class Session:
         task = self.training.todo.task
         if returned is None or not math.isfinite(returned):
             return 1.0
-        normalized = (returned - task.worth("random")) / (task.worth("solved") - task.worth("random"))
+        normalized = (returned - task.reference_score("random")) / (
+            task.reference_score("solved") - task.reference_score("random")
+        )
         return -min(max(normalized, -1.0), 1.0)
 
     def close(self) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from byzbench.experiments.metrics import mean_of
-from byzbench.learning.gradients import gpomdp
-from byzbench.learning.policies import Policy
-from byzbench.learning.rollouts import Trajectories
+from byzbench.rl.gradients import gpomdp
+from byzbench.rl.policies import Policy
+from byzbench.rl.rollouts import Trajectories
 
 
 def moments(policy: Policy, theta: Tensor, batch: Trajectories, discount: float) -> dict[str, float | None]:

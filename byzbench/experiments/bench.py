@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from byzbench import registry
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, State
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.diagnostics import diagnose
 from byzbench.experiments.experiment import Experiment
@@ -65,7 +65,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleBenchmark:
     """The measurements of one rule.
 
     Attributes:
@@ -92,12 +92,12 @@ class Outcome:
         return max((v if v == v else float("inf") for v in values), default=float("inf"))
 
 
-def bench(
+def benchmark_rules(
     rules: Sequence[str] | None = None,
     attacks: Sequence[str] = ATTACKS,
     trial: Trial | None = None,
-    watch: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    watch: Callable[[RuleBenchmark], None] | None = None,
+) -> list[RuleBenchmark]:
     """Measure rules under attacks.
 
     Args:
@@ -137,16 +137,16 @@ def _experiment(rule: str, attack: str, trial: Trial) -> Experiment:
     )
 
 
-def _outcome(name: str, attacks: Sequence[str], trial: Trial) -> Outcome:
-    rule = registry.build("aggregator", name)
+def _outcome(name: str, attacks: Sequence[str], trial: Trial) -> RuleBenchmark:
+    rule = registry.make("aggregator", name)
     assert isinstance(rule, Aggregator)
     try:
         errors = {attack: _error(_experiment(name, attack, trial), trial) for attack in attacks}
     except UserError as error:
-        return Outcome(name, why=str(error))
+        return RuleBenchmark(name, why=str(error))
     n, f = trial.agents, trial.byzantine
     guarantee = bool(rule.guarantee(n, f))
-    return Outcome(name, errors, _milliseconds(rule, trial), guarantee, rule.kappa(n, f) if guarantee else None)
+    return RuleBenchmark(name, errors, _milliseconds(rule, trial), guarantee, rule.kappa(n, f) if guarantee else None)
 
 
 def _error(experiment: Experiment, trial: Trial) -> float:
@@ -158,8 +158,8 @@ def _error(experiment: Experiment, trial: Trial) -> float:
         federation.begin(round, round / trial.rounds)
         inbox = lockstep(federation.exchange("gradient", trial.vectors(round)))
         _, state = federation.aggregate(inbox, state)
-        assert federation.ledger.aggregation is not None
-        diagnostics = diagnose(federation.ledger.aggregation, experiment.members.byzantine)
+        assert federation.statistics.aggregation is not None
+        diagnostics = diagnose(federation.statistics.aggregation, experiment.members.byzantine)
         error, spread = diagnostics.get("error"), diagnostics.get("spread")
         errors.append(float("nan") if error is None or not spread else error / spread)
     return float(np.mean(errors))

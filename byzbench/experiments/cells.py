@@ -22,7 +22,7 @@ from byzbench.errors import ArchivedRun, Busy, ByzbenchError, CorruptRecord, Oth
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import FILES, parse_object
 from byzbench.experiments.migrations import is_described, migrate
-from byzbench.experiments.provenance import differences, origin
+from byzbench.experiments.provenance import code_origin, recorded_differences
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import run
 
@@ -30,7 +30,7 @@ OnExisting = Literal["reuse", "retry-failed", "rerun"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """The outcome of a cell.
 
     Attributes:
@@ -48,7 +48,7 @@ class Outcome:
     retries: int = 0
 
 
-def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome | None:
+def stored_outcome(experiment: Experiment, out: Path, on_existing: OnExisting) -> CellOutcome | None:
     """Return the outcome that the store has of the same numerical behaviour, or None if the cell has to run.
 
     Args:
@@ -60,16 +60,16 @@ def known(experiment: Experiment, out: Path, on_existing: OnExisting) -> Outcome
         CorruptRecord: The folder's records are invalid.
     """
     folder = RunFolder(out / experiment.hash)
-    if on_existing == "rerun" or stored(folder, experiment) != []:
+    if on_existing == "rerun" or stored_differences(folder, experiment) != []:
         return None
     if (result := folder.read("result.json")) is not None:
-        return Outcome("finished", result, reused=True)
+        return CellOutcome("finished", result, reused=True)
     if on_existing == "reuse" and (failure := folder.read("failure.json")) is not None:
-        return Outcome("failed", error=str(failure.get("error")), reused=True)
+        return CellOutcome("failed", error=str(failure.get("error")), reused=True)
     return None
 
 
-def stored(folder: RunFolder, experiment: Experiment) -> list[str] | None:
+def stored_differences(folder: RunFolder, experiment: Experiment) -> list[str] | None:
     """Compare the run in a folder with an experiment and the code of this process.
 
     Args:
@@ -87,10 +87,10 @@ def stored(folder: RunFolder, experiment: Experiment) -> list[str] | None:
         return None
     if hash_of(record["experiment"]) != experiment.hash:
         raise CorruptRecord(f"{path} describes another experiment than its folder")
-    return differences(record, experiment, path)
+    return recorded_differences(record, experiment, path)
 
 
-def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, wait: bool) -> Outcome:
+def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, wait: bool) -> CellOutcome:
     """Run the experiment of a description into a store.
 
     Args:
@@ -104,37 +104,37 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
     """
     try:
         experiment = Experiment.from_description(description)
-        if (outcome := known(experiment, Path(out), on_existing)) is not None:
+        if (outcome := stored_outcome(experiment, Path(out), on_existing)) is not None:
             return outcome
         mode: Literal["reuse", "rerun"] = "rerun" if on_existing == "rerun" else "reuse"
         with warnings.catch_warnings():
             for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
                 warnings.simplefilter("ignore", category)
-            return Outcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
+            return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
     except Busy as error:
-        return Outcome("busy", error=str(error))
+        return CellOutcome("busy", error=str(error))
     except StorageError as error:
-        return Outcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
+        return CellOutcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
     except Exception as error:
         message = error if isinstance(error, ByzbenchError) else f"{type(error).__name__}: {error}"
         return _failed(" ".join(str(message).split()), traceback.format_exc(), description, Path(out))
 
 
-def _failed(line: str, trace: str, description: Mapping[str, Any], out: Path) -> Outcome:
+def _failed(line: str, trace: str, description: Mapping[str, Any], out: Path) -> CellOutcome:
     """Write failure.json into the cell's folder, if possible, and return the outcome."""
     try:
         experiment = Experiment.from_description(description)
         folder = RunFolder(out / experiment.hash)
         with folder.locked():
             if folder.read("experiment.json") is None:
-                folder.write("experiment.json", origin(experiment))
+                folder.write("experiment.json", code_origin(experiment))
             folder.write("failure.json", {"error": line, "traceback": trace.splitlines()})
     except ByzbenchError:
         pass  # the outcome still holds the error
-    return Outcome("failed", error=line)
+    return CellOutcome("failed", error=line)
 
 
-def run_elsewhere(description: Mapping[str, Any]) -> tuple[Outcome, dict[str, bytes]]:
+def run_elsewhere(description: Mapping[str, Any]) -> tuple[CellOutcome, dict[str, bytes]]:
     """Run a cell on a machine without the store.
 
     Args:
@@ -151,8 +151,8 @@ def run_elsewhere(description: Mapping[str, Any]) -> tuple[Outcome, dict[str, by
 
 
 def deliver(
-    experiment: Experiment, out: Path, outcome: Outcome, files: Mapping[str, bytes], rerun: bool = False
-) -> Outcome:
+    experiment: Experiment, out: Path, outcome: CellOutcome, files: Mapping[str, bytes], rerun: bool = False
+) -> CellOutcome:
     """Write the files of a cell that ran on another machine into the store, `result.json` last.
 
     A cell that another process has finished in the meantime is not overwritten, except with `rerun`.
@@ -171,13 +171,13 @@ def deliver(
     folder = RunFolder(out / experiment.hash)
     try:
         with folder.locked(wait=True):
-            if not rerun and (existing := known(experiment, out, "retry-failed")) is not None:
+            if not rerun and (existing := stored_outcome(experiment, out, "retry-failed")) is not None:
                 return existing
-            if reasons := stored(folder, experiment):
+            if reasons := stored_differences(folder, experiment):
                 folder.archive(reasons)
                 return deliver(experiment, out, outcome, files, rerun)
             if "experiment.json" in files and (reason := _mismatch(files["experiment.json"], experiment)):
-                return Outcome(
+                return CellOutcome(
                     "failed", error=f"its worker ran code of another behaviour, nothing was stored: {reason}"
                 )
             folder.clear()
@@ -185,9 +185,9 @@ def deliver(
                 if name in files:
                     folder.put(name, files[name])
     except ByzbenchError as error:
-        return Outcome("failed", error=str(error))
+        return CellOutcome("failed", error=str(error))
     if outcome.status == "finished":
-        return Outcome("finished", {**outcome.result, "run": str(folder.path)}, retries=outcome.retries)
+        return CellOutcome("finished", {**outcome.result, "run": str(folder.path)}, retries=outcome.retries)
     return outcome
 
 
@@ -196,4 +196,4 @@ def _mismatch(content: bytes, experiment: Experiment) -> str:
     record = migrate("run", parse_object(content, Path("experiment.json")), "experiment.json")
     if not is_described(record.get("experiment")) or hash_of(record["experiment"]) != experiment.hash:
         return "it describes another experiment"
-    return "; ".join(differences(record, experiment, "experiment.json"))
+    return "; ".join(recorded_differences(record, experiment, "experiment.json"))

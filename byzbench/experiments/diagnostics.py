@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from byzbench.federation.ledger import Aggregation, Agreed
-from byzbench.geometry.cloud import array
+from byzbench.federation.statistics import AggregationResult, AgreementResult
+from byzbench.geometry.pairwise_distances import to_array
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -19,7 +19,7 @@ _DENSE = 1 << 16
 """The largest number of entries of a dense weight matrix; larger ones are sparse."""
 
 
-def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
+def diagnose(seen: AggregationResult, byzantine: Tensor) -> dict[str, float | None]:
     """Measure the influence of Byzantine vectors on an aggregation.
 
     Only honest receivers count for whom the rule was defined. Let m be the mean of the honest vectors in a receiver's
@@ -48,7 +48,7 @@ def diagnose(seen: Aggregation, byzantine: Tensor) -> dict[str, float | None]:
     """
     inbox, is_byzantine, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
     # NumPy is faster than torch on arrays as small as these.
-    base, value, senders, mask = array(inbox.base), array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
+    base, value, senders, mask = to_array(inbox.base), to_array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
     crafted = is_byzantine[inbox.authors.numpy()] & mask
     weights = None if seen.weights is None else seen.weights.numpy()
     if inbox.receivers is not None:
@@ -142,7 +142,7 @@ def _mean_weights(senders: Array, which: Array, size: int) -> Any:
     return matrix
 
 
-def contraction(done: Agreed, byzantine: Tensor, measure: str) -> float | None:
+def contraction(done: AgreementResult, byzantine: Tensor, measure: str) -> float | None:
     """Return the factor by which an exchange changed the honest agents' spread, the geometric mean over exchanges.
 
     Args:

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.experiments.assumptions import moments
 from byzbench.experiments.metrics import cvar
-from byzbench.learning.policies import Actor, Policy
-from byzbench.learning.rollouts import EnvironmentBatch, rollout
 from byzbench.randomness import Streams
+from byzbench.rl.policies import Actor, Policy
+from byzbench.rl.rollouts import EnvironmentBatch, rollout
 
 EVALUATIONS = 20
 """The default number of evaluations over the budget."""
@@ -45,7 +45,7 @@ def evaluation_due(before: int, after: int, budget: int, evaluations: int = EVAL
     return number if number > min(evaluations * before // budget, evaluations) else 0
 
 
-def evaluate(
+def evaluate_policy(
     task: Task,
     policy: Actor,
     theta: Tensor,
@@ -81,22 +81,22 @@ def evaluate(
     counted = torch.ones(agents, dtype=torch.bool) if counted is None else counted
     environments = task.make(agents, episodes)
     if physics:
-        task.alter(environments, physics)
+        task.scale_dynamics(environments, physics)
     metrics: dict[str, float | None] = {}
     for name, greedy in (("evaluation", False), ("evaluation_greedy", True)):
         starts = [streams.generator("evaluation", number, agent) for agent in range(agents)]
         noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
         for agent, out in enumerate(noise):
-            policy.draw(streams.generator("evaluation/action", number, agent), out)
+            policy.sample_noise(streams.generator("evaluation/action", number, agent), out)
         transposed = torch.from_numpy(noise).transpose(1, 2)
         batch = rollout(policy, theta, shown(environments), starts, transposed, count, greedy=greedy)
-        batch = batch.among(counted)
+        batch = batch.select(counted)
         metrics[name], metrics[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
         metrics[f"{name}_cvar"] = cvar(batch.returns)
         if not greedy and isinstance(policy, Policy):
             metrics |= moments(policy, theta[counted], batch, task.discount)
     diagnostics = [
-        policy.remarks(parameters.unsqueeze(0), observations[mask].unsqueeze(0))
+        policy.diagnostics(parameters.unsqueeze(0), observations[mask].unsqueeze(0))
         for parameters, observations, mask in zip(theta[counted], batch.observations, batch.mask, strict=True)
     ]
     means = {name: float(np.mean([values[name] for values in diagnostics])) for name in diagnostics[0]}

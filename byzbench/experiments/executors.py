@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import OnExisting, Outcome, deliver, run_cell, run_elsewhere
+from byzbench.experiments.cells import CellOutcome, OnExisting, deliver, run_cell, run_elsewhere
 from byzbench.experiments.experiment import Experiment
 
 RETRIES = 3
@@ -61,11 +61,11 @@ class Executor(ABC):
         self._in_flight[self._start(experiment, wait)] = experiment, wait, tries
 
     @property
-    def flying(self) -> int:
+    def num_in_flight(self) -> int:
         """Return the number of cells that have been submitted and not been returned by `next`."""
         return len(self._in_flight)
 
-    def next(self) -> tuple[Experiment, Outcome]:
+    def next(self) -> tuple[Experiment, CellOutcome]:
         """Wait until a cell has ended, and return its experiment and its outcome."""
         while True:
             future = next(iter(wait(self._in_flight, return_when=FIRST_COMPLETED).done))
@@ -77,7 +77,7 @@ class Executor(ABC):
                 raise error
             message = f"cell {experiment.hash}: {self._worker_name} was lost"
             if tries == RETRIES:
-                return experiment, Outcome("failed", error=f"{message} {tries + 1} times", retries=tries)
+                return experiment, CellOutcome("failed", error=f"{message} {tries + 1} times", retries=tries)
             self.lost.append(f"{message}, and it was started again")
             self.submit(experiment, waiting, tries + 1)
 
@@ -87,7 +87,7 @@ class Executor(ABC):
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         """Start a cell."""
 
-    def _receive(self, experiment: Experiment, result: Any) -> Outcome:
+    def _receive(self, experiment: Experiment, result: Any) -> CellOutcome:
         """Return the outcome, after writing any returned files to the store."""
         return result
 
@@ -99,7 +99,7 @@ class Executor(ABC):
         return
 
 
-class Serial(Executor):
+class SerialExecutor(Executor):
     """An executor that runs cells in this process, one after the other."""
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
@@ -108,7 +108,7 @@ class Serial(Executor):
         return future
 
 
-class Process(Executor):
+class ProcessExecutor(Executor):
     """An executor that runs cells in `jobs` processes on this machine.
 
     Each process is a pool of its own, so that the death of a process affects one cell only. Processes are forked from a
@@ -172,7 +172,7 @@ def _begin() -> None:
     threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-class Ray(Executor):
+class RayExecutor(Executor):
     """An executor that runs cells on a Ray cluster: the one at `address`, or a temporary one on this machine.
 
     Cells need no access to the store: Ray returns their files, and this process writes them to the store.
@@ -206,7 +206,7 @@ class Ray(Executor):
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         return self._task.remote(experiment.describe()).future()
 
-    def _receive(self, experiment: Experiment, result: Any) -> Outcome:
+    def _receive(self, experiment: Experiment, result: Any) -> CellOutcome:
         outcome, files = result
         return deliver(experiment, self._out, outcome, files, rerun=self._on_existing == "rerun")
 
@@ -238,7 +238,7 @@ def _library() -> Any:
 
 
 @contextmanager
-def executor(
+def make_executor(
     name: str, out: Path, on_existing: OnExisting = "reuse", *, jobs: int | None = None, ray_address: str | None = None
 ) -> Iterator[Executor]:
     """Open an executor by name, and close it after the block; an error in the block ends running cells.
@@ -257,11 +257,11 @@ def executor(
     if jobs is not None and jobs < 1:
         raise InvalidParameter(f"jobs must be at least 1, got {jobs}")
     if name == "serial":
-        instance: Executor = Serial(out, on_existing)
+        instance: Executor = SerialExecutor(out, on_existing)
     elif name == "process":
-        instance = Process(out, on_existing, jobs)
+        instance = ProcessExecutor(out, on_existing, jobs)
     elif name == "ray":
-        instance = Ray(out, on_existing, ray_address)
+        instance = RayExecutor(out, on_existing, ray_address)
     else:
         raise InvalidParameter(f"executor must be serial, process or ray, got {name!r}")
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, ClassVar, TypeVar, cast
 
 from byzbench import registry
+from byzbench.axes import Axis, axis_named, recorded_axes, without_aliases
 from byzbench.canonical import hash_of
-from byzbench.contracts import (
+from byzbench.core import (
     Aggregator,
     Agreement,
     Algorithm,
@@ -24,13 +25,36 @@ from byzbench.contracts import (
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.filled import RECOMMENDED, Written, check_counts, defaults, suggested, usable
-from byzbench.federation.defence import cloneable
-from byzbench.federation.exposure import cheap
-from byzbench.federation.membership import Membership
+from byzbench.experiments.plugin_errors import translate_plugin_errors
+from byzbench.federation.communication_graph import CommunicationGraph
+from byzbench.federation.graph_diagnostics import fast_diagnostics
+from byzbench.federation.rule_oracle import cloneable
 from byzbench.randomness import Streams
+
+_Class = TypeVar("_Class", bound=type)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _with_further_axes(cls: _Class) -> _Class:
+    """Add a field to a class for each axis of experiments that it does not annotate."""
+    further = tuple(axis for axis in recorded_axes() if axis.key not in cls.__annotations__)
+    cls.__annotations__.update({axis.key: Any for axis in further})
+    cls.further_axes = further  # type: ignore[attr-defined]
+    return cls
+
+
+def _with_aliases(function: _Function) -> _Function:
+    """Let a function take every keyword that names an axis by an alias of the axis, too."""
+
+    @wraps(function)
+    def call(*values: Any, **options: Any) -> Any:
+        return function(*values, **without_aliases(options))
+
+    return cast(_Function, call)
 
 
 @dataclass(frozen=True)
+@_with_further_axes
 class Experiment:
     """The complete description of a run, with all defaults resolved; it determines the bytes of the records.
 
@@ -48,12 +72,13 @@ class Experiment:
         byzantine: The number f of Byzantine agents.
         declared: The number of Byzantine agents that every agent assumes.
         relay: Whether messages are relayed over several hops, so that all agents receive all messages.
-        mixing: The law of the mixing weights, see `byzbench.federation.membership`.
+        mixing: The law of the mixing weights, see `byzbench.federation.communication_graph`.
         trajectories: The budget of episodes per agent.
         evaluations: The number of evaluations over the budget, at even distances.
         evaluation_episodes: The episodes of each agent in an evaluation, stochastic and greedy each.
         seed: The seed of all random streams.
         device: The torch device of gradients and rules.
+        further_axes: The axes of `byzbench.axes` that are not listed here; each is a field, too.
 
     Example:
         >>> experiment = Experiment.create("decbyzpg", "sign_flip", agents=9)
@@ -81,7 +106,10 @@ class Experiment:
     seed: int
     device: str
 
+    further_axes: ClassVar[tuple[Axis, ...]]
+
     @classmethod
+    @_with_aliases
     def create(
         cls,
         algo: Written = "decbyzpg",
@@ -96,7 +124,7 @@ class Experiment:
         coin: Written = "shared",
         agents: int | None = None,
         byzantine: int | None = None,
-        declared: int | None = None,
+        assumed_byzantine: int | None = None,
         relay: bool = False,
         mixing: str = "metropolis",
         trajectories: int | None = None,
@@ -106,12 +134,13 @@ class Experiment:
         device: str = "cpu",
         preset: str = RECOMMENDED,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        **further: Any,
     ) -> Experiment:
         """Resolve names and defaults, and check that the experiment can run.
 
         Defaults depend on the other options: the algorithm and its preset define the topology, the aggregator and the
         agreement; the task defines batch sizes, step size and budget. The default of K is 13 (1 for an algorithm of one
-        agent), that of f the largest with K > 4f, and that of `declared` is f.
+        agent), that of f the largest with K > 4f, and that of `assumed_byzantine` is f.
 
         Components are written as `name`, `name(key=value)` or `name:key=value`, or are instances.
 
@@ -127,7 +156,7 @@ class Experiment:
             coin: The common coin.
             agents: The number of agents.
             byzantine: The number of Byzantine agents.
-            declared: The number of Byzantine agents that every agent assumes.
+            assumed_byzantine: The number of Byzantine agents that every agent assumes.
             relay: Whether messages are relayed over several hops.
             mixing: The law of the mixing weights.
             trajectories: The budget of episodes per agent.
@@ -138,25 +167,29 @@ class Experiment:
             preset: The preset of the algorithm. `recommended` has the parameters that the algorithm recommends for the
                 task (`Algorithm.recommended`); without a recommendation it equals `paper`.
             parameters: Further parameters of the components by kind: {"attack": {"z": 1.5}}.
+            **further: The values of `further_axes`.
 
         Raises:
             UserError: An option is invalid; the message is one line that says what is allowed.
         """
+        for name in further:
+            axis_named(name)  # an error for a keyword that is no axis
+        further_values: dict[Axis, Any] = {axis: further.get(axis.name, axis.default) for axis in cls.further_axes}
         extra = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
 
         def build(kind: str, written: Written) -> Any:
             values = extra.pop(kind, {})
             if isinstance(written, Component):
-                return registry.build(kind, replace(written, **values))
-            return registry.build(kind, registry.with_parameters(written, values))
+                return registry.make(kind, replace(written, **values))
+            return registry.make(kind, registry.with_parameters(written, values))
 
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
         budget = task.budget if trajectories is None else trajectories
         extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
-        count = agents if agents is not None else 1 if method.needs == "solo" else 13
-        check_counts(method, count, byzantine, declared, budget, evaluations, evaluation_episodes, seed)
+        count = agents if agents is not None else 1 if method.communication == "solo" else 13
+        check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
             algorithm=method,
@@ -170,7 +203,7 @@ class Experiment:
             coin=build("coin", coin),
             agents=count,
             byzantine=f,
-            declared=f if declared is None else declared,
+            declared=f if assumed_byzantine is None else assumed_byzantine,
             relay=relay,
             mixing=mixing,
             trajectories=budget,
@@ -178,12 +211,18 @@ class Experiment:
             evaluation_episodes=evaluation_episodes,
             seed=seed,
             device=usable(device),
+            **{axis.key: build(axis.key, value) if axis.is_kind else value for axis, value in further_values.items()},
         )
-        experiment._check_parts()
+        with translate_plugin_errors(experiment.components):
+            experiment._check_parts()
         return experiment
 
     def _check_parts(self) -> None:
-        needs, name, graph = self.algorithm.needs, registry.name_of(self.algorithm), registry.name_of(self.topology)
+        needs, name, graph = (
+            self.algorithm.communication,
+            registry.name_of(self.algorithm),
+            registry.name_of(self.topology),
+        )
         if self.relay and needs != "peers":
             raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
         if needs == "server" and self.members.server is None:
@@ -200,14 +239,14 @@ class Experiment:
             )
         moving = f"on topology {graph!r}, which varies," if self.topology.varies else ""
         moving = moving or ("where agents are absent" if self.task.absent else "")
-        if moving and (self.relay or any(part.longest for part in self.channel.parts)):
+        if moving and (self.relay or any(part.max_delay for part in self.channel.parts)):
             raise Undefined(f"{moving} messages can be neither relayed nor late: both need a fixed graph")
-        if needs == "server" and self.aggregator.self_centred:
+        if needs == "server" and self.aggregator.self_centered:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} needs the receiver's own vector, and a server has "
                 f"none: {name} needs a rule without it"
             )
-        if "judge" in self.aggregator.asks:
+        if "judge" in self.aggregator.required_inputs:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} evaluates policies, and {name} aggregates "
                 f"gradients: use --agreement gossip+{registry.name_of(self.aggregator)}"
@@ -221,26 +260,32 @@ class Experiment:
                     )
         if self.byzantine:
             self.attack.check(self.agents, self.byzantine)
-            attacked = {topic: rule for topic, rule in self.defences.items() if self.attack.speaks(topic)}
-            if "defence" in self.attack.threat.sees and (reason := cloneable(attacked)):
+            attacked = {topic: rule for topic, rule in self.defences.items() if self.attack.targets(topic)}
+            if "rule" in self.attack.threat.knowledge and (reason := cloneable(attacked)):
                 raise Undefined(
                     f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it meets: {reason}"
                 )
 
+    @property
+    def components(self) -> list[Component]:
+        """Return the component of every kind."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        return [value for value in values if isinstance(value, Component)]
+
     @cached_property
-    def members(self) -> Membership:
+    def members(self) -> CommunicationGraph:
         """Return the communication graph with the placed Byzantine agents."""
         streams = Streams(self.seed)
-        return Membership.seat(
+        return CommunicationGraph.place(
             self.topology, self.placement, self.agents, self.byzantine, self.declared, streams, self.relay, self.mixing
         )
 
     @property
     def rules(self) -> list[tuple[str, Aggregator | Agreement]]:
         """Return the rules that the algorithm applies to inboxes, each with its kind."""
-        if self.algorithm.needs in ("solo", "nobody"):
+        if self.algorithm.communication in ("solo", "nobody"):
             return []
-        if self.algorithm.needs == "server":
+        if self.algorithm.communication == "server":
             return [("aggregator", self.aggregator)]
         return [(kind, getattr(self, kind)) for kind in self.algorithm.uses]
 
@@ -256,8 +301,8 @@ class Experiment:
     @property
     def inboxes(self) -> list[tuple[int, int]]:
         """Return the distinct (n, f) of the inboxes of rules, largest n first."""
-        if self.algorithm.needs == "server":
-            mask = self.members.parted(self.algorithm.groups)[1]
+        if self.algorithm.communication == "server":
+            mask = self.members.partition(self.algorithm.groups)[1]
             return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
         pairs = {(len(box), self.members.bound(len(box))) for box in self.members.inboxes}
         return sorted(pairs, reverse=True)
@@ -276,7 +321,7 @@ class Experiment:
     @cached_property
     def diagnostics(self) -> dict[str, float | int | None]:
         """Return the graph diagnostics: how the graph and the placement affect the rules' guarantees."""
-        return dict(cheap(self.members))
+        return dict(fast_diagnostics(self.members))
 
     def notes(self) -> list[str]:
         """Return remarks on the experiment for the reader of its result, one line each."""
@@ -296,16 +341,32 @@ class Experiment:
                 f"{registry.name_of(self.algorithm)}: the trusted server samples episodes in its own environment, "
                 "which count like those of an agent"
             )
-        diagnostics, honest = self.diagnostics, self.agents - self.byzantine
-        share, components = diagnostics["connected_share"], diagnostics["honest_components"]
-        if self.algorithm.needs == "peers" and (diagnostics["beyond_bound"] or components != 1 or (share or 1.0) < 1.0):
-            connected = "" if share is None else f"; it is connected in {share:.1%} of placements"
+        gaps, share = self.graph_gaps(), self.diagnostics["connected_share"]
+        if self.algorithm.communication == "peers" and share is not None and 0 < share < 1:
+            gaps.append(f"only {share:.1%} of placements leave the honest agents connected")
+        if gaps:
             lines.append(
-                f"on this graph no guarantee covers f={self.byzantine}: {diagnostics['beyond_bound']} of {honest} "
-                f"honest agents have more Byzantine neighbours than they tolerate, and the honest graph has "
-                f"{components} component{'' if components == 1 else 's'} here{connected}; try --topology complete"
+                f"no guarantee covers f={self.byzantine} on topology {registry.name_of(self.topology)}: "
+                f"{'; '.join(gaps)}; try --topology complete"
             )
         return lines
+
+    def graph_gaps(self) -> list[str]:
+        """Return why the graph and the placement leave the honest agents without a guarantee, whatever the rules are.
+
+        Example:
+            >>> Experiment.create("decbyzpg", "ipm", "ring", placement="max_separation").graph_gaps()
+            ['the honest agents are in 3 components']
+        """
+        if self.algorithm.communication != "peers":
+            return []
+        beyond, components = self.diagnostics["beyond_bound"], self.diagnostics["honest_components"]
+        honest = self.agents - self.byzantine
+        neighbours = f"{beyond} of {honest} honest agents have more Byzantine neighbours than they tolerate"
+        return [
+            *([neighbours] if beyond else []),
+            *([f"the honest agents are in {components} components"] if components != 1 else []),
+        ]
 
     def without_effect(self) -> list[str]:
         """Return the choices of the user that have no effect on the algorithm, one line each.
@@ -322,7 +383,7 @@ class Experiment:
         ]
         topics = [topic for kind, topic in (("aggregator", "gradient"), ("agreement", "parameters")) if kind in used]
         attacks_messages = self.byzantine and "messages" in self.attack.threat.surface
-        if attacks_messages and topics and not any(self.attack.speaks(topic) for topic in topics):
+        if attacks_messages and topics and not any(self.attack.targets(topic) for topic in topics):
             lines.append(
                 f"attack {registry.name_of(self.attack)!r} crafts no messages about {topics[0]}, which is all that "
                 f"agents of {name} exchange: try -p attack.on={topics[0]}"
@@ -347,11 +408,7 @@ class Experiment:
         keys = {f.name for f in fields(cls)}
         if not isinstance(data, Mapping) or set(data) != keys:
             raise InvalidParameter(f"an experiment has the keys {', '.join(sorted(keys))}")
-        options: dict[str, Any] = {
-            registry.FLAGS.get(k, k): registry.from_description(k, v) if k in registry.KINDS else v
-            for k, v in data.items()
-        }
-        return cls.create(**options)
+        return cls.create(**experiment_options(data))
 
     @cached_property
     def hash(self) -> str:
@@ -359,6 +416,23 @@ class Experiment:
         return hash_of(self.describe())
 
 
+def experiment_options(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `Experiment.create` that a description sets, or a part of one.
+
+    Args:
+        described: Components and values by key, as from `Experiment.describe`.
+
+    Example:
+        >>> experiment_options({"task": {"name": "cartpole", "parameters": {}}, "seed": 3})["env"].kind
+        'task'
+    """
+    names = {axis.key: axis.name for axis in recorded_axes()}
+    return {
+        names.get(key, key): registry.from_description(key, value) if key in registry.KINDS else value
+        for key, value in described.items()
+    }
+
+
 def _required_inputs(agreement: Agreement) -> frozenset[str]:
     """Return the extra inputs of the rule inside an agreement, if there is one."""
-    return getattr(getattr(agreement, "rule", None), "asks", frozenset())
+    return getattr(getattr(agreement, "rule", None), "required_inputs", frozenset())

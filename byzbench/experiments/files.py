@@ -57,16 +57,16 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         os.close(handle)
 
 
-def parse(text: bytes | str) -> Any:
+def parse_json(text: bytes | str) -> Any:
     """Parse strict JSON: numbers must be finite and of at most 20 digits.
 
     Raises:
         ValueError: The text is not strict JSON.
 
     Example:
-        >>> parse('{"seed": 0}')
+        >>> parse_json('{"seed": 0}')
         {'seed': 0}
-        >>> parse("[NaN]")
+        >>> parse_json("[NaN]")
         Traceback (most recent call last):
         ...
         ValueError: NaN
@@ -89,7 +89,7 @@ def parse_object(text: bytes | str, path: Path, remedy: str = "") -> dict[str, A
         CorruptRecord: The text is no JSON object.
     """
     try:
-        data = parse(text)
+        data = parse_json(text)
     except ValueError:
         data = None
     if not isinstance(data, dict):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from byzbench import registry
-from byzbench.contracts import Algorithm, Component, Recommendation, Task
+from byzbench.core import Algorithm, Component, Recommendation, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 Written = str | registry.Spec | Component
@@ -34,7 +34,9 @@ def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
         'rfa'
     """
     cls = _class_of(algo)
-    values: dict[str, Any] = {"algorithm": {}, **cls.defaults}
+    graph = "star" if cls.communication == "server" else "complete"
+    usual = {"topology": graph, "aggregator": "mean", "agreement": "none"}
+    values: dict[str, Any] = {"algorithm": {}, **usual, **cls.defaults}
     if preset == RECOMMENDED:
         recommended = recommendation(cls, task)
         values |= cls.presets.get("paper", {})
@@ -101,7 +103,7 @@ def check_counts(
     method: Algorithm,
     agents: int,
     byzantine: int | None,
-    declared: int | None,
+    assumed_byzantine: int | None,
     trajectories: int,
     evaluations: int,
     evaluation_episodes: int,
@@ -113,7 +115,7 @@ def check_counts(
         method: The algorithm.
         agents: The number of agents.
         byzantine: The number of Byzantine agents; None: the default.
-        declared: The number of Byzantine agents that agents assume; None: the true one.
+        assumed_byzantine: The number of Byzantine agents that agents assume; None: the true one.
         trajectories: The budget of episodes per agent.
         evaluations: The number of evaluations.
         evaluation_episodes: The number of episodes of each agent in an evaluation.
@@ -132,8 +134,8 @@ def check_counts(
     ):
         if type(number) is not int or not low <= number <= high:
             raise InvalidParameter(f"{name} must be a whole number from {low} to {high}, got {number!r}")
-    if method.needs == "solo" and agents != 1:
+    if method.communication == "solo" and agents != 1:
         raise Undefined(f"{registry.name_of(method)} is a method of one agent; got agents={agents}")
-    for name, value in (("byzantine", byzantine), ("declared", declared)):
+    for name, value in (("byzantine", byzantine), ("assumed_byzantine", assumed_byzantine)):
         if value is not None and (type(value) is not int or not 0 <= value < agents):
             raise Undefined(f"{name} must be a whole number from 0 to agents - 1 = {agents - 1}, got {value!r}")

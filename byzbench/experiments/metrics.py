@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Agreement, Task
+from byzbench.core import Agreement, Task
 from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
-from byzbench.federation.ledger import Ledger
+from byzbench.federation.statistics import RoundStatistics
 
 WINDOW = 500
 """The number of last trajectories per agent of which the final return is the mean; at most a quarter of the budget."""
@@ -29,14 +29,19 @@ LEARNING = 0.1
 
 
 def measure(
-    theta: Tensor, byzantine: Tensor, ledger: Ledger, extra: Mapping[str, float], agreed: Agreement, bound: float | None
+    theta: Tensor,
+    byzantine: Tensor,
+    statistics: RoundStatistics,
+    extra: Mapping[str, float],
+    agreed: Agreement,
+    bound: float | None,
 ) -> dict[str, Any]:
     """Compute one line of metrics.jsonl, without the round's number.
 
     Args:
         theta: The parameters after the round, [K, d].
         byzantine: The agents that do not count as honest, bool [K].
-        ledger: The statistics of the federation.
+        statistics: The statistics of the federation.
         extra: The algorithm's own metrics.
         agreed: The experiment's agreement.
         bound: The bound of its contraction, if one holds.
@@ -45,34 +50,34 @@ def measure(
         The metrics by name; None for a number that is not finite.
     """
     honest = ~byzantine
-    returns = ledger.returns[honest] if ledger.returns is not None else torch.full((1,), math.nan)
+    returns = statistics.returns[honest] if statistics.returns is not None else torch.full((1,), math.nan)
     line: dict[str, Any] = {
-        "trajectories": ledger.spent(honest),
-        "steps": int(ledger.steps.sum() + ledger.served[1]),
+        "trajectories": statistics.trajectories_spent(honest),
+        "steps": int(statistics.steps.sum() + statistics.server_samples[1]),
         "return": float(returns.mean()),
         "return_worst": float(returns.min()),
         "return_cvar": cvar(returns),
         "disagreement": diameter(theta[honest.to(theta.device)]),
-        "messages": ledger.messages,
-        "bytes": ledger.bytes,
-        "screened": ledger.screened,
-        "silent": ledger.silent,
-        "kept": ledger.kept,
+        "messages": statistics.messages,
+        "bytes": statistics.bytes,
+        "screened": statistics.num_malformed,
+        "silent": statistics.num_silent,
+        "kept": statistics.num_undefined,
     }
-    for name, application in (("aggregate", ledger.aggregation), ("agreement", ledger.mixing)):
+    for name, application in (("aggregate", statistics.aggregation), ("agreement", statistics.mixing)):
         if application is not None:
             line |= {f"{name}_{key}": value for key, value in diagnose(application, byzantine).items()}
-    if ledger.agreed is not None and (report := ledger.agreed.report).exchanges.any():
+    if statistics.agreement is not None and (report := statistics.agreement.report).exchanges.any():
         mask = honest.to(report.before.device)
         line["exchanges"] = int(report.exchanges[honest].max())
         line["width_before"] = float(report.before[mask].max())
         line["width_after"] = float(report.after[mask].max())
-        line["contraction"] = contraction(ledger.agreed, byzantine, agreed.measure)
+        line["contraction"] = contraction(statistics.agreement, byzantine, agreed.measure)
         line["contraction_bound"] = bound
-    if ledger.aggregation is not None:
-        gradients = ledger.aggregation.inbox.base[: len(byzantine)][honest.to(theta.device)]
+    if statistics.aggregation is not None:
+        gradients = statistics.aggregation.inbox.base[: len(byzantine)][honest.to(theta.device)]
         line["gradient_norm"] = float(gradients.norm(dim=1).max())
-    for name, values in ledger.noted.items():
+    for name, values in statistics.logged.items():
         finite = values[honest & values.isfinite()]
         if len(finite):
             line[name] = float(finite.min() if name == "weight_effective" else finite.max())
@@ -190,7 +195,7 @@ SEVERITY = ("ok", "not_learning", "no_consensus", "diverged")
 """The verdicts from the best to the worst."""
 
 
-def judge(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:
+def classify_run(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:
     """Classify a finished run.
 
     Args:
@@ -212,7 +217,7 @@ def judge(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:
         )
     if not {"random", "solved"} <= task.reference.keys():
         return Verdict("ok", final, None, "the return is finite; without reference scores learning cannot be judged")
-    low, high = task.worth("random"), task.worth("solved")
+    low, high = task.reference_score("random"), task.reference_score("solved")
     floor = low + LEARNING * (high - low)
     if final < floor:
         return Verdict("not_learning", final, floor, "the final return is below a tenth of the way to solved")

@@ -66,11 +66,11 @@ def migrate(document: Document, data: Mapping[str, Any], where: object) -> dict[
 def _migrate_descriptions(document: Document, data: dict[str, Any], original_schema: int) -> dict[str, Any]:
     """Apply `canonical.CHANGES` to the descriptions of experiments inside a document."""
     if document == "run" and is_described(data.get("experiment")):
-        data["experiment"] = canonical.modern(data["experiment"], original_schema)
+        data["experiment"] = canonical.to_current(data["experiment"], original_schema)
     if document == "tuned" and isinstance(data.get("components"), dict) and isinstance(data.get("parameters"), dict):
         tuned = {k: {"name": v, "parameters": data["parameters"].get(k, {})} for k, v in data["components"].items()}
         if is_described(tuned):
-            tuned = canonical.modern(tuned, original_schema, whole=False)
+            tuned = canonical.to_current(tuned, original_schema, whole=False)
             data["components"] = {kind: component["name"] for kind, component in tuned.items()}
             data["parameters"] = {kind: c["parameters"] for kind, c in tuned.items() if c["parameters"]}
     return data

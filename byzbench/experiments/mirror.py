@@ -18,7 +18,7 @@ from byzbench.errors import StorageError, UserError
 from byzbench.experiments.files import FILES, LIMIT
 
 
-class Local:
+class LocalStore:
     """A store in a local folder, without any transfers."""
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class Local:
         """Upload a file of the store."""
 
 
-class Mirror(Local):
+class RemoteStore(LocalStore):
     """A store at an fsspec URL, with a local folder in the user's cache."""
 
     def __init__(self, url: str) -> None:
@@ -100,7 +100,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def opened(out: str | Path) -> Iterator[Local]:
+def open_store(out: str | Path) -> Iterator[LocalStore]:
     """Open a store by its folder or its URL."""
     text = str(out)
-    yield Mirror(text) if "://" in text else Local(Path(text))
+    yield RemoteStore(text) if "://" in text else LocalStore(Path(text))

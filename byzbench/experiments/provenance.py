@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
     return own | {name: version(name) for name in _LIBRARIES}
 
 
-def origin(experiment: Experiment) -> dict[str, Any]:
+def code_origin(experiment: Experiment) -> dict[str, Any]:
     """Return the content of `experiment.json` for a run of an experiment by the code of this process."""
     return {
         "schema": SCHEMA,
@@ -129,7 +129,7 @@ FIRST_CODE = "a0a2fe7760a9624b10e9f93e688b5fdda2f5bf49f4b04b250b4dfd0daefcb7c3"
 of all components. Records of schema 1 with another digest cannot be compared."""
 
 
-def differences(record: Mapping[str, Any], experiment: Experiment, where: object) -> list[str]:
+def recorded_differences(record: Mapping[str, Any], experiment: Experiment, where: object) -> list[str]:
     """Return the differences in behaviour between a stored run and a run by the code of this process, one line each.
 
     Args:

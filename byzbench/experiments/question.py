@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from byzbench import registry
+from byzbench.axes import method_axes
 from byzbench.canonical import first_parameter
-from byzbench.contracts import Choice, Range
+from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 
@@ -27,13 +28,13 @@ OBJECTIVE = "evaluation_auc"
 
 
 @dataclass(frozen=True)
-class Question:
+class TuningProblem:
     """The problem of a study: everything that determines its trials, except their number.
 
     Attributes:
         side: The side whose parameters are searched.
         point: The components and counts of every run by flag, as written by the user, without the opponents.
-        rivals: The opponents as written by the user: attacks, or for the side `attack`, algorithms.
+        opponents: The opponents as written by the user: attacks, or for the side `attack`, algorithms.
         seeds: The seeds of the runs.
         space: The search space: a range or choice for each `kind.field`.
         fixed: Further parameters of every run, by kind.
@@ -42,17 +43,18 @@ class Question:
 
     side: Literal["algorithm", "attack"]
     point: Mapping[str, Any]
-    rivals: Sequence[str]
+    opponents: Sequence[str]
     seeds: Sequence[int]
-    space: Mapping[str, Range | Choice]
+    space: Mapping[str, FloatRange | Categorical]
     fixed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sampler_seed: int = 0
 
     @property
     def hash(self) -> str:
         """Return the 16 hexadecimal digits that identify the study."""
-        spaces = {self.keys[k]: list(v) if isinstance(v, Choice) else asdict(v) for k, v in self.space.items()}
-        data = {**{k: getattr(self, k) for k in ("side", "rivals", "seeds", "fixed", "sampler_seed")}, "space": spaces}
+        spaces = {self.keys[k]: list(v) if isinstance(v, Categorical) else asdict(v) for k, v in self.space.items()}
+        data = {**{k: getattr(self, k) for k in ("side", "seeds", "fixed", "sampler_seed")}, "space": spaces}
+        data["rivals"] = self.opponents  # the name under which studies were first hashed
         rest = {"point": dict(self.point), "objective": OBJECTIVE}
         text = json.dumps({**data, **rest}, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -65,7 +67,7 @@ class Question:
     @property
     def name(self) -> str:
         """Return the study's name in its storage."""
-        return f"{registry.parse(self.point[registry.FLAGS[self.side]]).name}-{self.hash}"
+        return f"{registry.parse_spec(self.point[registry.FLAGS[self.side]]).name}-{self.hash}"
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
@@ -75,7 +77,7 @@ class Question:
     @property
     def pairs(self) -> list[tuple[str, int]]:
         """Return the runs of a trial as pairs (opponent, seed); seeds are the outer loop, so opponents come first."""
-        return [(rival, seed) for seed in self.seeds for rival in self.rivals]
+        return [(rival, seed) for seed in self.seeds for rival in self.opponents]
 
     def experiment(self, parameters: Mapping[str, Any], rival: str, seed: int) -> Experiment:
         """Create the experiment of one pair.
@@ -97,10 +99,10 @@ class Question:
 
         For an algorithm it is the minimum over opponents of the mean over seeds, for an attack the mean over both.
         """
-        means = [statistics.fmean(areas[rival, seed] for seed in self.seeds) for rival in self.rivals]
+        means = [statistics.fmean(areas[rival, seed] for seed in self.seeds) for rival in self.opponents]
         return min(means) if self.side == "algorithm" else statistics.fmean(means)
 
-    def standing(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Return the default values of the searched parameters."""
         cell = self.experiment({}, *self.pairs[0])
         return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
@@ -124,16 +126,16 @@ def first_names(keys: Iterable[str], cell: Experiment) -> dict[str, str]:
     return names
 
 
-def question(
+def tuning_problem(
     side: Literal["algorithm", "attack"],
     point: Mapping[str, Any],
     rivals: Sequence[str],
     *,
     seeds: int = 3,
-    search: Mapping[str, Range | Choice] | None = None,
+    search: Mapping[str, FloatRange | Categorical] | None = None,
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
     sampler_seed: int = 0,
-) -> Question:
+) -> TuningProblem:
     """Create the problem of a study, and check that its experiments are valid with default parameters.
 
     Args:
@@ -157,17 +159,17 @@ def question(
         raise InvalidParameter(f"tuning needs at least 3 seeds, got {seeds}")
     if not rivals or len(set(rivals)) != len(rivals):
         raise InvalidParameter("tuning needs at least one rival, and none of them twice")
-    without_space = Question(
+    without_space = TuningProblem(
         side, dict(point), list(rivals), range(FIRST_SEED, FIRST_SEED + seeds), {}, fixed, sampler_seed
     )
     cells = [without_space.experiment({}, rival, FIRST_SEED) for rival in rivals]
-    kinds = ("attack",) if side == "attack" else ("algorithm", "aggregator", "agreement")
+    kinds = ("attack",) if side == "attack" else tuple(axis.key for axis in method_axes())
     space = dict(search or {})
     for kind in () if search else kinds:
         component = getattr(cells[0], kind)
-        if kind != "algorithm" and side == "algorithm" and cells[0].algorithm.needs in ("solo", "nobody"):
+        if kind != "algorithm" and side == "algorithm" and cells[0].algorithm.communication in ("solo", "nobody"):
             continue
-        space |= {f"{kind}.{k}": v for k, v in component.searched().items() if k not in fixed.get(kind, {})}
+        space |= {f"{kind}.{k}": v for k, v in component.search_space().items() if k not in fixed.get(kind, {})}
     for key in space:
         kind, _, name = key.partition(".")
         if kind not in kinds or not hasattr(getattr(cells[0], kind), name):
@@ -175,6 +177,6 @@ def question(
     if not space:
         component_name = registry.name_of(getattr(cells[0], side))
         raise UserError(f"{side} {component_name!r} has no parameter with a range to search; give one with --search")
-    return Question(
-        side, without_space.point, without_space.rivals, list(without_space.seeds), space, fixed, sampler_seed
+    return TuningProblem(
+        side, without_space.point, without_space.opponents, list(without_space.seeds), space, fixed, sampler_seed
     )

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from byzbench.canonical import SCHEMA
 from byzbench.errors import Busy, CorruptRecord, StorageError
-from byzbench.experiments.files import FILES, parse, parse_object, read_bytes
+from byzbench.experiments.files import FILES, parse_json, parse_object, read_bytes
 from byzbench.experiments.metrics import SEVERITY, Verdict, mean_of
 from byzbench.experiments.migrations import is_described, migrate
 
@@ -132,7 +132,7 @@ def pool(results: Sequence[Result]) -> Result:
         bytes=sum(r.bytes for r in results),
         screened=sum(r.screened for r in results),
         diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
-        notes=list(dict.fromkeys(note for r in results for note in r.notes)),
+        notes=_pool_notes(results),
         aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},
         assumptions={k: mean_of(r.assumptions.get(k) for r in results) for k in worst.assumptions},
         traffic={
@@ -140,6 +140,15 @@ def pool(results: Sequence[Result]) -> Result:
             for topic, sent in worst.traffic.items()
         },
     )
+
+
+def _pool_notes(results: Sequence[Result]) -> list[str]:
+    """Return the distinct notes; of notes that agree up to a colon, and differ by seed after it, the longest one."""
+    longest: dict[str, str] = {}
+    for note in (note for result in results for note in result.notes):
+        subject = note.partition(": ")[0]
+        longest[subject] = max(longest.get(subject, ""), note, key=len)
+    return list(longest.values())
 
 
 def _interval(values: Sequence[float | int]) -> tuple[float | None, float | None, float | None]:
@@ -298,7 +307,7 @@ class RunFolder:
         lines = []
         for number, text in enumerate(content[:size].split(b"\n")[:-1], 1):
             try:
-                line = parse(text)
+                line = parse_json(text)
             except ValueError:
                 line = None
             valid = isinstance(line, dict) and line.get(LOGS[name][0]) == number - 1
@@ -313,7 +322,7 @@ class RunFolder:
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
 
-    def forget(self, name: str) -> None:
+    def delete_file(self, name: str) -> None:
         """Remove one file."""
         with _storage(self.path):
             (self.path / name).unlink(missing_ok=True)

@@ -17,19 +17,20 @@ import torch
 from torch import Tensor
 
 from byzbench.canonical import hash_of
-from byzbench.contracts import State
+from byzbench.core import State
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries, Undefined
 from byzbench.experiments.assumptions import assumptions
-from byzbench.experiments.evaluation import evaluate, evaluation_due
+from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
-from byzbench.experiments.metrics import aggregation, evaluation_area, final_return, judge, measure
-from byzbench.experiments.provenance import code_difference, differences, origin
+from byzbench.experiments.metrics import aggregation, classify_run, evaluation_area, final_return, measure
+from byzbench.experiments.plugin_errors import translate_plugin_errors
+from byzbench.experiments.provenance import code_difference, code_origin, recorded_differences
 from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
-from byzbench.federation.federation import Federation
-from byzbench.federation.settling import settle
+from byzbench.federation.federation import SimulatedFederation
+from byzbench.federation.normalization import settle
 from byzbench.randomness import Streams
 
 SAVE_EVERY = 2.0
@@ -75,8 +76,9 @@ def run(
     """
     todo = experiment or Experiment.create(**options)
     folder = RunFolder(Path(out) / todo.hash)
-    new_record = origin(todo)
-    training = Training(todo)  # created first, as it may raise errors, which must leave no files
+    new_record = code_origin(todo)
+    with translate_plugin_errors(todo.components):
+        training = Training(todo)  # created first, as it may raise errors, which must leave no files
     with folder.locked(wait):
         if on_existing == "rerun":
             folder.clear()
@@ -85,7 +87,7 @@ def run(
             record = folder.record()
             if record is not None and hash_of(record["experiment"]) != todo.hash:
                 raise CorruptRecord(f"{path} describes another experiment than its folder")
-            if record is not None and (reasons := differences(record, todo, path)):
+            if record is not None and (reasons := recorded_differences(record, todo, path)):
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run(todo, out=out, watch=watch, wait=wait)
@@ -124,11 +126,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def federate(todo: Experiment) -> tuple[Federation, Adversary]:
+def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
     """Create the federation of an experiment and the adversary in it."""
     streams = Streams(todo.seed, todo.algorithm.fixed_streams)
     adversary = Adversary(todo.attack, todo.members, todo.task, streams, todo.defences)
-    federation = Federation(
+    federation = SimulatedFederation(
         members=todo.members,
         streams=streams,
         task=todo.task,
@@ -139,7 +141,7 @@ def federate(todo: Experiment) -> tuple[Federation, Adversary]:
         adversary=adversary,
         policy=todo.task.policy(todo.algorithm.squashed),
         device=torch.device(todo.device),
-        seats=partial(todo.members.at, todo.topology, todo.placement, streams=streams)
+        graph_of_round=partial(todo.members.at_round, todo.topology, todo.placement, streams=streams)
         if todo.topology.varies
         else None,
     )
@@ -180,7 +182,7 @@ class Training:
         self.state: State = todo.algorithm.start(self.federation)
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
         for _, start, end in todo.task.absences:
-            if not any(self.there(at).any() for at in (start, end)):
+            if not any(self.present_agents(at).any() for at in (start, end)):
                 raise Undefined(
                     f"env.absent={todo.task.absent!r}: no honest agent is present at some point of the budget"
                 )
@@ -188,28 +190,28 @@ class Training:
     @property
     def spent(self) -> int:
         """Return the largest number of episodes that an honest agent or the server has sampled."""
-        return self.federation.ledger.spent(self._honest)
+        return self.federation.statistics.trajectories_spent(self._honest)
 
     @property
     def progress(self) -> float:
         """Return the share of the budget that is spent."""
         return self.spent / self.todo.trajectories
 
-    def there(self, progress: float) -> Tensor:
+    def present_agents(self, progress: float) -> Tensor:
         """Return the honest agents that are present at a share of the budget: bool [K]."""
         present = self._honest.clone()
-        present[list(self.federation.worlds.away(progress))] = False
+        present[list(self.federation.scenarios.inactive_agents(progress))] = False
         return present
 
     @property
-    def over(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether the budget is spent."""
         return self.spent >= self.todo.trajectories
 
     @property
     def returned(self) -> float:
         """Return the honest agents' mean return in the last batch; NaN before the first."""
-        returns = self.federation.ledger.returns
+        returns = self.federation.statistics.returns
         return math.nan if returns is None else float(returns[self._honest].nanmean())
 
     def trace(self, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,30 +220,32 @@ class Training:
 
     async def advance(self) -> dict[str, Any]:
         """Run one round, and return its line of metrics without an evaluation."""
-        todo, ledger, old_state = self.todo, self.federation.ledger, self.state
-        present, absent = self.there(self.progress), self.federation.worlds.away(self.progress)
+        todo, statistics, old_state = self.todo, self.federation.statistics, self.state
+        present, absent = self.present_agents(self.progress), self.federation.scenarios.inactive_agents(self.progress)
         self.federation.begin(self.round, self.progress)
         if self.round == 0 and todo.task.normalize:
-            memory = self.adversary.memory  # restored, as the attack's memory of statistics must not affect gradients
-            await settle(self.federation, todo.algorithm.needs, todo.task.normalize)
-            self.adversary.memory = memory
+            memory = self.adversary.state_dict()  # restored: what an attack saw of statistics must not affect gradients
+            await settle(self.federation, todo.algorithm.communication, todo.task.normalize)
+            self.adversary.load_state_dict(memory)
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
-        if absent and todo.algorithm.needs != "server":
+        if absent and todo.algorithm.communication != "server":
             rows = sorted(absent)
             self.state = {name: _restore_rows(x, old_state.get(name), rows) for name, x in self.state.items()}
-        metrics = measure(self.state["theta"], ~present, ledger, extra, todo.agreement, self._bound)
+        metrics = measure(self.state["theta"], ~present, statistics, extra, todo.agreement, self._bound)
         self.round += 1
         return {"round": self.round - 1, **metrics, "trajectories": self.spent}
 
     def evaluate(self, number: int) -> dict[str, float | None]:
         """Run the `number`-th evaluation of the honest agents' policies, and return its metrics."""
-        todo, worlds = self.todo, self.federation.worlds
-        present = self.there(self.progress)
+        todo, worlds = self.todo, self.federation.scenarios
+        present = self.present_agents(self.progress)
         playing = present | todo.task.shared  # in a shared world Byzantine agents are players too
         theta, who = self.state["theta"][playing], playing.nonzero().squeeze(1).tolist()
-        physics, shown = worlds.physics(who, self.progress), partial(worlds.shown, who=who)
-        actor, counted = todo.algorithm.deployed(self.federation.policy), present[playing]
-        return evaluate(todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown)
+        physics, shown = worlds.physics(who, self.progress), partial(worlds.wrap_observations, who=who)
+        actor, counted = todo.algorithm.deployed_policy(self.federation.policy), present[playing]
+        return evaluate_policy(
+            todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown
+        )
 
 
 def _restore_rows(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:
@@ -263,12 +267,13 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
         folder.save(_tensors(training), {"round": training.round, **_counters(training.federation)})
 
     saved_at = time.monotonic()
-    while not training.over:
+    while not training.is_finished:
         start, before = time.perf_counter(), training.spent
-        line = lockstep(training.advance())
-        seconds = time.perf_counter() - start
-        if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
-            line |= training.evaluate(due)
+        with translate_plugin_errors(training.todo.components):
+            line = lockstep(training.advance())
+            seconds = time.perf_counter() - start
+            if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
+                line |= training.evaluate(due)
         folder.append("trace.jsonl", training.trace(line))
         folder.append("metrics.jsonl", line)
         folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
@@ -281,20 +286,23 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
     return _conclude(training, folder, versions)
 
 
-def _counters(federation: Federation) -> dict[str, int]:
-    ledger = federation.ledger
-    return {name: getattr(ledger, name) for name in ("screened", "silent", "kept")}
+_COUNTERS = {"screened": "num_malformed", "silent": "num_silent", "kept": "num_undefined"}
+"""Counters of `RoundStatistics` by their names in a checkpoint."""
+
+
+def _counters(federation: SimulatedFederation) -> dict[str, int]:
+    return {name: getattr(federation.statistics, counter) for name, counter in _COUNTERS.items()}
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
-    ledger, scales = training.federation.ledger, training.federation.worlds.scales
+    federation = training.federation
     groups = {
         "state": training.state,
-        "memory": training.adversary.memory,
-        "mail": training.federation.mail,
-        "ledger": {"trajectories": ledger.trajectories, "steps": ledger.steps, "served": ledger.served},
-        "traffic": ledger.traffic,
-        "worlds": {} if scales is None else {"scales": scales},
+        "memory": training.adversary.state_dict(),
+        "mail": federation.network.state_dict(),
+        "ledger": federation.statistics.state_dict(),
+        "traffic": federation.statistics.traffic,
+        "worlds": federation.scenarios.state_dict(),
     }
     flat = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
     for name, value in flat.items():
@@ -327,17 +335,17 @@ def _restore(
     def group(name: str) -> dict[str, Tensor]:
         return {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
 
-    for name in _counters(federation):
-        setattr(federation.ledger, name, counts[name])
-    for name in ("trajectories", "steps", "served"):
-        setattr(federation.ledger, name, tensors[f"ledger/{name}"])
-    federation.worlds.scales = tensors.get("worlds/scales")
-    federation.ledger.traffic = group("traffic")
+    for name, counter in _COUNTERS.items():
+        setattr(federation.statistics, counter, counts[name])
+    federation.statistics.load_state_dict(group("ledger"))
+    federation.scenarios.load_state_dict(group("worlds"))
+    federation.statistics.traffic = group("traffic")
     try:
-        federation.mail = group("mail")
+        federation.network.load_state_dict(group("mail"))
     except ValueError:
         raise mismatch from None
-    training.adversary.memory, training.round = group("memory"), progress["round"]
+    training.adversary.load_state_dict(group("memory"))
+    training.round = progress["round"]
     device = training.state["theta"].device
     training.state = {name: t.to(device) for name, t in group("state").items()}
     return progress["sizes"]
@@ -354,7 +362,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     last, final = lines[-1], final_return(lines, todo.trajectories)
     result = Result(
         run=str(folder.path),
-        verdict=judge(final, theta, training.there(1.0), todo.task),
+        verdict=classify_run(final, theta, training.present_agents(1.0), todo.task),
         final={"mean": finite(final), "low": None, "high": None, "n": 1},
         trajectories=last["trajectories"],
         steps=last["steps"],
@@ -371,8 +379,8 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         notes=todo.notes(),
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
-        traffic=training.federation.ledger.by_topic(),
+        traffic=training.federation.statistics.by_topic(),
     )
     folder.write("result.json", result.to_json())
-    folder.forget("failure.json")
+    folder.delete_file("failure.json")
     return result

@@ -13,37 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import SCHEMA, digest_of, hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
 from byzbench.experiments.files import parse_object, read_bytes
 from byzbench.experiments.migrations import migrate
 
 Status = Literal["finished", "failed", "unfinished"]
-AXES = {
-    "algo": "algorithm",
-    "attack": "attack",
-    "topology": "topology",
-    "env": "task",
-    "aggregator": "aggregator",
-    "agreement": "agreement",
-    "placement": "placement",
-    "channel": "channel",
-    "coin": "coin",
-    "agents": "agents",
-    "byzantine": "byzantine",
-    "declared": "declared",
-    "relay": "relay",
-    "mixing": "mixing",
-    "trajectories": "trajectories",
-    "evaluations": "evaluations",
-    "evaluation_episodes": "evaluation_episodes",
-    "seed": "seed",
-    "device": "device",
-}
-"""The keys of an experiment's description, by the flags that set them."""
+AXES = {axis.name: axis.key for axis in recorded_axes()}
+"""The keys of an experiment's description, by the names of the axes."""
 
-_COMPONENTS = ("algorithm", "attack", "topology", "task", "aggregator", "agreement", "placement", "channel", "coin")
-_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "evaluation_episodes", "seed")
 _RESULT: Mapping[str, type | tuple[type, ...]] = {
     "run": str,
     "verdict": dict,
@@ -57,7 +36,7 @@ _RESULT: Mapping[str, type | tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredRun:
     """A run of a store.
 
     Attributes:
@@ -95,7 +74,7 @@ class Entry:
         return value["name"] if isinstance(value, Mapping) else value
 
 
-def read(folder: Path) -> Entry:
+def read_run(folder: Path) -> StoredRun:
     """Read the run in a folder.
 
     Raises:
@@ -119,10 +98,12 @@ def read(folder: Path) -> Entry:
     status: Status = "finished" if result is not None else "failed" if failure is not None else "unfinished"
     error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
     recorded = digest_of(raw["experiment"])
-    return Entry(folder, description, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split()))
+    return StoredRun(
+        folder, description, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split())
+    )
 
 
-def scan(store: Path) -> tuple[list[Entry], list[str]]:
+def scan_runs(store: Path) -> tuple[list[StoredRun], list[str]]:
     """Read all runs of a store.
 
     Archived folders (`HASH-archived`) are skipped. A folder whose name is not the hash of its experiment is reported:
@@ -149,7 +130,7 @@ def scan(store: Path) -> tuple[list[Entry], list[str]]:
         try:
             if not (folder / "experiment.json").exists() and not re.fullmatch("[0-9a-f]{16}", name):
                 continue  # not a run folder
-            entry = read(folder)
+            entry = read_run(folder)
         except CorruptRecord as error:
             problems.append(str(error))
             continue
@@ -160,7 +141,7 @@ def scan(store: Path) -> tuple[list[Entry], list[str]]:
     return entries, problems
 
 
-def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+def gather(places: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     """Read the runs of several places, each experiment once.
 
     Args:
@@ -172,16 +153,16 @@ def gather(places: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     Raises:
         InvalidParameter: A place is none of these.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, StoredRun] = {}
     problems: list[str] = []
     for place in places:
-        runs: Iterable[Entry]
+        runs: Iterable[StoredRun]
         if place.is_file():
             runs, new_problems = _read_sweep(place)
         elif (place / "experiment.json").exists():
             runs, new_problems = _read_run(place)
         elif place.is_dir():
-            runs, new_problems = scan(place)
+            runs, new_problems = scan_runs(place)
         else:
             raise InvalidParameter(f"{place} is neither a run folder, nor a folder of them, nor the file of a sweep")
         problems += new_problems
@@ -216,21 +197,21 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     return path
 
 
-def _read_run(folder: Path) -> tuple[list[Entry], list[str]]:
+def _read_run(folder: Path) -> tuple[list[StoredRun], list[str]]:
     try:
-        return [read(folder)], []
+        return [read_run(folder)], []
     except CorruptRecord as error:
         return [], [str(error)]
 
 
-def _read_sweep(path: Path) -> tuple[list[Entry], list[str]]:
+def _read_sweep(path: Path) -> tuple[list[StoredRun], list[str]]:
     cells = migrate("sweep", _object(path), path).get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
         raise InvalidParameter(f"{path} is not the file of a sweep")
     entries, problems = [], []
     for cell in cells:
         try:
-            entries.append(read(path.parent / cell))
+            entries.append(read_run(path.parent / cell))
         except CorruptRecord as error:
             problems.append(str(error))
     return entries, problems
@@ -248,15 +229,17 @@ def _optional(path: Path) -> dict[str, Any] | None:
 
 
 def _is_experiment(data: Mapping[str, Any]) -> bool:
-    if set(data) != set(AXES.values()) or not isinstance(data["relay"], bool):
-        return False
-    if not all(isinstance(data[name], str) for name in ("device", "mixing")):
-        return False
-    components = (data[kind] for kind in _COMPONENTS)
-    return all(type(data[n]) is int and data[n] >= 0 for n in _NUMBERS) and all(
-        isinstance(c, dict) and isinstance(c.get("name"), str) and isinstance(c.get("parameters"), dict)
-        for c in components
-    )
+    return set(data) == set(AXES.values()) and all(_is_value(axis, data[axis.key]) for axis in recorded_axes())
+
+
+def _is_value(axis: Axis, value: Any) -> bool:
+    """Return whether a value has the form that records have on an axis."""
+    if axis.is_kind:
+        is_component = isinstance(value, dict) and isinstance(value.get("name"), str)
+        return is_component and isinstance(value.get("parameters"), dict)
+    if axis.type is int:
+        return type(value) is int and value >= 0
+    return type(value) is axis.type
 
 
 def _is_result(data: Mapping[str, Any]) -> bool:

@@ -11,14 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from byzbench import registry
-from byzbench.errors import ByzbenchError, InvalidParameter, Undefined
+from byzbench.axes import AXES, Axis, without_aliases
+from byzbench.errors import ByzbenchError, InvalidParameter, Undefined, validation_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
 from byzbench.experiments.migrations import migrate
-from byzbench.experiments.tuned import Tuned
+from byzbench.experiments.tuned import TunedParameters
 
 
 def split(text: str) -> list[str]:
@@ -50,9 +60,19 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Counts = Annotated[list[Annotated[int, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
-Switch = Annotated[list[Annotated[bool, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
+_ALWAYS = ("algo", "attack", "env")
+"""The axes that have values in every suite; the others have those of `Experiment.create` if a suite is silent."""
+
+
+def _axis_field(axis: Axis) -> tuple[Any, list[Any] | None]:
+    """Return the type and the default of the field of an axis, which takes one value or a list."""
+    value: Any = axis.type
+    values = Annotated[list[Annotated[value, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
+    return (values, [axis.default]) if axis.name in _ALWAYS else (values | None, None)
+
+
+_SWEPT = {axis.name: axis for axis in AXES if axis.name != "seed"}
+_Axes = create_model("_Axes", **{name: _axis_field(axis) for name, axis in _SWEPT.items()})  # type: ignore[call-overload]
 
 
 def _seeds(value: Any) -> Any:
@@ -67,10 +87,11 @@ def _by_kind(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return merged
 
 
-class Suite(BaseModel):
+class SweepGrid(_Axes, BaseModel):  # type: ignore[valid-type, misc]
     """A suite of experiments: axes, whose product are the cells, and common options.
 
-    Every axis takes one value or a list; the defaults are those of `Experiment.create`.
+    Every axis of `byzbench.axes` is a field that takes one value or a list; the defaults are those of
+    `Experiment.create`.
 
     Attributes:
         seeds: The seeds, or their number (0, 1, ...).
@@ -79,7 +100,7 @@ class Suite(BaseModel):
         tuned: The files of tuned parameters, each for the component that it names.
 
     Example:
-        >>> suite = Suite.of({"attack": ["none", "alie"], "seeds": 2})
+        >>> suite = SweepGrid.of({"attack": ["none", "alie"], "seeds": 2})
         >>> suite.attack, suite.seeds
         (['none', 'alie'], [0, 1])
     """
@@ -87,59 +108,44 @@ class Suite(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,80}$")] = "sweep"
-    algo: Names = ["decbyzpg"]
-    attack: Names = ["none"]
-    topology: Names | None = None
-    env: Names = ["cartpole"]
-    aggregator: Names | None = None
-    agreement: Names | None = None
-    placement: Names | None = None
-    channel: Names | None = None
-    coin: Names | None = None
-    preset: Names | None = None
-    agents: Counts | None = None
-    byzantine: Counts | None = None
-    declared: Counts | None = None
-    relay: Switch | None = None
-    mixing: Names | None = None
-    trajectories: Counts | None = None
-    evaluations: Counts | None = None
-    evaluation_episodes: Counts | None = None
     seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0]
-    device: str = "cpu"
     parameters: Annotated[dict[str, dict[str, Any]], AfterValidator(_by_kind)] = {}
     exclude: list[dict[str, str | int]] = []
     tuned: list[str] = []
 
     @model_validator(mode="after")
-    def _check_exclude(self) -> Suite:
+    def _check_exclude(self) -> SweepGrid:
         axes = self.axes()
         for axis, value in ((a, v) for entry in self.exclude for a, v in entry.items()):
             if axis not in axes:
                 raise ValueError(f"exclude: {axis!r} is not an axis of this suite; its axes: {', '.join(axes)}")
             if str(value) not in map(str, axes[axis]):
-                raise ValueError(f"exclude: {axis} has no value {value!r}")
+                known = ", ".join(map(str, axes[axis]))
+                raise ValueError(f"exclude: {axis} has no value {value!r} in this suite; its values: {known}")
         return self
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], where: str = "sweep") -> Suite:
+    def of(cls, values: Mapping[str, Any], where: str = "sweep") -> SweepGrid:
         """Create a suite from plain data.
 
         Args:
-            values: The fields by name.
+            values: The fields by name; an axis may have an alias.
             where: The source of the data, for the message.
 
         Raises:
             InvalidParameter: Fields are invalid; the message is one line with the path of each error.
         """
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(without_aliases(values))
         except ValidationError as error:
-            messages = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()]
+            messages = [
+                ": ".join(filter(None, (".".join(map(str, e["loc"])), validation_text(e, cls.model_fields))))
+                for e in error.errors()
+            ]
             raise InvalidParameter(f"{where}: {'; '.join(messages)}") from None
 
     @classmethod
-    def read(cls, path: Path) -> Suite:
+    def read(cls, path: Path) -> SweepGrid:
         """Read a suite from a TOML file.
 
         Paths of tuned parameters in the file are relative to it. The file may have a `schema` number; the default is 1.
@@ -158,16 +164,11 @@ class Suite(BaseModel):
 
     def axes(self) -> dict[str, list[Any]]:
         """Return the axes that have values, in the order of the cells' labels."""
-        names = (*_COMPONENTS, "preset", "mixing", *_NUMBERS)
-        return {name: values for name in names if (values := getattr(self, name)) is not None}
-
-
-_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "channel", "coin")
-_NUMBERS = ("agents", "byzantine", "declared", "trajectories", "evaluations", "evaluation_episodes", "relay")
+        return {name: values for name in _SWEPT if (values := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """The cells of a suite.
 
     Attributes:
@@ -186,7 +187,7 @@ class Plan:
         return hashlib.sha256("".join(sorted(cell.hash for cell in self.cells.values())).encode()).hexdigest()[:16]
 
 
-def plan(suite: Suite) -> Plan:
+def plan_sweep(suite: SweepGrid) -> SweepPlan:
     """Create and check all experiments of a suite, without running them.
 
     Args:
@@ -199,10 +200,10 @@ def plan(suite: Suite) -> Plan:
         UserError: The suite is invalid; the message is one line with the errors of all axes.
 
     Example:
-        >>> list(plan(Suite(attack=["none", "alie"], trajectories=[100])).cells)
+        >>> list(plan_sweep(SweepGrid(attack=["none", "alie"], trajectories=[100])).cells)
         ['decbyzpg · none · seed 0', 'decbyzpg · alie · seed 0']
     """
-    tuned = [Tuned.read(Path(file)) for file in suite.tuned]
+    tuned = [TunedParameters.read(Path(file)) for file in suite.tuned]
     axes = suite.axes()
     if errors := list(dict.fromkeys(_axis_errors(axes))):
         raise InvalidParameter("; ".join(errors))
@@ -215,7 +216,7 @@ def plan(suite: Suite) -> Plan:
         if any(all(str(point.get(k)) == str(v) for k, v in entry.items()) for entry in suite.exclude):
             continue
         label_axes = [name for name in point if name in varied or name in ("algo", "attack")]
-        label = " · ".join(f"{n}={point[n]}" if n in _NUMBERS else str(point[n]) for n in label_axes)
+        label = " · ".join(point[n] if _SWEPT[n].type is str else f"{n}={point[n]}" for n in label_axes)
         for seed in suite.seeds:
             try:
                 cell = _create(point, seed, suite, tuned)
@@ -227,21 +228,21 @@ def plan(suite: Suite) -> Plan:
             if cell.hash not in hashes:
                 hashes.add(cell.hash)
                 cells[f"{label} · seed {seed}"] = cell
-    return Plan(suite.name, cells, undefined)
+    return SweepPlan(suite.name, cells, undefined)
 
 
-def _create(point: Mapping[str, Any], seed: int, suite: Suite, tuned: Sequence[Tuned]) -> Experiment:
+def _create(point: Mapping[str, Any], seed: int, suite: SweepGrid, tuned: Sequence[TunedParameters]) -> Experiment:
     parameters = suite.parameters
     for file in tuned:
         parameters = file.fill(point, parameters)
-    return Experiment.create(**point, seed=seed, device=suite.device, parameters=parameters)
+    return Experiment.create(**point, seed=seed, parameters=parameters)
 
 
 def _axis_errors(axes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yield the errors of single values of the axes."""
     for axis, values in axes.items():
-        for value in values if axis in _COMPONENTS else ():
+        for value in values if _SWEPT[axis].is_kind else ():
             try:
-                registry.find(registry.kind_of(axis), registry.parse(value).name)
+                registry.find(registry.kind_of(axis), registry.parse_spec(value).name)
             except ByzbenchError as error:
                 yield str(error)

@@ -8,38 +8,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from byzbench.experiments.cells import OnExisting, Outcome, known, stored
+from byzbench.experiments.cells import CellOutcome, OnExisting, stored_differences, stored_outcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import Entry
-from byzbench.experiments.suite import Plan
+from byzbench.experiments.store import StoredRun
+from byzbench.experiments.suite import SweepPlan
 
 State = Literal["new", "outdated", "unfinished", "finished", "failed"]
 """The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""
 
 
 @dataclass
-class Summary:
+class SweepSummary:
     """The result of a sweep.
 
     Attributes:
         outcomes: The outcomes of the cells that have ended, by label.
-        left: The labels of the cells that have not run, because the sweep was stopped.
-        lost: The lost workers, one line each.
+        remaining: The labels of the cells that have not run, because the sweep was stopped.
+        worker_failures: The lost workers, one line each.
     """
 
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    outcomes: dict[str, CellOutcome] = field(default_factory=dict)
+    remaining: list[str] = field(default_factory=list)
+    worker_failures: list[str] = field(default_factory=list)
 
     @property
-    def failed(self) -> dict[str, Outcome]:
+    def failed(self) -> dict[str, CellOutcome]:
         """Return the outcomes of the cells that failed, by label."""
         return {label: o for label, o in self.outcomes.items() if o.status == "failed"}
 
 
-def standing(plan: Plan, out: Path, on_existing: OnExisting) -> dict[str, State]:
+def sweep_state(plan: SweepPlan, out: Path, on_existing: OnExisting) -> dict[str, State]:
     """Return the state of every cell of a plan in the store, by label.
 
     Args:
@@ -50,11 +50,11 @@ def standing(plan: Plan, out: Path, on_existing: OnExisting) -> dict[str, State]
     """
     states: dict[str, State] = {}
     for label, cell in plan.cells.items():
-        outcome = known(cell, out, on_existing)
+        outcome = stored_outcome(cell, out, on_existing)
         if outcome is not None and outcome.status != "busy":
             states[label] = outcome.status
         else:
-            reasons = stored(RunFolder(out / cell.hash), cell)
+            reasons = stored_differences(RunFolder(out / cell.hash), cell)
             if on_existing == "rerun" or reasons is None:
                 states[label] = "new"
             else:
@@ -62,7 +62,7 @@ def standing(plan: Plan, out: Path, on_existing: OnExisting) -> dict[str, State]
     return states
 
 
-def seconds_expected(cell: Experiment, earlier: list[Entry]) -> float | None:
+def seconds_expected(cell: Experiment, earlier: list[StoredRun]) -> float | None:
     """Estimate the seconds that a cell will take on one core from finished runs of its task and algorithm.
 
     The estimate is the median of the runs' seconds per episode of an agent, times the number of episodes.
@@ -84,16 +84,16 @@ def seconds_expected(cell: Experiment, earlier: list[Entry]) -> float | None:
     return statistics.median(rates) * cell.trajectories * cell.agents if rates else None
 
 
-def sweep(
-    plan: Plan,
+def run_sweep(
+    plan: SweepPlan,
     out: Path,
     executor: Executor,
     *,
     on_existing: OnExisting = "reuse",
-    earlier: list[Entry] | None = None,
-    watch: Callable[[str, Outcome], None] | None = None,
+    earlier: list[StoredRun] | None = None,
+    watch: Callable[[str, CellOutcome], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
-) -> Summary:
+) -> SweepSummary:
     """Run the remaining cells of a plan, longest first.
 
     A cell that another process runs is deferred until no other cell remains, and then waited for. Each cell writes to
@@ -112,16 +112,16 @@ def sweep(
     Returns:
         The outcomes, and the cells that have not run.
     """
-    summary, labels = Summary(), {cell.hash: label for label, cell in plan.cells.items()}
+    summary, labels = SweepSummary(), {cell.hash: label for label, cell in plan.cells.items()}
 
-    def finish(cell: Experiment, outcome: Outcome) -> None:
+    def finish(cell: Experiment, outcome: CellOutcome) -> None:
         summary.outcomes[labels[cell.hash]] = outcome
         if watch:
             watch(labels[cell.hash], outcome)
 
     queue: list[Experiment] = []
     for cell in plan.cells.values():
-        outcome = known(cell, out, on_existing)
+        outcome = stored_outcome(cell, out, on_existing)
         if outcome is None:
             queue.append(cell)
         else:
@@ -130,23 +130,23 @@ def sweep(
     queue.sort(key=lambda cell: (length[cell.hash], cell.hash))
 
     deferred: list[Experiment] = []
-    while queue or deferred or executor.flying:
-        while (queue or deferred) and executor.flying < executor.width and not stopped():
+    while queue or deferred or executor.num_in_flight:
+        while (queue or deferred) and executor.num_in_flight < executor.width and not stopped():
             wait_for_others = not queue
             executor.submit(deferred.pop() if wait_for_others else queue.pop(), wait=wait_for_others)
-        if not executor.flying:
+        if not executor.num_in_flight:
             break
         cell, outcome = executor.next()
         if outcome.status == "busy":
             deferred.append(cell)
         else:
             finish(cell, outcome)
-    summary.left = [labels[cell.hash] for cell in (*queue, *deferred)]
-    summary.lost = list(executor.lost)
+    summary.remaining = [labels[cell.hash] for cell in (*queue, *deferred)]
+    summary.worker_failures = list(executor.lost)
     return summary
 
 
-def _length(cell: Experiment, earlier: list[Entry]) -> float:
+def _length(cell: Experiment, earlier: list[StoredRun]) -> float:
     """Return the estimated seconds of a cell, or else its maximal number of steps at a typical rate, for sorting."""
     expected = seconds_expected(cell, earlier)
     return cell.trajectories * cell.agents * cell.task.horizon / 3e5 if expected is None else expected

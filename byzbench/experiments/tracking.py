@@ -1,7 +1,7 @@
 """Uploads of run folders to Weights & Biases; no run depends on it.
 
-`tracking.json` in a run folder is the upload ledger: the ids of all upload attempts, and the digest of the records that
-were completely uploaded, by destination.
+`tracking.json` in a run folder holds the ids of all upload attempts, and the digest of the records that were completely
+uploaded, by destination.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from os import environ
 from pathlib import Path
 from typing import Any, Literal
 
+from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import hash_of
 from byzbench.errors import Busy, CorruptRecord, UserError
 from byzbench.experiments.files import LIMIT, parse_object, read_bytes
 from byzbench.experiments.records import LOGS, RunFolder
-from byzbench.experiments.store import read
+from byzbench.experiments.store import read_run
 
 LOOK_EVERY = 2.0
 """The seconds between uploads from a running run; the runner flushes its logs about as often."""
@@ -32,8 +33,9 @@ PATIENCE = 2.0
 
 Mode = Literal["online", "offline", "off"]
 
-_COMPONENTS = ("algo", "attack", "topology", "env", "aggregator", "agreement", "placement", "coin")
-_NUMBERS = {"agents": "K", "byzantine": "f", "seed": "seed"}
+_NAMED_BY = ("algo", "attack", "topology", "env", "seed")
+"""The axes in the name of a run."""
+
 _ARTIFACT_FILES = (
     "experiment.json",
     "trace.jsonl",
@@ -96,7 +98,7 @@ class Tracker:
         self._try(lambda: self._end(upload))
 
     def show(self, folder: Path) -> None:
-        """Upload a finished run, unless its ledger has it; errors are warnings."""
+        """Upload a finished run, unless it is recorded as uploaded; errors are warnings."""
         self._try(lambda: self.upload(folder, patience=PATIENCE))
 
     def upload(self, folder: Path, *, force: bool = False, patience: float = 0.0) -> str | None:
@@ -104,11 +106,11 @@ class Tracker:
 
         Args:
             folder: The run folder.
-            force: Whether to upload a run that the ledger has.
+            force: Whether to upload a run that is recorded as uploaded.
             patience: The seconds to wait for another process that has locked the folder.
 
         Returns:
-            The URL of the run, or the command that uploads an offline run; None if the ledger has it.
+            The URL of the run, or the command that uploads an offline run; None if it is recorded as uploaded.
 
         Raises:
             Busy: Another process has locked the folder.
@@ -213,16 +215,16 @@ class _RunUpload:
         return place
 
     def is_uploaded(self) -> bool:
-        """Return whether the ledger has the records in their present state."""
-        entry = _ledger(self.folder)["uploaded"].get(self._destination(), {})
+        """Return whether the records were uploaded in their present state."""
+        entry = _uploads(self.folder)["uploaded"].get(self._destination(), {})
         return entry.get("digest") == _digest(self.folder.path)
 
     def record_upload(self) -> None:
-        """Write the upload to the ledger."""
-        ledger = _ledger(self.folder)
+        """Record the upload."""
+        uploads = _uploads(self.folder)
         entry = {"id": self._attempt, "digest": _digest(self.folder.path)}
-        uploaded = {**ledger["uploaded"], self._destination(): entry}
-        self.folder.write("tracking.json", {**ledger, "uploaded": uploaded})
+        uploaded = {**uploads["uploaded"], self._destination(): entry}
+        self.folder.write("tracking.json", {**uploads, "uploaded": uploaded})
 
     def _destination(self) -> str:
         """Return the destination of uploads, as far as it is known without network access."""
@@ -235,21 +237,20 @@ class _RunUpload:
 
     def _start(self) -> Any:
         record: Any = self.folder.read("experiment.json")
-        entry = read(self.folder.path.resolve())
-        names = [entry.name(axis) for axis in _COMPONENTS]
-        tags = [*names, *(f"{letter}={entry.name(axis)}" for axis, letter in _NUMBERS.items())]
+        entry = read_run(self.folder.path.resolve())
+        tags = [_tag(axis, entry.name(axis.name)) for axis in recorded_axes()]
 
-        ledger = _ledger(self.folder)
+        uploads = _uploads(self.folder)
         code = re.sub("[^0-9a-f]", "", entry.code)[:8]
-        self._attempt = f"{entry.hash}-{code}-{len(ledger['attempts']) + 1}"
-        self.folder.write("tracking.json", {**ledger, "attempts": [*ledger["attempts"], self._attempt]})
+        self._attempt = f"{entry.hash}-{code}-{len(uploads['attempts']) + 1}"
+        self.folder.write("tracking.json", {**uploads, "attempts": [*uploads["attempts"], self._attempt]})
 
         self._settings()
         run = self._wandb.init(
             mode=self._mode,
             project=_project(),
             id=self._attempt,
-            name=f"{'-'.join(names[:4])}-{entry.name('seed')}",
+            name="-".join(str(entry.name(axis)) for axis in _NAMED_BY),
             group=self._group or hash_of({**entry.experiment, "seed": 0}),
             tags=list(dict.fromkeys(tag[:64] for tag in tags if tag)),  # W&B accepts 64 characters, and no duplicates
             config=dict(_flat({**entry.experiment, "hash": entry.hash, "code": record["code"]})),
@@ -267,11 +268,24 @@ class _RunUpload:
 
     def _artifact(self) -> Any:
         """Return an artifact of the run's files, without copies, as those of all runs would fill the user's disk."""
-        artifact = self._wandb.Artifact(f"run-{read(self.folder.path.resolve()).hash}", type="run")
+        artifact = self._wandb.Artifact(f"run-{read_run(self.folder.path.resolve()).hash}", type="run")
         records = [path for name in _ARTIFACT_FILES if _is_file(path := self.folder.path / name)]
         for path in (*records, *_pictures(self.folder.path)):
             artifact.add_file(str(path.resolve()), name=path.name, policy="immutable", skip_cache=True)
         return artifact
+
+
+def _tag(axis: Axis, value: Any) -> str:
+    """Return the tag of an axis: the name of a component, or `axis=value`.
+
+    Example:
+        >>> from byzbench.axes import axis_named
+        >>> _tag(axis_named("attack"), "alie"), _tag(axis_named("relay"), False)
+        ('alie', 'relay=false')
+    """
+    if axis.is_kind:
+        return str(value)
+    return f"{axis.symbol or axis.name}={str(value).lower() if axis.type is bool else value}"
 
 
 def _project() -> str:
@@ -293,7 +307,7 @@ def _lock(folder: RunFolder, patience: float) -> ExitStack:
 
 def _check(path: Path) -> None:
     """Raise CorruptRecord unless the folder holds a finished run with all rounds in all logs."""
-    if read(path.resolve()).status != "finished":
+    if read_run(path.resolve()).status != "finished":
         raise CorruptRecord(f"{path} is not the folder of a finished run")
     rounds = {name: len(RunFolder(path).metrics(name)) for name in LOGS if (path / name).exists()}
     if len(set(rounds.values())) != 1:
@@ -301,8 +315,8 @@ def _check(path: Path) -> None:
         raise CorruptRecord(f"the logs of {path} are not of the same rounds: {counts}")
 
 
-def _ledger(folder: RunFolder) -> dict[str, Any]:
-    """Read the upload ledger `tracking.json`; the default is empty."""
+def _uploads(folder: RunFolder) -> dict[str, Any]:
+    """Read the uploads `tracking.json`; the default is empty."""
     path = folder.path / "tracking.json"
     remedy = "remove it to upload the run again"
     try:
@@ -312,7 +326,7 @@ def _ledger(folder: RunFolder) -> dict[str, Any]:
     attempts, uploaded = data.get("attempts", []), data.get("uploaded", {})
     valid = isinstance(attempts, list) and all(isinstance(attempt, str) for attempt in attempts)
     if not valid or not isinstance(uploaded, dict) or not all(isinstance(e, dict) for e in uploaded.values()):
-        raise CorruptRecord(f"{path} is not a ledger of uploads; {remedy}")
+        raise CorruptRecord(f"{path} is no record of uploads; {remedy}")
     return {"attempts": attempts, "uploaded": uploaded}
 
 

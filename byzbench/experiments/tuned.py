@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from byzbench import registry
 from byzbench.canonical import SCHEMA
-from byzbench.errors import InvalidParameter, StorageError
-from byzbench.experiments.files import parse, read_bytes
+from byzbench.errors import InvalidParameter, StorageError, validation_text
+from byzbench.experiments.files import parse_json, read_bytes
 from byzbench.experiments.migrations import migrate
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
@@ -33,7 +33,7 @@ class TunedOn(BaseModel):
     topology: str
 
 
-class Tuned(BaseModel):
+class TunedParameters(BaseModel):
     """The best parameters of a study.
 
     Attributes:
@@ -61,20 +61,20 @@ class Tuned(BaseModel):
     search: dict[str, Any] | None = None
 
     @classmethod
-    def read(cls, path: Path) -> Tuned:
+    def read(cls, path: Path) -> TunedParameters:
         """Read a file of tuned parameters.
 
         Raises:
             InvalidParameter: The file does not exist or is invalid.
         """
         try:
-            data = parse(read_bytes(path, 2**20))
+            data = parse_json(read_bytes(path, 2**20))
             return cls.model_validate(migrate("tuned", data, path) if isinstance(data, dict) else data)
         except FileNotFoundError:
             raise InvalidParameter(f"there is no file {path}") from None
         except ValidationError as error:
             first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            reason = f"{'.'.join(map(str, first['loc']))}: {validation_text(first, cls.model_fields)}"
         except ValueError:
             reason = "not JSON"
         raise InvalidParameter(f"{path} is not a file of tuned parameters: {reason}")
@@ -108,7 +108,7 @@ class Tuned(BaseModel):
             return merged
         for kind, values in self.parameters.items():
             written = point.get(registry.FLAGS[kind])
-            spec = registry.parse(written) if isinstance(written, str) else None
+            spec = registry.parse_spec(written) if isinstance(written, str) else None
             if spec is None or spec.name == self.components[kind]:
                 explicit = spec.parameters if spec else {}
                 free = {k: v for k, v in values.items() if k not in explicit}
@@ -118,4 +118,4 @@ class Tuned(BaseModel):
     def concerns(self, point: Mapping[str, Any]) -> bool:
         """Return whether the components of `point`, by flag, include the tuned one."""
         written = point.get(registry.FLAGS[self.kind])
-        return isinstance(written, str) and registry.parse(written).name == self.components[self.kind]
+        return isinstance(written, str) and registry.parse_spec(written).name == self.components[self.kind]

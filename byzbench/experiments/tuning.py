@@ -27,14 +27,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from byzbench import registry
 from byzbench.canonical import SCHEMA
-from byzbench.contracts import Choice, Range
+from byzbench.core import Categorical, FloatRange
 from byzbench.errors import ByzbenchError, StorageError, UserError
-from byzbench.experiments.cells import Outcome
+from byzbench.experiments.cells import CellOutcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.migrations import migrate
-from byzbench.experiments.question import OBJECTIVE, Question
-from byzbench.experiments.tuned import Tuned, TunedOn
+from byzbench.experiments.question import OBJECTIVE, TuningProblem
+from byzbench.experiments.tuned import TunedOn, TunedParameters
 
 PAIRS_TO_PRUNE = 6
 """The smallest number of pairs in a trial for which trials are pruned: Wilcoxon's signed-rank test needs four pairs for
@@ -74,8 +74,8 @@ class SteadySampler(BaseSampler):
         return TPESampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
 
-class Problem(Protocol):
-    """A problem that `tune` searches: a `Question`, or the study of a leaderboard's suite."""
+class SearchProblem(Protocol):
+    """A problem that `run_study` searches: a `TuningProblem`, or the study of a leaderboard's suite."""
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class Problem(Protocol):
         """The runs of a trial, in the order in which they are reported."""
 
     @property
-    def space(self) -> Mapping[str, Range | Choice]:
+    def space(self) -> Mapping[str, FloatRange | Categorical]:
         """The search space: a range or choice for each `kind.field`."""
 
     @property
@@ -107,11 +107,11 @@ class Problem(Protocol):
     def value(self, areas: Mapping[Any, float]) -> float:
         """Return the value of a trial from the areas of its runs."""
 
-    def standing(self) -> Mapping[str, Any]:
+    def defaults(self) -> Mapping[str, Any]:
         """Return the default values of the searched parameters."""
 
 
-def open_study(asked: Problem, storage: str | Path) -> Study:
+def open_study(asked: SearchProblem, storage: str | Path) -> Study:
     """Create the study of a problem, or load it from its storage.
 
     Args:
@@ -171,8 +171,8 @@ class _Running:
     steps: int = 0
 
 
-def tune(
-    asked: Problem,
+def run_study(
+    asked: SearchProblem,
     study: Study,
     executor: Executor,
     trials: int,
@@ -196,7 +196,7 @@ def tune(
         stopped: A function that is called before a run is started. Once it returns True no further run is started.
     """
     _requeue_stale_trials(study)
-    default_values = asked.standing()
+    default_values = asked.defaults()
     in_range = {asked.keys[key]: value for key, value in default_values.items() if _includes(asked.space[key], value)}
     if in_range and not study.get_trials(deepcopy=False):
         study.enqueue_trial(in_range)  # Optuna samples the values that are left out
@@ -219,7 +219,7 @@ def tune(
             watch(study.trials[state.trial.number])
 
     while True:
-        while executor.flying < executor.width and not stopped():
+        while executor.num_in_flight < executor.width and not stopped():
             if finished(study) + len(running) >= trials:
                 break
             trial = study.ask()
@@ -228,7 +228,7 @@ def tune(
             state = _Running(trial, parameters)
             if not start_next_pair(state):
                 report(state)
-        if not executor.flying:
+        if not executor.num_in_flight:
             return
         cell, outcome = executor.next()
         _, state = running.pop(id(cell))
@@ -254,7 +254,7 @@ def finished(study: Study) -> int:
     return sum(t.state in COUNTED or "refused" in t.user_attrs for t in trials)
 
 
-def best(asked: Question, study: Study) -> Tuned:
+def best(asked: TuningProblem, study: Study) -> TunedParameters:
     """Return the parameters of the study's best trial, as a file of tuned parameters.
 
     Raises:
@@ -272,17 +272,19 @@ def best(asked: Question, study: Study) -> Tuned:
         parameters.setdefault(kind, {})[name] = value
     algorithm, topology, task = map(registry.name_of, (cell.algorithm, cell.topology, cell.task))
     attack_side = asked.side == "attack"
-    return Tuned(
+    return TunedParameters(
         kind=asked.side,
         components={kind: registry.name_of(getattr(cell, kind)) for kind in {*parameters, asked.side}},
         parameters=parameters,
         study=asked.hash,
-        trials=digest(study),
+        trials=study_digest(study),
         objective={"value": study.best_value, "trial": best_trial.number, "trials": finished(study)},
         on=TunedOn(
             env=task,
-            attacks=[registry.name_of(cell.attack)] if attack_side else [registry.parse(r).name for r in asked.rivals],
-            algorithms=list(asked.rivals) if attack_side else [algorithm],
+            attacks=[registry.name_of(cell.attack)]
+            if attack_side
+            else [registry.parse_spec(r).name for r in asked.opponents],
+            algorithms=list(asked.opponents) if attack_side else [algorithm],
             seeds=list(asked.seeds),
             trajectories=cell.trajectories,
             agents=cell.agents,
@@ -292,7 +294,7 @@ def best(asked: Question, study: Study) -> Tuned:
     )
 
 
-def digest(study: Study) -> str:
+def study_digest(study: Study) -> str:
     """Return the sha256 of all finished trials: number, state, parameters, value and reported areas."""
     lines = [
         (t.number, t.state.name, sorted(t.params.items()), t.value, sorted(t.intermediate_values.items()))
@@ -302,22 +304,22 @@ def digest(study: Study) -> str:
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
-def area_of(outcome: Outcome, cell: Experiment) -> float:
+def area_of(outcome: CellOutcome, cell: Experiment) -> float:
     """Return the area under the evaluation curve of a run, or a random policy's return if it failed or has none."""
     value = outcome.result["evaluation"].get(OBJECTIVE) if outcome.status == "finished" else None
-    return cell.task.worth("random") if value is None else float(value)
+    return cell.task.reference_score("random") if value is None else float(value)
 
 
-def _suggest(trial: Trial, key: str, where: Range | Choice, default: Any) -> Any:
-    if isinstance(where, Choice):
+def _suggest(trial: Trial, key: str, where: FloatRange | Categorical, default: Any) -> Any:
+    if isinstance(where, Categorical):
         return trial.suggest_categorical(key, list(where))
     if type(default) is int:
         return trial.suggest_int(key, int(where.low), int(where.high), log=where.log)
     return trial.suggest_float(key, where.low, where.high, log=where.log)
 
 
-def _includes(where: Range | Choice, value: Any) -> bool:
-    if isinstance(where, Choice):
+def _includes(where: FloatRange | Categorical, value: Any) -> bool:
+    if isinstance(where, Categorical):
         return value in where
     return type(value) in (int, float) and where.low <= value <= where.high
 

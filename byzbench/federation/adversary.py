@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Attack, State, Taps, Task
+from byzbench.core import Aggregator, Attack, EnvHooks, State, Task
+from byzbench.core.context import AttackContext, visible_fields
 from byzbench.errors import BrokenPlugin
-from byzbench.federation.defence import Defence
-from byzbench.federation.ledger import Aggregation
-from byzbench.federation.membership import Membership
-from byzbench.federation.screening import Screened, screen
-from byzbench.federation.view import View, shown
-from byzbench.learning.policies import Policy
-from byzbench.learning.rollouts import Trajectories
+from byzbench.federation.communication_graph import CommunicationGraph
+from byzbench.federation.rule_oracle import ClonedRule
+from byzbench.federation.statistics import AggregationResult
+from byzbench.federation.validation import ValidatedMessages, validate_messages
 from byzbench.randomness import Streams
+from byzbench.rl.policies import Policy
+from byzbench.rl.rollouts import Trajectories
 
 _OBSERVED = "seen."
 """The prefix of observed values in a checkpoint."""
@@ -45,7 +45,7 @@ class Adversary:
     def __init__(
         self,
         attack: Attack,
-        members: Membership,
+        members: CommunicationGraph,
         task: Task,
         streams: Streams,
         rules: Mapping[str, Aggregator] | None = None,
@@ -53,11 +53,11 @@ class Adversary:
         self.round = 0
         self._attack, self._members, self._task, self._streams = attack, members, task, streams
         self._rules = rules or {}
-        self._byzantine = list(members.liars)
-        self._honest = [a for a in range(members.agents) if a not in members.liars]
+        self._byzantine = list(members.byzantine_ids)
+        self._honest = [a for a in range(members.num_agents) if a not in members.byzantine_ids]
         self._own_rows, self._honest_rows = torch.tensor(self._byzantine, dtype=torch.int64), torch.tensor(self._honest)
         self._threat = attack.threat
-        self._visible = shown(self._threat)
+        self._visible = visible_fields(self._threat)
         self._num_exchanges = 0
         self._coin: Tensor | None = None
         self._policy: Policy | None = None
@@ -66,15 +66,14 @@ class Adversary:
         self._memory: State = {}
         self._observed: State = {}
         if self._byzantine:
-            self._memory = attack.start(self._view({}, self._static_secrets(self._byzantine)))
+            self._memory = attack.start(self._context({}, self._static_secrets(self._byzantine)))
 
-    @property
-    def memory(self) -> State:
-        """Return the state for a checkpoint: the attack's memory, and values for `history` and `defence`."""
+    def state_dict(self) -> State:
+        """Return the state for a checkpoint: the attack's memory, and values for `history` and `rule`."""
         return {**self._memory, **{_OBSERVED + name: part for name, part in self._observed.items()}}
 
-    @memory.setter
-    def memory(self, saved: State) -> None:
+    def load_state_dict(self, saved: State) -> None:
+        """Load what `state_dict` returned."""
         self._memory = {name: part for name, part in saved.items() if not name.startswith(_OBSERVED)}
         self._observed = {
             name.removeprefix(_OBSERVED): part for name, part in saved.items() if name.startswith(_OBSERVED)
@@ -85,24 +84,24 @@ class Adversary:
         self.round, self._num_exchanges, self._coin = round, 0, None
         self._theta, self._rollouts = None, {}
 
-    def meet(self, members: Membership) -> None:
+    def set_graph(self, members: CommunicationGraph) -> None:
         """Set the communication graph of the round; the Byzantine agents stay the same."""
         self._members = members
         for name in ("_mixing", "_victim"):
             self.__dict__.pop(name, None)
 
-    def toss(self, values: Tensor) -> None:
+    def record_coin(self, values: Tensor) -> None:
         """Record a common draw for attacks that see it: values [K], one as each agent sees it."""
         self._coin = values[self._byzantine]
 
-    def learn(self, topic: str, aggregation: Aggregation) -> None:
-        """Record the aggregation of an exchange for attacks that see `history` or `defence`.
+    def record_aggregation(self, topic: str, aggregation: AggregationResult) -> None:
+        """Record the aggregation of an exchange for attacks that see `history` or `rule`.
 
         Args:
             topic: the topic of the exchange.
             aggregation: the values and the new state of the rule at all receivers.
         """
-        if not self._byzantine or not {"history", "defence"} & self._visible:
+        if not self._byzantine or not {"history", "rule"} & self._visible:
             return
         receivers = aggregation.inbox.receivers
         if "history" in self._visible:
@@ -115,15 +114,15 @@ class Adversary:
             past = self._observed.get(f"history.{topic}", value.new_zeros(len(self._byzantine), value.shape[1]))
             if finite.any():
                 self._observed[f"history.{topic}"] = past.index_copy(0, indices[finite], value[rows[finite]])
-        if "defence" in self._visible and self._rules.get(topic) is not None and self._rules[topic].stateful:
+        if "rule" in self._visible and self._rules.get(topic) is not None and self._rules[topic].stateful:
             worst_group = torch.tensor([self._worst_group(len(aggregation.value))])
             at = worst_group if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
             if len(at):
                 state = {f"state.{topic}.{name}": part[at[0]].cpu().clone() for name, part in aggregation.state.items()}
                 self._observed |= state
 
-    def _view(self, public: dict[str, Any], secrets: dict[str, Callable[[], Any]]) -> View:
-        """Make a view.
+    def _context(self, public: dict[str, Any], secrets: dict[str, Callable[[], Any]]) -> AttackContext:
+        """Make the context of a call.
 
         Args:
             public: the values that are always available, beside the round, K, f and the task.
@@ -131,35 +130,35 @@ class Adversary:
         """
         facts = {
             "round": self.round,
-            "agents": self._members.agents,
-            "byzantine": len(self._byzantine),
+            "num_agents": self._members.num_agents,
+            "num_byzantine": len(self._byzantine),
             "task": self._task,
         }
         visible = {name: make() for name, make in secrets.items() if name in self._visible}
-        return View(self._threat, {**facts, **public}, visible)
+        return AttackContext(self._threat, {**facts, **public}, visible)
 
     def _static_secrets(self, agents: Sequence[int]) -> dict[str, Callable[[], Any]]:
         """Return the secrets that do not depend on an exchange, for some Byzantine agents."""
         indices = [self._byzantine.index(a) for a in agents]
         return {
             "graph": self._members.graph.copy,
-            "liars": lambda: torch.tensor(agents),
-            "peers": lambda: torch.tensor(self._honest),
+            "byzantine_ids": lambda: torch.tensor(agents),
+            "honest_ids": lambda: torch.tensor(self._honest),
             "mixing": lambda: self._mixing.clone(),
             "coin": lambda: None if self._coin is None else self._coin[indices],
             "policy": lambda: self._policy,
             "theta": lambda: None if self._theta is None else self._theta[indices],
         }
 
-    def _experience(self, index: int) -> Trajectories | None:
-        """Return a copy of the last episodes of one Byzantine agent, by its index in `members.liars`."""
+    def _rollout_of(self, index: int) -> Trajectories | None:
+        """Return a copy of the last episodes of one Byzantine agent, by its index in `members.byzantine_ids`."""
         rollout = self._rollouts.get(index)
         return Trajectories(**{name: part.clone() for name, part in rollout.items()}) if rollout else None
 
     @cached_property
     def _mixing(self) -> Tensor:
         """Return the mixing weights as a matrix: float64 [K, K]."""
-        agents = self._members.agents
+        agents = self._members.num_agents
         square = torch.zeros(agents, agents, dtype=torch.float64)
         return square.scatter_add_(1, self._members.senders, self._members.mixing)
 
@@ -175,7 +174,7 @@ class Adversary:
         """Return the group of a server with the most Byzantine agents, the first of equals."""
         return max(range(groups), key=lambda group: sum(agent % groups == group for agent in self._byzantine))
 
-    async def speak(self, topic: str, x: Tensor, edges: Tensor, groups: int = 1) -> Screened | None:
+    async def craft_messages(self, topic: str, x: Tensor, edges: Tensor, groups: int = 1) -> ValidatedMessages | None:
         """Craft the messages of the Byzantine agents for one exchange.
 
         Args:
@@ -190,52 +189,58 @@ class Adversary:
             if they send the vectors that they computed.
         """
         self._num_exchanges += 1
-        if not self._byzantine or not self._attack.speaks(topic):
+        if not self._byzantine or not self._attack.targets(topic):
             return None
         vectors, pairs, count = x.detach().cpu(), edges.numpy(), len(self._byzantine)
-        if "colluders" in self._threat.sees:
+        if "byzantine" in self._threat.knowledge:
             return await self._craft(topic, vectors, range(count), pairs, groups)
         starts = np.searchsorted(pairs[:, 0], np.arange(count + 1)).tolist()
         parts = [
             await self._craft(topic, vectors, range(row, row + 1), pairs[starts[row] : starts[row + 1]], groups)
             for row in range(count)
         ]
-        return Screened(*(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent")))
+        return ValidatedMessages(
+            *(torch.cat([getattr(p, f) for p in parts]) for f in ("vectors", "malformed", "silent"))
+        )
 
-    async def _craft(self, topic: str, vectors: Tensor, rows: range, edges: np.ndarray, groups: int) -> Screened:
+    async def _craft(
+        self, topic: str, vectors: Tensor, rows: range, edges: np.ndarray, groups: int
+    ) -> ValidatedMessages:
         """Craft the messages of some Byzantine agents, given by a range of indices, on `edges` if they equivocate."""
         senders, own_rows = self._byzantine[rows.start : rows.stop], self._own_rows[rows.start : rows.stop]
         past = self._observed.get(f"history.{topic}")
         secrets: dict[str, Callable[[], Any]] = {
             **self._static_secrets(senders),
             "own": lambda: vectors.index_select(0, own_rows),
-            "colluders": lambda: vectors.index_select(0, own_rows),
+            "byzantine": lambda: vectors.index_select(0, own_rows),
             "honest": lambda: vectors.index_select(0, self._honest_rows),
             "edges": lambda: edges - [rows.start, 0],
             "history": lambda: None if past is None else past[rows.start : rows.stop].clone(),
-            "experience": lambda: [self._experience(row) for row in rows],
-            "defence": lambda: self._rule_clone(topic, vectors, edges, groups),
+            "rollouts": lambda: [self._rollout_of(row) for row in rows],
+            "rule": lambda: self._rule_clone(topic, vectors, edges, groups),
         }
         rng = self._streams.generator(f"attack/{self._num_exchanges}", self.round, rows.start)
-        speech, self._memory = await self._attack.answer(self._view({"topic": topic}, secrets), self._memory, rng)
-        return screen(speech, len(edges) if self._threat.equivocates else len(rows), vectors.shape[1])
+        messages, self._memory = await self._attack.craft_messages_async(
+            self._context({"topic": topic}, secrets), self._memory, rng
+        )
+        return validate_messages(messages, len(edges) if self._threat.equivocates else len(rows), vectors.shape[1])
 
-    def _rule_clone(self, topic: str, vectors: Tensor, edges: np.ndarray, groups: int) -> Defence | None:
+    def _rule_clone(self, topic: str, vectors: Tensor, edges: np.ndarray, groups: int) -> ClonedRule | None:
         """Return a clone of the topic's rule, at the server's worst group if edges end there, else at the victim."""
         rule, members, name = self._rules.get(topic), self._members, f"defence/{self._num_exchanges}"
         if rule is None:
             return None
-        server = bool((edges[:, 1] == members.agents).any())
+        server = bool((edges[:, 1] == members.num_agents).any())
         worst_group = self._worst_group(groups)
-        inbox = list(range(worst_group, members.agents, groups)) if server else members.inboxes[self._victim]
+        inbox = list(range(worst_group, members.num_agents, groups)) if server else members.inboxes[self._victim]
         prefix = f"state.{topic}."
         round = self.round
-        return Defence(
+        return ClonedRule(
             rule=rule,
-            receiver=members.agents if server else self._victim,
-            calls=self._threat.calls,
+            receiver=members.num_agents if server else self._victim,
+            calls=self._threat.query_budget,
             inbox=vectors[inbox],
-            seats=torch.tensor([self._byzantine.index(a) if a in self._byzantine else -1 for a in inbox]),
+            candidate_rows=torch.tensor([self._byzantine.index(a) if a in self._byzantine else -1 for a in inbox]),
             bound=members.bound(len(inbox)),
             own=-1 if server else inbox.index(self._victim),
             weights=None if server else self._mixing[self._victim, inbox],
@@ -248,7 +253,9 @@ class Adversary:
         """Return whether the attack crafts one message for each edge."""
         return self._threat.equivocates
 
-    def taps(self, agents: Sequence[int], episodes: int, sample: int, policy: Policy, theta: Tensor) -> LiarsTap | None:
+    def make_hooks(
+        self, agents: Sequence[int], episodes: int, sample: int, policy: Policy, theta: Tensor
+    ) -> ByzantineEnvHooks | None:
         """Return the environment hooks of the Byzantine agents for a rollout, or None if there are none.
 
         Args:
@@ -271,20 +278,20 @@ class Adversary:
         if not self._byzantine or "environment" not in self._threat.surface:
             return None
         rng = self._streams.generator(f"attack/environment/{sample}", self.round)
-        view = self._view({"episodes": episodes}, self._static_secrets(self._byzantine))
-        taps, self._memory = self._attack.tap(view, self._memory, rng)
-        if unknown := sorted(set(taps.dynamics or ()) - set(self._task.dynamics)):
+        context = self._context({"num_episodes": episodes}, self._static_secrets(self._byzantine))
+        hooks, self._memory = self._attack.hook_environment(context, self._memory, rng)
+        if unknown := sorted(set(hooks.dynamics or ()) - set(self._task.dynamics)):
             raise BrokenPlugin(f"{type(self._attack).__name__} changes {unknown[0]!r}, which this task does not offer")
-        return LiarsTap(taps, agents, self._byzantine)
+        return ByzantineEnvHooks(hooks, agents, self._byzantine)
 
-    def lived(self, agents: Sequence[int], episodes: Trajectories) -> None:
-        """Record the rollouts of agents as they observed them, after the hooks, for attacks that see `experience`.
+    def record_rollout(self, agents: Sequence[int], episodes: Trajectories) -> None:
+        """Record the rollouts of agents as they observed them, after the hooks, for attacks that see `rollouts`.
 
         Args:
             agents: the agents of the rollout.
             episodes: their episodes, with one row for each agent.
         """
-        if self._byzantine and "experience" in self._visible:
+        if self._byzantine and "rollouts" in self._visible:
             for row, index in zip(*_match(agents, self._byzantine), strict=True):
                 self._rollouts[index] = {name: part[row : row + 1] for name, part in vars(episodes).items()}
 
@@ -296,28 +303,28 @@ def _match(agents: Sequence[int], byzantine: Sequence[int]) -> tuple[list[int], 
     return [row_of[byzantine[index]] for index in indices], indices
 
 
-class LiarsTap:
+class ByzantineEnvHooks:
     """Environment hooks of an attack, applied to the rows of a rollout that belong to Byzantine agents.
 
     Hooks of an attack take and return arrays for all f Byzantine agents. Agents that are not in the rollout have zeros.
 
     Args:
-        taps: the hooks of the attack.
+        hooks: the hooks of the attack.
         agents: the agents of the rollout.
         byzantine: all Byzantine agents.
 
     Attributes:
-        observe: changes observations in place, or None; see `byzbench.learning.rollouts.Tap`.
+        observe: changes observations in place, or None; see `byzbench.rl.rollouts.StepHooks`.
         act: changes actions in place, or None.
     """
 
-    def __init__(self, taps: Taps, agents: Sequence[int], byzantine: Sequence[int]) -> None:
+    def __init__(self, hooks: EnvHooks, agents: Sequence[int], byzantine: Sequence[int]) -> None:
         rows, indices = _match(agents, byzantine)
-        self._taps, self._num_agents, self._num_byzantine = taps, len(agents), len(byzantine)
+        self._hooks, self._num_agents, self._num_byzantine = hooks, len(agents), len(byzantine)
         self._rows, self._indices = np.array(rows, np.intp), np.array(indices, np.intp)
         self._complete = len(indices) == len(byzantine)
-        self.observe = self._row_hook(taps.observation) if rows and taps.observation else None
-        self.act = self._row_hook(taps.action) if rows and taps.action else None
+        self.observe = self._row_hook(hooks.observation) if rows and hooks.observation else None
+        self.act = self._row_hook(hooks.action) if rows and hooks.action else None
 
     def _row_hook(self, hook: Step) -> Callable[[int, np.ndarray], None]:
         """Return a function that applies a hook at step t to the Byzantine rows of x [K, ...] in place."""
@@ -330,7 +337,7 @@ class LiarsTap:
             if not cells.size:
                 if changed.shape[1:] != x.shape[1:]:
                     raise BrokenPlugin(
-                        f"a tap returned the shape {list(changed.shape)} in place of "
+                        f"a hook returned the shape {list(changed.shape)} in place of "
                         f"{[self._num_byzantine, *x.shape[1:]]}"
                     )
                 cells = np.arange(x.size).reshape(len(x), -1)[rows]
@@ -349,16 +356,16 @@ class LiarsTap:
 
     def rewards(self, rewards: Tensor) -> Tensor:
         """Return the rewards [K, T, N] with those of Byzantine agents changed by the hook."""
-        if self._taps.reward is None or not len(self._rows):
+        if self._hooks.reward is None or not len(self._rows):
             return rewards
         changed = rewards.clone()
-        changed[self._rows] = self._taps.reward(torch.from_numpy(self._expand(rewards.numpy())))[self._indices]
+        changed[self._rows] = self._hooks.reward(torch.from_numpy(self._expand(rewards.numpy())))[self._indices]
         return changed
 
     def dynamics(self) -> dict[str, np.ndarray]:
         """Return the factors of physical constants, [K] for each constant that the attack changes."""
         factors = {}
-        for name, byzantine_factors in (self._taps.dynamics or {}).items():
+        for name, byzantine_factors in (self._hooks.dynamics or {}).items():
             factors[name] = np.ones(self._num_agents)
             factors[name][self._rows] = byzantine_factors[self._indices]
         return factors

@@ -104,7 +104,7 @@ def centred(squares: np.ndarray) -> np.ndarray:
     return (means[..., None] + means[..., None, :] - squares - means.mean(-1)[..., None, None]) / 2
 
 
-def least(measure: Measure, effort: int) -> tuple[tuple[int, ...], float, bool]:
+def minimize_measure(measure: Measure, effort: int) -> tuple[tuple[int, ...], float, bool]:
     """Return the sorted indices of the best subset, its value, and whether the search was complete.
 
     Args:

@@ -16,14 +16,14 @@ def _agents(graph: nx.Graph) -> list[int]:
     return [node for node in graph if node != graph.graph.get("server")]
 
 
-def heard(graph: nx.Graph) -> Mapping[int, Mapping[int, object]]:
+def in_neighbors(graph: nx.Graph) -> Mapping[int, Mapping[int, object]]:
     """Return the nodes that each node receives from: its neighbours, or its predecessors in a directed graph."""
     return graph.pred if graph.is_directed() else graph.adj
 
 
 def _byzantine_neighbours(graph: nx.Graph, byzantine: Collection[int]) -> dict[int, int]:
     """Return the number of Byzantine agents that each honest agent receives from."""
-    byzantine_set, senders = set(byzantine), heard(graph)
+    byzantine_set, senders = set(byzantine), in_neighbors(graph)
     return {
         agent: len(byzantine_set.intersection(senders[agent])) for agent in _agents(graph) if agent not in byzantine_set
     }
@@ -38,7 +38,7 @@ def local_weight(graph: nx.Graph, byzantine: Collection[int]) -> float:
         >>> local_weight(nx.path_graph(3), [0])
         0.3333333333333333
     """
-    server, senders = graph.graph.get("server"), heard(graph)
+    server, senders = graph.graph.get("server"), in_neighbors(graph)
     sizes = {agent: 1 + sum(other not in (agent, server) for other in senders[agent]) for agent in _agents(graph)}
     return max(
         (num_byzantine / sizes[agent] for agent, num_byzantine in _byzantine_neighbours(graph, byzantine).items()),
@@ -139,6 +139,12 @@ def shortest_disjoint(graph: nx.Graph, source: int, target: int, count: int) -> 
     """Return the fewest edges of `count` paths from source to target that share no other node.
 
     There must be that many such paths. It is a flow of least cost with a node capacity of one: Suurballe's problem.
+
+    Args:
+        graph: The graph, directed or not.
+        source: The first node of every path.
+        target: The last node of every path.
+        count: The number of paths.
 
     Example:
         >>> shortest_disjoint(nx.cycle_graph(5), 0, 2, 2)

@@ -19,7 +19,7 @@ EXACT = 20
 _SLACK = 1e-9
 
 
-def hears(graph: nx.Graph) -> npt.NDArray[np.int64]:
+def in_neighbor_masks(graph: nx.Graph) -> npt.NDArray[np.int64]:
     """Return a matrix [n, n] that is 1 where agent i receives from another agent j, and 0 elsewhere."""
     links = nx.to_numpy_array(graph, nodelist=sorted(graph), dtype=np.int64, weight=None).T
     np.fill_diagonal(links, 0)
@@ -40,7 +40,7 @@ def vertex_connectivity(graph: nx.Graph) -> int:
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow
 
-    links, n = hears(graph).T, len(graph)
+    links, n = in_neighbor_masks(graph).T, len(graph)
     degrees = np.minimum(links.sum(0), links.sum(1))
     v, minimum = int(degrees.argmin()), int(degrees.min())
     # Agent i is an edge of capacity one from node 2 i to node 2 i + 1.
@@ -74,7 +74,7 @@ def robustness(graph: nx.Graph) -> int:
         >>> robustness(nx.complete_graph(5))
         3
     """
-    links, n = hears(graph), len(graph)
+    links, n = in_neighbor_masks(graph), len(graph)
     if n == 1:
         return 1
     sets = np.arange(1 << n, dtype=np.uint32)
@@ -102,7 +102,7 @@ def robustness_bounds(graph: nx.Graph) -> tuple[int, int]:
     n = len(graph)
     if n <= EXACT:
         return (robustness(graph),) * 2
-    links = hears(graph)
+    links = in_neighbor_masks(graph)
     min_degree = int(links.sum(1).min())
     connected = nx.is_strongly_connected(graph) if graph.is_directed() else nx.is_connected(graph)
     low, high = max(int(connected), min_degree - n // 2 + 1), min((n + 1) // 2, max(min_degree, 1))
@@ -132,7 +132,7 @@ def redundancy(graph: nx.Graph) -> int | None:
     """
     if graph.is_directed() or not nx.is_connected(graph):
         return None
-    links = hears(graph)
+    links = in_neighbor_masks(graph)
     copies = links + links @ links
     pairs = copies[np.triu_indices(len(links), 1)]
     best = 0

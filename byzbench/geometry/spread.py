@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.geometry.branching import EFFORT, EQUAL, Measure, Nodes, State, centred, least
-from byzbench.geometry.subsets import blocks, each, table
+from byzbench.geometry.branching import EFFORT, EQUAL, Measure, Nodes, State, centred, minimize_measure
+from byzbench.geometry.subsets import each_set, subset_blocks, subset_table
 
 # Smallest limit: divisions by smaller limits would overflow.
 TINY = 1e-200
@@ -35,15 +35,24 @@ def least_variance(squares: Tensor, mask: Tensor, f: Tensor, effort: int = EFFOR
     Warns:
         InexactSearch: the effort did not suffice.
     """
-    return each("mva", squares, mask, f, _variance_table, partial(min_variance_subset, effort=effort))
+    return each_set("mva", squares, mask, f, _variance_table, partial(min_variance_subset, effort=effort))
 
 
 def least_eigenvalue(squares: Tensor, mask: Tensor, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
     """Return, for each receiver, the n_r - f_r vectors whose covariance has the least largest eigenvalue.
 
-    The largest eigenvalue is the variance in the worst direction. Arguments and results are those of `least_variance`.
+    The largest eigenvalue is the variance in the worst direction.
+
+    Args:
+        squares: float64 [..., n, n], squared distances.
+        mask: [..., n] bool; each receiver has a valid vector.
+        f: [...] int, how many vectors to leave out; at least one vector remains.
+        effort: see `min_eigenvalue_subset`.
+
+    Returns:
+        The selected vectors, bool [..., n], and the largest eigenvalue of their covariance, float64 [...].
     """
-    return each("smea", squares, mask, f, _eigenvalue_table, partial(min_eigenvalue_subset, effort=effort))
+    return each_set("smea", squares, mask, f, _eigenvalue_table, partial(min_eigenvalue_subset, effort=effort))
 
 
 def min_variance_subset(
@@ -67,7 +76,7 @@ def min_variance_subset(
         >>> min_variance_subset((x[:, None] - x) ** 2, 3)
         ((0, 1, 2), 0.6666666666666666, True)
     """
-    indices, value, exact = least(_Variance(np.asarray(squares, dtype=np.float64), size), effort)
+    indices, value, exact = minimize_measure(_Variance(np.asarray(squares, dtype=np.float64), size), effort)
     return indices, value / size, exact
 
 
@@ -85,26 +94,26 @@ def min_eigenvalue_subset(
         >>> indices, round(value, 6), exact
         ((0, 1, 2), 0.666667, True)
     """
-    indices, value, exact = least(_Eigenvalue(np.asarray(squares, dtype=np.float64), size), effort)
+    indices, value, exact = minimize_measure(_Eigenvalue(np.asarray(squares, dtype=np.float64), size), effort)
     return indices, value / size, exact
 
 
 def _variance_table(squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return the indices [R, size] and variances [R] of the best subsets of each of R matrices [R, n, n]."""
-    subsets = table(squares.shape[-1], size).to(squares.device)
+    subsets = subset_table(squares.shape[-1], size).to(squares.device)
     members = torch.zeros(len(subsets), squares.shape[-1], dtype=torch.float64, device=squares.device)
     members.scatter_(1, subsets, 1.0)
-    parts = [((members @ block) * members).sum(-1) for block in blocks(squares, members.numel())]
+    parts = [((members @ block) * members).sum(-1) for block in subset_blocks(squares, members.numel())]
     values, best = _first(torch.cat(parts) / (2 * size**2))
     return subsets[best], values
 
 
 def _eigenvalue_table(squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return the indices [R, size] and largest eigenvalues [R] of the best subsets of each of R matrices [R, n, n]."""
-    subsets = table(squares.shape[-1], size).to(squares.device)
+    subsets = subset_table(squares.shape[-1], size).to(squares.device)
     pairs = (subsets.unsqueeze(-1) * squares.shape[-1] + subsets.unsqueeze(-2)).flatten()
     parts = []
-    for block in blocks(squares, pairs.numel()):
+    for block in subset_blocks(squares, pairs.numel()):
         subset_squares = block.flatten(1).index_select(1, pairs).view(-1, len(subsets), size, size)
         means = subset_squares.mean(-1)
         gram = (means.unsqueeze(-1) + means.unsqueeze(-2) - subset_squares - means.mean(-1)[..., None, None]) / 2

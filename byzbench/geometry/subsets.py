@@ -26,7 +26,7 @@ TABLE = 1 << 15
 BLOCK = 1 << 22
 
 
-def narrowest(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_000) -> tuple[Tensor, Tensor]:
+def min_diameter_subsets(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_000) -> tuple[Tensor, Tensor]:
     """Return, for each receiver, the n_r - f_r of its n_r valid vectors that have the least diameter.
 
     Args:
@@ -42,10 +42,10 @@ def narrowest(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_00
     Warns:
         InexactSearch: the effort did not suffice.
     """
-    return each("mda", distances, mask, f, _diameter_table, partial(min_diameter_subset, effort=effort))
+    return each_set("mda", distances, mask, f, _diameter_table, partial(min_diameter_subset, effort=effort))
 
 
-def each(
+def each_set(
     name: str,
     matrices: Tensor,
     mask: Tensor,
@@ -94,11 +94,11 @@ def each(
 
 
 @lru_cache(maxsize=64)
-def table(n: int, size: int) -> Tensor:
+def subset_table(n: int, size: int) -> Tensor:
     """Return all subsets of `size` of n indices, in lexicographic order: [S, size].
 
     Example:
-        >>> table(3, 2)
+        >>> subset_table(3, 2)
         tensor([[0, 1],
                 [0, 2],
                 [1, 2]])
@@ -112,12 +112,12 @@ def _pairs(n: int, size: int) -> npt.NDArray[np.intp]:
 
     A single vector is its own pair.
     """
-    subsets = table(n, size).numpy()
+    subsets = subset_table(n, size).numpy()
     first, second = np.triu_indices(size, k=size > 1)
     return np.ascontiguousarray((subsets[:, first] * n + subsets[:, second]).T)
 
 
-def blocks(matrices: Tensor, numbers: int) -> Sequence[Tensor]:
+def subset_blocks(matrices: Tensor, numbers: int) -> Sequence[Tensor]:
     """Split the matrices into blocks of receivers that fit into memory.
 
     Args:
@@ -138,9 +138,9 @@ def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: the number of vectors of a subset.
     """
     n = distances.shape[-1]
-    subsets, pairs = table(n, size), _pairs(n, size)
+    subsets, pairs = subset_table(n, size), _pairs(n, size)
     indices, diameters = [], []
-    for block in blocks(distances.flatten(1), pairs.size):
+    for block in subset_blocks(distances.flatten(1), pairs.size):
         # Receivers last: gathering whole rows takes an eighth of the time.
         rows = np.ascontiguousarray(block.T.cpu().numpy())
         subset_diameters = rows.take(pairs.ravel(), 0).reshape(*pairs.shape, -1).max(0)

@@ -15,17 +15,17 @@ from byzbench.experiments.executors import Executor
 from byzbench.experiments.files import parse_object, read_bytes
 from byzbench.experiments.migrations import migrate
 from byzbench.identity import ENGINE
-from byzbench.leaderboard.checks import check
-from byzbench.leaderboard.entries import Entry, scan
-from byzbench.leaderboard.replay import replay
-from byzbench.leaderboard.schema import Digest, Line, Part, Positive, validate, write
+from byzbench.leaderboard.checks import check_submission
+from byzbench.leaderboard.entries import Entry, scan_entries
+from byzbench.leaderboard.replay import replay_entry
+from byzbench.leaderboard.schema import Digest, Document, Line, Positive, encode_document, validate
 from byzbench.leaderboard.summaries import replay_lines
 
 LIMIT = 16 * 2**20
 """Largest size of an audit file, in bytes."""
 
 
-class AuditedRow(Part):
+class AuditedRow(Document):
     """The result of an audit of a row by one engine.
 
     Attributes:
@@ -48,7 +48,7 @@ class AuditedRow(Part):
         return f"{'contradicted' if self.verdict == 'mismatch' else self.verdict} at engine {self.engine}"
 
 
-class Audit(Part):
+class Audit(Document):
     """The document of all audits, `leaderboards/audit.json`.
 
     Attributes:
@@ -81,7 +81,7 @@ class Audit(Part):
         """
         ordered = self.model_copy(update={"version": SCHEMA, "rows": dict(sorted(self.rows.items()))})
         try:
-            path.write_bytes(write(ordered))
+            path.write_bytes(encode_document(ordered))
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
@@ -130,7 +130,7 @@ def audited_entries(submissions: Path, suite: str | None = None) -> Iterator[tup
         submissions: The folder of all submissions.
         suite: The name of the suite whose entries are taken; None for all suites.
     """
-    for entry in scan(submissions)[0]:
+    for entry in scan_entries(submissions)[0]:
         submission = entry.submission
         if suite in (None, submission.suite):
             yield entry, submissions / submission.suite / submission.track / entry.slug
@@ -152,10 +152,10 @@ def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, ex
     """
     if not entry.submission.replayable:
         return AuditResult("cannot be replayed")
-    report = check(folder, folder.parents[2])
-    if report.refused or report.lot is None:
+    report = check_submission(folder, folder.parents[2])
+    if report.refused or report.submission_plan is None:
         return AuditResult("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
-    result = replay(entry, report.lot, cells, salt, store, executor, own_seeds_only=True)
+    result = replay_entry(entry, report.submission_plan, cells, salt, store, executor, own_seeds_only=True)
     if result.verdict == "infrastructure":
         return AuditResult("could not be replayed", tuple(replay_lines(result)), result.exit_code)
     row = AuditedRow(engine=ENGINE, verdict=result.verdict, cells=len(result.cells), salt=salt)

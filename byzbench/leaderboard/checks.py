@@ -13,18 +13,18 @@ from pathlib import Path
 from byzbench.errors import ByzbenchError
 from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
-from byzbench.leaderboard.entries import Entry, read, scan
-from byzbench.leaderboard.plan import Lot, listens, lot
+from byzbench.leaderboard.entries import Entry, read_entry, scan_entries
+from byzbench.leaderboard.plan import SubmissionPlan, plan_submission, receives_messages
 from byzbench.leaderboard.resolved import methods, resolved_differences
 from byzbench.leaderboard.schema import Cell, Submission
-from byzbench.leaderboard.suites import Place, Suite, suite, suites
+from byzbench.leaderboard.suites import CellKey, Suite, suite, suites
 
 SHOWN = 10
 """Largest number of findings of one check that are listed; the others are counted."""
 
 
 @dataclass
-class Report:
+class CheckReport:
     """The result of the checks of a submission.
 
     Attributes:
@@ -35,7 +35,7 @@ class Report:
 
     findings: list[Finding] = field(default_factory=list)
     entry: Entry | None = None
-    lot: Lot | None = None
+    submission_plan: SubmissionPlan | None = None
 
     @property
     def refused(self) -> bool:
@@ -43,7 +43,7 @@ class Report:
         return any(finding.fatal for finding in self.findings)
 
 
-def check(folder: Path, submissions: Path) -> Report:
+def check_submission(folder: Path, submissions: Path) -> CheckReport:
     """Check a submission.
 
     Args:
@@ -53,16 +53,16 @@ def check(folder: Path, submissions: Path) -> Report:
     Returns:
         The findings; later checks are left out where the files, the suite, the method or the set of cells is refused.
     """
-    report = Report()
+    report = CheckReport()
     try:
-        report.entry = entry = read(folder)
+        report.entry = entry = read_entry(folder)
         board = _suite(entry)
     except Refused as error:
         report.findings += error.findings
         return report
     submission = entry.submission
     try:
-        plan = lot_of(entry, board) if submission.replayable else None
+        plan = submission_plan_of(entry, board) if submission.replayable else None
         places = {place.key: place for place in plan.cells} if plan else _places(entry, board)
     except (ByzbenchError, AssertionError) as error:
         what = str(error) or "this track needs an attack"
@@ -79,21 +79,21 @@ def check(folder: Path, submissions: Path) -> Report:
         report.findings.append(Finding("older", "submission.json $.schema", what, fatal=False))
     if plan is None:
         return report
-    report.lot = plan
+    report.submission_plan = plan
     report.findings += _defaults(plan)
     report.findings += _code(entry, plan)
     report.findings += _hashes(entry, plan)
     return report
 
 
-def lot_of(entry: Entry, board: Suite) -> Lot:
+def submission_plan_of(entry: Entry, board: Suite) -> SubmissionPlan:
     """Return the cells of an entry, built from its own `resolved`.
 
     Raises:
         ByzbenchError: The cells cannot be run here.
     """
     submission = entry.submission
-    return lot(board, submission.track, submission.method, submission.resolved, submission.version)
+    return plan_submission(board, submission.track, submission.method, submission.resolved, submission.version)
 
 
 def _suite(entry: Entry) -> Suite:
@@ -108,7 +108,7 @@ def _suite(entry: Entry) -> Suite:
     return board
 
 
-def _places(entry: Entry, board: Suite) -> dict[tuple[str, str, str | None, int], Place]:
+def _places(entry: Entry, board: Suite) -> dict[tuple[str, str, str | None, int], CellKey]:
     """Return the cells of an entry that is not replayed. Its method need not be installed."""
     track = entry.submission.track
     division = None if track == "attack" else entry.division(board)
@@ -159,10 +159,10 @@ def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
             yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
 
 
-def _defaults(plan: Lot) -> Iterator[Finding]:
+def _defaults(plan: SubmissionPlan) -> Iterator[Finding]:
     """Note the parameters of a resolved method that differ from today's defaults."""
     try:
-        today = lot(plan.suite, plan.track, plan.method).resolved
+        today = plan_submission(plan.suite, plan.track, plan.method).resolved
     except ByzbenchError as error:
         yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return
@@ -170,7 +170,7 @@ def _defaults(plan: Lot) -> Iterator[Finding]:
         yield Finding("defaults", "submission.json $.resolved", f"{line} as by today's defaults", fatal=False)
 
 
-def _code(entry: Entry, plan: Lot) -> Iterator[Finding]:
+def _code(entry: Entry, plan: SubmissionPlan) -> Iterator[Finding]:
     """Note differences between the code that ran an entry and the installed code.
 
     A component of byzbench with edited code is refused, and so is a plug-in that differs from the installed one. Such
@@ -202,7 +202,7 @@ def _code(entry: Entry, plan: Lot) -> Iterator[Finding]:
         yield Finding("other-source", path, f"{ran} ran it, and the installed source files differ", fatal=False)
 
 
-def environment_difference(submission: Submission, here: Lot) -> list[str]:
+def environment_difference(submission: Submission, here: SubmissionPlan) -> list[str]:
     """Return the differences between the environment of a submission and the installed one, one line each.
 
     Args:
@@ -216,7 +216,7 @@ def environment_difference(submission: Submission, here: Lot) -> list[str]:
     return [f"{name}: {before[name]} then, {after.get(name)} now" for name in names if before[name] != after.get(name)]
 
 
-def _hashes(entry: Entry, plan: Lot) -> Iterator[Finding]:
+def _hashes(entry: Entry, plan: SubmissionPlan) -> Iterator[Finding]:
     """Refuse cells whose hash is not that of the experiment of the suite, the method and the seed."""
     expected = {place.key: cell.hash for place, cell in plan.cells.items()}
     wrong = [
@@ -228,7 +228,7 @@ def _hashes(entry: Entry, plan: Lot) -> Iterator[Finding]:
 
 
 def _plausibility(
-    entry: Entry, places: Mapping[tuple[str, str, str | None, int], Place], plan: Lot | None
+    entry: Entry, places: Mapping[tuple[str, str, str | None, int], CellKey], plan: SubmissionPlan | None
 ) -> Iterator[Finding]:
     """Refuse numbers that no run can have."""
     for number, cell in enumerate(entry.cells, 1):
@@ -251,18 +251,18 @@ def _plausibility(
         yield Finding("plausibility", "cells.jsonl", f"all {len(done)} returns are {done[0].value}")
 
 
-def _run(place: Place, plan: Lot | None) -> tuple[object, ...]:
+def _run(place: CellKey, plan: SubmissionPlan | None) -> tuple[object, ...]:
     """Return a key that two cells with the same trace must share.
 
     The attack is not part of it, since an attack may have no effect. The graph is not part of it where agents receive
     no messages.
     """
-    no_messages = plan is not None and not listens(plan.cells[place])
+    no_messages = plan is not None and not receives_messages(plan.cells[place])
     setting = place.stratum.options | {"topology": None} if no_messages else {"name": place.stratum.name}
     return place.algo, place.seed, *setting.values()
 
 
-def _implausible(cell: Cell, place: Place) -> Iterator[tuple[str, str]]:
+def _implausible(cell: Cell, place: CellKey) -> Iterator[tuple[str, str]]:
     stratum = place.stratum
     if (cell.status == "ok") != (cell.value is not None):
         yield "$.return", "must be present if and only if the status is ok"
@@ -306,7 +306,7 @@ def _tuned_from(entry: Entry, other: Entry) -> bool:
 
 def _compare_with_others(entry: Entry, submissions: Path) -> Iterator[Finding]:
     """Refuse traces copied from other submissions, and a `supersedes` or an `against` that names none of them."""
-    others = [other for other in scan(submissions)[0] if other.digest != entry.digest]
+    others = [other for other in scan_entries(submissions)[0] if other.digest != entry.digest]
     for other in others:
         if not _tuned_from(entry, other) and (count := _num_copied(entry, other)):
             source = other.submission

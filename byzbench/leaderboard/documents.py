@@ -50,7 +50,7 @@ class Refused(UserError):
     """The error for a refused document or submission. `findings` has every reason, the message the first three."""
 
     def __init__(self, findings: list[Finding]) -> None:
-        shown = "; ".join(map(str, findings[:3]))
+        shown = "; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3])
         super().__init__(shown + (f"; and {len(findings) - 3} more" if len(findings) > 3 else ""))
         self.findings = findings
 
@@ -62,7 +62,7 @@ class _Invalid:
     why: str
 
 
-def parse(content: bytes, name: str) -> Any:
+def parse_document(content: bytes, name: str) -> Any:
     """Parse strict JSON: UTF-8, finite numbers of limited length, no key twice, every text printable and in NFC.
 
     Args:
@@ -73,9 +73,9 @@ def parse(content: bytes, name: str) -> Any:
         Refused: The document is not strict JSON; there is a finding for every error.
 
     Example:
-        >>> parse(b'{"seed": 3}', "cell")
+        >>> parse_document(b'{"seed": 3}', "cell")
         {'seed': 3}
-        >>> parse(b'{"seed": NaN}', "cell")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        >>> parse_document(b'{"seed": NaN}', "cell")  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
         byzbench.leaderboard.documents.Refused: error: json: cell $.seed: NaN is not a number
     """

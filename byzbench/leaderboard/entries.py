@@ -13,12 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.canonical import modern
+from byzbench.canonical import to_current
 from byzbench.errors import CorruptRecord
 from byzbench.experiments.files import read_bytes
 from byzbench.leaderboard.documents import Finding, Refused, text_offence
 from byzbench.leaderboard.exchangeability import area
-from byzbench.leaderboard.schema import FILES, LIMITS, Cell, Division, Submission, digest, read_cells, read_submission
+from byzbench.leaderboard.schema import (
+    FILES,
+    LIMITS,
+    Cell,
+    Division,
+    Submission,
+    read_cells,
+    read_submission,
+    sha256_of,
+)
 from byzbench.leaderboard.suites import Stratum, Suite
 
 
@@ -52,11 +61,13 @@ class Entry:
     def algorithms(self) -> tuple[Mapping[str, Any], ...]:
         """The resolved algorithm of every stratum, described as it would be written today."""
         submission = self.submission
-        resolved = [modern(described, submission.version, whole=False) for described in submission.resolved.values()]
+        resolved = [
+            to_current(described, submission.version, whole=False) for described in submission.resolved.values()
+        ]
         return tuple(axes["algorithm"] for axes in resolved if isinstance(axes.get("algorithm"), dict))
 
     @cached_property
-    def at(self) -> Mapping[tuple[str, str, str | None, int], Cell]:
+    def cells_by_key(self) -> Mapping[tuple[str, str, str | None, int], Cell]:
         """Cells by place; the first one where two have the same place."""
         return {cell.place: cell for cell in reversed(self.cells)}
 
@@ -82,14 +93,14 @@ class Entry:
         Raises:
             Refused: The cell is missing.
         """
-        if (cell := self.at.get((stratum.name, attack, algo, seed))) is None:
+        if (cell := self.cells_by_key.get((stratum.name, attack, algo, seed))) is None:
             label = " · ".join(filter(None, (stratum.name, algo, attack, f"seed {seed}")))
             raise Refused([Finding("completeness", f"{self.slug}/cells.jsonl", f"{label} is missing")])
         return cell
 
-    def whole(self, suite: Suite, stratum: Stratum, attack: str) -> bool:
+    def has_all_seeds(self, suite: Suite, stratum: Stratum, attack: str) -> bool:
         """Return whether there is a cell for every seed; entries of the track reported may lack some."""
-        return all((stratum.name, attack, None, seed) in self.at for seed in range(suite.seeds))
+        return all((stratum.name, attack, None, seed) in self.cells_by_key for seed in range(suite.seeds))
 
     def areas(self, suite: Suite, stratum: Stratum, attack: str, algo: str | None = None) -> np.ndarray:
         """Return the areas under the evaluation curves, divided by the budget.
@@ -113,7 +124,7 @@ class Entry:
         return np.array([area(cell, stratum) for cell in cells]).clip(stratum.low, stratum.high)
 
 
-def read(folder: Path) -> Entry:
+def read_entry(folder: Path) -> Entry:
     """Read the submission of a folder.
 
     Raises:
@@ -139,7 +150,7 @@ def read(folder: Path) -> Entry:
         raise Refused([Finding("files", "submission.json $.entry.slug", what)])
     if hashlib.sha256(contents["cells.jsonl"]).hexdigest() != submission.cells_sha256:
         raise Refused([Finding("files", "submission.json $.cells_sha256", "is not the digest of cells.jsonl")])
-    return Entry(submission, cells, digest(contents["submission.json"], contents["cells.jsonl"]), notes)
+    return Entry(submission, cells, sha256_of(contents["submission.json"], contents["cells.jsonl"]), notes)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -180,7 +191,7 @@ def _notes(content: bytes, findings: list[Finding]) -> str:
     return text
 
 
-def scan(submissions: Path) -> tuple[list[Entry], list[Finding]]:
+def scan_entries(submissions: Path) -> tuple[list[Entry], list[Finding]]:
     """Read all submissions below a folder.
 
     Args:
@@ -198,7 +209,7 @@ def scan(submissions: Path) -> tuple[list[Entry], list[Finding]]:
         try:
             if folder.resolve() != submissions.resolve() / where:
                 raise Refused([Finding("files", "", "is reached through a symbolic link")])
-            entry = read(folder)
+            entry = read_entry(folder)
             expected = f"{entry.submission.suite}/{entry.submission.track}/{entry.slug}"
             if where != expected:
                 raise Refused([Finding("files", "submission.json", f"must be in the folder {expected}")])

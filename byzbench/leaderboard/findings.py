@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from byzbench.canonical import modern
+from byzbench.canonical import to_current
 from byzbench.leaderboard.boards import Board
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.frozen import METHOD
@@ -172,7 +172,7 @@ def _changed(written: Entry, tuned: Entry) -> dict[str, tuple[object, object]]:
 def _parameters(entry: Entry) -> dict[str, object]:
     """Return the parameters of the method in the first stratum, by `kind.parameter`."""
     submission = entry.submission
-    axes = modern(next(iter(submission.resolved.values()), {}), submission.version, whole=False)
+    axes = to_current(next(iter(submission.resolved.values()), {}), submission.version, whole=False)
     return {
         f"{kind}.{name}": value
         for kind in METHOD

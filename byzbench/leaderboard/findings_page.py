@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from byzbench.leaderboard.boards import strata_of
 from byzbench.leaderboard.findings import Findings, ScoredRow
 from byzbench.leaderboard.suites import Suite
-from byzbench.reports.sheets import Sheet, plain_markdown, render
+from byzbench.reports.sheets import Table, plain_markdown, render_tables
 
 
 def findings_page(suite: Suite, divisions: Sequence[Findings], command: str) -> str:
@@ -35,7 +35,7 @@ def findings_page(suite: Suite, divisions: Sequence[Findings], command: str) -> 
     ]
     parts = []
     for division in divisions:
-        tables = render(list(division_tables(division)), "md", {}).rstrip()
+        tables = render_tables(list(division_tables(division)), "md", {}).rstrip()
         lines = "\n".join(f"- {plain_markdown(sentence)}" for sentence in sentences(division))
         parts.append(f"## Division {division.board.division}\n\n{lines}\n\n{tables}")
     return "\n\n".join([*head, *parts]) + "\n"
@@ -67,7 +67,7 @@ def sentences(division: Findings) -> Iterator[str]:
         yield f"Flag {flag}: {_list(flagged)}."
 
 
-def division_tables(division: Findings) -> Iterator[Sheet]:
+def division_tables(division: Findings) -> Iterator[Table]:
     """Yield the tables of a division: rows, retention in each stratum, the effect of tuning.
 
     Args:
@@ -80,7 +80,7 @@ def division_tables(division: Findings) -> Iterator[Sheet]:
         yield _tuning_table(division)
 
 
-def _row_table(division: Findings) -> Sheet:
+def _row_table(division: Findings) -> Table:
     head = [
         *(">ranks", "method", ">score", ">cross-fitted", ">CVaR", ">clean", ">joining", "harmful worst attack"),
         *("parameters", ">lr", ">N", ">MB a cell"),
@@ -89,7 +89,7 @@ def _row_table(division: Findings) -> Sheet:
     for position, row in enumerate(division.rows):
         if beaten := [division.rows[j].name for i, j in division.better if i == position]:
             notes.append(f"{row.name} is certainly better than {_list(beaten)}.")
-    return Sheet("rows", "Rows by score", [], head, [*map(_row_cells, division.rows)], notes=notes)
+    return Table("rows", "Rows by score", [], head, [*map(_row_cells, division.rows)], notes=notes)
 
 
 def _row_cells(scored: ScoredRow) -> list[str]:
@@ -111,15 +111,15 @@ def _row_cells(scored: ScoredRow) -> list[str]:
     ]
 
 
-def _retention_table(rows: Sequence[ScoredRow], stratum: str) -> Sheet:
+def _retention_table(rows: Sequence[ScoredRow], stratum: str) -> Table:
     retentions = [(row.name, row.row.matrix[stratum].retention) for row in rows]
     attacks = list(dict.fromkeys(attack for _, by_attack in retentions for attack in by_attack))
     cells = [[name, *(str(by_attack.get(attack, "–")) for attack in attacks)] for name, by_attack in retentions]
     title = f"Retention in {stratum} (in brackets: not shown to learn enough without the attack)"
-    return Sheet("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
+    return Table("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
 
 
-def _tuning_table(division: Findings) -> Sheet:
+def _tuning_table(division: Findings) -> Table:
     head = ["method", ">score", ">clean score", ">objective on fresh seeds", "parameters"]
     cells = [
         [
@@ -131,7 +131,7 @@ def _tuning_table(division: Findings) -> Sheet:
         ]
         for effect in division.tuning
     ]
-    return Sheet("tuning", "Effect of tuning: tuned minus as written, paired over seeds", [], head, cells)
+    return Table("tuning", "Effect of tuning: tuned minus as written, paired over seeds", [], head, cells)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -17,24 +17,25 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from byzbench import registry
-from byzbench.canonical import SCHEMA, modern
+from byzbench.axes import method_axes
+from byzbench.canonical import SCHEMA, to_current
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import parse_object
 from byzbench.experiments.migrations import is_described, migrate
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.documents import Refused
-from byzbench.leaderboard.schema import Axis, Described, Digest, Division, Part, Positive, Slug, Spec, validate
+from byzbench.leaderboard.schema import Axis, Described, Digest, Division, Document, Positive, Slug, Spec, validate
 from byzbench.leaderboard.suites import CLEAN, Suite, folder
 
-METHOD = ("algorithm", "aggregator", "agreement")
+METHOD = tuple(axis.key for axis in method_axes())
 """The axes of a method. The attack is a separate axis; the suite sets all other options of an experiment."""
 
 _PLACEHOLDER: Mapping[Division, str] = {"decentralised": "decbyzpg", "server": "byzpg"}
 """An algorithm of each division, with which a stratum is described if the suite names none. It is not recorded."""
 
 
-class Frozen(Part):
+class Frozen(Document):
     """The file `NAME.json` beside a suite file.
 
     Attributes:
@@ -89,7 +90,7 @@ def frozen(suite: Suite) -> Frozen:
     def today(described: Any) -> dict[str, Any]:
         if not is_described(described):
             raise CorruptRecord(f"{name} has a component without a name or without parameters")
-        return modern(described, document.version)
+        return to_current(described, document.version)
 
     return document.model_copy(
         update={
@@ -137,7 +138,7 @@ def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
         first = next(iter(described.values()))
         strata[stratum.name] = {k: v for k, v in first.items() if k not in (*METHOD, "attack", "seed")}
         algorithms[stratum.name] = {text: {axis: described[text][axis] for axis in METHOD} for text in texts}
-    attacks = {a.spec: {"attack": registry.describe(registry.build("attack", a.spec))} for a in suite.attacks}
+    attacks = {a.spec: {"attack": registry.describe(registry.make("attack", a.spec))} for a in suite.attacks}
     data = {"schema": SCHEMA, "suite_sha256": suite.sha256, "engine": ENGINE}
     data |= {"pilot_sha256": pilot_sha256} if pilot_sha256 else {}
     text = json.dumps(data | {"strata": strata, "attacks": attacks, "algorithms": algorithms}, indent=1) + "\n"
@@ -147,15 +148,3 @@ def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from None
     return path
-
-
-def experiment_options(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `Experiment.create` that a description sets.
-
-    Args:
-        described: Components and values by axis, as from `Experiment.describe`.
-    """
-    return {
-        registry.FLAGS.get(axis, axis): registry.from_description(axis, value) if axis in registry.KINDS else value
-        for axis, value in described.items()
-    }

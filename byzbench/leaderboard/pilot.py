@@ -18,17 +18,18 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from byzbench import registry
+from byzbench.axes import method_axes
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import known
+from byzbench.experiments.cells import stored_outcome
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
-from byzbench.experiments.suite import Plan
+from byzbench.experiments.suite import SweepPlan
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.replay import named
-from byzbench.leaderboard.schema import Division, Part, Spec, validate
+from byzbench.leaderboard.schema import Division, Document, Spec, validate
 from byzbench.leaderboard.submitting import cell_of
-from byzbench.leaderboard.suites import CLEAN, Place, Stratum, Suite, seed_of
+from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, seed_of
 
 REFERENCE = "reference"
 """The method of the panel whose mean clean AUC has score 1."""
@@ -38,7 +39,7 @@ NumSeeds = Annotated[int, Field(strict=True, ge=4, le=1000)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-class PilotDesign(Part):
+class PilotDesign(Document):
     """The design of a pilot, fixed before its runs.
 
     Attributes:
@@ -53,7 +54,7 @@ class PilotDesign(Part):
     pair: tuple[Spec, Spec]
 
 
-class PanelMethod(Part):
+class PanelMethod(Document):
     """A method of the panel.
 
     Attributes:
@@ -76,7 +77,7 @@ class PanelMethod(Part):
     @property
     def options(self) -> dict[str, Any]:
         """The options of `Experiment.create` that the method sets."""
-        return self.model_dump(exclude_none=True, include={"algo", "aggregator", "agreement"})
+        return self.model_dump(exclude_none=True, include={axis.name for axis in method_axes()})
 
 
 class Pilot(Suite):
@@ -210,11 +211,11 @@ def read_pilot(path: Path) -> Pilot:
     except (ValueError, RecursionError, Refused) as error:
         raise InvalidParameter(f"pilot {path}: {error}") from None
     for attack in pilot.attacks:
-        registry.build("attack", attack.spec)
+        registry.make("attack", attack.spec)
     return pilot
 
 
-def pilot_cells(pilot: Pilot, stage: Stage, selection: Selection | None = None) -> dict[Place, Experiment]:
+def pilot_cells(pilot: Pilot, stage: Stage, selection: Selection | None = None) -> dict[CellKey, Experiment]:
     """Return the experiments of a stage.
 
     Args:
@@ -237,7 +238,7 @@ def pilot_cells(pilot: Pilot, stage: Stage, selection: Selection | None = None) 
     cells = {}
     for stratum, method, attack in _combinations(pilot, selection or Selection.whole(pilot)):
         for index, seed in enumerate(pilot.stage_seeds(stage)):
-            place = Place(stratum, attack, method.name, index)
+            place = CellKey(stratum, attack, method.name, index)
             try:
                 cells[place] = Experiment.create(**pilot.options(stratum), **method.options, attack=attack, seed=seed)
             except UserError as error:
@@ -245,7 +246,7 @@ def pilot_cells(pilot: Pilot, stage: Stage, selection: Selection | None = None) 
     return cells
 
 
-def pilot_plan(pilot: Pilot, stage: Stage, cells: Mapping[Place, Experiment]) -> Plan:
+def pilot_plan(pilot: Pilot, stage: Stage, cells: Mapping[CellKey, Experiment]) -> SweepPlan:
     """Return the cells of a stage as a sweep, each experiment once.
 
     Args:
@@ -260,10 +261,10 @@ def pilot_plan(pilot: Pilot, stage: Stage, cells: Mapping[Place, Experiment]) ->
         'choose · cartpole-star · reference · none · seed 0'
     """
     labels = {cell.hash: f"{stage} · {named(place)}" for place, cell in reversed([*cells.items()])}
-    return Plan(pilot.name, {labels[cell.hash]: cell for cell in cells.values()}, {})
+    return SweepPlan(pilot.name, {labels[cell.hash]: cell for cell in cells.values()}, {})
 
 
-def load_runs(cells: Mapping[Place, Experiment], store: Path) -> StageRuns:
+def load_runs(cells: Mapping[CellKey, Experiment], store: Path) -> StageRuns:
     """Load the runs of a stage from a store.
 
     Args:
@@ -277,7 +278,7 @@ def load_runs(cells: Mapping[Place, Experiment], store: Path) -> StageRuns:
         UserError: A cell has not been run by the installed code.
         CorruptRecord: A run folder is corrupt.
     """
-    outcomes = {place: known(cell, store, "reuse") for place, cell in cells.items()}
+    outcomes = {place: stored_outcome(cell, store, "reuse") for place, cell in cells.items()}
     if missing := [place for place, outcome in outcomes.items() if outcome is None]:
         raise UserError(f"{len(missing)} of {len(cells)} cells are not in {store}, for example {named(missing[0])}")
     rows: dict[tuple[str, str, str], list[tuple[float, str | None, float, float]]] = {}

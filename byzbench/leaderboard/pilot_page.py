@@ -11,7 +11,7 @@ from byzbench.identity import ENGINE
 from byzbench.leaderboard.admission import CEILING, EXTREME_SHARE, FLOOR, HARM, PilotResult, StageResult
 from byzbench.leaderboard.pilot import Pilot
 from byzbench.leaderboard.pilot_panel import POWER, POWER_SEEDS, MethodScore
-from byzbench.reports.sheets import Sheet, render
+from byzbench.reports.sheets import Table, render_tables
 
 CORES = 2
 """Cores for which the time of a row is stated."""
@@ -34,7 +34,7 @@ def verdict(pilot: Pilot, result: PilotResult) -> list[str]:
     return [f"{pilot.name}, {word}: strata {strata}; attacks {attacks}", *left_out]
 
 
-def stage_tables(pilot: Pilot, found: StageResult) -> list[Sheet]:
+def stage_tables(pilot: Pilot, found: StageResult) -> list[Table]:
     """Return the tables of a stage.
 
     Args:
@@ -87,7 +87,8 @@ def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
     ]
     stages = [found for found in (result.choose, result.confirm) if found is not None]
     parts = [
-        f"## {stage_line(found).capitalize()}\n\n{render(stage_tables(pilot, found), 'md', {})}" for found in stages
+        f"## {stage_line(found).capitalize()}\n\n{render_tables(stage_tables(pilot, found), 'md', {})}"
+        for found in stages
     ]
     return "\n\n".join([*head, *parts]).rstrip() + "\n"
 
@@ -104,7 +105,7 @@ def to_json(pilot: Pilot, result: PilotResult) -> str:
     return json.dumps({**about, **outcome, **asdict(result)}, allow_nan=False)
 
 
-def _strata(found: StageResult) -> Sheet:
+def _strata(found: StageResult) -> Table:
     head = ["stratum", ">reference", ">runs", ">floor", ">maximum", "admitted"]
     cells = [
         [
@@ -117,43 +118,43 @@ def _strata(found: StageResult) -> Sheet:
         ]
         for s in found.shares
     ]
-    return Sheet("strata", "Strata: single runs of robust methods under attacks of the worst case", [], head, cells)
+    return Table("strata", "Strata: single runs of robust methods under attacks of the worst case", [], head, cells)
 
 
-def _attacks(found: StageResult) -> Sheet:
+def _attacks(found: StageResult) -> Table:
     head = ["attack", "stratum", "method", ">retention", ">p", "admitted"]
     cells = [
         [t.attack, t.stratum or "–", t.method or "–", str(t.retention or "–"), _p_value(t.p), _yes(t.harmful)]
         for t in found.harm
     ]
-    return Sheet("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
+    return Table("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
 
 
-def _retentions(found: StageResult) -> Iterable[Sheet]:
+def _retentions(found: StageResult) -> Iterable[Table]:
     for stratum, scores in _by_stratum(found).items():
         attacks = list(dict.fromkeys(attack for score in scores for attack in score.retention))
         cells = [[s.method, *(str(s.retention[a]) for a in attacks)] for s in scores if s.retention]
         title = f"Retention in {stratum} (in brackets: the method alone does not learn enough without the attack)"
-        yield Sheet("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
+        yield Table("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
 
 
-def _methods(found: StageResult) -> Sheet:
+def _methods(found: StageResult) -> Table:
     head = ["stratum", "method", ">clean", ">worst", "worst attack"]
     cells = [[s.stratum, s.method, str(s.clean), str(s.worst or "–"), s.worst_attack or "–"] for s in found.scores]
-    return Sheet("methods", "Scores of the panel, mean over seeds (95 % interval)", [], head, cells)
+    return Table("methods", "Scores of the panel, mean over seeds (95 % interval)", [], head, cells)
 
 
-def _separations(found: StageResult) -> Iterable[Sheet]:
+def _separations(found: StageResult) -> Iterable[Table]:
     for one in found.separations:
         correlation = "–" if one.correlation is None else f"{one.correlation:.2f}"
         title = f"Order in {', '.join(one.strata)}. {one.sentence} Correlation of worst and clean: {correlation}"
         rows = sorted(zip(one.methods, one.worst, one.clean, one.ranks, strict=True), key=lambda row: -row[1])
         beaten = {name: ", ".join(b for a, b in one.better if a == name) or "–" for name in one.methods}
         cells = [[m, f"{w:.2f}", f"{c:.2f}", f"{low} to {high}", beaten[m]] for m, w, c, (low, high) in rows]
-        yield Sheet("order", title, [], ["method", ">worst", ">clean", ">ranks", "certainly better than"], cells)
+        yield Table("order", title, [], ["method", ">worst", ">clean", ">ranks", "certainly better than"], cells)
 
 
-def _power(pilot: Pilot, found: StageResult) -> Sheet:
+def _power(pilot: Pilot, found: StageResult) -> Table:
     first, second = pilot.pilot.pair
     title = f"Power to find a difference of {pilot.pilot.difference} between {first} and {second}, by number of seeds"
     head = ["strata", ">difference here", ">spread", *(f">{n}" for n in POWER_SEEDS), f">seeds for {POWER}"]
@@ -167,16 +168,16 @@ def _power(pilot: Pilot, found: StageResult) -> Sheet:
         ]
         for one in found.power
     ]
-    return Sheet("power", title, [], head, cells)
+    return Table("power", title, [], head, cells)
 
 
-def _costs(found: StageResult) -> Sheet:
+def _costs(found: StageResult) -> Table:
     title = f"Seconds of training of a cell; a whole run takes {found.overhead:.2f} times as long (median)"
     cells = [[c.stratum, c.attack, f"{c.mean:.1f}", f"{c.largest:.1f}"] for c in found.costs]
-    return Sheet("seconds", title, [], ["stratum", "attack", ">mean", ">largest"], cells)
+    return Table("seconds", title, [], ["stratum", "attack", ">mean", ">largest"], cells)
 
 
-def _rows(pilot: Pilot, found: StageResult) -> Sheet:
+def _rows(pilot: Pilot, found: StageResult) -> Table:
     """Return the minutes that a row would take, by strata, at the suite's number of seeds and at that of the power."""
     cells = []
     num_seeds = {power.strata: power.num_seeds for power in found.power}
@@ -186,13 +187,13 @@ def _rows(pilot: Pilot, found: StageResult) -> Sheet:
         counts = dict.fromkeys((pilot.seeds, num_seeds.get(strata) or pilot.seeds))
         cells += [[", ".join(strata), str(len(costs) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
     title = f"Minutes of a row on {CORES} cores, with the mean over the panel"
-    return Sheet("rows", title, [], ["strata", ">cells", ">seeds", ">minutes"], cells)
+    return Table("rows", title, [], ["strata", ">cells", ">seeds", ">minutes"], cells)
 
 
-def _inert(found: StageResult) -> Iterable[Sheet]:
+def _inert(found: StageResult) -> Iterable[Table]:
     if found.inert:
         title = "Inert attacks: every trace equals that without an attack"
-        yield Sheet("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
+        yield Table("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
 
 
 def _by_stratum(found: StageResult) -> dict[str, list[MethodScore]]:

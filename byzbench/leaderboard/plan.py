@@ -14,7 +14,7 @@ from typing import Any
 import byzbench
 from byzbench import registry
 from byzbench.canonical import SCHEMA
-from byzbench.contracts import Algorithm
+from byzbench.core import Algorithm
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.provenance import commit, provenance, source_digest
@@ -22,11 +22,11 @@ from byzbench.identity import ENGINE, ComponentIdentity, RunIdentity, identity_o
 from byzbench.leaderboard.frozen import Frozen, frozen
 from byzbench.leaderboard.resolved import Resolved, algorithm_of, check_resolved, file_readers, resolve
 from byzbench.leaderboard.schema import Code, ComponentVersion, Division, Environment, Method, Plugin, Track
-from byzbench.leaderboard.suites import Place, Suite
+from byzbench.leaderboard.suites import CellKey, Suite
 
 
 @dataclass(frozen=True)
-class Lot:
+class SubmissionPlan:
     """The cells of an entry, as the installed code builds them.
 
     Attributes:
@@ -47,7 +47,7 @@ class Lot:
     resolved: Resolved
     code: Code
     environment: Environment
-    cells: Mapping[Place, Experiment]
+    cells: Mapping[CellKey, Experiment]
 
     @property
     def identity(self) -> RunIdentity:
@@ -55,13 +55,13 @@ class Lot:
         return _identity(self.cells)
 
 
-def lot(
+def plan_submission(
     suite: Suite,
     track: Track,
     method: Method,
     resolved: Mapping[str, Any] | None = None,
     schema: int = SCHEMA,
-) -> Lot:
+) -> SubmissionPlan:
     """Return the cells of an entry.
 
     Args:
@@ -79,7 +79,7 @@ def lot(
 
     Example:
         >>> from byzbench.leaderboard.suites import suite
-        >>> plan = lot(suite("smoke-v1"), "defence", Method(algo="decbyzpg"))
+        >>> plan = plan_submission(suite("smoke-v1"), "defence", Method(algo="decbyzpg"))
         >>> plan.division, len(plan.cells)
         ('decentralised', 16)
     """
@@ -90,12 +90,12 @@ def lot(
     strata = tuple(dict.fromkeys(place.stratum for place in places))
     if resolved is None:
         for kind, text in _components(method):
-            vet(kind, text)
+            check_component(kind, text)
         resolved = resolve(strata, texts, track, method)
     checked = check_resolved(resolved, strata, texts, track, method, schema)
     seeds = suite.seed_values
     cells = {place: _experiment(place, texts, checked, method.attack, seeds[place.seed]) for place in places}
-    return Lot(suite, track, method, division, checked, _code(cells), _environment(cells), cells)
+    return SubmissionPlan(suite, track, method, division, checked, _code(cells), _environment(cells), cells)
 
 
 def _check_track(track: Track, method: Method) -> None:
@@ -120,25 +120,29 @@ def _components(method: Method) -> Iterator[tuple[str, str]]:
             yield registry.kind_of(flag), text
 
 
-def canonical(text: str | registry.Spec) -> str:
+def canonical_spec(text: str | registry.Spec) -> str:
     """Return a component in the form of submissions, name(value, key=value).
 
     Example:
-        >>> canonical("bucketing( krum,s=2 )")
+        >>> canonical_spec("bucketing( krum,s=2 )")
         'bucketing(krum, s=2)'
     """
-    spec = registry.parse(text) if isinstance(text, str) else text
+    spec = registry.parse_spec(text) if isinstance(text, str) else text
 
     def plain(value: object) -> str:
         return (
-            canonical(value) if isinstance(value, registry.Spec) else value if isinstance(value, str) else repr(value)
+            canonical_spec(value)
+            if isinstance(value, registry.Spec)
+            else value
+            if isinstance(value, str)
+            else repr(value)
         )
 
     values = [plain(v) for v in spec.inner] + [f"{k}={plain(v)}" for k, v in spec.parameters.items()]
     return f"{spec.name}({', '.join(values)})" if values else spec.name
 
 
-def vet(kind: str, text: str) -> None:
+def check_component(kind: str, text: str) -> None:
     """Refuse a component that is not registered, or that would read a file which its parameters name.
 
     Args:
@@ -148,7 +152,7 @@ def vet(kind: str, text: str) -> None:
     Raises:
         UserError: The component is refused.
     """
-    spec = registry.parse(text)
+    spec = registry.parse_spec(text)
     registry.find(kind, spec.name)
     stack: list[object] = [spec]
     while stack:
@@ -175,19 +179,19 @@ def division_of(algorithm: str) -> Division:
     """
     cls = registry.find("algorithm", algorithm)
     assert issubclass(cls, Algorithm)
-    if cls.needs == "solo":
+    if cls.communication == "solo":
         raise Undefined(
             f"{registry.name_of(cls)} is a method of one agent, and suites have many; enter solo(...) instead"
         )
-    return "server" if cls.needs == "server" else "decentralised"
+    return "server" if cls.communication == "server" else "decentralised"
 
 
-def listens(experiment: Experiment) -> bool:
+def receives_messages(experiment: Experiment) -> bool:
     """Return whether agents receive messages. If they do not, attack and graph have no effect on a run."""
-    return experiment.algorithm.needs not in ("solo", "nobody")
+    return experiment.algorithm.communication not in ("solo", "nobody")
 
 
-def _experiment(place: Place, texts: Frozen, resolved: Resolved, attack: str | None, seed: int) -> Experiment:
+def _experiment(place: CellKey, texts: Frozen, resolved: Resolved, attack: str | None, seed: int) -> Experiment:
     """Return the experiment of a cell, in which no value comes from today's defaults.
 
     Args:
@@ -211,19 +215,19 @@ def _experiment(place: Place, texts: Frozen, resolved: Resolved, attack: str | N
         raise type(error)(f"{place.stratum.name} · {place.attack}: {error}") from None
 
 
-def _first_seed(cells: Mapping[Place, Experiment]) -> list[Experiment]:
+def _first_seed(cells: Mapping[CellKey, Experiment]) -> list[Experiment]:
     """Return the cells of the first seed, which have all components of all cells."""
     return [cell for place, cell in cells.items() if place.seed == 0]
 
 
-def _identity(cells: Mapping[Place, Experiment]) -> RunIdentity:
+def _identity(cells: Mapping[CellKey, Experiment]) -> RunIdentity:
     components: dict[str, ComponentIdentity] = {}
     for cell in _first_seed(cells):
         components |= identity_of(cell).components
     return RunIdentity("", ENGINE, components)
 
 
-def _code(cells: Mapping[Place, Experiment]) -> Code:
+def _code(cells: Mapping[CellKey, Experiment]) -> Code:
     components = _identity(cells).components
     plugins = {plugin.name: plugin for cell in _first_seed(cells) for plugin in _plugins(cell)}
     return Code(
@@ -251,7 +255,7 @@ def _plugins(cell: Experiment) -> Iterator[Plugin]:
             yield Plugin(kind=kind, name=name, distribution=distribution, version=version)
 
 
-def _environment(cells: Mapping[Place, Experiment]) -> Environment:
+def _environment(cells: Mapping[CellKey, Experiment]) -> Environment:
     """Return the installed environment, with the library versions of all cells."""
     environments = [environment_of(provenance(cell)) for cell in _first_seed(cells)]
     versions = {name: version for environment in environments for name, version in environment.versions.items()}

@@ -22,13 +22,13 @@ from pydantic import Field
 
 from byzbench.canonical import SCHEMA
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, UserError
-from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.experiment import Experiment, experiment_options
 from byzbench.experiments.files import parse_object
 from byzbench.experiments.migrations import migrate
 from byzbench.identity import ENGINE, identity_of
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.exchangeability import area
-from byzbench.leaderboard.frozen import experiment_options, frozen
+from byzbench.leaderboard.frozen import METHOD, frozen
 from byzbench.leaderboard.schema import (
     Axis,
     Cell,
@@ -36,15 +36,15 @@ from byzbench.leaderboard.schema import (
     Decimal,
     Described,
     Digest,
-    Part,
+    Document,
     Positive,
     Slug,
     validate,
 )
-from byzbench.leaderboard.suites import CLEAN, Place, Stratum, Suite, folder
+from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, folder
 
 
-class ReferenceRuns(Part):
+class ReferenceRuns(Document):
     """The runs of a reference in one stratum.
 
     Attributes:
@@ -63,7 +63,7 @@ class ReferenceRuns(Part):
         return sum(map(float, self.areas)) / len(self.areas)
 
 
-class Reference(Part):
+class Reference(Document):
     """The reference of a suite at one engine.
 
     Attributes:
@@ -77,7 +77,7 @@ class Reference(Part):
     strata: dict[Slug, ReferenceRuns]
 
 
-class References(Part):
+class References(Document):
     """The document `NAME.references.json`, the references of a suite.
 
     Attributes:
@@ -92,7 +92,7 @@ class References(Part):
 
 
 @cache
-def references(suite: Suite) -> Mapping[int, Reference]:
+def suite_references(suite: Suite) -> Mapping[int, Reference]:
     """Return the references of a suite by engine; there are none if the file does not exist.
 
     Raises:
@@ -139,7 +139,7 @@ def unit(suite: Suite, stratum: Stratum, engine: int | None = None) -> float:
     """
     if stratum.reference is not None:
         return stratum.reference
-    by_engine = references(suite)
+    by_engine = suite_references(suite)
     at = max(by_engine, default=0) if engine is None else engine
     if at not in by_engine:
         raise InvalidParameter(
@@ -149,7 +149,7 @@ def unit(suite: Suite, stratum: Stratum, engine: int | None = None) -> float:
     return by_engine[at].strata[stratum.name].mean
 
 
-def reference_cells(suite: Suite) -> dict[Place, Experiment]:
+def reference_cells(suite: Suite) -> dict[CellKey, Experiment]:
     """Return the experiments of a suite's references: every stratum without an attack, on every seed.
 
     Raises:
@@ -161,7 +161,7 @@ def reference_cells(suite: Suite) -> dict[Place, Experiment]:
     methods = {reference.division: reference.options for reference in suite.references}
     texts = frozen(suite)
     return {
-        Place(stratum, CLEAN, None, index): Experiment.create(
+        CellKey(stratum, CLEAN, None, index): Experiment.create(
             **{**experiment_options(texts.strata[stratum.name]), **methods[stratum.division]}, attack=CLEAN, seed=seed
         )
         for stratum in suite.strata
@@ -169,7 +169,7 @@ def reference_cells(suite: Suite) -> dict[Place, Experiment]:
     }
 
 
-def reference_of(cells: Mapping[Place, Experiment], runs: Mapping[Place, Cell]) -> Reference:
+def reference_of(cells: Mapping[CellKey, Experiment], runs: Mapping[CellKey, Cell]) -> Reference:
     """Return the reference of finished runs.
 
     Args:
@@ -191,7 +191,7 @@ def reference_of(cells: Mapping[Place, Experiment], runs: Mapping[Place, Cell]) 
             for name, part in identity_of(first).components.items()
         }
         strata[stratum.name] = ReferenceRuns(
-            method={k: v for k, v in first.describe().items() if k in ("algorithm", "aggregator", "agreement")},
+            method={k: v for k, v in first.describe().items() if k in METHOD},
             areas=tuple(repr(area(runs[place], stratum)) for place in stratum_cells),
             traces=tuple(str(runs[place].trace) for place in stratum_cells),
         )
@@ -211,7 +211,7 @@ def write_reference(suite: Suite, reference: Reference) -> Path:
         StorageError: The file cannot be written.
     """
     path = Path(str(folder().joinpath(f"{suite.name}.references.json")))
-    others = [other for engine, other in references(suite).items() if engine != reference.engine]
+    others = [other for engine, other in suite_references(suite).items() if engine != reference.engine]
     document = References(version=SCHEMA, suite_sha256=suite.sha256, references=(*others, reference))
     text = json.dumps(document.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1) + "\n"
     try:
@@ -220,5 +220,5 @@ def write_reference(suite: Suite, reference: Reference) -> Path:
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from None
-    references.cache_clear()
+    suite_references.cache_clear()
     return path

@@ -26,20 +26,20 @@ from typing import Any, Literal
 import numpy as np
 
 from byzbench import registry
-from byzbench.experiments.cells import Outcome
+from byzbench.experiments.cells import CellOutcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 from byzbench.identity import identity_of
 from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.exchangeability import LEVELS, Group, area, claim_group, exchange_p, least_p, normalised_area
-from byzbench.leaderboard.plan import Lot
+from byzbench.leaderboard.plan import SubmissionPlan
 from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
-from byzbench.leaderboard.suites import CLEAN, Place, Suite, seed_of
+from byzbench.leaderboard.suites import CLEAN, CellKey, Suite, seed_of
 
 Verdict = Literal["exact", "consistent", "infrastructure", "mismatch"]
 _SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismatch")
@@ -53,7 +53,7 @@ CONTROLS = 4
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayedCell:
     """The result of one replayed cell.
 
     Attributes:
@@ -70,7 +70,7 @@ class Replayed:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SeedComparison:
     """The result of one test.
 
     Attributes:
@@ -90,7 +90,7 @@ class Comparison:
     failed: int = 0
 
     @classmethod
-    def of(cls, test: str, groups: Sequence[Group], failed: int = 0) -> Comparison:
+    def of(cls, test: str, groups: Sequence[Group], failed: int = 0) -> SeedComparison:
         """Test groups of claims and runs.
 
         Args:
@@ -114,7 +114,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayResult:
     """The result of all drawn cells of an entry.
 
     Attributes:
@@ -128,8 +128,8 @@ class Replay:
     verdict: Verdict
     engine: int
     salt: str
-    cells: tuple[Replayed, ...]
-    comparisons: tuple[Comparison, ...]
+    cells: tuple[ReplayedCell, ...]
+    comparisons: tuple[SeedComparison, ...]
 
     @property
     def exit_code(self) -> int:
@@ -150,7 +150,7 @@ def fresh_salt() -> str:
     return os.urandom(8).hex()
 
 
-def draw(entry: Entry, places: Iterable[Place], count: int, salt: str) -> list[Place]:
+def draw_cells(entry: Entry, places: Iterable[CellKey], count: int, salt: str) -> list[CellKey]:
     """Return the cells to replay: the first ones by sha256 of salt, submission and cell.
 
     Without a salt the order would depend on the submission alone, and an entrant could edit NOTES.md until the drawn
@@ -163,15 +163,15 @@ def draw(entry: Entry, places: Iterable[Place], count: int, salt: str) -> list[P
         salt: The salt.
     """
 
-    def key(place: Place) -> bytes:
-        return hashlib.sha256(f"{salt}/{entry.digest}/{entry.at[place.key].cell}".encode()).digest()
+    def key(place: CellKey) -> bytes:
+        return hashlib.sha256(f"{salt}/{entry.digest}/{entry.cells_by_key[place.key].cell}".encode()).digest()
 
     return sorted(places, key=key)[:count]
 
 
-def replay(
+def replay_entry(
     entry: Entry,
-    here: Lot,
+    here: SubmissionPlan,
     count: int,
     salt: str,
     store: Path,
@@ -179,7 +179,7 @@ def replay(
     watch: Callable[[str], None] | None = None,
     *,
     own_seeds_only: bool = False,
-) -> Replay:
+) -> ReplayResult:
     """Run cells of an entry again, and compare the submitted numbers with the runs.
 
     Args:
@@ -195,7 +195,7 @@ def replay(
     Returns:
         The verdict, with the results of cells and tests.
     """
-    places = draw(entry, here.cells, count, salt)
+    places = draw_cells(entry, here.cells, count, salt)
     further_runs = {} if own_seeds_only else _further_runs(entry, here, places, salt)
     cells_by_label = {f"replay {named(place)}": here.cells[place] for place in places}
     for test, cells in further_runs.items():
@@ -209,12 +209,12 @@ def replay(
         comparisons.append(_compare(entry, here.suite, test, runs))
     verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
     worst = max(verdicts, key=_SEVERITY.index)
-    return Replay(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
+    return ReplayResult(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
 
 
 def _further_runs(
-    entry: Entry, plan: Lot, places: Sequence[Place], salt: str
-) -> dict[str, list[tuple[Place, Experiment]]]:
+    entry: Entry, plan: SubmissionPlan, places: Sequence[CellKey], salt: str
+) -> dict[str, list[tuple[CellKey, Experiment]]]:
     """Return the runs of the tests on fresh seeds and with relabelled agents, each as many as cells are drawn.
 
     All are of one stratum and attack, those of the first drawn cell with an attack. The seeds are the same in all
@@ -247,7 +247,7 @@ def pays(track: Track, attack: str) -> int:
     return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
 
 
-def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[Place, Cell]]) -> Comparison:
+def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[CellKey, Cell]]) -> SeedComparison:
     """Compare runs of one stratum and attack with the claims of the entry on all seeds."""
     place = runs[0][0]
     reference = unit(suite, place.stratum)
@@ -255,12 +255,12 @@ def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[Place, 
     claimed = [cell for cell in entry.cells if cell.place[:3] == place.key[:3]]
     claims = [normalised_area(claim, place.stratum, reference) for claim in claimed]
     groups = [claim_group(claims, values, pays(entry.submission.track, place.attack))]
-    return Comparison.of(test, groups, len(runs) - len(values))
+    return SeedComparison.of(test, groups, len(runs) - len(values))
 
 
 def _own_seeds(
-    entry: Entry, plan: Lot, places: Sequence[Place], runner: _Runner, outcomes: Mapping[str, Outcome]
-) -> tuple[list[Replayed], Comparison | None]:
+    entry: Entry, plan: SubmissionPlan, places: Sequence[CellKey], runner: _Runner, outcomes: Mapping[str, CellOutcome]
+) -> tuple[list[ReplayedCell], SeedComparison | None]:
     """Judge the replay of each cell, and test together the cells that need not be exact.
 
     Cells with the same trace, for example under attacks without effect, are one run and count once.
@@ -276,14 +276,14 @@ def _own_seeds(
         The results of the cells; and the test, None if every cell is exact or needs no test.
     """
     environment = environment_difference(entry.submission, plan)
-    results: list[Replayed] = []
+    results: list[ReplayedCell] = []
     groups: dict[tuple[str | None, int], list[Group]] = {}
     for place in places:
-        claim, again = entry.at[place.key], runner.cell(place, plan.cells[place], outcomes)
+        claim, again = entry.cells_by_key[place.key], runner.cell(place, plan.cells[place], outcomes)
         sign = pays(entry.submission.track, place.attack)
         installed = identity_of(plan.cells[place])
         behaviour = entry.submission.code.identity(installed).difference(installed)
-        verdict, evidence = judge_replay(claim, again, behaviour + environment, sign)
+        verdict, evidence = compare_cell(claim, again, behaviour + environment, sign)
         if verdict == "consistent":
             runs = [again]
             if not behaviour or opening_difference(claim, again) <= OPENING:
@@ -295,12 +295,12 @@ def _own_seeds(
             values = [normalised_area(run, place.stratum, reference) for run in runs]
             claims = [normalised_area(claim, place.stratum, reference)]
             groups.setdefault((again.trace, sign), []).append(claim_group(claims, values, sign))
-        results.append(Replayed(claim.cell, named(place), verdict, evidence))
+        results.append(ReplayedCell(claim.cell, named(place), verdict, evidence))
     distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
-    return results, Comparison.of("own seeds", distinct) if distinct else None
+    return results, SeedComparison.of("own seeds", distinct) if distinct else None
 
 
-def judge_replay(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
+def compare_cell(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
     """Return the verdict on one claim and the evidence for it; `consistent` where a test has to decide.
 
     Args:
@@ -336,7 +336,7 @@ def opening_difference(claim: Cell, again: Cell) -> float:
     return max(abs(a - b) / max(abs(a), abs(b), OPENING) for a, b in values)
 
 
-def _controls(place: Place, cell: Experiment, runner: _Runner) -> list[Cell]:
+def _controls(place: CellKey, cell: Experiment, runner: _Runner) -> list[Cell]:
     """Run a cell `CONTROLS` times, with rewards that are larger by one or a few rounding errors."""
     controls = [perturbed(cell, number) for number in range(1, CONTROLS + 1)]
     outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, 1)})
@@ -354,7 +354,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 40 else f"{text[:36]}…"
 
 
-def named(place: Place) -> str:
+def named(place: CellKey) -> str:
     """Return the place of a cell as a text: stratum, algorithm, attack and the index of the seed."""
     return " · ".join(filter(None, (place.stratum.name, place.algo, place.attack, f"seed {place.seed}")))
 
@@ -373,20 +373,21 @@ class _Runner:
         self._store, self._executor, self._callback, self._dated = store, executor, callback, dated
         self._num_runs = 0
 
-    def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, Outcome]:
+    def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, CellOutcome]:
         """Run experiments by label, and return the outcomes by hash. Equal experiments run once."""
         labels = {cell.hash: label for label, cell in cells.items()}
         distinct = {labels[cell.hash]: cell for cell in cells.values()}
 
-        def report(label: str, outcome: Outcome) -> None:
+        def report(label: str, outcome: CellOutcome) -> None:
             self._num_runs += 1
             if self._callback:
-                self._callback(f"run {self._num_runs}: {label}: {outcome.error or outcome.result['verdict']['name']}")
+                status = f"failed: {outcome.error}" if outcome.error else "finished"
+                self._callback(f"run {self._num_runs}: {label}: {status}")
 
-        outcomes = sweep(Plan("replay", distinct, {}), self._store, self._executor, watch=report).outcomes
+        outcomes = run_sweep(SweepPlan("replay", distinct, {}), self._store, self._executor, watch=report).outcomes
         return {distinct[label].hash: outcome for label, outcome in outcomes.items()}
 
-    def cell(self, place: Place, cell: Experiment, outcomes: Mapping[str, Outcome]) -> Cell:
+    def cell(self, place: CellKey, cell: Experiment, outcomes: Mapping[str, CellOutcome]) -> Cell:
         """Return a run as a cell of a submission.
 
         Dates, messages and bytes are left out where the cells of the entry are older than these fields.

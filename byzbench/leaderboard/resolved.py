@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from byzbench import registry
-from byzbench.canonical import modern
-from byzbench.contracts import Component
+from byzbench.canonical import to_current
+from byzbench.core import Component
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.experiment import Experiment
-from byzbench.leaderboard.frozen import METHOD, Frozen, experiment_options
+from byzbench.experiments.experiment import Experiment, experiment_options
+from byzbench.leaderboard.frozen import METHOD, Frozen
 from byzbench.leaderboard.schema import Method, Submission, Track
 from byzbench.leaderboard.suites import CLEAN, Stratum
 
@@ -82,7 +82,7 @@ def check_resolved(
     if (resolved_names := set(resolved)) != (names := {stratum.name for stratum in strata}):
         found = ", ".join(sorted(resolved_names))
         raise InvalidParameter(f"has the strata {found}, and must have those of the entry, {', '.join(sorted(names))}")
-    today = {name: modern(described, schema) for name, described in resolved.items()}
+    today = {name: to_current(described, schema) for name, described in resolved.items()}
     for name, described in today.items():
         try:
             _check_axes(described, texts.strata[name], track)
@@ -147,7 +147,7 @@ def file_readers(name: str) -> list[str]:
 def _default(kind: str, name: str) -> dict[str, Any] | None:
     """Return the description of a component with its defaults; None if a parameter has no default."""
     try:
-        return registry.describe(registry.build(kind, name))
+        return registry.describe(registry.make(kind, name))
     except InvalidParameter:
         return None
 
@@ -165,13 +165,13 @@ def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
         {'name': 'krum', 'parameters': {'power': 1}}
     """
     texts = {registry.kind_of(flag): text for flag, text in method.options.items() if flag != "preset"}
-    partial = {kind: _partial(kind, registry.parse(text), schema) for kind, text in texts.items()}
-    return modern(partial, schema, whole=False)
+    partial = {kind: _partial(kind, registry.parse_spec(text), schema) for kind, text in texts.items()}
+    return to_current(partial, schema, whole=False)
 
 
 def _partial(kind: str, spec: registry.Spec, schema: int) -> dict[str, Any]:
     """Return the description of a component with only the parameters that are written."""
-    today = modern({kind: {"name": spec.name, "parameters": {}}}, schema, whole=False)[kind]["name"]
+    today = to_current({kind: {"name": spec.name, "parameters": {}}}, schema, whole=False)[kind]["name"]
     cls = registry.find(kind, today)
     nested_kinds = registry.nested_kinds(cls)
     written = dict(zip(registry.positional(cls), spec.inner, strict=False)) | spec.parameters
@@ -229,7 +229,7 @@ def _differences(then: Any, now: Any, path: str = "") -> Iterator[str]:
 
 def methods(submission: Submission) -> Resolved:
     """Return the resolved method of a submission without its attack, as it would be written today."""
-    today = {name: modern(described, submission.version) for name, described in submission.resolved.items()}
+    today = {name: to_current(described, submission.version) for name, described in submission.resolved.items()}
     return {name: {axis: value for axis, value in axes.items() if axis != "attack"} for name, axes in today.items()}
 
 
@@ -242,9 +242,9 @@ def algorithm_of(method: Method, resolved: Mapping[str, Any], schema: int) -> st
         schema: The schema number under which both were written.
     """
     for described in resolved.values():
-        if isinstance(algorithm := modern(described, schema).get("algorithm"), dict):
+        if isinstance(algorithm := to_current(described, schema).get("algorithm"), dict):
             return str(algorithm["name"])
-    return registry.parse(str(method.algo)).name
+    return registry.parse_spec(str(method.algo)).name
 
 
 def text_of(described: Mapping[str, Any]) -> str:

@@ -239,10 +239,10 @@ def score_matrix(entry: Entry, suite: Suite, scored: Sequence[StratumScore] = ()
     known = {(score.name, frozenset(score.means)): score for score in scored}
     attacks = dict.fromkeys(cell.attack for cell in entry.cells if cell.attack != CLEAN)
     for stratum in entry.strata(suite) if units else ():
-        complete = [attack for attack in attacks if entry.whole(suite, stratum, attack)]
+        complete = [attack for attack in attacks if entry.has_all_seeds(suite, stratum, attack)]
         if (same := known.get((stratum.name, frozenset(complete)))) is not None:
             matrix[stratum.name] = same
-        elif complete and entry.whole(suite, stratum, CLEAN):
+        elif complete and entry.has_all_seeds(suite, stratum, CLEAN):
             runs = stratum_runs(entry, suite, stratum, complete, units[stratum.name])
             (matrix[stratum.name],) = score_entry(EntryRuns((runs,))).strata
     return matrix

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from byzbench.canonical import SCHEMA
-from byzbench.errors import CorruptRecord
+from byzbench.errors import CorruptRecord, validation_text
 from byzbench.experiments.migrations import migrate
 from byzbench.identity import ComponentIdentity, RunIdentity
-from byzbench.leaderboard.documents import Finding, Refused, parse
+from byzbench.leaderboard.documents import Finding, Refused, parse_document
 
 FILES = ("submission.json", "cells.jsonl", "NOTES.md")
 """The files of a submission; NOTES.md is optional."""
@@ -104,13 +104,13 @@ Decimal = Annotated[str, _text(30, r"^-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$"), Aft
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
 
 
-class Part(BaseModel):
+class Document(BaseModel):
     """A document or a part of one. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class About(Part):
+class EntryMetadata(Document):
     """The name and the authors of an entry.
 
     Attributes:
@@ -130,7 +130,7 @@ class About(Part):
     conflicts: Line | None = None
 
 
-class Method(Part):
+class Method(Document):
     """The entered method, in the options of `byzbench run`; an option that is None has its default.
 
     Attributes:
@@ -156,7 +156,7 @@ class Method(Part):
         return self.model_dump(exclude_none=True, exclude={"against"})
 
 
-class Plugin(Part):
+class Plugin(Document):
     """A component of a distribution other than byzbench. The digest of its code is in `Code.components`."""
 
     kind: Word
@@ -165,7 +165,7 @@ class Plugin(Part):
     version: Word
 
 
-class ComponentVersion(Part):
+class ComponentVersion(Document):
     """The version and the digests of a component that was run, as in `byzbench.identity.ComponentIdentity`."""
 
     version: Positive
@@ -173,7 +173,7 @@ class ComponentVersion(Part):
     data: Hash | None = None
 
 
-class Code(Part):
+class Code(Document):
     """The code that ran the cells.
 
     Attributes:
@@ -209,7 +209,7 @@ class Code(Part):
         return RunIdentity(other.experiment, self.engine or 0, components)
 
 
-class Environment(Part):
+class Environment(Document):
     """The environment of the runs, which may change the last bits of numbers.
 
     Attributes:
@@ -225,7 +225,7 @@ class Environment(Part):
     threads: Annotated[int, Field(strict=True, ge=1, le=1)]
 
 
-class Search(Part):
+class Search(Document):
     """The study of a suite by which parameters were tuned (`byzbench.leaderboard.suite_study`).
 
     Attributes:
@@ -254,7 +254,7 @@ class Search(Part):
     default: Decimal
 
 
-class Tuning(Part):
+class Tuning(Document):
     """The tuning of an entry; an entry without it is shown as untuned.
 
     Attributes:
@@ -276,7 +276,7 @@ class Tuning(Part):
     search: Search | None = None
 
 
-class Submission(Part):
+class Submission(Document):
     """The document `submission.json`.
 
     Attributes:
@@ -298,7 +298,7 @@ class Submission(Part):
     track: Track
     suite: Slug
     suite_sha256: Digest
-    entry: About
+    entry: EntryMetadata
     method: Method
     resolved: Annotated[dict[Slug, Annotated[dict[Axis, Described], Field(max_length=20)]], Field(max_length=100)] = {}
     code: Code
@@ -319,7 +319,7 @@ class Submission(Part):
         return self.track != "reported" and self.code.engine is not None
 
 
-class Cell(Part):
+class Cell(Document):
     """A line of `cells.jsonl`: one run.
 
     Attributes:
@@ -369,7 +369,7 @@ class Cell(Part):
         return self.stratum, self.attack, self.algo, self.seed
 
 
-_Model = TypeVar("_Model", bound=Part)
+_Model = TypeVar("_Model", bound=Document)
 
 
 def validate(model: type[_Model], data: Any, name: str) -> _Model:
@@ -406,7 +406,7 @@ def _message(error: Mapping[str, Any]) -> str:
     got = f", got {ascii(value)[:60]}" if isinstance(value, str | int | float | bool | None) else ""
     if error["type"] == "extra_forbidden":
         return "is not a key of this document"
-    return f"{error['msg'].removeprefix('Value error, ')}{got if error['type'] != 'missing' else ''}"
+    return f"{validation_text(error)}{got if error['type'] != 'missing' else ''}"
 
 
 def read_submission(content: bytes) -> Submission:
@@ -415,7 +415,7 @@ def read_submission(content: bytes) -> Submission:
     Raises:
         Refused: The content is not a submission, or was written by a newer byzbench.
     """
-    data = parse(content, "submission.json")
+    data = parse_document(content, "submission.json")
     if isinstance(data, dict) and "schema" in data:
         try:
             data = migrate("submission", data, "it") | {"schema": data["schema"]}
@@ -434,7 +434,7 @@ def read_cells(content: bytes) -> tuple[Cell, ...]:
     for number, line in enumerate(content.split(b"\n")[: -1 if content.endswith(b"\n") else None], 1):
         name = f"cells.jsonl:{number}"
         try:
-            cells.append(validate(Cell, parse(line, name), name))
+            cells.append(validate(Cell, parse_document(line, name), name))
         except Refused as error:
             findings += error.findings
             num_refused += 1
@@ -445,7 +445,7 @@ def read_cells(content: bytes) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def write(part: Part, *, lines: bool = False) -> bytes:
+def encode_document(part: Document, *, lines: bool = False) -> bytes:
     """Return a document as JSON, with keys in the order of the schema and without values that are None.
 
     Args:
@@ -453,7 +453,7 @@ def write(part: Part, *, lines: bool = False) -> bytes:
         lines: True for one line without blanks, False for an indented text.
 
     Example:
-        >>> write(Method(algo="decbyzpg"), lines=True)
+        >>> encode_document(Method(algo="decbyzpg"), lines=True)
         b'{"algo":"decbyzpg"}\\n'
     """
     data = part.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -461,11 +461,11 @@ def write(part: Part, *, lines: bool = False) -> bytes:
     return f"{text}\n".encode()
 
 
-def digest(*contents: bytes) -> str:
+def sha256_of(*contents: bytes) -> str:
     """Return the sha256 of several texts, each preceded by its length, so that other parts give another digest.
 
     Example:
-        >>> digest(b"ab", b"c") == digest(b"a", b"bc")
+        >>> sha256_of(b"ab", b"c") == sha256_of(b"a", b"bc")
         False
     """
     sha256 = hashlib.sha256()

@@ -15,39 +15,39 @@ from pydantic import Field
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, UserError
-from byzbench.experiments.cells import Outcome, known
+from byzbench.experiments.cells import CellOutcome, stored_outcome
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
 from byzbench.experiments.migrations import migrate
 from byzbench.experiments.records import RunFolder
-from byzbench.experiments.tuned import Tuned
-from byzbench.leaderboard.documents import parse, text_offence
-from byzbench.leaderboard.plan import Lot, canonical, environment_of, lot
+from byzbench.experiments.tuned import TunedParameters
+from byzbench.leaderboard.documents import parse_document, text_offence
+from byzbench.leaderboard.plan import SubmissionPlan, canonical_spec, environment_of, plan_submission
 from byzbench.leaderboard.schema import (
     LIMITS,
-    About,
     Axis,
     Cell,
     Described,
     Digest,
+    Document,
+    EntryMetadata,
     Environment,
     Method,
-    Part,
     Search,
     Slug,
     Submission,
     Track,
     Tuning,
+    encode_document,
     validate,
-    write,
 )
-from byzbench.leaderboard.suites import Place, suite
+from byzbench.leaderboard.suites import CellKey, suite
 
 OPENING = ("return", "return_worst", "gradient_norm", "gradient_variance", "aggregate_error", "disagreement")
 """Metrics of the first round that a cell has, where the method has them. Later rounds accumulate rounding errors."""
 
 
-class Ticket(Part):
+class RunManifest(Document):
     """The file that `byzbench leaderboard run` writes into the store: the entry that the runs belong to.
 
     Attributes:
@@ -72,7 +72,7 @@ class Ticket(Part):
         return f"leaderboard-{self.suite}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"
 
     @classmethod
-    def of(cls, entered: Lot) -> Ticket:
+    def of(cls, entered: SubmissionPlan) -> RunManifest:
         """Return the file of an entry.
 
         Args:
@@ -96,13 +96,13 @@ class Ticket(Part):
         """
         try:
             store.mkdir(parents=True, exist_ok=True)
-            (store / self.name).write_bytes(write(self))
+            (store / self.name).write_bytes(encode_document(self))
         except OSError as error:
             raise StorageError(f"cannot write {store}: {error.strerror}") from None
         return store / self.name
 
     @classmethod
-    def read(cls, path: Path) -> Ticket:
+    def read(cls, path: Path) -> RunManifest:
         """Read the file.
 
         Args:
@@ -118,14 +118,14 @@ class Ticket(Part):
                 raise UserError(f"{path} has {len(files) or 'no'} entries run by `byzbench leaderboard run`{names}")
             path = files[0]
         try:
-            data = parse(read_bytes(path, LIMITS["submission.json"]), path.name)
+            data = parse_document(read_bytes(path, LIMITS["submission.json"]), path.name)
         except FileNotFoundError:
             raise UserError(f"there is no {path}") from None
         if isinstance(data, dict):
             data = migrate("ticket", data, path.name) | {"schema": data.get("schema", 1)}
         return validate(cls, data, path.name)
 
-    def lot(self) -> Lot:
+    def submission_plan(self) -> SubmissionPlan:
         """Return the cells of the entry.
 
         Raises:
@@ -137,10 +137,10 @@ class Ticket(Part):
                 f"the runs are of suite {self.suite} with sha256 {self.suite_sha256[:12]}…, and the installed one has "
                 f"{board.sha256[:12]}…"
             )
-        return lot(board, self.track, self.method, self.resolved or None, self.version)
+        return plan_submission(board, self.track, self.method, self.resolved or None, self.version)
 
 
-def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path) -> Cell:
+def cell_of(place: CellKey, experiment: Experiment, outcome: CellOutcome, folder: Path) -> Cell:
     """Return a run in the form of a cell of a submission.
 
     Args:
@@ -166,27 +166,27 @@ def cell_of(place: Place, experiment: Experiment, outcome: Outcome, folder: Path
         **common,
         status="diverged" if diverged else "ok",
         verdict=verdict,
-        value=None if diverged else number(value),
-        curve=tuple(number(line["evaluation"]) for line in curve),
+        value=None if diverged else finite_number(value),
+        curve=tuple(finite_number(line["evaluation"]) for line in curve),
         dates=tuple(line["trajectories"] for line in curve),
         opening={name: repr(float(lines[0][name])) for name in OPENING if lines[0].get(name) is not None},
-        disagreement=number(result["disagreement"]),
+        disagreement=finite_number(result["disagreement"]),
         trajectories=result["trajectories"],
         steps=result["steps"],
         screened=result["screened"],
         messages=result["messages"],
         bytes=result["bytes"],
         trace=result["trace"],
-        seconds=number(round(result["steps"] / result["steps_per_second"], 1)),
+        seconds=finite_number(round(result["steps"] / result["steps_per_second"], 1)),
         reason=_line(result["verdict"]["meaning"]) if diverged else None,
     )
 
 
-def number(value: float | None) -> str | None:
+def finite_number(value: float | None) -> str | None:
     """Return a number in the form of submissions, None where it is not finite.
 
     Example:
-        >>> number(187.25), number(float("nan"))
+        >>> finite_number(187.25), finite_number(float("nan"))
         ('187.25', None)
     """
     return None if value is None or not math.isfinite(value) else repr(float(value))
@@ -198,7 +198,7 @@ def _line(text: str) -> str:
     return " ".join(visible.split())[:300].strip() or "no reason was given"
 
 
-def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
+def collect_cells(entered: SubmissionPlan, store: Path) -> dict[CellKey, Cell]:
     """Read the cells of an entry from a store.
 
     Args:
@@ -210,7 +210,7 @@ def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
     """
     cells, missing = {}, []
     for place, experiment in entered.cells.items():
-        outcome = known(experiment, store, "reuse")
+        outcome = stored_outcome(experiment, store, "reuse")
         if outcome is None or (outcome.status == "finished" and not outcome.result.get("trace")):
             missing.append(place)
         else:
@@ -225,7 +225,7 @@ def collect(entered: Lot, store: Path) -> dict[Place, Cell]:
     return cells
 
 
-def ran_in(entered: Lot, store: Path) -> Environment:
+def ran_in(entered: SubmissionPlan, store: Path) -> Environment:
     """Return the environment that the runs of an entry recorded, `mixed` where it differs between runs.
 
     Args:
@@ -247,10 +247,10 @@ def ran_in(entered: Lot, store: Path) -> Environment:
     )
 
 
-def submit(
-    entered: Lot,
-    cells: Mapping[Place, Cell],
-    about: About,
+def write_submission(
+    entered: SubmissionPlan,
+    cells: Mapping[CellKey, Cell],
+    about: EntryMetadata,
     out: Path,
     *,
     environment: Environment | None = None,
@@ -277,7 +277,7 @@ def submit(
         UserError: The folder exists; submissions are never edited.
         StorageError: The folder cannot be written.
     """
-    lines = b"".join(write(cell, lines=True) for cell in cells.values())
+    lines = b"".join(encode_document(cell, lines=True) for cell in cells.values())
     submission = Submission(
         version=SCHEMA,
         track=entered.track,
@@ -295,7 +295,7 @@ def submit(
     folder = out / entered.suite.name / entered.track / about.slug
     if folder.exists():
         raise UserError(f"{folder} exists, and submissions are never edited: give another --slug, and --supersedes")
-    contents = {"submission.json": write(submission), "cells.jsonl": lines}
+    contents = {"submission.json": encode_document(submission), "cells.jsonl": lines}
     if notes:
         contents["NOTES.md"] = notes.encode()
     try:
@@ -323,15 +323,15 @@ def supersede(out: Path, suite_name: str, track: Track, slug: str) -> str:
     Raises:
         UserError: There is no such submission.
     """
-    from byzbench.leaderboard.entries import read
+    from byzbench.leaderboard.entries import read_entry
 
     folder = out / suite_name / track / slug
     if not folder.is_dir():
         raise UserError(f"there is no submission {folder} to supersede")
-    return read(folder).digest
+    return read_entry(folder).digest
 
 
-def fill(method: Method, file: Tuned) -> Method:
+def fill(method: Method, file: TunedParameters) -> Method:
     """Return a method with tuned parameters; parameters that the method sets stay.
 
     Args:
@@ -341,11 +341,11 @@ def fill(method: Method, file: Tuned) -> Method:
     options = method.model_dump(exclude_none=True)
     for kind, values in file.fill(method.options, {}).items():
         flag = registry.FLAGS[kind]
-        options[flag] = canonical(registry.with_parameters(options.get(flag, file.components[kind]), values))
+        options[flag] = canonical_spec(registry.with_parameters(options.get(flag, file.components[kind]), values))
     return validate(Method, options, "method")
 
 
-def tuned_by(file: Tuned, method: Method) -> Tuning:
+def tuned_by(file: TunedParameters, method: Method) -> Tuning:
     """Return the record of tuning in the form of submissions.
 
     Args:
@@ -356,7 +356,7 @@ def tuned_by(file: Tuned, method: Method) -> Tuning:
         InvalidParameter: The method does not have the tuned parameters.
     """
     for kind, values in file.parameters.items():
-        written = registry.parse(method.options.get(registry.FLAGS[kind], ""))
+        written = registry.parse_spec(method.options.get(registry.FLAGS[kind], ""))
         if written.name != file.components[kind] or not values.items() <= written.parameters.items():
             raise InvalidParameter(
                 f"the tuned {kind} is {file.components[kind]} with {values}; the method that was run differs"
@@ -366,6 +366,6 @@ def tuned_by(file: Tuned, method: Method) -> Tuning:
         trials_sha256=file.trials,
         trials=int(file.objective["trials"]),
         seeds=tuple(file.on.seeds),
-        attacks=tuple(map(canonical, file.on.attacks)),
+        attacks=tuple(map(canonical_spec, file.on.attacks)),
         search=None if file.search is None else validate(Search, file.search, "search"),
     )

@@ -25,23 +25,20 @@ from optuna.trial import TrialState
 
 from byzbench import registry
 from byzbench.canonical import first_parameter
-from byzbench.contracts import Choice, Range
+from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import Outcome
-from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.cells import CellOutcome
+from byzbench.experiments.experiment import Experiment, experiment_options
 from byzbench.experiments.question import OBJECTIVE, first_names
-from byzbench.experiments.tuned import Tuned, TunedOn
-from byzbench.experiments.tuning import COUNTED, area_of, digest
-from byzbench.leaderboard.frozen import experiment_options, frozen
-from byzbench.leaderboard.plan import canonical, division_of
+from byzbench.experiments.tuned import TunedOn, TunedParameters
+from byzbench.experiments.tuning import COUNTED, area_of, study_digest
+from byzbench.leaderboard.frozen import METHOD, frozen
+from byzbench.leaderboard.plan import canonical_spec, division_of
 from byzbench.leaderboard.schema import Method, Search, Tuning
 from byzbench.leaderboard.suites import Stratum, Suite, seed_of
 
 Run = tuple[str, str, int]
 """A run of a trial: the stratum's name, the attack, the seed."""
-
-TUNED = ("algorithm", "aggregator", "agreement")
-"""The kinds whose parameters are searched."""
 
 
 def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> tuple[int, ...]:
@@ -61,7 +58,7 @@ def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> t
 
 @dataclass(frozen=True)
 class SuiteStudy:
-    """The search for a method's parameters that a suite allows, a problem for `byzbench.experiments.tuning.tune`.
+    """The search for a method's parameters that a suite allows, a problem for `byzbench.experiments.tuning.run_study`.
 
     Attributes:
         suite: The suite.
@@ -76,7 +73,7 @@ class SuiteStudy:
     suite: Suite
     method: Method
     strata: tuple[Stratum, ...]
-    space: Mapping[str, Range | Choice]
+    space: Mapping[str, FloatRange | Categorical]
     sampler_seed: int = 0
     side: Literal["algorithm", "attack"] = "algorithm"
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -107,7 +104,7 @@ class SuiteStudy:
     @property
     def name(self) -> str:
         """The study's name in its storage."""
-        return f"{registry.parse(str(self.method.algo)).name}-{self.suite.name}-{self.hash}"
+        return f"{registry.parse_spec(str(self.method.algo)).name}-{self.suite.name}-{self.hash}"
 
     @cached_property
     def keys(self) -> Mapping[str, str]:
@@ -142,12 +139,12 @@ class SuiteStudy:
             for s in self.strata
         )
 
-    def standing(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Return the values of the searched parameters before tuning, by `kind.field`."""
         cell = self.experiment({}, *self.pairs[0])
         return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
 
-    def again(self, parameters: Mapping[str, Any]) -> dict[Run, Experiment]:
+    def fresh_experiments(self, parameters: Mapping[str, Any]) -> dict[Run, Experiment]:
         """Return the runs of a trial on fresh seeds, which neither the search nor the suite uses.
 
         Args:
@@ -175,18 +172,20 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     shared = {*suite.seed_values} & {*tuning_seeds(suite), *tuning_seeds(suite, "fresh")}
     if shared:
         raise InvalidParameter(f"suite {suite.name} has {len(shared)} of its own seeds among those of tuning")
-    strata = suite.division(division_of(registry.parse(str(method.algo)).name))
+    strata = suite.division(division_of(registry.parse_spec(str(method.algo)).name))
     if len({stratum.env for stratum in strata}) > 1:
         raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
     without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
     cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
-    written = {kind: registry.parse(method.options.get(registry.FLAGS[kind], "none")).parameters for kind in TUNED}
+    written = {
+        kind: registry.parse_spec(method.options.get(registry.FLAGS[kind], "none")).parameters for kind in METHOD
+    }
     used = ("algorithm", *(kind for kind, _ in cells[0].rules))
     space = {
         f"{kind}.{name}": values
-        for kind in TUNED
+        for kind in METHOD
         if kind in used
-        for name, values in getattr(cells[0], kind).searched().items()
+        for name, values in getattr(cells[0], kind).search_space().items()
         if name not in written[kind]
     }
     if not space:
@@ -197,7 +196,7 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     return study
 
 
-def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> Tuned:
+def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, CellOutcome]) -> TunedParameters:
     """Return the best parameters of a study, with a summary of the study.
 
     Args:
@@ -221,7 +220,7 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> 
         by_kind.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
 
     def on_fresh_seeds(values: Mapping[str, Any]) -> str:
-        areas = {run: area_of(outcomes[cell.hash], cell) for run, cell in study.again(values).items()}
+        areas = {run: area_of(outcomes[cell.hash], cell) for run, cell in study.fresh_experiments(values).items()}
         return repr(study.value(areas))
 
     search = Search(
@@ -234,12 +233,12 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, Outcome]) -> 
         again=on_fresh_seeds(parameters),
         default=on_fresh_seeds({}),
     )
-    return Tuned(
+    return TunedParameters(
         kind="algorithm",
         components={kind: registry.name_of(getattr(cell, kind)) for kind in {*by_kind, "algorithm"}},
         parameters=by_kind,
         study=study.hash,
-        trials=digest(found),
+        trials=study_digest(found),
         objective={"value": float(running_best[-1]), "trials": len(counted)},
         on=TunedOn(
             env=stratum.env,
@@ -289,11 +288,11 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
         yield "the seeds are not those of the suite's studies"
     elif search.episodes > suite.tuning.episodes:
         yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
-    if set(tuning.attacks) != {canonical(attack) for attack in suite.held_out}:
+    if set(tuning.attacks) != {canonical_spec(attack) for attack in suite.held_out}:
         yield "the attacks are not the held-out attacks of the suite"
-    for kind in TUNED:
-        written = registry.parse(method.options.get(registry.FLAGS[kind], "none"))
-        before = registry.parse(search.method.options.get(registry.FLAGS[kind], "none"))
+    for kind in METHOD:
+        written = registry.parse_spec(method.options.get(registry.FLAGS[kind], "none"))
+        before = registry.parse_spec(search.method.options.get(registry.FLAGS[kind], "none"))
         for name, value in written.parameters.items():
             if f"{kind}.{name}" not in search.ranges and before.parameters.get(name) != value:
                 yield f"{kind} {name} is {value}, and was not searched"
@@ -315,14 +314,14 @@ def _inside(value: Any, searched: Sequence[Any]) -> bool:
     return value in searched
 
 
-def search_ranges(space: Mapping[str, Range | Choice], keys: Mapping[str, str]) -> dict[str, list[Any]]:
+def search_ranges(space: Mapping[str, FloatRange | Categorical], keys: Mapping[str, str]) -> dict[str, list[Any]]:
     """Return a search space as data: [low, high, log] of a range, the values of a choice.
 
     Args:
         space: The search space by `kind.field`.
         keys: The first name of each `kind.field`, which is the key in the result.
     """
-    return {keys[k]: list(v) if isinstance(v, Choice) else list(asdict(v).values()) for k, v in space.items()}
+    return {keys[k]: list(v) if isinstance(v, Categorical) else list(asdict(v).values()) for k, v in space.items()}
 
 
 def study_hash(suite_sha256: str, method: Method, ranges: Mapping[str, Sequence[Any]], sampler_seed: int) -> str:

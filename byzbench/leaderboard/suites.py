@@ -25,10 +25,10 @@ from byzbench.errors import InvalidParameter, UnknownName, UserError, suggest
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.schema import (
     Division,
+    Document,
     Knowledge,
     Line,
     Method,
-    Part,
     Positive,
     Slug,
     Spec,
@@ -48,7 +48,7 @@ CLOSED = ("smoke-v1",)
 """Suites that take no more entries and have no boards. Their rows can still be verified."""
 
 
-class SuiteAttack(Part):
+class SuiteAttack(Document):
     """An attack of a suite.
 
     Attributes:
@@ -69,7 +69,7 @@ class SuiteAttack(Part):
         return not self.strata or stratum.name in self.strata
 
 
-class SuiteAlgorithm(Part):
+class SuiteAlgorithm(Document):
     """An algorithm of a suite, which the entries of the track attack attack.
 
     Attributes:
@@ -81,7 +81,7 @@ class SuiteAlgorithm(Part):
     division: Division
 
 
-class SuiteReference(Part):
+class SuiteReference(Document):
     """The method whose clean AUC has score 1 in a division (`byzbench.leaderboard.references`).
 
     Attributes:
@@ -100,7 +100,7 @@ class SuiteReference(Part):
         return self.model_dump(exclude_none=True, exclude={"division"})
 
 
-class SuiteTuning(Part):
+class SuiteTuning(Document):
     """The search by which the rows of a suite may be tuned.
 
     Attributes:
@@ -112,7 +112,7 @@ class SuiteTuning(Part):
     seeds: Annotated[int, Field(strict=True, ge=3)]
 
 
-class Stratum(Part):
+class Stratum(Document):
     """A setting of a suite: a task, a graph, numbers of agents and a budget. All attacks that apply are run in it.
 
     Attributes:
@@ -153,7 +153,7 @@ class Stratum(Part):
 
 
 @dataclass(frozen=True)
-class Place:
+class CellKey:
     """The place of a cell in a suite.
 
     Attributes:
@@ -174,7 +174,7 @@ class Place:
         return self.stratum.name, self.attack, self.algo, self.seed
 
 
-class Suite(Part):
+class Suite(Document):
     """A suite.
 
     Attributes:
@@ -290,7 +290,7 @@ class Suite(Part):
         dates = {"evaluations": self.evaluations, "evaluation_episodes": self.evaluation_episodes}
         return stratum.options | dates
 
-    def places(self, track: Track, method: Method, division: Division | None) -> Iterator[Place]:
+    def places(self, track: Track, method: Method, division: Division | None) -> Iterator[CellKey]:
         """Yield the places of the cells that an entry of a track must run, in order.
 
         Args:
@@ -309,7 +309,7 @@ class Suite(Part):
             for algo in algorithms:
                 for attack in attacks:
                     for seed in range(self.seeds):
-                        yield Place(stratum, attack, algo, seed)
+                        yield CellKey(stratum, attack, algo, seed)
 
 
 @cache

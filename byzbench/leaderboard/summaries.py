@@ -8,7 +8,7 @@ from pathlib import Path
 from byzbench.leaderboard.boards import AttackRow, boards
 from byzbench.leaderboard.documents import Finding
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.replay import Replay
+from byzbench.leaderboard.replay import ReplayResult
 from byzbench.leaderboard.rows import Row, Settings
 from byzbench.leaderboard.suites import Suite
 from byzbench.reports.estimators import Interval
@@ -76,8 +76,10 @@ def _plain(text: str) -> str:
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|@:" else c for c in text)
 
 
-def verdict_lines(folder: Path, findings: Sequence[Finding], refused: bool, replay: Replay | None) -> Iterator[str]:
-    """Yield the lines of a verification; the last one is the verdict.
+def verdict_lines(
+    folder: Path, findings: Sequence[Finding], refused: bool, replay: ReplayResult | None
+) -> Iterator[str]:
+    """Yield the lines of a verification; the first one is the verdict.
 
     Args:
         folder: The folder of the submission.
@@ -85,16 +87,17 @@ def verdict_lines(folder: Path, findings: Sequence[Finding], refused: bool, repl
         refused: Whether one of the findings is fatal.
         replay: The result of the replay; None if nothing was replayed.
     """
+    if replay is None:
+        yield f"{folder.name}: {'refused' if refused else 'passed the checks; nothing was replayed'}"
+    else:
+        yield f"{folder.name}: {replay}"
     yield from map(str, findings)
     if replay is not None:
         yield from replay_lines(replay)
         yield f"drawn with --salt {replay.salt}"
-        yield f"{folder.name}: {replay}"
-    else:
-        yield f"{folder.name}: {'refused' if refused else 'passed the checks; nothing was replayed'}"
 
 
-def replay_lines(replay: Replay) -> Iterator[str]:
+def replay_lines(replay: ReplayResult) -> Iterator[str]:
     """Yield a line for each replayed cell and each test."""
     width = max(len(cell.verdict) for cell in replay.cells)
     for cell in replay.cells:

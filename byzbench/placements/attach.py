@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Placement, Range
+from byzbench.core import FloatRange, Placement
 from byzbench.errors import Undefined
 
 
@@ -37,7 +37,7 @@ class Attach(Placement):
 
     joins: ClassVar[bool] = True
     source: ClassVar[str] = "Yu et al. 2006, SIGCOMM; He, Karimireddy, Jaggi 2022, arXiv 2202.01545"
-    links: Annotated[int, Field(ge=1, description="attack edges of each Sybil"), Range(1, 8)] = 1
+    links: Annotated[int, Field(ge=1, description="attack edges of each Sybil"), FloatRange(1, 8)] = 1
     targets: Annotated[
         int | None, Field(ge=1, description="honest agents that Sybils can be linked to; default: all")
     ] = None

@@ -10,9 +10,9 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Placement
+from byzbench.core import Placement
 from byzbench.errors import Undefined
-from byzbench.geometry.graphs import heard
+from byzbench.geometry.graphs import in_neighbors
 from byzbench.placements._ranked import agents_of, highest, only_agents
 
 
@@ -49,7 +49,7 @@ class Eclipse(Placement):
         agents, links = agents_of(graph), only_agents(graph)
         if self.victim >= agents:
             raise Undefined(f"eclipse: agent {self.victim} is no victim; agents are 0 to {agents - 1}")
-        neighbours = heard(links)
+        neighbours = in_neighbors(links)
         degrees = [len(neighbours[agent]) for agent in range(agents)]
         reversed_links = links.reverse(copy=False) if links.is_directed() else links
         hops = nx.single_source_shortest_path_length(reversed_links, self.victim)

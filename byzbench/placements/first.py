@@ -9,7 +9,7 @@ from typing import ClassVar
 import networkx as nx
 import numpy as np
 
-from byzbench.contracts import Placement
+from byzbench.core import Placement
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from pydantic import Field
 
-from byzbench.contracts import Placement
+from byzbench.core import Placement
 from byzbench.geometry.influence import HORIZON, walks, with_one_more
 from byzbench.geometry.mixing import matrix
 from byzbench.placements._ranked import highest, only_agents, small_enough

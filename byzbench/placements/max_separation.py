@@ -10,7 +10,7 @@ from typing import ClassVar
 import networkx as nx
 import numpy as np
 
-from byzbench.contracts import Placement
+from byzbench.core import Placement
 from byzbench.placements._ranked import agents_of
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from byzbench.contracts import Placement
+from byzbench.core import Placement
 from byzbench.placements._ranked import agents_of
 
 

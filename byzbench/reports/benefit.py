@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from byzbench.reports.row_scores import row_benefit
-from byzbench.reports.sheets import Sheet
-from byzbench.reports.summary import Groups, Row, rounded
+from byzbench.reports.sheets import Table
+from byzbench.reports.summary import Groups, ReportRow, rounded
 
 ALONE = "solo"
 """The algorithm whose agents do not communicate."""
@@ -13,7 +13,7 @@ _SETTING = ("env", "agents", "trajectories")
 """Axes that a row and its reference row of `solo` must agree in, since their returns are not comparable else."""
 
 
-def benefit(groups: Groups) -> Sheet:
+def benefit(groups: Groups) -> Table:
     """Return the score of every row minus that of the same agents alone, paired by seed.
 
     The row of `solo` is that of the same task, agents and budget, with as many further axes in common as there are. The
@@ -53,8 +53,8 @@ def benefit(groups: Groups) -> Sheet:
         f"Benefit of taking part: score of the {groups.title} minus that of the same agents alone, on the same seeds; "
         "0 is the random policy, 1 the solved task"
     )
-    return Sheet("benefit", title, records, [*axes, ">benefit", ">95 % interval", ">seeds"], cells)
+    return Table("benefit", title, records, [*axes, ">benefit", ">95 % interval", ">seeds"], cells)
 
 
-def _algorithm(row: Row) -> str:
+def _algorithm(row: ReportRow) -> str:
     return str(row.entries[0].name("algo"))

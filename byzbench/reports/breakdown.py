@@ -30,15 +30,15 @@ from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import LEARNING
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 
 RETENTION = 0.8
 """The retention that a method must have to withstand f Byzantine agents."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class BreakdownTrial:
     """Result for one number f of Byzantine agents.
 
     Attributes:
@@ -69,11 +69,11 @@ class Breakdown:
     low: int
     high: int
     most: int
-    tried: Mapping[int, Tried]
+    tried: Mapping[int, BreakdownTrial]
     clean: float
 
 
-def breakdown(
+def find_breakdown(
     point: Mapping[str, Any],
     seeds: Sequence[int],
     out: Path,
@@ -81,7 +81,7 @@ def breakdown(
     *,
     most: int | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-    watch: Callable[[int, Tried], None] | None = None,
+    watch: Callable[[int, BreakdownTrial], None] | None = None,
 ) -> Breakdown:
     """Find the breakdown point by bisection over the number of Byzantine agents.
 
@@ -106,37 +106,37 @@ def breakdown(
     clean_point = {k: v for k, v in point.items() if k != "attack"}
     clean_parameters = {kind: values for kind, values in (parameters or {}).items() if kind != "attack"}
     clean = [Experiment.create(**clean_point, byzantine=0, seed=s, parameters=clean_parameters) for s in seeds]
-    agents, random_return = clean[0].agents, clean[0].task.worth("random")
+    agents, random_return = clean[0].agents, clean[0].task.reference_score("random")
     top = (agents - 1) // 2 if most is None else most
     if not 0 < top < agents:
         raise InvalidParameter(f"the largest number of Byzantine agents must be from 1 to {agents - 1}, got {top}")
     clean_returns, num_failed = _returns(clean, out, executor, random_return)
     if num_failed:
         raise InvalidParameter(f"{num_failed} of the runs without Byzantine agents failed: nothing to compare with")
-    threshold = random_return + LEARNING * (clean[0].task.worth("solved") - random_return)
+    threshold = random_return + LEARNING * (clean[0].task.reference_score("solved") - random_return)
     if clean_returns.mean() < threshold:
         raise InvalidParameter(
             f"without Byzantine agents the return is {clean_returns.mean():.1f}, below {threshold:.1f}: the method did "
             "not learn, so no attack can be measured; give it more trajectories"
         )
-    tried: dict[int, Tried] = {}
+    tried: dict[int, BreakdownTrial] = {}
 
-    def result_of(f: int) -> Tried:
+    def result_of(f: int) -> BreakdownTrial:
         if f not in tried:
             tried[f] = run_attacked(f)
             if watch:
                 watch(f, tried[f])
         return tried[f]
 
-    def run_attacked(f: int) -> Tried:
+    def run_attacked(f: int) -> BreakdownTrial:
         try:
             cells = [Experiment.create(**point, byzantine=f, seed=s, parameters=parameters) for s in seeds]
         except Undefined as error:
-            return Tried(None, why=str(error))
+            return BreakdownTrial(None, why=str(error))
         attacked_returns, num_failed = _returns(cells, out, executor, random_return)
         contrast = _interval(attacked_returns - RETENTION * clean_returns - (1 - RETENTION) * random_return)
         share = float((attacked_returns.mean() - random_return) / (clean_returns.mean() - random_return))
-        return Tried(share, *contrast, why=f"{num_failed} of {len(seeds)} runs failed" if num_failed else "")
+        return BreakdownTrial(share, *contrast, why=f"{num_failed} of {len(seeds)} runs failed" if num_failed else "")
 
     f = _largest(lambda f: result_of(f).margin >= 0, top)
     low, high = _largest(lambda f: result_of(f).low >= 0, top), _largest(lambda f: result_of(f).high >= 0, top)
@@ -173,8 +173,8 @@ def _returns(
     Returns:
         The returns [seeds], and how many runs failed.
     """
-    plan = Plan("breakdown", {str(cell.seed): cell for cell in cells}, {})
-    outcomes = sweep(plan, out, executor).outcomes
+    plan = SweepPlan("breakdown", {str(cell.seed): cell for cell in cells}, {})
+    outcomes = run_sweep(plan, out, executor).outcomes
     by_seed = [outcomes[str(cell.seed)] for cell in cells]
     values = [outcome.result["return"]["mean"] if outcome.status == "finished" else None for outcome in by_seed]
     return np.array([random_return if value is None else value for value in values]), sum(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from byzbench.errors import InvalidParameter, StorageError, UserError, suggest
-from byzbench.reports.summary import DEFENCE, Groups, Row, clean
+from byzbench.reports.summary import DEFENCE, Groups, ReportRow, clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colour-blind-safe palette of Okabe and Ito (2008) without its yellow."""
@@ -75,7 +75,7 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Plot:
     """Figure with its caption.
 
     Attributes:
@@ -90,7 +90,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlotLayout:
     """Layout of a figure: the rows of each panel and the style of each line.
 
     Attributes:
@@ -101,10 +101,12 @@ class Plan:
 
     groups: Groups
     lines: tuple[str, ...]
-    panels: Mapping[str, list[Row]]
+    panels: Mapping[str, list[ReportRow]]
 
     @classmethod
-    def of(cls, groups: Groups, panel: Sequence[str], *, hidden: Sequence[str] = (), pooled: bool = False) -> Plan:
+    def of(
+        cls, groups: Groups, panel: Sequence[str], *, hidden: Sequence[str] = (), pooled: bool = False
+    ) -> PlotLayout:
         """Make a panel for each value of the named axes, by default of those along which methods do not compete.
 
         Args:
@@ -127,7 +129,7 @@ class Plan:
         lines = [a for a in varied if a not in panel] if panel and not pooled else rivals or varied[:1]
         lines = [axis for axis in lines if axis != "env"]  # returns of different tasks have different scales
         panel_axes = [a for a in varied if (a in panel or a == "env" if pooled else a not in lines)]
-        panels: dict[str, list[Row]] = {}
+        panels: dict[str, list[ReportRow]] = {}
         for row in groups.rows:
             panels.setdefault(label(row, panel_axes), []).append(row)
         plan = cls(groups, tuple(lines), panels)
@@ -143,7 +145,7 @@ class Plan:
         """Labels of the lines, in order."""
         return list(dict.fromkeys(label(row, self.lines) for row in self.groups.rows))
 
-    def of_line(self, name: str, rows: Sequence[Row]) -> list[Row]:
+    def of_line(self, name: str, rows: Sequence[ReportRow]) -> list[ReportRow]:
         """Return the rows that belong to a line."""
         return [row for row in rows if label(row, self.lines) == name]
 
@@ -193,7 +195,7 @@ class Plan:
             figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=1.8)
 
 
-def label(row: Row, axes: Sequence[str]) -> str:
+def label(row: ReportRow, axes: Sequence[str]) -> str:
     """Return the label of a row along some axes.
 
     Example:
@@ -214,14 +216,14 @@ def short(name: str) -> str:
     return " · ".join(clean(part, 30) for part in name.split(" · "))
 
 
-def seeds(rows: Sequence[Row]) -> str:
+def seeds(rows: Sequence[ReportRow]) -> str:
     """Return the number of seeds of the rows, as in "5 seeds" or "3 to 5 seeds"."""
     counts = sorted({len(row.values) for row in rows if len(row.values)}) or [0]
     numbers = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{numbers} seed{'' if counts == [1] else 's'}"
 
 
-def missing(rows: Sequence[Row]) -> str:
+def missing(rows: Sequence[ReportRow]) -> str:
     """Return a sentence that names the rows with failed or unfinished runs, or an empty text."""
     gaps = [f"{label(row, tuple(row.key))}: {', '.join(row.gaps)}" for row in rows if row.gaps]
     return f" Not all runs finished: {'; '.join(gaps)}." if gaps else ""

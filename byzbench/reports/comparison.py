@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from byzbench import registry
-from byzbench.contracts import Aggregator, Agreement
+from byzbench.core import Aggregator, Agreement
 from byzbench.errors import UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.filled import recommendation
 from byzbench.reports.estimators import Interval
+from byzbench.reports.labels import component_label
 from byzbench.reports.scoring import LEARNS
-from byzbench.reports.sheets import Sheet
+from byzbench.reports.sheets import Table
 from byzbench.reports.statistics import difference_interval, mean_interval
 from byzbench.reports.summary import rounded
 
@@ -150,11 +151,11 @@ def _attack_is_absent(experiment: Experiment) -> str:
         return _NO_ATTACK
     if not experiment.byzantine:
         return _NO_BYZANTINE
-    return _NO_MESSAGES if experiment.algorithm.needs in ("solo", "nobody") else ""
+    return _NO_MESSAGES if experiment.algorithm.communication in ("solo", "nobody") else ""
 
 
 def _without_attack(experiment: Experiment) -> Experiment | str:
-    return _attack_is_absent(experiment) or _with(experiment, attack=registry.build("attack", "none"))
+    return _attack_is_absent(experiment) or _with(experiment, attack=registry.make("attack", "none"))
 
 
 def _averaging(experiment: Experiment) -> Experiment | str:
@@ -176,19 +177,19 @@ def averaging_rule(rule: Aggregator | Agreement) -> Aggregator | Agreement:
         rule: An aggregator or an agreement.
 
     Example:
-        >>> averaging_rule(registry.build("aggregator", "bucketing+rfa"))
+        >>> averaging_rule(registry.make("aggregator", "bucketing+rfa"))
         Mean()
-        >>> averaging_rule(registry.build("agreement", "gossip(exchanges=2)+ios"))
+        >>> averaging_rule(registry.make("agreement", "gossip(exchanges=2)+ios"))
         Gossip(rule=WeightedMean(), exchanges=2)
     """
     if isinstance(rule, Aggregator):
-        return registry.build("aggregator", "weighted_mean" if rule.self_centred else "mean")  # type: ignore[return-value]
+        return registry.make("aggregator", "weighted_mean" if rule.self_centered else "mean")  # type: ignore[return-value]
     inner = {f.name for f in fields(rule)}
     if "rule" in inner:
-        return replace(rule, rule=registry.build("aggregator", "weighted_mean"))  # type: ignore[call-arg]
+        return replace(rule, rule=registry.make("aggregator", "weighted_mean"))  # type: ignore[call-arg]
     if registry.name_of(rule) == "none":
         return rule
-    mean = registry.build("agreement", "mean")
+    mean = registry.make("agreement", "mean")
     shared = {f.name: getattr(rule, f.name) for f in fields(mean) if f.name in inner}
     return replace(mean, **shared)  # type: ignore[return-value]
 
@@ -240,7 +241,7 @@ def compare(rows: Sequence[Companion], results: Mapping[str, Mapping[str, Any]])
                 _row(row, [results[e.hash] for e in row.experiments]),
                 areas=tuple(row_areas),
                 retention=retention(row_areas, areas[CLEAN], random, solved) if attacked and row_areas else None,
-                versus_alone=paired_difference(row_areas, alone, random, solved) if compared else None,
+                versus_alone=compare_areas(row_areas, alone, random, solved) if compared else None,
             )
         )
     seeds = tuple(experiment.seed for experiment in rows[0].experiments)
@@ -294,7 +295,7 @@ def retention(
     return sum(left) / sum(gained) if statistics.fmean(gained) > max(0.0, least) else None
 
 
-def paired_difference(
+def compare_areas(
     ours: Sequence[float | None],
     theirs: Sequence[float | None],
     random: float | None = None,
@@ -312,7 +313,7 @@ def paired_difference(
         The mean; None where a value is missing.
 
     Example:
-        >>> paired_difference([3.0, 5.0], [1.0, 1.0])
+        >>> compare_areas([3.0, 5.0], [1.0, 1.0])
         Interval(value=3.0, low=None, high=None)
     """
     if not ours or len(ours) != len(theirs) or None in (*ours, *theirs):
@@ -380,7 +381,7 @@ def uncovered(experiment: Experiment) -> str:
     """
     if not experiment.byzantine:
         return ""
-    reasons = _graph_reasons(experiment) if experiment.algorithm.needs == "peers" else []
+    reasons = experiment.graph_gaps()
     for kind, rule in experiment.rules:
         if lacking := [(n, f) for n, f in experiment.inboxes if not rule.guarantee(n, f)]:
             reasons.append(
@@ -391,17 +392,6 @@ def uncovered(experiment: Experiment) -> str:
     return f"no guarantee covers f={experiment.byzantine} on {graph}: {'; '.join(reasons)}" if reasons else ""
 
 
-def _graph_reasons(experiment: Experiment) -> list[str]:
-    """Return what the graph and the placement leave without a guarantee, whatever the rules are."""
-    facts, honest = experiment.diagnostics, experiment.agents - experiment.byzantine
-    reasons = []
-    if beyond := facts["beyond_bound"]:
-        reasons.append(f"{beyond} of {honest} honest agents receive more Byzantine messages than their bound allows")
-    if (pieces := facts["honest_components"]) != 1:
-        reasons.append(f"the honest agents are in {pieces} components")
-    return reasons
-
-
 def _cost(experiment: Experiment, rows: Sequence[ComparisonRow]) -> str:
     """Return what the method reaches on the graph without an attack, beside one agent alone."""
     by_name = {row.name: row for row in rows}
@@ -410,7 +400,7 @@ def _cost(experiment: Experiment, rows: Sequence[ComparisonRow]) -> str:
     return f"without an attack it ends at {_number(clean.evaluation)} on this graph, one agent alone at {alone}"
 
 
-def comparison_table(found: Comparison) -> Sheet:
+def comparison_table(found: Comparison) -> Table:
     """Return the table of a comparison.
 
     Args:
@@ -419,7 +409,7 @@ def comparison_table(found: Comparison) -> Sheet:
     todo = found.experiment
     parts = (todo.algorithm, todo.attack, todo.topology, todo.task)
     seeds = f"{len(found.seeds)} seeds" if len(found.seeds) > 1 else f"seed {found.seeds[0]}"
-    title = " · ".join(map(registry.name_of, parts)) + f": K={todo.agents}, f={todo.byzantine}, "
+    title = " · ".join(map(component_label, parts)) + f": K={todo.agents}, f={todo.byzantine}, "
     title += f"{todo.trajectories} trajectories, {seeds}"
     head = ["", ">return at the end", ">retention", "against alone", "verdict"]
     cells = [
@@ -432,7 +422,7 @@ def comparison_table(found: Comparison) -> Sheet:
         ]
         for row in found.rows
     ]
-    return Sheet("comparison", title, found.to_json()["rows"], head, cells)
+    return Table("comparison", title, found.to_json()["rows"], head, cells)
 
 
 def comparison_lines(found: Comparison) -> list[str]:

@@ -13,13 +13,13 @@ from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undef
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import federate
-from byzbench.learning.scales import in_units
 from byzbench.registry import name_of
+from byzbench.rl.scales import in_units
 
 _FRAMES_PER_SECOND = 25
 
 
-def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) -> tuple[float, int]:
+def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) -> tuple[float, int]:
     """Run one episode of an agent's greedy policy and write it as a GIF.
 
     Args:
@@ -42,11 +42,14 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
     if record is None or checkpoint is None:
         raise CorruptRecord(f"{run} is not the folder of a finished run")
     experiment = Experiment.from_description(record.get("experiment", {}))
-    honest = [a for a in range(experiment.agents) if a not in experiment.members.liars]
+    honest = [a for a in range(experiment.agents) if a not in experiment.members.byzantine_ids]
     chosen = honest[0] if agent is None else agent
     if not 0 <= chosen < experiment.agents:
         raise InvalidParameter(f"agent must be a whole number from 0 to {experiment.agents - 1}, got {chosen}")
-    policy, theta = experiment.algorithm.deployed(federate(experiment)[0].policy), checkpoint[0].get("state/theta")
+    policy, theta = (
+        experiment.algorithm.deployed_policy(federate(experiment)[0].policy),
+        checkpoint[0].get("state/theta"),
+    )
     if theta is None or theta.shape != (experiment.agents, policy.dimension):
         raise CorruptRecord(f"the checkpoint of {run} does not hold the parameters of its agents")
 
@@ -63,7 +66,7 @@ def render(run: Path, path: Path, *, agent: int | None = None, seed: int = 0) ->
                 observation = np.asarray(state, np.float32).reshape(1, 1, -1)
                 if scales is not None:
                     observation = in_units(observation, scales[chosen : chosen + 1])
-                action = policy.executed(act(0, observation))[0]
+                action = policy.to_env_actions(act(0, observation))[0]
                 state, reward, terminated, truncated, _ = environment.step(action)
                 total, done = total + float(reward), terminated or truncated
     except (DependencyNotInstalled, gymnasium.error.Error) as error:

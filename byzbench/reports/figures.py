@@ -19,8 +19,8 @@ from byzbench.reports.canvas import (
     GREY,
     INTERVALS,
     STYLE,
-    Drawn,
-    Plan,
+    Plot,
+    PlotLayout,
     label,
     missing,
     require_format,
@@ -31,7 +31,7 @@ from byzbench.reports.heatmap import heatmap
 from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.plots import curve, trace
 from byzbench.reports.statistics import mean_interval, profile
-from byzbench.reports.summary import METRICS, Groups, Row, estimated, reference
+from byzbench.reports.summary import METRICS, Groups, ReportRow, estimated, run_reference
 
 TARGETS = {"cartpole": 400.0}
 """Default target returns of the speed-up plot, by task. A run that reaches its target has learned the task."""
@@ -41,7 +41,9 @@ _SHADE = 0.15
 _THIN: dict[str, Any] = {"lw": 0.8, "ls": (0, (4, 3))}
 
 
-def draw(kind: str, groups: Groups, path: Path, *, panel: Sequence[str] = (), target: float | None = None) -> Drawn:
+def draw_figure(
+    kind: str, groups: Groups, path: Path, *, panel: Sequence[str] = (), target: float | None = None
+) -> Plot:
     """Plot groups of runs and write the figure to a file.
 
     Args:
@@ -65,9 +67,9 @@ def draw(kind: str, groups: Groups, path: Path, *, panel: Sequence[str] = (), ta
     return drawn
 
 
-def curves(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
+def curves(groups: Groups, panel: Sequence[str], target: float | None = None) -> Plot:
     """Plot the training return against trajectories per agent, as mean and interval over seeds."""
-    plan = Plan.of(groups, panel)
+    plan = PlotLayout.of(groups, panel)
     figure, panels = plan.canvas(height=1.9)
     problems: list[str] = []
     any_ends_early = False
@@ -92,10 +94,10 @@ def curves(groups: Groups, panel: Sequence[str], target: float | None = None) ->
         "shows."
         f"{' A line ends where a run of it is no longer finite.' * any_ends_early}"
     )
-    return Drawn(figure, caption + missing(groups.rows), tuple(problems))
+    return Plot(figure, caption + missing(groups.rows), tuple(problems))
 
 
-def _read(row: Row, read: Callable[[Path], np.ndarray], problems: list[str]) -> np.ndarray:
+def _read(row: ReportRow, read: Callable[[Path], np.ndarray], problems: list[str]) -> np.ndarray:
     """Read values from the log of each finished run.
 
     Args:
@@ -116,7 +118,7 @@ def _read(row: Row, read: Callable[[Path], np.ndarray], problems: list[str]) -> 
     return np.array(values)
 
 
-def _band(axes: Axes, grid: np.ndarray, values: np.ndarray, row: Row, line_style: Mapping[str, Any]) -> None:
+def _band(axes: Axes, grid: np.ndarray, values: np.ndarray, row: ReportRow, line_style: Mapping[str, Any]) -> None:
     """Plot the mean of values [seeds, points] and its interval at the points where every run has a finite value."""
     finite = np.isfinite(values).all(0)
     grid, columns = grid[finite], values.T[finite]
@@ -127,25 +129,25 @@ def _band(axes: Axes, grid: np.ndarray, values: np.ndarray, row: Row, line_style
         axes.fill_between(grid, *ends, color=line_style["color"], alpha=_SHADE, lw=0)
 
 
-def _levels(axes: Axes, row: Row) -> None:
+def _levels(axes: Axes, row: ReportRow) -> None:
     """Draw the reference returns of the task as lines, named in the margin."""
     spec = axes.get_subplotspec()
-    for name, level in reference(row.entries[0]).items():
+    for name, level in run_reference(row.entries[0]).items():
         axes.axhline(level, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=0)
         if spec is None or spec.is_last_col():
             text_style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
             axes.annotate(f" {name}", (1, level), fontsize=6.5, color=GREY, **text_style)
 
 
-def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
+def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) -> Plot:
     """Plot the share of runs whose metric is above tau, for each method.
 
     A failed run has the random policy's return if that is known, else it is below every tau.
     """
-    plan = Plan.of(groups, panel, pooled=True)
+    plan = PlotLayout.of(groups, panel, pooled=True)
     figure, panels = plan.canvas(height=2.2)
     for axes, rows in zip(panels, plan.panels.values(), strict=True):
-        levels = [*np.concatenate([row.values for row in rows]), *reference(rows[0].entries[0]).values()]
+        levels = [*np.concatenate([row.values for row in rows]), *run_reference(rows[0].entries[0]).values()]
         low, high = min(levels, default=0.0), max(levels, default=1.0)
         taus = np.linspace(low, high + 0.02 * (high - low), 4 * _POINTS)
         for name in plan.names:
@@ -169,14 +171,17 @@ def profiles(groups: Groups, panel: Sequence[str], target: float | None = None) 
         f"Share of runs above τ, with pointwise {INTERVALS}; runs: {', '.join(counts)}; failed ones at the random "
         "policy's return, or below any τ where it is not known."
     )
-    return Drawn(figure, caption + missing(groups.rows))
+    return Plot(figure, caption + missing(groups.rows))
 
 
-def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Drawn:
+def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Plot:
     """Plot trajectories per agent until the return reaches a target against the number of honest agents."""
     if absent := [axis for axis in ("agents", "byzantine") if axis not in groups.axes]:
         raise UserError(f"speed-up is plotted against the number of honest agents: --by must hold {absent[0]}")
-    target_return, plan = _goal(groups, target), Plan.of(groups, panel, hidden=("agents", "byzantine", "declared"))
+    target_return, plan = (
+        _goal(groups, target),
+        PlotLayout.of(groups, panel, hidden=("agents", "byzantine", "assumed_byzantine")),
+    )
     figure, panels = plan.canvas(height=2.6)
     problems: list[str] = []
     for axes, rows in zip(panels, plan.panels.values(), strict=True):
@@ -198,7 +203,7 @@ def speedup(groups: Groups, panel: Sequence[str], target: float | None) -> Drawn
         f"{target_return:g}: geometric mean over {seeds(groups.rows)}, with {INTERVALS} (Student's, of logarithms); an "
         "open marker with an arrow where some runs never did, which count as their budgets."
     )
-    return Drawn(figure, caption + missing(groups.rows), tuple(problems))
+    return Plot(figure, caption + missing(groups.rows), tuple(problems))
 
 
 def _goal(groups: Groups, target: float | None) -> float:
@@ -210,11 +215,11 @@ def _goal(groups: Groups, target: float | None) -> float:
     return target
 
 
-def _budget(row: Row) -> int:
+def _budget(row: ReportRow) -> int:
     return max(1, row.entries[0].name("trajectories"))  # a submitted record is not validated here
 
 
-def _honest(row: Row) -> int:
+def _honest(row: ReportRow) -> int:
     return max(1, row.entries[0].name("agents") - row.entries[0].name("byzantine"))
 
 
@@ -243,7 +248,7 @@ def reached(folder: Path, goal: float) -> np.ndarray:
     return np.array([end[above[0]] if len(above) else end[-1], float(len(above) > 0)])
 
 
-def _speed(axes: Axes, rows: Sequence[Row], times: Sequence[np.ndarray], line_style: Mapping[str, Any]) -> None:
+def _speed(axes: Axes, rows: Sequence[ReportRow], times: Sequence[np.ndarray], line_style: Mapping[str, Any]) -> None:
     """Plot one line of a speed-up plot.
 
     A point is open, with an arrow and a count, where some runs never reached the target.
@@ -287,7 +292,7 @@ def _thousands(value: float, _: object = None) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
-KINDS: Mapping[str, Callable[[Groups, Sequence[str], float | None], Drawn]] = {
+KINDS: Mapping[str, Callable[[Groups, Sequence[str], float | None], Plot]] = {
     "curves": curves,
     "heatmap": heatmap,
     "profile": profiles,

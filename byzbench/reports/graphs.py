@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from byzbench.federation.membership import Membership
+from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.reports.canvas import COLOURS, STYLE, require_format, save_figure
 
 _HONEST, _BYZANTINE = COLOURS[0], COLOURS[1]
@@ -25,7 +25,7 @@ _NAMED = 60
 """The largest number of agents whose ids are drawn."""
 
 
-def draw_graph(members: Membership, title: str, path: Path) -> None:
+def draw_graph(members: CommunicationGraph, title: str, path: Path) -> None:
     """Plot a communication graph and write the figure to a file.
 
     Links with one Byzantine end have a colour of their own; links of two Byzantine agents are dashed.
@@ -66,8 +66,8 @@ def _node_positions(graph: nx.Graph) -> npt.NDArray[np.float64]:
     return np.array([positions[node] for node in range(len(graph))], dtype=np.float64)
 
 
-def _links(axes: Axes, members: Membership, positions: npt.NDArray[np.float64], size: float) -> None:
-    byzantine = set(members.liars)
+def _links(axes: Axes, members: CommunicationGraph, positions: npt.NDArray[np.float64], size: float) -> None:
+    byzantine = set(members.byzantine_ids)
     kinds: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
     for a, b in members.graph.edges:
         kinds[(a in byzantine) + (b in byzantine)].append((a, b))
@@ -85,10 +85,10 @@ def _links(axes: Axes, members: Membership, positions: npt.NDArray[np.float64], 
             axes.add_collection(LineCollection(lines, colors=colour, ls=dashes, lw=width * thin, zorder=1))
 
 
-def _agents(axes: Axes, members: Membership, positions: npt.NDArray[np.float64], size: float) -> None:
+def _agents(axes: Axes, members: CommunicationGraph, positions: npt.NDArray[np.float64], size: float) -> None:
     byzantine = members.byzantine.numpy()
-    agent_positions = positions[: members.agents]
-    server_position = positions[members.agents :]  # empty without a server
+    agent_positions = positions[: members.num_agents]
+    server_position = positions[members.num_agents :]  # empty without a server
     for points, colour, marker in (
         (agent_positions[~byzantine], _HONEST, "o"),
         (agent_positions[byzantine], _BYZANTINE, "s"),
@@ -96,7 +96,7 @@ def _agents(axes: Axes, members: Membership, positions: npt.NDArray[np.float64],
     ):
         x, y = points.T
         axes.scatter(x, y, s=size, c=colour, marker=marker, zorder=2, edgecolors="white", linewidths=0.6)
-    if members.agents <= _NAMED:
+    if members.num_agents <= _NAMED:
         text_style: dict[str, Any] = {
             "color": "white",
             "size": min(8, 0.45 * size**0.5),
@@ -108,9 +108,9 @@ def _agents(axes: Axes, members: Membership, positions: npt.NDArray[np.float64],
     axes.margins(0.06)
 
 
-def _legend(members: Membership) -> list[Line2D]:
+def _legend(members: CommunicationGraph) -> list[Line2D]:
     """Return legend entries of the kinds of nodes and links that the graph has."""
-    byzantine = set(members.liars)
+    byzantine = set(members.byzantine_ids)
     kinds = {(a in byzantine) + (b in byzantine) for a, b in members.graph.edges}
     entries = [Line2D([], [], ls="", marker="o", c=_HONEST, label="honest")]
     if byzantine:

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from byzbench.errors import UserError
-from byzbench.reports.canvas import COLOURS, INTERVALS, PANELS, Drawn, label, missing, seeds, short
+from byzbench.reports.canvas import COLOURS, INTERVALS, PANELS, Plot, label, missing, seeds, short
 from byzbench.reports.row_scores import harmful_attack
-from byzbench.reports.summary import DEFENCE, METRICS, Groups, Row, reference, rounded
+from byzbench.reports.summary import DEFENCE, METRICS, Groups, ReportRow, rounded, run_reference
 
 _LEVEL = 12
 """The number of letters up to which a name below a column is not rotated."""
@@ -27,7 +27,7 @@ _WIDEST = 8.0
 """The largest width of a figure in inches."""
 
 
-def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -> Drawn:
+def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -> Plot:
     """Plot the metric of each method under each attack with its interval; frame the worst attack that did harm.
 
     Args:
@@ -45,7 +45,7 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
     if absent := [axis for axis in ("attack", *columns) if axis not in groups.axes]:
         raise UserError(f"a heatmap has a row for each attack and a column for each method: --by must hold {absent[0]}")
     others = [axis for axis in groups.varied(groups.axes) if axis not in ("attack", *columns)]
-    blocks: dict[str, list[Row]] = {}
+    blocks: dict[str, list[ReportRow]] = {}
     for row in groups.rows:
         blocks.setdefault(label(row, others), []).append(row)
     if len(blocks) > PANELS:
@@ -66,16 +66,16 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
         f"Mean over {seeds(groups.rows)} of the {METRICS[groups.metric]}, with {INTERVALS}; framed, the worst attack "
         "on each method, where its runs are certainly lower than those without an attack; hatched, no runs."
     )
-    return Drawn(figure, caption + missing(groups.rows))
+    return Plot(figure, caption + missing(groups.rows))
 
 
-def _task(row: Row) -> str:
+def _task(row: ReportRow) -> str:
     return row.entries[0].name("env")
 
 
-def _scale(rows: Sequence[Row]) -> Normalize:
+def _scale(rows: Sequence[ReportRow]) -> Normalize:
     """Return the colour scale, from the random to the solved return where known, and wide enough for all values."""
-    levels = [level for row in rows for level in reference(row.entries[0]).values()]
+    levels = [level for row in rows for level in run_reference(row.entries[0]).values()]
     levels += [row.estimate.value for row in rows if row.estimate]
     return Normalize(min(levels, default=0.0), max(levels, default=1.0))
 
@@ -118,7 +118,7 @@ def _bar(figure: Figure, panels: list[Axes], scale: Normalize, name: str) -> Non
     bar.outline.set_visible(False)
 
 
-def _cells(axes: Axes, cells: Mapping[tuple[int, int], Row], shape: tuple[int, int], scale: Normalize) -> None:
+def _cells(axes: Axes, cells: Mapping[tuple[int, int], ReportRow], shape: tuple[int, int], scale: Normalize) -> None:
     """Draw colours and numbers, and a frame around the worst attack of each column if it did harm."""
     for y, x in np.ndindex(shape):
         row = cells.get((y, x))
@@ -142,7 +142,7 @@ def _cells(axes: Axes, cells: Mapping[tuple[int, int], Row], shape: tuple[int, i
                 axes.add_patch(Rectangle(corner, 0.9, 0.88, fill=False, ec=COLOURS[1], lw=1.4, zorder=3))
 
 
-def _number(axes: Axes, x: int, y: int, row: Row, colour: str) -> None:
+def _number(axes: Axes, x: int, y: int, row: ReportRow, colour: str) -> None:
     estimate, small_text = row.estimate, row.gaps[0] if row.gaps else ""
     if estimate and estimate.low is not None and estimate.high is not None:
         small_text = f"{rounded(estimate.low, 0)} to {rounded(estimate.high, 0)}"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from byzbench.errors import CorruptRecord
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.records import RunFolder
-from byzbench.registry import name_of
+from byzbench.reports.labels import component_label
 
 _POINTS = 200
 
@@ -93,9 +93,8 @@ def learning_curve(folders: Sequence[Path], path: Path) -> None:
         axes.annotate(name, (1, level), fontsize=8, color="0.4", **text_style)
     axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, experiment.trajectories))
     axes.set_ylim(bottom=min(0.0, float(np.nanmin(worst)) if np.isfinite(worst).any() else 0.0))
-    names = " · ".join(
-        name_of(part) for part in (experiment.algorithm, experiment.attack, experiment.topology, experiment.task)
-    )
+    parts = (experiment.algorithm, experiment.attack, experiment.topology, experiment.task)
+    names = " · ".join(map(component_label, parts))
     seeds = f", {len(folders)} seeds" if len(folders) > 1 else f", seed {experiment.seed}"
     axes.set_title(f"{names}   K={experiment.agents}, f={experiment.byzantine}{seeds}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

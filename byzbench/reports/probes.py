@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 from byzbench.experiments.runner import one_thread
-from byzbench.testing.rules import judge
+from byzbench.testing.rules import score_policies
 
 DIMENSION = 20
 GENERATORS = 8
@@ -75,7 +75,7 @@ def _inputs(n: int) -> Tensor:
 def _value(rule: Aggregator, x: Tensor, f: int, seed: int = 0) -> Tensor:
     """Return the aggregate of an honest receiver, whose own vector is the last, without a state from earlier rounds."""
     n = len(x)
-    extra_inputs: dict[str, Any] = {"honest": torch.arange(n) >= f, "judge": judge}
+    extra_inputs: dict[str, Any] = {"honest": torch.arange(n) >= f, "judge": score_policies}
     with one_thread():
         value, _, _ = rule(
             x,
@@ -83,6 +83,6 @@ def _value(rule: Aggregator, x: Tensor, f: int, seed: int = 0) -> Tensor:
             own=torch.tensor(n - 1),
             weights=torch.full((n,), 1 / n, dtype=torch.float64),
             rng=np.random.default_rng(seed),
-            **{name: extra_inputs[name] for name in rule.asks},
+            **{name: extra_inputs[name] for name in rule.required_inputs},
         )
     return value

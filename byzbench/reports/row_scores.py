@@ -13,7 +13,7 @@ import numpy as np
 from byzbench.reports.ordering import Difference, joining
 from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.scoring import EntryRuns, EntryScore, Retention, StratumRuns, score_entry
-from byzbench.reports.summary import Row
+from byzbench.reports.summary import ReportRow
 
 CLEAN = "none"
 """Label of the runs without an attack."""
@@ -22,7 +22,7 @@ _LARGEST = 1e30
 """Bound to which returns are clipped, so that products of extreme ones do not overflow."""
 
 
-def common_seeds(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+def common_seeds(rows: Sequence[ReportRow]) -> tuple[list[int], list[int]]:
     """Return which rows can be compared, and the seeds that these share.
 
     All rows can if they share at least `MIN_SEEDS` seeds. Else those can that have every seed of more than half of the
@@ -53,7 +53,7 @@ def common_seeds(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
     return chosen, sorted(set.intersection(*(sets[i] for i in chosen))) if chosen else []
 
 
-def row_runs(attacked: Mapping[str, Row], clean: Row | None, seeds: Sequence[int]) -> EntryRuns | None:
+def row_runs(attacked: Mapping[str, ReportRow], clean: ReportRow | None, seeds: Sequence[int]) -> EntryRuns | None:
     """Return the runs of a method under some attacks as an entry of one stratum.
 
     Args:
@@ -79,7 +79,7 @@ def row_runs(attacked: Mapping[str, Row], clean: Row | None, seeds: Sequence[int
     return EntryRuns((StratumRuns("", *first.bounds, unattacked, values),))
 
 
-def row_retention(row: Row, clean: Row) -> Retention | None:
+def row_retention(row: ReportRow, clean: ReportRow) -> Retention | None:
     """Return the retention of a row under an attack, on the seeds that it shares with the row without.
 
     Args:
@@ -100,7 +100,9 @@ def row_retention(row: Row, clean: Row) -> Retention | None:
     return None if entry is None else score_entry(entry).strata[0].retention[""]
 
 
-def attack_scores(rows: Sequence[Row]) -> tuple[EntryScore | None, Row | None, list[Row], list[Row]]:
+def attack_scores(
+    rows: Sequence[ReportRow],
+) -> tuple[EntryScore | None, ReportRow | None, list[ReportRow], list[ReportRow]]:
     """Score a method over its attacks.
 
     Args:
@@ -128,7 +130,7 @@ def attack_scores(rows: Sequence[Row]) -> tuple[EntryScore | None, Row | None, l
     return score_entry(entry) if entry else None, clean, attacked, others
 
 
-def harmful_attack(rows: Sequence[Row]) -> str | None:
+def harmful_attack(rows: Sequence[ReportRow]) -> str | None:
     """Return the attack with the lowest mean score if it did harm, else None.
 
     Args:
@@ -151,7 +153,7 @@ def harmful_attack(rows: Sequence[Row]) -> str | None:
     return score.strata[0].named_attack if score and clean else None
 
 
-def row_benefit(row: Row, alone: Row) -> tuple[Difference, int] | None:
+def row_benefit(row: ReportRow, alone: ReportRow) -> tuple[Difference, int] | None:
     """Return the score of a row minus that of the same agents alone, paired by seed, and the number of seeds.
 
     Args:
@@ -174,6 +176,6 @@ def row_benefit(row: Row, alone: Row) -> tuple[Difference, int] | None:
     return (joining(entry, other).overall, len(seeds)) if entry and other else None
 
 
-def _values(row: Row, seeds: Sequence[int]) -> np.ndarray:
+def _values(row: ReportRow, seeds: Sequence[int]) -> np.ndarray:
     by_seed = row.by_seed
     return np.clip([by_seed[seed] for seed in seeds], -_LARGEST, _LARGEST)

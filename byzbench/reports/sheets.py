@@ -9,9 +9,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from byzbench.reports.terminal import wrap_line
 
 Format = Literal["table", "md", "csv", "tex", "json"]
 
@@ -29,7 +31,7 @@ _TEX = {
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Table:
     """Table with records for machines and cells for readers.
 
     Attributes:
@@ -51,7 +53,7 @@ class Sheet:
     notes: Sequence[str] = ()
 
 
-def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], width: int | None = None) -> str:
+def render_tables(sheets: Sequence[Table], form: Format, about: Mapping[str, Any], width: int | None = None) -> str:
     """Format tables as text.
 
     Args:
@@ -65,8 +67,8 @@ def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], widt
 
     Example:
         >>> records = [{"algo": "gpomdp", "score": 0.5}]
-        >>> sheet = Sheet("scores", "Scores", records, head=["algo", ">score"], cells=[["gpomdp", "0.50"]])
-        >>> print(render([sheet], "md", {}), end="")
+        >>> sheet = Table("scores", "Scores", records, head=["algo", ">score"], cells=[["gpomdp", "0.50"]])
+        >>> print(render_tables([sheet], "md", {}), end="")
         Scores
         <BLANKLINE>
         | algo | score |
@@ -84,7 +86,7 @@ def render(sheets: Sequence[Sheet], form: Format, about: Mapping[str, Any], widt
     return "\n".join({"md": _markdown, "tex": _tex}[form](sheet) for sheet in sheets)
 
 
-def _csv(sheet: Sheet) -> str:
+def _csv(sheet: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(sheet.records[0] if sheet.records else sheet.head)
@@ -101,7 +103,7 @@ def _field(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _markdown(sheet: Sheet) -> str:
+def _markdown(sheet: Table) -> str:
     names, numeric = _columns(sheet)
     lines = [
         [*map(plain_markdown, names)],
@@ -118,7 +120,7 @@ def plain_markdown(text: str) -> str:
     return re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
-def _tex(sheet: Sheet) -> str:
+def _tex(sheet: Table) -> str:
     names, numeric = _columns(sheet)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (names, *sheet.cells)]
     columns = "".join("r" if is_number else "l" for is_number in numeric)
@@ -143,7 +145,7 @@ def _escaped(text: str) -> str:
     return "".join(_TEX.get(letter, letter) for letter in text)
 
 
-def _terminal(sheets: Sequence[Sheet], width: int | None) -> str:
+def _terminal(sheets: Sequence[Table], width: int | None) -> str:
     from rich.console import Console
     from rich.text import Text
 
@@ -151,7 +153,11 @@ def _terminal(sheets: Sequence[Sheet], width: int | None) -> str:
     console = Console(file=out, width=width or 10_000, color_system=None, highlight=False, legacy_windows=False)
     for position, sheet in enumerate(sheets):
         shown, hidden = _fit_width(sheet, width)
-        console.print(*[""] * bool(position), Text(sheet.title), _table(shown), sep="\n")
+        widths = _column_widths(shown, width)
+        if widths is None:
+            hidden = []
+        body = Text("\n".join(_record_lines(sheet, width))) if widths is None else _table(shown, widths)
+        console.print(*[""] * bool(position), Text(sheet.title), body, sep="\n")
         for note in sheet.notes:
             console.print(Text(note))
         if hidden:
@@ -159,20 +165,20 @@ def _terminal(sheets: Sequence[Sheet], width: int | None) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _table(sheet: Sheet) -> Any:
+def _table(sheet: Table, widths: Sequence[int]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name, numeric in zip(*_columns(sheet), strict=True):
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for name, numeric, width in zip(*_columns(sheet), widths, strict=True):
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in sheet.cells:
         table.add_row(*map(Text, row))
     return table
 
 
-def _fit_width(sheet: Sheet, width: int | None) -> tuple[Sheet, list[str]]:
+def _fit_width(sheet: Table, width: int | None) -> tuple[Table, list[str]]:
     """Return the table without the spare columns that do not fit the width, and the names of these columns."""
     names, hidden = _columns(sheet)[0], []
     widths = {
@@ -188,6 +194,32 @@ def _fit_width(sheet: Sheet, width: int | None) -> tuple[Sheet, list[str]]:
     return replace(sheet, head=[sheet.head[index] for index in shown], cells=cells), hidden
 
 
-def _columns(sheet: Sheet) -> tuple[list[str], list[bool]]:
+def _column_widths(sheet: Table, width: int | None) -> list[int] | None:
+    """Return the width of each column, so that the table fits and no word is broken; None where it cannot."""
+    from rich.cells import cell_len
+
+    widths, shortest = [], []
+    names, numeric = _columns(sheet)
+    for column, is_number in zip(zip(names, *sheet.cells, strict=True), numeric, strict=True):
+        words = [*column[0].split(), *(column[1:] if is_number else " ".join(column[1:]).split())]
+        widths.append(max(map(cell_len, column)))
+        shortest.append(max(map(cell_len, words), default=0))
+    while width is not None and sum(widths) + 2 * len(widths) - 1 > width:
+        excess = [now - least for now, least in zip(widths, shortest, strict=True)]
+        if not any(excess):
+            return None
+        widths[max(range(len(widths)), key=lambda index: (excess[index] > 0, widths[index]))] -= 1
+    return widths
+
+
+def _record_lines(sheet: Table, width: int | None) -> Iterator[str]:
+    """Yield the rows as lists of names and values, for a terminal that is too narrow for the table."""
+    for row in sheet.cells:
+        pairs = zip(_columns(sheet)[0], row, strict=True)
+        values = (f"{name}: {value}" if name else value for name, value in pairs if value)
+        yield wrap_line("; ".join(values), width, indent=2)
+
+
+def _columns(sheet: Table) -> tuple[list[str], list[bool]]:
     """Return the names of the columns, and which of them hold numbers."""
     return [name.removeprefix(">") for name in sheet.head], [name.startswith(">") for name in sheet.head]

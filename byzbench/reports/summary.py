@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from byzbench.axes import axis_named, method_axes, recorded_axes
 from byzbench.errors import ByzbenchError, CorruptRecord, InvalidParameter, UserError, suggest
 from byzbench.experiments.curves import area_under_curve
-from byzbench.experiments.store import AXES, Entry
+from byzbench.experiments.store import AXES, StoredRun
 from byzbench.reports.estimators import Interval
+from byzbench.reports.labels import description_label
 from byzbench.reports.statistics import FEW_SEEDS, mean_interval
 
 Label = str | int
@@ -36,7 +38,7 @@ METRICS = {
 BOARD_METRIC = "evaluation_auc"
 """The metric that boards score."""
 
-DEFENCE = ("algo", "aggregator", "agreement")
+DEFENCE = tuple(axis.name for axis in method_axes())
 """Axes of the defence, along which rows compete."""
 
 _LONGEST = 80
@@ -47,7 +49,7 @@ _LARGEST = 1e30
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """Runs that differ in their seeds only.
 
     Attributes:
@@ -61,7 +63,7 @@ class Row:
     """
 
     key: Mapping[str, Label]
-    entries: tuple[Entry, ...]
+    entries: tuple[StoredRun, ...]
     seeds: tuple[int, ...]
     values: np.ndarray
     lost: int
@@ -131,7 +133,7 @@ class Groups:
     metric: str
     axes: tuple[str, ...]
     fixed: Mapping[str, Label]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
     bytes: int | None = None
@@ -145,15 +147,15 @@ class Groups:
         """Return the axes among these that have more than one value."""
         return tuple(a for a in self.axes if a in among and len({row.key[a] for row in self.rows}) > 1)
 
-    def blocks(self, axes: Sequence[str]) -> dict[tuple[Label, ...], list[Row]]:
+    def blocks(self, axes: Sequence[str]) -> dict[tuple[Label, ...], list[ReportRow]]:
         """Return the rows that agree in all axes but these, by their labels in the other axes."""
-        rows_by_labels: dict[tuple[Label, ...], list[Row]] = defaultdict(list)
+        rows_by_labels: dict[tuple[Label, ...], list[ReportRow]] = defaultdict(list)
         for row in self.rows:
             rows_by_labels[tuple(row.key[axis] for axis in self.axes if axis not in axes)].append(row)
         return dict(rows_by_labels)
 
 
-def default_metric(entries: Sequence[Entry]) -> tuple[str, str]:
+def default_metric(entries: Sequence[StoredRun]) -> tuple[str, str]:
     """Return the metric that boards score if all finished runs have it, else the training return, and why.
 
     Args:
@@ -174,7 +176,9 @@ def default_metric(entries: Sequence[Entry]) -> tuple[str, str]:
     )
 
 
-def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None, bytes: int | None = None) -> Groups:
+def group(
+    entries: Sequence[StoredRun], by: Sequence[str], metric: str | None = None, bytes: int | None = None
+) -> Groups:
     """Group runs into rows by the values of some axes.
 
     Rows are split by further axes wherever their runs would differ in more than the seed.
@@ -194,9 +198,7 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None
     note = ""
     if metric is None:
         metric, note = ("evaluation", "") if bytes is not None else default_metric(entries)
-    for axis in by:
-        if axis not in AXES:
-            raise InvalidParameter(f"no axis {axis!r}. {suggest(axis, AXES)}Axes: {', '.join(AXES)}.")
+    requested = list(dict.fromkeys(axis_named(word, recorded_axes()).name for word in by))
     if metric not in METRICS:
         raise InvalidParameter(f"no metric {metric!r}. {suggest(metric, METRICS)}Metrics: {', '.join(METRICS)}.")
     if bytes is not None and (not metric.startswith("evaluation") or metric.endswith("auc")):
@@ -204,11 +206,10 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None
     entries, scores, problems = _scores(entries, metric, bytes)
     if not entries:
         raise UserError("; ".join(["no readable runs there", *problems]))
-    requested = list(dict.fromkeys(by))
     values = {axis: _canonical(entries, axis) for axis in AXES}
     names = {axis: _labels(entries, axis, values) for axis in AXES}
     axes = _split(values, names, requested)
-    members: dict[tuple[Label, ...], list[Entry]] = defaultdict(list)
+    members: dict[tuple[Label, ...], list[StoredRun]] = defaultdict(list)
     for index, entry in enumerate(entries):
         members[tuple(names[axis][index] for axis in axes)].append(entry)
     rows = [_row(dict(zip(axes, key, strict=True)), row_entries, scores) for key, row_entries in members.items()]
@@ -218,7 +219,7 @@ def group(entries: Sequence[Entry], by: Sequence[str], metric: str | None = None
     return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes)
 
 
-def measured(entry: Entry, metric: str, bytes: int | None = None) -> float | None:
+def measured(entry: StoredRun, metric: str, bytes: int | None = None) -> float | None:
     """Return a metric of a run, or None where there is none, or none that is finite; see `group`.
 
     Areas are those of `byzbench.experiments.curves.area_under_curve`. The area under the evaluation curve is read from
@@ -238,12 +239,12 @@ def measured(entry: Entry, metric: str, bytes: int | None = None) -> float | Non
         from byzbench.experiments.metrics import at_bytes
         from byzbench.experiments.records import RunFolder
 
-        return number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
+        return format_number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
     if metric == "return":
-        return number(entry.value)
+        return format_number(entry.value)
     if metric == "auc" or (metric == BOARD_METRIC and BOARD_METRIC not in entry.result["evaluation"]):
         return _area(entry, "return" if metric == "auc" else "evaluation")
-    return number(entry.result["evaluation"].get(metric))
+    return format_number(entry.result["evaluation"].get(metric))
 
 
 def estimated(values: np.ndarray, bounds: tuple[float, float] | None = None, left_out: int = 0) -> Interval | None:
@@ -263,7 +264,7 @@ def estimated(values: np.ndarray, bounds: tuple[float, float] | None = None, lef
     return Interval(mean.value) if left_out else mean
 
 
-def reference(entry: Entry) -> Mapping[str, float]:
+def run_reference(entry: StoredRun) -> Mapping[str, float]:
     """Return the known reference returns of a run's task: `random`, `solved` and others.
 
     They are taken from the run's description, else from the measured ones of byzbench's tasks, else from an installed
@@ -284,11 +285,11 @@ def reference(entry: Entry) -> Mapping[str, float]:
             known = find("task", name).__dict__.get("reference", {})
         except ByzbenchError:
             known = {}
-    stated = {key: parameters[key] for key in ("random", "solved") if number(parameters.get(key)) is not None}
+    stated = {key: parameters[key] for key in ("random", "solved") if format_number(parameters.get(key)) is not None}
     return {**(known if isinstance(known, Mapping) else {}), **stated}
 
 
-def score_bounds(entry: Entry) -> tuple[float, float] | None:
+def score_bounds(entry: StoredRun) -> tuple[float, float] | None:
     """Return the returns of a random policy and of the solved task, which have the scores 0 and 1.
 
     Args:
@@ -297,8 +298,8 @@ def score_bounds(entry: Entry) -> tuple[float, float] | None:
     Returns:
         Both; None where one is not known, or they do not rise.
     """
-    known = reference(entry)
-    low, high = number(known.get("random")), number(known.get("solved"))
+    known = run_reference(entry)
+    low, high = format_number(known.get("random")), format_number(known.get("solved"))
     if low is None or high is None or max(abs(low), abs(high)) > _LARGEST or high - low < 1 / _LARGEST:
         return None
     return low, high
@@ -310,38 +311,38 @@ def _measured() -> dict[str, dict[str, float]]:
     return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
 
 
-def _diverged(entry: Entry) -> bool:
+def _diverged(entry: StoredRun) -> bool:
     return bool(entry.result) and entry.result["verdict"]["name"] == "diverged"
 
 
-def _area(entry: Entry, key: str) -> float | None:
+def _area(entry: StoredRun, key: str) -> float | None:
     """Return the area under a curve of a run's log, from the random policy's return on, or from its first value."""
     from byzbench.reports.plots import trace
 
     at, values = trace(entry.path, key)
     returns = [value if np.isfinite(value) else None for value in values.tolist()]
-    start = number(reference(entry).get("random", returns[0]))
+    start = format_number(run_reference(entry).get("random", returns[0]))
     if start is None:
         return None
-    return number(area_under_curve(at[1:].tolist(), returns, start, max(1, entry.name("trajectories"))))
+    return format_number(area_under_curve(at[1:].tolist(), returns, start, max(1, entry.name("trajectories"))))
 
 
-def _valued(values: Sequence[tuple[Entry, float | None]]) -> list[tuple[Entry, float]]:
+def _valued(values: Sequence[tuple[StoredRun, float | None]]) -> list[tuple[StoredRun, float]]:
     """Return the runs that have a value; one that failed or diverged has the random policy's return, if known."""
     valued = []
     for entry, value in values:
         if value is None and (entry.status == "failed" or _diverged(entry)):
-            value = number(reference(entry).get("random"))
+            value = format_number(run_reference(entry).get("random"))
         if value is not None:
             valued.append((entry, value))
     return valued
 
 
-def number(value: object) -> float | None:
+def format_number(value: object) -> float | None:
     """Return a number as a float, or None for any other value and for numbers that may overflow in sums.
 
     Example:
-        >>> number(3), number(True), number("3"), number(1e200)
+        >>> format_number(3), format_number(True), format_number("3"), format_number(1e200)
         (3.0, None, None, None)
     """
     return float(value) if type(value) in (int, float) and abs(value) < 1e100 else None  # type: ignore[arg-type]
@@ -370,8 +371,8 @@ def clean(text: object, longest: int = _LONGEST) -> str:
 
 
 def _scores(
-    entries: Iterable[Entry], metric: str, bytes: int | None
-) -> tuple[list[Entry], dict[Path, float | None], list[str]]:
+    entries: Iterable[StoredRun], metric: str, bytes: int | None
+) -> tuple[list[StoredRun], dict[Path, float | None], list[str]]:
     """Read the metric of each run.
 
     Args:
@@ -392,11 +393,11 @@ def _scores(
     return readable, scores, problems
 
 
-def _row(key: dict[str, Label], entries: list[Entry], scores: Mapping[Path, float | None]) -> Row:
+def _row(key: dict[str, Label], entries: list[StoredRun], scores: Mapping[Path, float | None]) -> ReportRow:
     entries = sorted(entries, key=lambda entry: (entry.name("seed"), entry.hash))
     ended = [(entry, scores[entry.path]) for entry in entries if entry.status != "unfinished"]
     valued = _valued(ended)
-    return Row(
+    return ReportRow(
         key=key,
         entries=tuple(entries),
         seeds=tuple(entry.name("seed") for entry, _ in valued),
@@ -407,7 +408,7 @@ def _row(key: dict[str, Label], entries: list[Entry], scores: Mapping[Path, floa
     )
 
 
-def _canonical(entries: Sequence[Entry], axis: str) -> list[Hashable]:
+def _canonical(entries: Sequence[StoredRun], axis: str) -> list[Hashable]:
     """Return the value of an axis in every run; of a component, its description with all parameters."""
     described = (entry.experiment[AXES[axis]] for entry in entries)
     return [json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in described]
@@ -433,7 +434,7 @@ def _split(
     return axes
 
 
-def _labels(entries: Sequence[Entry], axis: str, values: Mapping[str, Sequence[Hashable]]) -> list[Label]:
+def _labels(entries: Sequence[StoredRun], axis: str, values: Mapping[str, Sequence[Hashable]]) -> list[Label]:
     """Return the label of an axis in each run.
 
     Different values have different labels on one task. Across tasks a component keeps its label, although each task
@@ -443,16 +444,17 @@ def _labels(entries: Sequence[Entry], axis: str, values: Mapping[str, Sequence[H
     described: dict[Hashable, dict[Hashable, Any]] = defaultdict(dict)
     for entry, task, value in zip(entries, tasks, values[axis], strict=True):
         described[task][value] = entry.experiment[AXES[axis]]
-    names = {task: _named(descriptions) for task, descriptions in described.items()}
+    names = {task: _named(AXES[axis], descriptions) for task, descriptions in described.items()}
     return [names[task][value] for task, value in zip(tasks, values[axis], strict=True)]
 
 
-def _named(described: Mapping[Hashable, Any]) -> dict[Hashable, Label]:
-    """Return a label for each value, all of them different."""
+def _named(kind: str, described: Mapping[Hashable, Any]) -> dict[Hashable, Label]:
+    """Return a label for each value of an axis, all of them different."""
+    candidates = list(described.values())
     labels: dict[Hashable, Label] = {}
     for value, description in sorted(described.items(), key=lambda item: str(item[0])):
         label: Label = (
-            description if isinstance(description, int) else clean(_described(description, list(described.values())))
+            description if isinstance(description, int) else clean(description_label(kind, description, candidates))
         )
         while label in labels.values():
             label = f"{label}'"
@@ -460,41 +462,12 @@ def _named(described: Mapping[Hashable, Any]) -> dict[Hashable, Label]:
     return labels
 
 
-def _described(description: Any, candidates: Sequence[Any], depth: int = 4) -> str:
-    """Return the name of a component with the parameters in which others of that name differ.
-
-    Example:
-        >>> alie = [{"name": "alie", "parameters": {"z": z}} for z in (1.5, 2.0)]
-        >>> _described(alie[0], alie)
-        'alie(z=1.5)'
-    """
-    if not _is_component(description) or depth == 0:
-        return str(description)
-    peers = [
-        other["parameters"] for other in candidates if _is_component(other) and other["name"] == description["name"]
-    ]
-    shown, inner = [], ""
-    for key, value in description["parameters"].items():
-        others = [peer.get(key) for peer in peers]
-        if _is_component(value):
-            inner += "+" + _described(value, others, depth - 1)
-        elif any(other != value or type(other) is not type(value) for other in others):
-            shown.append(f"{key}={value}")
-    return description["name"] + (f"({', '.join(shown)})" if shown else "") + inner
-
-
-def _is_component(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping) and isinstance(value.get("name"), str) and isinstance(value.get("parameters"), dict)
-    )
-
-
 def _order(label: Label) -> tuple[bool, int, str]:
     """Return the sort key of a label: `none` first, then numbers by size, then words in alphabetical order."""
     return label != "none", label if isinstance(label, int) else 0, str(label)
 
 
-def _notes(entries: Sequence[Entry], rows: Sequence[Row], added: Sequence[str]) -> list[str]:
+def _notes(entries: Sequence[StoredRun], rows: Sequence[ReportRow], added: Sequence[str]) -> list[str]:
     notes = []
     if added:
         notes.append(f"also split by {', '.join(added)}: runs that differ in more than their seeds are not averaged")

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byzbench.registry import name_of
 from byzbench.reports.benefit import benefit
 from byzbench.reports.estimators import Interval
+from byzbench.reports.labels import component_label
 from byzbench.reports.ordering import Difference, describe_separation, rank_ranges, separated
 from byzbench.reports.row_scores import CLEAN, attack_scores, common_seeds, row_retention, row_runs
 from byzbench.reports.scoring import EntryRuns, Retention, score_entry
-from byzbench.reports.sheets import Sheet
-from byzbench.reports.summary import DEFENCE, Groups, Label, Row, rounded
+from byzbench.reports.sheets import Table
+from byzbench.reports.summary import DEFENCE, Groups, Label, ReportRow, rounded
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
@@ -35,7 +35,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
     """
     from byzbench.experiments.metrics import WINDOW
 
-    final, verdict, diagnostics = result.final, result.verdict, result.diagnostics
+    final, verdict = result.final, result.verdict
     pooled = isinstance(result.run, list)
     value = "not finite" if final["mean"] is None else f"{final['mean']:.1f}"
     if final["low"] is not None:
@@ -46,8 +46,9 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
     if verdict.number is not None:
         against = "" if verdict.threshold is None else f" against {verdict.threshold:.3g}"
         verdict_text += f"  ({verdict.meaning}: {verdict.number:.3g}{against})"
+    if verdict.name == "no_consensus" and experiment.algorithm.communication in ("solo", "nobody"):
+        verdict_text = f"{verdict.name}  (none is sought: the agents exchange no messages)"
     worst = "largest of all seeds: " if pooled else ""
-    honest = experiment.agents - experiment.byzantine
     window = min(WINDOW, max(1, experiment.trajectories // 4))
     return [
         (f"return, last {window} trajectories", value),
@@ -60,9 +61,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("bytes sent", _size(result.bytes)),
         ("malformed messages", f"{result.screened:,}"),
         ("environment steps", f"{result.steps:,}  ({result.steps_per_second:,.0f} per second)"),
-        ("largest local Byzantine weight", f"{worst}{diagnostics['local_weight']:.3f}"),
-        ("honest agents beyond tolerance", f"{worst}{diagnostics['beyond_bound']} of {honest}"),
-        ("honest components", f"{worst}{diagnostics['honest_components']}"),
+        *_graph_rows(experiment, result, worst),
     ]
 
 
@@ -77,9 +76,11 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from byzbench.reports.terminal import echo
+
     console = Console(highlight=False)
     parts = (experiment.algorithm, experiment.attack, experiment.topology, experiment.task)
-    title = " · ".join(map(name_of, parts)) + f"   K={experiment.agents}, f={experiment.byzantine}"
+    title = " · ".join(map(component_label, parts)) + f"   K={experiment.agents}, f={experiment.byzantine}"
     table = Table(title=title, show_header=False, title_style="bold", title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -87,13 +88,32 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
         table.add_row(name, value)
     console.print(table)
     for note in result.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        echo(f"note: {note}", indent=6)
     folders = [result.run] if isinstance(result.run, str) else result.run
     for line in (
         f"learning curve: {picture}",
         *(f"saved: {folder}   replay: byzbench replay {folder}" for folder in folders),
     ):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _graph_rows(experiment: Experiment, result: Result, worst: str) -> list[tuple[str, str]]:
+    """Return the lines on the graph: of the server's inboxes where a server aggregates, else of the honest agents."""
+    if experiment.algorithm.communication == "server":
+        from byzbench.federation.graph_diagnostics import server_diagnostics
+
+        groups = experiment.algorithm.groups
+        diagnostics = server_diagnostics(experiment.members, groups)
+        return [
+            ("largest local Byzantine share", f"{diagnostics['local_weight']:.3f}"),
+            ("server inboxes beyond tolerance", f"{diagnostics['beyond_bound']} of {groups}"),
+        ]
+    honest = experiment.agents - experiment.byzantine
+    return [
+        ("largest local Byzantine share", f"{worst}{result.diagnostics['local_weight']:.3f}"),
+        ("honest agents beyond tolerance", f"{worst}{result.diagnostics['beyond_bound']} of {honest}"),
+        ("honest components", f"{worst}{result.diagnostics['honest_components']}"),
+    ]
 
 
 def _aggregation_error(result: Result) -> str:
@@ -144,7 +164,7 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def sheets(groups: Groups) -> list[Sheet]:
+def sheets(groups: Groups) -> list[Table]:
     """Return the tables of a report: results, worst attacks, order of the methods, and benefit of taking part.
 
     Args:
@@ -174,7 +194,7 @@ def about(groups: Groups) -> dict[str, Any]:
     }
 
 
-def _results(groups: Groups) -> Sheet:
+def _results(groups: Groups) -> Table:
     decimals = _decimals(groups)
     secondary = {metric: name for metric, name in _SECONDARY.items() if metric != groups.metric}
     retentions = _retentions(groups)
@@ -212,7 +232,7 @@ def _results(groups: Groups) -> Sheet:
     fixed = ", ".join(f"{axis}={value}" for axis, value in groups.fixed.items())
     title = f"Mean over seeds of the {groups.title}; {fixed or 'every axis varies'}"
     notes = (f"Retention: {_RETENTION}",) if retentions else ()
-    return Sheet("results", title, records, head, cells, (*secondary.values(), "verdicts", "retention"), notes)
+    return Table("results", title, records, head, cells, (*secondary.values(), "verdicts", "retention"), notes)
 
 
 def _retentions(groups: Groups) -> dict[int, Retention]:
@@ -228,7 +248,7 @@ def _retentions(groups: Groups) -> dict[int, Retention]:
     return retentions
 
 
-def _worst(groups: Groups) -> Sheet:
+def _worst(groups: Groups) -> Table:
     """Return the worst case over attacks for each combination of the other axes, by the definitions of boards."""
     others = [axis for axis in groups.axes if axis != "attack"]
     records, cells = [], []
@@ -295,10 +315,10 @@ def _worst(groups: Groups) -> Sheet:
         )
     title = f"Worst case over attacks: scores of the {groups.title}, 0 the random policy, 1 the solved task"
     spare = ("attacks", "CVaR", "cross-fitted", "clean", "seeds", "retention")
-    return Sheet("worst", title, records, [*others, *_WORST_HEAD], cells, spare, (_WORST_NOTE,))
+    return Table("worst", title, records, [*others, *_WORST_HEAD], cells, spare, (_WORST_NOTE,))
 
 
-def _ranking(groups: Groups) -> Sheet:
+def _ranking(groups: Groups) -> Table:
     """Return the order of the methods by score within each combination of the other axes, with ranges of ranks."""
     method_axes = groups.varied(DEFENCE)
     others = [axis for axis in groups.axes if axis not in method_axes]
@@ -327,7 +347,7 @@ def _ranking(groups: Groups) -> Sheet:
         f"Order by score of the {groups.title}, 0 the random policy, 1 the solved task; ranks: the range that paired "
         "tests on common seeds allow, jointly at 95 %"
     )
-    return Sheet("ranking", title, records, head, cells, ("95 % interval", "seeds"), tuple(notes))
+    return Table("ranking", title, records, head, cells, ("95 % interval", "seeds"), tuple(notes))
 
 
 _Key = dict[str, Label]
@@ -344,7 +364,7 @@ def _comparisons(groups: Groups, others: Sequence[str], method_axes: Sequence[st
     if not groups.varied(("attack",)):
         return
     for labels, rows in groups.blocks(("attack", *method_axes)).items():
-        by_method: dict[tuple[Label, ...], tuple[_Key, dict[str, Row]]] = {}
+        by_method: dict[tuple[Label, ...], tuple[_Key, dict[str, ReportRow]]] = {}
         for row in rows:
             if row.key["attack"] != CLEAN:
                 key = _method_key(row, method_axes)
@@ -357,7 +377,7 @@ def _comparisons(groups: Groups, others: Sequence[str], method_axes: Sequence[st
 
 
 def _compare_methods(
-    methods: Sequence[tuple[_Key, Mapping[str, Row]]], attacks: int = 1
+    methods: Sequence[tuple[_Key, Mapping[str, ReportRow]]], attacks: int = 1
 ) -> tuple[list[tuple[_Key, EntryRuns]], list[tuple[_Key, str]], list[int]]:
     """Return the methods that can be compared, best first, the others with reasons, and the common seeds.
 
@@ -388,11 +408,11 @@ def _compare_methods(
     return entries, not_compared, seeds
 
 
-def _method_key(row: Row, method_axes: Sequence[str]) -> _Key:
+def _method_key(row: ReportRow, method_axes: Sequence[str]) -> _Key:
     return {axis: row.key[axis] for axis in method_axes}
 
 
-def _unscored(row: Row) -> str:
+def _unscored(row: ReportRow) -> str:
     """Return why a row has no score, or nothing."""
     if row.bounds is None:
         return "the task states no returns of a random policy and of a solved task"

@@ -22,13 +22,13 @@ import numpy as np
 
 from byzbench import registry
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import Outcome
+from byzbench.experiments.cells import CellOutcome
 from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.files import read_bytes
 from byzbench.experiments.metrics import LEARNING, SEVERITY
-from byzbench.experiments.suite import Plan
-from byzbench.experiments.sweep import sweep
+from byzbench.experiments.suite import SweepPlan
+from byzbench.experiments.sweep import run_sweep
 from byzbench.reports import probes
 from byzbench.reports.estimators import Interval
 from byzbench.reports.statistics import difference_interval, mean_interval
@@ -65,12 +65,12 @@ FLAGS = {
 }
 """Meaning of each raised flag."""
 
-Watcher = Callable[[str, Outcome], None]
+Watcher = Callable[[str, CellOutcome], None]
 """A callback that gets the label and the outcome of a run."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class AttackTrial:
     """Result of one attack on the selection seeds.
 
     Attributes:
@@ -89,7 +89,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Flag:
+class SearchFlag:
     """Result of one check of the search, with its reason."""
 
     raised: bool
@@ -97,7 +97,7 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Found:
+class WorstCaseResult:
     """Result of a worst-case search.
 
     Attributes:
@@ -115,12 +115,12 @@ class Found:
     attacked: Interval
     loss: Interval
     verdicts: tuple[str, ...]
-    tried: Mapping[str, Tried]
-    flags: Mapping[str, Flag]
+    tried: Mapping[str, AttackTrial]
+    flags: Mapping[str, SearchFlag]
     notes: tuple[str, ...]
 
 
-class Contest:
+class WorstCaseSearch:
     """Worst-case search over an ensemble of attacks on one experiment.
 
     Attributes:
@@ -180,7 +180,7 @@ class Contest:
             Experiment.create(**self._point, attack=attack, seed=seed, parameters=self._parameters) for seed in seeds
         ]
 
-    def run(self, out: Path, executor: Executor, watch: Watcher | None = None) -> Found:
+    def run(self, out: Path, executor: Executor, watch: Watcher | None = None) -> WorstCaseResult:
         """Run the search; runs that the store has are not repeated.
 
         Args:
@@ -195,14 +195,14 @@ class Contest:
             UserError: A run without an attack or under the worst attack failed, or no attack could run.
         """
 
-        def outcomes(group: Mapping[str, Sequence[Experiment]]) -> dict[str, list[Outcome]]:
+        def outcomes(group: Mapping[str, Sequence[Experiment]]) -> dict[str, list[CellOutcome]]:
             return _run(group, out, executor, watch)
 
         selected = outcomes({CLEAN: self.clean})
         clean_returns = self._scores(selected[CLEAN])
         for attacks in self._ensemble.values():
             selected |= outcomes({attack: self._todo[attack] for attack in attacks if attack in self._todo})
-        tried = {CLEAN: Tried("", clean_returns, float(np.mean(clean_returns)))}
+        tried = {CLEAN: AttackTrial("", clean_returns, float(np.mean(clean_returns)))}
         tried |= {attack: self._tried(attack, selected.get(attack, []), out) for attack in self.members}
         means = {attack: trial.mean for attack, trial in tried.items() if attack != CLEAN and trial.mean is not None}
         if not means:
@@ -212,9 +212,9 @@ class Contest:
         worst = min(means, key=lambda attack: means[attack])
         reported = outcomes({attack: self._cells(attack, self._reporting) for attack in (CLEAN, worst)})
         clean, attacked = (np.array(self._scores(reported[attack])) for attack in (CLEAN, worst))
-        bounds = self._random, self.clean[0].task.worth("solved")
+        bounds = self._random, self.clean[0].task.reference_score("solved")
         loss = difference_interval(clean - attacked, bounds[1] - bounds[0])
-        return Found(
+        return WorstCaseResult(
             attack=worst,
             clean=mean_interval(clean, bounds),
             attacked=mean_interval(attacked, bounds),
@@ -225,7 +225,7 @@ class Contest:
             notes=tuple(self._notes(float(clean.mean()), loss)),
         )
 
-    def _scores(self, outcomes: Sequence[Outcome]) -> tuple[float, ...]:
+    def _scores(self, outcomes: Sequence[CellOutcome]) -> tuple[float, ...]:
         """Return the evaluation returns at the end of runs, with the random policy's for a run that is not finite.
 
         Raises:
@@ -239,25 +239,25 @@ class Contest:
 
     @property
     def _random(self) -> float:
-        return self.clean[0].task.worth("random")
+        return self.clean[0].task.reference_score("random")
 
-    def _tried(self, attack: str, outcomes: Sequence[Outcome], out: Path) -> Tried:
+    def _tried(self, attack: str, outcomes: Sequence[CellOutcome], out: Path) -> AttackTrial:
         needs = self.members[attack]
         if attack in self.skipped:
-            return Tried(needs, why=self.skipped[attack])
+            return AttackTrial(needs, why=self.skipped[attack])
         try:
             scores = self._scores(outcomes)
         except UserError as error:
-            return Tried(needs, why=str(error))
+            return AttackTrial(needs, why=str(error))
         pairs = zip(self._todo[attack], self.clean, strict=True)
         inert = all(_metrics(out, attacked) == _metrics(out, clean) for attacked, clean in pairs)
-        return Tried(needs, scores, float(np.mean(scores)), inert)
+        return AttackTrial(needs, scores, float(np.mean(scores)), inert)
 
     def _flags(
-        self, tried: Mapping[str, Tried], outcomes: Mapping[str, Sequence[Outcome]]
-    ) -> Iterator[tuple[str, Flag]]:
+        self, tried: Mapping[str, AttackTrial], outcomes: Mapping[str, Sequence[CellOutcome]]
+    ) -> Iterator[tuple[str, SearchFlag]]:
         inert = [attack for attack, trial in tried.items() if trial.inert]
-        yield "attack inert", Flag(bool(inert), ", ".join(inert) or "every attack changed something")
+        yield "attack inert", SearchFlag(bool(inert), ", ".join(inert) or "every attack changed something")
         yield "blind beats adaptive", self._blindness(tried)
         n, f = self.clean[0].inboxes[0]
         rules = {f"{registry.name_of(rule)} ({topic})": rule for topic, rule in self.clean[0].defences.items()}
@@ -270,25 +270,29 @@ class Contest:
             raised = [f"{rule} {why}" for rule, why in reasons.items() if why]
             yield (
                 name,
-                Flag(bool(raised), "; ".join(raised) or f"not {' nor '.join(rules) or 'tested: there is no rule'}"),
+                SearchFlag(
+                    bool(raised), "; ".join(raised) or f"not {' nor '.join(rules) or 'tested: there is no rule'}"
+                ),
             )
         yield "non-finite survived", _survival(outcomes)
 
-    def _blindness(self, tried: Mapping[str, Tried]) -> Flag:
+    def _blindness(self, tried: Mapping[str, AttackTrial]) -> SearchFlag:
         worst: dict[str, tuple[float, str]] = {}
         for attack, trial in tried.items():
             if trial.mean is not None and (trial.needs not in worst or trial.mean < worst[trial.needs][0]):
                 worst[trial.needs] = trial.mean, attack
         if not {"blind", "adaptive"} <= worst.keys():
-            return Flag(False, "no blind or no adaptive attack could run")
+            return SearchFlag(False, "no blind or no adaptive attack could run")
         (low, blind), (high, adaptive) = worst["blind"], worst["adaptive"]
         learned = max(worst[""][0] - self._random, 0.0)
         on_every_seed = all(b < a for b, a in zip(tried[blind].returns, tried[adaptive].returns, strict=True))
-        return Flag(on_every_seed and high - low > MARGIN * learned, f"{blind} leaves {low:.1f}, {adaptive} {high:.1f}")
+        return SearchFlag(
+            on_every_seed and high - low > MARGIN * learned, f"{blind} leaves {low:.1f}, {adaptive} {high:.1f}"
+        )
 
     def _notes(self, clean: float, loss: Interval) -> Iterator[str]:
         task = self.clean[0].task
-        threshold = self._random + LEARNING * (task.worth("solved") - self._random)
+        threshold = self._random + LEARNING * (task.reference_score("solved") - self._random)
         if clean < threshold:
             yield (
                 f"without an attack the return is {clean:.1f}, below {threshold:.1f}: the method did not learn, so no "
@@ -301,14 +305,14 @@ class Contest:
 
 def _run(
     group: Mapping[str, Sequence[Experiment]], out: Path, executor: Executor, watch: Watcher | None
-) -> dict[str, list[Outcome]]:
+) -> dict[str, list[CellOutcome]]:
     """Run the cells of some attacks and return their outcomes; two attacks with the same experiment share its run."""
     cells = {cell.hash: cell for experiments in group.values() for cell in experiments}
     labels = {
         cell.hash: f"{attack} · seed {cell.seed}" for attack, experiments in group.items() for cell in experiments
     }
     callback = (lambda cell, outcome: watch(labels[cell], outcome)) if watch else None
-    outcomes = sweep(Plan("worst", cells, {}), out, executor, watch=callback).outcomes
+    outcomes = run_sweep(SweepPlan("worst", cells, {}), out, executor, watch=callback).outcomes
     return {attack: [outcomes[cell.hash] for cell in experiments] for attack, experiments in group.items()}
 
 
@@ -316,17 +320,17 @@ def _metrics(out: Path, cell: Experiment) -> bytes:
     return read_bytes(out / cell.hash / "metrics.jsonl")
 
 
-def _survival(outcomes: Mapping[str, Sequence[Outcome]]) -> Flag:
+def _survival(outcomes: Mapping[str, Sequence[CellOutcome]]) -> SearchFlag:
     """Check whether runs under NaN messages end as well as the runs of the same seeds without an attack."""
-    attacks = [attack for attack in outcomes if registry.parse(attack).name == "non_finite"]
+    attacks = [attack for attack in outcomes if registry.parse_spec(attack).name == "non_finite"]
     if not attacks:
-        return Flag(False, "no attack of this kind could run")
+        return SearchFlag(False, "no attack of this kind could run")
     for attack in attacks:
         for outcome, clean in zip(outcomes[attack], outcomes[CLEAN], strict=True):
             if outcome.status == "failed":
-                return Flag(False, f"a run under {attack} failed: {outcome.error}")
+                return SearchFlag(False, f"a run under {attack} failed: {outcome.error}")
             verdict, clean_verdict = (each.result["verdict"]["name"] for each in (outcome, clean))
             if verdict == "diverged" or SEVERITY.index(verdict) > SEVERITY.index(clean_verdict):
-                return Flag(False, f"a run under {attack} ended {verdict}, and {clean_verdict} without it")
+                return SearchFlag(False, f"a run under {attack} ended {verdict}, and {clean_verdict} without it")
     num_rejected = sum(each.result["screened"] for attack in attacks for each in outcomes[attack])
-    return Flag(True, f"{num_rejected:,} malformed messages were rejected")
+    return SearchFlag(True, f"{num_rejected:,} malformed messages were rejected")

@@ -107,7 +107,7 @@ class World(_Games):
         )
 
 
-def opened(id: str, options: str) -> Any:
+def open_game(id: str, options: str) -> Any:
     """Make a game of PettingZoo, as a `ParallelEnv`.
 
     Args:

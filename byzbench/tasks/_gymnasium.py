@@ -17,11 +17,11 @@ from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from pydantic import Field
 
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.errors import UserError
 
 if TYPE_CHECKING:
-    from byzbench.learning.rollouts import EnvironmentBatch
+    from byzbench.rl.rollouts import EnvironmentBatch
 
 _EXTRAS = {
     "Box2D": "box2d",
@@ -70,14 +70,14 @@ def explained(name: str) -> Iterator[None]:
 
 
 @cache
-def facts(id: str) -> Facts:
+def environment_facts(id: str) -> Facts:
     """Read the spaces, the horizon and the threshold of a Gymnasium environment.
 
     Raises:
         UserError: There is no such environment, a package is missing, or the spaces are not supported.
 
     Example:
-        >>> facts("Acrobot-v1").horizon, facts("Acrobot-v1").threshold
+        >>> environment_facts("Acrobot-v1").horizon, environment_facts("Acrobot-v1").threshold
         (500, -100.0)
     """
     with explained(id):
@@ -115,7 +115,7 @@ class _Gymnasium:
             self._environments = [self._make(id) for _ in range(rows)]
         self._original_values: dict[str, float] = {}
 
-    def alter(self, name: str, factors: np.ndarray) -> None:
+    def scale_dynamics(self, name: str, factors: np.ndarray) -> None:
         """Set an attribute of the simulators to its original value times factors, [rows] or [1]."""
         original = self._original_values.setdefault(name, getattr(self._environments[0].unwrapped, name))
         row_factors = np.broadcast_to(factors, len(self._environments))
@@ -183,12 +183,12 @@ class Batch:
         self._first_observation = int(observations.start) if isinstance(observations, Discrete) else 0
         self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
 
-    def alter(self, constants: Sequence[str], factors: Mapping[str, np.ndarray]) -> None:
-        """Multiply the original physical constants by factors [K] of each agent: see `Task.alter`."""
+    def scale_dynamics(self, constants: Sequence[str], factors: Mapping[str, np.ndarray]) -> None:
+        """Multiply the original physical constants by factors [K] of each agent: see `Task.scale_dynamics`."""
         assert isinstance(self._simulators, _Gymnasium)
         for name in constants:
             row_factors = np.repeat(factors[name], self._count) if name in factors else np.ones(1)
-            self._simulators.alter(name, row_factors)
+            self._simulators.scale_dynamics(name, row_factors)
 
     def _as_vectors(self, observations: Any) -> np.ndarray:
         """Convert observations to float32 vectors, discrete ones to unit vectors."""
@@ -244,23 +244,23 @@ class GymnasiumTask(Task):
         super().__post_init__()
         if self.backend == "envpool":
             _Envpool(self.gymnasium_id, 1)
-        facts(self.gymnasium_id)
+        environment_facts(self.gymnasium_id)
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
         """Return the number of coordinates, or of the values of a discrete observation."""
-        space = facts(self.gymnasium_id).observations
+        space = environment_facts(self.gymnasium_id).observations
         return int(space.n) if isinstance(space, Discrete) else int(space.shape[0])  # type: ignore[index]
 
     @property
     def action_space(self) -> Space[Any]:  # type: ignore[override]
         """Return the environment's action space."""
-        return facts(self.gymnasium_id).actions
+        return environment_facts(self.gymnasium_id).actions
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
         """Return the environment's maximal number of steps of an episode."""
-        return facts(self.gymnasium_id).horizon or 0
+        return environment_facts(self.gymnasium_id).horizon or 0
 
     @property
     def dynamics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -278,9 +278,11 @@ class GymnasiumTask(Task):
             simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
             simulators = _Gymnasium(self.gymnasium_id, agents * count)
-        return Batch(simulators, count, self.horizon, facts(self.gymnasium_id).observations, self.action_space)
+        return Batch(
+            simulators, count, self.horizon, environment_facts(self.gymnasium_id).observations, self.action_space
+        )
 
-    def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
-        """Multiply physical constants: see `Task.alter`."""
+    def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
+        """Multiply physical constants: see `Task.scale_dynamics`."""
         assert isinstance(environments, Batch)
-        environments.alter(self.dynamics, factors)
+        environments.scale_dynamics(self.dynamics, factors)

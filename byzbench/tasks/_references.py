@@ -10,13 +10,13 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
-from byzbench.contracts import Task
+from byzbench.core import Task
 
 _ROWS_PER_AGENT = 50
 
 
 @cache
-def references() -> dict[str, dict[str, float]]:
+def task_references() -> dict[str, dict[str, float]]:
     """Read the reference scores of all tasks.
 
     Returns:
@@ -28,14 +28,14 @@ def references() -> dict[str, dict[str, float]]:
     return dict(json.loads(files("byzbench.tasks").joinpath("references.json").read_text(encoding="utf-8")))
 
 
-def reference(task: str) -> Mapping[str, float]:
+def task_reference(task: str) -> Mapping[str, float]:
     """Return the scores of a task: `random`, `solved` and, where measured, `solo`.
 
     Example:
-        >>> sorted(reference("cartpole"))
+        >>> sorted(task_reference("cartpole"))
         ['random', 'solo', 'solved']
     """
-    return {name: score for name, score in references()[task].items() if name in ("random", "solved", "solo")}
+    return {name: score for name, score in task_references()[task].items() if name in ("random", "solved", "solo")}
 
 
 def random_returns(task: Task, episodes: int, rng: np.random.Generator, agents: int = 1) -> npt.NDArray[np.float64]:

@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.learning.rollouts import EnvironmentBatch
-from byzbench.learning.simulations import Simulated, Simulation
+from byzbench.rl.rollouts import EnvironmentBatch
+from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.2
 _MAX_SPEEDS = (4 * math.pi, 9 * math.pi)
@@ -84,7 +84,7 @@ class Acrobot(GymnasiumTask):
     source: ClassVar[str] = "Sutton, 1996; Gymnasium Acrobot-v1"
     gymnasium_id: ClassVar[str] = "Acrobot-v1"
     discount: ClassVar[float] = 0.99
-    reference: ClassVar[Mapping[str, float]] = reference("acrobot")
+    reference: ClassVar[Mapping[str, float]] = task_reference("acrobot")
     suggested: ClassVar[Mapping[str, float | str]] = {"N": 16, "B": 4, "p": 0.2, "lr": 5e-3, "baseline": "others"}
 
     def make(self, agents: int, count: int) -> EnvironmentBatch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class Ant(GymnasiumTask):
     gymnasium_id: ClassVar[str] = "Ant-v5"
     engine: ClassVar[str] = "mujoco"
     discount: ClassVar[float] = 0.99
-    reference: ClassVar[Mapping[str, float]] = reference("ant")
+    reference: ClassVar[Mapping[str, float]] = task_reference("ant")
     suggested: ClassVar[Mapping[str, float]] = {"N": 8, "B": 2, "p": 0.2, "lr": 1e-3}

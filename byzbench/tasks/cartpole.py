@@ -11,12 +11,12 @@ import numpy as np
 from gymnasium.spaces import Discrete, Space
 from pydantic import Field
 
-from byzbench.contracts import Task
-from byzbench.learning.simulations import Simulated, Simulation
-from byzbench.tasks._references import reference
+from byzbench.core import Task
+from byzbench.rl.simulations import Simulated, Simulation
+from byzbench.tasks._references import task_reference
 
 if TYPE_CHECKING:
-    from byzbench.learning.rollouts import EnvironmentBatch
+    from byzbench.rl.rollouts import EnvironmentBatch
 
 CONSTANTS = {"gravity": 9.8, "masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0}
 """The physical constants by Gymnasium's names; `length` is half the pole's length."""
@@ -62,7 +62,7 @@ class CartPole(Task):
     action_space: ClassVar[Space[Any]] = Discrete(2)
     horizon: ClassVar[int] = 500
     discount: ClassVar[float] = 0.999
-    reference: ClassVar[Mapping[str, float]] = reference("cartpole")
+    reference: ClassVar[Mapping[str, float]] = task_reference("cartpole")
     gymnasium_id: ClassVar[str] = "CartPole-v1"
     budget: ClassVar[int] = 500
     suggested: ClassVar[Mapping[str, float]] = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4}
@@ -72,7 +72,7 @@ class CartPole(Task):
         """Make `count` environments for each agent."""
         return Simulated(_SIMULATION, agents, count, self.horizon)
 
-    def alter(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
-        """Multiply physical constants: see `Task.alter`."""
+    def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
+        """Multiply physical constants: see `Task.scale_dynamics`."""
         assert isinstance(environments, Simulated)
-        environments.alter(factors)
+        environments.scale_dynamics(factors)

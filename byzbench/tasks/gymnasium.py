@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from byzbench.errors import InvalidParameter
-from byzbench.tasks._gymnasium import GymnasiumTask, facts
+from byzbench.tasks._gymnasium import GymnasiumTask, environment_facts
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Gymnasium(GymnasiumTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if facts(self.id).horizon is None and self.steps is None:
+        if environment_facts(self.id).horizon is None and self.steps is None:
             raise InvalidParameter(
                 f"environment {self.id!r} has no fixed horizon: set steps=, the maximum of an episode"
             )
@@ -64,7 +64,7 @@ class Gymnasium(GymnasiumTask):
     @property
     def reference(self) -> Mapping[str, float]:  # type: ignore[override]
         """Return the known scores; the default of `solved` is the environment's threshold."""
-        solved = facts(self.id).threshold if self.solved is None else self.solved
+        solved = environment_facts(self.id).threshold if self.solved is None else self.solved
         return {
             name: float(score) for name, score in (("random", self.random), ("solved", solved)) if score is not None
         }

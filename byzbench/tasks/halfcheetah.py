@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class HalfCheetah(GymnasiumTask):
     gymnasium_id: ClassVar[str] = "HalfCheetah-v5"
     engine: ClassVar[str] = "mujoco"
     discount: ClassVar[float] = 0.99
-    reference: ClassVar[Mapping[str, float]] = reference("halfcheetah")
+    reference: ClassVar[Mapping[str, float]] = task_reference("halfcheetah")
     suggested: ClassVar[Mapping[str, float]] = {"N": 8, "B": 2, "p": 0.2, "lr": 1e-3}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class LunarLander(GymnasiumTask):
     gymnasium_id: ClassVar[str] = "LunarLander-v3"
     engine: ClassVar[str] = "box2d"
     discount: ClassVar[float] = 0.999
-    reference: ClassVar[Mapping[str, float]] = reference("lunarlander")
+    reference: ClassVar[Mapping[str, float]] = task_reference("lunarlander")
     suggested: ClassVar[Mapping[str, float]] = {"N": 96, "B": 32, "p": 0.2, "lr": 1e-3}
     constants: ClassVar[tuple[str, ...]] = ("gravity",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,6 @@ class MountainCar(GymnasiumTask):
     source: ClassVar[str] = "Moore, 1990; Gymnasium MountainCar-v0"
     gymnasium_id: ClassVar[str] = "MountainCar-v0"
     discount: ClassVar[float] = 0.99
-    reference: ClassVar[Mapping[str, float]] = reference("mountaincar")
+    reference: ClassVar[Mapping[str, float]] = task_reference("mountaincar")
     suggested: ClassVar[Mapping[str, float]] = {"N": 32, "B": 8, "p": 0.2, "lr": 1e-3}
     constants: ClassVar[tuple[str, ...]] = ("gravity", "force")

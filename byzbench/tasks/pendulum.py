@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.tasks._gymnasium import GymnasiumTask
-from byzbench.tasks._references import reference
+from byzbench.tasks._references import task_reference
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,6 @@ class Pendulum(GymnasiumTask):
     source: ClassVar[str] = "Gymnasium Pendulum-v1"
     gymnasium_id: ClassVar[str] = "Pendulum-v1"
     discount: ClassVar[float] = 0.95
-    reference: ClassVar[Mapping[str, float]] = reference("pendulum")
+    reference: ClassVar[Mapping[str, float]] = task_reference("pendulum")
     suggested: ClassVar[Mapping[str, float]] = {"N": 16, "B": 4, "p": 0.2, "lr": 1e-3}
     constants: ClassVar[tuple[str, ...]] = ("g", "m", "l")

@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from gymnasium.spaces import Space
 from pydantic import Field
 
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.learning.policies import Policy
-from byzbench.learning.teams import Team
-from byzbench.tasks._games import Teams, World, opened, refuse_unlike
-from byzbench.tasks._references import references
+from byzbench.rl.policies import Policy
+from byzbench.rl.teams import Team
+from byzbench.tasks._games import Teams, World, open_game, refuse_unlike
+from byzbench.tasks._references import task_references
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PettingZoo(Task):
 
     def _start(self) -> Any:
         """Make the game, a `ParallelEnv`."""
-        return opened(self.id, self.options)
+        return open_game(self.id, self.options)
 
     @staticmethod
     def _spaces(game: Any) -> tuple[Space[Any], Space[Any]]:
@@ -133,7 +133,7 @@ class PettingZoo(Task):
     @cached_property
     def reference(self) -> Mapping[str, float]:  # type: ignore[override]
         """Return the scores of the parameters, or else the measured ones of the game with its default options."""
-        measured = references().get(f"pettingzoo:{self.id}", {}) if not self.options else {}
+        measured = task_references().get(f"pettingzoo:{self.id}", {}) if not self.options else {}
         parameters = {"random": self.random, "solved": self.solved}
         scores = {name: measured.get(name) if score is None else score for name, score in parameters.items()}
         return {name: score for name, score in scores.items() if score is not None}

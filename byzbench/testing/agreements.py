@@ -1,13 +1,23 @@
-"""Measured contraction of agreements: under given attacks, and under a random search for Byzantine messages."""
+"""Conformance tests of agreements, and their measured contraction under attacks and under a random search.
+
+    for check in CHECKS:
+        check(agreement, AgreementCase(seed=0))
+
+A check raises `AssertionError` with one line that describes the failure.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from byzbench import registry
-from byzbench.contracts import Aggregator, Attack
+from byzbench.core import Aggregator, Agreement, AgreementReport, Attack, State
 from byzbench.experiments.diagnostics import contraction
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
@@ -25,18 +35,22 @@ def equivocating() -> list[str]:
     """Return the equivocating attacks on parameters, as strings that build components."""
     names = []
     for name in registry.origins("attack"):
-        attack = registry.build("attack", name)
+        attack = registry.make("attack", name)
         assert isinstance(attack, Attack)
-        if attack.threat.equivocates and attack.speaks("parameters"):
+        if attack.threat.equivocates and attack.targets("parameters"):
             names.append(name)
     return [*names, *(f"split_brain({name})" for name in INNER)]
 
 
-def contracted(agreement: str, attack: str, agents: int, byzantine: int, seed: int, d: int = 20) -> float | None:
+def contracted(
+    agreement: str | Agreement, attack: str, agents: int, byzantine: int, seed: int, d: int = 20
+) -> float | None:
     """Measure the contraction of the honest vectors by one exchange of an agreement on random vectors [K, d].
 
+    An agreement whose number of exchanges is not limited by a field `cap` is run as it is.
+
     Args:
-        agreement: the agreement, as a string that builds a component.
+        agreement: the agreement, or a string that builds it.
         attack: the attack, as a string that builds a component.
         agents: K, the number of agents.
         byzantine: f, the number of Byzantine agents.
@@ -46,21 +60,23 @@ def contracted(agreement: str, attack: str, agents: int, byzantine: int, seed: i
     Returns:
         The measure of the agreement (diameter or bounding box) after the exchange, divided by that before it.
     """
+    component = registry.make("agreement", agreement)
+    limit = {"cap": 1} if "cap" in {f.name for f in fields(component)} else {}
     todo = Experiment.create(
         attack=attack,
-        agreement=agreement,
+        agreement=component,
         agents=agents,
         byzantine=byzantine,
         seed=seed,
-        parameters={"agreement": {"cap": 1}},
+        parameters={"agreement": limit},
     )
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     rng = np.random.default_rng(seed)
     theta = torch.from_numpy(rng.standard_normal((agents, d)).astype(np.float32))
     lockstep(federation.agree(theta, {}))
-    assert federation.ledger.agreed is not None
-    return contraction(federation.ledger.agreed, todo.members.byzantine, todo.agreement.measure)
+    assert federation.statistics.agreement is not None
+    return contraction(federation.statistics.agreement, todo.members.byzantine, todo.agreement.measure)
 
 
 def worst_found(rule: Aggregator, n: int, f: int, rng: np.random.Generator, tries: int = 2000) -> float:
@@ -101,3 +117,143 @@ def worst_found(rule: Aggregator, n: int, f: int, rng: np.random.Generator, trie
         if float(candidate_ratios.max()) > value:
             best, value = variations[candidate_ratios.argmax()], float(candidate_ratios.max())
     return value
+
+
+@dataclass(frozen=True)
+class AgreementCase:
+    """Input of a check: random vectors of 13 agents, of which 2 are Byzantine, on a complete graph.
+
+    Attributes:
+        seed: the seed of the experiment and of the vectors.
+        scale: the standard deviation of their coordinates.
+        agents: K, the number of agents.
+        byzantine: f, the number of Byzantine agents.
+        d: the dimension of the vectors.
+    """
+
+    seed: int = 0
+    scale: float = 1.0
+    agents: int = 13
+    byzantine: int = 2
+    d: int = 20
+
+    def theta(self) -> Tensor:
+        """Draw the vectors of all agents, float32 [K, d]."""
+        rng = np.random.default_rng(self.seed)
+        return torch.from_numpy((self.scale * rng.standard_normal((self.agents, self.d))).astype(np.float32))
+
+
+Check: TypeAlias = Callable[[Agreement, AgreementCase], None]
+CASES = (AgreementCase(0), AgreementCase(1, 1e-3))
+ATTACKS = ("large_noise(on=both)", "silence(on=both)", "split_brain(sign_flip(on=parameters))")
+"""The attacks under which an agreement must end with finite vectors."""
+
+
+def agree_twice(
+    agreement: Agreement, case: AgreementCase, attack: str = "none", theta: Tensor | None = None
+) -> tuple[list[Tensor], list[AgreementReport], State]:
+    """Run two agreements, the second on the vectors and the state of the first.
+
+    Args:
+        agreement: the agreement.
+        case: the vectors and the numbers of agents.
+        attack: the attack of the Byzantine agents.
+        theta: other vectors, float32 [K, d].
+
+    Returns:
+        The vectors before and after each agreement, the report of each, and the last state.
+    """
+    federation, _ = federate(
+        Experiment.create(
+            attack=attack, agreement=agreement, agents=case.agents, byzantine=case.byzantine, seed=case.seed
+        )
+    )
+    vectors = [case.theta() if theta is None else theta]
+    reports: list[AgreementReport] = []
+    state: State = {}
+    for round in range(2):
+        federation.begin(round, 0.0)
+        before = vectors[-1].clone()
+        output = lockstep(agreement(federation, vectors[-1], state))
+        valid = isinstance(output, tuple) and len(output) == 3
+        assert valid, "__call__ must return (vectors, an AgreementReport, state)"
+        assert torch.equal(vectors[-1], before), "__call__ modified the vectors that it received"
+        agreed, report, state = output
+        assert isinstance(agreed, Tensor), f"__call__ returned a {type(agreed).__name__} as its vectors"
+        form, expected = (
+            f"{agreed.dtype} of shape {list(agreed.shape)}",
+            f"{before.dtype} of shape {list(before.shape)}",
+        )
+        assert form == expected, f"__call__ returned {form}, expected {expected} (a row for each agent)"
+        vectors.append(agreed)
+        reports.append(report)
+    return vectors, reports, state
+
+
+def agreed_vectors_keep_their_form(agreement: Agreement, case: AgreementCase) -> None:
+    """Check that it returns finite vectors of the shape and dtype of those it received, without and with attacks."""
+    for attack in ("none", *ATTACKS):
+        for agreed in agree_twice(agreement, case, attack)[0]:
+            assert agreed.isfinite().all(), f"a vector is not finite under {attack}"
+
+
+def agreement_report_has_a_row_for_each_agent(agreement: Agreement, case: AgreementCase) -> None:
+    """Check the report: exchanges int64 [K], and widths before and after, float64 [K]; the state has K rows."""
+    _, reports, state = agree_twice(agreement, case)
+    for report in reports:
+        assert isinstance(report, AgreementReport), f"__call__ returned a {type(report).__name__} as its report"
+        for name, dtype in (("exchanges", torch.int64), ("before", torch.float64), ("after", torch.float64)):
+            value = getattr(report, name)
+            valid = isinstance(value, Tensor) and value.shape == (case.agents,) and value.dtype == dtype
+            assert valid, f"report.{name} is not {dtype} [{case.agents}]"
+        assert (report.exchanges >= 0).all(), "a number of exchanges is negative"
+    assert isinstance(state, dict), f"__call__ returned a {type(state).__name__} as its state"
+    for name, value in state.items():
+        valid = isinstance(value, Tensor) and value.shape[:1] == (case.agents,)
+        assert valid, f"the state's {name!r} is no tensor with a row for each agent"
+
+
+def same_experiment_gives_same_agreement(agreement: Agreement, case: AgreementCase) -> None:
+    """Check that two equal experiments agree on the same vectors."""
+    for attack in ("none", ATTACKS[0]):
+        first, second = (agree_twice(agreement, case, attack)[0] for _ in range(2))
+        same = all(map(torch.equal, first, second))
+        assert same, "two equal runs differ: it draws from another generator, or has hidden state"
+
+
+def equal_vectors_are_agreed_on(agreement: Agreement, case: AgreementCase) -> None:
+    """Check that agents with equal vectors keep them if there is no attack."""
+    theta = case.theta()[:1].repeat(case.agents, 1)
+    for agreed in agree_twice(agreement, case, theta=theta)[0]:
+        error = float((agreed - theta).abs().max())
+        assert error <= 1e-5 * case.scale, f"agents with equal vectors end {error:.2g} away from them"
+
+
+def agreed_vectors_stay_in_the_box(agreement: Agreement, case: AgreementCase) -> None:
+    """Check validity: without an attack all vectors end in the bounding box of those of the agents."""
+    theta = case.theta()
+    slack = 1e-5 * case.scale
+    for agreed in agree_twice(agreement, case)[0]:
+        inside = (agreed >= theta.amin(0) - slack).all() and (agreed <= theta.amax(0) + slack).all()
+        assert inside, "a vector leaves the bounding box of the agents' vectors"
+
+
+def contraction_holds_under_attacks(agreement: Agreement, case: AgreementCase) -> None:
+    """Check `contraction`: no equivocating attack leaves a larger share of the honest spread in one exchange."""
+    bound = agreement.contraction(case.agents, case.byzantine)
+    for attack in equivocating() if bound is not None else ():
+        ratio = contracted(agreement, attack, case.agents, case.byzantine, case.seed)
+        within = bound is None or ratio is None or ratio <= bound + 1e-6
+        assert within, f"{attack} leaves {ratio} of the honest spread, and the declared contraction is {bound}"
+
+
+CHECKS: tuple[Check, ...] = (
+    agreed_vectors_keep_their_form,
+    agreement_report_has_a_row_for_each_agent,
+    same_experiment_gives_same_agreement,
+    equal_vectors_are_agreed_on,
+    agreed_vectors_stay_in_the_box,
+    contraction_holds_under_attacks,
+)
+FORM: tuple[Check, ...] = (agreed_vectors_keep_their_form,)
+"""The checks of shapes and types, without which the others cannot run."""

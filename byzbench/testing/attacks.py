@@ -1,7 +1,7 @@
 """Conformance tests of attacks: one function for each property.
 
     for check in CHECKS:
-        check(attack, Case(seed=0))
+        check(attack, GameCase(seed=0))
 
 A check raises `AssertionError` with one line that describes the failure. An attack can be exempt from a check. For
 example, an attack that repeats the vector of the agent with the lowest number depends on the order of the agents. The
@@ -20,19 +20,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Attack, Speech, Taps
+from byzbench.core import Attack, ByzantineMessages, EnvHooks
+from byzbench.core.context import AttackContext
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.view import View
 from byzbench.testing.game import (
     AGENTS,
+    ATTACKERS,
     EPISODES,
-    LIARS,
     ROUNDS,
     STEPS,
     TOPICS,
     Call,
-    Case,
+    GameCase,
     Round,
     calls,
     equal,
@@ -41,93 +41,99 @@ from byzbench.testing.game import (
     same,
 )
 
-Check: TypeAlias = Callable[[Attack, Case], None]
+Check: TypeAlias = Callable[[Attack, GameCase], None]
 
 
-def it_reads_only_what_it_declares(attack: Attack, case: Case) -> None:
-    """Check that the attack reads no view attribute that its threat does not declare, even if it handles the error."""
+def it_reads_only_what_it_declares(attack: Attack, case: GameCase) -> None:
+    """Check that the attack reads only declared attributes of its context, even if it handles the error."""
     try:
         recorded = calls(attack, case)
     except UndeclaredKnowledge as error:
         raise AssertionError(str(error)) from None
     for call in recorded:
-        assert not call.sought, f"`{call.method}` reads view.{call.sought[0]}, which its threat does not declare"
+        assert not call.sought, f"`{call.method}` reads context.{call.sought[0]}, which its threat does not declare"
 
 
-def it_uses_only_the_doors_that_it_declares(attack: Attack, case: Case) -> None:
-    """Check that the attack crafts messages or taps the environment only if its surface contains them."""
-    topics, surface = [topic for topic in TOPICS if attack.speaks(topic)], attack.threat.surface
+def it_uses_only_the_doors_that_it_declares(attack: Attack, case: GameCase) -> None:
+    """Check that the attack crafts messages or hooks the environment only if its surface contains them."""
+    topics, surface = [topic for topic in TOPICS if attack.targets(topic)], attack.threat.surface
     assert not topics or "messages" in surface, (
         f"it crafts messages of topic {topics[0]}, but its surface has no messages"
     )
     if "environment" not in surface:
-        facts = {"round": 0, "agents": AGENTS, "byzantine": LIARS, "task": experiment(attack, case).task}
-        view = View(attack.threat, {**facts, "episodes": EPISODES}, {})
-        taps, _ = attack.tap(view, attack.start(view), np.random.default_rng(case.seed))
-        assert taps == Taps(), "it taps its environment, which is not in its surface"
+        facts = {"round": 0, "num_agents": AGENTS, "num_byzantine": ATTACKERS, "task": experiment(attack, case).task}
+        context = AttackContext(attack.threat, {**facts, "num_episodes": EPISODES}, {})
+        hooks, _ = attack.hook_environment(context, attack.start(context), np.random.default_rng(case.seed))
+        assert hooks == EnvHooks(), "it hooks its environment, which is not in its surface"
 
 
-def speech_has_a_row_for_each_liar(attack: Attack, case: Case) -> None:
+def speech_has_a_row_for_each_attacker(attack: Attack, case: GameCase) -> None:
     """Check the shape and the dtype of crafted messages.
 
-    They have f rows, or one row a call without `colluders`, or one row for each edge if the attack equivocates. The
+    They have f rows, or one row a call without `byzantine`, or one row for each edge if the attack equivocates. The
     dtype is that of the honest vectors.
     """
     for dtype in (torch.float32, torch.float64):
-        for call in calls(attack, replace(case, dtype=dtype), "speak"):
-            speech, task = call.said, call.view.task
-            assert isinstance(speech, Speech), f"`speak` returned a {type(speech).__name__} in place of a Speech"
-            count = LIARS if "colluders" in attack.threat.sees else 1
-            count = len(call.view.edges) if attack.threat.equivocates else count
-            assert len(speech.vectors) == count, f"{len(speech.vectors)} vectors instead of the {count} expected"
+        for call in calls(attack, replace(case, dtype=dtype), "craft_messages"):
+            speech, task = call.said, call.context.task
+            assert isinstance(speech, ByzantineMessages), (
+                f"`craft_messages` returned a {type(speech).__name__} in place of a ByzantineMessages"
+            )
+            count = ATTACKERS if "byzantine" in attack.threat.knowledge else 1
+            count = len(call.context.edges) if attack.threat.equivocates else count
+            rows = "edge" if attack.threat.equivocates else "Byzantine agent"
             if isinstance(speech.vectors, Tensor):
-                d = task.policy().dimension
-                assert speech.vectors.shape == (count, d), f"vectors {list(speech.vectors.shape)}, not [{count}, {d}]"
+                shape, expected = list(speech.vectors.shape), [count, task.policy().dimension]
+                text = f"craft_messages returned vectors of shape {shape}, expected {expected} (a row for each {rows})"
+                assert shape == expected, text
                 assert speech.vectors.dtype == dtype, f"vectors of {speech.vectors.dtype}, not {dtype}"
+            else:
+                text = f"craft_messages returned {len(speech.vectors)} vectors, expected {count} (one for each {rows})"
+                assert len(speech.vectors) == count, text
             if speech.silent is not None:
                 valid = speech.silent.dtype == torch.bool and speech.silent.shape == (count,)
                 assert valid, f"`silent` is {speech.silent.dtype} {list(speech.silent.shape)}, not bool [{count}]"
 
 
-def speech_is_finite(attack: Attack, case: Case) -> None:
+def speech_is_finite(attack: Attack, case: GameCase) -> None:
     """Check that crafted messages are finite, because other messages are malformed and expose their sender."""
-    for call in calls(attack, case, "speak"):
+    for call in calls(attack, case, "craft_messages"):
         for vector in call.said.vectors:
             assert vector is None or bool(torch.as_tensor(vector).isfinite().all()), "a vector is not finite"
 
 
-def _apply_taps(
-    taps: Taps, observations: Tensor, actions: Tensor, rewards: Tensor
+def _apply_hooks(
+    hooks: EnvHooks, observations: Tensor, actions: Tensor, rewards: Tensor
 ) -> Iterator[tuple[str, Tensor | np.ndarray]]:
     """Yield the outputs of each tap for a rollout of f agents.
 
     Args:
-        taps: the taps of the attack.
+        hooks: the hooks of the attack.
         observations: [f, T, N, o].
         actions: [f, T, N].
         rewards: [f, T, N].
     """
     for t in range(STEPS):
-        if taps.observation is not None:
-            yield "observation", taps.observation(t, observations[:, t].clone().numpy())
-        if taps.action is not None:
-            yield "action", taps.action(t, actions[:, t].clone().numpy())
-    if taps.reward is not None:
-        yield "reward", taps.reward(rewards.clone())
+        if hooks.observation is not None:
+            yield "observation", hooks.observation(t, observations[:, t].clone().numpy())
+        if hooks.action is not None:
+            yield "action", hooks.action(t, actions[:, t].clone().numpy())
+    if hooks.reward is not None:
+        yield "reward", hooks.reward(rewards.clone())
 
 
-def _byzantine_rollout(call: Call, case: Case) -> tuple[Tensor, Tensor, Tensor]:
+def _byzantine_rollout(call: Call, case: GameCase) -> tuple[Tensor, Tensor, Tensor]:
     """Return the observations [f, T, N, o], actions [f, T, N] and rewards [f, T, N] of the Byzantine agents."""
-    rollout = case.rollout(call.view.round, call.view.task)
-    return rollout.observations[:LIARS], rollout.actions[:LIARS], rollout.rewards[:LIARS]
+    rollout = case.rollout(call.context.round, call.context.task)
+    return rollout.observations[:ATTACKERS], rollout.actions[:ATTACKERS], rollout.rewards[:ATTACKERS]
 
 
-def taps_keep_the_form_of_what_they_change(attack: Attack, case: Case) -> None:
-    """Check that taps keep shapes and dtypes, and return valid actions and constants of the task."""
-    calls(attack, case)  # the recording attack checks what taps return
+def taps_keep_the_form_of_what_they_change(attack: Attack, case: GameCase) -> None:
+    """Check that hooks keep shapes and dtypes, and return valid actions and constants of the task."""
+    calls(attack, case)  # the recording attack checks what hooks return
 
 
-def an_ended_episode_pays_nothing(attack: Attack, case: Case) -> None:
+def an_ended_episode_pays_nothing(attack: Attack, case: GameCase) -> None:
     """Check that the reward tap keeps the padding after an episode zero and does not depend on its length."""
     for call in calls(attack, case, "tap"):
         if call.said.reward is not None:
@@ -138,34 +144,34 @@ def an_ended_episode_pays_nothing(attack: Attack, case: Case) -> None:
             assert equal(padded[:, :STEPS], tapped), "its rewards depend on the length of other episodes"
 
 
-def each_liar_s_tap_is_its_own(attack: Attack, case: Case) -> None:
-    """Check that the taps of a Byzantine agent do not depend on other agents, which can be sampled separately."""
+def each_attacker_s_tap_is_its_own(attack: Attack, case: GameCase) -> None:
+    """Check that the hooks of a Byzantine agent do not depend on other agents, which can be sampled separately."""
     for call, repeated in zip(calls(attack, case, "tap"), calls(attack, case, "tap"), strict=True):
         observations, actions, rewards = _byzantine_rollout(call, case)
-        tapped = list(_apply_taps(call.said, observations, actions, rewards))
-        for row in range(LIARS):
-            keep = torch.arange(LIARS) == row
+        tapped = list(_apply_hooks(call.said, observations, actions, rewards))
+        for row in range(ATTACKERS):
+            keep = torch.arange(ATTACKERS) == row
             single = (
                 observations * keep.view(-1, 1, 1, 1),
                 actions * keep.view(-1, 1, 1),
                 rewards * keep.view(-1, 1, 1),
             )
-            for (which, joint), (_, separate) in zip(tapped, _apply_taps(repeated.said, *single), strict=True):
+            for (which, joint), (_, separate) in zip(tapped, _apply_hooks(repeated.said, *single), strict=True):
                 assert equal(joint[row], separate[row]), f"the {which} tap mixes the rows of different Byzantine agents"
 
 
-def nothing_is_written_into(attack: Attack, case: Case) -> None:
-    """Check that the attack modifies neither its view, nor the memory that it receives, nor itself."""
+def nothing_is_written_into(attack: Attack, case: GameCase) -> None:
+    """Check that the attack modifies neither its context, nor the memory that it receives, nor itself."""
     for call in calls(attack, case):
         assert not call.altered, f"`{call.method}` modified its {call.altered[0]}"
 
 
-def the_memory_is_a_flat_dict_of_tensors(attack: Attack, case: Case) -> None:
+def the_memory_is_a_flat_dict_of_tensors(attack: Attack, case: GameCase) -> None:
     """Check that the memory is a dict of tensors, which a checkpoint can hold."""
     calls(attack, case)  # the recording attack checks every memory
 
 
-def the_same_game_is_played_the_same(attack: Attack, case: Case) -> None:
+def the_same_game_is_played_the_same(attack: Attack, case: GameCase) -> None:
     """Check that two runs with equal generators are equal: no global generator and no hidden state is used."""
     first, second = play(attack, case)[0], play(attack, case)[0]
     for expected, actual in zip(first, second, strict=True):
@@ -174,7 +180,7 @@ def the_same_game_is_played_the_same(attack: Attack, case: Case) -> None:
         )
 
 
-def its_memory_is_all_that_it_remembers(attack: Attack, case: Case) -> None:
+def its_memory_is_all_that_it_remembers(attack: Attack, case: GameCase) -> None:
     """Check that a new copy, resumed at any round from a saved memory, continues as the original."""
     fresh = deepcopy(attack)
     uninterrupted = play(attack, case)[0]
@@ -192,22 +198,22 @@ def _assert_same(expected: Round, actual: Round, message: str) -> None:
     assert same(expected.memory, actual.memory), message
 
 
-def the_order_of_the_honest_does_not_matter(attack: Attack, case: Case) -> None:
+def the_order_of_the_honest_does_not_matter(attack: Attack, case: GameCase) -> None:
     """Check that a permutation of the honest agents does not change the messages by position or by agent."""
-    order = case.draw("order", 0, AGENTS - LIARS).argsort()
+    order = case.draw("order", 0, AGENTS - ATTACKERS).argsort()
     for original, permuted in zip(play(attack, case)[0], play(attack, case, order=order)[0], strict=True):
-        for topic in filter(attack.speaks, TOPICS):
+        for topic in filter(attack.targets, TOPICS):
             bound = 1e-4 * float(original.met[topic].abs().max())
             gaps = [(permuted.met[topic] - x).abs().max() for x in (original.met[topic], original.met[topic][order])]
             assert min(map(float, gaps)) <= bound, "it sends other messages after a permutation of the honest agents"
 
 
-def without_liars_it_is_inert(attack: Attack, case: Case) -> None:
+def without_attackers_it_is_inert(attack: Attack, case: GameCase) -> None:
     """Check that with f = 0 all messages and environments are honest."""
     federation, adversary = federate(experiment(attack, case, byzantine=0))
     federation.begin(0, 0.0)
-    taps = adversary.taps(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
-    assert taps is None, "it taps an environment"
+    hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
+    assert hooks is None, "it hooks an environment"
     for topic in TOPICS:
         x = case.x(topic, 0, federation.theta0.shape[1])
         inbox = lockstep(federation.exchange(topic, x))
@@ -215,26 +221,29 @@ def without_liars_it_is_inert(attack: Attack, case: Case) -> None:
         assert bool((inbox.mask == (inbox.senders >= 0)).all()), "a message is missing"
 
 
-def it_does_something(attack: Attack, case: Case) -> None:
+def it_does_something(attack: Attack, case: GameCase) -> None:
     """Check that at least one message or environment step in three rounds is not honest."""
     assert any(not same(r.met, r.truth) for r in play(attack, case)[0]), (
         "all messages and environment steps of three rounds were honest"
     )
 
 
+CASES = (GameCase(0), GameCase(1, 1e-3), GameCase(2, 1e3))
 CHECKS: tuple[Check, ...] = (
     it_reads_only_what_it_declares,
     it_uses_only_the_doors_that_it_declares,
-    speech_has_a_row_for_each_liar,
+    speech_has_a_row_for_each_attacker,
     speech_is_finite,
     taps_keep_the_form_of_what_they_change,
     an_ended_episode_pays_nothing,
-    each_liar_s_tap_is_its_own,
+    each_attacker_s_tap_is_its_own,
     nothing_is_written_into,
     the_memory_is_a_flat_dict_of_tensors,
     the_same_game_is_played_the_same,
     its_memory_is_all_that_it_remembers,
     the_order_of_the_honest_does_not_matter,
-    without_liars_it_is_inert,
+    without_attackers_it_is_inert,
     it_does_something,
 )
+FORM: tuple[Check, ...] = (speech_has_a_row_for_each_attacker,)
+"""The checks of shapes and types, without which the others cannot run."""

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Attack, Speech, State, Taps, Task, Threat
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, State, Task, ThreatModel
+from byzbench.core.context import AttackContext
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
-from byzbench.federation.adversary import LiarsTap
-from byzbench.federation.view import View
-from byzbench.learning.rollouts import Trajectories
+from byzbench.federation.adversary import ByzantineEnvHooks
 from byzbench.randomness import Streams
+from byzbench.rl.rollouts import Trajectories
 
-AGENTS, LIARS, ROUNDS, EPISODES, STEPS = 13, 3, 3, 4, 9
+AGENTS, ATTACKERS, ROUNDS, EPISODES, STEPS = 13, 3, 3, 4, 9
 TOPICS = ("gradient", "parameters")
 
 
 @dataclass(frozen=True)
-class Case:
+class GameCase:
     """Synthetic vectors and rollouts of three rounds: honest noise around a mean that changes every round.
 
     Attributes:
@@ -69,16 +69,16 @@ class Call:
     """Record of one call of an attack.
 
     Attributes:
-        method: the method that was called: start, speak or tap.
-        view: the view of the call.
+        method: the method that was called: start, craft_messages or tap.
+        context: the context of the call.
         memory: a copy of the memory that the attack received.
-        sought: the view attributes that the attack read without declaring them.
-        altered: the objects that the attack modified: its view, its memory or itself.
+        sought: the attributes of the context that the attack read without declaring them.
+        altered: the objects that the attack modified: its context, its memory or itself.
         said: the crafted messages or the taps.
     """
 
     method: str
-    view: View
+    context: AttackContext
     memory: State
     sought: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Round:
     truth: dict[str, Tensor]
 
 
-class _RecordingView(View):
+class _RecordingView(AttackContext):
     """View that records the names of undeclared attributes that are read."""
 
     def __getattr__(self, name: str) -> Any:
@@ -116,41 +116,55 @@ class _RecordingAttack(Attack):
     calls: list[Any] = field(default_factory=list)
 
     @property
-    def threat(self) -> Threat:
+    def threat(self) -> ThreatModel:
         return self.attack.threat
 
     def check(self, agents: int, byzantine: int) -> str | None:
         return self.attack.check(agents, byzantine)
 
-    def speaks(self, topic: str) -> bool:
-        return self.attack.speaks(topic)
+    def targets(self, topic: str) -> bool:
+        return self.attack.targets(topic)
 
-    def start(self, view: View) -> State:
-        return self._record("start", view, {}, lambda view, _: (None, self.attack.start(view)))[1]
+    def start(self, context: AttackContext) -> State:
+        return self._record("start", context, {}, lambda context, _: (None, self.attack.start(context)))[1]
 
-    def speak(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Speech, State]:
-        return self._record("speak", view, memory, lambda view, memory: self.attack.speak(view, memory, rng))
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        return self._record(
+            "craft_messages", context, memory, lambda context, memory: self.attack.craft_messages(context, memory, rng)
+        )
 
-    def tap(self, view: View, memory: State, rng: np.random.Generator) -> tuple[Taps, State]:
-        taps, new_memory = self._record("tap", view, memory, lambda view, memory: self.attack.tap(view, memory, rng))
-        assert isinstance(taps, Taps), f"`tap` returned a {type(taps).__name__} in place of Taps"
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        taps, new_memory = self._record(
+            "tap", context, memory, lambda context, memory: self.attack.hook_environment(context, memory, rng)
+        )
+        assert isinstance(taps, EnvHooks), f"`tap` returned a {type(taps).__name__} in place of EnvHooks"
         for name, factors in (taps.dynamics or {}).items():
-            assert name in view.task.dynamics, f"it changes {name!r}, which is no constant of the task"
-            valid = isinstance(factors, np.ndarray) and factors.shape == (LIARS,) and bool((factors > 0).all())
-            assert valid, f"it multiplies {name!r} by {factors!r}, not by {LIARS} positive numbers"
+            assert name in context.task.dynamics, f"it changes {name!r}, which is no constant of the task"
+            valid = isinstance(factors, np.ndarray) and factors.shape == (ATTACKERS,) and bool((factors > 0).all())
+            assert valid, f"it multiplies {name!r} by {factors!r}, not by {ATTACKERS} positive numbers"
         hooks = {name: tap for name in ("action", "observation", "reward") if (tap := getattr(taps, name))}
-        checked: dict[str, Any] = {n: _checked_tap(n, tap, view.task.action_count) for n, tap in hooks.items()}
+        checked: dict[str, Any] = {n: _checked_tap(n, tap, context.task.action_count) for n, tap in hooks.items()}
         return replace(taps, **checked), new_memory
 
-    def _record(self, method: str, view: View, memory: State, act: Callable[[View, State], tuple[Any, Any]]) -> Any:
-        """Call a method of the attack with a recording view, and record the call."""
-        inputs = {"view": vars(view), "memory": memory, "attack": vars(self.attack)}
+    def _record(
+        self, method: str, context: AttackContext, memory: State, act: Callable[[AttackContext, State], tuple[Any, Any]]
+    ) -> Any:
+        """Call a method of the attack with a recording context, and record the call."""
+        inputs = {"context": vars(context), "memory": memory, "attack": vars(self.attack)}
         before = {name: _copy(values) for name, values in inputs.items()}
-        call = Call(method, view, before["memory"])
+        call = Call(method, context, before["memory"])
         self.calls.append(call)
         recording = object.__new__(_RecordingView)
-        recording.__dict__.update(vars(view), _undeclared_reads=call.sought)
-        call.said, new_memory = act(recording, memory)
+        recording.__dict__.update(vars(context), _undeclared_reads=call.sought)
+        output = act(recording, memory)
+        pair = isinstance(output, tuple) and len(output) == 2
+        what = "hooks" if method == "hook_environment" else "messages"
+        assert pair, f"{method} returned a {type(output).__name__}, expected ({what}, memory)"
+        call.said, new_memory = output
         assert isinstance(new_memory, dict), f"`{method}` returned a {type(new_memory).__name__} as its memory"
         for name, part in new_memory.items():
             assert isinstance(name, str), f"the memory has the key {name!r}"
@@ -209,7 +223,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def play(
-    attack: Attack, case: Case, *, start: int = 0, memory: State | None = None, order: Tensor | None = None
+    attack: Attack, case: GameCase, *, start: int = 0, memory: State | None = None, order: Tensor | None = None
 ) -> tuple[list[Round], list[Call]]:
     """Run the rounds from `start` on.
 
@@ -228,12 +242,12 @@ def play(
 
 
 def _play(
-    recorder: _RecordingAttack, case: Case, start: int, memory: State | None, order: Tensor | None
+    recorder: _RecordingAttack, case: GameCase, start: int, memory: State | None, order: Tensor | None
 ) -> tuple[list[Round], list[Call]]:
     todo = experiment(recorder, case)
     federation, adversary = federate(todo)
-    adversary.memory = memory or adversary.memory
-    byzantine = torch.tensor(todo.members.liars)
+    adversary.load_state_dict(memory or adversary.state_dict())
+    byzantine = torch.tensor(todo.members.byzantine_ids)
     honest = (~todo.members.byzantine).nonzero().squeeze(1)
     owners = torch.arange(AGENTS)
     if order is not None:
@@ -242,17 +256,17 @@ def _play(
     for round in range(start, ROUNDS):
         federation.begin(round, round / ROUNDS)
         lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
-        record = Round({k: v.clone() for k, v in adversary.memory.items()}, {}, {})
+        record = Round({k: v.clone() for k, v in adversary.state_dict().items()}, {}, {})
         rounds.append(record)
         truth = case.rollout(round, todo.task)
-        tap = adversary.taps(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
+        tap = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
         rollout = truth if tap is None else _apply_tap(tap, truth)
-        adversary.lived(range(AGENTS), rollout)
+        adversary.record_rollout(range(AGENTS), rollout)
         if tap is not None:
             record.met.update({name: x[byzantine] for name, x in vars(rollout).items()})
             record.met.update({name: torch.from_numpy(x)[byzantine] for name, x in tap.dynamics().items()})
             record.truth.update({name: x[byzantine] for name, x in vars(truth).items()})
-        for topic in filter(recorder.speaks, TOPICS):
+        for topic in filter(recorder.targets, TOPICS):
             x = case.x(topic, round, federation.theta0.shape[1])[owners]
             inbox = lockstep(federation.exchange(topic, x))
             # In a complete graph an agent's column is its number.
@@ -264,7 +278,7 @@ def _play(
     return rounds, recorder.calls
 
 
-def experiment(attack: Attack, case: Case, byzantine: int = LIARS) -> Experiment:
+def experiment(attack: Attack, case: GameCase, byzantine: int = ATTACKERS) -> Experiment:
     """Return the experiment of the harness with an attack."""
     return replace(_base_experiment(), attack=attack, byzantine=byzantine, seed=case.seed)
 
@@ -274,7 +288,7 @@ def _base_experiment() -> Experiment:
     return Experiment.create("decbyzpg", "none", "complete", aggregator="trimmed_mean", agents=AGENTS)
 
 
-def _apply_tap(tap: LiarsTap, truth: Trajectories) -> Trajectories:
+def _apply_tap(tap: ByzantineEnvHooks, truth: Trajectories) -> Trajectories:
     """Return the rollouts after the tap, with otherwise unchanged dynamics."""
     observations, actions = truth.observations.clone(), truth.actions.clone()
     for t in range(STEPS):
@@ -285,7 +299,7 @@ def _apply_tap(tap: LiarsTap, truth: Trajectories) -> Trajectories:
     return replace(truth, observations=observations, actions=actions, rewards=tap.rewards(truth.rewards))
 
 
-def calls(attack: Attack, case: Case, *methods: str) -> list[Call]:
+def calls(attack: Attack, case: GameCase, *methods: str) -> list[Call]:
     """Return the records of the calls in three rounds.
 
     Args:
@@ -296,4 +310,4 @@ def calls(attack: Attack, case: Case, *methods: str) -> list[Call]:
     """
     if methods == ("tap",) and "environment" not in attack.threat.surface:
         return []
-    return [call for call in play(attack, case)[1] if call.method in (methods or ("start", "speak", "tap"))]
+    return [call for call in play(attack, case)[1] if call.method in (methods or ("start", "craft_messages", "tap"))]

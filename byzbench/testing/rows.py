@@ -20,14 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, State
+from byzbench.core import Aggregator, Federation, Inbox, State
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.federation import Federation
-from byzbench.federation.inbox import Inbox
-from byzbench.federation.ledger import Ledger
-from byzbench.learning.rollouts import Trajectories
+from byzbench.federation.federation import SimulatedFederation
+from byzbench.federation.statistics import RoundStatistics
+from byzbench.rl.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Trace:
     """Results of some rounds of an experiment.
 
     Attributes:
-        ledger: the counters of all rounds.
+        statistics: the counters of all rounds.
         states: the state of the algorithm after each round, with the rows of all K agents.
         metrics: the metrics of the algorithm of each round.
         returns: float64 [K], the returns of the last batch of each round.
     """
 
-    ledger: Ledger
+    statistics: RoundStatistics
     states: list[State] = field(default_factory=list)
     metrics: list[Mapping[str, float]] = field(default_factory=list)
     returns: list[Tensor] = field(default_factory=list)
@@ -55,7 +54,7 @@ def run_as_block(experiment: Experiment, rounds: int) -> Trace:
         rounds: the number of rounds.
     """
     federation, _ = federate(experiment)
-    algorithm, trace = experiment.algorithm, Trace(federation.ledger)
+    algorithm, trace = experiment.algorithm, Trace(federation.statistics)
     state = algorithm.start(federation)
     for round in range(rounds):
         federation.begin(round, _progress(experiment, federation))
@@ -78,7 +77,7 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
         BrokenPlugin: agents call different collective operations, or their metrics differ.
     """
     federation, _ = federate(experiment)
-    algorithm, trace = experiment.algorithm, Trace(federation.ledger)
+    algorithm, trace = experiment.algorithm, Trace(federation.statistics)
     rows = [_RowFederation(federation, agent) for agent in range(experiment.agents)]
     states = [algorithm.start(cast(Federation, row)) for row in rows]
     for round in range(rounds):
@@ -97,15 +96,15 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
     return trace
 
 
-def _progress(experiment: Experiment, federation: Federation) -> float:
-    return federation.ledger.spent(~experiment.members.byzantine) / experiment.trajectories
+def _progress(experiment: Experiment, federation: SimulatedFederation) -> float:
+    return federation.statistics.trajectories_spent(~experiment.members.byzantine) / experiment.trajectories
 
 
 def _record(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
     trace.states.append(state)
     trace.metrics.append(metrics)
-    if trace.ledger.returns is not None:
-        trace.returns.append(trace.ledger.returns.clone())
+    if trace.statistics.returns is not None:
+        trace.returns.append(trace.statistics.returns.clone())
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _wait_for(call: _CollectiveCall) -> Generator[_CollectiveCall, Any, Any]:
     return (yield call)
 
 
-def _run_agents(agents: Sequence[Coroutine[Any, Any, Any]], federation: Federation) -> list[Any]:
+def _run_agents(agents: Sequence[Coroutine[Any, Any, Any]], federation: SimulatedFederation) -> list[Any]:
     """Run the coroutines of all agents to their ends, and execute each collective call once all agents have made it."""
     output: Any = None
     while True:
@@ -153,7 +152,7 @@ def _run_agents(agents: Sequence[Coroutine[Any, Any, Any]], federation: Federati
 class _RowFederation:
     """Federation of one row; see `Federation` for the methods."""
 
-    def __init__(self, federation: Federation, agent: int) -> None:
+    def __init__(self, federation: SimulatedFederation, agent: int) -> None:
         self._federation, self._agent = federation, agent
         # Shares all state with the federation, except the counters in the names of this agent's random streams.
         self._local = copy(federation)
@@ -176,8 +175,8 @@ class _RowFederation:
     def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
         return self._local.draw_at_server(name, draw)
 
-    def note(self, name: str, values: Tensor) -> None:
-        self._local.note(name, values, [self._agent])
+    def log(self, name: str, values: Tensor) -> None:
+        self._local.log(name, values, [self._agent])
 
     def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
         return self._local.aggregate(inbox, state)
@@ -192,7 +191,7 @@ class _RowFederation:
         inbox = await self._call(
             "exchange", topic, {"x": x}, lambda inputs: self._federation.exchange(topic, inputs["x"], reliable=reliable)
         )
-        return inbox.of(self._row)
+        return inbox.select(self._row)
 
     async def gather(self, topic: str, x: Tensor, groups: int = 1) -> Inbox:
         return await self._call(

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from byzbench import identity, registry
-from byzbench.contracts import Component
+from byzbench.core import Component
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.provenance import processor
 from byzbench.identity import checked_version, code_digest, code_modules

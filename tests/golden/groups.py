@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from byzbench.canonical import component_names, modern
+from byzbench.canonical import component_names, to_current
 from byzbench.identity import component_name, parts
 from tests.golden import cases
 from tests.golden.parts import Cases, Inputs, build, is_component
@@ -81,7 +81,7 @@ def components(inputs: Inputs) -> frozenset[str]:
 def described_components(inputs: Inputs) -> frozenset[str]:
     """Return the names of the components that the inputs of a case describe."""
     described = {kind: value for kind, value in inputs.items() if is_component(value)}
-    return frozenset(component_names(modern(inputs.get("experiment", {}) | described, 1)))
+    return frozenset(component_names(to_current(inputs.get("experiment", {}) | described, 1)))
 
 
 def base() -> dict[str, Any]:

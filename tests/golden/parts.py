@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from byzbench import registry
-from byzbench.canonical import canonical, first_name, modern
-from byzbench.contracts import Component
+from byzbench.canonical import canonical, first_name, to_current
+from byzbench.core import Component
 
 Inputs: TypeAlias = Mapping[str, Any]
 """What a case is computed from: descriptions of components by kind or of an `experiment`, and further options."""
@@ -26,7 +26,7 @@ def shipped(kind: str) -> Iterator[tuple[str, str]]:
 
 def described(kind: str, written: str) -> dict[str, Any]:
     """Return the canonical description of a component as users write it."""
-    return json.loads(json.dumps(canonical({kind: registry.describe(registry.build(kind, written))})[kind]))
+    return json.loads(json.dumps(canonical({kind: registry.describe(registry.make(kind, written))})[kind]))
 
 
 def described_part(kind: str, written: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def described_part(kind: str, written: str) -> dict[str, Any]:
 
 def build(kind: str, description: Mapping[str, Any]) -> Component:
     """Return the component of a canonical description."""
-    return registry.from_description(kind, modern({kind: description}, 1)[kind])
+    return registry.from_description(kind, to_current({kind: description}, 1)[kind])
 
 
 def is_component(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from byzbench.canonical import canonical, modern
+from byzbench.canonical import canonical, to_current
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread
 from tests.golden.summaries import summary
@@ -40,7 +40,7 @@ def experiment_of(description: Mapping[str, Any]) -> Experiment:
 
 @lru_cache(maxsize=4)
 def _experiment(text: str) -> Experiment:
-    return Experiment.from_description(modern(json.loads(text), 1))
+    return Experiment.from_description(to_current(json.loads(text), 1))
 
 
 def trace(experiment: Experiment, also: Sequence[str]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def trace(experiment: Experiment, also: Sequence[str]) -> dict[str, Any]:
     training = Training(experiment)
     lines, rounds = [], []
     with one_thread():
-        while not training.over and training.round < MAX_ROUNDS:
+        while not training.is_finished and training.round < MAX_ROUNDS:
             lines.append(lockstep(training.advance()))
             rounds.append(hashlib.sha256(json.dumps(training.trace(lines[-1])).encode()).hexdigest()[:8])
         results = {

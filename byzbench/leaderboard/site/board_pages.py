@@ -14,7 +14,7 @@ from byzbench.leaderboard.schema import Knowledge
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.drawings import interval
 from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
-from byzbench.leaderboard.site.tables import cell, count, figure, lead, number, quantity, row, table
+from byzbench.leaderboard.site.tables import cell, count, figure, html_table, lead, number_text, quantity, row
 from byzbench.leaderboard.suites import Suite
 
 DIVISION = {"decentralised": "without a server", "server": "with a trusted server"}
@@ -119,7 +119,7 @@ def _attack_board(board: Board, collection: Collection) -> Iterator[Child]:
         )
         for r in board.attacks
     )
-    yield table("Attacks by damage", heads, rows, sortable=True)
+    yield html_table("Attacks by damage", heads, rows, sortable=True)
 
 
 def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
@@ -146,8 +146,8 @@ def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
     columns = _optional_columns(board)
     heads = ["Ranks", "Entry", "Score", "0 to 1", "Cross-fitted", *columns, "CVaR", "Clean", "Retention", "Joining"]
     rows = (_scores(r, board, columns, collection.audit[r.entry.digest]) for r in board.rows)
-    yield table("Entries by score", [*heads, "Worst attack", "Flags"], rows, sortable=True, names=1)
-    yield table("Settings and costs, in the same order", _SETTINGS, map(_settings, board.rows), sortable=True)
+    yield html_table("Entries by score", [*heads, "Worst attack", "Flags"], rows, sortable=True, names=1)
+    yield html_table("Settings and costs, in the same order", _SETTINGS, map(_settings, board.rows), sortable=True)
 
 
 def reference_text(suite: Suite, division: str) -> str:
@@ -214,7 +214,7 @@ def _numbers(r: Row, columns: Iterable[Callable[[Row], float | None]]) -> Iterat
     yield from (figure(column(r)) for column in columns)
     yield figure(s.cvar)
     yield figure(s.clean.value)
-    yield cell(number(value), " ", el("small", f"{defined} of {total}"), sort=value, class_="n")
+    yield cell(number_text(value), " ", el("small", f"{defined} of {total}"), sort=value, class_="n")
     yield figure(r.joining.overall if r.joining else None)
 
 

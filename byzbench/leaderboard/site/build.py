@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from byzbench.errors import StorageError, UserError
-from byzbench.leaderboard.schema import digest
-from byzbench.leaderboard.schema import write as part_bytes
+from byzbench.leaderboard.schema import encode_document as part_bytes
+from byzbench.leaderboard.schema import sha256_of
 from byzbench.leaderboard.site.board_pages import board_page, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.component_pages import attack_page, topology_page
@@ -32,7 +32,7 @@ def site(collection: Collection) -> Iterator[tuple[str, bytes]]:
     Args:
         collection: The content of the site.
     """
-    source = digest(*(bytes.fromhex(e.digest) for e in collection.entries), part_bytes(collection.audit))
+    source = sha256_of(*(bytes.fromhex(e.digest) for e in collection.entries), part_bytes(collection.audit))
     count = len(collection.entries)
     foot = el("p", f"Made from {count} submission{'s' * (count != 1)}, of the digest ", el("code", source[:16]), ".")
 
@@ -56,7 +56,7 @@ def site(collection: Collection) -> Iterator[tuple[str, bytes]]:
         yield topology_path(name), full_page(f"Graph {name}", topology_page(name, collection), where=f"graph {name}")
 
 
-def differences(found: Mapping[str, bytes], out: Path) -> list[str]:
+def site_differences(found: Mapping[str, bytes], out: Path) -> list[str]:
     """Return the paths at which a folder differs from the site, sorted.
 
     Args:
@@ -70,7 +70,7 @@ def differences(found: Mapping[str, bytes], out: Path) -> list[str]:
     return sorted(path for path in {*found, *existing} if found.get(path) != existing.get(path))
 
 
-def write(found: Mapping[str, bytes], out: Path) -> None:
+def write_site(found: Mapping[str, bytes], out: Path) -> None:
     """Write the site into a folder that is new, is empty, or has an earlier site.
 
     Args:

@@ -12,7 +12,7 @@ from byzbench.errors import UserError
 from byzbench.leaderboard.audits import Audit
 from byzbench.leaderboard.boards import AttackRow, Board, boards
 from byzbench.leaderboard.documents import Finding
-from byzbench.leaderboard.entries import Entry, scan
+from byzbench.leaderboard.entries import Entry, scan_entries
 from byzbench.leaderboard.rows import Row
 from byzbench.leaderboard.suites import CLEAN, CLOSED, Stratum, Suite, suite, suites
 
@@ -93,7 +93,7 @@ def head(spec: str) -> str:
     return re.split(r"\W", spec, maxsplit=1, flags=re.ASCII)[0].lower()
 
 
-def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
+def collect_entries(submissions: Path) -> tuple[Collection, list[Finding]]:
     """Read the content of a site.
 
     Args:
@@ -103,7 +103,7 @@ def collect(submissions: Path) -> tuple[Collection, list[Finding]]:
         The content, and the findings about submissions that are left out. Those of closed suites are left out without
         a finding.
     """
-    readable, findings = scan(submissions)
+    readable, findings = scan_entries(submissions)
     entries = []
     for entry in (entry for entry in readable if entry.submission.suite not in CLOSED):
         if finding := _problem(entry):
@@ -136,9 +136,9 @@ def _problem(entry: Entry) -> Finding | None:
     if submission.track != "attack" and division is None:
         return Finding("completeness", f"{where}/cells.jsonl", "must have cells of one division")
     expected = {place.key for place in board.places(submission.track, submission.method, division)}
-    if len(entry.at) < len(entry.cells) or set(entry.at) - expected:
+    if len(entry.cells_by_key) < len(entry.cells) or set(entry.cells_by_key) - expected:
         return Finding("completeness", f"{where}/cells.jsonl", "has cells that are not of the suite, or a cell twice")
-    missing = len(expected) - len(entry.at) if submission.track != "reported" else 0
+    missing = len(expected) - len(entry.cells_by_key) if submission.track != "reported" else 0
     return Finding("completeness", f"{where}/cells.jsonl", f"{missing} cells are missing") if missing else None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import networkx as nx
 
 from byzbench import registry
-from byzbench.contracts import Attack, Placement, Topology
-from byzbench.federation.membership import Membership
+from byzbench.core import Attack, Placement, Topology
+from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.geometry.graphs import honest_components, local_weight
 from byzbench.leaderboard.boards import Board, strata_of
 from byzbench.leaderboard.rows import Row
@@ -17,7 +17,7 @@ from byzbench.leaderboard.site.board_pages import entry_link, marks, title
 from byzbench.leaderboard.site.collection import Collection, board_path
 from byzbench.leaderboard.site.drawings import MOST_AGENTS, graph
 from byzbench.leaderboard.site.html import Child, Markup, el
-from byzbench.leaderboard.site.tables import cell, facts, figure, lead, number, row, table
+from byzbench.leaderboard.site.tables import cell, fact_list, figure, html_table, lead, number_text, row
 from byzbench.leaderboard.suites import Stratum, Suite
 from byzbench.randomness import Streams
 
@@ -51,19 +51,19 @@ def attack_page(name: str, collection: Collection) -> Iterator[Child]:
         for board in collection.boards:
             for r in board.attacks:
                 if r.entry.submission.method.attack == spec and r.damage:
-                    yield el("p", entry_link(r.entry), f" on {board.suite.name}: damage {number(r.damage.value)}")
+                    yield el("p", entry_link(r.entry), f" on {board.suite.name}: damage {number_text(r.damage.value)}")
             if board.rows and any(spec in board.suite.attacks_of(stratum) for stratum in strata_of(board)):
                 yield _scores_under(spec, board)
 
 
 def _threat_model(spec: str) -> Markup:
     """Return what an attack sees and changes, as a description list."""
-    attack = registry.build("attack", spec)
+    attack = registry.make("attack", spec)
     assert isinstance(attack, Attack)
     threat = attack.threat
-    return facts(
+    return fact_list(
         [
-            ("Sees", ", ".join(sorted(threat.sees)) or "nothing but its own task"),
+            ("Sees", ", ".join(sorted(threat.knowledge)) or "nothing but its own task"),
             ("Acts on", ", ".join(sorted(threat.surface))),
             ("Different messages to different neighbours", "yes" if threat.equivocates else "no"),
         ]
@@ -83,7 +83,7 @@ def _scores_under(spec: str, board: Board) -> Markup:
         for r in rows
     )
     caption = f"Scores under it of entries of {title(board)}"
-    return table(caption, ["Entry", "Clean", *(s.name for s in strata)], body, sortable=True)
+    return html_table(caption, ["Entry", "Clean", *(s.name for s in strata)], body, sortable=True)
 
 
 def _score_under(r: Row, spec: str, stratum: str) -> float | None:
@@ -122,17 +122,17 @@ def topology_page(name: str, collection: Collection) -> Iterator[Child]:
 
 def _examples(stratum: Stratum) -> Iterator[Child]:
     """Yield measures and drawings of graphs of a stratum."""
-    topology, placement = registry.build("topology", stratum.topology), registry.build("placement", "random")
+    topology, placement = registry.make("topology", stratum.topology), registry.make("placement", "random")
     assert isinstance(topology, Topology)
     assert isinstance(placement, Placement)
     f = stratum.byzantine
-    members = [Membership.seat(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
-    yield facts(_measures(stratum, members[0].graph))
+    members = [CommunicationGraph.place(topology, placement, stratum.agents, f, f, Streams(s)) for s in range(EXAMPLES)]
+    yield fact_list(_measures(stratum, members[0].graph))
     yield el(
         "p",
         "Examples, with the seeds from 0: agents are numbered, Byzantine agents are squares, S is a trusted server.",
     )
-    drawings = [(m, graph(m.graph, m.liars, _label(stratum, m.graph, m.liars))) for m in members]
+    drawings = [(m, graph(m.graph, m.byzantine_ids, _label(stratum, m.graph, m.byzantine_ids))) for m in members]
     yield el("div", (_example(m, svg) for m, svg in drawings if svg), class_="panels graphs")
 
 
@@ -151,12 +151,12 @@ def _label(stratum: Stratum, g: nx.Graph, byzantine: tuple[int, ...]) -> str:
     return f"{stratum.topology} of {stratum.agents} agents with {g.number_of_edges()} links; Byzantine: {byzantine}"
 
 
-def _example(m: Membership, svg: Markup) -> Markup:
+def _example(m: CommunicationGraph, svg: Markup) -> Markup:
     """Return a drawing with a caption about the Byzantine agents."""
     if m.server is not None:
-        text = f"{len(m.liars)} of the {m.agents} agents that send to the server are Byzantine."
+        text = f"{len(m.byzantine_ids)} of the {m.num_agents} agents that send to the server are Byzantine."
         return el("figure", svg, el("figcaption", text))
-    share, num_components = local_weight(m.graph, m.liars), honest_components(m.graph, m.liars)
+    share, num_components = local_weight(m.graph, m.byzantine_ids), honest_components(m.graph, m.byzantine_ids)
     state = "is connected" if num_components == 1 else f"has {num_components} components"
     text = f"Up to {share:.0%} of the messages to an honest agent are Byzantine; the honest graph {state}."
     return el("figure", svg, el("figcaption", text))
@@ -171,4 +171,4 @@ def _scores_in(suite: Suite, stratum: Stratum, collection: Collection) -> Iterat
             yield el("p", "Board: ", el("a", title(board), href=f"../{board_path(board)}"))
             body = (row(_entry(r), figure(s.clean.value), figure(s.worst), cell(s.named_attack)) for r, s in rows)
             heads = ("Entry", "Clean", "Score", "Worst attack")
-            yield table(f"Entries at {stratum.name}", heads, body, sortable=True)
+            yield html_table(f"Entries at {stratum.name}", heads, body, sortable=True)

@@ -46,7 +46,7 @@ def interval(found: Interval) -> Markup:
     )
 
 
-def curves(
+def curve_drawing(
     seeds: np.ndarray, dates: np.ndarray, levels: Iterable[float], span: tuple[float, float], label: str
 ) -> Markup:
     """Return the learning curves of one cell: a thin line for each seed, a thick line for the mean, dashed levels.

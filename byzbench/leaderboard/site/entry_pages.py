@@ -16,10 +16,10 @@ from byzbench.leaderboard.rows import reference_returns, unranked_reasons
 from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.site.board_pages import entry_link, listed, marks
 from byzbench.leaderboard.site.collection import Collection
-from byzbench.leaderboard.site.drawings import curves
+from byzbench.leaderboard.site.drawings import curve_drawing
 from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
 from byzbench.leaderboard.site.score_tables import damage_table, matrices, score_section
-from byzbench.leaderboard.site.tables import cell, facts, lead, row, table, with_interval
+from byzbench.leaderboard.site.tables import cell, fact_list, html_table, lead, row, with_interval
 from byzbench.leaderboard.suites import Stratum, Suite
 
 _MOST_FAILURES = 50
@@ -84,7 +84,7 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
         f"{', '.join(submission.tuning.attacks) or 'no attack'}"
         + (f"; {submission.tuning.search.episodes:,} episodes" if submission.tuning.search else "")
     )
-    return facts(
+    return fact_list(
         [
             ("Authors", ", ".join(about.authors)),
             ("Paper", about.paper and outward(about.paper, about.paper)),
@@ -134,7 +134,7 @@ def _curve(
 ) -> Markup:
     means = returns[:, np.isfinite(returns).all(0)].mean(0)
     label = f"{name}: from {means[0]:.4g} to {means[-1]:.4g}" if len(means) else f"{name}: no curve"
-    return el("figure", curves(returns, dates, levels, span, label), el("figcaption", name))
+    return el("figure", curve_drawing(returns, dates, levels, span, label), el("figcaption", name))
 
 
 def _returns(cells: Sequence[Cell], stratum: Stratum) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +180,7 @@ def _environment(entry: Entry) -> Iterator[Child]:
     plugins = [f"{p.kind} {p.name}: {p.distribution} {p.version}" for p in code.plugins]
     changed = [f"{name} {part.version}" for name, part in code.components.items() if part.version > 1]
     yield el("h2", "Environment")
-    yield facts(
+    yield fact_list(
         [
             ("byzbench", code.byzbench),
             ("Engine", code.engine),
@@ -211,7 +211,9 @@ def _failures(entry: Entry) -> Iterator[Child]:
         yield el("h2", "Failed cells")
         yield el("p", f"{len(failed)} of {len(entry.cells)}; each scores 0.", _limit_note(len(failed)))
         heads = ("Stratum", "Attack", "Algorithm", "Seed", "Status", "Reason")
-        yield table("Cells that failed, diverged or ran out of time", heads, map(_failure, failed[:_MOST_FAILURES]))
+        yield html_table(
+            "Cells that failed, diverged or ran out of time", heads, map(_failure, failed[:_MOST_FAILURES])
+        )
 
 
 def _limit_note(count: int) -> str | None:

@@ -10,7 +10,7 @@ from byzbench.leaderboard.site.board_pages import attack_links, entry_link, list
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
 from byzbench.leaderboard.site.drawings import interval
 from byzbench.leaderboard.site.html import Child, Markup, el
-from byzbench.leaderboard.site.tables import cell, figure, lead, row, table
+from byzbench.leaderboard.site.tables import cell, figure, html_table, lead, row
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
 
 FIRST_ROWS = 5
@@ -55,7 +55,7 @@ def _suite(suite: Suite, collection: Collection) -> Iterator[Child]:
     yield el("details", el("summary", "Strata, attacks and id"), _contents(suite))
     if others := [e for e in collection.unlisted if e.submission.suite == suite.name]:
         heads = ("Entry", "Track", "Attack", "Aimed at")
-        yield table(f"Entries of {suite.name} on no board", heads, map(_unlisted, others))
+        yield html_table(f"Entries of {suite.name} on no board", heads, map(_unlisted, others))
 
 
 def _first_rows(board: Board) -> Iterator[Markup]:
@@ -73,7 +73,7 @@ def _first_rows(board: Board) -> Iterator[Markup]:
         )
         for r in board.rows[:FIRST_ROWS]
     )
-    yield table(_caption(board, len(board.rows)), heads, rows, names=1)
+    yield html_table(_caption(board, len(board.rows)), heads, rows, names=1)
 
 
 def _first_attacks(board: Board) -> Iterator[Markup]:
@@ -85,7 +85,7 @@ def _first_attacks(board: Board) -> Iterator[Markup]:
         )
         for r in board.attacks[:FIRST_ROWS]
     )
-    yield table(_caption(board, len(board.attacks)), ("Entry", "Attack", "Damage"), rows)
+    yield html_table(_caption(board, len(board.attacks)), ("Entry", "Attack", "Damage"), rows)
 
 
 def _caption(board: Board, count: int) -> str:
@@ -100,7 +100,7 @@ _STRATA = (
 
 def _contents(suite: Suite) -> Iterator[Markup]:
     """Yield tables of the strata and the attacks of a suite, and its id."""
-    yield table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, map(_stratum, suite.strata))
+    yield html_table(f"Strata of {suite.name}, {suite.seeds} seeds each", _STRATA, map(_stratum, suite.strata))
     heads = ("Attack", "Knowledge", "Role", "Strata")
     rows = (
         row(
@@ -112,7 +112,7 @@ def _contents(suite: Suite) -> Iterator[Markup]:
         for a in suite.attacks
         if a.spec != CLEAN
     )
-    yield table(f"Attacks of {suite.name}", heads, rows)
+    yield html_table(f"Attacks of {suite.name}", heads, rows)
     yield el("p", "Suite ", el("code", suite.sha256), ".")
 
 

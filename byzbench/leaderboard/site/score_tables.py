@@ -13,13 +13,13 @@ from byzbench.leaderboard.site.html import Child, Markup, el, join
 from byzbench.leaderboard.site.tables import (
     cell,
     count,
-    facts,
+    fact_list,
     figure,
+    html_table,
     interval_text,
     lead,
-    number,
+    number_text,
     row,
-    table,
     with_interval,
 )
 from byzbench.leaderboard.suites import CLEAN, Suite
@@ -49,7 +49,7 @@ def score_section(board: Board, r: Row) -> Iterator[Markup]:
             "Worst attack",
             "Not told apart from it",
         )
-        yield table("Scores by stratum", heads, _strata(r))
+        yield html_table("Scores by stratum", heads, _strata(r))
     if r.flags:
         yield el("h2", "Flags")
         yield el("ul", (el("li", el("a", f.name, href=f"../reading.html#{f.name}"), f": {f.why}") for f in r.flags))
@@ -75,9 +75,9 @@ def matrices(entry: Entry, suite: Suite, r: Row | None) -> Iterator[Markup]:
         row(_attack(a, suite), *(_score(matrix.get(s.name), a, worst.get(s.name) == a) for s in strata))
         for a in (CLEAN, *attacks)
     )
-    yield table("Mean score under each attack, by stratum: 0 a random policy, 1 the reference", heads, scores)
+    yield html_table("Mean score under each attack, by stratum: 0 a random policy, 1 the reference", heads, scores)
     retentions = (row(_attack(a, suite), *(_retention(matrix.get(s.name), a) for s in strata)) for a in attacks)
-    yield table("Retention under each attack; in grey and brackets where it is not defined", heads, retentions)
+    yield html_table("Retention under each attack; in grey and brackets where it is not defined", heads, retentions)
 
 
 def damage_table(by: Mapping[str, Mapping[str, float]]) -> Markup:
@@ -88,7 +88,7 @@ def damage_table(by: Mapping[str, Mapping[str, float]]) -> Markup:
     """
     attacked = dict.fromkeys(algorithm for losses in by.values() for algorithm in losses)
     body = (row(lead(a), *(_loss(losses.get(a)) for losses in by.values())) for a in attacked)
-    return table("Loss of each algorithm's score, by stratum", ["Algorithm", *by], body)
+    return html_table("Loss of each algorithm's score, by stratum", ["Algorithm", *by], body)
 
 
 def _summary(board: Board, r: Row) -> Markup:
@@ -97,7 +97,7 @@ def _summary(board: Board, r: Row) -> Markup:
     megabytes = None if costs.bytes is None else costs.bytes / 1e6
     cost = [(count(v), unit) for v, unit in ((costs.messages, "messages"), (megabytes, "MB"), (costs.seconds, "s"))]
     resubmitted = f"{r.resubmissions} earlier submission{'s' * (r.resubmissions > 1)}" if r.resubmissions else None
-    return facts(
+    return fact_list(
         [
             ("Board", el("a", title(board), href=f"../{board_path(board)}")),
             ("Ranks", rank_text(r.ranks) or f"not ranked: {', '.join(r.unranked)}"),
@@ -112,13 +112,13 @@ def _summary(board: Board, r: Row) -> Markup:
 def _numbers(r: Row, s: EntryScore) -> Iterator[tuple[Child, Child]]:
     retention, defined, total = s.mean_retention()
     yield "Score", with_interval(s.worst)
-    yield "Cross-fitted", number(s.crossfit)
-    yield "Best known", number(r.best_known)
-    yield from ((LEVEL[level], number(value)) for level, value in r.by_knowledge.items())
-    yield "CVaR", number(s.cvar)
+    yield "Cross-fitted", number_text(s.crossfit)
+    yield "Best known", number_text(r.best_known)
+    yield from ((LEVEL[level], number_text(value)) for level, value in r.by_knowledge.items())
+    yield "CVaR", number_text(s.cvar)
     yield "Clean", with_interval(s.clean)
-    yield "Mean over attacks", number(s.mean)
-    yield "Retention", f"{number(retention)} ({defined} of {total} defined)"
+    yield "Mean over attacks", number_text(s.mean)
+    yield "Retention", f"{number_text(retention)} ({defined} of {total} defined)"
     yield "Joining", with_interval(r.joining.overall) if r.joining else None
 
 
@@ -150,7 +150,7 @@ def _score(scores: StratumScore | None, attack: str, worst: bool) -> Markup:
     value = None if scores is None else scores.clean.value if attack == CLEAN else scores.means.get(attack)
     if value is None:
         return cell("not run")
-    return cell(number(value), el("strong", " worst") if worst else None, class_=_shade(value))
+    return cell(number_text(value), el("strong", " worst") if worst else None, class_=_shade(value))
 
 
 def _retention(scores: StratumScore | None, attack: str) -> Markup:
@@ -162,12 +162,12 @@ def _retention(scores: StratumScore | None, attack: str) -> Markup:
 
 def _retention_text(retention: Retention) -> Sequence[Child]:
     if not retention.defined:
-        return [f"({number(retention.value)})" if retention.value is not None else "none"]
-    return [join(number(retention.value)), " ", interval_text(retention.low, retention.high)]
+        return [f"({number_text(retention.value)})" if retention.value is not None else "none"]
+    return [join(number_text(retention.value)), " ", interval_text(retention.low, retention.high)]
 
 
 def _loss(damage: float | None) -> Markup:
-    return cell("not run") if damage is None else cell(number(damage), class_=_shade(1 - damage))
+    return cell("not run") if damage is None else cell(number_text(damage), class_=_shade(1 - damage))
 
 
 def _shade(score: float) -> str:

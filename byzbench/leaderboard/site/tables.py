@@ -9,11 +9,11 @@ from byzbench.reports.estimators import Interval
 from byzbench.reports.ordering import Difference
 
 
-def number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     """Return a score as a text with two decimals; an empty text for None.
 
     Example:
-        >>> number(0.125), number(-0.25), number(None)
+        >>> number_text(0.125), number_text(-0.25), number_text(None)
         ('0.12', '−0.25', '')
     """
     return "" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -31,12 +31,12 @@ def count(value: float | None) -> str:
 
 def with_interval(found: Interval | Difference) -> Markup:
     """Return a number, and in small print its interval if it has one."""
-    return join(number(found.value), " ", interval_text(found.low, found.high))
+    return join(number_text(found.value), " ", interval_text(found.low, found.high))
 
 
 def interval_text(low: float | None, high: float | None) -> Markup | None:
     """Return an interval in brackets; None where it is not defined."""
-    return None if low is None else el("small", f"[{number(low)}, {number(high)}]")
+    return None if low is None else el("small", f"[{number_text(low)}, {number_text(high)}]")
 
 
 def cell(*content: Child, sort: float | None = None, class_: str | None = None) -> Markup:
@@ -56,7 +56,7 @@ def figure(value: float | Interval | Difference | None) -> Markup:
         return cell(class_="n")
     if isinstance(value, Interval | Difference):
         return cell(with_interval(value), sort=value.value, class_="n")
-    return cell(number(value), sort=value, class_="n")
+    return cell(number_text(value), sort=value, class_="n")
 
 
 def quantity(value: float | None) -> Markup:
@@ -74,7 +74,7 @@ def row(*cells: Child, class_: str | None = None) -> Markup:
     return el("tr", *cells, class_=class_)
 
 
-def table(
+def html_table(
     caption: str, heads: Sequence[Child], rows: Iterable[Markup], *, sortable: bool = False, names: int = 0
 ) -> Markup:
     """Return a table in a frame that scrolls in a narrow window, while the column of row headers stays visible.
@@ -94,6 +94,6 @@ def table(
     return el("div", element, class_="frame", role="region", aria_label=caption, tabindex="0")
 
 
-def facts(pairs: Iterable[tuple[Child, Child]]) -> Markup:
+def fact_list(pairs: Iterable[tuple[Child, Child]]) -> Markup:
     """Return a description list; terms without a description are left out."""
     return el("dl", ((el("dt", term), el("dd", text)) for term, text in pairs if text not in (None, "")))

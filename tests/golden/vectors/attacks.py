@@ -13,9 +13,9 @@ from torch import Tensor
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
-from byzbench.federation.adversary import Adversary, LiarsTap
-from byzbench.federation.federation import Federation
-from byzbench.learning.rollouts import Trajectories
+from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
+from byzbench.federation.federation import SimulatedFederation
+from byzbench.rl.rollouts import Trajectories
 from tests.golden.cases import PEERS, PENDULUM, SERVER, Options
 from tests.golden.parts import Cases, Inputs, shipped
 from tests.golden.running import described_inputs, experiment_of
@@ -144,30 +144,30 @@ def _refused(todo: Experiment) -> str:
 
 
 def _round(
-    todo: Experiment, federation: Federation, adversary: Adversary, round: int, scale: float = 1.0
+    todo: Experiment, federation: SimulatedFederation, adversary: Adversary, round: int, scale: float = 1.0
 ) -> dict[str, Any]:
     rng = np.random.default_rng([round, todo.agents])
     federation.begin(round, round / (ROUNDS + (round == ROUNDS)))
     lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
     results: dict[str, Any] = {}
     truth = _episodes(todo, rng)
-    tap = adversary.taps(range(todo.agents), EPISODES, 1, federation.policy, federation.theta0)
+    tap = adversary.make_hooks(range(todo.agents), EPISODES, 1, federation.policy, federation.theta0)
     if tap is not None:
         truth = _through(tap, truth)
         changed = ("observations", "actions", "rewards")
         results["environment"] = summary({name: getattr(truth, name) for name in changed} | tap.dynamics())
-    adversary.lived(range(todo.agents), truth)
+    adversary.record_rollout(range(todo.agents), truth)
     for topic in TOPICS:
         x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float() * scale
-        if todo.attack.speaks(topic) and (topic == "gradient" or todo.algorithm.needs != "server"):
+        if todo.attack.targets(topic) and (topic == "gradient" or todo.algorithm.communication != "server"):
             results[topic] = _exchange(todo, federation, topic, x)
-    results["memory"] = short(adversary.memory)
+    results["memory"] = short(adversary.state_dict())
     return results
 
 
-def _exchange(todo: Experiment, federation: Federation, topic: str, x: Tensor) -> Any:
+def _exchange(todo: Experiment, federation: SimulatedFederation, topic: str, x: Tensor) -> Any:
     """Return the messages of Byzantine agents in one exchange."""
-    server = todo.algorithm.needs == "server"
+    server = todo.algorithm.communication == "server"
     inbox = lockstep(federation.gather(topic, x) if server else federation.exchange(topic, x))
     theirs = todo.members.byzantine[inbox.authors]
     messages = [summary(inbox.base[inbox.senders[theirs]]), short(inbox.mask[theirs])]
@@ -193,7 +193,7 @@ def _episodes(todo: Experiment, rng: np.random.Generator) -> Trajectories:
     )
 
 
-def _through(tap: LiarsTap, truth: Trajectories) -> Trajectories:
+def _through(tap: ByzantineEnvHooks, truth: Trajectories) -> Trajectories:
     """Return the episodes after the environment hooks of Byzantine agents."""
     observations, actions = truth.observations.clone(), truth.actions.clone()
     for t in range(STEPS):

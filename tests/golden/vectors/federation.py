@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator, Speech, State
+from byzbench.core import Aggregator, ByzantineMessages, State
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
-from byzbench.federation.defence import Defence, cloneable
-from byzbench.federation.exposure import cheap, dear, guaranteed
-from byzbench.federation.screening import screen
+from byzbench.federation.graph_diagnostics import expensive_diagnostics, fast_diagnostics, guaranteed
+from byzbench.federation.rule_oracle import ClonedRule, cloneable
+from byzbench.federation.validation import validate_messages
 from tests.golden.cases import PEERS, SERVER, Options
 from tests.golden.parts import Cases, Inputs
 from tests.golden.running import described_inputs, experiment_of
@@ -55,16 +55,22 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     todo = experiment_of(inputs["experiment"])
     members = todo.members
     results: dict[str, Any] = {
-        "byzantine": list(members.liars),
-        "cheap": summary(cheap(members)),
-        "dear": summary(_nine(dear(members))),
+        "byzantine": list(members.byzantine_ids),
+        "cheap": summary(fast_diagnostics(members)),
+        "dear": summary(_nine(expensive_diagnostics(members))),
         "notes": len(todo.notes()),
         "inboxes": todo.inboxes,
     }
-    for part in ("senders", "mask", "own", "bounds", "mixing", "lies", "first_lies", "others", "broadcasts", "hops"):
+    for part in ("senders", "mask", "bounds", "mixing", "broadcasts", "hops"):
         results[part] = summary(getattr(members, part))
+    results |= {
+        "own": summary(members.own_columns),
+        "lies": summary(members.byzantine_edges),
+        "first_lies": summary(members.first_byzantine_edges),
+        "others": summary(members.from_others),
+    }
     for groups in (1, 2, 3):
-        results[f"groups {groups}"] = summary(list(members.parted(groups)))
+        results[f"groups {groups}"] = summary(list(members.partition(groups)))
     if members.server is None:
         rules = {"majority": lambda n, f: n >= 2 * f + 1, "third": lambda n, f: n > 3 * f}
         results["guaranteed"] = guaranteed(members, rules)
@@ -78,13 +84,13 @@ def _sampled(todo: Experiment) -> Any:
     """Return episodes of some agents, then of others, as of a federation that runs agents apart."""
     federation, results = federate(todo)[0], []
     federation.begin(1, 0.7)
-    (first, *_, last), honest = todo.members.liars, int((~todo.members.byzantine).nonzero()[0])
+    (first, *_, last), honest = todo.members.byzantine_ids, int((~todo.members.byzantine).nonzero()[0])
     with one_thread():
         for agents, count in (([first, honest], 2), ([honest], 1), ([last], torch.tensor([2])), (None, 1)):
             theta = federation.theta0 if agents is None else federation.theta0[agents]
             episodes = federation.sample(theta, count, agents)
-            ledger = federation.ledger
-            counts = [episodes.count, ledger.returns, ledger.trajectories, ledger.steps]
+            statistics = federation.statistics
+            counts = [episodes.count, statistics.returns, statistics.trajectories, statistics.steps]
             results.append([summary(episodes.returns), short(episodes.rewards), *map(short, counts)])
             results.append(short(federation.draw("name", lambda rng: rng.random(), agents)))
     return results
@@ -103,16 +109,17 @@ def _resumed(todo: Experiment) -> Any:
         for round in range(3):
             federation, adversary = federate(todo)
             if round:
-                federation.mail, adversary.memory = mail, memory
+                federation.network.load_state_dict(mail)
+                adversary.load_state_dict(memory)
             federation.begin(round, round / 3)
             x = torch.from_numpy(np.random.default_rng(round).standard_normal((todo.agents, 20))).float()
-            if todo.algorithm.needs == "server":
+            if todo.algorithm.communication == "server":
                 inbox = lockstep(federation.gather("gradient", x))
             else:
                 inbox = lockstep(federation.exchange("gradient", x, reliable=round == 2))
             value, state = federation.aggregate(inbox, {})
-            mail, memory = federation.mail, adversary.memory
-            sent = federation.ledger.by_topic()
+            mail, memory = federation.network.state_dict(), adversary.state_dict()
+            sent = federation.statistics.by_topic()
             results.append(summary([value, inbox.mask, inbox.f, inbox.age, mail, memory, state, sent]))
     return results
 
@@ -121,27 +128,27 @@ def screening() -> dict[str, Any]:
     """Return valid, malformed and missing messages of speeches of all forms."""
     good, bad = torch.arange(3.0), torch.tensor([1.0, torch.nan, 2.0])
     speeches = {
-        "vectors": Speech(torch.stack([good, 2 * good])),
-        "double": Speech(torch.stack([good, -good]).double()),
-        "not finite": Speech(torch.stack([good, bad])),
-        "silent": Speech(torch.stack([good, bad]), torch.tensor([False, True])),
-        "list": Speech([good, good.numpy()]),
-        "wrong types": Speech(["hello", None]),
-        "shapes": Speech([good[:2], good.unsqueeze(0)]),
-        "types": Speech([good.long(), np.arange(3)]),
-        "too few": Speech([good]),
-        "no list": Speech(3),  # type: ignore[arg-type]
-        "huge": Speech([good * 1e38, (good.double() * 1e39).numpy()]),
-        "bad silence": Speech(torch.stack([good, good]), torch.tensor([True])),
+        "vectors": ByzantineMessages(torch.stack([good, 2 * good])),
+        "double": ByzantineMessages(torch.stack([good, -good]).double()),
+        "not finite": ByzantineMessages(torch.stack([good, bad])),
+        "silent": ByzantineMessages(torch.stack([good, bad]), torch.tensor([False, True])),
+        "list": ByzantineMessages([good, good.numpy()]),
+        "wrong types": ByzantineMessages(["hello", None]),
+        "shapes": ByzantineMessages([good[:2], good.unsqueeze(0)]),
+        "types": ByzantineMessages([good.long(), np.arange(3)]),
+        "too few": ByzantineMessages([good]),
+        "no list": ByzantineMessages(3),  # type: ignore[arg-type]
+        "huge": ByzantineMessages([good * 1e38, (good.double() * 1e39).numpy()]),
+        "bad silence": ByzantineMessages(torch.stack([good, good]), torch.tensor([True])),
     }
-    return {name: summary(vars(screen(speech, 2, 3))) for name, speech in speeches.items()}
+    return {name: summary(vars(validate_messages(speech, 2, 3))) for name, speech in speeches.items()}
 
 
 @dataclass(frozen=True)
 class SumOfInputs(Aggregator):
     """A rule whose value depends on all that it is given."""
 
-    asks: ClassVar[frozenset[str]] = frozenset({"honest"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"honest"})
 
     def defined(self, n: int, f: int) -> bool:
         return n >= 2 * f + 3
@@ -159,7 +166,7 @@ class SumOfInputs(Aggregator):
 class JudgingRule(SumOfInputs):
     """A rule that tries policies out."""
 
-    asks: ClassVar[frozenset[str]] = frozenset({"judge"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"judge"})
 
 
 def cloned_rule() -> dict[str, Any]:
@@ -171,7 +178,7 @@ def cloned_rule() -> dict[str, Any]:
     crafted[2] = torch.inf
     results: dict[str, Any] = {}
     for bound, own in ((1, 3), (2, 3), (3, 3), (2, -1), (3, -1)):
-        clone = Defence(
+        clone = ClonedRule(
             SumOfInputs(),
             inbox,
             seats,

@@ -11,10 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import weighted_sum
+from byzbench.core import weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import branching, graphs, influence, mixing, robustness, spread, subsets
-from byzbench.geometry.cloud import Cloud, blocks, even, lengths, small, vector_at
+from byzbench.geometry.pairwise_distances import (
+    PairwiseDistances,
+    coordinate_blocks,
+    is_small,
+    norms_from,
+    uniform_weights,
+    vector_at,
+)
 from tests.golden.parts import Cases, Inputs
 from tests.golden.summaries import summary
 
@@ -39,8 +46,8 @@ def clouds() -> dict[str, Any]:
     shares = torch.from_numpy(np.random.default_rng(1).dirichlet(np.ones(9), 4))
     for label, x in (("small", points(9, 5)), ("wide", points(9, 4100)), ("many", points(9, 2500).float())):
         for hidden, visible in (("all", None), ("masked", mask)):
-            cloud = Cloud.of(x, visible)
-            weights = even(cloud.mask)
+            cloud = PairwiseDistances.of(x, visible)
+            weights = uniform_weights(cloud.mask)
             parts = {"whole": cloud, "selected": cloud.select(torch.tensor([[0, 2, 3], [8, 7, 1]]))}
             if visible is None:
                 parts["combined"] = cloud.combine(shares)
@@ -50,12 +57,14 @@ def clouds() -> dict[str, Any]:
                     [part.gram, part.norms, part.centre, part.squared_distances, part.distances]
                 )
             results[f"{label} {hidden} to"] = summary([cloud.distances_to(weights), weighted_sum(weights, x)])
-        results[f"{label} lengths"] = summary([lengths(x), lengths(x, x[2:3]), vector_at(x, torch.tensor(4)), small(x)])
+        results[f"{label} lengths"] = summary(
+            [norms_from(x), norms_from(x, x[2:3]), vector_at(x, torch.tensor(4)), is_small(x)]
+        )
         batch = torch.stack([x, 2 * x])
-        results[f"{label} batch"] = summary([Cloud.of(batch).gram, vector_at(batch, torch.tensor([1, 3]))])
-    results["blocks"] = [len(blocks(torch.zeros(2, d))) for d in (10, 2000, 2001, 4001)]
+        results[f"{label} batch"] = summary([PairwiseDistances.of(batch).gram, vector_at(batch, torch.tensor([1, 3]))])
+    results["blocks"] = [len(coordinate_blocks(torch.zeros(2, d))) for d in (10, 2000, 2001, 4001)]
     results["small"] = [
-        small(torch.zeros(n, d)) for n, d in ((32, 256), (32, 257), (33, 256), (5, 1600), (5, 2000), (4, 2001))
+        is_small(torch.zeros(n, d)) for n, d in ((32, 256), (32, 257), (33, 256), (5, 1600), (5, 2000), (4, 2001))
     ]
     return results
 
@@ -63,15 +72,15 @@ def clouds() -> dict[str, Any]:
 def tables() -> dict[str, Any]:
     """Return the subsets of several receivers with masks and bounds of their own."""
     x = torch.stack([points(9, 4, seed) for seed in range(3)])
-    distances = torch.stack([Cloud.of(one).distances for one in x])
+    distances = torch.stack([PairwiseDistances.of(one).distances for one in x])
     mask = torch.ones(3, 9, dtype=torch.bool)
     mask[1, 4] = mask[2, 0] = mask[2, 8] = False
     f = torch.tensor([2, 3, 1])
     results = {
-        "diameter": subsets.narrowest(distances, mask, f),
+        "diameter": subsets.min_diameter_subsets(distances, mask, f),
         "variance": spread.least_variance(distances.square(), mask, f),
         "eigenvalue": spread.least_eigenvalue(distances.square(), mask, f),
-        "alone": subsets.narrowest(distances, mask, torch.tensor([8, 9, 6])),
+        "alone": subsets.min_diameter_subsets(distances, mask, torch.tensor([8, 9, 6])),
     }
     return {name: summary(list(value)) for name, value in results.items()}
 
@@ -104,7 +113,9 @@ def searches() -> dict[str, Any]:
         warnings.simplefilter("always", InexactSearch)
         matrix, everyone = torch.from_numpy(squares(ball)), torch.ones(20, dtype=torch.bool)
         results["receivers"] = summary(list(spread.least_variance(matrix, everyone, torch.tensor(6), 100_000)))
-        results["receivers' diameter"] = summary(list(subsets.narrowest(matrix.sqrt(), everyone, torch.tensor(7), 100)))
+        results["receivers' diameter"] = summary(
+            list(subsets.min_diameter_subsets(matrix.sqrt(), everyone, torch.tensor(7), 100))
+        )
         results["warnings"] = len(caught)
     return results
 

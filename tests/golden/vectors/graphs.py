@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from byzbench.contracts import Placement, Topology
+from byzbench.core import Placement, Topology
 from byzbench.errors import Undefined
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of

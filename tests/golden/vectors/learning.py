@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.learning import advantages, gradients, optimizers, scales
-from byzbench.learning.ensembles import Ensemble, geometric_median
-from byzbench.learning.policies import Actor, CategoricalMlp, GaussianMlp, Network, Policy
-from byzbench.learning.rollouts import Trajectories, rollout
-from byzbench.learning.simulations import Simulated, Simulation
-from byzbench.learning.teams import Team
+from byzbench.rl import advantages, gradients, optimizers, scales
+from byzbench.rl.ensembles import Ensemble, geometric_median
+from byzbench.rl.policies import Actor, CategoricalMlp, FeedForward, GaussianMlp, Policy
+from byzbench.rl.rollouts import Trajectories, rollout
+from byzbench.rl.simulations import Simulated, Simulation
+from byzbench.rl.teams import Team
 from tests.golden.parts import Cases, Inputs
 from tests.golden.summaries import summary
 
@@ -61,8 +61,8 @@ def batch(policy: Policy, agents: int = 3, steps: int = 9, rows: int = 4) -> Tra
     mask = (torch.arange(steps).view(1, -1, 1) < length) & (torch.arange(rows) < count.view(-1, 1, 1))
     rewards = torch.from_numpy(rng.standard_normal(shape)).float() * mask
     ended = torch.from_numpy(rng.random((agents, rows)) < 0.5)
-    beyond = torch.from_numpy(rng.standard_normal((agents, rows, policy.observation_size))).float()
-    return Trajectories(observations, actions, rewards, mask, ended, count, beyond)
+    final_observations = torch.from_numpy(rng.standard_normal((agents, rows, policy.observation_size))).float()
+    return Trajectories(observations, actions, rewards, mask, ended, count, final_observations)
 
 
 def families() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def families() -> dict[str, Any]:
                 "acts": _acts(policy, theta, observations),
             }
         )
-    network = Network((3, 5, 1))
+    network = FeedForward((3, 5, 1))
     theta = parameters(policies()["two actions"])[:, :26].repeat(1, 2)[:, : network.dimension]
     results["network"] = summary(network.outputs(network.layers(theta), torch.linspace(-1, 1, 18).view(3, 2, 3)))
     return results
@@ -91,13 +91,17 @@ def _acts(actor: Actor, theta: Tensor, observations: Tensor) -> list[Any]:
     """Return drawn, likeliest and executed actions at more steps than noise is prepared for at a time."""
     noise = np.empty((len(theta), 5, 70, *actor.action_shape), np.float32)
     for agent, out in enumerate(noise):
-        actor.draw(np.random.default_rng(agent), out)
+        actor.sample_noise(np.random.default_rng(agent), out)
     drawn = torch.from_numpy(noise).transpose(1, 2)
     sample, likeliest = actor.sampler(theta, drawn), actor.sampler(theta, None)
     with torch.inference_mode():
         chosen = [sample(t, observations[:, t % 4 : t % 4 + 5].numpy().copy()) for t in (0, 1, 63, 64, 69, 2)]
         greedy = likeliest(0, observations[:, :5].numpy().copy())
-    return [np.stack(chosen), greedy, actor.executed(3 * chosen[0] if actor.dtype.is_floating_point else chosen[0])]
+    return [
+        np.stack(chosen),
+        greedy,
+        actor.to_env_actions(3 * chosen[0] if actor.dtype.is_floating_point else chosen[0]),
+    ]
 
 
 def estimators() -> dict[str, Any]:
@@ -128,13 +132,13 @@ def estimators() -> dict[str, Any]:
     episodes = batch(policies()["two actions"])
     results["to go"] = summary([gradients.reward_to_go(episodes.rewards, discount) for discount in (1.0, 0.5)])
     rng = np.random.default_rng(6)
-    values, beyond = (torch.from_numpy(rng.standard_normal(shape)).float() for shape in ((3, 9, 4), (3, 4)))
+    values, final_observations = (torch.from_numpy(rng.standard_normal(shape)).float() for shape in ((3, 9, 4), (3, 4)))
     for discount, trace in ((0.9, 0.8), (1.0, 0.0), (0.5, 1.0)):
-        advantage = advantages.advantages(episodes, values, beyond, discount, trace)
+        advantage = advantages.advantages(episodes, values, final_observations, discount, trace)
         results[f"advantages {discount} {trace}"] = summary(advantage)
     long = batch(policies()["linear"], agents=1, steps=2100, rows=4)
     results["long"] = summary(gradients.gpomdp(policies()["linear"], parameters(policies()["linear"], 1), long, 0.999))
-    parts = [episodes.part(slice(1, 3)), episodes.of(1), episodes.among(torch.tensor([True, False, True]))]
+    parts = [episodes.part(slice(1, 3)), episodes.agent(1), episodes.select(torch.tensor([True, False, True]))]
     results["parts"] = summary([[part.returns, part.steps, part.count, part.observations] for part in parts])
     return results
 
@@ -172,7 +176,7 @@ def ensembles() -> dict[str, Any]:
         ensemble = Ensemble(policies()[label], size)
         theta = parameters(ensemble, 2)
         observations = torch.from_numpy(np.random.default_rng(8).standard_normal((2, 12, 3))).float()
-        remarks = {name: float(f"{value:.9g}") for name, value in ensemble.remarks(theta, observations).items()}
+        remarks = {name: float(f"{value:.9g}") for name, value in ensemble.diagnostics(theta, observations).items()}
         results[label] = summary([_acts(ensemble, theta, observations), remarks, ensemble.dimension])
     cloud = torch.from_numpy(np.random.default_rng(9).standard_normal((5, 3, 2)))
     cloud[1] = cloud[0]
@@ -223,7 +227,7 @@ def simulations() -> dict[str, Any]:
         noise = torch.from_numpy(np.random.default_rng(10).random((3, horizon, 4), dtype=np.float32))
         for how, greedy, tap in (("drawn", False, None), ("greedy", True, None), ("shifted", False, _Shift())):
             environments = Simulated(SPRING, 3, 4, horizon)
-            environments.alter({"stiffness": np.array([1.0, 2.0, 0.5])})
+            environments.scale_dynamics({"stiffness": np.array([1.0, 2.0, 0.5])})
             starts = [np.random.default_rng(k) for k in range(3)]
             played = rollout(policy, theta, environments, starts, noise, count, tap, greedy=greedy)
             results[f"{label} {how}"] = summary([*vars(played).values(), played.returns, played.steps])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from byzbench.contracts import Agreement, Channel, Coin, Format
+from byzbench.core import Agreement, Channel, Coin, MessageFormat
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of, short, summary
 
@@ -60,12 +60,12 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
 
 def _channel(channel: Channel) -> dict[str, Any]:
     results: dict[str, Any] = {
-        "longest": channel.longest,
-        "covers": [channel.covers(t) for t in ("gradient", "parameters")],
+        "longest": channel.max_delay,
+        "covers": [channel.applies_to(t) for t in ("gradient", "parameters")],
     }
     for d in (2, 16, 33, 300):
-        packed = channel.pack(Format(d, 32, 8), d)
-        results[f"format {d}"] = [packed.numbers, packed.width, packed.extra, packed.bytes]
+        packed = channel.pack(MessageFormat(d, 32, 8), d)
+        results[f"format {d}"] = [packed.num_values, packed.bits_per_value, packed.extra_bits, packed.bytes]
         memory: dict[str, Any] = {}
         for turn in range(3):
             rng = np.random.default_rng([d, turn])
@@ -74,7 +74,7 @@ def _channel(channel: Channel) -> dict[str, Any]:
             encoded, memory = channel.encode(x, memory, rng)
             results[f"encoded {d}, {turn}"] = [summary(encoded), short(memory)]
     for receivers, senders in ((1, 7), (6, 5), (40, 40)):
-        late = channel.late(receivers, senders, np.random.default_rng(receivers))
+        late = channel.draw_delays(receivers, senders, np.random.default_rng(receivers))
         results[f"late {receivers}"] = summary(late)
     return results
 

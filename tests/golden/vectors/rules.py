@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.contracts import Aggregator
+from byzbench.core import Aggregator
 from byzbench.errors import InexactSearch
-from byzbench.testing.rules import judge
+from byzbench.testing.rules import score_policies
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of, short, summary
 
@@ -100,7 +100,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         if bool(rule.defined(9, 2)):
             results["receivers"] = _receivers(rule)
             results["consecutive calls"] = _calls(rule)
-        if rule.self_centred and bool(rule.defined(8, 2)):
+        if rule.self_centered and bool(rule.defined(8, 2)):
             results["own vector invalid"] = _without_own(rule)
     return results
 
@@ -121,7 +121,11 @@ def _facts(rule: Aggregator) -> dict[str, str]:
 
 def _required_inputs(rule: Aggregator, x: Tensor, f: int) -> dict[str, Any]:
     honest = (torch.arange(x.shape[-2]) >= f).expand(x.shape[:-1])
-    return {name: value for name, value in {"honest": honest, "judge": judge}.items() if name in rule.asks}
+    return {
+        name: value
+        for name, value in {"honest": honest, "judge": score_policies}.items()
+        if name in rule.required_inputs
+    }
 
 
 def _call(rule: Aggregator, x: Tensor, f: int, **keywords: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.contracts import Task
+from byzbench.core import Task
 from byzbench.errors import Undefined
-from byzbench.learning.simulations import Simulated
+from byzbench.rl.simulations import Simulated
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import summary
 
@@ -73,7 +73,7 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
     if alter:
         # Half of the constants for one agent, and the others for the next.
         factors = {name: np.where(np.arange(agents) == k % 2, 1.3, 0.8) for k, name in enumerate(task.dynamics)}
-        task.alter(environments, factors)
+        task.scale_dynamics(environments, factors)
     results = [summary(environments.reset([np.random.default_rng(k) for k in range(agents)]))]
     rng = np.random.default_rng(6)
     for _ in range(STEPS):
@@ -82,7 +82,7 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
         actions = (
             rng.standard_normal(shape).astype(np.float32) if continuous else rng.integers(task.action_count, size=shape)
         )
-        results.append(summary(list(environments.step(policy.executed(actions)))))
+        results.append(summary(list(environments.step(policy.to_env_actions(actions)))))
     return results[:2] + results[-2:]
 
 

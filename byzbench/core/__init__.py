@@ -1,0 +1,38 @@
+"""Base classes of every kind of component: the interface that a plug-in implements.
+
+Every component is a frozen dataclass. Its fields are its hyper-parameters, typed and bounded with `Annotated[float,
+Field(gt=0, description="...")]`. They are validated at every construction. A component holds no state: state is passed
+in and returned as a flat dict of tensors, so that a run can be checkpointed, resumed and cloned.
+
+Symbols: K agents, f of them Byzantine, d parameters, n messages in an inbox, E directed edges.
+"""
+
+from byzbench.core.adversary import Attack as Attack
+from byzbench.core.adversary import ByzantineMessages as ByzantineMessages
+from byzbench.core.adversary import EnvHooks as EnvHooks
+from byzbench.core.adversary import MessageAttack as MessageAttack
+from byzbench.core.adversary import On as On
+from byzbench.core.adversary import ThreatModel as ThreatModel
+from byzbench.core.channel import Channel as Channel
+from byzbench.core.channel import MessageFormat as MessageFormat
+from byzbench.core.component import Categorical as Categorical
+from byzbench.core.component import Component as Component
+from byzbench.core.component import FloatRange as FloatRange
+from byzbench.core.component import State as State
+from byzbench.core.context import AttackContext as AttackContext
+from byzbench.core.context import RuleOracle as RuleOracle
+from byzbench.core.federation import Federation as Federation
+from byzbench.core.graphs import Coin as Coin
+from byzbench.core.graphs import Placement as Placement
+from byzbench.core.graphs import Topology as Topology
+from byzbench.core.inbox import Inbox as Inbox
+from byzbench.core.learning import Algorithm as Algorithm
+from byzbench.core.learning import Recommendation as Recommendation
+from byzbench.core.learning import Task as Task
+from byzbench.core.rules import Aggregator as Aggregator
+from byzbench.core.rules import Agreement as Agreement
+from byzbench.core.rules import AgreementReport as AgreementReport
+from byzbench.core.rules import LinearRule as LinearRule
+from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
+from byzbench.core.rules import weighted_sum as weighted_sum
+from byzbench.core.steered import SteeredAttack as SteeredAttack

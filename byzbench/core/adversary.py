@@ -1,0 +1,219 @@
+"""Threat models and the interface of attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from byzbench.core.component import Categorical, Component, State
+from byzbench.errors import BrokenPlugin
+
+if TYPE_CHECKING:
+    from byzbench.core.context import AttackContext
+
+Knowledge = Literal["own", "byzantine", "honest", "policy", "rollouts", "graph", "coin", "history", "rule"]
+Surface = Literal["environment", "messages"]
+Topic = Literal["gradient", "parameters"]
+On = Literal["gradient", "parameters", "both"]
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """A threat model: what an adversary knows and what it may do.
+
+    Attributes:
+        knowledge: the knowledge that an attack may read from its context. `own`: each Byzantine agent reads its own
+            honest vector. `byzantine`: the honest vectors of all Byzantine agents are read together. `honest`: the
+            honest agents' vectors of this exchange. `policy`: the policies with which the Byzantine agents act.
+            `rollouts`: the episodes that they have collected in this round. `graph`: the graph, with the position and
+            the mixing weights of every agent. `coin`: the common random draw of the round. `history`: the output of the
+            rule in the last exchange. `rule`: a rule oracle, which is a clone of the rule on which candidate messages
+            can be evaluated. The oracle takes the messages of all Byzantine agents at once, so `rule` requires
+            `byzantine`.
+        surface: what the attack acts on: its agents' environments, or their messages.
+        equivocates: whether a Byzantine agent may send different messages to different neighbours.
+        query_budget: the number of candidates that may be evaluated on the rule oracle in one exchange.
+
+    Raises:
+        BrokenPlugin: `knowledge` holds `rule` but not `byzantine`.
+
+    Example:
+        >>> sorted(ThreatModel(knowledge=frozenset({"byzantine", "honest"})).surface)
+        ['messages']
+        >>> ThreatModel(knowledge=frozenset({"rule"}), query_budget=100)
+        Traceback (most recent call last):
+            ...
+        byzbench.errors.BrokenPlugin: a threat that sees `rule` must see `byzantine`: the oracle takes all messages
+    """
+
+    knowledge: frozenset[Knowledge] = frozenset()
+    surface: frozenset[Surface] = frozenset({"messages"})
+    equivocates: bool = False
+    query_budget: int = 0
+
+    def __post_init__(self) -> None:
+        if "rule" in self.knowledge and "byzantine" not in self.knowledge:
+            raise BrokenPlugin("a threat that sees `rule` must see `byzantine`: the oracle takes all messages")
+
+
+@dataclass(frozen=True)
+class ByzantineMessages:
+    """The messages that the Byzantine agents send in one exchange.
+
+    Attributes:
+        vectors: [f, d], a row for each Byzantine agent, sent to all its neighbours; or [E, d], a row for each edge of
+            `context.edges`, where the threat model equivocates. A sequence of f or E entries may hold values of any
+            type, since a real sender can send anything; None means that no message is sent.
+        silent: [f] or [E] bool, True where no message is sent.
+    """
+
+    vectors: Tensor | Sequence[Any]
+    silent: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EnvHooks:
+    """Hooks into the Byzantine agents' own environments during a rollout; each is optional.
+
+    `action` and `observation` are called at every step. A hook owns its arguments: to change an array in place and
+    return it is fastest.
+
+    Attributes:
+        action: (t, actions [f, N, *a]) -> actions [f, N, *a], of step t, in the policy's dtype.
+        observation: (t, observations [f, N, o]) -> observations [f, N, o], float32, as the policy receives them.
+        reward: (rewards [f, T, N]) -> rewards [f, T, N], of whole episodes. The returns in reports are those of the
+            true rewards.
+        dynamics: by the name of a physical constant, one of the task's `dynamics`, the factors [f] by which it is
+            multiplied.
+    """
+
+    action: Callable[[int, np.ndarray], np.ndarray] | None = None
+    observation: Callable[[int, np.ndarray], np.ndarray] | None = None
+    reward: Callable[[Tensor], Tensor] | None = None
+    dynamics: Mapping[str, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Attack(Component):
+    """An adversary: a threat model and a rule that crafts messages or changes environments.
+
+    Apart from that, its agents follow the honest protocol.
+    """
+
+    kind: ClassVar[str] = "attack"
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Return the threat model; it may depend on the parameters."""
+        return ThreatModel()
+
+    def check(self, agents: int, byzantine: int) -> str | None:
+        """Check that the attack is defined for K agents, f of them Byzantine.
+
+        Args:
+            agents: K.
+            byzantine: f.
+
+        Returns:
+            A line for the user, or None.
+
+        Raises:
+            Undefined: the formula has no meaning, or no effect, for (K, f).
+        """
+        return None
+
+    def start(self, context: AttackContext) -> State:
+        """Return the adversary's state before the first round."""
+        return {}
+
+    def targets(self, topic: str) -> bool:
+        """Return whether the attack crafts the messages of a topic.
+
+        If it does not, its agents send their honest vectors.
+        """
+        return False
+
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        """Craft the messages of one exchange.
+
+        If the threat model sees `byzantine`, the call covers all f Byzantine agents, so an attack that coordinates must
+        declare it. Otherwise there is one call for each Byzantine agent: `context.own` is [1, d], and `vectors` has one
+        row, or one row for each of that agent's edges.
+
+        Args:
+            context: the declared knowledge about this exchange.
+            memory: the state that the last call returned.
+            rng: the random stream of this exchange.
+
+        Returns:
+            The messages, and the new state.
+        """
+        raise TypeError(f"{type(self).__name__} acts on messages (`targets`) but does not define `craft_messages`")
+
+    async def craft_messages_async(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        """Return the messages of one exchange, when they are available.
+
+        The federation awaits this method. It calls `craft_messages`, unless an external learner controls the Byzantine
+        agents.
+        """
+        return self.craft_messages(context, memory, rng)
+
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        """Return the environment hooks for the coming rollout, for all f Byzantine agents at once.
+
+        Args:
+            context: the declared knowledge about this rollout, of `context.num_episodes` episodes for each agent.
+            memory: the state that the last call returned.
+            rng: the random stream of this rollout.
+
+        Returns:
+            The hooks, and the new state.
+        """
+        return EnvHooks(), memory
+
+
+@dataclass(frozen=True)
+class MessageAttack(Attack):
+    """An attack that replaces the messages of one topic or both.
+
+    Example:
+        >>> import torch
+        >>> from byzbench.core.context import AttackContext
+        >>> @dataclass(frozen=True)
+        ... class Scaled(MessageAttack):
+        ...     factor: float = 2.0
+        ...
+        ...     @property
+        ...     def threat(self) -> ThreatModel:
+        ...         return ThreatModel(knowledge=frozenset({"own"}))
+        ...
+        ...     def craft_messages(self, context, memory, rng):
+        ...         return ByzantineMessages(self.factor * context.own), memory
+        >>> attack = Scaled(factor=3.0)
+        >>> context = AttackContext(attack.threat, {"topic": "gradient"}, {"own": torch.tensor([[1.0, -1.0]])})
+        >>> messages, _ = attack.craft_messages(context, {}, np.random.default_rng(0))
+        >>> messages.vectors
+        tensor([[ 3., -3.]])
+    """
+
+    on: Annotated[
+        On, Field(description="topics whose messages are crafted"), Categorical("gradient", "parameters", "both")
+    ] = field(default="gradient", kw_only=True)
+
+    def targets(self, topic: str) -> bool:
+        """Return whether `on` covers the topic.
+
+        Statistics of observations count as gradients.
+        """
+        return self.on in ("gradient" if topic == "statistics" else topic, "both")

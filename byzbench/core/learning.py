@@ -1,0 +1,312 @@
+"""Base classes of tasks and algorithms."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+from pydantic import Field
+
+from byzbench.core.component import Component, State
+from byzbench.errors import InvalidParameter, Undefined
+from byzbench.rl.policies import Actor, CategoricalMlp, GaussianMlp, Mlp, Policy
+
+if TYPE_CHECKING:
+    from byzbench.core.federation import Federation
+    from byzbench.rl.rollouts import EnvironmentBatch
+
+_ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
+_SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
+
+
+@dataclass(frozen=True)
+class Task(Component):
+    """An environment as a benchmark task.
+
+    The class attributes may be properties.
+
+    Class attributes:
+        observation_size: the length of the flat observation.
+        action_space: the action space of one player: a Gymnasium `Discrete`, whose actions start at 0, or a `Box` of
+            one dimension.
+        players: the number of players that one agent controls; their observations are concatenated.
+        shared: whether all agents act in one environment, so that an episode needs all of them.
+        horizon: the largest number of steps in an episode.
+        discount: gamma.
+        reference: mean undiscounted returns of a uniformly `random` policy and of a `solved` task, as far as they are
+            known.
+        gymnasium_id: the Gymnasium environment that renders an episode; empty if there is none.
+        budget: trajectories per agent of a run for which no number is given.
+        suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr, baseline).
+        dynamics: names of the physical constants that `scale_dynamics` can change.
+
+    Attributes:
+        hidden: widths of the policy's hidden layers; an empty tuple gives a linear policy.
+        squash: whether continuous actions pass through tanh; otherwise they are clipped to their range.
+        normalize: episodes of the first policy from which each agent estimates the mean and deviation of its
+            observations. The federation aggregates the estimates by its rule, and all agents normalize by the result.
+            With 0 observations are not normalized.
+        heterogeneity: the spread of the agents' physical constants: each is multiplied by 2^(heterogeneity u), with u
+            uniform in (-1, 1).
+        shift: physical constants that change for all agents, and the factors: "length=2 gravity=1.5".
+        shift_at: the share of the budget at which they change.
+        absent: agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at half of
+            it, and agent 4, which leaves at a fifth. An inactive agent collects no episodes and neither sends nor
+            receives messages. It returns with the parameters that it left with, or with the server's where there is a
+            server.
+        reward_scale, reward_noise, reward_tail: the factor of the rewards, and the scale and the law of the noise that
+            is added to each, as agents receive them. The returns in reports are those of the true rewards.
+
+    Example:
+        >>> from byzbench.registry import build
+        >>> task = build("task", "cartpole:shift='length=2 gravity=1.5',absent='3:0-0.5'")
+        >>> task.shifts
+        {'length': 2.0, 'gravity': 1.5}
+        >>> task.absences
+        [(3, 0.0, 0.5)]
+    """
+
+    kind: ClassVar[str] = "task"
+    observation_size: ClassVar[int]
+    action_space: ClassVar[Space[Any]]
+    players: ClassVar[int] = 1
+    shared: ClassVar[bool] = False
+    horizon: ClassVar[int]
+    discount: ClassVar[float]
+    reference: ClassVar[Mapping[str, float]]
+    gymnasium_id: ClassVar[str] = ""
+    budget: ClassVar[int] = 2000
+    suggested: ClassVar[Mapping[str, float | str]] = {}
+    dynamics: ClassVar[tuple[str, ...]] = ()
+
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
+    ] = field(default=(64, 64), kw_only=True)
+    squash: Annotated[bool, Field(description="pass continuous actions through tanh instead of clipping them")] = field(
+        default=False, kw_only=True
+    )
+
+    normalize: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="episodes to estimate the agreed statistics of observations; 0: no normalization",
+        ),
+    ] = field(default=0, kw_only=True)
+    heterogeneity: Annotated[float, Field(ge=0, le=1, description="spread of the agents' physical constants")] = field(
+        default=0.0, kw_only=True
+    )
+    shift: Annotated[
+        str, Field(pattern=_SHIFTS, description='physical constants that change at shift_at: "length=2 gravity=1.5"')
+    ] = field(default="", kw_only=True)
+    shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they change")] = field(
+        default=0.5, kw_only=True
+    )
+    absent: Annotated[
+        str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
+    ] = field(default="", kw_only=True)
+    reward_scale: Annotated[float, Field(gt=0, description="factor of the rewards")] = field(default=1.0, kw_only=True)
+    reward_noise: Annotated[float, Field(ge=0, description="scale of the noise that is added to each reward")] = field(
+        default=0.0, kw_only=True
+    )
+    reward_tail: Annotated[
+        Literal["normal", "student"],
+        Field(description="law of the noise: normal, or Student's with two degrees of freedom"),
+    ] = field(default="normal", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Reject changes of constants that the task does not have, and absences outside of the budget."""
+        super().__post_init__()
+        requested = set(self.shifts) | ({"any"} if self.heterogeneity else set())
+        if missing := sorted(requested - set(self.dynamics) - ({"any"} if self.dynamics else set())):
+            offers = f"its constants: {', '.join(self.dynamics)}" if self.dynamics else "it has none that can change"
+            parameter = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
+            raise InvalidParameter(f"{type(self).__name__}: {parameter}: {offers}")
+        for agent, start, end in self.absences:
+            if not start < end <= 1:
+                interval = f"absent={agent}:{start:g}-{end:g}"
+                raise InvalidParameter(
+                    f"{type(self).__name__}: {interval} is no part of the budget: give 0 <= start < end <= 1"
+                )
+            if start == 0 and self.normalize:
+                raise InvalidParameter(
+                    f"{type(self).__name__}: normalize needs all agents at the start, and agent {agent} is absent"
+                )
+
+    @property
+    def shifts(self) -> dict[str, float]:
+        """Return `shift` as a dict: the factor of each constant."""
+        pairs = (item.partition("=") for item in self.shift.split())
+        return {name: float(factor) for name, _, factor in pairs}
+
+    @property
+    def absences(self) -> list[tuple[int, float, float]]:
+        """Return `absent` as a list.
+
+        Each entry is an agent, and the shares of the budget at which its absence starts and ends.
+        """
+        parts = (item.replace("-", ":").split(":") for item in self.absent.split())
+        return [(int(agent), float(start), float(end)) for agent, start, end in parts]
+
+    @abstractmethod
+    def make(self, agents: int, count: int) -> EnvironmentBatch:
+        """Return `count` new environments for each of `agents` rows."""
+
+    def check(self, agents: int) -> None:
+        """Check that the task is defined for this number of agents.
+
+        Raises:
+            Undefined: it is not.
+        """
+        for agent, _, _ in self.absences:
+            if agent >= agents:
+                raise Undefined(f"absent: there is no agent {agent}; give 0 to {agents - 1}")
+
+    def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
+        """Multiply physical constants of environments; called before a reset.
+
+        The factors apply to the constants as `make` set them, not to those of an earlier call.
+
+        Args:
+            environments: `count` environments for each of `agents` rows.
+            factors: by name, float64 [agents]. A constant of `dynamics` that is left out has its original value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no constants to change")
+
+    def policy(self, squashed: bool = False) -> Policy:
+        """Return the policy family that is trained on the task.
+
+        Args:
+            squashed: whether the logits of discrete actions pass through tanh.
+        """
+        return self.family(self.observation_size, squashed)
+
+    def family(self, inputs: int, squashed: bool) -> Mlp:
+        """Return the policy family of one player.
+
+        Args:
+            inputs: the length of the player's observation.
+            squashed: whether the logits of discrete actions pass through tanh.
+        """
+        space = self.action_space
+        if isinstance(space, Discrete):
+            return CategoricalMlp((inputs, *self.hidden, int(space.n)), squashed)
+        assert isinstance(space, Box)
+        low, high = (tuple(map(float, end)) for end in (space.low, space.high))
+        return GaussianMlp((inputs, *self.hidden, len(low)), self.squash, low, high)
+
+    def reference_score(self, name: str) -> float:
+        """Return the reference score of a name.
+
+        Args:
+            name: `random` or `solved`.
+
+        Raises:
+            Undefined: the score is not known.
+        """
+        if name not in self.reference:
+            raise Undefined(f"the task has no reference score {name!r}; give env.{name}=")
+        return self.reference[name]
+
+    @property
+    def action_count(self) -> int:
+        """Return the number of discrete actions.
+
+        Raises:
+            Undefined: actions are continuous.
+        """
+        if isinstance(self.action_space, Discrete):
+            return int(self.action_space.n)
+        raise Undefined(f"task {type(self).__name__} has continuous actions; this needs discrete actions")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Parameters of an algorithm that are recommended on one task.
+
+    Attributes:
+        parameters: values by name. They take precedence over the task's suggestions, and explicit values over them.
+        origin: the study or the command that they are from.
+    """
+
+    parameters: Mapping[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Algorithm(Component):
+    """A federated policy-gradient method, written for all K rows at once.
+
+    A method is row-local: each row of its state depends only on that row and on what the federation passes to it. K
+    rows run as one block give the same result as K blocks.
+
+    Class attributes:
+        communication: who exchanges messages. `peers`: agents gossip with their neighbours. `server`: a trusted server
+            aggregates. `solo`: there is one agent. `nobody`: no messages are sent.
+        uses: the rules of the experiment that process the messages of peers. Gradients go through the aggregator,
+            parameters through the agreement.
+        defaults: the topology, aggregator and agreement that are used where the user names none. Of those that it
+            leaves out, the topology is `complete`, or `star` around a server, the aggregator `mean`, and the agreement
+            `none`.
+        groups: the number of groups into which a server divides its agents, each aggregated separately; may be a field.
+        server_samples: whether the trusted server has its own environment, which few applications offer.
+        suggested: by task, values for its parameters that take precedence over the task's suggestions.
+        recommended: by task, parameters of the default preset `recommended`, with their origin. Without them the
+            default preset is `paper`.
+        presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
+    """
+
+    kind: ClassVar[str] = "algorithm"
+    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "peers"
+    uses: ClassVar[tuple[str, ...]] = ("aggregator", "agreement")
+    defaults: ClassVar[Mapping[str, str]] = {}
+    groups: ClassVar[int] = 1
+    server_samples: ClassVar[bool] = False
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    recommended: ClassVar[Mapping[str, Recommendation]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
+
+    @property
+    def squashed(self) -> bool:
+        """Return whether the policy's logits pass through tanh."""
+        return False
+
+    @property
+    def fixed_streams(self) -> frozenset[str]:
+        """Return the random streams that do not depend on the seed.
+
+        Only for methods that reproduce code with fixed seeds.
+        """
+        return frozenset()
+
+    def deployed_policy(self, policy: Policy) -> Actor:
+        """Return the actor that uses the trained parameters, the rows of `theta`; by default the policy.
+
+        Args:
+            policy: the family that was trained.
+        """
+        return policy
+
+    @abstractmethod
+    def start(self, fed: Federation) -> State:
+        """Return the initial state.
+
+        It contains `theta` [K, d], the parameters of the actor that `deployed` returns.
+        """
+
+    @abstractmethod
+    async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
+        """Run one round.
+
+        Args:
+            fed: the federation, by which agents sample episodes and exchange messages.
+            state: the state that the last round returned.
+
+        Returns:
+            The new state, and metrics of the method (numbers that are equal at all agents).
+        """

@@ -1,0 +1,53 @@
+"""Advantage estimates of actions, relative to a critic's values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from byzbench.rl.rollouts import Trajectories
+
+
+def advantages(batch: Trajectories, values: Tensor, final_values: Tensor, discount: float, trace: float) -> Tensor:
+    """Compute generalised advantage estimates.
+
+        A_h = delta_h + gamma lambda A_{h+1},    delta_h = r_h + gamma V(s_{h+1}) - V(s_h)
+
+    After the last step of an episode, V is 0 if the episode terminated, and the critic's value of the final observation
+    if it was truncated.
+
+    Args:
+        batch: The episodes.
+        values: The critic's values V(s_h), [K, T, N].
+        final_values: The critic's values of the final observations of truncated episodes, [K, N].
+        discount: The discount gamma.
+        trace: The decay lambda.
+
+    Returns:
+        The advantages [K, T, N], zero where masked.
+
+    Source: Schulman, Moritz, Levine, Jordan, Abbeel 2016, arXiv 1506.02438, equation 16.
+
+    Example:
+        >>> rewards = torch.tensor([1.0, 1.0]).reshape(1, 2, 1)
+        >>> batch = Trajectories(
+        ...     observations=torch.zeros(1, 2, 1, 1),
+        ...     actions=torch.zeros(1, 2, 1),
+        ...     rewards=rewards,
+        ...     mask=rewards > 0,
+        ...     terminated=torch.tensor([[True]]),
+        ...     count=torch.tensor([1]),
+        ...     final_observations=torch.zeros(1, 1, 1),
+        ... )
+        >>> advantages(batch, torch.zeros(1, 2, 1), torch.zeros(1, 1), discount=0.5, trace=1.0).flatten()
+        tensor([1.5000, 1.0000])
+    """
+    result, advantage = torch.zeros_like(values), torch.zeros_like(final_values)
+    continues = torch.cat([batch.mask[:, 1:], torch.zeros_like(batch.mask[:, :1])], 1)
+    bootstrap_values = final_values.masked_fill(batch.terminated, 0)
+    for step in reversed(range(values.shape[1])):
+        next_values = torch.where(continues[:, step], values[:, (step + 1) % values.shape[1]], bootstrap_values)
+        delta = batch.rewards[:, step] + discount * next_values - values[:, step]
+        advantage = (delta + discount * trace * advantage * continues[:, step]) * batch.mask[:, step]
+        result[:, step] = advantage
+    return result

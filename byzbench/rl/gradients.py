@@ -1,0 +1,260 @@
+"""Policy-gradient estimators over batches of episodes, one gradient an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from byzbench.rl.policies import Policy
+from byzbench.rl.rollouts import Trajectories
+
+BLOCK = 4096
+"""The number of steps that are processed together, so that intermediate results fit in the processor's cache."""
+
+LARGEST_LOG_WEIGHT = 60.0
+"""The bound of log importance weights; larger weights, times the rewards of a long episode, could overflow float32."""
+
+
+def reward_to_go(rewards: Tensor, discount: float) -> Tensor:
+    """Return the sum over j >= h of gamma^j r_j, with j counted from the start of the episode: [K, T, N] -> [K, T, N].
+
+    The factor is gamma^j, not gamma^(j-h), as the latter would bias the gradient of the discounted return.
+
+    Example:
+        >>> reward_to_go(torch.ones(1, 3, 1), 0.5).flatten()
+        tensor([1.7500, 0.7500, 0.2500])
+    """
+    powers = discount ** torch.arange(rewards.shape[1], dtype=torch.float64, device=rewards.device)
+    discounted = rewards * powers.to(rewards.dtype).view(1, -1, 1)
+    return discounted.flip(1).cumsum(1).flip(1)
+
+
+def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+    """Return the weighted mean over episodes of the score function, one row an agent.
+
+        (1 / count) sum over steps of c grad log pi(a|s) at theta, c the coefficient of the step
+
+    Args:
+        policy: The policy family.
+        theta: The parameters, [K, d].
+        batch: The episodes.
+        coefficients: The coefficients of the steps, [K, T, N], zero where the batch is masked.
+
+    Returns:
+        The vectors, [K, d].
+    """
+    rows = []
+    for agent in range(len(theta)):
+        parameters = theta[agent : agent + 1].detach().requires_grad_()
+        agent_coefficients = coefficients[agent].flatten()
+        total = torch.zeros_like(parameters)
+        for index, observations, actions in _steps(batch, agent):
+            log_probs = policy.log_probabilities(policy.layers(parameters), observations, actions)
+            total += torch.autograd.grad((log_probs * agent_coefficients[index]).sum(), parameters)[0]
+        rows.append(total)
+    return torch.cat(rows) / batch.count.clamp(min=1).unsqueeze(1)
+
+
+def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the valid steps of an agent in blocks: flat indices [M], observations [1, M, o], actions [1, M, *a].
+
+    The indices are those of the flattened [T, N]. Agents are processed one by one, so that the order of the terms of a
+    sum does not depend on the other agents of the batch. Padding is left out: it is most of a batch whose longest
+    episode is much longer than the others.
+    """
+    observations, actions = batch.observations[agent].flatten(0, 1), batch.actions[agent].flatten(0, 1)
+    for index in batch.mask[agent].flatten().nonzero().squeeze(1).split(BLOCK):
+        yield index, observations[index].unsqueeze(0), actions[index].unsqueeze(0)
+
+
+def _log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
+    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N]."""
+    log_probs = torch.zeros_like(batch.rewards)
+    with torch.inference_mode():
+        for agent in range(len(theta)):
+            layers, flat = policy.layers(theta[agent : agent + 1]), log_probs[agent].view(-1)
+            for index, observations, actions in _steps(batch, agent):
+                flat[index] = policy.log_probabilities(layers, observations, actions).squeeze(0)
+    return log_probs
+
+
+def log_likelihood(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
+    """Return the logarithm of the product over steps of pi(a|s) at theta, for every episode: float64 [K, N]."""
+    # cumsum, unlike sum, gives the same result for every amount of padding.
+    return _log_probabilities(policy, theta, batch).double().cumsum(1)[:, -1]
+
+
+def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+    """Compute the importance weights pi_target(a|s) / pi_behaviour(a|s) of single steps.
+
+    Args:
+        policy: The policy family.
+        target: The parameters of the target policies, [K, d].
+        behaviour: The parameters of the policies that sampled the episodes, [K, d].
+        batch: The episodes.
+
+    Returns:
+        The weights, float32 [K, T, N], zero where masked.
+    """
+    ratio = _log_probabilities(policy, target, batch) - _log_probabilities(policy, behaviour, batch)
+    return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp() * batch.mask
+
+
+def importance_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+    """Compute the importance weights omega = p(episode | target) / p(episode | behaviour) of whole episodes.
+
+    They are formed from sums of logarithms, as a product of 500 probabilities would underflow.
+
+    Args:
+        policy: The policy family.
+        target: The parameters of the target policies, [K, d].
+        behaviour: The parameters of the policies that sampled the episodes, [K, d].
+        batch: The episodes.
+
+    Returns:
+        The weights, float64 [K, N].
+    """
+    ratio = log_likelihood(policy, target, batch) - log_likelihood(policy, behaviour, batch)
+    return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp()
+
+
+def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+    """Compute the importance weights of whole episodes as the released code of DecByzPG does.
+
+        omega = prod_h pi_target(a_h|s_h) / (prod_h pi_behaviour(a_h|s_h) + 1e-9)
+
+    They are wrong for long episodes, as both products underflow: at a probability of 0.6 a step, omega of two equal
+    policies is 0.008 after 50 steps.
+
+    Args:
+        policy: The policy family.
+        target: The parameters of the target policies, [K, d].
+        behaviour: The parameters of the policies that sampled the episodes, [K, d].
+        batch: The episodes.
+
+    Returns:
+        The weights, float32 [K, N].
+    """
+    products = [_log_probabilities(policy, t, batch).exp().cumprod(1)[:, -1] for t in (target, behaviour)]
+    return products[0] / (products[1] + 1e-9)
+
+
+def gpomdp(
+    policy: Policy,
+    theta: Tensor,
+    batch: Trajectories,
+    discount: float,
+    weights: Tensor | None = None,
+    baseline: bool = False,
+) -> Tensor:
+    """Estimate the gradient of the expected discounted return at theta from whole episodes.
+
+        g(tau | theta) = sum_h grad log pi(a_h|s_h) (sum_{j>=h} gamma^j r_j - b_h)
+
+    is averaged over each agent's episodes. The estimate is unbiased for episodes sampled at theta, or sampled elsewhere
+    and importance-weighted. The baseline b_h is the mean reward-to-go at step h of the agent's other episodes. They are
+    independent of the episode's actions, so the expectation does not change. The reward-to-go of an episode that has
+    ended is zero, and a single episode has no baseline.
+
+    Args:
+        policy: The policy family.
+        theta: The parameters, [K, d].
+        batch: The episodes.
+        discount: The discount gamma.
+        weights: The importance weights of the episodes, [K, N]; None: all are 1.
+        baseline: Whether b_h is subtracted.
+
+    Returns:
+        The gradients, [K, d].
+
+    Source: Baxter and Bartlett, Infinite-horizon policy-gradient estimation, 2001; for the baseline Kool, van Hoof and
+    Welling, Buy 4 REINFORCE samples, get a baseline for free, 2019, step by step.
+    """
+    to_go = reward_to_go(batch.rewards, discount)
+    if baseline:
+        # cumsum, unlike sum, gives the same result for every amount of padding.
+        others = to_go.cumsum(2)[:, :, -1:] - to_go
+        to_go = to_go - others / (batch.count - 1).clamp(min=1).view(-1, 1, 1).to(to_go)
+    coefficients = to_go * batch.mask
+    if weights is not None:
+        coefficients = coefficients * weights.to(coefficients.dtype).unsqueeze(1)
+    return score_gradient(policy, theta, batch, coefficients)
+
+
+def whitened(
+    policy: Policy, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
+) -> Tensor:
+    """Compute the gradient with whitened returns that released codes of federated policy gradients use.
+
+        g(tau | theta) = (1/T) sum_h grad log pi(a_h|s_h) (R_h - mean(R)) / (std(R) + 1e-9),
+        R_h = sum_j gamma^j r_{h+j}
+
+    is averaged over each agent's episodes. T is the length of the episode; mean and standard deviation are over its
+    steps. The norm of g does not depend on the scale of rewards, and hardly on T. g is not the gradient of a return.
+
+    Args:
+        policy: The policy family.
+        theta: The parameters, [K, d].
+        batch: The episodes.
+        discount: The discount gamma.
+        weights: The importance weights of episodes [K, N] or of steps [K, T, N]; None: all are 1.
+
+    Returns:
+        The gradients, [K, d].
+
+    Source: the code of Fan et al. 2021, arXiv 2110.14074.
+    """
+    to_go, total = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards[:, 0])
+    for step in reversed(range(to_go.shape[1])):
+        total = batch.rewards[:, step] + discount * total
+        to_go[:, step] = total
+    # cumsum, unlike sum, gives the same result for every amount of padding.
+    length = batch.mask.sum(1, keepdim=True).clamp(min=1)
+    centered = (to_go - to_go.cumsum(1)[:, -1:] / length) * batch.mask
+    std = (centered.square().cumsum(1)[:, -1:] / (length - 1).clamp(min=1)).sqrt()
+    coefficients = centered / (std + 1e-9) / length
+    if weights is not None:
+        weights = weights.to(coefficients.dtype)
+        coefficients = coefficients * (weights if weights.dim() == 3 else weights.unsqueeze(1))
+    return score_gradient(policy, theta, batch, coefficients)
+
+
+def gradient_change(policy: Policy, theta: Tensor, batch: Trajectories, discount: float, way: Tensor) -> Tensor:
+    """Estimate the product of the Hessian of the expected discounted return at theta with a vector.
+
+        w(tau | theta) = <grad log p(tau | theta), way> g(tau | theta) + grad <g(tau | theta), way>
+
+    is averaged over each agent's episodes, with g as in `gpomdp`. With theta uniform on the line between two points and
+    `way` the difference of the points, its expectation is the difference of the gradients at the points.
+
+    Args:
+        policy: The policy family.
+        theta: The parameters, [K, d].
+        batch: The episodes, sampled at theta.
+        discount: The discount gamma.
+        way: The vectors with which the Hessian is multiplied, [K, d].
+
+    Returns:
+        The products, [K, d].
+
+    Source: Salehkaleybar et al. 2022, "Momentum-based policy gradient with second-order information", arXiv 2205.08253.
+    """
+    to_go, rows = reward_to_go(batch.rewards, discount) * batch.mask, []
+    for agent in range(len(theta)):
+        # Copies, as the rounding of sums may depend on the memory layout.
+        copy, vector, total = theta[agent].detach().clone(), way[agent].clone(), torch.zeros_like(theta[agent])
+        for episode in range(int(batch.count[agent])):
+            index = batch.mask[agent, :, episode].nonzero().squeeze(1)
+            observations, actions = (x[agent, index, episode].unsqueeze(0) for x in (batch.observations, batch.actions))
+            parameters = copy.requires_grad_()
+            layers = policy.layers(parameters.unsqueeze(0))
+            log_probs = policy.log_probabilities(layers, observations, actions).squeeze(0)
+            (score,) = torch.autograd.grad(log_probs.sum(), parameters, retain_graph=True)
+            objective = (log_probs * to_go[agent, index, episode]).sum()
+            (gradient,) = torch.autograd.grad(objective, parameters, create_graph=True)
+            (curvature,) = torch.autograd.grad(gradient @ vector, parameters)
+            total += (score @ vector) * gradient.detach() + curvature
+        rows.append(total)
+    return torch.stack(rows) / batch.count.clamp(min=1).unsqueeze(1)

@@ -1,0 +1,112 @@
+"""Simulated environments: functions of one state, compiled to machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import numpy as np
+from torch import Tensor
+
+from byzbench.rl.policies import CategoricalMlp
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """An environment with discrete actions whose state is a vector of s numbers.
+
+    `step` and `show` are module-level functions in the part of Python and NumPy that Numba compiles. They must not call
+    other Python functions of this package.
+
+    Attributes:
+        start: A function of (generator, N) that draws N initial states, float64 [N, s]. The first states do not depend
+            on N.
+        step: A function of (state, action, constants) that returns (reward, terminated) and changes the state in place.
+        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o].
+        size: The size o of an observation.
+        constants: The physical constants by name, in the order in which `step` takes them: float64 [c].
+    """
+
+    start: Callable[[np.random.Generator, int], np.ndarray]
+    step: Callable[[np.ndarray, int, np.ndarray], tuple[float, bool]]
+    show: Callable[[np.ndarray, np.ndarray], None]
+    size: int
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+
+class Simulated:
+    """K*N rows of a simulation: an `EnvironmentBatch` that can also run whole episodes in one call.
+
+    Attributes:
+        states: The states of all rows, float64 [K*N, s].
+    """
+
+    def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
+        self._simulation, self._count, self._horizon = simulation, count, horizon
+        code = _code()
+        self._addresses = code.address_of_step(simulation.step), code.address_of_show(simulation.show)
+        self._original_constants = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
+        self._constants = self._original_constants
+
+    def scale_dynamics(self, factors: Mapping[str, np.ndarray]) -> None:
+        """Multiply the original physical constants by factors [K] of each agent: see `Task.scale_dynamics`."""
+        self._constants = self._original_constants.copy()
+        for name, factor in factors.items():
+            self._constants[:, list(self._simulation.constants).index(name)] *= np.repeat(factor, self._count)
+
+    def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
+        """Start an episode in every row: see `EnvironmentBatch`."""
+        starts = [self._simulation.start(rng, self._count) for rng in generators]
+        self.states, self._t = np.ascontiguousarray(np.concatenate(starts), np.float64), 0
+        observations = np.empty((len(self.states), self._simulation.size), np.float32)
+        _code().present(self._addresses[1], self.states, observations)
+        return observations
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Advance every row by one step: see `EnvironmentBatch`."""
+        self._t += 1
+        rows = len(self.states)
+        observations = np.empty((rows, self._simulation.size), np.float32)
+        rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
+        actions = np.ascontiguousarray(actions, np.int64)
+        _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
+        return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
+
+    def play(
+        self,
+        policy: CategoricalMlp,
+        theta: Tensor,
+        uniforms: Tensor,
+        count: Tensor,
+        results: Mapping[str, np.ndarray],
+        greedy: bool,
+    ) -> int:
+        """Run the episodes of `rollout` after a reset, one in each row.
+
+        Args:
+            policy: The policy that acts.
+            theta: The parameters, [K, d].
+            uniforms: The uniform numbers of the actions, float32 [K, T, N].
+            count: The number of episodes of each agent, int64 [K].
+            results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
+            greedy: Whether the likeliest actions are taken.
+
+        Returns:
+            The length of the longest episode.
+        """
+        names = ("observations", "actions", "rewards", "mask", "terminated", "final_observations")
+        return _code().play(
+            *self._addresses,
+            *(self.states, self._constants),
+            *(theta.contiguous().numpy(), np.array(policy.sizes), policy.squashed, greedy),
+            *(uniforms.numpy(), count.numpy()),
+            *(results[name] for name in names),
+        )
+
+
+def _code() -> ModuleType:
+    # A local import, as loading Numba takes time, which listing tasks should not cost.
+    from byzbench.rl import compiled
+
+    return compiled
