@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from byzbench.algorithms._official import OFFICIAL, OFFICIAL_MDA, OFFICIAL_RFA
 from byzbench.algorithms._page import GossipPage
-from byzbench.algorithms._recommended import DECBYZPG
+from byzbench.algorithms._recommended import FEDERATED
 from byzbench.core import Recommendation
 
 
@@ -32,7 +32,7 @@ class DecByzPG(GossipPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (DecByzPG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "rfa", "agreement": "mda"}
-    recommended: ClassVar[Mapping[str, Recommendation]] = DECBYZPG
+    recommended: ClassVar[Mapping[str, Recommendation]] = FEDERATED
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"algorithm": OFFICIAL, "aggregator": OFFICIAL_RFA, "agreement": OFFICIAL_MDA},

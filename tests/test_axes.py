@@ -210,6 +210,7 @@ print(json.dumps([*outputs, experiment.hash]))
 """
 
 
+@pytest.mark.slow
 def test_a_kind_is_one_entry_a_base_class_and_a_package(tmp_path: Path) -> None:
     """Add a kind, and see it as option, keyword, key of sweep files, filter, and W&B tag."""
     (tmp_path / "plugin/weathers").mkdir(parents=True)

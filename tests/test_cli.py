@@ -482,6 +482,7 @@ def on_terminal(cwd: Path, *words: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", without_colours).split("\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_of_80_columns_shows_the_times_of_a_run_and_that_a_run_is_reused(tmp_path: Path) -> None:
     lines = on_terminal(tmp_path, "run", *TINY)
     assert "decbyzpg · none · complete · seed 0" in lines

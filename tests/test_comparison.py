@@ -208,15 +208,14 @@ def test_differences_need_both_rows() -> None:
 
 
 def test_parameters_are_shown_with_their_origin() -> None:
-    assert "no variance reduction" in parameter_line(Experiment.create("byzpg"))
-    assert "no variance reduction" not in parameter_line(Experiment.create("decbyzpg"))
+    assert "no variance reduction" in parameter_line(Experiment.create("decbyzpg"))
     assert "recommended for cartpole by: " in parameter_line(Experiment.create("decbyzpg"))
     assert "recommended" not in parameter_line(Experiment.create("decbyzpg", preset="paper"))
     paper = parameter_line(Experiment.create("decbyzpg", preset="paper"))
     assert paper == "decbyzpg: N=50, B=4, p=0.2, lr=0.0005; suggested for cartpole"
     mixed = parameter_line(Experiment.create("decbyzpg(lr=0.5)"))
-    assert mixed.startswith("decbyzpg: N=6, B=5, p=0.825, lr=0.5; N, B, p recommended for cartpole by: ")
-    assert mixed.endswith("; lr as given")
+    assert mixed.startswith("decbyzpg: N=8, p=1, lr=0.5; N, p recommended for cartpole by: ")
+    assert "; lr as given; " in mixed
 
 
 def test_a_graph_without_a_guarantee_is_named() -> None:

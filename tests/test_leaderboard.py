@@ -458,6 +458,7 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     command = ["leaderboard", "run", "--suite", "tiny-v1", *serial]
     verify = ["leaderboard", "verify", str(folder), *serial, "--cells"]
     (folder / "NOTES.md").write_text("\u202egnp.exe")
+    capsys.readouterr()
     assert main(monkeypatch, *verify, "0") == 1
     refused = capsys.readouterr().out
     assert refused.startswith(f"{slug}: refused\n")

@@ -51,8 +51,8 @@ def test_a_changed_default_moves_no_row(copy: Path, tmp_path: Path, monkeypatch:
     assert registry.load("attack", "ipm").scale == 7.0
     findings = checked(copy).findings
     assert [str(finding).partition("$.resolved: ")[2] for finding in findings] == [
-        "algorithm lr is 0.0083, not 0.1 as by today's defaults",
-        "algorithm p is 0.825, not 0.5 as by today's defaults",
+        "algorithm lr is 0.01, not 0.1 as by today's defaults",
+        "algorithm p is 1.0, not 0.5 as by today's defaults",
         "aggregator is rfa, not krum as by today's defaults",
     ]
     assert not any(finding.fatal for finding in findings)

@@ -106,7 +106,12 @@ def same_generator_gives_same_messages(channel: Channel, case: ChannelCase) -> N
             same = same and all(torch.equal(memory[name], other[name]) for name in memory)
             assert same, "two equal calls of encode differ: it draws from another generator, or has hidden state"
         delays = [part.draw_delays(6, 7, case.rng()) for _ in range(2)]
-        assert np.array_equal(*delays) or delays == [None, None], "two equal calls draw other delays"
+        first_delays, second_delays = delays
+        if first_delays is None or second_delays is None:
+            same = first_delays is second_delays
+        else:
+            same = np.array_equal(first_delays, second_delays)
+        assert same, "two equal calls draw other delays"
 
 
 def messages_have_a_size(channel: Channel, case: ChannelCase) -> None:

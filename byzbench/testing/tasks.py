@@ -147,7 +147,8 @@ def declares_its_sizes(task: Task, case: TaskCase) -> None:
     assert isinstance(space, Discrete | Box), f"action_space is a {type(space).__name__}, not Discrete or Box"
     start = int(space.start) if isinstance(space, Discrete) else 0
     assert start == 0, f"action_space starts at {start}, not at 0"
-    assert len(space.shape) <= 1, f"action_space has shape {list(space.shape)}, not one dimension"
+    shape = space.shape or ()
+    assert len(shape) <= 1, f"action_space has shape {list(shape)}, not one dimension"
     policy = task.policy()
     size = policy.observation_size
     assert size == task.observation_size, f"the policy takes {size} numbers, and an observation has another size"
