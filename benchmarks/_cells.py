@@ -8,12 +8,12 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import Result
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
+from byzbench.records.result import Result
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from byzbench import registry
-from byzbench.experiments.executors import make_executor
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import SweepGrid, plan_sweep
-from byzbench.experiments.sweep import run_sweep
 from byzbench.reports.estimators import Interval
 from byzbench.reports.plots import trace
 from byzbench.reports.statistics import mean_interval
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks._references import task_reference
 
 FIXED = ("large_noise", "sign_flip", "random_action", "avg_zero", "ipm", "alie(z=1.5)", "min_max", "mimic")

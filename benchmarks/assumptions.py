@@ -17,7 +17,7 @@ from _cells import TUNED, options, results
 from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import Result
+from byzbench.records.result import Result
 from byzbench.reports.plots import curve
 
 METHODS = {"byzpg": "alie(z=1.5)", "decbyzpg": "split_brain(alie(z=1.5))", "fedpg_br": "alie(z=1.5)"}

@@ -28,7 +28,7 @@ from byzbench.cli.show import show
 from byzbench.core import Attack
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
-from byzbench.reports.worst import FLAGS, MARGIN, REPORTING, SELECTION, STANDARD, STANDARD_V1
+from byzbench.reports.worst_case import FLAGS, MARGIN, REPORTING, SELECTION, STANDARD, STANDARD_V1
 
 AGENTS, ATTACKERS, ROUNDS = 13, 3, 12
 RULE = "trimmed_mean"

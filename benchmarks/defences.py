@@ -17,11 +17,11 @@ import numpy as np
 
 from byzbench import registry
 from byzbench.experiments.bench import Trial, benchmark_rules
-from byzbench.experiments.executors import make_executor
-from byzbench.experiments.metrics import mean_of
 from byzbench.experiments.runner import Result, run
-from byzbench.experiments.suite import SweepGrid, plan_sweep
-from byzbench.experiments.sweep import run_sweep
+from byzbench.records.result import mean_of
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks._references import task_reference
 
 AGENTS, BYZANTINE = 15, 3

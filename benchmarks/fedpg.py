@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import run
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 ROWS = (
     ("none", 0, 1000, "about 500"),

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.canonical import hash_of
-from byzbench.experiments.executors import make_executor
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
-from byzbench.experiments.sweep import run_sweep
+from byzbench.records.run_folder import RunFolder
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 
 GRID: dict[str, Any] = {
     "algo": ["decbyzpg", "dec_page_pg"],

@@ -20,7 +20,7 @@ from _cells import results
 from matplotlib.figure import Figure
 
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import RunFolder
+from byzbench.records.run_folder import RunFolder
 from byzbench.tasks._references import task_references
 
 SPREAD = "pettingzoo:mpe2/simple_spread_v3"

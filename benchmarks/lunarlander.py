@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 import envpool
+import gymnasium
 import numpy as np
 import torch
 from throughput import Stopwatch
@@ -30,7 +31,7 @@ LARGE, SMALL = (int(K * lunarlander.LunarLander.suggested[size]) for size in "NB
 
 def gymnasium_alone(rows: int) -> Callable[[np.ndarray], None]:
     """One step of a list of Gymnasium's landers."""
-    landers = [lunarlander._load("gymnasium").LunarLander() for _ in range(rows)]
+    landers = [gymnasium.make("LunarLander-v3").unwrapped for _ in range(rows)]
     for seed, lander in enumerate(landers):
         lander.reset(seed=seed)
 

@@ -15,7 +15,7 @@ from _cells import options, results
 from matplotlib.figure import Figure
 
 from byzbench import registry
-from byzbench.experiments.suite import SweepGrid, plan_sweep
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
 
 ALGORITHMS = ("dec_page_pg", "decbyzpg", "clipped_gossip", "nna")
 ATTACKS = ("alie(z=1.5, on=both)", "dissensus")

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.experiments.executors import make_executor
-from byzbench.experiments.store import gather, save_sweep
-from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
-from byzbench.experiments.sweep import run_sweep
+from byzbench.records.store import gather, save_sweep
 from byzbench.reports.figures import draw_figure, reached
 from byzbench.reports.statistics import mean_interval
 from byzbench.reports.summary import group
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 
 TARGET = 400.0
 CLEAN = (1, 2, 5, 13, 26)

@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.experiments.executors import make_executor
-from byzbench.experiments.question import TuningProblem, tuning_problem
-from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
-from byzbench.experiments.sweep import run_sweep
-from byzbench.experiments.tuned import TunedParameters
-from byzbench.experiments.tuning import best, finished, open_study, run_study
+from byzbench.records.tuned import TunedParameters
 from byzbench.reports.estimators import Interval
 from byzbench.reports.ordering import Difference, pair_test
 from byzbench.reports.scoring import EntryRuns, StratumRuns, score_entry
 from byzbench.reports.statistics import mean_interval
 from byzbench.reports.studies import pictures
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks._references import task_reference
+from byzbench.tuning.problem import TuningProblem, tuning_problem
+from byzbench.tuning.search import best, finished, open_study, run_study
 
 TUNING = ("alie(z=1.5)", "ipm")
 EVALUATION = ("none", "large_noise(relative=False)", "avg_zero", "sign_flip", "min_max")

@@ -19,10 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
 from byzbench.leaderboard.exchangeability import LEVELS, claim_group, exchange_p, normalised_area
 from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.references import unit
@@ -30,6 +27,9 @@ from byzbench.leaderboard.replay import CONTROLS, perturbed, relabelled
 from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, seed_of, suite
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "leaderboards.md"
 MARKS = "<!-- benchmarks/verification_power.py -->\n", "<!-- end -->\n"

@@ -14,8 +14,8 @@ if (_checkout / "pyproject.toml").is_file() and (_checkout / "attacks").is_dir()
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment as Experiment
-    from byzbench.experiments.records import Result as Result
     from byzbench.experiments.runner import run as run
+    from byzbench.records.result import Result as Result
     from byzbench.registry import load as load
 
 __all__ = ["Experiment", "Result", "load", "run"]
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Experiment": "byzbench.experiments.experiment",
-    "Result": "byzbench.experiments.records",
+    "Result": "byzbench.records.run_folder",
     "load": "byzbench.registry",
     "run": "byzbench.experiments.runner",
 }

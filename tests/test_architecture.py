@@ -26,7 +26,10 @@ LAYERS = [
     ["identity"],
     KINDS,
     ["federation"],
+    ["records"],
     ["experiments"],
+    ["sweeps"],
+    ["tuning", "integrations"],
     ["testing"],
     ["envs"],  # an episode is one experiment that is running
     ["reports"],

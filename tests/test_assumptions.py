@@ -9,10 +9,9 @@ import torch
 
 from byzbench.experiments.assumptions import assumptions, moments
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import Verdict
-from byzbench.experiments.records import Result
 from byzbench.experiments.runner import run
-from byzbench.reports import tables
+from byzbench.records.result import Result, Verdict
+from byzbench.reports import result_tables
 from byzbench.rl.policies import GaussianMlp
 from byzbench.rl.rollouts import Trajectories
 
@@ -75,7 +74,7 @@ def test_the_result_table_names_an_estimate_that_may_be_negative():
     counts = dict.fromkeys(("trajectories", "steps", "messages", "bytes", "screened"), 0)
     verdict, empty = Verdict("ok", None, None, ""), {"evaluation": {}, "versions": {}}
     found = Result("run", verdict, final, **counts, **empty, steps_per_second=1, disagreement=0, assumptions=constants)
-    shown = dict(tables.rows(Experiment.create("byzpg", agents=5), found))
+    shown = dict(result_tables.rows(Experiment.create("byzpg", agents=5), found))
     assert shown["assumption constants"] == "max ||g|| 44.5; sigma^2 6.6e+03; zeta^2 (unbiased estimate) -73.9"
 
 

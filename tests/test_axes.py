@@ -25,8 +25,8 @@ from tiny_suite import main
 from byzbench import Experiment, cli, registry
 from byzbench.axes import AXES, Axis, axis_named, option, recorded_axes, without_aliases
 from byzbench.errors import InvalidParameter
-from byzbench.experiments import store
-from byzbench.experiments.suite import SweepGrid, plan_sweep
+from byzbench.records import store
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
 
 tiny = tiny_suite.tiny
 ROOT = Path(__file__).resolve().parents[1]

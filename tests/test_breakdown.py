@@ -14,10 +14,10 @@ import pytest
 
 from byzbench import cli
 from byzbench.errors import InvalidParameter
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports.breakdown import _largest, find_breakdown
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor
 
 POINT: dict[str, Any] = {"algo": "decbyzpg", "attack": "sign_flip", "topology": "complete", "agents": 13}
 CLEAN = 422.0

@@ -13,8 +13,8 @@ import pytest
 
 from byzbench import cli, registry
 from byzbench.errors import InvalidParameter
+from byzbench.experiments.defaults import recommendation
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.filled import recommendation
 from byzbench.reports.comparison import (
     ALONE,
     AS_ASKED,

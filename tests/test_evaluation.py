@@ -14,7 +14,7 @@ from PIL import Image
 import byzbench
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate_policy, evaluation_due
-from byzbench.experiments.records import RunFolder
+from byzbench.records.run_folder import RunFolder
 from byzbench.registry import load
 from byzbench.reports.episodes import render_episode
 from byzbench.rl.policies import CategoricalMlp

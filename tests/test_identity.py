@@ -20,8 +20,8 @@ from byzbench.canonical import hash_of
 from byzbench.deprecation import deprecated_since
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, InvalidParameter, OtherLibraries
 from byzbench.experiments.provenance import recorded_identity
-from byzbench.experiments.records import RunFolder
 from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, identity_of
+from byzbench.records.run_folder import RunFolder
 
 TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "preset": "paper"}
 TINY |= {"parameters": {"algo": {"N": 6, "B": 2}}}
@@ -180,7 +180,7 @@ def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:
     assert not found.difference(identity_of(Experiment.create(attack="zero", **TINY)))
 
 
-@pytest.mark.parametrize("module", ["canonical", "deprecation", "identity", "experiments.migrations"])
+@pytest.mark.parametrize("module", ["canonical", "deprecation", "identity", "records.migrations"])
 def test_examples_hold(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"byzbench.{module}"))
     assert results.attempted

@@ -12,7 +12,6 @@ import tiny_suite
 import torch
 from tiny_suite import ABOUT, METHOD, checked, edited, inflate, lines_of, replayed, rewrite, run
 
-from byzbench.experiments.executors import SerialExecutor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
 from byzbench.identity import ENGINE
@@ -22,6 +21,7 @@ from byzbench.leaderboard.replay import ReplayResult, compare_cell, draw_cells, 
 from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
+from byzbench.sweeps.executors import SerialExecutor
 
 tiny, home, copy = tiny_suite.tiny, tiny_suite.home, tiny_suite.copy
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeyp
     def fail(todo: Experiment, **options: Any) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("byzbench.experiments.cells.run", fail)
+    monkeypatch.setattr("byzbench.sweeps.cells.run", fail)
     found = replayed(copy, tmp_path / "scratch")
     assert (found.verdict, found.exit_code) == ("infrastructure", 3)
     assert "MemoryError: no room" in found.cells[0].evidence

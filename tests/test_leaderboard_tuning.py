@@ -12,10 +12,6 @@ from typing import Any
 import pytest
 
 from byzbench.errors import CorruptRecord, InvalidParameter
-from byzbench.experiments.executors import SerialExecutor
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
-from byzbench.experiments.tuning import open_study, run_study
 from byzbench.leaderboard import references, suites
 from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.plan import plan_submission
@@ -23,6 +19,10 @@ from byzbench.leaderboard.schema import Method
 from byzbench.leaderboard.submitting import cell_of, collect_cells, fill, tuned_by, write_submission
 from byzbench.leaderboard.suite_study import best_parameters, suite_study, tuning_seeds, winner
 from byzbench.leaderboard.suites import Suite, suite
+from byzbench.sweeps.executors import SerialExecutor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
+from byzbench.tuning.search import open_study, run_study
 from tests.tiny_suite import ABOUT, checked, forget_suites, run
 
 METHOD = Method(algo="decbyzpg(p=1.0, N=4)")

@@ -25,12 +25,12 @@ from byzbench.canonical import (
     hash_of,
 )
 from byzbench.errors import CorruptRecord, InvalidParameter, OtherLibraries
-from byzbench.experiments import migrations
-from byzbench.experiments.migrations import migrate
 from byzbench.experiments.provenance import code_difference, provenance
-from byzbench.experiments.store import gather, scan_runs
-from byzbench.experiments.suite import SweepGrid
-from byzbench.experiments.tuned import TunedParameters
+from byzbench.records import migrations
+from byzbench.records.migrations import migrate
+from byzbench.records.store import gather, scan_runs
+from byzbench.records.tuned import TunedParameters
+from byzbench.sweeps.grid import SweepGrid
 
 OLD = Path(__file__).resolve().parent / "old_runs"
 CALM = {"name": "calm", "parameters": {}}

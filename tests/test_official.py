@@ -14,8 +14,8 @@ import byzbench
 from byzbench import Experiment, registry
 from byzbench.algorithms._official import official_initial, official_uniform
 from byzbench.errors import InvalidParameter
-from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import federate, lockstep
+from byzbench.records.run_folder import RunFolder
 from byzbench.rl.gradients import importance_weights, product_weights
 from byzbench.rl.policies import CategoricalMlp
 from byzbench.testing.rows import run_as_block

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from byzbench.errors import UserError
-from byzbench.experiments.executors import make_executor
-from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep
-from byzbench.experiments.sweep import run_sweep
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 GRID: dict[str, Any] = {
@@ -31,8 +31,8 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 sys.path.insert(0, {tests!r})
 from test_ray import listening, planned, running
-from byzbench.experiments.executors import executor
-from byzbench.experiments.sweep import sweep
+from byzbench.sweeps.executors import executor
+from byzbench.sweeps.sweep import sweep
 if __name__ == "__main__":
     here = {{"num_cpus": 1, "node_ip_address": "127.0.0.1"}}
     cluster = Cluster(initialize_head=True, head_node_args={{**here, "include_dashboard": False}})
@@ -153,8 +153,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning import asked
-from byzbench.experiments.executors import executor
-from byzbench.experiments.tuning import best, finished, open_study, tune
+from byzbench.sweeps.executors import executor
+from byzbench.tuning.search import best, finished, open_study, tune
 if __name__ == "__main__":
     todo = asked()
     study = open_study(todo, "study.journal")

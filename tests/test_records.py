@@ -26,8 +26,8 @@ from byzbench.errors import ArchivedRun, CorruptRecord, StorageError, UserError
 from byzbench.experiments import runner
 from byzbench.experiments.diagnostics import diameter
 from byzbench.experiments.metrics import classify_run, final_return
-from byzbench.experiments.records import RunFolder
 from byzbench.federation.federation import SimulatedFederation
+from byzbench.records.run_folder import RunFolder
 from byzbench.tasks.cartpole import CartPole
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,13 +24,13 @@ from scipy import stats
 
 from byzbench import Experiment, cli
 from byzbench.canonical import hash_of
-from byzbench.experiments.store import StoredRun, gather
-from byzbench.reports.canvas import FORMATS
+from byzbench.records.store import StoredRun, gather
 from byzbench.reports.figures import KINDS, reached
+from byzbench.reports.plot_style import FORMATS
+from byzbench.reports.result_tables import _ranking, sheets
 from byzbench.reports.row_scores import common_seeds
 from byzbench.reports.sheets import Table, render_tables
 from byzbench.reports.summary import METRICS, Groups, ReportRow, clean, group, run_reference, score_bounds
-from byzbench.reports.tables import _ranking, sheets
 
 FORMS = ("table", "md", "csv", "tex", "json")
 BUDGET = 400

@@ -17,9 +17,9 @@ from byzbench import Experiment, cli
 from byzbench import run as train
 from byzbench.canonical import hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter
-from byzbench.experiments import files
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import gather, read_run, save_sweep, scan_runs
+from byzbench.records import files
+from byzbench.records.run_folder import RunFolder
+from byzbench.records.store import gather, read_run, save_sweep, scan_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "parameters": {"algo": {"N": 4}}}
@@ -227,7 +227,7 @@ def test_runs_are_filtered(
 def test_many_writers_leave_whole_files(tmp_path: Path) -> None:
     """Four processes run the same four cells into one store."""
     code = (
-        "import sys\nfrom byzbench import Experiment\nfrom byzbench.experiments.cells import run_cell\n"
+        "import sys\nfrom byzbench import Experiment\nfrom byzbench.sweeps.cells import run_cell\n"
         f"options = {SMALL!r}\n"
         "for seed in range(4):\n"
         "    cell = Experiment.create(attack='sign_flip', topology='complete', seed=seed, **options)\n"

@@ -18,15 +18,15 @@ import pytest
 
 from byzbench import registry
 from byzbench.errors import InvalidParameter, UnknownName
-from byzbench.experiments import cells as cells_module
-from byzbench.experiments import executors
-from byzbench.experiments.cells import CellOutcome, deliver, run_cell, run_elsewhere
-from byzbench.experiments.executors import Executor, make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.mirror import RemoteStore
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.suite import SweepGrid, SweepPlan, plan_sweep, split
-from byzbench.experiments.sweep import SweepSummary, run_sweep, sweep_state
+from byzbench.records.remote import RemoteStore
+from byzbench.records.run_folder import RunFolder
+from byzbench.sweeps import cells as cells_module
+from byzbench.sweeps import executors
+from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere
+from byzbench.sweeps.executors import Executor, make_executor
+from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep, split
+from byzbench.sweeps.sweep import SweepSummary, run_sweep, sweep_state
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12}
@@ -302,7 +302,7 @@ def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None
     todo = planned(algo=["decbyzpg"], topology=["complete"], attack=["sign_flip"])
     first = next(iter(todo.cells.values()))
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom byzbench.experiments.records import RunFolder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom byzbench.records.run_folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    time.sleep(1.0)\n"
     )
     held = subprocess.Popen(
@@ -432,9 +432,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_sweep import GRID, QUICK
-from byzbench.experiments.executors import executor
-from byzbench.experiments.suite import Suite, plan
-from byzbench.experiments.sweep import sweep
+from byzbench.sweeps.executors import executor
+from byzbench.sweeps.grid import Suite, plan
+from byzbench.sweeps.sweep import sweep
 if __name__ == "__main__":
     todo = plan(Suite.of({{**GRID, "seeds": 3, "algo": ["decbyzpg", "decbyzpg(optimizer=sgd)", "dec_page_pg", "solo"],
                          "attack": ["alie(z=1.5)", "sign_flip", "large_noise", "avg_zero"], "trajectories": 40}}))

@@ -23,9 +23,9 @@ import wandb
 import byzbench
 from byzbench import cli
 from byzbench.cli import sync
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import save_sweep
-from byzbench.experiments.tracking import Tracker
+from byzbench.integrations.tracking import Tracker
+from byzbench.records.run_folder import RunFolder
+from byzbench.records.store import save_sweep
 from byzbench.reports.plots import learning_curve
 
 SMALL: dict[str, Any] = {"agents": 3, "byzantine": 0, "trajectories": 20, "topology": "complete"}

@@ -15,16 +15,16 @@ from scipy.stats import ks_2samp
 
 from byzbench import registry
 from byzbench.errors import BrokenPlugin, UserError
-from byzbench.experiments.executors import make_executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
-from byzbench.experiments.suite import SweepGrid, plan_sweep
-from byzbench.experiments.sweep import run_sweep
 from byzbench.registry import name_of
 from byzbench.rl import compiled
 from byzbench.rl.policies import CategoricalMlp
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.simulations import Simulated, Simulation
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns, task_references
 from byzbench.tasks.cartpole import CartPole

@@ -24,8 +24,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 import byzbench
 from byzbench import cli
-from byzbench.experiments import runner, tracking
-from byzbench.experiments.records import RunFolder
+from byzbench.experiments import runner
+from byzbench.integrations import tracking
+from byzbench.records.run_folder import RunFolder
 from byzbench.reports.plots import learning_curve
 
 T = TypeVar("T")

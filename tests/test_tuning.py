@@ -22,13 +22,13 @@ from optuna.trial import TrialState
 from byzbench import cli, registry
 from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments import tuning
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor, make_executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.question import FIRST_SEED, TuningProblem, tuning_problem
-from byzbench.experiments.tuned import TunedParameters
-from byzbench.experiments.tuning import best, finished, open_study, run_study, study_digest
+from byzbench.records.tuned import TunedParameters
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor, make_executor
+from byzbench.tuning import search
+from byzbench.tuning.problem import FIRST_SEED, TuningProblem, tuning_problem
+from byzbench.tuning.search import best, finished, open_study, run_study, study_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 POINT: dict[str, Any] = {
@@ -225,7 +225,7 @@ def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> No
     assert left.state == TrialState.RUNNING
     run_study(todo, open_study(todo, tmp_path / "study.journal"), Imagined(tmp_path, hill), 5)
     final = open_study(todo, tmp_path / "study.journal").trials
-    assert [t.params for t in final if t.state in tuning.COUNTED][left.number] == left.params
+    assert [t.params for t in final if t.state in search.COUNTED][left.number] == left.params
 
 
 def test_several_trials_at_a_time(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_an_evaluation_keeps_its_attacks_and_seeds_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from byzbench.cli.evaluate import _rivals
-    from byzbench.experiments.suite import SweepGrid
+    from byzbench.sweeps.grid import SweepGrid
 
     assert _rivals(SweepGrid(attack=["ipm", "alie(z=1)"]), None) == ["sign_flip", "large_noise"]
     with pytest.raises(InvalidParameter, match="must not be in the suite, which has ipm"):
@@ -454,8 +454,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning import POINT, question
-from byzbench.experiments.executors import executor
-from byzbench.experiments.tuning import finished, open_study, tune
+from byzbench.sweeps.executors import executor
+from byzbench.tuning.search import finished, open_study, tune
 if __name__ == "__main__":
     todo = question("algorithm", {{**POINT, "trajectories": 30}}, ["ipm", "sign_flip"])
     study = open_study(todo, "study.journal")
@@ -479,7 +479,7 @@ def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path)
         if not (tmp_path / "study.journal").exists():
             return {}
         trials = open_study(todo, tmp_path / "study.journal").trials
-        return {t.number: t.value for t in trials if t.state in tuning.COUNTED}
+        return {t.number: t.value for t in trials if t.state in search.COUNTED}
 
     draw, kept, kills = random.Random(1), 0, 0
     while kills < 4:

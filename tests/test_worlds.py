@@ -13,10 +13,10 @@ from byzbench import registry
 from byzbench.envs import FederationEnv
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import Training, federate, lockstep, run
 from byzbench.federation.scenarios import Scenarios
 from byzbench.randomness import Streams
+from byzbench.records.run_folder import RunFolder
 from byzbench.rl.scales import in_units
 from byzbench.testing.rows import run_as_block, run_by_rows
 

@@ -20,11 +20,11 @@ from byzbench import cli, registry
 from byzbench.canonical import hash_of
 from byzbench.core import Aggregator
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor, SerialExecutor
 from byzbench.experiments.experiment import Experiment
-from byzbench.reports import probes, worst
-from byzbench.reports.worst import WorstCaseResult, WorstCaseSearch
+from byzbench.reports import probes, worst_case
+from byzbench.reports.worst_case import WorstCaseResult, WorstCaseSearch
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor, SerialExecutor
 
 POINT: dict[str, Any] = {"algo": "decbyzpg", "topology": "complete", "agents": 13}
 TINY: dict[str, Any] = {"algo": "decbyzpg", "topology": "complete", "agents": 5, "trajectories": 30}
@@ -60,7 +60,7 @@ def imagine(
     out: Path,
     value: Callable[[str, int], float | None],
     ended: Callable[[str, int], str] | None = None,
-    ensemble: worst.Ensemble = ENSEMBLE,
+    ensemble: worst_case.Ensemble = ENSEMBLE,
     **point: Any,
 ) -> tuple[WorstCaseResult, list[tuple[str, int]]]:
     workers = Imagined(out, value, ended)
@@ -77,7 +77,7 @@ def test_the_choice_is_made_on_some_seeds_and_reported_on_others(tmp_path: Path)
     """On fresh seeds avg_zero is the stronger one, and that must not matter any more."""
 
     def value(attack: str, seed: int) -> float:
-        if seed < worst.REPORTING:
+        if seed < worst_case.REPORTING:
             return fixed(ipm=200.0 + seed - 1000)(attack, seed)
         return {"none": 310.0, "ipm": 250.0, "avg_zero": 100.0}[attack] + 10.0 * (seed - 2002)
 
@@ -156,7 +156,7 @@ def test_questions_that_cannot_be_answered() -> None:
 
 def test_an_attack_that_changes_nothing_is_inert(tmp_path: Path) -> None:
     found, _ = imagine(tmp_path, fixed(avg_zero=CLEAN))
-    assert found.flags["attack inert"] == worst.SearchFlag(True, "avg_zero")
+    assert found.flags["attack inert"] == worst_case.SearchFlag(True, "avg_zero")
     one_seed = imagine(tmp_path, lambda a, s: CLEAN if (a, s) == ("avg_zero", 1001) else fixed()(a, s))[0]
     assert not one_seed.flags["attack inert"].raised
 
@@ -278,16 +278,16 @@ def test_every_rule_can_be_probed_and_has_no_secrets(name: str) -> None:
 
 def test_the_standard_ensemble_is_a_version() -> None:
     """Whoever changes a member or a default makes another ensemble: give it another name, and this its digest."""
-    members = [[needs, *attacks] for needs, attacks in worst.STANDARD_V1.items()]
+    members = [[needs, *attacks] for needs, attacks in worst_case.STANDARD_V1.items()]
     described = [registry.describe(registry.make("attack", a)) for _, *attacks in members for a in attacks]
-    assert (worst.STANDARD, hash_of({"members": members, "described": described})) == (
+    assert (worst_case.STANDARD, hash_of({"members": members, "described": described})) == (
         "standard-v1",
         "c498f6d83762b991",
     )
 
 
 def test_members_know_what_their_heading_says() -> None:
-    for needs, attacks in worst.STANDARD_V1.items():
+    for needs, attacks in worst_case.STANDARD_V1.items():
         for threat in (registry.make("attack", attack).threat for attack in attacks):  # type: ignore[attr-defined]
             if needs in ("blind", "local"):
                 assert threat.knowledge <= {"own"}
@@ -333,7 +333,8 @@ def test_what_was_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_by_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worst, "STANDARD_V1", {"blind": ("sign_flip", "no_such_attack"), "colluding": ("avg_zero",)})
+    members = {"blind": ("sign_flip", "no_such_attack"), "colluding": ("avg_zero",)}
+    monkeypatch.setattr(worst_case, "STANDARD_V1", members)
     words = "worst --topology complete --agents 5 --trajectories 30 --selection 1 --executor serial -p algo.N=4"
     monkeypatch.chdir(tmp_path)
 
@@ -348,14 +349,14 @@ def test_by_the_command_line(
     out, err = call()
     assert "skipped: no_such_attack: unknown attack" in err
     assert "1/13  none · seed 1000: " in err
-    assert all(f"  {name}: " in out for name in worst.FLAGS)
+    assert all(f"  {name}: " in out for name in worst_case.FLAGS)
     assert "no certain harm; the lowest mean: " in out
     out, err = call("--json")
     found = json.loads(out)
     assert not err
     assert found["attack"] in ("sign_flip", "avg_zero")
     assert found["ensemble"] == "standard-v1"
-    assert set(found["flags"]) == set(worst.FLAGS)
+    assert set(found["flags"]) == set(worst_case.FLAGS)
     assert found["seeds"] == {"selection": [1000], "reporting": [2000, 2001, 2002, 2003, 2004]}
     assert found["tried"]["no_such_attack"]["mean"] is None
     assert np.isfinite([found[name]["value"] for name in ("clean", "attacked", "loss")]).all()
@@ -380,7 +381,7 @@ def test_the_page_of_attacks_is_up_to_date(attacks_page: Any) -> None:
 
 
 def test_the_page_explains_every_flag(attacks_page: Any) -> None:
-    assert set(attacks_page.FLAG_PAGES) == set(worst.FLAGS)
+    assert set(attacks_page.FLAG_PAGES) == set(worst_case.FLAGS)
 
 
 def test_the_pictures_are_of_what_is_said(attacks_page: Any, tmp_path: Path) -> None:

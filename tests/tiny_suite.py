@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 
 from byzbench import cli
-from byzbench.experiments.executors import SerialExecutor
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.checks import CheckReport, check_submission
 from byzbench.leaderboard.frozen import freeze_suite, frozen
@@ -23,6 +20,9 @@ from byzbench.leaderboard.replay import ReplayResult, draw_cells, replay_entry
 from byzbench.leaderboard.schema import EntryMetadata, Method
 from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
+from byzbench.sweeps.executors import SerialExecutor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 TINY = """
 name = "tiny-v1"

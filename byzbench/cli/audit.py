@@ -36,9 +36,9 @@ def audit(
     import tempfile
 
     from byzbench.errors import UserError
-    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.identity import ENGINE
     from byzbench.leaderboard.audits import Audit, audit_row, audited_entries
+    from byzbench.sweeps.executors import make_executor as open_executor
 
     if not (source / "submissions").is_dir():
         raise UserError(f"{source} has no folder `submissions`; give the folder of the leaderboards with --from")

@@ -35,9 +35,9 @@ def breakdown(
         byzbench breakdown --algo decbyzpg --attack large_noise
         byzbench breakdown --algo fed_ppo --agents 20 --most 8 --seeds 10
     """
-    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.reports.breakdown import BreakdownTrial
     from byzbench.reports.breakdown import find_breakdown as search
+    from byzbench.sweeps.executors import make_executor as open_executor
 
     def watch(f: int, tried: BreakdownTrial) -> None:
         if not as_json:

@@ -12,10 +12,10 @@ from byzbench.reports.terminal import echo
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from byzbench.experiments.cells import CellOutcome, OnExisting
-    from byzbench.experiments.executors import Executor
-    from byzbench.experiments.suite import SweepPlan
-    from byzbench.experiments.tracking import Tracker
+    from byzbench.integrations.tracking import Tracker
+    from byzbench.sweeps.cells import CellOutcome, OnExisting
+    from byzbench.sweeps.executors import Executor
+    from byzbench.sweeps.grid import SweepPlan
 
 
 def run_cells(
@@ -43,8 +43,8 @@ def run_cells(
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.sync import draw
-    from byzbench.experiments.store import scan_runs
-    from byzbench.experiments.sweep import run_sweep
+    from byzbench.records.store import scan_runs
+    from byzbench.sweeps.sweep import run_sweep
 
     with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
 

@@ -12,7 +12,7 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.experiments.suite import SweepGrid
+    from byzbench.sweeps.grid import SweepGrid
 
 CANDIDATES = ("ipm", "sign_flip", "large_noise", "avg_zero", "gaussian", "min_max", "min_sum", "alie(z=1.5)", "mimic")
 """Default attacks to tune against, in this order, without those that the suite has."""
@@ -38,7 +38,7 @@ def evaluate(
         byzbench evaluate --algo decbyzpg --suite suite.toml
         byzbench evaluate --algo fed_ppo --suite suite.toml --attacks ipm,mimic
     """
-    from byzbench.experiments.suite import SweepGrid
+    from byzbench.sweeps.grid import SweepGrid
 
     content = SweepGrid.read(suite)
     if content.tuned:
@@ -64,8 +64,8 @@ def _rivals(suite: SweepGrid, given: list[str] | None) -> list[str]:
     Raises:
         InvalidParameter: An attack is in the suite, with whatever parameters, or a seed of the suite is for tuning.
     """
-    from byzbench.experiments.question import FIRST_SEED
     from byzbench.registry import parse_spec
+    from byzbench.tuning.problem import FIRST_SEED
 
     suite_attacks = {parse_spec(attack).name for attack in suite.attack}
     rivals = given or [attack for attack in CANDIDATES if parse_spec(attack).name not in suite_attacks][:2]
@@ -103,8 +103,8 @@ def _tune(
         The file of the tuned parameters.
     """
     from byzbench.cli.tune import study
-    from byzbench.experiments.question import tuning_problem
     from byzbench.registry import kind_of
+    from byzbench.tuning.problem import tuning_problem
 
     first = {axis: values[0] for axis, values in suite.axes().items() if axis != "attack"}
     fixed = {kind: values for kind, values in suite.parameters.items() if kind_of(kind) != "attack"}
@@ -130,10 +130,10 @@ def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any]
     """
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.experiments.store import save_sweep
-    from byzbench.experiments.suite import SweepPlan, plan_sweep
-    from byzbench.experiments.sweep import run_sweep
+    from byzbench.records.store import save_sweep
+    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.sweeps.grid import SweepPlan, plan_sweep
+    from byzbench.sweeps.sweep import run_sweep
 
     default_plan = plan_sweep(suite)
     for label, reason in default_plan.undefined.items():

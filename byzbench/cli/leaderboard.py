@@ -61,14 +61,14 @@ def run(
     from byzbench.cli.cells import run_cells
     from byzbench.cli.suite_tuning import tune_for_suite
     from byzbench.errors import UserError
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.experiments.suite import SweepPlan
-    from byzbench.experiments.tracking import Tracker
-    from byzbench.experiments.tuned import TunedParameters
+    from byzbench.integrations.tracking import Tracker
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.plan import plan_submission as plan
     from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as board
+    from byzbench.records.tuned import TunedParameters
+    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.sweeps.grid import SweepPlan
 
     method, track = _method(point, against)
     if suite in CLOSED:
@@ -149,11 +149,11 @@ def submit(
     import shutil
 
     from byzbench.errors import UserError
-    from byzbench.experiments.tuned import TunedParameters
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.checks import check_submission
     from byzbench.leaderboard.schema import EntryMetadata, validate
     from byzbench.leaderboard.summaries import markdown
+    from byzbench.records.tuned import TunedParameters
 
     ticket = submitting.RunManifest.read(runs)
     store = runs if runs.is_dir() else runs.parent
@@ -215,11 +215,11 @@ def verify(
 
     submissions = folder.resolve().parents[2]
     _match_instruction_set(folder)
-    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.leaderboard.checks import check_submission
     from byzbench.leaderboard.guard import guard
     from byzbench.leaderboard.replay import fresh_salt, replay_entry
     from byzbench.leaderboard.summaries import verdict_lines
+    from byzbench.sweeps.executors import make_executor as open_executor
 
     report = check_submission(folder, submissions)
     findings = [*report.findings, *(guard(submissions, base) if base else ())]

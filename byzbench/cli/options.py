@@ -99,7 +99,7 @@ def components(given: Sequence[str] | None) -> list[str] | None:
         >>> components(["krum,bucketing(krum, s=2)", "rfa"])
         ['krum', 'bucketing(krum, s=2)', 'rfa']
     """
-    from byzbench.experiments.suite import split
+    from byzbench.sweeps.grid import split
 
     return [item for text in given for item in split(text)] if given else None
 
@@ -131,7 +131,7 @@ def filled(point: Mapping[str, Any], given: Sequence[str] | None, tuned: Sequenc
     Raises:
         InvalidParameter: A file is for a component that `point` does not have.
     """
-    from byzbench.experiments.tuned import TunedParameters as File
+    from byzbench.records.tuned import TunedParameters as File
 
     point = {axis.name: axis.default for axis in AXES if axis.is_kind and axis.default} | dict(point)
     by_kind: dict[str, dict[str, Any]] = parameters(given or [])

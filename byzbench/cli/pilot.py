@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from byzbench.experiments.executors import Executor
     from byzbench.leaderboard.admission import PilotResult
     from byzbench.leaderboard.pilot import Pilot, Selection, Stage, StageRuns
+    from byzbench.sweeps.executors import Executor
 
     OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
@@ -44,9 +44,9 @@ def pilot(
         byzbench pilot leaderboards/pilots/smoke-v2.toml
         byzbench pilot leaderboards/pilots/smoke-v2.toml --stage choose
     """
-    from byzbench.experiments.executors import make_executor as open_executor
     from byzbench.leaderboard import admission, pilot_page
     from byzbench.leaderboard.pilot import read_pilot
+    from byzbench.sweeps.executors import make_executor as open_executor
 
     todo = read_pilot(file)
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from byzbench.reports.terminal import terminal_width, wrap_line
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import CellOutcome
+    from byzbench.sweeps.cells import CellOutcome
 
 
 class _Bar(RichProgress):

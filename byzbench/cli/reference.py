@@ -10,7 +10,7 @@ import typer
 from byzbench.cli import options
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import OnExisting
+    from byzbench.sweeps.cells import OnExisting
 
 
 def reference(
@@ -31,13 +31,13 @@ def reference(
     """
     from byzbench.cli.cells import run_cells
     from byzbench.errors import InvalidParameter, UserError
-    from byzbench.experiments.cells import stored_outcome
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.experiments.suite import SweepPlan
     from byzbench.leaderboard import references
     from byzbench.leaderboard.replay import named
     from byzbench.leaderboard.submitting import cell_of
     from byzbench.leaderboard.suites import suite as board
+    from byzbench.sweeps.cells import stored_outcome
+    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.sweeps.grid import SweepPlan
 
     of = board(suite)
     cells = references.reference_cells(of)

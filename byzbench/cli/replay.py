@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from byzbench.experiments.records import RunFolder
+    from byzbench.records.run_folder import RunFolder
 
 
 def replay(
@@ -28,8 +28,8 @@ def replay(
     from byzbench.errors import CorruptRecord
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.provenance import code_difference, provenance, recorded_differences
-    from byzbench.experiments.records import RunFolder
     from byzbench.experiments.runner import run as train
+    from byzbench.records.run_folder import RunFolder
 
     folder = RunFolder(run)
     record = folder.record()

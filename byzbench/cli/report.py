@@ -12,7 +12,7 @@ from byzbench.axes import axis_named, recorded_axes
 from byzbench.errors import StorageError
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import StoredRun
+    from byzbench.records.store import StoredRun
 
 Runs = Annotated[
     list[str], typer.Argument(help="Run folders, stores (folders or URLs), or files of sweeps.", metavar="RUNS...")
@@ -58,9 +58,9 @@ def report(
         byzbench report runs --by attack,aggregator --format md --out report.md
     """
     from byzbench.errors import UserError
+    from byzbench.reports.result_tables import about, sheets
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.summary import group
-    from byzbench.reports.tables import about, sheets
     from byzbench.reports.terminal import terminal_width
 
     entries, problems = gathered(runs)
@@ -94,8 +94,8 @@ def gathered(places: Sequence[str]) -> tuple[list[StoredRun], list[str]]:
         InvalidParameter: There is no such folder, store or file.
         StorageError: A store at a URL cannot be reached.
     """
-    from byzbench.experiments.mirror import open_store
-    from byzbench.experiments.store import gather
+    from byzbench.records.remote import open_store
+    from byzbench.records.store import gather
 
     paths = []
     for place in sorted(

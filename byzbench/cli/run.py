@@ -14,11 +14,11 @@ from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import CellOutcome
     from byzbench.experiments.experiment import Experiment
-    from byzbench.experiments.records import Result
-    from byzbench.experiments.tracking import Tracker
+    from byzbench.integrations.tracking import Tracker
+    from byzbench.records.result import Result
     from byzbench.reports.comparison import Companion
+    from byzbench.sweeps.cells import CellOutcome
 
 
 @takes_axes()
@@ -56,8 +56,8 @@ def run(
     if compare and not as_json:
         announce("--compare: checking the runs")
     from byzbench.experiments.experiment import Experiment
-    from byzbench.experiments.records import pool
-    from byzbench.experiments.tracking import Tracker
+    from byzbench.integrations.tracking import Tracker
+    from byzbench.records.result import pool
 
     numbers = options.seed_list(point.pop("seed", None), seeds)
     values = options.filled(point, parameter, tuned)
@@ -76,7 +76,7 @@ def run(
         return
 
     from byzbench.reports.plots import learning_curve
-    from byzbench.reports.tables import print_result
+    from byzbench.reports.result_tables import print_result
 
     folders = [Path(str(r.run)) for r in results]
     picture = folders[0] / "curve.png"
@@ -137,7 +137,7 @@ def _compare(
         UserError: The requested run fails.
     """
     from byzbench.errors import UserError
-    from byzbench.experiments.records import Result, pool
+    from byzbench.records.result import Result, pool
     from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.terminal import echo, terminal_width
@@ -177,9 +177,9 @@ def _run_all(
     """
     from byzbench.cli.progress import RunsProgress
     from byzbench.cli.sync import draw
-    from byzbench.experiments.executors import make_executor
-    from byzbench.experiments.suite import SweepPlan
-    from byzbench.experiments.sweep import run_sweep
+    from byzbench.sweeps.executors import make_executor
+    from byzbench.sweeps.grid import SweepPlan
+    from byzbench.sweeps.sweep import run_sweep
 
     cells: dict[str, Experiment] = {}
     hashes: set[str] = set()

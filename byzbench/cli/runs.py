@@ -12,7 +12,7 @@ from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import StoredRun
+    from byzbench.records.store import StoredRun
 
 
 @takes_axes("filter")
@@ -31,8 +31,8 @@ def runs(
         byzbench runs
         byzbench runs --algo decbyzpg --status finished --json
     """
-    from byzbench.experiments.mirror import open_store
-    from byzbench.experiments.store import scan_runs
+    from byzbench.records.remote import open_store
+    from byzbench.records.store import scan_runs
     from byzbench.reports.terminal import echo
 
     with open_store(out) as store:

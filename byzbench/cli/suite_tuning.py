@@ -33,11 +33,11 @@ def tune_for_suite(
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.experiments.suite import SweepPlan
-    from byzbench.experiments.sweep import run_sweep
-    from byzbench.experiments.tuning import finished, open_study, run_study
     from byzbench.leaderboard.suite_study import best_parameters, suite_study, winner
+    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.sweeps.grid import SweepPlan
+    from byzbench.sweeps.sweep import run_sweep
+    from byzbench.tuning.search import finished, open_study, run_study
 
     study = suite_study(suite, method)
     home = out / "studies"

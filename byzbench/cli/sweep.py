@@ -15,8 +15,8 @@ from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.experiments.suite import SweepGrid, SweepPlan
-    from byzbench.experiments.sweep import State, SweepSummary
+    from byzbench.sweeps.grid import SweepGrid, SweepPlan
+    from byzbench.sweeps.sweep import State, SweepSummary
 
 _SHOWN = 20
 
@@ -51,8 +51,8 @@ def sweep(
         byzbench sweep --algo decbyzpg,fed_ppo --attack none,alie,ipm --seeds 5
         byzbench sweep suite.toml --dry-run
     """
-    from byzbench.experiments.mirror import open_store
-    from byzbench.experiments.suite import plan_sweep
+    from byzbench.records.remote import open_store
+    from byzbench.sweeps.grid import plan_sweep
 
     axes = point | ({"seeds": options.seed_list(None, seeds)} if seeds else {})
     cell_plan = plan_sweep(
@@ -65,10 +65,10 @@ def sweep(
             return
         from byzbench.cli.progress import SweepProgress
         from byzbench.cli.sync import draw
-        from byzbench.experiments.executors import make_executor as open_executor
-        from byzbench.experiments.store import save_sweep
-        from byzbench.experiments.sweep import run_sweep as run_sweep
-        from byzbench.experiments.tracking import Tracker
+        from byzbench.integrations.tracking import Tracker
+        from byzbench.records.store import save_sweep
+        from byzbench.sweeps.executors import make_executor as open_executor
+        from byzbench.sweeps.sweep import run_sweep as run_sweep
 
         saved = save_sweep(store.path, cell_plan.name, cell_plan.hash, [cell.hash for cell in cell_plan.cells.values()])
         tracker = Tracker(wandb, group=f"sweep-{cell_plan.hash}")
@@ -109,7 +109,7 @@ def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], 
         UserError: There is neither a file nor an axis, or the suite is not valid.
     """
     from byzbench.errors import UserError
-    from byzbench.experiments.suite import SweepGrid
+    from byzbench.sweeps.grid import SweepGrid
 
     file_axes = SweepGrid.read(path).model_dump(exclude_unset=True) if path else {}
     values = {**file_axes, **axes}
@@ -136,10 +136,10 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
     """
     from collections import Counter
 
-    from byzbench.experiments.cells import stored_differences
-    from byzbench.experiments.records import RunFolder
-    from byzbench.experiments.store import scan_runs
-    from byzbench.experiments.sweep import seconds_expected, sweep_state
+    from byzbench.records.run_folder import RunFolder
+    from byzbench.records.store import scan_runs
+    from byzbench.sweeps.cells import stored_differences
+    from byzbench.sweeps.sweep import seconds_expected, sweep_state
 
     earlier, problems = scan_runs(out)
     states = sweep_state(cell_plan, out, on_existing)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from byzbench.experiments.store import StoredRun
-    from byzbench.experiments.tracking import Tracker
+    from byzbench.integrations.tracking import Tracker
+    from byzbench.records.store import StoredRun
 
 
 def sync(
@@ -31,8 +31,8 @@ def sync(
         byzbench sync runs
         byzbench sync runs/sweep-0123456789abcdef.json --wandb offline
     """
-    from byzbench.experiments.store import gather
-    from byzbench.experiments.tracking import Tracker
+    from byzbench.integrations.tracking import Tracker
+    from byzbench.records.store import gather
 
     Tracker(wandb)  # fails early if the library is not installed
     entries, problems = gather(runs)
@@ -53,7 +53,7 @@ def sync(
 
 def _groups(places: Sequence[Path]) -> Mapping[str, str]:
     """Return the sweep of each run that a file of a sweep lists; the first one, if several do."""
-    from byzbench.experiments.store import gather
+    from byzbench.records.store import gather
 
     sweep_of: dict[str, str] = {}
     for place in places:

@@ -15,7 +15,7 @@ from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
     from byzbench.core import Categorical, FloatRange
-    from byzbench.experiments.question import TuningProblem
+    from byzbench.tuning.problem import TuningProblem
 
 
 @takes_axes(
@@ -51,7 +51,7 @@ def tune(
         byzbench tune --algo decbyzpg --attacks ipm,large_noise --trials 64
         byzbench tune --attack alie --against decbyzpg --search attack.z=0.1..3
     """
-    from byzbench.experiments.question import tuning_problem
+    from byzbench.tuning.problem import tuning_problem
 
     algo = "algo" in point
     if algo == ("attack" in point):
@@ -108,10 +108,10 @@ def study(
         typer.Exit: The user interrupted the study.
     """
     from byzbench.cli.sweep import interruptible
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.experiments.tuning import best, finished, open_study
-    from byzbench.experiments.tuning import run_study as run_study
     from byzbench.reports.studies import pictures
+    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.tuning.search import best, finished, open_study
+    from byzbench.tuning.search import run_study as run_study
 
     home = out / "studies"
     location = storage or str(home / f"{asked.hash}.journal")

@@ -14,10 +14,10 @@ from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.reports.terminal import echo, terminal_width, wrap_line
 
 if TYPE_CHECKING:
-    from byzbench.experiments.cells import CellOutcome
     from byzbench.experiments.experiment import Experiment
     from byzbench.reports.estimators import Interval
-    from byzbench.reports.worst import WorstCaseResult
+    from byzbench.reports.worst_case import WorstCaseResult
+    from byzbench.sweeps.cells import CellOutcome
 
 
 @takes_axes(without=["attack", "seed"], defaults={"trajectories": 3000})
@@ -39,8 +39,8 @@ def worst(
         byzbench worst --algo decbyzpg
         byzbench worst --algo fed_ppo --aggregator krum --reporting 10
     """
-    from byzbench.experiments.executors import make_executor as open_executor
-    from byzbench.reports.worst import REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch
+    from byzbench.reports.worst_case import REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch
+    from byzbench.sweeps.executors import make_executor as open_executor
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     selection_seeds, reporting_seeds = range(SELECTION, SELECTION + selection), range(REPORTING, REPORTING + reporting)
@@ -68,7 +68,7 @@ def worst(
 
 def _problem(clean: Experiment, selection: int, reporting: int) -> dict[str, Any]:
     """Return the ensemble, the experiment and the seeds for JSON output."""
-    from byzbench.reports.worst import REPORTING, SELECTION, STANDARD
+    from byzbench.reports.worst_case import REPORTING, SELECTION, STANDARD
 
     description = {name: value for name, value in clean.describe().items() if name not in ("attack", "seed")}
     seeds = {
@@ -80,7 +80,7 @@ def _problem(clean: Experiment, selection: int, reporting: int) -> dict[str, Any
 
 def _print(clean: Experiment, selection: int, reporting: int, result: WorstCaseResult) -> None:
     from byzbench.registry import name_of
-    from byzbench.reports.worst import FLAGS, REPORTING, SELECTION, STANDARD
+    from byzbench.reports.worst_case import FLAGS, REPORTING, SELECTION, STANDARD
 
     parts = (clean.algorithm, clean.aggregator, clean.agreement, clean.topology, clean.task)
     typer.echo(

@@ -23,8 +23,8 @@ from byzbench.core import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
+from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, defaults, suggested, usable
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
-from byzbench.experiments.filled import RECOMMENDED, Written, check_counts, defaults, suggested, usable
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.graph_diagnostics import fast_diagnostics

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from byzbench.core import Agreement, Task
 from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.federation.statistics import RoundStatistics
+from byzbench.records.result import Verdict, mean_of
 
 WINDOW = 500
 """The number of last trajectories per agent of which the final return is the mean; at most a quarter of the budget."""
@@ -161,38 +161,6 @@ def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
             values["error"] = error / spread if error is not None and spread else None
     names = dict.fromkeys(name for values in rounds for name in values)
     return {name: mean_of(values.get(name) for values in rounds) for name in names}
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None without any.
-
-    Example:
-        >>> mean_of([1.0, None, 3.0])
-        2.0
-    """
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on a run.
-
-    Attributes:
-        name: The verdict: `ok`, `not_learning`, `no_consensus` or `diverged`.
-        number: The number that decided, if any.
-        threshold: The threshold with which it was compared, if any.
-        meaning: The explanation in one sentence.
-    """
-
-    name: str
-    number: float | None
-    threshold: float | None
-    meaning: str
-
-
-SEVERITY = ("ok", "not_learning", "no_consensus", "diverged")
-"""The verdicts from the best to the worst."""
 
 
 def classify_run(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:

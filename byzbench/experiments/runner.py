@@ -22,16 +22,17 @@ from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibra
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import read_bytes
 from byzbench.experiments.metrics import aggregation, classify_run, evaluation_area, final_return, measure
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.experiments.provenance import code_difference, code_origin, recorded_differences
-from byzbench.experiments.records import LOGS, REMEDY, Result, RunFolder, finite
 from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.federation.normalization import settle
 from byzbench.randomness import Streams
+from byzbench.records.files import read_bytes
+from byzbench.records.result import Result
+from byzbench.records.run_folder import LOGS, REMEDY, RunFolder, finite
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""

@@ -11,15 +11,15 @@ from pydantic import Field
 
 from byzbench.canonical import SCHEMA
 from byzbench.errors import StorageError
-from byzbench.experiments.executors import Executor
-from byzbench.experiments.files import parse_object, read_bytes
-from byzbench.experiments.migrations import migrate
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.checks import check_submission
 from byzbench.leaderboard.entries import Entry, scan_entries
 from byzbench.leaderboard.replay import replay_entry
 from byzbench.leaderboard.schema import Digest, Document, Line, Positive, encode_document, validate
 from byzbench.leaderboard.summaries import replay_lines
+from byzbench.records.files import parse_object, read_bytes
+from byzbench.records.migrations import migrate
+from byzbench.sweeps.executors import Executor
 
 LIMIT = 16 * 2**20
 """Largest size of an audit file, in bytes."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from byzbench.canonical import to_current
 from byzbench.errors import CorruptRecord
-from byzbench.experiments.files import read_bytes
 from byzbench.leaderboard.documents import Finding, Refused, text_offence
 from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.schema import (
@@ -29,6 +28,7 @@ from byzbench.leaderboard.schema import (
     sha256_of,
 )
 from byzbench.leaderboard.suites import Stratum, Suite
+from byzbench.records.files import read_bytes
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from byzbench.axes import method_axes
 from byzbench.canonical import SCHEMA, to_current
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import parse_object
-from byzbench.experiments.migrations import is_described, migrate
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.schema import Axis, Described, Digest, Division, Document, Positive, Slug, Spec, validate
 from byzbench.leaderboard.suites import CLEAN, Suite, folder
+from byzbench.records.files import parse_object
+from byzbench.records.migrations import is_described, migrate
 
 METHOD = tuple(axis.key for axis in method_axes())
 """The axes of a method. The attack is a separate axis; the suite sets all other options of an experiment."""

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from byzbench.leaderboard.admission import HARM
 from byzbench.leaderboard.boards import strata_of
 from byzbench.leaderboard.findings import Findings, ScoredRow
-from byzbench.reports.canvas import COLOURS, STYLE, require_format, save_figure
+from byzbench.reports.plot_style import COLOURS, STYLE, require_format, save_figure
 from byzbench.reports.scoring import StratumScore
 
 _CELL = 0.62, 0.3

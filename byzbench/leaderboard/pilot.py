@@ -20,16 +20,16 @@ from pydantic import Field, model_validator
 from byzbench import registry
 from byzbench.axes import method_axes
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import stored_outcome
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import read_bytes
-from byzbench.experiments.suite import SweepPlan
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.replay import named
 from byzbench.leaderboard.schema import Division, Document, Spec, validate
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, seed_of
+from byzbench.records.files import read_bytes
+from byzbench.sweeps.cells import stored_outcome
+from byzbench.sweeps.grid import SweepPlan
 
 REFERENCE = "reference"
 """The method of the panel whose mean clean AUC has score 1."""

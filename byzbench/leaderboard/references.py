@@ -23,8 +23,6 @@ from pydantic import Field
 from byzbench.canonical import SCHEMA
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, UserError
 from byzbench.experiments.experiment import Experiment, experiment_options
-from byzbench.experiments.files import parse_object
-from byzbench.experiments.migrations import migrate
 from byzbench.identity import ENGINE, identity_of
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.exchangeability import area
@@ -42,6 +40,8 @@ from byzbench.leaderboard.schema import (
     validate,
 )
 from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, folder
+from byzbench.records.files import parse_object
+from byzbench.records.migrations import migrate
 
 
 class ReferenceRuns(Document):

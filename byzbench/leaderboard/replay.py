@@ -26,11 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from byzbench import registry
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
 from byzbench.identity import identity_of
 from byzbench.leaderboard.checks import environment_difference
 from byzbench.leaderboard.entries import Entry
@@ -40,6 +36,10 @@ from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Suite, seed_of
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 Verdict = Literal["exact", "consistent", "infrastructure", "mismatch"]
 _SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismatch")

@@ -18,9 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from byzbench.canonical import SCHEMA
 from byzbench.errors import CorruptRecord, validation_text
-from byzbench.experiments.migrations import migrate
 from byzbench.identity import ComponentIdentity, RunIdentity
 from byzbench.leaderboard.documents import Finding, Refused, parse_document
+from byzbench.records.migrations import migrate
 
 FILES = ("submission.json", "cells.jsonl", "NOTES.md")
 """The files of a submission; NOTES.md is optional."""

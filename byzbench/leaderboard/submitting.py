@@ -15,12 +15,7 @@ from pydantic import Field
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, UserError
-from byzbench.experiments.cells import CellOutcome, stored_outcome
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import read_bytes
-from byzbench.experiments.migrations import migrate
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.tuned import TunedParameters
 from byzbench.leaderboard.documents import parse_document, text_offence
 from byzbench.leaderboard.plan import SubmissionPlan, canonical_spec, environment_of, plan_submission
 from byzbench.leaderboard.schema import (
@@ -42,6 +37,11 @@ from byzbench.leaderboard.schema import (
     validate,
 )
 from byzbench.leaderboard.suites import CellKey, suite
+from byzbench.records.files import read_bytes
+from byzbench.records.migrations import migrate
+from byzbench.records.run_folder import RunFolder
+from byzbench.records.tuned import TunedParameters
+from byzbench.sweeps.cells import CellOutcome, stored_outcome
 
 OPENING = ("return", "return_worst", "gradient_norm", "gradient_variance", "aggregate_error", "disagreement")
 """Metrics of the first round that a cell has, where the method has them. Later rounds accumulate rounding errors."""

@@ -27,15 +27,15 @@ from byzbench import registry
 from byzbench.canonical import first_parameter
 from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import CellOutcome
 from byzbench.experiments.experiment import Experiment, experiment_options
-from byzbench.experiments.question import OBJECTIVE, first_names
-from byzbench.experiments.tuned import TunedOn, TunedParameters
-from byzbench.experiments.tuning import COUNTED, area_of, study_digest
 from byzbench.leaderboard.frozen import METHOD, frozen
 from byzbench.leaderboard.plan import canonical_spec, division_of
 from byzbench.leaderboard.schema import Method, Search, Tuning
 from byzbench.leaderboard.suites import Stratum, Suite, seed_of
+from byzbench.records.tuned import TunedOn, TunedParameters
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.tuning.problem import OBJECTIVE, first_names
+from byzbench.tuning.search import COUNTED, area_of, study_digest
 
 Run = tuple[str, str, int]
 """A run of a trial: the stratum's name, the attack, the seed."""
@@ -58,7 +58,7 @@ def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> t
 
 @dataclass(frozen=True)
 class SuiteStudy:
-    """The search for a method's parameters that a suite allows, a problem for `byzbench.experiments.tuning.run_study`.
+    """The search for a method's parameters that a suite allows, a problem for `byzbench.tuning.search.run_study`.
 
     Attributes:
         suite: The suite.

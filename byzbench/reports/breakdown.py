@@ -27,11 +27,11 @@ import numpy as np
 from scipy import stats
 
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import LEARNING
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
+from byzbench.sweeps.executors import Executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 RETENTION = 0.8
 """The retention that a method must have to withstand f Byzantine agents."""

@@ -15,8 +15,8 @@ from typing import Any
 from byzbench import registry
 from byzbench.core import Aggregator, Agreement
 from byzbench.errors import UserError
+from byzbench.experiments.defaults import recommendation
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.filled import recommendation
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import component_label
 from byzbench.reports.scoring import LEARNS

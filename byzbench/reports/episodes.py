@@ -11,8 +11,8 @@ from gymnasium.error import DependencyNotInstalled
 
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import federate
+from byzbench.records.run_folder import RunFolder
 from byzbench.registry import name_of
 from byzbench.rl.scales import in_units
 

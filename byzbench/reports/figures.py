@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from byzbench.errors import CorruptRecord, UserError
-from byzbench.reports.canvas import (
+from byzbench.reports.heatmap import heatmap
+from byzbench.reports.paired_tests import MIN_SEEDS
+from byzbench.reports.plot_style import (
     GREY,
     INTERVALS,
     STYLE,
@@ -27,8 +29,6 @@ from byzbench.reports.canvas import (
     save_figure,
     seeds,
 )
-from byzbench.reports.heatmap import heatmap
-from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.plots import curve, trace
 from byzbench.reports.statistics import mean_interval, profile
 from byzbench.reports.summary import METRICS, Groups, ReportRow, estimated, run_reference

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from byzbench.federation.communication_graph import CommunicationGraph
-from byzbench.reports.canvas import COLOURS, STYLE, require_format, save_figure
+from byzbench.reports.plot_style import COLOURS, STYLE, require_format, save_figure
 
 _HONEST, _BYZANTINE = COLOURS[0], COLOURS[1]
 _SPRINGS = 100

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from byzbench.errors import UserError
-from byzbench.reports.canvas import COLOURS, INTERVALS, PANELS, Plot, label, missing, seeds, short
+from byzbench.reports.plot_style import COLOURS, INTERVALS, PANELS, Plot, label, missing, seeds, short
 from byzbench.reports.row_scores import harmful_attack
 from byzbench.reports.summary import DEFENCE, METRICS, Groups, ReportRow, rounded, run_reference
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from byzbench.errors import CorruptRecord
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import RunFolder
+from byzbench.records.run_folder import RunFolder
 from byzbench.reports.labels import component_label
 
 _POINTS = 200

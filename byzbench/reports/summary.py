@@ -19,7 +19,7 @@ import numpy as np
 from byzbench.axes import axis_named, method_axes, recorded_axes
 from byzbench.errors import ByzbenchError, CorruptRecord, InvalidParameter, UserError, suggest
 from byzbench.experiments.curves import area_under_curve
-from byzbench.experiments.store import AXES, StoredRun
+from byzbench.records.store import AXES, StoredRun
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import description_label
 from byzbench.reports.statistics import FEW_SEEDS, mean_interval
@@ -237,7 +237,7 @@ def measured(entry: StoredRun, metric: str, bytes: int | None = None) -> float |
         return None
     if bytes is not None:
         from byzbench.experiments.metrics import at_bytes
-        from byzbench.experiments.records import RunFolder
+        from byzbench.records.run_folder import RunFolder
 
         return format_number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
     if metric == "return":

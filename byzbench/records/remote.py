@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from byzbench.errors import StorageError, UserError
-from byzbench.experiments.files import FILES, LIMIT
+from byzbench.records.files import FILES, LIMIT
 
 
 class LocalStore:

@@ -20,11 +20,11 @@ from typing import Any, Literal
 from byzbench.canonical import hash_of
 from byzbench.errors import ArchivedRun, Busy, ByzbenchError, CorruptRecord, OtherLibraries, StorageError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import FILES, parse_object
-from byzbench.experiments.migrations import is_described, migrate
 from byzbench.experiments.provenance import code_origin, recorded_differences
-from byzbench.experiments.records import RunFolder
 from byzbench.experiments.runner import run
+from byzbench.records.files import FILES, parse_object
+from byzbench.records.migrations import is_described, migrate
+from byzbench.records.run_folder import RunFolder
 
 OnExisting = Literal["reuse", "retry-failed", "rerun"]
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import SCHEMA, digest_of, hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
-from byzbench.experiments.files import parse_object, read_bytes
-from byzbench.experiments.migrations import migrate
+from byzbench.records.files import parse_object, read_bytes
+from byzbench.records.migrations import migrate
 
 Status = Literal["finished", "failed", "unfinished"]
 AXES = {axis.name: axis.key for axis in recorded_axes()}

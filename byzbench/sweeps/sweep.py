@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from byzbench.experiments.cells import CellOutcome, OnExisting, stored_differences, stored_outcome
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.records import RunFolder
-from byzbench.experiments.store import StoredRun
-from byzbench.experiments.suite import SweepPlan
+from byzbench.records.run_folder import RunFolder
+from byzbench.records.store import StoredRun
+from byzbench.sweeps.cells import CellOutcome, OnExisting, stored_differences, stored_outcome
+from byzbench.sweeps.executors import Executor
+from byzbench.sweeps.grid import SweepPlan
 
 State = Literal["new", "outdated", "unfinished", "finished", "failed"]
 """The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""

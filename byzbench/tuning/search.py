@@ -29,12 +29,12 @@ from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.core import Categorical, FloatRange
 from byzbench.errors import ByzbenchError, StorageError, UserError
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.migrations import migrate
-from byzbench.experiments.question import OBJECTIVE, TuningProblem
-from byzbench.experiments.tuned import TunedOn, TunedParameters
+from byzbench.records.migrations import migrate
+from byzbench.records.tuned import TunedOn, TunedParameters
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor
+from byzbench.tuning.problem import OBJECTIVE, TuningProblem
 
 PAIRS_TO_PRUNE = 6
 """The smallest number of pairs in a trial for which trials are pruned: Wilcoxon's signed-rank test needs four pairs for

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, validation_text
-from byzbench.experiments.files import parse_json, read_bytes
-from byzbench.experiments.migrations import migrate
+from byzbench.records.files import parse_json, read_bytes
+from byzbench.records.migrations import migrate
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 

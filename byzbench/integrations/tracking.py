@@ -21,9 +21,9 @@ from typing import Any, Literal
 from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import hash_of
 from byzbench.errors import Busy, CorruptRecord, UserError
-from byzbench.experiments.files import LIMIT, parse_object, read_bytes
-from byzbench.experiments.records import LOGS, RunFolder
-from byzbench.experiments.store import read_run
+from byzbench.records.files import LIMIT, parse_object, read_bytes
+from byzbench.records.run_folder import LOGS, RunFolder
+from byzbench.records.store import read_run
 
 LOOK_EVERY = 2.0
 """The seconds between uploads from a running run; the runner flushes its logs about as often."""

@@ -26,9 +26,9 @@ from byzbench import registry
 from byzbench.axes import AXES, Axis, without_aliases
 from byzbench.errors import ByzbenchError, InvalidParameter, Undefined, validation_text
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import read_bytes
-from byzbench.experiments.migrations import migrate
-from byzbench.experiments.tuned import TunedParameters
+from byzbench.records.files import read_bytes
+from byzbench.records.migrations import migrate
+from byzbench.records.tuned import TunedParameters
 
 
 def split(text: str) -> list[str]:

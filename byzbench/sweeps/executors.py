@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import CellOutcome, OnExisting, deliver, run_cell, run_elsewhere
 from byzbench.experiments.experiment import Experiment
+from byzbench.sweeps.cells import CellOutcome, OnExisting, deliver, run_cell, run_elsewhere
 
 RETRIES = 3
 """The maximal number of times that a cell is started again after its worker was lost."""

@@ -22,16 +22,17 @@ import numpy as np
 
 from byzbench import registry
 from byzbench.errors import InvalidParameter, UserError
-from byzbench.experiments.cells import CellOutcome
-from byzbench.experiments.executors import Executor
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.files import read_bytes
-from byzbench.experiments.metrics import LEARNING, SEVERITY
-from byzbench.experiments.suite import SweepPlan
-from byzbench.experiments.sweep import run_sweep
+from byzbench.experiments.metrics import LEARNING
+from byzbench.records.files import read_bytes
+from byzbench.records.result import SEVERITY
 from byzbench.reports import probes
 from byzbench.reports.estimators import Interval
 from byzbench.reports.statistics import difference_interval, mean_interval
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor
+from byzbench.sweeps.grid import SweepPlan
+from byzbench.sweeps.sweep import run_sweep
 
 STANDARD = "standard-v1"
 

@@ -1,0 +1,1 @@
+"""Integrations with services: uploads to Weights & Biases."""

@@ -1,0 +1,1 @@
+"""Sweeps: grids of experiments, and the executors that run their cells."""

@@ -1,0 +1,1 @@
+"""Tuning: the search problem, the studies that search it, and their conclusions."""
