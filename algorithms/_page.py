@@ -13,7 +13,7 @@ from torch import Tensor
 
 from byzbench.algorithms._official import OFFICIAL, official_initial, official_uniform
 from byzbench.algorithms._steps import PolicyGradient, note_weights
-from byzbench.core import FloatRange, State
+from byzbench.core import Communication, FloatRange, State
 from byzbench.errors import Undefined
 from byzbench.rl.gradients import importance_weights, product_weights
 from byzbench.rl.policies import CategoricalMlp
@@ -170,7 +170,7 @@ class ServerPage(Page):
     v_t in any case. Where the server's rule is undefined, no agent moves.
     """
 
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, gather, aggregate at the server, broadcast, and step."""
@@ -184,7 +184,7 @@ class ServerPage(Page):
 class LonePage(Page):
     """The PAGE round of an agent that receives no messages."""
 
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "nobody"
+    communication: ClassVar[Communication] = Communication.NONE
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mean", "agreement": "none"}
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:

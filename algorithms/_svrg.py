@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.algorithms._steps import PolicyGradient, note_weights
-from byzbench.core import FloatRange, State
+from byzbench.core import Communication, FloatRange, State
 from byzbench.rl.gradients import importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Svrg(PolicyGradient):
     """A method whose server takes variance-reduced steps on episodes of its own environment; a round is an epoch."""
 
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
     server_samples: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"estimator": "gpomdp"},

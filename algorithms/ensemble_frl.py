@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.core import FloatRange, State
+from byzbench.core import Communication, FloatRange, State
 from byzbench.rl.ensembles import Ensemble
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class EnsembleFrl(PolicyGradient):
     """
 
     source: ClassVar[str] = "Fang, Wang, Gong 2025 (EnsembleFRL)"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from byzbench.core import Algorithm, FloatRange, State
+from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.advantages import advantages
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 from byzbench.rl.policies import FeedForward
@@ -63,7 +63,7 @@ class FedPPO(Algorithm):
     longest: Annotated[float, Field(gt=0, description="gradients are clipped to this norm")] = 0.5
 
     source: ClassVar[str] = "Schulman et al. 2017, arXiv 1707.06347; McMahan et al. 2017, arXiv 1602.05629"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "rfa", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"N": 8, "lr": 1e-3},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from byzbench.algorithms._steps import PolicyGradient
-from byzbench.core import FloatRange, State
+from byzbench.core import Communication, FloatRange, State
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -29,7 +29,7 @@ class Gpomdp(PolicyGradient):
     """
 
     source: ClassVar[str] = "Baxter and Bartlett 2001; Fan et al. 2021, arXiv 2110.14074 (GPOMDP)"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50

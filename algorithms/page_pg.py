@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byzbench.algorithms._page import LonePage
+from byzbench.core import Communication
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class PagePG(LonePage):
     """
 
     source: ClassVar[str] = "Gargiani et al. 2022, arXiv 2202.00308 (PAGE-PG)"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "solo"
+    communication: ClassVar[Communication] = Communication.SINGLE_AGENT

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Algorithm, FloatRange, State
+from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.gradients import gpomdp, gradient_change
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
@@ -52,7 +52,7 @@ class ResNHARPG(Algorithm):
     ] = True
 
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "server"
+    communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "trimmed_mean", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cartpole": {"N": 1, "lr": 5e-3},

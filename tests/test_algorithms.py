@@ -10,7 +10,7 @@ import torch
 from byzbench import registry
 from byzbench.algorithms._gossip import GossipAlgorithm
 from byzbench.algorithms._page import Page
-from byzbench.core import Algorithm, Attack, ByzantineMessages, EnvHooks, ThreatModel
+from byzbench.core import Algorithm, Attack, ByzantineMessages, Communication, EnvHooks, ThreatModel
 from byzbench.errors import BrokenPlugin, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import classify_run
@@ -20,7 +20,12 @@ from byzbench.testing.algorithms import AlgorithmCase, compare_rows
 from byzbench.testing.rows import run_as_block, run_by_rows
 
 ALGORITHMS = list(registry.origins("algorithm"))
-GRAPHS = {"peers": ["complete", "ring"], "server": ["star"], "solo": ["complete"], "nobody": ["ring"]}
+GRAPHS = {
+    Communication.DECENTRALIZED: ["complete", "ring"],
+    Communication.SERVER: ["star"],
+    Communication.SINGLE_AGENT: ["complete"],
+    Communication.NONE: ["ring"],
+}
 HOMES = [(name, graph) for name in ALGORITHMS for graph in GRAPHS[registry.find("algorithm", name).communication]]
 ATTACKS = ["none", "large_noise", "sign_flip", "random_action"]
 TWINS = {n for n in ALGORITHMS if issubclass(registry.find("algorithm", n), GossipAlgorithm)} - {
@@ -44,7 +49,7 @@ def quick(algo, graph, attack):
 def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=None, **options):
     """An experiment of five agents, one of them an attacker, with rounds of six and of three episodes."""
     options = {"agents": 5, "byzantine": 1, "seed": 1, "trajectories": 60, **options}
-    if registry.find("algorithm", algo).communication == "solo":
+    if registry.find("algorithm", algo).communication == Communication.SINGLE_AGENT:
         options |= {"agents": 1, "byzantine": 0}
     method = registry.find("algorithm", algo)
     if issubclass(method, GossipAlgorithm) and attack in ("large_noise", "sign_flip"):
@@ -304,7 +309,7 @@ def first_inbox(experiment):
     """The inbox of round 0's first exchange, as an algorithm meets it."""
     federation, _ = federate(experiment)
     federation.begin(0, 0.0)
-    meet = federation.gather if experiment.algorithm.communication == "server" else federation.exchange
+    meet = federation.gather if experiment.algorithm.communication == Communication.SERVER else federation.exchange
     return lockstep(meet("gradient", federation.theta0)), federation.statistics
 
 

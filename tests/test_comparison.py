@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from byzbench import cli, registry
+from byzbench.core import Communication
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.defaults import recommendation
 from byzbench.experiments.experiment import Experiment
@@ -138,7 +139,7 @@ def test_rules_become_plain_averages(kind: str, rule: str, expected: str) -> Non
 
 @pytest.mark.parametrize("algo", [*registry.origins("algorithm")])
 def test_every_method_can_be_compared(algo: str) -> None:
-    alone = getattr(registry.find("algorithm", algo), "communication", "") == "solo"
+    alone = getattr(registry.find("algorithm", algo), "communication", "") == Communication.SINGLE_AGENT
     counts = {"agents": 1, "byzantine": 0} if alone else {"agents": 9, "byzantine": 1}
     rows = companions([Experiment.create(algo, "sign_flip", **counts)])
     assert all(bool(row.experiments) != bool(row.reason) for row in rows)

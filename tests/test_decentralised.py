@@ -9,6 +9,7 @@ import torch
 
 from byzbench import registry
 from byzbench.algorithms._page import Page
+from byzbench.core import Communication
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, lockstep, one_thread
@@ -288,7 +289,11 @@ def test_differences_need_a_reference_that_the_server_knows():
         experiment("byzpg", "star", parameters={"agg_on": "differences", "reference": "local"})
 
 
-PEERS = [name for name in registry.origins("algorithm") if registry.find("algorithm", name).communication == "peers"]
+PEERS = [
+    name
+    for name in registry.origins("algorithm")
+    if registry.find("algorithm", name).communication == Communication.DECENTRALIZED
+]
 GRAPHS = [name for name in registry.origins("topology") if name not in ("star", "from_file")]
 """A star has a server at its centre; a file is one of the others, written down."""
 SEATS = ["first", "min_cut"]

@@ -27,6 +27,7 @@ from byzbench.core.graphs import Placement as Placement
 from byzbench.core.graphs import Topology as Topology
 from byzbench.core.inbox import Inbox as Inbox
 from byzbench.core.learning import Algorithm as Algorithm
+from byzbench.core.learning import Communication as Communication
 from byzbench.core.learning import Recommendation as Recommendation
 from byzbench.core.learning import Task as Task
 from byzbench.core.rules import Aggregator as Aggregator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -225,6 +226,27 @@ class Task(Component):
         raise Undefined(f"task {type(self).__name__} has continuous actions; this needs discrete actions")
 
 
+class Communication(StrEnum):
+    """The agents with which an agent exchanges messages.
+
+    Attributes:
+        DECENTRALIZED: Agents exchange messages with their neighbours in the graph.
+        SERVER: Agents send to a trusted server, which aggregates and broadcasts.
+        SINGLE_AGENT: There is one agent.
+        NONE: There are several agents, and no messages.
+    """
+
+    DECENTRALIZED = "decentralized"
+    SERVER = "server"
+    SINGLE_AGENT = "single_agent"
+    NONE = "none"
+
+    @property
+    def sends_messages(self) -> bool:
+        """Return whether agents send messages at all."""
+        return self in (Communication.DECENTRALIZED, Communication.SERVER)
+
+
 @dataclass(frozen=True)
 class Recommendation:
     """Parameters of an algorithm that are recommended on one task.
@@ -246,8 +268,7 @@ class Algorithm(Component):
     rows run as one block give the same result as K blocks.
 
     Class attributes:
-        communication: who exchanges messages. `peers`: agents gossip with their neighbours. `server`: a trusted server
-            aggregates. `solo`: there is one agent. `nobody`: no messages are sent.
+        communication: the agents with which an agent exchanges messages.
         uses: the rules of the experiment that process the messages of peers. Gradients go through the aggregator,
             parameters through the agreement.
         defaults: the topology, aggregator and agreement that are used where the user names none. Of those that it
@@ -262,7 +283,7 @@ class Algorithm(Component):
     """
 
     kind: ClassVar[str] = "algorithm"
-    communication: ClassVar[Literal["peers", "server", "solo", "nobody"]] = "peers"
+    communication: ClassVar[Communication] = Communication.DECENTRALIZED
     uses: ClassVar[tuple[str, ...]] = ("aggregator", "agreement")
     defaults: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[int] = 1

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from byzbench import registry
-from byzbench.core import Algorithm, Component, Recommendation, Task
+from byzbench.core import Algorithm, Communication, Component, Recommendation, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 Written = str | registry.Spec | Component
@@ -34,7 +34,7 @@ def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
         'rfa'
     """
     cls = _class_of(algo)
-    graph = "star" if cls.communication == "server" else "complete"
+    graph = "star" if cls.communication == Communication.SERVER else "complete"
     usual = {"topology": graph, "aggregator": "mean", "agreement": "none"}
     values: dict[str, Any] = {"algorithm": {}, **usual, **cls.defaults}
     if preset == RECOMMENDED:
@@ -134,7 +134,7 @@ def check_counts(
     ):
         if type(number) is not int or not low <= number <= high:
             raise InvalidParameter(f"{name} must be a whole number from {low} to {high}, got {number!r}")
-    if method.communication == "solo" and agents != 1:
+    if method.communication == Communication.SINGLE_AGENT and agents != 1:
         raise Undefined(f"{registry.name_of(method)} is a method of one agent; got agents={agents}")
     for name, value in (("byzantine", byzantine), ("assumed_byzantine", assumed_byzantine)):
         if value is not None and (type(value) is not int or not 0 <= value < agents):

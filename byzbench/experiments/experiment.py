@@ -17,6 +17,7 @@ from byzbench.core import (
     Attack,
     Channel,
     Coin,
+    Communication,
     Component,
     Placement,
     Task,
@@ -188,7 +189,7 @@ class Experiment:
         budget = task.budget if trajectories is None else trajectories
         extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
-        count = agents if agents is not None else 1 if method.communication == "solo" else 13
+        count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
         check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
@@ -218,21 +219,21 @@ class Experiment:
         return experiment
 
     def _check_parts(self) -> None:
-        needs, name, graph = (
+        communication, name, graph = (
             self.algorithm.communication,
             registry.name_of(self.algorithm),
             registry.name_of(self.topology),
         )
-        if self.relay and needs != "peers":
+        if self.relay and communication != Communication.DECENTRALIZED:
             raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
-        if needs == "server" and self.members.server is None:
+        if communication == Communication.SERVER and self.members.server is None:
             raise Undefined(f"{name} needs a trusted server, and topology {graph!r} has none: use --topology star")
         if self.algorithm.groups > self.agents:
             raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
         self.task.check(self.agents)
         if self.task.shared and (self.algorithm.server_samples or "judge" in _required_inputs(self.agreement)):
             raise Undefined(f"{name} samples episodes of single agents, which a shared world does not allow")
-        if needs == "peers" and self.members.server is not None:
+        if communication == Communication.DECENTRALIZED and self.members.server is not None:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
                 "use --topology complete, or star:hub=agent"
@@ -241,7 +242,7 @@ class Experiment:
         moving = moving or ("where agents are absent" if self.task.absent else "")
         if moving and (self.relay or any(part.max_delay for part in self.channel.parts)):
             raise Undefined(f"{moving} messages can be neither relayed nor late: both need a fixed graph")
-        if needs == "server" and self.aggregator.self_centered:
+        if communication == Communication.SERVER and self.aggregator.self_centered:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} needs the receiver's own vector, and a server has "
                 f"none: {name} needs a rule without it"
@@ -283,9 +284,9 @@ class Experiment:
     @property
     def rules(self) -> list[tuple[str, Aggregator | Agreement]]:
         """Return the rules that the algorithm applies to inboxes, each with its kind."""
-        if self.algorithm.communication in ("solo", "nobody"):
+        if not self.algorithm.communication.sends_messages:
             return []
-        if self.algorithm.communication == "server":
+        if self.algorithm.communication == Communication.SERVER:
             return [("aggregator", self.aggregator)]
         return [(kind, getattr(self, kind)) for kind in self.algorithm.uses]
 
@@ -301,7 +302,7 @@ class Experiment:
     @property
     def inboxes(self) -> list[tuple[int, int]]:
         """Return the distinct (n, f) of the inboxes of rules, largest n first."""
-        if self.algorithm.communication == "server":
+        if self.algorithm.communication == Communication.SERVER:
             mask = self.members.partition(self.algorithm.groups)[1]
             return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
         pairs = {(len(box), self.members.bound(len(box))) for box in self.members.inboxes}
@@ -342,7 +343,7 @@ class Experiment:
                 "which count like those of an agent"
             )
         gaps, share = self.graph_gaps(), self.diagnostics["connected_share"]
-        if self.algorithm.communication == "peers" and share is not None and 0 < share < 1:
+        if self.algorithm.communication == Communication.DECENTRALIZED and share is not None and 0 < share < 1:
             gaps.append(f"only {share:.1%} of placements leave the honest agents connected")
         if gaps:
             lines.append(
@@ -358,7 +359,7 @@ class Experiment:
             >>> Experiment.create("decbyzpg", "ipm", "ring", placement="max_separation").graph_gaps()
             ['the honest agents are in 3 components']
         """
-        if self.algorithm.communication != "peers":
+        if self.algorithm.communication != Communication.DECENTRALIZED:
             return []
         beyond, components = self.diagnostics["beyond_bound"], self.diagnostics["honest_components"]
         honest = self.agents - self.byzantine

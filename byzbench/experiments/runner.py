@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from byzbench.canonical import hash_of
-from byzbench.core import State
+from byzbench.core import Communication, State
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries, Undefined
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
@@ -229,7 +229,7 @@ class Training:
             await settle(self.federation, todo.algorithm.communication, todo.task.normalize)
             self.adversary.load_state_dict(memory)
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
-        if absent and todo.algorithm.communication != "server":
+        if absent and todo.algorithm.communication != Communication.SERVER:
             rows = sorted(absent)
             self.state = {name: _restore_rows(x, old_state.get(name), rows) for name, x in self.state.items()}
         metrics = measure(self.state["theta"], ~present, statistics, extra, todo.agreement, self._bound)

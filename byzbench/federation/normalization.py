@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
+from byzbench.core import Communication
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.rl.scales import scales_of
 
 
-async def settle(fed: SimulatedFederation, needs: Literal["peers", "server", "solo", "nobody"], episodes: int) -> None:
+async def settle(fed: SimulatedFederation, communication: Communication, episodes: int) -> None:
     """Fit the mean and standard deviation of every observation coordinate once, before training.
 
     Each agent measures them on episodes of the common initial policy, which are charged to it. The statistics are
@@ -20,15 +19,15 @@ async def settle(fed: SimulatedFederation, needs: Literal["peers", "server", "so
 
     Args:
         fed: the federation, in its first round; its `worlds.scales` are set.
-        needs: how agents communicate; see `Algorithm`.
+        communication: the agents with which an agent exchanges messages.
         episodes: the number of episodes that each agent measures on.
     """
     assert fed.scenarios.scales is not None
     statistics = scales_of(fed.sample(fed.theta0, episodes))
-    if needs == "server":
+    if communication == Communication.SERVER:
         value, _ = fed.aggregate(await fed.gather("statistics", statistics), {})
         statistics = await fed.broadcast("statistics", value.nan_to_num(0.0))
-    elif needs == "peers":
+    elif communication == Communication.DECENTRALIZED:
         value, _ = fed.aggregate(await fed.exchange("statistics", statistics), {})
         statistics, _ = await fed.agree(value, {})
     fed.scenarios.scales = torch.cat([statistics, statistics[:1]]).cpu()

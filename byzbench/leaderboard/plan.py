@@ -14,7 +14,7 @@ from typing import Any
 import byzbench
 from byzbench import registry
 from byzbench.canonical import SCHEMA
-from byzbench.core import Algorithm
+from byzbench.core import Algorithm, Communication
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.provenance import commit, provenance, source_digest
@@ -179,16 +179,16 @@ def division_of(algorithm: str) -> Division:
     """
     cls = registry.find("algorithm", algorithm)
     assert issubclass(cls, Algorithm)
-    if cls.communication == "solo":
+    if cls.communication == Communication.SINGLE_AGENT:
         raise Undefined(
             f"{registry.name_of(cls)} is a method of one agent, and suites have many; enter solo(...) instead"
         )
-    return "server" if cls.communication == "server" else "decentralised"
+    return "server" if cls.communication == Communication.SERVER else "decentralised"
 
 
 def receives_messages(experiment: Experiment) -> bool:
     """Return whether agents receive messages. If they do not, attack and graph have no effect on a run."""
-    return experiment.algorithm.communication not in ("solo", "nobody")
+    return experiment.algorithm.communication.sends_messages
 
 
 def _experiment(place: CellKey, texts: Frozen, resolved: Resolved, attack: str | None, seed: int) -> Experiment:

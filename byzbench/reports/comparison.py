@@ -151,7 +151,7 @@ def _attack_is_absent(experiment: Experiment) -> str:
         return _NO_ATTACK
     if not experiment.byzantine:
         return _NO_BYZANTINE
-    return _NO_MESSAGES if experiment.algorithm.communication in ("solo", "nobody") else ""
+    return _NO_MESSAGES if not experiment.algorithm.communication.sends_messages else ""
 
 
 def _without_attack(experiment: Experiment) -> Experiment | str:

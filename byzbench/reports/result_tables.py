@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byzbench.core import Communication
 from byzbench.reports.benefit import benefit
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import component_label
@@ -46,7 +47,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
     if verdict.number is not None:
         against = "" if verdict.threshold is None else f" against {verdict.threshold:.3g}"
         verdict_text += f"  ({verdict.meaning}: {verdict.number:.3g}{against})"
-    if verdict.name == "no_consensus" and experiment.algorithm.communication in ("solo", "nobody"):
+    if verdict.name == "no_consensus" and not experiment.algorithm.communication.sends_messages:
         verdict_text = f"{verdict.name}  (none is sought: the agents exchange no messages)"
     worst = "largest of all seeds: " if pooled else ""
     window = min(WINDOW, max(1, experiment.trajectories // 4))
@@ -99,7 +100,7 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
 
 def _graph_rows(experiment: Experiment, result: Result, worst: str) -> list[tuple[str, str]]:
     """Return the lines on the graph: of the server's inboxes where a server aggregates, else of the honest agents."""
-    if experiment.algorithm.communication == "server":
+    if experiment.algorithm.communication == Communication.SERVER:
         from byzbench.federation.graph_diagnostics import server_diagnostics
 
         groups = experiment.algorithm.groups

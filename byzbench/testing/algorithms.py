@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from byzbench.core import Algorithm, State
+from byzbench.core import Algorithm, Communication, State
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.testing.rows import Trace, run_as_block, run_by_rows
@@ -50,7 +50,7 @@ class AlgorithmCase:
         """Return the experiment with an algorithm, whose batches are made small."""
         values = {f.name: getattr(algorithm, f.name) for f in fields(algorithm) if f.name in SMALL}
         small = {k: SMALL[k] for k, v in values.items() if isinstance(v, int) and v > SMALL[k]}
-        alone = algorithm.communication == "solo"
+        alone = algorithm.communication == Communication.SINGLE_AGENT
         return Experiment.create(
             replace(algorithm, **small),
             self.attack,

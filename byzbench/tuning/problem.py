@@ -167,7 +167,7 @@ def tuning_problem(
     space = dict(search or {})
     for kind in () if search else kinds:
         component = getattr(cells[0], kind)
-        if kind != "algorithm" and side == "algorithm" and cells[0].algorithm.communication in ("solo", "nobody"):
+        if kind != "algorithm" and side == "algorithm" and not cells[0].algorithm.communication.sends_messages:
             continue
         space |= {f"{kind}.{k}": v for k, v in component.search_space().items() if k not in fixed.get(kind, {})}
     for key in space:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.core import Communication
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -159,7 +160,7 @@ def _round(
     adversary.record_rollout(range(todo.agents), truth)
     for topic in TOPICS:
         x = torch.from_numpy(rng.standard_normal((todo.agents, federation.theta0.shape[1])) + 0.5).float() * scale
-        if todo.attack.targets(topic) and (topic == "gradient" or todo.algorithm.communication != "server"):
+        if todo.attack.targets(topic) and (topic == "gradient" or todo.algorithm.communication != Communication.SERVER):
             results[topic] = _exchange(todo, federation, topic, x)
     results["memory"] = short(adversary.state_dict())
     return results
@@ -167,7 +168,7 @@ def _round(
 
 def _exchange(todo: Experiment, federation: SimulatedFederation, topic: str, x: Tensor) -> Any:
     """Return the messages of Byzantine agents in one exchange."""
-    server = todo.algorithm.communication == "server"
+    server = todo.algorithm.communication == Communication.SERVER
     inbox = lockstep(federation.gather(topic, x) if server else federation.exchange(topic, x))
     theirs = todo.members.byzantine[inbox.authors]
     messages = [summary(inbox.base[inbox.senders[theirs]]), short(inbox.mask[theirs])]

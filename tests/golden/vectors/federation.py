@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, ByzantineMessages, State
+from byzbench.core import Aggregator, ByzantineMessages, Communication, State
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -113,7 +113,7 @@ def _resumed(todo: Experiment) -> Any:
                 adversary.load_state_dict(memory)
             federation.begin(round, round / 3)
             x = torch.from_numpy(np.random.default_rng(round).standard_normal((todo.agents, 20))).float()
-            if todo.algorithm.communication == "server":
+            if todo.algorithm.communication == Communication.SERVER:
                 inbox = lockstep(federation.gather("gradient", x))
             else:
                 inbox = lockstep(federation.exchange("gradient", x, reliable=round == 2))
