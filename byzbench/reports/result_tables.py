@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byzbench.core import Communication
 from byzbench.reports.benefit import benefit
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import component_label
@@ -100,6 +99,8 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
 
 def _graph_rows(experiment: Experiment, result: Result, worst: str) -> list[tuple[str, str]]:
     """Return the lines on the graph: of the server's inboxes where a server aggregates, else of the honest agents."""
+    from byzbench.core import Communication  # here, as reports of stored runs do without torch
+
     if experiment.algorithm.communication == Communication.SERVER:
         from byzbench.federation.graph_diagnostics import server_diagnostics
 
