@@ -81,7 +81,8 @@ import byzbench
 from byzbench import Experiment, run
 modern = lambda described, schema: described
 if (pathlib.Path(byzbench.__file__).parent / "canonical.py").exists():  # an older tree may find that of a newer one
-    from byzbench.canonical import modern
+    import byzbench.canonical
+    modern = getattr(byzbench.canonical, "to_current", None) or byzbench.canonical.modern  # its name in older trees
 for number, described in enumerate(json.load(sys.stdin)):
     result = run(Experiment.from_description(modern(described, 1)), out=sys.argv[1])
     text = (pathlib.Path(str(result.run)) / "metrics.jsonl").read_text()

@@ -31,8 +31,8 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 sys.path.insert(0, {tests!r})
 from test_ray import listening, planned, running
-from byzbench.sweeps.executors import executor
-from byzbench.sweeps.sweep import sweep
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.sweep import run_sweep
 if __name__ == "__main__":
     here = {{"num_cpus": 1, "node_ip_address": "127.0.0.1"}}
     cluster = Cluster(initialize_head=True, head_node_args={{**here, "include_dashboard": False}})
@@ -45,10 +45,10 @@ if __name__ == "__main__":
             cluster.remove_node(second, allow_graceful=False)
             killed.append(label)
 
-    with executor("ray", out, ray_address=cluster.address) as workers:
+    with make_executor("ray", out, ray_address=cluster.address) as workers:
         width = workers.width
         heard = listening()
-        summary = sweep(todo, out, workers, watch=watch)
+        summary = run_sweep(todo, out, workers, watch=watch)
     cluster.shutdown()
     lost, failed = summary.worker_failures, list(summary.failed)
     print(json.dumps({{"width": width, "listening": heard, "failed": failed, "lost": lost,
@@ -153,13 +153,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning import asked
-from byzbench.sweeps.executors import executor
+from byzbench.sweeps.executors import make_executor
 from byzbench.tuning.search import best, finished, open_study, tune
 if __name__ == "__main__":
     todo = asked()
     study = open_study(todo, "study.journal")
-    with executor("ray", Path("runs")) as workers:
-        tune(todo, study, workers, 6)
+    with make_executor("ray", Path("runs")) as workers:
+        run_study(todo, study, workers, 6)
     print(finished(study), best(todo, study).objective["trials"])
 """
 

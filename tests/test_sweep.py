@@ -432,15 +432,16 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_sweep import GRID, QUICK
-from byzbench.sweeps.executors import executor
-from byzbench.sweeps.grid import Suite, plan
-from byzbench.sweeps.sweep import sweep
+from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
+from byzbench.sweeps.sweep import run_sweep
 if __name__ == "__main__":
-    todo = plan(Suite.of({{**GRID, "seeds": 3, "algo": ["decbyzpg", "decbyzpg(optimizer=sgd)", "dec_page_pg", "solo"],
+    algorithms = ["decbyzpg", "decbyzpg(optimizer=sgd)", "dec_page_pg", "solo"]
+    todo = plan_sweep(SweepGrid.of({{**GRID, "seeds": 3, "algo": algorithms,
                          "attack": ["alie(z=1.5)", "sign_flip", "large_noise", "avg_zero"], "trajectories": 40}}))
     out = Path("runs")
-    with executor(sys.argv[1], out, jobs=2) as workers:
-        print(len(todo.cells), len(sweep(todo, out, workers).failed))
+    with make_executor(sys.argv[1], out, jobs=2) as workers:
+        print(len(todo.cells), len(run_sweep(todo, out, workers).failed))
 """
 
 

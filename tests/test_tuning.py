@@ -454,13 +454,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning import POINT, question
-from byzbench.sweeps.executors import executor
+from byzbench.sweeps.executors import make_executor
 from byzbench.tuning.search import finished, open_study, tune
 if __name__ == "__main__":
     todo = question("algorithm", {{**POINT, "trajectories": 30}}, ["ipm", "sign_flip"])
     study = open_study(todo, "study.journal")
-    with executor("serial", Path("runs")) as workers:
-        tune(todo, study, workers, int(sys.argv[1]))
+    with make_executor("serial", Path("runs")) as workers:
+        run_study(todo, study, workers, int(sys.argv[1]))
     print("finished", finished(study))
 """
 

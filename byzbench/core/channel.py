@@ -47,8 +47,8 @@ class Channel(Component):
         on: the topics that the channel applies to.
 
     Example:
-        >>> from byzbench.registry import build
-        >>> channel = build("channel", "loss(rate=0.2)+delay")
+        >>> from byzbench.registry import make
+        >>> channel = make("channel", "loss(rate=0.2)+delay")
         >>> [type(part).__name__ for part in channel.parts]
         ['Loss', 'Delay']
     """

@@ -28,8 +28,8 @@ class Topology(Component):
             It is then called in every round, with a new generator that is the same in all of them.
 
     Example:
-        >>> from byzbench.registry import build
-        >>> graph = build("topology", "ring")(4, 0, np.random.default_rng(0))
+        >>> from byzbench.registry import make
+        >>> graph = make("topology", "ring")(4, 0, np.random.default_rng(0))
         >>> sorted(graph.edges)
         [(0, 1), (0, 3), (1, 2), (2, 3)]
     """
@@ -61,8 +61,8 @@ class Placement(Component):
 
     Example:
         >>> import networkx as nx
-        >>> from byzbench.registry import build
-        >>> list(build("placement", "degree")(nx.star_graph(4), 1, np.random.default_rng(0)))
+        >>> from byzbench.registry import make
+        >>> list(make("placement", "degree")(nx.star_graph(4), 1, np.random.default_rng(0)))
         [0]
     """
 

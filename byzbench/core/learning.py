@@ -63,8 +63,8 @@ class Task(Component):
             is added to each, as agents receive them. The returns in reports are those of the true rewards.
 
     Example:
-        >>> from byzbench.registry import build
-        >>> task = build("task", "cartpole:shift='length=2 gravity=1.5',absent='3:0-0.5'")
+        >>> from byzbench.registry import make
+        >>> task = make("task", "cartpole:shift='length=2 gravity=1.5',absent='3:0-0.5'")
         >>> task.shifts
         {'length': 2.0, 'gravity': 1.5}
         >>> task.absences

@@ -48,8 +48,8 @@ class Aggregator(Component):
             can know; it is for rules that serve as an upper bound. `judge` evaluates policies.
 
     Example:
-        >>> from byzbench.registry import build
-        >>> median = build("aggregator", "median")
+        >>> from byzbench.registry import make
+        >>> median = make("aggregator", "median")
         >>> value, weights, state = median(torch.tensor([[0.0], [1.0], [100.0]]), f=1)
         >>> value
         tensor([1.])
