@@ -154,7 +154,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning import asked
 from byzbench.sweeps.executors import make_executor
-from byzbench.tuning.search import best, finished, open_study, tune
+from byzbench.tuning.search import best, finished, open_study, run_study
 if __name__ == "__main__":
     todo = asked()
     study = open_study(todo, "study.journal")

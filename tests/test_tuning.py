@@ -453,11 +453,11 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_tuning import POINT, question
+from test_tuning import POINT, tuning_problem
 from byzbench.sweeps.executors import make_executor
-from byzbench.tuning.search import finished, open_study, tune
+from byzbench.tuning.search import finished, open_study, run_study
 if __name__ == "__main__":
-    todo = question("algorithm", {{**POINT, "trajectories": 30}}, ["ipm", "sign_flip"])
+    todo = tuning_problem("algorithm", {{**POINT, "trajectories": 30}}, ["ipm", "sign_flip"])
     study = open_study(todo, "study.journal")
     with make_executor("serial", Path("runs")) as workers:
         run_study(todo, study, workers, int(sys.argv[1]))
