@@ -895,12 +895,12 @@ def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None)
         federation.begin(round, 0.0)
         if coin is not None:
             lockstep(federation.common("coin", lambda rng, round=round: coin(round)))
-        tap = adversary.make_hooks([0], 1, 1, federation.policy, federation.theta0[:1])
-        assert tap is not None
+        hooks = adversary.make_hooks([0], 1, 1, federation.policy, federation.theta0[:1])
+        assert hooks is not None
         inbox = lockstep(federation.exchange("gradient", x))
         said = inbox.base[attacker]
         truth = torch.equal(said, x[attacker])
-        assert (tap._hooks.action is None) == truth
+        assert (hooks._hooks.action is None) == truth
         found.append(0 if truth else int(said[0]))
         adversary.load_state_dict(load(save(adversary.state_dict())))
     return found

@@ -58,12 +58,11 @@ from byzbench.testing.rules import (
     CHECKS,
     RuleCase,
     a_batch_is_its_rows,
-    absurd_lies_cost_no_precision,
     an_invalid_vector_is_as_good_as_none,
-    attackers_at_a_distance_do_less_to_it_than_to_the_mean,
-    attackers_move_it_by_no_more_than_the_honest_spread,
     close,
     equal_inputs_are_returned,
+    far_outliers_do_less_to_it_than_to_the_mean,
+    huge_outliers_cost_no_precision,
     inputs_are_left_alone,
     it_moves_with_its_inputs,
     it_returns_a_value_weights_and_a_state,
@@ -71,6 +70,7 @@ from byzbench.testing.rules import (
     it_stays_within_the_box_of_its_inputs,
     kappa_holds_for_every_honest_subset,
     order_does_not_matter,
+    outliers_move_it_by_no_more_than_the_honest_spread,
     the_dtype_is_kept,
     the_same_call_gives_the_same_bytes,
     the_weights_give_the_value,
@@ -146,7 +146,7 @@ EXEMPT = {
     it_stays_within_the_box_of_its_inputs: {**LENGTHS, **SIGNS, **ORIGIN},
     an_invalid_vector_is_as_good_as_none: dict.fromkeys(SHUFFLED, "the shuffle is of all columns, invalid ones too"),
     the_weights_sum_to_one: dict.fromkeys(SIGNS, "long vectors are cut"),
-    attackers_move_it_by_no_more_than_the_honest_spread: {
+    outliers_move_it_by_no_more_than_the_honest_spread: {
         "mean": "no defence",
         "weighted_mean": "no defence",
         "fedpg_filter": "no sigma fits all scales",
@@ -156,7 +156,7 @@ EXEMPT = {
         **FIXED,
         **TWO_FAR,
     },
-    attackers_at_a_distance_do_less_to_it_than_to_the_mean: {
+    far_outliers_do_less_to_it_than_to_the_mean: {
         "mean": "it is the mean",
         "weighted_mean": "without weights it is the mean",
         "rfa_official": "is the mean where inputs are closer together than nu",
@@ -164,7 +164,7 @@ EXEMPT = {
         **FIXED,
         **TWO_FAR,
     },
-    absurd_lies_cost_no_precision: {
+    huge_outliers_cost_no_precision: {
         "mean": "no defence",
         "weighted_mean": "no defence",
         "rfa_from_mean": "eight steps do not bring it home",
@@ -296,10 +296,10 @@ def holds(check, rule, case):
         (Careless(), the_weights_give_the_value),
         (Sum(), the_weights_sum_to_one),
         (Boastful(), kappa_holds_for_every_honest_subset),
-        (Mean(), attackers_move_it_by_no_more_than_the_honest_spread),
-        (Rfa(start="mean"), attackers_move_it_by_no_more_than_the_honest_spread),
-        (FirstTwo(), attackers_at_a_distance_do_less_to_it_than_to_the_mean),
-        (WholeLessTails(), absurd_lies_cost_no_precision),
+        (Mean(), outliers_move_it_by_no_more_than_the_honest_spread),
+        (Rfa(start="mean"), outliers_move_it_by_no_more_than_the_honest_spread),
+        (FirstTwo(), far_outliers_do_less_to_it_than_to_the_mean),
+        (WholeLessTails(), huge_outliers_cost_no_precision),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )

@@ -59,19 +59,19 @@ from byzbench.testing.attacks import (
     Check,
     GameCase,
     an_ended_episode_pays_nothing,
-    each_attacker_s_tap_is_its_own,
+    hooks_keep_the_form_of_what_they_change,
+    hooks_of_an_agent_do_not_depend_on_others,
+    it_acts_only_on_its_surface,
     it_does_something,
     it_reads_only_what_it_declares,
-    it_uses_only_the_doors_that_it_declares,
     its_memory_is_all_that_it_remembers,
+    messages_are_finite,
+    messages_have_a_row_for_each_byzantine_agent,
     nothing_is_written_into,
-    speech_has_a_row_for_each_attacker,
-    speech_is_finite,
-    taps_keep_the_form_of_what_they_change,
     the_memory_is_a_flat_dict_of_tensors,
     the_order_of_the_honest_does_not_matter,
     the_same_game_is_played_the_same,
-    without_attackers_it_is_inert,
+    without_byzantine_agents_it_is_inert,
 )
 
 GOLDEN = Path(os.environ.get("BYZBENCH_GOLDEN", Path(__file__).parent / "golden" / "byzfl.json"))
@@ -109,7 +109,7 @@ VARIANTS = [
     "split_brain(min_max)",
 ]
 EXEMPT = {
-    speech_is_finite: {
+    messages_are_finite: {
         "non_finite": "it is what it does",
         "non_finite(value=inf, where=once)": "it is what it does",
     },
@@ -303,57 +303,65 @@ REJECTED: list[tuple[Check, Attack, str]] = [
     (its_memory_is_all_that_it_remembers, KeepsItsDirection(), "has hidden state"),
     (the_memory_is_a_flat_dict_of_tensors, RemembersNothing(), "NoneType as its memory"),
     (the_memory_is_a_flat_dict_of_tensors, RemembersANumber(), "'round' is a int"),
-    (speech_has_a_row_for_each_attacker, Wide(), r"\[1, 772\], expected \[1, 386\] \(a row for each Byzantine agent\)"),
-    (speech_has_a_row_for_each_attacker, Double(), "float64, not torch.float32"),
-    (speech_has_a_row_for_each_attacker, SaysManyThings(), r"of shape \[12, 386\], expected \[1, 386\]"),
-    (speech_has_a_row_for_each_attacker, SilentForTwo(), "`silent` is"),
-    (speech_is_finite, Infinite(), "not finite"),
+    (
+        messages_have_a_row_for_each_byzantine_agent,
+        Wide(),
+        r"\[1, 772\], expected \[1, 386\] \(a row for each Byzantine agent\)",
+    ),
+    (messages_have_a_row_for_each_byzantine_agent, Double(), "float64, not torch.float32"),
+    (messages_have_a_row_for_each_byzantine_agent, SaysManyThings(), r"of shape \[12, 386\], expected \[1, 386\]"),
+    (messages_have_a_row_for_each_byzantine_agent, SilentForTwo(), "`silent` is"),
+    (messages_are_finite, Infinite(), "not finite"),
     (the_order_of_the_honest_does_not_matter, HasAFavourite(), "permutation of the honest agents"),
     (it_does_something, Bad(), "were honest"),
     (it_does_something, Hand(EnvHooks()), "were honest"),
-    (it_uses_only_the_doors_that_it_declares, OnlyTalks(), "surface has no messages"),
+    (it_acts_only_on_its_surface, OnlyTalks(), "surface has no messages"),
     (
-        it_uses_only_the_doors_that_it_declares,
+        it_acts_only_on_its_surface,
         Hand(EnvHooks(reward=torch.neg), declared=False),
         "hooks its environment",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(reward=Tensor.double)),
-        "reward tap returned Tensor torch.float64",
+        "reward hook returned Tensor torch.float64",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(action=lambda t, a: a + 1)),
         "an action that the task does not have",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(action=lambda t, a: torch.from_numpy(a))),
         "returned Tensor .* in place of ndarray",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(observation=lambda t, o: o[..., :1])),
-        "observation tap returned",
+        "observation hook returned",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(dynamics={"wind": np.ones(3)})),
         "'wind', which is no constant",
     ),
     (
-        taps_keep_the_form_of_what_they_change,
+        hooks_keep_the_form_of_what_they_change,
         Hand(EnvHooks(dynamics={"length": np.ones(2)})),
         "not by 3 positive numbers",
     ),
     (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r + 1)), "after the end"),
     (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r * r.shape[1])), "length of other episodes"),
-    (each_attacker_s_tap_is_its_own, Hand(EnvHooks(reward=lambda r: r - r.mean(0))), "reward tap mixes the rows"),
     (
-        each_attacker_s_tap_is_its_own,
+        hooks_of_an_agent_do_not_depend_on_others,
+        Hand(EnvHooks(reward=lambda r: r - r.mean(0))),
+        "reward hook mixes the rows",
+    ),
+    (
+        hooks_of_an_agent_do_not_depend_on_others,
         Hand(EnvHooks(observation=lambda t, o: o[::-1])),
-        "observation tap mixes the rows",
+        "observation hook mixes the rows",
     ),
 ]
 
@@ -369,14 +377,14 @@ def test_the_kit_rejects_what_breaks_the_contract(check: Check, attack: Attack, 
 
 def test_every_check_can_fail() -> None:
     """But for one, which is a promise of the federation: without attackers no attack is asked."""
-    assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_attackers_it_is_inert}
+    assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_byzantine_agents_it_is_inert}
 
 
 def test_a_federation_without_attackers_that_asks_for_taps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_attackers_it_is_inert(SignFlip(), GameCase())
+    without_byzantine_agents_it_is_inert(SignFlip(), GameCase())
     monkeypatch.setattr(Adversary, "make_hooks", lambda *_: EnvHooks())
     with pytest.raises(AssertionError, match="hooks an environment"):
-        without_attackers_it_is_inert(SignFlip(), GameCase())
+        without_byzantine_agents_it_is_inert(SignFlip(), GameCase())
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -867,9 +875,9 @@ def test_a_fixed_bias_stays() -> None:
 def told(attack: Attack, rewards: Tensor, seed: int = 0) -> Tensor:
     context = view_of(attack, *cloud())
     context.num_episodes = rewards.shape[2]
-    tap = attack.hook_environment(context, {}, rng(seed))[0].reward
-    assert tap is not None
-    return tap(rewards)
+    hook = attack.hook_environment(context, {}, rng(seed))[0].reward
+    assert hook is not None
+    return hook(rewards)
 
 
 def episodes(f: int = 3, t: int = 7, n: int = 40) -> Tensor:
@@ -929,9 +937,9 @@ def test_observation_noise_keeps_to_its_size() -> None:
         attack = ObservationNoise(epsilon=0.25, shape=shape)  # type: ignore[arg-type]
         context = view_of(attack, *cloud())
         context.num_episodes = 500
-        tap = attack.hook_environment(context, {}, rng())[0].observation
-        assert tap is not None
-        off[shape] = torch.from_numpy(np.stack([tap(t, seen.clone().numpy()) for t in range(7)])) - seen
+        hook = attack.hook_environment(context, {}, rng())[0].observation
+        assert hook is not None
+        off[shape] = torch.from_numpy(np.stack([hook(t, seen.clone().numpy()) for t in range(7)])) - seen
     assert float(off["gaussian"].std()) == pytest.approx(0.25, rel=0.03)
     assert off["uniform"].abs().max() <= 0.25 + 1e-6
     assert float(off["uniform"].std()) == pytest.approx(0.25 / 3**0.5, rel=0.03)

@@ -292,11 +292,11 @@ def test_a_failing_attack_is_reported_check_by_check(check: Command, write: Writ
     assert "checks failed" in done.out
     result, reason = done.rows[attacks.the_same_game_is_played_the_same.__name__]
     assert reason.startswith("UndeclaredKnowledge: ")
-    assert done.rows[attacks.without_attackers_it_is_inert.__name__][0] == "passed"
+    assert done.rows[attacks.without_byzantine_agents_it_is_inert.__name__][0] == "passed"
 
 
 def test_an_exempt_check_is_not_counted(check: Command) -> None:
-    finite = attacks.speech_is_finite.__name__
+    finite = attacks.messages_are_finite.__name__
     done = check("non_finite", "--exempt", finite)
     assert done.code == 0
     assert done.rows[finite][0] == "exempt"
@@ -309,11 +309,13 @@ def test_aggregators_have_their_own_checks(check: Command, write: Write) -> None
     assert "# aggregator Centre" in done.out
     assert [*done.rows][1:] == [c.__name__ for c in rules.CHECKS]
     assert set(done.failures) == {
-        rules.attackers_move_it_by_no_more_than_the_honest_spread.__name__,
-        rules.attackers_at_a_distance_do_less_to_it_than_to_the_mean.__name__,
-        rules.absurd_lies_cost_no_precision.__name__,
+        rules.outliers_move_it_by_no_more_than_the_honest_spread.__name__,
+        rules.far_outliers_do_less_to_it_than_to_the_mean.__name__,
+        rules.huge_outliers_cost_no_precision.__name__,
     }
-    assert done.rows[rules.absurd_lies_cost_no_precision.__name__][1].startswith("Check that Byzantine vectors at 1e30")
+    assert done.rows[rules.huge_outliers_cost_no_precision.__name__][1].startswith(
+        "Check that Byzantine vectors at 1e30"
+    )
 
 
 def test_every_kind_is_tried() -> None:
@@ -418,7 +420,7 @@ def test_a_mistake_is_one_line(check: Command, words: str, message: str) -> None
 
 
 def test_an_unknown_check_is_one_line(check: Command) -> None:
-    name = attacks.speech_is_finite.__name__
+    name = attacks.messages_are_finite.__name__
     done = check("alie", "--exempt", name[:-1])
     assert (done.code, done.out) == (2, "")
     assert f"no check {name[:-1]!r}. Did you mean {name!r}? Checks of kind attack: " in done.err

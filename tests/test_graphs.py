@@ -262,8 +262,8 @@ def test_show_topology_of_many_agents_is_cheap_unless_asked(
     words = "show topology time_varying --agents 8 --round 4"
     code, out, _ = said(words, capsys, monkeypatch)
     assert code == 0
-    assert "add --dear" in out
-    code, out, _ = said(f"{words} --dear --json", capsys, monkeypatch)
+    assert "add --expensive" in out
+    code, out, _ = said(f"{words} --expensive --json", capsys, monkeypatch)
     links = make("topology", "time_varying")(8, 4, Streams(0).generator("graph")).edges  # type: ignore[operator]
     assert [tuple(link) for link in json.loads(out)["links"]] == list(links)
     assert json.loads(out)["diagnostics"]["vertex_connectivity"] >= 2

@@ -32,8 +32,8 @@ def show(
     round: Annotated[int, typer.Option(min=0, help="Round, of a graph that changes.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Figure of the graph to write: .png, .svg or .pdf.")] = None,
-    dear: Annotated[
-        bool, typer.Option("--dear", help="Compute expensive diagnostics for any number of agents.")
+    expensive: Annotated[
+        bool, typer.Option("--expensive", help="Compute expensive diagnostics for any number of agents.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -53,7 +53,7 @@ def show(
     if agents is not None and registry.kind_of(kind) == "topology":
         num_byzantine = (agents - 1) // 4 if byzantine is None else byzantine
         graph = _build_graph(name, placement or "random", agents, num_byzantine, mixing, round, seed)
-        _show_graph(graph, name, placement or "random", out, dear, as_json)
+        _show_graph(graph, name, placement or "random", out, expensive, as_json)
         return
     if (byzantine, placement, out) != (None, None, None):
         raise UserError("--byzantine, --placement and --out are for the graph of a topology: add --agents")
@@ -237,13 +237,13 @@ def _build_graph(
 
 
 def _show_graph(
-    members: CommunicationGraph, topology: str, placement: str, out: Path | None, dear: bool, as_json: bool
+    members: CommunicationGraph, topology: str, placement: str, out: Path | None, expensive: bool, as_json: bool
 ) -> None:
     """Print the diagnostics of a graph, and write its figure."""
     from byzbench.federation import graph_diagnostics
 
     diagnostics = graph_diagnostics.fast_diagnostics(members)
-    if dear or members.num_agents <= graph_diagnostics.EXPENSIVE:
+    if expensive or members.num_agents <= graph_diagnostics.EXPENSIVE:
         diagnostics |= graph_diagnostics.expensive_diagnostics(members)
     if members.server is not None:
         diagnostics |= graph_diagnostics.server_diagnostics(members)
@@ -322,7 +322,7 @@ def _print_graph(
         if value is not None:
             typer.echo(f"{key:<34}{f'{value:.3f}' if isinstance(value, float) else value}")
     if "robustness_low" not in diagnostics:
-        typer.echo("for connectivity, robustness and spectra add --dear")
+        typer.echo("for connectivity, robustness and spectra add --expensive")
     groups: dict[tuple[int, int], list[str]] = {}
     for name, counts in guarantees.items():
         groups.setdefault((counts["declared"], counts["local"]), []).append(name)

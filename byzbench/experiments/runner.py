@@ -238,11 +238,11 @@ class Training:
 
     def evaluate(self, number: int) -> dict[str, float | None]:
         """Run the `number`-th evaluation of the honest agents' policies, and return its metrics."""
-        todo, worlds = self.todo, self.federation.scenarios
+        todo, scenarios = self.todo, self.federation.scenarios
         present = self.present_agents(self.progress)
         playing = present | todo.task.shared  # in a shared world Byzantine agents are players too
         theta, who = self.state["theta"][playing], playing.nonzero().squeeze(1).tolist()
-        physics, shown = worlds.physics(who, self.progress), partial(worlds.wrap_observations, who=who)
+        physics, shown = scenarios.physics(who, self.progress), partial(scenarios.wrap_observations, who=who)
         actor, counted = todo.algorithm.deployed_policy(self.federation.policy), present[playing]
         return evaluate_policy(
             todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown

@@ -109,16 +109,16 @@ class SimulatedFederation(Federation):
         counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
         suffix = f"/{self._num_samples}" if self._num_samples else ""
         self._num_samples += 1
-        tap = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, self.policy, theta)
-        episodes = self._rollout(theta, counts, agent_ids, suffix, tap)
+        hooks = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, self.policy, theta)
+        episodes = self._rollout(theta, counts, agent_ids, suffix, hooks)
         self._charge_episodes(agent_ids, episodes)
         if self.statistics.returns is None or len(agent_ids) == len(self.agents):
             self.statistics.returns = torch.zeros(len(self.agents), dtype=torch.float64)
         self.statistics.returns[agent_ids] = episodes.returns
         rewards = self.scenarios.transform_rewards(episodes.rewards, episodes.mask, agent_ids, suffix, self.round)
         episodes = replace(episodes, rewards=rewards)
-        if tap:
-            episodes = replace(episodes, rewards=tap.rewards(episodes.rewards))
+        if hooks:
+            episodes = replace(episodes, rewards=hooks.rewards(episodes.rewards))
         self._adversary.record_rollout(agent_ids, episodes)
         return episodes.to(self._device)
 
@@ -151,7 +151,7 @@ class SimulatedFederation(Federation):
         return episodes.to(self._device)
 
     def _rollout(
-        self, theta: Tensor, counts: Tensor, agent_ids: Sequence[int], suffix: str, tap: ByzantineEnvHooks | None
+        self, theta: Tensor, counts: Tensor, agent_ids: Sequence[int], suffix: str, hooks: ByzantineEnvHooks | None
     ) -> Trajectories:
         """Sample episodes of policies theta [P, d] with the streams of P agents; the server has number K.
 
@@ -160,7 +160,7 @@ class SimulatedFederation(Federation):
             counts: int64 [P], the number of episodes of each policy; inactive agents sample none.
             agent_ids: the P agents.
             suffix: the suffix of the names of streams.
-            tap: the environment hooks of the Byzantine agents, or None.
+            hooks: the environment hooks of the Byzantine agents, or None.
         """
         rows = int(counts.max())
         reset_rngs = [self._streams.generator(f"environment{suffix}", self.round, a) for a in agent_ids]
@@ -172,7 +172,7 @@ class SimulatedFederation(Federation):
             batch = self._environments[len(agent_ids), rows] = self._task.make(len(agent_ids), rows)
         if self._task.dynamics:
             factors = self.scenarios.physics(agent_ids, self.progress)
-            for name, byzantine_factors in (tap.dynamics() if tap else {}).items():
+            for name, byzantine_factors in (hooks.dynamics() if hooks else {}).items():
                 factors[name] = factors.get(name, 1.0) * byzantine_factors
             self._task.scale_dynamics(batch, factors)
         action_noise = torch.from_numpy(noise).transpose(1, 2)
@@ -184,7 +184,7 @@ class SimulatedFederation(Federation):
             reset_rngs,
             action_noise,
             counts,
-            tap,
+            hooks,
         )
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:

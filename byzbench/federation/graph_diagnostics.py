@@ -45,8 +45,8 @@ def fast_diagnostics(members: CommunicationGraph) -> GraphDiagnostics:
     Example:
         >>> import networkx as nx
         >>> members = CommunicationGraph(nx.cycle_graph(5), num_agents=5, byzantine_ids=(0, 2), assumed_byzantine=1)
-        >>> exposure = fast_diagnostics(members)
-        >>> exposure["beyond_bound"], exposure["honest_components"], exposure["connected_share"]
+        >>> diagnostics = fast_diagnostics(members)
+        >>> diagnostics["beyond_bound"], diagnostics["honest_components"], diagnostics["connected_share"]
         (1, 2, 0.5)
     """
     byzantine, server = set(members.byzantine_ids), members.server is not None

@@ -28,11 +28,11 @@ class ValidatedMessages:
     silent: Tensor
 
 
-def validate_messages(speech: ByzantineMessages, count: int, dimension: int) -> ValidatedMessages:
+def validate_messages(messages: ByzantineMessages, count: int, dimension: int) -> ValidatedMessages:
     """Split messages into valid, malformed and missing ones. Never raises for any content.
 
     Args:
-        speech: the messages of Byzantine agents; their content is not trusted.
+        messages: the messages of Byzantine agents; their content is not trusted.
         count: the expected number of messages, E.
         dimension: the expected number of coordinates, d.
 
@@ -45,11 +45,11 @@ def validate_messages(speech: ByzantineMessages, count: int, dimension: int) -> 
         >>> checked.malformed, checked.silent
         (tensor([False,  True, False]), tensor([False, False,  True]))
     """
-    content = speech.vectors
+    content = messages.vectors
     none_flagged = torch.from_numpy(np.zeros(count, dtype=bool))
     silent, malformed = none_flagged, none_flagged
-    if isinstance(speech.silent, Tensor) and speech.silent.shape == (count,):
-        silent = speech.silent.detach().cpu().bool()
+    if isinstance(messages.silent, Tensor) and messages.silent.shape == (count,):
+        silent = messages.silent.detach().cpu().bool()
     if isinstance(content, Tensor) and content.shape == (count, dimension) and content.is_floating_point():
         vectors = content.detach().to("cpu", torch.float32)
     else:

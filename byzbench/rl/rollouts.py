@@ -116,7 +116,7 @@ def rollout(
     starts: Sequence[np.random.Generator],
     noise: Tensor,
     count: Tensor,
-    tap: StepHooks | None = None,
+    hooks: StepHooks | None = None,
     *,
     greedy: bool = False,
 ) -> Trajectories:
@@ -133,7 +133,7 @@ def rollout(
         starts: The random generators of the initial states, one for each agent.
         noise: The noise of the actions, float32 [K, T, N, *a], as `policy.draw` makes it; T is the horizon.
         count: The number of episodes of each agent, int64 [K], from 0 to N.
-        tap: The hooks that change observations and actions, if any.
+        hooks: The hooks that change observations and actions, if any.
         greedy: Whether the likeliest actions are taken; the noise then defines the shape only.
 
     Returns:
@@ -151,13 +151,13 @@ def rollout(
         "final_observations": np.zeros((agents, rows, policy.observation_size), np.float32),
     }
     first = environments.reset(starts)
-    without_hooks = tap is None or not (tap.observe or tap.act)
+    without_hooks = hooks is None or not (hooks.observe or hooks.act)
     # The machine code does not support subclasses of CategoricalMlp, which may act differently.
     if without_hooks and isinstance(environments, Simulated) and type(policy) is CategoricalMlp:
         length = environments.play(policy, theta, noise, count, results, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)
-        length = _rollout_in_parallel(policy, sample, environments, first, count, results, tap)
+        length = _rollout_in_parallel(policy, sample, environments, first, count, results, hooks)
     values = {name: torch.from_numpy(array) for name, array in results.items()}
     for name in ("observations", "actions", "rewards", "mask"):
         values[name] = values[name][:, : max(length, 1)]
@@ -171,7 +171,7 @@ def _rollout_in_parallel(
     current: np.ndarray,
     count: Tensor,
     results: Mapping[str, np.ndarray],
-    tap: StepHooks | None,
+    hooks: StepHooks | None,
 ) -> int:
     """Step all rows together, fill in the results, and return the length of the longest episode.
 
@@ -182,13 +182,13 @@ def _rollout_in_parallel(
         current: The first observations, [K*N, o].
         count: The number of episodes of each agent, int64 [K].
         results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
-        tap: The hooks that change observations and actions, if any.
+        hooks: The hooks that change observations and actions, if any.
     """
     observations, actions, rewards, mask, terminated, final_observations = results.values()
     agents, horizon, rows = mask.shape
     shape = (agents, rows)
     active = (torch.arange(rows) < count.unsqueeze(1)).numpy()
-    observe, act = (tap.observe, tap.act) if tap else (None, None)
+    observe, act = (hooks.observe, hooks.act) if hooks else (None, None)
     current = current.reshape(*shape, -1)
     t = 0
     # Parameters may be infinite, of which NumPy, unlike torch, would warn.

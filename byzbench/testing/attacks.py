@@ -54,7 +54,7 @@ def it_reads_only_what_it_declares(attack: Attack, case: GameCase) -> None:
         assert not call.sought, f"`{call.method}` reads context.{call.sought[0]}, which its threat does not declare"
 
 
-def it_uses_only_the_doors_that_it_declares(attack: Attack, case: GameCase) -> None:
+def it_acts_only_on_its_surface(attack: Attack, case: GameCase) -> None:
     """Check that the attack crafts messages or hooks the environment only if its surface contains them."""
     topics, surface = [topic for topic in TOPICS if attack.targets(topic)], attack.threat.surface
     assert not topics or "messages" in surface, (
@@ -67,7 +67,7 @@ def it_uses_only_the_doors_that_it_declares(attack: Attack, case: GameCase) -> N
         assert hooks == EnvHooks(), "it hooks its environment, which is not in its surface"
 
 
-def speech_has_a_row_for_each_attacker(attack: Attack, case: GameCase) -> None:
+def messages_have_a_row_for_each_byzantine_agent(attack: Attack, case: GameCase) -> None:
     """Check the shape and the dtype of crafted messages.
 
     They have f rows, or one row a call without `byzantine`, or one row for each edge if the attack equivocates. The
@@ -75,27 +75,29 @@ def speech_has_a_row_for_each_attacker(attack: Attack, case: GameCase) -> None:
     """
     for dtype in (torch.float32, torch.float64):
         for call in calls(attack, replace(case, dtype=dtype), "craft_messages"):
-            speech, task = call.said, call.context.task
-            assert isinstance(speech, ByzantineMessages), (
-                f"`craft_messages` returned a {type(speech).__name__} in place of a ByzantineMessages"
+            messages, task = call.said, call.context.task
+            assert isinstance(messages, ByzantineMessages), (
+                f"`craft_messages` returned a {type(messages).__name__} in place of a ByzantineMessages"
             )
             count = ATTACKERS if "byzantine" in attack.threat.knowledge else 1
             count = len(call.context.edges) if attack.threat.equivocates else count
             rows = "edge" if attack.threat.equivocates else "Byzantine agent"
-            if isinstance(speech.vectors, Tensor):
-                shape, expected = list(speech.vectors.shape), [count, task.policy().dimension]
+            if isinstance(messages.vectors, Tensor):
+                shape, expected = list(messages.vectors.shape), [count, task.policy().dimension]
                 text = f"craft_messages returned vectors of shape {shape}, expected {expected} (a row for each {rows})"
                 assert shape == expected, text
-                assert speech.vectors.dtype == dtype, f"vectors of {speech.vectors.dtype}, not {dtype}"
+                assert messages.vectors.dtype == dtype, f"vectors of {messages.vectors.dtype}, not {dtype}"
             else:
-                text = f"craft_messages returned {len(speech.vectors)} vectors, expected {count} (one for each {rows})"
-                assert len(speech.vectors) == count, text
-            if speech.silent is not None:
-                valid = speech.silent.dtype == torch.bool and speech.silent.shape == (count,)
-                assert valid, f"`silent` is {speech.silent.dtype} {list(speech.silent.shape)}, not bool [{count}]"
+                text = (
+                    f"craft_messages returned {len(messages.vectors)} vectors, expected {count} (one for each {rows})"
+                )
+                assert len(messages.vectors) == count, text
+            if messages.silent is not None:
+                valid = messages.silent.dtype == torch.bool and messages.silent.shape == (count,)
+                assert valid, f"`silent` is {messages.silent.dtype} {list(messages.silent.shape)}, not bool [{count}]"
 
 
-def speech_is_finite(attack: Attack, case: GameCase) -> None:
+def messages_are_finite(attack: Attack, case: GameCase) -> None:
     """Check that crafted messages are finite, because other messages are malformed and expose their sender."""
     for call in calls(attack, case, "craft_messages"):
         for vector in call.said.vectors:
@@ -105,7 +107,7 @@ def speech_is_finite(attack: Attack, case: GameCase) -> None:
 def _apply_hooks(
     hooks: EnvHooks, observations: Tensor, actions: Tensor, rewards: Tensor
 ) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """Yield the outputs of each tap for a rollout of f agents.
+    """Yield the outputs of each hook for a rollout of f agents.
 
     Args:
         hooks: the hooks of the attack.
@@ -128,14 +130,14 @@ def _byzantine_rollout(call: Call, case: GameCase) -> tuple[Tensor, Tensor, Tens
     return rollout.observations[:ATTACKERS], rollout.actions[:ATTACKERS], rollout.rewards[:ATTACKERS]
 
 
-def taps_keep_the_form_of_what_they_change(attack: Attack, case: GameCase) -> None:
+def hooks_keep_the_form_of_what_they_change(attack: Attack, case: GameCase) -> None:
     """Check that hooks keep shapes and dtypes, and return valid actions and constants of the task."""
     calls(attack, case)  # the recording attack checks what hooks return
 
 
 def an_ended_episode_pays_nothing(attack: Attack, case: GameCase) -> None:
-    """Check that the reward tap keeps the padding after an episode zero and does not depend on its length."""
-    for call in calls(attack, case, "tap"):
+    """Check that the reward hook keeps the padding after an episode zero and does not depend on its length."""
+    for call in calls(attack, case, "hook_environment"):
         if call.said.reward is not None:
             rewards = _byzantine_rollout(call, case)[-1]
             tapped = call.said.reward(rewards.clone())
@@ -144,9 +146,11 @@ def an_ended_episode_pays_nothing(attack: Attack, case: GameCase) -> None:
             assert equal(padded[:, :STEPS], tapped), "its rewards depend on the length of other episodes"
 
 
-def each_attacker_s_tap_is_its_own(attack: Attack, case: GameCase) -> None:
+def hooks_of_an_agent_do_not_depend_on_others(attack: Attack, case: GameCase) -> None:
     """Check that the hooks of a Byzantine agent do not depend on other agents, which can be sampled separately."""
-    for call, repeated in zip(calls(attack, case, "tap"), calls(attack, case, "tap"), strict=True):
+    for call, repeated in zip(
+        calls(attack, case, "hook_environment"), calls(attack, case, "hook_environment"), strict=True
+    ):
         observations, actions, rewards = _byzantine_rollout(call, case)
         tapped = list(_apply_hooks(call.said, observations, actions, rewards))
         for row in range(ATTACKERS):
@@ -157,7 +161,9 @@ def each_attacker_s_tap_is_its_own(attack: Attack, case: GameCase) -> None:
                 rewards * keep.view(-1, 1, 1),
             )
             for (which, joint), (_, separate) in zip(tapped, _apply_hooks(repeated.said, *single), strict=True):
-                assert equal(joint[row], separate[row]), f"the {which} tap mixes the rows of different Byzantine agents"
+                assert equal(joint[row], separate[row]), (
+                    f"the {which} hook mixes the rows of different Byzantine agents"
+                )
 
 
 def nothing_is_written_into(attack: Attack, case: GameCase) -> None:
@@ -208,7 +214,7 @@ def the_order_of_the_honest_does_not_matter(attack: Attack, case: GameCase) -> N
             assert min(map(float, gaps)) <= bound, "it sends other messages after a permutation of the honest agents"
 
 
-def without_attackers_it_is_inert(attack: Attack, case: GameCase) -> None:
+def without_byzantine_agents_it_is_inert(attack: Attack, case: GameCase) -> None:
     """Check that with f = 0 all messages and environments are honest."""
     federation, adversary = federate(experiment(attack, case, byzantine=0))
     federation.begin(0, 0.0)
@@ -231,19 +237,19 @@ def it_does_something(attack: Attack, case: GameCase) -> None:
 CASES = (GameCase(0), GameCase(1, 1e-3), GameCase(2, 1e3))
 CHECKS: tuple[Check, ...] = (
     it_reads_only_what_it_declares,
-    it_uses_only_the_doors_that_it_declares,
-    speech_has_a_row_for_each_attacker,
-    speech_is_finite,
-    taps_keep_the_form_of_what_they_change,
+    it_acts_only_on_its_surface,
+    messages_have_a_row_for_each_byzantine_agent,
+    messages_are_finite,
+    hooks_keep_the_form_of_what_they_change,
     an_ended_episode_pays_nothing,
-    each_attacker_s_tap_is_its_own,
+    hooks_of_an_agent_do_not_depend_on_others,
     nothing_is_written_into,
     the_memory_is_a_flat_dict_of_tensors,
     the_same_game_is_played_the_same,
     its_memory_is_all_that_it_remembers,
     the_order_of_the_honest_does_not_matter,
-    without_attackers_it_is_inert,
+    without_byzantine_agents_it_is_inert,
     it_does_something,
 )
-FORM: tuple[Check, ...] = (speech_has_a_row_for_each_attacker,)
+FORM: tuple[Check, ...] = (messages_have_a_row_for_each_byzantine_agent,)
 """The checks of shapes and types, without which the others cannot run."""

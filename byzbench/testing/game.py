@@ -69,12 +69,12 @@ class Call:
     """Record of one call of an attack.
 
     Attributes:
-        method: the method that was called: start, craft_messages or tap.
+        method: the method that was called: start, craft_messages or hook_environment.
         context: the context of the call.
         memory: a copy of the memory that the attack received.
         sought: the attributes of the context that the attack read without declaring them.
         altered: the objects that the attack modified: its context, its memory or itself.
-        said: the crafted messages or the taps.
+        said: the crafted messages or the hooks.
     """
 
     method: str
@@ -138,17 +138,22 @@ class _RecordingAttack(Attack):
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[EnvHooks, State]:
-        taps, new_memory = self._record(
-            "tap", context, memory, lambda context, memory: self.attack.hook_environment(context, memory, rng)
+        env_hooks, new_memory = self._record(
+            "hook_environment",
+            context,
+            memory,
+            lambda context, memory: self.attack.hook_environment(context, memory, rng),
         )
-        assert isinstance(taps, EnvHooks), f"`tap` returned a {type(taps).__name__} in place of EnvHooks"
-        for name, factors in (taps.dynamics or {}).items():
+        assert isinstance(env_hooks, EnvHooks), (
+            f"`hook_environment` returned a {type(env_hooks).__name__} in place of EnvHooks"
+        )
+        for name, factors in (env_hooks.dynamics or {}).items():
             assert name in context.task.dynamics, f"it changes {name!r}, which is no constant of the task"
             valid = isinstance(factors, np.ndarray) and factors.shape == (ATTACKERS,) and bool((factors > 0).all())
             assert valid, f"it multiplies {name!r} by {factors!r}, not by {ATTACKERS} positive numbers"
-        hooks = {name: tap for name in ("action", "observation", "reward") if (tap := getattr(taps, name))}
-        checked: dict[str, Any] = {n: _checked_tap(n, tap, context.task.action_count) for n, tap in hooks.items()}
-        return replace(taps, **checked), new_memory
+        hooks = {name: hook for name in ("action", "observation", "reward") if (hook := getattr(env_hooks, name))}
+        checked: dict[str, Any] = {n: _checked_hook(n, hook, context.task.action_count) for n, hook in hooks.items()}
+        return replace(env_hooks, **checked), new_memory
 
     def _record(
         self, method: str, context: AttackContext, memory: State, act: Callable[[AttackContext, State], tuple[Any, Any]]
@@ -173,15 +178,15 @@ class _RecordingAttack(Attack):
         return call.said, new_memory
 
 
-def _checked_tap(which: str, tap: Callable[..., Any], actions: int) -> Callable[..., Any]:
-    """Return a tap that checks the type, dtype, shape and range of the output of another tap."""
+def _checked_hook(which: str, hook: Callable[..., Any], actions: int) -> Callable[..., Any]:
+    """Return a hook that checks the type, dtype, shape and range of the output of another hook."""
 
     def checked(*inputs: Any) -> Any:
         expected = _signature(inputs[-1])
-        output = tap(*inputs)
-        assert _signature(output) == expected, f"the {which} tap returned {_signature(output)} in place of {expected}"
+        output = hook(*inputs)
+        assert _signature(output) == expected, f"the {which} hook returned {_signature(output)} in place of {expected}"
         valid = which != "action" or bool(((output >= 0) & (output < actions)).all())
-        assert valid, "the action tap chose an action that the task does not have"
+        assert valid, "the action hook chose an action that the task does not have"
         return output
 
     return checked
@@ -259,12 +264,12 @@ def _play(
         record = Round({k: v.clone() for k, v in adversary.state_dict().items()}, {}, {})
         rounds.append(record)
         truth = case.rollout(round, todo.task)
-        tap = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
-        rollout = truth if tap is None else _apply_tap(tap, truth)
+        hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
+        rollout = truth if hooks is None else _apply_hooks(hooks, truth)
         adversary.record_rollout(range(AGENTS), rollout)
-        if tap is not None:
+        if hooks is not None:
             record.met.update({name: x[byzantine] for name, x in vars(rollout).items()})
-            record.met.update({name: torch.from_numpy(x)[byzantine] for name, x in tap.dynamics().items()})
+            record.met.update({name: torch.from_numpy(x)[byzantine] for name, x in hooks.dynamics().items()})
             record.truth.update({name: x[byzantine] for name, x in vars(truth).items()})
         for topic in filter(recorder.targets, TOPICS):
             x = case.x(topic, round, federation.theta0.shape[1])[owners]
@@ -288,15 +293,15 @@ def _base_experiment() -> Experiment:
     return Experiment.create("decbyzpg", "none", "complete", aggregator="trimmed_mean", agents=AGENTS)
 
 
-def _apply_tap(tap: ByzantineEnvHooks, truth: Trajectories) -> Trajectories:
-    """Return the rollouts after the tap, with otherwise unchanged dynamics."""
+def _apply_hooks(hooks: ByzantineEnvHooks, truth: Trajectories) -> Trajectories:
+    """Return the rollouts after the hooks, with otherwise unchanged dynamics."""
     observations, actions = truth.observations.clone(), truth.actions.clone()
     for t in range(STEPS):
-        if tap.observe:
-            tap.observe(t, observations.numpy()[:, t])
-        if tap.act:
-            tap.act(t, actions.numpy()[:, t])
-    return replace(truth, observations=observations, actions=actions, rewards=tap.rewards(truth.rewards))
+        if hooks.observe:
+            hooks.observe(t, observations.numpy()[:, t])
+        if hooks.act:
+            hooks.act(t, actions.numpy()[:, t])
+    return replace(truth, observations=observations, actions=actions, rewards=hooks.rewards(truth.rewards))
 
 
 def calls(attack: Attack, case: GameCase, *methods: str) -> list[Call]:
@@ -305,9 +310,13 @@ def calls(attack: Attack, case: GameCase, *methods: str) -> list[Call]:
     Args:
         attack: the attack.
         case: the vectors and rollouts.
-        methods: the methods whose calls are returned; by default all. `tap` alone returns no calls if the surface of
-            the attack does not contain the environment.
+        methods: the methods whose calls are returned; by default all. `hook_environment` alone returns no calls if
+            the surface of the attack does not contain the environment.
     """
-    if methods == ("tap",) and "environment" not in attack.threat.surface:
+    if methods == ("hook_environment",) and "environment" not in attack.threat.surface:
         return []
-    return [call for call in play(attack, case)[1] if call.method in (methods or ("start", "craft_messages", "tap"))]
+    return [
+        call
+        for call in play(attack, case)[1]
+        if call.method in (methods or ("start", "craft_messages", "hook_environment"))
+    ]

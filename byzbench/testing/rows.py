@@ -66,8 +66,8 @@ def run_as_block(experiment: Experiment, rounds: int) -> Trace:
 def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
     """Run the same rounds with every agent separately.
 
-    The exchanges of the adversary are the same, but its `tap` is called once for each agent. Computations of a server
-    are repeated by each agent.
+    The exchanges of the adversary are the same, but its `hook_environment` is called once for each agent. Computations
+    of a server are repeated by each agent.
 
     Args:
         experiment: the experiment.

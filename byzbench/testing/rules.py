@@ -261,7 +261,7 @@ def craft_outliers(case: RuleCase) -> Iterator[Tensor]:
     yield torch.cat([honest[:1] + 3 * spread, torch.full((1, case.d), -1e30)])
 
 
-def attackers_move_it_by_no_more_than_the_honest_spread(rule: Aggregator, case: RuleCase) -> None:
+def outliers_move_it_by_no_more_than_the_honest_spread(rule: Aggregator, case: RuleCase) -> None:
     """Check that for any f Byzantine vectors the value is within three honest radii of the honest mean."""
     honest = case.x()[case.f :]
     spread = (honest - honest.mean(0)).norm(dim=-1).max()
@@ -271,7 +271,7 @@ def attackers_move_it_by_no_more_than_the_honest_spread(rule: Aggregator, case: 
             assert float((value.double() - honest.mean(0)).norm()) <= 3 * float(spread)
 
 
-def attackers_at_a_distance_do_less_to_it_than_to_the_mean(rule: Aggregator, case: RuleCase) -> None:
+def far_outliers_do_less_to_it_than_to_the_mean(rule: Aggregator, case: RuleCase) -> None:
     """Check that the error under far Byzantine vectors is at most a third of the error of the mean."""
     honest = case.x()[case.f :]
     x = torch.cat([honest[: case.f] + 100 * case.scale, honest])
@@ -279,7 +279,7 @@ def attackers_at_a_distance_do_less_to_it_than_to_the_mean(rule: Aggregator, cas
     assert 3 * error <= (x.mean(0) - honest.mean(0)).norm()
 
 
-def absurd_lies_cost_no_precision(rule: Aggregator, case: RuleCase) -> None:
+def huge_outliers_cost_no_precision(rule: Aggregator, case: RuleCase) -> None:
     """Check that Byzantine vectors at 1e30 give the same value as those at a million standard deviations."""
     honest = case.x()[case.f :]
     far, extreme = (torch.cat([torch.full((case.f, case.d), value), honest]) for value in (1e6 * case.scale, 1e30))
@@ -323,9 +323,9 @@ CHECKS: tuple[Check, ...] = (
     an_invalid_vector_is_as_good_as_none,
     the_weights_give_the_value,
     the_weights_sum_to_one,
-    attackers_move_it_by_no_more_than_the_honest_spread,
-    attackers_at_a_distance_do_less_to_it_than_to_the_mean,
-    absurd_lies_cost_no_precision,
+    outliers_move_it_by_no_more_than_the_honest_spread,
+    far_outliers_do_less_to_it_than_to_the_mean,
+    huge_outliers_cost_no_precision,
     kappa_holds_for_every_honest_subset,
 )
 FORM: tuple[Check, ...] = (it_returns_a_value_weights_and_a_state,)
