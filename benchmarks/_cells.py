@@ -32,12 +32,12 @@ def options(doc: str | None, seeds: int = 3, trajectories: int = 3000) -> argpar
     return parser
 
 
-def results(name: str, cells: Mapping[Key, Experiment], given: argparse.Namespace) -> dict[Key, Result]:
+def results(name: str, cells: Mapping[Key, Experiment], args: argparse.Namespace) -> dict[Key, Result]:
     """The result of every cell; a run that is in `given.out` is not repeated."""
     todo = SweepPlan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
     keys = list(cells)
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
+        summary = run_sweep(todo, args.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
-    return {key: run(cell, out=given.out) for key, cell in cells.items()}
+    return {key: run(cell, out=args.out) for key, cell in cells.items()}

@@ -66,7 +66,7 @@ both are somewhat too low.
 """
 
 
-def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
+def areas(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
     """The area under each seed's evaluation curve, by (attack, rule)."""
     suite = SweepGrid.of(
         {
@@ -77,25 +77,29 @@ def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
             "topology": "complete",
             "agents": 13,
             "byzantine": 3,
-            "trajectories": given.trajectories,
-            "seeds": given.seeds,
+            "trajectories": args.trajectories,
+            "seeds": args.seeds,
         }
     )
-    todo, found = plan_sweep(suite), defaultdict(list)
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
+    todo, areas_of = plan_sweep(suite), defaultdict(list)
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
+        summary = run_sweep(todo, args.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     for cell in todo.cells.values():
-        at, values = trace(Path(str(run(cell, out=given.out).run)), "evaluation")
+        at, values = trace(Path(str(run(cell, out=args.out).run)), "evaluation")
         attack, rule = registry.name_of(cell.attack), registry.name_of(cell.aggregator)
-        found[attack, rule].append(float(np.sum(values * np.diff(at)) / at[-1]))
-    return found
+        areas_of[attack, rule].append(float(np.sum(values * np.diff(at)) / at[-1]))
+    return areas_of
 
 
-def cell(found: Interval) -> str:
+def cell(interval: Interval) -> str:
     """A number and its interval."""
-    return f"{found.value:.0f}" if found.low is None else f"{found.value:.0f} ({found.low:.0f} to {found.high:.0f})"
+    return (
+        f"{interval.value:.0f}"
+        if interval.low is None
+        else f"{interval.value:.0f} ({interval.low:.0f} to {interval.high:.0f})"
+    )
 
 
 def main() -> None:
@@ -106,10 +110,10 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
-    found = areas(given)
+    args = parser.parse_args()
+    areas_of = areas(args)
     known = task_reference("cartpole")
-    means = {key: mean_interval(values, (known["random"], known["solved"])) for key, values in found.items()}
+    means = {key: mean_interval(values, (known["random"], known["solved"])) for key, values in areas_of.items()}
     rules = {rule: registry.parse_spec(rule).name for rule in RULES}
     fixed, adaptive = ({a: registry.parse_spec(a).name for a in group} for group in (FIXED, ADAPTIVE))
 
@@ -126,11 +130,11 @@ def main() -> None:
             for attack, key in {**fixed, **adaptive}.items()
             if below(means[key, name], clean)
         }
-        said = ", ".join(f"`{a}` ({share:.0%})" for a, share in sorted(hurt.items(), key=lambda pair: -pair[1]))
-        broken.append(f"- `{rule}`: {said or 'no interval lies below the clean one'}.")
+        shares = ", ".join(f"`{a}` ({share:.0%})" for a, share in sorted(hurt.items(), key=lambda pair: -pair[1]))
+        broken.append(f"- `{rule}`: {shares or 'no interval lies below the clean one'}.")
         worst = [min(group, key=lambda a: means[group[a], name].value) for group in (fixed, adaptive)]
         one, other = (means[group[a], name] for group, a in zip((fixed, adaptive), worst, strict=True))
-        x, y = (np.array(found[group[a], name]) for group, a in zip((fixed, adaptive), worst, strict=True))
+        x, y = (np.array(areas_of[group[a], name]) for group, a in zip((fixed, adaptive), worst, strict=True))
         odds = float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
         same = "no difference is shown"
         more = "adaptive ones hurt more" if below(other, one) else "fixed ones hurt more" if below(one, other) else same
@@ -140,19 +144,19 @@ def main() -> None:
             f"{one.value:.0f}; {more} (a run under the fixed one has the larger area with probability {odds:.2f})."
         )
     page = PAGE.format(
-        seeds=given.seeds,
-        trajectories=given.trajectories,
-        command=f"python benchmarks/adversaries.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        seeds=args.seeds,
+        trajectories=args.trajectories,
+        command=f"python benchmarks/adversaries.py --seeds {args.seeds} --trajectories {args.trajectories}",
         table="\n".join("| " + " | ".join(line) + " |" for line in lines),
         broken="\n".join(broken),
         adaptive="\n".join(compared),
     )
-    given.docs.mkdir(exist_ok=True)
-    (given.docs / "adversaries.md").write_text(page)
+    args.docs.mkdir(exist_ok=True)
+    (args.docs / "adversaries.md").write_text(page)
 
 
 def below(one: Interval, other: Interval) -> bool:
-    """Whether the interval of one lies below the other's."""
+    """Return True if the interval of one lies below the other's."""
     return one.high is not None and other.low is not None and one.high < other.low
 
 

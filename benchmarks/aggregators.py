@@ -46,19 +46,20 @@ SEARCHES = {"mda": min_diameter_subset, "mva": min_variance_subset, "smea": min_
 
 HEAD = """Made by `{command}`. One core of {cores}, {machine}, torch {torch}, NumPy {numpy}, {thread}; {byzfl}.
 
-Medians of processor time, as the machine is shared, the calls of both taking turns; ratios say more than figures.
-Inputs are Gaussian, float32 for byzbench. byzfl is given the same numbers as it likes them best: the least of its times
-on a float64 array, a float32 array and a torch tensor counts, and that best is named. Where its rules change their
-input, they get a copy, and where they remember, a fresh instance. Pre-aggregators stand before the same rule on both
-sides, rfa takes eight steps on both, and centred clipping one, of radius 10."""
+Medians of processor time, since the machine is shared; the calls of both libraries take turns. Ratios are more reliable
+than absolute times. Inputs are Gaussian, float32 for byzbench. byzfl gets the same numbers in the form that suits it
+best: the least of its times on a float64 array, a float32 array and a torch tensor counts, and this form is named.
+Rules of byzfl that change their input get a copy, and stateful ones a fresh instance. Pre-aggregators precede the same
+rule on both sides, rfa takes eight steps on both, and centred clipping one, of radius 10."""
 
-NARROW = """*Over* is byzbench less byzfl; *whole round* is screening, the rule and the round's diagnostics in a row,
-less byzfl's rule alone: the yardstick is that no rule is more than 60 us over. Screening alone takes
-{screening:.0f} us, the diagnostics {diagnosis:.0f} us. *13 receivers* are inboxes that all differ, as when attackers
-equivocate, in one call."""
+NARROW = """*Over* is byzbench less byzfl; *whole round* is validation, the rule and the round's diagnostics in a row,
+less byzfl's rule alone: the yardstick is that no rule is more than 60 us over. Validation alone takes
+{validation:.0f} us, the diagnostics {diagnosis:.0f} us. *13 receivers* are inboxes that all differ, as when Byzantine
+agents equivocate, in one call."""
 
 EXACT = """An answer is exact unless the search was stopped by its cap. `mda` looks for the subset of least diameter,
-`mva` of least variance, `smea` of least largest eigenvalue; hostile are distances arranged to keep them busy."""
+`mva` of least variance, `smea` of least largest eigenvalue; *hostile* distances are constructed to make the
+search long."""
 
 
 def race(calls: Mapping[str, Callable[[], object]], repeats: int, seconds: float = 3.0) -> dict[str, float]:
@@ -144,7 +145,7 @@ def inputs(rule: Aggregator, f: int, x: Tensor) -> dict[str, Any]:
 
 
 def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -> Callable[[], object]:
-    """Everything that a round does with the messages of one receiver: screening, the rule, the diagnostics."""
+    """Everything that a round does with the messages of one receiver: validation, the rule, the diagnostics."""
     (n, d), bound = x.shape, torch.tensor([f])
     senders, own, usable, attackers = (
         torch.arange(n)[None],
@@ -164,7 +165,7 @@ def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -
 
 
 def fixed_costs() -> dict[str, float]:
-    """Microseconds of screening and of the diagnostics of a linear rule."""
+    """Microseconds of validation and of the diagnostics of a linear rule."""
     n, f, d = SMALL
     x, shares = gaussian(n), torch.full((1, n), 1 / n, dtype=torch.float64)
     everyone = torch.arange(n)[None]
@@ -172,7 +173,7 @@ def fixed_costs() -> dict[str, float]:
     seen = AggregationResult(inbox, x.mean(0, keepdim=True), shares, torch.tensor([True]), {})
     return race(
         {
-            "screening": partial(validate_messages, ByzantineMessages(x), n, d),
+            "validation": partial(validate_messages, ByzantineMessages(x), n, d),
             "diagnosis": partial(diagnose, seen, torch.arange(n) < f),
         },
         300,

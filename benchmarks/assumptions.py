@@ -21,8 +21,8 @@ from byzbench.records.result import Result
 from byzbench.reports.plots import curve
 
 METHODS = {"byzpg": "alie(z=1.5)", "decbyzpg": "split_brain(alie(z=1.5))", "fedpg_br": "alie(z=1.5)"}
-"""And how three agents lie to each; to one server nobody can say two things."""
-WORLDS = {
+"""Methods, and the attack of three agents on each. A server receives one message from each, so nobody equivocates."""
+TASKS = {
     "as they are": ("cartpole", "none of them"),
     "heterogeneity 0.25": ("cartpole(heterogeneity=0.25)", "agents' tasks are the same"),
     "heterogeneity 0.5": ("cartpole(heterogeneity=0.5)", "agents' tasks are the same"),
@@ -53,14 +53,14 @@ Made by `{command}`.
 K = 13, f = 3, {trajectories:,} trajectories, {seeds} seeds; CartPole, but for the Gaussian policy, which balances
 an inverted pendulum for at most 100 steps. On CartPole `byzpg`, `decbyzpg` and `solo` have the parameters that
 [tuning](tuning.md) found, elsewhere those that they come with. Return is the evaluation return of honest agents
-at the end, each in its own world, the mean over seeds; *attacked* is that with three Byzantine agents, by
+at the end, each in its own environment, the mean over seeds; *attacked* is that with three Byzantine agents, by
 `alie(z=1.5)`, and of `decbyzpg` by `split_brain(alie(z=1.5))`. *Benefit* is that return less the return of agents
 who each learn for themselves, by `solo`, over (solved - random). *zeta^2* is the dissimilarity of agents'
 gradients at their common policy beside *sigma^2*, the variance of one episode's gradient, as measured without
 bias by the evaluations of runs without an attack, with its standard error over seeds; where all agents' tasks are
 the same it is zero, and those rows show how far estimates stray from it. *Weight* is the largest importance
-weight met. *Learns*: the return under the attack is above half of that under the same attack in the world as it
-is, for the Gaussian policy above half of what an agent alone returns. Without an attack, `decbyzpg` on a complete
+weight met. *Learns*: the return under the attack is above half of that under the same attack on the unchanged
+task, for the Gaussian policy above half of what an agent alone returns. Without an attack, `decbyzpg` on a complete
 graph is `byzpg`. All runs use Adam, which the theorems of the paper do not cover and which is hardly sensitive to
 the scale of rewards.
 
@@ -70,7 +70,7 @@ where an assumption does not hold. It is a weak test: the mark is low, and on Ca
 What is not shown:
 
 - That heterogeneity makes gradients dissimilar. At heterogeneity 1, CartPole's estimates of zeta^2 / sigma^2 are as
-  close to zero as in the world as it is, where the truth is zero. Some rows where the truth is zero are three
+  close to zero as on the unchanged task, where the true value is zero. Some rows where it is zero are three
   standard errors from it, so with {seeds} seeds the standard errors are too small. No row tests a bound on zeta^2.
 - What rewards do to gradients. zeta^2 and sigma^2 are measured with the task's own rewards, before scale and noise.
 - A gain that is due to the federation alone: `solo` has the parameters that were found for K = 13, f = 3.
@@ -100,27 +100,27 @@ intervals; the first row shows how much a run without a change varies.
 """
 
 
-def cells(given: argparse.Namespace) -> dict[tuple[str, str, str, int], Experiment]:
+def cells(args: argparse.Namespace) -> dict[tuple[str, str, str, int], Experiment]:
     """All runs: (part, row, column, seed)."""
-    found = {}
-    for seed in range(given.seeds):
-        for row, (env, _) in WORLDS.items():
-            shared: dict[str, Any] = {"env": env, "preset": "paper", "seed": seed, "trajectories": given.trajectories}
+    experiments = {}
+    for seed in range(args.seeds):
+        for row, (env, _) in TASKS.items():
+            shared: dict[str, Any] = {"env": env, "preset": "paper", "seed": seed, "trajectories": args.trajectories}
             tuned = {} if row == "Gaussian policy" else TUNED
-            for method, lie in METHODS.items():
+            for method, attack_of in METHODS.items():
                 parameters = {} if method == "fedpg_br" else tuned
-                for attack in ("none", lie):
+                for attack in ("none", attack_of):
                     cell = Experiment.create(method, attack, agents=13, byzantine=3, parameters=parameters, **shared)
-                    found["worlds", row, f"{method} {attack}", seed] = cell
+                    experiments["tasks", row, f"{method} {attack}", seed] = cell
             own = {kind: values for kind, values in tuned.items() if kind == "algorithm"}
             alone = Experiment.create("solo", agents=13, byzantine=0, parameters=own, **shared)
-            found["worlds", row, "alone", seed] = alone
+            experiments["tasks", row, "alone", seed] = alone
         for row, change in SHIFTS.items():
-            filled = {k: v.format(turn=given.turn) if k == "attack" else v for k, v in change.items()}
+            filled = {k: v.format(turn=args.turn) if k == "attack" else v for k, v in change.items()}
             options = {"byzantine": 0, "preset": "paper", **filled, "parameters": TUNED}
-            cell = Experiment.create(**options, seed=seed, trajectories=given.long)
-            found["shifts", row, "", seed] = cell
-    return found
+            cell = Experiment.create(**options, seed=seed, trajectories=args.long)
+            experiments["shifts", row, "", seed] = cell
+    return experiments
 
 
 def main() -> None:
@@ -128,31 +128,31 @@ def main() -> None:
     parser = options(__doc__, trajectories=2000)
     parser.add_argument("--long", type=int, default=4000, help="trajectories of the runs that change")
     parser.add_argument("--turn", type=int, default=64, help="the round at which an agent turns")
-    given = parser.parse_args()
-    todo = cells(given)
-    found: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    args = parser.parse_args()
+    todo = cells(args)
+    results_of: dict[tuple[str, str], list[Result]] = defaultdict(list)
     changed: dict[str, list[Path]] = defaultdict(list)
-    for (part, row, column, _), result in results("assumptions", todo, given).items():
-        if part == "worlds":
-            found[row, column].append(result)
+    for (part, row, column, _), result in results("assumptions", todo, args).items():
+        if part == "tasks":
+            results_of[row, column].append(result)
         else:
             changed[row].append(Path(str(result.run)))
-    table, sentences = worlds(found)
+    table, sentences = comparison(results_of)
     page = PAGE.format(
-        command=f"python benchmarks/assumptions.py --seeds {given.seeds} --trajectories {given.trajectories}",
-        trajectories=given.trajectories,
-        seeds=given.seeds,
+        command=f"python benchmarks/assumptions.py --seeds {args.seeds} --trajectories {args.trajectories}",
+        trajectories=args.trajectories,
+        seeds=args.seeds,
         table=table,
         sentences=sentences,
-        long=given.long,
-        shifts=shifts(changed, given),
+        long=args.long,
+        shifts=shifts(changed, args),
     )
-    (given.docs / "assumptions.md").write_text(page)
+    (args.docs / "assumptions.md").write_text(page)
 
 
-def returned(found: list[Result]) -> float:
+def returned(runs: list[Result]) -> float:
     """The evaluation return at the end, the mean over seeds; a run that diverged counts as nothing."""
-    return float(np.mean([r.evaluation["evaluation"] or 0.0 for r in found]))
+    return float(np.mean([r.evaluation["evaluation"] or 0.0 for r in runs]))
 
 
 def plus_minus(values: np.ndarray) -> str:
@@ -160,24 +160,24 @@ def plus_minus(values: np.ndarray) -> str:
     return f"{values.mean():+.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
-def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
+def comparison(results_of: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
     """The table, and its sentences."""
     from byzbench import registry
 
     lines = [
-        "| world | method | return | attacked | benefit | attacked | zeta^2 | zeta^2 / sigma^2 | weight | learns |",
+        "| task | method | return | attacked | benefit | attacked | zeta^2 | zeta^2 / sigma^2 | weight | learns |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     sentences = []
-    for row, (env, assumption) in WORLDS.items():
+    for row, (env, assumption) in TASKS.items():
         task = registry.make("task", env)
         scale = task.reference_score("solved") - task.reference_score("random")  # type: ignore[attr-defined]
-        alone, learned = returned(found[row, "alone"]), []
-        for method, lie in METHODS.items():
-            clean, lied = (found[row, f"{method} {attack}"] for attack in ("none", lie))
-            here, there = returned(clean), returned(lied)
-            usual = returned(found["as they are", f"{method} {lie}"])
-            usual = usual if row != "Gaussian policy" else returned(found[row, "alone"])
+        alone, learned = returned(results_of[row, "alone"]), []
+        for method, attack_of in METHODS.items():
+            clean, attacked = (results_of[row, f"{method} {attack}"] for attack in ("none", attack_of))
+            here, there = returned(clean), returned(attacked)
+            usual = returned(results_of["as they are", f"{method} {attack_of}"])
+            usual = usual if row != "Gaussian policy" else returned(results_of[row, "alone"])
             learns = there > usual / 2
             learned += [f"`{method}`"] if learns else []
             zeta, sigma = (
@@ -198,10 +198,10 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
     return "\n".join(lines), "\n".join(sentences)
 
 
-def shifts(changed: dict[str, list[Path]], given: argparse.Namespace) -> str:
+def shifts(changed: dict[str, list[Path]], args: argparse.Namespace) -> str:
     """Lines of the table of changes, and the picture."""
-    grid = np.linspace(given.long / 300, given.long, 300)
-    middle = given.long / 2
+    grid = np.linspace(args.long / 300, args.long, 300)
+    middle = args.long / 2
     after = grid > middle
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -222,10 +222,10 @@ def shifts(changed: dict[str, list[Path]], given: argparse.Namespace) -> str:
             f"| {row} | {before:.0f} | {mean[after].min():.0f} | {recovery} | {max(over, 0):.0f} | {mean[-1]:.0f} |"
         )
     axes.axvline(middle, color="0.6", lw=0.8, ls=":")
-    axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, given.long), ylim=(0, 510))
+    axes.set(xlabel="trajectories per agent", ylabel="training return", xlim=(0, args.long), ylim=(0, 510))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(given.docs / "shift.png", dpi=150)
+    figure.savefig(args.docs / "shift.png", dpi=150)
     return "\n".join(lines)
 
 

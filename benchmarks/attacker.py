@@ -1,4 +1,4 @@
-"""A policy for the attacker's seat: trains it, then measures it and makes docs/attacker.md.
+"""The policy of the attack `learned`: trains it, then measures it and makes docs/attacker.md.
 
     python benchmarks/attacker.py train [--processes 1]      # -> attacks/learned_cartpole.safetensors
     python benchmarks/attacker.py measure [--processes 1]    # -> docs/attacker.md
@@ -34,17 +34,17 @@ Returns = npt.NDArray[np.float64]
 
 POLICY = Path(__file__).resolve().parents[1] / "attacks" / "learned_cartpole.safetensors"
 SMALL = "(N=8, B=4, p=0.3, lr=0.01)"
-"""Small batches and a large step: little is enough to learn something, and gradients differ enough to lie."""
-SEAT = {"agents": 7, "byzantine": 2, "trajectories": 120}
+"""Small batches and a large step: a short run learns something, and gradients vary enough for an attack to act."""
+SETTING = {"agents": 7, "byzantine": 2, "trajectories": 120}
 TRAINED: dict[str, dict[str, Any]] = {
-    "decbyzpg, rfa": {"algo": f"decbyzpg{SMALL}", **SEAT},
-    "dec_page_pg, trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "trimmed_mean", **SEAT},
-    "dec_page_pg, krum": {"algo": f"dec_page_pg{SMALL}", "aggregator": "krum", **SEAT},
+    "decbyzpg, rfa": {"algo": f"decbyzpg{SMALL}", **SETTING},
+    "dec_page_pg, trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "trimmed_mean", **SETTING},
+    "dec_page_pg, krum": {"algo": f"dec_page_pg{SMALL}", "aggregator": "krum", **SETTING},
 }
 UNSEEN: dict[str, dict[str, Any]] = {
     "decbyzpg, rfa; 300 trajectories": {**TRAINED["decbyzpg, rfa"], "trajectories": 300},
-    "dec_page_pg, nnm+trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "nnm+trimmed_mean", **SEAT},
-    "byzpg, mda": {"algo": f"byzpg{SMALL}", "aggregator": "mda", **SEAT},
+    "dec_page_pg, nnm+trimmed_mean": {"algo": f"dec_page_pg{SMALL}", "aggregator": "nnm+trimmed_mean", **SETTING},
+    "byzpg, mda": {"algo": f"byzpg{SMALL}", "aggregator": "mda", **SETTING},
     "decbyzpg, rfa; K=13, f=3, paper's batches, lr 0.005, 300 trajectories": {
         "algo": "decbyzpg(lr=0.005)",
         "preset": "paper",
@@ -74,7 +74,7 @@ POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
 
 
 def harm(cell: dict[str, Any], seed: int, policy: Weights | None) -> tuple[float, float]:
-    """An episode in the seat of a cell, by a policy [m, n + 1] or at random: mean reward, and the final evaluation."""
+    """Return mean reward and final evaluation of an episode of a cell, by a policy [m, n + 1] or at random."""
     env = AttackEnv(**cell)
     form, rng, rewards = env.action_space.shape, np.random.default_rng(seed), []
     observation, _ = env.reset(seed=seed)
@@ -108,7 +108,7 @@ def train(pool: ProcessPoolExecutor) -> None:
 
 
 def left(cell: dict[str, Any], seed: int, attacker: str) -> float:
-    """The final evaluation of a training under an attack of the zoo, or with random actions in the seat."""
+    """Return the final evaluation of a training under an attack, or under random actions of `AttackEnv`."""
     if attacker == RANDOM:
         return harm(cell, seed, None)[1]
     with one_thread():
@@ -125,20 +125,21 @@ def measure(pool: ProcessPoolExecutor, seeds: int, docs: Path) -> None:
         for name, cell in {**TRAINED, **UNSEEN}.items()
         for who in ATTACKERS
     }
-    found = {}
+    returns_of = {}
     for (name, who), row in jobs.items():
-        found[name, who] = np.array([job.result() for job in row])
-        print(f"{name:40} {who:12} {found[name, who].mean():6.1f}", flush=True)
-    (docs / "attacker.md").write_text("\n".join(page(found, seeds)) + "\n", encoding="utf-8")
+        returns_of[name, who] = np.array([job.result() for job in row])
+        print(f"{name:40} {who:12} {returns_of[name, who].mean():6.1f}", flush=True)
+    (docs / "attacker.md").write_text("\n".join(page(returns_of, seeds)) + "\n", encoding="utf-8")
 
 
-def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
+def page(returns_of: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
     """docs/attacker.md."""
     gaps = {
-        name: difference_interval(found[name, "learned"] - found[name, RANDOM], SCALE) for name in (*TRAINED, *UNSEEN)
+        name: difference_interval(returns_of[name, "learned"] - returns_of[name, RANDOM], SCALE)
+        for name in (*TRAINED, *UNSEEN)
     }
     lines = [
-        "# The attacker's seat",
+        "# Learned attacks",
         "",
         *wrapped(
             """`byzbench.envs.AttackEnv` is a federation as a Gymnasium environment for one attacker who controls
@@ -159,8 +160,8 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
         *wrapped(
             f"""The shipped policy, `learned(policy=cartpole)`, is one layer of tanh from 8 numbers to 5, found by the
             cross-entropy method in {POPULATION * ITERATIONS * len(TRAINED):,} episodes of the first
-            {len(TRAINED)} rows below, on other seeds (`python benchmarks/attacker.py train`). It is told neither the
-            rule nor the method."""
+            {len(TRAINED)} rows below, on other seeds (`python benchmarks/attacker.py train`). It observes neither
+            the rule nor the method."""
         ),
         "",
         "## Harm",
@@ -169,17 +170,17 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
             f"""CartPole; evaluation return of the honest agents' policies at the end of training, mean
             over {seeds} seeds that the policy's training has not used: the lower, the more harm. `random` draws
             actions of the same environment uniformly. The last column is the mean of the differences of the two,
-            paired by seed, with a 95 % interval. K=7, f=2, batches {SMALL} and {SEAT["trajectories"]} trajectories
-            where nothing else is said. Made by `python benchmarks/attacker.py measure`."""
+            paired by seed, with a 95 % interval. K=7, f=2, batches {SMALL} and {SETTING["trajectories"]} trajectories
+            unless the row names others. Made by `python benchmarks/attacker.py measure`."""
         ),
         "",
         f"| | {' | '.join(f'`{who}`' if who != RANDOM else who for who in ATTACKERS)} | learned - random |",
         f"|---|{'--:|' * (len(ATTACKERS) + 1)}",
     ]
-    for title, cells in (("trained on", TRAINED), ("never met", UNSEEN)):
+    for title, cells in (("trained on", TRAINED), ("not trained on", UNSEEN)):
         lines.append(f"| *{title}* |{' |' * (len(ATTACKERS) + 1)}")
         for name in cells:
-            returns = [f"{found[name, who].mean():.0f}" for who in ATTACKERS]
+            returns = [f"{returns_of[name, who].mean():.0f}" for who in ATTACKERS]
             gap = gaps[name]
             lines.append(f"| {name} | {' | '.join(returns)} | {gap.value:.0f} [{gap.low:.0f}, {gap.high:.0f}] |")
     lines += ["", *wrapped(verdict({name: gap.high for name, gap in gaps.items()}))]
@@ -189,10 +190,10 @@ def page(found: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
 
 
 def verdict(highs: dict[str, float | None]) -> str:
-    """What the upper ends of the differences say."""
-    met, new = ([high is not None and high < 0 for name, high in highs.items() if name in c] for c in (TRAINED, UNSEEN))
+    """Return the sentence on the upper ends of the differences."""
+    old, new = ([high is not None and high < 0 for name, high in highs.items() if name in c] for c in (TRAINED, UNSEEN))
     return f"""The interval lies below zero, so that the learned policy does more harm than the random one, in
-        {sum(met)} of the {len(met)} federations that it was trained on and in {sum(new)} of the {len(new)} others."""
+        {sum(old)} of the {len(old)} federations that it was trained on and in {sum(new)} of the {len(new)} others."""
 
 
 def wrapped(text: str) -> list[str]:
@@ -206,12 +207,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=8, help="of measurement")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
-    with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        if given.what == "train":
+    args = parser.parse_args()
+    with ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if args.what == "train":
             train(pool)
         else:
-            measure(pool, given.seeds, given.docs)
+            measure(pool, args.seeds, args.docs)
 
 
 if __name__ == "__main__":

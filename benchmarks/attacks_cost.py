@@ -1,12 +1,12 @@
-"""What attacks cost: each one's share of the wall time of a run, paired with attackers who do nothing.
+"""What attacks cost: each one's share of the wall time of a run, paired with Byzantine agents that follow the protocol.
 
     python benchmarks/attacks_cost.py [ATTACK ...] [--every 15] [--repeats 3] [--write]
 
 DecByzPG with its defaults on CartPole, K=13, f=3. A run of 3,000 trajectories without an attack is kept at every 15th
 round; from each of these states both runs, with the attack and without, do one round in turn, and the fastest of
-several times counts. How long episodes are depends on what attackers do, and is no cost of theirs: taps do all that
-they do, and then the truth is put back, so that both runs take the same steps. It is the processor's time of the one
-thread that there is: other programs hardly count.
+several times counts. The length of episodes depends on the attack and is no cost of it: hooks do all their work, and
+then the unchanged values are returned, so that both runs take the same steps. Times are processor time of a single
+thread, so that other programs hardly matter.
 
 Prints a table; with --write, docs/attacks-cost.md.
 """
@@ -33,7 +33,7 @@ from byzbench.rl.rollouts import Trajectories
 
 AGENTS, ATTACKERS, TRAJECTORIES = 13, 3, 3000
 AS = {"sleeper": "sleeper(alie(z=1.5), after=0)", "markov": "markov(alie(z=1.5), on=1, off=0)"}
-"""Attacks that bide their time are measured when it has come."""
+"""Attacks that begin later are measured while they act."""
 
 Step = Callable[[int, np.ndarray], np.ndarray]
 
@@ -41,18 +41,19 @@ PAGE = """# What attacks cost
 
 Made by `{command}`.
 
-The time of a run beyond that of the same run in which the same attackers follow the protocol, as a share of the latter:
-DecByzPG with its defaults on CartPole, K={agents}, f={attackers}, complete graph, {trajectories:,} trajectories.
-*Rollouts*: what taps add, at the same steps. *Messages*: what attackers need to find their words, and what all others
-need to hear them: where attackers equivocate, every agent has an aggregation of its own, and a rule that iterates may
-need longer. *Words*: of this, the attackers' own part, also in milliseconds a round. {kept} rounds of the run,
+The time of a run beyond that of the same run in which the same Byzantine agents follow the protocol, as a share of the
+latter: DecByzPG with its defaults on CartPole, K={agents}, f={attackers}, complete graph, {trajectories:,}
+trajectories.
+*Rollouts*: what environment hooks add, at the same steps. *Messages*: what crafting the Byzantine messages and
+aggregating them adds: where Byzantine agents equivocate, every agent has an aggregation of its own, and an iterative
+rule may need longer. *Crafting*: the crafting alone, also in milliseconds a round. {rounds} rounds of the run,
 {repeats} times each in turn, the fastest of each, in processor time; a percentage is good to about one.
 
-The second column says why an attack may cost more: it tries lies on a clone of the rule, or follows its agents' own
-policy. All others are fixed formulas. Those of them that spend more than 4% themselves (rollouts and words) are
+The second column says why an attack may cost more: it tries messages on a clone of the rule, or evaluates its agents'
+own policy. All others are fixed formulas. Those of them that spend more than 4% themselves (rollouts and crafting) are
 {dearest}.
 
-| attack | | all | rollouts | messages | words | ms |
+| attack | | all | rollouts | messages | crafting | ms |
 |---|---|---|---|---|---|---|
 {table}
 """
@@ -60,7 +61,7 @@ policy. All others are fixed formulas. Those of them that spend more than 4% the
 
 @dataclass(frozen=True)
 class Muted(Attack):
-    """The attack, whose taps do their work and then hand back what they were handed."""
+    """The attack with hooks that do their work and then return their input unchanged."""
 
     attack: Attack
 
@@ -82,20 +83,20 @@ class Muted(Attack):
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[EnvHooks, State]:
-        taps, memory = self.attack.hook_environment(context, memory, rng)
-        constants = {name: np.ones_like(factors) for name, factors in (taps.dynamics or {}).items()}
+        hooks, memory = self.attack.hook_environment(context, memory, rng)
+        constants = {name: np.ones_like(factors) for name, factors in (hooks.dynamics or {}).items()}
         return replace(
-            taps, action=_muted(taps.action), observation=_muted(taps.observation), dynamics=constants
+            hooks, action=_muted(hooks.action), observation=_muted(hooks.observation), dynamics=constants
         ), memory
 
 
-def _muted(tap: Step | None) -> Step | None:
-    def tapped(t: int, x: np.ndarray) -> np.ndarray:
-        assert tap is not None
-        tap(t, x.copy())
+def _muted(hook: Step | None) -> Step | None:
+    def unchanged(t: int, x: np.ndarray) -> np.ndarray:
+        assert hook is not None
+        hook(t, x.copy())
         return x
 
-    return tap and tapped
+    return hook and unchanged
 
 
 @dataclass
@@ -104,13 +105,13 @@ class Spent:
 
     rollouts: float = 0.0
     messages: float = 0.0
-    words: float = 0.0
+    crafting: float = 0.0
     all: float = 0.0
 
 
 @dataclass
 class Clocked:
-    """A federation with a clock at its doors.
+    """A federation whose methods are timed.
 
     Attributes:
         todo: the experiment.
@@ -121,16 +122,16 @@ class Clocked:
     replayed: dict[int, Trajectories] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Put the clock up."""
+        """Wrap the methods that are timed."""
         self.federation, self.adversary = federate(self.todo)
         self._spent, self._inside = Spent(), False
         self._sample = self.federation.sample
-        doors: dict[str, Any] = vars(self.federation)
-        doors["sample"] = self._sampled
-        doors["aggregate"] = self._meeting(self.federation.aggregate)
+        methods: dict[str, Any] = vars(self.federation)
+        methods["sample"] = self._sampled
+        methods["aggregate"] = self._timed(self.federation.aggregate)
         for name in ("exchange", "gather", "agree"):
-            doors[name] = self._waited(getattr(self.federation, name))
-        vars(self.adversary)["craft_messages"] = self._worded(self.adversary.craft_messages)
+            methods[name] = self._timed_exchange(getattr(self.federation, name))
+        vars(self.adversary)["craft_messages"] = self._timed_crafting(self.adversary.craft_messages)
 
     def round(self, number: int, state: State) -> tuple[State, Spent]:
         """One round from this state."""
@@ -153,47 +154,47 @@ class Clocked:
         self.batch = batch
         return batch
 
-    def _meeting(self, meet: Callable[..., Any]) -> Callable[..., Any]:
-        def met(*given: Any, **options: Any) -> Any:
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
             start = time.thread_time()
             try:
-                return meet(*given, **options)
+                return method(*args, **options)
             finally:
                 self._spent.messages += time.thread_time() - start
 
-        return met
+        return timed
 
-    def _waited(self, meet: Callable[..., Any]) -> Callable[..., Any]:
-        async def met(*given: Any, **options: Any) -> Any:
-            if self._inside:  # an exchange of an agreement, which has a clock already
-                return await meet(*given, **options)
+    def _timed_exchange(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def timed(*args: Any, **options: Any) -> Any:
+            if self._inside:  # an exchange of an agreement, which is timed as a whole
+                return await method(*args, **options)
             self._inside, start = True, time.thread_time()
             try:
-                return await meet(*given, **options)
+                return await method(*args, **options)
             finally:
                 self._inside = False
                 self._spent.messages += time.thread_time() - start
 
-        return met
+        return timed
 
-    def _worded(self, craft_messages: Callable[..., Any]) -> Callable[..., Any]:
-        async def spoken(*given: Any) -> Any:
+    def _timed_crafting(self, craft_messages: Callable[..., Any]) -> Callable[..., Any]:
+        async def timed(*args: Any) -> Any:
             start = time.thread_time()
             try:
-                return await craft_messages(*given)
+                return await craft_messages(*args)
             finally:
-                self._spent.words += time.thread_time() - start
+                self._spent.crafting += time.thread_time() - start
 
-        return spoken
+        return timed
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds beyond those of the run without the attack, and the seconds of that run, over the rounds kept."""
+    """Seconds beyond those of the run without the attack, and the seconds of that run, over the measured rounds."""
 
     rollouts: float
     messages: float
-    words: float
+    crafting: float
     plain: float
 
     @property
@@ -221,20 +222,20 @@ def cost(attack: Attack, todo: Experiment, states: dict[int, State], batches: di
     """Of an attack, by the fastest of n rounds from each state."""
     replayed = {} if "environment" in attack.threat.surface else batches
     pair = [Clocked(replace(todo, attack=one), replayed) for one in (todo.attack, Muted(attack))]
-    rollouts = messages = words = total = 0.0
+    rollouts = messages = crafting = total = 0.0
     for number, state in states.items():
         best = [Spent(*[float("inf")] * 4) for _ in pair]
         for _ in range(n):
             for who, clocked in enumerate(pair):
                 _, spent = clocked.round(number, state)
-                for name in ("rollouts", "messages", "words", "all"):
+                for name in ("rollouts", "messages", "crafting", "all"):
                     setattr(best[who], name, min(getattr(best[who], name), getattr(spent, name)))
-        quiet, loud = best
-        rollouts += loud.rollouts - quiet.rollouts
-        messages += loud.messages - quiet.messages
-        words += loud.words - quiet.words
-        total += quiet.all
-    return Cost(rollouts, messages, words, total)
+        clean, attacked = best
+        rollouts += attacked.rollouts - clean.rollouts
+        messages += attacked.messages - clean.messages
+        crafting += attacked.crafting - clean.crafting
+        total += clean.all
+    return Cost(rollouts, messages, crafting, total)
 
 
 def main() -> None:
@@ -244,50 +245,56 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=15)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     rows: list[tuple[str, str, Cost]] = []
     with one_thread():
-        todo, states, batches = plain(given.every)
+        todo, states, batches = plain(args.every)
         # A run that replays what was sampled lacks the seconds of its rollouts.
-        whole = cost(todo.attack, todo, states, {}, given.repeats).plain
-        for name in given.attacks or registry.origins("attack"):
+        whole = cost(todo.attack, todo, states, {}, args.repeats).plain
+        for name in args.attacks or registry.origins("attack"):
             written = AS.get(name, name)
             attack = registry.make("attack", written)
             assert isinstance(attack, Attack)
-            found = replace(cost(attack, todo, states, batches, given.repeats), plain=whole)
-            calls, sees = attack.threat.query_budget, attack.threat.knowledge
-            rows.append((written, f"tries {calls} lies" if calls else "its policy" if "policy" in sees else "", found))
-            print(written, f"{found.share:.1%}", file=sys.stderr, flush=True)
+            measured = replace(cost(attack, todo, states, batches, args.repeats), plain=whole)
+            calls, knowledge = attack.threat.query_budget, attack.threat.knowledge
+            reason = f"tries {calls} messages" if calls else "its policy" if "policy" in knowledge else ""
+            rows.append((written, reason, measured))
+            print(written, f"{measured.share:.1%}", file=sys.stderr, flush=True)
     rows.sort(key=lambda row: -row[2].share)
     text = PAGE.format(
-        command=f"python benchmarks/attacks_cost.py --every {given.every} --repeats {given.repeats} --write",
+        command=f"python benchmarks/attacks_cost.py --every {args.every} --repeats {args.repeats} --write",
         agents=AGENTS,
         attackers=ATTACKERS,
         trajectories=TRAJECTORIES,
-        kept=len(states),
-        repeats=given.repeats,
-        dearest=", ".join(f"`{n}` {own(found):.1%}" for n, kind, found in rows if not kind and own(found) > 0.04)
+        rounds=len(states),
+        repeats=args.repeats,
+        dearest=", ".join(
+            f"`{n}` {own(measured):.1%}" for n, kind, measured in rows if not kind and own(measured) > 0.04
+        )
         or "none",
         table="\n".join(line(*row, len(states)) for row in rows),
     )
     print(text)
-    if given.write:
+    if args.write:
         Path("docs/attacks-cost.md").write_text(text, encoding="utf-8")
 
 
-def own(found: Cost) -> float:
-    """The share that the attackers spend themselves."""
-    return (found.rollouts + found.words) / found.plain
+def own(measured: Cost) -> float:
+    """Return the share that the Byzantine agents spend themselves."""
+    return (measured.rollouts + measured.crafting) / measured.plain
 
 
-def line(name: str, kind: str, found: Cost, rounds: int) -> str:
+def line(name: str, kind: str, measured: Cost, rounds: int) -> str:
     """A row of the table."""
-    parts = (found.share, *(part / found.plain for part in (found.rollouts, found.messages, found.words)))
+    parts = (
+        measured.share,
+        *(part / measured.plain for part in (measured.rollouts, measured.messages, measured.crafting)),
+    )
     cells = [
         f"`{name}`",
         kind,
         *(f"{max(part, 0):.1%}" for part in parts),
-        f"{1000 * max(found.words, 0) / rounds:.2f}",
+        f"{1000 * max(measured.crafting, 0) / rounds:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -2,8 +2,8 @@
 
     python benchmarks/attacks_page.py [--docs docs]
 
-The words are the attacks' own; the pictures are drawn from what they say in a federation of 13 agents whose vectors
-have two coordinates. Nothing is random but from fixed seeds: the same attacks give the same page.
+Texts are the attacks' docstrings; the pictures show their messages in a federation of 13 agents whose vectors have two
+coordinates. Seeds are fixed: the same attacks give the same page.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ _TAG = re.compile(r"<(?=[A-Za-z/!])(?=(?:[^`]*`[^`]*`)*[^`]*$)")
 """Where a tag would start, outside of backticks."""
 
 STRIKING = {"sleeper": "sleeper(alie(z=1.5), after=0)", "markov": "markov(alie(z=1.5), on=1, off=0)"}
-"""Attacks that bide their time are drawn when it has come."""
+"""Attacks that begin later are drawn while they act."""
 
 FLAG_PAGES = {
     "attack inert": """
         The `metrics.jsonl` of the attack and of the run without one are the same bytes, on every seed. Either the
         attack acts where this experiment has nothing (on parameters that agents already agree on, as `dissensus` on a
-        complete graph), or it is degenerate (`alie` with one attacker). It tells nothing about the defence.""",
+        complete graph), or it is degenerate (`alie` with one attacker). It shows nothing about the defence.""",
     "blind beats adaptive": f"""
-        The strongest of the blind members did more harm than the strongest of those that try lies on a clone of the
+        The strongest of the blind members did more harm than the strongest of those that try messages on a clone of the
         rule: on every selection seed, and on average by more than {MARGIN:.0%} of what is learned without an attack.
         What the adaptive ones maximise, the distance of the rule's output from the honest mean, is then no measure of
         harm here, or their search misses it. Do not take the worst of the ensemble for the worst there is: look at the
         blind one, tune its parameters, and try others of this page.""",
     "random defence": """
-        A rule says that it draws, or gave two values for the same messages under two generators. An adaptive attack
-        meets other draws than those it tried, so it is weaker than it could be; and one run says less. Use more seeds
-        of both kinds.""",
+        A rule is declared random, or gave two values for the same messages under two generators. An adaptive attack
+        meets other draws than those it tried, so it is weaker than it could be, and a single run is less reliable. Use
+        more seeds of both kinds.""",
     "hidden state": """
-        A rule says that it keeps a state between rounds, or gave two values for the same messages, state and generator.
-        The first is fair, but attacks that look at one round, all but the time-coupled ones, are not made for it: what
-        is small in each round adds up. The second is a mistake: such a rule can be neither resumed nor cloned for an
-        adaptive attack.""",
+        A rule is declared stateful, or gave two values for the same messages, state and generator.
+        A state is legitimate, but attacks that use one round, all but the time-coupled ones, are not designed for it:
+        what is small in each round adds up. Different values are a mistake: such a rule can be neither resumed nor
+        cloned for an adaptive attack.""",
     "scale dependence": """
-        A rule says that it has parameters in the units of its inputs (a radius, a floor), or gave no s F(x) for inputs
-        s times as long, s = 0.001 and 1000. It may be tuned to the length of this task's vectors, and attackers who
-        know the number stay just below it. Repeat on a task whose vectors are of another length.""",
+        A rule is declared to have parameters in the units of its inputs (a radius, a floor), or gave no s F(x) for
+        inputs s times as long, s = 0.001 and 1000. It may be tuned to the length of this task's vectors, and attackers
+        who know the number stay just below it. Repeat on a task whose vectors are of another length.""",
     "non-finite survived": """
         Good news: under messages of NaN on all topics every run ended with finite parameters, and none with a worse
         verdict than the same seed without an attack. Where it is not raised, messages that are no numbers did harm, and
@@ -73,21 +73,21 @@ FLAG_PAGES = {
 
 @dataclass(frozen=True)
 class Scene:
-    """One exchange of h honest agents and f attackers.
+    """One exchange of h honest and f Byzantine agents.
 
     Attributes:
         honest, own: what they computed, [h, 2] and [f, 2].
-        words, heard: what all attackers tell each honest agent, [h, f, 2], and whether it arrives, [h, f].
+        messages, arrived: the Byzantine messages to each honest agent, [h, f, 2], and True where one arrives, [h, f].
         value: what the rule makes of it at the first honest agent, [2].
-        screened: how many messages were screened out.
+        num_malformed: the number of messages that failed validation.
     """
 
     honest: Tensor
     own: Tensor
-    words: Tensor
-    heard: Tensor
+    messages: Tensor
+    arrived: Tensor
     value: Tensor
-    screened: int
+    num_malformed: int
 
 
 def scene(attack: Attack, topic: str) -> Scene:
@@ -114,40 +114,40 @@ def scene(attack: Attack, topic: str) -> Scene:
                 value, _ = federation.aggregate(inbox, {})
             else:
                 value, _ = federation.combine(todo.defences["parameters"], inbox)
-    words = inbox.base[inbox.senders[ATTACKERS:, :ATTACKERS]]  # in a complete graph an agent's column is its number
+    messages = inbox.base[inbox.senders[ATTACKERS:, :ATTACKERS]]  # in a complete graph an agent's column is its number
     return Scene(
         x[ATTACKERS:],
         x[:ATTACKERS],
-        words,
+        messages,
         inbox.mask[ATTACKERS:, :ATTACKERS],
         value[ATTACKERS],
         federation.statistics.num_malformed,
     )
 
 
-def draw(seen: Scene, path: Path) -> None:
-    """Honest vectors, attackers' own, what they say, and what the rule makes of it."""
+def draw(scene: Scene, path: Path) -> None:
+    """Draw the honest vectors, those of the Byzantine agents, their messages and the aggregate."""
     figure = Figure(figsize=(3.6, 2.4), layout="constrained")
     axes = figure.subplots()
-    told = np.unique(seen.words[seen.heard].numpy().round(6), axis=0)
-    inside = (np.abs(told) <= FRAME).all(1)
-    if not seen.words.eq(seen.words[:1]).all():
-        for receiver, words, heard in zip(seen.honest, seen.words, seen.heard, strict=True):
-            for word in words[heard]:
-                if (word.abs().numpy() <= FRAME).all():
-                    axes.plot(*zip(receiver, word, strict=True), color="#bbbbbb", lw=0.5, zorder=1)
-    axes.scatter(*seen.honest.T, s=16, color="#1f5fa8", lw=0, zorder=2)
-    axes.scatter(*seen.own.T, s=26, facecolors="none", edgecolors="#c0504d", lw=1, zorder=3)
-    axes.scatter(*told[inside].T, s=34, color="#c0504d", marker="x", lw=1.4, zorder=5)
-    for far in told[~inside]:
+    sent = np.unique(scene.messages[scene.arrived].numpy().round(6), axis=0)
+    inside = (np.abs(sent) <= FRAME).all(1)
+    if not scene.messages.eq(scene.messages[:1]).all():
+        for receiver, messages, arrived in zip(scene.honest, scene.messages, scene.arrived, strict=True):
+            for message in messages[arrived]:
+                if (message.abs().numpy() <= FRAME).all():
+                    axes.plot(*zip(receiver, message, strict=True), color="#bbbbbb", lw=0.5, zorder=1)
+    axes.scatter(*scene.honest.T, s=16, color="#1f5fa8", lw=0, zorder=2)
+    axes.scatter(*scene.own.T, s=26, facecolors="none", edgecolors="#c0504d", lw=1, zorder=3)
+    axes.scatter(*sent[inside].T, s=34, color="#c0504d", marker="x", lw=1.4, zorder=5)
+    for far in sent[~inside]:
         rim = far / np.abs(far / FRAME).max() * 0.965
         marker = (3, 0, np.degrees(np.arctan2(far[1], far[0])) - 90)
         axes.scatter(*rim, s=30, color="#c0504d", marker=marker, lw=0, zorder=5)
-    axes.scatter(*seen.honest.mean(0), s=44, color="black", marker="+", lw=1.2, zorder=4)
-    axes.scatter(*seen.value, s=26, color="#3b8f4a", marker="D", lw=0, zorder=3)
-    if not len(told):
-        said = "no numbers: screened out" if seen.screened else "nothing is heard of them"
-        axes.text(0, -2.1, said, ha="center", fontsize=8, color="#c0504d")
+    axes.scatter(*scene.honest.mean(0), s=44, color="black", marker="+", lw=1.2, zorder=4)
+    axes.scatter(*scene.value, s=26, color="#3b8f4a", marker="D", lw=0, zorder=3)
+    if not len(sent):
+        reason = "not finite: removed by validation" if scene.num_malformed else "no messages"
+        axes.text(0, -2.1, reason, ha="center", fontsize=8, color="#c0504d")
     axes.set(xlim=(-FRAME[0], FRAME[0]), ylim=(-FRAME[1], FRAME[1]), xticks=[0], yticks=[0], aspect="equal")
     axes.tick_params(length=0, labelbottom=False, labelleft=False)
     axes.grid(color="#eeeeee", lw=0.8)
@@ -172,10 +172,10 @@ def drawn(name: str) -> tuple[Attack, str] | None:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What `byzbench show attack NAME --json` says."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    """Return what `byzbench show attack NAME --json` prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         show("attack", name, as_json=True)
-    return json.loads(said.getvalue())
+    return json.loads(printed.getvalue())
 
 
 def section(name: str) -> list[str]:
@@ -183,7 +183,7 @@ def section(name: str) -> list[str]:
     known, threat = facts(name), registry.load("attack", name).threat
     knows = {"knows": known["knows"], "acts on": known["acts on"] or "nothing", "equivocates": known["equivocates"]}
     if threat.query_budget:
-        knows["tries"] = f"{threat.query_budget} lies an exchange on a clone of the rule"
+        knows["tries"] = f"{threat.query_budget} messages an exchange on a clone of the rule"
     lines = [f"## {name}", "", *prose(known["description"]), ""]
     lines += [" · ".join(f"{key}: **{value}**" for key, value in knows.items()), ""]
     if known["parameters"]:
@@ -194,15 +194,15 @@ def section(name: str) -> list[str]:
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         lines.append("")
     if picture := drawn(name):
-        said = {"gradient": "", "parameters": ", on parameters"}[picture[1]]
-        bided = f", as `{STRIKING[name]}`" if name in STRIKING else ""
-        lines += [f"![{name}{said}{bided}](attacks/{name}.png)", ""]
+        topic = {"gradient": "", "parameters": ", on parameters"}[picture[1]]
+        example = f", as `{STRIKING[name]}`" if name in STRIKING else ""
+        lines += [f"![{name}{topic}{example}](attacks/{name}.png)", ""]
     elif "rollouts" in threat.knowledge:
-        lines += ["No picture: what it says depends on the episodes that its agents have played.", ""]
+        lines += ["No picture: its messages depend on the episodes of its agents.", ""]
     elif "environment" in threat.surface:
-        lines += ["No picture: it acts on the attackers' own environments, and what they then send is honest.", ""]
+        lines += ["No picture: it acts on the Byzantine agents' environments, and they send honest vectors.", ""]
     else:
-        lines += ["No picture: attackers follow the protocol.", ""]
+        lines += ["No picture: the Byzantine agents follow the protocol.", ""]
     return lines
 
 
@@ -219,17 +219,17 @@ def page() -> str:
         "",
         *wrapped(
             f"""Made by `python benchmarks/attacks_page.py` from the {len(names)} attacks of `attacks/`; run it again
-            when one changes. An attack is a declared threat (what it knows, where it acts, whether it may tell
-            neighbours different things) and a formula. What it did not declare it cannot read."""
+            when one changes. An attack is a threat model (what it knows, where it acts, whether it may equivocate) and
+            a formula. It cannot read what its threat model does not declare."""
         ),
         "",
         *wrapped(
             f"""**The pictures** show one exchange on a complete graph of {AGENTS} agents, {ATTACKERS} of them
-            attackers, all parameters at their defaults. Blue dots: honest vectors. Red rings: what the attackers
-            computed. Red crosses: what they say; triangles at the rim: beyond the frame, in that direction. Black plus:
-            the honest mean. Green: what {RULE} makes of it at one honest agent. Grey lines, where attackers equivocate:
-            who is told what. It is the {ROUNDS}th exchange of a cloud that turns clockwise, for attacks that
-            remember."""
+            Byzantine, all parameters at their defaults. Blue dots: honest vectors. Red rings: the vectors that the
+            Byzantine agents computed. Red crosses: their messages; triangles at the rim: beyond the frame, in that
+            direction. Black plus: the honest mean. Green: the aggregate of {RULE} at one honest agent. Grey lines,
+            where Byzantine agents equivocate: the receiver of each message. It is the {ROUNDS}th exchange of a cloud
+            that turns clockwise, for attacks with memory."""
         ),
         "",
         *wrapped(
@@ -237,7 +237,7 @@ def page() -> str:
             [`byzbench worst`](#the-worst-of-an-ensemble). What each costs: [attacks-cost.md](attacks-cost.md)."""
         ),
         "",
-        "| attack | what attackers do | knows | acts on | equivocates | tries |",
+        "| attack | what Byzantine agents do | knows | acts on | equivocates | tries |",
         "|---|---|---|---|---|---|",
     ]
     for name in names:
@@ -250,7 +250,7 @@ def page() -> str:
 
 
 def ensemble() -> list[str]:
-    """What `byzbench worst` does, and what its flags mean."""
+    """Return the section on `byzbench worst` and its flags."""
     lines = [
         "## The worst of an ensemble",
         "",
@@ -259,8 +259,8 @@ def ensemble() -> list[str]:
         *wrapped(
             f"""tries the ensemble `{STANDARD}`, which has no parameters: each member, the cheapest first, on three
             seeds from {SELECTION} on. The one that leaves the least evaluation return is the worst. It is then run on
-            five seeds from {REPORTING} on, beside runs in which the same attackers follow the protocol, and only these
-            are reported: the lowest of many noisy returns is too low. Every run is an experiment in the store
+            five seeds from {REPORTING} on, beside runs in which the same Byzantine agents follow the protocol, and only
+            these are reported: the lowest of many noisy returns is too low. Every run is an experiment in the store
             (`--out`), so that a command that was killed goes on where it stopped. A member that does not exist, or is
             undefined for this K and f, is named and skipped. `--json` prints it all as one object."""
         ),
@@ -269,7 +269,7 @@ def ensemble() -> list[str]:
         "|---|---|",
         *(f"| {needs} | {', '.join(f'`{attack}`' for attack in attacks)} |" for needs, attacks in STANDARD_V1.items()),
         "",
-        "The flags say what else was seen: of most of them, why the answer may be too kind to the defence.",
+        "The flags name what else was observed, most of them why the answer may be too favourable to the defence.",
         "",
     ]
     for flag, meaning in FLAGS.items():
@@ -292,8 +292,8 @@ def main() -> None:
     for old in pictures.glob("*.png"):
         old.unlink()
     for name in ours():
-        if found := drawn(name):
-            draw(scene(*found), pictures / f"{name}.png")
+        if attack_and_topic := drawn(name):
+            draw(scene(*attack_and_topic), pictures / f"{name}.png")
     (docs / "attacks.md").write_text(page(), encoding="utf-8")
 
 

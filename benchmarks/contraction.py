@@ -21,12 +21,12 @@ PAGE = """# How fast agreements agree
 
 Made by `python benchmarks/contraction.py --seeds {seeds} --tries {tries}`.
 
-What one exchange leaves of the spread of honest agents on a complete graph of n agents, f of whom tell each receiver
-something else: of their diameter for `mda`, of the longest edge of their bounding box for the trimmed mean. *Bound* is
-what theory says cannot be exceeded. *Attacks* is the most that any equivocating attack of the zoo left of random
-Gaussian vectors over {seeds} seeds, and which did. *Search* is the most that was found by {tries} random places and
-words on a line, and a random search from the best of them: a lower bound of the worst case. All of it is without
-reliable broadcast, with which nothing is left.
+The share of the honest agents' spread that one exchange leaves on a complete graph of n agents, f of which send each
+receiver another vector: of their diameter for `mda`, of the longest edge of their bounding box for the trimmed mean.
+*Bound* is the bound of the theory. *Attacks* is the most that any equivocating attack left of random Gaussian vectors
+over {seeds} seeds, and *which* names it. *Search* is the most that was found by {tries} random honest vectors and
+Byzantine messages on a line, and a random search from the best of them: a lower bound of the worst case. Reliable
+broadcast is off; with it nothing is left.
 
 | agreement | n | f | bound | search | attacks | which |
 |---|--:|--:|--:|--:|--:|---|
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--tries", type=int, default=20_000)
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
     lines = []
     for name in AGREEMENTS:
         agreement = make("agreement", name)
@@ -48,15 +48,15 @@ def main() -> None:
         for n, f in SIZES:
             bound = agreement.contraction(n, f)
             assert bound is not None
-            left = {a: [contracted(name, a, n, f, s) or 0.0 for s in range(given.seeds)] for a in equivocating()}
+            left = {a: [contracted(name, a, n, f, s) or 0.0 for s in range(args.seeds)] for a in equivocating()}
             attack = max(left, key=lambda a: max(left[a]))
-            search = worst_found(agreement.rule, n, f, np.random.default_rng(0), given.tries)
+            search = worst_found(agreement.rule, n, f, np.random.default_rng(0), args.tries)
             most = max(left[attack])
             lines.append(f"| `{name}` | {n} | {f} | {bound:.3f} | {search:.3f} | {most:.3f} | `{attack}` |")
             print(lines[-1], flush=True)
             assert max(search, most) <= bound + 1e-6, "a bound does not hold"
-    page = PAGE.format(seeds=given.seeds, tries=given.tries, table="\n".join(lines))
-    (given.docs / "agreement.md").write_text(page)
+    page = PAGE.format(seeds=args.seeds, tries=args.tries, table="\n".join(lines))
+    (args.docs / "agreement.md").write_text(page)
 
 
 if __name__ == "__main__":

@@ -67,11 +67,11 @@ there. How much of its low return is this cost was not measured. The error is th
 """
 
 
-def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], list[Result]]:
+def cells(rules: list[str], args: argparse.Namespace) -> dict[tuple[str, str], list[Result]]:
     """All runs of a table, by (rule, attack); neighbourhood rules as gossip, too, if that is what is asked."""
     steps = rules == neighbourly()
-    found: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
+    results_of: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
         for rule in rules:
             suite = SweepGrid.of(
                 {
@@ -83,23 +83,23 @@ def cells(rules: list[str], given: argparse.Namespace) -> dict[tuple[str, str], 
                     "agreement": f"gossip+{rule}" if steps else "none",
                     "agents": AGENTS,
                     "byzantine": BYZANTINE,
-                    "trajectories": given.trajectories,
-                    "seeds": given.seeds,
+                    "trajectories": args.trajectories,
+                    "seeds": args.seeds,
                     "parameters": {"algorithm": {"lr": LR}, **({"attack": {"on": "both"}} if steps else {})},
                 }
             )
             todo = plan_sweep(suite)
             if todo.undefined:
                 raise SystemExit(f"{rule}: {todo.undefined}")
-            summary = run_sweep(todo, given.out, workers)
+            summary = run_sweep(todo, args.out, workers)
             if summary.failed:
                 raise SystemExit(f"{rule}: {summary.failed}")
             for cell in todo.cells.values():
-                result = run(cell, out=given.out)
-                found[rule, registry.name_of(cell.attack)].append(result)
-            shown = [f"{mean_return(found[rule, registry.parse_spec(a).name]):.0f}" for a in ATTACKS]
+                result = run(cell, out=args.out)
+                results_of[rule, registry.name_of(cell.attack)].append(result)
+            shown = [f"{mean_return(results_of[rule, registry.parse_spec(a).name]):.0f}" for a in ATTACKS]
             print(f"{rule:28} {'  '.join(shown)}", file=sys.stderr)
-    return found
+    return results_of
 
 
 def mean_return(results: list[Result]) -> float:
@@ -120,14 +120,14 @@ def neighbourly() -> list[str]:
     return [name for name in rules if registry.load("aggregator", name).self_centered]
 
 
-def table(found: dict[tuple[str, str], list[Result]], times: dict[str, float | None], stars: set[str]) -> str:
+def table(results_of: dict[tuple[str, str], list[Result]], times: dict[str, float | None], stars: set[str]) -> str:
     """One row a rule."""
     heads = ["rule", *ATTACKS, "worst", "ms"]
     names = [registry.parse_spec(a).name for a in ATTACKS]
     rows = []
-    for rule in dict.fromkeys(rule for rule, _ in found):
-        returns = [mean_return(found[rule, attack]) for attack in names]
-        errors = [mean_of(r.aggregation.get("error") for r in found[rule, attack]) for attack in names]
+    for rule in dict.fromkeys(rule for rule, _ in results_of):
+        returns = [mean_return(results_of[rule, attack]) for attack in names]
+        errors = [mean_of(r.aggregation.get("error") for r in results_of[rule, attack]) for attack in names]
         shown = [f"{r:.0f} ({'' if e is None else f'{e:.2f}'})" for r, e in zip(returns, errors, strict=True)]
         spent = times.get(rule)
         name = f"{rule} *" if rule in stars else rule
@@ -145,23 +145,23 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
-    gradients, gossip = cells(aggregators(), given), cells(neighbourly(), given)
+    args = parser.parse_args()
+    gradients, gossip = cells(aggregators(), args), cells(neighbourly(), args)
     trial = Trial(agents=AGENTS, byzantine=BYZANTINE, rounds=1)
     times = {outcome.rule: outcome.milliseconds for outcome in benchmark_rules(aggregators(), ["none"], trial)}
     stars = set(neighbourly())
     page = PAGE.format(
         agents=AGENTS,
         byzantine=BYZANTINE,
-        trajectories=given.trajectories,
+        trajectories=args.trajectories,
         lr=LR,
-        seeds=given.seeds,
-        command=f"python benchmarks/defences.py --seeds {given.seeds} --trajectories {given.trajectories}",
+        seeds=args.seeds,
+        command=f"python benchmarks/defences.py --seeds {args.seeds} --trajectories {args.trajectories}",
         gradients=table(gradients, times, stars),
         gossip=table(gossip, times, set()),
     )
-    given.docs.mkdir(exist_ok=True)
-    (given.docs / "defences.md").write_text(page)
+    args.docs.mkdir(exist_ok=True)
+    (args.docs / "defences.md").write_text(page)
 
 
 if __name__ == "__main__":

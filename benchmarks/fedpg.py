@@ -39,8 +39,8 @@ policy as trained: means over seeds.
 
 {table}
 
-Published is what figures of Fan et al. (2021, arXiv 2110.14074) show without attackers, and what Fang et al. (2025)
-report of their attack on 30 agents of which 9 lie.
+Published is what figures of Fan et al. (2021, arXiv 2110.14074) show without Byzantine agents, and what Fang et al.
+(2025) report of their attack on 30 agents of which 9 are Byzantine.
 """
 
 
@@ -51,19 +51,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
     cells = {
         (algo, *row[:3]): [
             Experiment.create(algo, row[0], agents=10, byzantine=row[1], trajectories=row[2], seed=seed, preset="paper")
-            for seed in range(given.seeds)
+            for seed in range(args.seeds)
         ]
         for row in ROWS
         for algo in ALGORITHMS
     }
     todo = SweepPlan("fedpg", {c.hash: c for each in cells.values() for c in each}, {})
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda cell, _: print(cell, file=sys.stderr))
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
+        summary = run_sweep(todo, args.out, workers, watch=lambda cell, _: print(cell, file=sys.stderr))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
 
@@ -71,22 +71,22 @@ def main() -> None:
     for attack, f, trajectories, published in ROWS:
         shown = []
         for algo in ALGORITHMS:
-            found = [run(c, out=given.out).evaluation for c in cells[algo, attack, f, trajectories]]
-            greedy, trained = (mean(found, key) for key in ("evaluation_greedy", "evaluation"))
+            evaluations = [run(c, out=args.out).evaluation for c in cells[algo, attack, f, trajectories]]
+            greedy, trained = (mean(evaluations, key) for key in ("evaluation_greedy", "evaluation"))
             shown.append(f"{greedy:.0f} ({trained:.0f})")
         lines.append([attack, str(f), f"{trajectories:,}", *shown, published])
     page = PAGE.format(
-        seeds=given.seeds,
-        command=f"python benchmarks/fedpg.py --seeds {given.seeds}",
+        seeds=args.seeds,
+        command=f"python benchmarks/fedpg.py --seeds {args.seeds}",
         table="\n".join("| " + " | ".join(line) + " |" for line in lines),
     )
-    given.docs.mkdir(exist_ok=True)
-    (given.docs / "fedpg.md").write_text(page)
+    args.docs.mkdir(exist_ok=True)
+    (args.docs / "fedpg.md").write_text(page)
 
 
-def mean(found: list[dict[str, float | None]], key: str) -> float:
+def mean(evaluations: list[dict[str, float | None]], key: str) -> float:
     """Return the mean over seeds; a policy that is not finite counts as 0."""
-    return sum(one.get(key) or 0.0 for one in found) / len(found)
+    return sum(one.get(key) or 0.0 for one in evaluations) / len(evaluations)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3000)
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
-    todo = plan_sweep(SweepGrid.of({**GRID, "seeds": given.seeds}))
+    args = parser.parse_args()
+    todo = plan_sweep(SweepGrid.of({**GRID, "seeds": args.seeds}))
     small = plan_sweep(SweepGrid.of({"preset": "paper", "agents": 3, "byzantine": 0, "trajectories": 1, "seeds": 8}))
     rows, serial = [], 0.0
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,8 +85,8 @@ def main() -> None:
             rows.append(f"| {name} | {seconds:.1f} | {serial / seconds:.2f} | {overhead:.0f} |")
             print(rows[-1], width, file=sys.stderr)
         folder = next(path.parent for path in (Path(scratch) / "serial").glob("*/result.json"))
-        seconds = listing(given.runs, Path(scratch) / "large", folder)
-    command = f"python benchmarks/harness.py --seeds {given.seeds} --runs {given.runs}"
+        seconds = listing(args.runs, Path(scratch) / "large", folder)
+    command = f"python benchmarks/harness.py --seeds {args.seeds} --runs {args.runs}"
     page = [
         "# What the harness costs",
         "",
@@ -101,11 +101,11 @@ def main() -> None:
         "|---|---|---|---|",
         *rows,
         "",
-        f"`byzbench runs --status finished` on {given.runs:,} runs: {seconds:.2f} s, Python's start included.",
+        f"`byzbench runs --status finished` on {args.runs:,} runs: {seconds:.2f} s, Python's start included.",
         "",
     ]
     print("\n".join(page))
-    if given.write:
+    if args.write:
         Path("docs/harness.md").write_text("\n".join(page))
 
 

@@ -1,4 +1,4 @@
-"""That tasks are learned by a federation whose agents tell the truth: makes docs/learned.md and its picture.
+"""What a federation of five honest agents learns: makes docs/learned.md and its picture.
 
     python benchmarks/learned.py [--jobs 2] [--seeds 3] [--page]
 
@@ -66,10 +66,10 @@ WITHOUT: dict[str, dict[str, Any]] = {
 ABLATED = (0,)
 """The seeds of that."""
 
-PAGE = """# What is learned
+PAGE = """# What five honest agents learn
 
-`fed_ppo` with the parameters that it suggests for each task, five agents, none of them an attacker and none suspected,
-the geometric median of updates as in any federation. Made by `{command}`, from
+`fed_ppo` with the parameters that it suggests for each task, five agents, none of them Byzantine (f = 0), updates
+aggregated by the geometric median. Made by `{command}`, from
 {runs} of
 
 ```sh
@@ -102,8 +102,8 @@ with the same parameters, from as many episodes as the five have together: {alon
 
 LANDER = """\
 In 8,000 trajectories an agent, policy gradients without a critic [do not land](lunarlander.md). What is here and not
-there: a critic, which also judges what is cut off at the horizon; generalised advantages by it, measured by
-their own deviation; several clipped passes over a batch; an entropy bonus; a step size that falls to nothing; and a
+there: a critic, which also bootstraps episodes cut off at the horizon; generalised advantages by it, measured by
+their own deviation; several clipped passes over a batch; an entropy bonus; a step size that decays to zero; and a
 discount of 0.99 where the task has 0.999, so that a landing now is worth more than one after more hovering."""
 
 ABLATION = """
@@ -145,19 +145,19 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="run nothing")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    seeds = range(given.seeds)
+    seeds = range(args.seeds)
     cells = {name: [together(goal, seed) for seed in seeds] for name, goal in GOALS.items()}
     cells[ALONE] = [alone(seed) for seed in seeds]
     cells |= {
         name: [together(GOALS["LunarLander"], seed, **less) for seed in ABLATED] for name, less in WITHOUT.items()
     }
-    if not given.page:
-        results("learned", {(name, cell.seed): cell for name, each in cells.items() for cell in each}, given)
-    found = {name: list(kept(given.out / cell.hash for cell in each)) for name, each in cells.items()}
-    (given.docs / "learned.md").write_text(page(found, given))
-    draw(found, targets(found), given.docs / "learned.png")
+    if not args.page:
+        results("learned", {(name, cell.seed): cell for name, each in cells.items() for cell in each}, args)
+    runs_of = {name: list(stored(args.out / cell.hash for cell in each)) for name, each in cells.items()}
+    (args.docs / "learned.md").write_text(page(runs_of, args))
+    draw(runs_of, targets(runs_of), args.docs / "learned.png")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Learned:
     greedy: float | None
 
 
-def kept(folders: Iterable[Path]) -> Iterator[Learned]:
+def stored(folders: Iterable[Path]) -> Iterator[Learned]:
     """The runs that are finished, or past the limit."""
     for folder in map(RunFolder, folders):
         result, lines = folder.read("result.json"), list(folder.metrics()) if folder.path.exists() else []
@@ -185,12 +185,12 @@ def kept(folders: Iterable[Path]) -> Iterator[Learned]:
         yield Learned(steps, returns, counted[-1].get("evaluation_greedy"))
 
 
-def targets(found: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
+def targets(runs_of: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
     """What each task is to return."""
     return {
-        name: (randomly(name) + ends(found[ALONE]).mean()) / 2 if goal.target is None else goal.target
+        name: (randomly(name) + ends(runs_of[ALONE]).mean()) / 2 if goal.target is None else goal.target
         for name, goal in GOALS.items()
-        if found[name]
+        if runs_of[name]
     }
 
 
@@ -211,34 +211,38 @@ def likeliest(runs: Sequence[Learned], digits: int = 0) -> str:
     return f"{np.mean(values):,.{digits}f}" if values else "-"
 
 
-def said(values: np.ndarray, digits: int = 0) -> str:
+def formatted(values: np.ndarray, digits: int = 0) -> str:
     return ", ".join(f"{value:,.{digits}f}" for value in values)
 
 
-def page(found: Mapping[str, Sequence[Learned]], given: argparse.Namespace) -> str:
+def page(runs_of: Mapping[str, Sequence[Learned]], args: argparse.Namespace) -> str:
     """The text, with its tables."""
-    rows, wanted = [], targets(found)
+    rows, wanted = [], targets(runs_of)
     for name, target in wanted.items():
-        goal, values = GOALS[name], ends(found[name])
+        goal, values = GOALS[name], ends(runs_of[name])
         digits = 1 if goal.target is None else 0
-        steps = np.mean([one.steps[-1] for one in found[name]])
+        steps = np.mean([one.steps[-1] for one in runs_of[name]])
         reached = f"{(values >= target).sum()} of {len(values)}"
         rows.append(
-            f"| {name} | {goal.trajectories:,} | {steps:,.0f} | {target:,.{digits}f} | {said(values, digits)} | "
-            f"{values.mean():,.{digits}f} | {likeliest(found[name], digits)} | {reached} |"
+            f"| {name} | {goal.trajectories:,} | {steps:,.0f} | {target:,.{digits}f} | {formatted(values, digits)} | "
+            f"{values.mean():,.{digits}f} | {likeliest(runs_of[name], digits)} | {reached} |"
         )
-    lacking = [name for name, less in WITHOUT.items() if less and found[name]]
-    missed = [name for name in lacking if ends(found[name]).mean() < wanted["LunarLander"]]
-    by_self = ends(found[ALONE])
-    rests = [f"| {name} | {said(ends(found[name]))} | {likeliest(found[name])} |" for name in WITHOUT if found[name]]
+    lacking = [name for name, less in WITHOUT.items() if less and runs_of[name]]
+    missed = [name for name in lacking if ends(runs_of[name]).mean() < wanted["LunarLander"]]
+    by_self = ends(runs_of[ALONE])
+    rests = [
+        f"| {name} | {formatted(ends(runs_of[name]))} | {likeliest(runs_of[name])} |"
+        for name in WITHOUT
+        if runs_of[name]
+    ]
     return PAGE.format(
-        command=f"python benchmarks/learned.py --seeds {given.seeds}" + (" --page" if given.page else ""),
+        command=f"python benchmarks/learned.py --seeds {args.seeds}" + (" --page" if args.page else ""),
         limit=LIMIT,
-        runs="runs, some by earlier code, that are finished or past the limit," if given.page else "runs",
+        runs="runs, some by earlier code, that are finished or past the limit," if args.page else "runs",
         commands="\n".join(goal.command for goal in (GOALS[name] for name in wanted)),
         table="\n".join(rows),
         random=randomly("simple_spread"),
-        alone=said(by_self, 1),
+        alone=formatted(by_self, 1),
         solo=by_self.mean(),
         lander=LANDER + (ABLATION.format(rows="\n".join(rests), needed=needed(missed, lacking)) if lacking else ""),
     )
@@ -251,16 +255,16 @@ def needed(missed: Sequence[str], lacking: Sequence[str]) -> str:
     rest = [name for name in lacking if name not in missed]
     text = f"Below the target it ends with: {'; '.join(missed)}."
     if rest:
-        text += f" What it does not need, as far as one seed can tell: {'; '.join(rest)}."
+        text += f" Not needed, as far as one seed shows: {'; '.join(rest)}."
     return textwrap.fill(text, 120)
 
 
-def draw(found: Mapping[str, Sequence[Learned]], wanted: Mapping[str, float], path: Path) -> None:
+def draw(runs_of: Mapping[str, Sequence[Learned]], wanted: Mapping[str, float], path: Path) -> None:
     """A panel a task: evaluation return against the steps of all agents together."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     panels = figure.subplots(2, 3).flat
     for name, axes in zip(wanted, panels, strict=False):
-        curves = [(one.steps, one.returns) for one in found[name]]
+        curves = [(one.steps, one.returns) for one in runs_of[name]]
         for steps, values in curves:
             axes.plot(steps, values, color="#1f5fa8", lw=0.7, alpha=0.6)
         grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), 200)

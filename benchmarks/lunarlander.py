@@ -81,15 +81,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trajectories", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     columns = ("back end", f"raw, {SMALL} rows", f"raw, {LARGE} rows", "useful", "ratio", "sampling")
     print("{:10} {:>14} {:>14} {:>8} {:>6} {:>9}".format(*columns))
     for backend in ALONE:
         turns = []
-        for _ in range(given.repeats):
+        for _ in range(args.repeats):
             small, large = raw(backend, SMALL), raw(backend, LARGE)
-            useful, sampling = training(backend, given.trajectories)
+            useful, sampling = training(backend, args.trajectories)
             turns.append((small, large, useful, useful / max(small, large), sampling))
         small, large, useful, ratio, sampling = map(statistics.median, zip(*turns, strict=True))
         print(f"{backend:10} {small:14,.0f} {large:14,.0f} {useful:8,.0f} {ratio:6.0%} {sampling:9.0%}")

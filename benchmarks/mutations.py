@@ -138,15 +138,15 @@ def holders() -> dict[str, set[str]]:
     from byzbench import registry
     from byzbench.identity import code_modules, component_name
 
-    found: dict[str, set[str]] = {}
+    owners: dict[str, set[str]] = {}
     for kind in registry.KINDS:
         for name in registry.origins(kind):
             cls = registry.find(kind, name)
             for module in code_modules(cls):
                 inner = module.removeprefix("byzbench.").replace(".", "/")
                 file = f"{inner}.py" if inner.split("/")[0] in COMPONENTS else f"byzbench/{inner}.py"
-                found.setdefault(file, set()).add(component_name(cls))
-    return found
+                owners.setdefault(file, set()).add(component_name(cls))
+    return owners
 
 
 def copied(folder: Path) -> Path:
@@ -171,9 +171,9 @@ def check(tree: Path, mutant: Mutant) -> tuple[list[str], str]:
             timeout=SECONDS,
             check=False,
         )
-        found = json.loads(report.read_text()) if report.exists() else {}
+        outcome = json.loads(report.read_text()) if report.exists() else {}
         tail = (done.stdout + done.stderr).strip().splitlines()
-        return sorted(found.get("responsible", ())), f"exit {done.returncode}: {tail[-1][:100] if tail else ''}"
+        return sorted(outcome.get("responsible", ())), f"exit {done.returncode}: {tail[-1][:100] if tail else ''}"
     except subprocess.TimeoutExpired:
         return [], f"no end after {SECONDS} s"
     finally:
@@ -195,14 +195,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--write", action="store_true")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     everything = [mutant for path in sources() for mutant in population(path)]
-    drawn = random.Random(asked.seed).sample(everything, asked.count)
+    drawn = random.Random(args.seed).sample(everything, args.count)
     owners = holders()
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         trees: Queue[Path] = Queue()
-        for number in range(asked.jobs):
+        for number in range(args.jobs):
             trees.put(copied(Path(scratch) / f"tree{number}"))
 
         def tried(mutant: Mutant) -> tuple[Mutant, str, list[str], str]:
@@ -213,16 +213,16 @@ def main() -> None:
                 trees.put(tree)
             return mutant, verdict(mutant, named, owners), named, end
 
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            for mutant, said, named, end in pool.map(tried, drawn):
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for mutant, result, named, end in pool.map(tried, drawn):
                 shown = ", ".join(named[:4]) or end
-                lines.append(f"{said:<9} {mutant.file}:{mutant.line}  {mutant.shown}  [{shown}]")
+                lines.append(f"{result:<9} {mutant.file}:{mutant.line}  {mutant.shown}  [{shown}]")
                 print(lines[-1], flush=True)
     caught = sum(line.startswith("caught") for line in lines)
     summary = f"{caught} of {len(lines)} mutants caught with the right name, of a population of {len(everything)}"
     print(summary)
-    if asked.write:
-        _write(f"{summary}; seed {asked.seed}.", [line for line in lines if not line.startswith("caught")])
+    if args.write:
+        _write(f"{summary}; seed {args.seed}.", [line for line in lines if not line.startswith("caught")])
 
 
 def _write(summary: str, survivors: list[str]) -> None:

@@ -80,27 +80,27 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=8000)
     parser.add_argument("--out", default="runs")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    names = [name for name in CELLS for _ in range(given.seeds)]
+    names = [name for name in CELLS for _ in range(args.seeds)]
     jobs = [
-        ({**cell, "seed": seed, "trajectories": given.trajectories}, given.out)
+        ({**cell, "seed": seed, "trajectories": args.trajectories}, args.out)
         for cell in CELLS.values()
-        for seed in range(given.seeds)
+        for seed in range(args.seeds)
     ]
-    grid = np.arange(50, given.trajectories + 1, 50, dtype=float)
+    grid = np.arange(50, args.trajectories + 1, 50, dtype=float)
     curves: dict[str, list[np.ndarray]] = {name: [] for name in CELLS}
-    with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as workers:
+    with ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn")) as workers:
         for name, folder in zip(names, workers.map(train, jobs), strict=True):
             curves[name].append(curve(Path(folder), "return", grid))
             print(f"{name}: {curves[name][-1][-1]:.0f}", file=sys.stderr)
-    stacked = {name: np.stack(found) for name, found in curves.items()}
+    stacked = {name: np.stack(values) for name, values in curves.items()}
 
-    given.docs.mkdir(exist_ok=True)
-    compare(grid, stacked, given.docs / "official.png")
-    ablate(grid, stacked, given.docs / "official-quirks.png")
-    command = f"python benchmarks/official.py --seeds {given.seeds} --trajectories {given.trajectories}"
-    (given.docs / "official.md").write_text(page(grid, stacked, given.seeds, command))
+    args.docs.mkdir(exist_ok=True)
+    compare(grid, stacked, args.docs / "official.png")
+    ablate(grid, stacked, args.docs / "official-quirks.png")
+    command = f"python benchmarks/official.py --seeds {args.seeds} --trajectories {args.trajectories}"
+    (args.docs / "official.md").write_text(page(grid, stacked, args.seeds, command))
 
 
 def interval(values: np.ndarray) -> str:
@@ -146,8 +146,8 @@ def page(grid: np.ndarray, curves: Mapping[str, np.ndarray], seeds: int, command
         runs = released(agents)
         cells = []
         for m in marks:
-            found = [r["training_return"][r["trajectories"].index(m)] for r in runs if m in r["trajectories"]]
-            cells.append(f"{np.mean(found):.0f} ({len(found)})" if found else "")
+            values = [r["training_return"][r["trajectories"].index(m)] for r in runs if m in r["trajectories"]]
+            cells.append(f"{np.mean(values):.0f} ({len(values)})" if values else "")
         lines.append("| released code (runs) | " + " | ".join(cells) + " |")
         lines += [ours("preset official, streams official", f"K={agents} official")]
         lines += [ours("preset paper", f"K={agents} paper")]
@@ -163,7 +163,7 @@ def page(grid: np.ndarray, curves: Mapping[str, np.ndarray], seeds: int, command
         "",
         *head,
         ours("paper", "K=13 paper"),
-        *(ours(f"{q}: {said} (`{k}={v}`)", f"paper + {q}") for q, (k, v, said) in QUIRKS.items()),
+        *(ours(f"{q}: {explanation} (`{k}={v}`)", f"paper + {q}") for q, (k, v, explanation) in QUIRKS.items()),
         ours("all, preset official", "K=13 official"),
         "",
         "![One quirk at a time](official-quirks.png)",

@@ -51,24 +51,24 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=8000)
     parser.add_argument("--out", default="runs")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    names = [(m, p) for m in METHODS for p in PRESETS for _ in range(given.seeds)]
-    fixed = {"env": "lunarlander:backend=envpool", "trajectories": given.trajectories}
+    names = [(m, p) for m in METHODS for p in PRESETS for _ in range(args.seeds)]
+    fixed = {"env": "lunarlander:backend=envpool", "trajectories": args.trajectories}
     jobs = [
-        ({"algo": method, **METHODS[method][0], **PRESETS[preset], **fixed, "seed": number % given.seeds}, given.out)
+        ({"algo": method, **METHODS[method][0], **PRESETS[preset], **fixed, "seed": number % args.seeds}, args.out)
         for number, (method, preset) in enumerate(names)
     ]
-    grid = np.arange(50, given.trajectories + 1, 50, dtype=float)
+    grid = np.arange(50, args.trajectories + 1, 50, dtype=float)
     curves: dict[tuple[str, str], list[np.ndarray]] = {name: [] for name in names}
-    with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as workers:
+    with ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn")) as workers:
         for name, folder in zip(names, workers.map(train, jobs), strict=True):
             curves[name].append(curve(Path(folder), "return", grid))
             print(f"{' '.join(name)}: {curves[name][-1][-1]:.0f}", file=sys.stderr)
-    stacked = {name: np.stack(found) for name, found in curves.items()}
-    draw(grid, stacked, given.docs / "lunarlander.png")
-    command = f"python benchmarks/panel.py --seeds {given.seeds} --trajectories {given.trajectories}"
-    (given.docs / "lunarlander.md").write_text(page(grid, stacked, given.seeds, command))
+    stacked = {name: np.stack(values) for name, values in curves.items()}
+    draw(grid, stacked, args.docs / "lunarlander.png")
+    command = f"python benchmarks/panel.py --seeds {args.seeds} --trajectories {args.trajectories}"
+    (args.docs / "lunarlander.md").write_text(page(grid, stacked, args.seeds, command))
 
 
 def published(name: str) -> tuple[list[float], list[float]]:
@@ -91,8 +91,8 @@ def page(grid: np.ndarray, curves: dict[tuple[str, str], np.ndarray], seeds: int
         lines += ["| published figure | " + " | ".join(f"{drawn[m]:.0f}" if m in drawn else "" for m in marks) + " |"]
         if method == "page_pg":
             runs = [dict(zip(r["trajectories"], r["training_return"], strict=True)) for r in released(1, "LunarLander")]
-            found = [[r[m] for r in runs if m in r] for m in marks]
-            cells = [f"{np.mean(values):.0f} ({len(values)})" if values else "" for values in found]
+            returns = [[r[m] for r in runs if m in r] for m in marks]
+            cells = [f"{np.mean(values):.0f} ({len(values)})" if values else "" for values in returns]
             lines += ["| released code (runs) | " + " | ".join(cells) + " |"]
         for preset in PRESETS:
             cells = [interval(curves[method, preset][:, i]) for i in columns]

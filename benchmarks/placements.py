@@ -1,4 +1,4 @@
-"""Where attackers sit, and what it does: makes docs/placements.md and docs/placements.png.
+"""The effect of the placement of Byzantine agents: makes docs/placements.md and docs/placements.png.
 
     python benchmarks/placements.py [--jobs 2] [--seeds 3] [--trajectories 3000]
 
@@ -31,14 +31,14 @@ PLACEMENTS = ("random", "degree", "min_cut", "influence_greedy")
 COLOURS = ("#8c8c8c", "#1f5fa8", "#c0504d", "#4f9d53")
 MARKS = ("o", "^")
 
-PAGE = """# Where attackers sit
+PAGE = """# Placements of the Byzantine agents
 
 Made by `{command}`.
 
 CartPole, K = 13, f = 2, {trajectories:,} trajectories, {seeds} seeds. A cell is the evaluation return at the end, the
-mean over seeds, and in brackets the largest share of attackers in an honest agent's closed neighbourhood, the mean over
-seeds: the local Byzantine weight. 500 is the most there is. A cell is empty where the rules are undefined for what
-agents hear. `dissensus` lies about parameters, of which `dec_page_pg` tells none.
+mean over seeds, and in brackets the largest share of Byzantine agents in an honest agent's closed neighbourhood, the
+mean over seeds: the local Byzantine weight. 500 is the largest return. A cell is empty where the rules are undefined
+for the inboxes of the graph. `dissensus` crafts parameters, which `dec_page_pg` does not send.
 
 {tables}
 
@@ -50,7 +50,7 @@ agents hear. `dissensus` lies about parameters, of which `dec_page_pg` tells non
 
 def main() -> None:
     """Run what is missing, then write."""
-    given = options(__doc__).parse_args()
+    args = options(__doc__).parse_args()
     suite = {
         "algo": list(ALGORITHMS),
         "preset": "paper",
@@ -59,26 +59,26 @@ def main() -> None:
         "placement": list(PLACEMENTS),
         "agents": 13,
         "byzantine": 2,
-        "trajectories": given.trajectories,
-        "seeds": given.seeds,
+        "trajectories": args.trajectories,
+        "seeds": args.seeds,
     }
     cells = plan_sweep(SweepGrid.of(suite)).cells
-    found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
-    for label, result in results("placements", cells, given).items():
+    points_of: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
+    for label, result in results("placements", cells, args).items():
         cell = cells[label]
         parts = (cell.attack, cell.algorithm, cell.topology, cell.placement)
         point = (result.evaluation["evaluation"], result.diagnostics["local_weight"])
-        found[tuple(registry.name_of(part) for part in parts)].append((point[0] or 0.0, point[1] or 0.0))
-    means = {key: tuple(np.mean(values, 0)) for key, values in found.items()}
-    picture(means, given.docs / "placements.png")
+        points_of[tuple(registry.name_of(part) for part in parts)].append((point[0] or 0.0, point[1] or 0.0))
+    means = {key: tuple(np.mean(values, 0)) for key, values in points_of.items()}
+    picture(means, args.docs / "placements.png")
     page = PAGE.format(
-        command=f"python benchmarks/placements.py --seeds {given.seeds} --trajectories {given.trajectories}",
-        trajectories=given.trajectories,
-        seeds=given.seeds,
+        command=f"python benchmarks/placements.py --seeds {args.seeds} --trajectories {args.trajectories}",
+        trajectories=args.trajectories,
+        seeds=args.seeds,
         tables="\n\n".join(table(attack, means) for attack in ATTACKS),
-        reading=reading(found),
+        reading=reading(points_of),
     )
-    (given.docs / "placements.md").write_text(page)
+    (args.docs / "placements.md").write_text(page)
 
 
 def table(attack: str, means: dict[tuple[str, ...], tuple[float, ...]]) -> str:
@@ -94,23 +94,29 @@ def table(attack: str, means: dict[tuple[str, ...], tuple[float, ...]]) -> str:
     return "\n".join(lines)
 
 
-def reading(found: dict[tuple[str, ...], list[tuple[float, float]]]) -> str:
-    """Where each algorithm fares worst, and how return goes with local weight: Spearman's over all its runs."""
+def reading(points_of: dict[tuple[str, ...], list[tuple[float, float]]]) -> str:
+    """Return the worst cell of each algorithm, and Spearman's correlation of return and local weight over its runs."""
     from scipy.stats import spearmanr
 
-    lines = ["Where each fares worst, by seed, and beside it where all hear all and attackers sit at random:", ""]
+    lines = [
+        "The worst graph and placement of each method, by seed, and beside it the complete graph with a random "
+        "placement:",
+        "",
+    ]
     for attack in ATTACKS:
         name = registry.parse_spec(attack).name
         for algorithm in ALGORITHMS:
-            mine = {key[2:]: [r for r, _ in runs] for key, runs in found.items() if key[:2] == (name, algorithm)}
-            graph, placement = worst = min(mine, key=lambda place: np.mean(mine[place]))
-            ends, usual = (", ".join(f"{r:.0f}" for r in mine[at]) for at in (worst, ("complete", "random")))
+            returns_of = {
+                key[2:]: [r for r, _ in runs] for key, runs in points_of.items() if key[:2] == (name, algorithm)
+            }
+            graph, placement = worst = min(returns_of, key=lambda place: np.mean(returns_of[place]))
+            ends, usual = (", ".join(f"{r:.0f}" for r in returns_of[at]) for at in (worst, ("complete", "random")))
             lines.append(f"- `{algorithm}` under `{attack}`: {ends} on `{graph}`, {placement}; {usual}")
     lines += ["", "Over all runs of an algorithm, the rank correlation of return and local Byzantine weight:", ""]
     for algorithm in ALGORITHMS:
         for attack in ATTACKS:
             name = registry.parse_spec(attack).name
-            points = [p for key, runs in found.items() if key[:2] == (name, algorithm) for p in runs]
+            points = [p for key, runs in points_of.items() if key[:2] == (name, algorithm) for p in runs]
             value = spearmanr(*np.array(points).T).statistic
             lines.append(f"- `{algorithm}` under `{attack}`: {value:.2f} over {len(points)} runs")
     return "\n".join(lines)

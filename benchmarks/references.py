@@ -50,19 +50,19 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*")
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--solo", action="store_true", help="measure what one agent learns")
-    given = parser.parse_args()
-    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-    if given.solo:
-        for name in given.tasks or SOLO:
-            kept[name] |= learned(name)
-            print(name, kept[name], flush=True)
-            FILE.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+    args = parser.parse_args()
+    references = json.loads(FILE.read_text()) if FILE.exists() else {}
+    if args.solo:
+        for name in args.tasks or SOLO:
+            references[name] |= learned(name)
+            print(name, references[name], flush=True)
+            FILE.write_text(json.dumps(dict(sorted(references.items())), indent=2) + "\n")
         return
-    names = given.tasks or [n for n, o in registry.origins("task").items() if n not in kept and n != "gymnasium"]
+    names = args.tasks or [n for n, o in registry.origins("task").items() if n not in references and n != "gymnasium"]
     for name in names:
-        kept[name] = kept.get(name, {}) | measured(name, given.episodes)
-        print(name, kept[name])
-        FILE.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+        references[name] = references.get(name, {}) | measured(name, args.episodes)
+        print(name, references[name])
+        FILE.write_text(json.dumps(dict(sorted(references.items())), indent=2) + "\n")
 
 
 def learned(name: str) -> dict[str, float]:
@@ -71,12 +71,12 @@ def learned(name: str) -> dict[str, float]:
         {"backend": "envpool"} if hasattr(registry.find("task", registry.parse_spec(name).name), "backend") else {}
     )
     options = {"algo": "fed_ppo", "agents": 1, "byzantine": 0, "aggregator": "mean", "trajectories": SOLO[name]}
-    found = []
+    returns = []
     for seed in range(3):
         with tempfile.TemporaryDirectory() as out:
             result = byzbench.run(**options, env=name, seed=seed, out=out, parameters={"task": backend})
-        found.append(result.evaluation["evaluation"])
-    return {"solo": round(statistics.fmean(found), 2), "solo_error": round(statistics.stdev(found) / 3**0.5, 2),
+        returns.append(result.evaluation["evaluation"])
+    return {"solo": round(statistics.fmean(returns), 2), "solo_error": round(statistics.stdev(returns) / 3**0.5, 2),
             "solo_trajectories": SOLO[name]}  # fmt: skip
 
 
@@ -86,12 +86,12 @@ def measured(name: str, episodes: int) -> dict[str, float]:
     assert isinstance(task, Task)
     scores = random_returns(task, episodes, np.random.default_rng(0))
     error = scores.std(ddof=1) / len(scores) ** 0.5
-    found = {"random": round(float(scores.mean()), 2), "error": round(float(error), 2), "episodes": len(scores)}
+    reference = {"random": round(float(scores.mean()), 2), "error": round(float(error), 2), "episodes": len(scores)}
     if not task.gymnasium_id:  # a game, which nobody calls solved
-        return found
+        return reference
     solved = SOLVED[name] if name in SOLVED else _gymnasium.environment_facts(task.gymnasium_id).threshold
     assert solved is not None, f"{name} has no threshold of its own: state one"
-    return found | {"solved": float(solved)}
+    return reference | {"solved": float(solved)}
 
 
 if __name__ == "__main__":

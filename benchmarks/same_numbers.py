@@ -133,12 +133,12 @@ def main() -> None:
     parser.add_argument("commit", help="what to compare with")
     parser.add_argument("--mask-avx512", action="store_true", help="hide AVX-512 from both sides")
     parser.add_argument("--pinned", action="store_true", help="hide AVX2 and FMA too")
-    asked = parser.parse_args()
-    hidden = masked(asked.mask_avx512, asked.pinned)
+    args = parser.parse_args()
+    hidden = masked(args.mask_avx512, args.pinned)
     described = [canonical(Experiment.create(**cell).describe()) for cell in CELLS]
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "then"
-        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", tree, asked.commit], check=True)
+        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", tree, args.commit], check=True)
         try:
             then, now = (numbers(place, described, hidden) for place in (tree, ROOT))
         finally:

@@ -24,7 +24,7 @@ from byzbench.experiments.runner import federate, lockstep, one_thread
 SIZES = (100, 300, 1_000, 3_000, 10_000)
 RULES = ("self_centered_clipping", "monna", "ios", "bridge", "cs_plus", "gts", "balance", "w_msr")
 
-PAGE = """# How it grows
+PAGE = """# Cost of a round by the number of agents
 
 Made by `python benchmarks/scale.py --repeats {repeats}`; one thread, processor time, the least of {repeats} times.
 
@@ -61,7 +61,7 @@ def least(call: Callable[[], object], repeats: int) -> float:
 
 def rounds(repeats: int) -> list[tuple[int, float, float]]:
     """Agents, and the seconds of a round and of its gossip."""
-    found = []
+    seconds = []
     for agents in SIZES:
         todo = Experiment.create(
             "clipped_gossip",
@@ -84,9 +84,9 @@ def rounds(repeats: int) -> list[tuple[int, float, float]]:
             federation.begin(1, 0.0)  # noqa: B023
             lockstep(federation.agree(state["theta"], state))  # noqa: B023
 
-        found.append((agents, least(once, repeats), least(gossip, repeats)))
-        print(*found[-1], flush=True)
-    return found
+        seconds.append((agents, least(once, repeats), least(gossip, repeats)))
+        print(*seconds[-1], flush=True)
+    return seconds
 
 
 def rules(repeats: int) -> list[str]:
@@ -123,9 +123,9 @@ def rules(repeats: int) -> list[str]:
     return lines
 
 
-def picture(found: list[tuple[int, float, float]], path: Path) -> None:
+def picture(seconds: list[tuple[int, float, float]], path: Path) -> None:
     """Milliseconds per agent, both axes logarithmic."""
-    agents, whole, gossip = np.array(found).T
+    agents, whole, gossip = np.array(seconds).T
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.loglog(agents, 1e3 * whole / agents, "o-", color="#1f5fa8", label="a round")
@@ -141,13 +141,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
     with one_thread():
-        found, lines = rounds(given.repeats), rules(given.repeats)
-    picture(found, given.docs / "scale.png")
-    table = "\n".join(f"| {k:,} | {a:.2f} | {1e3 * a / k:.2f} | {g:.3f} | {1e3 * g / k:.3f} |" for k, a, g in found)
-    page = PAGE.format(repeats=given.repeats, rounds=table, rules="\n".join(lines))
-    (given.docs / "scale.md").write_text(page)
+        seconds, lines = rounds(args.repeats), rules(args.repeats)
+    picture(seconds, args.docs / "scale.png")
+    table = "\n".join(f"| {k:,} | {a:.2f} | {1e3 * a / k:.2f} | {g:.3f} | {1e3 * g / k:.3f} |" for k, a, g in seconds)
+    page = PAGE.format(repeats=args.repeats, rounds=table, rules="\n".join(lines))
+    (args.docs / "scale.md").write_text(page)
 
 
 if __name__ == "__main__":

@@ -160,13 +160,13 @@ def coverage(truth: Truth, num_strata: int, n: int, trials: int) -> list[float]:
         effect = rng.standard_normal(n)
         entry, alone = truth.entry(rng, num_strata, effect), truth.entry(rng, num_strata, effect)
         cells = [stratum.attacked_scores for stratum in entry.strata]
-        found, fitted, benefit = bounded_interval(cells), crossfit(cells), joining(entry, alone).overall
+        interval, fitted, benefit = bounded_interval(cells), crossfit(cells), joining(entry, alone).overall
         rows.append(
             (
-                found.value - worst,
+                interval.value - worst,
                 np.nan if fitted is None else fitted - worst,
-                holds(found.low, found.high, worst),
-                np.nan if found.low is None or found.high is None else found.high - found.low,
+                holds(interval.low, interval.high, worst),
+                np.nan if interval.low is None or interval.high is None else interval.high - interval.low,
                 holds(*ratio_interval(entry.strata[0].attacked["0"], entry.strata[0].clean), retained),
                 holds(benefit.low, benefit.high, worst - clean),
             )
@@ -189,22 +189,22 @@ def power(truth: Truth, gain: float, n: int, trials: int) -> tuple[float, float]
     for _ in range(trials):
         effect = rng.standard_normal(n)
         entries = [truth.entry(rng, 2, effect, gain if i == 0 else 0.0) for i in range(6)]
-        found = pair_test(entries[0], entries[1])
-        named += found.low is not None and found.low > 0
+        test = pair_test(entries[0], entries[1])
+        named += test.low is not None and test.low > 0
         joint += sum(better == 0 for better, _ in separated(entries))
     return named / trials, joint / trials / 5
 
 
 def told_apart(q: float, n: int, trials: int) -> float:
     """Return how often a pair of equal true scores is told apart, one of which fails with probability q, one never."""
-    rng, told = np.random.default_rng(n), 0
+    rng, separations = np.random.default_rng(n), 0
     steady = 0.02 * q + 0.95 * (1 - q)
     for _ in range(trials):
         rows = two_modes(rng, (n,), np.empty(0), q), rng.normal(steady, 0.03, n)
         one, other = (EntryRuns((StratumRuns("0", 0.0, 1.0, np.ones(n), {"0": row}),)) for row in rows)
         p = pair_test(one, other).p
-        told += p is not None and p < 0.05
-    return told / trials
+        separations += p is not None and p < 0.05
+    return separations / trials
 
 
 def tables(trials: int) -> str:
@@ -223,7 +223,7 @@ def tables(trials: int) -> str:
         least[3] = min(least[3], *shares)
         boards.append(f"| {truth.name} | {shares[0]:.1%} | {shares[1]:.1%} |")
     pilots = [truth for truth in every if truth.name.startswith("like the pilot")]
-    found = [
+    power_rows = [
         f"| {truth.name} | {gain} | {n} | {' | '.join(f'{x:.0%}' for x in power(truth, gain, n, trials))} |"
         for truth in pilots
         for gain in (0.2, 0.4)
@@ -250,7 +250,7 @@ def tables(trials: int) -> str:
             "",
             "| separated from the others | better by | seeds | one named pair | each of 5 others, jointly |",
             "|---|--:|--:|--:|--:|",
-            *found,
+            *power_rows,
             "",
             f"| equal scores, one entry fails in | {' | '.join(f'told apart at {n} seeds' for n in UNSEEN)} |",
             f"|---|{'--:|' * len(UNSEEN)}",

@@ -80,21 +80,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=500)
     parser.add_argument("--large", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         root, home = Path(scratch) / "submissions", Path(scratch)
-        name = large(home) if given.large else small(home, stack)
-        submit(root, name, given.entries)
+        name = large(home) if args.large else small(home, stack)
+        submit(root, name, args.entries)
         start, processor = time.perf_counter(), time.process_time()
-        found, findings = collect_entries(root)
+        catalogue, findings = collect_entries(root)
         assert not findings
         read = time.perf_counter()
-        pages = dict(site(found))
+        pages = dict(site(catalogue))
         write_site(pages, home / "site")
         end, used = time.perf_counter(), time.process_time() - processor
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     board = max((path for path in pages if path.startswith("boards/")), key=lambda path: len(pages[path]))
-    print(f"{len(found.entries)} entries of {name}, {len(found.boards)} boards, {len(pages)} files")
+    print(f"{len(catalogue.entries)} entries of {name}, {len(catalogue.boards)} boards, {len(pages)} files")
     print(f"read and score   {read - start:6.1f} s")
     print(f"pages            {end - read:6.1f} s")
     print(f"together         {end - start:6.1f} s, of one core {used:.1f} s")

@@ -2,7 +2,7 @@
 
     python benchmarks/speedup.py [--seeds 5] [--trajectories 8000]
 
-DecByzPG on CartPole, complete graph; without attackers, and with about a fifth of the agents lying (avg_zero). A run
+DecByzPG on CartPole, complete graph; without Byzantine agents, and with about a fifth of them (avg_zero). A run
 that is already in `runs/` is not repeated. The picture is that of `byzbench plot --kind speedup`.
 """
 
@@ -26,7 +26,7 @@ from byzbench.sweeps.sweep import run_sweep
 TARGET = 400.0
 CLEAN = (1, 2, 5, 13, 26)
 ATTACKED = {5: 1, 13: 3, 26: 5}
-"""K to f: with alpha = f / K near 0.2. Below K=5 no attacker can be borne."""
+"""K to f: with alpha = f / K near 0.2. Below K=5 no Byzantine agent is tolerated."""
 
 HEAD = """DecByzPG, preset paper, CartPole, complete graph, N/B/p = 50/4/0.2, Adam with lr 5e-4. Trajectories per agent
 until the training return, averaged over the last tenth of them, reaches {target:g}; geometric mean over
@@ -60,12 +60,12 @@ def cells(seeds: int, trajectories: int) -> SweepPlan:
     shared: dict[str, Any] = {"algo": "decbyzpg", "preset": "paper", "trajectories": trajectories, "seeds": seeds}
     suites = [{"attack": "none", "agents": k, "byzantine": 0, **shared} for k in CLEAN]
     suites += [{"attack": "avg_zero", "agents": k, "byzantine": f, **shared} for k, f in ATTACKED.items()]
-    found = {
+    named_cells = {
         f"K={suite['agents']} f={suite['byzantine']} · {label}": cell
         for suite in suites
         for label, cell in plan_sweep(SweepGrid.of(suite)).cells.items()
     }
-    return SweepPlan("speedup", found, {})
+    return SweepPlan("speedup", named_cells, {})
 
 
 def main() -> None:
@@ -76,44 +76,44 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
-    todo = cells(given.seeds, given.trajectories)
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+    args = parser.parse_args()
+    todo = cells(args.seeds, args.trajectories)
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
+        summary = run_sweep(todo, args.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
     assert not summary.failed, summary.failed
-    saved = save_sweep(given.out, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
+    saved = save_sweep(args.out, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
     entries, _ = gather([saved])
-    write(entries, given)
+    write(entries, args)
 
 
-def write(entries: list[Any], given: argparse.Namespace) -> None:
+def write(entries: list[Any], args: argparse.Namespace) -> None:
     """The page and its picture."""
     groups = group(entries, ["attack", "agents", "byzantine"])
-    picture = draw_figure("speedup", groups, given.docs / "speedup.png", target=TARGET)
+    picture = draw_figure("speedup", groups, args.docs / "speedup.png", target=TARGET)
     rows, alone = [], 0.0
     for row in sorted(
         groups.rows, key=lambda row: (row.entries[0].name("byzantine") > 0, row.entries[0].name("agents"))
     ):
         times = np.stack([reached(entry.path, TARGET) for entry in row.entries])
-        found, late = mean_interval(np.log(times[:, 0])), int((times[:, 1] == 0).sum())
+        interval, late = mean_interval(np.log(times[:, 0])), int((times[:, 1] == 0).sum())
         value, low, high = (
-            np.nan if end is None else float(np.exp(end)) for end in (found.value, found.low, found.high)
+            np.nan if end is None else float(np.exp(end)) for end in (interval.value, interval.low, interval.high)
         )
         alone = alone or value
         agents, attackers = row.entries[0].name("agents"), row.entries[0].name("byzantine")
         never = f"; {late} of {len(times)} never" if late else ""
-        said = f"{value:,.0f} ({low:,.0f} to {high:,.0f}{never})"
+        shown = f"{value:,.0f} ({low:,.0f} to {high:,.0f}{never})"
         honest = agents - attackers
         rows.append(
-            f"| {agents} | {attackers} | {honest} | {said} | {alone / value:.2f} | {alone / value / honest:.0%} |"
+            f"| {agents} | {attackers} | {honest} | {shown} | {alone / value:.2f} | {alone / value / honest:.0%} |"
         )
-    command = f"python benchmarks/speedup.py --seeds {given.seeds} --trajectories {given.trajectories}"
+    command = f"python benchmarks/speedup.py --seeds {args.seeds} --trajectories {args.trajectories}"
     page = [
         "# What a federation saves its agents",
         "",
         f"Made by `{command}`.",
         "",
-        HEAD.format(target=TARGET, seeds=given.seeds),
+        HEAD.format(target=TARGET, seeds=args.seeds),
         "",
         "| K | f | honest | trajectories per agent | speed-up | of the ideal |",
         "|---|---|---|---|---|---|",
@@ -126,7 +126,7 @@ def write(entries: list[Any], given: argparse.Namespace) -> None:
         READING,
         "",
     ]
-    (given.docs / "speedup.md").write_text("\n".join(page))
+    (args.docs / "speedup.md").write_text("\n".join(page))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who survives on CartPole: makes docs/survival.md and its picture.
+"""Training under attack on CartPole: makes docs/survival.md and its picture.
 
     python benchmarks/survival.py [--processes 2] [--seeds 5] [--trajectories 8000]
 
@@ -49,13 +49,13 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=8000)
     parser.add_argument("--out", default="runs")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
     pairs = list(product(ALGORITHMS, ATTACKS))
-    cells = [(a, x, s, given.trajectories, given.out) for s in range(given.seeds) for a, x in pairs]
+    cells = [(a, x, s, args.trajectories, args.out) for s in range(args.seeds) for a, x in pairs]
     results: dict[tuple[str, str], list[byzbench.Result]] = {pair: [] for pair in pairs}
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.processes, mp_context=spawn) as workers:
+    with ProcessPoolExecutor(args.processes, mp_context=spawn) as workers:
         for (algo, attack, seed, *_), result in zip(cells, workers.map(train, cells), strict=True):
             results[algo, attack].append(result)
             print(
@@ -63,13 +63,13 @@ def main() -> None:
                 file=sys.stderr,
             )
 
-    command = f"python benchmarks/survival.py --seeds {given.seeds} --trajectories {given.trajectories}"
+    command = f"python benchmarks/survival.py --seeds {args.seeds} --trajectories {args.trajectories}"
     page = [
-        "# Who survives",
+        "# Training under attack on CartPole",
         "",
         "CartPole, K=13, f=3, complete graph, N/B/p = 50/4/0.2, Adam with lr 5e-4, "
-        f"{given.trajectories:,} trajectories per agent,",
-        f"{given.seeds} seeds; attackers' seats drawn anew for each seed. Made by `{command}`.",
+        f"{args.trajectories:,} trajectories per agent,",
+        f"{args.seeds} seeds; the placement of the Byzantine agents is drawn anew for each seed. Made by `{command}`.",
         "",
         "Mean training return over the last 500 trajectories, with Student's 95 % interval over seeds; then each seed.",
         "",
@@ -83,9 +83,9 @@ def main() -> None:
         interval = "" if final["low"] is None else f"{final['low']:.0f} to {final['high']:.0f}"
         page.append(f"| {algo} | {attack} | {final['mean']:.1f} | {interval} | {each} | {', '.join(verdicts)} |")
     page += ["", "![Training return against trajectories per agent](survival.png)", ""]
-    given.docs.mkdir(exist_ok=True)
-    (given.docs / "survival.md").write_text("\n".join(page))
-    draw(results, given.trajectories, given.docs / "survival.png")
+    args.docs.mkdir(exist_ok=True)
+    (args.docs / "survival.md").write_text("\n".join(page))
+    draw(results, args.trajectories, args.docs / "survival.png")
 
 
 def draw(results: dict[tuple[str, str], list[byzbench.Result]], trajectories: int, path: Path) -> None:

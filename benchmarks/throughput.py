@@ -53,7 +53,7 @@ _PARTS = {"env": "stepping the environments", "policy": "the policy's forward pa
 _READING = (
     "The raw limit is a loop that samples full-length episodes and takes one gradient of each, and does nothing else: "
     "large and small\nbatches in the method's proportion. Small batches take a second gradient, and early episodes are "
-    "short, so the whole\nmethod stays below it. `large_noise` says something else to every receiver, so each has an "
+    "short, so the whole\nmethod stays below it. `large_noise` sends every receiver another vector, so each has an "
     "aggregation of its own.\n\n"
     "Tasks: *sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without "
     "the other, with\nall rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as "
@@ -205,7 +205,7 @@ def task_rows(names: Sequence[str], backend: str = "") -> Iterator[tuple[str, ..
 def task_speeds(text: str, whole: bool = False) -> Speeds:
     """K=4 agents with 64 episodes each of the first policy; with `whole`, of cart poles that never fall.
 
-    Where simulators are stepped one by one, 16 episodes tell as much. The back end and the policy alone take
+    Where simulators are stepped one by one, 16 episodes are as informative. The back end and the policy alone take
     as many steps as the episodes have together, all rows at once. The least seconds of the processor of some repeats in
     turn, which neighbours on the machine change less than those of the clock.
     """
@@ -292,11 +292,11 @@ def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
         for row, copy in enumerate(copies):
             copy.reset(seed=row)
         for actions in drawn:
-            seen = []
+            observations = []
             for copy, action in zip(copies, actions, strict=True):
                 shown, _, ended, _, _ = copy.step(action)
-                seen.append(copy.reset()[0] if ended else shown)
-            np.stack(seen)
+                observations.append(copy.reset()[0] if ended else shown)
+            np.stack(observations)
 
     return one_by_one
 
@@ -322,13 +322,13 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", metavar="TASK", help="only the rows of tasks")
     parser.add_argument("--backend", choices=("gymnasium", "envpool"), default="", help="with --tasks: only on this")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
 
     head = ("steps per second, K=4", "back end", "policy", "sampling", "inside", "in turn", "of the smaller")
-    if given.tasks is not None:
+    if args.tasks is not None:
         print("\n".join(_table(head, ())))
-        for row in task_rows(given.tasks, given.backend):
+        for row in task_rows(args.tasks, args.backend):
             print(_line(row), flush=True)
         return
 
@@ -341,13 +341,13 @@ def main() -> None:
     # The share of large batches in the steps of full-length episodes, for N/B/p = 50/4/0.2.
     share = 0.2 * 50 / (0.2 * 50 + 0.8 * 4)
     limit = 1 / (share / large["all"] + (1 - share) / small["all"])
-    found = {attack: training(attack, given.trajectories) for attack in ATTACKS}
-    setting = f"DecByzPG, MDA + RFA, complete graph, K=13, f=3, {given.trajectories:,} trajectories per agent"
+    trainings = {attack: training(attack, args.trajectories) for attack in ATTACKS}
+    setting = f"DecByzPG, MDA + RFA, complete graph, K=13, f=3, {args.trajectories:,} trajectories per agent"
     lines += _table(
         (setting, "steps per second", "of the raw limit", "exchange + aggregate + agree", "final return"),
         [
             (attack, f"{f['speed']:,.0f}", f"{f['speed'] / limit:.0%}", f"{f['share']:.1%}", f"{f['return']:.0f}")
-            for attack, f in found.items()
+            for attack, f in trainings.items()
         ],
     )
     lines += _table(
@@ -364,7 +364,7 @@ def main() -> None:
     )
     lines += _table(head, list(task_rows(())))
     print("\n".join(lines))
-    if given.write:
+    if args.write:
         title = ["# Speed", "", "Made by `python benchmarks/throughput.py --write`.", "", _READING, ""]
         Path("docs/speed.md").write_text("\n".join([*title, *lines, ""]))
 

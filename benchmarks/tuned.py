@@ -1,4 +1,4 @@
-"""What tuning is worth: DecByzPG on CartPole, tuned on two attacks and judged on four others; makes docs/tuning.md.
+"""What tuning is worth: DecByzPG on CartPole, tuned on two attacks and evaluated on others; makes docs/tuning.md.
 
     python benchmarks/tuned.py [--trials 64] [--seeds 10] [--trajectories 2000]
 
@@ -36,7 +36,7 @@ HEAD = """Made by `{command}`.
 CartPole, K=13, f=3, complete graph, {trajectories:,} trajectories per agent. {trials} trials of Optuna, {pairs} runs
 each, on {tuned} and seeds that no evaluation has;
 the objective is the worse attack's mean return. Then the parameters are frozen and
-run on attacks and seeds that the search has not seen, beside those that stand without a search.
+run on attacks and seeds that the search has not used, beside the parameters without a search.
 
 Final training return (mean over the last 500 trajectories): mean over {seeds} seeds, 95 % interval. The worst case over
 attacks is a score: 0 is the random policy, 1 the solved task."""
@@ -60,12 +60,12 @@ def evaluate(suite: SweepGrid, out: Path, jobs: int) -> Mapping[str, np.ndarray]
         outcomes = run_sweep(
             todo, out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr)
         ).outcomes
-    found: dict[str, list[float]] = {attack: [] for attack in suite.attack}
+    returns: dict[str, list[float]] = {attack: [] for attack in suite.attack}
     for attack in suite.attack:
         for seed in suite.seeds:
             outcome = outcomes[f"{suite.algo[0]} · {attack} · seed {seed}"]
-            found[attack].append(outcome.result["return"]["mean"])
-    return {attack: np.array(values) for attack, values in found.items()}
+            returns[attack].append(outcome.result["return"]["mean"])
+    return {attack: np.array(values) for attack, values in returns.items()}
 
 
 def main() -> None:
@@ -77,62 +77,66 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    point = {"algo": "decbyzpg", "preset": "paper", "env": "cartpole", "trajectories": given.trajectories}
-    asked = tuning_problem("algorithm", point, TUNING)
-    study = open_study(asked, given.out / "studies" / f"{asked.hash}.journal")
-    with make_executor("process", given.out, jobs=given.jobs) as workers:
-        run_study(asked, study, workers, given.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
-    found, path = best(asked, study), given.out / "studies" / f"tuned-{asked.name}.json"
-    found.write(path)
-    drawn = {p.name: p for p in pictures(study, given.out / "studies" / asked.hash)}
+    point = {"algo": "decbyzpg", "preset": "paper", "env": "cartpole", "trajectories": args.trajectories}
+    problem = tuning_problem("algorithm", point, TUNING)
+    study = open_study(problem, args.out / "studies" / f"{problem.hash}.journal")
+    with make_executor("process", args.out, jobs=args.jobs) as workers:
+        run_study(problem, study, workers, args.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
+    best_parameters, path = best(problem, study), args.out / "studies" / f"tuned-{problem.name}.json"
+    best_parameters.write(path)
+    drawn = {p.name: p for p in pictures(study, args.out / "studies" / problem.hash)}
     for name in ("history", "importance"):
-        shutil.copy(drawn[f"{name}.png"], given.docs / f"tuning-{name}.png")
+        shutil.copy(drawn[f"{name}.png"], args.docs / f"tuning-{name}.png")
 
-    axes: dict[str, Any] = {**point, "attack": list(EVALUATION), "seeds": given.seeds}
-    standing = evaluate(SweepGrid.of(axes), given.out, given.jobs)
-    tuned = evaluate(SweepGrid.of({**axes, "tuned": [str(path)]}), given.out, given.jobs)
+    axes: dict[str, Any] = {**point, "attack": list(EVALUATION), "seeds": args.seeds}
+    standing = evaluate(SweepGrid.of(axes), args.out, args.jobs)
+    tuned = evaluate(SweepGrid.of({**axes, "tuned": [str(path)]}), args.out, args.jobs)
     states = [trial.state.name for trial in study.trials]
     counts = {"pruned": states.count("PRUNED"), "trials": finished(study)}
-    command = f"python benchmarks/tuned.py --trials {given.trials} --seeds {given.seeds}"
-    command += f" --trajectories {given.trajectories}"
+    command = f"python benchmarks/tuned.py --trials {args.trials} --seeds {args.seeds}"
+    command += f" --trajectories {args.trajectories}"
     head = HEAD.format(
         command=command,
-        trajectories=given.trajectories,
-        pairs=len(asked.pairs),
+        trajectories=args.trajectories,
+        pairs=len(problem.pairs),
         tuned=" and ".join(f"`{attack}`" for attack in TUNING),
-        seeds=given.seeds,
+        seeds=args.seeds,
         trials=counts["trials"],
     )
-    (given.docs / "tuning.md").write_text(page(head, asked, found, counts, standing, tuned))
+    (args.docs / "tuning.md").write_text(page(head, problem, best_parameters, counts, standing, tuned))
 
 
 def page(
     head: str,
-    asked: TuningProblem,
-    found: TunedParameters,
+    problem: TuningProblem,
+    best_parameters: TunedParameters,
     counts: Mapping[str, int],
     standing: Mapping[str, np.ndarray],
     tuned: Mapping[str, np.ndarray],
 ) -> str:
     """The text, with its tables."""
     lines = ["# What tuning is worth", "", head, "", "| attack | without a search | tuned |", "|---|---|---|"]
-    lines += [f"| {attack} | {said(standing[attack])} | {said(tuned[attack])} |" for attack in standing]
+    lines += [
+        f"| {attack} | {formatted_mean(standing[attack])} | {formatted_mean(tuned[attack])} |" for attack in standing
+    ]
     entries = [scored(cells) for cells in (standing, tuned)]
     ends = [score_entry(entry) for entry in entries]
-    worst = [f"{e.strata[0].worst_attack}: {said_of(e.worst, 2)}" for e in ends]
+    worst = [f"{e.strata[0].worst_attack}: {formatted(e.worst, 2)}" for e in ends]
     lines.append(f"| **worst of the attacks** | {' | '.join(worst)} |")
     fitted = ["–" if e.crossfit is None else f"{e.crossfit:.2f}" for e in ends]
     lines.append(f"| the same, cross-fitted | {' | '.join(fitted)} |")
     gain = pair_test(entries[1], entries[0])
     apart = gain.low is not None and gain.low > 0
     verdict = (
-        f"The worst case of the tuned method is higher by {said_of(gain, 2)}, paired by seed."
+        f"The worst case of the tuned method is higher by {formatted(gain, 2)}, paired by seed."
         if apart
-        else ("The two worst cases are not told apart.")
+        else ("The two worst cases are not separated.")
     )
-    values = [f"| {kind}.{key} | {old(asked, kind, key)} | {shown(value)} |" for kind, key, value in flat(found)]
+    values = [
+        f"| {kind}.{key} | {old(problem, kind, key)} | {shown(value)} |" for kind, key, value in flat(best_parameters)
+    ]
     lines += ["", verdict, "", READING, "", "| parameter | without a search | tuned |", "|---|---|---|", *values, ""]
     lines += [f"{counts['pruned']} of {counts['trials']} trials were pruned by Wilcoxon's test.", ""]
     lines += ["![The study](tuning-history.png)", "", "![Which parameters mattered](tuning-importance.png)", ""]
@@ -145,22 +149,22 @@ def scored(cells: Mapping[str, np.ndarray]) -> EntryRuns:
     return EntryRuns((StratumRuns("cartpole", *BOUNDS, cells["none"], attacked),))
 
 
-def said(values: np.ndarray) -> str:
-    return said_of(mean_interval(values, BOUNDS), 0)
+def formatted_mean(values: np.ndarray) -> str:
+    return formatted(mean_interval(values, BOUNDS), 0)
 
 
-def said_of(found: Interval | Difference, decimals: int) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.value:.{decimals}f}"
-    return f"{found.value:.{decimals}f} ({found.low:.{decimals}f} to {found.high:.{decimals}f})"
+def formatted(interval: Interval | Difference, decimals: int) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.{decimals}f}"
+    return f"{interval.value:.{decimals}f} ({interval.low:.{decimals}f} to {interval.high:.{decimals}f})"
 
 
-def flat(found: TunedParameters) -> list[tuple[str, str, Any]]:
-    return [(kind, key, value) for kind, values in found.parameters.items() for key, value in values.items()]
+def flat(best_parameters: TunedParameters) -> list[tuple[str, str, Any]]:
+    return [(kind, key, value) for kind, values in best_parameters.parameters.items() for key, value in values.items()]
 
 
-def old(asked: TuningProblem, kind: str, key: str) -> str:
-    return shown(asked.status()[f"{kind}.{key}"])
+def old(problem: TuningProblem, kind: str, key: str) -> str:
+    return shown(problem.status()[f"{kind}.{key}"])
 
 
 def shown(value: Any) -> str:

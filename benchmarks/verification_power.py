@@ -39,7 +39,7 @@ ATTACK = "alie(z=1.5, on=both)"
 FRESH = 16
 RELABELLED = 4
 DRAWN = 8
-"""Cells that are drawn: what `verify` draws if it is not told otherwise."""
+"""Cells that are drawn: the default of `verify`."""
 MORE = 13
 """Cells that have to be drawn of a suite of four seeds, so that the two other tests can contradict a row."""
 RAISED = (0.0, 0.05, 0.1, 0.2)
@@ -51,17 +51,17 @@ Key = tuple[str, CellKey, int]
 def experiments(algorithm: str) -> dict[Key, Experiment]:
     """The runs of a pool: by what they are for, cell and number."""
     entered = plan_submission(suite("smoke-v1"), "defence", Method(algo=algorithm))
-    found: dict[Key, Experiment] = {}
+    experiments: dict[Key, Experiment] = {}
     for place, cell in entered.cells.items():
         if place.attack != CLEAN:
-            found |= {("own seeds", place, n): perturbed(cell, n) for n in range(CONTROLS + 1)}
-            found |= {("claims", place, n): perturbed(cell, -n - 1) for n in range(CLAIMS)}
+            experiments |= {("own seeds", place, n): perturbed(cell, n) for n in range(CONTROLS + 1)}
+            experiments |= {("claims", place, n): perturbed(cell, -n - 1) for n in range(CLAIMS)}
         if place.attack == ATTACK:
-            found |= {("relabelled agents", place, n): relabelled(cell, f"power/{n}") for n in range(RELABELLED)}
+            experiments |= {("relabelled agents", place, n): relabelled(cell, f"power/{n}") for n in range(RELABELLED)}
             if place.seed == 0:
                 seeds = [seed_of(entered.suite.sha256, "power", n) for n in range(FRESH)]
-                found |= {("fresh seeds", place, n): replace(cell, seed=seed) for n, seed in enumerate(seeds)}
-    return found
+                experiments |= {("fresh seeds", place, n): replace(cell, seed=seed) for n, seed in enumerate(seeds)}
+    return experiments
 
 
 def run(todo: dict[Key, Experiment], pool: Path, jobs: int) -> dict[Key, Cell]:
@@ -116,7 +116,7 @@ def simulate(cells: dict[Key, Cell], by: float, trials: int) -> dict[str, float]
     """The share of verifications, in per cent, that contradict a row whose attacked cells are raised; by test.
 
     Of the sixteen cells of the row four are not attacked: they are drawn with the others, and not raised, so that they
-    tell nothing of it. Any four of the seeds of the pool can be the suite's.
+    carry no information on it. Any four of the seeds of the pool can be the suite's.
     """
     rng, pool = np.random.default_rng(0), Pool(cells, by)
     count, size = len(pool.own), len(pool.of_attack)
@@ -144,9 +144,9 @@ def table(pools: dict[str, dict[Key, Cell]], trials: int) -> str:
         f"|---|---|--:|--:|{'--:|' * len(heads)}",
     ]
     for name, cells in pools.items():
-        found = [simulate(cells, by, trials) for by in RAISED]
+        shares_of = [simulate(cells, by, trials) for by in RAISED]
         for test, level in LEVELS.items():
-            shares = " | ".join(f"{by[test]:.2f} %" for by in found)
+            shares = " | ".join(f"{by[test]:.2f} %" for by in shares_of)
             lines.append(f"| {name} | {test} | {drawn[test]} | {100 * level:g} % | {shares} |")
         raises = [np.mean(Pool(cells, by).claims - Pool(cells, 0.0).claims) for by in RAISED[1:]]
         lines.append(f"| {name} | mean raise of areas | | | | {' | '.join(f'{by:.3f}' for by in raises)} |")
@@ -160,11 +160,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--write", action="store_true", help="put the table into docs/leaderboards.md")
-    given = parser.parse_args()
-    pools = {name: run(experiments(algo), given.pool / algo, given.jobs) for algo, name in ALGORITHMS.items()}
-    made = table(pools, given.trials)
+    args = parser.parse_args()
+    pools = {name: run(experiments(algo), args.pool / algo, args.jobs) for algo, name in ALGORITHMS.items()}
+    made = table(pools, args.trials)
     print(made)
-    if given.write:
+    if args.write:
         text = PAGE.read_text(encoding="utf-8")
         before, _, rest = text.partition(MARKS[0])
         PAGE.write_text(f"{before}{MARKS[0]}{made}{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")

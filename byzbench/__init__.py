@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Experiment": "byzbench.experiments.experiment",
-    "Result": "byzbench.records.run_folder",
+    "Result": "byzbench.records.result",
     "load": "byzbench.registry",
     "run": "byzbench.experiments.runner",
 }
