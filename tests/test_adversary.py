@@ -72,8 +72,8 @@ class Probe(MessageAttack):
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[ByzantineMessages, State]:
-        said = self.act(context)
-        return ByzantineMessages(context.byzantine if said is None else said), memory
+        crafted = self.act(context)
+        return ByzantineMessages(context.byzantine if crafted is None else crafted), memory
 
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator
@@ -103,26 +103,26 @@ def rng(seed: int = 0) -> np.random.Generator:
     return Streams(seed).generator("attack")
 
 
-def seen_by(attack: Attack, **secrets: Any) -> AttackContext:
+def context_of(attack: Attack, **secrets: Any) -> AttackContext:
     """A view with made-up secrets, of which the attack is shown what it declares."""
     rows = len(secrets["honest"]), len(secrets["byzantine"])
     facts = {"round": 3, "num_agents": sum(rows), "num_byzantine": rows[1], "topic": "gradient", "task": None}
     return AttackContext(attack.threat, facts, secrets)
 
 
-def lie_of(attack: Attack, **secrets: Any) -> Tensor:
+def crafted_by(attack: Attack, **secrets: Any) -> Tensor:
     """The one vector that all attackers say."""
-    said = torch.as_tensor(attack.craft_messages(seen_by(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
-    assert (said == said[0]).all()
-    return said[0]
+    crafted = torch.as_tensor(attack.craft_messages(context_of(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
+    assert (crafted == crafted[0]).all()
+    return crafted[0]
 
 
 def clone(rule: Aggregator, honest: Tensor, attackers: int, calls: int = 10_000) -> ClonedRule:
     """The rule at a server that is told the truth about f."""
     h = len(honest)
-    seats = torch.cat([torch.full((h,), -1), torch.arange(attackers)])
+    byzantine_index = torch.cat([torch.full((h,), -1), torch.arange(attackers)])
     inbox = torch.cat([honest, honest[:1].expand(attackers, -1)])
-    return ClonedRule(rule, inbox, seats, attackers, receiver=h + attackers, calls=calls, rng=rng)
+    return ClonedRule(rule, inbox, byzantine_index, attackers, receiver=h + attackers, calls=calls, rng=rng)
 
 
 # What a view shows.
@@ -146,7 +146,7 @@ SECRETS = set().union(*EVERYTHING.values()) | {"edges"}
 def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivocates: bool) -> None:
     shown = EVERYTHING[knowledge] | ({"edges"} if equivocates else set())
     sees = frozenset({knowledge} | ({"byzantine"} if knowledge == "rule" else set()))
-    asked = []
+    topics = []
 
     def look(context: AttackContext) -> None:
         for name in SECRETS:
@@ -155,7 +155,7 @@ def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivoca
             else:
                 with pytest.raises(UndeclaredKnowledge, match=f"context.{name}; its threat declares"):
                     getattr(context, name)
-        asked.append(context.topic)
+        topics.append(context.topic)
 
     class Looks(Probe):
         def craft_messages(
@@ -169,24 +169,24 @@ def test_a_view_shows_what_is_declared_and_nothing_else(knowledge: str, equivoca
     federation, _, _ = set_up(attack)
     lockstep(federation.exchange("gradient", federation.theta0))
     lockstep(federation.exchange("parameters", federation.theta0))
-    assert set(asked) == {"gradient", "parameters"}
+    assert set(topics) == {"gradient", "parameters"}
 
 
 def test_outside_an_exchange_there_is_no_vector_to_see() -> None:
     known = frozenset({"byzantine", "honest", "history", "rule", "rollouts", "graph", "coin"})
     federation, adversary, _ = set_up(Probe(sees=known, calls=1))
-    seen = []
+    observed = []
 
     def look(context: AttackContext) -> None:
         assert (len(context.byzantine_ids), len(context.honest_ids), context.coin) == (2, 5, None)
         for name in ("byzantine", "honest", "history", "rule", "rollouts"):
             with pytest.raises(UndeclaredKnowledge):
                 getattr(context, name)
-        seen.append(context.num_episodes)
+        observed.append(context.num_episodes)
 
     federation._adversary = Adversary(Probe(look, known, calls=1), adversary._members, adversary._task, Streams(0))
     federation._adversary.make_hooks([0], 5, 1, federation.policy, federation.theta0[:1])
-    assert seen == [5]
+    assert observed == [5]
 
 
 def test_a_clone_needs_all_the_attackers_words() -> None:
@@ -281,9 +281,9 @@ def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_attackers(top
             inbox = lockstep(federation.exchange(topic, draw(7, D, seed=turn).float()))
             rule = todo.aggregator if topic == "gradient" else Mean()
             value = federation.aggregate(inbox, {})[0] if topic == "gradient" else federation.combine(rule, inbox)[0]
-            seen = past.pop()
-            assert (seen is None) == (turn == 0)
-            assert seen is None or torch.equal(seen, made[topic][-1])
+            observed = past.pop()
+            assert (observed is None) == (turn == 0)
+            assert observed is None or torch.equal(observed, made[topic][-1])
             made[topic].append(value[attackers])
         adversary.load_state_dict(load(save(adversary.state_dict())))
     assert set(adversary.state_dict()) == {"seen.history.gradient", "seen.history.parameters"}
@@ -327,14 +327,14 @@ def test_cloned(algo: str, options: dict[str, Any], bad: bool) -> None:
     foreseen: list[tuple[int, Tensor]] = []
 
     def act(context: AttackContext) -> Tensor:
-        lies = 3 * draw(2, D, seed=context.round).float()
+        crafted_messages = 3 * draw(2, D, seed=context.round).float()
         if bad and context.round == 2:
-            lies[0, 0] = torch.inf
-        batch = torch.stack([lies, draw(2, D, seed=99).float()])
+            crafted_messages[0, 0] = torch.inf
+        batch = torch.stack([crafted_messages, draw(2, D, seed=99).float()])
         value = context.rule(batch)
-        torch.testing.assert_close(value[0], context.rule(lies), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(value[0], context.rule(crafted_messages), rtol=1e-6, atol=1e-6)
         foreseen.append((context.rule.receiver, value[0]))
-        return lies
+        return crafted_messages
 
     probe = Probe(act, frozenset({"byzantine", "rule"}), calls=3)
     federation, adversary, todo = set_up(probe, algo=algo, **options)
@@ -361,9 +361,9 @@ def test_the_clone_of_an_agreement_meets_its_rule() -> None:
     foreseen = []
 
     def act(context: AttackContext) -> Tensor:
-        lies = draw(2, D, seed=7).float()
-        foreseen.append(context.rule(lies))
-        return lies
+        crafted_messages = draw(2, D, seed=7).float()
+        foreseen.append(context.rule(crafted_messages))
+        return crafted_messages
 
     probe = Probe(act, frozenset({"byzantine", "rule"}), calls=1)
     federation, adversary, _ = set_up(probe, agreement="mda", aggregator="mean")
@@ -378,9 +378,9 @@ def test_the_clone_mixes_with_the_graphs_weights() -> None:
     graph, foreseen = nx.lollipop_graph(4, 3), []
 
     def act(context: AttackContext) -> Tensor:
-        lies = draw(1, D, seed=7).float()
-        foreseen.append((context.rule.receiver, context.rule(lies)))
-        return lies
+        crafted_messages = draw(1, D, seed=7).float()
+        foreseen.append((context.rule.receiver, context.rule(crafted_messages)))
+        return crafted_messages
 
     probe = Probe(act, frozenset({"byzantine", "rule"}), calls=1)
     federation, _, _ = set_up(probe, members=CommunicationGraph(graph, 7, (3,), 1), byzantine=1, aggregator="ios")
@@ -401,9 +401,9 @@ def test_a_random_rules_clone_has_draws_of_its_own() -> None:
     foreseen: list[Tensor] = []
 
     def act(context: AttackContext) -> Tensor:
-        lies = 9 * draw(2, D, seed=7).float()
-        foreseen.extend([context.rule(lies), context.rule(lies)])
-        return lies
+        crafted_messages = 9 * draw(2, D, seed=7).float()
+        foreseen.extend([context.rule(crafted_messages), context.rule(crafted_messages)])
+        return crafted_messages
 
     probe = Probe(act, frozenset({"byzantine", "rule"}), calls=2)
     federation, _, _ = set_up(probe, aggregator="bucketing+median", agents=13, byzantine=2)
@@ -437,14 +437,14 @@ def test_the_budget_of_calls(shape: tuple[int, ...]) -> None:
 
 def test_an_undefined_rule_is_foreseen_too() -> None:
     """Krum is for three vectors or more: of the third, one try is heard and one is no vector."""
-    x, lie = draw(2, 4), draw(1, 4, seed=1)
-    tries = torch.stack([torch.full((1, 4), torch.nan), lie])
-    for own, kept in ((1, x[1]), (-1, x[1] * torch.nan)):
-        seats = torch.tensor([-1, -1, 0])
-        defence = ClonedRule(Krum(), torch.cat([x, lie]), seats, 0, receiver=0, calls=2, rng=rng, own=own)
+    x, message = draw(2, 4), draw(1, 4, seed=1)
+    tries = torch.stack([torch.full((1, 4), torch.nan), message])
+    for own, returned in ((1, x[1]), (-1, x[1] * torch.nan)):
+        byzantine_index = torch.tensor([-1, -1, 0])
+        defence = ClonedRule(Krum(), torch.cat([x, message]), byzantine_index, 0, receiver=0, calls=2, rng=rng, own=own)
         first, second = defence(tries)
-        torch.testing.assert_close(first, kept, equal_nan=True)
-        assert torch.equal(second, Krum()(torch.cat([x, lie]))[0])
+        torch.testing.assert_close(first, returned, equal_nan=True)
+        assert torch.equal(second, Krum()(torch.cat([x, message]))[0])
 
 
 def test_a_rule_that_tries_policies_out_cannot_be_cloned() -> None:
@@ -507,15 +507,15 @@ def byzfl(damage: Callable[[float], float]) -> float:
     """The damage that ByzFL's search reaches: 20 evaluations, start 0, delta 10, ratio 0.8."""
     best, reached, delta, left = 0.0, damage(0.0), 10.0, 19
     while left:
-        found, left = damage(best + delta), left - 1
-        if found <= reached:
+        trial, left = damage(best + delta), left - 1
+        if trial <= reached:
             delta *= 0.8
             break
-        best, reached, delta = best + delta, found, 2 * delta
+        best, reached, delta = best + delta, trial, 2 * delta
     for _ in range(left):
-        found = damage(best + delta)
-        if found > reached:
-            best, reached = best + delta, found
+        trial = damage(best + delta)
+        if trial > reached:
+            best, reached = best + delta, trial
         delta *= 0.8
     return reached
 
@@ -529,8 +529,8 @@ def test_tailored_attacks_do_at_least_the_damage_of_byzfls(rule: Aggregator, inp
         honest = torch.from_numpy(noise.standard_t(3, (8, 4)) + noise.standard_normal(4))
         mean, std = honest.mean(0), honest.std(0)
 
-        def damage(lie: Tensor, honest: Tensor = honest, mean: Tensor = mean) -> float:
-            return float((rule(torch.cat([honest, lie.expand(3, -1)]), 3)[0] - mean).norm())
+        def damage(message: Tensor, honest: Tensor = honest, mean: Tensor = mean) -> float:
+            return float((rule(torch.cat([honest, message.expand(3, -1)]), 3)[0] - mean).norm())
 
         theirs = {
             "optimal_alie": byzfl(lambda t, m=mean, s=std, d=damage: d(m + t * s)),
@@ -540,7 +540,7 @@ def test_tailored_attacks_do_at_least_the_damage_of_byzfls(rule: Aggregator, inp
         for name, bound in theirs.items():
             attack: Any = make("attack", name)
             defence = clone(rule, honest, 3, attack.threat.query_budget)
-            ours = damage(lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence))
+            ours = damage(crafted_by(attack, honest=honest, byzantine=honest[:3], rule=defence))
             assert ours >= bound * (1 - 2e-6), (name, seed)
             better += ours > 1.01 * bound
     assert (better > 0) == (not isinstance(rule, Mean))
@@ -554,11 +554,11 @@ def test_the_tailored_damage_is_near_that_of_a_dense_grid(rule: Aggregator) -> N
         honest = draw(8, 4, seed=seed) + 0.3
         mean, std = honest.mean(0), honest.std(0)
         defence = clone(rule, honest, 3, 10**6)
-        lies = mean + torch.linspace(-20, 20, 8001, dtype=torch.float64).unsqueeze(1) * std
-        most = float((defence(lies.unsqueeze(1).expand(-1, 3, -1)) - mean).norm(dim=1).max())
+        crafted_messages = mean + torch.linspace(-20, 20, 8001, dtype=torch.float64).unsqueeze(1) * std
+        most = float((defence(crafted_messages.unsqueeze(1).expand(-1, 3, -1)) - mean).norm(dim=1).max())
         attack: Any = make("attack", "optimal_alie")
-        lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
-        short.append(float((defence(lie.expand(3, -1)) - mean).norm()) / most)
+        message = crafted_by(attack, honest=honest, byzantine=honest[:3], rule=defence)
+        short.append(float((defence(message.expand(3, -1)) - mean).norm()) / most)
     assert min(short) > 0.98
 
 
@@ -572,11 +572,11 @@ def test_a_search_of_weights_goes_beyond_the_lines(rule: Aggregator) -> None:
         for written in ("agr_tailored(calls=120)", "agr_tailored(calls=240)", "weight_search(calls=240)"):
             attack: Any = make("attack", written)
             defence = clone(rule, honest, 3, attack.calls)
-            lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
-            damage[written] = float((clone(rule, honest, 3)(lie.expand(3, -1)) - honest.mean(0)).norm())
-        half, lines, found = damage.values()
-        assert found >= half * (1 - 1e-9)
-        gains.append(found / lines)
+            message = crafted_by(attack, honest=honest, byzantine=honest[:3], rule=defence)
+            damage[written] = float((clone(rule, honest, 3)(message.expand(3, -1)) - honest.mean(0)).norm())
+        half, lines, full = damage.values()
+        assert full >= half * (1 - 1e-9)
+        gains.append(full / lines)
     assert np.mean(gains) > 1.01
 
 
@@ -584,8 +584,8 @@ def test_a_search_of_weights_among_many_agents_tries_some() -> None:
     """Of 150 honest vectors each with two signs, 120 calls are for 60; the budget is kept to the last."""
     honest, attack = draw(150, 5), WeightSearch(calls=241)
     defence = clone(Mean(), honest, 3, attack.calls)
-    lie = lie_of(attack, honest=honest, byzantine=honest[:3], rule=defence)
-    assert lie.isfinite().all()
+    message = crafted_by(attack, honest=honest, byzantine=honest[:3], rule=defence)
+    assert message.isfinite().all()
     assert defence._left <= 1
 
 
@@ -595,9 +595,9 @@ def test_tailored_lies_by_hand() -> None:
     attack: Any = make("attack", "agr_tailored(direction=std)")
     for rule, damage in ((Median(), 0.0), (TrimmedMean(), 2 / 3)):
         defence = clone(rule, honest, 1)
-        lie = lie_of(attack, honest=honest, byzantine=honest[:1], rule=defence)
+        message = crafted_by(attack, honest=honest, byzantine=honest[:1], rule=defence)
         # The trimmed mean of -1, 1, 1, 3, m keeps the middle three: 1, 1 and m clipped to [-1, 3].
-        assert float((defence(lie.expand(1, -1)) - 1).abs()) == pytest.approx(damage, abs=1e-6)
+        assert float((defence(message.expand(1, -1)) - 1).abs()) == pytest.approx(damage, abs=1e-6)
 
 
 def test_the_normalized_attack_turns_what_can_be_turned() -> None:
@@ -606,19 +606,21 @@ def test_the_normalized_attack_turns_what_can_be_turned() -> None:
     for direction, rule, least in (("unit", Mean(), 1.99), ("sign", Mean(), 1.99), ("std", TrimmedMean(), 0.1)):
         attack = Normalized(direction=direction)  # type: ignore[arg-type]
         defence = clone(rule, honest, 3, attack.calls)
-        lie = lie_of(attack, **secrets, rule=defence)
+        message = crafted_by(attack, **secrets, rule=defence)
         free = clone(rule, honest, 3)
-        before, after = free(honest[:3]), free(lie.expand(3, -1))
+        before, after = free(honest[:3]), free(message.expand(3, -1))
         assert float((before / before.norm() - after / after.norm()).norm()) > least
 
 
 def test_the_normalized_attack_does_not_mind_the_scale() -> None:
     honest = draw(8, 5) + 1
-    lies = []
+    crafted_messages = []
     for scale in (1.0, 1024.0):
         x = scale * honest
-        lies.append(lie_of(Normalized(), honest=x, byzantine=x[:3], rule=clone(TrimmedMean(), x, 3)) / scale)
-    torch.testing.assert_close(lies[0], lies[1], rtol=1e-3, atol=1e-3)
+        crafted_messages.append(
+            crafted_by(Normalized(), honest=x, byzantine=x[:3], rule=clone(TrimmedMean(), x, 3)) / scale
+        )
+    torch.testing.assert_close(crafted_messages[0], crafted_messages[1], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("direction", ["std", "unit", "sign"])
@@ -626,8 +628,8 @@ def test_mda_takes_all_the_foolers_in_and_not_one_step_farther(direction: Any) -
     attack = MdaFooling(direction=direction)
     for seed in range(30):
         honest = draw(10, 6, seed=seed)
-        lie = lie_of(attack, honest=honest, byzantine=honest[:3])
-        chosen = Mda()(torch.cat([honest, lie.expand(3, -1)]), 3)[1]
+        message = crafted_by(attack, honest=honest, byzantine=honest[:3])
+        chosen = Mda()(torch.cat([honest, message.expand(3, -1)]), 3)[1]
         assert chosen is not None
         assert (chosen[-3:] > 0).all()
         subset = chosen[:-3] > 0
@@ -636,10 +638,10 @@ def test_mda_takes_all_the_foolers_in_and_not_one_step_farther(direction: Any) -
         low, high = 0.0, 4 * float(diameter)
         for _ in range(60):
             middle = (low + high) / 2
-            far = (centre + middle * (lie - centre) / (lie - centre).norm() - honest[subset]).norm(dim=1).max()
+            far = (centre + middle * (message - centre) / (message - centre).norm() - honest[subset]).norm(dim=1).max()
             low, high = (middle, high) if far <= diameter else (low, middle)
-        assert float((lie - centre).norm()) == pytest.approx(low, rel=2e-6)
-        beyond = centre + 1.001 * (lie - centre)
+        assert float((message - centre).norm()) == pytest.approx(low, rel=2e-6)
+        beyond = centre + 1.001 * (message - centre)
         assert (torch.cat([honest[subset], beyond[None]]) - beyond).norm(dim=1).max() > diameter
 
 
@@ -654,7 +656,7 @@ def test_rop_stands_where_the_rule_was_at_a_right_angle_to_where_it_goes() -> No
     mean, last = honest.mean(0), past.mean(0)
     spread = (honest - mean).square().sum(1).mean().sqrt()
     secrets = {"honest": honest, "byzantine": honest[:2], "history": past}
-    push = lie_of(Rop(z=0.5), **secrets) - last
+    push = crafted_by(Rop(z=0.5), **secrets) - last
     ahead = 0.9 * last + 0.1 * mean
     assert float(push.norm()) == pytest.approx(0.5 * float(spread))
     assert float(push @ ahead) == pytest.approx(0, abs=1e-9)
@@ -662,9 +664,9 @@ def test_rop_stands_where_the_rule_was_at_a_right_angle_to_where_it_goes() -> No
     torch.testing.assert_close(
         push / push.norm(), torch.nn.functional.normalize(ones - (ones @ ahead) / (ahead @ ahead) * ahead, dim=0)
     )
-    back = lie_of(Rop(pi=0.0, lam=0.0, angle=180.0), **secrets) - mean
+    back = crafted_by(Rop(pi=0.0, lam=0.0, angle=180.0), **secrets) - mean
     torch.testing.assert_close(back, -spread * mean / mean.norm())
-    first = lie_of(Rop(lam=0.3), **{**secrets, "history": None})
+    first = crafted_by(Rop(lam=0.3), **{**secrets, "history": None})
     assert float((first - mean) @ mean) == pytest.approx(0, abs=1e-9)
 
 
@@ -765,12 +767,12 @@ def test_spectral_heterogeneity_widens_a_split(name: str) -> None:
     assert torch.allclose(modes.T @ modes, torch.eye(modes.shape[1], dtype=torch.float64))
     torch.testing.assert_close(modes.sum(0), torch.zeros(modes.shape[1], dtype=torch.float64))
     assert spread[attack] > 1.05 * min(spread.values())
-    told = {}
+    messages_to = {}
     for row, receiver, column in members.byzantine_edges.tolist():
         if receiver not in attackers:
-            told[receiver] = (inbox.base[inbox.senders[receiver, column]] - x[receiver]).double()
+            messages_to[receiver] = (inbox.base[inbox.senders[receiver, column]] - x[receiver]).double()
             assert members.byzantine_ids[row] in graph[receiver]
-    pushes = torch.stack(list(told.values()))
+    pushes = torch.stack(list(messages_to.values()))
     assert torch.linalg.matrix_rank(pushes, rtol=1e-4) == 1
 
 
@@ -787,20 +789,22 @@ def test_spectral_heterogeneity_in_one_dimension_of_many() -> None:
         "byzantine_ids": torch.tensor([8]),
     }
     secrets |= {"mixing": mixing, "edges": np.array([[0, a] for a in range(8)]), "rule": clone(Mean(), x, 1)}
-    context = seen_by(attack, **secrets)
-    said, _ = attack.craft_messages(context, {}, rng())
-    push = torch.as_tensor(said.vectors) - x  # type: ignore[arg-type]
+    context = context_of(attack, **secrets)
+    crafted, _ = attack.craft_messages(context, {}, rng())
+    push = torch.as_tensor(crafted.vectors) - x  # type: ignore[arg-type]
     first = torch.linalg.svd(x - x.mean(0)).U[:, 0]
     # The server is no neighbour, so lam is 1: the push is the centred matrix's first singular part.
     torch.testing.assert_close(push, torch.outer(first, first @ x))
 
 
-def by_brute_force(rule: str, own: float, honest: list[float], lies: int, cost: Callable[[float], float]) -> float:
+def by_brute_force(
+    rule: str, own: float, honest: list[float], num_byzantine: int, cost: Callable[[float], float]
+) -> float:
     """The least cost over what copies of one value can do to the rule."""
-    cut = {"median": (len(honest) + lies - 1) // 2, "trimmed_mean": 1}[rule]
+    cut = {"median": (len(honest) + num_byzantine - 1) // 2, "trimmed_mean": 1}[rule]
     reached = []
-    for word in np.linspace(min(honest) - 1, max(honest) + 1, 4001):
-        ordered = np.sort([*honest, *([word] * lies)])
+    for candidate in np.linspace(min(honest) - 1, max(honest) + 1, 4001):
+        ordered = np.sort([*honest, *([candidate] * num_byzantine)])
         reached.append(ordered[cut : len(ordered) - cut].mean())
     return min(map(cost, reached))
 
@@ -812,9 +816,9 @@ def test_selfish_words_cost_the_least_of_all(rule: Any, lam: float) -> None:
     cut = {"median": 4, "trimmed_mean": 1}[rule]
     for seed in range(5):
         honest = draw(8, 3, seed=seed)
-        word = attack._word(honest[2:3], honest, 1, 1)[0]
+        candidate = attack._word(honest[2:3], honest, 1, 1)[0]
         alone = attack._aggregate(honest, 1)
-        value = torch.cat([honest, word[None]]).sort(0).values[cut : 9 - cut].mean(0)
+        value = torch.cat([honest, candidate[None]]).sort(0).values[cut : 9 - cut].mean(0)
         for j in range(3):
             own, other = float(honest[2, j]), float(alone[j])
 
@@ -843,21 +847,21 @@ def test_split_brain_tells_each_half_the_mirror_image_of_what_the_other_hears() 
     attackers = list(todo.members.byzantine_ids)
     honest = [a for a in range(9) if a not in attackers]
     clean, centre = x[attackers].double(), x[honest].double().mean(0)
-    lie = clean.mean(0) - 1.5 * clean.std(0, correction=0)
+    message = clean.mean(0) - 1.5 * clean.std(0, correction=0)
     for place, receiver in enumerate(honest):
         for attacker in attackers:
-            heard = inbox.base[inbox.senders[receiver, attacker]].double()
-            torch.testing.assert_close(heard, lie if place < 4 else 2 * centre - lie, rtol=1e-5, atol=1e-5)
+            arrived = inbox.base[inbox.senders[receiver, attacker]].double()
+            torch.testing.assert_close(arrived, message if place < 4 else 2 * centre - message, rtol=1e-5, atol=1e-5)
     other = inbox.base[inbox.senders[attackers[0], attackers[1]]].double()
-    torch.testing.assert_close(other, lie, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(other, message, rtol=1e-5, atol=1e-5)
 
 
 def test_split_brain_keeps_silence_and_rubbish_and_words_of_its_own() -> None:
     for inner in ("silence(q=1)", "large_noise", "sign_flip", "non_finite"):
         federation, _, _ = set_up(f"split_brain({inner})", agents=9, byzantine=2)
         inbox = lockstep(federation.exchange("gradient", draw(9, D).float()))
-        heard = {"silence(q=1)": 7, "non_finite": 7}.get(inner, 9)
-        assert int(inbox.n.min()) <= heard
+        arrived = {"silence(q=1)": 7, "non_finite": 7}.get(inner, 9)
+        assert int(inbox.n.min()) <= arrived
     with pytest.raises(Undefined, match="sends none of its own"):
         Experiment.create(attack="split_brain(random_action)", agents=7, byzantine=2)
 
@@ -876,8 +880,8 @@ class Counts(MessageAttack):
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[ByzantineMessages, State]:
-        asked = memory["asked"] + 1
-        return ByzantineMessages(torch.full_like(context.byzantine, float(asked))), {"asked": asked}
+        count = memory["asked"] + 1
+        return ByzantineMessages(torch.full_like(context.byzantine, float(count))), {"asked": count}
 
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator
@@ -890,7 +894,7 @@ def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None)
     outer: Any = replace(make("attack", attack), inner=Counts())  # type: ignore[type-var]
     federation, adversary, todo = set_up(outer)
     attacker = todo.members.byzantine_ids[0]
-    x, found = draw(7, D).float(), []
+    x, strikes = draw(7, D).float(), []
     for round in range(rounds):
         federation.begin(round, 0.0)
         if coin is not None:
@@ -898,12 +902,12 @@ def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None)
         hooks = adversary.make_hooks([0], 1, 1, federation.policy, federation.theta0[:1])
         assert hooks is not None
         inbox = lockstep(federation.exchange("gradient", x))
-        said = inbox.base[attacker]
-        truth = torch.equal(said, x[attacker])
+        crafted = inbox.base[attacker]
+        truth = torch.equal(crafted, x[attacker])
         assert (hooks._hooks.action is None) == truth
-        found.append(0 if truth else int(said[0]))
+        strikes.append(0 if truth else int(crafted[0]))
         adversary.load_state_dict(load(save(adversary.state_dict())))
-    return found
+    return strikes
 
 
 def test_a_sleeper_wakes() -> None:
@@ -921,8 +925,8 @@ def test_coin_aware_waits_for_its_batches() -> None:
 
 
 def test_markov_comes_and_goes_at_its_rates() -> None:
-    found = np.array(struck("markov(on=0.3, off=0.6)", 600)) > 0
-    begun, ended = found[1:][~found[:-1]].mean(), (~found[1:])[found[:-1]].mean()
+    strikes = np.array(struck("markov(on=0.3, off=0.6)", 600)) > 0
+    begun, ended = strikes[1:][~strikes[:-1]].mean(), (~strikes[1:])[strikes[:-1]].mean()
     assert begun == pytest.approx(0.3, abs=0.08)
     assert ended == pytest.approx(0.6, abs=0.12)
     assert struck("markov(on=1, off=0)", 3) == [1, 2, 3]
@@ -939,8 +943,10 @@ def test_all_attackers_come_and_go_together_and_once_a_round() -> None:
     on = 0
     for round in range(30):
         federation.begin(round, 0.0)
-        lies = [lockstep(federation.exchange(t, x)).base[attackers] for t in ("gradient", "parameters", "gradient")]
-        turned = torch.stack([said != x[attackers] for said in lies])
+        crafted_messages = [
+            lockstep(federation.exchange(t, x)).base[attackers] for t in ("gradient", "parameters", "gradient")
+        ]
+        turned = torch.stack([crafted != x[attackers] for crafted in crafted_messages])
         assert turned.all() or not turned.any()
         on += bool(turned.all())
     assert 5 < on < 25
@@ -952,9 +958,9 @@ def test_memories_nest() -> None:
     for round in range(2):
         federation.begin(round, 0.0)
         lockstep(federation.exchange("gradient", draw(9, D).float()))
-    mine = {"inner.strikes", "inner.round"}
-    assert mine < set(adversary.state_dict())
-    assert {name.rpartition("gradient.")[0] for name in set(adversary.state_dict()) - mine} == {"inner.inner."}
+    own_keys = {"inner.strikes", "inner.round"}
+    assert own_keys < set(adversary.state_dict())
+    assert {name.rpartition("gradient.")[0] for name in set(adversary.state_dict()) - own_keys} == {"inner.inner."}
 
 
 WRAPPED = [

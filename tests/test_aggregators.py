@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import keywords, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -182,7 +182,7 @@ DEAR = ["hyperbox_geometric_median", "nnm_geometric_median"]
 def hold(check, name, examples):
     """Try a property on some cases; the same ones at every run."""
     known = settings(max_examples=examples, deadline=None, derandomize=True, database=None)
-    known(given(case=cases)(lambda case: check(RULES[name], case)))()
+    known(keywords(case=cases)(lambda case: check(RULES[name], case)))()
 
 
 each_pair = pytest.mark.parametrize(
@@ -660,9 +660,9 @@ class Counting(TrimmedMean):
 
     counts: list = field(default_factory=list)
 
-    def __call__(self, x, f=0, *, mask=None, **given):
+    def __call__(self, x, f=0, *, mask=None, **keywords):
         self.counts.append((int(mask.sum()), int(f)))
-        return super().__call__(x, f, mask=mask, **given)
+        return super().__call__(x, f, mask=mask, **keywords)
 
 
 PRE = {"nnm": Nnm, "arc": Arc, "clipping": Clipping, "bucketing": Bucketing}
@@ -687,9 +687,9 @@ def test_pre_aggregators_nest_in_any_order_and_count_to_the_end(first, second):
 def test_the_inner_rule_sees_what_transform_returns(name):
     rule, x, f = RULES[name], RuleCase(0, 4, 1.0).x(2), torch.tensor([2, 1])
     mask = torch.arange(13) < torch.tensor([[13], [12]])
-    seen, valid = rule.transform(x, f, mask=mask, rng=np.random.default_rng(7))
+    transformed, valid = rule.transform(x, f, mask=mask, rng=np.random.default_rng(7))
     own = torch.tensor([3, 5])
-    expected = rule.inner(seen, f, mask=valid, own=own, rng=np.random.default_rng(7))[0]
+    expected = rule.inner(transformed, f, mask=valid, own=own, rng=np.random.default_rng(7))[0]
     close(rule(x, f, mask=mask, own=own, rng=np.random.default_rng(7))[0], expected)
 
 
@@ -754,13 +754,13 @@ def test_the_federation_keeps_a_row_of_memory_for_every_receiver():
     assert torch.equal(value[[1, 4]], 9 * base[[1, 4]])
     assert torch.equal(first["previous"][[0, 2, 3]], value[[0, 2, 3]])
     assert not first["previous"][[1, 4]].any()
-    kept = {name: part.clone() for name, part in first.items()}
+    copies = {name: part.clone() for name, part in first.items()}
     value, second = federation.combine(Picky(radius=0.3), inbox([4, 5, 2, 5, 0]), first)
     for row, hears in ((0, 4), (1, 5), (3, 5)):
         close(value[row], expected(hears, first["previous"][row]), 1e-6)
         assert torch.equal(second["previous"][row], value[row])
     assert torch.equal(second["previous"][[2, 4]], first["previous"][[2, 4]])
-    assert torch.equal(first["previous"], kept["previous"])
+    assert torch.equal(first["previous"], copies["previous"])
     _, third = federation.combine(Picky(radius=0.3), inbox([3, 3, 3, 3, 3]), second)
     assert torch.equal(third["previous"], second["previous"])
 

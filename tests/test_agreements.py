@@ -31,6 +31,6 @@ def test_no_attack_and_no_search_exceeds_a_bound(agreement: str, agents: int, by
 
 def test_the_bound_of_mda_is_nearly_attained() -> None:
     """At n=5, f=1 words are found that leave 0.74 of the diameter; none can leave more than 3f / (n - f) = 0.75."""
-    found = worst_found(make("aggregator", "mda"), 5, 1, np.random.default_rng(0))  # type: ignore[arg-type]
-    assert 0.74 < found <= 0.75 + 1e-9
+    factor = worst_found(make("aggregator", "mda"), 5, 1, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert 0.74 < factor <= 0.75 + 1e-9
     assert worst_found(make("aggregator", "mean"), 5, 1, np.random.default_rng(0)) > 0.75  # type: ignore[arg-type]

@@ -213,12 +213,12 @@ def test_every_algorithm_passes_every_check(algo, check):
 
 
 @dataclass(frozen=True)
-class Mouth(Attack):
+class FixedMessages(Attack):
     """Says whatever `words(count, dimension)` returns, about some topics; sees what it declares."""
 
-    words: Callable = field(default=lambda count, dimension: torch.zeros(count, dimension))
+    content: Callable = field(default=lambda count, dimension: torch.zeros(count, dimension))
     topics: tuple[str, ...] = ("gradient", "parameters")
-    sees: tuple[str, ...] = ("byzantine",)
+    known: tuple[str, ...] = ("byzantine",)
     equivocates: bool = False
     look: tuple[str, ...] = ()
 
@@ -249,11 +249,11 @@ DIMENSION = federate(tiny("decbyzpg"))[0].policy.dimension
 def test_an_attacker_sees_what_its_threat_declares_and_nothing_else(secret):
     for declared in ("own", "byzantine", "honest", "graph", "edges"):
         equivocates = declared == "edges"
-        sees = () if equivocates else (declared,)
-        mouth = Mouth(
-            sees=sees, equivocates=equivocates, look=(secret, "round", "num_agents", "num_byzantine", "task", "topic")
+        known = () if equivocates else (declared,)
+        fixed = FixedMessages(
+            known=known, equivocates=equivocates, look=(secret, "round", "num_agents", "num_byzantine", "task", "topic")
         )
-        experiment = tiny("decbyzpg", attacked_by=mouth)
+        experiment = tiny("decbyzpg", attacked_by=fixed)
         if secret == declared:
             run_as_block(experiment, 1)
         else:
@@ -264,24 +264,24 @@ def test_an_attacker_sees_what_its_threat_declares_and_nothing_else(secret):
 @pytest.mark.parametrize("unknown", ["episodes", "memory", "_federation", "rewards"])
 def test_an_attacker_sees_nothing_that_does_not_exist(unknown):
     with pytest.raises(UndeclaredKnowledge, match=f"context.{unknown}"):
-        run_as_block(tiny("decbyzpg", attacked_by=Mouth(look=(unknown,))), 1)
+        run_as_block(tiny("decbyzpg", attacked_by=FixedMessages(look=(unknown,))), 1)
 
 
 def test_an_attacker_who_does_not_collude_sees_itself_only():
-    heard = []
+    observed = []
 
     @dataclass(frozen=True)
-    class Diary(Mouth):
+    class Recorder(FixedMessages):
         def craft_messages(self, context, memory, rng):
-            heard.append(context.own)
+            observed.append(context.own)
             return ByzantineMessages(-context.own), memory
 
-    for sees in (("own",), ("own", "byzantine")):
-        experiment = tiny("decbyzpg", byzantine=2, agreement="none", attacked_by=Diary(sees=sees))
+    for known in (("own",), ("own", "byzantine")):
+        experiment = tiny("decbyzpg", byzantine=2, agreement="none", attacked_by=Recorder(known=known))
         run_as_block(experiment, 1)
-    assert [len(own) for own in heard] == [1, 1, 2]
-    assert torch.equal(torch.cat(heard[:2]), heard[2])
-    assert not torch.equal(heard[0], heard[1])
+    assert [len(own) for own in observed] == [1, 1, 2]
+    assert torch.equal(torch.cat(observed[:2]), observed[2])
+    assert not torch.equal(observed[0], observed[1])
 
 
 RUBBISH = {
@@ -314,16 +314,16 @@ def first_inbox(experiment):
 
 
 @pytest.mark.parametrize("algo, graph", [("decbyzpg", "complete"), ("byzpg", "star")])
-@pytest.mark.parametrize("words", [*RUBBISH, *SILENCE])
+@pytest.mark.parametrize("content", [*RUBBISH, *SILENCE])
 @pytest.mark.parametrize(
     "equivocates", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alike", "equivocating"]
 )
-def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, words, equivocates):
-    mouth = Mouth(words={**RUBBISH, **SILENCE}[words], equivocates=equivocates)
-    experiment = tiny(algo, topology=graph, agents=7, byzantine=2, attacked_by=mouth)
+def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, content, equivocates):
+    fixed = FixedMessages(content={**RUBBISH, **SILENCE}[content], equivocates=equivocates)
+    experiment = tiny(algo, topology=graph, agents=7, byzantine=2, attacked_by=fixed)
     inbox, statistics = first_inbox(experiment)
     honest = torch.ones(1, dtype=torch.bool) if graph == "star" else ~experiment.members.byzantine
-    exposed = words in RUBBISH
+    exposed = content in RUBBISH
     assert set(inbox.n[honest].tolist()) == {5}
     assert set(inbox.f[honest].tolist()) == {0 if exposed else 2}
     due = 2 if graph == "star" else 2 * 6
@@ -341,7 +341,7 @@ def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, words, equ
 
 def test_who_is_exposed_is_left_out_and_who_is_well_formed_is_heard():
     """On a ring: the attacker's neighbours hear two of three, the others all."""
-    experiment = tiny("decbyzpg", topology="ring", attacked_by=Mouth(words=RUBBISH["nan"]))
+    experiment = tiny("decbyzpg", topology="ring", attacked_by=FixedMessages(content=RUBBISH["nan"]))
     inbox, statistics = first_inbox(experiment)
     (attacker,) = experiment.members.byzantine_ids
     near = torch.zeros(5, dtype=torch.bool)
@@ -373,14 +373,14 @@ def test_reliable_broadcast_tells_everybody_the_same():
 
 
 def test_more_rubbish_than_allowed_for_leaves_f_at_zero():
-    experiment = tiny("decbyzpg", byzantine=2, declared=1, attacked_by=Mouth(words=RUBBISH["nan"]))
+    experiment = tiny("decbyzpg", byzantine=2, declared=1, attacked_by=FixedMessages(content=RUBBISH["nan"]))
     inbox, _ = first_inbox(experiment)
     assert set(inbox.f.tolist()) == {0}
 
 
 def test_a_gossiping_agent_keeps_its_own_vector_where_the_rule_is_undefined():
     """Two of five silent: trimming two from each end of three leaves nothing."""
-    silent = Mouth(words=SILENCE["nothing"])
+    silent = FixedMessages(content=SILENCE["nothing"])
     parameters = {"optimizer": "sgd", "p": 1.0, "reference": "aggregated"}
     experiment = tiny("decbyzpg", byzantine=2, aggregator="trimmed_mean", parameters=parameters, attacked_by=silent)
     trace, spared = (
@@ -400,7 +400,7 @@ def test_a_gossiping_agent_keeps_its_own_vector_where_the_rule_is_undefined():
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
-    silent = Mouth(words=SILENCE["nothing"])
+    silent = FixedMessages(content=SILENCE["nothing"])
     parameters = {"optimizer": optimizer}
     experiment = tiny("byzpg", byzantine=2, aggregator="trimmed_mean", parameters=parameters, attacked_by=silent)
     federation, _ = federate(experiment)
@@ -410,7 +410,7 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
     assert trace.statistics.num_undefined == 3
 
     @dataclass(frozen=True)
-    class Later(Mouth):
+    class Later(FixedMessages):
         def craft_messages(self, context, memory, rng):
             return ByzantineMessages([None, None]) if context.round == 1 else ByzantineMessages(
                 context.byzantine
@@ -422,11 +422,11 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
     assert (states[2]["theta"] != states[1]["theta"]).any()
 
 
-@pytest.mark.parametrize("words", ["nan", "nothing"])
-def test_an_inbox_may_be_empty(words):
+@pytest.mark.parametrize("content", ["nan", "nothing"])
+def test_an_inbox_may_be_empty(content):
     """An attacker between two attackers on a ring hears nothing; nobody falls over it, and the honest go on."""
-    mouth = Mouth(words={**RUBBISH, **SILENCE}[words])
-    experiment = tiny("decbyzpg", topology="ring", byzantine=4, declared=1, attacked_by=mouth)
+    fixed = FixedMessages(content={**RUBBISH, **SILENCE}[content])
+    experiment = tiny("decbyzpg", topology="ring", byzantine=4, declared=1, attacked_by=fixed)
     inbox, _ = first_inbox(experiment)
     assert (inbox.n == 0).any()
     honest = ~experiment.members.byzantine
@@ -459,26 +459,26 @@ def test_an_attacker_reaches_the_policy_of_its_own_group_alone():
 
 
 def test_the_clone_of_a_server_that_hears_groups_hears_the_worst_of_them():
-    heard = []
+    observed = []
 
     @dataclass(frozen=True)
-    class Trier(Mouth):
+    class OracleUser(FixedMessages):
         @property
         def threat(self):
             return ThreatModel(knowledge=frozenset({"byzantine", "rule"}), query_budget=1)
 
         def craft_messages(self, context, memory, rng):
-            heard.append((context.rule(7 * context.byzantine), context.byzantine))
+            observed.append((context.rule(7 * context.byzantine), context.byzantine))
             return ByzantineMessages(7 * context.byzantine), memory
 
-    todo = replace(tiny("ensemble_frl", agents=10, byzantine=3, aggregator="mean"), attack=Trier())
+    todo = replace(tiny("ensemble_frl", agents=10, byzantine=3, aggregator="mean"), attack=OracleUser())
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     x = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     value, _ = federation.aggregate(lockstep(federation.gather("gradient", x, 5)), {})
     groups = [attacker % 5 for attacker in todo.members.byzantine_ids]
     worst = max(range(5), key=groups.count)
-    torch.testing.assert_close(heard[0][0], value[worst])
+    torch.testing.assert_close(observed[0][0], value[worst])
 
 
 def test_more_groups_than_agents_are_one_line():

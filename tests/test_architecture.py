@@ -131,8 +131,8 @@ def test_imports_point_down(module: str) -> None:
 
 
 def test_no_two_packages_import_each_other() -> None:
-    found = {(module, package_of(name)) for module in FILES for name in all_imports(module)}
-    arrows = {(package_of(module), package) for module, package in found - UPWARD}
+    edges = {(module, package_of(name)) for module in FILES for name in all_imports(module)}
+    arrows = {(package_of(module), package) for module, package in edges - UPWARD}
     circles = [(a, b) for a, b in arrows if a and b and a < b and (b, a) in arrows]
     assert not circles
 
@@ -206,15 +206,15 @@ def test_no_module_state_draws_random_numbers(module: str) -> None:
     """Whatever is random comes from a generator that was passed in."""
     assert not {"random", "secrets"} & {name.split(".")[0] for name in imports(tree(module))}
     for name, call in calls(module):
-        given = {keyword.arg for keyword in call.keywords}
+        passed = {keyword.arg for keyword in call.keywords}
         if name.startswith(("np.random.", "numpy.random.")):
             assert name.split(".")[2] in {"Generator", "Philox", "default_rng", "RandomState"}, name
             assert call.args or call.keywords, f"{name} without a seed"
         assert name not in {"torch.manual_seed", "torch.seed", "torch.set_rng_state"}, name
         if re.fullmatch(r"torch\.(rand\w*|normal|bernoulli|multinomial|poisson)", name):
-            assert "generator" in given, f"{name} without a generator"
+            assert "generator" in passed, f"{name} without a generator"
         if re.search(r"\.(uniform|normal|bernoulli|exponential|random|geometric|cauchy|log_normal)_$", name):
-            assert "generator" in given, f"{name} without a generator"
+            assert "generator" in passed, f"{name} without a generator"
 
 
 @SHIPPED

@@ -40,12 +40,12 @@ def test_variance_and_dissimilarity_are_unbiased():
     targets, theta = [0.0, 0.5, -1.0], torch.zeros(3, POLICY.dimension)
     a = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1)).double()
     variance = sum(float((part * (a - t).square()).var()) for t in targets for part in (a, a.square() - 1)) / 3
-    found = [moments(POLICY, theta, bandits(targets, 60, seed=s), 1.0) for s in range(300)]
+    estimates = [moments(POLICY, theta, bandits(targets, 60, seed=s), 1.0) for s in range(300)]
     for key, truth in (
         ("gradient_variance", variance),
         ("gradient_dissimilarity", 4 * float(torch.tensor(targets).var(correction=0))),
     ):
-        values = torch.tensor([one[key] for one in found]).double()
+        values = torch.tensor([one[key] for one in estimates]).double()
         assert abs(float(values.mean()) - truth) < 4.5 * float(values.std()) / 300**0.5
         assert float(values.mean()) > 3 * float(values.std()) / 300**0.5
 
@@ -73,8 +73,8 @@ def test_the_result_table_names_an_estimate_that_may_be_negative():
     final = {"mean": 1.0, "low": None, "high": None, "n": 1}
     counts = dict.fromkeys(("trajectories", "steps", "messages", "bytes", "screened"), 0)
     verdict, empty = Verdict("ok", None, None, ""), {"evaluation": {}, "versions": {}}
-    found = Result("run", verdict, final, **counts, **empty, steps_per_second=1, disagreement=0, assumptions=constants)
-    shown = dict(result_tables.rows(Experiment.create("byzpg", agents=5), found))
+    result = Result("run", verdict, final, **counts, **empty, steps_per_second=1, disagreement=0, assumptions=constants)
+    shown = dict(result_tables.rows(Experiment.create("byzpg", agents=5), result))
     assert shown["assumption constants"] == "max ||g|| 44.5; sigma^2 6.6e+03; zeta^2 (unbiased estimate) -73.9"
 
 
@@ -89,11 +89,11 @@ def test_every_run_records_them(algo, tmp_path):
         preset="paper",
         parameters={"algo": {"N": 6, "B": 4} if algo != "gpomdp" else {"N": 6}},
     )
-    found = run(todo, out=tmp_path).assumptions
-    assert found["gradient_norm_largest"] >= found["gradient_norm_99"] > 0
-    assert found["gradient_variance"] > 0
-    assert found["gradient_dissimilarity"] is not None
+    constants = run(todo, out=tmp_path).assumptions
+    assert constants["gradient_norm_largest"] >= constants["gradient_norm_99"] > 0
+    assert constants["gradient_variance"] > 0
+    assert constants["gradient_dissimilarity"] is not None
     if algo != "gpomdp":
-        assert found["weight_largest"] > 0
-        assert 0 < found["weight_effective"] <= 1
-    assert (found["weight_constant"] is not None) == (algo == "decbyzpg")
+        assert constants["weight_largest"] > 0
+        assert 0 < constants["weight_effective"] <= 1
+    assert (constants["weight_constant"] is not None) == (algo == "decbyzpg")

@@ -190,7 +190,7 @@ class Double(Bad):
 
 
 @dataclass(frozen=True)
-class SaysManyThings(Bad):
+class SendsMany(Bad):
     def craft_messages(self, context, memory, rng):
         return ByzantineMessages(
             torch.from_numpy(rng.standard_normal((12, context.own.shape[1]))).to(context.own)
@@ -309,7 +309,7 @@ REJECTED: list[tuple[Check, Attack, str]] = [
         r"\[1, 772\], expected \[1, 386\] \(a row for each Byzantine agent\)",
     ),
     (messages_have_a_row_for_each_byzantine_agent, Double(), "float64, not torch.float32"),
-    (messages_have_a_row_for_each_byzantine_agent, SaysManyThings(), r"of shape \[12, 386\], expected \[1, 386\]"),
+    (messages_have_a_row_for_each_byzantine_agent, SendsMany(), r"of shape \[12, 386\], expected \[1, 386\]"),
     (messages_have_a_row_for_each_byzantine_agent, SilentForTwo(), "`silent` is"),
     (messages_are_finite, Infinite(), "not finite"),
     (the_order_of_the_honest_does_not_matter, HasAFavourite(), "permutation of the honest agents"),
@@ -368,10 +368,10 @@ REJECTED: list[tuple[Check, Attack, str]] = [
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "check, attack, said", REJECTED, ids=lambda v: type(v).__name__ if isinstance(v, Attack) else None
+    "check, attack, message", REJECTED, ids=lambda v: type(v).__name__ if isinstance(v, Attack) else None
 )
-def test_the_kit_rejects_what_breaks_the_contract(check: Check, attack: Attack, said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
+def test_the_kit_rejects_what_breaks_the_contract(check: Check, attack: Attack, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
         check(attack, GameCase())
 
 
@@ -413,9 +413,9 @@ def cloud(h: int = 10, f: int = 3, d: int = 6, dtype: torch.dtype = torch.float3
 
 
 def vectors(attack: Attack, honest: Tensor, attackers: Tensor, seed: int = 0) -> Tensor:
-    speech, _ = attack.craft_messages(view_of(attack, honest, attackers), {}, rng(seed))
-    assert isinstance(speech.vectors, Tensor)
-    return speech.vectors
+    messages, _ = attack.craft_messages(view_of(attack, honest, attackers), {}, rng(seed))
+    assert isinstance(messages.vectors, Tensor)
+    return messages.vectors
 
 
 def cases() -> list[dict[str, Any]]:
@@ -450,8 +450,8 @@ def test_golden_numbers(case: dict[str, Any], name: str) -> None:
     x = torch.tensor(case["x"], dtype=torch.float64)
     h = case["n"] - case["f"]
     expected = torch.tensor(case[ON_HONEST][name], dtype=torch.float64)
-    for said in vectors(oracle(name), x[:h], x[h:]):
-        torch.testing.assert_close(said, expected, atol=1e-6, rtol=1e-6)
+    for vector in vectors(oracle(name), x[:h], x[h:]):
+        torch.testing.assert_close(vector, expected, atol=1e-6, rtol=1e-6)
 
 
 @given(h=st.integers(1, 12), f=st.integers(1, 12), d=st.integers(1, 9))
@@ -468,9 +468,9 @@ def test_sign_flip_negates_each_attackers_own_vector() -> None:
 
 def test_alie_by_hand() -> None:
     attackers = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
-    said = vectors(Alie(z=0.5), torch.zeros(10, 2), attackers)
+    sent = vectors(Alie(z=0.5), torch.zeros(10, 2), attackers)
     expected = torch.tensor([3 - 0.5 * (8 / 3) ** 0.5, 2 - 0.5 * 8**0.5])
-    torch.testing.assert_close(said, expected.expand(3, 2))
+    torch.testing.assert_close(sent, expected.expand(3, 2))
 
 
 @pytest.mark.parametrize(
@@ -518,11 +518,11 @@ def test_alie_says_when_there_is_no_spread() -> None:
 
 
 def test_large_noise_tells_everyone_something_else_within_its_bounds() -> None:
-    said = vectors(LargeNoise(scale=10, relative=False), *cloud(d=500))
-    assert len(said.unique(dim=0)) == len(said) == 12
-    assert said.abs().max() <= 10
-    assert abs(float(said.mean())) < 0.5
-    assert abs(float(said.std()) - 10 / 3**0.5) < 0.2
+    sent = vectors(LargeNoise(scale=10, relative=False), *cloud(d=500))
+    assert len(sent.unique(dim=0)) == len(sent) == 12
+    assert sent.abs().max() <= 10
+    assert abs(float(sent.mean())) < 0.5
+    assert abs(float(sent.std()) - 10 / 3**0.5) < 0.2
     assert LargeNoise(relative=False).threat.knowledge == {"own"}
 
 
@@ -531,10 +531,10 @@ def test_a_relative_strength_follows_the_length_of_honest_vectors(cls: Any) -> N
     honest, attackers = cloud(d=500)
     usual = float(honest.norm(dim=1).quantile(0.5))
     for scale in (1e-20, 1.0, 1e25):
-        said = vectors(cls(scale=10), scale * honest, scale * attackers).double()
+        sent = vectors(cls(scale=10), scale * honest, scale * attackers).double()
         unit = scale * usual / 500**0.5
         absolute = vectors(cls(scale=10, relative=False), honest, attackers).double()
-        torch.testing.assert_close(said / unit, absolute, rtol=1e-5, atol=0)
+        torch.testing.assert_close(sent / unit, absolute, rtol=1e-5, atol=0)
 
 
 def test_random_action_plays_every_action_and_keeps_to_its_table() -> None:
@@ -568,8 +568,8 @@ def test_random_action_constant() -> None:
 def test_gaussian_is_as_long_as_an_honest_vector_or_as_it_was_told() -> None:
     honest, attackers = cloud(d=2000)
     for scale in (1e-6, 1.0, 1e6):
-        said = vectors(Gaussian(sd=2), scale * honest, scale * attackers)
-        assert float(said.norm()) == pytest.approx(2 * scale * float(honest.norm(dim=1).median()), rel=0.1)
+        sent = vectors(Gaussian(sd=2), scale * honest, scale * attackers)
+        assert float(sent.norm()) == pytest.approx(2 * scale * float(honest.norm(dim=1).median()), rel=0.1)
     absolute = vectors(Gaussian(mean=5, sd=3, relative=False), honest, attackers)
     assert float(absolute.mean()) == pytest.approx(5, abs=0.3)
     assert float(absolute.std()) == pytest.approx(3, abs=0.2)
@@ -594,14 +594,14 @@ def test_mimic_finds_the_direction_of_largest_variance_and_stays_with_its_choice
 
     for t in range(40):
         x = honest()
-        speech, memory = attack.craft_messages(in_an_exchange(attack, x), memory, rng())
+        messages, memory = attack.craft_messages(in_an_exchange(attack, x), memory, rng())
         assert int(memory["gradient.seen"]) == min(t + 1, 30)
     assert memory["gradient.direction"][2].abs() > 0.99
     assert float(memory["gradient.direction"].norm()) == pytest.approx(1)
-    assert torch.equal(torch.as_tensor(speech.vectors), x[7].expand(3, 6))
+    assert torch.equal(torch.as_tensor(messages.vectors), x[7].expand(3, 6))
     for other in (-honest(), honest().flip(0)):
-        speech, after = attack.craft_messages(in_an_exchange(attack, other), memory, rng())
-        assert torch.equal(torch.as_tensor(speech.vectors)[0], other[7])
+        messages, after = attack.craft_messages(in_an_exchange(attack, other), memory, rng())
+        assert torch.equal(torch.as_tensor(messages.vectors)[0], other[7])
         assert after.keys() == memory.keys()
 
 
@@ -610,14 +610,14 @@ def test_mimic_remembers_by_topic_what_a_file_can_hold(tmp_path: Path) -> None:
     memory: dict[str, Tensor] = {}
     for t in range(3):
         for topic, part in (("gradient", x[t]), ("parameters", -x[t + 1])):
-            speech, kept = attack.craft_messages(in_an_exchange(attack, part, topic), memory, rng())
-            before, memory = memory, kept
+            messages, new_memory = attack.craft_messages(in_an_exchange(attack, part, topic), memory, rng())
+            before, memory = memory, new_memory
             if before:
                 save_file(before, tmp_path / "memory")
                 again, restored = attack.craft_messages(
                     in_an_exchange(attack, part, topic), load_file(tmp_path / "memory"), rng()
                 )
-                assert torch.equal(torch.as_tensor(again.vectors), torch.as_tensor(speech.vectors))
+                assert torch.equal(torch.as_tensor(again.vectors), torch.as_tensor(messages.vectors))
                 assert all(torch.equal(restored[name], memory[name]) for name in memory)
     assert {name.split(".")[0] for name in memory} == {"gradient", "parameters"}
     alone: dict[str, Tensor] = {}
@@ -668,9 +668,9 @@ def test_a_setback_goes_as_far_as_bisection(attack: Any) -> None:
         draw = np.random.default_rng(seed)
         h, d = int(draw.integers(2, 15)), int(draw.integers(1, 12))
         x = torch.from_numpy(draw.standard_t(3, (h, d)) * 10.0 ** draw.uniform(-3, 3) + draw.standard_normal(d))
-        said, expected = vectors(attack, x, x[:1])[0], farthest_by_bisection(attack, x)
+        vector, expected = vectors(attack, x, x[:1])[0], farthest_by_bisection(attack, x)
         scale = float((x - x.mean(0)).norm(dim=1).max())
-        assert float((said - expected).norm()) <= 1e-9 * scale
+        assert float((vector - expected).norm()) <= 1e-9 * scale
 
 
 @pytest.mark.parametrize("attack", SETBACKS, ids=repr)
@@ -691,9 +691,9 @@ def test_min_sum_with_the_least_sum_is_the_weaker() -> None:
 
 def test_the_same_value_is_as_long_as_it_was_told() -> None:
     honest, attackers = cloud(9)
-    said = vectors(SameValue(scale=3), honest, attackers)
-    assert len(said.unique()) == 1
-    assert float(said.norm()) == pytest.approx(3 * float(honest.norm(dim=1).median()))
+    sent = vectors(SameValue(scale=3), honest, attackers)
+    assert len(sent.unique()) == 1
+    assert float(sent.norm()) == pytest.approx(3 * float(honest.norm(dim=1).median()))
     assert torch.equal(vectors(SameValue(scale=2, relative=False), honest, attackers), torch.full((1, 6), 2.0))
 
 
@@ -702,23 +702,23 @@ def test_fang_draws_beyond_the_last_honest_value() -> None:
     columns = torch.tensor([[1.0, -2.0, -1.0, 1.0, -2.0], [3.0, -4.0, 5.0, -5.0, 2.0]])
     low = torch.tensor([1 / 3, -2.0, -3.0, 1.0, -6.0])
     high = torch.tensor([1.0, -2 / 3, -1.0, 3.0, -2.0])
-    said = vectors(Fang(b=3), columns.repeat(1, 2000), columns.repeat(1, 2000)).view(2000, 5)
-    assert ((said >= low) & (said <= high)).all()
-    torch.testing.assert_close(said.mean(0), (low + high) / 2, atol=0.05, rtol=0)
-    torch.testing.assert_close(said.amin(0), low, atol=0.01, rtol=0)
-    torch.testing.assert_close(said.amax(0), high, atol=0.01, rtol=0)
+    sent = vectors(Fang(b=3), columns.repeat(1, 2000), columns.repeat(1, 2000)).view(2000, 5)
+    assert ((sent >= low) & (sent <= high)).all()
+    torch.testing.assert_close(sent.mean(0), (low + high) / 2, atol=0.05, rtol=0)
+    torch.testing.assert_close(sent.amin(0), low, atol=0.01, rtol=0)
+    torch.testing.assert_close(sent.amax(0), high, atol=0.01, rtol=0)
 
 
 def test_fang_goes_as_far_as_krum_lets_it() -> None:
-    found = 0
+    num_selected = 0
     for seed in range(60):
         draw = np.random.default_rng(seed)
         f, d = int(draw.integers(1, 4)), int(draw.integers(1, 9))
         h = int(draw.integers(f + 3, 12))
         x = torch.from_numpy(draw.standard_normal((h, d)) + draw.uniform(0, 2) * draw.standard_normal(d))
-        lie, sign = vectors(Fang(against="krum"), x, x[:f])[0], x.mean(0).sign()
-        step = float(lie.norm() / sign.norm())
-        torch.testing.assert_close(lie, -step * sign)
+        message, sign = vectors(Fang(against="krum"), x, x[:f])[0], x.mean(0).sign()
+        step = float(message.norm() / sign.norm())
+        torch.testing.assert_close(message, -step * sign)
 
         def selected(step: float, x: Tensor = x, f: int = f, sign: Tensor = sign) -> bool:
             value, _, _ = Krum()(torch.cat([x, (-step * sign).expand(f, -1)]), f)
@@ -731,9 +731,9 @@ def test_fang_goes_as_far_as_krum_lets_it() -> None:
         assert step == pytest.approx(first / 2**halvings)
         assert not any(selected(first / 2**k) for k in range(halvings))
         assert not any(selected(first * more) for more in (1.001, 2, 10))
-        found += selected(step)
+        num_selected += selected(step)
         assert selected(step) or halvings == 50
-    assert found > 20
+    assert num_selected > 20
     zero = torch.zeros(6, 2)
     assert torch.equal(vectors(Fang(against="krum"), zero, zero[:2]), zero[:2])
 
@@ -748,11 +748,11 @@ def test_fang_refuses_what_krum_refuses() -> None:
 def test_fedpg_attack_stands_three_deviations_away() -> None:
     _, attackers = cloud(f=4)
     attackers = attackers.double()
-    said = vectors(FedpgAttack(), attackers, attackers)
+    sent = vectors(FedpgAttack(), attackers, attackers)
     diameter = max(float((a - b).norm()) for a in attackers for b in attackers)
-    assert float((said[0] - attackers.mean(0)).norm()) == pytest.approx(1.5 * diameter)
-    assert torch.equal(said, said[:1].expand(4, -1))
-    assert not torch.allclose(said, vectors(FedpgAttack(), attackers, attackers, seed=1))
+    assert float((sent[0] - attackers.mean(0)).norm()) == pytest.approx(1.5 * diameter)
+    assert torch.equal(sent, sent[:1].expand(4, -1))
+    assert not torch.allclose(sent, vectors(FedpgAttack(), attackers, attackers, seed=1))
     with pytest.raises(Undefined, match="degenerate"):
         FedpgAttack().check(5, 1)
 
@@ -760,20 +760,20 @@ def test_fedpg_attack_stands_three_deviations_away() -> None:
 def test_partial_drop_loses_a_share() -> None:
     honest, attackers = cloud(d=4000)
     for equivocate, rows in ((False, 1), (True, 12)):
-        said = vectors(PartialDrop(share=0.3, equivocate=equivocate), honest, attackers)
-        assert len(said) == rows
-        assert ((said == 0) | (said == attackers[:1])).all()
-        assert ((said == 0).float().mean(1) - 0.3).abs().max() < 0.04
-        assert len(said.unique(dim=0)) == rows
+        sent = vectors(PartialDrop(share=0.3, equivocate=equivocate), honest, attackers)
+        assert len(sent) == rows
+        assert ((sent == 0) | (sent == attackers[:1])).all()
+        assert ((sent == 0).float().mean(1) - 0.3).abs().max() < 0.04
+        assert len(sent.unique(dim=0)) == rows
     assert not vectors(PartialDrop(share=1), honest, attackers).any()
 
 
 @given(d=st.integers(2, 30), scale=st.sampled_from([1e-12, 1.0, 1e12]), seed=st.integers(0, 99))
 def test_orthogonal_is_orthogonal_and_as_long(d: int, scale: float, seed: int) -> None:
     own = scale * cloud(1, 1, d, torch.float64)[1]
-    said = vectors(Orthogonal(), own, own, seed)
-    assert abs(float(said[0] @ own[0])) <= 1e-12 * float(own.norm()) ** 2
-    assert float(said.norm()) == pytest.approx(float(own.norm()))
+    sent = vectors(Orthogonal(), own, own, seed)
+    assert abs(float(sent[0] @ own[0])) <= 1e-12 * float(own.norm()) ** 2
+    assert float(sent.norm()) == pytest.approx(float(own.norm()))
     single = vectors(Orthogonal(), own.float(), own.float(), seed)
     assert abs(float(single[0].double() @ own[0])) <= 1e-6 * float(own.norm()) ** 2
 
@@ -798,13 +798,13 @@ def test_anti_cge_is_kept_by_elimination(h: int, f: int, d: int, seed: int) -> N
             AntiCge().check(h + f, f)
         return
     honest = torch.from_numpy(np.random.default_rng(seed).standard_normal((h, d))).float()
-    said = vectors(AntiCge(), honest, honest[:1].expand(f, -1))
-    everybody = torch.cat([honest, said])
-    kept = everybody.norm(dim=1).argsort(stable=True)[:h]
-    assert set(range(h, h + f)) <= set(kept.tolist())
-    others = honest[[i for i in kept.tolist() if i < h]].sum(0)
-    torch.testing.assert_close(said[0], -others / others.norm() * said[0].norm())
-    longer = torch.cat([honest, said * 1.00001])
+    sent = vectors(AntiCge(), honest, honest[:1].expand(f, -1))
+    everybody = torch.cat([honest, sent])
+    shortest = everybody.norm(dim=1).argsort(stable=True)[:h]
+    assert set(range(h, h + f)) <= set(shortest.tolist())
+    others = honest[[i for i in shortest.tolist() if i < h]].sum(0)
+    torch.testing.assert_close(sent[0], -others / others.norm() * sent[0].norm())
+    longer = torch.cat([honest, sent * 1.00001])
     assert not set(range(h, h + f)) <= set(longer.norm(dim=1).argsort(stable=True)[:h].tolist())
 
 
@@ -831,8 +831,8 @@ def test_what_is_not_finite_is_screened(value: Any) -> None:
     assert not everywhere.isfinite().any()
     assert (once == attackers[:1]).sum() == 5
     assert torch.equal(everywhere[0, :1].isnan(), torch.tensor([value == "nan"]))
-    for said in (everywhere, once):
-        assert validate_messages(ByzantineMessages(said), 1, 6).malformed.all()
+    for vector in (everywhere, once):
+        assert validate_messages(ByzantineMessages(vector), 1, 6).malformed.all()
 
 
 def test_replay_is_late() -> None:
@@ -842,8 +842,8 @@ def test_replay_is_late() -> None:
         for topic, sign in (("gradient", 1), ("parameters", -1)):
             context = view_of(attack, own, sign * own)
             context.topic = topic
-            speech, memory = attack.craft_messages(context, memory, rng())
-            assert torch.equal(torch.as_tensor(speech.vectors), sign * draws[max(t - 3, 0)])
+            messages, memory = attack.craft_messages(context, memory, rng())
+            assert torch.equal(torch.as_tensor(messages.vectors), sign * draws[max(t - 3, 0)])
     assert {name: len(past) for name, past in memory.items()} == {"gradient.past": 4, "parameters.past": 4}
 
 
@@ -863,8 +863,8 @@ def test_a_fixed_bias_stays() -> None:
     biases = []
     for t in range(3):
         attackers = (10.0**t) * cloud(dtype=torch.float64)[1]
-        speech, memory = attack.craft_messages(view_of(attack, attackers, attackers), memory, rng(t))
-        biases.append(torch.as_tensor(speech.vectors) - attackers)
+        messages, memory = attack.craft_messages(view_of(attack, attackers, attackers), memory, rng(t))
+        biases.append(torch.as_tensor(messages.vectors) - attackers)
     usual = float(cloud(dtype=torch.float64)[1].norm(dim=1).median())
     torch.testing.assert_close(torch.stack(biases), biases[0][0].expand(3, 3, 6))
     assert float(biases[0][0].norm()) == pytest.approx(2 * usual)
@@ -872,7 +872,7 @@ def test_a_fixed_bias_stays() -> None:
     torch.testing.assert_close((absolute - attackers).norm(dim=1), torch.full((3,), 2.0).double())
 
 
-def told(attack: Attack, rewards: Tensor, seed: int = 0) -> Tensor:
+def received_by(attack: Attack, rewards: Tensor, seed: int = 0) -> Tensor:
     context = view_of(attack, *cloud())
     context.num_episodes = rewards.shape[2]
     hook = attack.hook_environment(context, {}, rng(seed))[0].reward
@@ -888,21 +888,21 @@ def episodes(f: int = 3, t: int = 7, n: int = 40) -> Tensor:
 
 
 def test_flipped_rewards() -> None:
-    assert torch.equal(told(RewardFlip(), episodes()), -episodes())
-    assert torch.equal(told(RewardFlip(scale=2), episodes()), -2 * episodes())
+    assert torch.equal(received_by(RewardFlip(), episodes()), -episodes())
+    assert torch.equal(received_by(RewardFlip(scale=2), episodes()), -2 * episodes())
 
 
 def test_shuffled_rewards_stay_in_their_episode() -> None:
     paid = episodes()
-    shuffled = told(RewardShuffle(), paid)
+    shuffled = received_by(RewardShuffle(), paid)
     torch.testing.assert_close(shuffled.sort(1).values, paid.sort(1).values)
     assert torch.equal(shuffled == 0, paid == 0)
     lasting = (paid != 0).sum(1) > 4
     assert ((shuffled != paid).any(1)[lasting]).float().mean() > 0.9
     full = torch.arange(1.0, 8).view(1, 7, 1).expand(3, 7, 4000)
-    places = told(RewardShuffle(), full)
+    places = received_by(RewardShuffle(), full)
     torch.testing.assert_close(places.mean(2), torch.full((3, 7), 4.0), atol=0.15, rtol=0)
-    assert torch.equal(told(RewardShuffle(), torch.ones(3, 7, 5)), torch.ones(3, 7, 5))
+    assert torch.equal(received_by(RewardShuffle(), torch.ones(3, 7, 5)), torch.ones(3, 7, 5))
 
 
 def test_poisoned_rewards_are_the_worst_within_the_budget() -> None:
@@ -913,7 +913,7 @@ def test_poisoned_rewards_are_the_worst_within_the_budget() -> None:
         earned = paid.sum(1)
         return ((earned - earned.mean(1, keepdim=True)) * rewards.sum(1)).mean(1)
 
-    poisoned = told(RewardPoison(epsilon=0.5), paid)
+    poisoned = received_by(RewardPoison(epsilon=0.5), paid)
     assert ((poisoned - paid).abs() <= 0.5 + 1e-9).all()
     assert torch.equal(poisoned == 0, paid == 0)
     assert (covariance(poisoned) < covariance(paid)).all()
@@ -927,11 +927,11 @@ def test_poisoned_rewards_by_hand() -> None:
     paid = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
     # Episodes of 3 and 1 steps, and one that was not played: the usual return is 2.
     expected = torch.tensor([[[0.5, 1.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]])
-    assert torch.equal(told(RewardPoison(epsilon=0.5), paid), expected)
+    assert torch.equal(received_by(RewardPoison(epsilon=0.5), paid), expected)
 
 
 def test_observation_noise_keeps_to_its_size() -> None:
-    seen = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 500, 2))).float()
+    points = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 500, 2))).float()
     off = {}
     for shape in ("gaussian", "uniform", "sign"):
         attack = ObservationNoise(epsilon=0.25, shape=shape)  # type: ignore[arg-type]
@@ -939,11 +939,11 @@ def test_observation_noise_keeps_to_its_size() -> None:
         context.num_episodes = 500
         hook = attack.hook_environment(context, {}, rng())[0].observation
         assert hook is not None
-        off[shape] = torch.from_numpy(np.stack([hook(t, seen.clone().numpy()) for t in range(7)])) - seen
+        off[shape] = torch.from_numpy(np.stack([hook(t, points.clone().numpy()) for t in range(7)])) - points
     assert float(off["gaussian"].std()) == pytest.approx(0.25, rel=0.03)
     assert off["uniform"].abs().max() <= 0.25 + 1e-6
     assert float(off["uniform"].std()) == pytest.approx(0.25 / 3**0.5, rel=0.03)
-    torch.testing.assert_close(off["sign"], -0.25 * seen.sign().expand(7, -1, -1, -1))
+    torch.testing.assert_close(off["sign"], -0.25 * points.sign().expand(7, -1, -1, -1))
     for shape in ("gaussian", "uniform"):
         assert abs(float(off[shape].mean())) < 0.01
         assert len(off[shape].unique(dim=0)) == 7

@@ -27,63 +27,63 @@ TINY = "breakdown --agents 4 --trajectories 8 --seeds 3 --executor serial -p alg
 class Imagined(Executor):
     """Runs that keep a share of what is learned, by the number of attackers; with some noise by seed."""
 
-    def __init__(self, out: Path, kept: Any, noise: float = 0.0) -> None:
+    def __init__(self, out: Path, retained: Any, noise: float = 0.0) -> None:
         super().__init__(out)
-        self.kept, self.noise, self.seen = kept, noise, []
+        self.retained, self.noise, self.evaluated = retained, noise, []
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         f = experiment.byzantine
-        self.seen.append(f)
+        self.evaluated.append(f)
         level = experiment.task.reference["random"]
         shift = self.noise * math.sin(7 * experiment.seed + f)
-        value = level + (CLEAN - level) * (1.0 if f == 0 else self.kept(f)) + shift
+        value = level + (CLEAN - level) * (1.0 if f == 0 else self.retained(f)) + shift
         future: Future[Any] = Future()
         future.set_result(
-            CellOutcome("finished", {"return": {"mean": value}}) if self.kept(f) >= 0 else CellOutcome("failed")
+            CellOutcome("finished", {"return": {"mean": value}}) if self.retained(f) >= 0 else CellOutcome("failed")
         )
         return future
 
 
 @pytest.mark.parametrize("threshold", range(8))
 def test_bisection_finds_the_largest_that_is_survived(threshold: int) -> None:
-    asked: list[int] = []
+    tried_values: list[int] = []
 
     def survives(f: int) -> bool:
-        asked.append(f)
+        tried_values.append(f)
         return f <= threshold
 
     assert _largest(survives, 7) == threshold
-    assert len(asked) <= 3
-    assert 0 not in asked
+    assert len(tried_values) <= 3
+    assert 0 not in tried_values
 
 
 @pytest.mark.parametrize("last", range(1, 7))
 def test_the_point_and_what_was_run(last: int, tmp_path: Path) -> None:
     workers = Imagined(tmp_path, lambda f: 0.95 if f <= last else 0.5)
-    found = find_breakdown(POINT, range(4), tmp_path, workers, parameters={"aggregator": {"nu": 0.2}})
-    assert (found.f, found.low, found.high, found.most) == (last, last, last, 6)
-    for f, tried in found.tried.items():
+    result = find_breakdown(POINT, range(4), tmp_path, workers, parameters={"aggregator": {"nu": 0.2}})
+    assert (result.f, result.low, result.high, result.most) == (last, last, last, 6)
+    for f, tried in result.tried.items():
         assert tried.retention == pytest.approx(0.95 if f <= last else 0.5)
-    assert len(workers.seen) == 4 * (1 + len(found.tried))
+    assert len(workers.evaluated) == 4 * (1 + len(result.tried))
 
 
 def test_the_interval_is_that_of_the_paired_contrast(tmp_path: Path) -> None:
-    found = find_breakdown(POINT, range(6), tmp_path, Imagined(tmp_path, lambda f: 0.9 - 0.04 * f, noise=60.0))
-    assert found.low <= found.f <= found.high
-    assert found.low < found.high
-    for tried in found.tried.values():
+    result = find_breakdown(POINT, range(6), tmp_path, Imagined(tmp_path, lambda f: 0.9 - 0.04 * f, noise=60.0))
+    assert result.low <= result.f <= result.high
+    assert result.low < result.high
+    for tried in result.tried.values():
         assert tried.low < tried.margin < tried.high
 
 
 def test_undefined_and_failed_numbers_of_attackers_are_not_survived(tmp_path: Path) -> None:
     point = {**POINT, "agents": 3, "aggregator": "krum"}
-    found = find_breakdown(point, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0))
-    assert found.f == 0
-    assert found.tried[1].retention is None
-    assert "krum" in found.tried[1].why
-    found = find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0 if f < 3 else -1.0))
-    assert found.f == 2
-    assert found.tried[3].why == "3 of 3 runs failed"
+    result = find_breakdown(point, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0))
+    assert result.f == 0
+    assert result.tried[1].retention is None
+    assert "krum" in result.tried[1].why
+    result = find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0 if f < 3 else -1.0))
+    assert result.f == 2
+    assert result.tried[3].why == "3 of 3 runs failed"
 
 
 def test_questions_that_cannot_be_answered(tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_by_the_command_line(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
-    found = json.loads(capsys.readouterr().out)
-    assert 0 <= found["low"] <= found["f"] <= found["high"] <= found["most"] == 1
-    assert np.isfinite(found["tried"]["1"]["retention"])
+    result = json.loads(capsys.readouterr().out)
+    assert 0 <= result["low"] <= result["f"] <= result["high"] <= result["most"] == 1
+    assert np.isfinite(result["tried"]["1"]["retention"])

@@ -52,12 +52,12 @@ def test_every_channel_passes_every_check(channel: Any, check: channels.Check) -
 def test_what_a_code_leaves_out_comes_later(codec: Any) -> None:
     """Sums of messages follow sums of vectors: what is missing is what the sender still holds, and is bounded."""
     memory: dict[str, torch.Tensor] = {}
-    total, heard, x = torch.zeros(3, 40), torch.zeros(3, 40), vectors(3, 40)
+    total, received, x = torch.zeros(3, 40), torch.zeros(3, 40), vectors(3, 40)
     for t in range(60):
-        said, memory = codec.encode(x, memory, rng(t))
-        total, heard = total + x, heard + said
-        torch.testing.assert_close(total - heard, memory["left"], atol=2e-3, rtol=0)
-    assert (total - heard).norm() < 0.25 * total.norm()
+        decoded, memory = codec.encode(x, memory, rng(t))
+        total, received = total + x, received + decoded
+        torch.testing.assert_close(total - received, memory["left"], atol=2e-3, rtol=0)
+    assert (total - received).norm() < 0.25 * total.norm()
 
 
 @pytest.mark.parametrize("codec", [RandomK(0.2, feedback=False), Quantise(3, feedback=False)], ids=str)
@@ -149,27 +149,29 @@ def rounds(channel: Channel, count: int, restart: int = -1, **options: Any) -> l
     """The inboxes of so many rounds, in the t-th of which everybody says t everywhere; the mail moves once."""
     todo = Experiment.create(agents=5, byzantine=0, channel=channel, **options)
     federation, _ = federate(todo)
-    heard = []
+    received = []
     for t in range(count):
         if t == restart:
-            kept = {name: part.clone() for name, part in federation.network.state_dict().items()}
+            saved = {name: part.clone() for name, part in federation.network.state_dict().items()}
             federation, _ = federate(todo)
-            federation.network.load_state_dict(kept)
+            federation.network.load_state_dict(saved)
         COUNTED.append(t)
         federation.begin(t, 0.0)
-        heard.append(lockstep(federation.exchange("gradient", torch.full((5, 8), float(t)))))
-    return heard
+        received.append(lockstep(federation.exchange("gradient", torch.full((5, 8), float(t)))))
+    return received
 
 
 @pytest.mark.parametrize("restart", [-1, 2, 3])
 def test_late_messages_come_later_and_say_their_age(restart: int) -> None:
     """Round 0 is two late, 1 one late, so both come in 2, where what was said in 2 itself is lost: the newer counts."""
-    heard = rounds(Timetable(by_round=(2, 1, -1, 0, 1, 0)), 6, restart)
+    received = rounds(Timetable(by_round=(2, 1, -1, 0, 1, 0)), 6, restart)
     others = ~torch.eye(5, dtype=torch.bool)
-    said = [None if not (i.mask & others).any() else i.base[i.senders][others][:, 0].unique().tolist() for i in heard]
-    assert said == [None, None, [1], [3], None, [5]]
-    assert [i.age[others].unique().tolist() if i.age is not None else None for i in heard][2] == [1]
-    for t, inbox in enumerate(heard):
+    received_values = [
+        None if not (i.mask & others).any() else i.base[i.senders][others][:, 0].unique().tolist() for i in received
+    ]
+    assert received_values == [None, None, [1], [3], None, [5]]
+    assert [i.age[others].unique().tolist() if i.age is not None else None for i in received][2] == [1]
+    for t, inbox in enumerate(received):
         own = inbox.base[inbox.senders[torch.arange(5), inbox.own]]
         assert (own == t).all(), "what an agent says to itself is neither late nor lost"
         assert torch.equal(inbox.mask.diagonal(), torch.ones(5, dtype=torch.bool))
@@ -185,8 +187,8 @@ def test_lost_messages_are_counted_and_paid_for() -> None:
     assert lost == federation.statistics.num_silent == pytest.approx(0.3 * 380, abs=40)
     assert federation.statistics.messages == 380
     assert federation.statistics.bytes == 380 * 32
-    heard = inbox.base[inbox.senders][inbox.mask]
-    assert torch.equal(heard, vectors(20, 8)[inbox.authors[inbox.mask]]), "who hears a message hears all of it"
+    received = inbox.base[inbox.senders][inbox.mask]
+    assert torch.equal(received, vectors(20, 8)[inbox.authors[inbox.mask]]), "who hears a message hears all of it"
 
 
 def test_reliable_broadcast_loses_nothing() -> None:
@@ -232,7 +234,7 @@ SEVERAL = [
 
 @pytest.mark.parametrize(("channel", "attack"), SEVERAL)
 def test_honest_agents_survive_attackers_on_bad_wires(channel: str, attack: str, tmp_path: Any) -> None:
-    found = byzbench.run(
+    result = byzbench.run(
         agents=6,
         byzantine=1,
         channel=channel,
@@ -242,10 +244,10 @@ def test_honest_agents_survive_attackers_on_bad_wires(channel: str, attack: str,
         parameters=SHORT,
         out=tmp_path,
     )
-    assert found.disagreement is not None
-    assert found.evaluation["evaluation"] is not None
-    assert set(found.traffic) == {"gradient", "parameters"}
-    assert found.bytes == sum(sent["bytes"] for sent in found.traffic.values())
+    assert result.disagreement is not None
+    assert result.evaluation["evaluation"] is not None
+    assert set(result.traffic) == {"gradient", "parameters"}
+    assert result.bytes == sum(sent["bytes"] for sent in result.traffic.values())
 
 
 def test_a_run_that_stops_on_bad_wires_goes_on_with_the_same_bytes(tmp_path: Any) -> None:
@@ -391,13 +393,13 @@ def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
         "dec_page_pg", "dissensus", "peer_sampling(peers=3)", agents=9, byzantine=1, agreement="gossip+mean"
     )
     federation, _ = federate(todo)
-    heard = []
+    received = []
     for t in (0, 1, 0):
         federation.begin(t, 0.0)
         inbox = lockstep(federation.exchange("gradient", vectors(9, 8)))
-        heard.append([set(a[m].tolist()) for a, m in zip(inbox.authors, inbox.mask, strict=True)])
-    assert heard[0] == heard[2] != heard[1]
-    assert all(agent in box and len(box) > 1 for agent, box in enumerate(heard[0]))
+        received.append([set(a[m].tolist()) for a, m in zip(inbox.authors, inbox.mask, strict=True)])
+    assert received[0] == received[2] != received[1]
+    assert all(agent in box and len(box) > 1 for agent, box in enumerate(received[0]))
     with pytest.raises(Undefined, match="neither relayed nor late"):
         Experiment.create(topology="peer_sampling", channel="delay")
 
@@ -416,7 +418,7 @@ def test_mail_of_a_checkpoint_must_fit_together(part: str) -> None:
     federation, _ = federate(todo)
     federation.begin(0, 0.0)
     lockstep(federation.exchange("gradient", vectors(5, 8)))
-    kept = federation.network.state_dict()
-    name = next(path for path in kept if path.endswith("/" + part))
+    saved = federation.network.state_dict()
+    name = next(path for path in saved if path.endswith("/" + part))
     with pytest.raises(ValueError, match="in flight"):
-        federation.network.load_state_dict({**kept, name: kept[name][:-1]})
+        federation.network.load_state_dict({**saved, name: saved[name][:-1]})

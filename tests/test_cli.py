@@ -73,7 +73,7 @@ def strict(text: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("--algo decbizpg", "unknown algorithm 'decbizpg'. Did you mean 'decbyzpg'"),
         ("--attack alei", "unknown attack 'alei'. Did you mean 'alie'? Run `byzbench list attacks`"),
@@ -126,16 +126,16 @@ def strict(text: str) -> Any:
     ],
 )
 def test_a_run_that_cannot_be_is_refused_in_one_line_that_says_what_can(
-    command: Command, tmp_path: Path, words: str, said: str
+    command: Command, tmp_path: Path, words: str, message: str
 ) -> None:
     outcome = command("run", *TINY, *re.findall(r"\S+\(.*|\S+", words))
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert outcome.code == 2
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("fly", "No such command 'fly'"),
         ("--nonsense", "No such option"),
@@ -148,9 +148,9 @@ def test_a_run_that_cannot_be_is_refused_in_one_line_that_says_what_can(
         ("replay no\nwhere", "no where is not the folder of a finished run"),
     ],
 )
-def test_other_verbs_refuse_in_the_same_way(command: Command, words: str, said: str) -> None:
+def test_other_verbs_refuse_in_the_same_way(command: Command, words: str, message: str) -> None:
     outcome = command(*words.split(" "))
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert outcome.code == 2
 
 
@@ -170,7 +170,7 @@ def folder(finished: Path, command: Command, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "broken, content, said",
+    "broken, content, message",
     [
         ("experiment.json", b'{"schema": 1, "exp', "experiment.json is not a JSON object"),
         ("experiment.json", b"[]", "experiment.json is not a JSON object"),
@@ -181,18 +181,18 @@ def folder(finished: Path, command: Command, tmp_path: Path) -> Path:
     ],
 )
 def test_a_corrupt_folder_in_the_way_is_named_and_left_alone(
-    command: Command, folder: Path, broken: str, content: bytes, said: str
+    command: Command, folder: Path, broken: str, content: bytes, message: str
 ) -> None:
     (folder / broken).write_bytes(content)
     outcome = command("run", *TINY)
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert outcome.code == 2
     assert (folder / broken).read_bytes() == content
     assert command("run", *TINY, "--on-existing", "rerun", "--json").code == 0
 
 
 @pytest.mark.parametrize(
-    "broken, content, said",
+    "broken, content, message",
     [
         ("checkpoint.safetensors", b"garbage" * 9, "checkpoint.safetensors is not a checkpoint of byzbench"),
         ("checkpoint.safetensors", b"", "checkpoint.safetensors is not a checkpoint of byzbench"),
@@ -200,19 +200,19 @@ def test_a_corrupt_folder_in_the_way_is_named_and_left_alone(
     ],
 )
 def test_an_unfinished_run_that_cannot_be_resumed_says_what_to_do(
-    command: Command, folder: Path, broken: str, content: bytes, said: str
+    command: Command, folder: Path, broken: str, content: bytes, message: str
 ) -> None:
     (folder / "result.json").unlink()
     (folder / broken).write_bytes(content)
     outcome = command("run", *TINY)
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert "--on-existing rerun" in outcome.err
     assert outcome.code == 2
     assert not (folder / "result.json").exists()
 
 
 @pytest.mark.parametrize(
-    "broken, content, said",
+    "broken, content, message",
     [
         ("experiment.json", b'{"schema": 1, "exp', "is not a JSON object"),
         ("experiment.json", b"{}", "does not describe an experiment"),
@@ -222,11 +222,11 @@ def test_an_unfinished_run_that_cannot_be_resumed_says_what_to_do(
     ],
 )
 def test_a_corrupt_folder_is_not_replayed(
-    command: Command, folder: Path, broken: str, content: bytes, said: str
+    command: Command, folder: Path, broken: str, content: bytes, message: str
 ) -> None:
     (folder / broken).write_bytes(content)
     outcome = command("replay", str(folder))
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert outcome.code == 2
 
 
@@ -235,9 +235,9 @@ def test_a_corrupt_folder_is_not_replayed(
 def test_an_experiment_that_nobody_described_is_not_replayed(
     command: Command, folder: Path, key: str, value: object
 ) -> None:
-    found = json.loads((folder / "experiment.json").read_text())
-    found["experiment"][key] = value
-    (folder / "experiment.json").write_text(json.dumps(found))
+    document = json.loads((folder / "experiment.json").read_text())
+    document["experiment"][key] = value
+    (folder / "experiment.json").write_text(json.dumps(document))
     outcome = command("replay", str(folder))
     outcome.refusal()
     assert outcome.code == 2
@@ -267,34 +267,34 @@ KEYS |= {"versions"}
 def test_json_is_one_object_and_nothing_else(command: Command, tmp_path: Path) -> None:
     outcome = command("run", *TINY, "--attack", "sign_flip", "--json")
     assert (outcome.code, outcome.err, outcome.out.count("\n")) == (0, "", 1)
-    told = strict(outcome.out)
-    assert set(told) >= KEYS
-    assert told["verdict"]["name"] in {"ok", "diverged", "no_consensus", "not_learning"}
-    assert told["return"].keys() == {"mean", "low", "high", "n"}
-    assert (told["return"]["low"], told["return"]["high"], told["return"]["n"]) == (None, None, 1)
-    assert told["trajectories"] >= 30
-    assert told == strict((tmp_path / told["run"] / "result.json").read_text())
+    output = strict(outcome.out)
+    assert set(output) >= KEYS
+    assert output["verdict"]["name"] in {"ok", "diverged", "no_consensus", "not_learning"}
+    assert output["return"].keys() == {"mean", "low", "high", "n"}
+    assert (output["return"]["low"], output["return"]["high"], output["return"]["n"]) == (None, None, 1)
+    assert output["trajectories"] >= 30
+    assert output == strict((tmp_path / output["run"] / "result.json").read_text())
 
 
 def test_several_seeds_are_one_object_with_an_interval(command: Command, tmp_path: Path) -> None:
-    told = strict(command("run", *TINY, "--seeds", "3", "--json").out)
-    assert set(told) >= KEYS
-    assert len({(tmp_path / run).resolve() for run in told["run"]}) == 3
-    singles = [strict((tmp_path / run / "result.json").read_text()) for run in told["run"]]
-    assert told["steps"] == sum(single["steps"] for single in singles)
-    assert told["return"]["mean"] == pytest.approx(sum(single["return"]["mean"] for single in singles) / 3)
-    assert told["return"]["low"] < told["return"]["mean"] < told["return"]["high"]
-    assert told["return"]["n"] == 3
-    assert strict(command("run", *TINY, "--seeds", "2,1,0", "--json").out)["run"] == told["run"][::-1]
+    output = strict(command("run", *TINY, "--seeds", "3", "--json").out)
+    assert set(output) >= KEYS
+    assert len({(tmp_path / run).resolve() for run in output["run"]}) == 3
+    singles = [strict((tmp_path / run / "result.json").read_text()) for run in output["run"]]
+    assert output["steps"] == sum(single["steps"] for single in singles)
+    assert output["return"]["mean"] == pytest.approx(sum(single["return"]["mean"] for single in singles) / 3)
+    assert output["return"]["low"] < output["return"]["mean"] < output["return"]["high"]
+    assert output["return"]["n"] == 3
+    assert strict(command("run", *TINY, "--seeds", "2,1,0", "--json").out)["run"] == output["run"][::-1]
 
 
 def test_a_run_that_diverges_is_still_json(command: Command) -> None:
     """Numbers that are not finite have no word in JSON; they are null."""
     outcome = command("run", *TINY, "--algo", "decbyzpg(lr=1e300, optimizer=sgd)", "--json")
     assert outcome.code == 0
-    told = strict(outcome.out)
-    assert told["verdict"]["name"] == "diverged"
-    assert told["disagreement"] is None
+    output = strict(outcome.out)
+    assert output["verdict"]["name"] == "diverged"
+    assert output["disagreement"] is None
 
 
 def test_a_plain_run_prints_a_table_and_where_things_are(command: Command, tmp_path: Path) -> None:
@@ -366,22 +366,22 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
 
 
 @pytest.mark.parametrize(
-    "engine, code, said",
+    "engine, code, message",
     [
         (2, None, "engine: 2 then, 1 now"),
         (1, [], "behaviour and libraries are the same"),
         (1, {"cpu": "AVX1024"}, "cpu: AVX1024 then, .* now"),
     ],
 )
-def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, code: object, said: str) -> None:
-    found = json.loads((folder / "experiment.json").read_text())
-    record = {**found, "identity": {**found["identity"], "engine": engine}, "code": code}
+def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, code: object, message: str) -> None:
+    document = json.loads((folder / "experiment.json").read_text())
+    record = {**document, "identity": {**document["identity"], "engine": engine}, "code": code}
     (folder / "experiment.json").write_text(json.dumps(record))
     for log in ("metrics.jsonl", "trace.jsonl"):
         (folder / log).write_text("")
     outcome = command("replay", str(folder))
     assert outcome.code == 1
-    assert re.fullmatch(rf"different from round 0 on; {said}\n", outcome.out)
+    assert re.fullmatch(rf"different from round 0 on; {message}\n", outcome.out)
 
 
 def test_list_prints_every_kind_and_parses(command: Command) -> None:
@@ -543,7 +543,7 @@ def test_flags_replace_what_a_suite_says(command: Command, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("", "give a suite (a TOML file) or axes"),
         ("nowhere.toml", "there is no suite nowhere.toml"),
@@ -556,9 +556,11 @@ def test_flags_replace_what_a_suite_says(command: Command, tmp_path: Path) -> No
         ("--algo decbyzpg --jobs 0", "--jobs"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_in_one_line(command: Command, tmp_path: Path, words: str, said: str) -> None:
+def test_a_sweep_that_cannot_be_is_refused_in_one_line(
+    command: Command, tmp_path: Path, words: str, message: str
+) -> None:
     outcome = command("sweep", *words.split())
-    assert said in outcome.refusal()
+    assert message in outcome.refusal()
     assert outcome.code == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -596,12 +598,12 @@ def test_version_prints_what_decides_about_numbers(command: Command) -> None:
     from byzbench.canonical import SCHEMA
     from byzbench.identity import ENGINE
 
-    found = strict(command("version", "--json").out)
-    assert (found["engine"], found["schema"]) == (ENGINE, SCHEMA)
-    assert {"torch", "numpy", "numba", "python"} <= found["libraries"].keys()
+    document = strict(command("version", "--json").out)
+    assert (document["engine"], document["schema"]) == (ENGINE, SCHEMA)
+    assert {"torch", "numpy", "numba", "python"} <= document["libraries"].keys()
     text = command("version").out
     assert re.search(rf"^engine +{ENGINE}$", text, re.MULTILINE)
-    assert f"torch {found['libraries']['torch']}" in text
+    assert f"torch {document['libraries']['torch']}" in text
 
 
 def test_a_reused_run_says_so(command: Command, folder: Path) -> None:

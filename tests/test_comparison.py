@@ -58,11 +58,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_the_default_preset_has_the_recommended_parameters() -> None:
-    found = recommendation(registry.find("algorithm", "decbyzpg"), registry.load("task", "cartpole"))  # type: ignore[arg-type]
-    assert found is not None
-    assert found.origin
+    actual = recommendation(registry.find("algorithm", "decbyzpg"), registry.load("task", "cartpole"))  # type: ignore[arg-type]
+    assert actual is not None
+    assert actual.origin
     default = Experiment.create("decbyzpg")
-    assert {name: getattr(default.algorithm, name) for name in found.parameters} == found.parameters
+    assert {name: getattr(default.algorithm, name) for name in actual.parameters} == actual.parameters
     assert Experiment.create("decbyzpg", preset="recommended") == default
     paper = Experiment.create("decbyzpg", preset="paper").algorithm
     assert [getattr(paper, name) for name in ("N", "B", "p", "lr")] == [50, 4, 0.2, 5e-4]
@@ -71,7 +71,7 @@ def test_the_default_preset_has_the_recommended_parameters() -> None:
 @pytest.mark.parametrize("algo", ["decbyzpg", "dec_page_pg", "byzpg", "fed_page_pg", "solo"])
 def test_methods_with_a_recommendation_name_its_origin(algo: str) -> None:
     cls: Any = registry.find("algorithm", algo)
-    assert all(found.origin and set(found.parameters) <= {"N", "B", "p", "lr"} for found in cls.recommended.values())
+    assert all(actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr"} for actual in cls.recommended.values())
     assert "cartpole" in cls.recommended
     assert Experiment.create(algo).hash != Experiment.create(algo, preset="paper").hash
     assert Experiment.create(algo, env="acrobot").hash == Experiment.create(algo, env="acrobot", preset="paper").hash
@@ -112,13 +112,13 @@ def test_companions_differ_in_what_their_names_say() -> None:
     rows = companions([Experiment.create("decbyzpg", "ipm", "ring", seed=seed, **TINY) for seed in (3, 4)])
     assert [row.name for row in rows] == [AS_ASKED, CLEAN, AVERAGING, ALONE]
     assert all([e.seed for e in row.experiments] == [3, 4] for row in rows)
-    asked, clean, averaging, alone = (row.experiments[0] for row in rows)
+    requested, clean, averaging, alone = (row.experiments[0] for row in rows)
     assert clean == Experiment.create("decbyzpg", "none", "ring", seed=3, **TINY)
     expected = Experiment.create("decbyzpg", "ipm", "ring", aggregator="mean", agreement="mean", seed=3, **TINY)
     assert averaging == expected
     assert (registry.name_of(alone.algorithm), registry.name_of(alone.attack)) == ("solo", "none")
-    assert (alone.agents, alone.trajectories, alone.evaluations) == (asked.agents, asked.trajectories, 2)
-    assert alone.members.byzantine.tolist() == asked.members.byzantine.tolist()
+    assert (alone.agents, alone.trajectories, alone.evaluations) == (requested.agents, requested.trajectories, 2)
+    assert alone.members.byzantine.tolist() == requested.members.byzantine.tolist()
     assert alone.algorithm == Experiment.create("solo").algorithm
 
 
@@ -184,15 +184,15 @@ def test_a_comparison_is_computed_from_areas() -> None:
         for row in rows
         for e, area in zip(row.experiments, areas[row.name], strict=True)
     }
-    found = {row.name: row for row in compare(rows, results).rows}
-    assert found[AS_ASKED].retention == pytest.approx((210 - random) / (410 - random))
-    assert found[AVERAGING].retention == pytest.approx((100 - random) / (410 - random))
-    assert (found[CLEAN].retention, found[ALONE].retention, found[ALONE].versus_alone) == (None, None, None)
-    versus = found[AS_ASKED].versus_alone
+    actual = {row.name: row for row in compare(rows, results).rows}
+    assert actual[AS_ASKED].retention == pytest.approx((210 - random) / (410 - random))
+    assert actual[AVERAGING].retention == pytest.approx((100 - random) / (410 - random))
+    assert (actual[CLEAN].retention, actual[ALONE].retention, actual[ALONE].versus_alone) == (None, None, None)
+    versus = actual[AS_ASKED].versus_alone
     assert versus is not None
     half = 4.3027 * 0.05 * (475 - random) / 3**0.5  # Student's quantile, and the least standard deviation of reports
     assert (versus.value, versus.low, versus.high) == pytest.approx((60, 60 - half, 60 + half), abs=0.01)
-    assert found[AS_ASKED].evaluation == pytest.approx(210)
+    assert actual[AS_ASKED].evaluation == pytest.approx(210)
 
 
 def test_retention_is_undefined_where_the_method_does_not_learn() -> None:
@@ -229,8 +229,8 @@ def test_a_failed_companion_is_a_row_with_its_error() -> None:
     rows = companions([Experiment.create("decbyzpg", "ipm", **TINY)])
     results: dict[str, Any] = {row.experiments[0].hash: result(100.0) for row in rows}
     results[rows[2].experiments[0].hash] = {"error": "it broke"}
-    found = compare(rows, results)
-    cells = {row[0]: row[-1] for row in comparison_table(found).cells}
+    actual = compare(rows, results)
+    cells = {row[0]: row[-1] for row in comparison_table(actual).cells}
     assert cells[AVERAGING] == "failed: it broke"
     assert cells[AS_ASKED] == "ok"
 
@@ -245,11 +245,11 @@ def test_a_comparison_prints_one_table_and_reuses_its_runs(command: Command, tmp
     for name in (AS_ASKED, CLEAN, AVERAGING, ALONE):
         assert f"\n{name} " in out
         assert f"{name} · seed 0: evaluation return" in err
-    for said in (
+    for message in (
         "decbyzpg · alie · ring · cartpole: K=5, f=1, 8 trajectories, seed 0",
         "note: no guarantee covers f=1",
     ):
-        assert said in out
+        assert message in out
     assert "solo: N=" in out
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 4
     code, out, err = command(*words, "--json")
@@ -270,7 +270,7 @@ def test_without_an_attack_the_table_says_why_rows_are_empty(command: Command) -
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("--attack alei", "unknown attack 'alei'. Did you mean 'alie'"),
         ("--preset best", "its presets: recommended, paper, official"),
@@ -278,10 +278,10 @@ def test_without_an_attack_the_table_says_why_rows_are_empty(command: Command) -
         ("--attack sign_flip --algo page_pg --agents 5", "page_pg is a method of one agent"),
     ],
 )
-def test_bad_input_ends_in_one_line(command: Command, tmp_path: Path, words: str, said: str) -> None:
+def test_bad_input_ends_in_one_line(command: Command, tmp_path: Path, words: str, message: str) -> None:
     code, out, err = command(*words.split())
     assert (code, out) == (2, "")
-    assert said in err.splitlines()[-1]
+    assert message in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("byzbench: error: ")
     assert list(tmp_path.iterdir()) == []
 
@@ -294,5 +294,5 @@ def test_a_run_that_fails_ends_in_one_line(command: Command) -> None:
 
 def test_lines_under_the_table_are_few() -> None:
     rows = companions([Experiment.create("decbyzpg", "ipm", "ring", **TINY)])
-    found = compare(rows, {row.experiments[0].hash: result(100.0) for row in rows})
-    assert len(comparison_lines(found)) <= 6
+    actual = compare(rows, {row.experiments[0].hash: result(100.0) for row in rows})
+    assert len(comparison_lines(actual)) <= 6

@@ -251,8 +251,8 @@ def test_mdpgt_is_robust_where_it_screens():
 
 def test_who_exchanges_parameters_alone_says_what_is_in_vain():
     assert not experiment("nna", attack="sign_flip(on=parameters)", byzantine=1).notes()[1:]
-    (_, said) = experiment("nna", attack="sign_flip", byzantine=1).notes()
-    assert said == (
+    (_, note) = experiment("nna", attack="sign_flip", byzantine=1).notes()
+    assert note == (
         "attack 'sign_flip' crafts no messages about parameters, which is all that agents of nna exchange: "
         "try -p attack.on=parameters"
     )
@@ -296,11 +296,11 @@ PEERS = [
 ]
 GRAPHS = [name for name in registry.origins("topology") if name not in ("star", "from_file")]
 """A star has a server at its centre; a file is one of the others, written down."""
-SEATS = ["first", "min_cut"]
+PLACEMENTS = ["first", "min_cut"]
 """Attackers at one end, and where they cut the honest agents off from each other, if two can."""
 
 
-def lives(algo, graph, placement, trajectories, batch):
+def trains_on(algo, graph, placement, trajectories, batch):
     """Runs beside two of sixteen who cancel what neighbours learn from each other, and ends with numbers."""
     sizes = {"N": batch, **({"B": 2} if issubclass(registry.find("algorithm", algo), Page) else {})}
     todo = Experiment.create(
@@ -327,17 +327,19 @@ def lives(algo, graph, placement, trajectories, batch):
     return todo.diagnostics["honest_components"]
 
 
-SOME = [(PEERS[i % len(PEERS)], GRAPHS[i % len(GRAPHS)], SEATS[i % 2]) for i in range(max(len(PEERS), len(GRAPHS)))]
+SOME = [
+    (PEERS[i % len(PEERS)], GRAPHS[i % len(GRAPHS)], PLACEMENTS[i % 2]) for i in range(max(len(PEERS), len(GRAPHS)))
+]
 
 
 @pytest.mark.parametrize("algo, graph, placement", SOME)
 def test_methods_live_on_graphs(algo, graph, placement):
-    lives(algo, graph, placement, 8, 4)
+    trains_on(algo, graph, placement, 8, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_every_method_lives_on_every_graph(graph):
-    pieces = [lives(algo, graph, SEATS[i % 2], 100, 25) for i, algo in enumerate(PEERS)]
+    pieces = [trains_on(algo, graph, PLACEMENTS[i % 2], 100, 25) for i, algo in enumerate(PEERS)]
     assert max(pieces) > 1 or graph not in ("path", "ring", "binary_tree", "dumbbell")
     assert min(pieces) == 1 or graph in ("binary_tree", "barabasi_albert")  # whose first are their hubs

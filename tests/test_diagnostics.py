@@ -26,7 +26,7 @@ from byzbench.experiments.runner import federate, lockstep
 from byzbench.federation.statistics import AggregationResult
 
 
-def seen(base, byzantine, value, weights=None, senders=None, mask=None, usable=None):
+def aggregation(base, byzantine, value, weights=None, senders=None, mask=None, usable=None):
     base, agents = torch.tensor(base).float(), len(byzantine)
     senders = torch.arange(agents).expand(agents, agents) if senders is None else senders
     mask = torch.ones(senders.shape, dtype=torch.bool) if mask is None else mask
@@ -42,10 +42,11 @@ LAST = torch.tensor([False, False, False, True])
 
 def test_the_mean_of_three_honest_vectors_and_a_lie():
     # m = 2, b = 10, spread^2 = 8/3, r^2 = (4 + 4 + 16) / 3, a = 1/4.
-    found = diagnose(
-        seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 4.0), torch.full((4, 4), 0.25).double()), LAST
+    measured = diagnose(
+        aggregation([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 4.0), torch.full((4, 4), 0.25).double()),
+        LAST,
     )
-    assert found == {
+    assert measured == {
         "error": 2.0,
         "spread": pytest.approx((8 / 3) ** 0.5),
         "constant": pytest.approx(4 / (8 / 4)),
@@ -58,24 +59,26 @@ def test_the_mean_of_three_honest_vectors_and_a_lie():
 
 def test_a_filter_that_rejects_the_attacker_and_an_honest_vector():
     weights = torch.tensor([0.5, 0.5, 0.0, 0.0]).double().expand(4, 4)
-    found = diagnose(seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
-    assert (found["precision"], found["recall"], found["byzantine_weight"]) == (0.5, 1.0, 0.0)
-    assert found["pull"] == pytest.approx(-1 / 8)
+    measured = diagnose(aggregation([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
+    assert (measured["precision"], measured["recall"], measured["byzantine_weight"]) == (0.5, 1.0, 0.0)
+    assert measured["pull"] == pytest.approx(-1 / 8)
 
 
 def test_what_cannot_be_divided_is_none():
     nobody = torch.zeros(4, dtype=torch.bool)
-    found = diagnose(seen([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
-    assert found == {"error": 0.0, "spread": 0.0, "constant": None, "pull": None}
-    assert diagnose(seen([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
+    measured = diagnose(aggregation([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
+    assert measured == {"error": 0.0, "spread": 0.0, "constant": None, "pull": None}
+    assert diagnose(aggregation([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
 
 
 def test_lies_of_absurd_length_leave_finite_numbers():
     base = torch.randn(4, 386, generator=torch.Generator().manual_seed(0))
     base[3] = 1e30
-    found = diagnose(seen(base.tolist(), LAST, base[:1].expand(4, -1), torch.full((4, 4), 0.25).double()), LAST)
-    assert all(np.isfinite(value) for value in found.values() if value is not None)
-    assert found["spread"] == pytest.approx(
+    measured = diagnose(
+        aggregation(base.tolist(), LAST, base[:1].expand(4, -1), torch.full((4, 4), 0.25).double()), LAST
+    )
+    assert all(np.isfinite(value) for value in measured.values() if value is not None)
+    assert measured["spread"] == pytest.approx(
         float((base[:3] - base[:3].mean(0)).square().sum(1).mean().sqrt()), rel=1e-6
     )
 
@@ -96,8 +99,8 @@ def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
     value, weights = torch.from_numpy(rng.standard_normal((agents, d))).float(), torch.from_numpy(rng.random((6, n)))
     weights = weights * mask * (torch.from_numpy(rng.random((6, n))) < 0.7)
     usable = torch.tensor([True, True, True, False, True, True])
-    found = diagnose(seen(base.tolist(), byzantine, value, weights, senders, mask, usable), byzantine)
-    errors, spreads, constants, pulls, shares, rejected, lying, caught = [], [], [], [], [], 0, 0, 0
+    measured = diagnose(aggregation(base.tolist(), byzantine, value, weights, senders, mask, usable), byzantine)
+    errors, spreads, constants, pulls, shares, rejected, num_byzantine, caught = [], [], [], [], [], 0, 0, 0
     for r in (0, 2, 5):
         columns = [j for j in range(n) if mask[r, j]]
         attackers = [j for j in columns if senders[r, j] >= agents or byzantine[senders[r, j]]]
@@ -115,14 +118,18 @@ def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
         total = float(weights[r].sum())
         shares.append(float(weights[r][attackers].sum()) / total)
         low = [j for j in columns if weights[r, j] < total / (2 * len(columns))]
-        rejected, lying, caught = rejected + len(low), lying + len(attackers), caught + len(set(low) & set(attackers))
-    assert found["error"] == pytest.approx(np.mean(errors))
-    assert found["spread"] == pytest.approx(np.mean(spreads))
-    assert found["constant"] == pytest.approx(max(constants))
-    assert found["pull"] == pytest.approx(np.mean(pulls))
-    assert found["byzantine_weight"] == pytest.approx(np.mean(shares))
-    assert found["precision"] == (caught / rejected if rejected else None)
-    assert found["recall"] == (caught / lying if lying else None)
+        rejected, num_byzantine, caught = (
+            rejected + len(low),
+            num_byzantine + len(attackers),
+            caught + len(set(low) & set(attackers)),
+        )
+    assert measured["error"] == pytest.approx(np.mean(errors))
+    assert measured["spread"] == pytest.approx(np.mean(spreads))
+    assert measured["constant"] == pytest.approx(max(constants))
+    assert measured["pull"] == pytest.approx(np.mean(pulls))
+    assert measured["byzantine_weight"] == pytest.approx(np.mean(shares))
+    assert measured["precision"] == (caught / rejected if rejected else None)
+    assert measured["recall"] == (caught / num_byzantine if num_byzantine else None)
 
 
 def lines(tmp_path, **options):
@@ -171,10 +178,10 @@ class Split(MessageAttack):
         way = torch.from_numpy(draws.standard_normal(context.honest.shape[1])).float()
         side = torch.from_numpy(np.where(context.edges[:, 1] % 2, 1.0, -1.0)).float()
         width = diameter(context.honest)
-        said = context.honest.mean(0) + self.far * width * side.unsqueeze(1) * way / way.norm()
+        crafted = context.honest.mean(0) + self.far * width * side.unsqueeze(1) * way / way.norm()
         if self.seed % 2:
-            said = context.honest[torch.from_numpy(draws.integers(0, len(context.honest), len(said)))]
-        return ByzantineMessages(said), memory
+            crafted = context.honest[torch.from_numpy(draws.integers(0, len(context.honest), len(crafted)))]
+        return ByzantineMessages(crafted), memory
 
 
 AGREEMENTS = [MdaAgreement(cap=1), RbTmAgreement(cap=1, reliable=False), TrimmedMidpointAgreement(cap=1)]
@@ -259,12 +266,12 @@ def test_a_trial_of_policies_is_charged_and_fair():
     inbox = lockstep(federation.exchange("parameters", federation.theta0))
     which = inbox.mask.clone()
     which[2, 1] = False
-    found = federation._judge(inbox, "", inbox.base[inbox.senders], which, 3)
+    scores = federation._judge(inbox, "", inbox.base[inbox.senders], which, 3)
     assert federation.statistics.trajectories.tolist() == [15, 15, 12, 15, 15]
-    assert int(federation.statistics.steps.sum()) == round(3 * float(found.nansum()))
-    assert found.isnan().equal(~which)
-    assert all(len(set(row[~row.isnan()].tolist())) == 1 for row in found), "one policy, the same episodes"
-    assert len({float(row[0]) for row in found}) > 1
+    assert int(federation.statistics.steps.sum()) == round(3 * float(scores.nansum()))
+    assert scores.isnan().equal(~which)
+    assert all(len(set(row[~row.isnan()].tolist())) == 1 for row in scores), "one policy, the same episodes"
+    assert len({float(row[0]) for row in scores}) > 1
     wild = inbox.base[inbox.senders].clone()
     wild[:, 0] = 1e30
     assert federation._judge(inbox, "", wild, inbox.mask, 1).isfinite().all()

@@ -35,15 +35,15 @@ MINUS_MEAN = np.array([0, 1, 0, 0, 0], np.float32)
 
 def episode(env: AttackEnv, seed: int, policy: Any) -> tuple[list[Any], list[float], list[dict[str, Any]]]:
     """Observations, rewards and infos."""
-    seen, rewards, infos = [env.reset(seed=seed)[0]], [], []
+    observations, rewards, infos = [env.reset(seed=seed)[0]], [], []
     while True:
-        observation, reward, terminated, truncated, info = env.step(policy(seen[-1]))
+        observation, reward, terminated, truncated, info = env.step(policy(observations[-1]))
         assert not terminated
-        seen.append(observation)
+        observations.append(observation)
         rewards.append(reward)
         infos.append(info)
         if truncated:
-            return seen, rewards, infos
+            return observations, rewards, infos
 
 
 def wild(seed: int) -> Any:
@@ -71,32 +71,32 @@ def test_the_seat_and_the_attack_are_one(options: dict[str, Any], tmp_path: Path
     todo = {**TINY, "attack": "learned", **options}
     attack = byzbench.load("attack", "learned")
     memory, env = attack.start(None), AttackEnv(**todo)
-    seen, _, infos = episode(env, 3, lambda o: attack.act(torch.from_numpy(o), memory).numpy())
+    observations, _, infos = episode(env, 3, lambda o: attack.act(torch.from_numpy(o), memory).numpy())
     result = byzbench.run(**todo, seed=3, out=tmp_path)
     lines = [json.loads(line) for line in (Path(str(result.run)) / "metrics.jsonl").read_text().splitlines()]
     rounds = {info["round"]: info for info in infos if info}
     assert len(lines) > 3
     assert {line["round"] for line in lines} == set(rounds)
     for line in lines:
-        found = rounds[line["round"]]
-        assert {k: line[k] for k in found} == found  # what a run adds when it evaluates, it adds to the line alone
+        record = rounds[line["round"]]
+        assert {k: line[k] for k in record} == record  # what a run adds when it evaluates, it adds to the line alone
     assert "evaluation_greedy_worst" in infos[-1]
-    assert np.ptp(seen, axis=0).max() > 0.1
+    assert np.ptp(observations, axis=0).max() > 0.1
 
 
 def test_the_policies_at_the_end_are_those_of_the_run(tmp_path: Path) -> None:
     attack = Learned()
-    memory, session = attack.start(None), FederationSession(Experiment.create(**TINY, attack=Seat()))
-    asked = session.advance()
-    while asked is not None:
-        asked = session.advance(attack.act(asked, memory))
+    memory, session = attack.start(None), FederationSession(Experiment.create(**TINY, attack=ExternalPolicy()))
+    request = session.advance()
+    while request is not None:
+        request = session.advance(attack.act(request, memory))
     result = byzbench.run(**TINY, attack=attack, out=tmp_path)
     saved = load_file(Path(str(result.run)) / "checkpoint.safetensors")
     assert torch.equal(saved["state/theta"], session.training.state["theta"])
 
 
 @dataclass(frozen=True)
-class Seat(Learned):
+class ExternalPolicy(Learned):
     """The attack, asked from outside."""
 
     async def craft_messages_async(self, context, memory, rng):
@@ -114,15 +114,15 @@ def test_a_seed_is_an_episode() -> None:
 
 def test_two_seats_do_not_disturb_each_other() -> None:
     alone = [episode(AttackEnv(**TINY), seed, lambda _: MINUS_MEAN)[1] for seed in (4, 5)]
-    seats = [AttackEnv(**TINY), AttackEnv(**TINY)]
-    for seat, seed in zip(seats, (4, 5), strict=True):
-        seat.reset(seed=seed)
+    environments = [AttackEnv(**TINY), AttackEnv(**TINY)]
+    for environment, seed in zip(environments, (4, 5), strict=True):
+        environment.reset(seed=seed)
     together: list[list[float]] = [[], []]
     over = [False, False]
     while not all(over):
-        for i, seat in enumerate(seats):
+        for i, environment in enumerate(environments):
             if not over[i]:
-                _, reward, _, over[i], _ = seat.step(MINUS_MEAN)
+                _, reward, _, over[i], _ = environment.step(MINUS_MEAN)
                 together[i].append(reward)
     assert together == alone
 
@@ -130,8 +130,8 @@ def test_two_seats_do_not_disturb_each_other() -> None:
 def test_what_is_seen_lies_in_its_space_whatever_is_done() -> None:
     env = AttackEnv(**TINY, coin="split")
     for seed in range(3):
-        seen, rewards, _ = episode(env, seed, wild(seed))
-        assert all(env.observation_space.contains(o) for o in seen)
+        observations, rewards, _ = episode(env, seed, wild(seed))
+        assert all(env.observation_space.contains(o) for o in observations)
         assert np.abs(rewards).max() <= 1
 
 
@@ -170,12 +170,12 @@ def cloud(scale: float = 1.0) -> torch.Tensor:
     return scale * torch.from_numpy(np.random.default_rng(3).standard_normal((6, 9)) + 0.7).float()
 
 
-def lie(action: list[float], history: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
+def crafted(action: list[float], history: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
     """How far the lie goes from the mean, in spreads."""
     honest = cloud(scale)
-    speech, _ = Learned().craft_action(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
-    assert torch.equal(speech.vectors[0], speech.vectors[1])
-    return (speech.vectors[0] - honest.mean(0)) / (honest - honest.mean(0)).square().sum(1).mean().sqrt()
+    messages, _ = Learned().craft_action(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
+    assert torch.equal(messages.vectors[0], messages.vectors[1])
+    return (messages.vectors[0] - honest.mean(0)) / (honest - honest.mean(0)).square().sum(1).mean().sqrt()
 
 
 def test_an_action_is_a_length_and_a_direction() -> None:
@@ -183,16 +183,16 @@ def test_an_action_is_a_length_and_a_direction() -> None:
     mean, deviation = honest.mean(0), honest.std(0, correction=0)
     last = torch.arange(9.0).expand(2, 9)
     for strength, length in ((-1.0, 10**-1.5), (0.0, 1.0), (1.0, 10**1.5)):
-        assert lie([strength, 0.3, -0.2, 0.9, 0]).norm() == pytest.approx(length, rel=1e-5)
+        assert crafted([strength, 0.3, -0.2, 0.9, 0]).norm() == pytest.approx(length, rel=1e-5)
     for action, way in (
         ([0, 1, 0, 0, 0], -mean),
         ([0, -0.1, 0, 0, 0], mean),
         ([0, 0, 1, 0, 0], -mean.sign() * deviation),
         ([0, 0, 0, 0, 1], last[0] - mean),
     ):
-        assert torch.cosine_similarity(lie(action, last), way, dim=0) == pytest.approx(1, abs=1e-5)
-    assert float(lie([0, 0, 0, 1, 0]) @ mean) == pytest.approx(0, abs=1e-5)
-    assert torch.allclose(lie([0.2, 0.5, 0.1, 0.3, 0]), lie([0.2, 0.5, 0.1, 0.3, 0], scale=1e3), atol=1e-5)
+        assert torch.cosine_similarity(crafted(action, last), way, dim=0) == pytest.approx(1, abs=1e-5)
+    assert float(crafted([0, 0, 0, 1, 0]) @ mean) == pytest.approx(0, abs=1e-5)
+    assert torch.allclose(crafted([0.2, 0.5, 0.1, 0.3, 0]), crafted([0.2, 0.5, 0.1, 0.3, 0], scale=1e3), atol=1e-5)
 
 
 def test_it_feels_what_the_rule_took_of_its_lie() -> None:
@@ -201,16 +201,16 @@ def test_it_feels_what_the_rule_took_of_its_lie() -> None:
     mean, push = cloud().mean(0).double(), memory["gradient.push"]
     for share in (0.0, 0.25, -0.1):
         taken = (mean + share * push).expand(2, -1)
-        seen = attack.observe(view(cloud(), taken, round=1), memory)
-        assert seen[6:].tolist() == pytest.approx([share, share * 10**0.3 / 2], abs=1e-5)
+        observations = attack.observe(view(cloud(), taken, round=1), memory)
+        assert observations[6:].tolist() == pytest.approx([share, share * 10**0.3 / 2], abs=1e-5)
         for scale in (1e-3, 1e3):
             _, longer = attack.craft_action(view(cloud(scale)), action, {}, rng)
             again = attack.observe(view(cloud(scale), scale * taken, round=1), longer)
-            assert torch.allclose(again, seen, atol=1e-5)
+            assert torch.allclose(again, observations, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "options, error, said",
+    "options, error, message",
     [
         ({"attack": "alie:z=1.5"}, InvalidParameter, "attack 'alie' cannot be controlled"),
         ({"byzantine": 0}, Undefined, "no agent receives Byzantine messages"),
@@ -220,8 +220,8 @@ def test_it_feels_what_the_rule_took_of_its_lie() -> None:
     ],
     ids=str,
 )
-def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said) as caught:
+def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
         AttackEnv(**{**TINY, **options})
     assert "\n" not in str(caught.value)
 
@@ -253,7 +253,7 @@ def test_a_step_needs_an_episode() -> None:
 def test_a_seat_in_a_run_of_its_own_is_found_out(tmp_path: Path) -> None:
     """Nobody is there to answer."""
     with pytest.raises(BrokenPlugin, match="waited for something"):
-        byzbench.run(**TINY, attack=Seat(), out=tmp_path)
+        byzbench.run(**TINY, attack=ExternalPolicy(), out=tmp_path)
 
 
 def test_a_round_waits_for_nobody_but_the_seat() -> None:
@@ -275,8 +275,8 @@ def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 5), nn.Tanh())
     save_file(network.state_dict(), tmp_path / "mine.safetensors")
     attack = Learned(policy=str(tmp_path / "mine.safetensors"))
-    seen = torch.linspace(-1, 1, 8)
-    assert torch.allclose(attack.act(seen, attack.start(None)), network(seen), atol=1e-6)
+    observations = torch.linspace(-1, 1, 8)
+    assert torch.allclose(attack.act(observations, attack.start(None)), network(observations), atol=1e-6)
     before = identity_of(Experiment.create(**TINY, attack=attack))
     assert not before.difference(identity_of(Experiment.create(**TINY, attack=attack)))
     with torch.no_grad():
@@ -287,7 +287,7 @@ def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tensors, said",
+    "tensors, message",
     [
         ({}, "from 8 numbers to 5"),
         ({"0.weight": torch.zeros(5, 8)}, "KeyError"),
@@ -300,13 +300,13 @@ def test_a_policy_is_a_sequential_network(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_file_that_is_no_policy(tensors: Any, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_policy(tensors: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     if isinstance(tensors, bytes):
         path.write_bytes(tensors)
     else:
         save_file(tensors, path)
-    with pytest.raises(InvalidParameter, match=said) as caught:
+    with pytest.raises(InvalidParameter, match=message) as caught:
         Learned(policy=str(path))
     assert "\n" not in str(caught.value)
 

@@ -93,9 +93,9 @@ def test_greedy_takes_the_likeliest_action() -> None:
     task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
     theta = torch.zeros(1, policy.dimension)
     theta[0, -1] = 1e-3
-    found = evaluate_policy(task, policy, theta, 0, 1)
-    assert 8 <= found["evaluation_greedy"] <= 10.5  # always to the right: the pole falls in nine or ten steps
-    assert found["evaluation"] > 12
+    returns = evaluate_policy(task, policy, theta, 0, 1)
+    assert 8 <= returns["evaluation_greedy"] <= 10.5  # always to the right: the pole falls in nine or ten steps
+    assert returns["evaluation"] > 12
     assert EPISODES == 10
 
 

@@ -22,13 +22,13 @@ TINY: dict[str, Any] = {"algo": "decbyzpg(N=4, B=2, p=0.5)", "agents": 9, "byzan
 
 def play(env, seed, say):
     """An episode: observations, rewards, the last infos."""
-    seen, _ = env.reset(seed=seed)
-    observations, rewards, infos = [seen], [], {}
+    observed, _ = env.reset(seed=seed)
+    observations, rewards, infos = [observed], [], {}
     while env.agents:
-        seen, paid, ended, cut, infos = env.step({agent: say(agent, seen[agent]) for agent in env.agents})
+        observed, paid, ended, cut, infos = env.step({agent: say(agent, observed[agent]) for agent in env.agents})
         assert not any(ended.values())
         assert all(cut.values()) == (not env.agents)
-        observations.append(seen)
+        observations.append(observed)
         rewards.append(paid)
     return observations, rewards, infos
 

@@ -66,45 +66,49 @@ def tuning(method: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def found(home: Path) -> Findings:
+def suite_findings(home: Path) -> Findings:
     entries, refused = scan_entries(home / "submissions")
     assert not refused
     return next(examine_board(board) for board in boards(SUITE, entries) if board.division == "decentralised")
 
 
-def test_the_span_allows_for_the_choice_of_its_pair(found: Findings) -> None:
-    assert [row.row.entry.slug for row in found.rows] == ["alone", "strong", "tuned", "plain"]
-    runs = [row.runs for row in found.rows]
+def test_the_span_allows_for_the_choice_of_its_pair(suite_findings: Findings) -> None:
+    assert [row.row.entry.slug for row in suite_findings.rows] == ["alone", "strong", "tuned", "plain"]
+    runs = [row.runs for row in suite_findings.rows]
     differences = runs[0].seed_scores - runs[-1].seed_scores
     error = max(differences.std(ddof=1), 0.05) / np.sqrt(len(differences))
     half = stats.t.ppf(1 - 0.025 / 6, len(differences) - 1) * error
-    assert found.span is not None
-    assert (found.span.low, found.span.high) == pytest.approx((differences.mean() - half, differences.mean() + half))
+    assert suite_findings.span is not None
+    assert (suite_findings.span.low, suite_findings.span.high) == pytest.approx(
+        (differences.mean() - half, differences.mean() + half)
+    )
 
 
-def test_joining_is_judged_together(found: Findings) -> None:
-    assert (found.joining.better, found.joining.worse) == ((), ("Entry plain",))
-    assert found.joining.undecided == ("Entry strong", "Entry tuned")
+def test_joining_is_judged_together(suite_findings: Findings) -> None:
+    assert (suite_findings.joining.better, suite_findings.joining.worse) == ((), ("Entry plain",))
+    assert suite_findings.joining.undecided == ("Entry strong", "Entry tuned")
 
 
-def test_tuning_stands_beside_the_row_as_written(found: Findings) -> None:
-    (one,) = found.tuning
+def test_tuning_stands_beside_the_row_as_written(suite_findings: Findings) -> None:
+    (one,) = suite_findings.tuning
     assert one.method == "Entry plain"
     assert one.worst.value == pytest.approx(0.35, abs=0.05)
     assert one.clean.value == pytest.approx(0.35, abs=0.05)
     assert one.changed == {"algorithm.lr": (0.01, 0.02)}
     assert one.fresh == (199.0, 205.0)
-    assert [row.row.entry.slug for row in shown_rows(found)] == ["alone", "strong", "tuned"]
+    assert [row.row.entry.slug for row in shown_rows(suite_findings)] == ["alone", "strong", "tuned"]
 
 
-def test_sentences_and_tables_say_it(found: Findings) -> None:
-    said = list(sentences(found))
-    assert said[0].startswith("Span: the score of Entry alone minus that of Entry plain is +0.")
-    assert any(line.startswith("Correlation of the worst case and the clean score over 4 rows: ") for line in said)
-    rows, retention, tuned = division_tables(found)
+def test_sentences_and_tables_say_it(suite_findings: Findings) -> None:
+    lines_of_page = list(sentences(suite_findings))
+    assert lines_of_page[0].startswith("Span: the score of Entry alone minus that of Entry plain is +0.")
+    assert any(
+        line.startswith("Correlation of the worst case and the clean score over 4 rows: ") for line in lines_of_page
+    )
+    rows, retention, tuned = division_tables(suite_findings)
     assert [cells[1] for cells in rows.cells] == ["Entry alone", "Entry strong", "Entry tuned", "Entry plain"]
     assert retention.head[1:] == [
-        f">{attack}" for attack in sorted(found.rows[0].row.matrix["cartpole-complete-f2"].means)
+        f">{attack}" for attack in sorted(suite_findings.rows[0].row.matrix["cartpole-complete-f2"].means)
     ]
     assert tuned.cells[0][-1] == "algorithm.lr: 0.01 to 0.02"
 

@@ -47,7 +47,7 @@ def test_a_huge_vector_leaves_the_distances_of_others_alone(dtype):
     assert PairwiseDistances.of(x).distances.isfinite().all()
 
 
-def seen(cloud):
+def measured(cloud):
     """All that can be computed only from the vectors themselves, computed now."""
     mixed = cloud.combine(torch.softmax(random(4, 5, seed=1), -1))
     return [
@@ -60,9 +60,9 @@ def test_what_a_cloud_says_does_not_depend_on_the_blocks(monkeypatch):
     x = 100 + random(5, 23)
     # Each is the shortest somewhere, and none everywhere.
     x[torch.arange(23) // 7 % 5, torch.arange(23)] = 0
-    whole = seen(PairwiseDistances.of(x))
+    whole = measured(PairwiseDistances.of(x))
     monkeypatch.setattr(cloud_module, "BLOCK", 7)
-    torch.testing.assert_close(seen(PairwiseDistances.of(x)), whole)
+    torch.testing.assert_close(measured(PairwiseDistances.of(x)), whole)
 
 
 @pytest.mark.parametrize("shape", [(5, 23), (3, 5, 23)])
@@ -279,14 +279,14 @@ def test_subset_of_least_spread_is_the_one_brute_force_finds(name):
         x = points_with_ties(rng)
         size = int(rng.integers(1, len(x) + 1))
         expected, value = first_of_the_least(x, size, spread)
-        chosen, found, exact = search(squared(x), size)
+        chosen, least_value, exact = search(squared(x), size)
         assert exact
         assert chosen == expected
-        assert found == pytest.approx(value, abs=1e-14)
+        assert least_value == pytest.approx(value, abs=1e-14)
         mask = torch.ones(len(x), dtype=torch.bool)
-        chosen, found = least(torch.from_numpy(squared(x)), mask, torch.tensor(len(x) - size))
+        chosen, least_value = least(torch.from_numpy(squared(x)), mask, torch.tensor(len(x) - size))
         assert tuple(chosen.nonzero().squeeze(-1).tolist()) == expected
-        assert float(found) == pytest.approx(value, abs=1e-14)
+        assert float(least_value) == pytest.approx(value, abs=1e-14)
 
 
 @pytest.mark.parametrize("name", SPREADS)
@@ -299,9 +299,9 @@ def test_subset_of_least_spread_where_the_tree_is_deep(name, d):
         # Attackers that agree, and are hard to tell from the others.
         x[rng.permutation(16)[:f]] = x.mean(0) + 1.2 * x.std(0) + 0.1 * rng.standard_normal((f, d))
         expected, value = first_of_the_least(x, 16 - f, spread)
-        chosen, found, exact = search(squared(x), 16 - f)
+        chosen, least_value, exact = search(squared(x), 16 - f)
         assert (chosen, exact) == (expected, True)
-        assert found == pytest.approx(value)
+        assert least_value == pytest.approx(value)
 
 
 @pytest.mark.parametrize("name", SPREADS)
@@ -348,15 +348,15 @@ def test_when_the_effort_runs_out_the_subset_of_least_spread_is_the_best_seen(na
     assert exact
     before = np.inf
     for effort in (1, 100_000, 1_000_000, 10_000_000):
-        chosen, found, exact = search(squared(x), 18, effort)
+        chosen, least_value, exact = search(squared(x), 18, effort)
         assert chosen == tuple(sorted(set(chosen)))
         assert len(chosen) == 18
-        assert found == pytest.approx(spread(x[None, list(chosen)])[0])
-        assert value <= found <= before
+        assert least_value == pytest.approx(spread(x[None, list(chosen)])[0])
+        assert value <= least_value <= before
         assert variance(x[None, list(chosen)]) <= 2 * variance(x[None, list(best)]) or name == "eigenvalue"
         assert chosen == best or not exact
-        assert search(squared(x), 18, effort) == (chosen, found, exact)
-        before = found
+        assert search(squared(x), 18, effort) == (chosen, least_value, exact)
+        before = least_value
     assert not search(squared(x), 18, 1)[2]
     with pytest.warns(InexactSearch, match="n=25, f=7"):
         chosen, _ = least(torch.from_numpy(squared(x)), torch.ones(25, dtype=torch.bool), torch.tensor(7), 1)
@@ -413,5 +413,7 @@ def test_share_of_placements_that_leave_the_honest_connected():
     assert connected_share(nx.star_graph(4), 1) == 4 / 5
     assert connected_share(nx.complete_graph(100), 30) is None
     graph = nx.gnp_random_graph(9, 0.3, seed=1)
-    kept = [nx.is_connected(graph.subgraph(set(graph).difference(attackers))) for attackers in combinations(graph, 2)]
-    assert connected_share(graph, 2) == np.mean(kept)
+    connected = [
+        nx.is_connected(graph.subgraph(set(graph).difference(attackers))) for attackers in combinations(graph, 2)
+    ]
+    assert connected_share(graph, 2) == np.mean(connected)

@@ -36,8 +36,8 @@ def subsets(nodes: Any) -> Iterator[tuple[Any, ...]]:
 
 def robust(graph: nx.Graph) -> int:
     """By the definition: over all pairs of disjoint sets, neither of them empty."""
-    heard = graph.pred if graph.is_directed() else graph.adj
-    reach = {s: max(len(set(heard[i]) - set(s)) for i in s) for s in subsets(list(graph))}
+    senders = graph.pred if graph.is_directed() else graph.adj
+    reach = {s: max(len(set(senders[i]) - set(s)) for i in s) for s in subsets(list(graph))}
     pairs = [max(reach[a], reach[b]) for a, b in combinations(reach, 2) if not set(a) & set(b)]
     return min(pairs, default=1)
 
@@ -116,23 +116,23 @@ def test_known_graphs() -> None:
     assert redundancy(nx.complete_graph(13)) == 5  # twelve copies of everything; eleven are an honest majority of five
 
 
-def seated(topology: str, agents: int, f: int, placement: str = "first", **more: Any) -> CommunicationGraph:
+def placed(topology: str, agents: int, f: int, placement: str = "first", **more: Any) -> CommunicationGraph:
     parts: list[Any] = [make("topology", topology), make("placement", placement)]
     return CommunicationGraph.place(*parts, agents, f, f, Streams(0), **more)
 
 
 @pytest.mark.parametrize("weights", ["metropolis", "uniform", "laplacian"])
 def test_exposure_by_its_definitions(weights: str) -> None:
-    members = seated("small_world", 14, 3, "random", weights=weights)
+    members = placed("small_world", 14, 3, "random", weights=weights)
     graph, attackers = members.graph, set(members.byzantine_ids)
     honest = [a for a in range(14) if a not in attackers]
-    found = graph_diagnostics.fast_diagnostics(members)
+    diagnostics = graph_diagnostics.fast_diagnostics(members)
     w = matrix(graph, weights).numpy()
-    assert found["gossip_weight"] == pytest.approx(w[np.ix_(honest, sorted(attackers))].sum(1).max())
-    assert found["local_weight"] == max(len(attackers & set(graph[a])) / (1 + graph.degree[a]) for a in honest)
+    assert diagnostics["gossip_weight"] == pytest.approx(w[np.ix_(honest, sorted(attackers))].sum(1).max())
+    assert diagnostics["local_weight"] == max(len(attackers & set(graph[a])) / (1 + graph.degree[a]) for a in honest)
     powers = sum(np.linalg.matrix_power(w, t) for t in range(1, 31))
-    assert found["influence"] == pytest.approx(powers[np.ix_(honest, sorted(attackers))].sum() / len(honest))
-    assert found["honest_components"] == nx.number_connected_components(graph.subgraph(honest))
+    assert diagnostics["influence"] == pytest.approx(powers[np.ix_(honest, sorted(attackers))].sum() / len(honest))
+    assert diagnostics["honest_components"] == nx.number_connected_components(graph.subgraph(honest))
     rest = nx.Graph(graph.subgraph(honest))
     dear = graph_diagnostics.expensive_diagnostics(members)
     eigenvalues = np.sort(np.abs(np.linalg.eigvals(matrix(rest, weights).numpy())))
@@ -143,22 +143,22 @@ def test_exposure_by_its_definitions(weights: str) -> None:
 
 
 def test_exposure_where_there_is_little_to_see() -> None:
-    around = seated("star", 5, 1)
+    around = placed("star", 5, 1)
     assert (
         graph_diagnostics.fast_diagnostics(around)["gossip_weight"]
         is graph_diagnostics.fast_diagnostics(around)["influence"]
         is None
     )
     assert set(graph_diagnostics.expensive_diagnostics(around).values()) == {None}
-    lonely = seated("path", 2, 1)
+    lonely = placed("path", 2, 1)
     assert graph_diagnostics.fast_diagnostics(lonely)["gossip_weight"] == 0.5
     assert graph_diagnostics.expensive_diagnostics(lonely)["spectral_gap"] == 1
     assert graph_diagnostics.expensive_diagnostics(lonely)["algebraic_connectivity"] is None
-    directed = seated("ring(directed=True)", 6, 1)
+    directed = placed("ring(directed=True)", 6, 1)
     assert graph_diagnostics.fast_diagnostics(directed)["honest_components"] == 5
     assert graph_diagnostics.expensive_diagnostics(directed)["vertex_connectivity"] == 1
     assert all(
-        value == 0 for key, value in graph_diagnostics.fast_diagnostics(seated("ring", 6, 0)).items() if "weight" in key
+        value == 0 for key, value in graph_diagnostics.fast_diagnostics(placed("ring", 6, 0)).items() if "weight" in key
     )
 
 
@@ -181,7 +181,7 @@ def test_guarantees_are_counted_at_each_honest_agent() -> None:
 
 @pytest.mark.parametrize("topology, ending", [("small_world", ".svg"), ("peer_sampling(directed=True)", ".png")])
 def test_a_picture_is_the_same_every_time(tmp_path: Path, topology: str, ending: str) -> None:
-    members = seated(topology, 8, 2)
+    members = placed(topology, 8, 2)
     first, second = tmp_path / f"a{ending}", tmp_path / f"b{ending}"
     for path in (first, second):
         draw_graph(members, "eight agents", path)
@@ -194,7 +194,7 @@ def test_a_picture_is_the_same_every_time(tmp_path: Path, topology: str, ending:
 
 def test_pictures_of_no_format_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"figures are written as \.png, \.pdf, \.svg"):
-        draw_graph(seated("ring", 4, 1), "", tmp_path / "graph.gif")
+        draw_graph(placed("ring", 4, 1), "", tmp_path / "graph.gif")
 
 
 def said(words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
@@ -209,18 +209,18 @@ def test_show_topology(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     words = f"show topology small_world --agents 14 --byzantine 3 --placement degree --out {tmp_path}/graph.png"
     code, out, err = said(words, capsys, monkeypatch)
     assert (code, err) == (0, "")
-    members = seated("small_world", 14, 3, "degree")
-    found = graph_diagnostics.fast_diagnostics(members) | graph_diagnostics.expensive_diagnostics(members)
+    members = placed("small_world", 14, 3, "degree")
+    diagnostics = graph_diagnostics.fast_diagnostics(members) | graph_diagnostics.expensive_diagnostics(members)
     assert f"Byzantine agents{' ' * 18}{', '.join(map(str, members.byzantine_ids))}\n" in out
-    assert f"{found['influence']:.3f}" in out
-    assert f"\nvertex connectivity{' ' * 15}{found['vertex_connectivity']}\n" in out
+    assert f"{diagnostics['influence']:.3f}" in out
+    assert f"\nvertex connectivity{' ' * 15}{diagnostics['vertex_connectivity']}\n" in out
     assert "number of 11 honest agents for which guarantees hold" in out
     assert "krum" in out
     assert "agreement" not in out, "their guarantees are about complete graphs"
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = said(f"{words} --json", capsys, monkeypatch)
     data = json.loads(out)
-    assert data["diagnostics"] == found
+    assert data["diagnostics"] == diagnostics
     assert data["byzantine"] == list(members.byzantine_ids)
     assert [tuple(link) for link in data["links"]] == list(members.graph.edges)
     rules = {name: make("aggregator", name).guarantee for name in ("krum", "w_msr")}  # type: ignore[attr-defined]

@@ -141,8 +141,8 @@ def renames(copy: Copy) -> None:
 def moved_field(copy: Copy) -> None:
     """Move `reward_scale` of tasks to the components `plain` and `scaled` of a new kind, `pay`."""
     base = '\n\n@dataclass(frozen=True)\nclass Pay(Component):\n    """What rewards are multiplied by."""\n\n'
-    seats = copy.root / "byzbench/core/graphs.py"
-    seats.write_text(f'{seats.read_text()}{base}    kind: ClassVar[str] = "pay"\n')
+    source = copy.root / "byzbench/core/graphs.py"
+    source.write_text(f'{source.read_text()}{base}    kind: ClassVar[str] = "pay"\n')
     copy.edit(
         "byzbench/core/__init__.py",
         "from byzbench.core.graphs import Coin as Coin\n",

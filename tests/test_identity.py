@@ -78,8 +78,8 @@ def test_private_helpers_of_a_namespace_package_count(package: Callable[[str, st
 
 
 def test_a_plugin_has_the_versions_of_what_it_extends(package: Callable[[str, str], type]) -> None:
-    found = identity_of(Experiment.create(attack=package(SOURCE, "SIZE = 1.0\n")(), **TINY))
-    assert {"attack half", "attack zero"} <= found.components.keys()
+    recorded = identity_of(Experiment.create(attack=package(SOURCE, "SIZE = 1.0\n")(), **TINY))
+    assert {"attack half", "attack zero"} <= recorded.components.keys()
 
 
 def test_a_class_without_source_is_never_the_same() -> None:
@@ -91,7 +91,7 @@ def test_a_class_without_source_is_never_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "then, now, said",
+    "then, now, message",
     [
         (ComponentIdentity(1, LISTED), ComponentIdentity(1, LISTED), None),
         (ComponentIdentity(1, LISTED), ComponentIdentity(2, "a"), "version 1 then, 2 now"),
@@ -104,11 +104,11 @@ def test_a_class_without_source_is_never_the_same() -> None:
         (ComponentIdentity(1, "a"), None, "part of the run then, not now"),
     ],
 )
-def test_differences_are_said_in_plain_words(then: Any, now: Any, said: str | None) -> None:
+def test_differences_are_said_in_plain_words(then: Any, now: Any, message: str | None) -> None:
     def run(part: Any) -> RunIdentity:
         return RunIdentity("0" * 16, 1, {} if part is None else {"attack alie": part})
 
-    assert run(then).difference(run(now)) == ([] if said is None else [f"attack alie: {said}"])
+    assert run(then).difference(run(now)) == ([] if message is None else [f"attack alie: {message}"])
 
 
 def test_two_listed_digests_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +135,9 @@ def test_a_raised_version_runs_again_what_uses_it_and_nothing_else(
     for attack in ("alie(z=1.5)", "zero", "split_brain(alie(z=1.5))"):
         byzbench.run(attack=attack, topology="complete", out=tmp_path, **TINY)
     monkeypatch.setattr(Alie, "version", 2)
-    seen: list[Any] = []
-    byzbench.run(attack="zero", topology="complete", out=tmp_path, watch=seen.append, **TINY)
-    assert not seen
+    calls: list[Any] = []
+    byzbench.run(attack="zero", topology="complete", out=tmp_path, watch=calls.append, **TINY)
+    assert not calls
     for attack in ("alie(z=1.5)", "split_brain(alie(z=1.5))"):
         with pytest.warns(ArchivedRun, match="attack alie: version 1 then, 2 now"):
             byzbench.run(attack=attack, topology="complete", out=tmp_path, **TINY)
@@ -152,10 +152,10 @@ def test_other_libraries_are_named_and_discard_nothing(tmp_path: Path) -> None:
     record["code"]["versions"]["torch"] = "1.0"
     record["code"] |= {"digest": "0" * 64, "commit": "0" * 40}
     path.write_text(json.dumps(record))
-    seen: list[Any] = []
+    calls: list[Any] = []
     with pytest.warns(OtherLibraries, match=r"was computed with others: torch: 1\.0 then, "):
-        assert byzbench.run(attack="zero", out=tmp_path, watch=seen.append, **TINY) == first
-    assert not seen
+        assert byzbench.run(attack="zero", out=tmp_path, watch=calls.append, **TINY) == first
+    assert not calls
 
 
 def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:
     assert len({line["state"] for line in lines}) == len(lines)
     record = folder.record()
     assert record is not None
-    found = recorded_identity(record, folder.path)
-    assert found is not None
-    assert found.experiment == hash_of(record["experiment"]) == folder.path.name
-    assert not found.difference(identity_of(Experiment.create(attack="zero", **TINY)))
+    recorded = recorded_identity(record, folder.path)
+    assert recorded is not None
+    assert recorded.experiment == hash_of(record["experiment"]) == folder.path.name
+    assert not recorded.difference(identity_of(Experiment.create(attack="zero", **TINY)))
 
 
 @pytest.mark.parametrize("module", ["canonical", "deprecation", "identity", "records.migrations"])

@@ -59,15 +59,19 @@ def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: P
     folder = home / "submissions" / "tiny-v1" / "defence" / "tiny"
     assert checked(folder).findings == []
     assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
-    told: list[str] = []
-    found = replayed(folder, tmp_path, watch=told.append)
-    assert told[0].startswith("run 1: ")
-    assert all(line.endswith(": finished") for line in told)
-    assert next(verdict_lines(folder, [], False, found)) == f"tiny: exact at engine {ENGINE}"
-    assert [(c.place, c.verdict) for c in found.cells] == [("cartpole-complete · ipm · seed 1", "exact")]
-    assert (found.verdict, found.exit_code, str(found)) == ("exact", 0, f"exact at engine {ENGINE}")
-    assert [(c.test, c.runs) for c in found.comparisons] == [("fresh seeds", 1), ("relabelled agents", 1)]
-    assert all(f"{c.test}: p = {c.p:.3g} at level {LEVELS[c.test]:g}" in str(c) for c in found.comparisons)
+    lines: list[str] = []
+    verification = replayed(folder, tmp_path, watch=lines.append)
+    assert lines[0].startswith("run 1: ")
+    assert all(line.endswith(": finished") for line in lines)
+    assert next(verdict_lines(folder, [], False, verification)) == f"tiny: exact at engine {ENGINE}"
+    assert [(c.place, c.verdict) for c in verification.cells] == [("cartpole-complete · ipm · seed 1", "exact")]
+    assert (verification.verdict, verification.exit_code, str(verification)) == (
+        "exact",
+        0,
+        f"exact at engine {ENGINE}",
+    )
+    assert [(c.test, c.runs) for c in verification.comparisons] == [("fresh seeds", 1), ("relabelled agents", 1)]
+    assert all(f"{c.test}: p = {c.p:.3g} at level {LEVELS[c.test]:g}" in str(c) for c in verification.comparisons)
 
 
 Tampering = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -201,8 +205,8 @@ def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
     """As the workflow runs a outsider's code; by the user who runs tests, where no other can read the interpreter."""
     readable = all(path.stat().st_mode & 0o001 for path in Path(sys.executable).resolve().parents)
     user = "nobody" if readable else getpass.getuser()
-    asked = [] if os.geteuid() == 0 else ["sudo", "-n", f"SANDBOX_USER={user}"]
-    whole = [*asked, str(ROOT / ".ci" / "sandbox"), sys.executable, *command]
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n", f"SANDBOX_USER={user}"]
+    whole = [*sudo, str(ROOT / ".ci" / "sandbox"), sys.executable, *command]
     environment = {**os.environ, "SECRET": "1", "SANDBOX_USER": user}
     return subprocess.run(whole, capture_output=True, text=True, env=environment, timeout=300)
 
@@ -262,12 +266,12 @@ def test_a_cluster_replays_to_the_byte(home: Path, monkeypatch: pytest.MonkeyPat
     folder = home / "submissions" / "tiny-v1" / "defence" / "tiny"
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     verify = ["leaderboard", "verify", str(folder), "--cells", "2", "--salt", "5", "--json", "--executor"]
-    said = []
+    outputs = []
     for executor in ("serial", "ray"):
         assert main(monkeypatch, *verify, executor) == 0
-        said.append(json.loads(capsys.readouterr().out))
-    assert said[0] == said[1]
-    assert [cell["verdict"] for cell in said[1]["replay"]["cells"]] == ["exact"] * 2
+        outputs.append(json.loads(capsys.readouterr().out))
+    assert outputs[0] == outputs[1]
+    assert [cell["verdict"] for cell in outputs[1]["replay"]["cells"]] == ["exact"] * 2
 
 
 def test_graphs_share_traces_where_nobody_listens(tiny: Suite, home: Path, tmp_path: Path) -> None:
@@ -444,10 +448,10 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
         assert main(monkeypatch, *typed(run, "(lr=0.001)", "(lr=0.001,N=4,B=2)"), *serial) == 0
     assert "\nreused: 4 of 4 cells from runs\n" in capsys.readouterr().err
     assert main(monkeypatch, *typed(submit)) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     folder = tmp_path / "leaderboards/submissions/tiny-v1/defence" / slug
-    assert "| score | cross-fitted |" in told
-    assert f"byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/{slug}" in told
+    assert "| score | cross-fitted |" in printed
+    assert f"byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/{slug}" in printed
     assert main(monkeypatch, *typed(submit, "longer steps", "again")) == 2
     assert "and was not written" in capsys.readouterr().err
     assert [path.name for path in folder.parent.iterdir()] == [slug]

@@ -29,10 +29,10 @@ def test_an_audit_says_what_it_saw_and_the_site_shows_it(
 ) -> None:
     as_schema_1(write_entry(tmp_path / "submissions", tiny, "older"))
     assert main(monkeypatch, *AUDIT, str(tmp_path)) == 0
-    seen = f"exact at engine {ENGINE}"
+    expected = f"exact at engine {ENGINE}"
     assert capsys.readouterr().out.splitlines() == [
         "tiny-v1/defence/older: cannot be replayed",
-        f"tiny-v1/defence/tiny: {seen}, 1 cell",
+        f"tiny-v1/defence/tiny: {expected}, 1 cell",
     ]
     row = {"engine": ENGINE, "verdict": "exact", "cells": 1, "salt": f"engine-{ENGINE}"}
     written = (tmp_path / "audit.json").read_bytes()
@@ -42,8 +42,8 @@ def test_an_audit_says_what_it_saw_and_the_site_shows_it(
     for times in (1, 0):
         pages = {path: content.decode() for path, content in site(collect_entries(tmp_path / "submissions")[0])}
         for page in ("boards/tiny-v1.defence.decentralised.html", "entries/tiny-v1.defence.tiny.html"):
-            assert pages[page].count(seen) == times
-        assert (seen in pages["board.csv"]) == times
+            assert pages[page].count(expected) == times
+        assert (expected in pages["board.csv"]) == times
         (tmp_path / "audit.json").unlink(missing_ok=True)
 
 

@@ -81,7 +81,7 @@ def opened(browser: Any, out: Path) -> Iterator[Any]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: wrong.append(f"{path}: said {said.text}"))
+        page.on("console", lambda console_message: wrong.append(f"{path}: said {console_message.text}"))
         page.on("pageerror", lambda error: wrong.append(f"{path}: {error}"))
         page.on("dialog", lambda dialog: (wrong.append(f"{path}: asked {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda r: r.url.startswith(out.as_uri()) or wrong.append(f"{path}: asked for {r.url}"))

@@ -35,8 +35,8 @@ def test_refused_with_a_path(how: str, good: Path, tmp_path: Path) -> None:
     tracemalloc.stop()
     assert where in {finding.where for finding in refused.value.findings}, refused.value.findings
     assert peak < 20e6
-    said = [str(finding) for finding in refused.value.findings]
-    assert all(text.isprintable() and len(text) < 1000 for text in said), said
+    texts = [str(finding) for finding in refused.value.findings]
+    assert all(text.isprintable() and len(text) < 1000 for text in texts), texts
 
 
 def test_there_are_enough_of_them() -> None:

@@ -37,10 +37,10 @@ def test_another_engine_or_version_is_named_and_replayed_by_a_test(copy: Path, t
     cells = lines_of(copy)
     cells[3] |= {"trace": "f" * 64}
     rewrite(copy, cells)
-    found = replayed(copy, tmp_path / "scratch", own_seeds_only=True)
-    assert (found.verdict, str(found)) == ("consistent", f"consistent at engine {ENGINE}")
-    assert f"engine: 99 then, {ENGINE} now" in found.cells[0].evidence
-    assert [(c.test, c.runs) for c in found.comparisons] == [("own seeds", 5)], "the replay and four controls"
+    outcome = replayed(copy, tmp_path / "scratch", own_seeds_only=True)
+    assert (outcome.verdict, str(outcome)) == ("consistent", f"consistent at engine {ENGINE}")
+    assert f"engine: 99 then, {ENGINE} now" in outcome.cells[0].evidence
+    assert [(c.test, c.runs) for c in outcome.comparisons] == [("own seeds", 5)], "the replay and four controls"
 
 
 def test_any_inflation_of_a_drawn_cell_is_a_mismatch_at_the_same_engine(copy: Path, tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_any_inflation_of_a_drawn_cell_is_a_mismatch_at_the_same_engine(copy: Pa
         cells = lines_of(copy)
         cells[3] = inflate(cells[3], 1.001) | {"trace": trace}
         rewrite(copy, cells)
-        found = replayed(copy, tmp_path / f"scratch-{number}", own_seeds_only=True)
-        assert [(c.place, c.verdict) for c in found.cells] == [("cartpole-complete · ipm · seed 1", "mismatch")]
-        assert (found.verdict, found.exit_code) == ("mismatch", 1)
+        outcome = replayed(copy, tmp_path / f"scratch-{number}", own_seeds_only=True)
+        assert [(c.place, c.verdict) for c in outcome.cells] == [("cartpole-complete · ipm · seed 1", "mismatch")]
+        assert (outcome.verdict, outcome.exit_code) == ("mismatch", 1)
 
 
 def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +58,9 @@ def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeyp
         raise MemoryError("no room")
 
     monkeypatch.setattr("byzbench.sweeps.cells.run", fail)
-    found = replayed(copy, tmp_path / "scratch")
-    assert (found.verdict, found.exit_code) == ("infrastructure", 3)
-    assert "MemoryError: no room" in found.cells[0].evidence
+    outcome = replayed(copy, tmp_path / "scratch")
+    assert (outcome.verdict, outcome.exit_code) == ("infrastructure", 3)
+    assert "MemoryError: no room" in outcome.cells[0].evidence
 
 
 def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
@@ -86,10 +86,10 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     assert report.entry is not None
     assert report.submission_plan is not None
     scratch = tmp_path / "scratch"
-    found = replay_entry(
+    outcome = replay_entry(
         report.entry, report.submission_plan, 4, "x", scratch, SerialExecutor(scratch), own_seeds_only=True
     )
-    assert [cell.verdict for cell in found.cells] == ["exact"] * 4
+    assert [cell.verdict for cell in outcome.cells] == ["exact"] * 4
     other = json.loads((folder / "submission.json").read_text())
     other["resolved"]["cartpole-complete"]["algorithm"]["parameters"]["lr"] = 0.5
     rewrite(folder, lines_of(folder), resolved=other["resolved"])
@@ -186,16 +186,16 @@ def test_an_engine_that_rounds_otherwise_is_consistent_and_raised_curves_are_not
         run(entered, tmp_path / "runs")
     folder = write_submission(entered, collect_cells(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
     rewrite(folder, lines_of(folder), code=edited(folder, engine=99))
-    found = verified(folder, tmp_path / "honest")
-    assert found.verdict == "consistent"
-    assert not [cell for cell in found.cells if cell.verdict == "exact"], "every trace is another one"
-    own, fresh, relabelled = found.comparisons
+    outcome = verified(folder, tmp_path / "honest")
+    assert outcome.verdict == "consistent"
+    assert not [cell for cell in outcome.cells if cell.verdict == "exact"], "every trace is another one"
+    own, fresh, relabelled = outcome.comparisons
     assert (own.runs, fresh.runs, relabelled.runs) == (40, 8, 8)
     scale = 0.2 * (tiny.strata[0].reference - tiny.strata[0].random)
     rewrite(folder, [raised(line, scale) if line["attack"] == "ipm" else line for line in lines_of(folder)])
-    found = verified(folder, tmp_path / "raised")
-    assert (found.verdict, found.exit_code) == ("mismatch", 1)
-    assert found.comparisons[0].p < LEVELS["own seeds"]
+    outcome = verified(folder, tmp_path / "raised")
+    assert (outcome.verdict, outcome.exit_code) == ("mismatch", 1)
+    assert outcome.comparisons[0].p < LEVELS["own seeds"]
 
 
 def verified(folder: Path, scratch: Path) -> ReplayResult:

@@ -127,8 +127,8 @@ def test_a_description_names_no_file(kind: str, described: dict[str, Any]) -> No
 
 def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the batch of decbyzpg had been called `batch` once, and the rule inside nnm `rule`."""
-    found = plan_submission(tiny, "defence", METHOD)
-    old = copies.deepcopy(found.resolved)
+    submission_plan = plan_submission(tiny, "defence", METHOD)
+    old = copies.deepcopy(submission_plan.resolved)
     parameters = old[STRATUM]["algorithm"]["parameters"]
     old[STRATUM]["algorithm"]["parameters"] = {"batch" if k == "N" else k: v for k, v in parameters.items()}
     changes = (
@@ -137,7 +137,8 @@ def test_what_is_written_is_read_through_migrations(tiny: Suite, monkeypatch: py
     )
     monkeypatch.setattr(canonical, "CHANGES", changes)
     assert (
-        plan_submission(tiny, "defence", Method(algo="decbyzpg(batch=4, B=2)"), old, SCHEMA).resolved == found.resolved
+        plan_submission(tiny, "defence", Method(algo="decbyzpg(batch=4, B=2)"), old, SCHEMA).resolved
+        == submission_plan.resolved
     )
     inner = {"name": "krum", "parameters": {"neighbours": "n-f"}}
     for text in ("nnm(krum(neighbours=n-f))", "nnm(rule=krum(neighbours=n-f))"):
@@ -266,8 +267,8 @@ def test_old_entries_are_listed_on_the_site(tiny: Suite, tmp_path: Path) -> None
     from byzbench.leaderboard.site.collection import collect_entries as collection
 
     as_schema_1(write_entry(tmp_path / "submissions", tiny, "older"))
-    found, findings = collection(tmp_path / "submissions")
+    catalogue, findings = collection(tmp_path / "submissions")
     assert not findings
-    pages = {path: content.decode() for path, content in site(found)}
+    pages = {path: content.decode() for path, content in site(catalogue)}
     assert "cannot be replayed" in pages["boards/tiny-v1.defence.decentralised.html"]
     assert "cannot be replayed" in pages["entries/tiny-v1.defence.older.html"]

@@ -42,13 +42,13 @@ def row_of(entries: list[Entry], its: Suite = SUITE) -> Row:
 
 def scores_by_hand(one: Entry, attack: str) -> np.ndarray:
     """Scores by seed: trapezoids from a random policy's return at 0, over the dates of the cells."""
-    found = []
+    scored = []
     for seed in range(SUITE.seeds):
         cell = one.cell(SUITE.strata[0], attack, None, seed)
         x, y = np.array([0, *cell.dates]) / cell.dates[-1], np.array([RANDOM, *map(float, cell.curve)])
         area = float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
-        found.append(max(0.0, (area - RANDOM) / (RETURN_AT_1 - RANDOM)))
-    return np.array(found)
+        scored.append(max(0.0, (area - RANDOM) / (RETURN_AT_1 - RANDOM)))
+    return np.array(scored)
 
 
 def changed(one: Entry, **by_attack: dict[str, Any]) -> Entry:
@@ -150,8 +150,8 @@ def test_luck_that_rows_share_by_seed_cancels(tmp_path: Path) -> None:
 
     def ranges(*noise: int) -> list[tuple[int, int] | None]:
         root = tmp_path / "-".join(map(str, noise))
-        found = [entry(root, SUITE, f"e{i}", skill=0.8 - 0.15 * i, seed=s, noise=0.2) for i, s in enumerate(noise)]
-        return [row.ranks for row in board_of(found).rows]
+        entries = [entry(root, SUITE, f"e{i}", skill=0.8 - 0.15 * i, seed=s, noise=0.2) for i, s in enumerate(noise)]
+        return [row.ranks for row in board_of(entries).rows]
 
     assert ranges(0, 0) == [(1, 1), (2, 2)]
     assert ranges(0, 1) == [(1, 2), (1, 2)]
@@ -184,8 +184,8 @@ def test_an_entry_that_is_older_than_engines_is_listed_and_not_ranked(tmp_path: 
 def test_superseded_and_reported_rows_stay_visible_and_unranked(tmp_path: Path) -> None:
     old = entry(tmp_path, SUITE, "old", skill=0.9)
     new = entry(tmp_path, SUITE, "new", supersedes=old.digest, seed=5)
-    told = entry(tmp_path, SUITE, "told", skill=1.0, track="reported")
-    assert [(r.entry.slug, r.ranks, r.unranked, r.resubmissions) for r in board_of([old, new, told]).rows] == [
+    reported = entry(tmp_path, SUITE, "told", skill=1.0, track="reported")
+    assert [(r.entry.slug, r.ranks, r.unranked, r.resubmissions) for r in board_of([old, new, reported]).rows] == [
         ("new", (1, 1), (), 1),
         ("told", None, ("reported, not replayed",), 0),
         ("old", None, ("superseded",), 0),
@@ -213,18 +213,18 @@ def test_joining_is_the_worst_case_minus_the_method_alone(tmp_path: Path) -> Non
     alone = solo(tmp_path, "alone", skill=0.6, noise=0.0)
     assert row_of([one]).joining is None
     for of in (one, central):  # a run alone does not depend on the graph
-        found = row_of([of, alone]).joining
-        assert found
-        assert found.overall.value == pytest.approx(0.5 - 0.6)
+        joined = row_of([of, alone]).joining
+        assert joined
+        assert joined.overall.value == pytest.approx(0.5 - 0.6)
     assert row_of([alone, one]).joining is None
     search = Search(method=alone.submission.method, ranges={"algorithm.lr": (0.1, 1.0, True)}, episodes=700, steps=1,
                     best=("1.0",), again="1.0", default="1.0")  # fmt: skip
     tuning = Tuning(study="0" * 16, trials_sha256="0" * 16, trials=1, seeds=(1,), attacks=(), search=search)
     tuned = solo(tmp_path, "tuned", skill=0.3, noise=0.0)
     tuned = replace(tuned, submission=tuned.submission.model_copy(update={"tuning": tuning}))
-    found = row_of([one, alone, tuned]).joining
-    assert found
-    assert found.overall.value == pytest.approx(0.5 - 0.3), "the tuned one comes first"
+    joined = row_of([one, alone, tuned]).joining
+    assert joined
+    assert joined.overall.value == pytest.approx(0.5 - 0.3), "the tuned one comes first"
     assert Settings.of(tuned).search_episodes == 700
 
 

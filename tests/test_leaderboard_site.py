@@ -76,15 +76,15 @@ def hostile(slug: str, text: str = f"={XSS}") -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     all_of_them, findings = collect_entries(write_all(tmp_path_factory.mktemp("leaderboards")) / "submissions")
     assert not findings
     return all_of_them
 
 
 @pytest.fixture(scope="module")
-def files(found: Collection) -> dict[str, bytes]:
-    return dict(site(found))
+def files(catalogue: Collection) -> dict[str, bytes]:
+    return dict(site(catalogue))
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +124,14 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag in names]
 
 
-def test_the_same_submissions_give_the_same_bytes(found: Collection, files: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_same_submissions_give_the_same_bytes(
+    catalogue: Collection, files: dict[str, bytes], tmp_path: Path
+) -> None:
     again, _ = collect_entries(write_all(tmp_path / "elsewhere") / "submissions")
     assert dict(site(again)) == files
     assert str(tmp_path) not in b"".join(files.values()).decode()
     assert {path.split("/")[0] for path in files if "/" in path} == {"attacks", "boards", "entries", "topologies"}
-    assert len([path for path in files if path.startswith("entries/")]) == len(found.entries) == 6
+    assert len([path for path in files if path.startswith("entries/")]) == len(catalogue.entries) == 6
 
 
 def test_no_text_of_a_stranger_becomes_markup(pages: dict[str, Page]) -> None:
@@ -230,11 +232,11 @@ def test_a_spreadsheet_finds_no_formula(files: dict[str, bytes]) -> None:
     assert sum(text.startswith("'@") for text in texts) == 2
 
 
-def test_the_downloads_have_every_row(found: Collection, files: dict[str, bytes]) -> None:
+def test_the_downloads_have_every_row(catalogue: Collection, files: dict[str, bytes]) -> None:
     data = json.loads(files["board.json"])
-    wanted = sum(len(board.rows) + len(board.attacks) for board in found.boards)
+    wanted = sum(len(board.rows) + len(board.attacks) for board in catalogue.boards)
     assert len(data["rows"]) == len(list(csv.reader(io.StringIO(files["board.csv"].decode())))) - 1 == wanted > 0
-    board = next(b for b in found.boards if b.division == "decentralised")
+    board = next(b for b in catalogue.boards if b.division == "decentralised")
     top = next(r for r in data["rows"] if r["division"] == "decentralised" and r["rank_best"] == 1)
     first = board.rows[0]
     assert first.score
@@ -248,14 +250,14 @@ def test_the_downloads_have_every_row(found: Collection, files: dict[str, bytes]
     assert data["suites"]["synthetic-v1"]["sha256"] == SUITE.sha256
 
 
-def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, Page], found: Collection) -> None:
+def test_an_entry_shows_its_scores_its_flags_and_how_to_run_it(pages: dict[str, Page], catalogue: Collection) -> None:
     its = pages["entries/synthetic-v1.defence.hostile.html"]
     assert "byzbench leaderboard verify leaderboards/submissions/synthetic-v1/defence/hostile" in its.words
     words = shlex.split(re.search("byzbench run (--.*--seed [0-9]+)", its.words)[1])  # type: ignore[index]
     pairs = zip(words[::2], words[1::2], strict=True)
     options: dict[str, Any] = {key[2:]: int(value) if value.isdigit() else value for key, value in pairs}
-    entry = next(e for e in found.entries if e.slug == "hostile")
-    its_score = found.rows[entry.digest][1].matrix["cartpole-complete-f2"].means[SPLIT]
+    entry = next(e for e in catalogue.entries if e.slug == "hostile")
+    its_score = catalogue.rows[entry.digest][1].matrix["cartpole-complete-f2"].means[SPLIT]
     place = next(SUITE.places("defence", entry.submission.method, "decentralised"))
     first = {**entry.submission.method.options, **place.stratum.options, "attack": place.attack}
     wanted = Experiment.create(**first, seed=SUITE.seed_values[0])
@@ -338,15 +340,15 @@ def test_every_flag_is_explained() -> None:
     assert raised <= set(FLAGS)
 
 
-def test_graphs_are_drawn_with_their_byzantine_agents(pages: dict[str, Page], found: Collection) -> None:
+def test_graphs_are_drawn_with_their_byzantine_agents(pages: dict[str, Page], catalogue: Collection) -> None:
     complete, star = pages["topologies/complete.html"], pages["topologies/star.html"]
-    seats = {(s.agents, s.byzantine) for _, s in found.topologies["complete"]}
-    assert len([a for a in complete.all("rect") if a["class"] == "byzantine"]) == EXAMPLES * sum(f for _, f in seats)
-    assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == EXAMPLES * sum(k - f for k, f in seats)
+    sizes = {(s.agents, s.byzantine) for _, s in catalogue.topologies["complete"]}
+    assert len([a for a in complete.all("rect") if a["class"] == "byzantine"]) == EXAMPLES * sum(f for _, f in sizes)
+    assert len([a for a in complete.all("circle") if a["class"] == "honest"]) == EXAMPLES * sum(k - f for k, f in sizes)
     edges = [str(a["d"]).count("M") for a in complete.all("path") if a["class"] == "edge"]
-    assert sorted(edges) == sorted(EXAMPLES * [k * (k - 1) // 2 for k, _ in seats])
+    assert sorted(edges) == sorted(EXAMPLES * [k * (k - 1) // 2 for k, _ in sizes])
     servers = [a for a in star.all("rect") if a["class"] == "server"]
-    assert len(servers) == EXAMPLES * len({(s.agents, s.byzantine) for _, s in found.topologies["star"]})
+    assert len(servers) == EXAMPLES * len({(s.agents, s.byzantine) for _, s in catalogue.topologies["star"]})
 
 
 @pytest.mark.parametrize(
@@ -454,8 +456,10 @@ def test_serve_is_for_this_machine_alone(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_entry_of_all_failures_has_a_page(tmp_path: Path) -> None:
     folder = write_entry(tmp_path / "submissions", SUITE, "broken")
-    kept = ("cell", "stratum", "attack", "seed")
-    failed = [{**{k: json.loads(line)[k] for k in kept}, "status": "failed", "reason": XSS} for line in cells(folder)]
+    columns = ("cell", "stratum", "attack", "seed")
+    failed = [
+        {**{k: json.loads(line)[k] for k in columns}, "status": "failed", "reason": XSS} for line in cells(folder)
+    ]
     rewrite(folder, [json.dumps(line).encode() for line in failed])
     all_of_them, findings = collect_entries(tmp_path / "submissions")
     assert not findings

@@ -84,17 +84,17 @@ def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         patch.setattr(suites, "files", lambda package: home)
         forget_suites()
         references.suite_references.cache_clear()
-        found = suite("tunable-v1")
-        freeze_suite(found)
-        cells = references.reference_cells(found)
+        tunable = suite("tunable-v1")
+        freeze_suite(tunable)
+        cells = references.reference_cells(tunable)
         done = run_sweep(
             SweepPlan("reference", {c.hash: c for c in cells.values()}, {}),
             home / "runs",
             SerialExecutor(home / "runs"),
         )
         runs = {p: cell_of(p, c, done.outcomes[c.hash], home / "runs" / c.hash) for p, c in cells.items()}
-        references.write_reference(found, references.reference_of(cells, runs))
-        yield found
+        references.write_reference(tunable, references.reference_of(cells, runs))
+        yield tunable
     forget_suites()
     references.suite_references.cache_clear()
 
@@ -104,11 +104,11 @@ def submissions(tunable: Suite, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder of submissions, with a row that was tuned as the suite allows."""
     home = tmp_path_factory.mktemp("tuned")
     study = suite_study(tunable, METHOD)
-    found = open_study(study, home / "study.journal")
-    run_study(study, found, SerialExecutor(home / "runs"), study.trials)
-    again = [*study.fresh_experiments({}).values(), *study.fresh_experiments(best_parameters(study, found)).values()]
+    opened = open_study(study, home / "study.journal")
+    run_study(study, opened, SerialExecutor(home / "runs"), study.trials)
+    again = [*study.fresh_experiments({}).values(), *study.fresh_experiments(best_parameters(study, opened)).values()]
     done = run_sweep(SweepPlan("again", {c.hash: c for c in again}, {}), home / "runs", SerialExecutor(home / "runs"))
-    tuned = winner(study, found, done.outcomes)
+    tuned = winner(study, opened, done.outcomes)
     tuned.write(home / "tuned.json")
     entered = plan_submission(tunable, "defence", fill(METHOD, tuned))
     run(entered, home / "runs")
@@ -213,8 +213,8 @@ def test_a_study_that_is_not_the_suites_is_refused(
     (folder / "submission.json").write_text(json.dumps(about))
     report = checked(folder)
     assert report.refused
-    found = [str(finding) for finding in report.findings if finding.check == "tuned-otherwise"]
-    assert re.search(line, "\n".join(found)), found
+    messages = [str(finding) for finding in report.findings if finding.check == "tuned-otherwise"]
+    assert re.search(line, "\n".join(messages)), messages
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,8 @@ def test_the_baseline_is_what_other_episodes_have_left():
     theta = thetas(policy, 1)
     # To go: 19, 18, 16 and 12, 8, 0.
     expected = torch.tensor([[[7.0, -7.0], [10.0, -10.0], [16.0, 0.0]]])
-    found = gpomdp(policy, theta, batch, 1.0, baseline=True)
-    torch.testing.assert_close(found, score_gradient(policy, theta, batch, expected))
+    result = gpomdp(policy, theta, batch, 1.0, baseline=True)
+    torch.testing.assert_close(result, score_gradient(policy, theta, batch, expected))
     alone = replace(batch, mask=batch.mask & torch.tensor([True, False]), count=torch.tensor([1]))
     alone = replace(alone, rewards=alone.rewards * alone.mask)
     torch.testing.assert_close(gpomdp(policy, theta, alone, 1.0, baseline=True), gpomdp(policy, theta, alone, 1.0))
@@ -428,7 +428,7 @@ def test_log_probabilities_are_those_of_torchs_layers():
     policy = CategoricalMlp((4, 5, 6, 3))
     theta = thetas(policy, 2)
     observations, actions = long_batch(horizon=10).observations.flatten(1, 2), torch.arange(30).expand(2, -1) % 3
-    found = policy.log_probabilities(policy.layers(theta), observations, actions)
+    result = policy.log_probabilities(policy.layers(theta), observations, actions)
     for k in range(2):
         network = torch.nn.Sequential(
             torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)
@@ -439,7 +439,7 @@ def test_log_probabilities_are_those_of_torchs_layers():
                 layer.weight.copy_(weight.view(layer.in_features, layer.out_features).T)
                 layer.bias.copy_(bias)
             expected = torch.distributions.Categorical(logits=network(observations[k])).log_prob(actions[k])
-        torch.testing.assert_close(found[k], expected)
+        torch.testing.assert_close(result[k], expected)
 
 
 def test_the_initial_policy_is_uniform_within_its_bounds():
@@ -633,9 +633,9 @@ def test_advantages_by_hand_and_with_a_perfect_critic():
     batch = replace(batch, rewards=torch.tensor([[[1.0, 4.0], [2.0, 0.0], [3.0, 0.0]]]), mask=mask)
     batch = replace(batch, terminated=torch.tensor([[False, True]]), count=torch.tensor([2]))
     values = torch.tensor([[[2.0, 1.0], [4.0, 0.0], [6.0, 0.0]]])
-    found = advantages(batch, values, torch.tensor([[8.0, 100.0]]), 0.5, 0.5)
+    result = advantages(batch, values, torch.tensor([[8.0, 100.0]]), 0.5, 0.5)
     # delta: 1 + 2 - 2, 2 + 3 - 4, 3 + 4 - 6; each then gets a quarter of the next one's advantage.
-    torch.testing.assert_close(found, torch.tensor([[[1.3125, 3.0], [1.25, 0.0], [1.0, 0.0]]]))
+    torch.testing.assert_close(result, torch.tensor([[[1.3125, 3.0], [1.25, 0.0], [1.0, 0.0]]]))
     perfect = torch.tensor([[[1 + 1 + 0.75 + 1.0, 4.0], [2 + 1.5 + 2.0, 0.0], [3 + 4.0, 0.0]]])
     assert advantages(batch, perfect, torch.tensor([[8.0, 100.0]]), 0.5, 0.9).abs().max() == 0
 
@@ -649,7 +649,7 @@ def test_the_change_of_a_gradient_is_unbiased():
     q = torch.from_numpy(np.random.default_rng(4).random((500, 1))).float()
     between, way = q * new + (1 - q) * old, (new - old).expand(500, -1)
     batch, _ = play(chain, policy, between, 4)
-    found = gradient_change(policy, between, batch, chain.discount, way)
+    result = gradient_change(policy, between, batch, chain.discount, way)
     truth = chain.gradient(policy, new) - chain.gradient(policy, old)
-    assert deviation(found, truth) < ACCEPTED
-    assert float(truth.norm()) > 5 * float((found.std(0) / 500**0.5).max())
+    assert deviation(result, truth) < ACCEPTED
+    assert float(truth.norm()) > 5 * float((result.std(0) / 500**0.5).max())

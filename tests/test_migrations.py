@@ -96,7 +96,7 @@ def test_a_moved_parameter_keeps_its_place_in_the_hash(changed: Sequence[Change]
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         ([ComponentRenamed(2, "attack", "a", "b"), ComponentRenamed(2, "attack", "b", "a")], "circle: b -> a -> b"),
         ([AxisRenamed(2, "a", "b"), AxisRenamed(3, "b", "c"), AxisRenamed(3, "c", "a")], "in a circle"),
@@ -105,8 +105,8 @@ def test_a_moved_parameter_keeps_its_place_in_the_hash(changed: Sequence[Change]
         ([AxisRenamed(0, "a", "b")], "schema numbers must rise"),
     ],
 )
-def test_a_table_that_cannot_be_applied_is_one_line(changes: list[Change], said: str) -> None:
-    with pytest.raises(InvalidParameter, match=said) as error:
+def test_a_table_that_cannot_be_applied_is_one_line(changes: list[Change], message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message) as error:
         checked(changes, 3)
     assert "\n" not in str(error.value)
 
@@ -157,10 +157,10 @@ def test_a_run_of_the_first_engine_is_reused(tmp_path: Path) -> None:
     shutil.copytree(OLD / "6a6c210", tmp_path / "store")
     for entry in scan_runs(tmp_path / "store")[0]:
         experiment = Experiment.from_description(entry.experiment)
-        seen: list[Any] = []
+        calls: list[Any] = []
         with pytest.warns(OtherLibraries) if _libraries_moved(entry.path) else nullcontext():
-            result = byzbench.run(experiment, out=tmp_path / "store", watch=seen.append)
-        assert not seen
+            result = byzbench.run(experiment, out=tmp_path / "store", watch=calls.append)
+        assert not calls
         assert (result.trace, result.final["mean"]) == ("", entry.value)
         again = byzbench.run(experiment, out=tmp_path / "again")
         assert again.trace
@@ -172,10 +172,10 @@ def test_a_run_that_began_before_traces_begins_again(tmp_path: Path) -> None:
     (entry, *_), _ = scan_runs(OLD / "6a6c210")
     folder = shutil.copytree(entry.path, tmp_path / entry.path.name)
     (folder / "result.json").unlink()
-    seen: list[Any] = []
+    calls: list[Any] = []
     with pytest.warns(OtherLibraries) if _libraries_moved(folder) else nullcontext():
-        result = byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path, watch=seen.append)
-    assert seen[0]["round"] == 0
+        result = byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path, watch=calls.append)
+    assert calls[0]["round"] == 0
     assert len(result.trace) == 64
 
 
@@ -194,8 +194,8 @@ def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, changed: Any, mo
     }
     path = tmp_path / "tuned.json"
     path.write_text(json.dumps(data))
-    found = TunedParameters.read(path)
-    assert (found.components, found.parameters) == ({"attack": "little"}, {"attack": {"deviations": 2.0}})
+    loaded = TunedParameters.read(path)
+    assert (loaded.components, loaded.parameters) == ({"attack": "little"}, {"attack": {"deviations": 2.0}})
 
 
 def test_suites_may_say_their_schema(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def column(*values):
     return torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
 
 
-def at(rule, values, f, own=0, **given):
+def at(rule, values, f, own=0, **inputs):
     """The value on a line."""
-    return float(rule(column(*values), f, own=torch.tensor(own), **given)[0])
+    return float(rule(column(*values), f, own=torch.tensor(own), **inputs)[0])
 
 
 def weights(*values):
@@ -86,15 +86,15 @@ FIFTHS = weights(0.2, 0.2, 0.2, 0.2, 0.2)
     ],
 )
 def test_self_centered_clipping_by_hand(rule, f, honest, value):
-    given = {} if honest is None else {"honest": torch.tensor(honest, dtype=torch.bool)}
+    inputs = {} if honest is None else {"honest": torch.tensor(honest, dtype=torch.bool)}
     for shift in (0, -30):
         points = [p + shift for p in (0, 1, 2, 4, 100)]
-        assert at(rule, points, f, weights=FIFTHS, **given) == pytest.approx(value + shift)
-    assert at(rule, (2, 1, 0, 4, 100), f, own=2, weights=FIFTHS, **_swapped(given)) == pytest.approx(value)
+        assert at(rule, points, f, weights=FIFTHS, **inputs) == pytest.approx(value + shift)
+    assert at(rule, (2, 1, 0, 4, 100), f, own=2, weights=FIFTHS, **_swapped(inputs)) == pytest.approx(value)
 
 
-def _swapped(given):
-    return {key: part[[2, 1, 0, 3, 4]] for key, part in given.items()}
+def _swapped(inputs):
+    return {key: part[[2, 1, 0, 3, 4]] for key, part in inputs.items()}
 
 
 def test_self_centered_clipping_counts_weight_and_not_neighbours():
@@ -178,8 +178,8 @@ def test_gts_in_part():
 
 def test_gts_with_equal_weights_is_nearest_neighbour_averaging_with_a_heavier_self():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 4)))
-    kept = Monna()(x, 2, own=torch.tensor(3))[1] > 0
-    expected = torch.where(kept, 1 / 9, 0).double()
+    selected = Monna()(x, 2, own=torch.tensor(3))[1] > 0
+    expected = torch.where(selected, 1 / 9, 0).double()
     expected[3] = 3 / 9
     torch.testing.assert_close(Gts()(x, 2, own=torch.tensor(3))[1], expected)
 
@@ -219,11 +219,11 @@ def test_ios_is_its_definition(seed):
 
 
 @pytest.mark.parametrize(
-    "f, kept",
+    "f, selected",
     [(0, [5, 1, 2, 6, 7, 9]), (1, [5, 2, 6, 7]), (2, [5, 6]), (3, [5]), (9, [5])],
 )
-def test_w_msr_by_hand(f, kept):
-    assert at(WMsr(), (5, 1, 2, 6, 7, 9), f) == pytest.approx(sum(kept) / len(kept))
+def test_w_msr_by_hand(f, selected):
+    assert at(WMsr(), (5, 1, 2, 6, 7, 9), f) == pytest.approx(sum(selected) / len(selected))
 
 
 def test_w_msr_trims_only_beyond_the_own_value():
@@ -245,12 +245,12 @@ def test_w_msr_is_its_definition(seed):
         above = sorted(j for j in range(9) if values[j] > values[own])
         below = sorted(j for j in range(9) if values[j] < values[own])
         gone = sorted(above, key=lambda j: (values[j], j))[::-1][:f] + sorted(below, key=lambda j: (values[j], j))[:f]
-        kept = [j for j in range(9) if j not in gone]
-        plain.append(values[kept].mean())
-        mixed.append(np.average(values[kept], weights=row[kept]))
-    given = {"own": torch.tensor(own), "weights": torch.from_numpy(row)}
-    np.testing.assert_allclose(WMsr()(torch.from_numpy(x), f, **given)[0], plain, atol=1e-12)
-    np.testing.assert_allclose(WMsr(weights="mixing")(torch.from_numpy(x), f, **given)[0], mixed, atol=1e-12)
+        selected = [j for j in range(9) if j not in gone]
+        plain.append(values[selected].mean())
+        mixed.append(np.average(values[selected], weights=row[selected]))
+    inputs = {"own": torch.tensor(own), "weights": torch.from_numpy(row)}
+    np.testing.assert_allclose(WMsr()(torch.from_numpy(x), f, **inputs)[0], plain, atol=1e-12)
+    np.testing.assert_allclose(WMsr(weights="mixing")(torch.from_numpy(x), f, **inputs)[0], mixed, atol=1e-12)
 
 
 def test_bridge_spares_the_own_value_or_does_not():
@@ -276,8 +276,8 @@ def test_bridge_spares_the_own_value_or_does_not():
 )
 def test_bridge_by_another_rule_is_that_rule(rule, same):
     x, mask = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 13, 4))), torch.arange(13) != 2
-    for given in ({}, {"mask": mask.expand(2, -1)}):
-        assert torch.equal(rule(x, 2, own=torch.tensor([0, 1]), **given)[0], same(x, 2, **given)[0])
+    for inputs in ({}, {"mask": mask.expand(2, -1)}):
+        assert torch.equal(rule(x, 2, own=torch.tensor([0, 1]), **inputs)[0], same(x, 2, **inputs)[0])
     assert (rule.linear, rule.cost, rule.kappa(13, 2)) == (same.linear, same.cost, same.kappa(13, 2))
     assert same.requires.split(" + ")[0] in rule.requires
 
@@ -292,11 +292,11 @@ def test_balance_by_hand():
 
 def test_balance_grows_stricter_for_a_while():
     """It accepts within 3, 3/e, 3/e^2 and from then on 3/e^2."""
-    rule, state, seen = Balance(decay=2, horizon=2), {}, []
+    rule, state, radii = Balance(decay=2, horizon=2), {}, []
     for _ in range(4):
         value, _, state = rule(column(10, 10.4, 11, 12), 1, own=torch.tensor(0), state=state)
-        seen.append(float(value))
-    assert seen == pytest.approx([10 + 0.5 * 3.4 / 3, 10 + 0.5 * 0.7, 10.2, 10.2])
+        radii.append(float(value))
+    assert radii == pytest.approx([10 + 0.5 * 3.4 / 3, 10 + 0.5 * 0.7, 10.2, 10.2])
     assert state["rounds"].tolist() == [4]
 
 
@@ -365,7 +365,7 @@ def judge(policies, which, episodes):
     return -(policies.double() - 10).norm(dim=-1).masked_fill(~which, torch.nan)
 
 
-def asked(rule, honest):
+def required_inputs_of(rule, honest):
     return {key: {"honest": honest, "judge": judge}[key] for key in rule.required_inputs}
 
 
@@ -375,9 +375,9 @@ def test_a_batch_with_weights_is_its_rows(name):
     x, row = torch.from_numpy(rng.standard_normal((6, 12, 3))), torch.from_numpy(rng.dirichlet(np.ones(12), 6))
     mask = torch.from_numpy(rng.permuted(np.tile(np.arange(12) >= 2, (6, 1)), axis=1))
     own, f, honest = torch.from_numpy(rng.integers(0, 12, 6)), torch.tensor([0, 1, 1, 0, 1, 1]), torch.arange(12) > 0
-    together = rule(x, f, mask=mask, own=own, weights=row, **asked(rule, honest.expand(6, 12)))
+    together = rule(x, f, mask=mask, own=own, weights=row, **required_inputs_of(rule, honest.expand(6, 12)))
     for i in range(6):
-        alone = rule(x[i], int(f[i]), mask=mask[i], own=own[i], weights=row[i], **asked(rule, honest))
+        alone = rule(x[i], int(f[i]), mask=mask[i], own=own[i], weights=row[i], **required_inputs_of(rule, honest))
         torch.testing.assert_close(together[0][i], alone[0])
         if rule.linear:
             torch.testing.assert_close(together[1][i], alone[1])
@@ -393,15 +393,17 @@ def test_what_is_not_there_leaves_its_weight_to_the_own_vector(name):
     moved = row.clone()
     moved[1] += row[~mask].sum()
     x[~mask] = 1e30
-    hidden = rule(x, 1, mask=mask, own=torch.tensor(1), weights=row, **asked(rule, honest))[0]
-    gone = rule(x[mask], 1, own=torch.tensor(0), weights=moved[mask], **asked(rule, honest[mask]))[0]
+    hidden = rule(x, 1, mask=mask, own=torch.tensor(1), weights=row, **required_inputs_of(rule, honest))[0]
+    gone = rule(x[mask], 1, own=torch.tensor(0), weights=moved[mask], **required_inputs_of(rule, honest[mask]))[0]
     torch.testing.assert_close(hidden, gone)
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.self_centered])
 def test_a_server_has_no_vector_to_start_from(name):
     with pytest.raises(Undefined, match="server"):
-        RULES[name](column(0, 1, 2, 3), 1, own=torch.tensor(-1), **asked(RULES[name], torch.ones(4).bool()))
+        RULES[name](
+            column(0, 1, 2, 3), 1, own=torch.tensor(-1), **required_inputs_of(RULES[name], torch.ones(4).bool())
+        )
 
 
 def test_what_f_neighbours_weigh():
@@ -429,10 +431,10 @@ def test_what_attackers_and_the_rule_change_is_within_the_constant_it_states(rul
         spread = rng.uniform(0, 3, (rows, 1)) * rng.random((rows, 1))
         honest = np.exp(spread * rng.standard_normal((rows, m))) * rng.choice([-1, 1, 1], (rows, m))
         near = np.take_along_axis(np.abs(honest), rng.integers(0, m, (rows, f)), 1) * (1 + rng.choice([-1e-9, 1e-9]))
-        lies = np.where(rng.random((rows, f)) < 0.3, -1e6, near * rng.choice([-1, -1, 1], (rows, f)))
-        x = torch.from_numpy(np.concatenate([np.zeros((rows, 1)), honest, lies], 1)).unsqueeze(-1)
-        given = asked(rule, (torch.arange(n) < n - f).expand(rows, n))
-        value = rule(x, f, own=torch.zeros(rows).long(), **given)[0].squeeze(-1).numpy()
+        crafted = np.where(rng.random((rows, f)) < 0.3, -1e6, near * rng.choice([-1, -1, 1], (rows, f)))
+        x = torch.from_numpy(np.concatenate([np.zeros((rows, 1)), honest, crafted], 1)).unsqueeze(-1)
+        inputs = required_inputs_of(rule, (torch.arange(n) < n - f).expand(rows, n))
+        value = rule(x, f, own=torch.zeros(rows).long(), **inputs)[0].squeeze(-1).numpy()
         changed = value - honest.sum(1) / n
         worst = max(worst, (changed**2 / (f / n * (honest**2).sum(1) / n)).max())
     assert least <= worst <= rho * (1 + 1e-6)
@@ -445,8 +447,8 @@ def gossip(rule, x, graph, f, steps):
     row = torch.full(senders.shape, 1 / senders.shape[1], dtype=torch.float64)
     state = {}
     for _ in range(steps):
-        given = asked(rule, torch.ones_like(senders).bool())
-        x, _, state = rule(x[senders], f, own=own, weights=row, state=state, **given)
+        inputs = required_inputs_of(rule, torch.ones_like(senders).bool())
+        x, _, state = rule(x[senders], f, own=own, weights=row, state=state, **inputs)
     return x
 
 
@@ -503,7 +505,7 @@ def test_an_attacker_out_of_sight_moves_nobody_far(name, dtype, lie):
     x = torch.cat([START[senders], torch.full((14, 1, 5), lie, dtype=torch.float64)], 1).to(dtype)
     own = (senders == around.unsqueeze(1)).int().argmax(1)
     row = torch.full((14, 10), 0.1, dtype=torch.float64)
-    value = rule(x, 1, own=own, weights=row, **asked(rule, (torch.arange(10) < 9).expand(14, 10)))[0]
+    value = rule(x, 1, own=own, weights=row, **required_inputs_of(rule, (torch.arange(10) < 9).expand(14, 10)))[0]
     assert value.dtype == dtype
     assert ((value.double() - START.mean(0)).norm(dim=-1) <= 2 * radius(START)).all()
 
@@ -515,8 +517,8 @@ def test_honest_agents_stay_together_beside_attackers(rule):
     row, f = torch.full((14, 16), 1 / 16, dtype=torch.float64), torch.full((14,), 2)
     for _ in range(40):
         apart = (x - x.mean(0)).unsqueeze(1) * torch.from_numpy(rng.uniform(0.5, 3, (14, 2, 1))) + x.unsqueeze(1)
-        seen = torch.cat([x.expand(14, 14, 5), apart], 1)
-        x = rule(seen, f, own=torch.arange(14), weights=row)[0]
+        inboxes = torch.cat([x.expand(14, 14, 5), apart], 1)
+        x = rule(inboxes, f, own=torch.arange(14), weights=row)[0]
     assert radius(x) <= 1e-3 * radius(START)
     assert (x.mean(0) - START.mean(0)).norm() <= radius(START)
 

@@ -101,8 +101,10 @@ def test_the_snapshot_after_the_step_makes_the_correction_void() -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_preset_sets_every_quirk_and_the_user_wins_over_it(name: str) -> None:
     algorithm = Experiment.create(name, preset="official").algorithm
-    found = {k: getattr(algorithm, k) for k in ("reference", "snapshot", "weights", "logits", "optimizer", "streams")}
-    assert found == {
+    settings = {
+        k: getattr(algorithm, k) for k in ("reference", "snapshot", "weights", "logits", "optimizer", "streams")
+    }
+    assert settings == {
         "reference": "local",
         "snapshot": "after_step",
         "weights": "product",
@@ -111,8 +113,12 @@ def test_the_preset_sets_every_quirk_and_the_user_wins_over_it(name: str) -> Non
         "streams": "independent",
     }
     assert algorithm.squashed
-    mine = Experiment.create(f"{name}:logits=linear", preset="official", parameters={"algo": {"weights": "log"}})
-    assert (mine.algorithm.logits, mine.algorithm.weights, mine.algorithm.snapshot) == ("linear", "log", "after_step")  # type: ignore[attr-defined]
+    custom = Experiment.create(f"{name}:logits=linear", preset="official", parameters={"algo": {"weights": "log"}})
+    assert (custom.algorithm.logits, custom.algorithm.weights, custom.algorithm.snapshot) == (
+        "linear",
+        "log",
+        "after_step",
+    )  # type: ignore[attr-defined]
     assert Experiment.create(name, preset="paper").algorithm == registry.load("algorithm", name)
 
 

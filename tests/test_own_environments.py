@@ -115,26 +115,26 @@ def test_a_lander_falls_faster_where_it_weighs_more() -> None:
         task.scale_dynamics(landers, factors)
         landers.reset([np.random.default_rng(0), np.random.default_rng(0)])
         for _ in range(20):
-            seen = landers.step(np.zeros(4, np.int64))[0]
-        fallen.append(seen[:, 3])
+            observed = landers.step(np.zeros(4, np.int64))[0]
+        fallen.append(observed[:, 3])
     assert np.array_equal(fallen[0], fallen[2])
     assert np.array_equal(fallen[0][:2], fallen[1][:2])
     assert (fallen[1][2:] < fallen[0][2:]).all()
 
 
 def test_constants_that_a_task_does_not_offer() -> None:
-    for constant, env, said in (
+    for constant, env, message in (
         ("wind", "cartpole", "give constant=gravity or masscart or"),
         ("gravity", "acrobot", "it offers none"),
     ):
-        with pytest.raises(Undefined, match=said) as error:
+        with pytest.raises(Undefined, match=message) as error:
             set_up(Dynamics(constant=constant), env=env)
         assert "\n" not in str(error.value)
 
 
 @dataclass(frozen=True)
 class Hand(Attack):
-    taps: Any = None
+    hooks: Any = None
 
     @property
     def threat(self) -> ThreatModel:
@@ -147,85 +147,85 @@ class Hand(Attack):
 
 
 def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
-    for taps, said in (
+    for hooks, message in (
         (EnvHooks(action=lambda t, actions: actions[..., :1]), r"shape \[2, 1\] in place of \[2, 3\]"),
         (EnvHooks(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
     ):
-        federation, _, _ = set_up(Hand(taps))
-        with pytest.raises(BrokenPlugin, match=said):
+        federation, _, _ = set_up(Hand(hooks))
+        with pytest.raises(BrokenPlugin, match=message):
             federation.sample(federation.theta0, 3)
 
 
 @pytest.mark.parametrize("agents", [[0, 1, 2, 3, 4, 5], [3, 1], [4, 0, 3], [5, 2]])
 def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
     attackers = [1, 4, 3]
-    asked = []
+    recorded = []
 
     def negative(t: int, x: np.ndarray) -> np.ndarray:
-        asked.append(x.copy())
+        recorded.append(x.copy())
         return -x - 1
 
     tap = ByzantineEnvHooks(EnvHooks(observation=negative, action=negative, reward=torch.neg), agents, attackers)
-    mine = [row for row, agent in enumerate(agents) if agent in attackers]
-    if not mine:
+    byzantine_rows = [row for row, agent in enumerate(agents) if agent in attackers]
+    if not byzantine_rows:
         assert tap.observe is tap.act is None
         return
     for hand, shape in ((tap.observe, (2, 4)), (tap.act, (2,)), (tap.act, (2,))):
         assert hand is not None
         x = np.arange(len(agents) * int(np.prod(shape)), dtype=np.float32).reshape(len(agents), *shape) + 1
         expected = x.copy()
-        expected[mine] = -x[mine] - 1
+        expected[byzantine_rows] = -x[byzantine_rows] - 1
         rows = {agent: x[row].copy() for row, agent in enumerate(agents)}
         hand(0, x)
         assert np.array_equal(x, expected)
-        for seat, attacker in enumerate(attackers):
-            assert np.array_equal(asked[-1][seat], rows.get(attacker, np.zeros(shape)))
+        for index, attacker in enumerate(attackers):
+            assert np.array_equal(recorded[-1][index], rows.get(attacker, np.zeros(shape)))
     rewards = torch.ones(len(agents), 5, 2)
-    assert tap.rewards(rewards)[mine].eq(-1).all()
-    assert int((tap.rewards(rewards) < 0).sum()) == 10 * len(mine)
+    assert tap.rewards(rewards)[byzantine_rows].eq(-1).all()
+    assert int((tap.rewards(rewards) < 0).sum()) == 10 * len(byzantine_rows)
     assert rewards.eq(1).all()
 
 
 # The policy.
 
 
-def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, seen: Tensor) -> Tensor:
+def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, observed: Tensor) -> Tensor:
     """Observations [f, N, o] as the attackers see them, inside a rollout's inference mode."""
-    facts = {"round": 0, "agents": 5, "byzantine": len(theta), "task": None, "episodes": seen.shape[1]}
+    facts = {"round": 0, "agents": 5, "byzantine": len(theta), "task": None, "episodes": observed.shape[1]}
     context = AttackContext(attack.threat, facts, {"policy": policy, "theta": theta})
     tap = attack.hook_environment(context, {}, rng())[0].observation
     assert tap is not None
     with torch.inference_mode():
-        return torch.from_numpy(tap(0, seen.clone().numpy()))
+        return torch.from_numpy(tap(0, observed.clone().numpy()))
 
 
-def likeliest(policy: CategoricalMlp, theta: Tensor, seen: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+def likeliest(policy: CategoricalMlp, theta: Tensor, observed: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
     """The log-probability of the action that is likeliest at `seen`, there and at `told`: [f, N] each."""
     layers = policy.layers(theta)
-    best = policy.logits(layers, seen).argmax(-1)
-    return policy.log_probabilities(layers, seen, best), policy.log_probabilities(layers, told, best)
+    best = policy.logits(layers, observed).argmax(-1)
+    return policy.log_probabilities(layers, observed, best), policy.log_probabilities(layers, perturbed, best)
 
 
 def test_fgsm_is_the_worst_corner_for_a_linear_policy_of_two_actions() -> None:
     policy = CategoricalMlp((3, 2))
     theta = torch.from_numpy(rng().standard_normal((2, policy.dimension))).float()
-    seen = torch.from_numpy(rng(1).standard_normal((2, 5, 3))).float()
-    told = shifted(Fgsm(epsilon=0.3), policy, theta, seen)
-    _, reached = likeliest(policy, theta, seen, told)
-    corners = [seen + 0.3 * torch.tensor(signs) for signs in product((-1.0, 1.0), repeat=3)]
-    worst = torch.stack([likeliest(policy, theta, seen, corner)[1] for corner in corners]).amin(0)
+    observed = torch.from_numpy(rng(1).standard_normal((2, 5, 3))).float()
+    perturbed = shifted(Fgsm(epsilon=0.3), policy, theta, observed)
+    _, reached = likeliest(policy, theta, observed, perturbed)
+    corners = [observed + 0.3 * torch.tensor(signs) for signs in product((-1.0, 1.0), repeat=3)]
+    worst = torch.stack([likeliest(policy, theta, observed, corner)[1] for corner in corners]).amin(0)
     torch.testing.assert_close(reached, worst)
 
 
 def test_fgsm_keeps_to_its_box_and_does_more_than_noise_of_its_size() -> None:
     policy, noise = CategoricalMlp((4, 16, 16, 3)), np.random.default_rng(0)
     theta = 2 * torch.stack([policy.initial(noise) for _ in range(3)])
-    seen = torch.from_numpy(noise.standard_normal((3, 200, 4))).float()
-    told = shifted(Fgsm(epsilon=0.25), policy, theta, seen)
-    torch.testing.assert_close((told - seen).abs(), torch.full_like(seen, 0.25))
-    before, after = likeliest(policy, theta, seen, told)
-    random = seen + 0.25 * torch.from_numpy(noise.choice([-1.0, 1.0], seen.shape)).float()
-    noisy = likeliest(policy, theta, seen, random)[1]
+    observed = torch.from_numpy(noise.standard_normal((3, 200, 4))).float()
+    perturbed = shifted(Fgsm(epsilon=0.25), policy, theta, observed)
+    torch.testing.assert_close((perturbed - observed).abs(), torch.full_like(observed, 0.25))
+    before, after = likeliest(policy, theta, observed, perturbed)
+    random = observed + 0.25 * torch.from_numpy(noise.choice([-1.0, 1.0], observed.shape)).float()
+    noisy = likeliest(policy, theta, observed, random)[1]
     assert (after < before).float().mean() > 0.99
     assert float((before - after).mean()) > 2 * float((before - noisy).abs().mean())
 
@@ -279,32 +279,32 @@ def gossiped(act: Callable[[AttackContext], None], *more: str) -> tuple[Simulate
 
 @pytest.mark.parametrize("together", [False, True])
 def test_attackers_remember_this_rounds_episodes_and_the_policy_that_played_them(together: bool) -> None:
-    seen: list[tuple[Tensor | None, list[Trajectories | None]]] = []
+    observed: list[tuple[Tensor | None, list[Trajectories | None]]] = []
     federation, attackers = gossiped(
-        lambda context: seen.append((context.theta, list(context.rollouts))), *(["byzantine"] if together else [])
+        lambda context: observed.append((context.theta, list(context.rollouts))), *(["byzantine"] if together else [])
     )
     x = torch.zeros(5, federation.theta0.shape[1])
     lockstep(federation.exchange("gradient", x))
-    assert {(theta, *lived) for theta, lived in seen} == {(None, *[None] * (2 if together else 1))}
+    assert {(theta, *rollout) for theta, rollout in observed} == {(None, *[None] * (2 if together else 1))}
     theta = torch.arange(5.0).unsqueeze(1) + federation.theta0
     for agents in (None, [0, 1, 2], [3, 4]):
-        seen.clear()
+        observed.clear()
         batch = federation.sample(theta if agents is None else theta[agents], 2, agents=agents)
         if agents is None:
             whole = batch
     lockstep(federation.exchange("gradient", x))
-    played = torch.cat([part for part, _ in seen if part is not None])
+    played = torch.cat([part for part, _ in observed if part is not None])
     assert torch.equal(played, theta[attackers])
-    lived = [one for _, several in seen for one in several]
-    for attacker, one in zip(attackers, lived, strict=True):
+    rollout = [one for _, several in observed for one in several]
+    for attacker, one in zip(attackers, rollout, strict=True):
         assert one is not None
         assert one.mask.shape[0] == 1
         # The last time it played; the streams of each time are others.
         assert not same(one, part_of(whole, attacker), [0])
     federation.begin(1, 0.1)
-    seen.clear()
+    observed.clear()
     lockstep(federation.exchange("gradient", x))
-    assert all(theta is None and lived[0] is None for theta, lived in seen)
+    assert all(theta is None and rollout[0] is None for theta, rollout in observed)
 
 
 def part_of(batch: Trajectories, row: int) -> Trajectories:
@@ -315,10 +315,10 @@ def test_what_is_remembered_is_a_copy_of_what_was_met() -> None:
     looks: list[Trajectories] = []
 
     def vandalise(context: AttackContext) -> None:
-        (lived,) = context.rollouts
-        assert lived is not None
-        looks.append(replace(lived, observations=lived.observations.clone()))
-        lived.observations.zero_()
+        (rollout,) = context.rollouts
+        assert rollout is not None
+        looks.append(replace(rollout, observations=rollout.observations.clone()))
+        rollout.observations.zero_()
         assert context.theta is not None
         context.theta.zero_()
 
@@ -332,13 +332,13 @@ def test_what_is_remembered_is_a_copy_of_what_was_met() -> None:
         assert same(look, part_of(batch, attacker), [0])
 
 
-def lies(attack: VBsa, own: Tensor, memory: State, lived: Any, policy: Any, theta: Tensor) -> tuple[Tensor, State]:
+def crafted(attack: VBsa, own: Tensor, memory: State, rollout: Any, policy: Any, theta: Tensor) -> tuple[Tensor, State]:
     facts = {"round": 0, "num_agents": 5, "num_byzantine": len(own), "task": None, "topic": "gradient"}
     context = AttackContext(
-        attack.threat, facts, {"byzantine": own, "rollouts": lived, "policy": policy, "theta": theta}
+        attack.threat, facts, {"byzantine": own, "rollouts": rollout, "policy": policy, "theta": theta}
     )
-    said, memory = attack.craft_messages(context, memory, rng())
-    return torch.as_tensor(said.vectors), memory
+    messages, memory = attack.craft_messages(context, memory, rng())
+    return torch.as_tensor(messages.vectors), memory
 
 
 def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
@@ -346,27 +346,27 @@ def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
     policy, theta = federation.policy, 3 * federation.theta0[:2]
     assert isinstance(policy, CategoricalMlp)
     batch = federation.sample(theta, 4, agents=[0, 1])
-    lived = [part_of(batch, row) for row in range(2)]
+    rollout = [part_of(batch, row) for row in range(2)]
     noise = np.random.default_rng(0)
     usual = torch.from_numpy(noise.standard_normal((6, 2, policy.dimension)))
     attack = VBsa(width=0.5, scale=20)
     memory: State = {}
     for own in usual:
-        said, memory = lies(attack, own, memory, lived, policy, theta)
+        message, memory = crafted(attack, own, memory, rollout, policy, theta)
     mean, variance = usual[0], torch.zeros_like(usual[0])
     for own in usual[1:]:
         mean, variance = mean + 0.1 * (own - mean), 0.9 * (variance + 0.1 * (own - mean).square())
     torch.testing.assert_close(memory["mean"], mean)
     torch.testing.assert_close(memory["variance"], variance)
-    assert ((said - mean).abs() <= 0.5 * variance.sqrt() + 1e-12).all()
+    assert ((message - mean).abs() <= 0.5 * variance.sqrt() + 1e-12).all()
     # With room enough, what is left is the direction of the push, at the honest length.
-    free, _ = lies(replace(attack, width=1e9, scale=1e6), usual[5], memory, lived, policy, theta)
+    free, _ = crafted(replace(attack, width=1e9, scale=1e6), usual[5], memory, rollout, policy, theta)
     torch.testing.assert_close(free.norm(dim=1), usual[5].norm(dim=1))
-    secrets = {"byzantine": usual[5], "rollouts": lived, "policy": policy, "theta": theta}
+    secrets = {"byzantine": usual[5], "rollouts": rollout, "policy": policy, "theta": theta}
     lengths = attack._pushes(AttackContext(attack.threat, {}, secrets)).norm(dim=1)
     for row in range(2):
         way = torch.from_numpy(noise.standard_normal(policy.dimension))
-        states = lived[row].observations[lived[row].mask].unsqueeze(0).double()
+        states = rollout[row].observations[rollout[row].mask].unsqueeze(0).double()
 
         def chance(step: float, row: int = row, way: Tensor = way, states: Tensor = states) -> Tensor:
             at = theta[row].double() + step * way
@@ -388,12 +388,12 @@ def test_v_bsa_is_honest_where_all_is_decided_or_nothing_was_lived() -> None:
     sure[:, -2] += 100  # the bias of the first action
     batch = federation.sample(sure, 2, agents=[0])
     memory = {"mean": 0 * own, "variance": 0 * own}
-    for lived, theta in (([part_of(batch, 0)], sure), ([None], sure)):
-        assert torch.equal(lies(VBsa(), own, memory, lived, policy, theta)[0], own)
+    for rollout, theta in (([part_of(batch, 0)], sure), ([None], sure)):
+        assert torch.equal(crafted(VBsa(), own, memory, rollout, policy, theta)[0], own)
 
 
 def test_v_bsa_needs_a_choice_of_actions() -> None:
-    for attack, env, said in (("v_bsa", "pendulum", "choose one"), ("v_bsa(action=2)", "cartpole", "give 0 to 1")):
-        with pytest.raises(Undefined, match=said) as error:
+    for attack, env, message in (("v_bsa", "pendulum", "choose one"), ("v_bsa(action=2)", "cartpole", "give 0 to 1")):
+        with pytest.raises(Undefined, match=message) as error:
             set_up(attack, env=env)
         assert "\n" not in str(error.value)

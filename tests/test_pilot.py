@@ -186,9 +186,9 @@ def test_a_file_that_is_no_pilot_is_refused_in_one_line(
     changed = TINY.replace(old, new) if new != 'aggregator = "mean"' else TINY.replace(old, new, 1)
     path = write(tmp_path, changed)
     assert main(monkeypatch, "pilot", str(path), "--out", str(tmp_path / "runs"), "--executor", "serial") == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -212,8 +212,8 @@ def test_the_pilot_of_smoke_is_whole() -> None:
     levels = {"own": 0, "byzantine": 1, "graph": 1}
     for attack in pilot.attacks:
         if attack.knows is not None:
-            seen = registry.make("attack", attack.spec).threat.knowledge  # type: ignore[attr-defined]
-            level = max(levels.get(what, 2) for what in seen)
+            known = registry.make("attack", attack.spec).threat.knowledge  # type: ignore[attr-defined]
+            level = max(levels.get(what, 2) for what in known)
             assert ("local", "coordinated", "omniscient")[level] == attack.knows, attack.spec
     assert [len(pilot.worst_case(stratum)) for stratum in pilot.strata] == [5, 4, 4]
     one_seed = {place: cell for place, cell in pilot_cells(pilot, "choose").items() if place.seed == 0}
@@ -244,25 +244,25 @@ def test_an_attack_is_admitted_by_its_named_pair_on_both_stages(tiny: Pilot) -> 
 def test_an_attack_that_only_breaks_a_method_that_is_not_robust_is_not_admitted() -> None:
     text = TINY.replace(method("mean", "mean", "mean"), method("mean", "mean", "mean", robust=False))
     pilot = Pilot.model_validate({**tomllib.loads(text), "sha256": "0"})
-    found = synthetic(pilot, "choose", BROKEN)
-    assert not found.harm[0].harmful
-    assert select(pilot, found).strata == ()
-    assert PilotResult(found).failures[0] == "the stage choose admits no stratum with an attack"
+    result = synthetic(pilot, "choose", BROKEN)
+    assert not result.harm[0].harmful
+    assert select(pilot, result).strata == ()
+    assert PilotResult(result).failures[0] == "the stage choose admits no stratum with an attack"
 
 
 def test_a_stratum_with_many_runs_at_the_floor_or_at_the_maximum_is_not_admitted(tiny: Pilot) -> None:
     both = BROKEN | {("complete", "krum", NOISE): 1e4}
-    found = synthetic(tiny, "choose", both)
-    assert [(s.num_floor, s.num_ceiling, s.admitted) for s in found.shares] == [(4, 4, False)]
-    assert found.harm[0].stratum is None
-    assert "4 of 16 runs" in found.failures[0]
+    result = synthetic(tiny, "choose", both)
+    assert [(s.num_floor, s.num_ceiling, s.admitted) for s in result.shares] == [(4, 4, False)]
+    assert result.harm[0].stratum is None
+    assert "4 of 16 runs" in result.failures[0]
 
 
 def test_a_reference_that_does_not_learn_leaves_no_scores(tiny: Pilot) -> None:
-    found = synthetic(tiny, "choose", {("complete", "reference", CLEAN): 5.0})
-    assert not found.scores
-    assert "the reference is not above random" in found.failures[0]
-    json.loads(pilot_page.to_json(tiny, PilotResult(found)))
+    result = synthetic(tiny, "choose", {("complete", "reference", CLEAN): 5.0})
+    assert not result.scores
+    assert "the reference is not above random" in result.failures[0]
+    json.loads(pilot_page.to_json(tiny, PilotResult(result)))
 
 
 def test_the_attainable_maximum_is_a_curve_at_the_top_from_the_first_date_on(tiny: Pilot) -> None:
@@ -284,8 +284,10 @@ def test_power_is_that_of_simulated_tests() -> None:
     from scipy import stats
 
     draws = 0.2 + 0.25 * np.random.default_rng(0).standard_normal((20_000, 9))
-    found = stats.ttest_1samp(draws, 0.0, axis=1)
-    assert paired_power(0.2, 0.25, 9) == pytest.approx(((found.pvalue < 0.05) & (found.statistic > 0)).mean(), abs=0.01)
+    result = stats.ttest_1samp(draws, 0.0, axis=1)
+    assert paired_power(0.2, 0.25, 9) == pytest.approx(
+        ((result.pvalue < 0.05) & (result.statistic > 0)).mean(), abs=0.01
+    )
     assert paired_power(0.2, 1e-6, 20) == 1.0
 
 
@@ -299,13 +301,13 @@ def test_methods_are_separated_and_inert_attacks_named(tiny: Pilot) -> None:
         )
         for place in pilot_cells(tiny, "choose")
     }
-    found = examine(tiny, "choose", runs, Selection.whole(tiny))
-    assert {(m, a) for _, m, a in found.inert} == {(m, "ipm") for m in ("rfa", "krum", "trimmed_mean", "mean")}
-    order = found.separations[0]
+    result = examine(tiny, "choose", runs, Selection.whole(tiny))
+    assert {(m, a) for _, m, a in result.inert} == {(m, "ipm") for m in ("rfa", "krum", "trimmed_mean", "mean")}
+    order = result.separations[0]
     assert dict(zip(order.methods, order.ranks, strict=True))["mean"] == (4, 4)
     assert {("rfa", "mean"), ("krum", "mean"), ("trimmed_mean", "mean")} == set(order.better)
-    assert found.power[0].spread == pytest.approx(0.05)
-    assert found.overhead == 1.5
+    assert result.power[0].spread == pytest.approx(0.05)
+    assert result.overhead == 1.5
 
 
 # The freeze
@@ -371,9 +373,9 @@ def test_the_command_chooses_and_confirms_resumes_and_writes_a_page(
     assert "tiny-v1, to be confirmed: strata complete; attacks avg_zero(on=both)" in capsys.readouterr().out
     assert len(list(store.iterdir())) == 6 * (1 + 2 * 2)
     assert main(monkeypatch, *words, "--json", "--page", str(page)) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["admitted"]
-    assert found["confirm"]["num_runs"] == 6 * (1 + 2 * 2)
+    result = json.loads(capsys.readouterr().out)
+    assert result["admitted"]
+    assert result["confirm"]["num_runs"] == 6 * (1 + 2 * 2)
     first, done = page.read_text(), {folder: folder.stat().st_mtime for folder in store.iterdir()}
     assert main(monkeypatch, *words, "--page", str(page)) == 0
     assert page.read_text() == first

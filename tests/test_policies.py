@@ -47,7 +47,7 @@ def noise(policy, agents, horizon, rows, seed=1):
     return torch.from_numpy(drawn).transpose(1, 2)
 
 
-def seen(policy, *shape, seed=2):
+def observed(policy, *shape, seed=2):
     return torch.randn(*shape, policy.observation_size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -55,7 +55,7 @@ def test_what_is_drawn_has_the_density_that_is_stated(policy):
     """By importance sampling: the mean over draws at one parameter of the ratio of densities at two of them is one."""
     theta, draws = thetas(policy, 1), 100_000
     near = theta + 0.1 * thetas(policy, 1, seed=5)
-    observations = seen(policy, 1, 1).expand(1, draws, -1)
+    observations = observed(policy, 1, 1).expand(1, draws, -1)
     actions = act(policy.sampler(theta, noise(policy, 1, 1, draws)), 0, observations)
     there, here = (policy.log_probabilities(policy.layers(t), observations, actions).double() for t in (near, theta))
     ratio = (there - here).exp()
@@ -64,7 +64,7 @@ def test_what_is_drawn_has_the_density_that_is_stated(policy):
 
 
 def test_actions_have_their_shape_and_type_and_no_row_knows_of_another(policy):
-    theta, observations, drawn = thetas(policy, 3), seen(policy, 3, 5), noise(policy, 3, 2, 5)
+    theta, observations, drawn = thetas(policy, 3), observed(policy, 3, 5), noise(policy, 3, 2, 5)
     actions = act(policy.sampler(theta, drawn), 1, observations)
     assert actions.shape == (3, 5, *policy.action_shape)
     assert actions.dtype == policy.dtype
@@ -75,7 +75,7 @@ def test_actions_have_their_shape_and_type_and_no_row_knows_of_another(policy):
 
 
 def test_the_likeliest_action_is_likelier_than_others(policy):
-    theta, observations = thetas(policy, 2), seen(policy, 2, 6)
+    theta, observations = thetas(policy, 2), observed(policy, 2, 6)
     best = act(policy.sampler(theta, None), 0, observations)
     drawn = act(policy.sampler(theta, noise(policy, 2, 1, 6)), 0, observations)
     layers = policy.layers(theta)
@@ -86,7 +86,7 @@ def test_the_likeliest_action_is_likelier_than_others(policy):
 
 def test_a_gaussian_has_torchs_density():
     policy = FAMILIES["gaussian"]
-    theta, observations = 2 * thetas(policy, 2), seen(policy, 2, 7)
+    theta, observations = 2 * thetas(policy, 2), observed(policy, 2, 7)
     actions = act(policy.sampler(theta, noise(policy, 2, 1, 7)), 0, observations)
     mean, std = policy.outputs(policy.layers(theta), observations), theta[:, -2:].exp().unsqueeze(1)
     expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
@@ -111,7 +111,7 @@ def test_no_parameter_makes_a_density_infinite(extreme):
     policy = FAMILIES["gaussian"]
     theta = thetas(policy, 1)
     theta[:, -2:] = extreme
-    observations = seen(policy, 1, 3)
+    observations = observed(policy, 1, 3)
     actions = act(policy.sampler(theta, noise(policy, 1, 1, 3)), 0, observations)
     assert policy.log_probabilities(policy.layers(theta), observations, actions).isfinite().all()
     low, high = LOG_STD_RANGE
@@ -120,7 +120,7 @@ def test_no_parameter_makes_a_density_infinite(extreme):
 
 def test_a_team_acts_as_its_players_do_one_by_one():
     team = FAMILIES["team of gaussians"]
-    theta, observations, drawn = thetas(team, 2), seen(team, 2, 5), noise(team, 2, 1, 5)
+    theta, observations, drawn = thetas(team, 2), observed(team, 2, 5), noise(team, 2, 1, 5)
     actions = act(team.sampler(theta, drawn), 0, observations)
     total, layers = torch.zeros(2, 5), team.layers(theta)
     for player in range(3):
@@ -159,10 +159,10 @@ def test_gradients_of_a_gaussian_are_unbiased():
         noise(policy, agents, 1, rows),
         torch.full((agents,), rows),
     )
-    found = gpomdp(policy, stacked, batch, 0.99).double()
+    gradient = gpomdp(policy, stacked, batch, 0.99).double()
     truth = torch.tensor([0.0, -2 * (-0.2 - 0.7), -2 * math.exp(-2.0)]).double()
-    error = found.mean(0) - truth
-    assert (error.abs() <= 4.5 * found.std(0) / agents**0.5 + 1e-12).all()
+    error = gradient.mean(0) - truth
+    assert (error.abs() <= 4.5 * gradient.std(0) / agents**0.5 + 1e-12).all()
     elsewhere = stacked + torch.tensor([0.0, 0.05, 0.05])
     weights = importance_weights(policy, elsewhere, stacked, batch)
     moved = gpomdp(policy, elsewhere, batch, 0.99, weights).double()
@@ -173,7 +173,7 @@ def test_gradients_of_a_gaussian_are_unbiased():
 
 def test_entropy_is_the_mean_surprise(policy):
     theta, draws = thetas(policy, 1), 50_000
-    observations = seen(policy, 1, 1).expand(1, draws, -1)
+    observations = observed(policy, 1, 1).expand(1, draws, -1)
     actions = act(policy.sampler(theta, noise(policy, 1, 1, draws)), 0, observations)
     layers = policy.layers(theta)
     surprise = -policy.log_probabilities(layers, observations, actions).double()
@@ -190,11 +190,11 @@ def cast(*votes):
 
 
 def test_an_ensemble_of_copies_is_the_policy(policy):
-    theta, observations, drawn = thetas(policy, 2), seen(policy, 2, 5), noise(policy, 2, 1, 5)
+    theta, observations, drawn = thetas(policy, 2), observed(policy, 2, 5), noise(policy, 2, 1, 5)
     ensemble = Ensemble(policy, 3)
-    for given in (drawn, None):
-        own = act(policy.sampler(theta, given), 0, observations)
-        together = act(ensemble.sampler(theta.repeat(1, 3), given), 0, observations)
+    for noise_or_none in (drawn, None):
+        own = act(policy.sampler(theta, noise_or_none), 0, observations)
+        together = act(ensemble.sampler(theta.repeat(1, 3), noise_or_none), 0, observations)
         assert together.dtype == policy.dtype
         torch.testing.assert_close(together, own)
 
@@ -212,12 +212,12 @@ def test_the_certificate_of_a_vote_is_exact():
         assert winner == elected(votes)
         certified = int(ensemble.diagnostics(theta, torch.zeros(1, 4, 1))["certificate"])
         for changes, possible in ((certified, False), (certified + 1, True)):
-            lies = (
+            attacked_parameters = (
                 [lie if k in who else vote for k, vote in enumerate(votes)]
                 for who in itertools.combinations(range(5), changes)
                 for lie in range(3)
             )
-            assert any(elected(lied) != winner for lied in lies) == possible, votes
+            assert any(elected(attacked) != winner for attacked in attacked_parameters) == possible, votes
 
 
 def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
@@ -234,7 +234,9 @@ def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
     assert sums.argmin() == 0
     farthest = 0.0
     for scale in (1.0, 10.0, 1e4):
-        lied = theta.clone()
-        lied[0, :2, 2:4] = scale * torch.randn(1, 2, generator=draw)
-        farthest = max(farthest, float((act(ensemble.sampler(lied.flatten(1), None), 0, observations) - before).norm()))
+        attacked = theta.clone()
+        attacked[0, :2, 2:4] = scale * torch.randn(1, 2, generator=draw)
+        farthest = max(
+            farthest, float((act(ensemble.sampler(attacked.flatten(1), None), 0, observations) - before).norm())
+        )
     assert stated / 20 < farthest <= stated

@@ -118,16 +118,16 @@ def test_a_node_dies_in_the_middle_and_the_sweep_completes(tmp_path: Path) -> No
         [sys.executable, "cluster.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["width"] == 3
-    assert said["listening"]
-    assert not {"00000000", "0" * 32} & set(said["listening"]), "Ray listens to more than this machine"
-    assert said["done"] == 20
-    assert said["killed"]
-    assert said["failed"] == []
-    assert said["lost"], "the node had nothing to do when it died"
-    assert all("was lost, and it was started again" in line for line in said["lost"])
-    assert sum(said["retries"]) == len(said["lost"])
+    output = json.loads(done.stdout.splitlines()[-1])
+    assert output["width"] == 3
+    assert output["listening"]
+    assert not {"00000000", "0" * 32} & set(output["listening"]), "Ray listens to more than this machine"
+    assert output["done"] == 20
+    assert output["killed"]
+    assert output["failed"] == []
+    assert output["lost"], "the node had nothing to do when it died"
+    assert all("was lost, and it was started again" in line for line in output["lost"])
+    assert sum(output["retries"]) == len(output["lost"])
     with make_executor("process", tmp_path / "here", jobs=2) as workers:
         run_sweep(planned(), tmp_path / "here", workers)
     runs = {path.parent.name: path.read_bytes() for path in tmp_path.glob("runs/*/metrics.jsonl")}

@@ -183,19 +183,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_finished_runs_are_reused_only_for_the_same_behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    first = byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
-    assert seen
-    seen.clear()
-    assert byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append) == first
-    assert not seen
-    byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append, on_existing="rerun")
-    assert seen
+    collected: list[Any] = []
+    first = byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append)
+    assert collected
+    collected.clear()
+    assert byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append) == first
+    assert not collected
+    byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append, on_existing="rerun")
+    assert collected
     monkeypatch.setattr(identity, "ENGINE", 2)
-    seen.clear()
+    collected.clear()
     with pytest.warns(ArchivedRun, match="engine: 1 then, 2 now"):
-        byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
-    assert seen, "a result of another behaviour was reused"
+        byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append)
+    assert collected, "a result of another behaviour was reused"
     archived = list(tmp_path.glob("*-archived"))
     assert len(archived) == 1, "the old result is gone"
     assert json.loads((archived[0] / "result.json").read_text())["return"] == first.final
@@ -264,9 +264,9 @@ def test_a_forged_checkpoint_is_refused_and_touches_nothing(change: dict[str, An
     victim.write_text("mine")
     folder = RunFolder(shutil.copytree(ring, tmp_path / ring.name))
     (folder.path / "result.json").unlink()
-    found = folder.restore()
-    assert found is not None
-    tensors, progress = found
+    checkpoint = folder.restore()
+    assert checkpoint is not None
+    tensors, progress = checkpoint
     tensors |= {k: v for k, v in change.items() if isinstance(v, torch.Tensor)}
     progress |= {k: v for k, v in change.items() if not isinstance(v, torch.Tensor)}
     save_file(tensors, folder.path / "checkpoint.safetensors", {"progress": json.dumps(progress)})

@@ -139,7 +139,7 @@ def test_a_component_is_built_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, written, said",
+    "kind, written, message",
     [
         ("attack", "alei", "unknown attack 'alei'. Did you mean 'alie'? Run `byzbench list attacks`"),
         ("attack", "flip", "unknown attack 'flip'. Did you mean 'sign_flip', 'action_flip', 'reward_flip'?"),
@@ -153,14 +153,14 @@ def test_a_component_is_built_as_it_is() -> None:
         ("attack", "__init__", "unknown attack '__init__'"),
     ],
 )
-def test_an_unknown_name_brings_near_ones(kind: str, written: str, said: str) -> None:
+def test_an_unknown_name_brings_near_ones(kind: str, written: str, message: str) -> None:
     with pytest.raises(UnknownName) as refused:
         make(kind, written)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "kind, written, said",
+    "kind, written, message",
     [
         ("attack", "sign_flip(scle=2)", "'sign_flip': no parameter 'scle'. Did you mean 'scale'? Its parameters: on, "),
         ("attack", "large_noise:equi=1", "Did you mean 'equivocate'?"),
@@ -174,10 +174,10 @@ def test_an_unknown_name_brings_near_ones(kind: str, written: str, said: str) ->
         ("aggregator", "bucketing+krum(power=3)", "aggregator 'krum': power=3"),
     ],
 )
-def test_a_wrong_parameter_brings_the_right_ones(kind: str, written: str, said: str) -> None:
+def test_a_wrong_parameter_brings_the_right_ones(kind: str, written: str, message: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
         make(kind, written)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -229,9 +229,9 @@ WRITTEN = [(o.kind, NEEDED.get(o.name, o.name)) for o in BUILT_IN] + [
 @pytest.mark.parametrize("kind, written", WRITTEN)
 def test_a_description_survives_json_and_means_the_same(kind: str, written: str) -> None:
     component = make(kind, written)
-    told = json.loads(json.dumps(describe(component), allow_nan=False))
-    assert told["name"] == parse_spec(written).name
-    assert from_description(kind, told) == component
+    description = json.loads(json.dumps(describe(component), allow_nan=False))
+    assert description["name"] == parse_spec(written).name
+    assert from_description(kind, description) == component
 
 
 @pytest.mark.parametrize("origin", BUILT_IN, ids=lambda o: f"{o.kind}-{o.name}")
@@ -243,9 +243,9 @@ def test_a_zoo_file_holds_one_documented_component(origin: registry.Origin) -> N
     assert public[0].kind == origin.kind
     assert name_of(public[0]) == origin.name
     assert module.__doc__
-    said = inspect.getdoc(public[0])
-    assert said
-    assert registry.summary(origin) == said.split("\n")[0]
+    text = inspect.getdoc(public[0])
+    assert text
+    assert registry.summary(origin) == text.split("\n")[0]
     assert registry.summary(origin).endswith((".", ":"))
     assert 15 <= len(Path(str(module.__file__)).read_text().splitlines()) <= 200
 
@@ -345,7 +345,7 @@ def test_a_parameter_without_a_default_must_be_given(install: Install) -> None:
 
 
 @pytest.mark.parametrize(
-    "source, said",
+    "source, message",
     [
         ("raise ValueError('no\\nluck')", "ValueError: no"),
         ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
@@ -355,7 +355,7 @@ def test_a_parameter_without_a_default_must_be_given(install: Install) -> None:
     ],
 )
 def test_a_plugin_that_cannot_be_imported_breaks_only_itself(
-    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, said: str
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, message: str
 ) -> None:
     install("yell = foo:Shout", source)
     text = listed(monkeypatch, capsys, "attacks")
@@ -365,7 +365,7 @@ def test_a_plugin_that_cannot_be_imported_breaks_only_itself(
     with pytest.raises(BrokenPlugin) as refused:
         find("attack", "yell")
     assert str(refused.value).startswith("attack 'yell' of foo 1.0 cannot be imported: ")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -384,9 +384,11 @@ def test_a_plugin_must_define_what_its_kind_leaves_open(install: Install) -> Non
 
 def test_of_two_that_share_a_name_the_built_in_stays_and_one_line_says_so(install: Install) -> None:
     install("alie = foo:Shout")
-    with pytest.warns(UserWarning, match=r"^attack 'alie' of foo 1\.0 is ignored: byzbench .* has that name$") as said:
+    with pytest.warns(
+        UserWarning, match=r"^attack 'alie' of foo 1\.0 is ignored: byzbench .* has that name$"
+    ) as warnings:
         zoo = origins("attack")
-    assert len(said) == 1
+    assert len(warnings) == 1
     assert origins("attack") is zoo
     assert zoo["alie"].module == "byzbench.attacks.alie"
     assert find("attack", "alie").__name__ == "Alie"
@@ -454,17 +456,17 @@ def test_the_example_turns_the_mean_and_keeps_its_length(monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(SPIRAL)
     attack = importlib.import_module("byzbench_spiral").Spiral(turn=0.3)
     honest = torch.linspace(-1, 2, 12).reshape(2, 6)
-    mean, memory, lies = honest.mean(0), {}, []
+    mean, memory, crafted = honest.mean(0), {}, []
     for round in (0, 1, 4):
         context = SimpleNamespace(byzantine=honest, topic="gradient", round=round)
-        speech, memory = attack.craft_messages(context, memory, Streams(round).generator("attack"))
-        assert torch.equal(speech.vectors[0], speech.vectors[1])
-        lies.append(speech.vectors[0])
-    assert torch.allclose(lies[0], mean)
-    for lie, round in zip(lies, (0, 1, 4), strict=True):
-        assert float(lie.norm()) == pytest.approx(float(mean.norm()), rel=1e-5)
-        assert float(torch.cosine_similarity(lie, mean, dim=0)) == pytest.approx(math.cos(0.3 * round), abs=1e-5)
+        messages, memory = attack.craft_messages(context, memory, Streams(round).generator("attack"))
+        assert torch.equal(messages.vectors[0], messages.vectors[1])
+        crafted.append(messages.vectors[0])
+    assert torch.allclose(crafted[0], mean)
+    for vector, round in zip(crafted, (0, 1, 4), strict=True):
+        assert float(vector.norm()) == pytest.approx(float(mean.norm()), rel=1e-5)
+        assert float(torch.cosine_similarity(vector, mean, dim=0)) == pytest.approx(math.cos(0.3 * round), abs=1e-5)
     # Three vectors of one plane have no volume: the direction stayed although each round had a stream of its own.
-    plane = torch.stack(lies).double()
+    plane = torch.stack(crafted).double()
     assert torch.linalg.svdvals(plane)[2] < 1e-5
     assert all(isinstance(value, torch.Tensor) for value in memory.values())

@@ -60,10 +60,10 @@ def described(algo: str, env: str) -> str:
     return json.dumps(Experiment.create(algo, env=env, trajectories=BUDGET).describe())
 
 
-def experiment(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env: str = "cartpole", **other: Any) -> Any:
-    found = json.loads(described(algo, env))
+def description(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env: str = "cartpole", **other: Any) -> Any:
+    description = json.loads(described(algo, env))
     name, _, z = attack.partition(":")
-    return found | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other
+    return description | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other
 
 
 def write(
@@ -185,9 +185,9 @@ def test_a_hostile_folder_is_named_and_the_rest_is_reported(
     hurt = [str(folder), str(folder.with_name("0" * 16))]
     for words in (["report", store, "--metric", "auc", "--format", "json"], ["plot", store, "--out", "picture.svg"]):
         code, out, err = command(*words)
-        said = [line for line in err.splitlines() if line.startswith("not trusted: ") and any(p in line for p in hurt)]
+        named = [line for line in err.splitlines() if line.startswith("not trusted: ") and any(p in line for p in hurt)]
         assert code == 0, err
-        assert len(said) == 1
+        assert len(named) == 1
         if words[0] == "report":
             assert [row["seeds"] for row in loaded(out)["results"]] == [5]
 
@@ -294,26 +294,26 @@ def test_reference_returns_are_those_that_a_description_states_or_that_were_meas
 
 def test_the_worst_attack_is_named_where_it_did_harm(command: Command, tmp_path: Path) -> None:
     store = fill(tmp_path / "runs", LEVELS | {("fed_page_pg", "none"): 130.0}, range(10))
-    found = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["worst"]}
-    assert {algo: row["attack"] for algo, row in found.items()} == {
+    by_name = {row["algo"]: row for row in loaded(command("report", store, "--format", "json")[1])["worst"]}
+    assert {algo: row["attack"] for algo, row in by_name.items()} == {
         "decbyzpg": "ipm",
         "dec_page_pg": "sign_flip",
         "fed_page_pg": "ipm",
     }
-    for row in found.values():
+    for row in by_name.values():
         assert (row["attacks"], row["seeds"], row["lowest"]) == (2, 10, row["attack"])
         assert row["low"] <= row["value"] <= row["high"]
         assert row["cvar"] <= row["value"] <= row["crossfit"] + 0.02
-    assert found["decbyzpg"]["value"] == pytest.approx((400 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
-    assert found["decbyzpg"]["clean"] == pytest.approx((480 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
-    assert found["decbyzpg"]["retention"] == pytest.approx((400 - RANDOM) / (480 - RANDOM), abs=0.03)
-    assert found["fed_page_pg"]["retention_defined"] is False
+    assert by_name["decbyzpg"]["value"] == pytest.approx((400 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
+    assert by_name["decbyzpg"]["clean"] == pytest.approx((480 - RANDOM) / (SOLVED - RANDOM), abs=0.02)
+    assert by_name["decbyzpg"]["retention"] == pytest.approx((400 - RANDOM) / (480 - RANDOM), abs=0.03)
+    assert by_name["fed_page_pg"]["retention_defined"] is False
     line = next(line for line in command("report", store, "--part", "worst")[1].splitlines() if "fed_page_pg" in line)
     assert re.search(r"fed_page_pg +0\.\d\d +ipm +0\.0\d +0\.00 to 0\.\d\d +\S+ +\S+ +– +2 +10", line)
 
 
 @pytest.mark.parametrize(
-    "levels, seeds, said",
+    "levels, seeds, message",
     [
         ({"none": 400.0, "ipm": 400.0, "zero": 402.0}, range(10), "no attack did certain harm"),
         ({"none": 400.0, "ipm": 30.0, "zero": 402.0}, range(2), "no attack did certain harm"),
@@ -321,13 +321,13 @@ def test_the_worst_attack_is_named_where_it_did_harm(command: Command, tmp_path:
     ],
 )
 def test_else_no_attack_is_named(
-    levels: dict[str, float], seeds: range, said: str, command: Command, tmp_path: Path
+    levels: dict[str, float], seeds: range, message: str, command: Command, tmp_path: Path
 ) -> None:
     store = fill(tmp_path / "runs", {("decbyzpg", attack): level for attack, level in levels.items()}, seeds)
     (worst,) = loaded(command("report", store, "--format", "json")[1])["worst"]
     assert worst["attack"] is None
     assert worst["lowest"] in levels
-    assert said in worst["remarks"]
+    assert message in worst["remarks"]
     assert command("plot", store, "--kind", "heatmap", "--out", "picture.svg")[0] == 0
 
 
@@ -339,13 +339,13 @@ def test_retention_is_of_the_seeds_that_both_rows_have(command: Command, tmp_pat
     for seed in range(10):
         write(tmp_path, experiment("solo", "none", seed), 60.0)
         write(tmp_path, experiment("solo", "ipm", seed), 60.0)
-    found = {(r["algo"], r["attack"]): r for r in loaded(command("report", tmp_path, "-f", "json")[1])["results"]}
-    retained = found["decbyzpg", "ipm"]
+    by_name = {(r["algo"], r["attack"]): r for r in loaded(command("report", tmp_path, "-f", "json")[1])["results"]}
+    retained = by_name["decbyzpg", "ipm"]
     assert retained["retention"] == pytest.approx((150 + 200 + 75) / (300 + 400 + 350))
     assert retained["retention_low"] < retained["retention"] < retained["retention_high"]
-    assert found["decbyzpg", "none"]["retention"] is None
-    assert found["solo", "ipm"]["retention"] == pytest.approx(1)
-    assert found["solo", "ipm"]["retention_defined"] is False  # nothing was learned that could be retained
+    assert by_name["decbyzpg", "none"]["retention"] is None
+    assert by_name["solo", "ipm"]["retention"] == pytest.approx(1)
+    assert by_name["solo", "ipm"]["retention_defined"] is False  # nothing was learned that could be retained
     lines = [line for line in command("report", tmp_path, "--part", "results")[1].splitlines() if "solo" in line]
     assert len(lines) == 2
     assert all(" – " in line for line in lines)
@@ -404,15 +404,15 @@ def test_a_row_that_is_no_worse_on_any_seed_has_no_worse_range_and_names_do_not_
             made_row({"attack": "ipm", "algo": name}, dict(enumerate(row)))
             for name, row in sorted(zip(names, table, strict=True))
         ]
-        found = {r["algo"]: (r["rank_best"], r["rank_worst"]) for r in _ranking(made_groups(*rows)).records}
-        return [found[name] for name in names]
+        expected = {r["algo"]: (r["rank_best"], r["rank_worst"]) for r in _ranking(made_groups(*rows)).records}
+        return [expected[name] for name in names]
 
     names = [f"m{i}" for i in range(len(table))]
-    found = ranges(names)
-    assert ranges(random.sample(names, len(names))) == found
-    for (low, high), row in zip(found, table, strict=True):
+    expected = ranges(names)
+    assert ranges(random.sample(names, len(names))) == expected
+    for (low, high), row in zip(expected, table, strict=True):
         assert 1 <= low <= high <= len(table)
-        for (other_low, other_high), other in zip(found, table, strict=True):
+        for (other_low, other_high), other in zip(expected, table, strict=True):
             if all(a >= b for a, b in zip(row, other, strict=True)):
                 assert low <= other_low
                 assert high <= other_high
@@ -439,8 +439,8 @@ def test_of_rows_that_met_other_attacks_there_is_no_common_worst_case() -> None:
         for attack in ("ipm", "zero")
         if (algo, attack) != ("c", "zero")
     ]
-    found = [r for r in _ranking(made_groups(*rows)).records if r["attack"] == "worst of 2"]
-    assert [(r["algo"], r["rank_best"], r["remarks"]) for r in found] == [
+    rows_of_worst = [r for r in _ranking(made_groups(*rows)).records if r["attack"] == "worst of 2"]
+    assert [(r["algo"], r["rank_best"], r["remarks"]) for r in rows_of_worst] == [
         ("a", 1, ""),
         ("b", 2, ""),
         ("c", None, "1 of 2 attacks were not run"),
@@ -518,21 +518,21 @@ def test_no_format_lets_a_name_do_anything(command: Command, tmp_path: Path) -> 
         what = experiment()
         what["algorithm"]["name"] = name
         write(tmp_path / "runs", what, 1.0)
-    found = {form: command("report", tmp_path / "runs", "-f", form, "--part", "results") for form in FORMS}
-    assert all(code == 0 and "\x1b" not in out for code, out, _ in found.values())
-    table = list(csv.DictReader(found["csv"][1].splitlines()))
+    outputs = {form: command("report", tmp_path / "runs", "-f", form, "--part", "results") for form in FORMS}
+    assert all(code == 0 and "\x1b" not in out for code, out, _ in outputs.values())
+    table = list(csv.DictReader(outputs["csv"][1].splitlines()))
     assert len(table) == len(HOSTILE)
     assert not [row for row in table if row["algo"][0] in "=+-@"]
     assert {"'=cmd()|'!A1'", "'+1", "'-1", "'@x"} <= {row["algo"] for row in table}
     assert float(table[0]["value"]) == 1.0
-    lines = found["tex"][1].split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    lines = outputs["tex"][1].split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert len(lines) == len(HOSTILE)
     assert r"\textbackslash{}input\{x\}\%\$\#\_\&\textasciitilde{}\textasciicircum{}" in "".join(lines)
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in lines}) == 1
-    rows = found["md"][1].splitlines()[2:]
+    rows = outputs["md"][1].splitlines()[2:]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
-    assert "<script" not in found["md"][1]
-    assert len(loaded(found["json"][1])["results"]) == len(HOSTILE)
+    assert "<script" not in outputs["md"][1]
+    assert len(loaded(outputs["json"][1])["results"]) == len(HOSTILE)
     assert command("plot", tmp_path / "runs", "--out", "picture.svg")[0] == 0
 
 
@@ -590,7 +590,7 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("report empty", "no readable runs there"),
         ("report nowhere", "nowhere is neither a run folder"),
@@ -605,13 +605,13 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
         ("plot runs --kind heatmap --by algo", "--by must hold attack"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(words: str, said: str, command: Command, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_in_one_line(words: str, message: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "runs", experiment(), 100.0)
     code, out, err = command(*words.split())
     assert code == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -628,12 +628,12 @@ def _words(text: str) -> set[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_a_narrow_terminal_shows_less_and_says_so(width: int, tmp_path: Path) -> None:
-    found = sheets(group(gather([fill(tmp_path, LEVELS, range(3))])[0], ["attack", "algo"]))
-    lines = render_tables(found, "table", {}, width).splitlines()
+    tables = sheets(group(gather([fill(tmp_path, LEVELS, range(3))])[0], ["attack", "algo"]))
+    lines = render_tables(tables, "table", {}, width).splitlines()
     assert max(map(len, lines)) <= width
     assert ("a wider terminal also shows: evaluation" in " ".join(lines)) == (60 < width < 130)
     assert ("attack: none; algo: dec_page_pg; seeds: 3; mean: 481.9; 95 %" in lines) == (width == 60)
-    whole = render_tables(found, "table", {}) + "a wider terminal also shows"
+    whole = render_tables(tables, "table", {}) + "a wider terminal also shows"
     assert not _words("\n".join(lines)) - _words(whole), "a word is broken"
 
 
@@ -694,9 +694,9 @@ def test_what_was_reached_by_the_time_that_so_many_bytes_were_sent(command: Comm
     assert reached[0] == {"decbyzpg": None, "dec_page_pg": None, "solo": 401.0}
     title = command("report", tmp_path, "--by", "algo", "--metric", "evaluation", "--bytes", 2000)[1]
     assert "by the time that 2,000 bytes are sent" in " ".join(title.split())
-    code, _, said = command("report", tmp_path, "--metric", "return", "--bytes", 2000)
-    assert (code, said.count("\n")) == (2, 1)
-    assert "one of an evaluation, not 'return'" in said
+    code, _, err = command("report", tmp_path, "--metric", "return", "--bytes", 2000)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "one of an evaluation, not 'return'" in err
 
 
 def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:
@@ -712,17 +712,17 @@ def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:
         write(tmp_path, experiment("decbyzpg", "none", seed, agents=9), 450.0)  # has nobody to be compared with
     random, solved = (Experiment.create().task.reference_score(name) for name in ("random", "solved"))
     code, out, _ = command("report", tmp_path, "--by", "algo,attack", "-f", "json")
-    found = {(row["attack"], row["agents"]): row for row in loaded(out)["benefit"]}
+    benefit = {(row["attack"], row["agents"]): row for row in loaded(out)["benefit"]}
     assert code == 0
-    assert {key: row["value"] for key, row in found.items()} == {
+    assert {key: row["value"] for key, row in benefit.items()} == {
         ("none", 13): pytest.approx(100 / (solved - random)),
         ("ipm", 13): pytest.approx(-145 / (solved - random)),
     }
-    for row in found.values():
+    for row in benefit.values():
         assert row["seeds"] == 3
         assert row["low"] < row["value"] < row["high"]
     least = 0.05 * stats.t.ppf(0.975, 2) / 3**0.5  # what seeds have in common cancels: the least deviation is left
-    assert found["none", 13]["high"] == pytest.approx(100 / (solved - random) + least)
+    assert benefit["none", 13]["high"] == pytest.approx(100 / (solved - random) + least)
     assert command("report", tmp_path, "--by", "algo,attack", "-f", "csv", "--part", "benefit")[0] == 0
-    code, _, said = command("report", fill(tmp_path / "others", LEVELS, [0]), "--part", "benefit")
-    assert (code, "it needs runs of solo" in said) == (2, True)
+    code, _, err = command("report", fill(tmp_path / "others", LEVELS, [0]), "--part", "benefit")
+    assert (code, "it needs runs of solo" in err) == (2, True)

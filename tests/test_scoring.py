@@ -77,19 +77,19 @@ def test_runs_that_do_not_fit_are_refused() -> None:
 def test_the_score_is_the_mean_over_strata_of_the_lowest_mean() -> None:
     rng = np.random.default_rng(0)
     cells = [rng.random((4, 9)), rng.random((2, 9))]
-    found = score_entry(entry(*cells, clean=rng.random(9)))
-    assert found.worst.value == pytest.approx(np.mean([x.mean(1).min() for x in cells]))
-    assert found.mean == pytest.approx(np.mean([x.mean() for x in cells]))
-    assert [s.worst_attack for s in found.strata] == [f"a{x.mean(1).argmin()}" for x in cells]
-    assert found.cvar == pytest.approx(np.mean([seed_cvar(x[x.mean(1).argmin()]) for x in cells]))
-    assert found.worst.low is not None
-    assert found.worst.low < found.worst.value < found.worst.high
+    score = score_entry(entry(*cells, clean=rng.random(9)))
+    assert score.worst.value == pytest.approx(np.mean([x.mean(1).min() for x in cells]))
+    assert score.mean == pytest.approx(np.mean([x.mean() for x in cells]))
+    assert [s.worst_attack for s in score.strata] == [f"a{x.mean(1).argmin()}" for x in cells]
+    assert score.cvar == pytest.approx(np.mean([seed_cvar(x[x.mean(1).argmin()]) for x in cells]))
+    assert score.worst.low is not None
+    assert score.worst.low < score.worst.value < score.worst.high
 
 
 def test_below_three_seeds_there_is_neither_interval_nor_test() -> None:
-    found = score_entry(entry([0.1, 0.2]))
-    assert (found.worst.low, found.crossfit, found.strata[0].harmful) == (None, None, frozenset())
-    assert not found.strata[0].retention["a0"].defined
+    score = score_entry(entry([0.1, 0.2]))
+    assert (score.worst.low, score.crossfit, score.strata[0].harmful) == (None, None, frozenset())
+    assert not score.strata[0].retention["a0"].defined
     assert rank_ranges([entry([0.0, 0.0]), entry([1.0, 1.0])]) == [(1, 2), (1, 2)]
     assert pair_test(entry([0.0, 0.0]), entry([1.0, 1.0])).p is None
     with pytest.raises(ValueError, match="3 seeds or more"):
@@ -128,9 +128,9 @@ def test_the_crossfitted_value_is_unbiased_for_equal_attacks_and_no_value_where_
 
 @pytest.mark.parametrize("n, successes", [(8, 8), (10, 7), (12, 0), (10, 9)])
 def test_of_runs_that_succeed_or_fail_the_interval_is_that_of_clopper_and_pearson(n: int, successes: int) -> None:
-    found = bounded_interval([(np.arange(n) < successes)[None].astype(float)])
+    interval = bounded_interval([(np.arange(n) < successes)[None].astype(float)])
     exact = stats.binomtest(successes, n).proportion_ci(0.95, method="exact")
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.015)
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=0.015)
 
 
 @given(st.integers(0, 1000), st.integers(3, 12))
@@ -147,16 +147,16 @@ def test_the_interval_of_a_score_holds_where_runs_fail_all_together_or_each_by_i
     rng, trials = np.random.default_rng(0), 150
     for shape in ((1, 8), (5, 8)):
         cells = [[(rng.random(shape) >= q).astype(float) for _ in range(2)] for _ in range(trials)]
-        found = [bounded_interval(x) for x in cells]
-        assert sum(x.low <= 1 - q <= x.high for x in found) >= 0.94 * trials
+        intervals = [bounded_interval(x) for x in cells]
+        assert sum(x.low <= 1 - q <= x.high for x in intervals) >= 0.94 * trials
 
 
 def test_retention_is_a_ratio_of_sums_and_undefined_where_the_clean_runs_do_not_learn() -> None:
     clean, attacked = np.array([0.8, 1.0, 0.6, 0.9, 0.7]), np.array([0.4, 0.5, 0.3, 0.5, 0.3])
-    found = score_entry(entry(attacked, clean=clean)).strata[0].retention["a0"]
-    assert found.value == pytest.approx(attacked.sum() / clean.sum())
-    assert found.defined
-    assert found.low < found.value < found.high < 0.9
+    retention = score_entry(entry(attacked, clean=clean)).strata[0].retention["a0"]
+    assert retention.value == pytest.approx(attacked.sum() / clean.sum())
+    assert retention.defined
+    assert retention.low < retention.value < retention.high < 0.9
     weak = score_entry(entry(attacked / 4, clean=clean / 4))
     assert not weak.strata[0].retention["a0"].defined
     assert weak.mean_retention() == (None, 0, 1)
@@ -184,11 +184,11 @@ def test_joining_is_paired_and_in_each_stratum() -> None:
     rng = np.random.default_rng(0)
     luck = 0.3 * rng.standard_normal(10)
     federation, alone = entry(0.9 + luck, 0.3 + luck), entry(luck, luck, clean=0.6 + luck)
-    found = joining(federation, alone)
-    assert [d.value for d in found.strata.values()] == pytest.approx([0.3, -0.3], abs=0.05)
-    assert found.overall.value == pytest.approx(0.0, abs=0.05)
-    assert found.strata["s1"].high < 0
-    assert found.overall.low < 0 < found.overall.high
+    benefit = joining(federation, alone)
+    assert [d.value for d in benefit.strata.values()] == pytest.approx([0.3, -0.3], abs=0.05)
+    assert benefit.overall.value == pytest.approx(0.0, abs=0.05)
+    assert benefit.strata["s1"].high < 0
+    assert benefit.overall.low < 0 < benefit.overall.high
 
 
 # Order
@@ -284,15 +284,15 @@ def test_a_row_that_is_nowhere_worse_never_has_a_worse_range(rows: list[list[np.
 def test_equal_entries_are_rarely_separated_and_a_named_pair_is_found() -> None:
     """At the spread of a pilot: deviation 0.3 between seeds, 0.15 within a pair of one seed."""
     rng, trials = np.random.default_rng(0), 100
-    split = told = 0
+    split = separations = 0
     for _ in range(trials):
         luck = 0.8 + 0.3 * rng.standard_normal(10)
         rows = [entry(luck + 0.1 * rng.standard_normal(10)) for _ in range(6)]
         split += bool(separated(rows))
         better = entry(luck + 0.2 + 0.1 * rng.standard_normal(10))
-        told += pair_test(better, rows[0]).p < 0.05
+        separations += pair_test(better, rows[0]).p < 0.05
     assert split <= 0.1 * trials
-    assert told >= 0.8 * trials
+    assert separations >= 0.8 * trials
 
 
 def test_separation_is_said_in_a_sentence() -> None:

@@ -28,20 +28,20 @@ def rng(seed=0):
 
 def test_without_bounds_the_interval_is_that_of_student():
     x = rng(3).normal(5, 2, size=9)
-    found = mean_interval(x)
+    measured = mean_interval(x)
     expected = stats.t.interval(0.95, 8, x.mean(), stats.sem(x))
-    assert (found.low, found.high) == pytest.approx(expected)
-    assert found.value == pytest.approx(x.mean())
+    assert (measured.low, measured.high) == pytest.approx(expected)
+    assert measured.value == pytest.approx(x.mean())
 
 
 @pytest.mark.parametrize("successes", [0, 1, 5, 9, 10])
 def test_of_runs_that_fail_or_solve_it_is_the_exact_interval_of_a_share(successes):
     x = np.array([20.0] * (10 - successes) + [480.0] * successes)
-    found = mean_interval(x, (20.0, 480.0))
+    measured = mean_interval(x, (20.0, 480.0))
     exact = stats.binomtest(successes, 10).proportion_ci(0.95, method="exact")
-    assert found.value == pytest.approx(20 + 46 * successes)
-    assert found.low == pytest.approx(20 + 460 * exact.low, abs=0.02 * 460)
-    assert found.high == pytest.approx(20 + 460 * exact.high, abs=0.02 * 460)
+    assert measured.value == pytest.approx(20 + 46 * successes)
+    assert measured.low == pytest.approx(20 + 460 * exact.low, abs=0.02 * 460)
+    assert measured.high == pytest.approx(20 + 460 * exact.high, abs=0.02 * 460)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -65,9 +65,9 @@ def test_equal_values_have_exactly_their_own_mean():
 @given(returns)
 @settings(deadline=None, max_examples=60)
 def test_the_interval_holds_the_mean_and_stays_within_bounds_and_values(values):
-    found = mean_interval(values, (0.0, 100.0))
-    assert min(0.0, *values) - 1e-9 <= found.low <= found.value <= found.high <= max(100.0, *values) + 1e-9
-    assert found.value == pytest.approx(np.mean(values), abs=1e-9)
+    measured = mean_interval(values, (0.0, 100.0))
+    assert min(0.0, *values) - 1e-9 <= measured.low <= measured.value <= measured.high <= max(100.0, *values) + 1e-9
+    assert measured.value == pytest.approx(np.mean(values), abs=1e-9)
 
 
 @given(returns, st.integers(0, 24), st.floats(0, 500))
@@ -81,25 +81,25 @@ def test_the_lower_end_never_falls_when_a_value_rises(values, index, rise):
 @given(returns, st.integers(-1000, 1000), st.integers(1, 100))
 @settings(deadline=None, max_examples=60)
 def test_the_interval_moves_with_the_unit(values, shift, scale):
-    found = mean_interval(values, (-10.0, 20.0))
+    measured = mean_interval(values, (-10.0, 20.0))
     moved = mean_interval([shift + scale * v for v in values], (shift - 10.0 * scale, shift + 20.0 * scale))
     for end in ("value", "low", "high"):
-        assert getattr(moved, end) == pytest.approx(shift + scale * getattr(found, end), abs=1e-6)
+        assert getattr(moved, end) == pytest.approx(shift + scale * getattr(measured, end), abs=1e-6)
 
 
 @given(returns, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=60)
 def test_the_order_of_seeds_moves_the_ends_by_no_more_than_the_draws_do(values, random):
-    found = mean_interval(values, (-500.0, 500.0))
+    measured = mean_interval(values, (-500.0, 500.0))
     other = mean_interval(random.sample(values, len(values)), (-500.0, 500.0))
-    assert other.value == pytest.approx(found.value)
-    assert (other.low, other.high) == pytest.approx((found.low, found.high), abs=0.05 * 1000)
+    assert other.value == pytest.approx(measured.value)
+    assert (other.low, other.high) == pytest.approx((measured.low, measured.high), abs=0.05 * 1000)
 
 
 def test_a_difference_has_the_interval_of_student_with_a_floor():
     x = rng(4).normal(30, 20, size=8)
-    found = difference_interval(x, 100.0)
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 7, x.mean(), stats.sem(x)))
+    measured = difference_interval(x, 100.0)
+    assert (measured.low, measured.high) == pytest.approx(stats.t.interval(0.95, 7, x.mean(), stats.sem(x)))
     equal = difference_interval([30.0] * 8, 100.0)
     half = 5 * stats.t.ppf(0.975, 7) / math.sqrt(8)
     assert (equal.low, equal.value, equal.high) == pytest.approx((30 - half, 30, 30 + half))
@@ -111,8 +111,8 @@ def test_the_interval_of_the_mean_covers_where_runs_fail_at_times(q, n):
     """Student's interval covers in 41 % at q=0.1 and five seeds."""
     seeds = rng(n)
     held = [
-        found.low <= 475 - 455 * q <= found.high
-        for found in (mean_interval(np.where(seeds.random(n) < q, 20.0, 475.0), (20.0, 475.0)) for _ in range(400))
+        measured.low <= 475 - 455 * q <= measured.high
+        for measured in (mean_interval(np.where(seeds.random(n) < q, 20.0, 475.0), (20.0, 475.0)) for _ in range(400))
     ]
     assert np.mean(held) >= 0.93
 

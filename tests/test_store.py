@@ -118,13 +118,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_folders_are_named_and_the_rest_is_read(kind: str, store: Path, real: Path) -> None:
     copies(store, real, 3)
-    spoil, said = HOSTILE[kind]
+    spoil, message = HOSTILE[kind]
     spoil(store / real.name)
     entries, problems = scan_runs(store)
     assert len(entries) == 3
     assert len(problems) == 1
     assert real.name in problems[0]
-    assert said in problems[0]
+    assert message in problems[0]
 
 
 def test_copies_links_and_tampered_folders_do_not_count(store: Path, real: Path, tmp_path: Path) -> None:

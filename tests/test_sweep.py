@@ -79,7 +79,7 @@ class TestSuite:
         assert plan_sweep(SweepGrid.read(path)).hash == planned().hash
 
     @pytest.mark.parametrize(
-        "changes, said",
+        "changes, message",
         [
             ({"sedes": 3}, "sedes: is not a key. Did you mean 'seeds'? Keys: agents, "),
             ({"seeds": 0}, "seeds"),
@@ -97,8 +97,8 @@ class TestSuite:
             ),
         ],
     )
-    def test_mistakes_are_named(self, changes: Mapping[str, Any], said: str) -> None:
-        with pytest.raises(InvalidParameter, match=re.escape(said)):
+    def test_mistakes_are_named(self, changes: Mapping[str, Any], message: str) -> None:
+        with pytest.raises(InvalidParameter, match=re.escape(message)):
             plan_sweep(SweepGrid.of({**GRID, **changes}))
 
     @pytest.mark.parametrize("content", ["seeds = ", "\0", "[" * 5000, "a" * 70_000_0])
@@ -157,20 +157,20 @@ def test_any_change_of_a_field_changes_the_hash() -> None:
 
     base = Experiment.create("decbyzpg", "sign_flip", "complete", **QUICK)
     assert set(FIELDS) == {f.name for f in fields(base)}
-    seen = {base.hash}
+    hashes = {base.hash}
     for name, value in FIELDS.items():
         if value is None:
             changed = hash_of({**base.describe(), name: "another"})
         else:
             changed = replace(base, **{name: value}).hash
-        assert changed not in seen, name
-        seen.add(changed)
+        assert changed not in hashes, name
+        hashes.add(changed)
     assert hash_of(base.describe()) == base.hash
 
 
 def test_every_field_of_every_component_of_a_cell_is_in_its_hash() -> None:
     base = Experiment.create("decbyzpg", "sign_flip", "complete", **QUICK)
-    seen = {base.hash}
+    hashes = {base.hash}
     for kind, changes in {
         "algorithm": {"lr": 1e-3, "N": 7, "B": 3, "p": 0.3, "optimizer": "sgd", "reference": "local", "logits": "tanh"},
         "attack": {"scale": 2.0, "on": "both"},
@@ -180,8 +180,8 @@ def test_every_field_of_every_component_of_a_cell_is_in_its_hash() -> None:
         for key, value in changes.items():
             options: dict[str, Any] = {**QUICK, "parameters": {kind: {key: value}}}
             changed = Experiment.create("decbyzpg", "sign_flip", "complete", **options).hash
-            assert changed not in seen, (kind, key)
-            seen.add(changed)
+            assert changed not in hashes, (kind, key)
+            hashes.add(changed)
 
 
 @pytest.fixture(scope="module")

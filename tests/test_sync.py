@@ -38,7 +38,7 @@ GONE = RuntimeError("the network\nis gone")
 class Run:
     """A run at W&B, with what the tracker uses of its surface."""
 
-    given: dict[str, Any]
+    options: dict[str, Any]
     fails: str = ""
     logged: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class Run:
 
     @property
     def url(self) -> str:
-        return f"somewhere/{self.given['id']}"
+        return f"somewhere/{self.options['id']}"
 
     @property
     def dir(self) -> str:
-        return str(Path(self.given["dir"]) / "wandb" / self.given["id"] / "files")
+        return str(Path(self.options["dir"]) / "wandb" / self.options["id"] / "files")
 
     def define_metric(self, name: str, step_metric: str) -> None:
         pass
@@ -81,10 +81,10 @@ class There:
     runs: list[Run] = field(default_factory=list)
     fails: dict[int, str | BaseException] = field(default_factory=dict)
 
-    def init(self, **given: Any) -> Run:
+    def init(self, **options: Any) -> Run:
         number = len(self.runs)
         fails = self.fails.get(number, "")
-        self.runs.append(Run(given, fails if isinstance(fails, str) else ""))
+        self.runs.append(Run(options, fails if isinstance(fails, str) else ""))
         if isinstance(fails, BaseException):
             raise fails
         return self.runs[-1]
@@ -92,12 +92,12 @@ class There:
 
 @pytest.fixture
 def there(monkeypatch: pytest.MonkeyPatch) -> There:
-    found = There()
+    fake = There()
     settings = SimpleNamespace(base_url="somewhere", entity=None)
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
-    monkeypatch.setattr(wandb, "init", found.init)
+    monkeypatch.setattr(wandb, "init", fake.init)
     monkeypatch.setattr(wandb, "setup", lambda settings_=None, **_: SimpleNamespace(settings=settings))
-    return found
+    return fake
 
 
 @pytest.fixture(scope="module")
@@ -150,22 +150,22 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def uploads(folder: Path) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads((folder / "tracking.json").read_text())["uploaded"]
-    return found
+    uploaded: dict[str, dict[str, str]] = json.loads((folder / "tracking.json").read_text())["uploaded"]
+    return uploaded
 
 
 def test_twice_is_once(store: Path, there: There, command: Command) -> None:
     (folders(store)[0] / "result.json").unlink()
     code, out, err = command(store)
     done = folders(store)[1:]
-    ids = [run.given["id"] for run in there.runs]
+    ids = [run.options["id"] for run in there.runs]
     assert (code, err) == (0, f"{folders(store)[0]}: unfinished, not uploaded\n")
     lines = [f"{folder}: somewhere/{i}" for folder, i in zip(done, ids, strict=True)]
     assert out == [*lines, "uploaded 2, already there 0, not finished 1"]
     assert [run.exit_code for run in there.runs] == [0, 0]
     for folder, run in zip(done, there.runs, strict=True):
-        assert uploads(folder)["somewhere/byzbench"]["id"] == run.given["id"]
-        assert run.given["mode"] == "online"
+        assert uploads(folder)["somewhere/byzbench"]["id"] == run.options["id"]
+        assert run.options["mode"] == "online"
         assert [row["round"] for row in run.logged[:-1]] == list(range(len(run.logged) - 1))
         assert run.logged[-1].keys() == {"result_table", "pictures/curve_png"}
         assert {"metrics.jsonl", "checkpoint.safetensors", "curve.png"} < run.files
@@ -188,7 +188,7 @@ def test_again_is_asked_for_or_has_a_reason(
     assert command(first, "--wandb", "offline")[1][-1] == one
     monkeypatch.setenv("WANDB_PROJECT", "other")
     assert command(first)[1][-1] == one
-    ids = [run.given["id"] for run in there.runs]
+    ids = [run.options["id"] for run in there.runs]
     assert [i.rpartition("-")[2] for i in ids] == ["1", "2", "3", "4", "5"]
     assert {to: entry["id"] for to, entry in uploads(first).items()} == {
         "somewhere/byzbench": ids[2],
@@ -212,7 +212,7 @@ def test_an_upload_that_fails_is_a_line_and_is_tried_again(
     assert there.runs[1].exit_code == (1 if isinstance(fails, str) else None)
     code, out, err = command(store)
     assert (code, out[-1], err) == (0, "uploaded 1, already there 2, not finished 0", "")
-    assert there.runs[-1].given["id"] != there.runs[1].given["id"]
+    assert there.runs[-1].options["id"] != there.runs[1].options["id"]
 
 
 def test_a_folder_that_somebody_holds_is_left_out(store: Path, there: There, command: Command) -> None:
@@ -246,8 +246,8 @@ def test_a_folder_that_cannot_be_trusted_is_a_line(store: Path, there: There, co
     (linked / "metrics.jsonl").unlink()
     (linked / "metrics.jsonl").symlink_to(store.resolve() / "secret")
     code, out, err = command(store)
-    said = sorted(err.splitlines())
-    assert (code, out, len(said)) == (1, ["uploaded 0, already there 0, not finished 0, failed 2"], 3)
+    messages = sorted(err.splitlines())
+    assert (code, out, len(messages)) == (1, ["uploaded 0, already there 0, not finished 0, failed 2"], 3)
     assert f"{short}: failed: CorruptRecord: the logs of {short} are not of the same rounds: trace.jsonl has" in err
     assert f"not trusted: {broken}/result.json is not a JSON object\n" in err
     assert f"{linked}: failed: CorruptRecord: {linked}/metrics.jsonl is a symbolic link\n" in err
@@ -268,10 +268,10 @@ def test_the_file_of_a_sweep_groups_its_cells(store: Path, there: There, command
     cells = folders(store)[:2]
     file = save_sweep(store, "a study", "0123456789abcdef", [path.name for path in cells])
     assert command(file, store)[1][-1] == f"uploaded {SEEDS}, already there 0, not finished 0"
-    groups = [run.given["group"] for run in there.runs]
+    groups = [run.options["group"] for run in there.runs]
     assert [group == "sweep-0123456789abcdef" for group in groups] == [True, True, False]
     assert command(store, "--force")[0] == 0
-    assert len({run.given["group"] for run in there.runs[SEEDS:]}) == 1, "seeds of an experiment are a group"
+    assert len({run.options["group"] for run in there.runs[SEEDS:]}) == 1, "seeds of an experiment are a group"
 
 
 def test_a_run_that_was_tracked_is_there(store: Path, there: There, command: Command) -> None:
@@ -305,10 +305,10 @@ def test_a_plug_in_need_not_be_here_and_may_be_called_anything(store: Path, ther
     code, out, err = command(first)
     assert (code, out[-1], err.count("\n")) == (0, "uploaded 1, already there 0, not finished 0", 1)
     assert err.startswith(f"{first}: no learning curve: unknown ")
-    given = there.runs[0].given
-    assert re.fullmatch("[0-9a-f]{16}--1", given["id"])
-    assert sorted(tag for tag in given["tags"] if len(tag) > 30) == ["x" * 64], "one tag of the length that W&B takes"
-    assert given["config"]["attack"] == "x" * 100
+    options = there.runs[0].options
+    assert re.fullmatch("[0-9a-f]{16}--1", options["id"])
+    assert sorted(tag for tag in options["tags"] if len(tag) > 30) == ["x" * 64], "one tag of the length that W&B takes"
+    assert options["config"]["attack"] == "x" * 100
 
 
 def test_without_the_library_nothing_is_read(store: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("gymnasium:Nope-v0", "Gymnasium has no environment 'Nope-v0' here"),
         ("gymnasium:Blackjack-v1", "observations of type Tuple; supported are vectors"),
@@ -161,10 +161,10 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
         ("pettingzoo:nothing", "match pattern"),
     ],
 )
-def test_what_is_not_supported_is_one_line(text, said):
+def test_what_is_not_supported_is_one_line(text, message):
     with pytest.raises(UserError) as caught:
         registry.make("task", text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -196,9 +196,9 @@ def test_cart_poles_are_gymnasiums(factors):
         actions = np.where(rng.random(60) < np.linspace(0, 0.6, 60), rng.integers(0, 2, 60), lean)
         (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)[:4]
         np.testing.assert_allclose(shown[alive], other[alive], rtol=1e-6, atol=1e-7)
-        for mine, fact in zip(facts, their_facts, strict=True):
-            assert mine.dtype == fact.dtype
-            assert np.array_equal(mine[alive], fact[alive])
+        for own_facts, fact in zip(facts, their_facts, strict=True):
+            assert own_facts.dtype == fact.dtype
+            assert np.array_equal(own_facts[alive], fact[alive])
         lengths += alive
         alive &= ~theirs.prev_done
     assert not alive.any()
@@ -222,7 +222,10 @@ def test_acrobots_are_gymnasiums():
             environment.state = own.copy()
         (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)
         np.testing.assert_allclose(shown[running], other[running], rtol=1e-6, atol=1e-6)
-        assert all(np.array_equal(mine[running], fact[running]) for mine, fact in zip(facts, their_facts, strict=True))
+        assert all(
+            np.array_equal(own_facts[running], fact[running])
+            for own_facts, fact in zip(facts, their_facts, strict=True)
+        )
     assert len(set(lengths)) > 10
     assert lengths.max() == 500
 
@@ -247,20 +250,20 @@ def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, gre
     assert other.mean() < 1e-3
 
     # What they did, done again: the same code steps one row or many, and stops nowhere else.
-    alive, seen = (
+    alive, observed = (
         (torch.arange(4) < count.unsqueeze(1)).numpy().copy(),
         environments.reset(agent_generators(range(3), 0)),
     )
     for t in steps:
         mask = batch.mask[:, t].numpy()
         assert np.array_equal(alive, mask)
-        assert np.array_equal(seen.reshape(3, 4, -1)[mask], batch.observations[:, t].numpy()[mask])
-        seen, paid, ended, cut = environments.step(batch.actions[:, t].numpy().ravel())
+        assert np.array_equal(observed.reshape(3, 4, -1)[mask], batch.observations[:, t].numpy()[mask])
+        observed, paid, ended, cut = environments.step(batch.actions[:, t].numpy().ravel())
         assert np.array_equal(paid.reshape(3, 4)[mask], batch.rewards[:, t].numpy()[mask])
         over = (ended | cut).reshape(3, 4) & alive
         assert np.array_equal(batch.terminated.numpy()[over], ended.reshape(3, 4)[over])
         stopped = over & ~ended.reshape(3, 4)
-        assert np.array_equal(seen.reshape(3, 4, -1)[stopped], batch.final_observations.numpy()[stopped])
+        assert np.array_equal(observed.reshape(3, 4, -1)[stopped], batch.final_observations.numpy()[stopped])
         alive &= ~over
     assert not alive.any()
 
@@ -312,7 +315,7 @@ def test_machine_code_leaves_other_families_of_policies_alone():
     class Backwards(CategoricalMlp):
         def sampler(self, theta, noise):
             act = super().sampler(theta, noise)
-            return lambda t, seen: 1 - act(t, seen)
+            return lambda t, observed: 1 - act(t, observed)
 
     task, noise = CartPole(), torch.zeros(1, 500, 1)
     theta = torch.zeros(1, task.policy().dimension)
@@ -349,12 +352,12 @@ def test_a_team_sees_what_its_players_see_and_is_paid_their_mean():
     environments, seed = task.make(1, 2), int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
     shown = environments.reset([rng])
     game = simple_spread_v3.parallel_env(N=2, local_ratio=0.0)
-    seen, _ = game.reset(seed=seed)
+    observed, _ = game.reset(seed=seed)
     for step in range(25):
-        assert np.array_equal(shown[1], np.concatenate([seen["agent_0"], seen["agent_1"]]))
+        assert np.array_equal(shown[1], np.concatenate([observed["agent_0"], observed["agent_1"]]))
         actions = np.array([[1, 2], [3, step % 5]])
         shown, rewards, ended, cut = environments.step(actions)
-        seen, paid, *_ = game.step({"agent_0": 3, "agent_1": step % 5})
+        observed, paid, *_ = game.step({"agent_0": 3, "agent_1": step % 5})
         assert rewards[1] == pytest.approx((paid["agent_0"] + paid["agent_1"]) / 2)
         assert (cut == (step == 24)).all()
         assert not ended.any()
@@ -370,10 +373,10 @@ def test_a_team_learns_in_a_federation(tmp_path):
         trajectories=8,
         parameters={"algo": {"N": 4, "B": 2}},
     )
-    found = run(todo, out=tmp_path)
-    assert found.steps == 5 * 25 * found.trajectories
-    assert found.verdict.threshold is None
-    assert run(todo, out=tmp_path / "again").final == found.final
+    result = run(todo, out=tmp_path)
+    assert result.steps == 5 * 25 * result.trajectories
+    assert result.verdict.threshold is None
+    assert run(todo, out=tmp_path / "again").final == result.final
 
 
 SPREAD = "pettingzoo:mpe2/simple_spread_v3,options='N=3 local_ratio=0.5'"
@@ -388,13 +391,13 @@ def test_in_a_shared_world_every_agent_is_a_player_of_the_same_games():
     environments = task.make(3, 2)
     shown = environments.reset([np.random.default_rng(k) for k in (5, 6, 7)])
     game = simple_spread_v3.parallel_env(N=3, local_ratio=0.5)
-    seen, _ = game.reset(seed=seed)
+    observed, _ = game.reset(seed=seed)
     for step in range(25):
         second = shown.reshape(3, 2, -1)[:, 1]
-        assert np.array_equal(second, np.stack([seen[f"agent_{k}"] for k in range(3)]))
+        assert np.array_equal(second, np.stack([observed[f"agent_{k}"] for k in range(3)]))
         actions = np.array([[1, 2], [3, step % 5], [0, 4]])  # an agent's in both games
         shown, rewards, ended, cut = environments.step(actions.flatten())
-        seen, paid, *_ = game.step({f"agent_{k}": actions[k, 1] for k in range(3)})
+        observed, paid, *_ = game.step({f"agent_{k}": actions[k, 1] for k in range(3)})
         np.testing.assert_allclose(rewards.reshape(3, 2)[:, 1], list(paid.values()), rtol=1e-6)
         assert (cut == (step == 24)).all()
         assert not ended.any()
@@ -421,9 +424,9 @@ def test_a_shared_world_is_learned_in(tmp_path):
         "byzpg", "random_action", env=SPREAD + ",world=shared", agents=3, byzantine=1, trajectories=8,
         parameters={"algo": {"N": 4, "B": 2}},
     )  # fmt: skip
-    found = run(todo, out=tmp_path)
-    assert found.steps == 3 * 25 * found.trajectories
-    assert run(todo, out=tmp_path / "again").final == found.final
+    result = run(todo, out=tmp_path)
+    assert result.steps == 3 * 25 * result.trajectories
+    assert run(todo, out=tmp_path / "again").final == result.final
     training = Training(todo)
     honest = training.evaluate(1)
     training.state["theta"][todo.members.byzantine] *= -3
@@ -431,15 +434,15 @@ def test_a_shared_world_is_learned_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         ({"agents": 4}, "has 3 players here, and 4 agents would share it"),
         ({"agents": 3, "algo": "fedpg_br"}, "fedpg_br samples episodes of single agents"),
         ({"agents": 3, "agreement": "gossip+ubar"}, "samples episodes of single agents"),
     ],
 )
-def test_what_a_shared_world_cannot_have_is_one_line(options, said):
-    with pytest.raises(UserError, match=said):
+def test_what_a_shared_world_cannot_have_is_one_line(options, message):
+    with pytest.raises(UserError, match=message):
         Experiment.create(env=SPREAD + ",world=shared", **options)
 
 
@@ -451,10 +454,10 @@ def test_one_process_and_two_give_the_same_bytes_for_every_task(tmp_path):
     suite = SweepGrid.of({"algo": "decbyzpg", "attack": "none", "env": ["cartpole", SPREAD, *short], "agents": 2,
                       "byzantine": 0, "trajectories": 4, "preset": "paper",
                       "parameters": {"algo": {"N": 2, "B": 1}}})  # fmt: skip
-    found = []
+    metrics = []
     for jobs in (1, 2):
         with make_executor("process", tmp_path / str(jobs), jobs=jobs) as workers:
             run_sweep(plan_sweep(suite), tmp_path / str(jobs), workers)
-        found.append({f.parent.name: f.read_bytes() for f in (tmp_path / str(jobs)).glob("*/metrics.jsonl")})
-    assert len(found[0]) == len(CATALOGUE) + 1
-    assert found[0] == found[1]
+        metrics.append({f.parent.name: f.read_bytes() for f in (tmp_path / str(jobs)).glob("*/metrics.jsonl")})
+    assert len(metrics[0]) == len(CATALOGUE) + 1
+    assert metrics[0] == metrics[1]

@@ -180,10 +180,10 @@ def test_random_regular_is_regular_or_says_why_not(agents: int, degree: int) -> 
 
 
 @pytest.mark.parametrize(
-    "agents, degree, said", [(4, 4, "at least 5 agents, got 4"), (5, 3, "is odd"), (6, 1, "in 100 tries")]
+    "agents, degree, message", [(4, 4, "at least 5 agents, got 4"), (5, 3, "is odd"), (6, 1, "in 100 tries")]
 )
-def test_random_regular_says_what_is_wrong(agents: int, degree: int, said: str) -> None:
-    with pytest.raises(Undefined, match=said):
+def test_random_regular_says_what_is_wrong(agents: int, degree: int, message: str) -> None:
+    with pytest.raises(Undefined, match=message):
         RandomRegular(degree=degree)(agents, 0, rng())
 
 
@@ -251,7 +251,7 @@ def test_random_families_have_the_links_that_they_promise() -> None:
 
 
 @pytest.mark.parametrize(
-    "written, agents, said",
+    "written, agents, message",
     [
         ("torus", 13, "13 agents fill no rows and columns of at least 3; 15 would"),
         ("torus", 2, "9 would"),
@@ -271,8 +271,8 @@ def test_random_families_have_the_links_that_they_promise() -> None:
         ("time_varying(hypercube)", 5, "a power of 2"),
     ],
 )
-def test_what_does_not_exist_is_said(written: str, agents: int, said: str) -> None:
-    with pytest.raises(Undefined, match=said):
+def test_what_does_not_exist_is_said(written: str, agents: int, message: str) -> None:
+    with pytest.raises(Undefined, match=message):
         made(written)(agents, 0, rng())
 
 
@@ -298,17 +298,17 @@ def test_churn_replaces_its_share_of_links_by_any_others() -> None:
     base = set(SmallWorld(p=0)(40, 0, rng()).edges)
     topology = TimeVarying(SmallWorld(p=0), churn=0.3)
     rounds = [set(topology(40, round, rng()).edges) for round in range(150)]
-    kept = np.mean([len(base & links) for links in rounds]) / len(base)
-    assert abs(kept - 0.7 - 0.3 * 24 / 724) < 0.02  # of 724 pairs that are free on average, 24 are old links
+    persistence = np.mean([len(base & links) for links in rounds]) / len(base)
+    assert abs(persistence - 0.7 - 0.3 * 24 / 724) < 0.02  # of 724 pairs that are free on average, 24 are old links
     fresh = np.zeros((40, 40), dtype=int)
     for links in rounds:
         for a, b in links - base:
             fresh[a, b] += 1
-    seen = fresh[
+    samples = fresh[
         np.triu(np.ones((40, 40), dtype=bool), 1) & ~nx.to_numpy_array(SmallWorld(p=0)(40, 0, rng())).astype(bool)
     ]
-    assert abs(seen.mean() - 150 * 23.2 / 700) < 0.5
-    assert seen.max() < 20
+    assert abs(samples.mean() - 150 * 23.2 / 700) < 0.5
+    assert samples.max() < 20
 
 
 @pytest.mark.parametrize("directed", [False, True])
@@ -350,7 +350,7 @@ def test_a_list_of_links_may_have_names_comments_and_more(tmp_path: File) -> Non
 
 
 @pytest.mark.parametrize(
-    "name, text, said",
+    "name, text, message",
     [
         ("a.txt", "0 1\n1\n", "line 2 of .* names one node"),
         ("a.txt", "0 1\n2 3\n", "not connected"),
@@ -363,21 +363,21 @@ def test_a_list_of_links_may_have_names_comments_and_more(tmp_path: File) -> Non
         ("a.graphml", nx.generate_graphml(nx.cycle_graph(4, nx.DiGraph)), "say directed=True"),
     ],
 )
-def test_files_of_strangers(tmp_path: File, name: str, text: Any, said: str) -> None:
+def test_files_of_strangers(tmp_path: File, name: str, text: Any, message: str) -> None:
     path = graph_file(tmp_path, text if isinstance(text, str) else "\n".join(text), name)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         FromFile(path)(4, 0, rng())
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: File, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    for path, said in (
+    for path, message in (
         (tmp_path / "none", "No such file"),
         (tmp_path, "Is a directory"),
         (tmp_path / "binary.txt", "UTF-8"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             FromFile(str(path))(4, 0, rng())
     monkeypatch.setattr("byzbench.topologies.from_file._LARGEST", 5)
     with pytest.raises(UserError, match="larger than"):
@@ -416,8 +416,8 @@ def test_every_placement_is_defined_on_every_graph(name: str) -> None:
 def test_where_all_seats_are_alike_attackers_sit_anywhere(name: str) -> None:
     for graph in (Complete()(9, 0, rng()), Star()(9, 0, rng())):
         assert list(placed(name)(graph, 3, rng(5))) == list(RandomPlacement()(graph, 3, rng(5)))
-    seen = {frozenset(placed(name)(Ring()(9, 0, rng()), 1, rng(seed))) for seed in range(60)}
-    assert len(seen) == 9 or name == "min_cut"
+    samples = {frozenset(placed(name)(Ring()(9, 0, rng()), 1, rng(seed))) for seed in range(60)}
+    assert len(samples) == 9 or name == "min_cut"
 
 
 def test_central_agents_are_those_that_networkx_finds() -> None:
@@ -427,8 +427,8 @@ def test_central_agents_are_those_that_networkx_finds() -> None:
         ("betweenness", nx.betweenness_centrality(graph)),
         ("eigenvector", nx.eigenvector_centrality(graph, max_iter=1000, tol=1e-10)),
     ):
-        seats = placed(name)(graph, 4, rng())
-        assert sorted(scores[seat] for seat in seats) == sorted(scores.values())[-4:], name
+        chosen = placed(name)(graph, 4, rng())
+        assert sorted(scores[node] for node in chosen) == sorted(scores.values())[-4:], name
     directed = nx.DiGraph([(0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (3, 0), (1, 4), (4, 1), (5, 4), (4, 5), (5, 3)])
     assert placed("degree")(directed, 1, rng()) == [0]
 
@@ -438,10 +438,10 @@ def test_few_sources_of_paths_find_a_hub() -> None:
     assert placed("betweenness(pivots=5)")(graph, 1, rng()) == [0]
 
 
-def phi(graph: nx.Graph, seats: Any, horizon: int) -> float:
+def phi(graph: nx.Graph, chosen: Any, horizon: int) -> float:
     """By the formula."""
     w, n = matrix(graph).numpy(), len(graph)
-    attackers = np.isin(range(n), list(seats))
+    attackers = np.isin(range(n), list(chosen))
     total = sum(np.linalg.matrix_power(w, t) for t in range(1, horizon + 1))
     return float((total @ attackers)[~attackers].mean())
 
@@ -468,7 +468,7 @@ def test_influence_and_its_placements(horizon: int) -> None:
         reached = phi(graph, swapped, horizon)
         assert reached >= phi(graph, greedy, horizon) * (1 - 1e-9)
         moves = [{*swapped, new} - {old} for old in swapped for new in set(range(9)) - set(swapped)]
-        assert reached >= max(phi(graph, seats, horizon) for seats in moves) * (1 - 1e-8)
+        assert reached >= max(phi(graph, chosen, horizon) for chosen in moves) * (1 - 1e-8)
 
 
 def test_no_attackers_no_influence_and_nobody_else_all_of_it() -> None:
@@ -490,10 +490,10 @@ def test_an_eclipse_is_as_dark_as_can_be() -> None:
         w = matrix(graph).numpy()
         for victim in (0, 7):
             for f in range(6):
-                seats = placed(f"eclipse(victim={victim})")(graph, f, rng())
-                assert victim not in seats
+                chosen = placed(f"eclipse(victim={victim})")(graph, f, rng())
+                assert victim not in chosen
                 others = np.delete(w[victim], victim)
-                assert w[victim, list(seats)].sum() == pytest.approx(np.sort(others)[10 - 1 - f :].sum())
+                assert w[victim, list(chosen)].sum() == pytest.approx(np.sort(others)[10 - 1 - f :].sum())
     path = nx.path_graph(7)
     assert sorted(placed("eclipse(victim=0)")(path, 3, rng())) == [1, 2, 3]
     with pytest.raises(Undefined, match="agent 9 is no victim; agents are 0 to 6"):
@@ -505,12 +505,12 @@ def test_separated_seats_are_at_least_half_as_far_apart_as_can_be() -> None:
         graph = made(written)(12, 0, rng(1))
         hops = dict(nx.all_pairs_shortest_path_length(graph))
 
-        def apart(seats: Any, hops: Any = hops) -> int:
-            return min(hops[a][b] for a, b in combinations(seats, 2))
+        def apart(chosen: Any, hops: Any = hops) -> int:
+            return min(hops[a][b] for a, b in combinations(chosen, 2))
 
         for seed in range(4):
-            seats = placed("max_separation")(graph, 3, rng(seed))
-            assert 2 * apart(seats) >= max(apart(three) for three in combinations(range(12), 3))
+            chosen = placed("max_separation")(graph, 3, rng(seed))
+            assert 2 * apart(chosen) >= max(apart(three) for three in combinations(range(12), 3))
     assert (
         max(
             nx.multi_source_dijkstra_path_length(
@@ -583,7 +583,7 @@ def test_placements_that_look_at_all_pairs_refuse_large_graphs(monkeypatch: pyte
 def test_first_and_random_seats() -> None:
     graph = Star()(6, 0, rng())
     assert First()(graph, 3, rng()) == [0, 1, 2]
-    taken = np.bincount([seat for seed in range(600) for seat in RandomPlacement()(graph, 2, rng(seed))], minlength=6)
+    taken = np.bincount([node for seed in range(600) for node in RandomPlacement()(graph, 2, rng(seed))], minlength=6)
     assert taken.shape == (6,)
     assert abs(taken - 200).max() < 60
     assert list(RandomPlacement()(graph, 3, rng()))[:2] == list(RandomPlacement()(graph, 2, rng()))
@@ -597,9 +597,9 @@ def test_every_coin_passes_every_check(name: str, check: coins.Check) -> None:
 
 
 def test_the_shared_coin_is_one_draw_seen_by_all() -> None:
-    seen = SharedCoin()(lambda stream: float(stream.random()), 4, rng())
-    assert seen.dtype == torch.float64
-    assert seen.tolist() == [rng().random()] * 4
+    samples = SharedCoin()(lambda stream: float(stream.random()), 4, rng())
+    assert samples.dtype == torch.float64
+    assert samples.tolist() == [rng().random()] * 4
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -616,19 +616,19 @@ def test_mixing_weights(written: str, weights: str) -> None:
         return
     w = torch.zeros(agents, agents, dtype=torch.float64).scatter_add_(1, members.senders, members.mixing)
     torch.testing.assert_close(w, matrix(graph, weights), rtol=0, atol=1e-14)
-    heard = nx.to_numpy_array(graph).T
-    degree = heard.sum(1)
+    received = nx.to_numpy_array(graph).T
+    degree = received.sum(1)
     links = {
         "metropolis": 1 / (1 + np.maximum.outer(degree, degree)),
-        "max_degree": np.full_like(heard, 1 / (1 + degree.max())),
+        "max_degree": np.full_like(received, 1 / (1 + degree.max())),
         "uniform": np.tile(1 / (1 + degree), (agents, 1)).T,
     }
     if weights == "laplacian":
-        laplacian = np.diag(degree) - heard
-        largest = np.linalg.eigvalsh(laplacian)[-1] if agents > 1 and heard.any() else 1
+        laplacian = np.diag(degree) - received
+        largest = np.linalg.eigvalsh(laplacian)[-1] if agents > 1 and received.any() else 1
         np.testing.assert_allclose(w, np.eye(agents) - laplacian / largest, atol=1e-12)
     else:
-        off = links[weights] * heard
+        off = links[weights] * received
         np.testing.assert_allclose(w, off + np.diag(1 - off.sum(1)), atol=1e-15)
     assert float((w.sum(1) - 1).abs().max()) < 1e-12
     assert float(w.min()) > -1e-12
@@ -670,9 +670,14 @@ def test_an_agent_of_a_directed_graph_hears_its_predecessors() -> None:
     assert members.inboxes == [[0, 4], [0, 1], [1, 2], [2, 3], [3, 4]]
     assert members.byzantine_edges.tolist() == [[0, 2, 0], [1, 0, 1]]
     assert members.bounds.tolist() == [0] * 5
-    seated = CommunicationGraph.place(
+    graph_members = CommunicationGraph.place(
         made("erdos_renyi(directed=True)"), First(), 9, 2, 2, Streams(0), weights="uniform"
     )
-    assert seated.weights == "uniform"
-    heard = [(row, to) for row, a in enumerate(seated.byzantine_ids) for to in range(9) if seated.graph.has_edge(a, to)]
-    assert seated.byzantine_edges[:, :2].tolist() == [list(pair) for pair in heard]
+    assert graph_members.weights == "uniform"
+    received = [
+        (row, to)
+        for row, a in enumerate(graph_members.byzantine_ids)
+        for to in range(9)
+        if graph_members.graph.has_edge(a, to)
+    ]
+    assert graph_members.byzantine_edges[:, :2].tolist() == [list(pair) for pair in received]

@@ -114,8 +114,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def attempts(folder: Path) -> list[str]:
-    found: list[str] = json.loads((folder / "tracking.json").read_text())["attempts"]
-    return found
+    entries: list[str] = json.loads((folder / "tracking.json").read_text())["attempts"]
+    return entries
 
 
 def only(things: Iterable[T]) -> T:
@@ -191,19 +191,19 @@ def test_w_and_b_is_shown_everything_that_the_records_say(
 
 
 def flat(data: dict[str, Any], prefix: str) -> dict[str, Any]:
-    found = {prefix + k: v for k, v in data.items() if not isinstance(v, dict)}
+    entries = {prefix + k: v for k, v in data.items() if not isinstance(v, dict)}
     for key, value in data.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}/")
-    return found
+            entries |= flat(value, f"{prefix}{key}/")
+    return entries
 
 
 def component(data: dict[str, Any], key: str) -> dict[str, Any]:
-    found = {key: data["name"]}
+    entries = {key: data["name"]}
     for name, value in data["parameters"].items():
         path = f"{key}/{name}"
-        found |= component(value, path) if isinstance(value, dict) else {path: value}
-    return found
+        entries |= component(value, path) if isinstance(value, dict) else {path: value}
+    return entries
 
 
 def failing(method: Callable[..., Any], after: int, error: BaseException) -> Callable[..., Any]:
@@ -251,9 +251,9 @@ def test_a_tracker_that_fails_is_one_warning_and_no_other_byte(
         patch.setattr(owner, method, failing(getattr(owner, method), after, error))
         code, out, err = command("--out", "tracked", "--seeds", "2", "--wandb", "offline")
     assert (code, "tracked: " in out) == (0, False)
-    said = f"({type(error).__name__}: {' '.join(str(error).split())})"
+    message = f"({type(error).__name__}: {' '.join(str(error).split())})"
     (line,) = [line for line in err.splitlines() if "trajectories, return" not in line]
-    assert line.startswith(f"byzbench: warning: W&B tracking stopped {said}; ")
+    assert line.startswith(f"byzbench: warning: W&B tracking stopped {message}; ")
     plain, tracked = (
         {f.parent.name: f.read_bytes() for f in tmp_path.glob(f"{out}/*/metrics.jsonl")} for out in ("plain", "tracked")
     )
@@ -275,9 +275,9 @@ def test_every_attempt_has_its_own_id_and_all_rounds(
     folder = only(tmp_path.glob("runs/*"))
     ids = attempts(folder)
     assert [i.rpartition("-")[2] for i in ids] == ["1", "2", "3", "4"]
-    found = [read(only(folder.rglob(f"run-{i}.wandb"))) for i in ids]
-    assert [shown.run.run_id for shown in found] == ids
-    stopped, *complete = found
+    runs = [read(only(folder.rglob(f"run-{i}.wandb"))) for i in ids]
+    assert [shown.run.run_id for shown in runs] == ids
+    stopped, *complete = runs
 
     def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
@@ -345,17 +345,26 @@ def test_the_result_is_a_table(cell: Cell) -> None:
 def test_pictures_and_files_of_the_run_and_nothing_else_are_kept(cell: Cell) -> None:
     media = {"pictures/curve_png": ("image-file", "curve.png"), "pictures/episode_gif": ("video-file", "episode.gif")}
     row = cell.shown.history[-1]
-    found = {k.removesuffix("/_type"): v for k, v in row.items() if k.startswith("pictures/") and k.endswith("/_type")}
-    assert found == {key: kind for key, (kind, _) in media.items()}
+    entries = {
+        k.removesuffix("/_type"): v for k, v in row.items() if k.startswith("pictures/") and k.endswith("/_type")
+    }
+    assert entries == {key: kind for key, (kind, _) in media.items()}
     for key, (_, name) in media.items():
         copy = only(cell.folder.glob(f"wandb/offline-*/files/{row[f'{key}/path']}"))
         assert copy.read_bytes() == (cell.folder / name).read_bytes()
 
     artifact = cell.shown.artifacts[f"run-{cell.folder.name}"]
     assert artifact.type == "run"
-    kept = ("experiment.json", "trace.jsonl", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoint.safetensors")
+    recorded = (
+        "experiment.json",
+        "trace.jsonl",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "result.json",
+        "checkpoint.safetensors",
+    )
     contents = {entry.path: entry for entry in artifact.manifest.contents}
-    assert contents.keys() == {*kept, "curve.png", "episode.gif"}
+    assert contents.keys() == {*recorded, "curve.png", "episode.gif"}
     for name, entry in contents.items():
         content = (cell.folder / name).read_bytes()
         assert (entry.digest, entry.size) == (b64encode(md5(content).digest()).decode(), len(content))
@@ -396,11 +405,11 @@ def test_seeds_are_runs_of_one_group(command: Command, tmp_path: Path) -> None:
     assert len({read(file).run.run_group for file in tmp_path.rglob("*.wandb")}) == 2
 
 
-@pytest.mark.parametrize("found", [None, types.ModuleType("wandb")], ids=["nothing", "a folder of that name"])
+@pytest.mark.parametrize("module", [None, types.ModuleType("wandb")], ids=["nothing", "a folder of that name"])
 def test_without_the_library_nothing_runs(
-    found: Any, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: Any, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", found)
+    monkeypatch.setitem(sys.modules, "wandb", module)
     code, out, err = command("--wandb", "offline")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("byzbench: error: --wandb needs Weights & Biases: pip install wandb (")

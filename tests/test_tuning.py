@@ -46,10 +46,10 @@ class Imagined(Executor):
 
     def __init__(self, out: Path, score: Any, width: int = 1) -> None:
         super().__init__(out)
-        self.score, self.width, self.asked = score, width, []
+        self.score, self.width, self.evaluated = score, width, []
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
-        self.asked.append(experiment)
+        self.evaluated.append(experiment)
         future: Future[Any] = Future()
         value = self.score(experiment)
         failed = isinstance(value, str)
@@ -61,7 +61,7 @@ class Imagined(Executor):
         return future
 
 
-def asked(**changes: Any) -> TuningProblem:
+def problem_of(**changes: Any) -> TuningProblem:
     options: dict[str, Any] = {"side": "algorithm", "point": POINT, "rivals": ["ipm", "sign_flip"], **changes}
     return tuning_problem(**options)
 
@@ -75,11 +75,11 @@ def hill(cell: Any) -> float:
 
 
 def test_ranges_come_from_the_fields() -> None:
-    space = asked().space
+    space = problem_of().space
     assert space["algorithm.lr"] == FloatRange(1e-4, 3e-2, log=True)
     assert set(space) == {"algorithm.lr", "algorithm.N", "algorithm.B", "algorithm.p", "aggregator.nu"}
-    assert set(asked(fixed={"algo": {"lr": 0.1}}).space) == set(space) - {"algorithm.lr"}
-    assert set(asked(point={**POINT, "aggregator": "bucketing+rfa"}).space) >= {"aggregator.s"}
+    assert set(problem_of(fixed={"algo": {"lr": 0.1}}).space) == set(space) - {"algorithm.lr"}
+    assert set(problem_of(point={**POINT, "aggregator": "bucketing+rfa"}).space) >= {"aggregator.s"}
     attack = tuning_problem(
         "attack", {**POINT, "attack": "min_max"} | {"algo": "decbyzpg"}, ["decbyzpg", "dec_page_pg"]
     )
@@ -88,7 +88,7 @@ def test_ranges_come_from_the_fields() -> None:
 
 def test_every_range_of_every_component_lies_within_its_bounds() -> None:
     """At both ends, the component accepts the value, and the type is the field's."""
-    found = 0
+    num_ranges = 0
     for kind in registry.KINDS:
         for name in registry.origins(kind):
             cls = registry.find(kind, name)
@@ -102,12 +102,12 @@ def test_every_range_of_every_component_lies_within_its_bounds() -> None:
                 for value in ends:
                     number = int(value) if type(getattr(cls(), field)) is int else value
                     assert getattr(dataclasses.replace(cls(), **{field: number}), field) == number
-                found += 1
-    assert found > 20
+                num_ranges += 1
+    assert num_ranges > 20
 
 
 def test_the_value_is_the_worst_attack_of_the_means_over_seeds(tmp_path: Path) -> None:
-    todo = asked()
+    todo = problem_of()
     returns = {("ipm", s): 100.0 + i for i, s in enumerate(todo.seeds)}
     returns |= {("sign_flip", s): 90.0 + 3 * i for i, s in enumerate(todo.seeds)}
     assert todo.value(returns) == 93.0
@@ -117,21 +117,21 @@ def test_the_value_is_the_worst_attack_of_the_means_over_seeds(tmp_path: Path) -
 
 
 def test_a_search_finds_the_hill_and_says_so(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.05, 0.5)})
+    todo = problem_of(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.05, 0.5)})
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
     run_study(todo, study, workers, 40)
     assert finished(study) == 40
     assert study.trials[0].params == {"algorithm.lr": 5e-4, "algorithm.p": 0.2}
-    found = best(todo, study)
-    assert found.objective["value"] > study.trials[0].value + 10
-    assert abs(found.parameters["algorithm"]["p"] - 0.3) < 0.08
-    assert found.study == todo.hash
-    assert found.trials == study_digest(study)
+    result = best(todo, study)
+    assert result.objective["value"] > study.trials[0].value + 10
+    assert abs(result.parameters["algorithm"]["p"] - 0.3) < 0.08
+    assert result.study == todo.hash
+    assert result.trials == study_digest(study)
 
 
 def test_the_first_trial_has_the_standing_values_that_ranges_hold(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.3, 0.5)})
+    todo = problem_of(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.3, 0.5)})
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, hill), 2)
     assert study.trials[0].params["algorithm.lr"] == 5e-4
@@ -139,7 +139,7 @@ def test_the_first_trial_has_the_standing_values_that_ranges_hold(tmp_path: Path
 
 
 def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
-    todo = asked(
+    todo = problem_of(
         search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True), "algorithm.p": FloatRange(0.05, 0.5)}, seeds=4
     )
     assert len(todo.pairs) == 8
@@ -149,13 +149,13 @@ def test_hopeless_trials_are_pruned_pair_by_pair(tmp_path: Path) -> None:
     pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
     assert pruned
     assert all(4 <= len(t.intermediate_values) < 8 for t in pruned)
-    assert len(workers.asked) < 20 * 8
+    assert len(workers.evaluated) < 20 * 8
     reported = study.trials[0].intermediate_values
     assert [reported[i] for i in range(8)] == [hill(todo.experiment({}, *pair)) for pair in todo.pairs]
 
 
 def test_fewer_than_six_pairs_are_never_pruned(tmp_path: Path) -> None:
-    todo = asked(rivals=["ipm"], search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
+    todo = problem_of(rivals=["ipm"], search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, hill), 12)
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
@@ -163,26 +163,26 @@ def test_fewer_than_six_pairs_are_never_pruned(tmp_path: Path) -> None:
 
 def test_the_resolved_experiment_of_a_trial_has_its_parameters(tmp_path: Path) -> None:
     """All of them, the first included."""
-    todo = asked()
+    todo = problem_of()
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
     run_study(todo, study, workers, 3)
     for trial in study.trials:
         cell = todo.experiment(trial.params, *todo.pairs[0])
-        seen = {k: getattr(getattr(cell, k.partition(".")[0]), k.partition(".")[2]) for k in todo.space}
-        assert seen == trial.params
-        assert cell in workers.asked
+        values_of_cell = {k: getattr(getattr(cell, k.partition(".")[0]), k.partition(".")[2]) for k in todo.space}
+        assert values_of_cell == trial.params
+        assert cell in workers.evaluated
 
 
 def test_failed_and_diverged_runs_count_as_random_play(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
+    todo = problem_of(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, lambda cell: "it broke" if cell.algorithm.lr == 5e-4 else None), 2)
     assert [t.value for t in study.trials] == [todo.experiment({}, *todo.pairs[0]).task.reference["random"]] * 2
 
 
 def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    todo = asked()
+    todo = problem_of()
     whole = open_study(todo, tmp_path / "whole.journal")
     run_study(todo, whole, Imagined(tmp_path, hill), 15)
     for trials in (4, 9, 15):
@@ -194,7 +194,7 @@ def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Pa
 
 
 def test_a_trial_that_died_is_asked_again_and_finished_ones_are_kept(tmp_path: Path) -> None:
-    todo = asked()
+    todo = problem_of()
     study = open_study(todo, tmp_path / "study.journal")
 
     def dies(cell: Experiment) -> float:
@@ -206,21 +206,21 @@ def test_a_trial_that_died_is_asked_again_and_finished_ones_are_kept(tmp_path: P
         run_study(todo, study, Imagined(tmp_path, dies), 8)
     lost = study.trials[3]
     assert lost.state == TrialState.RUNNING
-    kept = [t.value for t in study.trials[:3]]
+    finished_trials = [t.value for t in study.trials[:3]]
     again = open_study(todo, tmp_path / "study.journal")
     run_study(todo, again, Imagined(tmp_path, hill), 8)
     assert finished(again) == 8
-    assert [t.value for t in again.trials[:3]] == kept
+    assert [t.value for t in again.trials[:3]] == finished_trials
     assert again.trials[3].state == TrialState.FAIL
     assert again.trials[4].params == lost.params
 
 
 def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> None:
-    todo = asked()
+    todo = problem_of()
     study = open_study(todo, tmp_path / "study.journal")
     workers = Imagined(tmp_path, hill)
-    run_study(todo, study, workers, 5, stopped=lambda: len(workers.asked) >= 15)
-    assert len(workers.asked) == 15
+    run_study(todo, study, workers, 5, stopped=lambda: len(workers.evaluated) >= 15)
+    assert len(workers.evaluated) == 15
     left = study.trials[-1]
     assert left.state == TrialState.RUNNING
     run_study(todo, open_study(todo, tmp_path / "study.journal"), Imagined(tmp_path, hill), 5)
@@ -229,7 +229,7 @@ def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> No
 
 
 def test_several_trials_at_a_time(tmp_path: Path) -> None:
-    todo = asked()
+    todo = problem_of()
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, hill, width=4), 14)
     assert finished(study) == 14
@@ -237,7 +237,7 @@ def test_several_trials_at_a_time(tmp_path: Path) -> None:
 
 
 def test_parameters_that_make_no_experiment_are_a_refused_trial(tmp_path: Path) -> None:
-    todo = asked(search={"algorithm.p": FloatRange(0.5, 3.0)})
+    todo = problem_of(search={"algorithm.p": FloatRange(0.5, 3.0)})
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, hill), 12)
     refused = [t for t in study.trials if t.state == TrialState.FAIL]
@@ -247,7 +247,7 @@ def test_parameters_that_make_no_experiment_are_a_refused_trial(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         ({"seeds": 2}, "at least 3 seeds"),
         ({"rivals": []}, "at least one rival"),
@@ -259,48 +259,48 @@ def test_parameters_that_make_no_experiment_are_a_refused_trial(tmp_path: Path) 
           "fixed": {"attack": {"on": "both"}}}, "no parameter with a range"),
     ],
 )  # fmt: skip
-def test_questions_that_cannot_be(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
-        asked(**changes)
+def test_questions_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        problem_of(**changes)
 
 
 def test_the_hash_is_of_everything_but_the_number_of_trials() -> None:
-    base = asked()
+    base = problem_of()
     others = [
-        asked(rivals=["ipm", "avg_zero"]),
-        asked(seeds=4),
-        asked(sampler_seed=1),
-        asked(fixed={"algo": {"optimizer": "sgd"}}),
-        asked(point={**POINT, "trajectories": 13}),
-        asked(search={"algorithm.lr": FloatRange(1e-4, 1e-2)}),
-        asked(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)}),
+        problem_of(rivals=["ipm", "avg_zero"]),
+        problem_of(seeds=4),
+        problem_of(sampler_seed=1),
+        problem_of(fixed={"algo": {"optimizer": "sgd"}}),
+        problem_of(point={**POINT, "trajectories": 13}),
+        problem_of(search={"algorithm.lr": FloatRange(1e-4, 1e-2)}),
+        problem_of(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)}),
     ]
     assert len({q.hash for q in [base, *others]}) == 8
-    assert asked().hash == base.hash
+    assert problem_of().hash == base.hash
 
 
 class TestFile:
     def tuned(self, tmp_path: Path, **changes: Any) -> TunedParameters:
-        todo = asked(**changes)
+        todo = problem_of(**changes)
         study = open_study(todo, tmp_path / f"{todo.hash}.journal")
         run_study(todo, study, Imagined(tmp_path, hill), 2)
         return best(todo, study)
 
     def test_it_comes_back_as_it_was(self, tmp_path: Path) -> None:
-        found = self.tuned(tmp_path)
-        found.write(tmp_path / "tuned.json")
-        assert TunedParameters.read(tmp_path / "tuned.json") == found
-        assert found.on.seeds == [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
-        assert found.on.attacks == ["ipm", "sign_flip"]
+        result = self.tuned(tmp_path)
+        result.write(tmp_path / "tuned.json")
+        assert TunedParameters.read(tmp_path / "tuned.json") == result
+        assert result.on.seeds == [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
+        assert result.on.attacks == ["ipm", "sign_flip"]
 
     def test_it_fills_what_the_user_leaves_open(self, tmp_path: Path) -> None:
-        found = self.tuned(tmp_path).parameters
+        result = self.tuned(tmp_path).parameters
         file = self.tuned(tmp_path)
         own = file.fill({"algo": "decbyzpg(lr=0.5)"}, {"algorithm": {"p": 0.4}})
         assert "lr" not in own["algorithm"]
         assert own["algorithm"]["p"] == 0.4
-        assert own["algorithm"]["N"] == found["algorithm"]["N"]
-        assert own["aggregator"] == found["aggregator"]
+        assert own["algorithm"]["N"] == result["algorithm"]["N"]
+        assert own["aggregator"] == result["aggregator"]
         assert "aggregator" not in file.fill({"algo": "decbyzpg", "aggregator": "krum"}, {})
         assert file.fill({"algo": "solo"}, {}) == {}
 
@@ -338,11 +338,11 @@ def test_both_sides_by_the_command_line(
     monkeypatch.chdir(tmp_path)
     tune = ["tune", "--algo", "decbyzpg", "--attacks", "ipm", "--trials", "2", *TINY]
     assert byzbench(monkeypatch, *tune) == 0
-    said = capsys.readouterr()
-    assert "best of 2 trials" in said.out
+    printed = capsys.readouterr()
+    assert "best of 2 trials" in printed.out
     (file,) = tmp_path.glob("runs/studies/tuned-decbyzpg-*.json")
     for picture in ("history", "slices", "importance"):
-        assert f"{picture}.png" in said.out or picture == "importance"
+        assert f"{picture}.png" in printed.out or picture == "importance"
     assert byzbench(monkeypatch, "run", "--algo", "decbyzpg", "--tuned", str(file), "--json", *TINY[:6]) == 0
     run = json.loads(capsys.readouterr().out)
     described = json.loads(Path(run["run"], "experiment.json").read_text())["experiment"]
@@ -352,13 +352,13 @@ def test_both_sides_by_the_command_line(
 
     tune = ["tune", "--attack", "min_max", "--against", "decbyzpg,dec_page_pg", "--trials", "2", "--json", *TINY]
     assert byzbench(monkeypatch, *tune) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["kind"] == "attack"
-    assert set(found["parameters"]["attack"]) == {"direction", "on"}
+    result = json.loads(capsys.readouterr().out)
+    assert result["kind"] == "attack"
+    assert set(result["parameters"]["attack"]) == {"direction", "on"}
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("--trials 2", "give --algo NAME --attacks A,B"),
         ("--algo decbyzpg --attack ipm --attacks ipm", "give --algo NAME --attacks A,B"),
@@ -372,12 +372,12 @@ def test_both_sides_by_the_command_line(
     ],
 )
 def test_a_tuning_that_cannot_be_is_refused_in_one_line(
-    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = byzbench(monkeypatch, "tune", *words.split())
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
     assert code in (1, 2)
 
@@ -409,13 +409,13 @@ def test_a_tuned_evaluation_in_one_verb(
     report = json.loads(capsys.readouterr().out)
     assert "sign_flip" in json.dumps(report)
     (cells,) = tmp_path.glob("runs/sweep-*.json")
-    found = [
+    records = [
         json.loads((tmp_path / "runs" / c / "experiment.json").read_text())
         for c in json.loads(cells.read_text())["cells"]
     ]
-    seeds = {f["experiment"]["seed"] for f in found}
+    seeds = {f["experiment"]["seed"] for f in records}
     assert seeds == {0, 1, 2}
-    assert {f["experiment"]["attack"]["name"] for f in found} == {"sign_flip", "none"}
+    assert {f["experiment"]["attack"]["name"] for f in records} == {"sign_flip", "none"}
 
 
 DASHBOARD = (
@@ -427,7 +427,7 @@ DASHBOARD = (
 def test_the_dashboard_opens_the_journal(tmp_path: Path) -> None:
     import socket
 
-    todo = asked()
+    todo = problem_of()
     path = tmp_path / "study.journal"
     run_study(todo, open_study(todo, path), Imagined(tmp_path, hill), 5)
     with socket.socket() as free:
@@ -481,10 +481,10 @@ def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path)
         trials = open_study(todo, tmp_path / "study.journal").trials
         return {t.number: t.value for t in trials if t.state in search.COUNTED}
 
-    draw, kept, kills = random.Random(1), 0, 0
+    draw, num_finished, kills = random.Random(1), 0, 0
     while kills < 4:
         pair = [start(), start()]
-        while all(p.poll() is None for p in pair) and len(known()) < kept + 3:
+        while all(p.poll() is None for p in pair) and len(known()) < num_finished + 3:
             time.sleep(0.1)
         time.sleep(draw.uniform(0, 0.5))
         before = known()
@@ -493,8 +493,8 @@ def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path)
             process.communicate()
         after = known()
         assert before.items() <= after.items()
-        kept, kills = len(after), kills + 1
-    assert kept < 24, "the study ended before it could be killed four times"
+        num_finished, kills = len(after), kills + 1
+    assert num_finished < 24, "the study ended before it could be killed four times"
     pair = [start(), start()]
     assert all("finished" in p.communicate(timeout=600)[0] for p in pair)
     final = known()
@@ -504,7 +504,7 @@ def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path)
 
 @pytest.mark.slow
 def test_postgresql_and_a_journal_agree_trial_for_trial(tmp_path: Path, postgresql: str) -> None:
-    todo = asked()
+    todo = problem_of()
     studies = [open_study(todo, where) for where in (tmp_path / "study.journal", postgresql)]
     for study in studies:
         with make_executor("serial", tmp_path / "runs") as workers:

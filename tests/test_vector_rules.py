@@ -51,14 +51,14 @@ def line(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
 
 
-def number(rule, x, f, **given):
+def number(rule, x, f, **inputs):
     """What the rule makes of numbers."""
-    return rule(x, f, **given)[0].item()
+    return rule(x, f, **inputs)[0].item()
 
 
-def chosen(rule, x, f, **given):
+def chosen(rule, x, f, **inputs):
     """Who has a weight."""
-    return rule(x, f, **given)[1].nonzero().flatten().tolist()
+    return rule(x, f, **inputs)[1].nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
@@ -181,13 +181,13 @@ def test_dnc_by_its_definition(rule, seed):
 
 def test_dnc_keeps_those_dropped_least_often_if_all_are_dropped():
     x = torch.tensor([[9.0, 0.1], [-9.0, 0.2], [0.1, 9.0], [0.2, -9.0]])
-    seen = set()
+    selections = set()
     for seed in range(20):
         rule = Dnc(steps=3, dimensions=1)
-        kept, drops = by_singular_vectors(x.numpy(), 2, rule, np.random.default_rng(seed))
-        seen.add(bool(drops.min() > 0))
-        assert chosen(rule, x, 2, rng=np.random.default_rng(seed)) == kept
-    assert seen == {True, False}
+        selected, drops = by_singular_vectors(x.numpy(), 2, rule, np.random.default_rng(seed))
+        selections.add(bool(drops.min() > 0))
+        assert chosen(rule, x, 2, rng=np.random.default_rng(seed)) == selected
+    assert selections == {True, False}
 
 
 def test_dnc_counts_drops_in_thousandths():
@@ -275,8 +275,8 @@ def test_the_largest_cluster_of_mean_shift(seed):
     gaps = np.sort(np.linalg.norm(points[:, None] - points[None], axis=-1), axis=-1)
     h = gaps[:, max(1, int(quantile * n)) - 1].mean()
     hidden = np.concatenate([points, rng.random((3, 3))])
-    found = largest_cluster(torch.from_numpy(hidden), torch.arange(n + 3) < n, quantile)
-    assert found.nonzero().flatten().tolist() == crowds(list(points), h)
+    cluster = largest_cluster(torch.from_numpy(hidden), torch.arange(n + 3) < n, quantile)
+    assert cluster.nonzero().flatten().tolist() == crowds(list(points), h)
 
 
 def test_signguard_by_hand():
@@ -302,8 +302,8 @@ def test_signguard_goes_by_length_alone_where_the_common_signs_have_none():
 def test_signguard_looks_at_a_share_of_the_coordinates():
     x = torch.ones(5, 20)
     x[:, ::2] = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0]).unsqueeze(-1)
-    seen = {tuple(chosen(Signguard(fraction=0.05), x, 2, rng=np.random.default_rng(seed))) for seed in range(20)}
-    assert seen == {(0, 1, 2), (0, 1, 2, 3, 4)}
+    selections = {tuple(chosen(Signguard(fraction=0.05), x, 2, rng=np.random.default_rng(seed))) for seed in range(20)}
+    assert selections == {(0, 1, 2), (0, 1, 2, 3, 4)}
 
 
 def test_trimmed_midpoint_by_hand():

@@ -55,7 +55,7 @@ def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("cartpole:heterogeneity=1.5", "less than or equal to 1"),
         ("cartpole:shift='lenght=2'", "its constants: gravity, masscart, masspole, length, force_mag"),
@@ -65,10 +65,10 @@ def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
         ("lunarlander:backend=envpool,heterogeneity=0.5", "it has none that can change"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(text, said):
+def test_what_makes_no_sense_is_one_line(text, message):
     with pytest.raises(InvalidParameter) as caught:
         registry.make("task", text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -101,17 +101,17 @@ def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
         federate(tiny(env))[0]
         for env in ("cartpole:reward_scale=10", "cartpole:reward_scale=2,reward_noise=0.5", "cartpole")
     )
-    found = []
+    results = []
     for federation in (plain, scaled, noisy):
         federation.begin(0, 0.0)
-        found.append(federation.sample(federation.theta0, 40))
+        results.append(federation.sample(federation.theta0, 40))
         assert torch.equal(federation.statistics.returns, plain.statistics.returns)
-    truth, tenfold, blurred = (batch.rewards for batch in found)
+    truth, tenfold, blurred = (batch.rewards for batch in results)
     assert torch.equal(tenfold, 10 * truth)
-    added = (blurred - 2 * truth)[found[0].mask].double()
+    added = (blurred - 2 * truth)[results[0].mask].double()
     assert float(added.std()) == pytest.approx(0.5, rel=0.05)
     assert abs(float(added.mean())) < 4.5 * 0.5 / len(added) ** 0.5
-    assert (blurred[~found[0].mask] == 0).all()
+    assert (blurred[~results[0].mask] == 0).all()
 
 
 def test_students_noise_has_the_heavier_tail():
@@ -124,14 +124,14 @@ def test_students_noise_has_the_heavier_tail():
     assert sizes[1] > 20
 
 
-def settled(algo="decbyzpg", attack="none", env="cartpole:normalize=3", **options):
+def normalization_of(algo="decbyzpg", attack="none", env="cartpole:normalize=3", **options):
     training = Training(tiny(env, algo, attack, **options))
     lockstep(training.advance())
     return training
 
 
 def test_agents_see_in_units_of_what_they_measured():
-    training = settled("solo", agents=1, byzantine=0)
+    training = normalization_of("solo", agents=1, byzantine=0)
     federation = federate(training.todo)[0]
     federation.begin(0, 0.0)
     raw = federation.sample(federation.theta0, 3)
@@ -141,18 +141,20 @@ def test_agents_see_in_units_of_what_they_measured():
     torch.testing.assert_close(scales[0, 4:].double(), x.std(0, correction=0).log(), atol=1e-6, rtol=1e-4)
     federation.scenarios.scales = scales
     first, again = raw.observations[:, 0], federation.sample(federation.theta0, 3).observations[:, 0]
-    seen = torch.from_numpy(in_units(first.flatten(0, 1).numpy(), scales[:1]))
-    torch.testing.assert_close(seen, ((first - scales[0, :4]) / scales[0, 4:].exp())[0])
+    observed = torch.from_numpy(in_units(first.flatten(0, 1).numpy(), scales[:1]))
+    torch.testing.assert_close(observed, ((first - scales[0, :4]) / scales[0, 4:].exp())[0])
     assert again.std() > 5 * first.std()
     assert training.spent == 3 + 6, "they are charged"
 
 
 @pytest.mark.parametrize("algo", ["decbyzpg", "byzpg"])
 def test_statistics_are_agreed_on_and_lied_about(algo):
-    clean = settled(algo).federation.scenarios.scales
+    clean = normalization_of(algo).federation.scenarios.scales
     assert (clean[:-1] == clean[:1]).all()
     robust, naive = (
-        settled(algo, "large_noise:scale=1000", aggregator=rule, agreement="none").federation.scenarios.scales[0]
+        normalization_of(algo, "large_noise:scale=1000", aggregator=rule, agreement="none").federation.scenarios.scales[
+            0
+        ]
         for rule in ("rfa", "mean")
     )
     assert (robust - clean[0]).norm() < 1
@@ -160,26 +162,26 @@ def test_statistics_are_agreed_on_and_lied_about(algo):
 
 
 def test_evaluations_see_the_same_way_and_a_game_of_attackers_is_refused():
-    training = settled()
-    found = training.evaluate(1)
+    training = normalization_of()
+    results = training.evaluate(1)
     training.federation.scenarios.scales = training.federation.scenarios.scales + 1
-    assert training.evaluate(1) != found
+    assert training.evaluate(1) != results
     assert "statistics" not in tiny("cartpole").defences
     with pytest.raises(Undefined, match="leave out normalize"):
         FederationEnv(env="cartpole:normalize=3", agents=5, byzantine=1)
 
 
-@pytest.mark.parametrize("lie", [-1e30, 1e30])
-def test_scales_that_are_lies_leave_observations_finite(lie):
-    seen = np.float32([[0.0, -0.5, 3.0, 1e30]])
-    assert np.isfinite(in_units(seen, torch.full((1, 8), lie))).all()
+@pytest.mark.parametrize("values", [-1e30, 1e30])
+def test_scales_that_are_lies_leave_observations_finite(values):
+    observed = np.float32([[0.0, -0.5, 3.0, 1e30]])
+    assert np.isfinite(in_units(observed, torch.full((1, 8), values))).all()
 
 
 def lines_of(training, rounds=40):
-    found = []
-    while not training.is_finished and len(found) < rounds:
-        found.append((training.progress, training.state, lockstep(training.advance())))
-    return found
+    results = []
+    while not training.is_finished and len(results) < rounds:
+        results.append((training.progress, training.state, lockstep(training.advance())))
+    return results
 
 
 def test_who_is_absent_stands_still_and_comes_back():
@@ -197,12 +199,12 @@ def test_an_absent_agent_changes_what_others_hear_as_if_it_were_not_in_the_graph
     todo = tiny("cartpole:absent='0:0-0.5'")
     federation, _ = federate(todo)
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    for progress, heard in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
+    for progress, num_received in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
         federation.begin(0, progress)
         messages = federation.statistics.messages
         inbox = lockstep(federation.exchange("gradient", x))
-        assert inbox.n.tolist() == heard
-        assert federation.statistics.messages - messages == sum(heard) - 5
+        assert inbox.n.tolist() == num_received
+        assert federation.statistics.messages - messages == sum(num_received) - 5
         assert federation.sample(federation.theta0, 2).count.tolist() == [2 * (progress > 0), 2, 2, 2, 2]
         assert federation.statistics.num_silent == 0
 
@@ -236,7 +238,7 @@ def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("cartpole:absent='3'", "match pattern"),
         ("cartpole:absent='3:0.5-0.2'", "absent=3:0.5-0.2 is no part of the budget"),
@@ -246,7 +248,7 @@ def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
         ("cartpole:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "no honest agent is present"),
     ],
 )
-def test_absences_that_make_no_sense_are_one_line(text, said):
+def test_absences_that_make_no_sense_are_one_line(text, message):
     with pytest.raises(UserError) as caught:
         Training(tiny(text))
-    assert said in str(caught.value)
+    assert message in str(caught.value)

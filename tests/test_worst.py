@@ -41,11 +41,11 @@ class Imagined(Executor):
         self, out: Path, value: Callable[[str, int], float | None], ended: Callable[[str, int], str] | None = None
     ) -> None:
         super().__init__(out)
-        self.value, self.ended, self.seen = value, ended or (lambda attack, seed: "ok"), []
+        self.value, self.ended, self.evaluated = value, ended or (lambda attack, seed: "ok"), []
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         attack, seed = registry.name_of(experiment.attack), experiment.seed
-        self.seen.append((attack, seed))
+        self.evaluated.append((attack, seed))
         value, future = self.value(attack, seed), Future()
         folder = self._out / experiment.hash
         folder.mkdir(exist_ok=True)
@@ -64,7 +64,7 @@ def imagine(
     **point: Any,
 ) -> tuple[WorstCaseResult, list[tuple[str, int]]]:
     workers = Imagined(out, value, ended)
-    return WorstCaseSearch({**POINT, **point}, ensemble=ensemble).run(out, workers), workers.seen
+    return WorstCaseSearch({**POINT, **point}, ensemble=ensemble).run(out, workers), workers.evaluated
 
 
 def fixed(**returns: float) -> Callable[[str, int], float]:
@@ -81,22 +81,22 @@ def test_the_choice_is_made_on_some_seeds_and_reported_on_others(tmp_path: Path)
             return fixed(ipm=200.0 + seed - 1000)(attack, seed)
         return {"none": 310.0, "ipm": 250.0, "avg_zero": 100.0}[attack] + 10.0 * (seed - 2002)
 
-    found, seen = imagine(tmp_path, value)
-    assert found.attack == "ipm"
-    assert found.tried["ipm"].returns == (200.0, 201.0, 202.0)
-    assert found.tried["ipm"].mean == pytest.approx(201)
-    assert found.clean.value == pytest.approx(310)
-    assert found.attacked.value == pytest.approx(250)
-    assert found.attacked.low < 230
-    assert found.attacked.high > 270
+    worst, evaluated = imagine(tmp_path, value)
+    assert worst.attack == "ipm"
+    assert worst.tried["ipm"].returns == (200.0, 201.0, 202.0)
+    assert worst.tried["ipm"].mean == pytest.approx(201)
+    assert worst.clean.value == pytest.approx(310)
+    assert worst.attacked.value == pytest.approx(250)
+    assert worst.attacked.low < 230
+    assert worst.attacked.high > 270
     task = Experiment.create(**POINT).task
     half = 0.05 * (task.reference_score("solved") - task.reference_score("random")) * stats.t.ppf(0.975, 4) / 5**0.5
-    loss = (found.loss.low, found.loss.value, found.loss.high)
+    loss = (worst.loss.low, worst.loss.value, worst.loss.high)
     assert loss == pytest.approx((60 - half, 60, 60 + half))  # paired by seed: the least deviation is left
-    selection = {(attack, seed) for attack in found.tried for seed in (1000, 1001, 1002)}
+    selection = {(attack, seed) for attack in worst.tried for seed in (1000, 1001, 1002)}
     reporting = {(attack, seed) for attack in ("none", "ipm") for seed in range(2000, 2005)}
-    assert set(seen) == selection | reporting
-    assert len(seen) == len(set(seen)) == WorstCaseSearch(POINT, ensemble=ENSEMBLE).size
+    assert set(evaluated) == selection | reporting
+    assert len(evaluated) == len(set(evaluated)) == WorstCaseSearch(POINT, ensemble=ENSEMBLE).size
 
 
 def test_seeds_of_both_kinds_are_never_the_same() -> None:
@@ -105,41 +105,41 @@ def test_seeds_of_both_kinds_are_never_the_same() -> None:
 
 
 def test_the_cheapest_come_first(tmp_path: Path) -> None:
-    _, seen = imagine(tmp_path, fixed())
-    order = [attack for attack, _ in seen]
+    _, evaluated = imagine(tmp_path, fixed())
+    order = [attack for attack, _ in evaluated]
     assert order[:6] == ["none"] * 3 + ["sign_flip"] * 3
     assert set(order[6:12]) == {"avg_zero", "ipm"}
     assert order[12:15] == ["optimal_ipm"] * 3
 
 
 def test_of_equal_members_the_first_is_the_worst(tmp_path: Path) -> None:
-    found, _ = imagine(tmp_path, fixed(avg_zero=200, ipm=200))
-    assert found.attack == "avg_zero"
+    worst, _ = imagine(tmp_path, fixed(avg_zero=200, ipm=200))
+    assert worst.attack == "avg_zero"
 
 
 def test_a_return_that_is_not_finite_is_random_play(tmp_path: Path) -> None:
-    found, _ = imagine(tmp_path, lambda attack, seed: None if attack == "ipm" else fixed()(attack, seed))
+    worst, _ = imagine(tmp_path, lambda attack, seed: None if attack == "ipm" else fixed()(attack, seed))
     random = Experiment.create(**POINT).task.reference["random"]
-    assert found.attack == "ipm"
-    assert found.attacked.value == random
+    assert worst.attack == "ipm"
+    assert worst.attacked.value == random
 
 
 def test_members_that_cannot_run_are_named_and_skipped(tmp_path: Path) -> None:
     ensemble = {"blind": ("sign_flip", "no_such_attack"), "colluding": ("alie(rule=A)", "ipm(size=3)")}
     contest = WorstCaseSearch({**POINT, "byzantine": 1}, ensemble=ensemble)
     assert list(contest.skipped) == ["no_such_attack", "alie(rule=A)", "ipm(size=3)"]
-    found, seen = imagine(tmp_path, fixed(), ensemble=ensemble, byzantine=1)
-    assert {attack for attack, _ in seen} == {"none", "sign_flip"}
-    assert "unknown attack 'no_such_attack'" in found.tried["no_such_attack"].why
-    assert "not positive and finite" in found.tried["alie(rule=A)"].why
-    assert "no parameter 'size'" in found.tried["ipm(size=3)"].why
-    assert [attack for attack, t in found.tried.items() if t.mean is not None] == ["none", "sign_flip"]
+    worst, evaluated = imagine(tmp_path, fixed(), ensemble=ensemble, byzantine=1)
+    assert {attack for attack, _ in evaluated} == {"none", "sign_flip"}
+    assert "unknown attack 'no_such_attack'" in worst.tried["no_such_attack"].why
+    assert "not positive and finite" in worst.tried["alie(rule=A)"].why
+    assert "no parameter 'size'" in worst.tried["ipm(size=3)"].why
+    assert [attack for attack, t in worst.tried.items() if t.mean is not None] == ["none", "sign_flip"]
 
 
 def test_members_whose_runs_fail_are_named_and_not_chosen(tmp_path: Path) -> None:
-    found, _ = imagine(tmp_path, fixed(ipm=0.0), lambda attack, seed: "failed" if attack == "ipm" else "ok")
-    assert found.tried["ipm"].why == "a run failed: lost"
-    assert found.attack == "optimal_ipm"
+    worst, _ = imagine(tmp_path, fixed(ipm=0.0), lambda attack, seed: "failed" if attack == "ipm" else "ok")
+    assert worst.tried["ipm"].why == "a run failed: lost"
+    assert worst.attack == "optimal_ipm"
     with pytest.raises(UserError, match="a run failed"):
         imagine(tmp_path, fixed(), lambda attack, seed: "failed" if attack == "none" else "ok")
     with pytest.raises(UserError, match="no attack of the ensemble could run"):
@@ -149,14 +149,14 @@ def test_members_whose_runs_fail_are_named_and_not_chosen(tmp_path: Path) -> Non
 def test_questions_that_cannot_be_answered() -> None:
     with pytest.raises(InvalidParameter, match="f=0"):
         WorstCaseSearch({**POINT, "byzantine": 0})
-    for given in ({"point": {**POINT, "attack": "ipm"}}, {"point": POINT, "parameters": {"attack": {"scale": 2}}}):
+    for options in ({"point": {**POINT, "attack": "ipm"}}, {"point": POINT, "parameters": {"attack": {"scale": 2}}}):
         with pytest.raises(InvalidParameter, match="the ensemble fixes the attacks"):
-            WorstCaseSearch(**given)
+            WorstCaseSearch(**options)
 
 
 def test_an_attack_that_changes_nothing_is_inert(tmp_path: Path) -> None:
-    found, _ = imagine(tmp_path, fixed(avg_zero=CLEAN))
-    assert found.flags["attack inert"] == worst_case.SearchFlag(True, "avg_zero")
+    worst, _ = imagine(tmp_path, fixed(avg_zero=CLEAN))
+    assert worst.flags["attack inert"] == worst_case.SearchFlag(True, "avg_zero")
     one_seed = imagine(tmp_path, lambda a, s: CLEAN if (a, s) == ("avg_zero", 1001) else fixed()(a, s))[0]
     assert not one_seed.flags["attack inert"].raised
 
@@ -169,20 +169,20 @@ def test_a_blind_attack_that_beats_the_adaptive_ones(
     blind: float, adaptive: float, raised: bool, tmp_path: Path
 ) -> None:
     """By more than a tenth of what is learned: (300 - random) / 10 is some 28."""
-    found, _ = imagine(tmp_path, fixed(sign_flip=blind, optimal_ipm=adaptive))
-    assert found.flags["blind beats adaptive"].raised == raised
-    assert found.attack == ("sign_flip" if blind < adaptive else "optimal_ipm")
+    worst, _ = imagine(tmp_path, fixed(sign_flip=blind, optimal_ipm=adaptive))
+    assert worst.flags["blind beats adaptive"].raised == raised
+    assert worst.attack == ("sign_flip" if blind < adaptive else "optimal_ipm")
 
 
 def test_one_lucky_seed_does_not_make_the_search_unreliable(tmp_path: Path) -> None:
     lucky = {1000: 0.0, 1001: 281.0, 1002: 0.0}
-    found, _ = imagine(tmp_path, lambda a, s: lucky.get(s, 0.0) if a == "sign_flip" else fixed(optimal_ipm=280.0)(a, s))
-    assert found.attack == "sign_flip"
-    assert not found.flags["blind beats adaptive"].raised
+    worst, _ = imagine(tmp_path, lambda a, s: lucky.get(s, 0.0) if a == "sign_flip" else fixed(optimal_ipm=280.0)(a, s))
+    assert worst.attack == "sign_flip"
+    assert not worst.flags["blind beats adaptive"].raised
 
 
 @pytest.mark.parametrize(
-    "ended, raised, said",
+    "ended, raised, message",
     [
         ({}, True, "21 malformed messages were rejected"),
         ({"non_finite": "diverged"}, False, "ended diverged, and ok without it"),
@@ -193,13 +193,13 @@ def test_one_lucky_seed_does_not_make_the_search_unreliable(tmp_path: Path) -> N
     ],
 )
 def test_whether_messages_that_are_no_numbers_are_survived(
-    ended: dict[str, str], raised: bool, said: str, tmp_path: Path
+    ended: dict[str, str], raised: bool, message: str, tmp_path: Path
 ) -> None:
     ensemble = {"blind": ("sign_flip", "non_finite(on=both)")}
-    found, _ = imagine(tmp_path, fixed(non_finite=295.0), lambda a, s: ended.get(a, "ok"), ensemble)
-    flag = found.flags["non-finite survived"]
+    worst, _ = imagine(tmp_path, fixed(non_finite=295.0), lambda a, s: ended.get(a, "ok"), ensemble)
+    flag = worst.flags["non-finite survived"]
     assert flag.raised == raised
-    assert said in flag.why
+    assert message in flag.why
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_whether_messages_that_are_no_numbers_are_survived(
     ],
 )
 def test_what_rules_say_of_themselves(aggregator: str, agreement: str, raised: set[str], tmp_path: Path) -> None:
-    found, _ = imagine(tmp_path, fixed(), aggregator=aggregator, agreement=agreement, agents=13)
+    worst, _ = imagine(tmp_path, fixed(), aggregator=aggregator, agreement=agreement, agents=13)
     flags = ("random defence", "hidden state", "scale dependence")
-    assert {name for name in flags if found.flags[name].raised} == raised
-    assert all("declares" in found.flags[name].why for name in raised)
+    assert {name for name in flags if worst.flags[name].raised} == raised
+    assert all("declares" in worst.flags[name].why for name in raised)
 
 
 def test_nothing_learned_and_nothing_lost_are_noted(tmp_path: Path) -> None:
@@ -235,17 +235,17 @@ class Average(Aggregator):
     """The mean, and declares nothing; what it does besides is up to its habit."""
 
     habit: str = ""
-    heard: list[float] = field(default_factory=list, compare=False)
+    inputs_so_far: list[float] = field(default_factory=list, compare=False)
     scale_equivariant: ClassVar[bool] = True
 
-    def __call__(self, x: Any, f: Any = 0, *, rng: Any = None, **given: Any) -> Any:
+    def __call__(self, x: Any, f: Any = 0, *, rng: Any = None, **options: Any) -> Any:
         """The mean with a habit."""
         value = x.mean(-2)
         if self.habit == "draws":
             value = value * rng.random()
         if self.habit == "remembers":
-            self.heard.append(float(x.sum()))
-            value = value + sum(self.heard)
+            self.inputs_so_far.append(float(x.sum()))
+            value = value + sum(self.inputs_so_far)
         if self.habit == "clips":
             value = value.clamp(-100, 100)
         return value, None, {}
@@ -257,11 +257,11 @@ PROBES = {"draws": probes.draws, "remembers": probes.remembers, "clips": probes.
 @pytest.mark.parametrize("habit", ["", *PROBES])
 def test_what_rules_do_not_say_is_found_out(habit: str) -> None:
     rule = Average(habit)
-    found = {name for name, probe in PROBES.items() if probe(rule, 13, 3)}
+    flagged = {name for name, probe in PROBES.items() if probe(rule, 13, 3)}
     # A memory makes the second generator's value another one, and the scaled one's too.
-    assert found == (set(PROBES) if habit == "remembers" else {habit} - {""})
+    assert flagged == (set(PROBES) if habit == "remembers" else {habit} - {""})
     if habit != "remembers":
-        assert not rule.heard
+        assert not rule.inputs_so_far
 
 
 @pytest.mark.parametrize("name", registry.origins("aggregator"))
@@ -320,14 +320,14 @@ def test_what_was_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for after in (3, 2):
         with pytest.raises(KeyboardInterrupt):
             contest.run(tmp_path / "cut", Cut(tmp_path / "cut", after))
-    found = contest.run(
+    worst = contest.run(
         tmp_path / "cut", SerialExecutor(tmp_path / "cut"), lambda label, outcome: again.append(outcome.reused)
     )
-    assert found == whole
+    assert worst == whole
     assert (len(again), sum(again)) == (contest.size, 5)
-    assert found.flags["attack inert"].why == "dissensus"  # agents who agree have nothing to be kept from
-    assert found.flags["non-finite survived"].raised
-    assert "the method did not learn" in found.notes[0]
+    assert worst.flags["attack inert"].why == "dissensus"  # agents who agree have nothing to be kept from
+    assert worst.flags["non-finite survived"].raised
+    assert "the method did not learn" in worst.notes[0]
 
 
 def test_by_the_command_line(
@@ -352,14 +352,14 @@ def test_by_the_command_line(
     assert all(f"  {name}: " in out for name in worst_case.FLAGS)
     assert "no certain harm; the lowest mean: " in out
     out, err = call("--json")
-    found = json.loads(out)
+    output = json.loads(out)
     assert not err
-    assert found["attack"] in ("sign_flip", "avg_zero")
-    assert found["ensemble"] == "standard-v1"
-    assert set(found["flags"]) == set(worst_case.FLAGS)
-    assert found["seeds"] == {"selection": [1000], "reporting": [2000, 2001, 2002, 2003, 2004]}
-    assert found["tried"]["no_such_attack"]["mean"] is None
-    assert np.isfinite([found[name]["value"] for name in ("clean", "attacked", "loss")]).all()
+    assert output["attack"] in ("sign_flip", "avg_zero")
+    assert output["ensemble"] == "standard-v1"
+    assert set(output["flags"]) == set(worst_case.FLAGS)
+    assert output["seeds"] == {"selection": [1000], "reporting": [2000, 2001, 2002, 2003, 2004]}
+    assert output["tried"]["no_such_attack"]["mean"] is None
+    assert np.isfinite([output[name]["value"] for name in ("clean", "attacked", "loss")]).all()
 
 
 @pytest.fixture(scope="module")
@@ -386,15 +386,15 @@ def test_the_page_explains_every_flag(attacks_page: Any) -> None:
 
 def test_the_pictures_are_of_what_is_said(attacks_page: Any, tmp_path: Path) -> None:
     opposed = attacks_page.scene(*attacks_page.drawn("avg_zero"))
-    torch.testing.assert_close(opposed.honest.sum(0) + opposed.words[0].sum(0), torch.zeros(2), atol=1e-5, rtol=0)
-    assert opposed.heard.all()
-    torch.testing.assert_close(attacks_page.scene(*attacks_page.drawn("sign_flip")).words[3], -opposed.own)
+    torch.testing.assert_close(opposed.honest.sum(0) + opposed.messages[0].sum(0), torch.zeros(2), atol=1e-5, rtol=0)
+    assert opposed.arrived.all()
+    torch.testing.assert_close(attacks_page.scene(*attacks_page.drawn("sign_flip")).messages[3], -opposed.own)
     mute = attacks_page.scene(*attacks_page.drawn("silence"))
-    assert (mute.heard.any(), mute.screened) == (False, 0)
-    assert attacks_page.scene(*attacks_page.drawn("non_finite")).screened > 0
+    assert (mute.arrived.any(), mute.num_malformed) == (False, 0)
+    assert attacks_page.scene(*attacks_page.drawn("non_finite")).num_malformed > 0
     assert attacks_page.drawn("random_action") is None
     split = attacks_page.scene(*attacks_page.drawn("split_brain"))
-    assert len(split.words[:, 0].unique(dim=0)) == 2
+    assert len(split.messages[:, 0].unique(dim=0)) == 2
     for name in ("one.png", "other.png"):
         attacks_page.draw(split, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()

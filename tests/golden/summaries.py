@@ -40,8 +40,8 @@ def short(value: Any) -> Any:
     """Return a summary with the digests of arrays alone."""
     if isinstance(value, Mapping):
         return {str(key): short(part) for key, part in value.items()}
-    found = summary(value)
-    return found[:1] if is_array(found) else found
+    summaries = summary(value)
+    return summaries[:1] if is_array(summaries) else summaries
 
 
 def _array(x: np.ndarray) -> list[Any]:
