@@ -42,7 +42,7 @@ SHIFTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "poles twice as long": {"env": "cartpole(shift='length=2')"},
     "poles a quarter as long": {"env": "cartpole(shift='length=0.25')"},
-    "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "declared": 3},
+    "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "assumed_byzantine": 3},
 }
 COLOURS = ("#8c8c8c", "#1f5fa8", "#4f9d53", "#c0504d")
 

@@ -164,7 +164,7 @@ def flat(best_parameters: TunedParameters) -> list[tuple[str, str, Any]]:
 
 
 def old(problem: TuningProblem, kind: str, key: str) -> str:
-    return shown(problem.status()[f"{kind}.{key}"])
+    return shown(problem.defaults()[f"{kind}.{key}"])
 
 
 def shown(value: Any) -> str:

@@ -51,7 +51,7 @@ D = 386
 
 @dataclass(frozen=True)
 class Probe(MessageAttack):
-    """Calls a function with its view, and says what it returns; the truth if that is None."""
+    """Calls a function with its context and sends what it returns; the honest vectors if that is None."""
 
     act: Callable[[AttackContext], Tensor | None] = lambda context: None
     sees: frozenset[Any] = frozenset({"byzantine"})
@@ -85,7 +85,7 @@ class Probe(MessageAttack):
 def set_up(
     attack: Any = "none", *, members: CommunicationGraph | None = None, algo: str = "decbyzpg", **options: Any
 ) -> tuple[SimulatedFederation, Adversary, Experiment]:
-    """A federation of 7 agents, 2 of whom lie, that nobody has begun to run."""
+    """Return a federation of 7 agents, 2 of them Byzantine, before its first round."""
     todo = Experiment.create(algo, "none", **{"agents": 7, "byzantine": 2, **options})
     todo = replace(todo, attack=make("attack", attack))  # type: ignore[arg-type]
     if members is not None:
@@ -104,21 +104,21 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def context_of(attack: Attack, **secrets: Any) -> AttackContext:
-    """A view with made-up secrets, of which the attack is shown what it declares."""
+    """Return a context with given secrets, of which the attack can read what it declares."""
     rows = len(secrets["honest"]), len(secrets["byzantine"])
     facts = {"round": 3, "num_agents": sum(rows), "num_byzantine": rows[1], "topic": "gradient", "task": None}
     return AttackContext(attack.threat, facts, secrets)
 
 
 def crafted_by(attack: Attack, **secrets: Any) -> Tensor:
-    """The one vector that all attackers say."""
+    """Return the one vector that all Byzantine agents send."""
     crafted = torch.as_tensor(attack.craft_messages(context_of(attack, **secrets), {}, rng())[0].vectors)  # type: ignore[arg-type]
     assert (crafted == crafted[0]).all()
     return crafted[0]
 
 
 def clone(rule: Aggregator, honest: Tensor, attackers: int, calls: int = 10_000) -> ClonedRule:
-    """The rule at a server that is told the truth about f."""
+    """Return the rule at a server that assumes the true f."""
     h = len(honest)
     byzantine_index = torch.cat([torch.full((h,), -1), torch.arange(attackers)])
     inbox = torch.cat([honest, honest[:1].expand(attackers, -1)])
@@ -189,7 +189,7 @@ def test_outside_an_exchange_there_is_no_vector_to_see() -> None:
     assert observed == [5]
 
 
-def test_a_clone_needs_all_the_attackers_words() -> None:
+def test_a_clone_needs_the_messages_of_all_byzantine_agents() -> None:
     with pytest.raises(BrokenPlugin, match="byzantine"):
         ThreatModel(knowledge=frozenset({"rule"}))
 
@@ -289,7 +289,7 @@ def test_history_is_what_the_rule_made_of_the_last_exchange_at_the_attackers(top
     assert set(adversary.state_dict()) == {"seen.history.gradient", "seen.history.parameters"}
 
 
-def test_everybody_has_heard_the_server() -> None:
+def test_every_agent_receives_from_the_server() -> None:
     past: list[Tensor | None] = []
     probe = Probe(lambda context: past.append(context.history), frozenset({"byzantine", "history"}))
     federation, _, _ = set_up(probe, algo="byzpg", aggregator="median")
@@ -323,7 +323,7 @@ RULES = [
 
 
 def test_cloned(algo: str, options: dict[str, Any], bad: bool) -> None:
-    """The clone foresees what the rule makes of the very lies that are then told, whatever it has heard before."""
+    """The clone predicts the output for the messages that are then sent, whatever it was queried with before."""
     foreseen: list[tuple[int, Tensor]] = []
 
     def act(context: AttackContext) -> Tensor:
@@ -390,7 +390,7 @@ def test_the_clone_mixes_with_the_graphs_weights() -> None:
     torch.testing.assert_close(value[receiver], expected)
 
 
-def test_the_clone_sits_where_most_attackers_are_heard() -> None:
+def test_the_clone_is_at_the_receiver_with_most_byzantine_neighbours() -> None:
     graph = nx.Graph([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (3, 5)])
     _, adversary, _ = set_up(members=CommunicationGraph(graph, 6, (2, 4), 2), agents=6)
     assert adversary._victim == 3
@@ -589,7 +589,7 @@ def test_a_search_of_weights_among_many_agents_tries_some() -> None:
     assert defence._left <= 1
 
 
-def test_tailored_lies_by_hand() -> None:
+def test_agr_tailored_by_hand() -> None:
     """Of -1, 1, 1, 3 and one attacker the median is 1; between -1 and 3 the attacker can move the trimmed mean."""
     honest = torch.tensor([[-1.0], [1.0], [1.0], [3.0]], dtype=torch.float64)
     attack: Any = make("attack", "agr_tailored(direction=std)")
@@ -721,7 +721,7 @@ def test_dissensus_repels() -> None:
 @pytest.mark.parametrize(
     "attack", [Dissensus(on="gradient"), SpectralHeterogeneity(on="gradient"), Selfish(on="gradient")], ids=name_of
 )
-def test_a_server_and_fellow_attackers_hear_the_truth(attack: Attack) -> None:
+def test_a_server_and_other_byzantine_agents_receive_honest_vectors(attack: Attack) -> None:
     federation, _, _ = set_up(attack, algo="byzpg")
     x = draw(7, D).float()
     assert torch.equal(lockstep(federation.gather("gradient", x)).base, x)
@@ -811,7 +811,7 @@ def by_brute_force(
 
 @pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
 @pytest.mark.parametrize("lam", [0.0, 0.3, 0.5, 1.0, 2.0])
-def test_selfish_words_cost_the_least_of_all(rule: Any, lam: float) -> None:
+def test_selfish_messages_cost_the_least_of_all(rule: Any, lam: float) -> None:
     attack = Selfish(rule=rule, lam=lam)
     cut = {"median": 4, "trimmed_mean": 1}[rule]
     for seed in range(5):
@@ -840,7 +840,7 @@ def test_selfish_against_a_mean_by_hand() -> None:
 # Attacks that hold another.
 
 
-def test_split_brain_tells_each_half_the_mirror_image_of_what_the_other_hears() -> None:
+def test_split_brain_sends_each_half_the_mirror_image_of_the_other_halfs_message() -> None:
     federation, _, todo = set_up("split_brain(alie(z=1.5))", agents=9, byzantine=2)
     x = draw(9, D).float()
     inbox = lockstep(federation.exchange("gradient", x))
@@ -856,7 +856,7 @@ def test_split_brain_tells_each_half_the_mirror_image_of_what_the_other_hears() 
     torch.testing.assert_close(other, message, rtol=1e-5, atol=1e-5)
 
 
-def test_split_brain_keeps_silence_and_rubbish_and_words_of_its_own() -> None:
+def test_split_brain_passes_on_silence_malformed_and_equivocating_messages() -> None:
     for inner in ("silence(q=1)", "large_noise", "sign_flip", "non_finite"):
         federation, _, _ = set_up(f"split_brain({inner})", agents=9, byzantine=2)
         inbox = lockstep(federation.exchange("gradient", draw(9, D).float()))

@@ -214,7 +214,7 @@ def test_every_algorithm_passes_every_check(algo, check):
 
 @dataclass(frozen=True)
 class FixedMessages(Attack):
-    """Says whatever `words(count, dimension)` returns, about some topics; sees what it declares."""
+    """Sends what `content(count, dimension)` returns, on some topics; knows what it declares."""
 
     content: Callable = field(default=lambda count, dimension: torch.zeros(count, dimension))
     topics: tuple[str, ...] = ("gradient", "parameters")
@@ -339,8 +339,8 @@ def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, content, e
     assert (trace.statistics.num_malformed > 0) == exposed
 
 
-def test_who_is_exposed_is_left_out_and_who_is_well_formed_is_heard():
-    """On a ring: the attacker's neighbours hear two of three, the others all."""
+def test_senders_of_malformed_messages_are_excluded_and_others_are_not():
+    """On a ring: the neighbours of the Byzantine agent receive two of three vectors, the others all."""
     experiment = tiny("decbyzpg", topology="ring", attacked_by=FixedMessages(content=RUBBISH["nan"]))
     inbox, statistics = first_inbox(experiment)
     (attacker,) = experiment.members.byzantine_ids
@@ -355,7 +355,7 @@ def test_who_is_exposed_is_left_out_and_who_is_well_formed_is_heard():
     assert not (inbox.senders == attacker)[inbox.mask].any()
 
 
-def test_reliable_broadcast_tells_everybody_the_same():
+def test_reliable_broadcast_delivers_one_vector_to_all():
     experiment = tiny("decbyzpg", "large_noise", byzantine=2)
     federation, _ = federate(experiment)
     federation.begin(0, 0.0)
@@ -424,7 +424,7 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
 
 @pytest.mark.parametrize("content", ["nan", "nothing"])
 def test_an_inbox_may_be_empty(content):
-    """An attacker between two attackers on a ring hears nothing; nobody falls over it, and the honest go on."""
+    """A Byzantine agent between two others on a ring receives nothing; the run continues, and honest agents learn."""
     fixed = FixedMessages(content={**RUBBISH, **SILENCE}[content])
     experiment = tiny("decbyzpg", topology="ring", byzantine=4, declared=1, attacked_by=fixed)
     inbox, _ = first_inbox(experiment)
@@ -458,7 +458,7 @@ def test_an_attacker_reaches_the_policy_of_its_own_group_alone():
     assert len(ends[0][0].unique(dim=0)) == 5
 
 
-def test_the_clone_of_a_server_that_hears_groups_hears_the_worst_of_them():
+def test_the_clone_of_a_server_with_groups_is_at_the_worst_of_them():
     observed = []
 
     @dataclass(frozen=True)

@@ -116,7 +116,7 @@ EXEMPT = {
     the_order_of_the_honest_does_not_matter: {
         "mimic(copy=2)": "the agent has a number",
         "mda_fooling": "of several narrowest subsets it takes the first",
-        "spectral_heterogeneity": "it tries its lies on one agent, the first",
+        "spectral_heterogeneity": "it queries the rule of one agent, the first",
     },
     it_does_something: {
         "none": "it is what it does",
@@ -380,7 +380,7 @@ def test_every_check_can_fail() -> None:
     assert {check for check, *_ in REJECTED} == set(CHECKS) - {without_byzantine_agents_it_is_inert}
 
 
-def test_a_federation_without_attackers_that_asks_for_taps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooks_without_byzantine_agents_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     without_byzantine_agents_it_is_inert(SignFlip(), GameCase())
     monkeypatch.setattr(Adversary, "make_hooks", lambda *_: EnvHooks())
     with pytest.raises(AssertionError, match="hooks an environment"):
@@ -510,14 +510,14 @@ def test_alie_decides_for_every_size(agents: int, data: st.DataObject) -> None:
         assert 0 < attack.deviations(agents, byzantine) < 10
 
 
-def test_alie_says_when_there_is_no_spread() -> None:
+def test_alie_warns_where_there_is_no_spread() -> None:
     assert "no spread" in Alie(z=1.5).check(5, 1)
     assert "no spread" not in Alie(z=1.5, whose="honest").check(5, 1)
     with pytest.raises(Undefined, match="ddof=0"):
         Alie(z=1.5, ddof=1).check(5, 1)
 
 
-def test_large_noise_tells_everyone_something_else_within_its_bounds() -> None:
+def test_large_noise_sends_each_receiver_another_vector_within_its_bounds() -> None:
     sent = vectors(LargeNoise(scale=10, relative=False), *cloud(d=500))
     assert len(sent.unique(dim=0)) == len(sent) == 12
     assert sent.abs().max() <= 10
@@ -565,7 +565,7 @@ def test_random_action_constant() -> None:
         RandomAction(constant=4).start(context)
 
 
-def test_gaussian_is_as_long_as_an_honest_vector_or_as_it_was_told() -> None:
+def test_gaussian_has_the_length_of_an_honest_vector_or_its_parameter() -> None:
     honest, attackers = cloud(d=2000)
     for scale in (1e-6, 1.0, 1e6):
         sent = vectors(Gaussian(sd=2), scale * honest, scale * attackers)
@@ -689,7 +689,7 @@ def test_min_sum_with_the_least_sum_is_the_weaker() -> None:
     assert far[0] > far[1] > 0
 
 
-def test_the_same_value_is_as_long_as_it_was_told() -> None:
+def test_same_value_has_the_length_of_its_parameter() -> None:
     honest, attackers = cloud(9)
     sent = vectors(SameValue(scale=3), honest, attackers)
     assert len(sent.unique()) == 1
@@ -847,7 +847,7 @@ def test_replay_is_late() -> None:
     assert {name: len(past) for name, past in memory.items()} == {"gradient.past": 4, "parameters.past": 4}
 
 
-def test_silence_is_as_frequent_as_it_was_told() -> None:
+def test_silence_has_the_frequency_of_its_parameter() -> None:
     honest, attackers = cloud()
     for attack, rows in ((Silence(q=0.3), 1), (Silence(q=0.3, equivocate=True), 12)):
         speeches = [attack.craft_messages(view_of(attack, honest, attackers), {}, rng(seed))[0] for seed in range(600)]

@@ -14,7 +14,7 @@ from byzbench.experiments.bench import Trial, benchmark_rules
 SMALL = Trial(agents=9, byzantine=2, dimension=20, rounds=3)
 
 
-def test_the_mean_is_moved_by_as_much_as_the_formula_says():
+def test_the_error_of_the_mean_is_that_of_the_formula():
     """Two of nine who send minus what they computed: value - m = (2/9) (b - m), of which the honest part is known."""
     trial = Trial(agents=9, byzantine=2, dimension=2000, rounds=5, signal=3.0)
     (row,) = benchmark_rules(["mean"], ["sign_flip"], trial)
@@ -22,7 +22,7 @@ def test_the_mean_is_moved_by_as_much_as_the_formula_says():
     assert row.errors["sign_flip"] == pytest.approx(2 / 9 * 6, rel=0.1)
 
 
-def test_rules_are_told_apart_and_repeat():
+def test_rules_differ_and_results_repeat():
     rows = benchmark_rules(["mean", "median", "nnm+krum"], ["large_noise", "none"], SMALL)
     assert rows[-1].rule == "mean"
     assert 10 * rows[0].worst < rows[-1].worst
@@ -33,7 +33,7 @@ def test_rules_are_told_apart_and_repeat():
     assert {o.rule: o.guarantee for o in rows} == {"mean": False, "median": True, "nnm+krum": True}
 
 
-def test_what_cannot_be_tried_says_why():
+def test_an_undefined_trial_has_a_reason():
     (row,) = benchmark_rules(["mda"], ["none"], Trial(agents=4, byzantine=3, dimension=3))
     assert row.errors, "an agent never allows for half of what it hears"
     (row,) = benchmark_rules(["monna:pivot=12"], ["none"], SMALL)

@@ -68,7 +68,7 @@ def test_codes_without_feedback_are_right_on_average(codec: Any) -> None:
     assert codec.encode(x, {}, rng())[1] == {}
 
 
-def test_what_codes_say() -> None:
+def test_codes_by_hand() -> None:
     x = torch.tensor([[3.0, -5.0, 1.0, 0.0], [2.0, 2.0, -2.0, 1.0]])
     assert TopK(0.5).code(x, rng()).tolist() == [[3, -5, 0, 0], [2, 2, 0, 0]]
     assert Sign().code(x, rng()).tolist() == [[2.25, -2.25, 2.25, 2.25], [1.75, 1.75, -1.75, 1.75]]
@@ -146,7 +146,7 @@ COUNTED: list[int] = []
 
 
 def rounds(channel: Channel, count: int, restart: int = -1, **options: Any) -> list[Inbox]:
-    """The inboxes of so many rounds, in the t-th of which everybody says t everywhere; the mail moves once."""
+    """Return the inboxes of so many rounds, in the t-th of which all send t; the state is saved and loaded once."""
     todo = Experiment.create(agents=5, byzantine=0, channel=channel, **options)
     federation, _ = federate(todo)
     received = []
@@ -162,7 +162,7 @@ def rounds(channel: Channel, count: int, restart: int = -1, **options: Any) -> l
 
 
 @pytest.mark.parametrize("restart", [-1, 2, 3])
-def test_late_messages_come_later_and_say_their_age(restart: int) -> None:
+def test_late_messages_arrive_later_with_their_age(restart: int) -> None:
     """Round 0 is two late, 1 one late, so both come in 2, where what was said in 2 itself is lost: the newer counts."""
     received = rounds(Timetable(by_round=(2, 1, -1, 0, 1, 0)), 6, restart)
     others = ~torch.eye(5, dtype=torch.bool)
@@ -205,7 +205,7 @@ def test_a_channel_is_for_its_messages_only() -> None:
     assert lockstep(federation.exchange("gradient", vectors(5, 8))).mask.sum() == 5
 
 
-def test_who_sends_rubbish_corrects_nothing() -> None:
+def test_malformed_messages_have_no_error_feedback() -> None:
     """A sender whose vector was no vector keeps the memory it had, and others theirs."""
     federation, _ = federate(Experiment.create(agents=5, byzantine=0, channel="top_k(share=0.25)"))
     x = vectors(5, 8)
@@ -317,7 +317,7 @@ def test_relays_make_any_graph_complete_at_a_cost() -> None:
     assert todo.notes() == [], "guarantees are those of the complete graph"
 
 
-def test_where_nobody_lies_a_relayed_run_is_that_of_the_complete_graph(tmp_path: Any) -> None:
+def test_without_byzantine_agents_a_relayed_run_is_that_of_the_complete_graph(tmp_path: Any) -> None:
     """Every byte of its metrics but those that count messages; and under attack it learns as there."""
     options: dict[str, Any] = {
         "agents": 13,
@@ -364,7 +364,7 @@ def test_a_coin_that_is_tossed_in_the_open_costs_messages() -> None:
 
 
 @pytest.mark.parametrize("agents", [5, 13])
-def test_communication_is_what_the_closed_forms_say(agents: int) -> None:
+def test_communication_is_that_of_the_closed_forms(agents: int) -> None:
     """2 K d by star, K (K - 1) (1 + kappa) d by gossip with kappa exchanges an agreement; echoes and relays on top."""
     k, pairs = agents, agents * (agents - 1)
     for algo, agreement, once in (

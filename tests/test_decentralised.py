@@ -1,4 +1,4 @@
-"""Methods whose agents exchange parameters: rounds by hand, special cases, and what screening is worth."""
+"""Methods whose agents exchange parameters: rounds by hand, special cases, and the effect of robust rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPLETE = torch.full((K, K), 1 / K, dtype=torch.float64)
 
 
 def experiment(algo, topology="complete", attack="none", byzantine=0, declared=1, **options):
-    """Five agents, two episodes a round, plain steps; by default nobody lies, though all are told that one does."""
+    """Five agents, two episodes a round, plain steps; by default none is Byzantine, and f = 1 is assumed."""
     sizes = {"N": 2, "lr": LR, "optimizer": "sgd", **options.pop("parameters", {})}
     return Experiment.create(
         algo,
@@ -209,7 +209,7 @@ def test_what_mdpgt_tracks_is_the_mean_of_all_estimates():
         ("decbyzpg", {"p": 1.0}, {"aggregator": "mean", "agreement": "mean"}),
     ],
 )
-def test_where_all_hear_all_and_trust_them_methods_are_federated_gpomdp(algo, parameters, rules, optimizer):
+def test_on_the_complete_graph_with_averaging_methods_are_federated_gpomdp(algo, parameters, rules, optimizer):
     plain = {"optimizer": optimizer}
     federated, _ = rounds(experiment("gpomdp", "star", parameters=plain), 4)
     states, _ = rounds(experiment(algo, parameters={**plain, **parameters}, **rules), 4)
@@ -249,7 +249,7 @@ def test_mdpgt_is_robust_where_it_screens():
         assert all((far[preset] < 1) == (preset in (saving, "both")) for preset in far), far
 
 
-def test_who_exchanges_parameters_alone_says_what_is_in_vain():
+def test_an_attack_on_gradients_alone_is_noted_where_parameters_are_exchanged():
     assert not experiment("nna", attack="sign_flip(on=parameters)", byzantine=1).notes()[1:]
     (_, note) = experiment("nna", attack="sign_flip", byzantine=1).notes()
     assert note == (
@@ -339,7 +339,7 @@ def test_methods_live_on_graphs(algo, graph, placement):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_every_method_lives_on_every_graph(graph):
+def test_every_method_trains_on_every_graph(graph):
     pieces = [trains_on(algo, graph, PLACEMENTS[i % 2], 100, 25) for i, algo in enumerate(PEERS)]
     assert max(pieces) > 1 or graph not in ("path", "ring", "binary_tree", "dumbbell")
     assert min(pieces) == 1 or graph in ("binary_tree", "barabasi_albert")  # whose first are their hubs

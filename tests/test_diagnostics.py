@@ -40,7 +40,7 @@ def aggregation(base, byzantine, value, weights=None, senders=None, mask=None, u
 LAST = torch.tensor([False, False, False, True])
 
 
-def test_the_mean_of_three_honest_vectors_and_a_lie():
+def test_the_mean_of_three_honest_vectors_and_a_byzantine_one():
     # m = 2, b = 10, spread^2 = 8/3, r^2 = (4 + 4 + 16) / 3, a = 1/4.
     measured = diagnose(
         aggregation([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 4.0), torch.full((4, 4), 0.25).double()),
@@ -71,7 +71,7 @@ def test_what_cannot_be_divided_is_none():
     assert diagnose(aggregation([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
 
 
-def test_lies_of_absurd_length_leave_finite_numbers():
+def test_messages_of_absurd_length_leave_finite_numbers():
     base = torch.randn(4, 386, generator=torch.Generator().manual_seed(0))
     base[3] = 1e30
     measured = diagnose(
@@ -85,7 +85,7 @@ def test_lies_of_absurd_length_leave_finite_numbers():
 
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("seed", range(5))
-def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
+def test_receivers_with_different_inboxes(seed, dense, monkeypatch):
     """Against the definition, receiver by receiver."""
     if not dense:
         monkeypatch.setattr("byzbench.experiments.diagnostics._DENSE", 0)
@@ -137,7 +137,7 @@ def lines(tmp_path, **options):
     return [json.loads(line) for line in (Path(result.run) / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_says_what_its_rule_did(tmp_path):
+def test_a_run_records_what_its_rule_did(tmp_path):
     mean = lines(tmp_path, algo="dec_page_pg", attack="sign_flip")
     assert all(line["aggregate_pull"] == pytest.approx(2 / 9) for line in mean)
     assert all(line["aggregate_byzantine_weight"] == pytest.approx(2 / 9) for line in mean)
@@ -197,7 +197,7 @@ def agreed(agreement, attack, n, f, theta):
 
 @pytest.mark.parametrize("n, f", [(5, 1), (7, 1), (9, 2), (13, 3)])
 @pytest.mark.parametrize("agreement", AGREEMENTS, ids=lambda a: type(a).__name__)
-def test_no_lie_beats_the_bound_on_an_agreement(agreement, n, f):
+def test_no_message_exceeds_the_bound_on_an_agreement(agreement, n, f):
     tight = 0.0
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
@@ -206,7 +206,7 @@ def test_no_lie_beats_the_bound_on_an_agreement(agreement, n, f):
             todo, left = agreed(agreement, Split(far=far, seed=seed), n, f, theta)
             assert left <= todo.contraction_bound * (1 + 1e-5)
             tight = max(tight, left / todo.contraction_bound)
-    assert tight > 0.3, "the lies are too weak to show anything"
+    assert tight > 0.3, "the messages are too weak to show anything"
 
 
 @pytest.mark.parametrize("agreement", AGREEMENTS, ids=lambda a: type(a).__name__)
@@ -250,7 +250,7 @@ class Clairvoyant(Aggregator):
 
 
 @pytest.mark.parametrize("attack", ["sign_flip", "large_noise"])
-def test_who_asks_for_the_honest_is_told(attack):
+def test_a_rule_that_requires_the_honest_mask_gets_it(attack):
     todo = Experiment.create("dec_page_pg", attack, agents=9, byzantine=2)
     federation, _ = federate(todo)
     federation.begin(0, 0.0)

@@ -1,4 +1,4 @@
-"""The attacker's seat: Gymnasium's own checks, the same bytes as the attack, and what it says to bad input."""
+"""`AttackEnv`: Gymnasium's own checks, the same bytes as the attack, and errors on bad input."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_gymnasium_finds_nothing_wrong_with_it() -> None:
     ],
     ids=str,
 )
-def test_the_seat_and_the_attack_are_one(options: dict[str, Any], tmp_path: Path) -> None:
-    """A policy in the seat leaves the bytes of the run whose attack it is."""
+def test_the_environment_and_the_attack_give_the_same_bytes(options: dict[str, Any], tmp_path: Path) -> None:
+    """A policy in the environment gives the bytes of the run with that attack."""
     todo = {**TINY, "attack": "learned", **options}
     attack = byzbench.load("attack", "learned")
     memory, env = attack.start(None), AttackEnv(**todo)
@@ -112,7 +112,7 @@ def test_a_seed_is_an_episode() -> None:
     assert one.reset()[1] != one.reset()[1]
 
 
-def test_two_seats_do_not_disturb_each_other() -> None:
+def test_two_environments_are_independent() -> None:
     alone = [episode(AttackEnv(**TINY), seed, lambda _: MINUS_MEAN)[1] for seed in (4, 5)]
     environments = [AttackEnv(**TINY), AttackEnv(**TINY)]
     for environment, seed in zip(environments, (4, 5), strict=True):
@@ -127,7 +127,7 @@ def test_two_seats_do_not_disturb_each_other() -> None:
     assert together == alone
 
 
-def test_what_is_seen_lies_in_its_space_whatever_is_done() -> None:
+def test_observations_are_in_their_space_under_any_actions() -> None:
     env = AttackEnv(**TINY, coin="split")
     for seed in range(3):
         observations, rewards, _ = episode(env, seed, wild(seed))
@@ -195,7 +195,7 @@ def test_an_action_is_a_length_and_a_direction() -> None:
     assert torch.allclose(crafted([0.2, 0.5, 0.1, 0.3, 0]), crafted([0.2, 0.5, 0.1, 0.3, 0], scale=1e3), atol=1e-5)
 
 
-def test_it_feels_what_the_rule_took_of_its_lie() -> None:
+def test_observations_hold_the_share_of_the_message_in_the_aggregate() -> None:
     attack, action, rng = Learned(), torch.tensor([0.2, 1, 0, 0, 0]), np.random.default_rng(0)
     _, memory = attack.craft_action(view(cloud()), action, {}, rng)
     mean, push = cloud().mean(0).double(), memory["gradient.push"]
@@ -220,13 +220,13 @@ def test_it_feels_what_the_rule_took_of_its_lie() -> None:
     ],
     ids=str,
 )
-def test_a_seat_that_cannot_be_taken(options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_options_that_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         AttackEnv(**{**TINY, **options})
     assert "\n" not in str(caught.value)
 
 
-def test_a_seat_that_is_never_asked() -> None:
+def test_an_environment_without_a_decision_is_refused() -> None:
     env = AttackEnv(**TINY, attack="learned(on=parameters)", agreement="none")
     with pytest.raises(Undefined, match="no agent receives Byzantine messages"):
         env.reset(seed=0)
@@ -250,13 +250,13 @@ def test_a_step_needs_an_episode() -> None:
         env.step(MINUS_MEAN)
 
 
-def test_a_seat_in_a_run_of_its_own_is_found_out(tmp_path: Path) -> None:
+def test_an_external_policy_in_a_plain_run_is_an_error(tmp_path: Path) -> None:
     """Nobody is there to answer."""
     with pytest.raises(BrokenPlugin, match="waited for something"):
         byzbench.run(**TINY, attack=ExternalPolicy(), out=tmp_path)
 
 
-def test_a_round_waits_for_nobody_but_the_seat() -> None:
+def test_a_round_waits_for_external_decisions_only() -> None:
     class Nobody:
         def __await__(self):
             yield "who?"

@@ -84,7 +84,7 @@ def test_the_span_allows_for_the_choice_of_its_pair(suite_findings: Findings) ->
     )
 
 
-def test_joining_is_judged_together(suite_findings: Findings) -> None:
+def test_joining_is_tested_jointly(suite_findings: Findings) -> None:
     assert (suite_findings.joining.better, suite_findings.joining.worse) == ((), ("Entry plain",))
     assert suite_findings.joining.undecided == ("Entry strong", "Entry tuned")
 
@@ -99,7 +99,7 @@ def test_tuning_stands_beside_the_row_as_written(suite_findings: Findings) -> No
     assert [row.row.entry.slug for row in shown_rows(suite_findings)] == ["alone", "strong", "tuned"]
 
 
-def test_sentences_and_tables_say_it(suite_findings: Findings) -> None:
+def test_sentences_and_tables(suite_findings: Findings) -> None:
     lines_of_page = list(sentences(suite_findings))
     assert lines_of_page[0].startswith("Span: the score of Entry alone minus that of Entry plain is +0.")
     assert any(
@@ -137,7 +137,7 @@ def test_what_cannot_be_shown_is_one_line(home: Path, tmp_path: Path, monkeypatc
         assert message in capsys.readouterr().err
 
 
-def test_rows_of_one_name_are_told_apart_and_names_are_text(tmp_path: Path) -> None:
+def test_rows_of_one_name_are_distinguished_and_names_are_text(tmp_path: Path) -> None:
     evil = "<img src=x> *b* | c"
     named = {"name": evil, "authors": ["A. Author"], "license": "MIT"}
     for slug, skill, algo in (("one", 0.95, "nna"), ("two", 0.9, "ios"), ("low", 0.3, "bridge")):

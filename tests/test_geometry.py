@@ -56,7 +56,7 @@ def measured(cloud):
     ]
 
 
-def test_what_a_cloud_says_does_not_depend_on_the_blocks(monkeypatch):
+def test_distances_do_not_depend_on_the_blocks(monkeypatch):
     x = 100 + random(5, 23)
     # Each is the shortest somewhere, and none everywhere.
     x[torch.arange(23) // 7 % 5, torch.arange(23)] = 0

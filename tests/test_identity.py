@@ -104,7 +104,7 @@ def test_a_class_without_source_is_never_the_same() -> None:
         (ComponentIdentity(1, "a"), None, "part of the run then, not now"),
     ],
 )
-def test_differences_are_said_in_plain_words(then: Any, now: Any, message: str | None) -> None:
+def test_differences_in_plain_text(then: Any, now: Any, message: str | None) -> None:
     def run(part: Any) -> RunIdentity:
         return RunIdentity("0" * 16, 1, {} if part is None else {"attack alie": part})
 

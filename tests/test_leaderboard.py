@@ -117,7 +117,7 @@ def test_tampering_with_cells_is_caught(how: str, copy: Path) -> None:
     ],
     ids=str,
 )
-def test_tampering_with_what_is_said_of_the_entry_is_caught(changes: Any, expected: str, copy: Path) -> None:
+def test_tampering_with_the_metadata_of_the_entry_is_caught(changes: Any, expected: str, copy: Path) -> None:
     rewrite(copy, lines_of(copy), **changes)
     assert expected in {finding.check for finding in checked(copy).findings if finding.fatal}
 
@@ -212,7 +212,7 @@ def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_strangers_attack_enters_is_replayed_in_the_sandbox_and_its_changed_code_is_refused(
+def test_a_third_party_attack_enters_is_replayed_in_the_sandbox_and_its_changed_code_is_refused(
     tiny: Suite, outsider: Path
 ) -> None:
     entered = plan_submission(tiny, "attack", Method(attack="spiral"))
@@ -412,7 +412,7 @@ def test_components_are_written_in_one_way() -> None:
     assert canonical_spec("nnm+bucketing(s=2)+krum") == "nnm(bucketing(krum, s=2))"
 
 
-def test_who_cannot_enter_is_told_why(tiny: Suite) -> None:
+def test_a_refused_entry_has_a_reason(tiny: Suite) -> None:
     with pytest.raises(Undefined, match="one agent"):
         plan_submission(tiny, "defence", Method(algo="page_pg"))
     with pytest.raises(InvalidParameter, match="no server division"):

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 AUDIT = ("leaderboard", "audit", "--executor", "serial", "--from")
 
 
-def test_an_audit_says_what_it_saw_and_the_site_shows_it(
+def test_an_audit_prints_its_results_and_the_site_shows_them(
     tiny: Suite, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     as_schema_1(write_entry(tmp_path / "submissions", tiny, "older"))

@@ -200,7 +200,7 @@ def test_a_phone_scrolls_tables_and_no_page(opened: Any, out: Path) -> None:
     assert max(widths) < 180, "half of the window is left for numbers"
 
 
-def test_no_page_says_asks_or_fetches_anything(opened: Any, out: Path) -> None:
+def test_no_page_logs_prompts_or_fetches_anything(opened: Any, out: Path) -> None:
     """The hostile entries' pages among them; the fixture has the checks."""
     page = opened()
     paths = sorted(out.rglob("*.html"))

@@ -267,7 +267,7 @@ def flagged(one: Entry, its: Suite = SUITE, *others: Entry) -> set[str]:
     return {flag.name for flag in row_of([one, *others], its).flags}
 
 
-def test_a_flag_of_every_row_is_said_once_by_the_board(tmp_path: Path) -> None:
+def test_a_flag_of_every_row_is_shown_once_by_the_board(tmp_path: Path) -> None:
     rows = [entry(tmp_path, SUITE, slug) for slug in ("one", "other")]
     assert board_of(rows).common_flags == ("few-seeds",)
     apart = changed(rows[0], split={"verdict": "no_consensus"})

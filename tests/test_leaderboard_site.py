@@ -134,7 +134,7 @@ def test_the_same_submissions_give_the_same_bytes(
     assert len([path for path in files if path.startswith("entries/")]) == len(catalogue.entries) == 6
 
 
-def test_no_text_of_a_stranger_becomes_markup(pages: dict[str, Page]) -> None:
+def test_no_text_of_a_submission_becomes_markup(pages: dict[str, Page]) -> None:
     for path, one in pages.items():
         assert {tag for tag, _ in one.tags} <= ALLOWED, path
         for _, attributes in one.tags:
@@ -400,7 +400,7 @@ def refusals(root: Path) -> Iterator[tuple[str, str]]:
     yield "aimless", "method"
 
 
-def test_what_is_not_whole_is_left_out_and_said(tmp_path: Path) -> None:
+def test_incomplete_entries_are_left_out_and_named(tmp_path: Path) -> None:
     root = tmp_path / "submissions"
     expected = dict(refusals(root))
     write_entry(root, SUITE, "plain")

@@ -111,7 +111,7 @@ def test_the_second_largest_of_one_distance_is_that_one():
     assert at(SelfCenteredClipping(radius="second"), (3,), 0) == 3
 
 
-def test_an_oracle_must_be_told():
+def test_the_honest_mean_requires_the_honest_mask():
     with pytest.raises(Undefined, match="honest"):
         at(SelfCenteredClipping(radius="oracle"), (0, 1, 2), 1)
     assert SelfCenteredClipping(radius="oracle").required_inputs == {"honest"}
@@ -311,7 +311,7 @@ def test_balance_counts_for_each_receiver():
 
 @dataclass
 class Bench:
-    """A judge that knows what each point of a line earns, and who was tried."""
+    """A policy evaluator with a return for each point of a line, which records the policies it evaluated."""
 
     earns: dict
 
@@ -339,7 +339,7 @@ def test_ubar_by_hand(rule, earns, tried, value):
     assert judge.episodes == rule.episodes
 
 
-def test_ubar_without_neighbours_or_judge():
+def test_ubar_without_neighbours_or_evaluator():
     assert at(Ubar(), (3,), 0, judge=Bench({})) == 3
     with pytest.raises(Undefined, match="judge"):
         at(Ubar(), (3, 4), 0)
@@ -462,7 +462,7 @@ START = 10 + torch.from_numpy(np.random.default_rng(0).standard_normal((14, 5)))
 
 @pytest.mark.parametrize("name", [name for name in RULES if name not in ("bridge_median", "bridge_krum")])
 def test_honest_agents_come_to_agree(name):
-    """Where nobody lies, although each allows for one: to one vector, in the box of the first ones."""
+    """Without Byzantine agents, although f = 1 is assumed: to one vector, in the box of the first ones."""
     end = gossip(RULES[name], START, GRAPH, 1, 120)
     assert radius(end) <= 1e-5 * radius(START)
     assert (end >= START.amin(0) - 1e-9).all()

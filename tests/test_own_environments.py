@@ -62,7 +62,7 @@ ENVIRONMENT += ["dynamics(constant=length, factor=0.1)"]
 
 
 @pytest.mark.parametrize("attack", ENVIRONMENT)
-def test_only_attackers_meet_another_world(attack: str) -> None:
+def test_only_byzantine_agents_have_another_environment(attack: str) -> None:
     plain, _, attackers = set_up()
     federation, _, _ = set_up(attack)
     honest = [agent for agent in range(5) if agent not in attackers]

@@ -60,7 +60,7 @@ def described(algo: str, env: str) -> str:
     return json.dumps(Experiment.create(algo, env=env, trajectories=BUDGET).describe())
 
 
-def description(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env: str = "cartpole", **other: Any) -> Any:
+def experiment(algo: str = "decbyzpg", attack: str = "none", seed: int = 0, env: str = "cartpole", **other: Any) -> Any:
     description = json.loads(described(algo, env))
     name, _, z = attack.partition(":")
     return description | {"attack": {"name": name, "parameters": {"z": float(z)} if z else {}}, "seed": seed} | other

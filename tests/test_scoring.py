@@ -295,7 +295,7 @@ def test_equal_entries_are_rarely_separated_and_a_named_pair_is_found() -> None:
     assert separations >= 0.8 * trials
 
 
-def test_separation_is_said_in_a_sentence() -> None:
+def test_separation_in_a_sentence() -> None:
     assert describe_separation("abc", set()).startswith("Nothing is separated")
     assert describe_separation("abcd", {(0, 1), (0, 2), (0, 3), (1, 3)}) == "4 of 6 pairs are separated."
     assert describe_separation("ab", {(1, 0)}) == "1 of 1 pairs is separated: b is better than a."

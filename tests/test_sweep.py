@@ -108,7 +108,7 @@ class TestSuite:
         with pytest.raises(InvalidParameter, match=r"bad\.toml"):
             SweepGrid.read(path)
 
-    def test_every_axis_is_checked_before_anything_is_said(self) -> None:
+    def test_every_axis_is_checked_before_anything_is_printed(self) -> None:
         with pytest.raises(InvalidParameter) as error:
             planned(algo=["decbizpg"], attack=["alei", "sign_flip"])
         assert "unknown algorithm 'decbizpg'" in str(error.value)

@@ -69,7 +69,7 @@ def test_every_episode_starts_in_another_state(task):
     assert len(np.unique(starts, axis=0)) == 14
 
 
-def test_at_the_horizon_an_end_is_told_from_a_cut(task):
+def test_at_the_horizon_termination_and_truncation_differ(task):
     whole = sample_episodes(task, rows=5)
     lengths = whole.mask.sum(1)
     horizon = int(lengths.median())  # one episode ends by itself in this very step
@@ -325,7 +325,7 @@ def test_machine_code_leaves_other_families_of_policies_alone():
         assert (batch.actions[batch.mask] == action).all()
 
 
-def test_a_step_that_cannot_be_compiled_is_said_so_in_a_line():
+def test_a_step_that_cannot_be_compiled_is_named_in_one_line():
     def step(state, action, constants):
         return open("state"), True
 
@@ -382,7 +382,7 @@ def test_a_team_learns_in_a_federation(tmp_path):
 SPREAD = "pettingzoo:mpe2/simple_spread_v3,options='N=3 local_ratio=0.5'"
 
 
-def test_in_a_shared_world_every_agent_is_a_player_of_the_same_games():
+def test_in_a_shared_game_every_agent_is_a_player():
     from mpe2 import simple_spread_v3
 
     task = registry.make("task", SPREAD + ",world=shared")
@@ -410,7 +410,7 @@ def first_batch(env, attack):
     return federation.sample(federation.theta0, torch.tensor([2, 3, 3])), ~todo.members.byzantine
 
 
-def test_what_attackers_do_in_a_shared_world_happens_to_everybody():
+def test_byzantine_actions_in_a_shared_game_affect_everybody():
     for world, untouched in (("own", True), ("shared", False)):
         (clean, honest), (attacked, _) = (first_batch(f"{SPREAD},world={world}", a) for a in ("none", "random_action"))
         assert torch.equal(clean.observations[honest], attacked.observations[honest]) == untouched
@@ -419,7 +419,7 @@ def test_what_attackers_do_in_a_shared_world_happens_to_everybody():
 
 
 @pytest.mark.slow
-def test_a_shared_world_is_learned_in(tmp_path):
+def test_a_shared_game_is_learned(tmp_path):
     todo = Experiment.create(
         "byzpg", "random_action", env=SPREAD + ",world=shared", agents=3, byzantine=1, trajectories=8,
         parameters={"algo": {"N": 4, "B": 2}},
@@ -441,7 +441,7 @@ def test_a_shared_world_is_learned_in(tmp_path):
         ({"agents": 3, "agreement": "gossip+ubar"}, "samples episodes of single agents"),
     ],
 )
-def test_what_a_shared_world_cannot_have_is_one_line(options, message):
+def test_what_a_shared_game_cannot_have_is_one_line(options, message):
     with pytest.raises(UserError, match=message):
         Experiment.create(env=SPREAD + ",world=shared", **options)
 

@@ -1,4 +1,4 @@
-"""Topologies, and the seats, coins and streams that go with them."""
+"""Topologies, placements, coins and streams."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_random_families_have_the_links_that_they_promise() -> None:
         ("time_varying(hypercube)", 5, "a power of 2"),
     ],
 )
-def test_what_does_not_exist_is_said(written: str, agents: int, message: str) -> None:
+def test_graphs_that_do_not_exist_are_refused(written: str, agents: int, message: str) -> None:
     with pytest.raises(Undefined, match=message):
         made(written)(agents, 0, rng())
 
@@ -363,7 +363,7 @@ def test_a_list_of_links_may_have_names_comments_and_more(tmp_path: File) -> Non
         ("a.graphml", nx.generate_graphml(nx.cycle_graph(4, nx.DiGraph)), "say directed=True"),
     ],
 )
-def test_files_of_strangers(tmp_path: File, name: str, text: Any, message: str) -> None:
+def test_untrusted_files(tmp_path: File, name: str, text: Any, message: str) -> None:
     path = graph_file(tmp_path, text if isinstance(text, str) else "\n".join(text), name)
     with pytest.raises(UserError, match=message) as caught:
         FromFile(path)(4, 0, rng())
@@ -413,7 +413,7 @@ def test_every_placement_is_defined_on_every_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["degree", "betweenness", "eigenvector", "min_cut"])
-def test_where_all_seats_are_alike_attackers_sit_anywhere(name: str) -> None:
+def test_on_symmetric_graphs_placements_are_random(name: str) -> None:
     for graph in (Complete()(9, 0, rng()), Star()(9, 0, rng())):
         assert list(placed(name)(graph, 3, rng(5))) == list(RandomPlacement()(graph, 3, rng(5)))
     samples = {frozenset(placed(name)(Ring()(9, 0, rng()), 1, rng(seed))) for seed in range(60)}
@@ -500,7 +500,7 @@ def test_an_eclipse_is_as_dark_as_can_be() -> None:
         placed("eclipse(victim=9)")(path, 1, rng())
 
 
-def test_separated_seats_are_at_least_half_as_far_apart_as_can_be() -> None:
+def test_max_separation_is_at_least_half_the_optimum() -> None:
     for written in ("grid", "small_world", "random_geometric", "binary_tree"):
         graph = made(written)(12, 0, rng(1))
         hops = dict(nx.all_pairs_shortest_path_length(graph))
@@ -521,7 +521,7 @@ def test_separated_seats_are_at_least_half_as_far_apart_as_can_be() -> None:
     )
 
 
-def test_cut_seats_part_the_honest_whenever_so_many_can() -> None:
+def test_min_cut_disconnects_the_honest_agents_where_f_agents_can() -> None:
     atlas = [g for g in nx.graph_atlas_g()[3:53:2] if nx.is_connected(g) and nx.density(g) < 1]
     for graph in [
         *atlas,
@@ -531,7 +531,7 @@ def test_cut_seats_part_the_honest_whenever_so_many_can() -> None:
             assert honest_components(graph, placed("min_cut")(graph, f, rng())) > 1, (graph.edges, f)
 
 
-def test_cut_seats_stand_between_the_halves() -> None:
+def test_min_cut_is_between_the_halves() -> None:
     def parts(written: str, agents: int, f: int) -> list[int]:
         graph = made(written)(agents, 0, rng())
         rest = graph.subgraph(set(graph) - set(placed("min_cut")(graph, f, rng())))
@@ -580,7 +580,7 @@ def test_placements_that_look_at_all_pairs_refuse_large_graphs(monkeypatch: pyte
             placed(name)(Ring()(9, 0, rng()), 1, rng())
 
 
-def test_first_and_random_seats() -> None:
+def test_first_and_random_placements() -> None:
     graph = Star()(6, 0, rng())
     assert First()(graph, 3, rng()) == [0, 1, 2]
     taken = np.bincount([node for seed in range(600) for node in RandomPlacement()(graph, 2, rng(seed))], minlength=6)
@@ -596,7 +596,7 @@ def test_every_coin_passes_every_check(name: str, check: coins.Check) -> None:
         check(make("coin", name), case)  # type: ignore[arg-type]
 
 
-def test_the_shared_coin_is_one_draw_seen_by_all() -> None:
+def test_the_shared_coin_is_one_draw_for_all() -> None:
     samples = SharedCoin()(lambda stream: float(stream.random()), 4, rng())
     assert samples.dtype == torch.float64
     assert samples.tolist() == [rng().random()] * 4
@@ -665,7 +665,7 @@ def test_unknown_weights_bring_the_known() -> None:
         matrix(nx.path_graph(3), "metropoli")
 
 
-def test_an_agent_of_a_directed_graph_hears_its_predecessors() -> None:
+def test_an_agent_of_a_directed_graph_receives_from_its_predecessors() -> None:
     members = CommunicationGraph(made("ring(directed=True)")(5, 0, rng()), 5, (1, 4), 2)
     assert members.inboxes == [[0, 4], [0, 1], [1, 2], [2, 3], [3, 4]]
     assert members.byzantine_edges.tolist() == [[0, 2, 0], [1, 0, 1]]

@@ -308,7 +308,7 @@ class TestFile:
         "content",
         ["", "[]", "{", '{"schema": 2}', '{"schema": 1, "kind": "algorithm"}', "[" * 100_000, "NaN", "9" * 5000],
     )
-    def test_files_of_strangers(self, content: str, tmp_path: Path) -> None:
+    def test_untrusted_files(self, content: str, tmp_path: Path) -> None:
         path = tmp_path / "tuned.json"
         path.write_text(content)
         with pytest.raises(UserError, match="tuned"):

@@ -148,7 +148,7 @@ def test_agents_see_in_units_of_what_they_measured():
 
 
 @pytest.mark.parametrize("algo", ["decbyzpg", "byzpg"])
-def test_statistics_are_agreed_on_and_lied_about(algo):
+def test_statistics_are_agreed_on_under_attack(algo):
     clean = normalization_of(algo).federation.scenarios.scales
     assert (clean[:-1] == clean[:1]).all()
     robust, naive = (
@@ -172,7 +172,7 @@ def test_evaluations_see_the_same_way_and_a_game_of_attackers_is_refused():
 
 
 @pytest.mark.parametrize("values", [-1e30, 1e30])
-def test_scales_that_are_lies_leave_observations_finite(values):
+def test_wrong_scales_leave_observations_finite(values):
     observed = np.float32([[0.0, -0.5, 3.0, 1e30]])
     assert np.isfinite(in_units(observed, torch.full((1, 8), values))).all()
 
@@ -195,7 +195,7 @@ def test_who_is_absent_stands_still_and_comes_back():
     assert 0 < statistics.trajectories[1] < statistics.trajectories[2]
 
 
-def test_an_absent_agent_changes_what_others_hear_as_if_it_were_not_in_the_graph():
+def test_an_absent_agent_changes_inboxes_as_if_it_were_not_in_the_graph():
     todo = tiny("cartpole:absent='0:0-0.5'")
     federation, _ = federate(todo)
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))

@@ -213,7 +213,7 @@ def test_whether_messages_that_are_no_numbers_are_survived(
         ("krum", "none", set()),
     ],
 )
-def test_what_rules_say_of_themselves(aggregator: str, agreement: str, raised: set[str], tmp_path: Path) -> None:
+def test_declared_traits_raise_flags(aggregator: str, agreement: str, raised: set[str], tmp_path: Path) -> None:
     worst, _ = imagine(tmp_path, fixed(), aggregator=aggregator, agreement=agreement, agents=13)
     flags = ("random defence", "hidden state", "scale dependence")
     assert {name for name in flags if worst.flags[name].raised} == raised
@@ -255,7 +255,7 @@ PROBES = {"draws": probes.draws, "remembers": probes.remembers, "clips": probes.
 
 
 @pytest.mark.parametrize("habit", ["", *PROBES])
-def test_what_rules_do_not_say_is_found_out(habit: str) -> None:
+def test_undeclared_traits_are_detected(habit: str) -> None:
     rule = Average(habit)
     flagged = {name for name, probe in PROBES.items() if probe(rule, 13, 3)}
     # A memory makes the second generator's value another one, and the scaled one's too.
@@ -286,7 +286,7 @@ def test_the_standard_ensemble_is_a_version() -> None:
     )
 
 
-def test_members_know_what_their_heading_says() -> None:
+def test_members_have_the_knowledge_of_their_heading() -> None:
     for needs, attacks in worst_case.STANDARD_V1.items():
         for threat in (registry.make("attack", attack).threat for attack in attacks):  # type: ignore[attr-defined]
             if needs in ("blind", "local"):
@@ -384,7 +384,7 @@ def test_the_page_explains_every_flag(attacks_page: Any) -> None:
     assert set(attacks_page.FLAG_PAGES) == set(worst_case.FLAGS)
 
 
-def test_the_pictures_are_of_what_is_said(attacks_page: Any, tmp_path: Path) -> None:
+def test_the_pictures_show_the_messages(attacks_page: Any, tmp_path: Path) -> None:
     opposed = attacks_page.scene(*attacks_page.drawn("avg_zero"))
     torch.testing.assert_close(opposed.honest.sum(0) + opposed.messages[0].sum(0), torch.zeros(2), atol=1e-5, rtol=0)
     assert opposed.arrived.all()

@@ -102,14 +102,14 @@ def _nine(facts: Mapping[str, float | int | None]) -> dict[str, Any]:
 
 def _resumed(todo: Experiment) -> Any:
     """Return three exchanges, each in a new federation with the messages in flight and the memory of the one before."""
-    mail: State = {}
+    in_flight: State = {}
     memory: State = {}
     results = []
     with one_thread():
         for round in range(3):
             federation, adversary = federate(todo)
             if round:
-                federation.network.load_state_dict(mail)
+                federation.network.load_state_dict(in_flight)
                 adversary.load_state_dict(memory)
             federation.begin(round, round / 3)
             x = torch.from_numpy(np.random.default_rng(round).standard_normal((todo.agents, 20))).float()
@@ -118,16 +118,16 @@ def _resumed(todo: Experiment) -> Any:
             else:
                 inbox = lockstep(federation.exchange("gradient", x, reliable=round == 2))
             value, state = federation.aggregate(inbox, {})
-            mail, memory = federation.network.state_dict(), adversary.state_dict()
+            in_flight, memory = federation.network.state_dict(), adversary.state_dict()
             sent = federation.statistics.by_topic()
-            results.append(summary([value, inbox.mask, inbox.f, inbox.age, mail, memory, state, sent]))
+            results.append(summary([value, inbox.mask, inbox.f, inbox.age, in_flight, memory, state, sent]))
     return results
 
 
 def screening() -> dict[str, Any]:
-    """Return valid, malformed and missing messages of speeches of all forms."""
+    """Return the validated results of messages of all forms, with malformed and missing ones."""
     good, bad = torch.arange(3.0), torch.tensor([1.0, torch.nan, 2.0])
-    speeches = {
+    cases = {
         "vectors": ByzantineMessages(torch.stack([good, 2 * good])),
         "double": ByzantineMessages(torch.stack([good, -good]).double()),
         "not finite": ByzantineMessages(torch.stack([good, bad])),
@@ -141,7 +141,7 @@ def screening() -> dict[str, Any]:
         "huge": ByzantineMessages([good * 1e38, (good.double() * 1e39).numpy()]),
         "bad silence": ByzantineMessages(torch.stack([good, good]), torch.tensor([True])),
     }
-    return {name: summary(vars(validate_messages(speech, 2, 3))) for name, speech in speeches.items()}
+    return {name: summary(vars(validate_messages(messages, 2, 3))) for name, messages in cases.items()}
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class JudgingRule(SumOfInputs):
 def cloned_rule() -> dict[str, Any]:
     """Return the values of a cloned rule on crafted messages, malformed ones included."""
     inbox = torch.from_numpy(np.random.default_rng(1).standard_normal((7, 4))).float()
-    seats = torch.tensor([-1, 0, -1, -1, 1, -1, -1])
+    byzantine_index = torch.tensor([-1, 0, -1, -1, 1, -1, -1])
     crafted = torch.from_numpy(np.random.default_rng(2).standard_normal((5, 2, 4))).float()
     crafted[1, 0, 2] = torch.nan
     crafted[2] = torch.inf
@@ -181,7 +181,7 @@ def cloned_rule() -> dict[str, Any]:
         clone = ClonedRule(
             SumOfInputs(),
             inbox,
-            seats,
+            byzantine_index,
             bound,
             receiver=own if own >= 0 else 7,
             calls=12,
