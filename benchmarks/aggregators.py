@@ -131,7 +131,7 @@ def gaussian(n: int, d: int = 386, seed: int = 0) -> Tensor:
 
 
 def inputs(rule: Aggregator, f: int, x: Tensor) -> dict[str, Any]:
-    """What the federation gives a rule beside the vectors, for receivers whose own vectors are different columns."""
+    """Return the inputs of a rule beside the vectors, for receivers whose own vectors are different columns."""
     batch, n = x.shape[:-2], x.shape[-2]
     own = torch.arange(n)[: batch[0]] if batch else torch.tensor(0)
     asked = {"honest": torch.arange(n).expand(*batch, n) >= f, "judge": score_policies}
@@ -306,7 +306,7 @@ def timed(call: Callable[[], object], repeats: int) -> float:
 
 
 def searches() -> Iterator[str]:
-    """What the subset searches take, a line at a time."""
+    """Yield the time of the subset searches, a line at a time."""
     yield from ("", "## Exact subsets", "", EXACT, "", "| search | ms | exact |", "|---|---|---|")
     for label, milliseconds, exact in (*((f"mda: {label}", *rest) for label, *rest in rows()), *spread_rows()):
         yield f"| {label} | {milliseconds:.2f} | {'yes' if exact else 'no: stopped by its cap'} |"

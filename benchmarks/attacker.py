@@ -69,7 +69,7 @@ READING = (
     was not trained on, attacks with a fixed formula can do more harm: compare the columns. Train a policy for the
     rule that is to be attacked.""",
 )
-"""What the page says after the table."""
+"""The text after the table."""
 POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
 
 

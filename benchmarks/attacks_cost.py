@@ -199,7 +199,7 @@ class Cost:
 
     @property
     def share(self) -> float:
-        """Of the wall time of the run without the attack."""
+        """The share of the wall time of the run without the attack."""
         return (self.rollouts + self.messages) / self.plain
 
 
@@ -219,7 +219,7 @@ def plain(every: int) -> tuple[Experiment, dict[int, State], dict[int, Trajector
 
 
 def cost(attack: Attack, todo: Experiment, states: dict[int, State], batches: dict[int, Trajectories], n: int) -> Cost:
-    """Of an attack, by the fastest of n rounds from each state."""
+    """Return the cost of an attack, by the fastest of n rounds from each state."""
     replayed = {} if "environment" in attack.threat.surface else batches
     pair = [Clocked(replace(todo, attack=one), replayed) for one in (todo.attack, Muted(attack))]
     rollouts = messages = crafting = total = 0.0

@@ -186,7 +186,7 @@ def stored(folders: Iterable[Path]) -> Iterator[Learned]:
 
 
 def targets(runs_of: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
-    """What each task is to return."""
+    """Return the target of each task."""
     return {
         name: (randomly(name) + ends(runs_of[ALONE]).mean()) / 2 if goal.target is None else goal.target
         for name, goal in GOALS.items()
@@ -195,7 +195,7 @@ def targets(runs_of: Mapping[str, Sequence[Learned]]) -> dict[str, float]:
 
 
 def randomly(name: str) -> float:
-    """What random play returns."""
+    """Return the mean return of random play."""
     env = GOALS[name].env
     return task_references()[env if env == SPREAD else env.partition(":")[0]]["random"]
 
@@ -249,7 +249,7 @@ def page(runs_of: Mapping[str, Sequence[Learned]], args: argparse.Namespace) -> 
 
 
 def needed(missed: Sequence[str], lacking: Sequence[str]) -> str:
-    """Which of what was taken away LunarLander cannot do without."""
+    """Return the sentence on the parts without which LunarLander misses its target."""
     if not missed:
         return "It lands without any of them: no single one is what does it."
     rest = [name for name in lacking if name not in missed]

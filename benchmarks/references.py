@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def learned(name: str) -> dict[str, float]:
-    """What one agent's policy returns in the end."""
+    """Return the final return of one agent's policy."""
     backend = (
         {"backend": "envpool"} if hasattr(registry.find("task", registry.parse_spec(name).name), "backend") else {}
     )

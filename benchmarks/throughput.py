@@ -167,7 +167,7 @@ def training(attack: str, trajectories: int) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Speeds:
-    """Of one task, in steps per second.
+    """Measure one task, in steps per second.
 
     Attributes:
         back_end: the simulators alone.

@@ -1,4 +1,4 @@
-"""What an adversary may know, and the attacks that need to know much: a clone of the rule, the graph, the past."""
+"""Knowledge of adversaries, and attacks that need much: a clone of the rule, the graph, the history."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_the_clone_of_an_agreement_meets_its_rule() -> None:
 
 
 def test_the_clone_mixes_with_the_graphs_weights() -> None:
-    """Of agents of different degrees, where weights tell neighbours apart."""
+    """On agents of different degrees, where weights distinguish neighbours."""
     graph, foreseen = nx.lollipop_graph(4, 3), []
 
     def act(context: AttackContext) -> Tensor:
@@ -710,7 +710,7 @@ def test_dissensus_leaves_each_victim_with_its_own_vector(name: str) -> None:
 
 
 def test_dissensus_repels() -> None:
-    """With epsilon = 2 a victim steps as far away from its honest neighbours as they would have drawn it."""
+    """With epsilon = 2 a victim moves away from its honest neighbours by its step towards them."""
     graph, attackers = GRAPHS["complete"]
     before, after, _ = gossiped(Dissensus(epsilon=2.0), graph, attackers)
     between = torch.full((4, 4), 1 / 6, dtype=torch.float64)

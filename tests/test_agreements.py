@@ -1,4 +1,4 @@
-"""What one exchange of an agreement leaves of the honest spread, against every attacker that equivocates."""
+"""The share of the honest spread that one exchange of an agreement leaves, under every equivocating attack."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ DEARER = ("clipped_gossip", "bridge", "mdpgt", "learn")
 
 
 def quick(algo, graph, attack):
-    """Whether rows are held to the block by the fast tests."""
+    """Return True if the fast tests compare rows with the block."""
     if algo == "decbyzpg":
         return graph == "ring" or attack == "large_noise"
     return attack == "sign_flip" and algo not in TWINS and (algo not in DEARER or graph == "ring")
@@ -143,7 +143,7 @@ def test_the_rows_driver_finds_what_is_not_row_local():
 
 
 def beginnings(algo, *args, **options):
-    """What must be paired: the initial policy, the coins, and every agent's first returns."""
+    """Paired are the initial policy, the coins, and every agent's first returns."""
     trace = run_as_block(tiny(algo, *args, **options), 6)
     federation, _ = federate(tiny(algo, *args, **options))
     return federation.theta0, [m["large"] for m in trace.metrics], trace.returns[0]

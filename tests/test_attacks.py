@@ -392,7 +392,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def view_of(attack: Attack, honest: Tensor, attackers: Tensor) -> Any:
-    """What the federation would show on the complete graph: only what is declared; one attacker unless they collude."""
+    """Return the context on the complete graph: what is declared, of one Byzantine agent unless they collude."""
     sees, f = attack.threat.knowledge, len(attackers)
     agents = len(honest) + f
     rows = attackers if "byzantine" in sees else attackers[:1]

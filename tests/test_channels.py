@@ -1,4 +1,4 @@
-"""What becomes of messages on their way: loss, delay, codes, relays, and what all of it costs."""
+"""Channels: loss, delay, compression, relays, and their traffic."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def rounds(todo, count):
 
 
 def gradient(todo, round, theta, before=None):
-    """What agents measure at theta in a round; and at another point, by the same episodes."""
+    """Return the gradients of agents at theta in a round, and at another point by the same episodes."""
     federation, _ = federate(todo)
     federation.begin(round, 0.0)
     batch = federation.sample(theta.float(), 2)
@@ -219,7 +219,7 @@ def test_on_the_complete_graph_with_averaging_methods_are_federated_gpomdp(algo,
 
 @pytest.mark.parametrize("algo", ["clipped_gossip", "nna", "ios", "gts", "cs_plus"])
 def test_without_attackers_to_expect_a_gossip_rule_is_averaging(algo):
-    """And so the round is that of federated GPOMDP with plain steps."""
+    """Then the round is that of federated GPOMDP with plain steps."""
     federated, _ = rounds(experiment("gpomdp", "star"), 3)
     states, _ = rounds(experiment(algo, declared=0, parameters={"momentum": 0.0}), 3)
     for one, other in zip(states, federated, strict=True):
@@ -230,7 +230,7 @@ NOISE = "large_noise(relative=False, on={})"
 
 
 def moved(algo, on, count=2, **options):
-    """How far honest agents are from where they began after some rounds beside an attacker who shouts at them."""
+    """Return the distance that honest agents move in some rounds beside an attacker with large messages."""
     todo = experiment(algo, attack=NOISE.format(on), byzantine=1, **options)
     states, _ = rounds(todo, count)
     return float((states[-1]["theta"] - states[0]["at"])[~todo.members.byzantine].norm(dim=1).max())

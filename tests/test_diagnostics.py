@@ -1,4 +1,4 @@
-"""What rules are told beside the messages, and what the runner says about them afterwards."""
+"""Inputs of rules beside the messages, and diagnostics of their outputs."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def cloud(scale: float = 1.0) -> torch.Tensor:
 
 
 def crafted(action: list[float], history: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
-    """How far the lie goes from the mean, in spreads."""
+    """Return the offset of the message from the honest mean, in units of the spread."""
     honest = cloud(scale)
     messages, _ = Learned().craft_action(view(honest, history), torch.tensor(action), {}, np.random.default_rng(0))
     assert torch.equal(messages.vectors[0], messages.vectors[1])

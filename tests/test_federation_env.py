@@ -44,7 +44,7 @@ def test_pettingzoos_own_check_of_seeds():
 
 @pytest.mark.parametrize("attack, say", [("none", lambda agent, own: own), ("sign_flip", lambda agent, own: -own)])
 def test_players_can_do_what_an_attack_does(attack, say, tmp_path):
-    """With the same words, the training is the same to the last number."""
+    """With the same messages, the training is the same to the last number."""
     *_, infos = play(FederationEnv(**TINY), 3, say)
     result = run(Experiment.create(**TINY, attack=attack, seed=3, parameters={}), out=tmp_path)
     info = infos["attacker_0"]

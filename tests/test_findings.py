@@ -1,4 +1,4 @@
-"""What the rows of a suite show, as numbers, as sentences, as a page and as a figure."""
+"""Findings on the rows of a suite, as numbers, as sentences, as a page and as a figure."""
 
 from __future__ import annotations
 

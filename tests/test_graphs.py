@@ -43,7 +43,7 @@ def robust(graph: nx.Graph) -> int:
 
 
 def partition(graph: nx.Graph) -> int:
-    """How many nodes must go until some are apart, or one is left."""
+    """Return the number of nodes to remove until the graph is disconnected, or one is left."""
     whole = nx.is_strongly_connected if graph.is_directed() else nx.is_connected
     n = len(graph)
     sizes = (

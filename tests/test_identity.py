@@ -1,4 +1,4 @@
-"""What two runs must share to be the same: behaviour, never text."""
+"""Identity of runs: by behaviour, not by text."""
 
 from __future__ import annotations
 

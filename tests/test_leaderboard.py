@@ -202,7 +202,7 @@ print(int(privileges[0], 16), "SECRET" in os.environ)
 
 
 def sandboxed(*command: str) -> subprocess.CompletedProcess[str]:
-    """As the workflow runs a outsider's code; by the user who runs tests, where no other can read the interpreter."""
+    """Run third-party code as the workflow does; by the user who runs tests, where no other can read Python."""
     readable = all(path.stat().st_mode & 0o001 for path in Path(sys.executable).resolve().parents)
     user = "nobody" if readable else getpass.getuser()
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n", f"SANDBOX_USER={user}"]

@@ -123,7 +123,7 @@ def play(chain, policy, theta, rows, seed=0):
 
 
 def deviation(estimates, truth):
-    """How many standard errors the mean of estimates [M, d] lies from the truth, at the worst coordinate."""
+    """Return by how many standard errors the mean of estimates [M, d] is off, at the worst coordinate."""
     estimates = estimates.double()
     error = estimates.std(0) / math.sqrt(len(estimates))
     return float(((estimates.mean(0) - truth) / error).abs().max())

@@ -1,4 +1,4 @@
-"""What attackers do to their own environments, and what they may learn from them."""
+"""Attacks on the environments of Byzantine agents, and the rollouts that attacks may read."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def planned() -> SweepPlan:
 
 
 def running(raylet: int) -> bool:
-    """Whether a worker of this node is at a cell: Ray names the process after what it runs."""
+    """Return True if a worker of this node runs a cell: Ray names the process after what it runs."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             title, status = (process / "cmdline").read_bytes(), (process / "status").read_text()

@@ -1,4 +1,4 @@
-"""What README.md and CONTRIBUTING.md tell a reader to type works as it stands there."""
+"""The commands and code of README.md and CONTRIBUTING.md run as they are written there."""
 
 import importlib
 import os

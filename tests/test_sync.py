@@ -76,7 +76,7 @@ class Run:
 
 @dataclass
 class There:
-    """What has arrived; `fails[n]` is the step at which the n-th run fails."""
+    """The uploaded runs; `fails[n]` is the step at which the n-th run fails."""
 
     runs: list[Run] = field(default_factory=list)
     fails: dict[int, str | BaseException] = field(default_factory=dict)

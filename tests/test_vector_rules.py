@@ -52,12 +52,12 @@ def line(*values: float) -> torch.Tensor:
 
 
 def number(rule, x, f, **inputs):
-    """What the rule makes of numbers."""
+    """Return the value of a rule on numbers."""
     return rule(x, f, **inputs)[0].item()
 
 
 def chosen(rule, x, f, **inputs):
-    """Who has a weight."""
+    """Return the indices with a weight."""
     return rule(x, f, **inputs)[1].nonzero().flatten().tolist()
 
 

@@ -12,16 +12,16 @@ from byzbench.experiments.runner import Training, one_thread
 
 
 class MessageRequest:
-    """Awaitable that suspends a round until an external decision: `answer = await Question(asked)`.
+    """Awaitable that suspends a round until an external decision: `answer = await MessageRequest(observation)`.
 
     The method `answer` of an externally controlled attack awaits it.
 
     Attributes:
-        asked: the observation on which the decision is based.
+        observation: the observation on which the decision is based.
     """
 
-    def __init__(self, asked: Any) -> None:
-        self.asked = asked
+    def __init__(self, observation: Any) -> None:
+        self.observation = observation
 
     def __await__(self) -> Generator[MessageRequest, Any, Any]:
         """Suspend the round, and return the decision that is sent to it."""
@@ -61,15 +61,15 @@ class FederationSession:
             while self._round or not self.training.is_finished:
                 self._round = self._round or self.training.advance()
                 try:
-                    question = self._round.send(answer)
+                    request = self._round.send(answer)
                 except StopIteration as stop:
                     self._round, self.line, answer = None, stop.value, None
                     continue
-                if not isinstance(question, MessageRequest):
+                if not isinstance(request, MessageRequest):
                     raise BrokenPlugin(
                         "a round waited for something that is neither the federation nor an external decision"
                     )
-                return question.asked
+                return request.observation
         return None
 
     def evaluate(self) -> dict[str, float | None]:

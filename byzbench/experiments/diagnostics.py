@@ -19,7 +19,7 @@ _DENSE = 1 << 16
 """The largest number of entries of a dense weight matrix; larger ones are sparse."""
 
 
-def diagnose(seen: AggregationResult, byzantine: Tensor) -> dict[str, float | None]:
+def diagnose(result: AggregationResult, byzantine: Tensor) -> dict[str, float | None]:
     """Measure the influence of Byzantine vectors on an aggregation.
 
     Only honest receivers count for whom the rule was defined. Let m be the mean of the honest vectors in a receiver's
@@ -40,17 +40,17 @@ def diagnose(seen: AggregationResult, byzantine: Tensor) -> dict[str, float | No
     Malformed messages are not in the inbox and do not count.
 
     Args:
-        seen: The inputs and outputs of the rule.
+        result: The inputs and outputs of the rule.
         byzantine: The Byzantine agents, bool [K].
 
     Returns:
         The diagnostics by name; None where a denominator is zero.
     """
-    inbox, is_byzantine, counted = seen.inbox, byzantine.numpy(), seen.usable.numpy()
+    inbox, is_byzantine, counted = result.inbox, byzantine.numpy(), result.usable.numpy()
     # NumPy is faster than torch on arrays as small as these.
-    base, value, senders, mask = to_array(inbox.base), to_array(seen.value), inbox.senders.numpy(), inbox.mask.numpy()
+    base, value, senders, mask = to_array(inbox.base), to_array(result.value), inbox.senders.numpy(), inbox.mask.numpy()
     crafted = is_byzantine[inbox.authors.numpy()] & mask
-    weights = None if seen.weights is None else seen.weights.numpy()
+    weights = None if result.weights is None else result.weights.numpy()
     if inbox.receivers is not None:
         counted = counted & ~is_byzantine[inbox.receivers.numpy()]
     if np.count_nonzero(counted) < len(counted):

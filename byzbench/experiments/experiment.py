@@ -232,7 +232,7 @@ class Experiment:
             raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
         self.task.check(self.agents)
         if self.task.shared and (self.algorithm.server_samples or "judge" in _required_inputs(self.agreement)):
-            raise Undefined(f"{name} samples episodes of single agents, which a shared world does not allow")
+            raise Undefined(f"{name} samples episodes of single agents, which a shared game does not allow")
         if communication == Communication.DECENTRALIZED and self.members.server is not None:
             raise Undefined(
                 f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
@@ -264,7 +264,7 @@ class Experiment:
             attacked = {topic: rule for topic, rule in self.defences.items() if self.attack.targets(topic)}
             if "rule" in self.attack.threat.knowledge and (reason := cloneable(attacked)):
                 raise Undefined(
-                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it meets: {reason}"
+                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it attacks: {reason}"
                 )
 
     @property

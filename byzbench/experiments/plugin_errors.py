@@ -14,7 +14,7 @@ from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, ByzbenchError
 
 _explaining: ContextVar[bool] = ContextVar("explaining", default=False)
-"""Whether an error is being explained, so that the checks for it raise theirs as they are."""
+"""True while an error is being explained, so that the checks for it raise theirs as they are."""
 
 
 @contextmanager

@@ -240,7 +240,7 @@ class Training:
         """Run the `number`-th evaluation of the honest agents' policies, and return its metrics."""
         todo, scenarios = self.todo, self.federation.scenarios
         present = self.present_agents(self.progress)
-        playing = present | todo.task.shared  # in a shared world Byzantine agents are players too
+        playing = present | todo.task.shared  # in a shared game Byzantine agents are players too
         theta, who = self.state["theta"][playing], playing.nonzero().squeeze(1).tolist()
         physics, shown = scenarios.physics(who, self.progress), partial(scenarios.wrap_observations, who=who)
         actor, counted = todo.algorithm.deployed_policy(self.federation.policy), present[playing]

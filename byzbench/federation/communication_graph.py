@@ -265,7 +265,7 @@ class CommunicationGraph:
 
     @cached_property
     def first_byzantine_edges(self) -> Tensor:
-        """Return the first edge of the same sender for each edge of `lies`: int64 [E].
+        """Return the first edge of the same sender for each edge of `byzantine_edges`: int64 [E].
 
         Under reliable broadcast all receivers get the message of this edge.
         """

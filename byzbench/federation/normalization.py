@@ -18,7 +18,7 @@ async def settle(fed: SimulatedFederation, communication: Communication, episode
     the agents use mean 0 and deviation 1.
 
     Args:
-        fed: the federation, in its first round; its `worlds.scales` are set.
+        fed: the federation, in its first round; its `scenarios.scales` are set.
         communication: the agents with which an agent exchanges messages.
         episodes: the number of episodes that each agent measures on.
     """

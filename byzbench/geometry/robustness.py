@@ -1,4 +1,4 @@
-"""How many Byzantine agents a graph tolerates in any placement: vertex connectivity, r-robustness and redundancy.
+"""Byzantine agents that a graph tolerates in any placement: vertex connectivity, r-robustness and redundancy.
 
 Graphs contain agents only, without a server. In a directed graph an agent receives from its predecessors.
 """

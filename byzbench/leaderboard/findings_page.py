@@ -21,7 +21,7 @@ def findings_page(suite: Suite, divisions: Sequence[Findings], command: str) -> 
     strata = "; ".join(
         f"{s.name} ({s.env}, K={s.agents}, f={s.byzantine}, {s.trajectories} trajectories)" for s in suite.strata
     )
-    engines = {row.row.entry.submission.code.engine for found in divisions for row in found.rows}
+    engines = {row.row.entry.submission.code.engine for division in divisions for row in division.rows}
     head = [
         f"# What the rows of {suite.name} show",
         f"Made by `{command}` from rows of engine {', '.join(map(str, sorted(filter(None, engines))))}; sha256 of the "

@@ -34,34 +34,34 @@ def verdict(pilot: Pilot, result: PilotResult) -> list[str]:
     return [f"{pilot.name}, {word}: strata {strata}; attacks {attacks}", *left_out]
 
 
-def stage_tables(pilot: Pilot, found: StageResult) -> list[Table]:
+def stage_tables(pilot: Pilot, stage: StageResult) -> list[Table]:
     """Return the tables of a stage.
 
     Args:
         pilot: The pilot.
-        found: The result of the stage.
+        stage: The result of the stage.
     """
     return [
-        _strata(found),
-        _attacks(found),
-        *_retentions(found),
-        _methods(found),
-        *_separations(found),
-        _power(pilot, found),
-        _costs(found),
-        _rows(pilot, found),
-        *_inert(found),
+        _strata(stage),
+        _attacks(stage),
+        *_retentions(stage),
+        _methods(stage),
+        *_separations(stage),
+        _power(pilot, stage),
+        _costs(stage),
+        _rows(pilot, stage),
+        *_inert(stage),
     ]
 
 
-def stage_line(found: StageResult) -> str:
+def stage_line(stage: StageResult) -> str:
     """Return the numbers of seeds, of runs and of inert attacks of a stage on one line.
 
     Args:
-        found: The result of the stage.
+        stage: The result of the stage.
     """
-    runs = f"{found.num_seeds} seeds, {found.num_runs} runs, {found.num_failed} failed or diverged"
-    return f"stage {found.stage}: {runs}, {len(found.inert) or 'no'} inert attacks"
+    runs = f"{stage.num_seeds} seeds, {stage.num_runs} runs, {stage.num_failed} failed or diverged"
+    return f"stage {stage.stage}: {runs}, {len(stage.inert) or 'no'} inert attacks"
 
 
 def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
@@ -85,10 +85,10 @@ def markdown_page(pilot: Pilot, result: PilotResult, command: str) -> str:
         "nothing, that no seed has shown; the test compares what was seen. Scores are 0 at random and 1 at the mean "
         "clean AUC of the reference.",
     ]
-    stages = [found for found in (result.choose, result.confirm) if found is not None]
+    stages = [stage for stage in (result.choose, result.confirm) if stage is not None]
     parts = [
-        f"## {stage_line(found).capitalize()}\n\n{render_tables(stage_tables(pilot, found), 'md', {})}"
-        for found in stages
+        f"## {stage_line(stage).capitalize()}\n\n{render_tables(stage_tables(pilot, stage), 'md', {})}"
+        for stage in stages
     ]
     return "\n\n".join([*head, *parts]).rstrip() + "\n"
 
@@ -105,7 +105,7 @@ def to_json(pilot: Pilot, result: PilotResult) -> str:
     return json.dumps({**about, **outcome, **asdict(result)}, allow_nan=False)
 
 
-def _strata(found: StageResult) -> Table:
+def _strata(stage: StageResult) -> Table:
     head = ["stratum", ">reference", ">runs", ">floor", ">maximum", "admitted"]
     cells = [
         [
@@ -116,36 +116,36 @@ def _strata(found: StageResult) -> Table:
             _share(s.num_ceiling, s.num_runs),
             _yes(s.admitted),
         ]
-        for s in found.shares
+        for s in stage.shares
     ]
     return Table("strata", "Strata: single runs of robust methods under attacks of the worst case", [], head, cells)
 
 
-def _attacks(found: StageResult) -> Table:
+def _attacks(stage: StageResult) -> Table:
     head = ["attack", "stratum", "method", ">retention", ">p", "admitted"]
     cells = [
         [t.attack, t.stratum or "–", t.method or "–", str(t.retention or "–"), _p_value(t.p), _yes(t.harmful)]
-        for t in found.harm
+        for t in stage.harm
     ]
     return Table("attacks", "Attacks of the worst case, each on its named pair", [], head, cells)
 
 
-def _retentions(found: StageResult) -> Iterable[Table]:
-    for stratum, scores in _by_stratum(found).items():
+def _retentions(stage: StageResult) -> Iterable[Table]:
+    for stratum, scores in _by_stratum(stage).items():
         attacks = list(dict.fromkeys(attack for score in scores for attack in score.retention))
         cells = [[s.method, *(str(s.retention[a]) for a in attacks)] for s in scores if s.retention]
         title = f"Retention in {stratum} (in brackets: the method alone does not learn enough without the attack)"
         yield Table("retention", title, [], ["method", *(f">{attack}" for attack in attacks)], cells)
 
 
-def _methods(found: StageResult) -> Table:
+def _methods(stage: StageResult) -> Table:
     head = ["stratum", "method", ">clean", ">worst", "worst attack"]
-    cells = [[s.stratum, s.method, str(s.clean), str(s.worst or "–"), s.worst_attack or "–"] for s in found.scores]
+    cells = [[s.stratum, s.method, str(s.clean), str(s.worst or "–"), s.worst_attack or "–"] for s in stage.scores]
     return Table("methods", "Scores of the panel, mean over seeds (95 % interval)", [], head, cells)
 
 
-def _separations(found: StageResult) -> Iterable[Table]:
-    for one in found.separations:
+def _separations(stage: StageResult) -> Iterable[Table]:
+    for one in stage.separations:
         correlation = "–" if one.correlation is None else f"{one.correlation:.2f}"
         title = f"Order in {', '.join(one.strata)}. {one.sentence} Correlation of worst and clean: {correlation}"
         rows = sorted(zip(one.methods, one.worst, one.clean, one.ranks, strict=True), key=lambda row: -row[1])
@@ -154,7 +154,7 @@ def _separations(found: StageResult) -> Iterable[Table]:
         yield Table("order", title, [], ["method", ">worst", ">clean", ">ranks", "certainly better than"], cells)
 
 
-def _power(pilot: Pilot, found: StageResult) -> Table:
+def _power(pilot: Pilot, stage: StageResult) -> Table:
     first, second = pilot.pilot.pair
     title = f"Power to find a difference of {pilot.pilot.difference} between {first} and {second}, by number of seeds"
     head = ["strata", ">difference here", ">spread", *(f">{n}" for n in POWER_SEEDS), f">seeds for {POWER}"]
@@ -166,39 +166,39 @@ def _power(pilot: Pilot, found: StageResult) -> Table:
             *(f"{power:.2f}" for power in one.power.values()),
             str(one.num_seeds or "more than 200"),
         ]
-        for one in found.power
+        for one in stage.power
     ]
     return Table("power", title, [], head, cells)
 
 
-def _costs(found: StageResult) -> Table:
-    title = f"Seconds of training of a cell; a whole run takes {found.overhead:.2f} times as long (median)"
-    cells = [[c.stratum, c.attack, f"{c.mean:.1f}", f"{c.largest:.1f}"] for c in found.costs]
+def _costs(stage: StageResult) -> Table:
+    title = f"Seconds of training of a cell; a whole run takes {stage.overhead:.2f} times as long (median)"
+    cells = [[c.stratum, c.attack, f"{c.mean:.1f}", f"{c.largest:.1f}"] for c in stage.costs]
     return Table("seconds", title, [], ["stratum", "attack", ">mean", ">largest"], cells)
 
 
-def _rows(pilot: Pilot, found: StageResult) -> Table:
+def _rows(pilot: Pilot, stage: StageResult) -> Table:
     """Return the minutes that a row would take, by strata, at the suite's number of seeds and at that of the power."""
     cells = []
-    num_seeds = {power.strata: power.num_seeds for power in found.power}
-    for strata in (order.strata for order in found.separations):
-        costs = [cost for cost in found.costs if cost.stratum in strata]
-        minutes = sum(cost.mean for cost in costs) * found.overhead / 60 / CORES
+    num_seeds = {power.strata: power.num_seeds for power in stage.power}
+    for strata in (order.strata for order in stage.separations):
+        costs = [cost for cost in stage.costs if cost.stratum in strata]
+        minutes = sum(cost.mean for cost in costs) * stage.overhead / 60 / CORES
         counts = dict.fromkeys((pilot.seeds, num_seeds.get(strata) or pilot.seeds))
         cells += [[", ".join(strata), str(len(costs) * n), str(n), f"{minutes * n:.1f}"] for n in counts]
     title = f"Minutes of a row on {CORES} cores, with the mean over the panel"
     return Table("rows", title, [], ["strata", ">cells", ">seeds", ">minutes"], cells)
 
 
-def _inert(found: StageResult) -> Iterable[Table]:
-    if found.inert:
+def _inert(stage: StageResult) -> Iterable[Table]:
+    if stage.inert:
         title = "Inert attacks: every trace equals that without an attack"
-        yield Table("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in found.inert])
+        yield Table("inert", title, [], ["stratum", "method", "attack"], [list(key) for key in stage.inert])
 
 
-def _by_stratum(found: StageResult) -> dict[str, list[MethodScore]]:
+def _by_stratum(stage: StageResult) -> dict[str, list[MethodScore]]:
     by_stratum: dict[str, list[MethodScore]] = {}
-    for score in found.scores:
+    for score in stage.scores:
         by_stratum.setdefault(score.stratum, []).append(score)
     return by_stratum
 

@@ -261,7 +261,7 @@ def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[CellKey
 def _own_seeds(
     entry: Entry, plan: SubmissionPlan, places: Sequence[CellKey], runner: _Runner, outcomes: Mapping[str, CellOutcome]
 ) -> tuple[list[ReplayedCell], SeedComparison | None]:
-    """Judge the replay of each cell, and test together the cells that need not be exact.
+    """Classify the replay of each cell, and test together the cells that need not be exact.
 
     Cells with the same trace, for example under attacks without effect, are one run and count once.
 

@@ -80,8 +80,8 @@ def check_resolved(
         UserError: A stratum, an axis or a parameter is missing, is invalid, or differs from `method`.
     """
     if (resolved_names := set(resolved)) != (names := {stratum.name for stratum in strata}):
-        found = ", ".join(sorted(resolved_names))
-        raise InvalidParameter(f"has the strata {found}, and must have those of the entry, {', '.join(sorted(names))}")
+        listed = ", ".join(sorted(resolved_names))
+        raise InvalidParameter(f"has the strata {listed}, and must have those of the entry, {', '.join(sorted(names))}")
     today = {name: to_current(described, schema) for name, described in resolved.items()}
     for name, described in today.items():
         try:

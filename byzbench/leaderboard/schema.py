@@ -31,7 +31,7 @@ LIMITS = {"submission.json": 200_000, "cells.jsonl": 2**20, "NOTES.md": 20_000}
 Track = Literal["defence", "attack", "adaptive", "reported"]
 Division = Literal["decentralised", "server"]
 Knowledge = Literal["local", "coordinated", "omniscient"]
-"""What an adversary sees: its own vectors; also those of all Byzantine agents and the graph; or everything."""
+"""The knowledge of an adversary: its own vectors; also those of all Byzantine agents and the graph; or everything."""
 
 
 def _link(text: str) -> str:

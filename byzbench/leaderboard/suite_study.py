@@ -196,22 +196,22 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     return study
 
 
-def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, CellOutcome]) -> TunedParameters:
+def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]) -> TunedParameters:
     """Return the best parameters of a study, with a summary of the study.
 
     Args:
         study: The study.
-        found: Its trials.
+        trials: The Optuna study that holds its trials.
         outcomes: By hash of the experiment, the runs of the best parameters and of the method as written on fresh
             seeds.
 
     Raises:
         UserError: No trial is complete.
     """
-    parameters = best_parameters(study, found)
-    complete = found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    parameters = best_parameters(study, trials)
+    complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     running_best = np.maximum.accumulate([trial.value for trial in complete if trial.value is not None])
-    counted = [trial for trial in found.get_trials(deepcopy=False) if trial.state in COUNTED]
+    counted = [trial for trial in trials.get_trials(deepcopy=False) if trial.state in COUNTED]
     runs = sum(len(trial.intermediate_values) for trial in counted)
     stratum = study.strata[0]
     cell = study.experiment({}, *study.pairs[0])
@@ -238,7 +238,7 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, CellOutcome])
         components={kind: registry.name_of(getattr(cell, kind)) for kind in {*by_kind, "algorithm"}},
         parameters=by_kind,
         study=study.hash,
-        trials=study_digest(found),
+        trials=study_digest(trials),
         objective={"value": float(running_best[-1]), "trials": len(counted)},
         on=TunedOn(
             env=stratum.env,
@@ -254,20 +254,20 @@ def winner(study: SuiteStudy, found: Study, outcomes: Mapping[str, CellOutcome])
     )
 
 
-def best_parameters(study: SuiteStudy, found: Study) -> dict[str, Any]:
+def best_parameters(study: SuiteStudy, trials: Study) -> dict[str, Any]:
     """Return the parameters of a study's best trial, by `kind.field`.
 
     Args:
         study: The study.
-        found: Its trials.
+        trials: The Optuna study that holds its trials.
 
     Raises:
         UserError: No trial is complete.
     """
-    if not found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    if not trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise UserError(f"study {study.name} has no complete trial")
     by_first_name = {first: key for key, first in study.keys.items()}
-    return {by_first_name[first]: value for first, value in found.best_trial.params.items()}
+    return {by_first_name[first]: value for first, value in trials.best_trial.params.items()}
 
 
 def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapping[str, Any]) -> Iterator[str]:

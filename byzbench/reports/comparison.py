@@ -254,7 +254,7 @@ def _area(result: Mapping[str, Any]) -> float | None:
 
 
 def _row(row: Companion, results: Sequence[Mapping[str, Any]]) -> ComparisonRow:
-    """Return what the results of one row say by themselves."""
+    """Return the columns that follow from the results of one row alone."""
     failures = [str(result["error"]) for result in results if "error" in result]
     if row.reason or failures:
         return ComparisonRow(row.name, row.reason or f"failed: {failures[0]}")
@@ -400,15 +400,15 @@ def _cost(experiment: Experiment, rows: Sequence[ComparisonRow]) -> str:
     return f"without an attack it ends at {_number(clean.evaluation)} on this graph, one agent alone at {alone}"
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Return the table of a comparison.
 
     Args:
-        found: The comparison.
+        comparison: The comparison.
     """
-    todo = found.experiment
+    todo = comparison.experiment
     parts = (todo.algorithm, todo.attack, todo.topology, todo.task)
-    seeds = f"{len(found.seeds)} seeds" if len(found.seeds) > 1 else f"seed {found.seeds[0]}"
+    seeds = f"{len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else f"seed {comparison.seeds[0]}"
     title = " · ".join(map(component_label, parts)) + f": K={todo.agents}, f={todo.byzantine}, "
     title += f"{todo.trajectories} trajectories, {seeds}"
     head = ["", ">return at the end", ">retention", "against alone", "verdict"]
@@ -420,25 +420,25 @@ def comparison_table(found: Comparison) -> Table:
             _versus(row.versus_alone),
             _verdict(row),
         ]
-        for row in found.rows
+        for row in comparison.rows
     ]
-    return Table("comparison", title, found.to_json()["rows"], head, cells)
+    return Table("comparison", title, comparison.to_json()["rows"], head, cells)
 
 
-def comparison_lines(found: Comparison) -> list[str]:
+def comparison_lines(comparison: Comparison) -> list[str]:
     """Return the lines under the table of a comparison: what its columns mean, the parameters, and the notes.
 
     Args:
-        found: The comparison.
+        comparison: The comparison.
     """
-    known = found.experiment.task.reference
+    known = comparison.experiment.task.reference
     scale = "".join(f"; {name} {known[name]:g}" for name in ("random", "solved") if name in known)
     return [
         f"return at the end: mean evaluation return of the honest agents{scale}",
         "retention: (attacked - random) / (without attack - random), by the area under the evaluation curve; against "
         "alone: difference of areas",
-        *found.parameters,
-        *(f"note: {note}" for note in found.notes),
+        *comparison.parameters,
+        *(f"note: {note}" for note in comparison.notes),
     ]
 
 

@@ -195,7 +195,7 @@ def rank_ranges(entries: Sequence[EntryRuns]) -> list[tuple[int, int]]:
 
 
 def describe_separation(names: Sequence[str], pairs: Collection[tuple[int, int]]) -> str:
-    """Say in one sentence how many pairs of a board are separated.
+    """Return a sentence on the number of separated pairs of a board.
 
     Args:
         names: Names of the entries.

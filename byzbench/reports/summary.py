@@ -185,7 +185,7 @@ def group(
 
     Args:
         entries: The runs.
-        by: Axes that tell rows apart.
+        by: Axes that distinguish rows.
         metric: A key of `METRICS`; None for `default_metric`, or with `bytes` for the evaluation return.
         bytes: Take the metric of an evaluation when all agents together have sent so many.
 

@@ -30,7 +30,7 @@ def scales_of(batch: Trajectories) -> Tensor:
     return torch.stack(rows).float()
 
 
-def in_units(seen: np.ndarray, scales: Tensor) -> np.ndarray:
+def in_units(observations: np.ndarray, scales: Tensor) -> np.ndarray:
     """Normalise observations [K * N, o] by scales [K, 2 o]: clip((s - mean) / std, -10, 10).
 
     Example:
@@ -41,8 +41,8 @@ def in_units(seen: np.ndarray, scales: Tensor) -> np.ndarray:
     """
     mean, log_std = np.split(scales.numpy()[:, None], 2, -1)
     with np.errstate(over="ignore"):  # scales may be extreme, as they are agreed on with Byzantine agents
-        x = (seen.reshape(len(scales), -1, seen.shape[-1]) - mean) * np.exp(-log_std.clip(-50, 50))
-    return x.clip(-LARGEST, LARGEST).reshape(seen.shape)
+        x = (observations.reshape(len(scales), -1, observations.shape[-1]) - mean) * np.exp(-log_std.clip(-50, 50))
+    return x.clip(-LARGEST, LARGEST).reshape(observations.shape)
 
 
 class Scaled(EnvironmentBatch):

@@ -26,7 +26,7 @@ class PettingZoo(Task):
     observation. The reward of the team is the mean over its players, and its episode ends when its last player has
     left. A player that left earlier observes zeros, and its actions have no effect.
 
-    In a shared world (`world=shared`) all K agents are players of the same game, which must have exactly K players.
+    In a shared game (`world=shared`) all K agents are players of the same game, which must have exactly K players.
     Agent k is the k-th player, and learns from this player's observations and rewards. The actions of Byzantine agents
     affect all agents there. In evaluations Byzantine agents are players too, and act by their own parameters.
 
@@ -92,7 +92,7 @@ class PettingZoo(Task):
 
     @property
     def players(self) -> int:  # type: ignore[override]
-        """Return the number of players of one agent: P of a team, and 1 in a shared world."""
+        """Return the number of players of one agent: P of a team, and 1 in a shared game."""
         return 1 if self.shared else self.seats
 
     def check(self, agents: int) -> None:
@@ -103,7 +103,7 @@ class PettingZoo(Task):
         """
         super().check(agents)
         if self.shared and self.absent:
-            raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared world")
+            raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared game")
         if self.shared and agents != self.seats:
             raise Undefined(
                 f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: the numbers must "
@@ -139,7 +139,7 @@ class PettingZoo(Task):
         return {name: score for name, score in scores.items() if score is not None}
 
     def policy(self, squashed: bool = False) -> Policy:
-        """Return the policy of a player in a shared world, and else a team of such policies.
+        """Return the policy of a player in a shared game, and else a team of such policies.
 
         Args:
             squashed: Whether the logits of discrete actions pass through tanh.
@@ -148,7 +148,7 @@ class PettingZoo(Task):
         return player if self.shared else Team(player, self.players)
 
     def make(self, agents: int, count: int) -> Teams | World:
-        """Make `count` games for each agent, or for all agents together in a shared world."""
+        """Make `count` games for each agent, or for all agents together in a shared game."""
         self.check(agents)
         if self.shared:
             return World([self._start() for _ in range(count)], self.horizon)

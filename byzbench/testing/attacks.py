@@ -75,7 +75,7 @@ def messages_have_a_row_for_each_byzantine_agent(attack: Attack, case: GameCase)
     """
     for dtype in (torch.float32, torch.float64):
         for call in calls(attack, replace(case, dtype=dtype), "craft_messages"):
-            messages, task = call.said, call.context.task
+            messages, task = call.output, call.context.task
             assert isinstance(messages, ByzantineMessages), (
                 f"`craft_messages` returned a {type(messages).__name__} in place of a ByzantineMessages"
             )
@@ -100,7 +100,7 @@ def messages_have_a_row_for_each_byzantine_agent(attack: Attack, case: GameCase)
 def messages_are_finite(attack: Attack, case: GameCase) -> None:
     """Check that crafted messages are finite, because other messages are malformed and expose their sender."""
     for call in calls(attack, case, "craft_messages"):
-        for vector in call.said.vectors:
+        for vector in call.output.vectors:
             assert vector is None or bool(torch.as_tensor(vector).isfinite().all()), "a vector is not finite"
 
 
@@ -138,10 +138,10 @@ def hooks_keep_the_form_of_what_they_change(attack: Attack, case: GameCase) -> N
 def an_ended_episode_pays_nothing(attack: Attack, case: GameCase) -> None:
     """Check that the reward hook keeps the padding after an episode zero and does not depend on its length."""
     for call in calls(attack, case, "hook_environment"):
-        if call.said.reward is not None:
+        if call.output.reward is not None:
             rewards = _byzantine_rollout(call, case)[-1]
-            tapped = call.said.reward(rewards.clone())
-            padded = call.said.reward(torch.nn.functional.pad(rewards, (0, 0, 0, 5)))
+            tapped = call.output.reward(rewards.clone())
+            padded = call.output.reward(torch.nn.functional.pad(rewards, (0, 0, 0, 5)))
             assert not tapped[rewards == 0].any(), "it changes rewards after the end of an episode"
             assert equal(padded[:, :STEPS], tapped), "its rewards depend on the length of other episodes"
 
@@ -152,7 +152,7 @@ def hooks_of_an_agent_do_not_depend_on_others(attack: Attack, case: GameCase) ->
         calls(attack, case, "hook_environment"), calls(attack, case, "hook_environment"), strict=True
     ):
         observations, actions, rewards = _byzantine_rollout(call, case)
-        tapped = list(_apply_hooks(call.said, observations, actions, rewards))
+        tapped = list(_apply_hooks(call.output, observations, actions, rewards))
         for row in range(ATTACKERS):
             keep = torch.arange(ATTACKERS) == row
             single = (
@@ -160,7 +160,7 @@ def hooks_of_an_agent_do_not_depend_on_others(attack: Attack, case: GameCase) ->
                 actions * keep.view(-1, 1, 1),
                 rewards * keep.view(-1, 1, 1),
             )
-            for (which, joint), (_, separate) in zip(tapped, _apply_hooks(repeated.said, *single), strict=True):
+            for (which, joint), (_, separate) in zip(tapped, _apply_hooks(repeated.output, *single), strict=True):
                 assert equal(joint[row], separate[row]), (
                     f"the {which} hook mixes the rows of different Byzantine agents"
                 )

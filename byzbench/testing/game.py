@@ -74,7 +74,7 @@ class Call:
         memory: a copy of the memory that the attack received.
         sought: the attributes of the context that the attack read without declaring them.
         altered: the objects that the attack modified: its context, its memory or itself.
-        said: the crafted messages or the hooks.
+        output: the crafted messages or the hooks.
     """
 
     method: str
@@ -82,7 +82,7 @@ class Call:
     memory: State
     sought: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
-    said: Any = None
+    output: Any = None
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ class _RecordingAttack(Attack):
         pair = isinstance(output, tuple) and len(output) == 2
         what = "hooks" if method == "hook_environment" else "messages"
         assert pair, f"{method} returned a {type(output).__name__}, expected ({what}, memory)"
-        call.said, new_memory = output
+        call.output, new_memory = output
         assert isinstance(new_memory, dict), f"`{method}` returned a {type(new_memory).__name__} as its memory"
         for name, part in new_memory.items():
             assert isinstance(name, str), f"the memory has the key {name!r}"
             assert isinstance(part, Tensor), f"the memory's {name!r} is a {type(part).__name__}, not a tensor"
         call.altered += [name for name, values in inputs.items() if not same(before[name], values)]
-        return call.said, new_memory
+        return call.output, new_memory
 
 
 def _checked_hook(which: str, hook: Callable[..., Any], actions: int) -> Callable[..., Any]:

@@ -120,8 +120,8 @@ def joined_agents_are_the_last(placement: Placement, case: PlacementCase) -> Non
         honest = graphs[name]
         count = len(honest)
         assert sorted(graph) == list(range(count + f)), f"graph {name!r}: it has the nodes {sorted(graph)}"
-        kept = nx.utils.graphs_equal(graph.subgraph(range(count)), honest)
-        assert kept, f"graph {name!r}: it changes the edges between honest agents"
+        unchanged = nx.utils.graphs_equal(graph.subgraph(range(count)), honest)
+        assert unchanged, f"graph {name!r}: it changes the edges between honest agents"
         new = list(range(count, count + f))
         assert sorted(selected) == new, f"graph {name!r}: it selected {selected}, not {new}"
 

@@ -111,11 +111,11 @@ class SearchProblem(Protocol):
         """Return the default values of the searched parameters."""
 
 
-def open_study(asked: SearchProblem, storage: str | Path) -> Study:
+def open_study(problem: SearchProblem, storage: str | Path) -> Study:
     """Create the study of a problem, or load it from its storage.
 
     Args:
-        asked: The problem.
+        problem: The problem.
         storage: The path of an Optuna journal, which several processes can use, or the URL of an Optuna storage.
 
     Raises:
@@ -132,15 +132,15 @@ def open_study(asked: SearchProblem, storage: str | Path) -> Study:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
             backend = JournalStorage(JournalFileBackend(str(storage)))
         pruner: Any = optuna.pruners.NopPruner()
-        if len(asked.pairs) >= PAIRS_TO_PRUNE:
+        if len(problem.pairs) >= PAIRS_TO_PRUNE:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=4)
         study = optuna.create_study(
             storage=backend,
-            study_name=asked.name,
-            direction=asked.direction,
-            sampler=SteadySampler(asked.sampler_seed),
+            study_name=problem.name,
+            direction=problem.direction,
+            sampler=SteadySampler(problem.sampler_seed),
             pruner=pruner,
             load_if_exists=True,
         )
@@ -150,7 +150,7 @@ def open_study(asked: SearchProblem, storage: str | Path) -> Study:
     schema = study.user_attrs.get("schema")
     if schema is None:
         study.set_user_attr("schema", SCHEMA)
-    migrate("study", {"schema": 1 if schema is None else schema}, f"study {asked.name} in {storage}")
+    migrate("study", {"schema": 1 if schema is None else schema}, f"study {problem.name} in {storage}")
     return study
 
 
@@ -172,7 +172,7 @@ class _Running:
 
 
 def run_study(
-    asked: SearchProblem,
+    problem: SearchProblem,
     study: Study,
     executor: Executor,
     trials: int,
@@ -188,7 +188,7 @@ def run_study(
     a problem have equal trials for every storage.
 
     Args:
-        asked: The problem.
+        problem: The problem.
         study: The study, as `open_study` returns it.
         executor: The executor of the runs.
         trials: The number of finished trials to reach.
@@ -196,8 +196,10 @@ def run_study(
         stopped: A function that is called before a run is started. Once it returns True no further run is started.
     """
     _requeue_stale_trials(study)
-    default_values = asked.defaults()
-    in_range = {asked.keys[key]: value for key, value in default_values.items() if _includes(asked.space[key], value)}
+    default_values = problem.defaults()
+    in_range = {
+        problem.keys[key]: value for key, value in default_values.items() if _includes(problem.space[key], value)
+    }
     if in_range and not study.get_trials(deepcopy=False):
         study.enqueue_trial(in_range)  # Optuna samples the values that are left out
     running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, as two trials may have the same experiment
@@ -205,7 +207,7 @@ def run_study(
     def start_next_pair(state: _Running) -> bool:
         """Start the trial's next pair; return False if its parameters are invalid, which ends the trial."""
         try:
-            cell = asked.experiment(state.parameters, *asked.pairs[len(state.returns)])
+            cell = problem.experiment(state.parameters, *problem.pairs[len(state.returns)])
         except ByzbenchError as error:
             state.trial.set_user_attr("refused", str(error))
             study.tell(state.trial, state=TrialState.FAIL)
@@ -224,7 +226,7 @@ def run_study(
                 break
             trial = study.ask()
             trial.set_user_attr("owner", _owner())
-            parameters = {k: _suggest(trial, asked.keys[k], v, default_values[k]) for k, v in asked.space.items()}
+            parameters = {k: _suggest(trial, problem.keys[k], v, default_values[k]) for k, v in problem.space.items()}
             state = _Running(trial, parameters)
             if not start_next_pair(state):
                 report(state)
@@ -232,15 +234,15 @@ def run_study(
             return
         cell, outcome = executor.next()
         _, state = running.pop(id(cell))
-        pair = asked.pairs[len(state.returns)]
+        pair = problem.pairs[len(state.returns)]
         state.returns[pair] = area_of(outcome, cell)
         state.steps += int(outcome.result.get("steps", 0))
         state.trial.report(state.returns[pair], step=len(state.returns) - 1)
-        complete = len(state.returns) == len(asked.pairs)
+        complete = len(state.returns) == len(problem.pairs)
         if complete or state.trial.should_prune():
             state.trial.set_user_attr("steps", state.steps)
             if complete:
-                study.tell(state.trial, asked.value(state.returns))
+                study.tell(state.trial, problem.value(state.returns))
             else:
                 study.tell(state.trial, state=TrialState.PRUNED)
         elif stopped() or start_next_pair(state):
@@ -254,7 +256,7 @@ def finished(study: Study) -> int:
     return sum(t.state in COUNTED or "refused" in t.user_attrs for t in trials)
 
 
-def best(asked: TuningProblem, study: Study) -> TunedParameters:
+def best(problem: TuningProblem, study: Study) -> TunedParameters:
     """Return the parameters of the study's best trial, as a file of tuned parameters.
 
     Raises:
@@ -262,30 +264,30 @@ def best(asked: TuningProblem, study: Study) -> TunedParameters:
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise UserError(f"study {asked.name} has no complete trial")
+        raise UserError(f"study {problem.name} has no complete trial")
     best_trial = study.best_trial
-    cell = asked.experiment({}, *asked.pairs[0])
-    parameters: dict[str, dict[str, Any]] = {kind: dict(values) for kind, values in asked.fixed.items()}
-    keys = {storage_name: key for key, storage_name in asked.keys.items()}
+    cell = problem.experiment({}, *problem.pairs[0])
+    parameters: dict[str, dict[str, Any]] = {kind: dict(values) for kind, values in problem.fixed.items()}
+    keys = {storage_name: key for key, storage_name in problem.keys.items()}
     for key, value in ((keys[storage_name], value) for storage_name, value in best_trial.params.items()):
         kind, _, name = key.partition(".")
         parameters.setdefault(kind, {})[name] = value
     algorithm, topology, task = map(registry.name_of, (cell.algorithm, cell.topology, cell.task))
-    attack_side = asked.side == "attack"
+    attack_side = problem.side == "attack"
     return TunedParameters(
-        kind=asked.side,
-        components={kind: registry.name_of(getattr(cell, kind)) for kind in {*parameters, asked.side}},
+        kind=problem.side,
+        components={kind: registry.name_of(getattr(cell, kind)) for kind in {*parameters, problem.side}},
         parameters=parameters,
-        study=asked.hash,
+        study=problem.hash,
         trials=study_digest(study),
         objective={"value": study.best_value, "trial": best_trial.number, "trials": finished(study)},
         on=TunedOn(
             env=task,
             attacks=[registry.name_of(cell.attack)]
             if attack_side
-            else [registry.parse_spec(r).name for r in asked.opponents],
-            algorithms=list(asked.opponents) if attack_side else [algorithm],
-            seeds=list(asked.seeds),
+            else [registry.parse_spec(r).name for r in problem.opponents],
+            algorithms=list(problem.opponents) if attack_side else [algorithm],
+            seeds=list(problem.seeds),
             trajectories=cell.trajectories,
             agents=cell.agents,
             byzantine=cell.byzantine,

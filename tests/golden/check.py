@@ -123,7 +123,7 @@ class Check:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether outputs must be equal to the bit: on the processors and with the libraries of the golden file."""
+        """True if outputs must be equal to the bit: on the processors and with the libraries of the golden file."""
         return processor() in self.golden["processors"] and libraries() == self.golden["libraries"]
 
     @cached_property
@@ -176,7 +176,7 @@ class Check:
 
     @property
     def unsound(self) -> list[str]:
-        """What is wrong with versions and their history, one line each."""
+        """The errors of versions and their history, one line each."""
         lines = []
         for name, stored in sorted(self.golden["versions"].items()):
             version, history = self.versions.get(name, stored), self.golden["history"].get(name, {})
@@ -190,7 +190,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether there is nothing to raise or to renew."""
+        """True if there is nothing to raise or to renew."""
         return not (self.responsible or self.missing or self.obsolete or self.raised or self.unlisted or self.unsound)
 
     def lines(self) -> list[str]:

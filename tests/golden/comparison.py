@@ -1,4 +1,4 @@
-"""What moved between stored and present outputs, and which component or engine version must be raised for it."""
+"""Differences between stored and present outputs, and which component or engine version must be raised for it."""
 
 from __future__ import annotations
 

@@ -56,25 +56,25 @@ def site(collection: Collection) -> Iterator[tuple[str, bytes]]:
         yield topology_path(name), full_page(f"Graph {name}", topology_page(name, collection), where=f"graph {name}")
 
 
-def site_differences(found: Mapping[str, bytes], out: Path) -> list[str]:
+def site_differences(contents: Mapping[str, bytes], out: Path) -> list[str]:
     """Return the paths at which a folder differs from the site, sorted.
 
     Args:
-        found: The files of the site by path.
+        contents: The files of the site by path.
         out: The folder.
 
     Returns:
         The paths of files that are changed or missing, and of pages that the site does not have.
     """
-    existing = {path: (out / path).read_bytes() for path in {*found, *_pages(out)} if (out / path).is_file()}
-    return sorted(path for path in {*found, *existing} if found.get(path) != existing.get(path))
+    existing = {path: (out / path).read_bytes() for path in {*contents, *_pages(out)} if (out / path).is_file()}
+    return sorted(path for path in {*contents, *existing} if contents.get(path) != existing.get(path))
 
 
-def write_site(found: Mapping[str, bytes], out: Path) -> None:
+def write_site(contents: Mapping[str, bytes], out: Path) -> None:
     """Write the site into a folder that is new, is empty, or has an earlier site.
 
     Args:
-        found: The files of the site by path.
+        contents: The files of the site by path.
         out: The folder.
 
     Raises:
@@ -84,9 +84,9 @@ def write_site(found: Mapping[str, bytes], out: Path) -> None:
     try:
         if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "board.json").is_file())):
             raise UserError(f"{out} exists and holds no site; name another folder with --out")
-        for path in (path for path in _pages(out) if path not in found):
+        for path in (path for path in _pages(out) if path not in contents):
             (out / path).unlink()
-        for path, content in found.items():
+        for path, content in contents.items():
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
     except OSError as error:

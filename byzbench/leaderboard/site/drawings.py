@@ -25,7 +25,7 @@ _MOST_LABELS = 40
 """Largest number of agents with which nodes are labelled."""
 
 
-def interval(found: Interval) -> Markup:
+def interval(estimate: Interval) -> Markup:
     """Return a drawing of a score with its interval on an axis from 0 to 1; values are clipped to it.
 
     It is hidden from screen readers, since the numbers are in the cell beside it.
@@ -34,12 +34,16 @@ def interval(found: Interval) -> Markup:
     def at(value: float) -> int:
         return 4 + round(92 * min(max(value, 0.0), 1.0))
 
-    low, high = (found.low, found.high) if found.low is not None and found.high is not None else (found.value,) * 2
+    low, high = (
+        (estimate.low, estimate.high)
+        if estimate.low is not None and estimate.high is not None
+        else (estimate.value,) * 2
+    )
     return el(
         "svg",
         el("path", d="M4 8H96", class_="axis"),
         el("path", d=f"M{at(low)} 8H{at(high)}", class_="spread"),
-        el("circle", cx=at(found.value), cy=8, r=4, class_="dot"),
+        el("circle", cx=at(estimate.value), cy=8, r=4, class_="dot"),
         viewBox="0 0 100 16",
         class_="interval",
         aria_hidden="true",

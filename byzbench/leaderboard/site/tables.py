@@ -29,9 +29,9 @@ def count(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
-def with_interval(found: Interval | Difference) -> Markup:
+def with_interval(estimate: Interval | Difference) -> Markup:
     """Return a number, and in small print its interval if it has one."""
-    return join(number_text(found.value), " ", interval_text(found.low, found.high))
+    return join(number_text(estimate.value), " ", interval_text(estimate.low, estimate.high))
 
 
 def interval_text(low: float | None, high: float | None) -> Markup | None:
