@@ -225,7 +225,7 @@ class FixedMessages(Attack):
     @property
     def threat(self):
         return ThreatModel(
-            knowledge=frozenset(self.sees), surface=frozenset({"messages", "environment"}), equivocates=self.equivocates
+            knowledge=frozenset(self.known), surface=frozenset({"messages", "environment"}), equivocates=self.equivocates
         )
 
     def targets(self, topic):
@@ -234,8 +234,8 @@ class FixedMessages(Attack):
     def craft_messages(self, context, memory, rng):
         for name in self.look:
             getattr(context, name)
-        count = len(context.edges) if self.equivocates else context.num_byzantine if "byzantine" in self.sees else 1
-        return ByzantineMessages(self.words(count, DIMENSION)), memory
+        count = len(context.edges) if self.equivocates else context.num_byzantine if "byzantine" in self.known else 1
+        return ByzantineMessages(self.content(count, DIMENSION)), memory
 
     def hook_environment(self, context, memory, rng):
         assert context.num_episodes in (3, 6)

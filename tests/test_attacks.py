@@ -277,7 +277,7 @@ class OnlyTalks(Bad):
 
 @dataclass(frozen=True)
 class Hand(Attack):
-    """A hand in the environment, by the taps that it is given."""
+    """An attack on the environment with given hooks."""
 
     taps: Any = None
     declared: bool = True

@@ -143,7 +143,7 @@ class Hand(Attack):
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[EnvHooks, State]:
-        return self.taps, memory
+        return self.hooks, memory
 
 
 def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
