@@ -225,7 +225,9 @@ class FixedMessages(Attack):
     @property
     def threat(self):
         return ThreatModel(
-            knowledge=frozenset(self.known), surface=frozenset({"messages", "environment"}), equivocates=self.equivocates
+            knowledge=frozenset(self.known),
+            surface=frozenset({"messages", "environment"}),
+            equivocates=self.equivocates,
         )
 
     def targets(self, topic):

@@ -276,7 +276,7 @@ class OnlyTalks(Bad):
 
 
 @dataclass(frozen=True)
-class Hand(Attack):
+class HookedEnvironment(Attack):
     """An attack on the environment with given hooks."""
 
     taps: Any = None
@@ -314,53 +314,57 @@ REJECTED: list[tuple[Check, Attack, str]] = [
     (messages_are_finite, Infinite(), "not finite"),
     (the_order_of_the_honest_does_not_matter, HasAFavourite(), "permutation of the honest agents"),
     (it_does_something, Bad(), "were honest"),
-    (it_does_something, Hand(EnvHooks()), "were honest"),
+    (it_does_something, HookedEnvironment(EnvHooks()), "were honest"),
     (it_acts_only_on_its_surface, OnlyTalks(), "surface has no messages"),
     (
         it_acts_only_on_its_surface,
-        Hand(EnvHooks(reward=torch.neg), declared=False),
+        HookedEnvironment(EnvHooks(reward=torch.neg), declared=False),
         "hooks its environment",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(reward=Tensor.double)),
+        HookedEnvironment(EnvHooks(reward=Tensor.double)),
         "reward hook returned Tensor torch.float64",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(action=lambda t, a: a + 1)),
+        HookedEnvironment(EnvHooks(action=lambda t, a: a + 1)),
         "an action that the task does not have",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(action=lambda t, a: torch.from_numpy(a))),
+        HookedEnvironment(EnvHooks(action=lambda t, a: torch.from_numpy(a))),
         "returned Tensor .* in place of ndarray",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(observation=lambda t, o: o[..., :1])),
+        HookedEnvironment(EnvHooks(observation=lambda t, o: o[..., :1])),
         "observation hook returned",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(dynamics={"wind": np.ones(3)})),
+        HookedEnvironment(EnvHooks(dynamics={"wind": np.ones(3)})),
         "'wind', which is no constant",
     ),
     (
         hooks_keep_the_form_of_what_they_change,
-        Hand(EnvHooks(dynamics={"length": np.ones(2)})),
+        HookedEnvironment(EnvHooks(dynamics={"length": np.ones(2)})),
         "not by 3 positive numbers",
     ),
-    (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r + 1)), "after the end"),
-    (an_ended_episode_pays_nothing, Hand(EnvHooks(reward=lambda r: r * r.shape[1])), "length of other episodes"),
+    (an_ended_episode_pays_nothing, HookedEnvironment(EnvHooks(reward=lambda r: r + 1)), "after the end"),
+    (
+        an_ended_episode_pays_nothing,
+        HookedEnvironment(EnvHooks(reward=lambda r: r * r.shape[1])),
+        "length of other episodes",
+    ),
     (
         hooks_of_an_agent_do_not_depend_on_others,
-        Hand(EnvHooks(reward=lambda r: r - r.mean(0))),
+        HookedEnvironment(EnvHooks(reward=lambda r: r - r.mean(0))),
         "reward hook mixes the rows",
     ),
     (
         hooks_of_an_agent_do_not_depend_on_others,
-        Hand(EnvHooks(observation=lambda t, o: o[::-1])),
+        HookedEnvironment(EnvHooks(observation=lambda t, o: o[::-1])),
         "observation hook mixes the rows",
     ),
 ]

@@ -133,7 +133,7 @@ def test_constants_that_a_task_does_not_offer() -> None:
 
 
 @dataclass(frozen=True)
-class Hand(Attack):
+class HookedEnvironment(Attack):
     hooks: Any = None
 
     @property
@@ -151,7 +151,7 @@ def test_what_a_tap_may_not_do_ends_the_run_in_one_line() -> None:
         (EnvHooks(action=lambda t, actions: actions[..., :1]), r"shape \[2, 1\] in place of \[2, 3\]"),
         (EnvHooks(dynamics={"wind": np.ones(2)}), "'wind', which this task does not offer"),
     ):
-        federation, _, _ = set_up(Hand(hooks))
+        federation, _, _ = set_up(HookedEnvironment(hooks))
         with pytest.raises(BrokenPlugin, match=message):
             federation.sample(federation.theta0, 3)
 
