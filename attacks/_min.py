@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.core import AttackContext, ByzantineMessages, Categorical, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, Categorical, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 
@@ -34,13 +34,15 @@ class ShiftedMean(MessageAttack):
         """Return the threat model: omniscient and colluding, without knowledge of the rule."""
         return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a single honest vector, which has no distances."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents - byzantine < 2:
             raise Undefined(
                 f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
                 "vectors there is no spread, and the message equals the honest vector"
             )
+        super().check(setting)
 
     @abstractmethod
     def distance(self, deviations: Tensor, back: Tensor) -> Tensor:

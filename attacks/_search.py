@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 Gain: TypeAlias = Callable[[Tensor], Tensor]
@@ -139,13 +139,15 @@ class LineSearch(OracleAttack):
     The damage of a point is the distance of the rule's output from the honest mean.
     """
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a single honest vector, which has no spread."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents - byzantine < 2:
             raise Undefined(
                 f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
                 "vectors there is no spread to search along"
             )
+        super().check(setting)
 
     @abstractmethod
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:

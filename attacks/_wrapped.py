@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from byzbench.attacks.alie import Alie
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
 from byzbench.core.adversary import Knowledge
 
 _INNER = "inner."
@@ -51,9 +51,13 @@ class Intermittent(Attack):
         own: frozenset[Knowledge] = frozenset({"own"} if "messages" in inner.surface else ())
         return replace(inner, knowledge=inner.knowledge | self.needs | own)
 
-    def check(self, agents: int, byzantine: int) -> str | None:
+    def check(self, setting: Setting) -> None:
         """Check the inner attack."""
-        return self.inner.check(agents, byzantine)
+        self.inner.check(setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return the remarks of the inner attack."""
+        return self.inner.notes(setting)
 
     def targets(self, topic: str) -> bool:
         """Return whether the inner attack crafts the messages of the topic."""

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 
@@ -35,8 +35,8 @@ class Alie(MessageAttack):
     Example:
         z by rule A, and by rule B:
 
-        >>> Alie().check(agents=13, byzantine=3)
-        'alie: z = 0.253 by rule A for K=13, f=3'
+        >>> Alie().notes(Setting(num_agents=13, num_byzantine=3))
+        ['alie: z = 0.253 by rule A for K=13, f=3']
         >>> round(Alie(rule="B").deviations(agents=13, byzantine=3), 3)
         0.502
     """
@@ -72,8 +72,9 @@ class Alie(MessageAttack):
         total = agents - byzantine if self.rule == "A" else agents
         return NormalDist().inv_cdf((total - needed_honest) / total) if needed_honest < total else -math.inf
 
-    def check(self, agents: int, byzantine: int) -> str:
-        """Reject a z that is not positive and finite; otherwise return a line that states z."""
+    def check(self, setting: Setting) -> None:
+        """Reject a z that is not positive and finite, and a deviation of too few vectors."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         z = self.deviations(agents, byzantine)
         where = f"for K={agents}, f={byzantine}"
         if not 0 < z < math.inf:
@@ -81,15 +82,26 @@ class Alie(MessageAttack):
                 f"alie: rule {self.rule} gives z = {z:.3f} {where}, not positive and finite; "
                 "give one, for example --attack alie:z=1.5"
             )
-        vectors = byzantine if self.whose == "colluders" else agents - byzantine
-        if vectors <= self.ddof:
+        if self._num_vectors(setting) <= self.ddof:
             raise Undefined(
                 f"alie: ddof={self.ddof} needs more than {self.ddof} of the {self.whose} {where}; give ddof=0"
             )
-        line = f"alie: z = {z:.3f} {f'by rule {self.rule}' if self.z is None else 'as given'} {where}"
-        if vectors == 1:
+        super().check(setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return a line that states z."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
+        origin = f"by rule {self.rule}" if self.z is None else "as given"
+        line = f"alie: z = {self.deviations(agents, byzantine):.3f} {origin} for K={agents}, f={byzantine}"
+        if self._num_vectors(setting) == 1:
             line += f"; but one vector ({self.whose}) has no spread, so the message equals it"
-        return line
+        return [line]
+
+    def _num_vectors(self, setting: Setting) -> int:
+        """Return the number of vectors whose mean and deviation are used."""
+        if self.whose == "colluders":
+            return setting.num_byzantine
+        return setting.num_agents - setting.num_byzantine
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

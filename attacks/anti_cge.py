@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch.nn.functional import normalize
 
-from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 SHORTER = 1 - 1e-6
@@ -51,12 +51,14 @@ class AntiCge(MessageAttack):
         """Return the threat model: omniscient and colluding."""
         return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject numbers of Byzantine agents at which no honest vector is selected."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents <= 2 * byzantine:
             raise Undefined(
                 f"anti_cge needs K > 2f, so that an honest vector is selected; got K={agents}, f={byzantine}"
             )
+        super().check(setting)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -10,7 +10,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import AttackContext, ByzantineMessages, Categorical, FloatRange, MessageAttack, State, ThreatModel
+from byzbench.core import (
+    AttackContext,
+    ByzantineMessages,
+    Categorical,
+    FloatRange,
+    MessageAttack,
+    Setting,
+    State,
+    ThreatModel,
+)
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
@@ -69,10 +78,12 @@ class Fang(MessageAttack):
         """Return the threat model: omniscient; colluding against Krum."""
         return ThreatModel(knowledge=frozenset({"honest", "own" if self.against == "trim" else "byzantine"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject numbers of agents that Krum rejects."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if self.against == "krum" and agents <= 2 * byzantine + 2:
             raise Undefined(f"fang: against=krum needs K > 2f + 2, as Krum does; got K={agents}, f={byzantine}")
+        super().check(setting)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
@@ -40,13 +40,15 @@ class FedpgAttack(MessageAttack):
         """Return the threat model: colluding."""
         return ThreatModel(knowledge=frozenset({"byzantine"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a single Byzantine agent, whose diameter is zero."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if byzantine < 2:
             raise Undefined(
                 f"fedpg_attack is degenerate for K={agents}, f={byzantine}: a single vector has no diameter, and "
                 "the message equals the honest vector"
             )
+        super().check(setting)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

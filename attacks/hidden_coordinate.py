@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 
@@ -53,13 +53,15 @@ class HiddenCoordinate(MessageAttack):
         """Return the threat model: omniscient and colluding."""
         return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a relative strength for a single honest vector, whose distance from the mean is zero."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if self.relative and agents - byzantine < 2:
             raise Undefined(
                 f"hidden_coordinate is degenerate for K={agents}, f={byzantine}: with fewer than two honest vectors "
                 "there is no spread; give relative=False"
             )
+        super().check(setting)
 
     def start(self, context: AttackContext) -> State:
         """Reject a coordinate beyond the policy's dimension."""

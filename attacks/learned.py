@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from byzbench.attacks._network import forward, read_network
-from byzbench.core import AttackContext, ByzantineMessages, State, SteeredAttack, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, Setting, State, SteeredAttack, ThreatModel
 from byzbench.errors import Undefined
 
 _POLICY = "policy."
@@ -72,12 +72,14 @@ class Learned(SteeredAttack):
         shipped = files("byzbench.attacks") / f"learned_{self.policy}.safetensors"
         return (Path(str(shipped)) if shipped.is_file() else Path(self.policy),)
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a single honest vector, which has no spread."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents - byzantine < 2:
             raise Undefined(
                 f"learned: with K={agents}, f={byzantine} there are fewer than two honest vectors, and so no spread"
             )
+        super().check(setting)
 
     def start(self, context: AttackContext) -> State:
         """Return the policy as the initial state."""

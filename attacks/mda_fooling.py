@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from byzbench.attacks.min_max import MinMax
-from byzbench.core import On
+from byzbench.core import On, Setting
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.geometry.subsets import min_diameter_subsets
@@ -37,13 +37,15 @@ class MdaFooling(MinMax):
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489, official code"
     on: On = field(default="parameters", kw_only=True)
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject numbers of agents at which the subset is a single vector, whose diameter is zero."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents - 2 * byzantine < 2:
             raise Undefined(
                 f"mda_fooling needs K >= 2f + 2, got K={agents}, f={byzantine}: the n - f nearest vectors must hold "
                 "two honest ones"
             )
+        super().check(setting)
 
     def craft_vector(self, honest: Tensor, byzantine: int) -> Tensor:
         """Return the shifted mean of the minimum-diameter subset; see `ShiftedMean.craft_vector`."""

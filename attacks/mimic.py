@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 _unit = partial(normalize, dim=0, eps=1e-150)
@@ -61,13 +61,15 @@ class Mimic(MessageAttack):
         """Return the threat model: omniscient and colluding."""
         return ThreatModel(knowledge=frozenset({"byzantine", "honest"}))
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a `copy` that is no honest agent."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if self.copy is not None and self.copy >= agents - byzantine:
             raise Undefined(
                 f"mimic: copy={self.copy} is no honest agent for K={agents}, f={byzantine}; "
                 f"give 0 to {agents - byzantine - 1}"
             )
+        super().check(setting)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from byzbench.attacks._graph import send_to_honest
 from byzbench.attacks._search import OracleAttack, maximise
-from byzbench.core import AttackContext, ByzantineMessages, On, State, ThreatModel
+from byzbench.core import AttackContext, ByzantineMessages, On, Setting, State, ThreatModel
 from byzbench.errors import Undefined
 
 
@@ -47,10 +47,12 @@ class SpectralHeterogeneity(OracleAttack):
             knowledge=frozenset({"byzantine", "honest", "graph", "rule"}), equivocates=True, query_budget=self.calls
         )
 
-    def check(self, agents: int, byzantine: int) -> None:
+    def check(self, setting: Setting) -> None:
         """Reject a single honest agent, whose graph has no modes."""
+        agents, byzantine = setting.num_agents, setting.num_byzantine
         if agents - byzantine < 2:
             raise Undefined(f"spectral_heterogeneity needs at least two honest agents, got K={agents}, f={byzantine}")
+        super().check(setting)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

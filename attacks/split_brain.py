@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.attacks.alie import Alie
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
 from byzbench.core.adversary import Knowledge
 from byzbench.errors import Undefined
 
@@ -46,11 +46,15 @@ class SplitBrain(Attack):
         extra: frozenset[Knowledge] = frozenset({"honest" if self.about == "honest" else "byzantine", "graph"})
         return replace(inner, knowledge=inner.knowledge | extra, equivocates=True)
 
-    def check(self, agents: int, byzantine: int) -> str | None:
+    def check(self, setting: Setting) -> None:
         """Reject an inner attack that crafts no messages; otherwise check the inner attack."""
         if "messages" not in self.inner.threat.surface:
             raise Undefined(f"split_brain reflects messages, and {type(self.inner).__name__} sends none of its own")
-        return self.inner.check(agents, byzantine)
+        self.inner.check(setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return the remarks of the inner attack."""
+        return self.inner.notes(setting)
 
     def targets(self, topic: str) -> bool:
         """Return whether the inner attack crafts the messages of the topic."""

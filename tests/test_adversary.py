@@ -33,7 +33,7 @@ from byzbench.attacks.weight_search import WeightSearch
 from byzbench.coins.biased import BiasedCoin
 from byzbench.coins.shared import SharedCoin
 from byzbench.coins.split import SplitCoin
-from byzbench.core import Aggregator, Attack, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
+from byzbench.core import Aggregator, Attack, ByzantineMessages, EnvHooks, MessageAttack, Setting, State, ThreatModel
 from byzbench.core.context import AttackContext
 from byzbench.errors import BrokenPlugin, InvalidParameter, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
@@ -646,9 +646,9 @@ def test_mda_takes_all_the_foolers_in_and_not_one_step_farther(direction: Any) -
 
 
 def test_mda_fooling_needs_an_honest_pair() -> None:
-    MdaFooling().check(8, 3)
+    MdaFooling().check(Setting(8, 3))
     with pytest.raises(Undefined, match="K >= 2f"):
-        MdaFooling().check(7, 3)
+        MdaFooling().check(Setting(7, 3))
 
 
 def test_rop_stands_where_the_rule_was_at_a_right_angle_to_where_it_goes() -> None:

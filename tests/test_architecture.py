@@ -48,6 +48,26 @@ EXCEPTIONS = {("byzbench.tasks._games", "registry")}
 UPWARD = {("byzbench.experiments.plugin_errors", "testing")}
 """Imports that point up: after an error of a plug-in, its conformance tests tell what is wrong with it."""
 
+MAX_LINES = 50
+"""The largest number of lines of a function without its docstring."""
+LONG = {
+    "byzbench.experiments.experiment.create": "its parameters are the axes, each with a line in the signature",
+    "byzbench.cli.show.show": "a command of many kinds of components",
+}
+"""Longer functions, with the reason."""
+
+MAX_PARAMETERS = 8
+"""The largest number of parameters of a function, without self."""
+MANY_PARAMETERS = {
+    "byzbench.experiments.experiment.create": "its parameters are the axes",
+    "byzbench.core.rules.__call__": "the inputs of all aggregators",
+    "byzbench.federation.federation.__init__": "the parts of a federation, by keyword",
+    "byzbench.federation.rule_oracle.__init__": "what a rule reads at one receiver, by keyword",
+    "byzbench.rl.compiled._play": "a compiled kernel takes arrays, not objects",
+    "byzbench.experiments.evaluation.evaluate_policy": "a function of the public API, whose options have defaults",
+}
+"""Functions with more, with the reason. The parameters of commands are their options."""
+
 GONE = re.compile(r"\bliars?\b|\bstrangers?\b|\bmail\b|the wires|whose words|the house", re.IGNORECASE)
 """Words that are no terms of the field."""
 KEYS_THAT_STAY = re.compile(r"""["']mail[/"']""")
@@ -178,6 +198,56 @@ def test_public_functions_have_a_docstring_that_begins_as_it_should(module: str)
         parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
         if function in tree(module).body and package_of(module) != "cli" and len(parameters) >= 4:
             assert "Args:" in text, f"{function.name} does not explain its parameters"
+
+
+def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Yield every function and method of a module, with the module and its own name."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{module}.{node.name}", node
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of lines of a function, from `def` on.
+
+    Example:
+        >>> lines_without_docstring(ast.parse("def f():\\n    'Text.'\\n    return 1").body[0])
+        2
+    """
+    first, last = function.body[0], function.end_lineno or function.lineno
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function, clean=False) else 0
+    return last - function.lineno + 1 - docstring
+
+
+@SHIPPED
+def test_functions_are_short(module: str) -> None:
+    long = {name for name, function in functions(module) if lines_without_docstring(function) > MAX_LINES}
+    assert long <= set(LONG)
+
+
+@SHIPPED
+def test_functions_have_few_parameters(module: str) -> None:
+    """Except commands: public functions of `byzbench.cli` with an option among their parameters."""
+    many = set()
+    for name, function in functions(module):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        parameters = [argument for argument in arguments if argument.arg not in ("self", "cls")]
+        annotations = [ast.unparse(argument.annotation) for argument in parameters if argument.annotation]
+        is_command = package_of(module) == "cli" and any("typer." in text or "options." in text for text in annotations)
+        if len(parameters) > MAX_PARAMETERS and not is_command:
+            many.add(name)
+    assert many <= set(MANY_PARAMETERS)
+
+
+def test_a_set_of_literals_is_written_once() -> None:
+    """Used twice, it has a name. The fields of components are apart: each describes a parameter of its own."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for module in FILES:
+        if package_of(module) not in KINDS:
+            for node in ast.walk(tree(module)):
+                if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+                    homes[ast.unparse(node.slice)].append(module)
+    assert {values: modules for values, modules in homes.items() if len(modules) > 1} == {}
 
 
 @SHIPPED

@@ -46,7 +46,7 @@ from byzbench.attacks.reward_shuffle import RewardShuffle
 from byzbench.attacks.same_value import SameValue
 from byzbench.attacks.sign_flip import SignFlip
 from byzbench.attacks.silence import Silence
-from byzbench.core import Attack, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, MessageAttack, Setting, State, ThreatModel
 from byzbench.core.context import AttackContext
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.federation.adversary import Adversary
@@ -483,7 +483,7 @@ def test_alie_by_hand() -> None:
 )
 def test_alie_rule_a(agents: int, byzantine: int, z: float) -> None:
     assert Alie().deviations(agents, byzantine) == pytest.approx(z, abs=5e-4)
-    assert Alie().check(agents, byzantine) == f"alie: z = {z:.3f} by rule A for K={agents}, f={byzantine}"
+    assert Alie().notes(Setting(agents, byzantine)) == [f"alie: z = {z:.3f} by rule A for K={agents}, f={byzantine}"]
 
 
 @pytest.mark.parametrize("agents, byzantine, z", [(13, 3, 0.502), (50, 24, 1.751)])
@@ -498,9 +498,10 @@ def test_alie_rule_b(agents: int, byzantine: int, z: float) -> None:
 def test_alie_refuses_a_rule_that_helps(agents: int, byzantine: int, z: float) -> None:
     assert Alie().deviations(agents, byzantine) == pytest.approx(z, abs=5e-4)
     with pytest.raises(Undefined, match=r"alie:z=1\.5") as error:
-        Alie().check(agents, byzantine)
+        Alie().check(Setting(agents, byzantine))
     assert "\n" not in str(error.value)
-    assert "z = 1.500 as given" in Alie(z=1.5).check(agents, byzantine)
+    Alie(z=1.5).check(Setting(agents, byzantine))
+    assert "z = 1.500 as given" in Alie(z=1.5).notes(Setting(agents, byzantine))[0]
 
 
 @given(agents=st.integers(1, 60), data=st.data())
@@ -508,17 +509,18 @@ def test_alie_decides_for_every_size(agents: int, data: st.DataObject) -> None:
     byzantine = data.draw(st.integers(1, agents))
     for attack in (Alie(), Alie(rule="B"), Alie(whose="honest", ddof=1)):
         try:
-            assert "z = " in attack.check(agents, byzantine)
+            attack.check(Setting(agents, byzantine))
         except Undefined:
             continue
+        assert "z = " in attack.notes(Setting(agents, byzantine))[0]
         assert 0 < attack.deviations(agents, byzantine) < 10
 
 
-def test_alie_warns_where_there_is_no_spread() -> None:
-    assert "no spread" in Alie(z=1.5).check(5, 1)
-    assert "no spread" not in Alie(z=1.5, whose="honest").check(5, 1)
+def test_alie_says_when_there_is_no_spread() -> None:
+    assert "no spread" in Alie(z=1.5).notes(Setting(5, 1))[0]
+    assert "no spread" not in Alie(z=1.5, whose="honest").notes(Setting(5, 1))[0]
     with pytest.raises(Undefined, match="ddof=0"):
-        Alie(z=1.5, ddof=1).check(5, 1)
+        Alie(z=1.5, ddof=1).check(Setting(5, 1))
 
 
 def test_large_noise_sends_each_receiver_another_vector_within_its_bounds() -> None:
@@ -631,9 +633,9 @@ def test_mimic_remembers_by_topic_what_a_file_can_hold(tmp_path: Path) -> None:
 
 
 def test_mimic_copies_who_is_there() -> None:
-    Mimic(copy=9).check(13, 3)
+    Mimic(copy=9).check(Setting(13, 3))
     with pytest.raises(Undefined, match="give 0 to 9"):
-        Mimic(copy=10).check(13, 3)
+        Mimic(copy=10).check(Setting(13, 3))
     same = torch.ones(4, 6)
     assert torch.equal(vectors(Mimic(), same, same), same)
 
@@ -679,9 +681,9 @@ def test_a_setback_goes_as_far_as_bisection(attack: Any) -> None:
 
 @pytest.mark.parametrize("attack", SETBACKS, ids=repr)
 def test_a_setback_needs_a_spread(attack: Any) -> None:
-    assert attack.check(5, 3) is None
+    attack.check(Setting(5, 3))
     with pytest.raises(Undefined, match="degenerate") as error:
-        attack.check(5, 4)
+        attack.check(Setting(5, 4))
     assert "\n" not in str(error.value)
     same = torch.full((4, 3), 2.0)
     assert torch.equal(vectors(attack, same, same), same)
@@ -743,10 +745,10 @@ def test_fang_goes_as_far_as_krum_lets_it() -> None:
 
 
 def test_fang_refuses_what_krum_refuses() -> None:
-    assert Fang(against="krum").check(9, 3) is None
-    assert Fang().check(4, 3) is None
+    Fang(against="krum").check(Setting(9, 3))
+    Fang().check(Setting(4, 3))
     with pytest.raises(Undefined, match="K > 2f \\+ 2"):
-        Fang(against="krum").check(8, 3)
+        Fang(against="krum").check(Setting(8, 3))
 
 
 def test_fedpg_attack_stands_three_deviations_away() -> None:
@@ -758,7 +760,7 @@ def test_fedpg_attack_stands_three_deviations_away() -> None:
     assert torch.equal(sent, sent[:1].expand(4, -1))
     assert not torch.allclose(sent, vectors(FedpgAttack(), attackers, attackers, seed=1))
     with pytest.raises(Undefined, match="degenerate"):
-        FedpgAttack().check(5, 1)
+        FedpgAttack().check(Setting(5, 1))
 
 
 def test_partial_drop_loses_a_share() -> None:
@@ -799,7 +801,7 @@ def test_anti_cge_by_hand() -> None:
 def test_anti_cge_is_kept_by_elimination(h: int, f: int, d: int, seed: int) -> None:
     if h <= f:
         with pytest.raises(Undefined, match="K > 2f"):
-            AntiCge().check(h + f, f)
+            AntiCge().check(Setting(h + f, f))
         return
     honest = torch.from_numpy(np.random.default_rng(seed).standard_normal((h, d))).float()
     sent = vectors(AntiCge(), honest, honest[:1].expand(f, -1))
@@ -820,8 +822,8 @@ def test_a_hidden_coordinate_by_hand() -> None:
     absolute = HiddenCoordinate(scale=2, coordinate=1, relative=False)
     assert torch.equal(vectors(absolute, honest + 1, honest[:2])[0], torch.tensor([1.0, 3.0]))
     with pytest.raises(Undefined, match="degenerate"):
-        HiddenCoordinate().check(4, 3)
-    assert absolute.check(4, 3) is None
+        HiddenCoordinate().check(Setting(4, 3))
+    absolute.check(Setting(4, 3))
     context = view_of(absolute, *cloud())
     assert HiddenCoordinate(coordinate=24).start(context) == {}
     with pytest.raises(Undefined, match="0 to 24"):

@@ -221,7 +221,7 @@ def test_the_pilot_of_smoke_is_whole() -> None:
     held_out = pilot.held_out
     for cell in (cell for place, cell in one_seed.items() if place.attack == CLEAN):
         for spec in held_out:
-            replace(cell, attack=registry.make("attack", spec))._check_parts()  # type: ignore[arg-type]
+            replace(cell, attack=registry.make("attack", spec)).check()  # type: ignore[arg-type]
 
 
 # The tests

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byzbench.aggregators.hyperbox_mean import HyperboxMean
 from byzbench.agreements._iterated import Iterated
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, Measure
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class HyperboxAgreement(Iterated):
 
     source: ClassVar[str] = "Cambus, Melnyk 2023, arXiv 2306.12741"
     requires: ClassVar[str] = "n > 3f"
-    measure: ClassVar[Literal["diameter", "box"]] = "box"
+    measure: ClassVar[Measure] = "box"
 
     @property
     def rule(self) -> Aggregator:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.agreements._iterated import Iterated
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, Measure
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RbTmAgreement(Iterated):
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 3f"
-    measure: ClassVar[Literal["diameter", "box"]] = "box"
+    measure: ClassVar[Measure] = "box"
 
     reliable: Annotated[bool, Field(description="reliable broadcast; without it, the plain iterated trimmed mean")] = (
         True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
 from byzbench.agreements._iterated import Iterated
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, Measure
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrimmedMidpointAgreement(Iterated):
 
     source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
     requires: ClassVar[str] = "n > 3f"
-    measure: ClassVar[Literal["diameter", "box"]] = "box"
+    measure: ClassVar[Measure] = "box"
 
     @property
     def rule(self) -> Aggregator:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from byzbench.integrations.tracking import Tracker
-    from byzbench.sweeps.cells import CellOutcome, OnExisting
+    from byzbench.records.store import OnExisting
+    from byzbench.sweeps.cells import CellOutcome
     from byzbench.sweeps.executors import Executor
     from byzbench.sweeps.grid import SweepPlan
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from byzbench.sweeps.executors import Executor
     from byzbench.sweeps.grid import SweepGrid
 
 CANDIDATES = ("ipm", "sign_flip", "large_noise", "avg_zero", "gaussian", "min_max", "min_sum", "alie(z=1.5)", "mimic")
@@ -38,6 +42,7 @@ def evaluate(
         byzbench evaluate --algo decbyzpg --suite suite.toml
         byzbench evaluate --algo fed_ppo --suite suite.toml --attacks ipm,mimic
     """
+    from byzbench.sweeps.executors import make_executor
     from byzbench.sweeps.grid import SweepGrid
 
     content = SweepGrid.read(suite)
@@ -45,9 +50,9 @@ def evaluate(
         raise UserError(f"{suite} has tuned parameters already; remove them, since an evaluation tunes its own")
     content = content.model_copy(update={"algo": [algo]})
     rivals = _rivals(content, options.components(attacks))
-    workers: dict[str, Any] = {"executor": executor, "jobs": jobs, "ray_address": ray_address}
-    files = [_tune(content, env, rivals, trials, tuning_seeds, out, workers, as_json) for env in content.env]
-    cells = _run(content, files, out, workers, as_json)
+    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address)
+    files = [_tune(content, env, rivals, trials, tuning_seeds, out, opened(), as_json) for env in content.env]
+    cells = _run(content, files, out, opened(), as_json)
 
     from byzbench.cli.report import report
 
@@ -84,7 +89,7 @@ def _tune(
     trials: int,
     seeds: int,
     out: Path,
-    workers: dict[str, Any],
+    opened: AbstractContextManager[Executor],
     quiet: bool,
 ) -> Path:
     """Tune for one task, with the first value of each other axis of the suite.
@@ -96,7 +101,7 @@ def _tune(
         trials: The number of trials.
         seeds: The number of seeds of a trial for each attack.
         out: The folder of the store.
-        workers: Options of the executor.
+        opened: A context manager of the executor.
         quiet: Print no progress.
 
     Returns:
@@ -109,17 +114,17 @@ def _tune(
     first = {axis: values[0] for axis, values in suite.axes().items() if axis != "attack"}
     fixed = {kind: values for kind, values in suite.parameters.items() if kind_of(kind) != "attack"}
     problem = tuning_problem("algorithm", {**first, "env": env}, rivals, seeds=seeds, fixed=fixed)
-    return study(problem, trials, out, None, None, **workers, quiet=quiet)[1]
+    return study(problem, trials, out, None, None, opened, quiet)[1]
 
 
-def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any], quiet: bool) -> Path:
+def _run(suite: SweepGrid, files: list[Path], out: Path, opened: AbstractContextManager[Executor], quiet: bool) -> Path:
     """Run the suite with the default and with the tuned parameters.
 
     Args:
         suite: The suite.
         files: The file of tuned parameters of each task.
         out: The folder of the store.
-        workers: Options of the executor.
+        opened: A context manager of the executor.
         quiet: Print no progress.
 
     Returns:
@@ -131,7 +136,6 @@ def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any]
     from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
     from byzbench.records.store import save_sweep
-    from byzbench.sweeps.executors import make_executor as open_executor
     from byzbench.sweeps.grid import SweepPlan, plan_sweep
     from byzbench.sweeps.sweep import run_sweep
 
@@ -146,12 +150,7 @@ def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any]
         cells |= {f"tuned · {label}": cell for label, cell in tuned_plan.cells.items() if cell.hash not in known}
     combined = SweepPlan(f"evaluate-{suite.name}", cells, {})
     saved = save_sweep(out, combined.name, combined.hash, [cell.hash for cell in cells.values()])
-    executor_options = {"jobs": workers["jobs"], "ray_address": workers["ray_address"]}
-    with (
-        SweepProgress(len(cells), quiet) as progress,
-        interruptible() as stopped,
-        open_executor(workers["executor"], out, **executor_options) as executor,
-    ):
+    with SweepProgress(len(cells), quiet) as progress, interruptible() as stopped, opened as executor:
         summary = run_sweep(combined, out, executor, watch=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
         echo(f"failed: {label}: {outcome.error}", err=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,10 @@ from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.leaderboard.schema import Method
+    from byzbench.leaderboard.plan import SubmissionPlan
+    from byzbench.leaderboard.schema import Method, Track
+    from byzbench.leaderboard.suites import Suite
+    from byzbench.sweeps.grid import SweepPlan
 
 app = typer.Typer(
     help="Leaderboards whose rows can be verified by replay.\n\n"
@@ -21,8 +25,6 @@ app = typer.Typer(
     "    byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG",
     no_args_is_help=True,
 )
-
-TrackName = Literal["defence", "attack", "adaptive", "reported"]
 
 _SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name not in ("attack", "preset")]
 
@@ -44,9 +46,7 @@ def run(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
-    on_existing: Annotated[
-        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that ran before.")
-    ] = "reuse",
+    on_existing: options.OnExisting = "reuse",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
 ) -> None:
@@ -63,43 +63,60 @@ def run(
     from byzbench.errors import UserError
     from byzbench.integrations.tracking import Tracker
     from byzbench.leaderboard import submitting
-    from byzbench.leaderboard.plan import plan_submission as plan
-    from byzbench.leaderboard.suites import CLOSED
-    from byzbench.leaderboard.suites import suite as board
+    from byzbench.leaderboard.plan import plan_submission
     from byzbench.records.tuned import TunedParameters
-    from byzbench.sweeps.executors import make_executor as open_executor
-    from byzbench.sweeps.grid import SweepPlan
+    from byzbench.sweeps.executors import make_executor
 
+    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address)
     method, track = _method(point, against)
-    if suite in CLOSED:
-        raise UserError(f"suite {suite} is closed: its rows can be verified, but it accepts no new entries")
+    content = _open_suite(suite)
     if tune:
         if tuned or track != "defence":
             raise UserError("--tune needs --algo alone, without --attack and without --tuned FILE")
-        tuned = tune_for_suite(board(suite), method, out, executor, jobs, ray_address)
+        tuned = tune_for_suite(content, method, out, opened())
     if tuned:
         method = submitting.fill(method, TunedParameters.read(tuned))
-    lot = plan(board(suite), track, method)
-    labels = {
-        f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}": cell for key, cell in lot.cells.items()
-    }
-    division = f", division {lot.division}" if lot.division else ""
-    typer.echo(f"{suite}: track {track}{division}, {len(labels)} cells at engine {lot.code.engine}", err=True)
+    plan = plan_submission(content, track, method)
+    division = f", division {plan.division}" if plan.division else ""
+    typer.echo(f"{suite}: track {track}{division}, {len(plan.cells)} cells at engine {plan.code.engine}", err=True)
     if dry_run:
         return
-    manifest = submitting.RunManifest.of(lot)
+    manifest = submitting.RunManifest.of(plan)
     tracker = Tracker(wandb, group=Path(manifest.name).stem)
     ticket = manifest.write(out)
-    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    failed = run_cells(SweepPlan(suite, labels, {}), out, opened, on_existing, tracker if wandb != "off" else None)
-    typer.echo(f"{len(labels) - failed} finished, {failed} failed")
+    failed = run_cells(_sweep_plan(plan), out, opened(on_existing), on_existing, tracker if wandb != "off" else None)
+    typer.echo(f"{len(plan.cells) - failed} finished, {failed} failed")
     tuned_option = f" --tuned {tuned}" if tuned else ""
     typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_option} --name NAME --author AUTHOR")
     if failed:
         raise typer.Exit(1)
 
 
-def _method(point: Point, against: str | None) -> tuple[Method, TrackName]:
+def _open_suite(name: str) -> Suite:
+    """Return a suite that accepts entries.
+
+    Raises:
+        UserError: The suite is closed.
+    """
+    from byzbench.errors import UserError
+    from byzbench.leaderboard.suites import CLOSED, suite
+
+    if name in CLOSED:
+        raise UserError(f"suite {name} is closed: its rows can be verified, but it accepts no new entries")
+    return suite(name)
+
+
+def _sweep_plan(plan: SubmissionPlan) -> SweepPlan:
+    """Return the cells of a submission as a sweep, with the labels that progress and errors show."""
+    from byzbench.sweeps.grid import SweepPlan
+
+    cells = {
+        f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}": cell for key, cell in plan.cells.items()
+    }
+    return SweepPlan(plan.suite.name, cells, {})
+
+
+def _method(point: Point, against: str | None) -> tuple[Method, Track]:
     """Return the method that enters, and its track.
 
     Args:
@@ -238,11 +255,8 @@ def verify(
     without_engine = report.entry is not None and report.entry.submission.code.engine is None
     code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0
     if as_json:
-        data = {
-            "findings": [str(finding) for finding in findings],
-            "replay": replayed and replayed.to_json(),
-            "exit": code,
-        }
+        texts = [str(finding) for finding in findings]
+        data = {"findings": texts, "replay": replayed and replayed.to_json(), "exit": code}
         typer.echo(json.dumps(data, allow_nan=False))
     else:
         for line in verdict_lines(folder, findings, refused, replayed):

@@ -10,6 +10,8 @@ import typer
 
 from byzbench.axes import AXES
 from byzbench.errors import InvalidParameter, StorageError, UserError
+from byzbench.integrations.modes import WandbMode
+from byzbench.records import store
 
 AXIS = "several: separate them by commas, or repeat the option"
 
@@ -26,11 +28,12 @@ Store = Annotated[
 Tuned = Annotated[
     list[Path] | None, typer.Option(help="A file of tuned parameters that `byzbench tune` wrote.", metavar="FILE")
 ]
-Wandb = Annotated[Literal["online", "offline", "off"], typer.Option(help="Track runs with Weights & Biases.")]
+Wandb = Annotated[WandbMode, typer.Option(help="Track runs with Weights & Biases.")]
 Executor = Annotated[
     Literal["serial", "process", "ray"],
     typer.Option(help="Where cells run: in this process, one process per core, or a Ray cluster."),
 ]
+OnExisting = Annotated[store.OnExisting, typer.Option(help="What to do with cells that ran before.")]
 Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Number of processes; default: one per core.", envvar="BYZBENCH_JOBS"),

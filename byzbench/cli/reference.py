@@ -10,7 +10,7 @@ import typer
 from byzbench.cli import options
 
 if TYPE_CHECKING:
-    from byzbench.sweeps.cells import OnExisting
+    from byzbench.records.store import OnExisting
 
 
 def reference(

@@ -10,6 +10,7 @@ import typer
 
 from byzbench.axes import axis_named, recorded_axes
 from byzbench.errors import StorageError
+from byzbench.reports.sheets import Format
 
 if TYPE_CHECKING:
     from byzbench.records.store import StoredRun
@@ -38,9 +39,7 @@ def report(
     runs: Runs,
     by: By = ["attack", "algo"],  # noqa: B006
     metric: Metric = None,
-    form: Annotated[
-        Literal["table", "md", "csv", "tex", "json"], typer.Option("--format", "-f", help="Output format.")
-    ] = "table",
+    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = "table",
     part: Annotated[
         Literal["all", "results", "worst", "ranking", "benefit"],
         typer.Option(help="The table to print. CSV holds one table, by default the results."),

@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.records.store import OnExisting, OnExistingRun
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
@@ -35,7 +36,7 @@ def run(
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
-    on_existing: Annotated[Literal["reuse", "rerun"], typer.Option(help="What to do with a finished run.")] = "reuse",
+    on_existing: Annotated[OnExistingRun, typer.Option(help="What to do with a finished run.")] = "reuse",
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Also run without the attack, with plain averaging, and one agent alone."),
@@ -57,7 +58,6 @@ def run(
         announce("--compare: checking the runs")
     from byzbench.experiments.experiment import Experiment
     from byzbench.integrations.tracking import Tracker
-    from byzbench.records.result import pool
 
     numbers = options.seed_list(point.pop("seed", None), seeds)
     values = options.filled(point, parameter, tuned)
@@ -70,6 +70,15 @@ def run(
         _compare(experiments, out, on_existing, tracker if wandb != "off" else None, as_json)
         return
     results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in experiments]
+    _print_results(experiments[0], results, out, as_json)
+    if not as_json:
+        _print_places(tracker, wandb)
+
+
+def _print_results(experiment: Experiment, results: Sequence[Result], out: Path, as_json: bool) -> None:
+    """Print the result over all seeds of an experiment, and plot their learning curve."""
+    from byzbench.records.result import pool
+
     result = pool(results)
     if as_json:
         typer.echo(json.dumps(result.to_json(), allow_nan=False))
@@ -83,8 +92,7 @@ def run(
     if len(folders) > 1:
         picture = out / f"curve-{folders[0].name}-{len(folders)}.png"
         learning_curve(folders, picture)
-    print_result(experiments[0], result, picture)
-    _print_places(tracker, wandb)
+    print_result(experiment, result, picture)
 
 
 def _print_places(tracker: Tracker, wandb: str) -> None:
@@ -95,9 +103,7 @@ def _print_places(tracker: Tracker, wandb: str) -> None:
         typer.secho("to track runs: --wandb offline|online", dim=True)
 
 
-def _train(
-    experiment: Experiment, out: Path, on_existing: Literal["reuse", "rerun"], tracker: Tracker, quiet: bool
-) -> Result:
+def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracker: Tracker, quiet: bool) -> Result:
     """Run one experiment, plot its learning curve, and track both."""
     from byzbench.cli.progress import Progress
     from byzbench.experiments.runner import run as train
@@ -127,7 +133,7 @@ def _train(
 def _compare(
     experiments: Sequence[Experiment],
     out: Path,
-    on_existing: Literal["reuse", "rerun"],
+    on_existing: OnExistingRun,
     tracker: Tracker | None,
     as_json: bool,
 ) -> None:
@@ -161,7 +167,7 @@ def _compare(
 
 
 def _run_all(
-    rows: Sequence[Companion], out: Path, on_existing: Literal["reuse", "rerun"], tracker: Tracker | None, quiet: bool
+    rows: Sequence[Companion], out: Path, on_existing: OnExistingRun, tracker: Tracker | None, quiet: bool
 ) -> dict[str, Mapping[str, Any]]:
     """Run the experiments of a comparison in parallel processes.
 
@@ -190,7 +196,7 @@ def _run_all(
                 cells[f"{row.name} · seed {experiment.seed}"] = experiment
     results: dict[str, Mapping[str, Any]] = {}
     jobs = min(len(cells), len(os.sched_getaffinity(0)))
-    on_existing_cell: Literal["retry-failed", "rerun"] = "rerun" if on_existing == "rerun" else "retry-failed"
+    on_existing_cell: OnExisting = "rerun" if on_existing == "rerun" else "retry-failed"
     with (
         RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,
         make_executor("process", out, on_existing_cell, jobs=jobs) as workers,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from byzbench.axes import recorded_axes
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.records.store import RunStatus
 
 if TYPE_CHECKING:
     from byzbench.records.store import StoredRun
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 @takes_axes("filter")
 def runs(
     point: Point,
-    status: Annotated[
-        Literal["finished", "failed", "unfinished"] | None, typer.Option(help="Only this status.")
-    ] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="Only this status.")] = None,
     verdict: Annotated[str | None, typer.Option(help="Only this verdict: ok, not_learning, ...")] = None,
     out: options.Store = "runs",
     as_json: options.Json = False,

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from byzbench.leaderboard.schema import Method
     from byzbench.leaderboard.suites import Suite
+    from byzbench.records.tuned import TunedParameters
+    from byzbench.sweeps.executors import Executor
 
 
-def tune_for_suite(
-    suite: Suite, method: Method, out: Path, executor: Any, jobs: int | None, ray_address: str | None
-) -> Path:
+def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractContextManager[Executor]) -> Path:
     """Run the tuning study of a method to its end, run the best parameters on fresh seeds, and write them to a file.
 
     Args:
         suite: The suite that the method enters.
         method: The method as written.
         out: The folder of the store; the study and its file are in `out/studies`.
-        executor: The kind of executor: serial, process or ray.
-        jobs: The number of processes.
-        ray_address: The address of a Ray cluster.
+        opened: A context manager of the executor.
 
     Returns:
         The file of the tuned parameters.
@@ -34,7 +34,6 @@ def tune_for_suite(
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line
     from byzbench.leaderboard.suite_study import best_parameters, suite_study, winner
-    from byzbench.sweeps.executors import make_executor as open_executor
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep
     from byzbench.tuning.search import finished, open_study, run_study
@@ -51,10 +50,7 @@ def tune_for_suite(
     def watch(trial: Any) -> None:
         typer.echo(trial_line(trial, finished(optuna_study), study.trials, len(study.pairs)), err=True)
 
-    with (
-        interruptible("the current runs of the trials") as stopped,
-        open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
-    ):
+    with interruptible("the current runs of the trials") as stopped, opened as workers:
         run_study(study, optuna_study, workers, study.trials, watch=watch, stopped=stopped)
         if finished(optuna_study) < study.trials:
             typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
@@ -71,6 +67,12 @@ def tune_for_suite(
     tuned = winner(study, optuna_study, summary.outcomes)
     path = home / f"tuned-{study.name}.json"
     tuned.write(path)
+    _print_tuned(tuned)
+    return path
+
+
+def _print_tuned(tuned: TunedParameters) -> None:
+    """Print the values of a study and the tuned parameters."""
     assert tuned.search is not None
     written, best = float(tuned.search["default"]), float(tuned.search["again"])
     typer.echo(
@@ -78,4 +80,3 @@ def tune_for_suite(
     )
     for kind, values in tuned.parameters.items():
         typer.echo(f"  {kind}: {', '.join(f'{key}={value}' for key, value in values.items())}")
-    return path

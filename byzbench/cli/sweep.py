@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,12 @@ from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
+    from byzbench.cli.progress import SweepProgress
+    from byzbench.integrations.modes import WandbMode
+    from byzbench.records.remote import LocalStore
+    from byzbench.sweeps.cells import CellOutcome
     from byzbench.sweeps.grid import SweepGrid, SweepPlan
-    from byzbench.sweeps.sweep import State, SweepSummary
+    from byzbench.sweeps.sweep import CellState, SweepSummary
 
 _SHOWN = 20
 
@@ -34,9 +38,7 @@ def sweep(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
-    on_existing: Annotated[
-        Literal["reuse", "retry-failed", "rerun"], typer.Option(help="What to do with cells that ran before.")
-    ] = "reuse",
+    on_existing: options.OnExisting = "reuse",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
@@ -64,36 +66,43 @@ def sweep(
         if dry_run:
             return
         from byzbench.cli.progress import SweepProgress
-        from byzbench.cli.sync import draw
-        from byzbench.integrations.tracking import Tracker
         from byzbench.records.store import save_sweep
-        from byzbench.sweeps.executors import make_executor as open_executor
-        from byzbench.sweeps.sweep import run_sweep as run_sweep
+        from byzbench.sweeps.executors import make_executor
+        from byzbench.sweeps.sweep import run_sweep
 
         saved = save_sweep(store.path, cell_plan.name, cell_plan.hash, [cell.hash for cell in cell_plan.cells.values()])
-        tracker = Tracker(wandb, group=f"sweep-{cell_plan.hash}")
-        with SweepProgress(len(cell_plan.cells), quiet=as_json) as progress, interruptible() as stopped:
-
-            def watch(label: str, outcome: Any) -> None:
-                progress(label, outcome)
-                if not outcome.reused:
-                    store.push(store.path / cell_plan.cells[label].hash)
-                if outcome.status == "finished" and wandb != "off":
-                    draw(store.path / cell_plan.cells[label].hash)
-                    tracker.show(store.path / cell_plan.cells[label].hash)
-
-            with open_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers:
-                summary = run_sweep(
-                    cell_plan,
-                    store.path,
-                    workers,
-                    on_existing=on_existing,
-                    earlier=earlier,
-                    watch=watch,
-                    stopped=stopped,
-                )
+        with (
+            SweepProgress(len(cell_plan.cells), quiet=as_json) as progress,
+            interruptible() as stopped,
+            make_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers,
+        ):
+            watch = _watcher(cell_plan, store, progress, wandb)
+            summary = run_sweep(
+                cell_plan, store.path, workers, on_existing=on_existing, earlier=earlier, watch=watch, stopped=stopped
+            )
         store.push_file(saved)
     _report(cell_plan, summary, store.path, as_json)
+
+
+def _watcher(
+    plan: SweepPlan, store: LocalStore, progress: SweepProgress, wandb: WandbMode
+) -> Callable[[str, CellOutcome], None]:
+    """Return a function that shows the outcome of a cell, uploads a new one, and tracks a finished one."""
+    from byzbench.cli.sync import draw
+    from byzbench.integrations.tracking import Tracker
+
+    tracker = Tracker(wandb, group=f"sweep-{plan.hash}")
+
+    def watch(label: str, outcome: CellOutcome) -> None:
+        progress(label, outcome)
+        folder = store.path / plan.cells[label].hash
+        if not outcome.reused:
+            store.push(folder)
+        if outcome.status == "finished" and wandb != "off":
+            draw(folder)
+            tracker.show(folder)
+
+    return watch
 
 
 def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], tuned: list[str]) -> SweepGrid:
@@ -174,7 +183,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
     return earlier
 
 
-_WORDS: dict[State, str] = {
+_WORDS: dict[CellState, str] = {
     "finished": "cached",
     "failed": "failed before",
     "unfinished": "to be resumed",

@@ -14,7 +14,10 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from byzbench.core import Categorical, FloatRange
+    from byzbench.sweeps.executors import Executor
     from byzbench.tuning.problem import TuningProblem
 
 
@@ -51,6 +54,7 @@ def tune(
         byzbench tune --algo decbyzpg --attacks ipm,large_noise --trials 64
         byzbench tune --attack alie --against decbyzpg --search attack.z=0.1..3
     """
+    from byzbench.sweeps.executors import make_executor
     from byzbench.tuning.problem import tuning_problem
 
     algo = "algo" in point
@@ -70,7 +74,8 @@ def tune(
         fixed=options.parameters(parameter or []),
         sampler_seed=seed,
     )
-    tuned, path = study(problem, trials, out, storage, file, executor, jobs, ray_address, quiet=as_json)
+    opened = make_executor(executor, out, jobs=jobs, ray_address=ray_address)
+    tuned, path = study(problem, trials, out, storage, file, opened, quiet=as_json)
     if as_json:
         import json
 
@@ -83,9 +88,7 @@ def study(
     out: Path,
     storage: str | None,
     file: Path | None,
-    executor: Any,
-    jobs: int | None,
-    ray_address: str | None,
+    opened: AbstractContextManager[Executor],
     quiet: bool,
 ) -> tuple[Any, Path]:
     """Run a study to its end, print it, and write its best parameters and its plots.
@@ -96,9 +99,7 @@ def study(
         out: The folder of the store.
         storage: A journal file or an Optuna URL; None for a file in the store.
         file: The file for the best parameters; None for one in the store.
-        executor: The kind of executor: serial, process or ray.
-        jobs: The number of processes.
-        ray_address: The address of a Ray cluster.
+        opened: A context manager of the executor.
         quiet: Print nothing.
 
     Returns:
@@ -109,7 +110,6 @@ def study(
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.reports.studies import pictures
-    from byzbench.sweeps.executors import make_executor as open_executor
     from byzbench.tuning.search import best, finished, open_study
     from byzbench.tuning.search import run_study as run_study
 
@@ -124,10 +124,7 @@ def study(
     if not quiet:
         echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
         echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
-    with (
-        interruptible("the current runs of the trials") as stopped,
-        open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
-    ):
+    with interruptible("the current runs of the trials") as stopped, opened as workers:
         run_study(asked, optuna_study, workers, trials, watch=watch, stopped=stopped)
     if finished(optuna_study) < trials:
         typer.echo(f"{finished(optuna_study)} of {trials} trials; the same command resumes", err=True)

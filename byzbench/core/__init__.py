@@ -34,6 +34,8 @@ from byzbench.core.rules import Aggregator as Aggregator
 from byzbench.core.rules import Agreement as Agreement
 from byzbench.core.rules import AgreementReport as AgreementReport
 from byzbench.core.rules import LinearRule as LinearRule
+from byzbench.core.rules import Measure as Measure
 from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
 from byzbench.core.rules import weighted_sum as weighted_sum
+from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack

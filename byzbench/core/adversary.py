@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core.component import Categorical, Component, State
-from byzbench.errors import BrokenPlugin
+from byzbench.errors import BrokenPlugin, Undefined
 
 if TYPE_CHECKING:
     from byzbench.core.context import AttackContext
+    from byzbench.core.setting import Setting
 
 Knowledge = Literal["own", "byzantine", "honest", "policy", "rollouts", "graph", "coin", "history", "rule"]
 Surface = Literal["environment", "messages"]
@@ -112,20 +113,17 @@ class Attack(Component):
         """Return the threat model; it may depend on the parameters."""
         return ThreatModel()
 
-    def check(self, agents: int, byzantine: int) -> str | None:
-        """Check that the attack is defined for K agents, f of them Byzantine.
+    def check(self, setting: Setting) -> None:
+        """Check that every rule of which the attack needs a clone can be cloned; see `Component.check`.
 
-        Args:
-            agents: K.
-            byzantine: f.
-
-        Returns:
-            A line for the user, or None.
-
-        Raises:
-            Undefined: the formula has no meaning, or no effect, for (K, f).
+        It is not called for an experiment without Byzantine agents.
         """
-        return None
+        if "rule" in self.threat.knowledge:
+            for topic, reason in setting.uncloneable.items():
+                if self.targets(topic):
+                    raise Undefined(
+                        f"attack {setting.name('attack')!r} needs a clone of the rule that it attacks: {reason}"
+                    )
 
     def start(self, context: AttackContext) -> State:
         """Return the adversary's state before the first round."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,10 @@ from torch import Tensor
 
 from byzbench.core.adversary import On
 from byzbench.core.component import Categorical, Component, State
+from byzbench.errors import Undefined
+
+if TYPE_CHECKING:
+    from byzbench.core.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,16 @@ class Channel(Component):
         while part is not None:
             yield part
             part = part.inner
+
+    def check(self, setting: Setting) -> None:
+        """Check that the graph is fixed if messages are relayed or late; see `Component.check`."""
+        where = ""
+        if setting.graph_varies:
+            where = f"on topology {setting.name('topology')!r}, which varies,"
+        elif setting.has_absences:
+            where = "where agents are absent"
+        if where and (setting.relay or any(part.max_delay for part in self.parts)):
+            raise Undefined(f"{where} messages can be neither relayed nor late: both need a fixed graph")
 
     def applies_to(self, topic: str) -> bool:
         """Return whether the channel applies to messages of this topic."""

@@ -7,12 +7,15 @@ from abc import ABC
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from byzbench.errors import InvalidParameter, validation_text
+
+if TYPE_CHECKING:
+    from byzbench.core.setting import Setting
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -100,6 +103,26 @@ class Component(ABC):
     def data(self) -> tuple[Path, ...]:
         """Return the files, other than code, whose content can change a result."""
         return ()
+
+    def check(self, setting: Setting) -> None:  # noqa: B027 (most kinds require nothing)
+        """Check that the component is defined in an experiment.
+
+        An implementation also calls that of its base class, which checks what all components of the kind need.
+
+        Args:
+            setting: the description of the experiment.
+
+        Raises:
+            Undefined: the component has no meaning, or no effect, in the experiment. The message is one line.
+        """
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return remarks for the reader of the results, one line each.
+
+        Args:
+            setting: the description of an experiment that `check` accepts.
+        """
+        return []
 
     def __post_init__(self) -> None:
         for name, adapter in _validators(type(self)).items():

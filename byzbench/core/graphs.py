@@ -11,9 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from byzbench.core.component import Component
+from byzbench.core.learning import Communication
+from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from byzbench.core.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Topology(Component):
 
     kind: ClassVar[str] = "topology"
     varies: ClassVar[bool] = False
+
+    def check(self, setting: Setting) -> None:
+        """Check that the graph has no trusted server where agents gossip; see `Component.check`."""
+        if setting.communication == Communication.DECENTRALIZED and setting.has_server:
+            raise Undefined(
+                f"{setting.name('algorithm')} gossips among agents, and topology {setting.name(self.kind)!r} has a "
+                "trusted server at its centre: use --topology complete, or star:hub=agent"
+            )
 
     @abstractmethod
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:

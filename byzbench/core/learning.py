@@ -18,6 +18,7 @@ from byzbench.rl.policies import Actor, CategoricalMlp, GaussianMlp, Mlp, Policy
 
 if TYPE_CHECKING:
     from byzbench.core.federation import Federation
+    from byzbench.core.setting import Setting
     from byzbench.rl.rollouts import EnvironmentBatch
 
 _ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
@@ -158,15 +159,15 @@ class Task(Component):
     def make(self, agents: int, count: int) -> EnvironmentBatch:
         """Return `count` new environments for each of `agents` rows."""
 
-    def check(self, agents: int) -> None:
-        """Check that the task is defined for this number of agents.
-
-        Raises:
-            Undefined: it is not.
-        """
+    def check(self, setting: Setting) -> None:
+        """Check the absent agents, and that a shared environment always has all agents; see `Component.check`."""
         for agent, _, _ in self.absences:
-            if agent >= agents:
-                raise Undefined(f"absent: there is no agent {agent}; give 0 to {agents - 1}")
+            if agent >= setting.num_agents:
+                raise Undefined(f"absent: there is no agent {agent}; give 0 to {setting.num_agents - 1}")
+        if self.shared and setting.samples_single_agents:
+            raise Undefined(
+                f"{setting.name('algorithm')} samples episodes of single agents, which a shared game does not allow"
+            )
 
     def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """Multiply physical constants of environments; called before a reset.
@@ -296,6 +297,26 @@ class Algorithm(Component):
     def squashed(self) -> bool:
         """Return whether the policy's logits pass through tanh."""
         return False
+
+    def check(self, setting: Setting) -> None:
+        """Check that the graph has the server, and the server the groups of agents, that the method needs."""
+        name = setting.name(self.kind)
+        if self.communication == Communication.SERVER and not setting.has_server:
+            raise Undefined(
+                f"{name} needs a trusted server, and topology {setting.name('topology')!r} has none: "
+                "use --topology star"
+            )
+        if self.groups > setting.num_agents:
+            raise Undefined(f"{name} has {self.groups} groups, and there are only {setting.num_agents} agents")
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return a remark on the episodes of a trusted server, if the method has such a server."""
+        if not self.server_samples:
+            return []
+        return [
+            f"{setting.name(self.kind)}: the trusted server samples episodes in its own environment, "
+            "which count like those of an agent"
+        ]
 
     @property
     def fixed_streams(self) -> frozenset[str]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from byzbench.core.component import Component, State
+from byzbench.core.learning import Communication
+from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import (
     BLOCK,
     PairwiseDistances,
@@ -23,11 +25,16 @@ from byzbench.geometry.pairwise_distances import (
 
 if TYPE_CHECKING:
     from byzbench.core.federation import Federation
+    from byzbench.core.setting import Setting
 
 PolicyEvaluator: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 """(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: the mean return of each policy over that
 many episodes of the receiver's own environment, NaN where `which` is False. All policies are evaluated on the same
 episodes, which count against the receiver's budget."""
+
+
+Measure: TypeAlias = Literal["diameter", "box"]
+"""A measure of the spread of vectors: their diameter, or the longest edge of their bounding box."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,25 @@ class Aggregator(Component):
     self_centered: ClassVar[bool] = False
     scale_equivariant: ClassVar[bool] = True
     required_inputs: ClassVar[frozenset[str]] = frozenset()
+
+    def check(self, setting: Setting) -> None:
+        """Check that the rule has its inputs and is defined for its inboxes; see `Component.check`."""
+        name, algorithm = setting.name(self.kind), setting.name("algorithm")
+        if setting.communication == Communication.SERVER and self.self_centered:
+            raise Undefined(
+                f"aggregator {name!r} needs the receiver's own vector, and a server has none: {algorithm} needs a rule "
+                "without it"
+            )
+        if "judge" in self.required_inputs:
+            raise Undefined(
+                f"aggregator {name!r} evaluates policies, and {algorithm} aggregates gradients: use --agreement "
+                f"gossip+{name}"
+            )
+        _check_inboxes(self, setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return a remark where the rule has no guarantee."""
+        return _guarantee_notes(self, setting)
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether the formula is defined for n vectors of which f may be faulty.
@@ -203,7 +229,15 @@ class Agreement(Component):
 
     kind: ClassVar[str] = "agreement"
     requires: ClassVar[str] = "n >= 1"
-    measure: ClassVar[Literal["diameter", "box"]] = "diameter"
+    measure: ClassVar[Measure] = "diameter"
+
+    def check(self, setting: Setting) -> None:
+        """Check that an exchange is defined for the inboxes; see `Component.check`."""
+        _check_inboxes(self, setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return a remark where the agreement has no guarantee."""
+        return _guarantee_notes(self, setting)
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether one exchange is defined for an inbox of n messages, f of them faulty."""
@@ -233,6 +267,24 @@ class Agreement(Component):
         Returns:
             The new vectors [K, d], a report on what each agent observed, and the new state.
         """
+
+
+def _check_inboxes(rule: Aggregator | Agreement, setting: Setting) -> None:
+    for n, f in setting.inboxes.get(rule.kind, ()):
+        if not rule.defined(n, f):
+            raise Undefined(
+                f"{rule.kind} {setting.name(rule.kind)!r} is not defined for an inbox of n={n} vectors of which f={f} "
+                f"may be faulty; it needs {rule.requires}"
+            )
+
+
+def _guarantee_notes(rule: Aggregator | Agreement, setting: Setting) -> list[str]:
+    """Return a remark on the first inbox for which the rule has no guarantee, if there is one."""
+    for n, f in setting.inboxes.get(rule.kind, ()):
+        if not rule.guarantee(n, f):
+            name = setting.name(rule.kind)
+            return [f"{rule.kind} {name!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"]
+    return []
 
 
 @dataclass(frozen=True)

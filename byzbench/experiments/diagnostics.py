@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from byzbench.core import Measure
 from byzbench.federation.statistics import AggregationResult, AgreementResult
 from byzbench.geometry.pairwise_distances import to_array
 
@@ -142,7 +143,7 @@ def _mean_weights(senders: Array, which: Array, size: int) -> Any:
     return matrix
 
 
-def contraction(done: AgreementResult, byzantine: Tensor, measure: str) -> float | None:
+def contraction(done: AgreementResult, byzantine: Tensor, measure: Measure) -> float | None:
     """Return the factor by which an exchange changed the honest agents' spread, the geometric mean over exchanges.
 
     Args:
@@ -159,7 +160,7 @@ def contraction(done: AgreementResult, byzantine: Tensor, measure: str) -> float
     return (after / before) ** (1 / exchanges) if exchanges and before > 0 else None
 
 
-def _width(theta: Tensor, measure: str) -> float:
+def _width(theta: Tensor, measure: Measure) -> float:
     if measure == "box":
         return float((theta.amax(0) - theta.amin(0)).max())
     return diameter(theta)

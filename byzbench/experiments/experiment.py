@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, wraps
 from typing import Any, ClassVar, TypeVar, cast
@@ -20,6 +20,7 @@ from byzbench.core import (
     Communication,
     Component,
     Placement,
+    Setting,
     Task,
     Topology,
 )
@@ -52,6 +53,38 @@ def _with_aliases(function: _Function) -> _Function:
         return function(*values, **without_aliases(options))
 
     return cast(_Function, call)
+
+
+class _Builder:
+    """The components of one experiment, made of what the user wrote and of further parameters by kind.
+
+    Args:
+        parameters: The further parameters of the components by kind.
+    """
+
+    def __init__(self, parameters: Mapping[str, Mapping[str, Any]] | None) -> None:
+        self._parameters = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
+
+    def suggest(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Set parameters of a kind that have none yet."""
+        self._parameters[kind] = {**values, **self._parameters.get(kind, {})}
+
+    def __call__(self, kind: str, written: Written) -> Any:
+        """Make the component of a kind."""
+        values = self._parameters.get(kind, {})
+        if isinstance(written, Component):
+            return registry.make(kind, replace(written, **values))
+        return registry.make(kind, registry.with_parameters(written, values))
+
+    def axes(self, axes: Iterable[Axis], written: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of axes by key: components where the axis is a kind.
+
+        Args:
+            axes: The axes.
+            written: The values by the names of axes; an axis that is left out has its default.
+        """
+        values = {axis: written.get(axis.name, axis.default) for axis in axes}
+        return {axis.key: self(axis.key, value) if axis.is_kind else value for axis, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -175,20 +208,12 @@ class Experiment:
         """
         for name in further:
             axis_named(name)  # an error for a keyword that is no axis
-        further_values: dict[Axis, Any] = {axis: further.get(axis.name, axis.default) for axis in cls.further_axes}
-        extra = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
-
-        def build(kind: str, written: Written) -> Any:
-            values = extra.pop(kind, {})
-            if isinstance(written, Component):
-                return registry.make(kind, replace(written, **values))
-            return registry.make(kind, registry.with_parameters(written, values))
-
+        build = _Builder(parameters)
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
-        budget = task.budget if trajectories is None else trajectories
-        extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
+        build.suggest("algorithm", suggested(task, algo, usual))
         method: Algorithm = build("algorithm", algo)
+        budget = task.budget if trajectories is None else trajectories
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
         check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
@@ -212,60 +237,46 @@ class Experiment:
             evaluation_episodes=evaluation_episodes,
             seed=seed,
             device=usable(device),
-            **{axis.key: build(axis.key, value) if axis.is_kind else value for axis, value in further_values.items()},
+            **build.axes(cls.further_axes, further),
         )
-        with translate_plugin_errors(experiment.components):
-            experiment._check_parts()
+        experiment.check()
         return experiment
 
-    def _check_parts(self) -> None:
-        communication, name, graph = (
-            self.algorithm.communication,
-            registry.name_of(self.algorithm),
-            registry.name_of(self.topology),
-        )
-        if self.relay and communication != Communication.DECENTRALIZED:
+    def check(self) -> None:
+        """Check that the components fit together.
+
+        Raises:
+            Undefined: A component is not defined in this experiment; the message is one line.
+            BrokenPlugin: A check of a plug-in fails.
+        """
+        if self.relay and self.algorithm.communication != Communication.DECENTRALIZED:
+            name = registry.name_of(self.algorithm)
             raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
-        if communication == Communication.SERVER and self.members.server is None:
-            raise Undefined(f"{name} needs a trusted server, and topology {graph!r} has none: use --topology star")
-        if self.algorithm.groups > self.agents:
-            raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
-        self.task.check(self.agents)
-        if self.task.shared and (self.algorithm.server_samples or "judge" in _required_inputs(self.agreement)):
-            raise Undefined(f"{name} samples episodes of single agents, which a shared game does not allow")
-        if communication == Communication.DECENTRALIZED and self.members.server is not None:
-            raise Undefined(
-                f"{name} gossips among agents, and topology {graph!r} has a trusted server at its centre: "
-                "use --topology complete, or star:hub=agent"
-            )
-        moving = f"on topology {graph!r}, which varies," if self.topology.varies else ""
-        moving = moving or ("where agents are absent" if self.task.absent else "")
-        if moving and (self.relay or any(part.max_delay for part in self.channel.parts)):
-            raise Undefined(f"{moving} messages can be neither relayed nor late: both need a fixed graph")
-        if communication == Communication.SERVER and self.aggregator.self_centered:
-            raise Undefined(
-                f"aggregator {registry.name_of(self.aggregator)!r} needs the receiver's own vector, and a server has "
-                f"none: {name} needs a rule without it"
-            )
-        if "judge" in self.aggregator.required_inputs:
-            raise Undefined(
-                f"aggregator {registry.name_of(self.aggregator)!r} evaluates policies, and {name} aggregates "
-                f"gradients: use --agreement gossip+{registry.name_of(self.aggregator)}"
-            )
-        for kind, rule in self.rules:
-            for n, f in self.inboxes:
-                if not rule.defined(n, f):
-                    raise Undefined(
-                        f"{kind} {registry.name_of(rule)!r} is not defined for an inbox of n={n} vectors of which "
-                        f"f={f} may be faulty; it needs {rule.requires}"
-                    )
+        components = [component for component in self.components if component is not self.attack]
         if self.byzantine:
-            self.attack.check(self.agents, self.byzantine)
-            attacked = {topic: rule for topic, rule in self.defences.items() if self.attack.targets(topic)}
-            if "rule" in self.attack.threat.knowledge and (reason := cloneable(attacked)):
-                raise Undefined(
-                    f"attack {registry.name_of(self.attack)!r} needs a clone of the rule that it attacks: {reason}"
-                )
+            components.append(self.attack)  # last: the reader first learns what is wrong without an attack
+        with translate_plugin_errors(self.components):
+            for component in components:
+                component.check(self.setting)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """Return the facts of the experiment against which its components check themselves."""
+        sends_messages = self.algorithm.communication.sends_messages
+        reasons = {topic: cloneable({topic: rule}) for topic, rule in self.defences.items()}
+        return Setting(
+            num_agents=self.agents,
+            num_byzantine=self.byzantine,
+            communication=self.algorithm.communication,
+            has_server=sends_messages and self.members.server is not None,
+            graph_varies=self.topology.varies,
+            has_absences=bool(self.task.absent),
+            relay=self.relay,
+            samples_single_agents=self.algorithm.server_samples or "judge" in _required_inputs(self.agreement),
+            inboxes={kind: self.inboxes for kind, _ in self.rules},
+            uncloneable={topic: reason for topic, reason in reasons.items() if reason},
+            names={component.kind: registry.name_of(component) for component in self.components},
+        )
 
     @property
     def components(self) -> list[Component]:
@@ -326,22 +337,13 @@ class Experiment:
 
     def notes(self) -> list[str]:
         """Return remarks on the experiment for the reader of its result, one line each."""
-        lines = []
-        if self.byzantine and (note := self.attack.check(self.agents, self.byzantine)):
-            lines.append(note)
-        for kind, rule in self.rules:
-            without_guarantee = [(n, f) for n, f in self.inboxes if not rule.guarantee(n, f)]
-            if without_guarantee:
-                n, f = without_guarantee[0]
-                lines.append(
-                    f"{kind} {registry.name_of(rule)!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"
-                )
-        lines += self.without_effect()
-        if self.algorithm.server_samples:
-            lines.append(
-                f"{registry.name_of(self.algorithm)}: the trusted server samples episodes in its own environment, "
-                "which count like those of an agent"
-            )
+        lines = [
+            *(self.attack.notes(self.setting) if self.byzantine else []),
+            *self.aggregator.notes(self.setting),
+            *self.agreement.notes(self.setting),
+            *self.without_effect(),
+            *self.algorithm.notes(self.setting),
+        ]
         gaps, share = self.graph_gaps(), self.diagnostics["connected_share"]
         if self.algorithm.communication == Communication.DECENTRALIZED and share is not None and 0 < share < 1:
             gaps.append(f"only {share:.1%} of placements leave the honest agents connected")

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,11 +33,11 @@ from byzbench.randomness import Streams
 from byzbench.records.files import read_bytes
 from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, REMEDY, RunFolder, finite
+from byzbench.records.store import OnExistingRun
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
 
-Existing = Literal["reuse", "rerun"]
 Watcher = Callable[[Mapping[str, Any]], None]
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ def run(
     experiment: Experiment | None = None,
     *,
     out: str | Path = "runs",
-    on_existing: Existing = "reuse",
+    on_existing: OnExistingRun = "reuse",
     watch: Watcher | None = None,
     wait: bool = False,
     **options: Any,

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from os import environ
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import hash_of
 from byzbench.errors import Busy, CorruptRecord, UserError
+from byzbench.integrations.modes import WandbMode
 from byzbench.records.files import LIMIT, parse_object, read_bytes
 from byzbench.records.run_folder import LOGS, RunFolder
 from byzbench.records.store import read_run
@@ -31,7 +32,6 @@ LOOK_EVERY = 2.0
 PATIENCE = 2.0
 """The seconds to wait for a folder that another process has locked, for example to check whether it is finished."""
 
-Mode = Literal["online", "offline", "off"]
 
 _NAMED_BY = ("algo", "attack", "topology", "env", "seed")
 """The axes in the name of a run."""
@@ -60,7 +60,7 @@ class Tracker:
         places: The URLs of all completely uploaded runs, or the commands that upload offline runs.
     """
 
-    def __init__(self, mode: Mode, group: str | None = None) -> None:
+    def __init__(self, mode: WandbMode, group: str | None = None) -> None:
         """Import W&B, unless `mode` is off; then all methods have no effect.
 
         Args:
@@ -173,7 +173,7 @@ class _RunUpload:
     W&B cannot resume a run offline, and would duplicate a round that is sent twice, so every attempt has its own id.
     """
 
-    def __init__(self, wandb: Any, mode: Mode, group: str | None, folder: RunFolder) -> None:
+    def __init__(self, wandb: Any, mode: WandbMode, group: str | None, folder: RunFolder) -> None:
         self.run: Any = None
         self.folder = folder
         self._wandb, self._mode, self._group = wandb, mode, group

@@ -32,9 +32,9 @@ from byzbench.leaderboard.frozen import METHOD, frozen
 from byzbench.leaderboard.plan import canonical_spec, division_of
 from byzbench.leaderboard.schema import Method, Search, Tuning
 from byzbench.leaderboard.suites import Stratum, Suite, seed_of
-from byzbench.records.tuned import TunedOn, TunedParameters
+from byzbench.records.tuned import TunedOn, TunedParameters, TunedSide
 from byzbench.sweeps.cells import CellOutcome
-from byzbench.tuning.problem import OBJECTIVE, first_names
+from byzbench.tuning.problem import OBJECTIVE, Direction, first_names
 from byzbench.tuning.search import COUNTED, area_of, study_digest
 
 Run = tuple[str, str, int]
@@ -75,8 +75,8 @@ class SuiteStudy:
     strata: tuple[Stratum, ...]
     space: Mapping[str, FloatRange | Categorical]
     sampler_seed: int = 0
-    side: Literal["algorithm", "attack"] = "algorithm"
-    direction: Literal["maximize", "minimize"] = "maximize"
+    side: TunedSide = "algorithm"
+    direction: Direction = "maximize"
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import SCHEMA, digest_of, hash_of
@@ -19,7 +19,14 @@ from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
 from byzbench.records.files import parse_object, read_bytes
 from byzbench.records.migrations import migrate
 
-Status = Literal["finished", "failed", "unfinished"]
+RunStatus: TypeAlias = Literal["finished", "failed", "unfinished"]
+"""The status of a stored run; an `unfinished` run is running or interrupted."""
+OnExistingRun: TypeAlias = Literal["reuse", "rerun"]
+"""What to do with a finished run in the store."""
+OnExisting: TypeAlias = Literal["reuse", "retry-failed", "rerun"]
+"""What to do with cells that are in the store: `reuse` finished and failed ones, `retry-failed` reuses finished ones,
+`rerun` none."""
+
 AXES = {axis.name: axis.key for axis in recorded_axes()}
 """The keys of an experiment's description, by the names of the axes."""
 
@@ -45,7 +52,7 @@ class StoredRun:
         recorded: The hash of the description as it was recorded, which names the folder of a run that is older than an
             axis.
         code: The source digest of the code that ran.
-        status: The status; an `unfinished` run is running or interrupted.
+        status: The status.
         result: The result of a finished run, else empty.
         error: The error of a failed run, else empty.
     """
@@ -54,7 +61,7 @@ class StoredRun:
     experiment: Mapping[str, Any]
     recorded: str
     code: str
-    status: Status
+    status: RunStatus
     result: Mapping[str, Any]
     error: str
 
@@ -95,7 +102,7 @@ def read_run(folder: Path) -> StoredRun:
     failure = _optional(folder / "failure.json") if result is None else None
     if result is not None and not _is_result(result):
         raise CorruptRecord(f"{folder / 'result.json'} is not a result")
-    status: Status = "finished" if result is not None else "failed" if failure is not None else "unfinished"
+    status: RunStatus = "finished" if result is not None else "failed" if failure is not None else "unfinished"
     error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
     recorded = digest_of(raw["experiment"])
     return StoredRun(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,10 @@ from byzbench.records.files import parse_json, read_bytes
 from byzbench.records.migrations import migrate
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+TunedSide: TypeAlias = Literal["algorithm", "attack"]
+"""The side whose parameters are tuned."""
 
 
 class TunedOn(BaseModel):
@@ -51,7 +55,7 @@ class TunedParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Annotated[int, Field(alias="schema", strict=True)] = SCHEMA
-    kind: Literal["algorithm", "attack"]
+    kind: TunedSide
     components: dict[str, str]
     parameters: dict[str, dict[str, Any]]
     study: Digest

@@ -11,7 +11,7 @@ from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import component_label
 from byzbench.reports.ordering import Difference, describe_separation, rank_ranges, separated
 from byzbench.reports.row_scores import CLEAN, attack_scores, common_seeds, row_retention, row_runs
-from byzbench.reports.scoring import EntryRuns, Retention, score_entry
+from byzbench.reports.scoring import EntryRuns, Retention, StratumScore, score_entry
 from byzbench.reports.sheets import Table
 from byzbench.reports.summary import DEFENCE, Groups, Label, ReportRow, rounded
 
@@ -255,69 +255,63 @@ def _worst(groups: Groups) -> Table:
     others = [axis for axis in groups.axes if axis != "attack"]
     records, cells = [], []
     for labels, rows in groups.blocks(("attack",)).items():
-        score, clean, attacked, not_compared = attack_scores(rows)
-        if not any(row.key["attack"] != CLEAN for row in rows):
-            continue
-        key = dict(zip(others, labels, strict=True))
-        missing = (
-            [f"other seeds, not compared: {', '.join(str(row.key['attack']) for row in not_compared)}"]
-            if not_compared
-            else []
-        )
-        gaps = [f"{row.key['attack']}: {gap}" for row in rows for gap in row.gaps]
-        if score is None:
-            reasons = [*(missing or [_unscored(rows[0])]), *gaps]
-            records.append(
-                {**key, **dict.fromkeys(_WORST_NUMBERS), "attacks": 0, "seeds": 0, "remarks": ", ".join(reasons)}
-            )
-            cells.append([*map(str, labels), *["–"] * (len(_WORST_HEAD) - 3), "0", "0", ", ".join(reasons)])
-            continue
-        stratum, unattacked = score.strata[0], score.clean if clean else None
-        named = stratum.named_attack if clean else None
-        retention = stratum.retention[stratum.worst_attack] if clean else None
-        remarks = [
-            *(
-                []
-                if named
-                else ["no attack did certain harm" if clean else "no runs without an attack to compare with"]
-            ),
-            *([f"tied with: {', '.join(sorted(stratum.tied - {named}))}"] if named and len(stratum.tied) > 1 else []),
-            *missing,
-            *gaps,
-        ]
-        records.append(
-            {
-                **key,
-                "clean": unattacked.value if unattacked else None,
-                "attack": named,
-                "lowest": stratum.worst_attack,
-                "tied": sorted(stratum.tied),
-                **_ends(score.worst),
-                "crossfit": score.crossfit,
-                "cvar": score.cvar,
-                **_retention_numbers(retention),
-                "attacks": len(attacked),
-                "seeds": score.num_seeds,
-                "remarks": ", ".join(remarks),
-            }
-        )
-        cells.append(
-            [
-                *map(str, labels),
-                _number(unattacked.value if unattacked else None, 2),
-                named or "–",
-                *_with_interval(score.worst, 2),
-                _number(score.crossfit, 2),
-                _number(score.cvar, 2),
-                _retention_text(retention),
-                str(len(attacked)),
-                str(score.num_seeds),
-                ", ".join(remarks),
-            ]
-        )
+        if any(row.key["attack"] != CLEAN for row in rows):
+            record, texts = _worst_case(rows)
+            records.append({**dict(zip(others, labels, strict=True)), **record})
+            cells.append([*map(str, labels), *texts])
     title = f"Worst case over attacks: scores of the {groups.title}, 0 the random policy, 1 the solved task"
     spare = ("attacks", "CVaR", "cross-fitted", "clean", "seeds", "retention")
     return Table("worst", title, records, [*others, *_WORST_HEAD], cells, spare, (_WORST_NOTE,))
+
+
+def _worst_case(rows: Sequence[ReportRow]) -> tuple[dict[str, Any], list[str]]:
+    """Return the worst case over the attacks of rows that differ only in the attack, as data and as cells."""
+    score, clean, attacked, not_compared = attack_scores(rows)
+    gaps = [f"{row.key['attack']}: {gap}" for row in rows for gap in row.gaps]
+    if not_compared:
+        gaps.insert(0, f"other seeds, not compared: {', '.join(str(row.key['attack']) for row in not_compared)}")
+    if score is None:
+        reasons = ", ".join(gaps if not_compared else [_unscored(rows[0]), *gaps])
+        record = {**dict.fromkeys(_WORST_NUMBERS), "attacks": 0, "seeds": 0, "remarks": reasons}
+        return record, [*["–"] * (len(_WORST_HEAD) - 3), "0", "0", reasons]
+    stratum, unattacked = score.strata[0], score.clean.value if clean and score.clean else None
+    named = stratum.named_attack if clean else None
+    retention = stratum.retention[stratum.worst_attack] if clean else None
+    remarks = ", ".join([*_attack_remarks(stratum, named, has_clean=bool(clean)), *gaps])
+    record = {
+        "clean": unattacked,
+        "attack": named,
+        "lowest": stratum.worst_attack,
+        "tied": sorted(stratum.tied),
+        **_ends(score.worst),
+        "crossfit": score.crossfit,
+        "cvar": score.cvar,
+        **_retention_numbers(retention),
+        "attacks": len(attacked),
+        "seeds": score.num_seeds,
+        "remarks": remarks,
+    }
+    cells = [
+        _number(unattacked, 2),
+        named or "–",
+        *_with_interval(score.worst, 2),
+        _number(score.crossfit, 2),
+        _number(score.cvar, 2),
+        _retention_text(retention),
+        str(len(attacked)),
+        str(score.num_seeds),
+        remarks,
+    ]
+    return record, cells
+
+
+def _attack_remarks(stratum: StratumScore, named: str | None, has_clean: bool) -> list[str]:
+    """Return why no attack is named as the worst, or which attacks are tied with the named one."""
+    if not named:
+        return ["no attack did certain harm" if has_clean else "no runs without an attack to compare with"]
+    if len(stratum.tied) > 1:
+        return [f"tied with: {', '.join(sorted(stratum.tied - {named}))}"]
+    return []
 
 
 def _ranking(groups: Groups) -> Table:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from byzbench.canonical import hash_of
 from byzbench.errors import ArchivedRun, Busy, ByzbenchError, CorruptRecord, OtherLibraries, StorageError
@@ -25,8 +25,9 @@ from byzbench.experiments.runner import run
 from byzbench.records.files import FILES, parse_object
 from byzbench.records.migrations import is_described, migrate
 from byzbench.records.run_folder import RunFolder
+from byzbench.records.store import OnExisting, OnExistingRun
 
-OnExisting = Literal["reuse", "retry-failed", "rerun"]
+CellStatus: TypeAlias = Literal["finished", "failed", "busy"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class CellOutcome:
         retries: The number of times that the cell was started again after its worker was lost.
     """
 
-    status: Literal["finished", "failed", "busy"]
+    status: CellStatus
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     reused: bool = False
@@ -106,7 +107,7 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
         experiment = Experiment.from_description(description)
         if (outcome := stored_outcome(experiment, Path(out), on_existing)) is not None:
             return outcome
-        mode: Literal["reuse", "rerun"] = "rerun" if on_existing == "rerun" else "reuse"
+        mode: OnExistingRun = "rerun" if on_existing == "rerun" else "reuse"
         with warnings.catch_warnings():
             for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
                 warnings.simplefilter("ignore", category)

@@ -20,19 +20,18 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.sweeps.cells import CellOutcome, OnExisting, deliver, run_cell, run_elsewhere
+from byzbench.records.store import OnExisting
+from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere
 
 RETRIES = 3
 """The maximal number of times that a cell is started again after its worker was lost."""
 
 FRESH_AFTER = 20
 """The number of cells after which a worker process is replaced, as thousands of simulators fragment its memory."""
-
-Name = Literal["serial", "process", "ray"]
 
 
 class Executor(ABC):

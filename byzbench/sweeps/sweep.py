@@ -6,16 +6,16 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from byzbench.experiments.experiment import Experiment
 from byzbench.records.run_folder import RunFolder
-from byzbench.records.store import StoredRun
-from byzbench.sweeps.cells import CellOutcome, OnExisting, stored_differences, stored_outcome
+from byzbench.records.store import OnExisting, StoredRun
+from byzbench.sweeps.cells import CellOutcome, stored_differences, stored_outcome
 from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 
-State = Literal["new", "outdated", "unfinished", "finished", "failed"]
+CellState: TypeAlias = Literal["new", "outdated", "unfinished", "finished", "failed"]
 """The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""
 
 
@@ -39,7 +39,7 @@ class SweepSummary:
         return {label: o for label, o in self.outcomes.items() if o.status == "failed"}
 
 
-def sweep_state(plan: SweepPlan, out: Path, on_existing: OnExisting) -> dict[str, State]:
+def sweep_state(plan: SweepPlan, out: Path, on_existing: OnExisting) -> dict[str, CellState]:
     """Return the state of every cell of a plan in the store, by label.
 
     Args:
@@ -48,7 +48,7 @@ def sweep_state(plan: SweepPlan, out: Path, on_existing: OnExisting) -> dict[str
         on_existing: What to do with cells that are finished or failed; those that will run again are not reported as
             such.
     """
-    states: dict[str, State] = {}
+    states: dict[str, CellState] = {}
     for label, cell in plan.cells.items():
         outcome = stored_outcome(cell, out, on_existing)
         if outcome is not None and outcome.status != "busy":

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from gymnasium.spaces import Space
 from pydantic import Field
 
-from byzbench.core import Task
+from byzbench.core import Setting, Task
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.rl.policies import Policy
 from byzbench.rl.teams import Team
@@ -95,13 +95,10 @@ class PettingZoo(Task):
         """Return the number of players of one agent: P of a team, and 1 in a shared game."""
         return 1 if self.shared else self.seats
 
-    def check(self, agents: int) -> None:
-        """Check the number of agents: see `Task.check`.
-
-        Raises:
-            Undefined: The game is shared, and agents are absent, or their number is not that of the players.
-        """
-        super().check(agents)
+    def check(self, setting: Setting) -> None:
+        """Check the absent agents, and that the agents of a shared game are as many as its players."""
+        super().check(setting)
+        agents = setting.num_agents
         if self.shared and self.absent:
             raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared game")
         if self.shared and agents != self.seats:
@@ -149,7 +146,7 @@ class PettingZoo(Task):
 
     def make(self, agents: int, count: int) -> Teams | World:
         """Make `count` games for each agent, or for all agents together in a shared game."""
-        self.check(agents)
+        self.check(Setting(agents))
         if self.shared:
             return World([self._start() for _ in range(count)], self.horizon)
         return Teams([self._start() for _ in range(agents * count)], count, self.horizon)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Attack, ByzantineMessages, EnvHooks, State, Task, ThreatModel
+from byzbench.core import Attack, ByzantineMessages, EnvHooks, Setting, State, Task, ThreatModel
 from byzbench.core.context import AttackContext
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -119,8 +119,11 @@ class _RecordingAttack(Attack):
     def threat(self) -> ThreatModel:
         return self.attack.threat
 
-    def check(self, agents: int, byzantine: int) -> str | None:
-        return self.attack.check(agents, byzantine)
+    def check(self, setting: Setting) -> None:
+        self.attack.check(setting)
+
+    def notes(self, setting: Setting) -> list[str]:
+        return self.attack.notes(setting)
 
     def targets(self, topic: str) -> bool:
         return self.attack.targets(topic)

@@ -17,7 +17,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from byzbench.core import Task
+from byzbench.core import Setting, Task
 from byzbench.errors import Undefined
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, rollout
 
@@ -52,7 +52,7 @@ def num_agents(task: Task) -> int:
     reason: Undefined | None = None
     for agents in (3, *range(1, 13)):
         try:
-            task.check(agents)
+            task.check(Setting(agents))
             return agents
         except Undefined as error:
             reason = error

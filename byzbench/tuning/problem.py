@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from byzbench import registry
 from byzbench.axes import method_axes
@@ -19,12 +19,17 @@ from byzbench.canonical import first_parameter
 from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
+from byzbench.records.tuned import TunedSide
 
 FIRST_SEED = 10**9
 """The first seed of tuning; evaluations accept smaller seeds only."""
 
 OBJECTIVE = "evaluation_auc"
 """The metric that is the value of a run in every study: see `byzbench.experiments.metrics.evaluation_area`."""
+
+
+Direction: TypeAlias = Literal["maximize", "minimize"]
+"""The direction of an objective, in the words of Optuna."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class TuningProblem:
         sampler_seed: The seed of the sampler of trials.
     """
 
-    side: Literal["algorithm", "attack"]
+    side: TunedSide
     point: Mapping[str, Any]
     opponents: Sequence[str]
     seeds: Sequence[int]
@@ -70,7 +75,7 @@ class TuningProblem:
         return f"{registry.parse_spec(self.point[registry.FLAGS[self.side]]).name}-{self.hash}"
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """Return `maximize` for the side `algorithm`, and `minimize` for an attack."""
         return "maximize" if self.side == "algorithm" else "minimize"
 
@@ -127,7 +132,7 @@ def first_names(keys: Iterable[str], cell: Experiment) -> dict[str, str]:
 
 
 def tuning_problem(
-    side: Literal["algorithm", "attack"],
+    side: TunedSide,
     point: Mapping[str, Any],
     rivals: Sequence[str],
     *,

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -34,7 +34,7 @@ from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedOn, TunedParameters
 from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor
-from byzbench.tuning.problem import OBJECTIVE, TuningProblem
+from byzbench.tuning.problem import OBJECTIVE, Direction, TuningProblem
 
 PAIRS_TO_PRUNE = 6
 """The smallest number of pairs in a trial for which trials are pruned: Wilcoxon's signed-rank test needs four pairs for
@@ -82,7 +82,7 @@ class SearchProblem(Protocol):
         """The study's name in its storage."""
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """The direction of the objective: `maximize` or `minimize`."""
 
     @property
@@ -196,25 +196,8 @@ def run_study(
         stopped: A function that is called before a run is started. Once it returns True no further run is started.
     """
     _requeue_stale_trials(study)
-    default_values = problem.defaults()
-    in_range = {
-        problem.keys[key]: value for key, value in default_values.items() if _includes(problem.space[key], value)
-    }
-    if in_range and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(in_range)  # Optuna samples the values that are left out
-    running: dict[int, tuple[Experiment, _Running]] = {}  # by identity, as two trials may have the same experiment
-
-    def start_next_pair(state: _Running) -> bool:
-        """Start the trial's next pair; return False if its parameters are invalid, which ends the trial."""
-        try:
-            cell = problem.experiment(state.parameters, *problem.pairs[len(state.returns)])
-        except ByzbenchError as error:
-            state.trial.set_user_attr("refused", str(error))
-            study.tell(state.trial, state=TrialState.FAIL)
-            return False
-        running[id(cell)] = cell, state
-        executor.submit(cell, wait=True)
-        return True
+    trials_of_study = _Trials(problem, study, executor)
+    trials_of_study.enqueue_defaults()
 
     def report(state: _Running) -> None:
         if watch:
@@ -222,32 +205,85 @@ def run_study(
 
     while True:
         while executor.num_in_flight < executor.width and not stopped():
-            if finished(study) + len(running) >= trials:
+            if finished(study) + trials_of_study.num_running >= trials:
                 break
-            trial = study.ask()
-            trial.set_user_attr("owner", _owner())
-            parameters = {k: _suggest(trial, problem.keys[k], v, default_values[k]) for k, v in problem.space.items()}
-            state = _Running(trial, parameters)
-            if not start_next_pair(state):
+            state = trials_of_study.ask()
+            if not trials_of_study.start_next_pair(state):
                 report(state)
         if not executor.num_in_flight:
             return
-        cell, outcome = executor.next()
-        _, state = running.pop(id(cell))
-        pair = problem.pairs[len(state.returns)]
-        state.returns[pair] = area_of(outcome, cell)
-        state.steps += int(outcome.result.get("steps", 0))
-        state.trial.report(state.returns[pair], step=len(state.returns) - 1)
-        complete = len(state.returns) == len(problem.pairs)
-        if complete or state.trial.should_prune():
-            state.trial.set_user_attr("steps", state.steps)
-            if complete:
-                study.tell(state.trial, problem.value(state.returns))
-            else:
-                study.tell(state.trial, state=TrialState.PRUNED)
-        elif stopped() or start_next_pair(state):
+        state = trials_of_study.finish_pair()
+        if not trials_of_study.end(state) and (stopped() or trials_of_study.start_next_pair(state)):
             continue  # a stopped trial stays open: the next call enqueues it again, and its runs are in the store
         report(state)
+
+
+class _Trials:
+    """The running trials of a study, each with one run in an executor.
+
+    Args:
+        problem: The problem.
+        study: The study.
+        executor: The executor of the runs.
+    """
+
+    def __init__(self, problem: SearchProblem, study: Study, executor: Executor) -> None:
+        self._problem, self._study, self._executor = problem, study, executor
+        self._defaults = problem.defaults()
+        # By identity of the experiment, as two trials may have equal ones.
+        self._running: dict[int, tuple[Experiment, _Running]] = {}
+
+    @property
+    def num_running(self) -> int:
+        """Return the number of trials with a run in the executor."""
+        return len(self._running)
+
+    def enqueue_defaults(self) -> None:
+        """Enqueue the default values as the first trial of a new study, as far as their ranges include them."""
+        keys, space = self._problem.keys, self._problem.space
+        in_range = {keys[key]: value for key, value in self._defaults.items() if _includes(space[key], value)}
+        if in_range and not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(in_range)  # Optuna samples the values that are left out
+
+    def ask(self) -> _Running:
+        """Return a new trial with its parameters."""
+        trial = self._study.ask()
+        trial.set_user_attr("owner", _owner())
+        keys, space = self._problem.keys, self._problem.space
+        return _Running(trial, {k: _suggest(trial, keys[k], v, self._defaults[k]) for k, v in space.items()})
+
+    def start_next_pair(self, state: _Running) -> bool:
+        """Start the trial's next pair; return False if its parameters are invalid, which ends the trial."""
+        try:
+            cell = self._problem.experiment(state.parameters, *self._problem.pairs[len(state.returns)])
+        except ByzbenchError as error:
+            state.trial.set_user_attr("refused", str(error))
+            self._study.tell(state.trial, state=TrialState.FAIL)
+            return False
+        self._running[id(cell)] = cell, state
+        self._executor.submit(cell, wait=True)
+        return True
+
+    def finish_pair(self) -> _Running:
+        """Wait for a run, report its area to Optuna, and return its trial."""
+        cell, outcome = self._executor.next()
+        _, state = self._running.pop(id(cell))
+        area = state.returns[self._problem.pairs[len(state.returns)]] = area_of(outcome, cell)
+        state.steps += int(outcome.result.get("steps", 0))
+        state.trial.report(area, step=len(state.returns) - 1)
+        return state
+
+    def end(self, state: _Running) -> bool:
+        """End a trial that is complete or pruned; return False for any other."""
+        complete = len(state.returns) == len(self._problem.pairs)
+        if not complete and not state.trial.should_prune():
+            return False
+        state.trial.set_user_attr("steps", state.steps)
+        if complete:
+            self._study.tell(state.trial, self._problem.value(state.returns))
+        else:
+            self._study.tell(state.trial, state=TrialState.PRUNED)
+        return True
 
 
 def finished(study: Study) -> int:

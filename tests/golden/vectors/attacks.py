@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Communication
+from byzbench.core import Communication, Setting
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -122,7 +122,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     with one_thread():
         federation, adversary = federate(todo)
         results: dict[str, Any] = {
-            "check": todo.attack.check(todo.agents, todo.byzantine) or "",
+            "check": " ".join(todo.attack.notes(todo.setting)),
             "refused": _refused(todo),
         }
         for round in range(ROUNDS):
@@ -138,7 +138,7 @@ def _refused(todo: Experiment) -> str:
     for agents in (*range(1, 10), 13):
         for byzantine in range(1, agents):
             try:
-                todo.attack.check(agents, byzantine)
+                todo.attack.check(Setting(agents, byzantine))
             except Undefined:
                 refused.append(f"{agents}:{byzantine}")
     return " ".join(refused)

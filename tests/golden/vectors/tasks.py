@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.core import Task
+from byzbench.core import Setting, Task
 from byzbench.errors import Undefined
 from byzbench.rl.simulations import Simulated
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
@@ -59,7 +59,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
 
 def _accepted(task: Task, agents: int) -> bool:
     try:
-        task.check(agents)
+        task.check(Setting(agents))
     except Undefined:
         return False
     return True
