@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from byzbench.attacks._min import ShiftedMean
+from byzbench.core.shifted_mean import ShiftedMeanAttack
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
-class MinMax(ShiftedMean):
+class MinMax(ShiftedMeanAttack):
     """Message attack that sends the honest mean, shifted as far as the honest diameter allows.
 
         m = mean - g p,    g = the largest number with max_i ||m - x[i]|| <= D = max_ij ||x[i] - x[j]||
@@ -38,7 +38,7 @@ class MinMax(ShiftedMean):
         tensor([[1., 0.]])
     """
 
-    def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
+    def shift_length(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the least positive root."""
         along = deviations @ back
         slack = PairwiseDistances.of(deviations).squared_distances.amax() - deviations.square().sum(1)

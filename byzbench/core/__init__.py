@@ -37,3 +37,4 @@ from byzbench.core.rules import LinearRule as LinearRule
 from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
 from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.steered import SteeredAttack as SteeredAttack
+from byzbench.literals import literal as literal
