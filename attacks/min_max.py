@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,6 +38,8 @@ class MinMax(ShiftedMeanAttack):
         >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
         tensor([[1., 0.]])
     """
+
+    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
 
     def shift_length(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the least positive root."""

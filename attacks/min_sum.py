@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -26,6 +26,7 @@ class MinSum(ShiftedMeanAttack):
     Differs from the source in: g is exact, in place of a search.
     """
 
+    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
     bound: Annotated[
         Literal["max", "min"], Field(description="honest sum that bounds the message's: the largest or the least")
     ] = "max"

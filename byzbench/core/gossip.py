@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 Momentum: TypeAlias = Annotated[
     float, Field(ge=0, lt=1, description="share of the old estimate that stays in the new one"), FloatRange(0.0, 0.99)
 ]
+"""Type of the parameter `momentum`."""
 GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
     Field(description="where the gradient is taken: at the agent's own parameters, or at the output of the rule"),
 ]
+"""Type of the parameter `gradient_at` of `GossipThenStep`."""
 
 
 def update_momentum(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -35,7 +35,6 @@ class ShiftedMeanAttack(MessageAttack):
         tensor([1.], dtype=torch.float64)
     """
 
-    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
     direction: Annotated[
         Literal["std", "unit", "sign"],
         Field(description="direction that is subtracted: deviations by coordinate, the mean, or its signs"),
