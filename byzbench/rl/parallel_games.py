@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from byzbench.errors import UserError
 
 
 class _Games:
@@ -124,4 +127,35 @@ class SharedGames(_Games):
             self._by_agent(rewards),
             self._by_agent(terminated),
             self._by_agent(truncated),
+        )
+
+
+def require_equal_spaces(id: str, game: Any, method: str, what: str) -> None:
+    """Check that one policy can act in the spaces of all players.
+
+    Args:
+        id: The game as family/name, for the message.
+        game: The game, a `ParallelEnv`.
+        method: The method that returns a player's space: `observation_space` or `action_space`.
+        what: The word for the spaces in the message.
+
+    Raises:
+        UserError: The spaces of the players differ, or are of an unsupported type.
+
+    Example:
+        >>> from mpe2 import simple_spread_v3
+        >>> game = simple_spread_v3.parallel_env()
+        >>> require_equal_spaces("mpe2/simple_spread_v3", game, "action_space", "actions")
+    """
+    spaces = [getattr(game, method)(player) for player in game.possible_agents]
+    first = spaces[0]
+    if any(type(s) is not type(first) or s.shape != first.shape for s in spaces) or (
+        isinstance(first, Discrete) and any(s.n != first.n for s in spaces)
+    ):
+        raise UserError(f"the players of {id!r} have unequal {what}: players that share a policy need equal {what}")
+    vector = isinstance(first, Box) and len(first.shape) == 1
+    if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
+        raise UserError(
+            f"game {id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
+            "dimension), and Discrete actions"
         )

@@ -8,13 +8,13 @@ from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Space
 from pydantic import Field
 
 from byzbench.core import Task, literal
 from byzbench.core.gymnasium_task import translate_environment_errors
 from byzbench.errors import InvalidParameter, Undefined, UserError
-from byzbench.rl.parallel_games import SharedGames, TeamGames
+from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
 from byzbench.rl.policies import Policy
 from byzbench.rl.teams import Team
 from byzbench.tasks._references import task_references
@@ -64,8 +64,8 @@ class PettingZoo(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         game = self._start()
-        _require_equal_spaces(self.id, game, "observation_space", "observations")
-        _require_equal_spaces(self.id, game, "action_space", "actions")
+        require_equal_spaces(self.id, game, "observation_space", "observations")
+        require_equal_spaces(self.id, game, "action_space", "actions")
         limit = getattr(game.unwrapped, "max_cycles", None)
         if self.steps is None and type(limit) is not int:
             raise InvalidParameter(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
@@ -187,29 +187,3 @@ def _open_game(id: str, options: str) -> Any:
     raise UserError(
         f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, or install the package of its family"
     )
-
-
-def _require_equal_spaces(id: str, game: Any, method: str, what: str) -> None:
-    """Check that one policy can act in the spaces of all players.
-
-    Args:
-        id: The game as family/name, for the message.
-        game: The game, a `ParallelEnv`.
-        method: The method that returns a player's space: `observation_space` or `action_space`.
-        what: The word for the spaces in the message.
-
-    Raises:
-        UserError: The spaces of the players differ, or are of an unsupported type.
-    """
-    spaces = [getattr(game, method)(player) for player in game.possible_agents]
-    first = spaces[0]
-    if any(type(s) is not type(first) or s.shape != first.shape for s in spaces) or (
-        isinstance(first, Discrete) and any(s.n != first.n for s in spaces)
-    ):
-        raise UserError(f"the players of {id!r} have unequal {what}: players that share a policy need equal {what}")
-    vector = isinstance(first, Box) and len(first.shape) == 1
-    if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
-        raise UserError(
-            f"game {id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
-            "dimension), and Discrete actions"
-        )
