@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._gossip import Momentum, StepThenGossip
+from byzbench.core.gossip import Momentum, StepThenGossip
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from byzbench.algorithms._official import OFFICIAL, OFFICIAL_RFA
-from byzbench.algorithms._page import ServerPage
+from byzbench.algorithms._official import OFFICIAL_RFA
 from byzbench.algorithms._recommended import FEDERATED
 from byzbench.core import FloatRange, Recommendation, State
+from byzbench.core.page import OFFICIAL, ServerPage
 from byzbench.errors import InvalidParameter
 
 if TYPE_CHECKING:

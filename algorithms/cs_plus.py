@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._gossip import StepThenGossip
+from byzbench.core.gossip import StepThenGossip
 
 
 @dataclass(frozen=True)

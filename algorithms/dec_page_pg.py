@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._page import GossipPage
 from byzbench.algorithms._recommended import FEDERATED
 from byzbench.core import Recommendation
+from byzbench.core.page import DecentralizedPage
 
 
 @dataclass(frozen=True)
-class DecPagePG(GossipPage):
+class DecPagePG(DecentralizedPage):
     """DecByzPG with plain averaging instead of robust aggregation, and without agreement on parameters.
 
     Source: the baseline of Jordan et al., 2024, arXiv 2401.03489; PAGE-PG is by Gargiani et al., arXiv 2202.00308.

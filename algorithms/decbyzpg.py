@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from byzbench.algorithms._official import OFFICIAL, OFFICIAL_MDA, OFFICIAL_RFA
-from byzbench.algorithms._page import GossipPage
+from byzbench.algorithms._official import OFFICIAL_MDA, OFFICIAL_RFA
 from byzbench.algorithms._recommended import FEDERATED
 from byzbench.core import Recommendation
+from byzbench.core.page import OFFICIAL, DecentralizedPage
 
 
 @dataclass(frozen=True)
-class DecByzPG(GossipPage):
+class DecByzPG(DecentralizedPage):
     """Decentralised federated policy gradients with robust aggregation, averaging agreement and a common coin.
 
     Each round t, every agent k:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from byzbench.algorithms._steps import PolicyGradient
 from byzbench.core import Communication, FloatRange, State
+from byzbench.core.policy_gradient import PolicyGradient
 from byzbench.rl.ensembles import Ensemble
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._page import ServerPage
 from byzbench.algorithms._recommended import FEDERATED
 from byzbench.core import Recommendation
+from byzbench.core.page import ServerPage
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.algorithms._svrg import Svrg
+from byzbench.core.svrg import SvrgAlgorithm
 
 
 @dataclass(frozen=True)
-class FedPgBr(Svrg):
+class FedPgBr(SvrgAlgorithm):
     """Federated policy gradients whose trusted server filters large-batch gradients and takes corrected steps alone.
 
     Each round t, from the common theta_0 = theta~_{t-1}:
@@ -45,10 +45,10 @@ class FedPgBr(Svrg):
     spread: Annotated[int, Field(ge=0, description="largest difference of an agent's batch from N")] = 4
     least: Annotated[int, Field(ge=0, le=1, description="fewest steps of an epoch: 0; code: 1")] = 0
 
-    def batch(self, rng: np.random.Generator) -> int:
+    def batch_size(self, rng: np.random.Generator) -> int:
         """Return a number of episodes, uniform in N - spread .. N + spread, and at least 1."""
         return max(1, int(rng.integers(self.N - self.spread, self.N + self.spread + 1)))
 
-    def steps(self, batch: int, rng: np.random.Generator) -> int:
+    def num_steps(self, batch_size: int, rng: np.random.Generator) -> int:
         """Return a number of steps, geometric with mean batch / B, plus `least`."""
-        return int(rng.geometric(self.B / (batch + self.B))) - 1 + self.least
+        return int(rng.geometric(self.B / (batch_size + self.B))) - 1 + self.least

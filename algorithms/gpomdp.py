@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from byzbench.algorithms._steps import PolicyGradient
 from byzbench.core import Communication, FloatRange, State
+from byzbench.core.policy_gradient import PolicyGradient
 
 if TYPE_CHECKING:
     from byzbench.core import Federation

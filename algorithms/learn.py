@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from byzbench.algorithms._gossip import SUGGESTED, Batch
-from byzbench.algorithms._steps import PolicyGradient
 from byzbench.core import State
+from byzbench.core.policy_gradient import SINGLE_BATCH_SUGGESTIONS, BatchSize, PolicyGradient
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -36,14 +35,14 @@ class Learn(PolicyGradient):
     Adam by default.
     """
 
-    N: Batch = 10
+    N: BatchSize = 10
     heterogeneous: Annotated[
         bool, Field(description="agree on gradients, for agents with different tasks; code: non_iid")
     ] = False
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742 (LEARN)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mda", "agreement": "gossip+mda"}
-    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SUGGESTED
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SINGLE_BATCH_SUGGESTIONS
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, exchange and aggregate gradients, agree on them, step, and agree on parameters."""

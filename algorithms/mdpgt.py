@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 
-from byzbench.algorithms._gossip import Batch, follow
-from byzbench.algorithms._steps import PolicyGradient
 from byzbench.core import FloatRange, State
+from byzbench.core.gossip import update_momentum
+from byzbench.core.policy_gradient import BatchSize, PolicyGradient
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -42,7 +42,7 @@ class Mdpgt(PolicyGradient):
     code takes the correction of u_i at the first policy, theta_0, in every round, probably by a wrong variable name.
     """
 
-    N: Batch = 10
+    N: BatchSize = 10
     beta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), FloatRange(0.1, 1.0)] = 0.5
 
     source: ClassVar[str] = "Jiang et al. 2022, arXiv 2112.02813 (MDPGT)"
@@ -67,7 +67,7 @@ class Mdpgt(PolicyGradient):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, update estimate and tracker, exchange tracker and parameters, and step."""
         old_estimate = state["estimate"]
-        state = follow(self, fed, state["theta"], state, self.N, self.beta, corrected=True)
+        state = update_momentum(self, fed, state["theta"], state, self.N, self.beta, corrected=True)
         inbox = await fed.exchange("gradient", state["tracked"] + state["estimate"] - old_estimate)
         tracked, state = fed.aggregate(inbox, state)
         theta, state = await fed.agree(state["theta"], state)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._page import LonePage
 from byzbench.core import Communication
+from byzbench.core.page import IndependentPage
 
 
 @dataclass(frozen=True)
-class PagePG(LonePage):
+class PagePG(IndependentPage):
     """Variance-reduced policy gradients of a single agent, the method that the PAGE family federates.
 
         v_t = g_N(theta_t) with probability p, else v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})

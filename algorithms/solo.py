@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._page import LonePage
 from byzbench.algorithms._recommended import ALONE
 from byzbench.core import Recommendation
+from byzbench.core.page import IndependentPage
 
 
 @dataclass(frozen=True)
-class Solo(LonePage):
+class Solo(IndependentPage):
     """PAGE-PG of every agent alone, with the budget of a federation: the baseline without collaboration.
 
         theta_{t+1}^k = theta_t^k + eta v~_t^k,    v~_t^k the agent's own PAGE estimate

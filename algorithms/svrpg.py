@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.algorithms._svrg import Svrg
+from byzbench.core.svrg import SvrgAlgorithm
 
 
 @dataclass(frozen=True)
-class Svrpg(Svrg):
+class Svrpg(SvrgAlgorithm):
     """FedPG-BR with a mean instead of its filter, a fixed batch size and a fixed number of steps.
 
         mu      = (1/K) sum_k mu_k,    mu_k = (1/N) sum_i g(tau_i | theta_0) of agent k
@@ -32,10 +32,10 @@ class Svrpg(Svrg):
 
     m: Annotated[int, Field(ge=1, le=1000, description="steps of an epoch")] = 3
 
-    def batch(self, rng: np.random.Generator) -> int:
+    def batch_size(self, rng: np.random.Generator) -> int:
         """Return N."""
         return self.N
 
-    def steps(self, batch: int, rng: np.random.Generator) -> int:
+    def num_steps(self, batch_size: int, rng: np.random.Generator) -> int:
         """Return m."""
         return self.m

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._gossip import GossipThenStep, GradientAt, Momentum
+from byzbench.core.gossip import GossipThenStep, GradientAt, Momentum
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
-from byzbench.attacks._steps import StepNoise
 from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
+from byzbench.core.env_hooks import StepNoise
 
 
 @dataclass(frozen=True)

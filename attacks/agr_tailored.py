@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._search import LineSearch
 from byzbench.core import Categorical
+from byzbench.core.oracle_attack import LineSearchAttack
 
 
 @dataclass(frozen=True)
-class AgrTailored(LineSearch):
+class AgrTailored(LineSearchAttack):
     """Adaptive attack that sends the honest mean plus the most damaging multiple of a perturbation.
 
         m = mean + t p,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Intermittent
+from byzbench.attacks.alie import Alie
 from byzbench.core import AttackContext, Categorical, State
 from byzbench.core.adversary import Knowledge
+from byzbench.core.intermittent_attack import InnerAttack, IntermittentAttack
 
 
 @dataclass(frozen=True)
-class CoinAware(Intermittent):
+class CoinAware(IntermittentAttack):
     """Wrapper that applies the inner attack in rounds of large, or of small, batches: `coin_aware(alie(z=1.5))`.
 
         large in round t if c_t = 1, t = 0, or no coin was drawn
@@ -28,13 +29,14 @@ class CoinAware(Intermittent):
 
     source: ClassVar[str] = "this project"
     needs: ClassVar[frozenset[Knowledge]] = frozenset({"coin"})
+    inner: InnerAttack = field(default_factory=lambda: Alie(z=1.5))
     strike: Annotated[
         Literal["large", "small"],
         Field(description="size of the batches in whose rounds it is applied"),
         Categorical("large", "small"),
     ] = "large"
 
-    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def is_active(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return whether the batch of this round has the chosen size, by the coin of the first of these agents."""
         large = context.round == 0 or context.coin is None or bool(context.coin[0])
         return large == (self.strike == "large"), {}

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._graph import GossipAttack, gossip_weights
 from byzbench.core import AttackContext, FloatRange
+from byzbench.core.gossip_attack import GossipAttack, gossip_weights
 
 
 @dataclass(frozen=True)

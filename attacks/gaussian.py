@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.attacks._unit import coordinate_size
 from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, State, ThreatModel
+from byzbench.geometry.coordinate_size import coordinate_size
 
 
 @dataclass(frozen=True)

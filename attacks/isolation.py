@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._graph import GossipAttack, gossip_weights
+from byzbench.core.gossip_attack import GossipAttack, gossip_weights
 
 if TYPE_CHECKING:
     from byzbench.core.context import AttackContext

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from byzbench.attacks._network import forward, read_network
 from byzbench.core import AttackContext, ByzantineMessages, Setting, State, SteeredAttack, ThreatModel
 from byzbench.errors import Undefined
+from byzbench.rl.tanh_network import apply_network, read_network
 
 _POLICY = "policy."
 _TINY = 1e-150
@@ -111,7 +111,7 @@ class Learned(SteeredAttack):
 
     def act(self, observation: Tensor, memory: State) -> Tensor:
         """Return the network's action."""
-        return forward(
+        return apply_network(
             {k.removeprefix(_POLICY): part for k, part in memory.items() if k.startswith(_POLICY)}, observation
         )
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Intermittent, merge_states
+from byzbench.attacks.alie import Alie
 from byzbench.core import AttackContext, FloatRange, State
+from byzbench.core.intermittent_attack import InnerAttack, IntermittentAttack, merge_states
 
 
 @dataclass(frozen=True)
-class Markov(Intermittent):
+class Markov(IntermittentAttack):
     """Wrapper that switches the inner attack on and off by a two-state Markov chain: `markov(alie(z=1.5), on=0.1)`.
 
         s_{-1} = 0,    P(s_t = 1 | s_{t-1} = 0) = on,    P(s_t = 0 | s_{t-1} = 1) = off
@@ -29,6 +30,7 @@ class Markov(Intermittent):
     """
 
     source: ClassVar[str] = "common practice"
+    inner: InnerAttack = field(default_factory=lambda: Alie(z=1.5))
     on: Annotated[
         float, Field(gt=0, le=1, description="probability to switch on, in an inactive round"), FloatRange(0.02, 1)
     ] = 0.1
@@ -40,7 +42,7 @@ class Markov(Intermittent):
         """Return the initial state: off before the first round."""
         return merge_states({"strikes": torch.tensor(0), "round": torch.tensor(-1)}, self.inner.start(context))
 
-    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def is_active(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return the state of the chain, which makes one step in each round."""
         active = bool(memory["strikes"])
         if int(memory["round"]) != context.round:

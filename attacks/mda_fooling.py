@@ -48,7 +48,7 @@ class MdaFooling(MinMax):
         super().check(setting)
 
     def craft_vector(self, honest: Tensor, byzantine: int) -> Tensor:
-        """Return the shifted mean of the minimum-diameter subset; see `ShiftedMean.craft_vector`."""
+        """Return the shifted mean of the minimum-diameter subset; see `ShiftedMeanAttack.craft_vector`."""
         valid = torch.ones(len(honest), dtype=torch.bool)
         subset, _ = min_diameter_subsets(PairwiseDistances.of(honest).distances, valid, torch.tensor(byzantine))
         centre = honest[subset].mean(0)

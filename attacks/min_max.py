@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from byzbench.attacks._min import ShiftedMean
+from byzbench.core.shifted_mean import ShiftedMeanAttack
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
-class MinMax(ShiftedMean):
+class MinMax(ShiftedMeanAttack):
     """Message attack that sends the honest mean, shifted as far as the honest diameter allows.
 
         m = mean - g p,    g = the largest number with max_i ||m - x[i]|| <= D = max_ij ||x[i] - x[j]||
@@ -38,7 +39,9 @@ class MinMax(ShiftedMean):
         tensor([[1., 0.]])
     """
 
-    def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
+    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
+
+    def shift_length(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the least positive root."""
         along = deviations @ back
         slack = PairwiseDistances.of(deviations).squared_distances.amax() - deviations.square().sum(1)

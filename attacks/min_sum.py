@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._min import ShiftedMean
+from byzbench.core.shifted_mean import ShiftedMeanAttack
 
 
 @dataclass(frozen=True)
-class MinSum(ShiftedMean):
+class MinSum(ShiftedMeanAttack):
     """Message attack that sends the honest mean, shifted as far as the sum of squared distances allows.
 
         m = mean - g p,    g = the largest number with sum_i ||m - x[i]||^2 <= max_j sum_i ||x[j] - x[i]||^2
@@ -26,11 +26,12 @@ class MinSum(ShiftedMean):
     Differs from the source in: g is exact, in place of a search.
     """
 
+    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
     bound: Annotated[
         Literal["max", "min"], Field(description="honest sum that bounds the message's: the largest or the least")
     ] = "max"
 
-    def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
+    def shift_length(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the distance of the farthest, or the nearest, honest vector from the mean."""
         lengths = deviations.norm(dim=1)
         return lengths.amax() if self.bound == "max" else lengths.amin()

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.attacks._search import OracleAttack, maximise
 from byzbench.core import AttackContext, ByzantineMessages, Categorical, State
+from byzbench.core.oracle_attack import OracleAttack, maximise
 
 
 @dataclass(frozen=True)

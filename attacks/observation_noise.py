@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from byzbench.attacks._steps import StepNoise
 from byzbench.core import Attack, AttackContext, Categorical, EnvHooks, FloatRange, State, ThreatModel
+from byzbench.core.env_hooks import StepNoise
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from byzbench.attacks._search import LineSearch
+from byzbench.core.oracle_attack import LineSearchAttack
 
 
 @dataclass(frozen=True)
-class OptimalAlie(LineSearch):
+class OptimalAlie(LineSearchAttack):
     """Adaptive attack that sends the honest mean plus the most damaging multiple of the standard deviations.
 
         m = mean + t * std,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign

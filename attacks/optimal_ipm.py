@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from byzbench.attacks._search import LineSearch
+from byzbench.core.oracle_attack import LineSearchAttack
 
 
 @dataclass(frozen=True)
-class OptimalIpm(LineSearch):
+class OptimalIpm(LineSearchAttack):
     """Adaptive attack that sends the most damaging multiple of the honest mean.
 
         m = -t * mean,    t = argmax_t || F(x, m, ..., m) - mean ||,    t of either sign

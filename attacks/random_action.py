@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from pydantic import Field
 
-from byzbench.attacks._steps import StepNoise
 from byzbench.core import Attack, AttackContext, EnvHooks, State, ThreatModel
+from byzbench.core.env_hooks import StepNoise
 from byzbench.errors import Undefined
 
 

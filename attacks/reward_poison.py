@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._episodes import inside_episode
 from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
+from byzbench.core.env_hooks import episode_mask
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RewardPoison(Attack):
 
     def _poison(self, rewards: Tensor) -> Tensor:
         """Return the changed rewards [f, T, N]."""
-        inside = inside_episode(rewards)
+        inside = episode_mask(rewards)
         # A cumulative sum, unlike a sum, does not depend on the length of the padding.
         returns, is_played = rewards.double().cumsum(1)[:, -1], inside[:, 0]
         mean_return = returns.sum(1, keepdim=True) / is_played.sum(1, keepdim=True).clamp(min=1)

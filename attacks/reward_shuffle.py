@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.attacks._episodes import inside_episode
 from byzbench.core import Attack, AttackContext, EnvHooks, State, ThreatModel
+from byzbench.core.env_hooks import episode_mask
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RewardShuffle(Attack):
 
         def reward(rewards: Tensor) -> Tensor:
             # The padding has a larger key than any step, and stays at the end.
-            order = keys[:, : rewards.shape[1]].masked_fill(~inside_episode(rewards), 2.0).argsort(dim=1, stable=True)
+            order = keys[:, : rewards.shape[1]].masked_fill(~episode_mask(rewards), 2.0).argsort(dim=1, stable=True)
             return rewards.gather(1, order)
 
         return EnvHooks(reward=reward), memory

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.attacks._graph import GossipAttack
 from byzbench.core import AttackContext, Categorical, FloatRange
+from byzbench.core.gossip_attack import GossipAttack
 
 _HALVINGS = 40
 

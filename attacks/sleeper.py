@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.attacks._wrapped import Intermittent
+from byzbench.attacks.alie import Alie
 from byzbench.core import AttackContext, FloatRange, State
+from byzbench.core.intermittent_attack import InnerAttack, IntermittentAttack
 
 
 @dataclass(frozen=True)
-class Sleeper(Intermittent):
+class Sleeper(IntermittentAttack):
     """Wrapper that applies the inner attack after a number of honest rounds: `sleeper(alie(z=1.5), after=200)`.
 
         active in round t = 0, 1, ... if t >= after
@@ -38,10 +39,11 @@ class Sleeper(Intermittent):
     """
 
     source: ClassVar[str] = "common practice"
+    inner: InnerAttack = field(default_factory=lambda: Alie(z=1.5))
     after: Annotated[int, Field(ge=0, description="number of honest rounds before the attack"), FloatRange(0, 500)] = (
         200
     )
 
-    def strikes(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
+    def is_active(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return whether the round has been reached."""
         return context.round >= self.after, {}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from byzbench.attacks._graph import send_to_honest
-from byzbench.attacks._search import OracleAttack, maximise
 from byzbench.core import AttackContext, ByzantineMessages, On, Setting, State, ThreatModel
+from byzbench.core.gossip_attack import messages_to_honest
+from byzbench.core.oracle_attack import OracleAttack, maximise
 from byzbench.errors import Undefined
 
 
@@ -73,7 +73,7 @@ class SpectralHeterogeneity(OracleAttack):
             lam, _ = maximise(
                 lambda t: self.rule_outputs(context, x[index] + t.unsqueeze(1) * push) @ outward, self.calls, both=False
             )
-        return send_to_honest(context, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
+        return messages_to_honest(context, x + lam * mode.unsqueeze(1) * split), {**memory, "modes": modes}
 
 
 def _slowest(context: AttackContext) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMPONENTS = ("aggregators", "agreements", "placements", "channels", "coins", "tasks")
-ENGINE = ("federation", "learning", "geometry")
+ENGINE = ("core", "federation", "rl", "geometry")
 PACKAGES = ["algorithms", "attacks", "topologies", *(f"byzbench/{name}" for name in COMPONENTS + ENGINE)]
 
 

@@ -29,7 +29,7 @@ from queue import Queue
 ROOT = Path(__file__).resolve().parent.parent
 COMPONENTS = ("algorithms", "attacks", "topologies")
 INNER_COMPONENTS = ("aggregators", "agreements", "channels", "coins", "placements", "tasks")
-HARNESS = ("federation", "geometry", "learning")
+HARNESS = ("core", "federation", "geometry", "rl")
 SECONDS = 900
 """Longest time of one check."""
 

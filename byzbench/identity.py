@@ -29,8 +29,8 @@ from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, CorruptRecord
 
 ENGINE = 1
-"""The version of the numerical behaviour outside of components: learning, federation, geometry, streams, evaluation.
-It is raised when, and only when, outputs change."""
+"""The version of the numerical behaviour outside of component files: base classes, learning, federation, geometry,
+streams, evaluation. It is raised when, and only when, outputs change."""
 
 EQUAL_DIGESTS = "equal_digests.json"
 
@@ -223,8 +223,9 @@ def code_digest(cls: type) -> str:
 
     It covers the module of the class, the modules of its bases, and all modules that these import from the same
     collection, private helpers included. The collection of a component of byzbench is the packages of components, that
-    of a plug-in its own top-level package. The other code of byzbench is covered by `ENGINE`. Comments, docstrings and
-    blank lines do not change the digest.
+    of a plug-in its own top-level package. The other code of byzbench is covered by `ENGINE`: also the base classes
+    that components share, such as `byzbench.core.gossip.GossipAlgorithm`. Comments, docstrings and blank lines do not
+    change the digest.
     """
     modules = code_modules(cls)
     return _hash(*(f"{name} {digest}".encode() for name, digest in sorted(modules.items()))) if modules else ""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from byzbench.axes import AXES
 from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError, suggest
+from byzbench.literals import UNREADABLE, literal
 
 if TYPE_CHECKING:
     from byzbench.core import Component
@@ -38,9 +39,6 @@ FLAGS = {axis.key: axis.name for axis in AXES if axis.is_kind}
 
 _ALIASES = {word: kind for kind in KINDS for word in (kind, KINDS[kind], FLAGS[kind])}
 _registered: dict[type, str] = {}
-
-_UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
-"""Exceptions of `ast` for a text that is not a Python literal, or is nested too deeply."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +224,7 @@ def parse_spec(text: str) -> Spec:
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))
     try:
         spec = _spec_of(ast.parse(text.strip(), mode="eval").body)
-    except _UNREADABLE:
+    except UNREADABLE:
         spec = None
     if not isinstance(spec, Spec):
         raise UserError(f"cannot read {text!r}: write name, name(key=value, ...), name:key=value or outer+inner")
@@ -259,19 +257,6 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise InvalidParameter(f"{key} is given twice")
         values[key] = value
     return values
-
-
-def literal(text: str) -> Any:
-    """Return the value of a written parameter: that of a Python literal, or else the text itself.
-
-    Example:
-        >>> literal("1e-3"), literal("[1, 2]"), literal("fixed")
-        (0.001, [1, 2], 'fixed')
-    """
-    try:
-        return ast.literal_eval(text.strip())
-    except _UNREADABLE:
-        return text.strip()
 
 
 def with_parameters(spec: str | Spec, parameters: dict[str, Any]) -> Spec:

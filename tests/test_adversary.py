@@ -21,7 +21,6 @@ from byzbench.aggregators.mean import Mean
 from byzbench.aggregators.median import Median
 from byzbench.aggregators.rfa import Rfa
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.attacks._search import maximise
 from byzbench.attacks.dissensus import Dissensus
 from byzbench.attacks.isolation import Isolation
 from byzbench.attacks.mda_fooling import MdaFooling
@@ -35,6 +34,7 @@ from byzbench.coins.shared import SharedCoin
 from byzbench.coins.split import SplitCoin
 from byzbench.core import Aggregator, Attack, ByzantineMessages, EnvHooks, MessageAttack, Setting, State, ThreatModel
 from byzbench.core.context import AttackContext
+from byzbench.core.oracle_attack import maximise
 from byzbench.errors import BrokenPlugin, InvalidParameter, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from byzbench import registry
-from byzbench.algorithms._gossip import GossipAlgorithm
-from byzbench.algorithms._page import Page
 from byzbench.core import Algorithm, Attack, ByzantineMessages, Communication, EnvHooks, ThreatModel
+from byzbench.core.gossip import GossipAlgorithm
+from byzbench.core.page import PageAlgorithm
 from byzbench.errors import BrokenPlugin, UndeclaredKnowledge, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import classify_run
@@ -54,7 +54,7 @@ def tiny(algo, attack="none", topology=None, *, parameters=None, attacked_by=Non
     method = registry.find("algorithm", algo)
     if issubclass(method, GossipAlgorithm) and attack in ("large_noise", "sign_flip"):
         attack = f"{attack}(on=parameters)"
-    has = {f.name for f in fields(method)} - (set() if issubclass(method, Page) else {"weights"})
+    has = {f.name for f in fields(method)} - (set() if issubclass(method, PageAlgorithm) else {"weights"})
     has -= {"res_nharpg": {"optimizer"}, "fed_ppo": {"clip"}}.get(algo, set())  # of another kind there
     sizes = {
         k: v for k, v in {"N": 6, "B": 3, "p": 0.5, "lr": 0.01, "epochs": 2, **(parameters or {})}.items() if k in has
@@ -78,7 +78,7 @@ def same(one, other):
 def test_rows_equal_the_block(algo, graph, attack):
     trace = compare_rows(tiny(algo, attack, graph))
     assert not torch.equal(trace.states[-1]["theta"], trace.states[0]["theta"])
-    if issubclass(registry.find("algorithm", algo), Page):
+    if issubclass(registry.find("algorithm", algo), PageAlgorithm):
         assert {m["large"] for m in trace.metrics} == {0.0, 1.0}
 
 

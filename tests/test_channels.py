@@ -70,10 +70,10 @@ def test_codes_without_feedback_are_right_on_average(codec: Any) -> None:
 
 def test_codes_by_hand() -> None:
     x = torch.tensor([[3.0, -5.0, 1.0, 0.0], [2.0, 2.0, -2.0, 1.0]])
-    assert TopK(0.5).code(x, rng()).tolist() == [[3, -5, 0, 0], [2, 2, 0, 0]]
-    assert Sign().code(x, rng()).tolist() == [[2.25, -2.25, 2.25, 2.25], [1.75, 1.75, -1.75, 1.75]]
-    assert ByteBudget(9).code(x, rng()).tolist() == [[3, -5, 0, 0], [2, 2, 0, 0]]
-    levels = Quantise(2).code(x, rng())  # one level: 0 or the largest
+    assert TopK(0.5).compress(x, rng()).tolist() == [[3, -5, 0, 0], [2, 2, 0, 0]]
+    assert Sign().compress(x, rng()).tolist() == [[2.25, -2.25, 2.25, 2.25], [1.75, 1.75, -1.75, 1.75]]
+    assert ByteBudget(9).compress(x, rng()).tolist() == [[3, -5, 0, 0], [2, 2, 0, 0]]
+    levels = Quantise(2).compress(x, rng())  # one level: 0 or the largest
     assert set(levels[0].abs().tolist()) <= {0.0, 5.0}
     assert levels[0, 1] == -5
 

@@ -176,6 +176,73 @@ PLUGINS = {
 FOREIGN = {"algorithm": "Averaged", "attack": "Half", "topology": "Lattice", "task": "Walk", "aggregator": "Middle"}
 """The components of a distribution, which are checked by name; those of other kinds are checked in a file."""
 
+ON_SHARED_BASES = '''
+from byzbench.core import LinearRule
+from byzbench.core.gossip import Momentum, StepThenGossip
+from byzbench.core.gossip_attack import GossipAttack
+from byzbench.core.gymnasium_task import GymnasiumTask
+from byzbench.geometry.graph_families import draw_connected
+
+
+@dataclass(frozen=True)
+class Drifting(StepThenGossip):
+    """Step, and replace the parameters by the neighbours' medoid."""
+
+    defaults: ClassVar = {"topology": "complete", "aggregator": "mean", "agreement": "gossip+medoid"}
+    momentum: Momentum = 0.5
+
+
+@dataclass(frozen=True)
+class Mirror(GossipAttack):
+    """Send each honest agent its own vector with the opposite sign."""
+
+    def craft_vectors(self, context):
+        return -context.honest
+
+
+@dataclass(frozen=True)
+class Sparse(Topology):
+    """Draw each edge with probability one half."""
+
+    def __call__(self, agents, round, rng):
+        return draw_connected(lambda seed: nx.gnp_random_graph(agents, 0.5, seed), rng, "sparse", "give more agents")
+
+
+@dataclass(frozen=True)
+class Pole(GymnasiumTask):
+    """Balance a pole."""
+
+    gymnasium_id: ClassVar = "CartPole-v1"
+    discount: ClassVar = 0.99
+    reference: ClassVar = {"random": 22.0, "solved": 475.0}
+    constants: ClassVar = ("gravity", "length")
+
+
+@dataclass(frozen=True)
+class Medoid(LinearRule):
+    """Return the vector whose ball around its n - f nearest vectors has the least radius."""
+
+    requires: ClassVar = "n > 2f"
+
+    def defined(self, n, f):
+        return n > 2 * f
+
+    def compute_weights(self, cloud, f, **unused):
+        n = cloud.mask.sum(-1)
+        radii = cloud.distances.masked_fill(~cloud.mask.unsqueeze(-2), torch.inf).sort(-1).values
+        index = (n - f - 1).clamp(min=0)[..., None, None].expand(*radii.shape[:-1], 1)
+        selected = radii.gather(-1, index).squeeze(-1).masked_fill(~cloud.mask, torch.inf).argmin(-1)
+        return torch.nn.functional.one_hot(selected, cloud.mask.shape[-1]).double(), {}
+'''
+"""Components of a distribution that derive from bases which components of byzbench share."""
+DISTRIBUTIONS = {
+    "bases of kinds": (AVERAGED + HALF + LATTICE + WALK + MIDDLE, FOREIGN),
+    "shared bases": (
+        ON_SHARED_BASES,
+        {"algorithm": "Drifting", "attack": "Mirror", "topology": "Sparse", "task": "Pole", "aggregator": "Medoid"},
+    ),
+}
+
 BUILT_IN = [
     ("algorithm", "ensemble_frl"),
     ("algorithm", "page_pg"),
@@ -450,16 +517,17 @@ def test_a_file_without_one_component_is_one_line(check: Command, write: Write, 
 SMALL = ["--agents", "5", "--byzantine", "1", "--trajectories", "8", "--evaluations", "1", "--json", "--out"]
 
 
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_components_of_a_foreign_distribution_pass_and_run(
-    install: Callable[..., None], command: Command, tmp_path: Path
+    install: Callable[..., None], command: Command, tmp_path: Path, distribution: str
 ) -> None:
-    source = AVERAGED + HALF + LATTICE + WALK + MIDDLE
+    source, names = DISTRIBUTIONS[distribution]
     assert not re.search(r"\b_[a-z]", HEAD + source), "it uses public names only"
-    install(source, **FOREIGN)
-    for kind, name in FOREIGN.items():
+    install(source, **names)
+    for kind, name in names.items():
         done = command("check", name.lower(), "--kind", kind)
         assert (done.code, done.err) == (0, ""), done.out
-    options = [w for k, name in FOREIGN.items() for w in (f"--{registry.FLAGS[k]}", name.lower())]
+    options = [w for k, name in names.items() for w in (f"--{registry.FLAGS[k]}", name.lower())]
     done = command("run", *options, *SMALL, str(tmp_path / "runs"))
     assert (done.code, done.err) == (0, "")
     assert '"verdict"' in done.out

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from byzbench import registry
-from byzbench.algorithms._page import Page
 from byzbench.core import Communication
+from byzbench.core.page import PageAlgorithm
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, lockstep, one_thread
@@ -302,7 +302,7 @@ PLACEMENTS = ["first", "min_cut"]
 
 def trains_on(algo, graph, placement, trajectories, batch):
     """Runs beside two of sixteen who cancel what neighbours learn from each other, and ends with numbers."""
-    sizes = {"N": batch, **({"B": 2} if issubclass(registry.find("algorithm", algo), Page) else {})}
+    sizes = {"N": batch, **({"B": 2} if issubclass(registry.find("algorithm", algo), PageAlgorithm) else {})}
     todo = Experiment.create(
         algo,
         "dissensus(on=both)",

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import byzbench
-from byzbench import Experiment, identity
+from byzbench import Experiment, identity, registry
 from byzbench.attacks.alie import Alie
 from byzbench.canonical import hash_of
 from byzbench.deprecation import deprecated_since
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, InvalidParameter, OtherLibraries
 from byzbench.experiments.provenance import recorded_identity
-from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, identity_of
+from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, code_modules, identity_of
 from byzbench.records.run_folder import RunFolder
 
 TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "preset": "paper"}
@@ -75,6 +75,11 @@ def test_comments_and_docstrings_are_not_behaviour(package: Callable[[str, str],
 
 def test_private_helpers_of_a_namespace_package_count(package: Callable[[str, str], type]) -> None:
     assert code_digest(package(SOURCE, "SIZE = 1.0\n")) != code_digest(package(SOURCE, "SIZE = 2.0\n"))
+
+
+def test_shared_base_classes_count_as_the_engine() -> None:
+    module = "byzbench.algorithms.clipped_gossip"
+    assert list(code_modules(registry.find("algorithm", "clipped_gossip"))) == [module]
 
 
 def test_a_plugin_has_the_versions_of_what_it_extends(package: Callable[[str, str], type]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 import byzbench
 from byzbench import Experiment, registry
-from byzbench.algorithms._official import official_initial, official_uniform
+from byzbench.core.page import draw_official_parameters, draw_official_uniform
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.records.run_folder import RunFolder
@@ -32,7 +32,7 @@ def test_the_initial_policy_is_the_one_that_its_constructors_make() -> None:
         for parameter in (p for layer in layers for p in layer.parameters()):
             bound = 1 / parameter.size(-1) ** 0.5
             parameter.data.uniform_(-bound, bound)
-    theta = official_initial(sizes).unsqueeze(0)
+    theta = draw_official_parameters(sizes).unsqueeze(0)
     x = torch.randn(1, 7, 4, generator=torch.Generator().manual_seed(1))
     policy = CategoricalMlp(sizes, squashed=True)
     expected = x[0]
@@ -44,7 +44,7 @@ def test_the_initial_policy_is_the_one_that_its_constructors_make() -> None:
 def test_the_coin_is_the_global_stream_of_seed_zero() -> None:
     legacy = np.random.RandomState(0)
     drawn = [bool(legacy.choice([True, False], p=[0.2, 0.8])) for _ in range(300)]
-    assert [official_uniform(t) < 0.2 for t in range(1, 301)] == drawn
+    assert [draw_official_uniform(t) < 0.2 for t in range(1, 301)] == drawn
 
 
 @pytest.mark.slow

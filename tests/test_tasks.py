@@ -14,6 +14,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from scipy.stats import ks_2samp
 
 from byzbench import registry
+from byzbench.core.gymnasium_task import environment_facts
 from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
@@ -25,7 +26,6 @@ from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
 from byzbench.sweeps.sweep import run_sweep
-from byzbench.tasks import _gymnasium
 from byzbench.tasks._references import random_returns, task_references
 from byzbench.tasks.cartpole import CartPole
 from byzbench.testing import tasks
@@ -138,7 +138,7 @@ def test_a_lander_that_has_come_down_is_left_alone(backend):
     "backend, missing, extra", [("gymnasium", "Box2D", "box2d"), ("gymnasium", "pygame", "box2d"), ("envpool",) * 3]
 )
 def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, extra, monkeypatch):
-    _gymnasium.environment_facts.cache_clear()
+    environment_facts.cache_clear()
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.box2d")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -169,10 +169,10 @@ def test_what_is_not_supported_is_one_line(text, message):
 
 
 def test_an_environment_without_a_horizon_needs_one(monkeypatch):
-    facts = _gymnasium.environment_facts("Acrobot-v1")
+    facts = environment_facts("Acrobot-v1")
     endless = type(facts)(facts.observations, facts.actions, None, None)
     monkeypatch.setattr("byzbench.tasks.gymnasium.environment_facts", lambda id: endless)
-    monkeypatch.setattr("byzbench.tasks._gymnasium.environment_facts", lambda id: endless)
+    monkeypatch.setattr("byzbench.core.gymnasium_task.environment_facts", lambda id: endless)
     with pytest.raises(UserError, match="no fixed horizon: set steps="):
         registry.make("task", "gymnasium:Acrobot-v1")
     assert registry.make("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7

@@ -574,7 +574,7 @@ def test_sybils_need_somebody_to_attach_to() -> None:
 
 
 def test_placements_that_look_at_all_pairs_refuse_large_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byzbench.placements._ranked.DENSE", 8)
+    monkeypatch.setattr("byzbench.core.ranked_placement.MAX_DENSE_AGENTS", 8)
     for name in ("eigenvector", "influence_greedy", "influence_swap", "min_cut"):
         with pytest.raises(Undefined, match=f"placement {name} is for at most 8 agents, got 9"):
             placed(name)(Ring()(9, 0, rng()), 1, rng())

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import at_least, tidy
+from byzbench.geometry.graph_families import require_agents, sort_graph
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,5 @@ class BarabasiAlbert(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Draw a graph; a generator in the same state gives the same graph."""
-        at_least(f"barabasi_albert: links={self.links}", agents, self.links + 1)
-        return tidy(nx.barabasi_albert_graph(agents, self.links, int(rng.integers(2**32))))
+        require_agents(f"barabasi_albert: links={self.links}", agents, self.links + 1)
+        return sort_graph(nx.barabasi_albert_graph(agents, self.links, int(rng.integers(2**32))))

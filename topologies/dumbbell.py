@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import at_least, clique, tidy
+from byzbench.geometry.graph_families import add_clique, require_agents, sort_graph
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Dumbbell(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""
-        at_least(f"dumbbell: bar={self.bar}", agents, self.bar + 2)
+        require_agents(f"dumbbell: bar={self.bar}", agents, self.bar + 2)
         first_size = (agents - self.bar + 1) // 2
         graph = nx.empty_graph(agents)
-        clique(graph, range(first_size))
-        clique(graph, range(first_size + self.bar, agents))
+        add_clique(graph, range(first_size))
+        add_clique(graph, range(first_size + self.bar, agents))
         graph.add_edges_from((k, k + 1) for k in range(first_size - 1, first_size + self.bar))
-        return tidy(graph)
+        return sort_graph(graph)

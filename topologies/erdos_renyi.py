@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import connected
+from byzbench.geometry.graph_families import draw_connected
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ class ErdosRenyi(Topology):
         def draw(seed: int) -> nx.Graph:
             return nx.fast_gnp_random_graph(agents, p, seed, directed=self.directed)
 
-        return connected(draw, rng, f"erdos_renyi: p={p:.3g} on {agents} agents", "give a larger p")
+        return draw_connected(draw, rng, f"erdos_renyi: p={p:.3g} on {agents} agents", "give a larger p")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from byzbench.core import Topology
 from byzbench.errors import Undefined, UserError
-from byzbench.topologies._drawn import is_connected, tidy
+from byzbench.geometry.graph_families import is_connected, sort_graph
 
 _LARGEST = 64_000_000
 """The largest file that is read, in bytes. The edges of a sparse graph of 100,000 agents fit."""
@@ -57,7 +57,7 @@ class FromFile(Topology):
             names.sort(key=int)
         if len(names) != agents:
             raise Undefined(f"from_file: {self.path} has {len(names)} nodes, and there are {agents} agents")
-        graph = tidy(nx.relabel_nodes(named, {name: number for number, name in enumerate(names)}))
+        graph = sort_graph(nx.relabel_nodes(named, {name: number for number, name in enumerate(names)}))
         if not is_connected(graph):
             raise Undefined(f"from_file: the graph in {self.path} is not connected")
         return graph

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Topology
-from byzbench.topologies._drawn import tidy
+from byzbench.geometry.graph_families import sort_graph
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ class Grid(Topology):
         graph = nx.empty_graph(agents)
         graph.add_edges_from((k, k + 1) for k in range(agents - 1) if (k + 1) % columns)
         graph.add_edges_from((k, k + columns) for k in range(agents - columns))
-        return tidy(graph)
+        return sort_graph(graph)

@@ -9,7 +9,7 @@ import numpy as np
 
 from byzbench.core import Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import tidy
+from byzbench.geometry.graph_families import sort_graph
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,4 @@ class Hypercube(Topology):
             )
         graph = nx.empty_graph(agents)
         graph.add_edges_from((k, k ^ 1 << bit) for k in range(agents) for bit in range(bits))
-        return tidy(graph)
+        return sort_graph(graph)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import at_least, stream, tidy
+from byzbench.geometry.graph_families import derive_generator, require_agents, sort_graph
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class PeerSampling(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Draw the graph of a round; a generator in the same state gives the same graph for the same round."""
-        at_least(f"peer_sampling: peers={self.peers}", agents, self.peers + 1)
-        round_rng = stream(int(rng.integers(2**63)), round)
+        require_agents(f"peer_sampling: peers={self.peers}", agents, self.peers + 1)
+        round_rng = derive_generator(int(rng.integers(2**63)), round)
         graph = nx.empty_graph(agents, nx.DiGraph if self.directed else nx.Graph)
         for agent in range(agents):
             others = round_rng.choice(agents - 1, self.peers, replace=False)
             graph.add_edges_from((int(other + (other >= agent)), agent) for other in others)
-        return tidy(graph)
+        return sort_graph(graph)

@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy.spatial import cKDTree
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import connected, stream
+from byzbench.geometry.graph_families import derive_generator, draw_connected
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class RandomGeometric(Topology):
         radius = sqrt(max(log(agents), 1) / agents) if self.radius is None else self.radius
 
         def draw(seed: int) -> nx.Graph:
-            points = stream(seed, 0).random((agents, 2))
+            points = derive_generator(seed, 0).random((agents, 2))
             graph = nx.Graph()
             graph.add_nodes_from((k, {"pos": tuple(point)}) for k, point in enumerate(points.tolist()))
             graph.add_edges_from(cKDTree(points).query_pairs(radius))
             return graph
 
-        return connected(draw, rng, f"random_geometric: radius={radius:.3g} on {agents} agents", "give a larger radius")
+        return draw_connected(
+            draw, rng, f"random_geometric: radius={radius:.3g} on {agents} agents", "give a larger radius"
+        )

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byzbench.core import Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import connected
+from byzbench.geometry.graph_families import draw_connected
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,4 @@ class RandomRegular(Topology):
             return nx.complement(sparse) if dense else sparse
 
         name = f"random_regular: degree={degree} on {agents} agents"
-        return connected(draw, rng, name, "give a larger degree")
+        return draw_connected(draw, rng, name, "give a larger degree")

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Topology
-from byzbench.topologies._drawn import at_least
+from byzbench.geometry.graph_families import require_agents
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,5 @@ class Ring(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""
-        at_least("ring", agents, 3)
+        require_agents("ring", agents, 3)
         return nx.cycle_graph(agents, nx.DiGraph if self.directed else nx.Graph)

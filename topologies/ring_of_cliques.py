@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import at_least, clique, shares, tidy
+from byzbench.geometry.graph_families import add_clique, require_agents, sort_graph, split_evenly
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class RingOfCliques(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""
-        at_least("ring_of_cliques", agents, self.cliques)
-        graph, boundaries = nx.empty_graph(agents), [0, *accumulate(shares(agents, self.cliques))]
+        require_agents("ring_of_cliques", agents, self.cliques)
+        graph, boundaries = nx.empty_graph(agents), [0, *accumulate(split_evenly(agents, self.cliques))]
         for start, stop in pairwise(boundaries):
-            clique(graph, range(start, stop))
+            add_clique(graph, range(start, stop))
             graph.add_edge(stop - 1, stop % agents)
-        return tidy(graph)
+        return sort_graph(graph)

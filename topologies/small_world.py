@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import connected
+from byzbench.geometry.graph_families import draw_connected
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,6 @@ class SmallWorld(Topology):
         def draw(seed: int) -> nx.Graph:
             return nx.watts_strogatz_graph(agents, self.degree, self.p, seed)
 
-        return connected(draw, rng, f"small_world: degree={self.degree} on {agents} agents", "give a larger degree")
+        return draw_connected(
+            draw, rng, f"small_world: degree={self.degree} on {agents} agents", "give a larger degree"
+        )

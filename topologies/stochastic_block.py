@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
-from byzbench.topologies._drawn import at_least, connected, shares
+from byzbench.geometry.graph_families import draw_connected, require_agents, split_evenly
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class StochasticBlock(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Draw a graph; a generator in the same state gives the same graph."""
-        at_least("stochastic_block", agents, self.blocks)
-        sizes = shares(agents, self.blocks)
+        require_agents("stochastic_block", agents, self.blocks)
+        sizes = split_evenly(agents, self.blocks)
         probabilities = np.full((self.blocks, self.blocks), self.between)
         np.fill_diagonal(probabilities, self.inside)
 
@@ -51,4 +51,4 @@ class StochasticBlock(Topology):
             return graph
 
         name = f"stochastic_block: inside={self.inside:g}, between={self.between:g} on {agents} agents"
-        return connected(draw, rng, name, "give larger probabilities")
+        return draw_connected(draw, rng, name, "give larger probabilities")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import connected, stream
+from byzbench.geometry.graph_families import derive_generator, draw_connected
 from byzbench.topologies.small_world import SmallWorld
 
 
@@ -51,14 +51,17 @@ class TimeVarying(Topology):
         """
         root, period = int(rng.integers(2**63)), round // self.every
         if self.churn is None:
-            return self.inner(agents, period * self.every, stream(root, period))
-        base = self.inner(agents, 0, stream(root, 0))
+            return self.inner(agents, period * self.every, derive_generator(root, period))
+        base = self.inner(agents, 0, derive_generator(root, 0))
         if base.is_directed() or "server" in base.graph:
             raise Undefined("time_varying: churn is for undirected graphs of agents, without a server")
         churn = self.churn
         name = f"time_varying: churn={churn:g} on {agents} agents"
-        return connected(
-            lambda seed: _replace_edges(base, churn, seed), stream(root, period + 1), name, "give a smaller churn"
+        return draw_connected(
+            lambda seed: _replace_edges(base, churn, seed),
+            derive_generator(root, period + 1),
+            name,
+            "give a smaller churn",
         )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from byzbench.core import Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import tidy
+from byzbench.geometry.graph_families import sort_graph
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Torus(Topology):
             row, column = divmod(k, columns)
             graph.add_edge(k, row * columns + (column + 1) % columns)
             graph.add_edge(k, (k + columns) % agents)
-        return tidy(graph)
+        return sort_graph(graph)
 
 
 def _rows(agents: int) -> int:

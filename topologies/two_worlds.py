@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byzbench.core import FloatRange, Topology
 from byzbench.errors import Undefined
-from byzbench.topologies._drawn import at_least, clique, tidy
+from byzbench.geometry.graph_families import add_clique, require_agents, sort_graph
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class TwoWorlds(Topology):
 
     def __call__(self, agents: int, round: int, rng: np.random.Generator) -> nx.Graph:
         """Return the graph, which is the same in every round."""
-        at_least("two_worlds", agents, 2)
+        require_agents("two_worlds", agents, 2)
         first, second = agents - agents // 2, agents // 2
         if self.links > second:
             raise Undefined(f"two_worlds: links={self.links} needs at least {2 * self.links} agents, got {agents}")
         graph = nx.empty_graph(agents)
-        clique(graph, range(first))
-        clique(graph, range(first, agents))
+        add_clique(graph, range(first))
+        add_clique(graph, range(first, agents))
         graph.add_edges_from((i, first + (i + j) % second) for i in range(first) for j in range(self.links))
-        return tidy(graph)
+        return sort_graph(graph)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.aggregators.hyperbox_mean import HyperboxMean
-from byzbench.agreements._iterated import Iterated
 from byzbench.core import Aggregator, Measure
+from byzbench.core.iterated_agreement import IteratedAgreement
 
 
 @dataclass(frozen=True)
-class HyperboxAgreement(Iterated):
+class HyperboxAgreement(IteratedAgreement):
     """Iterated hyperbox mean: the midpoint of the trusted box and of the box of all possible honest means.
 
     Outputs stay in the honest bounding box and near the honest mean: within 2 sqrt(d) times the best possible distance.

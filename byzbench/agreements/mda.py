@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.mda import Mda
-from byzbench.agreements._iterated import Iterated
 from byzbench.core import Aggregator
+from byzbench.core.iterated_agreement import IteratedAgreement
 from byzbench.geometry.subsets import min_diameter_subsets
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MdaAgreement(Iterated):
+class MdaAgreement(IteratedAgreement):
     """Iterated minimum-diameter averaging: the mean of the n - f messages of least diameter.
 
     On a complete graph in lock step, with equivocation, one exchange brings honest agents to within 3f / (n - f) of
@@ -70,7 +70,7 @@ class MdaAgreement(Iterated):
         """Return whether n > 4f."""
         return n > 4 * f
 
-    def share(self, n: int, f: int) -> float | None:
+    def contraction_factor(self, n: int, f: int) -> float | None:
         """Return 3f / (n - f).
 
         Two subsets of n - f messages share all but the Byzantine ones: at most 3f pairs differ, each by at most the

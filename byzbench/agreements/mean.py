@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from byzbench.aggregators.mean import Mean
-from byzbench.agreements._iterated import Iterated
 from byzbench.core import Aggregator
+from byzbench.core.iterated_agreement import IteratedAgreement
 
 
 @dataclass(frozen=True)
-class MeanAgreement(Iterated):
+class MeanAgreement(IteratedAgreement):
     """Iterated mean of the inbox: gossip averaging, exact in one exchange on a complete graph, and not robust."""
 
     requires = "f = 0"
@@ -31,6 +31,6 @@ class MeanAgreement(Iterated):
         """Return whether f = 0."""
         return f == 0
 
-    def share(self, n: int, f: int) -> float | None:
+    def contraction_factor(self, n: int, f: int) -> float | None:
         """Return zero: one exchange is enough."""
         return 0.0

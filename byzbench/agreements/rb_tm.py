@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.agreements._iterated import Iterated
 from byzbench.core import Aggregator, Measure
+from byzbench.core.iterated_agreement import IteratedAgreement
 
 
 @dataclass(frozen=True)
-class RbTmAgreement(Iterated):
+class RbTmAgreement(IteratedAgreement):
     """Iterated coordinate-wise trimmed mean over reliable broadcast, by which all agents receive the same messages.
 
     In lock step on a complete graph all honest agents then hold the same messages and agree in one exchange. Reliable
@@ -42,7 +42,7 @@ class RbTmAgreement(Iterated):
         """Return whether n > 3f."""
         return n > 3 * f
 
-    def share(self, n: int, f: int) -> float | None:
+    def contraction_factor(self, n: int, f: int) -> float | None:
         """Return f / (n - 2f), in every coordinate.
 
         Each of f Byzantine agents can shift the n - 2f averaged values by one rank, which changes their sum by at most

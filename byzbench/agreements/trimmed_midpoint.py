@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
-from byzbench.agreements._iterated import Iterated
 from byzbench.core import Aggregator, Measure
+from byzbench.core.iterated_agreement import IteratedAgreement
 
 
 @dataclass(frozen=True)
-class TrimmedMidpointAgreement(Iterated):
+class TrimmedMidpointAgreement(IteratedAgreement):
     """Iterated coordinate-wise midpoint of the values without the f least and the f greatest.
 
     Two agents receive the same messages except from the f Byzantine agents. So their trimmed intervals are within the
@@ -37,6 +37,6 @@ class TrimmedMidpointAgreement(Iterated):
         """Return whether n > 3f."""
         return n > 3 * f
 
-    def share(self, n: int, f: int) -> float | None:
+    def contraction_factor(self, n: int, f: int) -> float | None:
         """Return one half; zero for f = 0, where all agents receive the same messages."""
         return 0.5 if f else 0.0

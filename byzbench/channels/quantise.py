@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.channels._codec import Codec
 from byzbench.core import FloatRange, MessageFormat
+from byzbench.core.compressed_channel import CompressedChannel
 
 
 @dataclass(frozen=True)
-class Quantise(Codec):
+class Quantise(CompressedChannel):
     """A stochastic rounding of each coordinate to one of s + 1 levels of its magnitude, which is unbiased.
 
         m_i = ||x|| sign(x_i) l_i / s,    l_i = floor(s |x_i| / ||x|| + U[0, 1)),    s = 2^(bits - 1) - 1
@@ -42,7 +42,7 @@ class Quantise(Codec):
         """Return the format of the same numbers at `bits` bits each, and the norm."""
         return MessageFormat(form.num_values, self.bits, form.extra_bits + 32)
 
-    def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def compress(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Round each coordinate by the formula."""
         levels = 2 ** (self.bits - 1) - 1
         unit = x.abs().amax(1, keepdim=True) if self.norm == "largest" else x.norm(dim=1, keepdim=True)

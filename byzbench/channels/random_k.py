@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.channels._codec import Codec, keep
 from byzbench.core import FloatRange, MessageFormat
+from byzbench.core.compressed_channel import CompressedChannel, select_coordinates
 
 
 @dataclass(frozen=True)
-class RandomK(Codec):
+class RandomK(CompressedChannel):
     """A random subset of k = ceil(share d) coordinates, shared by all senders of an exchange.
 
     The subset is drawn without replacement. A seed of 64 bits determines it: a message takes 32 k + 64 bits. With error
@@ -38,9 +38,9 @@ class RandomK(Codec):
         """Return the format of k numbers and a seed."""
         return MessageFormat(max(1, int(np.ceil(self.share * d))), form.bits_per_value, form.extra_bits + 64)
 
-    def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def compress(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x at the drawn coordinates, and zero elsewhere."""
         d = x.shape[1]
         k = max(1, int(np.ceil(self.share * d)))
         drawn = torch.from_numpy(np.sort(rng.permutation(d)[:k])).to(x.device)
-        return keep(x if self.feedback else x * (d / k), drawn.expand(len(x), -1))
+        return select_coordinates(x if self.feedback else x * (d / k), drawn.expand(len(x), -1))

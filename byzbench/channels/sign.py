@@ -8,19 +8,19 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from byzbench.channels._codec import Codec
 from byzbench.core import MessageFormat
+from byzbench.core.compressed_channel import CompressedChannel
 
 
 @dataclass(frozen=True)
-class Sign(Codec):
+class Sign(CompressedChannel):
     """The sign of each coordinate, times their mean magnitude: m = (||x||_1 / d) sign(x), at d + 32 bits.
 
     Source: Karimireddy, Rebjock, Stich, Jaggi 2019, arXiv 1901.09847 (EF-signSGD).
 
     Example:
         >>> import torch
-        >>> Sign().code(torch.tensor([[1.0, -2.0, 3.0]]), np.random.default_rng(0))
+        >>> Sign().compress(torch.tensor([[1.0, -2.0, 3.0]]), np.random.default_rng(0))
         tensor([[ 2., -2.,  2.]])
     """
 
@@ -30,7 +30,7 @@ class Sign(Codec):
         """Return the format of the same numbers at one bit each, and their magnitude."""
         return MessageFormat(form.num_values, 1, form.extra_bits + 32)
 
-    def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def compress(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the signs times the mean magnitude.
 
         Zero has the sign +1, as one bit has two values.

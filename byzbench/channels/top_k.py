@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.channels._codec import Codec, keep, places
 from byzbench.core import FloatRange, MessageFormat
+from byzbench.core.compressed_channel import CompressedChannel, index_bits, select_coordinates
 
 
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(CompressedChannel):
     """The k = ceil(share d) coordinates of largest magnitude, and their indices: k (32 + ceil(log2 d)) bits.
 
     Of equal magnitudes the first ones are sent.
@@ -26,7 +26,7 @@ class TopK(Codec):
 
     Example:
         >>> import torch
-        >>> TopK(share=0.5).code(torch.tensor([[1.0, -4.0, 3.0, 2.0]]), np.random.default_rng(0))
+        >>> TopK(share=0.5).compress(torch.tensor([[1.0, -4.0, 3.0, 2.0]]), np.random.default_rng(0))
         tensor([[ 0., -4.,  3.,  0.]])
     """
 
@@ -38,12 +38,12 @@ class TopK(Codec):
     def pack(self, form: MessageFormat, d: int) -> MessageFormat:
         """Return the format of k numbers, each with its index."""
         k = _count(self.share, d)
-        return MessageFormat(k, form.bits_per_value, form.extra_bits + k * places(d))
+        return MessageFormat(k, form.bits_per_value, form.extra_bits + k * index_bits(d))
 
-    def code(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def compress(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Return x at the k largest coordinates, and zero elsewhere."""
         order = x.abs().argsort(dim=1, descending=True, stable=True)
-        return keep(x, order[:, : _count(self.share, x.shape[1])])
+        return select_coordinates(x, order[:, : _count(self.share, x.shape[1])])
 
 
 def _count(share: float, d: int) -> int:

@@ -4,6 +4,9 @@ Every component is a frozen dataclass. Its fields are its hyper-parameters, type
 Field(gt=0, description="...")]`. They are validated at every construction. A component holds no state: state is passed
 in and returned as a flat dict of tensors, so that a run can be checkpointed, resumed and cloned.
 
+Base classes that several components share have modules of their own, which are imported where they are needed: for
+example `byzbench.core.gossip`, `byzbench.core.oracle_attack` and `byzbench.core.gymnasium_task`.
+
 Symbols: K agents, f of them Byzantine, d parameters, n messages in an inbox, E directed edges.
 """
 
@@ -39,3 +42,4 @@ from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
 from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack
+from byzbench.literals import literal as literal

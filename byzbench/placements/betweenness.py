@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Placement
-from byzbench.placements._ranked import agents_of, highest
+from byzbench.core.ranked_placement import count_agents, select_highest
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,4 @@ class Betweenness(Placement):
         betweenness = nx.betweenness_centrality(
             graph, num_pivots, seed=int(rng.integers(2**32)) if num_pivots else None
         )
-        return highest([betweenness[agent] for agent in range(agents_of(graph))], f, rng)
+        return select_highest([betweenness[agent] for agent in range(count_agents(graph))], f, rng)

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.core import Placement
-from byzbench.placements._ranked import agents_of, highest
+from byzbench.core.ranked_placement import count_agents, select_highest
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Degree(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return the f agents with the most receivers; ties are broken at random."""
-        return highest([len(graph.adj[agent]) for agent in range(agents_of(graph))], f, rng)
+        return select_highest([len(graph.adj[agent]) for agent in range(count_agents(graph))], f, rng)

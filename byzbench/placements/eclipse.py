@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Placement
+from byzbench.core.ranked_placement import agent_subgraph, count_agents, select_highest
 from byzbench.errors import Undefined
 from byzbench.geometry.graphs import in_neighbors
-from byzbench.placements._ranked import agents_of, highest, only_agents
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Eclipse(Placement):
         Raises:
             Undefined: the graph has no agent with the number of the victim.
         """
-        agents, links = agents_of(graph), only_agents(graph)
+        agents, links = count_agents(graph), agent_subgraph(graph)
         if self.victim >= agents:
             raise Undefined(f"eclipse: agent {self.victim} is no victim; agents are 0 to {agents - 1}")
         neighbours = in_neighbors(links)
@@ -57,4 +57,4 @@ class Eclipse(Placement):
         for agent in neighbours[self.victim]:
             scores[agent] = 1 + 1 / (1 + max(degrees[self.victim], degrees[agent]))
         scores[self.victim] = 0.0
-        return highest(scores, f, rng)
+        return select_highest(scores, f, rng)

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.core import Placement
-from byzbench.placements._ranked import agents_of, highest, small_enough
+from byzbench.core.ranked_placement import count_agents, require_dense_size, select_highest
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Eigenvector(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return the f agents with the highest centrality; ties are broken at random."""
-        small_enough("eigenvector", graph)
+        require_dense_size("eigenvector", graph)
         adjacency = nx.to_numpy_array(graph, weight=None)
         values, vectors = np.linalg.eig(adjacency) if graph.is_directed() else np.linalg.eigh(adjacency)
         leading = np.abs(vectors[:, np.argmax(values.real)])
-        return highest(leading[: agents_of(graph)], f, rng)
+        return select_highest(leading[: count_agents(graph)], f, rng)

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Placement
+from byzbench.core.ranked_placement import agent_subgraph, require_dense_size, select_highest
 from byzbench.geometry.influence import HORIZON, walks, with_one_more
 from byzbench.geometry.mixing import matrix
-from byzbench.placements._ranked import highest, only_agents, small_enough
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class InfluenceGreedy(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return the f agents of the greedy selection; ties are broken at random."""
-        small_enough("influence_greedy", graph)
-        total = walks(matrix(only_agents(graph)), self.horizon)
+        require_dense_size("influence_greedy", graph)
+        total = walks(matrix(agent_subgraph(graph)), self.horizon)
         selected: list[int] = []
         for _ in range(f):
-            selected += highest(with_one_more(total, selected), 1, rng)
+            selected += select_highest(with_one_more(total, selected), 1, rng)
         return selected

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from byzbench.core import Placement
+from byzbench.core.ranked_placement import agent_subgraph, require_dense_size, select_highest
 from byzbench.geometry.influence import HORIZON, walks, with_one_more
 from byzbench.geometry.mixing import matrix
-from byzbench.placements._ranked import highest, only_agents, small_enough
 from byzbench.placements.influence_greedy import InfluenceGreedy
 
 _TOLERANCE = 1e-9
@@ -39,9 +39,9 @@ class InfluenceSwap(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return the f agents of the local optimum; ties are broken at random."""
-        small_enough("influence_swap", graph)
+        require_dense_size("influence_swap", graph)
         selected = list(InfluenceGreedy(self.horizon)(graph, f, rng))
-        total = walks(matrix(only_agents(graph)), self.horizon)
+        total = walks(matrix(agent_subgraph(graph)), self.horizon)
         influence = -1.0
         while selected:
             reduced = [selected[:k] + selected[k + 1 :] for k in range(f)]
@@ -49,7 +49,7 @@ class InfluenceSwap(Placement):
             if values.max() <= influence + _TOLERANCE * abs(influence):
                 break
             influence = values.max()
-            (best,) = highest(values.ravel(), 1, rng)
+            (best,) = select_highest(values.ravel(), 1, rng)
             leaving, agent = divmod(best, len(total))
             selected = [*reduced[leaving], agent]
         return selected

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.core import Placement
-from byzbench.placements._ranked import agents_of
+from byzbench.core.ranked_placement import count_agents
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MaxSeparation(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return f agents that are far from each other; ties are broken at random."""
-        order = rng.permutation(agents_of(graph))
+        order = rng.permutation(count_agents(graph))
         hops = np.full(len(graph), np.inf)
         selected: list[int] = []
         for _ in range(f):

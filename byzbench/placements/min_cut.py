@@ -11,8 +11,8 @@ import networkx as nx
 import numpy as np
 
 from byzbench.core import Placement
+from byzbench.core.ranked_placement import agent_subgraph, count_agents, require_dense_size, select_highest
 from byzbench.geometry.graphs import laplacian_spectrum
-from byzbench.placements._ranked import agents_of, highest, only_agents, small_enough
 
 _MAX_EXACT = 200
 
@@ -45,11 +45,11 @@ class MinCut(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return f agents that cut the graph if possible; ties are broken at random."""
-        small_enough("min_cut", graph)
-        agents = agents_of(graph)
-        links = nx.Graph(only_agents(graph))
+        require_dense_size("min_cut", graph)
+        agents = count_agents(graph)
+        links = nx.Graph(agent_subgraph(graph))
         if f == 0 or f > agents - 2 or nx.density(links) in (0, 1) or not nx.is_connected(links):
-            return highest(np.zeros(agents), f, rng)
+            return select_highest(np.zeros(agents), f, rng)
         side = _sparsest_cut(links)
         cuts = [
             cut
@@ -62,7 +62,7 @@ class MinCut(Placement):
         betweenness = nx.betweenness_centrality(links) if len(selected) < f else {}
         while len(selected) < f:
             largest = max(_components(links, selected), key=lambda component: (len(component), -min(component)))
-            selected += highest([betweenness[a] if a in largest else -1.0 for a in range(agents)], 1, rng)
+            selected += select_highest([betweenness[a] if a in largest else -1.0 for a in range(agents)], 1, rng)
         return selected
 
 
@@ -117,7 +117,7 @@ def _cover_greedily(links: nx.Graph, side: Collection[int], f: int, rng: np.rand
     selected: list[int] = []
     for _ in range(f):
         scores = [-1.0 if a in selected else len(crossing[a]) if a in crossing else 0.0 for a in range(len(links))]
-        selected += highest(scores, 1, rng)
+        selected += select_highest(scores, 1, rng)
         if selected[-1] in crossing:
             crossing.remove_node(selected[-1])
     return selected

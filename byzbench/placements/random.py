@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from byzbench.core import Placement
-from byzbench.placements._ranked import agents_of
+from byzbench.core.ranked_placement import count_agents
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ class RandomPlacement(Placement):
 
     def __call__(self, graph: nx.Graph, f: int, rng: np.random.Generator) -> Sequence[int]:
         """Return the first f agents of a random permutation of all agents."""
-        return rng.permutation(agents_of(graph))[:f].tolist()
+        return rng.permutation(count_agents(graph))[:f].tolist()

@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.rl.rollouts import EnvironmentBatch
 from byzbench.rl.simulations import Simulated, Simulation
-from byzbench.tasks._gymnasium import GymnasiumTask
 from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.2

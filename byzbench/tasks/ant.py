@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.tasks._gymnasium import GymnasiumTask
+from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.tasks._references import task_reference
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from byzbench.core.gymnasium_task import GymnasiumTask, environment_facts
 from byzbench.errors import InvalidParameter
-from byzbench.tasks._gymnasium import GymnasiumTask, environment_facts
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
 from gymnasium.spaces import Space
 from pydantic import Field
 
-from byzbench.core import Setting, Task
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.core import Setting, Task, literal
+from byzbench.core.gymnasium_task import translate_environment_errors
+from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
 from byzbench.rl.policies import Policy
 from byzbench.rl.teams import Team
-from byzbench.tasks._games import Teams, World, open_game, refuse_unlike
 from byzbench.tasks._references import task_references
 
 
@@ -62,8 +64,8 @@ class PettingZoo(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         game = self._start()
-        refuse_unlike(self.id, game, "observation_space", "observations")
-        refuse_unlike(self.id, game, "action_space", "actions")
+        require_equal_spaces(self.id, game, "observation_space", "observations")
+        require_equal_spaces(self.id, game, "action_space", "actions")
         limit = getattr(game.unwrapped, "max_cycles", None)
         if self.steps is None and type(limit) is not int:
             raise InvalidParameter(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
@@ -73,7 +75,7 @@ class PettingZoo(Task):
 
     def _start(self) -> Any:
         """Make the game, a `ParallelEnv`."""
-        return open_game(self.id, self.options)
+        return _open_game(self.id, self.options)
 
     @staticmethod
     def _spaces(game: Any) -> tuple[Space[Any], Space[Any]]:
@@ -144,9 +146,41 @@ class PettingZoo(Task):
         player = self.family(self.observation_size // self.players, squashed)
         return player if self.shared else Team(player, self.players)
 
-    def make(self, agents: int, count: int) -> Teams | World:
+    def make(self, agents: int, count: int) -> TeamGames | SharedGames:
         """Make `count` games for each agent, or for all agents together in a shared game."""
         self.check(Setting(agents))
         if self.shared:
-            return World([self._start() for _ in range(count)], self.horizon)
-        return Teams([self._start() for _ in range(agents * count)], count, self.horizon)
+            return SharedGames([self._start() for _ in range(count)], self.horizon)
+        return TeamGames([self._start() for _ in range(agents * count)], count, self.horizon)
+
+
+def _open_game(id: str, options: str) -> Any:
+    """Make a game of PettingZoo, as a `ParallelEnv`.
+
+    Args:
+        id: The game as family/name.
+        options: The arguments of the game, such as "N=5 other=1".
+
+    Raises:
+        UserError: The game is not installed, or it does not take these arguments.
+    """
+    family, _, name = id.partition("/")
+    pairs = (item.partition("=") for item in options.split())
+    arguments = {key: literal(value) for key, _, value in pairs}
+    with translate_environment_errors(id):
+        for package in (family, f"pettingzoo.{family}"):
+            try:
+                module = import_module(f"{package}.{name}")
+            except ModuleNotFoundError as error:
+                if not f"{package}.{name}".startswith(str(error.name)):
+                    raise
+                continue
+            if not hasattr(module, "parallel_env"):
+                break
+            try:
+                return module.parallel_env(**arguments)
+            except TypeError as error:
+                raise InvalidParameter(f"game {id!r}: {error}") from None
+    raise UserError(
+        f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, or install the package of its family"
+    )

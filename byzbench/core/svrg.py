@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.core import Communication, FloatRange, State
+from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
 from byzbench.rl.gradients import importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
@@ -21,8 +21,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Svrg(PolicyGradient):
-    """A method whose server takes variance-reduced steps on episodes of its own environment; a round is an epoch."""
+class SvrgAlgorithm(PolicyGradient):
+    """A method whose server takes variance-reduced steps on episodes of its own environment; a round is an epoch.
+
+    A subclass defines `batch_size` and `num_steps`, and names the aggregator in `defaults`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MedianEpochs(SvrgAlgorithm):
+        ...     defaults = {"topology": "star", "aggregator": "median", "agreement": "none"}
+        ...
+        ...     def batch_size(self, rng):
+        ...         return self.N
+        ...
+        ...     def num_steps(self, batch_size, rng):
+        ...         return batch_size // self.B
+        >>> method = MedianEpochs(N=12, B=4)
+        >>> method.num_steps(method.batch_size(None), None)
+        3
+    """
 
     communication: ClassVar[Communication] = Communication.SERVER
     server_samples: ClassVar[bool] = True
@@ -60,19 +77,19 @@ class Svrg(PolicyGradient):
         return self.logits == "tanh"
 
     @abstractmethod
-    def batch(self, rng: np.random.Generator) -> int:
+    def batch_size(self, rng: np.random.Generator) -> int:
         """Return the number of episodes of each agent's batch in this epoch."""
 
     @abstractmethod
-    def steps(self, batch: int, rng: np.random.Generator) -> int:
-        """Return the number of the server's steps in this epoch, after agents' batches of `batch` episodes."""
+    def num_steps(self, batch_size: int, rng: np.random.Generator) -> int:
+        """Return the number of the server's steps in this epoch, after agents' batches of `batch_size` episodes."""
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, aggregate and step at the server, and broadcast the parameters."""
-        count = int(fed.draw_at_server("batch", self.batch))
+        count = int(fed.draw_at_server("batch", self.batch_size))
         estimate = self._gradient(fed, state["theta"], fed.sample(state["theta"], count))
         aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
-        planned = int(fed.draw_at_server("steps", lambda rng: self.steps(count, rng)))
+        planned = int(fed.draw_at_server("steps", lambda rng: self.num_steps(count, rng)))
         anchor, taken = state["theta"][:1], 0
         while taken < planned:
             current = state["theta"][:1]
@@ -82,7 +99,9 @@ class Svrg(PolicyGradient):
                 break
             if omega.dim() == 2:
                 num_agents = len(fed.agents)
-                note_weights(fed, omega.expand(num_agents, -1), episodes.count.expand(num_agents), fed.agents >= 0)
+                log_importance_weights(
+                    fed, omega.expand(num_agents, -1), episodes.count.expand(num_agents), fed.agents >= 0
+                )
             correction = self._gradient(fed, current, episodes) - self._gradient(fed, anchor, episodes, omega)
             state = self.ascend(fed, (aggregate + correction).expand_as(state["theta"]), state)
             taken += 1

@@ -1,4 +1,4 @@
-"""Shared code of attacks on gossip, which send a different vector to each honest neighbour."""
+"""Base class of attacks on gossip, which send a different vector to each honest neighbour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,23 @@ from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, On, S
 class GossipAttack(MessageAttack):
     """A message attack in which all Byzantine agents send an honest neighbour one vector, crafted for that neighbour.
 
-    Other Byzantine agents receive the honest vectors. So does a server, which does not gossip.
+    Other Byzantine agents receive the honest vectors. So does a server, which does not gossip. A subclass defines
+    `craft_vectors`. It may read the graph, which `gossip_weights` summarises.
+
+    Example:
+        Each honest agent receives its own vector with the opposite sign:
+
+        >>> @dataclass(frozen=True)
+        ... class Mirror(GossipAttack):
+        ...     def craft_vectors(self, context):
+        ...         return -context.honest
+        >>> attack, honest = Mirror(), torch.tensor([[1.0], [2.0]])
+        >>> graph = {"byzantine_ids": torch.tensor([0]), "honest_ids": torch.tensor([1, 2])}
+        >>> secrets = {"byzantine": torch.zeros(1, 1), "honest": honest, "edges": np.array([[0, 1], [0, 2]]), **graph}
+        >>> context = AttackContext(attack.threat, {"num_agents": 3}, secrets)
+        >>> attack.craft_messages(context, {}, np.random.default_rng(0))[0].vectors
+        tensor([[-1.],
+                [-2.]])
     """
 
     on: On = field(default="parameters", kw_only=True)
@@ -37,10 +53,10 @@ class GossipAttack(MessageAttack):
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: to each honest receiver its own vector."""
-        return send_to_honest(context, self.craft_vectors(context)), memory
+        return messages_to_honest(context, self.craft_vectors(context)), memory
 
 
-def send_to_honest(context: AttackContext, vectors: Tensor) -> ByzantineMessages:
+def messages_to_honest(context: AttackContext, vectors: Tensor) -> ByzantineMessages:
     """Return the messages that carry to each honest agent its row, and to all others the honest vectors.
 
     Args:

@@ -1,4 +1,4 @@
-"""Small tanh networks in files: the policies of trained attacks."""
+"""Small tanh networks in files, for example the policies of trained attacks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from byzbench.core import State
 from byzbench.errors import InvalidParameter
 
 
-def read_network(path: Path, inputs: int, outputs: int) -> State:
+def read_network(path: Path, inputs: int, outputs: int) -> dict[str, Tensor]:
     """Read the layers of a network, float32 `0.weight` [m, n], `0.bias` [m], `1.weight` and so on.
 
     The layers in the file may be numbered with gaps, as in the state of a torch.nn.Sequential with activations between
@@ -47,8 +46,14 @@ def read_network(path: Path, inputs: int, outputs: int) -> State:
     return {f"{i}.{name}": part for i, (w, b) in enumerate(layers) for name, part in (("weight", w), ("bias", b))}
 
 
-def forward(network: State, x: Tensor) -> Tensor:
-    """Return the output of the network at x [n], with tanh after every layer, the last included."""
+def apply_network(network: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return the output of the network at x [n], with tanh after every layer, the last included.
+
+    Example:
+        >>> network = {"0.weight": torch.tensor([[1.0, -1.0]]), "0.bias": torch.tensor([0.0])}
+        >>> apply_network(network, torch.tensor([2.0, 2.0]))
+        tensor([0.])
+    """
     for layer in range(len(network) // 2):
         x = torch.tanh(network[f"{layer}.weight"] @ x + network[f"{layer}.bias"])
     return x

@@ -1,4 +1,4 @@
-"""The unit of strengths that are comparable between tasks: the size of one coordinate of an honest vector."""
+"""Size of one coordinate of the honest vectors: the unit of attack strengths that are comparable between tasks."""
 
 from __future__ import annotations
 

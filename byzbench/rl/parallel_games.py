@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from byzbench.errors import InvalidParameter, UserError
-from byzbench.registry import literal
-from byzbench.tasks._gymnasium import explained
+from byzbench.errors import UserError
 
 
 class _Games:
@@ -52,8 +49,22 @@ class _Games:
         return rewards, terminated, truncated, over
 
 
-class Teams(_Games):
-    """K*N games, one in each row, whose players all act for one agent; the reward is the mean over players."""
+class TeamGames(_Games):
+    """K*N games, one in each row, whose players all act for one agent; the reward is the mean over players.
+
+    Args:
+        games: The K*N games, `ParallelEnv` objects whose players have the same spaces.
+        count: The number N of games of each agent.
+        horizon: The maximal number of steps of an episode.
+
+    Example:
+        Two agents with one game of three players each:
+
+        >>> from mpe2 import simple_spread_v3
+        >>> games = TeamGames([simple_spread_v3.parallel_env() for _ in range(2)], count=1, horizon=25)
+        >>> games.reset([np.random.default_rng(agent) for agent in range(2)]).shape
+        (2, 54)
+    """
 
     def __init__(self, games: Sequence[Any], count: int, horizon: int) -> None:
         super().__init__(games, horizon)
@@ -74,11 +85,23 @@ class Teams(_Games):
         return self._joint_observations(), rewards.mean(1), terminated, over & ~terminated
 
 
-class World(_Games):
+class SharedGames(_Games):
     """N games that K agents share, with one row for each agent in each game: agent k is the k-th player of all games.
 
     The observations and rewards of an agent depend on the actions of the others. The initial states come from the first
     agent's generator.
+
+    Args:
+        games: The N games, `ParallelEnv` objects of K players with the same spaces.
+        horizon: The maximal number of steps of an episode.
+
+    Example:
+        Three agents that are the players of two games:
+
+        >>> from mpe2 import simple_spread_v3
+        >>> games = SharedGames([simple_spread_v3.parallel_env() for _ in range(2)], horizon=25)
+        >>> games.reset([np.random.default_rng(agent) for agent in range(3)]).shape
+        (6, 18)
     """
 
     def _player_observations(self) -> np.ndarray:
@@ -107,39 +130,7 @@ class World(_Games):
         )
 
 
-def open_game(id: str, options: str) -> Any:
-    """Make a game of PettingZoo, as a `ParallelEnv`.
-
-    Args:
-        id: The game as family/name.
-        options: The arguments of the game, such as "N=5 other=1".
-
-    Raises:
-        UserError: The game is not installed, or it does not take these arguments.
-    """
-    family, _, name = id.partition("/")
-    pairs = (item.partition("=") for item in options.split())
-    arguments = {key: literal(value) for key, _, value in pairs}
-    with explained(id):
-        for package in (family, f"pettingzoo.{family}"):
-            try:
-                module = import_module(f"{package}.{name}")
-            except ModuleNotFoundError as error:
-                if not f"{package}.{name}".startswith(str(error.name)):
-                    raise
-                continue
-            if not hasattr(module, "parallel_env"):
-                break
-            try:
-                return module.parallel_env(**arguments)
-            except TypeError as error:
-                raise InvalidParameter(f"game {id!r}: {error}") from None
-    raise UserError(
-        f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, or install the package of its family"
-    )
-
-
-def refuse_unlike(id: str, game: Any, method: str, what: str) -> None:
+def require_equal_spaces(id: str, game: Any, method: str, what: str) -> None:
     """Check that one policy can act in the spaces of all players.
 
     Args:
@@ -150,6 +141,11 @@ def refuse_unlike(id: str, game: Any, method: str, what: str) -> None:
 
     Raises:
         UserError: The spaces of the players differ, or are of an unsupported type.
+
+    Example:
+        >>> from mpe2 import simple_spread_v3
+        >>> game = simple_spread_v3.parallel_env()
+        >>> require_equal_spaces("mpe2/simple_spread_v3", game, "action_space", "actions")
     """
     spaces = [getattr(game, method)(player) for player in game.possible_agents]
     first = spaces[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,9 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.algorithms._official import OFFICIAL, official_initial, official_uniform
-from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.core import Communication, FloatRange, State
+from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
 from byzbench.errors import Undefined
 from byzbench.rl.gradients import importance_weights, product_weights
 from byzbench.rl.policies import CategoricalMlp
@@ -21,10 +21,22 @@ from byzbench.rl.policies import CategoricalMlp
 if TYPE_CHECKING:
     from byzbench.core import Federation
 
+OFFICIAL: Mapping[str, Any] = {
+    "reference": "local",
+    "snapshot": "after_step",
+    "weights": "product",
+    "logits": "tanh",
+}
+"""The parameters with which the family behaves as the released code of DecByzPG, and not as its pseudo-code."""
+
 
 @dataclass(frozen=True)
-class Page(PolicyGradient):
-    """The PAGE estimator, shared by the family; subclasses define the communication of a round."""
+class PageAlgorithm(PolicyGradient):
+    """The PAGE estimator, shared by the family; subclasses define the communication of a round.
+
+    `DecentralizedPage`, `ServerPage` and `IndependentPage` are the usual rounds. A subclass with another round defines
+    `round`, which uses `estimate` and `step`.
+    """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"algorithm": OFFICIAL}}
 
@@ -93,7 +105,7 @@ class Page(PolicyGradient):
                 raise Undefined(
                     "streams=official has the released code's initial policy, which is for discrete actions"
                 )
-            theta = official_initial(fed.policy.sizes).to(theta).expand_as(theta).clone()
+            theta = draw_official_parameters(fed.policy.sizes).to(theta).expand_as(theta).clone()
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}
 
     async def estimate(self, fed: Federation, state: State) -> tuple[Tensor, Tensor]:
@@ -116,7 +128,7 @@ class Page(PolicyGradient):
             weigh = importance_weights if self.weights == "log" else product_weights
             omega = weigh(fed.policy, state["previous"], state["theta"], batch)
             old = self.gradient(fed, state["previous"], batch, omega)
-            note_weights(fed, omega, batch.count, ~large)
+            log_importance_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()
             fed.log("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
             small = state["reference"] + value - old
@@ -124,7 +136,7 @@ class Page(PolicyGradient):
         return value, large
 
     def _coin(self, round: int, rng: np.random.Generator) -> bool:
-        return (official_uniform(round) if self.streams == "official" else rng.random()) < self.p
+        return (draw_official_uniform(round) if self.streams == "official" else rng.random()) < self.p
 
     def step(self, fed: Federation, direction: Tensor, estimate: Tensor, state: State) -> State:
         """Step along the direction, and store the reference of the next small batch.
@@ -150,8 +162,18 @@ class Page(PolicyGradient):
 
 
 @dataclass(frozen=True)
-class GossipPage(Page):
-    """The PAGE round of a decentralised method."""
+class DecentralizedPage(PageAlgorithm):
+    """The PAGE round of a decentralised method: agents aggregate their neighbours' estimates, and agree on parameters.
+
+    A subclass names the topology, the aggregator and the agreement in `defaults`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MedianPage(DecentralizedPage):
+        ...     defaults = {"topology": "complete", "aggregator": "median", "agreement": "mda"}
+        >>> MedianPage(N=20).uses
+        ('aggregator', 'agreement')
+    """
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate, exchange estimates, aggregate, step, and agree on parameters."""
@@ -163,11 +185,20 @@ class GossipPage(Page):
 
 
 @dataclass(frozen=True)
-class ServerPage(Page):
+class ServerPage(PageAlgorithm):
     """The PAGE round with a trusted server.
 
     The server sends v_t rather than theta_{t+1}: agents apply the same step at the same point, and the next round needs
     v_t in any case. Where the server's rule is undefined, no agent moves.
+
+    A subclass names the aggregator in `defaults`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class TrimmedServer(ServerPage):
+        ...     defaults = {"topology": "star", "aggregator": "trimmed_mean", "agreement": "none"}
+        >>> TrimmedServer(p=1).communication.value
+        'server'
     """
 
     communication: ClassVar[Communication] = Communication.SERVER
@@ -181,8 +212,17 @@ class ServerPage(Page):
 
 
 @dataclass(frozen=True)
-class LonePage(Page):
-    """The PAGE round of an agent that receives no messages."""
+class IndependentPage(PageAlgorithm):
+    """The PAGE round of an agent that receives no messages.
+
+    Example:
+        >>> from byzbench.core import Recommendation
+        >>> @dataclass(frozen=True)
+        ... class SmallSteps(IndependentPage):
+        ...     recommended = {"cartpole": Recommendation({"lr": 1e-4}, "an example")}
+        >>> SmallSteps().communication.value
+        'none'
+    """
 
     communication: ClassVar[Communication] = Communication.NONE
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mean", "agreement": "none"}
@@ -191,3 +231,29 @@ class LonePage(Page):
         """Estimate and step."""
         estimate, large = await self.estimate(fed, state)
         return self.step(fed, estimate, estimate, state), {"large": float(large[0])}
+
+
+def draw_official_parameters(sizes: tuple[int, ...]) -> Tensor:
+    """Return the initial policy parameters of the released code, in the order of this package: float32 [d].
+
+    The code seeds torch with 0 and builds the layers, whose default initial values consume numbers of the generator.
+    It then draws every tensor again, uniformly within 1/sqrt(its last dimension). Its weights are [out, in], those of
+    this package [in, out].
+    """
+    rng = torch.Generator().manual_seed(0)
+    shapes = [shape for i, o in pairwise(sizes) for shape in ((o, i), (o,))]
+    for shape in shapes:
+        torch.empty(shape).uniform_(generator=rng)
+    tensors = [torch.empty(shape).uniform_(-(shape[-1] ** -0.5), shape[-1] ** -0.5, generator=rng) for shape in shapes]
+    return torch.cat([(t.T if t.dim() == 2 else t).flatten() for t in tensors])
+
+
+def draw_official_uniform(round: int) -> float:
+    """Return the uniform number of the released code's coin in a round after the first: NumPy's legacy stream, seed 0.
+
+    Example:
+        >>> draw_official_uniform(1)
+        0.5488135039273248
+    """
+    legacy = np.random.RandomState(0)
+    return float(legacy.random_sample(max(round, 1))[-1])

@@ -17,17 +17,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Iterated(Agreement):
+class IteratedAgreement(Agreement):
     """An agreement in which every agent replaces its vector by a rule's output until its own inbox is narrow.
 
     An inbox is narrow if some n - f of its messages are within `tolerance` of each other. An agent sees its own inbox
     only, so each agent stops by itself. An agent that has stopped still sends its vector. The cap ends the agreement
     where Byzantine messages keep inboxes wide.
 
+    A subclass defines `rule` and `contracts`, and `contraction_factor` where a bound is known.
+
     Attributes:
         tolerance: the diameter below which an agent stops.
         cap: the maximum number of exchanges.
         reliable: whether messages are sent by reliable broadcast.
+
+    Example:
+        >>> from byzbench.registry import make
+        >>> @dataclass(frozen=True)
+        ... class MedianAgreement(IteratedAgreement):
+        ...     requires = "n > 2f"
+        ...
+        ...     @property
+        ...     def rule(self):
+        ...         return make("aggregator", "median")
+        ...
+        ...     def contracts(self, n, f):
+        ...         return n > 2 * f
+        >>> MedianAgreement(cap=5).guarantee(n=5, f=2)
+        True
     """
 
     tolerance: Annotated[float, Field(ge=0, description="diameter of an inbox below which its agent stops")] = 1e-5
@@ -56,13 +73,13 @@ class Iterated(Agreement):
         """Return the rule's contraction factor; zero by reliable broadcast."""
         if self.reliable:
             return 0.0 if n > 3 * f else None
-        return self.share(n, f) if self.contracts(n, f) else None
+        return self.contraction_factor(n, f) if self.contracts(n, f) else None
 
     @abstractmethod
     def contracts(self, n: int, f: int) -> bool:
         """Return `guarantee` for Byzantine agents that may equivocate. Elementwise."""
 
-    def share(self, n: int, f: int) -> float | None:
+    def contraction_factor(self, n: int, f: int) -> float | None:
         """Return `contraction` for Byzantine agents that may equivocate, where `contracts` holds."""
         return None
 

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium and EnvPool as tasks: one simulator for each row, seeded from its agent's generator."""
+"""Base class of tasks on Gymnasium or EnvPool: one simulator for each row, seeded from its agent's generator."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EXTRAS = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class EnvironmentFacts:
     """The spaces, horizon and threshold that an environment declares.
 
     Attributes:
@@ -51,7 +51,7 @@ class Facts:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
+def translate_environment_errors(name: str) -> Iterator[None]:
     """Turn the errors of making the environment `name` into a `UserError` of one line, with the remedy."""
     with warnings.catch_warnings():
         # Box2D's SWIG types warn on creation; where warnings are errors, this crashes the interpreter.
@@ -70,7 +70,7 @@ def explained(name: str) -> Iterator[None]:
 
 
 @cache
-def environment_facts(id: str) -> Facts:
+def environment_facts(id: str) -> EnvironmentFacts:
     """Read the spaces, the horizon and the threshold of a Gymnasium environment.
 
     Raises:
@@ -80,7 +80,7 @@ def environment_facts(id: str) -> Facts:
         >>> environment_facts("Acrobot-v1").horizon, environment_facts("Acrobot-v1").threshold
         (500, -100.0)
     """
-    with explained(id):
+    with translate_environment_errors(id):
         spec = gymnasium.spec(id)
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
             # MuJoCo would warn for each of hundreds of simulators that Gymnasium's model file has an older format.
@@ -94,7 +94,7 @@ def environment_facts(id: str) -> Facts:
                 f"environment {id!r} has {what} of type {type(space).__name__}{shape}; supported are vectors "
                 "(Box with one dimension) and Discrete"
             )
-    return Facts(observations, actions, spec.max_episode_steps, spec.reward_threshold)
+    return EnvironmentFacts(observations, actions, spec.max_episode_steps, spec.reward_threshold)
 
 
 class Simulators(Protocol):
@@ -111,7 +111,7 @@ class _Gymnasium:
     """A list of Gymnasium environments, whose random generators every reset seeds again."""
 
     def __init__(self, id: str, rows: int) -> None:
-        with explained(id):
+        with translate_environment_errors(id):
             self._environments = [self._make(id) for _ in range(rows)]
         self._original_values: dict[str, float] = {}
 
@@ -142,7 +142,7 @@ class _Envpool:
     """An EnvPool pool, created again at every reset, as it takes the seeds of rows at its creation only."""
 
     def __init__(self, id: str, horizon: int) -> None:
-        with explained(id):
+        with translate_environment_errors(id):
             self._library = import_module("envpool")
         if id not in self._library.list_all_envs():
             raise UserError(f"EnvPool has no environment {id!r}: use backend=gymnasium")
@@ -150,7 +150,7 @@ class _Envpool:
         self._id, self._limit = id, horizon + 1
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        with explained(self._id):
+        with translate_environment_errors(self._id):
             self._pool = self._library.make_gymnasium(
                 self._id, num_envs=len(seeds), num_threads=1, seed=seeds, max_episode_steps=self._limit
             )
@@ -160,7 +160,7 @@ class _Envpool:
         return self._pool.step(actions, rows)
 
 
-class Batch:
+class SimulatorBatch:
     """A batch of K*N environments.
 
     An environment whose episode is over is not stepped: it repeats its last observation, with reward 0.
@@ -226,7 +226,31 @@ class GymnasiumTask(Task):
     """A task on the Gymnasium environment of `gymnasium_id`, with its spaces and its horizon.
 
     Every row has its own generator, seeded from that of its agent. The back ends have the same dynamics and different
-    random numbers: returns agree in distribution, but not episode by episode.
+    random numbers: returns agree in distribution, but not episode by episode. A subclass defines `gymnasium_id`,
+    `discount` and `reference`, and `engine` and `constants` where the environment has them.
+
+    Class attributes:
+        engine: the Python distribution of the physics engine, if any.
+        constants: the attributes of Gymnasium's simulator that are physical constants, and that it reads again after a
+            reset.
+
+    Attributes:
+        backend: the simulator library.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class HeavyPendulum(GymnasiumTask):
+        ...     gymnasium_id = "Pendulum-v1"
+        ...     discount = 0.95
+        ...     reference = {"random": -1200.0, "solved": -200.0}
+        ...     constants = ("m", "l")
+        >>> task = HeavyPendulum()
+        >>> task.horizon, task.observation_size
+        (200, 3)
+        >>> environments = task.make(agents=2, count=3)
+        >>> task.scale_dynamics(environments, {"m": np.array([1.0, 2.0])})
+        >>> environments.reset([np.random.default_rng(agent) for agent in range(2)]).shape
+        (6, 3)
     """
 
     backend: Annotated[
@@ -235,10 +259,7 @@ class GymnasiumTask(Task):
     ] = field(default="gymnasium", kw_only=True)
 
     engine: ClassVar[str] = ""
-    """The Python distribution of the physics engine, if any."""
-
     constants: ClassVar[tuple[str, ...]] = ()
-    """The attributes of Gymnasium's simulator that are physical constants, and that it reads again after a reset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -278,11 +299,11 @@ class GymnasiumTask(Task):
             simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
             simulators = _Gymnasium(self.gymnasium_id, agents * count)
-        return Batch(
+        return SimulatorBatch(
             simulators, count, self.horizon, environment_facts(self.gymnasium_id).observations, self.action_space
         )
 
     def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """Multiply physical constants: see `Task.scale_dynamics`."""
-        assert isinstance(environments, Batch)
+        assert isinstance(environments, SimulatorBatch)
         environments.scale_dynamics(self.dynamics, factors)

@@ -1,10 +1,10 @@
-"""Shared code of Min-Max and Min-Sum, which shift the honest mean by a bounded distance."""
+"""Base class of attacks that shift the honest mean by a bounded distance."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,13 +16,25 @@ from byzbench.errors import Undefined
 
 
 @dataclass(frozen=True)
-class ShiftedMean(MessageAttack):
+class ShiftedMeanAttack(MessageAttack):
     """A message attack in which all Byzantine agents send the honest mean, shifted against a direction.
 
     The length of the shift is bounded by the distances between honest vectors, so that the message is not an outlier.
+
+    A subclass defines `shift_length`.
+
+    Example:
+        A shift by the mean distance of the honest vectors from their mean:
+
+        >>> import torch
+        >>> @dataclass(frozen=True)
+        ... class MeanDistance(ShiftedMeanAttack):
+        ...     def shift_length(self, deviations, back):
+        ...         return deviations.norm(dim=1).mean()
+        >>> MeanDistance().craft_vector(torch.tensor([[1.0], [3.0]]).double(), byzantine=1)
+        tensor([1.], dtype=torch.float64)
     """
 
-    source: ClassVar[str] = 'Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine", NDSS'
     direction: Annotated[
         Literal["std", "unit", "sign"],
         Field(description="direction that is subtracted: deviations by coordinate, the mean, or its signs"),
@@ -45,7 +57,7 @@ class ShiftedMean(MessageAttack):
         super().check(setting)
 
     @abstractmethod
-    def distance(self, deviations: Tensor, back: Tensor) -> Tensor:
+    def shift_length(self, deviations: Tensor, back: Tensor) -> Tensor:
         """Return the length of the shift.
 
         Args:
@@ -67,7 +79,7 @@ class ShiftedMean(MessageAttack):
         else:
             direction = mean if self.direction == "unit" else mean.sign()
         back = -normalize(direction, dim=0, eps=1e-150)
-        return mean + self.distance(deviations, back) * back
+        return mean + self.shift_length(deviations, back) * back
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -1,9 +1,14 @@
-"""Base class of policy-gradient methods: gradient estimate and ascent step."""
+"""Base class of policy-gradient methods: gradient estimate and ascent step.
+
+Algorithms of byzbench and of other distributions subclass it, or one of `byzbench.core.gossip`, `byzbench.core.page`
+and `byzbench.core.svrg`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -17,10 +22,36 @@ if TYPE_CHECKING:
     from byzbench.core import Federation
     from byzbench.rl.rollouts import Trajectories
 
+BatchSize: TypeAlias = Annotated[
+    int, Field(ge=1, le=1_000_000, description="episodes of a round"), FloatRange(2, 128, log=True)
+]
+"""Type of the parameter N of methods with one batch a round."""
+
+SINGLE_BATCH_SUGGESTIONS: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
+"""Batches and step sizes of methods with one batch a round, by task; see `Algorithm.suggested`."""
+
 
 @dataclass(frozen=True)
 class PolicyGradient(Algorithm):
-    """A policy-gradient method with a step size, its schedule and an optimizer."""
+    """A policy-gradient method with a step size, its schedule and an optimizer.
+
+    A subclass defines `round`, which uses `gradient` and `ascend`. It extends `start` if it has a state of its own.
+
+    Example:
+        Every agent steps along its own gradient, and receives no messages:
+
+        >>> from byzbench.core import Communication
+        >>> @dataclass(frozen=True)
+        ... class Independent(PolicyGradient):
+        ...     communication = Communication.NONE
+        ...     N: BatchSize = 10
+        ...
+        ...     async def round(self, fed, state):
+        ...         batch = fed.sample(state["theta"], self.N)
+        ...         return self.ascend(fed, self.gradient(fed, state["theta"], batch), state), {}
+        >>> sorted(Independent.search_space())
+        ['N', 'lr']
+    """
 
     lr: Annotated[float, Field(gt=0, description="step size eta"), FloatRange(1e-4, 3e-2, log=True)] = 5e-4
     optimizer: Annotated[
@@ -75,7 +106,7 @@ class PolicyGradient(Algorithm):
         return {**state, **{k: torch.where(defined, v, state[k]) for k, v in new.items()}}
 
 
-def note_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor) -> None:
+def log_importance_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor) -> None:
     """Log the largest importance weight and the relative effective sample size of some agents.
 
         effective = (sum_i w_i)^2 / (count sum_i w_i^2)

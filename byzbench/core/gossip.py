@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.algorithms._steps import PolicyGradient, note_weights
 from byzbench.core import FloatRange, State
+from byzbench.core.policy_gradient import SINGLE_BATCH_SUGGESTIONS, BatchSize, PolicyGradient, log_importance_weights
 from byzbench.rl.gradients import importance_weights
 
 if TYPE_CHECKING:
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
 Momentum: TypeAlias = Annotated[
     float, Field(ge=0, lt=1, description="share of the old estimate that stays in the new one"), FloatRange(0.0, 0.99)
 ]
-Batch: TypeAlias = Annotated[
-    int, Field(ge=1, le=1_000_000, description="episodes of a round"), FloatRange(2, 128, log=True)
-]
+"""Type of the parameter `momentum`."""
 GradientAt: TypeAlias = Annotated[
     Literal["own", "screened"],
     Field(description="where the gradient is taken: at the agent's own parameters, or at the output of the rule"),
 ]
-SUGGESTED: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 10, "lr": 5e-3}}
-"""Batches and step sizes of methods that have one batch a round, by task."""
+"""Type of the parameter `gradient_at` of `GossipThenStep`."""
 
 
-def follow(
+def update_momentum(
     method: PolicyGradient, fed: Federation, theta: Tensor, state: State, N: int, fresh: float, corrected: bool
 ) -> State:
     """Update the momentum estimates of all agents at theta [K, d].
@@ -61,7 +58,7 @@ def follow(
         old_estimate = state["estimate"]
         if corrected:
             omega = importance_weights(fed.policy, state["at"], theta, batch)
-            note_weights(fed, omega, batch.count, torch.ones(len(theta), dtype=torch.bool))
+            log_importance_weights(fed, omega, batch.count, torch.ones(len(theta), dtype=torch.bool))
             old_estimate = old_estimate + estimate - method.gradient(fed, state["at"], batch, omega)
         estimate = fresh * estimate + (1 - fresh) * old_estimate
     return {**state, "estimate": estimate, "at": theta}
@@ -69,12 +66,33 @@ def follow(
 
 @dataclass(frozen=True)
 class GossipAlgorithm(PolicyGradient):
-    """A method whose agents exchange parameters only; the experiment's agreement combines them."""
+    """A method whose agents exchange parameters only; the experiment's agreement combines them.
+
+    `StepThenGossip` and `GossipThenStep` define its two usual rounds. A subclass with another round defines `round`,
+    which uses `step`, and `fed.agree` for the exchange.
+
+    Example:
+        Agents exchange parameters in some rounds only:
+
+        >>> @dataclass(frozen=True)
+        ... class LocalSteps(GossipAlgorithm):
+        ...     defaults = {"topology": "complete", "aggregator": "mean", "agreement": "gossip+weighted_mean"}
+        ...     every: int = 5
+        ...
+        ...     async def round(self, fed, state):
+        ...         state = self.step(fed, state["theta"], state)
+        ...         if fed.round % self.every:
+        ...             return state, {}
+        ...         theta, state = await fed.agree(state["theta"], state)
+        ...         return {**state, "theta": theta}, {}
+        >>> LocalSteps(every=2).momentum
+        0.9
+    """
 
     uses: ClassVar[tuple[str, ...]] = ("agreement",)
-    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SUGGESTED
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SINGLE_BATCH_SUGGESTIONS
 
-    N: Batch = 10
+    N: BatchSize = 10
     momentum: Momentum = 0.9
     corrected: Annotated[
         bool, Field(description="correct the momentum for the last step by importance weights, as in mdpgt")
@@ -86,13 +104,24 @@ class GossipAlgorithm(PolicyGradient):
 
     def step(self, fed: Federation, at: Tensor, state: State) -> State:
         """Step from theta along the estimate taken at `at` [K, d]."""
-        state = follow(self, fed, at, state, self.N, 1 - self.momentum, self.corrected)
+        state = update_momentum(self, fed, at, state, self.N, 1 - self.momentum, self.corrected)
         return self.ascend(fed, state["estimate"], state)
 
 
 @dataclass(frozen=True)
 class StepThenGossip(GossipAlgorithm):
-    """A gossip method whose agents step first, and exchange the stepped parameters."""
+    """A gossip method whose agents step first, and exchange the stepped parameters.
+
+    A subclass names the rule in `defaults`, as an agreement, and may change the defaults of parameters.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MedianGossip(StepThenGossip):
+        ...     defaults = {"topology": "complete", "aggregator": "mean", "agreement": "gossip+median"}
+        ...     momentum: Momentum = 0.0
+        >>> MedianGossip().uses
+        ('agreement',)
+    """
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, step, exchange parameters, and move to the output of the rule."""
@@ -103,7 +132,18 @@ class StepThenGossip(GossipAlgorithm):
 
 @dataclass(frozen=True)
 class GossipThenStep(GossipAlgorithm):
-    """A gossip method whose agents exchange parameters first, and step from the output of the rule."""
+    """A gossip method whose agents exchange parameters first, and step from the output of the rule.
+
+    A subclass names the rule in `defaults`, as for `StepThenGossip`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class FilteredStep(GossipThenStep):
+        ...     defaults = {"topology": "complete", "aggregator": "mean", "agreement": "gossip+trimmed_mean"}
+        ...     gradient_at: GradientAt = "screened"
+        >>> FilteredStep(N=20).gradient_at
+        'screened'
+    """
 
     gradient_at: GradientAt = "own"
 

@@ -1,4 +1,4 @@
-"""Shared code of adaptive attacks, which evaluate candidates on a rule oracle and send the most damaging one."""
+"""Base classes of adaptive attacks, which evaluate candidates on a rule oracle and send the most damaging one."""
 
 from __future__ import annotations
 
@@ -105,7 +105,25 @@ def _gap(evaluated: Tensor, candidates: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class OracleAttack(MessageAttack):
-    """A message attack that evaluates candidates on a rule oracle, a clone of the rule, before it sends one."""
+    """A message attack that evaluates candidates on a rule oracle, a clone of the rule, before it sends one.
+
+    A subclass defines `craft_messages`, which uses `rule_outputs`. `maximise` searches for the best factor of a
+    direction. `LineSearchAttack` sends the point of given lines that moves the rule farthest.
+
+    Example:
+        The honest mean or its opposite, whichever moves the rule farther from the mean:
+
+        >>> @dataclass(frozen=True)
+        ... class Opposite(OracleAttack):
+        ...     def craft_messages(self, context, memory, rng):
+        ...         mean = context.honest.double().mean(0)
+        ...         candidates = torch.stack([mean, -mean])
+        ...         damage = (self.rule_outputs(context, candidates) - mean).norm(dim=1)
+        ...         message = candidates[damage.argmax()].to(context.honest.dtype)
+        ...         return ByzantineMessages(message.expand_as(context.byzantine)), memory
+        >>> Opposite(calls=50).threat.query_budget
+        50
+    """
 
     calls: Annotated[
         int,
@@ -133,10 +151,22 @@ class OracleAttack(MessageAttack):
 
 
 @dataclass(frozen=True)
-class LineSearch(OracleAttack):
+class LineSearchAttack(OracleAttack):
     """An attack in which all Byzantine agents send the point of given lines that moves the rule farthest.
 
-    The damage of a point is the distance of the rule's output from the honest mean.
+    The damage of a point is the distance of the rule's output from the honest mean. A subclass defines `lines`.
+
+    Example:
+        Points on the line through the origin and the honest mean:
+
+        >>> @dataclass(frozen=True)
+        ... class ScaledMean(LineSearchAttack):
+        ...     def lines(self, honest):
+        ...         mean = honest.mean(0)
+        ...         return [(torch.zeros_like(mean), mean)]
+        >>> [(origin, direction)] = ScaledMean().lines(torch.tensor([[1.0], [3.0]]))
+        >>> origin, direction
+        (tensor([0.]), tensor([2.]))
     """
 
     def check(self, setting: Setting) -> None:
