@@ -19,7 +19,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
 from byzbench.rl import compiled
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.sweeps.executors import make_executor
@@ -309,14 +309,14 @@ def test_machine_code_has_networks_of_any_widths(hidden):
 
 
 def test_machine_code_leaves_other_families_of_policies_alone():
-    class Backwards(CategoricalMlp):
+    class Backwards(CategoricalPolicy):
         def sampler(self, theta, noise):
             act = super().sampler(theta, noise)
             return lambda t, seen: 1 - act(t, seen)
 
     task, noise = CartPole(), torch.zeros(1, 500, 1)
     theta = torch.zeros(1, task.policy().dimension)
-    for family, action in ((CategoricalMlp, 0), (Backwards, 1)):
+    for family, action in ((CategoricalPolicy, 0), (Backwards, 1)):
         policy = family((4, 16, 16, 2))
         batch = rollout(policy, theta, task.make(1, 1), agent_generators([0], 0), noise, torch.tensor([1]))
         assert (batch.actions[batch.mask] == action).all()

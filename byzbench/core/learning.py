@@ -14,7 +14,8 @@ from pydantic import Field
 
 from byzbench.core.component import Component, State
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.rl.policies import Actor, CategoricalMlp, GaussianMlp, Mlp, Policy
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import Actor, CategoricalPolicy, GaussianPolicy, NetworkPolicy, Policy
 
 if TYPE_CHECKING:
     from byzbench.core.federation import Federation
@@ -187,7 +188,7 @@ class Task(Component):
         """
         return self.family(self.observation_size, squashed)
 
-    def family(self, inputs: int, squashed: bool) -> Mlp:
+    def family(self, inputs: int, squashed: bool) -> NetworkPolicy:
         """Return the policy family of one player.
 
         Args:
@@ -196,10 +197,10 @@ class Task(Component):
         """
         space = self.action_space
         if isinstance(space, Discrete):
-            return CategoricalMlp((inputs, *self.hidden, int(space.n)), squashed)
+            return CategoricalPolicy(FeedForward((inputs, *self.hidden, int(space.n))), squashed)
         assert isinstance(space, Box)
         low, high = (tuple(map(float, end)) for end in (space.low, space.high))
-        return GaussianMlp((inputs, *self.hidden, len(low)), self.squash, low, high)
+        return GaussianPolicy(FeedForward((inputs, *self.hidden, len(low))), self.squash, low, high)
 
     def reference_score(self, name: str) -> float:
         """Return the reference score of a name.
