@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.advantages import advantages
-from byzbench.rl.networks import Network
+from byzbench.rl.networks import FunctionApproximator
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class FedPPO(Algorithm):
         return {"theta": fed.theta0, "critic": critic, **{f"adam.{k}": v for k, v in moments.items()}}
 
     @staticmethod
-    def _critic(fed: Federation) -> Network:
+    def _critic(fed: Federation) -> FunctionApproximator:
         return fed.policy.critic()
 
     def _initial(self, fed: Federation) -> Tensor:

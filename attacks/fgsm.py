@@ -49,7 +49,7 @@ class Fgsm(Attack):
 
         At the most likely continuous action the gradient of the density is zero.
         """
-        if not isinstance(context.task.policy(), CategoricalPolicy):
+        if not isinstance(context.policy, CategoricalPolicy):
             raise Undefined("fgsm needs a task with discrete actions, whose agents choose one each step")
         return {}
 

@@ -62,7 +62,7 @@ class VBsa(Attack):
 
     def start(self, context: AttackContext) -> State:
         """Reject tasks without discrete actions, and an action that the task does not have."""
-        if not isinstance(context.task.policy(), CategoricalPolicy):
+        if not isinstance(context.policy, CategoricalPolicy):
             raise Undefined("v_bsa needs a task with discrete actions, whose agents choose one each step")
         actions = context.task.action_count
         if self.action >= actions:

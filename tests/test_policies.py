@@ -13,7 +13,7 @@ from torch import nn
 from byzbench.errors import InvalidParameter
 from byzbench.rl.ensembles import Ensemble
 from byzbench.rl.gradients import gpomdp, importance_weights
-from byzbench.rl.networks import FeedForward, ModuleNetwork, Table
+from byzbench.rl.networks import FeedForward, LookupTable, ModuleNetwork
 from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalPolicy, GaussianPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.teams import Team
@@ -30,8 +30,8 @@ FAMILIES = {
     "linear": CategoricalPolicy(FeedForward((4, 3))),
     "relu": CategoricalPolicy(FeedForward((4, 8, 3), "relu")),
     "embedding": CategoricalPolicy(FeedForward((7, 8, 3), indexed=True)),
-    "table": CategoricalPolicy(Table(7, 3)),
-    "indexed table": CategoricalPolicy(Table(7, 2, indexed=True), True),
+    "table": CategoricalPolicy(LookupTable(7, 3)),
+    "indexed table": CategoricalPolicy(LookupTable(7, 2, indexed=True), True),
     "module": CategoricalPolicy(ModuleNetwork(layer_norm, 4, 3)),
     "module gaussian": GaussianPolicy(ModuleNetwork(layer_norm, 4, 2), low=(-1.0, -1.0), high=(1.0, 1.0), log_std=-1.0),
     "gaussian": GaussianPolicy(FeedForward((4, 8, 2)), low=(-2.0, 0.0), high=(2.0, 1.0)),
@@ -52,7 +52,7 @@ def act(sampler, t, observations):
 
 
 def thetas(policy, count, seed=0):
-    if isinstance(getattr(policy, "network", None), Table):  # which starts at zero
+    if isinstance(getattr(policy, "network", None), LookupTable):  # which starts at zero
         return torch.randn(count, policy.dimension, generator=torch.Generator().manual_seed(seed))
     return torch.stack([policy.initial(np.random.default_rng([seed, k])) for k in range(count)])
 
@@ -66,7 +66,7 @@ def noise(policy, agents, horizon, rows, seed=1):
 
 def seen(policy, *shape, seed=2):
     network = getattr(policy, "network", None)
-    if isinstance(network, Table) or getattr(network, "indexed", False):
+    if isinstance(network, LookupTable) or getattr(network, "indexed", False):
         states = torch.randint(7, (*shape, 1), generator=torch.Generator().manual_seed(seed))
         return states.float() if network.indexed else torch.eye(7)[states.squeeze(-1)]
     return torch.randn(*shape, policy.observation_size, generator=torch.Generator().manual_seed(seed))

@@ -85,6 +85,38 @@ def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, 
     return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
 
 
+def with_moved_parameters(
+    env: Written, policy: Written | None, extra: dict[str, dict[str, Any]]
+) -> tuple[Written, Written | None]:
+    """Return the task and the policy, where `hidden` and `squash` of the task, their old place, are the policy's.
+
+    Args:
+        env: The task.
+        policy: The policy family; None: the task's.
+        extra: Further parameters by kind; those of the task that moved are removed.
+
+    Raises:
+        InvalidParameter: A parameter that moved is given with a policy.
+    """
+    if isinstance(env, Component):
+        return env, policy
+    spec = registry.with_parameters(env, {})
+    task = registry.find("task", spec.name)
+    assert issubclass(task, Task)
+    names = {"hidden", "squash"} - {f.name for f in fields(task)}
+    given = {**spec.parameters, **extra.get("task", {})}
+    moved = {name: given[name] for name in sorted(names) if name in given}
+    if not moved:
+        return env, policy
+    first = next(iter(moved))
+    if policy is not None:
+        raise InvalidParameter(f"env.{first} is a parameter of the policy now: give it to policy {policy}")
+    kept = {name: value for name, value in spec.parameters.items() if name not in names}
+    for name in names:
+        extra.get("task", {}).pop(name, None)
+    return registry.Spec(spec.name, spec.inner, kept), registry.with_parameters(task.default_policy, moved)
+
+
 def usable(name: str) -> str:
     """Return the name of a device after checking that torch can use it.
 

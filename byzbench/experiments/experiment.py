@@ -20,11 +20,20 @@ from byzbench.core import (
     Communication,
     Component,
     Placement,
+    PolicyFamily,
     Task,
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, defaults, suggested, usable
+from byzbench.experiments.defaults import (
+    RECOMMENDED,
+    Written,
+    check_counts,
+    defaults,
+    suggested,
+    usable,
+    with_moved_parameters,
+)
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
@@ -64,6 +73,7 @@ class Experiment:
         attack: The attack of the Byzantine agents.
         topology: The communication graph.
         task: The task.
+        policy: The policy family that agents train.
         aggregator: The rule that aggregates gradients.
         agreement: The agreement on parameters.
         placement: The placement of the Byzantine agents on the graph.
@@ -91,6 +101,7 @@ class Experiment:
     attack: Attack
     topology: Topology
     task: Task
+    policy: PolicyFamily
     aggregator: Aggregator
     agreement: Agreement
     placement: Placement
@@ -118,6 +129,7 @@ class Experiment:
         topology: Written | None = None,
         env: Written = "cartpole",
         *,
+        policy: Written | None = None,
         aggregator: Written | None = None,
         agreement: Written | None = None,
         placement: Written = "random",
@@ -150,6 +162,7 @@ class Experiment:
             attack: The attack.
             topology: The communication graph.
             env: The task.
+            policy: The policy family; by default the task's.
             aggregator: The rule that aggregates gradients.
             agreement: The agreement on parameters.
             placement: The placement of the Byzantine agents.
@@ -184,6 +197,7 @@ class Experiment:
                 return registry.make(kind, replace(written, **values))
             return registry.make(kind, registry.with_parameters(written, values))
 
+        env, policy = with_moved_parameters(env, policy, extra)
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
         budget = task.budget if trajectories is None else trajectories
@@ -197,6 +211,7 @@ class Experiment:
             attack=build("attack", attack),
             topology=build("topology", topology or usual["topology"]),
             task=task,
+            policy=build("policy", task.default_policy if policy is None else policy),
             aggregator=build("aggregator", aggregator or usual["aggregator"]),
             agreement=build("agreement", agreement or usual["agreement"]),
             placement=build("placement", placement),

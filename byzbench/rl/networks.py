@@ -25,7 +25,7 @@ Parts: TypeAlias = Any
 """The parameters of K agents, in the form that the `outputs` of a network take; views of theta [K, d]."""
 
 
-class Network(ABC):
+class FunctionApproximator(ABC):
     """A function from observations to outputs, with parameters theta [K, d] of K agents.
 
     Shapes: o is the size of an observation, m the number of outputs, d the number of parameters.
@@ -67,7 +67,7 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def resized(self, observation_size: int, num_outputs: int) -> Network:
+    def resized(self, observation_size: int, num_outputs: int) -> FunctionApproximator:
         """Return a network of the same architecture for other sizes, for example a critic.
 
         Args:
@@ -86,7 +86,7 @@ class Network(ABC):
 
 
 @dataclass(frozen=True)
-class FeedForward(Network):
+class FeedForward(FunctionApproximator):
     """A network of dense layers; linear without hidden layers.
 
     Attributes:
@@ -167,17 +167,17 @@ class FeedForward(Network):
         return torch.baddbmm(bias, x, weight)
 
     def resized(self, observation_size: int, num_outputs: int) -> FeedForward:
-        """Return a network with the same hidden layers: see `Network.resized`."""
+        """Return a network with the same hidden layers: see `FunctionApproximator.resized`."""
         inputs = self.sizes[0] if self.indexed else observation_size
         return replace(self, sizes=(inputs, *self.sizes[1:-1], num_outputs))
 
     def score(self, theta: Tensor) -> Score:
-        """Return the outputs as a function of observations: see `Network.score`."""
+        """Return the outputs as a function of observations: see `FunctionApproximator.score`."""
         return super().score(theta) if self.indexed else network_score(self.layers(theta), self.activation)
 
 
 @dataclass(frozen=True)
-class Table(Network):
+class LookupTable(FunctionApproximator):
     """A table with a row of outputs for each of n states: no state shares a parameter with another.
 
     Attributes:
@@ -186,7 +186,7 @@ class Table(Network):
         indexed: Whether an observation is the index of a state; otherwise it is a unit vector [n].
 
     Example:
-        >>> table = Table(3, 2)
+        >>> table = LookupTable(3, 2)
         >>> layers = table.layers(torch.arange(6.0).unsqueeze(0))
         >>> table.outputs(layers, torch.tensor([[[0.0, 0.0, 1.0]]]))
         tensor([[[4., 5.]]])
@@ -228,13 +228,13 @@ class Table(Network):
         """Look up the rows of the tables: observations [K, M, o] -> [K, M, m]."""
         return rows_of(layers, observations if self.indexed else observations.argmax(-1, keepdim=True))
 
-    def resized(self, observation_size: int, num_outputs: int) -> Table:
-        """Return a table for the same states: see `Network.resized`."""
+    def resized(self, observation_size: int, num_outputs: int) -> LookupTable:
+        """Return a table for the same states: see `FunctionApproximator.resized`."""
         return replace(self, width=num_outputs)
 
 
 @dataclass(frozen=True)
-class ModuleNetwork(Network):
+class ModuleNetwork(FunctionApproximator):
     """A network that is any torch module, called by `torch.func.functional_call`.
 
     theta holds the module's parameters in the order of `named_parameters`.
@@ -336,7 +336,7 @@ class ModuleNetwork(Network):
         return torch.stack([functional_call(self._module, parameters, (rows,)) for parameters, rows in calls])
 
     def resized(self, observation_size: int, num_outputs: int) -> ModuleNetwork:
-        """Return the module for other sizes: see `Network.resized`."""
+        """Return the module for other sizes: see `FunctionApproximator.resized`."""
         return replace(self, inputs=observation_size, width=num_outputs)
 
 

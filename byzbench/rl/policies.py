@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.rl.networks import FeedForward, Network, Parts
+from byzbench.rl.networks import FeedForward, FunctionApproximator, Parts
 from byzbench.rl.samplers import Sampler, categorical, gaussian, network_categorical
 
 LOG_STD = -0.5
@@ -73,7 +73,7 @@ class Policy(Actor):
     """A trainable family of policies, with differentiable log-probabilities of actions."""
 
     @abstractmethod
-    def critic(self) -> Network:
+    def critic(self) -> FunctionApproximator:
         """Return a network of the policy's architecture that estimates the value of an observation [o]."""
 
     @abstractmethod
@@ -102,7 +102,7 @@ class NetworkPolicy(Policy):
         squashed: Whether logits, or continuous actions, pass through tanh; see the subclasses.
     """
 
-    network: Network
+    network: FunctionApproximator
     squashed: bool = False
 
     @property
@@ -115,7 +115,7 @@ class NetworkPolicy(Policy):
         """Return o, the size of an observation."""
         return self.network.observation_size
 
-    def critic(self) -> Network:
+    def critic(self) -> FunctionApproximator:
         """Return a network of the policy's architecture with one output: see `Policy`."""
         return self.network.resized(self.network.observation_size, 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.rl.networks import Network, Parts
+from byzbench.rl.networks import FunctionApproximator, Parts
 from byzbench.rl.policies import Policy
 from byzbench.rl.samplers import Sampler
 
@@ -37,7 +37,7 @@ class Team(Policy):
         """Return the size of the joint observation, P times that of a player."""
         return self.players * self.player.observation_size
 
-    def critic(self) -> Network:
+    def critic(self) -> FunctionApproximator:
         """Return a network for joint observations, of the architecture of the players' policy."""
         return self.player.critic().resized(self.observation_size, 1)
 

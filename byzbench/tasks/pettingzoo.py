@@ -12,8 +12,6 @@ from pydantic import Field
 
 from byzbench.core import Task
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.rl.policies import Policy
-from byzbench.rl.teams import Team
 from byzbench.tasks._games import Teams, World, open_game, refuse_unlike
 from byzbench.tasks._references import task_references
 
@@ -138,14 +136,11 @@ class PettingZoo(Task):
         scores = {name: measured.get(name) if score is None else score for name, score in parameters.items()}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def policy(self, squashed: bool = False) -> Policy:
-        """Return the policy of a player in a shared world, and else a team of such policies.
-
-        Args:
-            squashed: Whether the logits of discrete actions pass through tanh.
-        """
-        player = self.family(self.observation_size // self.players, squashed)
-        return player if self.shared else Team(player, self.players)
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Return the shape of a player's action in a shared world, and else that of a team."""
+        shape = self.action_space.shape or ()
+        return shape if self.shared else (self.players, *shape)
 
     def make(self, agents: int, count: int) -> Teams | World:
         """Make `count` games for each agent, or for all agents together in a shared world."""
