@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -25,6 +26,9 @@ class PolicyFamily(Component):
     actions, or the means of continuous ones. The distribution follows from the action space of the task. The players of
     a team share one network.
 
+    Class attributes:
+        suggested: values for parameters that an algorithm leaves to the task; they precede those of the task.
+
     Attributes:
         squash: whether continuous actions pass through tanh; otherwise they are clipped to their range.
         log_std: the initial logarithm of the standard deviation of continuous actions, in units of half their range.
@@ -37,6 +41,7 @@ class PolicyFamily(Component):
     """
 
     kind: ClassVar[str] = "policy"
+    suggested: ClassVar[Mapping[str, float | str]] = {}
 
     squash: Annotated[bool, Field(description="pass continuous actions through tanh instead of clipping them")] = field(
         default=False, kw_only=True

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from byzbench import registry
-from byzbench.core import Algorithm, Communication, Component, Recommendation, Task
+from byzbench.core import Algorithm, Communication, Component, PolicyFamily, Recommendation, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 Written = str | registry.Spec | Component
@@ -69,11 +69,12 @@ def _class_of(algo: Written) -> type[Algorithm]:
     return cls
 
 
-def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
+def suggested(task: Task, policy: PolicyFamily, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the algorithm's parameters that the user does not set.
 
     Args:
         task: The task, whose suggestions have the lowest priority.
+        policy: The policy family, whose suggestions have the next priority.
         algo: The algorithm as the user wrote it; a component has all its values, so nothing is returned.
         usual: The result of `defaults`, whose parameters have the highest priority.
     """
@@ -81,7 +82,12 @@ def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, 
         return {}
     spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
-    values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **usual["algorithm"]}
+    values = {
+        **task.suggested,
+        **policy.suggested,
+        **cls.suggested.get(registry.name_of(task), {}),
+        **usual["algorithm"],
+    }
     return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
 
 

@@ -201,7 +201,8 @@ class Experiment:
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
         budget = task.budget if trajectories is None else trajectories
-        extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
+        family: PolicyFamily = build("policy", task.default_policy if policy is None else policy)
+        extra["algorithm"] = suggested(task, family, algo, usual) | extra.get("algorithm", {})
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
         check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
@@ -211,7 +212,7 @@ class Experiment:
             attack=build("attack", attack),
             topology=build("topology", topology or usual["topology"]),
             task=task,
-            policy=build("policy", task.default_policy if policy is None else policy),
+            policy=family,
             aggregator=build("aggregator", aggregator or usual["aggregator"]),
             agreement=build("agreement", agreement or usual["agreement"]),
             placement=build("placement", placement),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,8 @@ class Tabular(PolicyFamily):
 
     For discrete actions it is the softmax parameterisation pi(a | s) = exp(theta_sa) / sum_b exp(theta_sb), for which
     policy gradients converge to the optimum (Agarwal et al. 2021, arXiv 1908.00261). It starts at zero, where all
-    actions are equally likely.
+    actions are equally likely. A step of Adam moves each visited entry by about lr, so step sizes are larger than those
+    of networks.
 
     Source: Agarwal et al. 2021, arXiv 1908.00261, section 3.
 
@@ -26,6 +28,7 @@ class Tabular(PolicyFamily):
     """
 
     source: ClassVar[str] = "Agarwal et al. 2021, arXiv 1908.00261, section 3"
+    suggested: ClassVar[Mapping[str, float | str]] = {"lr": 0.1}
 
     def network(self, inputs: int, outputs: int, states: int | None) -> FunctionApproximator:
         """Return the table: see `PolicyFamily.network`.

@@ -112,6 +112,17 @@ def sampled(family: PolicyFamily, case: PolicyCase, agents: int = 3) -> Sampled 
     return Sampled(policy, theta, observations, actions)
 
 
+def it_supports_a_task(family: PolicyFamily, case: PolicyCase) -> None:
+    """Check that the family supports at least one of the tasks."""
+    errors = []
+    for other in CASES:
+        try:
+            family.build(other.task)
+        except InvalidParameter as error:
+            errors.append(str(error))
+    assert len(errors) < len(CASES), f"it supports none of the tasks: {errors[-1]}"
+
+
 def its_sizes_are_those_of_the_task(family: PolicyFamily, case: PolicyCase) -> None:
     """Check the size of observations, the shape of actions, and the shape and type of initial parameters."""
     task = case.task
@@ -190,6 +201,7 @@ def actions_are_in_the_space(family: PolicyFamily, case: PolicyCase) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
+    it_supports_a_task,
     its_sizes_are_those_of_the_task,
     initial_parameters_are_drawn_from_the_generator,
     gradients_are_finite_differences,
@@ -197,4 +209,4 @@ CHECKS: tuple[Check, ...] = (
     probabilities_of_actions_sum_to_one,
     actions_are_in_the_space,
 )
-FORM: tuple[Check, ...] = (its_sizes_are_those_of_the_task,)
+FORM: tuple[Check, ...] = (it_supports_a_task, its_sizes_are_those_of_the_task)
