@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.advantages import advantages
+from byzbench.rl.networks import FunctionApproximator
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
-from byzbench.rl.policies import FeedForward
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -89,15 +89,17 @@ class FedPPO(Algorithm):
         return {"theta": fed.theta0, "critic": critic, **{f"adam.{k}": v for k, v in moments.items()}}
 
     @staticmethod
-    def _critic(fed: Federation) -> FeedForward:
-        return FeedForward((fed.policy.observation_size, *fed.policy.hidden, 1))
+    def _critic(fed: Federation) -> FunctionApproximator:
+        return fed.policy.critic()
 
     def _initial(self, fed: Federation) -> Tensor:
-        """Return the critic's first parameters: those of the first policy, repeated, and a last layer of zeros."""
+        """Return the critic's first parameters: those of the first policy, repeated, and a last layer of zeros.
+
+        A network whose last layer is not known keeps them.
+        """
         network = self._critic(fed)
         parameters = fed.theta0[0, torch.arange(network.dimension) % fed.theta0.shape[1]].clone()
-        last_layer_size = network.sizes[-2] + 1
-        parameters[-last_layer_size:] = 0
+        parameters[network.dimension - network.last_layer_size :] = 0
         return parameters
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:

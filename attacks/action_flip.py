@@ -42,7 +42,7 @@ class ActionFlip(Attack):
     ) -> tuple[EnvHooks, State]:
         """Return a hook that replaces some actions of all Byzantine agents."""
         task = context.task
-        shape = (context.num_byzantine, context.num_episodes, *task.policy().action_shape)
+        shape = (context.num_byzantine, context.num_episodes, *task.action_shape)
 
         def draw_replaced(shape: tuple[int, ...]) -> np.ndarray:
             return rng.random(shape, dtype=np.float32) < self.q

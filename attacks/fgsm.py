@@ -11,7 +11,7 @@ from pydantic import Field
 
 from byzbench.core import Attack, AttackContext, EnvHooks, FloatRange, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.policies import CategoricalPolicy
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Fgsm(Attack):
 
         At the most likely continuous action the gradient of the density is zero.
         """
-        if not isinstance(context.task.policy(), CategoricalMlp):
+        if not isinstance(context.policy, CategoricalPolicy):
             raise Undefined("fgsm needs a task with discrete actions, whose agents choose one each step")
         return {}
 
@@ -58,7 +58,7 @@ class Fgsm(Attack):
     ) -> tuple[EnvHooks, State]:
         """Return a hook that perturbs the observations of all Byzantine agents."""
         policy, theta = context.policy, context.theta
-        assert isinstance(policy, CategoricalMlp)
+        assert isinstance(policy, CategoricalPolicy)
         assert theta is not None
         layers = policy.layers(theta)
 

@@ -65,7 +65,7 @@ class HiddenCoordinate(MessageAttack):
 
     def start(self, context: AttackContext) -> State:
         """Reject a coordinate beyond the policy's dimension."""
-        size = context.task.policy().dimension
+        size = context.num_parameters
         if self.coordinate >= size:
             raise Undefined(
                 f"hidden_coordinate: this task's policies have {size} parameters; give coordinate=0 to {size - 1}"

@@ -52,7 +52,7 @@ class RandomAction(Attack):
             constant = self.constant
             return EnvHooks(action=lambda t, actions: np.full_like(actions, constant)), memory
         task = context.task
-        shape = (context.num_byzantine, context.num_episodes, *task.policy().action_shape)
+        shape = (context.num_byzantine, context.num_episodes, *task.action_shape)
         if isinstance(task.action_space, Discrete):
             count = task.action_count
             random_actions = StepNoise(lambda shape: rng.integers(count, size=shape), shape)

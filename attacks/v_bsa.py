@@ -13,7 +13,7 @@ from torch import Tensor
 
 from byzbench.core import Attack, AttackContext, ByzantineMessages, FloatRange, State, ThreatModel
 from byzbench.errors import Undefined
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.policies import CategoricalPolicy
 
 FORGETS = 0.1
 """The weight of the latest gradient in the running mean and variance."""
@@ -62,7 +62,7 @@ class VBsa(Attack):
 
     def start(self, context: AttackContext) -> State:
         """Reject tasks without discrete actions, and an action that the task does not have."""
-        if not isinstance(context.task.policy(), CategoricalMlp):
+        if not isinstance(context.policy, CategoricalPolicy):
             raise Undefined("v_bsa needs a task with discrete actions, whose agents choose one each step")
         actions = context.task.action_count
         if self.action >= actions:
@@ -94,7 +94,7 @@ class VBsa(Attack):
         sampled = [k for k, episodes in enumerate(context.rollouts) if episodes is not None]
         if context.theta is None or not sampled:
             return pushes
-        assert isinstance(policy, CategoricalMlp)
+        assert isinstance(policy, CategoricalPolicy)
         states = [episodes.observations[episodes.mask] for episodes in context.rollouts if episodes is not None]
         padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
         is_state = torch.arange(padded.shape[1]) < torch.tensor([[len(rows)] for rows in states])

@@ -148,7 +148,7 @@ class Clocked:
         if batch is None:
             batch = self._sample(theta, count)
         else:
-            self.adversary.make_hooks(range(AGENTS), batch.mask.shape[2], 1, self.federation.policy, theta)
+            self.adversary.make_hooks(range(AGENTS), batch.mask.shape[2], 1, theta)
             self.adversary.record_rollout(range(AGENTS), batch)
         self._spent.rollouts += time.thread_time() - start
         self.batch = batch

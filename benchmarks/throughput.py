@@ -42,7 +42,8 @@ from byzbench.experiments.runner import Training
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.randomness import Streams
 from byzbench.rl.gradients import gpomdp
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.rl.simulations import Simulated
 from byzbench.tasks.cartpole import CartPole
@@ -86,7 +87,7 @@ def endless(agents: int, count: int) -> Any:
 
 def raw(count: int) -> dict[str, float]:
     """Steps per second of each part alone, and of all parts, with K * count environments."""
-    policy = CategoricalMlp((4, 16, 16, 2))
+    policy = CategoricalPolicy(FeedForward((4, 16, 16, 2)))
     theta = policy.initial(Streams(0).generator("init")).repeat(K, 1)
     environments = endless(K, count)
     generators = [Streams(0).generator("environment", 0, a) for a in range(K)]
@@ -213,7 +214,7 @@ def task_speeds(text: str, whole: bool = False) -> Speeds:
     agents, rows = 4, 16 if "gymnasium" in text and not ours else 64
     options = {"algo": {"N": rows, "p": 1.0}}
     todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
-    federation, policy = Training(todo).federation, todo.task.policy()
+    federation, policy = Training(todo).federation, todo.policy.build(todo.task)
     if whole:
         federation._environments[agents, rows] = endless(agents, rows)
 

@@ -122,6 +122,13 @@ AXES: tuple[Axis, ...] = (
         base="byzbench.core.Task",
     ),
     Axis(
+        name="policy",
+        help="Policy family: the network that agents train",
+        default_text="the task's",
+        package="policies",
+        base="byzbench.core.PolicyFamily",
+    ),
+    Axis(
         name="aggregator",
         help="Aggregator of gradients",
         default_text="the algorithm's",

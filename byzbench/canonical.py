@@ -18,12 +18,12 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 3
+SCHEMA = 4
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -225,9 +225,72 @@ class ParameterMoved:
         )
 
 
+@dataclass(frozen=True)
+class ParametersMoved:
+    """Move of several parameters from all components of a kind to one component of a new axis.
+
+    Attributes:
+        schema: The first schema number with the axis.
+        kind, names: The kind whose components all had the parameters, and their names.
+        axis, component: The new axis, and its component that has the parameters.
+        added: The further parameters of that component, with the values at which it behaves as before the move.
+        special: Other components of the axis that equal `component` with some of the parameters fixed, with these.
+
+    Example:
+        >>> change = ParametersMoved(4, "task", ("hidden",), "policy", "mlp", {"bias": True})
+        >>> described = {"task": {"name": "cartpole", "parameters": {"hidden": [16]}}}
+        >>> change.forward(described, whole=True)
+        >>> described["policy"]
+        {'name': 'mlp', 'parameters': {'bias': True, 'hidden': [16]}}
+        >>> change.backward(described)
+        >>> described
+        {'task': {'name': 'cartpole', 'parameters': {'hidden': [16]}}}
+    """
+
+    schema: int
+    kind: str
+    names: tuple[str, ...]
+    axis: str
+    component: str
+    added: Mapping[str, Any] = field(default_factory=dict)
+    special: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def forward(self, described: Described, whole: bool) -> None:
+        """Move the values from the parameters to the axis."""
+        owner = described.get(self.kind)
+        if owner is None:
+            return
+        moved = {name: owner["parameters"].pop(name) for name in self.names if name in owner["parameters"]}
+        if moved:
+            added = copy.deepcopy(dict(self.added)) if whole else {}
+            described[self.axis] = {"name": self.component, "parameters": {**added, **moved}}
+
+    def backward(self, described: Described) -> None:
+        """Move the values from the axis back to the parameters.
+
+        A component or a value that was added after the move stays, since no values of the parameters correspond to it.
+        """
+        part, owner = described.get(self.axis), described.get(self.kind)
+        if not isinstance(part, dict) or owner is None or part["name"] not in (self.component, *self.special):
+            return
+        values = {**self.added, **self.special.get(part["name"], {}), **part["parameters"]}
+        if set(values) == {*self.names, *self.added} and all(values[k] == v for k, v in self.added.items()):
+            owner["parameters"] |= {name: values[name] for name in self.names}
+            del described[self.axis]
+
+
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
+    ParametersMoved(
+        4,
+        "task",
+        ("hidden", "squash"),
+        "policy",
+        "mlp",
+        {"activation": "tanh", "initialization": "uniform", "log_std": -0.5},
+        {"linear": {"hidden": []}},
+    ),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

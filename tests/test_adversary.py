@@ -184,8 +184,10 @@ def test_outside_an_exchange_there_is_no_vector_to_see() -> None:
                 getattr(context, name)
         observed.append(context.num_episodes)
 
-    federation._adversary = Adversary(Probe(look, known, calls=1), adversary._members, adversary._task, Streams(0))
-    federation._adversary.make_hooks([0], 5, 1, federation.policy, federation.theta0[:1])
+    federation._adversary = Adversary(
+        Probe(look, known, calls=1), adversary._members, adversary._task, federation.policy, Streams(0)
+    )
+    federation._adversary.make_hooks([0], 5, 1, federation.theta0[:1])
     assert observed == [5]
 
 
@@ -899,7 +901,7 @@ def struck(attack: str, rounds: int, coin: Callable[[int], float] | None = None)
         federation.begin(round, 0.0)
         if coin is not None:
             lockstep(federation.common("coin", lambda rng, round=round: coin(round)))
-        hooks = adversary.make_hooks([0], 1, 1, federation.policy, federation.theta0[:1])
+        hooks = adversary.make_hooks([0], 1, 1, federation.theta0[:1])
         assert hooks is not None
         inbox = lockstep(federation.exchange("gradient", x))
         crafted = inbox.base[attacker]

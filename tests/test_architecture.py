@@ -15,7 +15,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TOP_LEVEL_KINDS = ["algorithms", "attacks", "topologies"]
-KINDS = [*TOP_LEVEL_KINDS, "agreements", "aggregators", "channels", "coins", "placements", "tasks"]
+KINDS = [*TOP_LEVEL_KINDS, "agreements", "aggregators", "channels", "coins", "placements", "policies", "tasks"]
 
 LAYERS = [
     ["errors"],

@@ -12,10 +12,11 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import run
 from byzbench.records.result import Result, Verdict
 from byzbench.reports import result_tables
-from byzbench.rl.policies import GaussianMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import GaussianPolicy
 from byzbench.rl.rollouts import Trajectories
 
-POLICY = GaussianMlp((1, 1), low=(-math.inf,), high=(math.inf,))
+POLICY = GaussianPolicy(FeedForward((1, 1)), low=(-math.inf,), high=(math.inf,))
 
 
 def bandits(targets, rows, seed=0):

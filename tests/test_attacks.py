@@ -53,7 +53,8 @@ from byzbench.federation.adversary import Adversary
 from byzbench.federation.validation import validate_messages
 from byzbench.randomness import Streams
 from byzbench.registry import Spec, make, origins, parse_spec
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.testing.attacks import (
     CHECKS,
     Check,
@@ -402,7 +403,7 @@ def view_of(attack: Attack, honest: Tensor, attackers: Tensor) -> Any:
     rows = attackers if "byzantine" in sees else attackers[:1]
     shown: dict[str, Any] = {"honest": honest, "byzantine": attackers, "own": rows}
     context = SimpleNamespace(round=3, topic="gradient", num_agents=agents, num_byzantine=f, num_episodes=5)
-    policy = CategoricalMlp((2, 3, 4))
+    policy = CategoricalPolicy(FeedForward((2, 3, 4)))
     space = Discrete(4)
     context.task = SimpleNamespace(action_space=space, action_count=4, observation_size=2, horizon=7)
     context.task.policy = lambda: policy

@@ -25,9 +25,10 @@ import networkx as nx
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
+from torch import nn
 from byzbench.core import (
-    Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack, Placement, Task,
-    ThreatModel, Topology,
+    Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack,
+    ModulePolicyFamily, Placement, Task, ThreatModel, Topology,
 )
 from byzbench.rl.gradients import gpomdp
 
@@ -162,6 +163,16 @@ class Clock(Coin):
     def __call__(self, draw, agents, rng):
         return torch.full((agents,), draw(rng), dtype=torch.float64)
 '''
+GATED = '''
+@dataclass(frozen=True)
+class Gated(ModulePolicyFamily):
+    """Networks with a gated hidden layer."""
+
+    width: int = 4
+
+    def module(self, inputs, outputs):
+        return nn.Sequential(nn.Linear(inputs, 2 * self.width), nn.GLU(), nn.Linear(self.width, outputs))
+'''
 PLUGINS = {
     "algorithm": AVERAGED,
     "attack": HALF,
@@ -172,8 +183,16 @@ PLUGINS = {
     "placement": LAST,
     "channel": ROUNDED,
     "coin": CLOCK,
+    "policy": GATED,
 }
-FOREIGN = {"algorithm": "Averaged", "attack": "Half", "topology": "Lattice", "task": "Walk", "aggregator": "Middle"}
+FOREIGN = {
+    "algorithm": "Averaged",
+    "attack": "Half",
+    "topology": "Lattice",
+    "task": "Walk",
+    "aggregator": "Middle",
+    "policy": "Gated",
+}
 """The components of a distribution, which are checked by name; those of other kinds are checked in a file."""
 
 ON_SHARED_BASES = '''
@@ -236,7 +255,7 @@ class Medoid(LinearRule):
 '''
 """Components of a distribution that derive from bases which components of byzbench share."""
 DISTRIBUTIONS = {
-    "bases of kinds": (AVERAGED + HALF + LATTICE + WALK + MIDDLE, FOREIGN),
+    "bases of kinds": (AVERAGED + HALF + LATTICE + WALK + MIDDLE + GATED, FOREIGN),
     "shared bases": (
         ON_SHARED_BASES,
         {"algorithm": "Drifting", "attack": "Mirror", "topology": "Sparse", "task": "Pole", "aggregator": "Medoid"},
@@ -262,6 +281,8 @@ BUILT_IN = [
     ("channel", "top_k"),
     ("coin", "biased"),
     ("coin", "split"),
+    ("policy", "mlp:activation=relu"),
+    ("policy", "tabular"),
 ]
 
 
@@ -451,6 +472,12 @@ BROKEN = [
         "round returned a state without theta",
     ),
     (AVERAGED.replace("}, {}\n", "}\n"), "round returned a dict, expected (state, metrics)"),
+    (
+        GATED.replace("nn.GLU()", "nn.GLU(), nn.BatchNorm1d(self.width)"),
+        "it supports none of the tasks: module Sequential has buffers (2.running_mean, 2.running_var, ",
+    ),
+    (GATED.replace("self.width, outputs", "self.width, 7"), "maps observations [3, 12] to [3, 7]; expected [3, 5]"),
+    (GATED.replace("inputs, outputs):", "inputs):"), "module must take (inputs, outputs); too many positional"),
     (AVERAGED.replace("async def", "def").replace("await ", ""), "round must be declared with `async def`"),
 ]
 

@@ -17,7 +17,8 @@ from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate_poli
 from byzbench.records.run_folder import RunFolder
 from byzbench.registry import load
 from byzbench.reports.episodes import render_episode
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 
 SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "preset": "paper"}
 SMALL |= {"parameters": {"algo": {"N": 10, "B": 2}}}
@@ -68,7 +69,7 @@ def test_dates_and_episodes_of_evaluations_change_nothing_else(tmp_path: Path) -
 
 
 def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
-    task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
+    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
     theta = torch.zeros(1, policy.dimension)
     assert evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"] == int(
         evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"]
@@ -77,7 +78,7 @@ def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
 
 
 def test_evaluation_episodes_are_those_of_the_seed() -> None:
-    task, policy = load("task", "cartpole"), CategoricalMlp((4, 16, 16, 2))
+    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 16, 16, 2)))
     theta = torch.randn(3, policy.dimension, generator=torch.Generator().manual_seed(0))
     first = evaluate_policy(task, policy, theta, 0, 1)
     assert first == evaluate_policy(task, policy, theta, 0, 1)
@@ -90,7 +91,7 @@ def test_evaluation_episodes_are_those_of_the_seed() -> None:
 
 def test_greedy_takes_the_likeliest_action() -> None:
     """A policy that leans either way by a hair plays at random as it is, and always one way when greedy."""
-    task, policy = load("task", "cartpole"), CategoricalMlp((4, 2))
+    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
     theta = torch.zeros(1, policy.dimension)
     theta[0, -1] = 1e-3
     returns = evaluate_policy(task, policy, theta, 0, 1)

@@ -21,8 +21,9 @@ from byzbench.rl.gradients import (
     step_weights,
     whitened,
 )
+from byzbench.rl.networks import FeedForward
 from byzbench.rl.optimizers import adam, adam_start, learning_rate
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.tasks.cartpole import CartPole
 
@@ -138,7 +139,7 @@ REPLICATES, EPISODES = 400, 500
 )
 def sampled(request):
     """200,000 episodes at one theta, in batches that stand side by side as if each were an agent's."""
-    chain, policy = CHAINS[request.param], CategoricalMlp((2, 3, request.param))
+    chain, policy = CHAINS[request.param], CategoricalPolicy(FeedForward((2, 3, request.param)))
     theta = 2 * policy.initial(np.random.default_rng(3))
     batch, paid = play(chain, policy, theta.expand(REPLICATES, -1), EPISODES)
     return chain, policy, theta, batch, paid
@@ -157,7 +158,7 @@ def test_gpomdp_is_unbiased(sampled):
 
 
 def test_the_baseline_is_what_other_episodes_have_left():
-    policy, batch = CategoricalMlp((4, 8, 2)), long_batch(agents=1, horizon=3, rows=2)
+    policy, batch = CategoricalPolicy(FeedForward((4, 8, 2))), long_batch(agents=1, horizon=3, rows=2)
     batch = replace(batch, mask=torch.tensor([[[True, True], [True, True], [True, False]]]))
     batch = replace(batch, rewards=torch.tensor([[[1.0, 4.0], [2.0, 8.0], [16.0, 0.0]]]))
     theta = thetas(policy, 1)
@@ -171,7 +172,7 @@ def test_the_baseline_is_what_other_episodes_have_left():
 
 
 def test_the_closed_form_is_the_sum_over_all_episodes():
-    chain, policy = CHAINS[2], CategoricalMlp((2, 3, 2))
+    chain, policy = CHAINS[2], CategoricalPolicy(FeedForward((2, 3, 2)))
     theta = policy.initial(np.random.default_rng(3))
     chances = policy.logits(policy.layers(theta.double()[None]), torch.eye(2).double()[None])[0].softmax(-1)
 
@@ -251,7 +252,7 @@ def long_batch(agents=2, horizon=500, rows=3, seed=5):
 
 
 def test_importance_weights_survive_500_steps():
-    policy, batch = CategoricalMlp((4, 8, 2)), long_batch()
+    policy, batch = CategoricalPolicy(FeedForward((4, 8, 2))), long_batch()
     theta = 0.2 * thetas(policy, 2)
     observations, actions = batch.observations.flatten(1, 2), batch.actions.flatten(1, 2)
 
@@ -275,7 +276,7 @@ def test_importance_weights_survive_500_steps():
 
 
 def test_importance_weights_of_policies_that_have_nothing_in_common_are_finite():
-    policy, batch = CategoricalMlp((4, 8, 2)), long_batch()
+    policy, batch = CategoricalPolicy(FeedForward((4, 8, 2))), long_batch()
     weights = importance_weights(policy, 50 * thetas(policy, 2), -50 * thetas(policy, 2), batch)
     bounds = torch.tensor([-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT]).double().exp()
     assert ((weights >= bounds[0]) & (weights <= bounds[1])).all()
@@ -349,7 +350,7 @@ def test_small_batches_correct_the_reference(reference):
 
 @pytest.mark.parametrize("sizes", [(4, 16, 16, 2), (8, 64, 64, 4)])
 def test_stacked_gradients_are_those_of_each_agent_alone(sizes):
-    policy, rng = CategoricalMlp(sizes), np.random.default_rng(2)
+    policy, rng = CategoricalPolicy(FeedForward(sizes)), np.random.default_rng(2)
     shape, count = (5, 128, 6), torch.tensor([6, 1, 3, 6, 2])
     mask = torch.from_numpy(rng.random(shape) < 0.8) & (torch.arange(6) < count.view(5, 1, 1))
     batch = Trajectories(
@@ -384,7 +385,7 @@ def test_stacked_gradients_are_those_of_each_agent_alone(sizes):
 
 
 def test_stacked_episodes_are_those_of_each_agent_alone():
-    task, policy = CartPole(), CategoricalMlp((4, 16, 16, 2))
+    task, policy = CartPole(), CategoricalPolicy(FeedForward((4, 16, 16, 2)))
     theta, noise, count = thetas(policy, 4), uniforms(4, task.horizon, 5), torch.tensor([5, 2, 4, 1])
     stacked = rollout(policy, theta, task.make(4, 5), generators(4), noise, count)
     assert stacked.mask[:, 0].sum(1).tolist() == count.tolist()
@@ -425,7 +426,7 @@ def test_schedules():
 
 
 def test_log_probabilities_are_those_of_torchs_layers():
-    policy = CategoricalMlp((4, 5, 6, 3))
+    policy = CategoricalPolicy(FeedForward((4, 5, 6, 3)))
     theta = thetas(policy, 2)
     observations, actions = long_batch(horizon=10).observations.flatten(1, 2), torch.arange(30).expand(2, -1) % 3
     result = policy.log_probabilities(policy.layers(theta), observations, actions)
@@ -443,7 +444,7 @@ def test_log_probabilities_are_those_of_torchs_layers():
 
 
 def test_the_initial_policy_is_uniform_within_its_bounds():
-    policy = CategoricalMlp((4, 16, 2))
+    policy = CategoricalPolicy(FeedForward((4, 16, 2)))
     many = torch.stack([policy.initial(rng) for rng in generators(200)])
     assert many.shape[1] == policy.dimension == 4 * 16 + 16 + 16 * 2 + 2
     for part, bound in zip(many.split([64, 16, 32, 2], 1), (0.5, 0.25, 0.25, 2**-0.5), strict=True):
@@ -452,7 +453,7 @@ def test_the_initial_policy_is_uniform_within_its_bounds():
 
 
 def test_two_actions_are_drawn_as_by_the_inverse_cdf():
-    policy = CategoricalMlp((4, 16, 2))
+    policy = CategoricalPolicy(FeedForward((4, 16, 2)))
     theta, noise = 3 * thetas(policy, 3), uniforms(3, 4, 2000)
     noise[:, :, 0], noise[:, :, 1] = 0.0, 1 - 2.0**-24
     observations = long_batch(3, 4, 2000).observations
@@ -464,7 +465,7 @@ def test_two_actions_are_drawn_as_by_the_inverse_cdf():
 
 @pytest.mark.parametrize("actions", [2, 3, 5])
 def test_actions_come_as_often_as_the_policy_says(actions):
-    policy, draws = CategoricalMlp((4, 8, actions)), 100_000
+    policy, draws = CategoricalPolicy(FeedForward((4, 8, actions))), 100_000
     theta, observation = 2 * thetas(policy, 2), torch.tensor([0.5, -1.0, 2.0, 0.1])
     observations = observation.expand(2, draws, 4)
     drawn = act(policy.sampler(theta, uniforms(2, 1, draws)), 0, observations)
@@ -491,7 +492,7 @@ class Script:
 
 
 def scripted(lengths, cut, count, horizon):
-    policy, agents = CategoricalMlp((1, 2)), len(count)
+    policy, agents = CategoricalPolicy(FeedForward((1, 2))), len(count)
     rows = len(lengths) // agents
     noise = uniforms(agents, horizon, rows)
     count = torch.tensor(count)
@@ -530,7 +531,7 @@ BALANCE = torch.tensor([[0.0, 10.0, 0.0, 50.0, 0.0, 500.0, 0.0, 500.0, 0.0, 0.0]
 
 
 def test_cartpole_ends_by_itself_or_at_its_horizon():
-    task, policy = CartPole(), CategoricalMlp((4, 2))
+    task, policy = CartPole(), CategoricalPolicy(FeedForward((4, 2)))
     right = torch.tensor([[0.0] * 9 + [100.0]])
     batch = rollout(
         policy,
@@ -548,7 +549,7 @@ def test_cartpole_ends_by_itself_or_at_its_horizon():
 
 
 def test_first_episodes_do_not_depend_on_how_many_follow():
-    task, policy = CartPole(), CategoricalMlp((4, 16, 16, 2))
+    task, policy = CartPole(), CategoricalPolicy(FeedForward((4, 16, 16, 2)))
     few, many = task.make(2, 3).reset(generators(2)), task.make(2, 7).reset(generators(2))
     assert np.array_equal(few.reshape(2, 3, 4), many.reshape(2, 7, 4)[:, :3])
     assert not np.array_equal(few[:3], few[3:])
@@ -562,7 +563,7 @@ def test_first_episodes_do_not_depend_on_how_many_follow():
 
 
 def test_environments_keep_nothing_of_the_last_round():
-    task, policy = CartPole(), CategoricalMlp((4, 2))
+    task, policy = CartPole(), CategoricalPolicy(FeedForward((4, 2)))
     count, noise, used = torch.tensor([5, 5]), uniforms(2, task.horizon, 5), task.make(2, 5)
     long = rollout(policy, BALANCE.expand(2, -1), used, generators(2, seed=4), noise, count)
     assert (long.returns == task.horizon).all()
@@ -583,7 +584,7 @@ def test_taps_change_what_is_seen_and_done():
         def act(self, t, actions):
             actions[1] = 1 - actions[1]
 
-    policy = CategoricalMlp((1, 2))
+    policy = CategoricalPolicy(FeedForward((1, 2)))
     theta, noise, count = thetas(policy, 2), uniforms(2, 10, 2), torch.tensor([2, 2])
     plain = rollout(policy, theta, Script([10] * 4, [False] * 4), generators(2), noise, count)
     tapped = rollout(policy, theta, Script([10] * 4, [False] * 4), generators(2), noise, count, Backwards())
@@ -595,7 +596,7 @@ def test_taps_change_what_is_seen_and_done():
 
 
 def test_log_likelihood_sums_in_float64():
-    policy = CategoricalMlp((4, 8, 2))
+    policy = CategoricalPolicy(FeedForward((4, 8, 2)))
     batch, theta = long_batch(), thetas(policy, 2)
     observations = batch.observations.flatten(1, 2).double()
     layers = policy.layers(theta.double())
@@ -605,7 +606,7 @@ def test_log_likelihood_sums_in_float64():
 
 def test_whitened_gradients_by_hand():
     """Rewards 1, 2, 4 at a discount of a half: to go are 3, 4, 4; whitened -2/sqrt(3), 1/sqrt(3), 1/sqrt(3)."""
-    policy, batch = CategoricalMlp((4, 2)), long_batch(1, 5, 2)
+    policy, batch = CategoricalPolicy(FeedForward((4, 2))), long_batch(1, 5, 2)
     rewards, mask = torch.zeros(1, 5, 2), torch.zeros(1, 5, 2, dtype=torch.bool)
     rewards[0, :3, 0], mask[0, :3, 0] = torch.tensor([1.0, 2.0, 4.0]), True
     mask[0, :1, 1], rewards[0, 0, 1] = True, 9.0  # an episode of one step has no spread, and says nothing
@@ -619,7 +620,7 @@ def test_whitened_gradients_by_hand():
 
 
 def test_weights_of_steps_multiply_to_those_of_episodes():
-    policy, batch = CategoricalMlp((4, 8, 2)), long_batch(2, 6, 3)
+    policy, batch = CategoricalPolicy(FeedForward((4, 8, 2))), long_batch(2, 6, 3)
     here, there = thetas(policy, 2), thetas(policy, 2, seed=4)
     steps = step_weights(policy, there, here, batch)
     product = steps.double().prod(1)
@@ -643,7 +644,7 @@ def test_advantages_by_hand_and_with_a_perfect_critic():
 @pytest.mark.slow
 def test_the_change_of_a_gradient_is_unbiased():
     """From 2,000 episodes at points between two policies, each with a point of its own."""
-    chain, policy = CHAINS[2], CategoricalMlp((2, 3, 2))
+    chain, policy = CHAINS[2], CategoricalPolicy(FeedForward((2, 3, 2)))
     old = 2 * policy.initial(np.random.default_rng(3))
     new = old + 1.5 * policy.initial(np.random.default_rng(8))
     q = torch.from_numpy(np.random.default_rng(4).random((500, 1))).float()

@@ -17,7 +17,8 @@ from byzbench.errors import InvalidParameter
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.records.run_folder import RunFolder
 from byzbench.rl.gradients import importance_weights, product_weights
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.testing.rows import run_as_block
 
 FAMILY = ["decbyzpg", "byzpg", "dec_page_pg", "fed_page_pg", "page_pg", "solo"]
@@ -34,7 +35,7 @@ def test_the_initial_policy_is_the_one_that_its_constructors_make() -> None:
             parameter.data.uniform_(-bound, bound)
     theta = draw_official_parameters(sizes).unsqueeze(0)
     x = torch.randn(1, 7, 4, generator=torch.Generator().manual_seed(1))
-    policy = CategoricalMlp(sizes, squashed=True)
+    policy = CategoricalPolicy(FeedForward(sizes), squashed=True)
     expected = x[0]
     for layer in layers:
         expected = layer(expected).tanh()

@@ -25,7 +25,8 @@ from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.randomness import Streams
 from byzbench.registry import make
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import Trajectories
 
 
@@ -189,7 +190,7 @@ def test_a_hand_reaches_its_own_rows(agents: list[int]) -> None:
 # The policy.
 
 
-def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, observed: Tensor) -> Tensor:
+def shifted(attack: Fgsm, policy: CategoricalPolicy, theta: Tensor, observed: Tensor) -> Tensor:
     """Observations [f, N, o] as the attackers see them, inside a rollout's inference mode."""
     facts = {"round": 0, "agents": 5, "byzantine": len(theta), "task": None, "episodes": observed.shape[1]}
     context = AttackContext(attack.threat, facts, {"policy": policy, "theta": theta})
@@ -199,7 +200,7 @@ def shifted(attack: Fgsm, policy: CategoricalMlp, theta: Tensor, observed: Tenso
         return torch.from_numpy(tap(0, observed.clone().numpy()))
 
 
-def likeliest(policy: CategoricalMlp, theta: Tensor, observed: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
+def likeliest(policy: CategoricalPolicy, theta: Tensor, observed: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
     """The log-probability of the action that is likeliest at `seen`, there and at `told`: [f, N] each."""
     layers = policy.layers(theta)
     best = policy.logits(layers, observed).argmax(-1)
@@ -207,7 +208,7 @@ def likeliest(policy: CategoricalMlp, theta: Tensor, observed: Tensor, perturbed
 
 
 def test_fgsm_is_the_worst_corner_for_a_linear_policy_of_two_actions() -> None:
-    policy = CategoricalMlp((3, 2))
+    policy = CategoricalPolicy(FeedForward((3, 2)))
     theta = torch.from_numpy(rng().standard_normal((2, policy.dimension))).float()
     observed = torch.from_numpy(rng(1).standard_normal((2, 5, 3))).float()
     perturbed = shifted(Fgsm(epsilon=0.3), policy, theta, observed)
@@ -218,7 +219,7 @@ def test_fgsm_is_the_worst_corner_for_a_linear_policy_of_two_actions() -> None:
 
 
 def test_fgsm_keeps_to_its_box_and_does_more_than_noise_of_its_size() -> None:
-    policy, noise = CategoricalMlp((4, 16, 16, 3)), np.random.default_rng(0)
+    policy, noise = CategoricalPolicy(FeedForward((4, 16, 16, 3))), np.random.default_rng(0)
     theta = 2 * torch.stack([policy.initial(noise) for _ in range(3)])
     observed = torch.from_numpy(noise.standard_normal((3, 200, 4))).float()
     perturbed = shifted(Fgsm(epsilon=0.25), policy, theta, observed)
@@ -344,7 +345,7 @@ def crafted(attack: VBsa, own: Tensor, memory: State, rollout: Any, policy: Any,
 def test_v_bsa_pushes_what_is_undecided_and_stays_within_the_usual() -> None:
     federation, _, _ = set_up()
     policy, theta = federation.policy, 3 * federation.theta0[:2]
-    assert isinstance(policy, CategoricalMlp)
+    assert isinstance(policy, CategoricalPolicy)
     batch = federation.sample(theta, 4, agents=[0, 1])
     rollout = [part_of(batch, row) for row in range(2)]
     noise = np.random.default_rng(0)

@@ -8,22 +8,37 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from byzbench.errors import InvalidParameter
 from byzbench.rl.ensembles import Ensemble
 from byzbench.rl.gradients import gpomdp, importance_weights
-from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalMlp, GaussianMlp
+from byzbench.rl.networks import FeedForward, LookupTable, ModuleNetwork
+from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalPolicy, GaussianPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.teams import Team
 
 INF = math.inf
+
+
+def layer_norm(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, outputs))
+
+
 FAMILIES = {
-    "categorical": CategoricalMlp((4, 8, 3)),
-    "linear": CategoricalMlp((4, 3)),
-    "gaussian": GaussianMlp((4, 8, 2), low=(-2.0, 0.0), high=(2.0, 1.0)),
-    "squashed": GaussianMlp((4, 8, 2), True, low=(-2.0, 0.0), high=(2.0, 1.0)),
-    "unbounded": GaussianMlp((4, 2), low=(-INF, -INF), high=(INF, INF)),
-    "team": Team(CategoricalMlp((4, 8, 3)), 2),
-    "team of gaussians": Team(GaussianMlp((4, 8, 2), low=(-1.0, -1.0), high=(1.0, 1.0)), 3),
+    "categorical": CategoricalPolicy(FeedForward((4, 8, 3))),
+    "linear": CategoricalPolicy(FeedForward((4, 3))),
+    "relu": CategoricalPolicy(FeedForward((4, 8, 3), "relu")),
+    "embedding": CategoricalPolicy(FeedForward((7, 8, 3), indexed=True)),
+    "table": CategoricalPolicy(LookupTable(7, 3)),
+    "indexed table": CategoricalPolicy(LookupTable(7, 2, indexed=True), True),
+    "module": CategoricalPolicy(ModuleNetwork(layer_norm, 4, 3)),
+    "module gaussian": GaussianPolicy(ModuleNetwork(layer_norm, 4, 2), low=(-1.0, -1.0), high=(1.0, 1.0), log_std=-1.0),
+    "gaussian": GaussianPolicy(FeedForward((4, 8, 2)), low=(-2.0, 0.0), high=(2.0, 1.0)),
+    "squashed": GaussianPolicy(FeedForward((4, 8, 2)), True, low=(-2.0, 0.0), high=(2.0, 1.0)),
+    "unbounded": GaussianPolicy(FeedForward((4, 2)), low=(-INF, -INF), high=(INF, INF)),
+    "team": Team(CategoricalPolicy(FeedForward((4, 8, 3))), 2),
+    "team of gaussians": Team(GaussianPolicy(FeedForward((4, 8, 2)), low=(-1.0, -1.0), high=(1.0, 1.0)), 3),
 }
 
 
@@ -37,6 +52,8 @@ def act(sampler, t, observations):
 
 
 def thetas(policy, count, seed=0):
+    if isinstance(getattr(policy, "network", None), LookupTable):  # which starts at zero
+        return torch.randn(count, policy.dimension, generator=torch.Generator().manual_seed(seed))
     return torch.stack([policy.initial(np.random.default_rng([seed, k])) for k in range(count)])
 
 
@@ -48,6 +65,10 @@ def noise(policy, agents, horizon, rows, seed=1):
 
 
 def observed(policy, *shape, seed=2):
+    network = getattr(policy, "network", None)
+    if isinstance(network, LookupTable) or getattr(network, "indexed", False):
+        states = torch.randint(7, (*shape, 1), generator=torch.Generator().manual_seed(seed))
+        return states.float() if network.indexed else torch.eye(7)[states.squeeze(-1)]
     return torch.randn(*shape, policy.observation_size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -88,7 +109,7 @@ def test_a_gaussian_has_torchs_density():
     policy = FAMILIES["gaussian"]
     theta, observations = 2 * thetas(policy, 2), observed(policy, 2, 7)
     actions = act(policy.sampler(theta, noise(policy, 2, 1, 7)), 0, observations)
-    mean, std = policy.outputs(policy.layers(theta), observations), theta[:, -2:].exp().unsqueeze(1)
+    mean, std = policy.network.outputs(policy.layers(theta)[0], observations), theta[:, -2:].exp().unsqueeze(1)
     expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
     torch.testing.assert_close(policy.log_probabilities(policy.layers(theta), observations, actions), expected)
     assert torch.equal(thetas(policy, 1)[0, -2:], torch.full((2,), LOG_STD))
@@ -101,7 +122,7 @@ def test_what_is_executed_stays_within_the_bounds():
     squashed = FAMILIES["squashed"].to_env_actions(u.numpy())
     np.testing.assert_allclose(squashed, np.tanh(u[0].numpy()) * [2, 0.5] + [0, 0.5], rtol=1e-6)
     assert np.array_equal(FAMILIES["unbounded"].to_env_actions(u.numpy()), u[0].numpy())
-    half = GaussianMlp((4, 2), low=(0.0, -INF), high=(INF, INF)).to_env_actions(u.numpy())
+    half = GaussianPolicy(FeedForward((4, 2)), low=(0.0, -INF), high=(INF, INF)).to_env_actions(u.numpy())
     np.testing.assert_allclose(half, u[0].numpy().clip(min=[0, -INF]))
     assert clipped.dtype == squashed.dtype == half.dtype == np.float32
 
@@ -115,7 +136,7 @@ def test_no_parameter_makes_a_density_infinite(extreme):
     actions = act(policy.sampler(theta, noise(policy, 1, 1, 3)), 0, observations)
     assert policy.log_probabilities(policy.layers(theta), observations, actions).isfinite().all()
     low, high = LOG_STD_RANGE
-    assert policy.layers(theta)[-1][0].unique() in (torch.tensor([low]), torch.tensor([high]))
+    assert policy.layers(theta)[1].unique() in (torch.tensor([low]), torch.tensor([high]))
 
 
 def test_a_team_acts_as_its_players_do_one_by_one():
@@ -148,7 +169,7 @@ class Bandit:
 
 def test_gradients_of_a_gaussian_are_unbiased():
     """The value of N(mu, sigma^2) is -(mu - 0.7)^2 - sigma^2, while what lies beyond the ends is nearly nothing."""
-    policy, agents, rows = GaussianMlp((1, 1), low=(-INF,), high=(INF,)), 400, 250
+    policy, agents, rows = GaussianPolicy(FeedForward((1, 1)), low=(-INF,), high=(INF,)), 400, 250
     theta = torch.tensor([0.3, -0.2, -1.0])  # of a weight that sees zeros, a bias and a logarithm
     stacked = theta.expand(agents, -1)
     batch = rollout(
@@ -183,7 +204,7 @@ def test_entropy_is_the_mean_surprise(policy):
 
 def cast(*votes):
     """An ensemble of linear policies without weights, which cast these votes in every state."""
-    policy = CategoricalMlp((1, 3))
+    policy = CategoricalPolicy(FeedForward((1, 3)))
     theta = torch.zeros(len(votes), policy.dimension)
     theta[range(len(votes)), [3 + vote for vote in votes]] = 1.0
     return Ensemble(policy, len(votes)), theta.flatten().unsqueeze(0)
@@ -221,7 +242,7 @@ def test_the_certificate_of_a_vote_is_exact():
 
 
 def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
-    policy = GaussianMlp((1, 2), low=(-INF, -INF), high=(INF, INF))
+    policy = GaussianPolicy(FeedForward((1, 2)), low=(-INF, -INF), high=(INF, INF))
     ensemble, draw = Ensemble(policy, 5), torch.Generator().manual_seed(3)
     theta = torch.zeros(1, 5, policy.dimension)
     theta[0, :, 2:4] = torch.randn(5, 2, generator=draw)
@@ -240,3 +261,91 @@ def test_no_minority_moves_the_geometric_median_beyond_its_certificate():
             farthest, float((act(ensemble.sampler(attacked.flatten(1), None), 0, observations) - before).norm())
         )
     assert stated / 20 < farthest <= stated
+
+
+def test_an_embedding_is_the_first_layer_on_unit_vectors():
+    dense, embedding = FeedForward((7, 8, 3)), FeedForward((7, 8, 3), indexed=True)
+    theta = thetas(CategoricalPolicy(dense), 2)
+    states = torch.tensor([[[0.0], [6.0], [3.0]], [[1.0], [1.0], [5.0]]])
+    units = torch.eye(7)[states.squeeze(-1).long()]
+    torch.testing.assert_close(
+        embedding.outputs(embedding.layers(theta), states), dense.outputs(dense.layers(theta), units)
+    )
+    assert embedding.dimension == dense.dimension
+    huge = FeedForward((10**6, 2), indexed=True)
+    layers = [(torch.ones(1, 10**6, 2), torch.zeros(1, 1, 2))]
+    assert huge.outputs(layers, states[:1]).sum() == 6
+
+
+def test_gradients_are_those_of_finite_differences(policy):
+    theta, observations = thetas(policy, 1), observed(policy, 1, 6)
+    actions = act(policy.sampler(theta, noise(policy, 1, 1, 6)), 0, observations)
+
+    def total(parameters):
+        return policy.log_probabilities(policy.layers(parameters), observations.to(parameters), actions).sum()
+
+    start = theta.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(total(start), start)
+    step = 1e-6
+    for index in torch.randperm(policy.dimension, generator=torch.Generator().manual_seed(0))[:12]:
+        shift = torch.zeros_like(start)
+        shift[0, index] = step
+        with torch.no_grad():
+            slope = (total(start + shift) - total(start - shift)) / (2 * step)
+        assert abs(float(slope - gradient[0, index])) < 1e-5 * (1 + abs(float(slope)))
+
+
+def test_every_agents_outputs_are_the_same_alone_and_stacked(policy):
+    theta, observations = thetas(policy, 4), observed(policy, 4, 5)
+    actions = act(policy.sampler(theta, noise(policy, 4, 1, 5)), 0, observations)
+    together = policy.log_probabilities(policy.layers(theta), observations, actions)
+    for k in range(4):
+        row = slice(k, k + 1)
+        alone = policy.log_probabilities(policy.layers(theta[row]), observations[row], actions[row])
+        assert torch.equal(alone[0], together[k])
+
+
+def test_a_modules_parameters_are_in_the_order_of_the_module():
+    network = ModuleNetwork(layer_norm, 4, 3)
+    module = layer_norm(4, 3)
+    assert network.dimension == sum(p.numel() for p in module.parameters())
+    theta = thetas(CategoricalPolicy(network), 1)
+    torch.nn.utils.vector_to_parameters(theta[0], module.parameters())
+    observations = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(network.outputs(network.layers(theta), observations)[0], module(observations[0]))
+    critic = network.resized(6, 1)
+    assert critic.outputs(critic.layers(torch.zeros(1, 51)), torch.zeros(1, 2, 6)).shape == (1, 2, 1)
+
+
+def test_a_module_leaves_torchs_generator_alone():
+    state = torch.get_rng_state()
+    assert ModuleNetwork(layer_norm, 4, 3).dimension
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        (
+            lambda i, o: nn.BatchNorm1d(i),
+            r"module BatchNorm1d has buffers \(running_mean, running_var, num_batches_tracked\)",
+        ),
+        (lambda i, o: nn.ReLU(), "module ReLU has no parameters"),
+        (lambda i, o: nn.Linear(i, o).double(), "module Linear has parameters that are not float32: weight, bias"),
+        (lambda i, o: nn.Linear(i + 1, o), r"module Linear fails on observations \[3, 4\]: .*"),
+        (lambda i, o: nn.Linear(i, o + 1), r"module Linear maps observations \[3, 4\] to \[3, 3\]; expected \[3, 2\]"),
+    ],
+)
+def test_a_module_that_cannot_be_a_policy_is_one_line(factory, reason):
+    with pytest.raises(InvalidParameter, match=reason) as error:
+        ModuleNetwork(factory, 4, 2)
+    assert "\n" not in str(error.value)
+
+
+def test_orthogonal_layers_have_their_gains():
+    network = FeedForward((4, 8, 3), initialization="orthogonal")
+    (first, first_bias), (last, last_bias) = network.layers(network.initial(np.random.default_rng(0)).unsqueeze(0))
+    torch.testing.assert_close(first[0] @ first[0].T, 2 * torch.eye(4))
+    torch.testing.assert_close(last[0].T @ last[0], 1e-4 * torch.eye(3))
+    assert not first_bias.any()
+    assert not last_bias.any()

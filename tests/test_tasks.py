@@ -20,7 +20,8 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
 from byzbench.rl import compiled
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.sweeps.executors import make_executor
@@ -29,7 +30,7 @@ from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks._references import random_returns, task_references
 from byzbench.tasks.cartpole import CartPole
 from byzbench.testing import tasks
-from byzbench.testing.tasks import TaskCase, agent_generators, same_episodes, sample_episodes
+from byzbench.testing.tasks import TaskCase, agent_generators, default_policy, same_episodes, sample_episodes
 
 
 def backends(name: str) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ def test_at_the_horizon_termination_and_truncation_differ(task):
     environments, alive = short.make(3, 5), np.ones(15, bool)
     environments.reset(agent_generators(range(3), 0))
     for t in range(horizon):
-        _, _, ended, cut = environments.step(task.policy().to_env_actions(batch.actions[:, t].numpy()))
+        _, _, ended, cut = environments.step(default_policy(task).to_env_actions(batch.actions[:, t].numpy()))
         assert t == horizon - 1 or not cut[alive].any()
         alive &= ~(ended | cut)
     assert not alive.any()
@@ -235,7 +236,7 @@ def test_acrobots_are_gymnasiums():
 @pytest.mark.parametrize("greedy", [False, True])
 def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, greedy):
     task = registry.make("task", name)
-    policy, rng = task.policy(squashed), np.random.default_rng(3)
+    policy, rng = default_policy(task, squashed), np.random.default_rng(3)
     theta = 3 * torch.stack([policy.initial(rng) for _ in range(3)])
     noise, count = torch.from_numpy(rng.random((3, task.horizon, 4), dtype=np.float32)), torch.tensor([4, 0, 2])
     environments = task.make(3, 4)
@@ -272,7 +273,7 @@ def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, gre
 @pytest.mark.parametrize("name", ["cartpole", "acrobot"])
 def test_machine_code_survives_any_parameters(name, value):
     task = registry.make("task", name)
-    policy = task.policy()
+    policy = default_policy(task)
     theta = torch.full((2, policy.dimension), value)
     noise = torch.from_numpy(np.random.default_rng(0).random((2, task.horizon, 3), dtype=np.float32))
     for greedy in (False, True):
@@ -301,8 +302,8 @@ def test_machine_code_needs_no_folder_to_be_kept_in():
 
 @pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])
 def test_machine_code_has_networks_of_any_widths(hidden):
-    task = registry.make("task", f"acrobot:hidden={hidden}")
-    policy, rng = task.policy(), np.random.default_rng(3)
+    task = registry.make("task", "acrobot")
+    policy, rng = registry.make("policy", f"mlp:hidden={hidden}").build(task), np.random.default_rng(3)
     theta = 2 * torch.stack([policy.initial(rng) for _ in range(2)])
     noise = torch.from_numpy(rng.random((2, task.horizon, 3), dtype=np.float32))
     batch = rollout(policy, theta, task.make(2, 3), agent_generators(range(2), 0), noise, torch.tensor([3, 3]))
@@ -312,15 +313,15 @@ def test_machine_code_has_networks_of_any_widths(hidden):
 
 
 def test_machine_code_leaves_other_families_of_policies_alone():
-    class Backwards(CategoricalMlp):
+    class Backwards(CategoricalPolicy):
         def sampler(self, theta, noise):
             act = super().sampler(theta, noise)
             return lambda t, observed: 1 - act(t, observed)
 
     task, noise = CartPole(), torch.zeros(1, 500, 1)
-    theta = torch.zeros(1, task.policy().dimension)
-    for family, action in ((CategoricalMlp, 0), (Backwards, 1)):
-        policy = family((4, 16, 16, 2))
+    theta = torch.zeros(1, default_policy(task).dimension)
+    for family, action in ((CategoricalPolicy, 0), (Backwards, 1)):
+        policy = family(FeedForward((4, 16, 16, 2)))
         batch = rollout(policy, theta, task.make(1, 1), agent_generators([0], 0), noise, torch.tensor([1]))
         assert (batch.actions[batch.mask] == action).all()
 

@@ -29,10 +29,13 @@ from byzbench.core.graphs import Coin as Coin
 from byzbench.core.graphs import Placement as Placement
 from byzbench.core.graphs import Topology as Topology
 from byzbench.core.inbox import Inbox as Inbox
+from byzbench.core.learning import MAX_UNIT_VECTOR as MAX_UNIT_VECTOR
 from byzbench.core.learning import Algorithm as Algorithm
 from byzbench.core.learning import Communication as Communication
 from byzbench.core.learning import Recommendation as Recommendation
 from byzbench.core.learning import Task as Task
+from byzbench.core.policy_family import ModulePolicyFamily as ModulePolicyFamily
+from byzbench.core.policy_family import PolicyFamily as PolicyFamily
 from byzbench.core.rules import Aggregator as Aggregator
 from byzbench.core.rules import Agreement as Agreement
 from byzbench.core.rules import AgreementReport as AgreementReport

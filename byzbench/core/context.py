@@ -50,6 +50,7 @@ class AttackContext:
         num_agents: K, the number of agents. Always available.
         num_byzantine: f, the number of Byzantine agents. Always available.
         task: the task. Always available.
+        num_parameters: d, the number of parameters of a policy. Always available.
         topic: the topic of the exchange. Always available in an exchange.
         num_episodes: N, the number of episodes. Always available in a rollout.
         own: [f, d], the honest vectors of the Byzantine agents; [1, d] in a call for one agent. In an exchange.
@@ -59,7 +60,7 @@ class AttackContext:
             server, the server's value. None before the first exchange. In an exchange.
         rollouts: the last episodes of each Byzantine agent in this round (K = 1 each), None for an agent that has
             sampled none. In an exchange.
-        policy: the policy family.
+        policy: the policy that all agents train, with parameters of their own.
         theta: [f, d], the parameters with which the Byzantine agents sample or last sampled in this round; None before
             the first rollout. Declared by `policy`.
         rule: a clone of the aggregation rule, see `RuleOracle`. In an exchange.
@@ -76,6 +77,7 @@ class AttackContext:
     num_agents: int
     num_byzantine: int
     task: Task
+    num_parameters: int
     topic: str
     num_episodes: int
     own: Tensor

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from pydantic import Field
 
-from byzbench.core import Task
+from byzbench.core import MAX_UNIT_VECTOR, Task
 from byzbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ class SimulatorBatch:
         self, simulators: Simulators, count: int, horizon: int, observations: Space[Any], actions: Space[Any]
     ) -> None:
         self._simulators, self._count, self._horizon = simulators, count, horizon
-        self._unit_vectors = (
-            np.eye(int(observations.n), dtype=np.float32) if isinstance(observations, Discrete) else None
-        )
+        self._num_states = int(observations.n) if isinstance(observations, Discrete) else None
         self._first_observation = int(observations.start) if isinstance(observations, Discrete) else 0
         self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
 
@@ -191,10 +189,15 @@ class SimulatorBatch:
             self._simulators.scale_dynamics(name, row_factors)
 
     def _as_vectors(self, observations: Any) -> np.ndarray:
-        """Convert observations to float32 vectors, discrete ones to unit vectors."""
-        if self._unit_vectors is not None:
-            return self._unit_vectors[np.asarray(observations).astype(np.int64) - self._first_observation]
-        return np.asarray(observations, dtype=np.float32)
+        """Convert observations to float32 vectors; states to unit vectors, or to indices if there are many."""
+        if self._num_states is None:
+            return np.asarray(observations, dtype=np.float32)
+        states = np.asarray(observations).astype(np.int64) - self._first_observation
+        if self._num_states > MAX_UNIT_VECTOR:
+            return states[:, None].astype(np.float32)
+        vectors = np.zeros((len(states), self._num_states), np.float32)
+        vectors[np.arange(len(states)), states] = 1
+        return vectors
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
         """Start an episode in every row: see `EnvironmentBatch`."""
@@ -269,9 +272,16 @@ class GymnasiumTask(Task):
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
-        """Return the number of coordinates, or of the values of a discrete observation."""
+        """Return the number of coordinates; of a unit vector for a state, or 1 for an index."""
+        if (states := self.num_states) is not None:
+            return states if states <= MAX_UNIT_VECTOR else 1
+        return int(environment_facts(self.gymnasium_id).observations.shape[0])  # type: ignore[index]
+
+    @property
+    def num_states(self) -> int | None:  # type: ignore[override]
+        """Return the number of discrete observations; None if observations are vectors."""
         space = environment_facts(self.gymnasium_id).observations
-        return int(space.n) if isinstance(space, Discrete) else int(space.shape[0])  # type: ignore[index]
+        return int(space.n) if isinstance(space, Discrete) else None
 
     @property
     def action_space(self) -> Space[Any]:  # type: ignore[override]

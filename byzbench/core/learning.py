@@ -9,20 +9,24 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Discrete, Space
 from pydantic import Field
 
 from byzbench.core.component import Component, State
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.rl.policies import Actor, CategoricalMlp, GaussianMlp, Mlp, Policy
 
 if TYPE_CHECKING:
     from byzbench.core.federation import Federation
     from byzbench.core.setting import Setting
+    from byzbench.rl.policies import Actor, Policy
     from byzbench.rl.rollouts import EnvironmentBatch
 
 _ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
 _SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
+
+
+MAX_UNIT_VECTOR = 1024
+"""The largest number of states that are observed as unit vectors."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class Task(Component):
         budget: trajectories per agent of a run for which no number is given.
         suggested: values for the parameters that an algorithm leaves to the task (N, B, p, lr, baseline).
         dynamics: names of the physical constants that `scale_dynamics` can change.
+        default_policy: the policy family of runs for which none is given, in written form.
+        num_states: the number of states where an observation is a state; None where observations are vectors. A state
+            is observed as a unit vector [num_states] up to `MAX_UNIT_VECTOR` states, and else as its index [1].
 
     Attributes:
-        hidden: widths of the policy's hidden layers; an empty tuple gives a linear policy.
-        squash: whether continuous actions pass through tanh; otherwise they are clipped to their range.
         normalize: episodes of the first policy from which each agent estimates the mean and deviation of its
             observations. The federation aggregates the estimates by its rule, and all agents normalize by the result.
             With 0 observations are not normalized.
@@ -84,13 +89,8 @@ class Task(Component):
     budget: ClassVar[int] = 2000
     suggested: ClassVar[Mapping[str, float | str]] = {}
     dynamics: ClassVar[tuple[str, ...]] = ()
-
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
-    ] = field(default=(64, 64), kw_only=True)
-    squash: Annotated[bool, Field(description="pass continuous actions through tanh instead of clipping them")] = field(
-        default=False, kw_only=True
-    )
+    default_policy: ClassVar[str] = "mlp"
+    num_states: ClassVar[int | None] = None
 
     normalize: Annotated[
         int,
@@ -180,27 +180,11 @@ class Task(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} has no constants to change")
 
-    def policy(self, squashed: bool = False) -> Policy:
-        """Return the policy family that is trained on the task.
-
-        Args:
-            squashed: whether the logits of discrete actions pass through tanh.
-        """
-        return self.family(self.observation_size, squashed)
-
-    def family(self, inputs: int, squashed: bool) -> Mlp:
-        """Return the policy family of one player.
-
-        Args:
-            inputs: the length of the player's observation.
-            squashed: whether the logits of discrete actions pass through tanh.
-        """
-        space = self.action_space
-        if isinstance(space, Discrete):
-            return CategoricalMlp((inputs, *self.hidden, int(space.n)), squashed)
-        assert isinstance(space, Box)
-        low, high = (tuple(map(float, end)) for end in (space.low, space.high))
-        return GaussianMlp((inputs, *self.hidden, len(low)), self.squash, low, high)
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Return the shape of an agent's action: that of a player, or [players, ...] for a team."""
+        shape = self.action_space.shape or ()
+        return shape if self.players == 1 else (self.players, *shape)
 
     def reference_score(self, name: str) -> float:
         """Return the reference score of a name.

@@ -16,7 +16,8 @@ from byzbench.core import Communication, FloatRange, State
 from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
 from byzbench.errors import Undefined
 from byzbench.rl.gradients import importance_weights, product_weights
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -101,11 +102,12 @@ class PageAlgorithm(PolicyGradient):
         """
         theta = fed.theta0
         if self.streams == "official":
-            if not isinstance(fed.policy, CategoricalMlp):
+            network = fed.policy.network if isinstance(fed.policy, CategoricalPolicy) else None
+            if not isinstance(network, FeedForward):
                 raise Undefined(
                     "streams=official has the released code's initial policy, which is for discrete actions"
                 )
-            theta = draw_official_parameters(fed.policy.sizes).to(theta).expand_as(theta).clone()
+            theta = draw_official_parameters(network.sizes).to(theta).expand_as(theta).clone()
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}
 
     async def estimate(self, fed: Federation, state: State) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from byzbench import registry
-from byzbench.core import Algorithm, Communication, Component, Recommendation, Task
+from byzbench.core import Algorithm, Communication, Component, PolicyFamily, Recommendation, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 Written = str | registry.Spec | Component
@@ -69,11 +69,12 @@ def _class_of(algo: Written) -> type[Algorithm]:
     return cls
 
 
-def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
+def suggested(task: Task, policy: PolicyFamily, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the algorithm's parameters that the user does not set.
 
     Args:
         task: The task, whose suggestions have the lowest priority.
+        policy: The policy family, whose suggestions have the next priority.
         algo: The algorithm as the user wrote it; a component has all its values, so nothing is returned.
         usual: The result of `defaults`, whose parameters have the highest priority.
     """
@@ -81,8 +82,45 @@ def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, 
         return {}
     spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
-    values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **usual["algorithm"]}
+    values = {
+        **task.suggested,
+        **policy.suggested,
+        **cls.suggested.get(registry.name_of(task), {}),
+        **usual["algorithm"],
+    }
     return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
+
+
+def with_moved_parameters(
+    env: Written, policy: Written | None, extra: dict[str, dict[str, Any]]
+) -> tuple[Written, Written | None]:
+    """Return the task and the policy, where `hidden` and `squash` of the task, their old place, are the policy's.
+
+    Args:
+        env: The task.
+        policy: The policy family; None: the task's.
+        extra: Further parameters by kind; those of the task that moved are removed.
+
+    Raises:
+        InvalidParameter: A parameter that moved is given with a policy.
+    """
+    if isinstance(env, Component):
+        return env, policy
+    spec = registry.with_parameters(env, {})
+    task = registry.find("task", spec.name)
+    assert issubclass(task, Task)
+    names = {"hidden", "squash"} - {f.name for f in fields(task)}
+    given = {**spec.parameters, **extra.get("task", {})}
+    moved = {name: given[name] for name in sorted(names) if name in given}
+    if not moved:
+        return env, policy
+    first = next(iter(moved))
+    if policy is not None:
+        raise InvalidParameter(f"env.{first} is a parameter of the policy now: give it to policy {policy}")
+    kept = {name: value for name, value in spec.parameters.items() if name not in names}
+    for name in names:
+        extra.get("task", {}).pop(name, None)
+    return registry.Spec(spec.name, spec.inner, kept), registry.with_parameters(task.default_policy, moved)
 
 
 def usable(name: str) -> str:

@@ -20,12 +20,21 @@ from byzbench.core import (
     Communication,
     Component,
     Placement,
+    PolicyFamily,
     Setting,
     Task,
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, defaults, suggested, usable
+from byzbench.experiments.defaults import (
+    RECOMMENDED,
+    Written,
+    check_counts,
+    defaults,
+    suggested,
+    usable,
+    with_moved_parameters,
+)
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
@@ -63,15 +72,15 @@ class _Builder:
     """
 
     def __init__(self, parameters: Mapping[str, Mapping[str, Any]] | None) -> None:
-        self._parameters = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
+        self.parameters = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
 
     def suggest(self, kind: str, values: Mapping[str, Any]) -> None:
         """Set parameters of a kind that have none yet."""
-        self._parameters[kind] = {**values, **self._parameters.get(kind, {})}
+        self.parameters[kind] = {**values, **self.parameters.get(kind, {})}
 
     def __call__(self, kind: str, written: Written) -> Any:
         """Make the component of a kind."""
-        values = self._parameters.get(kind, {})
+        values = self.parameters.get(kind, {})
         if isinstance(written, Component):
             return registry.make(kind, replace(written, **values))
         return registry.make(kind, registry.with_parameters(written, values))
@@ -97,6 +106,7 @@ class Experiment:
         attack: The attack of the Byzantine agents.
         topology: The communication graph.
         task: The task.
+        policy: The policy family that agents train.
         aggregator: The rule that aggregates gradients.
         agreement: The agreement on parameters.
         placement: The placement of the Byzantine agents on the graph.
@@ -124,6 +134,7 @@ class Experiment:
     attack: Attack
     topology: Topology
     task: Task
+    policy: PolicyFamily
     aggregator: Aggregator
     agreement: Agreement
     placement: Placement
@@ -151,6 +162,7 @@ class Experiment:
         topology: Written | None = None,
         env: Written = "cartpole",
         *,
+        policy: Written | None = None,
         aggregator: Written | None = None,
         agreement: Written | None = None,
         placement: Written = "random",
@@ -183,6 +195,7 @@ class Experiment:
             attack: The attack.
             topology: The communication graph.
             env: The task.
+            policy: The policy family; by default the task's.
             aggregator: The rule that aggregates gradients.
             agreement: The agreement on parameters.
             placement: The placement of the Byzantine agents.
@@ -209,9 +222,11 @@ class Experiment:
         for name in further:
             axis_named(name)  # an error for a keyword that is no axis
         build = _Builder(parameters)
+        env, policy = with_moved_parameters(env, policy, build.parameters)
         task: Task = build("task", env)
+        family: PolicyFamily = build("policy", task.default_policy if policy is None else policy)
         usual = defaults(algo, preset, task)
-        build.suggest("algorithm", suggested(task, algo, usual))
+        build.suggest("algorithm", suggested(task, family, algo, usual))
         method: Algorithm = build("algorithm", algo)
         budget = task.budget if trajectories is None else trajectories
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
@@ -222,6 +237,7 @@ class Experiment:
             attack=build("attack", attack),
             topology=build("topology", topology or usual["topology"]),
             task=task,
+            policy=family,
             aggregator=build("aggregator", aggregator or usual["aggregator"]),
             agreement=build("agreement", agreement or usual["agreement"]),
             placement=build("placement", placement),

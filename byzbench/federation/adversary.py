@@ -47,11 +47,13 @@ class Adversary:
         attack: Attack,
         members: CommunicationGraph,
         task: Task,
+        policy: Policy,
         streams: Streams,
         rules: Mapping[str, Aggregator] | None = None,
     ) -> None:
         self.round = 0
-        self._attack, self._members, self._task, self._streams = attack, members, task, streams
+        self._attack, self._members, self._task, self._policy = attack, members, task, policy
+        self._streams = streams
         self._rules = rules or {}
         self._byzantine = list(members.byzantine_ids)
         self._honest = [a for a in range(members.num_agents) if a not in members.byzantine_ids]
@@ -60,7 +62,6 @@ class Adversary:
         self._visible = visible_fields(self._threat)
         self._num_exchanges = 0
         self._coin: Tensor | None = None
-        self._policy: Policy | None = None
         self._theta: Tensor | None = None
         self._rollouts: dict[int, dict[str, Tensor]] = {}
         self._memory: State = {}
@@ -133,6 +134,7 @@ class Adversary:
             "num_agents": self._members.num_agents,
             "num_byzantine": len(self._byzantine),
             "task": self._task,
+            "num_parameters": self._policy.dimension,
         }
         visible = {name: make() for name, make in secrets.items() if name in self._visible}
         return AttackContext(self._threat, {**facts, **public}, visible)
@@ -253,23 +255,19 @@ class Adversary:
         """Return whether the attack crafts one message for each edge."""
         return self._threat.equivocates
 
-    def make_hooks(
-        self, agents: Sequence[int], episodes: int, sample: int, policy: Policy, theta: Tensor
-    ) -> ByzantineEnvHooks | None:
+    def make_hooks(self, agents: Sequence[int], episodes: int, sample: int, theta: Tensor) -> ByzantineEnvHooks | None:
         """Return the environment hooks of the Byzantine agents for a rollout, or None if there are none.
 
         Args:
             agents: the agents of the rollout.
             episodes: the largest number of episodes of an agent.
             sample: the number of the rollout in this round, from 1.
-            policy: the policy family.
             theta: [len(agents), d], the parameters of the policies of these agents.
 
         Raises:
             BrokenPlugin: the attack changes a physical constant that the task does not have.
         """
         if self._byzantine and "policy" in self._visible:
-            self._policy = policy
             theta = theta.detach().cpu()
             if self._theta is None:
                 self._theta = theta.new_zeros(len(self._byzantine), theta.shape[1])

@@ -109,7 +109,7 @@ class SimulatedFederation(Federation):
         counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
         suffix = f"/{self._num_samples}" if self._num_samples else ""
         self._num_samples += 1
-        hooks = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, self.policy, theta)
+        hooks = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, theta)
         episodes = self._rollout(theta, counts, agent_ids, suffix, hooks)
         self._charge_episodes(agent_ids, episodes)
         if self.statistics.returns is None or len(agent_ids) == len(self.agents):

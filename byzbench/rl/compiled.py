@@ -171,7 +171,7 @@ def _pack(theta: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> None:
 def _outputs(
     weights: np.ndarray, sizes: np.ndarray, observation: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Compute the outputs of `policies.Network` for one observation.
+    """Compute the outputs of `networks.FeedForward` for one observation.
 
     Args:
         weights: The parameters, as `_pack` writes them, [rows, LANES].

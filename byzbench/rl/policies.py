@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.rl.samplers import Layers, Sampler, categorical, gaussian
+from byzbench.rl.networks import FeedForward, FunctionApproximator, Parts
+from byzbench.rl.samplers import Sampler, categorical, gaussian, network_categorical
 
 LOG_STD = -0.5
 """The initial log standard deviation of a Gaussian policy."""
@@ -72,103 +72,64 @@ class Actor(ABC):
 class Policy(Actor):
     """A trainable family of policies, with differentiable log-probabilities of actions."""
 
-    @property
     @abstractmethod
-    def hidden(self) -> tuple[int, ...]:
-        """Return the widths of the hidden layers."""
+    def critic(self) -> FunctionApproximator:
+        """Return a network of the policy's architecture that estimates the value of an observation [o]."""
 
     @abstractmethod
     def initial(self, rng: np.random.Generator) -> Tensor:
         """Draw initial parameters: float32 [d]."""
 
     @abstractmethod
-    def layers(self, theta: Tensor) -> Layers:
-        """Split theta [K, d] into the layers that the other methods take, as views."""
+    def layers(self, theta: Tensor) -> Parts:
+        """Split theta [K, d] into the parts that the other methods take, as views."""
 
     @abstractmethod
-    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+    def log_probabilities(self, layers: Parts, observations: Tensor, actions: Tensor) -> Tensor:
         """Return log pi(a | s), or its log density: observations [K, M, o], actions [K, M, *a] -> [K, M]."""
 
     @abstractmethod
-    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+    def entropy(self, layers: Parts, observations: Tensor) -> Tensor:
         """Return the entropy of pi(. | s) in nats: observations [K, M, o] -> [K, M]."""
 
 
 @dataclass(frozen=True)
-class FeedForward:
-    """A tanh network whose parameters are a flat vector; linear without hidden layers.
-
-    Attributes:
-        sizes: The sizes of the layers: (observation, hidden ..., outputs).
-
-    Example:
-        >>> FeedForward((4, 16, 2)).dimension
-        114
-    """
-
-    sizes: tuple[int, ...]
-
-    @cached_property
-    def dimension(self) -> int:
-        """Return d, the number of parameters: each layer's weight [in, out], then its bias [out]."""
-        return sum((i + 1) * o for i, o in itertools.pairwise(self.sizes))
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Return the widths of the hidden layers."""
-        return self.sizes[1:-1]
-
-    @property
-    def observation_size(self) -> int:
-        """Return the size of an observation."""
-        return self.sizes[0]
-
-    def initial(self, rng: np.random.Generator) -> Tensor:
-        """Draw every tensor uniformly within 1/sqrt(n), as the code of arXiv 2401.03489 does: float32 [d].
-
-        n is the fan-in of a weight, and the length of a bias.
-        """
-        tensors = []
-        for i, o in itertools.pairwise(self.sizes):
-            for shape, n in (((i, o), i), ((o,), o)):
-                bound = 1 / math.sqrt(n)
-                tensors.append(rng.uniform(-bound, bound, shape).ravel())
-        return torch.from_numpy(np.concatenate(tensors).astype(np.float32))
-
-    def layers(self, theta: Tensor) -> Layers:
-        """Split theta [K, d] into (weight [K, in, out], bias [K, 1, out]) of each layer."""
-        layers, at = [], 0
-        for i, o in itertools.pairwise(self.sizes):
-            weight = theta[:, at : at + i * o].unflatten(1, (i, o))
-            bias = theta[:, at + i * o : at + (i + 1) * o].unsqueeze(1)
-            layers.append((weight, bias))
-            at += (i + 1) * o
-        return layers
-
-    def outputs(self, layers: Layers, observations: Tensor) -> Tensor:
-        """Compute the network's outputs: observations [K, M, o] -> [K, M, outputs]."""
-        x, depth = observations, len(self.sizes) - 2
-        for weight, bias in layers[:depth]:
-            x = torch.baddbmm(bias, x, weight).tanh()
-        weight, bias = layers[depth]
-        if weight.shape[-1] == 1:  # the rounding of a matrix product would depend on K
-            return (x * weight.mT).sum(-1, keepdim=True) + bias
-        return torch.baddbmm(bias, x, weight)
-
-
-@dataclass(frozen=True)
-class Mlp(FeedForward, Policy):
+class NetworkPolicy(Policy):
     """A policy whose network has an output for each parameter of the action distribution.
 
     Attributes:
+        network: The network.
         squashed: Whether logits, or continuous actions, pass through tanh; see the subclasses.
     """
 
+    network: FunctionApproximator
     squashed: bool = False
+
+    @property
+    def dimension(self) -> int:
+        """Return d, the number of parameters of the network."""
+        return self.network.dimension
+
+    @property
+    def observation_size(self) -> int:
+        """Return o, the size of an observation."""
+        return self.network.observation_size
+
+    def critic(self) -> FunctionApproximator:
+        """Return a network of the policy's architecture with one output: see `Policy`."""
+        return self.network.resized(self.network.observation_size, 1)
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Draw the network's initial parameters: float32 [d]."""
+        return self.network.initial(rng)
+
+    def layers(self, theta: Tensor) -> Parts:
+        """Split theta [K, d] into the parts that the network takes."""
+        return self.network.layers(theta)
 
 
 @dataclass(frozen=True)
-class CategoricalMlp(Mlp):
+class CategoricalPolicy(NetworkPolicy):
     """A categorical policy over discrete actions.
 
     With `squashed` the logits pass through tanh, which bounds the probability of every action away from 0 and 1.
@@ -184,17 +145,17 @@ class CategoricalMlp(Mlp):
         """Return int64: actions are counted from 0."""
         return torch.int64
 
-    def logits(self, layers: Layers, observations: Tensor) -> Tensor:
+    def logits(self, layers: Parts, observations: Tensor) -> Tensor:
         """Compute the logits: observations [K, M, o] -> [K, M, actions]."""
-        logits = self.outputs(layers, observations)
+        logits = self.network.outputs(layers, observations)
         return logits.tanh() if self.squashed else logits
 
-    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+    def log_probabilities(self, layers: Parts, observations: Tensor, actions: Tensor) -> Tensor:
         """Return log pi(a | s): see `Policy`."""
         log_probs = self.logits(layers, observations).log_softmax(-1)
         return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
-    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+    def entropy(self, layers: Parts, observations: Tensor) -> Tensor:
         """Return the entropy of pi(. | s): see `Policy`."""
         log_probs = self.logits(layers, observations).log_softmax(-1)
         return -(log_probs.exp() * log_probs).sum(-1)
@@ -205,11 +166,13 @@ class CategoricalMlp(Mlp):
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """Return a function that samples actions: see `Actor`."""
-        return categorical(self.layers(theta), self.squashed, noise)
+        if type(self.network) is FeedForward and not self.network.indexed:
+            return network_categorical(self.network.layers(theta), self.network.activation, self.squashed, noise)
+        return categorical(self.network.score(theta), self.squashed, noise)
 
 
 @dataclass(frozen=True)
-class GaussianMlp(Mlp):
+class GaussianPolicy(NetworkPolicy):
     """A diagonal Gaussian policy: u ~ N(mu(s), sigma^2) in each coordinate of an action, sigma independent of s.
 
     Actions are in units of half their range: -1 and 1 are the bounds `low` and `high` where these are finite. Elsewhere
@@ -221,20 +184,22 @@ class GaussianMlp(Mlp):
     Attributes:
         low: The lower bounds of the coordinates, one for each output of the network.
         high: The upper bounds.
+        log_std: The initial log sigma.
     """
 
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    log_std: float = LOG_STD
 
-    @cached_property
+    @property
     def dimension(self) -> int:
         """Return d, the number of parameters: the network's, then log sigma [outputs]."""
-        return FeedForward(self.sizes).dimension + self.sizes[-1]
+        return self.network.dimension + self.network.num_outputs
 
     @property
     def action_shape(self) -> tuple[int, ...]:
         """Return (outputs,), one coordinate for each output."""
-        return (self.sizes[-1],)
+        return (self.network.num_outputs,)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -242,23 +207,25 @@ class GaussianMlp(Mlp):
         return torch.float32
 
     def initial(self, rng: np.random.Generator) -> Tensor:
-        """Draw the network's parameters as `FeedForward` does, and append log sigma = `LOG_STD`: float32 [d]."""
-        return torch.cat([super().initial(rng), torch.full((self.sizes[-1],), LOG_STD)])
+        """Draw the network's initial parameters, and append log sigma: float32 [d]."""
+        return torch.cat([self.network.initial(rng), torch.full((self.network.num_outputs,), self.log_std)])
 
-    def layers(self, theta: Tensor) -> Layers:
-        """Split theta [K, d] into the network's layers, and append (log sigma [K, 1, outputs], sigma)."""
-        log_std = theta[:, -self.sizes[-1] :].unsqueeze(1).clamp(*LOG_STD_RANGE)
-        return [*super().layers(theta), (log_std, log_std.exp())]
+    def layers(self, theta: Tensor) -> Parts:
+        """Split theta [K, d] into the parts that the network takes, log sigma [K, 1, outputs], and sigma."""
+        outputs = self.network.num_outputs
+        log_std = theta[:, -outputs:].unsqueeze(1).clamp(*LOG_STD_RANGE)
+        return self.network.layers(theta[:, :-outputs]), log_std, log_std.exp()
 
-    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+    def log_probabilities(self, layers: Parts, observations: Tensor, actions: Tensor) -> Tensor:
         """Return the log density of u: see `Policy`."""
-        log_std, std = layers[-1]
-        scaled = (actions - self.outputs(layers, observations)) / std
-        return -(scaled.square() / 2 + log_std).sum(-1) - self.sizes[-1] * math.log(2 * math.pi) / 2
+        inner, log_std, std = layers
+        scaled = (actions - self.network.outputs(inner, observations)) / std
+        return -(scaled.square() / 2 + log_std).sum(-1) - self.network.num_outputs * math.log(2 * math.pi) / 2
 
-    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+    def entropy(self, layers: Parts, observations: Tensor) -> Tensor:
         """Return the entropy of u, which is the same in every state."""
-        entropies = layers[-1][0] + math.log(2 * math.pi * math.e) / 2
+        _, log_std, _ = layers
+        entropies = log_std + math.log(2 * math.pi * math.e) / 2
         return entropies.sum(-1).expand(observations.shape[:2])
 
     def sample_noise(self, rng: np.random.Generator, out: np.ndarray) -> None:
@@ -267,8 +234,8 @@ class GaussianMlp(Mlp):
 
     def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
         """Return a function that samples actions: see `Actor`."""
-        *layers, (_, std) = self.layers(theta)
-        return gaussian(layers, std, noise)
+        _, _, std = self.layers(theta)
+        return gaussian(self.network.score(theta[:, : self.network.dimension]), std, noise)
 
     @cached_property
     def _range(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -286,7 +253,7 @@ class GaussianMlp(Mlp):
         """Convert actions [K, N, outputs] to the environment's units and bounds: float32 [K*N, outputs].
 
         Example:
-            >>> steering = GaussianMlp((3, 1), low=(-2.0,), high=(2.0,))
+            >>> steering = GaussianPolicy(FeedForward((3, 1)), low=(-2.0,), high=(2.0,))
             >>> steering.to_env_actions(np.array([[[0.5], [9.0]]], np.float32))
             array([[1.],
                    [2.]], dtype=float32)

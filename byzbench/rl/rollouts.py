@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.rl.policies import Actor, CategoricalMlp
+from byzbench.rl.policies import Actor
 from byzbench.rl.samplers import Sampler
-from byzbench.rl.simulations import Simulated
+from byzbench.rl.simulations import Simulated, is_compiled
 
 
 class EnvironmentBatch(Protocol):
@@ -152,8 +152,7 @@ def rollout(
     }
     first = environments.reset(starts)
     without_hooks = hooks is None or not (hooks.observe or hooks.act)
-    # The machine code does not support subclasses of CategoricalMlp, which may act differently.
-    if without_hooks and isinstance(environments, Simulated) and type(policy) is CategoricalMlp:
+    if without_hooks and isinstance(environments, Simulated) and is_compiled(policy):
         length = environments.play(policy, theta, noise, count, results, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)

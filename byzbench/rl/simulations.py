@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import TypeGuard
 
 import numpy as np
 from torch import Tensor
 
-from byzbench.rl.policies import CategoricalMlp
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import Actor, CategoricalPolicy
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Simulated:
 
     def play(
         self,
-        policy: CategoricalMlp,
+        policy: CategoricalPolicy,
         theta: Tensor,
         uniforms: Tensor,
         count: Tensor,
@@ -85,7 +87,7 @@ class Simulated:
         """Run the episodes of `rollout` after a reset, one in each row.
 
         Args:
-            policy: The policy that acts.
+            policy: The policy that acts, for which `is_compiled` holds.
             theta: The parameters, [K, d].
             uniforms: The uniform numbers of the actions, float32 [K, T, N].
             count: The number of episodes of each agent, int64 [K].
@@ -96,13 +98,30 @@ class Simulated:
             The length of the longest episode.
         """
         names = ("observations", "actions", "rewards", "mask", "terminated", "final_observations")
+        assert isinstance(policy.network, FeedForward)
         return _code().play(
             *self._addresses,
             *(self.states, self._constants),
-            *(theta.contiguous().numpy(), np.array(policy.sizes), policy.squashed, greedy),
+            *(theta.contiguous().numpy(), np.array(policy.network.sizes), policy.squashed, greedy),
             *(uniforms.numpy(), count.numpy()),
             *(results[name] for name in names),
         )
+
+
+def is_compiled(policy: Actor) -> TypeGuard[CategoricalPolicy]:
+    """Return whether `Simulated.play` supports a policy: tanh networks with dense layers, for discrete actions.
+
+    Subclasses of these are not supported, as they may act differently.
+
+    Example:
+        >>> is_compiled(CategoricalPolicy(FeedForward((4, 16, 2))))
+        True
+        >>> is_compiled(CategoricalPolicy(FeedForward((4, 16, 2), activation="relu")))
+        False
+    """
+    if type(policy) is not CategoricalPolicy or type(policy.network) is not FeedForward:
+        return False
+    return policy.network.activation == "tanh" and not policy.network.indexed
 
 
 def _code() -> ModuleType:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.rl.networks import FunctionApproximator, Parts
 from byzbench.rl.policies import Policy
-from byzbench.rl.samplers import Layers, Sampler
+from byzbench.rl.samplers import Sampler
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,9 @@ class Team(Policy):
         """Return the size of the joint observation, P times that of a player."""
         return self.players * self.player.observation_size
 
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Return the widths of the hidden layers."""
-        return self.player.hidden
+    def critic(self) -> FunctionApproximator:
+        """Return a network for joint observations, of the architecture of the players' policy."""
+        return self.player.critic().resized(self.observation_size, 1)
 
     @property
     def action_shape(self) -> tuple[int, ...]:
@@ -55,16 +55,16 @@ class Team(Policy):
         """Draw initial parameters of the players' policy: float32 [d]."""
         return self.player.initial(rng)
 
-    def layers(self, theta: Tensor) -> Layers:
-        """Split theta [K, d] into the layers of the players' policy."""
+    def layers(self, theta: Tensor) -> Parts:
+        """Split theta [K, d] into the parts of the players' policy."""
         return self.player.layers(theta)
 
-    def log_probabilities(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+    def log_probabilities(self, layers: Parts, observations: Tensor, actions: Tensor) -> Tensor:
         """Return the sum of log-probabilities over players: [K, M]."""
         separate, actions = self._by_player(observations), actions.flatten(1, 2)
         return self.player.log_probabilities(layers, separate, actions).unflatten(1, (-1, self.players)).sum(-1)
 
-    def entropy(self, layers: Layers, observations: Tensor) -> Tensor:
+    def entropy(self, layers: Parts, observations: Tensor) -> Tensor:
         """Return the sum of entropies over players: [K, M]."""
         return self.player.entropy(layers, self._by_player(observations)).unflatten(1, (-1, self.players)).sum(-1)
 

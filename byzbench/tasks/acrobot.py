@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.rl.rollouts import EnvironmentBatch
@@ -77,13 +76,10 @@ class Acrobot(GymnasiumTask):
     The baseline of the agent's other episodes (`baseline=others`) separates successful episodes soon.
     """
 
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
-    ] = field(default=(16, 16), kw_only=True)
-
     source: ClassVar[str] = "Sutton, 1996; Gymnasium Acrobot-v1"
     gymnasium_id: ClassVar[str] = "Acrobot-v1"
     discount: ClassVar[float] = 0.99
+    default_policy: ClassVar[str] = "mlp(hidden=[16, 16])"
     reference: ClassVar[Mapping[str, float]] = task_reference("acrobot")
     suggested: ClassVar[Mapping[str, float | str]] = {"N": 16, "B": 4, "p": 0.2, "lr": 5e-3, "baseline": "others"}
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
-from pydantic import Field
 
 from byzbench.core import Task
 from byzbench.rl.simulations import Simulated, Simulation
@@ -53,10 +52,6 @@ _SIMULATION = Simulation(_start, _step, _show, 4, CONSTANTS)
 class CartPole(Task):
     """Balance a pole on a cart for 500 steps, with reward 1 in every step."""
 
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(description="widths of the policy's hidden layers")
-    ] = field(default=(16, 16), kw_only=True)
-
     source: ClassVar[str] = "Barto, Sutton and Anderson, 1983; Gymnasium CartPole-v1"
     observation_size: ClassVar[int] = 4
     action_space: ClassVar[Space[Any]] = Discrete(2)
@@ -65,6 +60,7 @@ class CartPole(Task):
     reference: ClassVar[Mapping[str, float]] = task_reference("cartpole")
     gymnasium_id: ClassVar[str] = "CartPole-v1"
     budget: ClassVar[int] = 500
+    default_policy: ClassVar[str] = "mlp(hidden=[16, 16])"
     suggested: ClassVar[Mapping[str, float]] = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4}
     dynamics: ClassVar[tuple[str, ...]] = tuple(CONSTANTS)
 

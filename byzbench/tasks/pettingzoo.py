@@ -15,8 +15,6 @@ from byzbench.core import Setting, Task, literal
 from byzbench.core.gymnasium_task import translate_environment_errors
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
-from byzbench.rl.policies import Policy
-from byzbench.rl.teams import Team
 from byzbench.tasks._references import task_references
 
 
@@ -137,14 +135,11 @@ class PettingZoo(Task):
         scores = {name: measured.get(name) if score is None else score for name, score in parameters.items()}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def policy(self, squashed: bool = False) -> Policy:
-        """Return the policy of a player in a shared game, and else a team of such policies.
-
-        Args:
-            squashed: Whether the logits of discrete actions pass through tanh.
-        """
-        player = self.family(self.observation_size // self.players, squashed)
-        return player if self.shared else Team(player, self.players)
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Return the shape of a player's action in a shared game, and else that of a team."""
+        shape = self.action_space.shape or ()
+        return shape if self.shared else (self.players, *shape)
 
     def make(self, agents: int, count: int) -> TeamGames | SharedGames:
         """Make `count` games for each agent, or for all agents together in a shared game."""

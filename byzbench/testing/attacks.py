@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import safetensors.torch
@@ -61,8 +61,16 @@ def it_acts_only_on_its_surface(attack: Attack, case: GameCase) -> None:
         f"it crafts messages of topic {topics[0]}, but its surface has no messages"
     )
     if "environment" not in surface:
-        facts = {"round": 0, "num_agents": AGENTS, "num_byzantine": ATTACKERS, "task": experiment(attack, case).task}
-        context = AttackContext(attack.threat, {**facts, "num_episodes": EPISODES}, {})
+        todo = experiment(attack, case)
+        policy = todo.policy.build(todo.task)
+        public: dict[str, Any] = {
+            "round": 0,
+            "num_agents": AGENTS,
+            "num_byzantine": ATTACKERS,
+            "num_episodes": EPISODES,
+        }
+        public |= {"task": todo.task, "num_parameters": policy.dimension}
+        context = AttackContext(attack.threat, public, {"policy": policy})
         hooks, _ = attack.hook_environment(context, attack.start(context), np.random.default_rng(case.seed))
         assert hooks == EnvHooks(), "it hooks its environment, which is not in its surface"
 
@@ -75,7 +83,7 @@ def messages_have_a_row_for_each_byzantine_agent(attack: Attack, case: GameCase)
     """
     for dtype in (torch.float32, torch.float64):
         for call in calls(attack, replace(case, dtype=dtype), "craft_messages"):
-            messages, task = call.output, call.context.task
+            messages = call.output
             assert isinstance(messages, ByzantineMessages), (
                 f"`craft_messages` returned a {type(messages).__name__} in place of a ByzantineMessages"
             )
@@ -83,7 +91,7 @@ def messages_have_a_row_for_each_byzantine_agent(attack: Attack, case: GameCase)
             count = len(call.context.edges) if attack.threat.equivocates else count
             rows = "edge" if attack.threat.equivocates else "Byzantine agent"
             if isinstance(messages.vectors, Tensor):
-                shape, expected = list(messages.vectors.shape), [count, task.policy().dimension]
+                shape, expected = list(messages.vectors.shape), [count, call.context.num_parameters]
                 text = f"craft_messages returned vectors of shape {shape}, expected {expected} (a row for each {rows})"
                 assert shape == expected, text
                 assert messages.vectors.dtype == dtype, f"vectors of {messages.vectors.dtype}, not {dtype}"
@@ -218,7 +226,7 @@ def without_byzantine_agents_it_is_inert(attack: Attack, case: GameCase) -> None
     """Check that with f = 0 all messages and environments are honest."""
     federation, adversary = federate(experiment(attack, case, byzantine=0))
     federation.begin(0, 0.0)
-    hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
+    hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.theta0)
     assert hooks is None, "it hooks an environment"
     for topic in TOPICS:
         x = case.x(topic, 0, federation.theta0.shape[1])

@@ -267,7 +267,7 @@ def _play(
         record = Round({k: v.clone() for k, v in adversary.state_dict().items()}, {}, {})
         rounds.append(record)
         truth = case.rollout(round, todo.task)
-        hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.policy, federation.theta0)
+        hooks = adversary.make_hooks(range(AGENTS), EPISODES, 1, federation.theta0)
         rollout = truth if hooks is None else _apply_hooks(hooks, truth)
         adversary.record_rollout(range(AGENTS), rollout)
         if hooks is not None:

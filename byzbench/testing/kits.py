@@ -17,6 +17,7 @@ _MODULES = {
     "placement": "placements",
     "channel": "channels",
     "coin": "coins",
+    "policy": "policies",
 }
 """The module of each kind in `byzbench.testing`."""
 

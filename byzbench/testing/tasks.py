@@ -17,8 +17,10 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from byzbench.core import Setting, Task
+from byzbench.core import PolicyFamily, Setting, Task
 from byzbench.errors import Undefined
+from byzbench.registry import make
+from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, rollout
 
 LONGEST = 1000
@@ -64,6 +66,18 @@ def agent_generators(agents: Sequence[int], seed: int) -> list[np.random.Generat
     return [np.random.default_rng([seed, agent]) for agent in agents]
 
 
+def default_policy(task: Task, squash_logits: bool = False) -> Policy:
+    """Return the policy of a task for which no family is named.
+
+    Args:
+        task: The task.
+        squash_logits: Whether the logits of discrete actions pass through tanh.
+    """
+    family = make("policy", task.default_policy)
+    assert isinstance(family, PolicyFamily)
+    return family.build(task, squash_logits)
+
+
 def sample_episodes(
     task: Task,
     agents: Sequence[int] = (0, 1, 2),
@@ -80,7 +94,7 @@ def sample_episodes(
         seed: The seed.
         environments: The environments; by default new ones.
     """
-    policy = task.policy()
+    policy = default_policy(task)
     theta = torch.stack([policy.initial(rng) for rng in agent_generators(agents, 2)])
     noise = np.empty((len(agents), rows, max(LONGEST, task.horizon), *policy.action_shape), np.float32)
     for rng, agent_noise in zip(agent_generators(agents, seed + 1), noise, strict=True):
@@ -149,7 +163,7 @@ def declares_its_sizes(task: Task, case: TaskCase) -> None:
     assert start == 0, f"action_space starts at {start}, not at 0"
     shape = space.shape or ()
     assert len(shape) <= 1, f"action_space has shape {list(shape)}, not one dimension"
-    policy = task.policy()
+    policy = default_policy(task)
     size = policy.observation_size
     assert size == task.observation_size, f"the policy takes {size} numbers, and an observation has another size"
 
@@ -193,7 +207,7 @@ def every_row_is_one_whole_episode(task: Task, case: TaskCase) -> None:
     assert whole.all(), f"an episode ends without termination before the horizon {task.horizon}"
     assert (batch.rewards[~batch.mask] == 0).all(), "there is a reward after the end of an episode"
     assert batch.observations.isfinite().all(), "an observation is not finite"
-    for action in task.policy().to_env_actions(batch.actions[:, 0].numpy()):
+    for action in default_policy(task).to_env_actions(batch.actions[:, 0].numpy()):
         for player_action in action if task.players > 1 else [action]:
             assert task.action_space.contains(player_action), f"the action {player_action!r} is not legal"
 

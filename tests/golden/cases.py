@@ -14,8 +14,7 @@ from byzbench.canonical import first_name
 
 Options = Mapping[str, Any]
 
-CARTPOLE = "cartpole:hidden=[2]"
-PENDULUM = "pendulum:hidden=[2]"
+TINY = "mlp"
 ALONE: dict[str, Any] = {"algo": "page_pg:N=1,B=1", "topology": None, "aggregator": None, "agreement": None}
 ALONE |= {"agents": 1, "byzantine": 0, "attack": "none", "trajectories": 1, "also": []}
 
@@ -23,7 +22,8 @@ PEERS: Options = {
     "algo": "learn:N=1,lr=0.05",
     "attack": "ipm:scale=1.5",
     "topology": "complete",
-    "env": CARTPOLE,
+    "env": "cartpole",
+    "policy": TINY,
     "aggregator": "trimmed_mean",
     "agreement": "gossip+trimmed_mean",
     "agents": 7,
@@ -37,7 +37,8 @@ SHORT: Options = {**PEERS, "trajectories": 2, "also": []}
 BASES: Mapping[str, Options] = {
     "algorithm": {
         "attack": "ipm:scale=1.5",
-        "env": CARTPOLE,
+        "env": "cartpole",
+        "policy": TINY,
         "agents": 7,
         "byzantine": 1,
         "trajectories": 6,
@@ -57,6 +58,7 @@ BASES: Mapping[str, Options] = {
     "placement": {**SHORT, "also": ["diagnostics"], "topology": "grid:columns=3", "agents": 9, "agreement": "none"},
     "channel": {**SHORT, "trajectories": 4},
     "coin": {**COIN, "also": []},
+    "policy": SHORT,
 }
 
 PAGE = {"N": 3, "B": 2, "p": 0.4, "lr": 0.02}
@@ -102,13 +104,13 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm decbyzpg": (*page(), OFFICIAL, algorithm({**PAGE, "streams": "official"}, seed=3)),
     "algorithm ensemble_frl": (
         algorithm({**GOSSIP, "groups": 3}, agents=9),
-        algorithm({**GOSSIP, "N": 1, "groups": 3}, env=PENDULUM, agents=6, trajectories=1, also=[]),
+        algorithm({**GOSSIP, "N": 1, "groups": 3}, env="pendulum", agents=6, trajectories=1, also=[]),
     ),
     "algorithm fed_page_pg": page(),
     "algorithm fed_ppo": (
         algorithm({**GOSSIP, "epochs": 2, "minibatch": 16}),
         algorithm({**GOSSIP, "epochs": 2, "minibatch": 8, "entropy_weight": 0.1, "discount": 0.9}, attack="sign_flip"),
-        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env=PENDULUM, trajectories=2, also=[]),
+        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env="pendulum", trajectories=2, also=[]),
     ),
     "algorithm fedpg_br": (
         *svrg(estimator="gpomdp", spread=1),
@@ -148,22 +150,28 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "topology star": ({"topology": "star:hub=agent"}, {**SERVER, "topology": "star"}),
     "topology time_varying": ({"topology": "time_varying(ring, churn=0.3)"}, {"topology": "time_varying(small_world)"}),
     "topology torus": ({"agents": 9},),
-    "task acrobot": ({"env": "acrobot:hidden=[2]", "also": []},),
-    "task ant": ({**ALONE, "env": "ant:hidden=[2]"},),
-    "task cartpole": ({"env": CARTPOLE},),
-    "task gymnasium": ({"env": "gymnasium:id=CliffWalking-v1,steps=20,hidden=[2]"},),
-    "task halfcheetah": ({**ALONE, "env": "halfcheetah:hidden=[2]"},),
-    "task hopper": ({"env": "hopper:hidden=[2]", "also": []},),
-    "task inverted_pendulum": ({"env": "inverted_pendulum:hidden=[2]"},),
-    "task lunarlander": ({"env": "lunarlander:hidden=[2]", "also": []},),
-    "task lunarlander_continuous": ({"env": "lunarlander_continuous:hidden=[2]", "also": []},),
-    "task mountaincar": ({"env": "mountaincar:hidden=[2]", "also": []},),
-    "task pendulum": ({"env": PENDULUM, "also": []},),
+    "task acrobot": ({"env": "acrobot", "also": []},),
+    "task ant": ({**ALONE, "env": "ant"},),
+    "task cartpole": ({"env": "cartpole"},),
+    "task gymnasium": ({"env": "gymnasium:id=CliffWalking-v1,steps=20"},),
+    "task halfcheetah": ({**ALONE, "env": "halfcheetah"},),
+    "task hopper": ({"env": "hopper", "also": []},),
+    "task inverted_pendulum": ({"env": "inverted_pendulum"},),
+    "task lunarlander": ({"env": "lunarlander", "also": []},),
+    "task lunarlander_continuous": ({"env": "lunarlander_continuous", "also": []},),
+    "task mountaincar": ({"env": "mountaincar", "also": []},),
+    "task pendulum": ({"env": "pendulum", "also": []},),
     "task pettingzoo": (
-        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6", "also": []},
-        {"env": "pettingzoo:id=mpe2/simple_spread_v3,hidden=[2],steps=6,world=shared", "also": []},
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6", "also": []},
+        {"env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6,world=shared", "also": []},
     ),
-    "task walker2d": ({"env": "walker2d:hidden=[2]", "also": []},),
+    "task walker2d": ({"env": "walker2d", "also": []},),
+    "policy mlp": (
+        {"policy": "mlp:hidden=[3],activation=relu,initialization=orthogonal"},
+        {"policy": "mlp:hidden=[3],log_std=-1.0", "env": "pendulum"},
+        {"policy": "mlp:hidden=[3]", "env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6"},
+    ),
+    "policy tabular": ({"policy": "tabular", "env": "gymnasium:id=FrozenLake-v1,steps=20"},),
     "aggregator ubar": ({"aggregator": "mean", "agreement": "gossip+ubar(episodes=1)"},),
     "agreement gossip": ({"agreement": "gossip+mean"}, {"agreement": "gossip+bridge"}),
     "channel byte_budget": ({"channel": "byte_budget:bytes=24"},),
@@ -184,20 +192,20 @@ BRANCHES: Mapping[str, Options] = {
         for weights in ("max_degree", "uniform", "laplacian")
     },
     "directed": {**BASES["topology"], "topology": "ring:directed=True"},
-    "heterogeneity": {**SERVER, "env": "cartpole:hidden=[2],heterogeneity=0.8"},
-    "shift": {**SERVER, "env": "cartpole:hidden=[2],shift='length=2 gravity=1.5'", "trajectories": 6},
-    "absence": {**PEERS, "env": "cartpole:hidden=[2],absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
-    "absence at a server": {**SERVER, "env": "cartpole:hidden=[2],absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
-    "reward noise": {**SERVER, "env": "cartpole:hidden=[2],reward_noise=0.5,reward_scale=2.0"},
-    "heavy reward noise": {**SERVER, "env": "cartpole:hidden=[2],reward_noise=0.5,reward_tail=student"},
-    "normalisation": {**PEERS, "env": "cartpole:hidden=[2],normalize=2"},
-    "normalisation at a server": {**SERVER, "env": "cartpole:hidden=[2],normalize=2"},
-    "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "env": "cartpole:hidden=[2],normalize=2"},
-    "squashed Gaussian": {**BASES["task"], "env": "pendulum:hidden=[2],squash=True", "also": []},
-    "linear policy": {**COIN, "env": "cartpole:hidden=[]"},
-    "deep policy": {**COIN, "env": "cartpole:hidden=[18,3]"},
-    "envpool": {**BASES["task"], "env": "lunarlander:hidden=[2],backend=envpool", "also": []},
-    "altered pendulum": {**BASES["task"], "env": "pendulum:hidden=[2],heterogeneity=0.5", "also": []},
+    "heterogeneity": {**SERVER, "env": "cartpole:heterogeneity=0.8"},
+    "shift": {**SERVER, "env": "cartpole:shift='length=2 gravity=1.5'", "trajectories": 6},
+    "absence": {**PEERS, "env": "cartpole:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "absence at a server": {**SERVER, "env": "cartpole:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "reward noise": {**SERVER, "env": "cartpole:reward_noise=0.5,reward_scale=2.0"},
+    "heavy reward noise": {**SERVER, "env": "cartpole:reward_noise=0.5,reward_tail=student"},
+    "normalisation": {**PEERS, "env": "cartpole:normalize=2"},
+    "normalisation at a server": {**SERVER, "env": "cartpole:normalize=2"},
+    "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "env": "cartpole:normalize=2"},
+    "squashed Gaussian": {**BASES["task"], "env": "pendulum", "policy": "mlp:hidden=[2],squash=True", "also": []},
+    "linear policy": {**COIN, "policy": "mlp:hidden=[]"},
+    "deep policy": {**COIN, "policy": "mlp:hidden=[18,3]"},
+    "envpool": {**BASES["task"], "env": "lunarlander:backend=envpool", "also": []},
+    "altered pendulum": {**BASES["task"], "env": "pendulum:heterogeneity=0.5", "also": []},
     "declared too few": {**COIN, "declared": 1},
     "rule undefined for some": {
         **PEERS,

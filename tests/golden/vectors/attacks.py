@@ -17,7 +17,7 @@ from byzbench.experiments.runner import federate, lockstep, one_thread
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.rl.rollouts import Trajectories
-from tests.golden.cases import PEERS, PENDULUM, SERVER, Options
+from tests.golden.cases import PEERS, SERVER, Options
 from tests.golden.parts import Cases, Inputs, shipped
 from tests.golden.running import described_inputs, experiment_of
 from tests.golden.summaries import digest_of, short, summary
@@ -25,12 +25,12 @@ from tests.golden.summaries import digest_of, short, summary
 ROUNDS, STEPS, EPISODES = 3, 7, 3
 TOPICS = ("gradient", "parameters")
 
-ACROBOT = "acrobot:hidden=[2]"
+ACROBOT = "acrobot"
 GRID: Options = {"topology": "grid:columns=3", "agents": 9}
 STAR: Options = {"topology": "star", "algo": SERVER["algo"], "agreement": "none"}
 
 VARIANTS: Mapping[str, tuple[str | tuple[str, Options], ...]] = {
-    "action_flip": (("action_flip", {"env": ACROBOT}), ("action_flip", {"env": PENDULUM})),
+    "action_flip": (("action_flip", {"env": ACROBOT}), ("action_flip", {"env": "pendulum"})),
     "agr_tailored": ("agr_tailored:direction=sign,calls=120", ("agr_tailored:calls=120", {"aggregator": "nnm+krum"})),
     "alie": (
         "alie:rule=B,whose=honest,sign=plus,ddof=1",
@@ -62,7 +62,7 @@ VARIANTS: Mapping[str, tuple[str | tuple[str, Options], ...]] = {
     "random_action": (
         "random_action:constant=1",
         ("random_action", {"env": ACROBOT}),
-        ("random_action", {"env": PENDULUM}),
+        ("random_action", {"env": "pendulum"}),
     ),
     "replay": ("replay:delay=1,on=both",),
     "reward_flip": ("reward_flip:scale=2.0",),
@@ -152,7 +152,7 @@ def _round(
     lockstep(federation.common("coin", lambda rng: float(rng.random() < 0.5)))
     results: dict[str, Any] = {}
     truth = _episodes(todo, rng)
-    tap = adversary.make_hooks(range(todo.agents), EPISODES, 1, federation.policy, federation.theta0)
+    tap = adversary.make_hooks(range(todo.agents), EPISODES, 1, federation.theta0)
     if tap is not None:
         truth = _through(tap, truth)
         changed = ("observations", "actions", "rewards")
@@ -179,7 +179,7 @@ def _exchange(todo: Experiment, federation: SimulatedFederation, topic: str, x: 
 
 def _episodes(todo: Experiment, rng: np.random.Generator) -> Trajectories:
     """Return episodes of unequal length of every agent, with made-up observations, actions and rewards."""
-    policy, shape = todo.task.policy(), (todo.agents, STEPS, EPISODES)
+    policy, shape = todo.policy.build(todo.task), (todo.agents, STEPS, EPISODES)
     observations = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
     if policy.dtype.is_floating_point:
         actions = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()

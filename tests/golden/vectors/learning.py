@@ -12,7 +12,8 @@ from torch import Tensor
 
 from byzbench.rl import advantages, gradients, optimizers, scales
 from byzbench.rl.ensembles import Ensemble, geometric_median
-from byzbench.rl.policies import Actor, CategoricalMlp, FeedForward, GaussianMlp, Policy
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import Actor, CategoricalPolicy, GaussianPolicy, NetworkPolicy, Policy
 from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.rl.teams import Team
@@ -25,18 +26,26 @@ INFINITE = float("inf")
 def policies() -> dict[str, Policy]:
     """Return policies of all families."""
     return {
-        "two actions": CategoricalMlp((3, 4, 2)),
-        "four actions": CategoricalMlp((3, 18, 5, 4)),
-        "linear": CategoricalMlp((3, 3)),
-        "squashed logits": CategoricalMlp((3, 4, 2), True),
-        "one action": CategoricalMlp((3, 4, 1)),
-        "Gaussian": GaussianMlp((3, 4, 2), False, (-1.0, 0.0), (1.0, 3.0)),
-        "squashed Gaussian": GaussianMlp((3, 4, 2), True, (-2.0, -2.0), (2.0, 2.0)),
-        "half bounded": GaussianMlp((3, 4, 2), False, (-1.0, -INFINITE), (1.0, 0.5)),
-        "one coordinate": GaussianMlp((3, 1), True, (-3.0,), (3.0,)),
-        "team": Team(CategoricalMlp((2, 3, 3)), 2),
-        "Gaussian team": Team(GaussianMlp((2, 3, 1), False, (-1.0,), (1.0,)), 2),
+        "two actions": CategoricalPolicy(FeedForward((3, 4, 2))),
+        "four actions": CategoricalPolicy(FeedForward((3, 18, 5, 4))),
+        "linear": CategoricalPolicy(FeedForward((3, 3))),
+        "squashed logits": CategoricalPolicy(FeedForward((3, 4, 2)), True),
+        "one action": CategoricalPolicy(FeedForward((3, 4, 1))),
+        "Gaussian": GaussianPolicy(FeedForward((3, 4, 2)), False, (-1.0, 0.0), (1.0, 3.0)),
+        "squashed Gaussian": GaussianPolicy(FeedForward((3, 4, 2)), True, (-2.0, -2.0), (2.0, 2.0)),
+        "half bounded": GaussianPolicy(FeedForward((3, 4, 2)), False, (-1.0, -INFINITE), (1.0, 0.5)),
+        "one coordinate": GaussianPolicy(FeedForward((3, 1)), True, (-3.0,), (3.0,)),
+        "team": Team(CategoricalPolicy(FeedForward((2, 3, 3))), 2),
+        "Gaussian team": Team(GaussianPolicy(FeedForward((2, 3, 1)), False, (-1.0,), (1.0,)), 2),
     }
+
+
+def hidden_sizes(policy: Policy) -> tuple[int, ...]:
+    """Return the widths of the hidden layers of a policy's network."""
+    player = policy.player if isinstance(policy, Team) else policy
+    assert isinstance(player, NetworkPolicy)
+    assert isinstance(player.network, FeedForward)
+    return player.network.sizes[1:-1]
 
 
 def parameters(policy: Actor, agents: int = 3) -> Tensor:
@@ -54,8 +63,8 @@ def batch(policy: Policy, agents: int = 3, steps: int = 9, rows: int = 4) -> Tra
         actions = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
     else:
         player = policy.player if isinstance(policy, Team) else policy
-        assert isinstance(player, CategoricalMlp)
-        actions = torch.from_numpy(rng.integers(player.sizes[-1], size=(*shape, *policy.action_shape)))
+        assert isinstance(player, CategoricalPolicy)
+        actions = torch.from_numpy(rng.integers(player.network.num_outputs, size=(*shape, *policy.action_shape)))
     count = torch.tensor([rows, rows - 1, 1])[:agents]
     length = torch.from_numpy(rng.integers(1, steps + 1, (agents, 1, rows)))
     mask = (torch.arange(steps).view(1, -1, 1) < length) & (torch.arange(rows) < count.view(-1, 1, 1))
@@ -74,7 +83,7 @@ def families() -> dict[str, Any]:
         layers = policy.layers(theta)
         results[label] = summary(
             {
-                "facts": [policy.dimension, policy.observation_size, *policy.action_shape, *policy.hidden],
+                "facts": [policy.dimension, policy.observation_size, *policy.action_shape, *hidden_sizes(policy)],
                 "initial": policy.initial(np.random.default_rng(1)),
                 "log": policy.log_probabilities(layers, observations, actions),
                 "entropy": policy.entropy(layers, observations),
@@ -218,10 +227,10 @@ def simulations() -> dict[str, Any]:
     results: dict[str, Any] = {}
     horizon = 40
     for label, policy in {
-        "policy": CategoricalMlp((3, 18, 3)),
-        "widths": CategoricalMlp((3, 17, 1, 33, 16, 3)),
-        "squashed": CategoricalMlp((3, 4, 3), True),
-        "linear": CategoricalMlp((3, 3)),
+        "policy": CategoricalPolicy(FeedForward((3, 18, 3))),
+        "widths": CategoricalPolicy(FeedForward((3, 17, 1, 33, 16, 3))),
+        "squashed": CategoricalPolicy(FeedForward((3, 4, 3)), True),
+        "linear": CategoricalPolicy(FeedForward((3, 3))),
     }.items():
         theta, count = 2 * parameters(policy), torch.tensor([4, 2, 0])
         noise = torch.from_numpy(np.random.default_rng(10).random((3, horizon, 4), dtype=np.float32))
@@ -235,11 +244,11 @@ def simulations() -> dict[str, Any]:
         starts = [np.random.default_rng(k) for k in range(3)]
         played = rollout(policy, theta, scaled, starts, noise, count)
         results[f"{label} scaled"] = summary([*vars(played).values(), played.returns])
-    wide = CategoricalMlp((600, 150, 2))
+    wide = CategoricalPolicy(FeedForward((600, 150, 2)))
     observations = np.random.default_rng(11).standard_normal((1, 4, 600)).astype(np.float32)
     sample = wide.sampler(parameters(wide, 1), torch.full((1, 2, 4), 0.4))
     results["wide"] = summary(sample(0, observations))
-    hidden = GaussianMlp((600, 150, 300), False, (-1.0,) * 300, (1.0,) * 300)
+    hidden = GaussianPolicy(FeedForward((600, 150, 300)), False, (-1.0,) * 300, (1.0,) * 300)
     act = hidden.sampler(parameters(hidden, 1), None)
     results["wide Gaussian"] = summary([act(0, observations[:, :rows]) for rows in (1, 2, 4)])
     return results

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from byzbench.core import Setting, Task
+from byzbench.core import PolicyFamily, Setting, Task
 from byzbench.errors import Undefined
+from byzbench.registry import make
 from byzbench.rl.simulations import Simulated
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import summary
@@ -45,7 +46,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     task = build("task", inputs["task"])
     assert isinstance(task, Task)
     agents = getattr(task, "seats", 2) if task.shared else 2
-    policy = task.policy(squashed=True)
+    policy = make_policy(task).build(task, squash_logits=True)
     facts: dict[str, Any] = {
         "numbers": [task.observation_size, task.horizon, task.players, task.shared, task.discount, policy.dimension],
         "dynamics": " ".join(task.dynamics),
@@ -55,6 +56,13 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     }
     results = {"facts": facts, "steps": _steps(task, agents), "altered": _steps(task, agents, alter=True)}
     return results if task.shared else {**results, "far states": _far_states(task)}
+
+
+def make_policy(task: Task) -> PolicyFamily:
+    """Return the policy family of a task."""
+    family = make("policy", task.default_policy)
+    assert isinstance(family, PolicyFamily)
+    return family
 
 
 def _accepted(task: Task, agents: int) -> bool:
@@ -69,7 +77,7 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
     """Return observations, rewards and ends of two environments of each agent, for the first and the last steps."""
     if alter and not task.dynamics:
         return []
-    environments, policy = task.make(agents, 2), task.policy()
+    environments, policy = task.make(agents, 2), make_policy(task).build(task)
     if alter:
         # Half of the constants for one agent, and the others for the next.
         factors = {name: np.where(np.arange(agents) == k % 2, 1.3, 0.8) for k, name in enumerate(task.dynamics)}

@@ -1,0 +1,1 @@
+"""Policies: the families of networks that agents train."""
