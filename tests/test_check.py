@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from byzbench.core import (
-    Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack, Placement, Task,
-    ThreatModel, Topology,
+    Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack, Placement,
+    RuleOutput, Task, ThreatModel, Topology,
 )
 from byzbench.rl.gradients import gpomdp
 
@@ -51,17 +51,17 @@ CENTRE = '''
 class Centre(Aggregator):
     """Average the vectors."""
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        valid = 1.0 if mask is None else mask.unsqueeze(-1).to(x.dtype)
-        return (x * valid).sum(-2) / (x[..., :1] * 0 + valid).sum(-2), None, {}
+    def aggregate(self, x, f, context):
+        valid = context.mask_of(x).unsqueeze(-1).to(x.dtype)
+        return RuleOutput((x * valid).sum(-2) / valid.sum(-2), None, {})
 '''
 MIDDLE = '''
 @dataclass(frozen=True)
 class Middle(Aggregator):
     """Return the median of each coordinate."""
 
-    def __call__(self, x, f=0, *, mask=None, own=None, weights=None, age=None, state=None, rng=None):
-        rows = x.contiguous() if mask is None else x.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    def aggregate(self, x, f, context):
+        rows = x.masked_fill(~context.mask_of(x).unsqueeze(-1), torch.nan)
         return (rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {}
 '''
 LATTICE = '''
@@ -341,14 +341,14 @@ def test_the_example_passes(check: Command) -> None:
     assert check(str(CHECKOUT / "examples" / "byzbench-spiral-attack" / "byzbench_spiral.py")).code == 0
 
 
-SIGNATURE = "__call__ must take (x, f, *, mask, own, weights, age, state, rng); got an unexpected keyword 'mask'"
+SIGNATURE = "aggregate must take (x, f, context); too many positional arguments"
 BROKEN = [
-    (MIDDLE.replace(", *, mask=None, own=None, weights=None, age=None, state=None, rng=None", ""), SIGNATURE),
+    (MIDDLE.replace("x, f, context", "x, f"), SIGNATURE),
     (MIDDLE.replace("(-2)", "(-1)"), "a value of shape [13], expected [4]"),
-    (MIDDLE.replace("/ 2, None, {}", "/ 2"), "__call__ returned a Tensor, expected (value, weights, state)"),
+    (MIDDLE.replace("/ 2, None, {}", "/ 2"), "aggregate returned a Tensor, expected (value, weights, state)"),
     (
         MIDDLE.replace("/ 2", "/ (1 // 0)"),
-        "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in __call__)",
+        "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in aggregate)",
     ),
     (
         HALF.replace("* context.own)", "* context.own[:, :2])"),
@@ -433,7 +433,7 @@ def test_an_unknown_check_is_one_line(check: Command) -> None:
         (HALF + CENTRE, "this one defines Half, Centre"),
         ("class _Hidden(MessageAttack): pass", "this one defines none"),
         ("class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
-        ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define __call__"),
+        ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define aggregate"),
         (HALF.replace("float = 0.5", "float"), "Half cannot be built with its defaults: "),
         ("raise ValueError('no\\nluck')", "cannot be imported: ValueError: no luck"),
         ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye"),

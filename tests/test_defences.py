@@ -15,9 +15,9 @@ AGENTS, BYZANTINE = 11, 2
 """As many as Bulyan needs."""
 
 AGGREGATORS = [name for name, origin in registry.origins("aggregator").items() if origin.module.startswith("byzbench.")]
-JUDGES = [name for name in AGGREGATORS if registry.load("aggregator", name).required_inputs == {"judge"}]
-NEIGHBOURLY = [name for name in AGGREGATORS if registry.load("aggregator", name).self_centered]
-RULES = [name for name in AGGREGATORS if name not in JUDGES]
+EVALUATING = [name for name in AGGREGATORS if registry.load("aggregator", name).required_inputs == {"evaluator"}]
+NEIGHBOURLY = [name for name in AGGREGATORS if registry.load("aggregator", name).traits.self_centered]
+RULES = [name for name in AGGREGATORS if name not in EVALUATING]
 AGREEMENTS = [name for name in registry.origins("agreement") if name != "gossip"]
 STEPS = AGREEMENTS + [f"gossip+{name}" for name in NEIGHBOURLY]
 
@@ -62,12 +62,12 @@ def test_every_rule_trains_with_every_agreement(aggregator, agreement, tmp_path)
 def test_rules_that_try_policies_out_pay_for_it(tmp_path):
     options = {"algo": "dec_page_pg", "agents": 5, "byzantine": 1, "trajectories": 120, "preset": "paper"}
     options["out"] = tmp_path
-    for name in JUDGES:
+    for name in EVALUATING:
         judged = byzbench.run(agreement=f"gossip+{name}", **options)
         plain = byzbench.run(agreement="gossip+monna", **options)
         rounds = [len((Path(str(r.run)) / "metrics.jsonl").read_text().splitlines()) for r in (judged, plain)]
         assert rounds[0] < rounds[1]
-    assert JUDGES
+    assert EVALUATING
 
 
 def test_a_gossip_rule_s_memory_survives_an_interruption(tmp_path):

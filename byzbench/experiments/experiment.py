@@ -231,7 +231,7 @@ class Experiment:
         if self.algorithm.groups > self.agents:
             raise Undefined(f"{name} has {self.algorithm.groups} groups, and there are only {self.agents} agents")
         self.task.check(self.agents)
-        if self.task.shared and (self.algorithm.server_samples or "judge" in _required_inputs(self.agreement)):
+        if self.task.shared and (self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement)):
             raise Undefined(f"{name} samples episodes of single agents, which a shared world does not allow")
         if communication == Communication.DECENTRALIZED and self.members.server is not None:
             raise Undefined(
@@ -242,12 +242,12 @@ class Experiment:
         moving = moving or ("where agents are absent" if self.task.absent else "")
         if moving and (self.relay or any(part.max_delay for part in self.channel.parts)):
             raise Undefined(f"{moving} messages can be neither relayed nor late: both need a fixed graph")
-        if communication == Communication.SERVER and self.aggregator.self_centered:
+        if communication == Communication.SERVER and self.aggregator.traits.self_centered:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} needs the receiver's own vector, and a server has "
                 f"none: {name} needs a rule without it"
             )
-        if "judge" in self.aggregator.required_inputs:
+        if "evaluator" in self.aggregator.required_inputs:
             raise Undefined(
                 f"aggregator {registry.name_of(self.aggregator)!r} evaluates policies, and {name} aggregates "
                 f"gradients: use --agreement gossip+{registry.name_of(self.aggregator)}"
