@@ -46,7 +46,7 @@ from byzbench.aggregators.smea import Smea
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.ubar import Ubar
 from byzbench.aggregators.w_msr import WMsr
-from byzbench.core import Aggregator, LinearRule, PreAggregator, RuleContext, RuleTraits, weighted_sum
+from byzbench.core import Aggregator, LinearRule, PreAggregator, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.core.inbox import Inbox
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
@@ -205,7 +205,7 @@ def test_every_rule_at_length(check, name):
 @dataclass(frozen=True)
 class Sum(Aggregator):
     def aggregate(self, x, f, context):
-        return x.sum(-2), torch.ones(x.shape[:-1], dtype=torch.float64), {}
+        return RuleOutput(x.sum(-2), torch.ones(x.shape[:-1], dtype=torch.float64), {})
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Boastful(Mean):
 @dataclass(frozen=True)
 class FirstTwo(Aggregator):
     def aggregate(self, x, f, context):
-        return x[..., :2, :].mean(-2), None, {}
+        return RuleOutput(x[..., :2, :].mean(-2), None, {})
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class Careless(Aggregator):
     def aggregate(self, x, f, context):
         middle = x.mean(-2)
         x -= middle.unsqueeze(-2)
-        return middle.double(), None, {}
+        return RuleOutput(middle.double(), None, {})
 
 
 @dataclass(frozen=True)
@@ -242,9 +242,9 @@ class WholeLessTails(Aggregator):
     """A trimmed mean as the sum of all less the sum of what is cut."""
 
     def aggregate(self, x, f, context):
-        f = int(torch.as_tensor(f).max())
+        f = int(f.max())
         tails = x.topk(f, -2).values.sum(-2) - (-x).topk(f, -2).values.sum(-2)
-        return (x.sum(-2) - tails) / (x.shape[-2] - 2 * f), None, {}
+        return RuleOutput((x.sum(-2) - tails) / (x.shape[-2] - 2 * f), None, {})
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class Moody(Aggregator):
 
     def aggregate(self, x, f, context):
         self.calls.append(1)
-        return x[..., len(self.calls) % x.shape[-2], :], None, {}
+        return RuleOutput(x[..., len(self.calls) % x.shape[-2], :], None, {})
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class Clipped(Aggregator):
     """A mean of what lies within one unit of the origin."""
 
     def aggregate(self, x, f, context):
-        return x.clamp(-1, 1).mean(-2) + 1e-3, None, {}
+        return RuleOutput(x.clamp(-1, 1).mean(-2) + 1e-3, None, {})
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class Flat(Aggregator):
     """A mean over all coordinates, which is no vector."""
 
     def aggregate(self, x, f, context):
-        return x.mean((-2, -1)), None, {}
+        return RuleOutput(x.mean((-2, -1)), None, {})
 
 
 def holds(check, rule, case):

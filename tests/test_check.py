@@ -62,7 +62,7 @@ class Middle(Aggregator):
 
     def aggregate(self, x, f, context):
         rows = x.masked_fill(~context.mask_of(x).unsqueeze(-1), torch.nan)
-        return (rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {}
+        return RuleOutput((rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {})
 '''
 LATTICE = '''
 @dataclass(frozen=True)
@@ -345,7 +345,10 @@ SIGNATURE = "aggregate must take (x, f, context); too many positional arguments"
 BROKEN = [
     (MIDDLE.replace("x, f, context", "x, f"), SIGNATURE),
     (MIDDLE.replace("(-2)", "(-1)"), "a value of shape [13], expected [4]"),
-    (MIDDLE.replace("/ 2, None, {}", "/ 2"), "aggregate returned a Tensor, expected (value, weights, state)"),
+    (
+        MIDDLE.replace("RuleOutput(", "(").replace(", None, {})", ")"),
+        "aggregate returned a Tensor, expected RuleOutput(value, weights, state)",
+    ),
     (
         MIDDLE.replace("/ 2", "/ (1 // 0)"),
         "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in aggregate)",
@@ -518,4 +521,4 @@ def test_a_run_with_a_broken_plug_in_ends_in_one_line(
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"byzbench: error: {message}"), done.err
     assert done.err.count("\n") == 1
-    assert fault != "mistake" or re.search(r"foreign\.py, line \d+, in __call__\)$", done.err.strip())
+    assert fault != "mistake" or re.search(r"foreign\.py, line \d+, in aggregate\)$", done.err.strip())

@@ -143,14 +143,14 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-9, scale: float | Tensor |
 
 
 def it_returns_a_value_weights_and_a_state(rule: Aggregator, case: RuleCase) -> None:
-    """Check that a call returns (value [..., d], weights [..., n] or None, state), in the dtype of the vectors."""
+    """Check that a rule returns RuleOutput(value [..., d], weights [..., n] or None, state), in the vectors' dtype."""
     for batch in ((), (2,)):
         x, f = case.x(*batch).float(), torch.full(batch, case.f)
         mask = torch.ones(x.shape[:-1], dtype=torch.bool)
         weights = torch.full(mask.shape, 1 / case.n, dtype=torch.float64)
         output = rule.aggregate(x, f, context_of(rule, x, f, mask=mask, weights=weights, rng=case.rng()))
-        valid = isinstance(output, tuple) and len(output) == 3
-        assert valid, f"aggregate returned a {type(output).__name__}, expected (value, weights, state)"
+        form = "expected RuleOutput(value, weights, state)"
+        assert isinstance(output, RuleOutput), f"aggregate returned a {type(output).__name__}, {form}"
         value, combination, state = output
         assert isinstance(value, Tensor), f"aggregate returned a {type(value).__name__} as the value, not a tensor"
         shape, expected = list(value.shape), [*batch, case.d]
