@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from byzbench.aggregators.mda import Mda
-from byzbench.core import Aggregator, ByzantineMessages
+from byzbench.core import Aggregator, ByzantineMessages, RuleContext
 from byzbench.core.inbox import Inbox
 from byzbench.experiments.diagnostics import diagnose
 from byzbench.federation.statistics import AggregationResult
@@ -130,22 +130,22 @@ def gaussian(n: int, d: int = 386, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d))).float()
 
 
-def inputs(rule: Aggregator, f: int, x: Tensor) -> dict[str, Any]:
+def inputs(rule: Aggregator, f: int, x: Tensor) -> RuleContext:
     """Return the inputs of a rule beside the vectors, for receivers whose own vectors are different columns."""
     batch, n = x.shape[:-2], x.shape[-2]
     own = torch.arange(n)[: batch[0]] if batch else torch.tensor(0)
-    asked = {"honest": torch.arange(n).expand(*batch, n) >= f, "judge": score_policies}
-    return {
-        "mask": torch.ones(*batch, n, dtype=torch.bool),
-        "own": own,
-        "weights": torch.full((*batch, n), 1 / n, dtype=torch.float64),
-        "rng": np.random.default_rng(0),
+    asked = {"honest": torch.arange(n).expand(*batch, n) >= f, "evaluator": score_policies}
+    return RuleContext(
+        mask=torch.ones(*batch, n, dtype=torch.bool),
+        own=own,
+        weights=torch.full((*batch, n), 1 / n, dtype=torch.float64),
+        rng=np.random.default_rng(0),
         **{name: asked[name] for name in rule.required_inputs},
-    }
+    )
 
 
-def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -> Callable[[], object]:
-    """Everything that a round does with the messages of one receiver: validation, the rule, the diagnostics."""
+def whole_round(rule: Aggregator, x: Tensor, f: int) -> Callable[[], object]:
+    """Return what a round does with the messages of one receiver: validation, the rule, the diagnostics."""
     (n, d), bound = x.shape, torch.tensor([f])
     senders, own, usable, attackers = (
         torch.arange(n)[None],
@@ -153,12 +153,12 @@ def whole_round(rule: Aggregator, x: Tensor, f: int, given: Mapping[str, Any]) -
         torch.tensor([True]),
         torch.arange(n) < f,
     )
-    given = {name: part[None] if isinstance(part, Tensor) else part for name, part in given.items()}
-    mask = given["mask"]
+    context = inputs(rule, f, x[None])
+    mask = context.mask_of(x[None])
 
     def call() -> object:
         heard = Inbox(validate_messages(ByzantineMessages(x), n, d).vectors, senders, senders, mask, own, bound, None)
-        value, weights, state = rule(heard.base[None], bound, **given)
+        value, weights, state = rule.aggregate(heard.base[None], bound, context)
         return diagnose(AggregationResult(heard, value, weights, usable, state), attackers)
 
     return call
@@ -189,12 +189,12 @@ def contest(
     assert isinstance(rule, Aggregator)
     x, bound = gaussian(n, d), torch.tensor(f)
     given = inputs(rule, f, x)
-    calls: dict[str, Callable[[], object]] = {"byzbench": lambda: rule(x, bound, **given)}
+    calls: dict[str, Callable[[], object]] = {"byzbench": lambda: rule.aggregate(x, bound, given)}
     if shape == SMALL:
         many = torch.stack([gaussian(n, d, seed) for seed in range(n)])
         each = inputs(rule, f, many)
-        calls["round"] = whole_round(rule, x, f, given)
-        calls["receivers"] = lambda: rule(many, bound.expand(n), **each)
+        calls["round"] = whole_round(rule, x, f)
+        calls["receivers"] = lambda: rule.aggregate(many, bound.expand(n), each)
     other = theirs(byzfl, name, n, f) if byzfl else None
     if other:
         for kind, value in {"float64": x.double().numpy(), "float32": x.numpy(), "torch": x}.items():

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from byzbench import registry
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, RuleContext
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
 
@@ -107,12 +107,8 @@ def rules(repeats: int) -> list[str]:
             for a in range(1000):
                 part = inbox.select(torch.tensor([a]))
                 assert part.weights is not None
-                rule(  # noqa: B023
-                    part.base[part.senders[0]],
-                    int(part.f[0]),
-                    own=part.own[0],
-                    weights=part.weights[0],
-                )
+                context = RuleContext(own=part.own[0], weights=part.weights[0])
+                rule.aggregate(part.base[part.senders[0]], part.f[0], context)  # noqa: B023
 
         def together() -> None:
             federation.combine(rule, inbox)  # noqa: B023

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 import byzbench
 from byzbench.aggregators import median as median_module
 from byzbench.aggregators._ordered import mean_around
-from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.aksel import Aksel
 from byzbench.aggregators.arc import Arc
 from byzbench.aggregators.bridge import Bridge
@@ -47,7 +46,7 @@ from byzbench.aggregators.smea import Smea
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.ubar import Ubar
 from byzbench.aggregators.w_msr import WMsr
-from byzbench.core import Aggregator, LinearRule, weighted_sum
+from byzbench.core import Aggregator, LinearRule, PreAggregator, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.core.inbox import Inbox
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
@@ -142,7 +141,9 @@ EXEMPT = {
         **ORIGIN,
         **OWN_LENGTH,
     },
-    it_scales_with_its_inputs: {name: "it says so" for name, rule in RULES.items() if not rule.scale_equivariant},
+    it_scales_with_its_inputs: {
+        name: "it says so" for name, rule in RULES.items() if not rule.traits.scale_equivariant
+    },
     it_stays_within_the_box_of_its_inputs: {**LENGTHS, **SIGNS, **ORIGIN},
     an_invalid_vector_is_as_good_as_none: dict.fromkeys(SHUFFLED, "the shuffle is of all columns, invalid ones too"),
     the_weights_sum_to_one: dict.fromkeys(SIGNS, "long vectors are cut"),
@@ -203,8 +204,8 @@ def test_every_rule_at_length(check, name):
 
 @dataclass(frozen=True)
 class Sum(Aggregator):
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        return x.sum(-2), torch.ones(x.shape[:-1], dtype=torch.float64), {}
+    def aggregate(self, x, f, context):
+        return RuleOutput(x.sum(-2), torch.ones(x.shape[:-1], dtype=torch.float64), {})
 
 
 @dataclass(frozen=True)
@@ -220,55 +221,55 @@ class Boastful(Mean):
 
 @dataclass(frozen=True)
 class FirstTwo(Aggregator):
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        return x[..., :2, :].mean(-2), None, {}
+    def aggregate(self, x, f, context):
+        return RuleOutput(x[..., :2, :].mean(-2), None, {})
 
 
 @dataclass(frozen=True)
 class Careless(Aggregator):
     """A mean that centres its inputs in place and calls itself linear."""
 
-    linear = True
+    traits = RuleTraits(linear=True)
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
+    def aggregate(self, x, f, context):
         middle = x.mean(-2)
         x -= middle.unsqueeze(-2)
-        return middle.double(), None, {}
+        return RuleOutput(middle.double(), None, {})
 
 
 @dataclass(frozen=True)
 class WholeLessTails(Aggregator):
     """A trimmed mean as the sum of all less the sum of what is cut."""
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        f = int(torch.as_tensor(f).max())
+    def aggregate(self, x, f, context):
+        f = int(f.max())
         tails = x.topk(f, -2).values.sum(-2) - (-x).topk(f, -2).values.sum(-2)
-        return (x.sum(-2) - tails) / (x.shape[-2] - 2 * f), None, {}
+        return RuleOutput((x.sum(-2) - tails) / (x.shape[-2] - 2 * f), None, {})
 
 
 @dataclass(frozen=True)
 class Moody(Aggregator):
     calls: list = field(default_factory=list)
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
+    def aggregate(self, x, f, context):
         self.calls.append(1)
-        return x[..., len(self.calls) % x.shape[-2], :], None, {}
+        return RuleOutput(x[..., len(self.calls) % x.shape[-2], :], None, {})
 
 
 @dataclass(frozen=True)
 class Clipped(Aggregator):
     """A mean of what lies within one unit of the origin."""
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        return x.clamp(-1, 1).mean(-2) + 1e-3, None, {}
+    def aggregate(self, x, f, context):
+        return RuleOutput(x.clamp(-1, 1).mean(-2) + 1e-3, None, {})
 
 
 @dataclass(frozen=True)
 class Flat(Aggregator):
     """A mean over all coordinates, which is no vector."""
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        return x.mean((-2, -1)), None, {}
+    def aggregate(self, x, f, context):
+        return RuleOutput(x.mean((-2, -1)), None, {})
 
 
 def holds(check, rule, case):
@@ -314,14 +315,19 @@ def test_every_check_catches_some_bad_rule():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name, rule in RULES.items() if rule.linear and isinstance(rule, LinearRule) and not rule.required_inputs],
+    [
+        name
+        for name, rule in RULES.items()
+        if rule.traits.linear and isinstance(rule, LinearRule) and not rule.required_inputs
+    ],
 )
 def test_one_cloud_serves_all_receivers(name):
     case, index = RuleCase(0, 6, 1.0), torch.from_numpy(np.random.default_rng(1).integers(0, 20, (5, 13)))
     base = torch.from_numpy(case.rng().standard_normal((20, 6)))
     mask, f = torch.arange(13) < torch.tensor([[13], [13], [12], [11], [12]]), torch.tensor([2, 1, 2, 1, 0])
-    weights, _ = RULES[name].compute_weights(PairwiseDistances.of(base).select(index, mask), f, rng=case.rng())
-    value, _, _ = RULES[name](base[index], f, mask=mask, rng=case.rng())
+    pairs = PairwiseDistances.of(base).select(index, mask)
+    weights, _ = RULES[name].compute_weights(pairs, f, RuleContext(rng=case.rng()))
+    value, _, _ = RULES[name](base[index], f, RuleContext(mask=mask, rng=case.rng()))
     close((weights.unsqueeze(-2) @ base[index]).squeeze(-2), value)
 
 
@@ -423,32 +429,33 @@ def test_rfa_comes_near_the_geometric_median():
 def test_buckets_partition_the_valid_vectors():
     x, mask = RuleCase(0, 3, 1.0).x(2), torch.ones(2, 13, dtype=torch.bool)
     mask[1, :4] = False
-    shares, buckets = Bucketing(s=2)._shares(mask, np.random.default_rng(0))
+    context = RuleContext(rng=np.random.default_rng(0))
+    shares, buckets = Bucketing(s=2).averaging_matrix(PairwiseDistances.of(x, mask), torch.zeros(2), context)
     assert buckets.sum(-1).tolist() == [7, 5]
     assert ((shares > 0).sum(-2) == mask).all()
     assert torch.equal(shares.sum(-1), buckets.double())
-    even, _, _ = Bucketing(Mean(), s=3)(x[:, :12], 0, rng=np.random.default_rng(0))
+    even, _, _ = Bucketing(Mean(), s=3)(x[:, :12], 0, RuleContext(rng=np.random.default_rng(0)))
     close(even, x[:, :12].mean(-2))
 
 
 def test_bucketing_draws_the_same_for_any_batch():
     one, many = np.random.default_rng(0), np.random.default_rng(0)
-    Bucketing()(RuleCase(0, 3, 1.0).x(), 2, rng=one)
-    Bucketing()(RuleCase(0, 3, 1.0).x(4, 2), 2, rng=many)
+    Bucketing()(RuleCase(0, 3, 1.0).x(), 2, RuleContext(rng=one))
+    Bucketing()(RuleCase(0, 3, 1.0).x(4, 2), 2, RuleContext(rng=many))
     assert one.random() == many.random()
 
 
 def test_bucketing_counts_buckets_and_not_inputs():
     assert Bucketing(TrimmedMean(), s=2).defined(13, 3)
     assert not Bucketing(TrimmedMean(), s=3).defined(13, 3)
-    assert Bucketing().linear
-    assert not Bucketing(Median()).linear
+    assert Bucketing().traits.linear
+    assert not Bucketing(Median()).traits.linear
 
 
 def test_bucketing_refuses_a_rule_that_needs_the_own_vector():
     @dataclass(frozen=True)
     class Selfish(Mean):
-        self_centered = True
+        traits = RuleTraits(linear=True, self_centered=True)
 
     with pytest.raises(InvalidParameter, match="own vector"):
         Bucketing(Selfish())
@@ -542,39 +549,39 @@ def test_each_mode_of_multi_krum_has_its_own_condition():
 @pytest.mark.parametrize("seed", range(10))
 def test_nnm_averages_the_nearest_and_itself(seed):
     x, mask = RuleCase(seed, 3, 1.0).x(), torch.arange(13) != 5
-    mixed, valid = Nnm().transform(x, 2, mask=mask)
+    mixed, valid = Nnm().transform(x, torch.tensor(2), RuleContext(mask=mask))
     assert torch.equal(valid, mask)
     there = [j for j in range(13) if mask[j]]
     for i in there:
         near = sorted(there, key=lambda j: (float((x[i] - x[j]).norm()), j))[:10]
         assert i in near
         close(mixed[i], x[near].mean(0))
-    close(Nnm(Mean())(x, 2, mask=mask)[0], mixed[mask].mean(0))
+    close(Nnm(Mean())(x, 2, RuleContext(mask=mask))[0], mixed[mask].mean(0))
 
 
 def test_nnm_takes_the_first_of_equals():
-    assert Nnm().transform(torch.tensor([[0.0], [-1.0], [1.0]]), 1)[0][0] == -0.5
+    assert Nnm().transform(torch.tensor([[0.0], [-1.0], [1.0]]), torch.tensor(1), RuleContext())[0][0] == -0.5
 
 
 def test_monna_keeps_the_nearest_to_the_own_vector():
     x = torch.tensor([[0.0], [1.0], [3.0], [7.0], [100.0]])
     for own, nearest in enumerate([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4]]):
-        assert Monna()(x, 1, own=torch.tensor(own))[1].nonzero().flatten().tolist() == nearest
-        assert torch.equal(Monna(pivot=own)(x, 1)[0], Monna()(x, 1, own=torch.tensor(own))[0])
-    assert Monna(keep="n-2f")(x, 1, own=torch.tensor(3))[0] == (1 + 3 + 7) / 3
-    assert Monna().self_centered
-    assert not Monna(pivot=2).self_centered
+        assert Monna()(x, 1, RuleContext(own=torch.tensor(own)))[1].nonzero().flatten().tolist() == nearest
+        assert torch.equal(Monna(pivot=own)(x, 1)[0], Monna()(x, 1, RuleContext(own=torch.tensor(own)))[0])
+    assert Monna(keep="n-2f")(x, 1, RuleContext(own=torch.tensor(3)))[0] == (1 + 3 + 7) / 3
+    assert Monna().traits.self_centered
+    assert not Monna(pivot=2).traits.self_centered
     assert not Monna(pivot=5).defined(5, 0)
 
 
 @pytest.mark.parametrize("rule", [Monna(), Nnm(Monna()), CenteredClipping(start="own")], ids=repr)
 def test_who_has_no_vector_to_start_from(rule):
     x, mask = RuleCase(0, 3, 1.0).x(), torch.arange(13) > 0
-    first = rule(x, 2, mask=mask, own=torch.tensor(1))[0]
-    assert torch.equal(rule(x, 2, mask=mask, own=torch.tensor(0))[0], first)
-    assert torch.equal(rule(x, 2, mask=mask)[0], first)
+    first = rule(x, 2, RuleContext(mask=mask, own=torch.tensor(1)))[0]
+    assert torch.equal(rule(x, 2, RuleContext(mask=mask, own=torch.tensor(0)))[0], first)
+    assert torch.equal(rule(x, 2, RuleContext(mask=mask))[0], first)
     with pytest.raises(Undefined, match="server"):
-        rule(x, 2, own=torch.tensor(-1))
+        rule(x, 2, RuleContext(own=torch.tensor(-1)))
 
 
 def test_meamed_is_the_mean_around_the_median():
@@ -598,7 +605,7 @@ def test_ranks_are_each_receivers_own(seed):
     mask, f = torch.from_numpy(rng.permuted(np.arange(36).reshape(4, 9) % 9 > 1, axis=-1)), torch.tensor([0, 1, 2, 3])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(median_module, "COLUMNS", 20)
-        values = {rule: rule(x, f, mask=mask)[0] for rule in (Median(), TrimmedMean(), Meamed())}
+        values = {rule: rule(x, f, RuleContext(mask=mask))[0] for rule in (Median(), TrimmedMean(), Meamed())}
     for r, k in np.ndindex(4, 50):
         column, bound = np.sort(x[r, mask[r], k].numpy()), int(f[r])
         assert values[Median()][r, k] == np.median(column)
@@ -623,8 +630,8 @@ def test_monna_needs_no_gram_matrix():
     x, mask = 1e3 + RuleCase(0, 5, 1.0).x(4), torch.arange(13) != 6
     own, f = torch.tensor([3, 6, 0, 12]), torch.tensor([2, 1, 0, 3])
     mask = mask.expand(4, 13)
-    value, weights, _ = Monna()(x, f, mask=mask, own=own)
-    assert torch.equal(weights, Monna().compute_weights(PairwiseDistances.of(x, mask), f, own=own)[0])
+    value, weights, _ = Monna()(x, f, RuleContext(mask=mask, own=own))
+    assert torch.equal(weights, Monna().compute_weights(PairwiseDistances.of(x, mask), f, RuleContext(own=own))[0])
     assert torch.equal(value, weighted_sum(weights, x))
 
 
@@ -642,15 +649,17 @@ def test_arc_cuts_the_longest_to_the_length_of_the_next(n):
     lengths = x.norm(dim=-1)
     for f in range((n - 1) // 2 + 1):
         k = int(2 * f / n * (n - f) + 1e-9)
-        cut = Arc().transform(x, f)[0]
+        cut = Arc().transform(x, torch.tensor(f), RuleContext())[0]
         close(cut.norm(dim=-1), lengths.clamp_max(lengths.sort(descending=True).values[k]))
         close(torch.cosine_similarity(cut, x), torch.ones(n))
 
 
 def test_clipping_leaves_short_vectors_and_zeros():
     x = torch.tensor([[0.0, 0.0], [0.3, 0.4], [30.0, 40.0]])
-    assert Clipping(radius=2).transform(x)[0].tolist() == [[0.0, 0.0], x[1].tolist(), pytest.approx([1.2, 1.6])]
-    assert torch.equal(Arc().transform(0 * x, 1)[0], 0 * x)
+    one, everything = torch.tensor(1), RuleContext()
+    clipped, _ = Clipping(radius=2).transform(x, one, everything)
+    assert clipped.tolist() == [[0.0, 0.0], x[1].tolist(), pytest.approx([1.2, 1.6])]
+    assert torch.equal(Arc().transform(0 * x, one, everything)[0], 0 * x)
     assert not Clipping().guarantee(100, 0)
 
 
@@ -660,9 +669,9 @@ class Counting(TrimmedMean):
 
     counts: list = field(default_factory=list)
 
-    def __call__(self, x, f=0, *, mask=None, **keywords):
-        self.counts.append((int(mask.sum()), int(f)))
-        return super().__call__(x, f, mask=mask, **keywords)
+    def aggregate(self, x, f, context):
+        self.counts.append((int(context.mask.sum()), int(f)))
+        return super().aggregate(x, f, context)
 
 
 PRE = {"nnm": Nnm, "arc": Arc, "clipping": Clipping, "bucketing": Bucketing}
@@ -679,7 +688,7 @@ def test_pre_aggregators_nest_in_any_order_and_count_to_the_end(first, second):
         assert bool(rule.defined(n, f)) == (reached >= 2 * f + 1)
         if rule.defined(n, f):
             x, mask = RuleCase(n, 4, 1.0, n + 2, f).x(), torch.arange(n + 2) < n
-            assert rule(x, f, mask=mask, rng=np.random.default_rng(0))[0].isfinite().all()
+            assert rule(x, f, RuleContext(mask=mask, rng=np.random.default_rng(0)))[0].isfinite().all()
             assert last.counts == [(reached, f)]
 
 
@@ -687,10 +696,10 @@ def test_pre_aggregators_nest_in_any_order_and_count_to_the_end(first, second):
 def test_the_inner_rule_sees_what_transform_returns(name):
     rule, x, f = RULES[name], RuleCase(0, 4, 1.0).x(2), torch.tensor([2, 1])
     mask = torch.arange(13) < torch.tensor([[13], [12]])
-    transformed, valid = rule.transform(x, f, mask=mask, rng=np.random.default_rng(7))
+    seen, valid = rule.transform(x, f, RuleContext(mask=mask, rng=np.random.default_rng(7)))
     own = torch.tensor([3, 5])
-    expected = rule.inner(transformed, f, mask=valid, own=own, rng=np.random.default_rng(7))[0]
-    close(rule(x, f, mask=mask, own=own, rng=np.random.default_rng(7))[0], expected)
+    expected = rule.inner(seen, f, RuleContext(mask=valid, own=own, rng=np.random.default_rng(7)))[0]
+    close(rule(x, f, RuleContext(mask=mask, own=own, rng=np.random.default_rng(7)))[0], expected)
 
 
 def test_centered_clipping_goes_towards_the_mean_by_no_more_than_the_radius():
@@ -698,9 +707,9 @@ def test_centered_clipping_goes_towards_the_mean_by_no_more_than_the_radius():
     close(CenteredClipping(radius=100)(x)[0], x.mean(0))
     x[:2] = 1e30
     before = {"previous": x[2:].mean(0)}
-    moved = CenteredClipping(radius=0.5)(x, state=before)[0] - before["previous"]
+    moved = CenteredClipping(radius=0.5)(x, 0, RuleContext(state=before))[0] - before["previous"]
     assert moved.norm() <= 0.5
-    still = CenteredClipping(radius=0.5)(x[2:], state=before)[0] - before["previous"]
+    still = CenteredClipping(radius=0.5)(x[2:], 0, RuleContext(state=before))[0] - before["previous"]
     assert (moved - still).norm() <= 2 * 2 / 13 * 0.5
 
 
@@ -715,18 +724,18 @@ MEMORIES = {
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memory_goes_in_and_comes_out(name, tmp_path):
     rule, x = MEMORIES[name], RuleCase(0, 4, 1.0).x(3)
-    assert rule.stateful
-    value, _, state = rule(x[:2], 2, rng=np.random.default_rng(0))
-    assert torch.equal(rule(x[:2], 2, state={}, rng=np.random.default_rng(0))[0], value)
+    assert rule.traits.stateful
+    value, _, state = rule(x[:2], 2, RuleContext(rng=np.random.default_rng(0)))
+    assert torch.equal(rule(x[:2], 2, RuleContext(state={}, rng=np.random.default_rng(0)))[0], value)
     zeros = {key: torch.zeros_like(part) for key, part in state.items()}
-    assert torch.equal(rule(x[:2], 2, state=zeros, rng=np.random.default_rng(0))[0], value)
+    assert torch.equal(rule(x[:2], 2, RuleContext(state=zeros, rng=np.random.default_rng(0)))[0], value)
     save_file(state, tmp_path / "state")
-    again = rule(x[1:], 2, state=load_file(tmp_path / "state"), rng=np.random.default_rng(0))[0]
-    assert torch.equal(again, rule(x[1:], 2, state=state, rng=np.random.default_rng(0))[0])
+    again = rule(x[1:], 2, RuleContext(state=load_file(tmp_path / "state"), rng=np.random.default_rng(0)))[0]
+    assert torch.equal(again, rule(x[1:], 2, RuleContext(state=state, rng=np.random.default_rng(0)))[0])
     assert torch.equal(
-        again[0], rule(x[1], 2, state={k: v[0] for k, v in state.items()}, rng=np.random.default_rng(0))[0]
+        again[0], rule(x[1], 2, RuleContext(state={k: v[0] for k, v in state.items()}, rng=np.random.default_rng(0)))[0]
     )
-    assert not torch.equal(again, rule(x[1:], 2, rng=np.random.default_rng(0))[0])
+    assert not torch.equal(again, rule(x[1:], 2, RuleContext(rng=np.random.default_rng(0)))[0])
 
 
 @dataclass(frozen=True)
@@ -748,7 +757,7 @@ def test_the_federation_keeps_a_row_of_memory_for_every_receiver():
         return Inbox(base, everyone, everyone, mask, zeros, zeros, 9 * base)
 
     def expected(hears, before):
-        return Picky(radius=0.3)(base[:hears], state={"previous": before})[0]
+        return Picky(radius=0.3)(base[:hears], 0, RuleContext(state={"previous": before}))[0]
 
     value, first = federation.combine(Picky(radius=0.3), inbox([5, 3, 4, 5, 1]))
     assert torch.equal(value[[1, 4]], 9 * base[[1, 4]])
@@ -784,7 +793,8 @@ def oracle(written):
 def test_golden_numbers(name, case):
     rule, x = oracle(name), torch.tensor(case["x"], dtype=torch.float64)
     expected = torch.tensor(case["aggregators"][name], dtype=torch.float64)
-    value = rule.transform(x, case["f"])[0] if expected.ndim == 2 else rule(x, case["f"])[0]
+    f, context = torch.tensor(case["f"]), RuleContext()
+    value = rule.transform(x, f, context)[0] if expected.ndim == 2 else rule.aggregate(x, f, context).value
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -817,7 +827,7 @@ def test_no_message_moves_the_honest_mean(algo: str, topology: str, agreement: s
 
 def test_the_honest_mean_of_nobody_honest_is_that_of_all() -> None:
     x = torch.tensor([[1.0], [2.0], [6.0]])
-    value, weights, _ = HonestMean()(x, 2, honest=torch.zeros(3, dtype=torch.bool))
+    value, weights, _ = HonestMean()(x, 2, RuleContext(honest=torch.zeros(3, dtype=torch.bool)))
     assert value == 3
     assert weights.tolist() == [1 / 3] * 3
     with pytest.raises(Undefined, match="mask of honest senders"):

@@ -28,7 +28,7 @@ from gymnasium.spaces import Discrete
 from torch import nn
 from byzbench.core import (
     Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack,
-    ModulePolicyFamily, Placement, Task, ThreatModel, Topology,
+    ModulePolicyFamily, Placement, RuleOutput, Task, ThreatModel, Topology,
 )
 from byzbench.rl.gradients import gpomdp
 
@@ -52,18 +52,18 @@ CENTRE = '''
 class Centre(Aggregator):
     """Average the vectors."""
 
-    def __call__(self, x, f=0, *, mask=None, **unused):
-        valid = 1.0 if mask is None else mask.unsqueeze(-1).to(x.dtype)
-        return (x * valid).sum(-2) / (x[..., :1] * 0 + valid).sum(-2), None, {}
+    def aggregate(self, x, f, context):
+        valid = context.mask_of(x).unsqueeze(-1).to(x.dtype)
+        return RuleOutput((x * valid).sum(-2) / valid.sum(-2), None, {})
 '''
 MIDDLE = '''
 @dataclass(frozen=True)
 class Middle(Aggregator):
     """Return the median of each coordinate."""
 
-    def __call__(self, x, f=0, *, mask=None, own=None, weights=None, age=None, state=None, rng=None):
-        rows = x.contiguous() if mask is None else x.masked_fill(~mask.unsqueeze(-1), torch.nan)
-        return (rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {}
+    def aggregate(self, x, f, context):
+        rows = x.masked_fill(~context.mask_of(x).unsqueeze(-1), torch.nan)
+        return RuleOutput((rows.nanmedian(-2).values - (-rows).nanmedian(-2).values) / 2, None, {})
 '''
 LATTICE = '''
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class Medoid(LinearRule):
     def defined(self, n, f):
         return n > 2 * f
 
-    def compute_weights(self, cloud, f, **unused):
+    def compute_weights(self, cloud, f, context):
         n = cloud.mask.sum(-1)
         radii = cloud.distances.masked_fill(~cloud.mask.unsqueeze(-2), torch.inf).sort(-1).values
         index = (n - f - 1).clamp(min=0)[..., None, None].expand(*radii.shape[:-1], 1)
@@ -429,14 +429,17 @@ def test_the_example_passes(check: Command) -> None:
     assert check(str(CHECKOUT / "examples" / "byzbench-spiral-attack" / "byzbench_spiral.py")).code == 0
 
 
-SIGNATURE = "__call__ must take (x, f, *, mask, own, weights, age, state, rng); got an unexpected keyword 'mask'"
+SIGNATURE = "aggregate must take (x, f, context); too many positional arguments"
 BROKEN = [
-    (MIDDLE.replace(", *, mask=None, own=None, weights=None, age=None, state=None, rng=None", ""), SIGNATURE),
+    (MIDDLE.replace("x, f, context", "x, f"), SIGNATURE),
     (MIDDLE.replace("(-2)", "(-1)"), "a value of shape [13], expected [4]"),
-    (MIDDLE.replace("/ 2, None, {}", "/ 2"), "__call__ returned a Tensor, expected (value, weights, state)"),
+    (
+        MIDDLE.replace("RuleOutput(", "(").replace(", None, {})", ")"),
+        "aggregate returned a Tensor, expected RuleOutput(value, weights, state)",
+    ),
     (
         MIDDLE.replace("/ 2", "/ (1 // 0)"),
-        "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in __call__)",
+        "ZeroDivisionError: integer division or modulo by zero (mine.py, line N, in aggregate)",
     ),
     (
         HALF.replace("* context.own)", "* context.own[:, :2])"),
@@ -527,7 +530,7 @@ def test_an_unknown_check_is_one_line(check: Command) -> None:
         (HALF + CENTRE, "this one defines Half, Centre"),
         ("class _Hidden(MessageAttack): pass", "this one defines none"),
         ("class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
-        ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define __call__"),
+        ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define aggregate"),
         (HALF.replace("float = 0.5", "float"), "Half cannot be built with its defaults: "),
         ("raise ValueError('no\\nluck')", "cannot be imported: ValueError: no luck"),
         ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye"),
@@ -613,4 +616,4 @@ def test_a_run_with_a_broken_plug_in_ends_in_one_line(
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"byzbench: error: {message}"), done.err
     assert done.err.count("\n") == 1
-    assert fault != "mistake" or re.search(r"foreign\.py, line \d+, in __call__\)$", done.err.strip())
+    assert fault != "mistake" or re.search(r"foreign\.py, line \d+, in aggregate\)$", done.err.strip())

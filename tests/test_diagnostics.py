@@ -16,7 +16,7 @@ import byzbench
 from byzbench.agreements.mda import MdaAgreement
 from byzbench.agreements.rb_tm import RbTmAgreement
 from byzbench.agreements.trimmed_midpoint import TrimmedMidpointAgreement
-from byzbench.core import Aggregator, ByzantineMessages, MessageAttack, ThreatModel
+from byzbench.core import Aggregator, ByzantineMessages, MessageAttack, RuleOutput, ThreatModel, weighted_sum
 from byzbench.core.inbox import Inbox
 from byzbench.errors import Undefined
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
@@ -242,11 +242,12 @@ class Clairvoyant(Aggregator):
     def required_inputs(self):
         return frozenset({self.asking})
 
-    def __call__(self, x, f=0, *, mask=None, honest=None, judge=None, **unused):
-        if self.asking == "judge":
-            return judge(x, mask, 3).mean(-1, keepdim=True).expand(x[..., 0, :].shape).to(x.dtype), None, {}
-        weights = honest.double() / honest.sum(-1, keepdim=True)
-        return (weights.unsqueeze(-2) @ x.double()).squeeze(-2).to(x.dtype), weights, {}
+    def aggregate(self, x, f, context):
+        if self.asking == "evaluator":
+            returns = context.evaluator(x, context.mask, 3).mean(-1, keepdim=True)
+            return RuleOutput(returns.expand(x[..., 0, :].shape).to(x.dtype), None, {})
+        weights = context.honest.double() / context.honest.sum(-1, keepdim=True)
+        return RuleOutput(weighted_sum(weights, x), weights, {})
 
 
 @pytest.mark.parametrize("attack", ["sign_flip", "large_noise"])
@@ -266,7 +267,7 @@ def test_a_trial_of_policies_is_charged_and_fair():
     inbox = lockstep(federation.exchange("parameters", federation.theta0))
     which = inbox.mask.clone()
     which[2, 1] = False
-    scores = federation._judge(inbox, "", inbox.base[inbox.senders], which, 3)
+    scores = federation._evaluate_policies(inbox, "", inbox.base[inbox.senders], which, 3)
     assert federation.statistics.trajectories.tolist() == [15, 15, 12, 15, 15]
     assert int(federation.statistics.steps.sum()) == round(3 * float(scores.nansum()))
     assert scores.isnan().equal(~which)
@@ -274,12 +275,12 @@ def test_a_trial_of_policies_is_charged_and_fair():
     assert len({float(row[0]) for row in scores}) > 1
     wild = inbox.base[inbox.senders].clone()
     wild[:, 0] = 1e30
-    assert federation._judge(inbox, "", wild, inbox.mask, 1).isfinite().all()
+    assert federation._evaluate_policies(inbox, "", wild, inbox.mask, 1).isfinite().all()
 
 
 def test_a_rule_that_tries_policies_out_cannot_aggregate_gradients():
     with pytest.raises(Undefined, match="--agreement gossip"):
-        Experiment.create("dec_page_pg", aggregator=Clairvoyant("judge"))
+        Experiment.create("dec_page_pg", aggregator=Clairvoyant("evaluator"))
 
 
 @pytest.mark.parametrize(

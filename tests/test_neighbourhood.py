@@ -25,6 +25,7 @@ from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.ubar import Ubar
 from byzbench.aggregators.w_msr import WMsr
 from byzbench.aggregators.weighted_mean import WeightedMean
+from byzbench.core import RuleContext
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.registry import load
 
@@ -57,7 +58,7 @@ def column(*values):
 
 def at(rule, values, f, own=0, **inputs):
     """The value on a line."""
-    return float(rule(column(*values), f, own=torch.tensor(own), **inputs)[0])
+    return float(rule(column(*values), f, RuleContext(own=torch.tensor(own), **inputs))[0])
 
 
 def weights(*values):
@@ -170,7 +171,7 @@ def test_gts_cuts_the_neighbour_at_the_boundary(dropped, exact, official):
 
 
 def test_gts_in_part():
-    """0.5 of 0.64 is kept: the fifth has 0.06 left of its 0.1, of which the official code keeps the 0.04 instead."""
+    """0.5 of 0.64 is selected: the fifth has 0.06 left of its 0.1, of which the official code keeps 0.04 instead."""
     row = weights(0.36, 0.14, 0.1, 0.1, 0.1, 0.1, 0.1)
     assert at(Gts(), range(7), 1, weights=row) == pytest.approx(0.14 + 0.2 + 0.3 + 0.4 + 0.06 * 5)
     assert at(Gts(compat="official"), range(7), 1, weights=row) == pytest.approx(0.14 + 0.2 + 0.3 + 0.4 + 0.04 * 5)
@@ -178,10 +179,10 @@ def test_gts_in_part():
 
 def test_gts_with_equal_weights_is_nearest_neighbour_averaging_with_a_heavier_self():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 4)))
-    selected = Monna()(x, 2, own=torch.tensor(3))[1] > 0
+    selected = Monna()(x, 2, RuleContext(own=torch.tensor(3)))[1] > 0
     expected = torch.where(selected, 1 / 9, 0).double()
     expected[3] = 3 / 9
-    torch.testing.assert_close(Gts()(x, 2, own=torch.tensor(3))[1], expected)
+    torch.testing.assert_close(Gts()(x, 2, RuleContext(own=torch.tensor(3)))[1], expected)
 
 
 def test_ios_by_hand():
@@ -214,7 +215,8 @@ def ios(x, row, own, f):
 def test_ios_is_its_definition(seed):
     rng = np.random.default_rng(seed)
     x, row = rng.standard_normal((8, 3)), rng.dirichlet(np.ones(8))
-    value = Ios()(torch.from_numpy(x), seed % 7, own=torch.tensor(seed % 8), weights=torch.from_numpy(row))[0]
+    context = RuleContext(own=torch.tensor(seed % 8), weights=torch.from_numpy(row))
+    value = Ios()(x, seed % 7, context).value
     np.testing.assert_allclose(value, ios(x, row, seed % 8, seed % 7), rtol=1e-9)
 
 
@@ -248,9 +250,9 @@ def test_w_msr_is_its_definition(seed):
         selected = [j for j in range(9) if j not in gone]
         plain.append(values[selected].mean())
         mixed.append(np.average(values[selected], weights=row[selected]))
-    inputs = {"own": torch.tensor(own), "weights": torch.from_numpy(row)}
-    np.testing.assert_allclose(WMsr()(torch.from_numpy(x), f, **inputs)[0], plain, atol=1e-12)
-    np.testing.assert_allclose(WMsr(weights="mixing")(torch.from_numpy(x), f, **inputs)[0], mixed, atol=1e-12)
+    context = RuleContext(own=torch.tensor(own), weights=torch.from_numpy(row))
+    np.testing.assert_allclose(WMsr()(x, f, context).value, plain, atol=1e-12)
+    np.testing.assert_allclose(WMsr(weights="mixing")(x, f, context).value, mixed, atol=1e-12)
 
 
 def test_bridge_spares_the_own_value_or_does_not():
@@ -258,8 +260,8 @@ def test_bridge_spares_the_own_value_or_does_not():
     assert at(Bridge(), points, 1) == (100 + 2 + 3 + 4) / 4
     assert at(Bridge(keep_own=False), points, 1) == (2 + 3 + 4 + 5) / 4
     assert at(Bridge(), (7, 1, 50), 1) == 7
-    assert Bridge().self_centered
-    assert not Bridge(keep_own=False).self_centered
+    assert Bridge().traits.self_centered
+    assert not Bridge(keep_own=False).traits.self_centered
     assert Bridge().guarantee(4, 1)
     assert not Bridge().guarantee(3, 1)
     assert Bridge().defined(3, 1)
@@ -276,9 +278,10 @@ def test_bridge_spares_the_own_value_or_does_not():
 )
 def test_bridge_by_another_rule_is_that_rule(rule, same):
     x, mask = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 13, 4))), torch.arange(13) != 2
-    for inputs in ({}, {"mask": mask.expand(2, -1)}):
-        assert torch.equal(rule(x, 2, own=torch.tensor([0, 1]), **inputs)[0], same(x, 2, **inputs)[0])
-    assert (rule.linear, rule.cost, rule.kappa(13, 2)) == (same.linear, same.cost, same.kappa(13, 2))
+    for given in ({}, {"mask": mask.expand(2, -1)}):
+        context = RuleContext(own=torch.tensor([0, 1]), **given)
+        assert torch.equal(rule(x, 2, context).value, same(x, 2, RuleContext(**given)).value)
+    assert (rule.traits.linear, rule.cost, rule.kappa(13, 2)) == (same.traits.linear, same.cost, same.kappa(13, 2))
     assert same.requires.split(" + ")[0] in rule.requires
 
 
@@ -294,7 +297,7 @@ def test_balance_grows_stricter_for_a_while():
     """It accepts within 3, 3/e, 3/e^2 and from then on 3/e^2."""
     rule, state, radii = Balance(decay=2, horizon=2), {}, []
     for _ in range(4):
-        value, _, state = rule(column(10, 10.4, 11, 12), 1, own=torch.tensor(0), state=state)
+        value, _, state = rule(column(10, 10.4, 11, 12), 1, RuleContext(own=torch.tensor(0), state=state))
         radii.append(float(value))
     assert radii == pytest.approx([10 + 0.5 * 3.4 / 3, 10 + 0.5 * 0.7, 10.2, 10.2])
     assert state["rounds"].tolist() == [4]
@@ -303,7 +306,7 @@ def test_balance_grows_stricter_for_a_while():
 def test_balance_counts_for_each_receiver():
     rule, x = Balance(decay=2, horizon=2), column(10, 10.4, 11, 12).expand(3, 4, 1)
     before = {"rounds": torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)}
-    value, _, after = rule(x, 1, own=torch.zeros(3).long(), state=before)
+    value, _, after = rule(x, 1, RuleContext(own=torch.zeros(3).long(), state=before))
     assert value.squeeze().tolist() == pytest.approx([10 + 0.5 * 3.4 / 3, 10 + 0.5 * 0.7, 10.2])
     assert after["rounds"].squeeze().tolist() == [1, 2, 6]
     assert before["rounds"].squeeze().tolist() == [0, 1, 5]
@@ -311,7 +314,7 @@ def test_balance_counts_for_each_receiver():
 
 @dataclass
 class Bench:
-    """A policy evaluator with a return for each point of a line, which records the policies it evaluated."""
+    """An evaluator that knows what each point of a line earns, and who was tried."""
 
     earns: dict
 
@@ -333,15 +336,15 @@ class Bench:
     ],
 )
 def test_ubar_by_hand(rule, earns, tried, value):
-    judge = Bench(earns)
-    assert at(rule, (0, 1, 2, 3, 50), 1, judge=judge) == pytest.approx(value)
-    assert judge.tried == tried
-    assert judge.episodes == rule.episodes
+    evaluator = Bench(earns)
+    assert at(rule, (0, 1, 2, 3, 50), 1, evaluator=evaluator) == pytest.approx(value)
+    assert evaluator.tried == tried
+    assert evaluator.episodes == rule.episodes
 
 
 def test_ubar_without_neighbours_or_evaluator():
-    assert at(Ubar(), (3,), 0, judge=Bench({})) == 3
-    with pytest.raises(Undefined, match="judge"):
+    assert at(Ubar(), (3,), 0, evaluator=Bench({})) == 3
+    with pytest.raises(Undefined, match="evaluator"):
         at(Ubar(), (3, 4), 0)
 
 
@@ -349,24 +352,25 @@ def test_cva_is_monna_or_has_a_pivot():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 4)))
     for own in range(9):
         for f in range(5):
-            here, there = Cva()(x, f, own=torch.tensor(own)), Monna()(x, f, own=torch.tensor(own))
+            context = RuleContext(own=torch.tensor(own))
+            here, there = Cva()(x, f, context), Monna()(x, f, context)
             assert torch.equal(here[1], there[1])
     points = (0, 1, 2, 4, 90)
     assert at(Cva(Median()), points, 1) == 7 / 4
     assert at(Cva(Median()), points, 2) == 1
-    assert Cva().self_centered
-    assert not Cva(Median()).self_centered
-    assert Cva(Monna()).self_centered
+    assert Cva().traits.self_centered
+    assert not Cva(Median()).traits.self_centered
+    assert Cva(Monna()).traits.self_centered
     assert load("aggregator", "cva", pivot="krum") == Cva(Krum())
 
 
-def judge(policies, which, episodes):
+def evaluator(policies, which, episodes):
     """Near 10 everywhere is good."""
     return -(policies.double() - 10).norm(dim=-1).masked_fill(~which, torch.nan)
 
 
-def required_inputs_of(rule, honest):
-    return {key: {"honest": honest, "judge": judge}[key] for key in rule.required_inputs}
+def inputs_of(rule, honest):
+    return {key: {"honest": honest, "evaluator": evaluator}[key] for key in rule.required_inputs}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -375,11 +379,11 @@ def test_a_batch_with_weights_is_its_rows(name):
     x, row = torch.from_numpy(rng.standard_normal((6, 12, 3))), torch.from_numpy(rng.dirichlet(np.ones(12), 6))
     mask = torch.from_numpy(rng.permuted(np.tile(np.arange(12) >= 2, (6, 1)), axis=1))
     own, f, honest = torch.from_numpy(rng.integers(0, 12, 6)), torch.tensor([0, 1, 1, 0, 1, 1]), torch.arange(12) > 0
-    together = rule(x, f, mask=mask, own=own, weights=row, **required_inputs_of(rule, honest.expand(6, 12)))
+    together = rule(x, f, RuleContext(mask=mask, own=own, weights=row, **inputs_of(rule, honest.expand(6, 12))))
     for i in range(6):
-        alone = rule(x[i], int(f[i]), mask=mask[i], own=own[i], weights=row[i], **required_inputs_of(rule, honest))
+        alone = rule(x[i], int(f[i]), RuleContext(mask=mask[i], own=own[i], weights=row[i], **inputs_of(rule, honest)))
         torch.testing.assert_close(together[0][i], alone[0])
-        if rule.linear:
+        if rule.traits.linear:
             torch.testing.assert_close(together[1][i], alone[1])
             assert float(alone[1].sum()) == pytest.approx(1)
             assert (alone[1] >= -1e-12).all()
@@ -393,17 +397,17 @@ def test_what_is_not_there_leaves_its_weight_to_the_own_vector(name):
     moved = row.clone()
     moved[1] += row[~mask].sum()
     x[~mask] = 1e30
-    hidden = rule(x, 1, mask=mask, own=torch.tensor(1), weights=row, **required_inputs_of(rule, honest))[0]
-    gone = rule(x[mask], 1, own=torch.tensor(0), weights=moved[mask], **required_inputs_of(rule, honest[mask]))[0]
+    hidden = rule(x, 1, RuleContext(mask=mask, own=torch.tensor(1), weights=row, **inputs_of(rule, honest)))[0]
+    gone = rule(x[mask], 1, RuleContext(own=torch.tensor(0), weights=moved[mask], **inputs_of(rule, honest[mask])))[0]
     torch.testing.assert_close(hidden, gone)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.self_centered])
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.traits.self_centered])
 def test_a_server_has_no_vector_to_start_from(name):
+    rule, x = RULES[name], column(0, 1, 2, 3)
+    context = RuleContext(own=torch.tensor(-1), **inputs_of(rule, torch.ones(4).bool()))
     with pytest.raises(Undefined, match="server"):
-        RULES[name](
-            column(0, 1, 2, 3), 1, own=torch.tensor(-1), **required_inputs_of(RULES[name], torch.ones(4).bool())
-        )
+        rule.aggregate(x, torch.tensor(1), context)
 
 
 def test_what_f_neighbours_weigh():
@@ -433,8 +437,8 @@ def test_what_attackers_and_the_rule_change_is_within_the_constant_it_states(rul
         near = np.take_along_axis(np.abs(honest), rng.integers(0, m, (rows, f)), 1) * (1 + rng.choice([-1e-9, 1e-9]))
         crafted = np.where(rng.random((rows, f)) < 0.3, -1e6, near * rng.choice([-1, -1, 1], (rows, f)))
         x = torch.from_numpy(np.concatenate([np.zeros((rows, 1)), honest, crafted], 1)).unsqueeze(-1)
-        inputs = required_inputs_of(rule, (torch.arange(n) < n - f).expand(rows, n))
-        value = rule(x, f, own=torch.zeros(rows).long(), **inputs)[0].squeeze(-1).numpy()
+        given = inputs_of(rule, (torch.arange(n) < n - f).expand(rows, n))
+        value = rule(x, f, RuleContext(own=torch.zeros(rows).long(), **given))[0].squeeze(-1).numpy()
         changed = value - honest.sum(1) / n
         worst = max(worst, (changed**2 / (f / n * (honest**2).sum(1) / n)).max())
     assert least <= worst <= rho * (1 + 1e-6)
@@ -447,8 +451,8 @@ def gossip(rule, x, graph, f, steps):
     row = torch.full(senders.shape, 1 / senders.shape[1], dtype=torch.float64)
     state = {}
     for _ in range(steps):
-        inputs = required_inputs_of(rule, torch.ones_like(senders).bool())
-        x, _, state = rule(x[senders], f, own=own, weights=row, state=state, **inputs)
+        given = inputs_of(rule, torch.ones_like(senders).bool())
+        x, _, state = rule(x[senders], f, RuleContext(own=own, weights=row, state=state, **given))
     return x
 
 
@@ -478,20 +482,19 @@ def test_medians_and_krum_need_not_agree_but_do_not_drift_apart(name):
 
 @pytest.mark.parametrize("rule", [CsPlus(), Gts(), SelfCenteredClipping(), SelfCenteredClipping(radius="oracle")])
 def test_clipped_gossip_without_attackers_is_gossip(rule):
-    """With a bound of zero the mean is kept, as Metropolis' weights are doubly stochastic."""
+    """With a bound of zero the mean is selected, as Metropolis' weights are doubly stochastic."""
     torch.testing.assert_close(gossip(rule, START, GRAPH, 0, 5).mean(0), START.mean(0))
 
 
 def test_the_weighted_mean_is_what_clipping_is_without_a_bound():
     row = weights(0.1, 0.2, 0.3, 0.15, 0.25)
     x, own = START[:5], torch.tensor(2)
-    value = WeightedMean()(x, 1, own=own, weights=row)[0]
+    value = WeightedMean()(x, 1, RuleContext(own=own, weights=row))[0]
     torch.testing.assert_close(value, row @ x)
-    torch.testing.assert_close(value, SelfCenteredClipping()(x, 0, own=own, weights=row)[0])
+    torch.testing.assert_close(value, SelfCenteredClipping()(x, 0, RuleContext(own=own, weights=row))[0])
     missing = torch.tensor([True, True, True, False, True])
-    torch.testing.assert_close(
-        WeightedMean()(x, mask=missing, own=own, weights=row)[0], row @ x + 0.15 * (x[2] - x[3]), msg="it stays at home"
-    )
+    value = WeightedMean()(x, 0, RuleContext(mask=missing, own=own, weights=row)).value
+    torch.testing.assert_close(value, row @ x + 0.15 * (x[2] - x[3]))
     torch.testing.assert_close(WeightedMean()(x)[0], x.mean(0))
 
 
@@ -505,7 +508,7 @@ def test_an_attacker_out_of_sight_moves_nobody_far(name, dtype, lie):
     x = torch.cat([START[senders], torch.full((14, 1, 5), lie, dtype=torch.float64)], 1).to(dtype)
     own = (senders == around.unsqueeze(1)).int().argmax(1)
     row = torch.full((14, 10), 0.1, dtype=torch.float64)
-    value = rule(x, 1, own=own, weights=row, **required_inputs_of(rule, (torch.arange(10) < 9).expand(14, 10)))[0]
+    value = rule(x, 1, RuleContext(own=own, weights=row, **inputs_of(rule, (torch.arange(10) < 9).expand(14, 10))))[0]
     assert value.dtype == dtype
     assert ((value.double() - START.mean(0)).norm(dim=-1) <= 2 * radius(START)).all()
 
@@ -517,8 +520,8 @@ def test_honest_agents_stay_together_beside_attackers(rule):
     row, f = torch.full((14, 16), 1 / 16, dtype=torch.float64), torch.full((14,), 2)
     for _ in range(40):
         apart = (x - x.mean(0)).unsqueeze(1) * torch.from_numpy(rng.uniform(0.5, 3, (14, 2, 1))) + x.unsqueeze(1)
-        inboxes = torch.cat([x.expand(14, 14, 5), apart], 1)
-        x = rule(inboxes, f, own=torch.arange(14), weights=row)[0]
+        seen = torch.cat([x.expand(14, 14, 5), apart], 1)
+        x = rule(seen, f, RuleContext(own=torch.arange(14), weights=row))[0]
     assert radius(x) <= 1e-3 * radius(START)
     assert (x.mean(0) - START.mean(0)).norm() <= radius(START)
 

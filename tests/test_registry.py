@@ -378,7 +378,7 @@ def test_an_entry_point_must_name_a_dataclass_of_its_kind(install: Install, attr
 
 def test_a_plugin_must_define_what_its_kind_leaves_open(install: Install) -> None:
     install("half = foo:NoFormula", group="byzbench.aggregators")
-    with pytest.raises(BrokenPlugin, match=r"foo 1\.0: NoFormula does not define __call__$"):
+    with pytest.raises(BrokenPlugin, match=r"foo 1\.0: NoFormula does not define aggregate$"):
         make("aggregator", "half")
 
 

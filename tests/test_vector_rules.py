@@ -24,6 +24,7 @@ from byzbench.aggregators.phocas import Phocas
 from byzbench.aggregators.signguard import Signguard, largest_cluster
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
+from byzbench.core import RuleContext
 from byzbench.errors import InvalidParameter
 from byzbench.registry import load
 from byzbench.testing.rules import RuleCase, close
@@ -51,14 +52,14 @@ def line(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
 
 
-def number(rule, x, f, **inputs):
-    """Return the value of a rule on numbers."""
-    return rule(x, f, **inputs)[0].item()
+def number(rule, x, f, **given):
+    """What the rule makes of numbers."""
+    return rule(x, f, RuleContext(**given))[0].item()
 
 
-def chosen(rule, x, f, **inputs):
-    """Return the indices with a weight."""
-    return rule(x, f, **inputs)[1].nonzero().flatten().tolist()
+def chosen(rule, x, f, **given):
+    """Who has a weight."""
+    return rule(x, f, RuleContext(**given))[1].nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
@@ -71,11 +72,11 @@ def test_batches_without_a_mask(rule, f):
         close(together[i], rule(x[i], int(bounds[i]))[0])
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.random], ids=repr)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.traits.random], ids=repr)
 def test_a_batch_takes_the_draws_of_one_row(rule):
     one, many = np.random.default_rng(0), np.random.default_rng(0)
-    rule(RuleCase(0, 5, 1.0).x(), 2, rng=one)
-    rule(RuleCase(0, 5, 1.0).x(4, 2), 2, rng=many)
+    rule(RuleCase(0, 5, 1.0).x(), 2, RuleContext(rng=one))
+    rule(RuleCase(0, 5, 1.0).x(4, 2), 2, RuleContext(rng=many))
     assert one.random() == many.random()
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from scipy import stats
 
 from byzbench import cli, registry
 from byzbench.canonical import hash_of
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports import probes, worst_case
@@ -235,20 +235,20 @@ class Average(Aggregator):
     """The mean, and declares nothing; what it does besides is up to its habit."""
 
     habit: str = ""
-    inputs_so_far: list[float] = field(default_factory=list, compare=False)
-    scale_equivariant: ClassVar[bool] = True
+    heard: list[float] = field(default_factory=list, compare=False)
 
-    def __call__(self, x: Any, f: Any = 0, *, rng: Any = None, **options: Any) -> Any:
+    def aggregate(self, x: torch.Tensor, f: torch.Tensor, context: RuleContext) -> RuleOutput:
         """The mean with a habit."""
         value = x.mean(-2)
         if self.habit == "draws":
-            value = value * rng.random()
+            assert context.rng is not None
+            value = value * context.rng.random()
         if self.habit == "remembers":
             self.inputs_so_far.append(float(x.sum()))
             value = value + sum(self.inputs_so_far)
         if self.habit == "clips":
             value = value.clamp(-100, 100)
-        return value, None, {}
+        return RuleOutput(value, None, {})
 
 
 PROBES = {"draws": probes.draws, "remembers": probes.remembers, "clips": probes.depends_on_scale}
@@ -269,9 +269,9 @@ def test_every_rule_can_be_probed_and_has_no_secrets(name: str) -> None:
     rule = registry.load("aggregator", name)
     assert isinstance(rule, Aggregator)
     for probe, declared in (
-        (probes.draws, rule.random),
-        (probes.remembers, rule.stateful),
-        (probes.depends_on_scale, not rule.scale_equivariant),
+        (probes.draws, rule.traits.random),
+        (probes.remembers, rule.traits.stateful),
+        (probes.depends_on_scale, not rule.traits.scale_equivariant),
     ):
         assert (probe(rule, 13, 2) is not None) == declared
 

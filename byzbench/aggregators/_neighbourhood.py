@@ -75,7 +75,7 @@ class Neighbourhood:
 
     @classmethod
     def of(cls, mask: Tensor, own: Tensor | None, weights: Tensor | None) -> Neighbourhood:
-        """Make a neighbourhood from the keyword arguments of a rule.
+        """Make a neighbourhood from the fields of a `RuleContext`.
 
         Args:
             mask: bool [..., n], the valid vectors.
@@ -104,22 +104,22 @@ class Neighbourhood:
         is_among_heaviest = torch.arange(ordered.shape[-1], device=f.device) < f.unsqueeze(-1)
         return ordered.where(is_among_heaviest, 0).sum(-1)
 
-    def gaps(self, cloud: PairwiseDistances) -> Tensor:
+    def gaps(self, pairs: PairwiseDistances) -> Tensor:
         """Return the distances of the neighbours to the own vector, float64 [..., n]; infinity in other columns."""
-        squares = cloud.squared_distances.take_along_dim(self.column[..., None, None], -2).squeeze(-2)
+        squares = pairs.squared_distances.take_along_dim(self.column[..., None, None], -2).squeeze(-2)
         return squares.sqrt().masked_fill(~self.others, torch.inf)
 
-    def near(self, cloud: PairwiseDistances) -> Sorted:
+    def near(self, pairs: PairwiseDistances) -> Sorted:
         """Sort the neighbours by their distance to the own vector; ties by column."""
-        gaps, order = self.gaps(cloud).sort(dim=-1, stable=True)
+        gaps, order = self.gaps(pairs).sort(dim=-1, stable=True)
         return Sorted(gaps, self.shares.gather(-1, order), order)
 
-    def clipped(self, cloud: PairwiseDistances, radius: Tensor) -> Tensor:
+    def clipped(self, pairs: PairwiseDistances, radius: Tensor) -> Tensor:
         """Return the mixing weights, each scaled by min(1, radius / distance), for a `radius` [...].
 
         So no neighbour moves the value by more than its weight times the radius.
         """
-        gaps = self.gaps(cloud).where(self.others, 1).clamp_min(TINY)
+        gaps = self.gaps(pairs).where(self.others, 1).clamp_min(TINY)
         return self.shares * (radius.unsqueeze(-1) / gaps).clamp_max(1)
 
 

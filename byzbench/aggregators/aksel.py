@@ -13,7 +13,7 @@ from torch import Tensor
 from byzbench.aggregators._ordered import kappa_around
 from byzbench.aggregators.krum import krum_choice
 from byzbench.aggregators.median import Median, median_of
-from byzbench.core import Aggregator, State, weighted_sum
+from byzbench.core import Aggregator, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.geometry.pairwise_distances import coordinate_blocks, to_array, to_tensor, uniform_weights
 
 
@@ -43,7 +43,7 @@ class Aksel(Aggregator):
 
     source: ClassVar[str] = "Boussetta et al. 2020, OPODIS"
     cost: ClassVar[str] = "n log n d"
-    linear: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True)
     requires: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
@@ -72,15 +72,13 @@ class Aksel(Aggregator):
     def _count(self, n: Any, f: Any) -> Any:
         return (n + 1) // 2 if self.keep == "half" else n - f
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the inputs nearest to the median; see `Aggregator.__call__`."""
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the inputs nearest to the median; see `Aggregator.aggregate`."""
+        valid = context.mask_of(x)
         squared_distances = torch.where(valid, 0.0, torch.inf).double()
         for part in coordinate_blocks(x):
             medians = to_tensor(median_of(to_array(part), to_array(valid)), x)
             squared_distances += (part.double() - medians.unsqueeze(-2)).square().sum(-1)
-        nearest = krum_choice(squared_distances, torch.as_tensor(self._count(valid.sum(-1), f), device=x.device))
+        nearest = krum_choice(squared_distances, self._count(valid.sum(-1), f))
         weights = uniform_weights(nearest)
-        return weighted_sum(weights, x), weights, {}
+        return RuleOutput(weighted_sum(weights, x), weights, {})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
+from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators._pre import PreAggregator, both
 from byzbench.aggregators.clipping import clip
+from byzbench.aggregators.trimmed_mean import TrimmedMean
+from byzbench.core import Aggregator, PreAggregator, RuleContext
 from byzbench.geometry.pairwise_distances import norms_from, select_rows, to_array
 
 
@@ -30,18 +31,19 @@ class Arc(PreAggregator):
         inner: the rule that aggregates the shortened vectors.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0], [100.0]])
         >>> Arc()(x, 1)[0]
         tensor([3.])
     """
 
+    inner: Annotated[Aggregator, Field(description="rule that aggregates the transformed vectors")] = field(
+        default_factory=TrimmedMean
+    )
+
     source: ClassVar[str] = "Allouah et al. 2024, arXiv 2405.14432"
     share: ClassVar[str] = "n d"
-
-    @property
-    def requires(self) -> str:  # type: ignore[override]
-        """Return the condition of an honest majority and the inner rule's condition."""
-        return both("n >= 2f + 1", self.inner.requires)
+    condition: ClassVar[str] = "n >= 2f + 1"
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether a majority is honest and the inner rule has a guarantee."""
@@ -52,13 +54,11 @@ class Arc(PreAggregator):
         inner_kappa = self.inner.kappa(n, f)
         return None if inner_kappa is None or n < 2 * f + 1 else inner_kappa + 2 * f / (n - 2 * f)
 
-    def transform(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor]:
+    def transform(self, x: Tensor, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
         """Shorten the k longest vectors; see `PreAggregator.transform`."""
-        valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
+        valid = context.mask_of(x)
         norms, is_valid = to_array(norms_from(x)), to_array(valid)
-        n, num_byzantine = np.add.reduce(is_valid, -1), to_array(torch.as_tensor(f))
+        n, num_byzantine = np.add.reduce(is_valid, -1), to_array(f)
         num_clipped = np.asarray(2 * num_byzantine * (n - num_byzantine) // n)
         ascending_lengths = np.sort(np.where(is_valid, norms, -1), axis=-1)
         return clip(x, norms, select_rows(ascending_lengths, is_valid.shape[-1] - 1 - num_clipped)[..., None]), valid

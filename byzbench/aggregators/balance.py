@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, blend
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
@@ -51,26 +51,17 @@ class Balance(LinearRule):
 
     source: ClassVar[str] = "Fang et al. 2024, arXiv 2406.10416"
     cost: ClassVar[str] = "n d"
-    stateful: ClassVar[bool] = True
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, stateful=True, self_centered=True)
     requires: ClassVar[str] = "n >= 1, and a gamma that separates Byzantine from honest vectors"
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        state: State | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give weight alpha to the own vector and equal weights to the accepted neighbours.
 
         It reads neither f nor mixing weights.
         """
-        neighbourhood = Neighbourhood.of(cloud.mask, own, None)
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, None)
         column = neighbourhood.column.unsqueeze(-1)
-        rounds = state["rounds"] if state else torch.zeros_like(column, dtype=torch.float64)
+        rounds = context.state["rounds"] if context.state else torch.zeros_like(column, dtype=torch.float64)
         threshold = self.gamma * torch.exp(-self.decay * (rounds / self.horizon).clamp_max(1))
-        accepted = neighbourhood.gaps(cloud) <= threshold * cloud.norms.gather(-1, column)
+        accepted = neighbourhood.gaps(pairs) <= threshold * pairs.norms.gather(-1, column)
         return blend(accepted, neighbourhood.column, self.alpha), {"rounds": rounds + 1}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from byzbench.aggregators.bulyan import Bulyan
 from byzbench.aggregators.krum import Krum
 from byzbench.aggregators.median import Median, ascending
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput, RuleTraits
 from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 
@@ -38,9 +38,9 @@ class Bridge(Aggregator):
 
     Example:
         >>> x = torch.tensor([[50.0], [1.0], [2.0], [3.0], [4.0]])
-        >>> Bridge()(x, 1, own=torch.tensor(0))[0]
+        >>> Bridge()(x, 1, RuleContext(own=torch.tensor(0)))[0]
         tensor([18.3333])
-        >>> Bridge(keep_own=False)(x, 1, own=torch.tensor(0))[0]
+        >>> Bridge(keep_own=False)(x, 1, RuleContext(own=torch.tensor(0)))[0]
         tensor([3.])
     """
 
@@ -60,14 +60,9 @@ class Bridge(Aggregator):
         return self.keep_own and self.screen == "trimmed"
 
     @property
-    def self_centered(self) -> bool:  # type: ignore[override]
-        """Return whether the own value is treated differently."""
-        return self._keeps_own
-
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
-        """Return whether the rule is linear."""
-        return self._rule.linear
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the rule's traits; it is self-centred where the own value is treated differently."""
+        return replace(self._rule.traits, self_centered=self._keeps_own)
 
     @property
     def cost(self) -> str:  # type: ignore[override]
@@ -95,25 +90,16 @@ class Bridge(Aggregator):
         """Return the rule's kappa where the own value is treated like any other, else None."""
         return None if self._keeps_own else self._rule.kappa(n, f)
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        **keywords: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Apply the rule to the neighbourhood; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Apply the rule to the neighbourhood; see `Aggregator.aggregate`."""
         if not self._keeps_own:
-            return self._rule(x, f, mask=mask, own=own, **keywords)
-        mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        neighbourhood = Neighbourhood.of(mask, own, None)
+            return self._rule.aggregate(x, f, context)
+        neighbourhood = Neighbourhood.of(context.mask_of(x), context.own, None)
         values, valid = ascending(to_array(x), to_array(neighbourhood.others))
         ordered, count = to_tensor(values, x), to_tensor(np.asarray(valid), x)
-        cut = torch.as_tensor(f, device=x.device)[..., None, None]
+        cut = f[..., None, None]
         rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
         remaining = ordered.where((rank >= cut) & (rank < count - cut), 0)
         own_vector = x.take_along_dim(neighbourhood.column[..., None, None], -2).squeeze(-2).double()
         total = own_vector + remaining.sum(-2, dtype=torch.float64)
-        return (total / (count + 1 - 2 * cut).squeeze(-2)).to(x.dtype), None, {}
+        return RuleOutput((total / (count + 1 - 2 * cut).squeeze(-2)).to(x.dtype), None, {})

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators._pre import Mixing
 from byzbench.aggregators.rfa import Rfa
-from byzbench.core import Aggregator, FloatRange
+from byzbench.core import Aggregator, AveragingPreAggregator, FloatRange, RuleContext, RuleTraits
 from byzbench.errors import InvalidParameter
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
 @dataclass(frozen=True)
-class Bucketing(Mixing):
+class Bucketing(AveragingPreAggregator):
     """An inner rule on the means of random buckets of s inputs.
 
     Formula: shuffle the n inputs, average s consecutive ones at a time (the last bucket may be smaller), and give the
@@ -41,14 +39,18 @@ class Bucketing(Mixing):
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv 2006.09365"
     share: ClassVar[str] = "n d"
-    random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner.self_centered:
+        if self.inner.traits.self_centered:
             raise InvalidParameter(
                 f"Bucketing: inner={self.inner!r} reads the receiver's own vector, which is not one of the buckets"
             )
+
+    @property
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the inner rule's traits; the shuffle is random."""
+        return replace(super().traits, random=True)
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -63,22 +65,12 @@ class Bucketing(Mixing):
         """Return whether the inner rule has a guarantee for the number of buckets."""
         return self.inner.guarantee(-(-n // self.s), f)
 
-    def mix(self, cloud: PairwiseDistances, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return the averaging matrix of the buckets; see `Mixing.mix`."""
-        return self._shares(cloud.mask, rng)
-
-    def shares(
-        self, x: Tensor, f: Tensor | int, mask: Tensor | None, rng: np.random.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the averaging matrix of the buckets, which needs no distances; see `Mixing.shares`."""
-        return self._shares(x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask, rng)
-
-    def _shares(self, mask: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return the averaging matrix [..., n', n], and a mask [..., n'] of the rows that are buckets."""
-        valid, n = to_array(mask), mask.shape[-1]
-        shuffle = (rng or np.random.default_rng(0)).permutation(n)
+    def averaging_matrix(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
+        """Return the matrix that averages the buckets; see `AveragingPreAggregator.averaging_matrix`."""
+        valid, n = to_array(pairs.mask), pairs.mask.shape[-1]
+        shuffle = (context.rng or np.random.default_rng(0)).permutation(n)
         positions = np.cumsum(valid[..., shuffle], -1)[..., shuffle.argsort()] - 1
         buckets = np.arange(-(-n // self.s))[:, None]
         is_member = ((positions // self.s)[..., None, :] == buckets) & valid[..., None, :]
         sizes = np.add.reduce(is_member, -1)
-        return to_tensor(is_member / np.maximum(sizes, 1)[..., None], mask), to_tensor(sizes > 0, mask)
+        return to_tensor(is_member / np.maximum(sizes, 1)[..., None], pairs.mask), to_tensor(sizes > 0, pairs.mask)

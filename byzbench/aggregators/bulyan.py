@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
 from byzbench.aggregators.krum import Krum, lowest
 from byzbench.aggregators.median import by_rank, middle
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
@@ -38,6 +37,7 @@ class Bulyan(Aggregator):
         theta: how many inputs Krum selects.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [100.0]])
         >>> Bulyan()(x, 1)[0]
         tensor([3.])
@@ -60,21 +60,19 @@ class Bulyan(Aggregator):
     def _num_selected(self, n: Any, f: Any) -> Any:
         return n - 2 * f - (0 if self.theta == "n-2f" else 2)
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Aggregate the inputs that Krum selects; see `Aggregator.__call__`."""
-        cloud, num_byzantine = PairwiseDistances.of(x, mask), torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        theta = self._num_selected(cloud.mask.sum(-1), num_byzantine)
-        remaining = cloud.mask
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Aggregate the inputs that Krum selects; see `Aggregator.aggregate`."""
+        pairs = PairwiseDistances.of(x, context.mask)
+        theta = self._num_selected(pairs.mask.sum(-1), f)
+        remaining = pairs.mask
         for num_taken in range(int(theta.max())):
             # With f = r - 3 Krum counts one neighbour; for r = 1 it counts none.
             largest_f = (remaining.sum(-1) - 3).clamp_min(-1)
-            scores = Krum().scores(cloud, remaining, num_byzantine.minimum(largest_f))
+            scores = Krum().scores(pairs, remaining, f.minimum(largest_f))
             remaining = remaining & ~to_tensor(lowest(scores, to_array(theta > num_taken)), remaining)
-        beta = rank(theta - 2 * num_byzantine)
+        beta = rank(theta - 2 * f)
 
         def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, middle(ordered, count), beta)
 
-        return by_rank(around, x, cloud.mask & ~remaining), None, {}
+        return RuleOutput(by_rank(around, x, pairs.mask & ~remaining), None, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from scipy.linalg.lapack import dsyevr
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 # Weights below this are rounding errors of zero and are set to zero: an input at distance 1e30 would still dominate.
@@ -55,10 +55,10 @@ class Caf(LinearRule):
         """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the weights c of the mean of least lambda, divided by their sum."""
-        n = cloud.mask.shape[-1]
-        gram, c = to_array(cloud.gram).reshape(-1, n, n), to_array(cloud.mask).reshape(-1, n).astype(np.float64)
+        n = pairs.mask.shape[-1]
+        gram, c = to_array(pairs.gram).reshape(-1, n, n), to_array(pairs.mask).reshape(-1, n).astype(np.float64)
         total = np.add.reduce(c, -1)
         target = total - 2 * to_array(f).reshape(-1)
         best_weights, least_variance = c / total[:, None], np.full(len(c), np.inf)
@@ -77,7 +77,7 @@ class Caf(LinearRule):
             total = np.add.reduce(c, -1)
             continues = (top > 0) & (total > target[active])
             active, c, total = active[continues], c[continues], total[continues]
-        return to_tensor(best_weights.reshape(cloud.mask.shape), f), {}
+        return to_tensor(best_weights.reshape(pairs.mask.shape), f), {}
 
 
 def _worst_direction(gram: Array, weights: Array) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.monna import own_column
-from byzbench.core import Aggregator, FloatRange, State
+from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits
 from byzbench.geometry.pairwise_distances import (
     coordinate_blocks,
     is_small,
@@ -60,18 +60,12 @@ class CenteredClipping(Aggregator):
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv 2012.10333"
     cost: ClassVar[str] = "n d"
-    scale_equivariant: ClassVar[bool] = False
     requires: ClassVar[str] = "n >= 10f, a start near the honest vectors, and a radius that fits their spread"
 
     @property
-    def stateful(self) -> bool:  # type: ignore[override]
-        """Return whether it starts from the previous value."""
-        return self.start == "previous"
-
-    @property
-    def self_centered(self) -> bool:  # type: ignore[override]
-        """Return whether it starts from the own vector."""
-        return self.start == "own"
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the traits, which depend on the start."""
+        return RuleTraits(stateful=self.start == "previous", self_centered=self.start == "own", scale_equivariant=False)
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether at most a tenth is Byzantine.
@@ -80,29 +74,20 @@ class CenteredClipping(Aggregator):
         """
         return (n >= 1) & (n >= 10 * f)
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        state: State | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Move the centre by clipped steps; see `Aggregator.__call__`. It does not read f."""
-        mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Move the centre by clipped steps; see `Aggregator.aggregate`. It does not read f."""
+        mask = context.mask_of(x)
         if self.start == "own":
-            centre = vector_at(x, own_column(mask, own)).double()
-        elif self.stateful and state:
-            centre = state["previous"].double().unsqueeze(-2)
+            centre = vector_at(x, own_column(mask, context.own)).double()
+        elif self.start == "previous" and context.state:
+            centre = context.state["previous"].double().unsqueeze(-2)
         else:
             centre = x.new_zeros(x[..., :1, :].shape, dtype=torch.float64)
         share = self.radius * uniform_weights(mask)
         for _ in range(self.steps):
             centre = self._step(x, centre, share)
         value = centre.squeeze(-2).to(x.dtype)
-        return value, None, {"previous": value} if self.stateful else {}
+        return RuleOutput(value, None, {"previous": value} if self.start == "previous" else {})
 
     def _step(self, x: Tensor, centre: Tensor, share: Tensor) -> Tensor:
         """Return the next centre [..., 1, d].

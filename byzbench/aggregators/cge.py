@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from byzbench.aggregators.krum import krum_choice
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
@@ -48,7 +48,7 @@ class Cge(LinearRule):
         """
         return (n >= 1) & (n >= 3 * f + 1)
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the n - f shortest inputs."""
-        shortest = krum_choice(cloud.norms.masked_fill(~cloud.mask, torch.inf), cloud.mask.sum(-1) - f)
+        shortest = krum_choice(pairs.norms.masked_fill(~pairs.mask, torch.inf), pairs.mask.sum(-1) - f)
         return uniform_weights(shortest), {}

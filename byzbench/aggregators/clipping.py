@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array
-from byzbench.aggregators._pre import PreAggregator
 from byzbench.aggregators.rfa import TINY
-from byzbench.core import FloatRange
+from byzbench.aggregators.trimmed_mean import TrimmedMean
+from byzbench.core import Aggregator, FloatRange, PreAggregator, RuleContext, RuleTraits
 from byzbench.geometry.pairwise_distances import coordinate_blocks, is_small, norms_from, to_array, to_tensor
 
 
@@ -59,6 +59,9 @@ class Clipping(PreAggregator):
         tensor([2.])
     """
 
+    inner: Annotated[Aggregator, Field(description="rule that aggregates the transformed vectors")] = field(
+        default_factory=TrimmedMean
+    )
     radius: Annotated[float, Field(gt=0, description="maximum length"), FloatRange(0.1, 100, log=True)] = 2.0
 
     source: ClassVar[str] = "byzfl 0.0.11; that it is not robust: Allouah et al. 2024, arXiv 2405.14432"
@@ -66,17 +69,15 @@ class Clipping(PreAggregator):
     requires: ClassVar[str] = "a radius that adapts to the vectors, as arc's does"
 
     @property
-    def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """Return False: the radius is in the units of the inputs."""
-        return False
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return those of `PreAggregator`, without scale equivariance: the radius is in the units of the inputs."""
+        return replace(super().traits, scale_equivariant=False)
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return False: there is no guarantee for any n and f."""
         return False
 
-    def transform(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor]:
+    def transform(self, x: Tensor, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
         """Clip the inputs; see `PreAggregator.transform`."""
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+        valid = context.mask_of(x)
         return clip(x, to_array(norms_from(x)), self.radius), valid

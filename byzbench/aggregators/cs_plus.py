@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, completed
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
@@ -37,7 +37,7 @@ class CsPlus(LinearRule):
 
     source: ClassVar[str] = "Gaucher et al. 2025, arXiv 2410.10418"
     cost: ClassVar[str] = "n d"
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, self_centered=True)
     requires: ClassVar[str] = "n >= 5f + 1, and well connected honest agents"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -50,17 +50,9 @@ class CsPlus(LinearRule):
         """
         return n >= 5 * f + 1
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the clipped mixing weights."""
-        neighbourhood = Neighbourhood.of(cloud.mask, own, weights)
-        ordered = neighbourhood.near(cloud)
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, context.weights)
+        ordered = neighbourhood.near(pairs)
         radius = ordered.gaps.where(ordered.within(2 * neighbourhood.heaviest(f)), 0).amax(-1)
-        return completed(self.step * neighbourhood.clipped(cloud, radius), neighbourhood.column), {}
+        return completed(self.step * neighbourhood.clipped(pairs, radius), neighbourhood.column), {}

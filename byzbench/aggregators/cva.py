@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators.krum import krum_choice
 from byzbench.aggregators.monna import Monna
-from byzbench.core import Aggregator, State, weighted_sum
+from byzbench.core import Aggregator, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.geometry.pairwise_distances import uniform_weights
 
 
@@ -40,35 +40,19 @@ class Cva(Aggregator):
     ] = None
 
     source: ClassVar[str] = "the code of Farhadkhani et al. 2023, arXiv 2209.10931"
-    linear: ClassVar[bool] = True
 
     @property
     def _pivot_rule(self) -> Aggregator:
         return self.pivot or Monna()
 
     @property
-    def self_centered(self) -> bool:  # type: ignore[override]
-        """Return whether the pivot depends on the own vector."""
-        return self._pivot_rule.self_centered
-
-    @property
-    def stateful(self) -> bool:  # type: ignore[override]
-        """Return whether the pivot rule is stateful."""
-        return self._pivot_rule.stateful
-
-    @property
-    def random(self) -> bool:  # type: ignore[override]
-        """Return whether the pivot rule is random."""
-        return self._pivot_rule.random
-
-    @property
-    def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """Return whether the pivot rule is scale-equivariant."""
-        return self._pivot_rule.scale_equivariant
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the pivot rule's traits; the mean of inputs is linear, whatever the pivot."""
+        return replace(self._pivot_rule.traits, linear=True)
 
     @property
     def required_inputs(self) -> frozenset[str]:  # type: ignore[override]
-        """Return the further keywords that the pivot rule needs."""
+        """Return the fields of the context that the pivot rule needs."""
         return self._pivot_rule.required_inputs
 
     @property
@@ -92,16 +76,13 @@ class Cva(Aggregator):
         """
         return (n > f) & self._pivot_rule.guarantee(n, f)
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **keywords: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the inputs nearest to the pivot; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the inputs nearest to the pivot; see `Aggregator.aggregate`."""
         if self.pivot is None:
-            return Monna()(x, f, mask=mask, **keywords)
-        mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        pivot, _, state = self.pivot(x, f, mask=mask, **keywords)
+            return Monna().aggregate(x, f, context)
+        mask = context.mask_of(x)
+        pivot, _, state = self.pivot.aggregate(x, f, context)
         squared_distances = (x.double() - pivot.double().unsqueeze(-2)).square().sum(-1)
-        count = mask.sum(-1) - torch.as_tensor(f, device=x.device)
-        nearest = krum_choice(squared_distances.masked_fill(~mask, torch.inf), count)
+        nearest = krum_choice(squared_distances.masked_fill(~mask, torch.inf), mask.sum(-1) - f)
         weights = uniform_weights(nearest)
-        return weighted_sum(weights, x), weights, state
+        return RuleOutput(weighted_sum(weights, x), weights, state)

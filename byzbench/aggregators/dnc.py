@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import krum_choice
-from byzbench.core import Aggregator, FloatRange, State, weighted_sum
+from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
@@ -55,8 +55,7 @@ class Dnc(Aggregator):
 
     source: ClassVar[str] = "Shejwalkar, Houmansadr 2021, NDSS"
     cost: ClassVar[str] = "n^2 b, and n^3, a step; and n d"
-    linear: ClassVar[bool] = True
-    random: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, random=True)
 
     @property
     def requires(self) -> str:  # type: ignore[override]
@@ -77,25 +76,17 @@ class Dnc(Aggregator):
     def _num_dropped(self, f: Any) -> Any:
         return -(-f * round(1000 * self.c) // 1000)
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        rng: np.random.Generator | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the inputs that are dropped least often; see `Aggregator.__call__`."""
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        num_remaining = torch.as_tensor(valid.sum(-1) - self._num_dropped(f))
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the inputs that are dropped least often; see `Aggregator.aggregate`."""
+        valid = context.mask_of(x)
+        num_remaining = valid.sum(-1) - self._num_dropped(f)
         drop_counts = torch.zeros_like(valid, dtype=torch.long)
-        for part in self._parts(x, rng or np.random.default_rng(0)):
+        for part in self._parts(x, context.rng or np.random.default_rng(0)):
             drop_counts += ~krum_choice(_scores(PairwiseDistances.of(part, valid)), num_remaining)
         drop_counts = drop_counts.masked_fill(~valid, self.steps + 1)
         remaining = drop_counts == drop_counts.amin(-1, keepdim=True)
         weights = uniform_weights(remaining)
-        return weighted_sum(weights, x), weights, {}
+        return RuleOutput(weighted_sum(weights, x), weights, {})
 
     def _parts(self, x: Tensor, rng: np.random.Generator) -> list[Tensor]:
         d = x.shape[-1]
@@ -105,12 +96,12 @@ class Dnc(Aggregator):
         return [x[..., torch.from_numpy(np.sort(part)).to(x.device)] for part in chosen]
 
 
-def _scores(cloud: PairwiseDistances) -> Tensor:
+def _scores(pairs: PairwiseDistances) -> Tensor:
     """Return the squared entries of the top eigenvector of the centred Gram matrix; infinity at invalid inputs."""
-    share = uniform_weights(cloud.mask)
-    mean_products = (cloud.gram @ share.unsqueeze(-1)).squeeze(-1)
+    share = uniform_weights(pairs.mask)
+    mean_products = (pairs.gram @ share.unsqueeze(-1)).squeeze(-1)
     mean_square = (mean_products * share).sum(-1)[..., None, None]
-    centred = cloud.gram - mean_products.unsqueeze(-1) - mean_products.unsqueeze(-2) + mean_square
-    centred = centred * (cloud.mask.unsqueeze(-1) & cloud.mask.unsqueeze(-2))
+    centred = pairs.gram - mean_products.unsqueeze(-1) - mean_products.unsqueeze(-2) + mean_square
+    centred = centred * (pairs.mask.unsqueeze(-1) & pairs.mask.unsqueeze(-2))
     eigenvector = torch.linalg.eigh(centred).eigenvectors[..., -1]
-    return eigenvector.square().masked_fill(~cloud.mask, torch.inf)
+    return eigenvector.square().masked_fill(~pairs.mask, torch.inf)

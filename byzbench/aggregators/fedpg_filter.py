@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
@@ -50,7 +50,7 @@ class FedpgFilter(LinearRule):
 
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074"
     cost: ClassVar[str] = "n^2 d"
-    scale_equivariant: ClassVar[bool] = False
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, scale_equivariant=False)
     requires: ClassVar[str] = "n >= 2f + 1, and a sigma that bounds honest deviations"
 
     def defined(self, n: int, f: int) -> bool:
@@ -64,26 +64,26 @@ class FedpgFilter(LinearRule):
         """
         return (n >= 1) & (n >= 2 * f + 1)
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the gradients in G."""
-        n = cloud.mask.sum(-1, keepdim=True)
-        distances = cloud.distances.masked_fill(~cloud.mask.unsqueeze(-2), torch.inf)
+        n = pairs.mask.sum(-1, keepdim=True)
+        distances = pairs.distances.masked_fill(~pairs.mask.unsqueeze(-2), torch.inf)
         # The least threshold at which each gradient is in S.
         least_threshold = distances.sort(-1).values.take_along_dim((n // 2).unsqueeze(-1), -1).squeeze(-1)
-        least_threshold = least_threshold.masked_fill(~cloud.mask, torch.inf)
+        least_threshold = least_threshold.masked_fill(~pairs.mask, torch.inf)
         first_threshold = 2 * self.sigma * ((2 * n / self.delta).double().log() * 2 / self.batch).sqrt()
-        selected = _near(cloud, distances, least_threshold, first_threshold)
+        selected = _near(pairs, distances, least_threshold, first_threshold)
         is_large_enough = selected.sum(-1, keepdim=True) >= n - f.unsqueeze(-1)
         second_threshold = least_threshold.amin(-1, keepdim=True).clamp_min(2 * self.sigma)
-        selected = selected.where(is_large_enough, _near(cloud, distances, least_threshold, second_threshold))
+        selected = selected.where(is_large_enough, _near(pairs, distances, least_threshold, second_threshold))
         return uniform_weights(selected), {}
 
 
-def _near(cloud: PairwiseDistances, distances: Tensor, least_threshold: Tensor, threshold: Tensor) -> Tensor:
+def _near(pairs: PairwiseDistances, distances: Tensor, least_threshold: Tensor, threshold: Tensor) -> Tensor:
     """Return G for a threshold [..., 1]: bool [..., n], all False where S is empty."""
     central = least_threshold <= threshold
     count = central.sum(-1, keepdim=True)
-    to_mean = cloud.distances_to(central.double() / count.clamp_min(1)).masked_fill(~central, torch.inf)
+    to_mean = pairs.distances_to(central.double() / count.clamp_min(1)).masked_fill(~central, torch.inf)
     # The tolerance makes the two elements of a pair tie: both are equally far from their mean, except for rounding.
     is_nearest = to_mean <= to_mean.amin(-1, keepdim=True) * (1 + 1e-9)
     medoid = is_nearest.int().argmax(-1, keepdim=True)

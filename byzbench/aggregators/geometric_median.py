@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.rfa import TINY
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 # Two vectors count as equal if their squared distance is within the rounding error of the squares it is computed from.
@@ -58,17 +58,17 @@ class GeometricMedian(LinearRule):
         """Return 4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
         return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the weights of the last step. It does not read f."""
-        inputs = torch.eye(cloud.mask.shape[-1], dtype=torch.float64, device=f.device)
-        _, excess = _step(cloud, inputs)
-        excess = excess.masked_fill(~cloud.mask, torch.inf)
+        inputs = torch.eye(pairs.mask.shape[-1], dtype=torch.float64, device=f.device)
+        _, excess = _step(pairs, inputs)
+        excess = excess.masked_fill(~pairs.mask, torch.inf)
         # On a line two inputs of an even count are medians: the tolerance selects the first, independent of rounding.
         first = (excess <= excess.amin(-1, keepdim=True) + 1e-9).int().argmax(-1, keepdim=True)
         weights = inputs[first]
-        active = cloud.mask.any(-1)[..., None, None]
+        active = pairs.mask.any(-1)[..., None, None]
         for _ in range(self.steps):
-            next_weights, _ = _step(cloud, weights)
+            next_weights, _ = _step(pairs, weights)
             # A converged row does not change any more, whatever the other rows of its batch do.
             weights, change = (
                 weights.where(~active, next_weights),
@@ -80,27 +80,27 @@ class GeometricMedian(LinearRule):
         return weights.squeeze(-2), {}
 
 
-def _step(cloud: PairwiseDistances, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Make one step from m points of each cloud.
+def _step(pairs: PairwiseDistances, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Make one step from m points of each set.
 
     Args:
-        cloud: the inputs.
+        pairs: the inputs.
         points: [..., m, n], the points as weights of the inputs.
 
     Returns:
         The next points as weights [..., m, n], and their r - c [..., m].
     """
-    squares = cloud.gram.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
-    products = points @ cloud.gram
+    squares = pairs.gram.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+    products = points @ pairs.gram
     lengths = (products * points).sum(-1, keepdim=True)
     squared_distances = (squares - 2 * products + lengths).clamp_min(0)
-    valid = cloud.mask.unsqueeze(-2)
+    valid = pairs.mask.unsqueeze(-2)
     is_at_point = valid & (squared_distances <= ROUNDING * (squares + lengths))
     inverse_distances = squared_distances.masked_fill(is_at_point | ~valid, torch.inf).rsqrt()
     total = inverse_distances.sum(-1, keepdim=True)
     weiszfeld = inverse_distances / total.clamp_min(TINY)
     step = weiszfeld - points
-    r = total * ((step @ cloud.gram) * step).sum(-1, keepdim=True).clamp_min(0).sqrt()
+    r = total * ((step @ pairs.gram) * step).sum(-1, keepdim=True).clamp_min(0).sqrt()
     c = is_at_point.sum(-1, keepdim=True)
     k = (c / r.clamp_min(TINY)).clamp_max(1)
     return k * points + (1 - k) * weiszfeld, (r - c).squeeze(-1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import SLACK, Neighbourhood, Sorted, completed
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
@@ -42,7 +42,7 @@ class Gts(LinearRule):
 
     source: ClassVar[str] = "Gaucher et al. 2025, arXiv 2410.10418"
     cost: ClassVar[str] = "n d"
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, self_centered=True)
     requires: ClassVar[str] = "n >= 9f + 1, and well connected honest agents"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -54,18 +54,10 @@ class Gts(LinearRule):
         """
         return (n >= 9 * f + 1) & (self.compat == "exact")
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the mixing weights of the neighbours that are not dropped."""
-        neighbourhood = Neighbourhood.of(cloud.mask, own, weights)
-        ordered = neighbourhood.near(cloud)
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, context.weights)
+        ordered = neighbourhood.near(pairs)
         if self.compat == "official":
             weights_by_distance = as_in_the_code(ordered, f * neighbourhood.shares.amax(-1))
         else:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
 @dataclass(frozen=True)
 class HonestMean(LinearRule):
-    """The average of the valid vectors of honest senders, which are passed to the rule.
+    """The average of the valid vectors of honest senders, whose mask is passed to the rule.
 
     Formula: value = (1/|H|) sum_{i in H} x_i, H the honest senders. A receiver without a vector of an honest sender,
     such as a Byzantine agent among Byzantine agents, averages all valid vectors.
@@ -28,7 +28,7 @@ class HonestMean(LinearRule):
     Example:
         >>> import torch
         >>> x = torch.tensor([[1.0], [3.0], [100.0]])
-        >>> HonestMean()(x, 1, honest=torch.tensor([True, True, False]))[0]
+        >>> HonestMean()(x, 1, RuleContext(honest=torch.tensor([True, True, False])))[0]
         tensor([2.])
     """
 
@@ -37,15 +37,13 @@ class HonestMean(LinearRule):
     requires: ClassVar[str] = "n >= 1"
     required_inputs: ClassVar[frozenset[str]] = frozenset({"honest"})
 
-    def compute_weights(
-        self, cloud: PairwiseDistances, f: Tensor, *, honest: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the valid vectors of honest senders.
 
         Raises:
-            Undefined: `honest` is None.
+            Undefined: the context has no `honest`.
         """
-        if honest is None:
+        if context.honest is None:
             raise Undefined("honest_mean needs the mask of honest senders, which only a simulation knows")
-        valid_honest = cloud.mask & honest
-        return uniform_weights(valid_honest.where(valid_honest.any(-1, keepdim=True), cloud.mask)), {}
+        valid_honest = pairs.mask & context.honest
+        return uniform_weights(valid_honest.where(valid_honest.any(-1, keepdim=True), pairs.mask)), {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import comb
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from byzbench.aggregators._hyperbox import Box, Hyperbox, midpoint, trusted
 from byzbench.aggregators._ordered import rank
 from byzbench.aggregators.geometric_median import GeometricMedian
 from byzbench.aggregators.median import ascending
-from byzbench.core import State
+from byzbench.core import RuleContext, RuleOutput
 from byzbench.geometry.pairwise_distances import PairwiseDistances, coordinate_blocks, to_array, to_tensor
 
 # In two dimensions a few of many subsets converge slowly; after 200 steps they no longer affect the corners of the box.
@@ -88,24 +88,21 @@ class HyperboxGeometricMedian(Hyperbox):
         """
         return float(n - f - 1) if self.defined(n, f) else None
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Intersect the two boxes; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Intersect the two boxes; see `Aggregator.aggregate`."""
         n, d = x.shape[-2:]
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        num_byzantine = torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
-        rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), num_byzantine.reshape(-1).tolist(), strict=True)
+        valid = context.mask_of(x)
+        rows = zip(x.reshape(-1, n, d), valid.reshape(-1, n), f.reshape(-1).tolist(), strict=True)
         low, high = zip(*(self._medians(vectors[received], faults) for vectors, received, faults in rows), strict=True)
         median_box = np.stack(low).reshape(*x.shape[:-2], d), np.stack(high).reshape(*x.shape[:-2], d)
-        trusted_box = trusted(*ascending(to_array(x), to_array(valid)), rank(num_byzantine))
-        return to_tensor(midpoint(trusted_box, median_box), x).to(x.dtype), None, {}
+        trusted_box = trusted(*ascending(to_array(x), to_array(valid)), rank(f))
+        return RuleOutput(to_tensor(midpoint(trusted_box, median_box), x).to(x.dtype), None, {})
 
     def _medians(self, x: Tensor, f: int) -> Box:
         """Return GH of the n vectors x [n, d] of one receiver."""
         n = len(x)
         subsets = _subsets(n, n - f).to(x.device)
-        weights, _ = MEDIAN.compute_weights(PairwiseDistances.of(x).select(subsets), torch.tensor(f))
+        weights, _ = MEDIAN.compute_weights(PairwiseDistances.of(x).select(subsets), torch.tensor(f), RuleContext())
         shares = weights.new_zeros(len(subsets), n).scatter_(1, subsets, weights)
         corners = [(shares @ part.double()).aminmax(dim=0) for part in coordinate_blocks(x)]
         return to_array(torch.cat([part.min for part in corners])), to_array(torch.cat([part.max for part in corners]))

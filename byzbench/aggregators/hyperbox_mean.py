@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._hyperbox import Hyperbox, midpoint, trusted
 from byzbench.aggregators._ordered import Array, Rank, mean_between, rank
 from byzbench.aggregators.median import by_rank
-from byzbench.core import State
+from byzbench.core import RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,12 @@ class HyperboxMean(Hyperbox):
         """Return `Hyperbox.kappa`; zero for f = 0, where the value is the mean."""
         return super().kappa(n, f) if f else 0.0
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Intersect the two boxes; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Intersect the two boxes; see `Aggregator.aggregate`."""
         cut = rank(f)
 
         def middle(ordered: Array, count: Rank) -> Array:
             means = mean_between(ordered, 0, count - cut), mean_between(ordered, cut, count)
             return midpoint(trusted(ordered, count, cut), means)
 
-        return by_rank(middle, x, mask), None, {}
+        return RuleOutput(by_rank(middle, x, context.mask), None, {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
@@ -26,13 +26,13 @@ class Ios(LinearRule):
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
-        >>> Ios()(x, 1, own=torch.tensor(0))[0]
+        >>> Ios()(x, 1, RuleContext(own=torch.tensor(0)))[0]
         tensor([2.])
     """
 
     source: ClassVar[str] = "Wu et al. 2023, arXiv 2206.04568"
     cost: ClassVar[str] = "n^2 d"
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, self_centered=True)
     requires: ClassVar[str] = "n >= 3f + 1, and well connected honest agents"
 
     def defined(self, n: int, f: int) -> bool:
@@ -46,20 +46,12 @@ class Ios(LinearRule):
         """
         return n >= 3 * f + 1
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the mixing weights of the remaining vectors, divided by their sum."""
-        neighbourhood = Neighbourhood.of(cloud.mask, own, weights)
-        remaining = cloud.mask
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, context.weights)
+        remaining = pairs.mask
         for num_dropped in range(int(f.max())):
-            gaps = cloud.distances_to(_normalized(neighbourhood.row.where(remaining, 0)))
+            gaps = pairs.distances_to(_normalized(neighbourhood.row.where(remaining, 0)))
             gaps = gaps.masked_fill(~(remaining & neighbourhood.others), -1)
             # Ties are broken by the last column; `argmax` returns the first one, so the columns are reversed.
             farthest = gaps.shape[-1] - 1 - gaps.flip(-1).argmax(-1, keepdim=True)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
@@ -83,17 +83,17 @@ class Krum(LinearRule):
     def _count(self, n: Any, f: Any) -> Any:
         return n - f - (2 if self.neighbours == "n-f-2" else 1)
 
-    def scores(self, cloud: PairwiseDistances, mask: Tensor, f: Tensor) -> Array:
+    def scores(self, pairs: PairwiseDistances, mask: Tensor, f: Tensor) -> Array:
         """Return the scores [..., n] of the vectors in `mask`, among themselves; infinity for other vectors."""
         valid = to_array(mask)
-        nearest = to_array(cloud.squared_distances if self.power == 2 else cloud.distances)
+        nearest = to_array(pairs.squared_distances if self.power == 2 else pairs.distances)
         nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
         # The first sorted distance of each vector is zero, to itself; it adds nothing to the score.
         others = np.asarray(self._count(np.add.reduce(valid, -1), to_array(f)))[..., None, None]
         scores = np.add.reduce(nearest, -1, where=np.arange(valid.shape[-1]) <= others)
         return np.where(valid, scores, np.inf)
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give weight one to the selected vector."""
-        selected = self.scores(cloud, cloud.mask, f).argmin(-1)
-        return to_tensor((np.arange(cloud.mask.shape[-1]) == selected[..., None]).astype(np.float64), f), {}
+        selected = self.scores(pairs, pairs.mask, f).argmin(-1)
+        return to_tensor((np.arange(pairs.mask.shape[-1]) == selected[..., None]).astype(np.float64), f), {}

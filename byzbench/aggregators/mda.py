@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 from byzbench.geometry.subsets import min_diameter_subsets
 
@@ -57,7 +57,7 @@ class Mda(LinearRule):
         """
         return 8 * f**2 / (n - f) if self.defined(n, f) else None
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the subset of least diameter."""
-        chosen, _ = min_diameter_subsets(cloud.distances, cloud.mask, f, self.effort)
+        chosen, _ = min_diameter_subsets(pairs.distances, pairs.mask, f, self.effort)
         return uniform_weights(chosen), {}

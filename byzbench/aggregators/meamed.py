@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
 from byzbench.aggregators.median import by_rank, middle
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,11 @@ class Meamed(Aggregator):
         """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the values nearest to the median; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the values nearest to the median; see `Aggregator.aggregate`."""
         num_byzantine = rank(f)
 
         def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, middle(ordered, count), count - num_byzantine)
 
-        return by_rank(around, x, mask), None, {}
+        return RuleOutput(by_rank(around, x, context.mask), None, {})

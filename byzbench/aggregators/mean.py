@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 
 
@@ -33,6 +33,6 @@ class Mean(LinearRule):
         """Return zero for f = 0; else None, as there is no bound."""
         return 0.0 if f == 0 else None
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give weight 1/n to each valid vector."""
-        return uniform_weights(cloud.mask), {}
+        return uniform_weights(pairs.mask), {}

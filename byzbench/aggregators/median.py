@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, mean_between
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 COLUMNS = 4000
@@ -97,8 +97,6 @@ class Median(Aggregator):
         """Return 4 (1 + f/(n-2f))^2: Allouah et al. 2023, arXiv 2302.01772."""
         return 4 * (1 + f / (n - 2 * f)) ** 2 if self.guarantee(n, f) else None
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Return the median of each coordinate; see `Aggregator.__call__`. It does not read f."""
-        return by_rank(middle, x, mask), None, {}
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Return the median of each coordinate; see `Aggregator.aggregate`. It does not read f."""
+        return RuleOutput(by_rank(middle, x, context.mask), None, {})

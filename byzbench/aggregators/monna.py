@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import lowest
-from byzbench.core import LinearRule, State, weighted_sum
-from byzbench.core.rules import bounds
+from byzbench.core import LinearRule, RuleContext, RuleOutput, RuleTraits, State, weighted_sum
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import (
     PairwiseDistances,
@@ -64,7 +63,7 @@ class Monna(LinearRule):
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [100.0]])
-        >>> Monna()(x, 1, own=torch.tensor(0))[0]
+        >>> Monna()(x, 1, RuleContext(own=torch.tensor(0)))[0]
         tensor([2.])
     """
 
@@ -76,9 +75,9 @@ class Monna(LinearRule):
     requires: ClassVar[str] = "n >= 11f"
 
     @property
-    def self_centered(self) -> bool:  # type: ignore[override]
-        """Return whether no pivot is shared by all receivers."""
-        return self.pivot is None
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the traits; it is not self-centred if all receivers share a pivot."""
+        return RuleTraits(linear=True, self_centered=self.pivot is None)
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether at least one input is averaged and the pivot's column exists."""
@@ -91,31 +90,21 @@ class Monna(LinearRule):
     def _count(self, n: Any, f: Any) -> Any:
         return n - (f if self.keep == "n-f" else 2 * f)
 
-    def compute_weights(
-        self, cloud: PairwiseDistances, f: Tensor, *, own: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the nearest inputs."""
-        column = self._pivot_column(cloud.mask, own)[..., None, None]
-        distances = cloud.squared_distances.take_along_dim(column, -2).squeeze(-2)
-        return self._nearest(distances, cloud.mask, f), {}
+        column = self._pivot_column(pairs.mask, context.own)[..., None, None]
+        distances = pairs.squared_distances.take_along_dim(column, -2).squeeze(-2)
+        return self._nearest(distances, pairs.mask, f), {}
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the nearest inputs; see `Aggregator.__call__`.
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the nearest inputs; see `Aggregator.aggregate`.
 
         Distances to a single vector are computed without a Gram matrix.
         """
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        pivot = vector_at(x, self._pivot_column(valid, own))
-        weights = self._nearest(norms_from(x, pivot), valid, bounds(f, x))
-        return weighted_sum(weights, x), weights, {}
+        valid = context.mask_of(x)
+        pivot = vector_at(x, self._pivot_column(valid, context.own))
+        weights = self._nearest(norms_from(x, pivot), valid, f)
+        return RuleOutput(weighted_sum(weights, x), weights, {})
 
     def _pivot_column(self, mask: Tensor, own: Tensor | None) -> Tensor:
         pivot = own if self.pivot is None else torch.full(mask.shape[:-1], self.pivot)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.krum import Krum, lowest
-from byzbench.core import State
+from byzbench.core import RuleContext, State
 from byzbench.errors import InvalidParameter
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor, uniform_weights
 
@@ -86,12 +86,12 @@ class MultiKrum(Krum):
         m = self.m or ("n-f-2" if self.mode == "one_shot" else "n-2f-3")
         return {"n-f": n - f, "n-f-2": n - f - 2, "n-2f-3": n - 2 * f - 3}[m]
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the selected inputs."""
-        m = np.asarray(self._num_selected(np.add.reduce(to_array(cloud.mask), -1), to_array(f)))
+        m = np.asarray(self._num_selected(np.add.reduce(to_array(pairs.mask), -1), to_array(f)))
         if self.mode == "one_shot":
-            return uniform_weights(to_tensor(lowest(self.scores(cloud, cloud.mask, f), m), f)), {}
-        remaining = cloud.mask
+            return uniform_weights(to_tensor(lowest(self.scores(pairs, pairs.mask, f), m), f)), {}
+        remaining = pairs.mask
         for num_taken in range(int(m.max())):
-            remaining = remaining & ~to_tensor(lowest(self.scores(cloud, remaining, f), m > num_taken), f)
-        return uniform_weights(cloud.mask & ~remaining), {}
+            remaining = remaining & ~to_tensor(lowest(self.scores(pairs, remaining, f), m > num_taken), f)
+        return uniform_weights(pairs.mask & ~remaining), {}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
-from byzbench.aggregators._pre import Mixing, both
 from byzbench.aggregators.krum import lowest
+from byzbench.aggregators.trimmed_mean import TrimmedMean
+from byzbench.core import Aggregator, AveragingPreAggregator, RuleContext
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 
 @dataclass(frozen=True)
-class Nnm(Mixing):
+class Nnm(AveragingPreAggregator):
     """An inner rule on n means, each of the n - f inputs nearest to one input, including itself.
 
     Formula: y_i = (1/(n - f)) sum of x_j over the n - f least ||x_i - x_j||, ties by index; value = inner(y, f). Honest
@@ -32,13 +34,13 @@ class Nnm(Mixing):
         tensor([2.])
     """
 
+    inner: Annotated[Aggregator, Field(description="rule that aggregates the transformed vectors")] = field(
+        default_factory=TrimmedMean
+    )
+
     source: ClassVar[str] = "Allouah et al. 2023, arXiv 2302.01772"
     share: ClassVar[str] = "n^2 d"
-
-    @property
-    def requires(self) -> str:  # type: ignore[override]
-        """Return the condition of an honest majority and the inner rule's condition."""
-        return both("n >= 2f + 1", self.inner.requires)
+    condition: ClassVar[str] = "n >= 2f + 1"
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether each mean has at least one input and the inner rule is defined."""
@@ -53,11 +55,11 @@ class Nnm(Mixing):
         inner_kappa = self.inner.kappa(n, f)
         return None if inner_kappa is None or n < 2 * f + 1 else 8 * f / (n - f) * (1 + inner_kappa)
 
-    def mix(self, cloud: PairwiseDistances, f: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return the matrix that averages nearest neighbours; see `Mixing.mix`."""
-        valid = to_array(cloud.mask)
+    def averaging_matrix(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
+        """Return the matrix that averages nearest neighbours; see `AveragingPreAggregator.averaging_matrix`."""
+        valid = to_array(pairs.mask)
         count = np.asarray(np.add.reduce(valid, -1) - to_array(f))[..., None]
         is_near = (
-            lowest(np.where(valid[..., None, :], to_array(cloud.squared_distances), np.inf), count) & valid[..., None]
+            lowest(np.where(valid[..., None, :], to_array(pairs.squared_distances), np.inf), count) & valid[..., None]
         )
-        return to_tensor(is_near / count[..., None], f), cloud.mask
+        return to_tensor(is_near / count[..., None], f), pairs.mask

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._ordered import Array, Rank, kappa_around, mean_around, mean_between, rank
 from byzbench.aggregators.median import by_rank
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,11 @@ class Phocas(Aggregator):
         trimmed_mean_kappa = TrimmedMean().kappa(n, f)
         return None if trimmed_mean_kappa is None else kappa_around(n, f, trimmed_mean_kappa)
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the values nearest to the trimmed mean; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the values nearest to the trimmed mean; see `Aggregator.aggregate`."""
         cut = rank(f)
 
         def around(ordered: Array, count: Rank) -> Array:
             return mean_around(ordered, mean_between(ordered, cut, count - cut), count - cut)
 
-        return by_rank(around, x, mask), None, {}
+        return RuleOutput(by_rank(around, x, context.mask), None, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators.median import median_of
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, select_rows, squares_to, to_array, to_tensor
 
 # Replaces zero in denominators: far below any distance, and a sum of many of its reciprocals is still finite.
@@ -60,25 +60,25 @@ class Rfa(LinearRule):
     requires: ClassVar[str] = "n >= 2f + 1"
 
     @property
-    def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """Return whether the floor is relative."""
-        return self.relative
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the traits; it is scale-equivariant if the floor is relative."""
+        return RuleTraits(linear=True, scale_equivariant=self.relative)
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether a majority is honest."""
         return n >= 2 * f + 1
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the weights of the last step. It does not read f."""
-        valid, gram = to_array(cloud.mask), to_array(cloud.gram)
-        medians = np.where(valid, median_of(to_array(cloud.distances), valid), np.inf)
+        valid, gram = to_array(pairs.mask), to_array(pairs.gram)
+        medians = np.where(valid, median_of(to_array(pairs.distances), valid), np.inf)
         floor = self.nu * (medians.min(-1, keepdims=True) if self.relative else 1.0)
         if self.start == "zero":
-            squares = np.square(to_array(cloud.norms))
+            squares = np.square(to_array(pairs.norms))
         elif self.start == "mean":
             squares = squares_to(gram, valid / valid.sum(-1, keepdims=True))
         else:
-            squares = select_rows(to_array(cloud.squared_distances), np.asarray(medians.argmin(-1)))
+            squares = select_rows(to_array(pairs.squared_distances), np.asarray(medians.argmin(-1)))
         least_square = np.square(np.maximum(floor, TINY))
 
         def weights(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -88,4 +88,4 @@ class Rfa(LinearRule):
         current = weights(squares)
         for _ in range(self.steps - 1):
             current = weights(squares_to(gram, current))
-        return to_tensor(current, cloud.mask), {}
+        return to_tensor(current, pairs.mask), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, Sorted, completed
 from byzbench.aggregators.rfa import TINY
-from byzbench.core import FloatRange, LinearRule, State
+from byzbench.core import FloatRange, LinearRule, RuleContext, RuleTraits, State
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
@@ -54,16 +54,15 @@ class SelfCenteredClipping(LinearRule):
 
     source: ClassVar[str] = "He et al. 2022, arXiv 2202.01545"
     cost: ClassVar[str] = "n d"
-    self_centered: ClassVar[bool] = True
 
     @property
-    def scale_equivariant(self) -> bool:  # type: ignore[override]
-        """Return whether the radius is not fixed."""
-        return self.radius != "fixed"
+    def traits(self) -> RuleTraits:  # type: ignore[override]
+        """Return the traits; it is scale-equivariant unless the radius is fixed."""
+        return RuleTraits(linear=True, self_centered=True, scale_equivariant=self.radius != "fixed")
 
     @property
     def required_inputs(self) -> frozenset[str]:  # type: ignore[override]
-        """Return the further keywords: `honest` for the oracle."""
+        """Return the required fields of the context: `honest` for the oracle."""
         return frozenset({"honest"} if self.radius == "oracle" else ())
 
     @property
@@ -85,35 +84,27 @@ class SelfCenteredClipping(LinearRule):
             return (n >= 1) & (f <= 1) & (n >= 3 * f + 1)
         return (n >= 1) & (n >= 5 * f)
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        honest: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the clipped mixing weights.
 
         Raises:
             Undefined: the radius is the oracle's and `honest` is None.
         """
-        neighbourhood = Neighbourhood.of(cloud.mask, own, weights)
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, context.weights)
         if self.radius == "fixed":
             radius = torch.full_like(neighbourhood.column, self.tau, dtype=torch.float64)
         elif self.radius == "second":
-            radius = _second(neighbourhood.near(cloud))
+            radius = _second(neighbourhood.near(pairs))
         elif self.radius == "adaptive":
-            ordered, b = neighbourhood.near(cloud), neighbourhood.heaviest(f)
+            ordered, b = neighbourhood.near(pairs), neighbourhood.heaviest(f)
             radius = _balanced(ordered.gaps, ordered.shares.where(ordered.within(b), 0), b)
-        elif honest is None:
+        elif context.honest is None:
             raise Undefined("the oracle's radius needs the mask of honest senders, which only a simulation knows")
         else:
-            byzantine_weight = neighbourhood.shares.where(~honest, 0).sum(-1)
-            radius = _balanced(neighbourhood.gaps(cloud), neighbourhood.shares.where(honest, 0), byzantine_weight)
-        return completed(neighbourhood.clipped(cloud, radius), neighbourhood.column), {}
+            byzantine_weight = neighbourhood.shares.where(~context.honest, 0).sum(-1)
+            honest_shares = neighbourhood.shares.where(context.honest, 0)
+            radius = _balanced(neighbourhood.gaps(pairs), honest_shares, byzantine_weight)
+        return completed(neighbourhood.clipped(pairs, radius), neighbourhood.column), {}
 
 
 def _balanced(gaps: Tensor, shares: Tensor, byzantine_weight: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.aggregators.median import median_of
 from byzbench.aggregators.rfa import TINY
-from byzbench.core import Aggregator, FloatRange, State, weighted_sum
+from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 # Features are in [0, 1]: points closer together than this differ by rounding only.
@@ -65,8 +65,7 @@ class Signguard(Aggregator):
 
     source: ClassVar[str] = "Xu et al. 2022, arXiv 2109.05872"
     cost: ClassVar[str] = "n d, and n^2 a step of the mean shift"
-    linear: ClassVar[bool] = True
-    random: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, random=True)
     requires: ClassVar[str] = "n >= 2f + 1, and honest vectors of like length and signs"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -76,26 +75,19 @@ class Signguard(Aggregator):
         """
         return (n >= 1) & (n >= 2 * f + 1)
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        rng: np.random.Generator | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the vectors of the largest cluster; see `Aggregator.__call__`."""
-        valid = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the vectors of the largest cluster; see `Aggregator.aggregate`."""
+        valid = context.mask_of(x)
         lengths = PairwiseDistances.of(x, valid).norms
         median_length = to_tensor(median_of(to_array(lengths)[..., None], to_array(valid)), x)
         has_common_length = valid & (lengths >= self.lower * median_length) & (lengths <= self.upper * median_length)
-        in_cluster = largest_cluster(self._signs(x, valid, rng or np.random.default_rng(0)), valid, self.quantile)
+        rng = context.rng or np.random.default_rng(0)
+        in_cluster = largest_cluster(self._signs(x, valid, rng), valid, self.quantile)
         selected = has_common_length & in_cluster
         selected = selected.where(selected.any(-1, keepdim=True), has_common_length)
         scales = (median_length / lengths.clamp_min(TINY)).clamp_max(1).where(lengths > 0, 1)
         weights = selected * scales / selected.sum(-1, keepdim=True)
-        return weighted_sum(weights, x), weights, {}
+        return RuleOutput(weighted_sum(weights, x), weights, {})
 
     def _signs(self, x: Tensor, valid: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the points (p_i, z_i, m_i), [..., n, 3]."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.branching import EFFORT
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
 from byzbench.geometry.spread import least_eigenvalue
@@ -56,7 +56,7 @@ class Smea(LinearRule):
         """
         return 4 * f / (n - 2 * f) if self.defined(n, f) else None
 
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **unused: Any) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the subset of least eigenvalue."""
-        chosen, _ = least_eigenvalue(cloud.squared_distances, cloud.mask, f, self.effort)
+        chosen, _ = least_eigenvalue(pairs.squared_distances, pairs.mask, f, self.effort)
         return uniform_weights(chosen), {}

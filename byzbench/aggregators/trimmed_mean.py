@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._ordered import mean_between, rank
 from byzbench.aggregators.median import by_rank
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class TrimmedMean(Aggregator):
         """Return 6f/(n-2f) (1 + f/(n-2f)): Allouah et al. 2023, arXiv 2302.01772."""
         return 6 * f / (n - 2 * f) * (1 + f / (n - 2 * f)) if self.defined(n, f) else None
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Return the trimmed mean of each coordinate; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Return the trimmed mean of each coordinate; see `Aggregator.aggregate`."""
         cut = rank(f)
-        return by_rank(lambda ordered, count: mean_between(ordered, cut, count - cut), x, mask), None, {}
+        value = by_rank(lambda ordered, count: mean_between(ordered, cut, count - cut), x, context.mask)
+        return RuleOutput(value, None, {})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._hyperbox import Hyperbox, midpoint, trusted
 from byzbench.aggregators._ordered import rank
 from byzbench.aggregators.median import by_rank
-from byzbench.core import State
+from byzbench.core import RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,8 @@ class TrimmedMidpoint(Hyperbox):
     source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
     cost: ClassVar[str] = "n log n d"
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **unused: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Return the trimmed midpoint of each coordinate; see `Aggregator.__call__`."""
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Return the trimmed midpoint of each coordinate; see `Aggregator.aggregate`."""
         cut = rank(f)
-        return by_rank(lambda ordered, count: midpoint(trusted(ordered, count, cut)), x, mask), None, {}
+        value = by_rank(lambda ordered, count: midpoint(trusted(ordered, count, cut)), x, context.mask)
+        return RuleOutput(value, None, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood, blend
 from byzbench.aggregators.krum import krum_choice
-from byzbench.core import Aggregator, FloatRange, PolicyEvaluator, State, weighted_sum
+from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.errors import Undefined
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
@@ -48,9 +48,8 @@ class Ubar(Aggregator):
 
     source: ClassVar[str] = "Guo et al. 2021, arXiv 2002.08569"
     cost: ClassVar[str] = "n d, and n times as many episodes"
-    linear: ClassVar[bool] = True
-    self_centered: ClassVar[bool] = True
-    required_inputs: ClassVar[frozenset[str]] = frozenset({"judge"})
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, self_centered=True)
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"evaluator"})
     requires: ClassVar[str] = (
         "n >= f + 2, returns that separate Byzantine from honest policies, and connected honest agents"
     )
@@ -62,35 +61,25 @@ class Ubar(Aggregator):
         """
         return n >= f + 2
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        judge: PolicyEvaluator | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the own vector and the accepted neighbours; see `Aggregator.__call__`.
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the own vector and the accepted neighbours; see `Aggregator.aggregate`.
 
         Raises:
-            Undefined: `judge` is None.
+            Undefined: the context has no `evaluator`.
         """
-        if judge is None:
-            raise Undefined("ubar evaluates policies, so it needs a judge: use it on parameters, in an agreement")
-        cloud = PairwiseDistances.of(x, mask)
-        neighbourhood = Neighbourhood.of(cloud.mask, own, None)
+        if context.evaluator is None:
+            raise Undefined("ubar evaluates policies, so it needs an evaluator: use it on parameters, in an agreement")
+        pairs = PairwiseDistances.of(x, context.mask)
+        neighbourhood = Neighbourhood.of(pairs.mask, context.own, None)
         count = neighbourhood.others.sum(-1)
-        f = torch.as_tensor(f, device=x.device)
         # The small number is for shares such as 0.7 of 10, which is 6.999.. in floating point.
         num_near = count - f if self.rho is None else (self.rho * count.double() + 1e-9).long()
-        is_near = neighbourhood.others & krum_choice(neighbourhood.gaps(cloud), num_near)
+        is_near = neighbourhood.others & krum_choice(neighbourhood.gaps(pairs), num_near)
         column = neighbourhood.column.unsqueeze(-1)
         is_evaluated = is_near.scatter(-1, column, is_near.any(-1, keepdim=True))
-        returns = judge(x, is_evaluated, self.episodes)
+        returns = context.evaluator(x, is_evaluated, self.episodes)
         is_better = is_near & (returns >= returns.gather(-1, column))
         best_column = returns.masked_fill(~is_near, -torch.inf).argmax(-1, keepdim=True)
         is_best = is_near & torch.zeros_like(is_near).scatter(-1, best_column, True)
         weights = blend(is_better.where(is_better.any(-1, keepdim=True), is_best), neighbourhood.column, self.alpha)
-        return weighted_sum(weights, x), weights, {}
+        return RuleOutput(weighted_sum(weights, x), weights, {})

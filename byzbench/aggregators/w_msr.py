@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, RuleOutput, RuleTraits
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WMsr(Aggregator):
 
     Example:
         >>> x = torch.tensor([[2.0], [1.0], [3.0], [100.0]])
-        >>> WMsr()(x, 1, own=torch.tensor(0))[0]
+        >>> WMsr()(x, 1, RuleContext(own=torch.tensor(0)))[0]
         tensor([2.5000])
     """
 
@@ -40,7 +40,7 @@ class WMsr(Aggregator):
 
     source: ClassVar[str] = "LeBlanc et al. 2013, IEEE JSAC 31(4)"
     cost: ClassVar[str] = "n log n d"
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(self_centered=True)
     requires: ClassVar[str] = "n >= 2f + 2, and a (2f + 1)-robust graph"
 
     def guarantee(self, n: int, f: int) -> bool:
@@ -52,23 +52,14 @@ class WMsr(Aggregator):
         """
         return (n >= 1) & ((n >= 2 * f + 2) | (f == 0))
 
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Average the remaining values of each coordinate; see `Aggregator.__call__`."""
-        mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
-        neighbourhood = Neighbourhood.of(mask, own, weights)
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Average the remaining values of each coordinate; see `Aggregator.aggregate`."""
+        mask = context.mask_of(x)
+        neighbourhood = Neighbourhood.of(mask, context.own, context.weights)
         valid = mask.unsqueeze(-1)
         own_vector = x.take_along_dim(neighbourhood.column[..., None, None], -2)
         above, below = ((comparison & valid).sum(-2, keepdim=True) for comparison in (x > own_vector, x < own_vector))
-        bound = torch.as_tensor(f, device=x.device)[..., None, None]
+        bound = f[..., None, None]
         rank = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
         count = valid.sum(-2, keepdim=True)
         ordered, order = x.masked_fill(~valid, torch.inf).sort(dim=-2, stable=True)
@@ -78,4 +69,4 @@ class WMsr(Aggregator):
         else:
             shares = remains.double()
         total = (shares * ordered.where(remains, 0)).sum(-2)
-        return (total / shares.sum(-2)).to(x.dtype), None, {}
+        return RuleOutput((total / shares.sum(-2)).to(x.dtype), None, {})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from byzbench.aggregators._neighbourhood import Neighbourhood
-from byzbench.core import LinearRule, State
+from byzbench.core import LinearRule, RuleContext, RuleTraits, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
@@ -27,27 +27,19 @@ class WeightedMean(LinearRule):
     Example:
         >>> import torch
         >>> x, weights = torch.tensor([[0.0], [4.0]]), torch.tensor([0.75, 0.25])
-        >>> WeightedMean()(x, own=torch.tensor(0), weights=weights)[0]
+        >>> WeightedMean()(x, 0, RuleContext(own=torch.tensor(0), weights=weights))[0]
         tensor([1.])
     """
 
     source: ClassVar[str] = "Xiao, Boyd 2004, Systems and Control Letters 53"
     cost: ClassVar[str] = "n d"
-    self_centered: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True, self_centered=True)
     requires: ClassVar[str] = "f = 0"
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether f = 0."""
         return (n >= 1) & (f == 0)
 
-    def compute_weights(
-        self,
-        cloud: PairwiseDistances,
-        f: Tensor,
-        *,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        **unused: Any,
-    ) -> tuple[Tensor, State]:
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the mixing weights."""
-        return Neighbourhood.of(cloud.mask, own, weights).row, {}
+        return Neighbourhood.of(pairs.mask, context.own, context.weights).row, {}

@@ -140,15 +140,17 @@ def _task(task: Task) -> dict[str, str]:
 def _rule(rule: Aggregator) -> dict[str, str]:
     """Return the facts that an aggregator declares, with its default parameters."""
     n, f = 13, 3
-    kappa = rule.kappa(n, f)
+    kappa, traits = rule.kappa(n, f), rule.traits
     facts = {
         "kappa": "none known" if kappa is None else f"{kappa:.3g} for n={n}, f={f}",
         "cost": rule.cost,
-        "linear": "returns weights" if rule.linear else "no",
-        "random": "yes" if rule.random else "no",
-        "stateful": "yes" if rule.stateful else "no",
-        "self-centred": "uses the receiver's own vector" if rule.self_centered else "no",
-        "scale": "equivariant, F(s x) = s F(x)" if rule.scale_equivariant else "parameters in the units of the inputs",
+        "linear": "returns weights" if traits.linear else "no",
+        "random": "yes" if traits.random else "no",
+        "stateful": "yes" if traits.stateful else "no",
+        "self-centred": "uses the receiver's own vector" if traits.self_centered else "no",
+        "scale": "equivariant, F(s x) = s F(x)"
+        if traits.scale_equivariant
+        else "parameters in the units of the inputs",
     }
     return facts | ({"asks for": ", ".join(sorted(rule.required_inputs))} if rule.required_inputs else {})
 

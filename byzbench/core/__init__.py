@@ -36,12 +36,17 @@ from byzbench.core.learning import Recommendation as Recommendation
 from byzbench.core.learning import Task as Task
 from byzbench.core.policy_family import ModulePolicyFamily as ModulePolicyFamily
 from byzbench.core.policy_family import PolicyFamily as PolicyFamily
+from byzbench.core.pre_aggregators import AveragingPreAggregator as AveragingPreAggregator
+from byzbench.core.pre_aggregators import PreAggregator as PreAggregator
 from byzbench.core.rules import Aggregator as Aggregator
 from byzbench.core.rules import Agreement as Agreement
 from byzbench.core.rules import AgreementReport as AgreementReport
 from byzbench.core.rules import LinearRule as LinearRule
 from byzbench.core.rules import Measure as Measure
 from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
+from byzbench.core.rules import RuleContext as RuleContext
+from byzbench.core.rules import RuleOutput as RuleOutput
+from byzbench.core.rules import RuleTraits as RuleTraits
 from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack

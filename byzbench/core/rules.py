@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from byzbench.core.component import Component, State
 from byzbench.core.learning import Communication
-from byzbench.errors import Undefined
+from byzbench.errors import InvalidParameter, Undefined
 from byzbench.geometry.pairwise_distances import (
     BLOCK,
     PairwiseDistances,
@@ -38,28 +39,96 @@ Measure: TypeAlias = Literal["diameter", "box"]
 
 
 @dataclass(frozen=True)
+class RuleContext:
+    """What a rule may read beside the vectors of an inbox and the bound f; everything is optional.
+
+    Attributes:
+        mask: bool [..., n], False where there is no vector; None if there is one in every column. Each row has at least
+            one vector.
+        own: int64 [...], the column of the receiver's own vector; -1 at a server.
+        weights: float64 [..., n], the mixing weights of the graph.
+        age: int64 [..., n], the number of rounds since each vector was sent; None if all are of this round.
+        state: the state that the last call returned; empty in the first call.
+        rng: the generator of a random rule; without one, a rule draws the same numbers in every call.
+        honest: bool [..., n], True for honest senders, which no agent can know; only for a rule whose `required_inputs`
+            name it.
+        evaluator: evaluates policies at the receivers; only for a rule whose `required_inputs` name it.
+
+    Example:
+        >>> from byzbench.registry import make
+        >>> x = torch.tensor([[0.0], [1.0], [100.0]])
+        >>> make("aggregator", "mean")(x, 0, RuleContext(mask=torch.tensor([True, True, False]))).value
+        tensor([0.5000])
+    """
+
+    mask: Tensor | None = None
+    own: Tensor | None = None
+    weights: Tensor | None = None
+    age: Tensor | None = None
+    state: State = field(default_factory=dict)
+    rng: np.random.Generator | None = None
+    honest: Tensor | None = None
+    evaluator: PolicyEvaluator | None = None
+
+    def mask_of(self, x: Tensor) -> Tensor:
+        """Return `mask`, or True for every vector of x [..., n, d] if it is None: bool [..., n]."""
+        return x.new_ones(x.shape[:-1], dtype=torch.bool) if self.mask is None else self.mask
+
+
+class RuleOutput(NamedTuple):
+    """The result of a rule.
+
+    Attributes:
+        value: [..., d], the aggregated vectors, in the dtype of the inputs.
+        weights: float64 [..., n] with value = weights @ x; None for a rule that is not linear.
+        state: the state for the next call; empty for a rule that is not stateful.
+    """
+
+    value: Tensor
+    weights: Tensor | None
+    state: State
+
+
+@dataclass(frozen=True)
+class RuleTraits:
+    """Properties of a rule that decide where it can be used, and what can be shared among receivers.
+
+    Attributes:
+        linear: the output is a linear combination of the inputs, and the weights are returned.
+        stateful: the rule returns a state that must be passed to the next call.
+        random: the rule draws from `RuleContext.rng`.
+        self_centered: the rule reads `RuleContext.own`, so that two receivers of the same messages may get different
+            outputs.
+        scale_equivariant: F(s x) = s F(x) for every s > 0.
+    """
+
+    linear: bool = False
+    stateful: bool = False
+    random: bool = False
+    self_centered: bool = False
+    scale_equivariant: bool = True
+
+
+@dataclass(frozen=True)
 class Aggregator(Component):
     """A function from the n vectors of an inbox to one vector, up to f of which may be arbitrary.
 
-    A composite rule may define the class attributes as properties, so read them from the instance.
+    A rule implements `aggregate`; a user calls the rule itself, which checks its arguments first. A composite rule may
+    define the class attributes as properties, so read them from the instance.
 
     Class attributes:
         requires: the condition of `guarantee` as text, for messages.
         cost: the growth of the time, as in "n^2 d" for n vectors of d coordinates.
-        linear: the output is a linear combination of the inputs, and the weights are returned.
-        stateful: the rule returns a state that must be passed to the next call.
-        random: the rule draws from `rng`.
-        self_centered: the rule reads `own`, so that two receivers of the same messages may get different outputs.
-        scale_equivariant: F(s x) = s F(x) for every s > 0.
-        required_inputs: further keywords that the rule requires. `honest` is the honest agents' mask, which no agent
-            can know; it is for rules that serve as an upper bound. `judge` evaluates policies.
+        traits: the properties of the rule.
+        required_inputs: the fields of `RuleContext` without which the rule is not defined: `honest`, for a rule that
+            serves as an upper bound, or `evaluator`.
 
     Example:
         >>> from byzbench.registry import make
         >>> median = make("aggregator", "median")
-        >>> value, weights, state = median(torch.tensor([[0.0], [1.0], [100.0]]), f=1)
+        >>> value, weights, state = median([[0.0], [1.0], [100.0]], f=1)
         >>> value
-        tensor([1.])
+        tensor([1.], dtype=torch.float64)
         >>> median.guarantee(n=3, f=1), median.guarantee(n=2, f=1)
         (True, False)
     """
@@ -67,22 +136,18 @@ class Aggregator(Component):
     kind: ClassVar[str] = "aggregator"
     requires: ClassVar[str] = "n >= 1"
     cost: ClassVar[str] = ""
-    linear: ClassVar[bool] = False
-    stateful: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    self_centered: ClassVar[bool] = False
-    scale_equivariant: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits()
     required_inputs: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, setting: Setting) -> None:
         """Check that the rule has its inputs and is defined for its inboxes; see `Component.check`."""
         name, algorithm = setting.name(self.kind), setting.name("algorithm")
-        if setting.communication == Communication.SERVER and self.self_centered:
+        if setting.communication == Communication.SERVER and self.traits.self_centered:
             raise Undefined(
                 f"aggregator {name!r} needs the receiver's own vector, and a server has none: {algorithm} needs a rule "
                 "without it"
             )
-        if "judge" in self.required_inputs:
+        if "evaluator" in self.required_inputs:
             raise Undefined(
                 f"aggregator {name!r} evaluates policies, and {algorithm} aggregates gradients: use --agreement "
                 f"gossip+{name}"
@@ -116,53 +181,86 @@ class Aggregator(Component):
         return None
 
     @abstractmethod
-    def __call__(
-        self,
-        x: Tensor,
-        f: Tensor | int = 0,
-        *,
-        mask: Tensor | None = None,
-        own: Tensor | None = None,
-        weights: Tensor | None = None,
-        age: Tensor | None = None,
-        state: State | None = None,
-        rng: np.random.Generator | None = None,
-        honest: Tensor | None = None,
-        judge: PolicyEvaluator | None = None,
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Aggregate the vectors of each inbox.
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Aggregate the vectors of each inbox; the arguments are not checked.
 
         Args:
-            x: [..., n, d], finite.
-            f: [...] or an integer: the number of valid vectors that may be faulty, by the receiver's own bound.
-            mask: [..., n] bool, False where there is no vector. Each row has at least one vector.
-            own: [...] the column of the receiver's own vector.
-            weights: [..., n] mixing weights of the graph.
-            age: [..., n] the number of rounds since the vector was sent.
-            state: the state that the last call returned.
-            rng: the random stream of a random rule.
-            honest: [..., n] bool, True for honest senders; only for a rule whose `asks` names it.
-            judge: evaluates policies at the receivers; only for a rule whose `asks` names it.
+            x: [..., n, d], finite; it must not be modified.
+            f: int64 [...], the number of valid vectors that may be faulty, by the receiver's own bound. The rule is
+                defined for it and the number of valid vectors.
+            context: the mask of valid vectors, and what else the rule may read.
 
         Returns:
-            value [..., d] in the dtype of x; weights [..., n] with value = weights @ x, or None; the new state.
+            The aggregated vectors, the weights and the new state.
         """
 
+    def __call__(self, x: ArrayLike | Tensor, f: Tensor | int = 0, context: RuleContext | None = None) -> RuleOutput:
+        """Aggregate the vectors of each inbox, after a check that the rule is defined for all of them.
 
-def bounds(f: Tensor | int, x: Tensor) -> Tensor:
-    """Return the bound of each set x [..., n, d] as int64 [...].
+        Args:
+            x: [..., n, d], finite vectors: a tensor, a NumPy array or nested lists. Integers become float64.
+            f: [...] or an integer: the number of valid vectors that may be faulty.
+            context: the mask of valid vectors, and what else the rule may read; by default all vectors are valid.
 
-    Args:
-        f: [...] or an integer.
-        x: the sets.
+        Returns:
+            The aggregated vectors, the weights and the new state.
 
-    Example:
-        >>> bounds(2, torch.zeros(3, 5, 4))
-        tensor([2, 2, 2])
-    """
-    if isinstance(f, Tensor) and f.shape == x.shape[:-2] and x.is_cpu:
-        return f
-    return torch.as_tensor(f, device=x.device).expand(x.shape[:-2])
+        Raises:
+            InvalidParameter: x, f or a field of the context has the wrong type or shape.
+            Undefined: the rule is not defined for the n and f of some inbox.
+
+        Example:
+            >>> from byzbench.registry import make
+            >>> make("aggregator", "krum")([[1.0], [2.0], [3.0]], f=1)
+            Traceback (most recent call last):
+            byzbench.errors.Undefined: Krum is not defined for n=3 and f=1: it needs n >= 2f + 3
+        """
+        name = type(self).__name__
+        vectors = _to_vectors(name, x)
+        shape = vectors.shape[:-1]
+        context = _expand_context(name, context or RuleContext(), shape)
+        bound = _expand(name, "f", f, shape[:-1])
+        if bound.is_floating_point() or (bound < 0).any():
+            raise InvalidParameter(f"{name}: f must be an integer of at least 0, not {f}")
+        num_valid = context.mask_of(vectors).sum(-1)
+        for n, num_byzantine in sorted(set(zip(num_valid.flatten().tolist(), bound.flatten().tolist(), strict=True))):
+            if not self.defined(n, num_byzantine):
+                raise Undefined(f"{name} is not defined for n={n} and f={num_byzantine}: it needs {self.requires}")
+        return self.aggregate(vectors, bound, context)
+
+
+def _to_vectors(name: str, x: ArrayLike | Tensor) -> Tensor:
+    """Convert the vectors that a user passes to a rule of that name to a floating-point tensor [..., n, d]."""
+    if isinstance(x, Tensor):
+        vectors = x
+    else:
+        try:
+            # A copy: torch cannot share the memory of arrays that are read-only or have negative strides.
+            vectors = torch.from_numpy(np.array(x, order="C"))
+        except (TypeError, ValueError):
+            raise InvalidParameter(f"{name}: x must be numbers of the shape [..., n, d]") from None
+    if vectors.ndim < 2 or not vectors.numel():
+        raise InvalidParameter(f"{name}: x has the shape {list(vectors.shape)}, not [..., n, d]")
+    return vectors if vectors.is_floating_point() else vectors.double()
+
+
+def _expand(name: str, what: str, value: Any, shape: torch.Size) -> Tensor:
+    """Expand an argument to the shape of the inboxes."""
+    value = torch.as_tensor(value)
+    try:
+        return value.expand(shape)
+    except RuntimeError:
+        raise InvalidParameter(f"{name}: {what} has the shape {list(value.shape)}, not {list(shape)}") from None
+
+
+def _expand_context(name: str, context: RuleContext, shape: torch.Size) -> RuleContext:
+    """Expand the tensors of a context to the shape [..., n] of the inboxes."""
+    shapes = {"mask": shape, "own": shape[:-1], "weights": shape, "age": shape, "honest": shape}
+    values = {key: getattr(context, key) for key in shapes}
+    expanded: dict[str, Any] = {
+        k: _expand(name, k, value, shapes[k]) for k, value in values.items() if value is not None
+    }
+    return replace(context, **expanded)
 
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
@@ -197,24 +295,22 @@ class LinearRule(Aggregator):
     the matrix. The cost that depends on d is paid once, not once for each receiver.
     """
 
-    linear: ClassVar[bool] = True
+    traits: ClassVar[RuleTraits] = RuleTraits(linear=True)
 
     @abstractmethod
-    def compute_weights(self, cloud: PairwiseDistances, f: Tensor, **given: Any) -> tuple[Tensor, State]:
-        """Return the weight of each input, float64 [..., n], zero where `cloud.mask` is False; and the new state.
+    def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
+        """Return the weight of each input, float64 [..., n], zero where `pairs.mask` is False; and the new state.
 
         Args:
-            cloud: the inputs.
-            f: [...] int.
-            given: the other keywords of `Aggregator.__call__`.
+            pairs: the distances and inner products of the inputs, and the mask of valid ones.
+            f: int64 [...], as in `aggregate`.
+            context: as in `aggregate`; its mask is not read, as `pairs` has one.
         """
 
-    def __call__(
-        self, x: Tensor, f: Tensor | int = 0, *, mask: Tensor | None = None, **given: Any
-    ) -> tuple[Tensor, Tensor | None, State]:
-        """Aggregate the vectors of each inbox; see `Aggregator.__call__`."""
-        weights, new_state = self.compute_weights(PairwiseDistances.of(x, mask), bounds(f, x), **given)
-        return weighted_sum(weights, x), weights, new_state
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        """Return the sum of the inputs with the computed weights; see `Aggregator.aggregate`."""
+        weights, state = self.compute_weights(PairwiseDistances.of(x, context.mask), f, context)
+        return RuleOutput(weighted_sum(weights, x), weights, state)
 
 
 @dataclass(frozen=True)

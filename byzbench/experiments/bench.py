@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 
 from byzbench import registry
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, State
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.diagnostics import diagnose
 from byzbench.experiments.experiment import Experiment
@@ -167,11 +166,11 @@ def _error(experiment: Experiment, trial: Trial) -> float:
 
 def _milliseconds(rule: Aggregator, trial: Trial) -> float:
     x, n = trial.vectors(0), trial.agents
-    extra_inputs: dict[str, Any] = {"own": torch.tensor(n - 1), "honest": torch.arange(n) >= trial.byzantine}
+    own, honest, f = torch.tensor(n - 1), torch.arange(n) >= trial.byzantine, torch.tensor(trial.byzantine)
     seconds = []
     for _ in range(1 + REPEATS):
-        rng = np.random.default_rng(0)
+        context = RuleContext(own=own, rng=np.random.default_rng(0), honest=honest)
         start = time.perf_counter()
-        rule(x, trial.byzantine, rng=rng, **extra_inputs)
+        rule.aggregate(x, f, context)
         seconds.append(time.perf_counter() - start)
     return 1e3 * median(seconds[1:])

@@ -288,7 +288,7 @@ class Experiment:
             graph_varies=self.topology.varies,
             has_absences=bool(self.task.absent),
             relay=self.relay,
-            samples_single_agents=self.algorithm.server_samples or "judge" in _required_inputs(self.agreement),
+            samples_single_agents=self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement),
             inboxes={kind: self.inboxes for kind, _ in self.rules},
             uncloneable={topic: reason for topic, reason in reasons.items() if reason},
             names={component.kind: registry.name_of(component) for component in self.components},

@@ -115,7 +115,7 @@ class Adversary:
             past = self._observed.get(f"history.{topic}", value.new_zeros(len(self._byzantine), value.shape[1]))
             if finite.any():
                 self._observed[f"history.{topic}"] = past.index_copy(0, indices[finite], value[rows[finite]])
-        if "rule" in self._visible and self._rules.get(topic) is not None and self._rules[topic].stateful:
+        if "rule" in self._visible and self._rules.get(topic) is not None and self._rules[topic].traits.stateful:
             worst_group = torch.tensor([self._worst_group(len(aggregation.value))])
             at = worst_group if receivers is None else (receivers == self._victim).nonzero().squeeze(1)
             if len(at):

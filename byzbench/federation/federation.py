@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbox, State, Task
+from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbox, RuleContext, State, Task
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
@@ -257,7 +256,7 @@ class SimulatedFederation(Federation):
         new, weights = dict(state), None
         if len(rows):
             usable_inbox = inbox.select(rows)
-            shareable = not (rule.self_centered or rule.stateful)
+            shareable = not (rule.traits.self_centered or rule.traits.stateful)
             first, group = usable_inbox.distinct() if shareable else (torch.arange(len(rows)), torch.arange(len(rows)))
             block_size = max(1, _BLOCK // (usable_inbox.senders.shape[1] * usable_inbox.base.shape[1]))
             self._num_uses[purpose] += 1
@@ -265,16 +264,10 @@ class SimulatedFederation(Federation):
             values, block_weights, states = [], [], []
             for block in first.split(block_size):
                 block_inbox = usable_inbox.select(block)
-                block_value, combination, new_state = rule(
-                    block_inbox.base[block_inbox.senders],
-                    block_inbox.f,
-                    mask=block_inbox.mask,
-                    own=block_inbox.own,
-                    weights=block_inbox.weights,
-                    age=block_inbox.age,
-                    state={name: part[rows[block]] for name, part in new.items()},
-                    rng=self._streams.generator(stream, self.round),
-                    **self._extra_inputs(rule, block_inbox, stream),
+                block_state = {name: part[rows[block]] for name, part in new.items()}
+                context = self._rule_context(rule, block_inbox, block_state, stream)
+                block_value, combination, new_state = rule.aggregate(
+                    block_inbox.base[block_inbox.senders], block_inbox.f, context
                 )
                 values.append(block_value)
                 block_weights.append(combination)
@@ -291,16 +284,21 @@ class SimulatedFederation(Federation):
                 new[name][rows] = part
         return AggregationResult(inbox, value, weights, usable, new)
 
-    def _extra_inputs(self, rule: Aggregator, inbox: Inbox, stream: str) -> dict[str, Any]:
-        """Return the keywords that only some rules require: `honest` and `judge`."""
-        extra_inputs: dict[str, Any] = {}
-        if "honest" in rule.required_inputs:
-            extra_inputs["honest"] = ~self._members.byzantine[inbox.authors]
-        if "judge" in rule.required_inputs:
-            extra_inputs["judge"] = partial(self._judge, inbox, stream)
-        return extra_inputs
+    def _rule_context(self, rule: Aggregator, inbox: Inbox, state: State, stream: str) -> RuleContext:
+        """Return what a rule may read: `honest` and `evaluator` only if it requires them."""
+        required = rule.required_inputs
+        return RuleContext(
+            mask=inbox.mask,
+            own=inbox.own,
+            weights=inbox.weights,
+            age=inbox.age,
+            state=state,
+            rng=self._streams.generator(stream, self.round),
+            honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
+            evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
+        )
 
-    def _judge(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
+    def _evaluate_policies(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
         """Evaluate candidate policies of receivers; see `byzbench.core.PolicyEvaluator`.
 
         All candidates of a receiver are evaluated on the same episodes, from its own streams.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, State
+from byzbench.core import Aggregator, RuleContext, State
 from byzbench.errors import UndeclaredKnowledge
 
 _BLOCK = 1 << 23
@@ -35,7 +34,7 @@ class ClonedRule:
 
         >>> from byzbench import registry
         >>> clone = ClonedRule(
-        ...     rule=registry.build("aggregator", "median"),
+        ...     rule=registry.make("aggregator", "median"),
         ...     inbox=torch.tensor([[0.0], [1.0], [2.0]]),
         ...     candidate_rows=torch.tensor([-1, -1, 0]),
         ...     bound=1,
@@ -125,19 +124,15 @@ class ClonedRule:
     def _apply(self, x: Tensor, mask: Tensor, f: Tensor) -> Tensor:
         """Apply the rule to m inboxes [m, n, d] at which it is defined."""
         count = len(x)
-        extra_inputs: dict[str, Any] = (
-            {"honest": self._honest.expand(count, -1)} if "honest" in self._rule.required_inputs else {}
-        )
-        return self._rule(
-            x,
-            f,
+        context = RuleContext(
             mask=mask,
             own=torch.full((count,), self._own),
             weights=None if self._weights is None else self._weights.expand(count, -1),
             state={name: part.expand(count, *part.shape).clone() for name, part in self._state.items()},
             rng=self._rng(),
-            **extra_inputs,
-        )[0]
+            honest=self._honest.expand(count, -1) if "honest" in self._rule.required_inputs else None,
+        )
+        return self._rule.aggregate(x, f, context).value
 
 
 def cloneable(rules: Mapping[str, Aggregator]) -> str | None:
@@ -147,6 +142,6 @@ def cloneable(rules: Mapping[str, Aggregator]) -> str | None:
         rules: the rule of each topic.
     """
     for topic, rule in rules.items():
-        if "judge" in rule.required_inputs:
+        if "evaluator" in rule.required_inputs:
             return f"{type(rule).__name__}, the rule for the topic {topic}, evaluates policies in the environment"
     return None

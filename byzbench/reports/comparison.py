@@ -183,7 +183,7 @@ def averaging_rule(rule: Aggregator | Agreement) -> Aggregator | Agreement:
         Gossip(rule=WeightedMean(), exchanges=2)
     """
     if isinstance(rule, Aggregator):
-        return registry.make("aggregator", "weighted_mean" if rule.self_centered else "mean")  # type: ignore[return-value]
+        return registry.make("aggregator", "weighted_mean" if rule.traits.self_centered else "mean")  # type: ignore[return-value]
     inner = {f.name for f in fields(rule)}
     if "rule" in inner:
         return replace(rule, rule=registry.make("aggregator", "weighted_mean"))  # type: ignore[call-arg]

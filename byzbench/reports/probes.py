@@ -7,7 +7,6 @@ vectors.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from byzbench.core import Aggregator
 from byzbench.experiments.runner import one_thread
-from byzbench.testing.rules import score_policies
+from byzbench.testing.rules import context_of
 
 DIMENSION = 20
 GENERATORS = 8
@@ -29,7 +28,7 @@ def draws(rule: Aggregator, n: int, f: int) -> str | None:
 
     A rule is random if it declares so, or if two generators give different values.
     """
-    if rule.random:
+    if rule.traits.random:
         return "declares that it is random"
     x = _inputs(n)
     values = [_value(rule, x, f, seed) for seed in range(GENERATORS)]
@@ -41,7 +40,7 @@ def remembers(rule: Aggregator, n: int, f: int) -> str | None:
 
     A rule is stateful if it declares so, or if a call with other inputs changes the value of a repeated call.
     """
-    if rule.stateful:
+    if rule.traits.stateful:
         return "declares that it keeps a state between rounds"
     x, copied = _inputs(n), deepcopy(rule)
     first = _value(copied, x, f)
@@ -55,7 +54,7 @@ def depends_on_scale(rule: Aggregator, n: int, f: int) -> str | None:
 
     A rule is not if it declares so, or if F(s x) differs from s F(x).
     """
-    if not rule.scale_equivariant:
+    if not rule.traits.scale_equivariant:
         return "declares parameters in the units of its inputs"
     x = _inputs(n)
     value = _value(rule, x, f)
@@ -75,14 +74,7 @@ def _inputs(n: int) -> Tensor:
 def _value(rule: Aggregator, x: Tensor, f: int, seed: int = 0) -> Tensor:
     """Return the aggregate of an honest receiver, whose own vector is the last, without a state from earlier rounds."""
     n = len(x)
-    extra_inputs: dict[str, Any] = {"honest": torch.arange(n) >= f, "judge": score_policies}
+    bound, weights = torch.tensor(f), torch.full((n,), 1 / n, dtype=torch.float64)
+    context = context_of(rule, x, bound, weights=weights, rng=np.random.default_rng(seed))
     with one_thread():
-        value, _, _ = rule(
-            x,
-            f,
-            own=torch.tensor(n - 1),
-            weights=torch.full((n,), 1 / n, dtype=torch.float64),
-            rng=np.random.default_rng(seed),
-            **{name: extra_inputs[name] for name in rule.required_inputs},
-        )
-    return value
+        return rule.aggregate(x, bound, context).value

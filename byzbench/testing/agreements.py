@@ -100,7 +100,7 @@ def worst_found(rule: Aggregator, n: int, f: int, rng: np.random.Generator, trie
         """Return the ratio for each candidate [n + f]."""
         honest, messages = points[:, : n - f], points[:, n - f :].reshape(-1, 2, f)
         inboxes = torch.cat([honest.unsqueeze(1).expand(-1, 2, -1), messages], 2).unsqueeze(-1)
-        values = rule(inboxes, f)[0].squeeze(-1)
+        values = rule(inboxes, f).value.squeeze(-1)
         diameter = honest.amax(1) - honest.amin(1)
         return torch.where(diameter > 1e-6, (values[:, 0] - values[:, 1]).abs() / diameter, 0.0)
 

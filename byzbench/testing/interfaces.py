@@ -6,17 +6,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from byzbench import core, registry
 from byzbench.core import Component
-
-_ON_REQUEST = frozenset({"honest", "judge"})
-"""Keywords that a rule receives only if it requires them."""
 
 
 def is_built_in(cls: type) -> bool:
     """Return whether a class is one of byzbench.
 
     Example:
+        >>> from byzbench import core
         >>> is_built_in(core.Attack), is_built_in(int)
         (True, False)
     """
@@ -42,6 +39,7 @@ def signature_fault(component: Component) -> str | None:
 
     Example:
         >>> from dataclasses import dataclass
+        >>> from byzbench import core
         >>> @dataclass(frozen=True)
         ... class Lattice(core.Topology):
         ...     def __call__(self, agents):
@@ -63,8 +61,12 @@ def signature_fault(component: Component) -> str | None:
         if inspect.iscoroutinefunction(method) != inspect.iscoroutinefunction(base_method):
             how = "" if inspect.iscoroutinefunction(base_method) else "not "
             return f"{name} must {how}be declared with `async def`"
-        if reason := _mismatch(component, method, base_method):
-            return f"{name} must take {_expected(component, base_method)}; {reason}"
+        positional, keywords = _parameters(base_method)
+        try:
+            inspect.signature(method).bind(component, *positional, **dict.fromkeys(keywords))
+        except TypeError as error:
+            expected = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
+            return f"{name} must take ({expected}); {str(error).replace('keyword argument', 'keyword')}"
     return None
 
 
@@ -72,32 +74,8 @@ def _is_method(name: str, value: object) -> bool:
     return inspect.isfunction(value) and (name == "__call__" or not name.startswith("_"))
 
 
-def _mismatch(component: Component, method: Callable[..., Any], base_method: Callable[..., Any]) -> str | None:
-    """Return why a method cannot be called like that of the base class, or None if it can."""
-    positional, keywords, passes_on = _parameters(component, base_method)
-    if passes_on:
-        kind_call = registry.base_class(component.kind).__call__
-        keywords = [*keywords, *(k for k in _parameters(component, kind_call)[1] if k not in keywords)]
-    try:
-        inspect.signature(method).bind(component, *positional, **dict.fromkeys(keywords))
-    except TypeError as error:
-        return str(error).replace("keyword argument", "keyword")
-    return None
-
-
-def _parameters(component: Component, method: Callable[..., Any]) -> tuple[list[str], list[str], bool]:
-    """Return the positional arguments of a method, its keywords, and whether it passes further keywords on."""
-    left_out = _ON_REQUEST - (component.required_inputs if isinstance(component, core.Aggregator) else frozenset())
+def _parameters(method: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """Return the positional arguments of a method without the first, and its keywords."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
-    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in left_out]
-    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD], keywords, passes_on
-
-
-def _expected(component: Component, method: Callable[..., Any]) -> str:
-    """Return the arguments of a method as text."""
-    positional, keywords, passes_on = _parameters(component, method)
-    words = [*positional, *(["*", *keywords] if keywords else [])]
-    if passes_on:
-        words += [f"**{p.name}" for p in inspect.signature(method).parameters.values() if p.kind is p.VAR_KEYWORD]
-    return f"({', '.join(words)})"
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD], keywords

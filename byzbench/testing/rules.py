@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, RuleContext, RuleOutput
 
 
 @dataclass(frozen=True)
@@ -57,40 +57,57 @@ class RuleCase:
 Check: TypeAlias = Callable[[Aggregator, RuleCase], None]
 
 
-def run_rule(rule: Aggregator, x: Tensor, f: Tensor | int, **keywords: Any) -> Tensor:
+def run_rule(rule: Aggregator, x: Tensor, f: Tensor | int, **fields: Any) -> Tensor:
     """Return the value of a rule at a receiver whose own vector is the last.
 
     Args:
         rule: the aggregation rule.
         x: [..., n, d], the vectors; Byzantine vectors come first.
         f: the bound on the number of Byzantine vectors.
-        keywords: further keywords of the rule.
+        fields: further fields of the context; see `context_of`.
     """
-    return call(rule, x, f, **keywords)[0]
+    return call(rule, x, f, **fields).value
 
 
-def call(rule: Aggregator, x: Tensor, f: Tensor | int, **keywords: Any) -> tuple[Tensor, Tensor | None]:
-    """Return the value of a rule and its weights, which are None for a rule that is not linear.
+def call(rule: Aggregator, x: Tensor, f: Tensor | int, **fields: Any) -> RuleOutput:
+    """Return the output of a rule at a receiver whose own vector is the last.
 
     Args:
         rule: the aggregation rule.
-        x: [..., n, d], the vectors; Byzantine vectors come first and the receiver's own vector is the last.
+        x: [..., n, d], the vectors; Byzantine vectors come first.
         f: the bound on the number of Byzantine vectors.
-        keywords: further keywords of the rule.
+        fields: further fields of the context; see `context_of`.
 
     Example:
         >>> from byzbench import registry
-        >>> value, weights = call(registry.make("aggregator", "mean"), torch.tensor([[0.0], [2.0]]), 0)
+        >>> value, weights, _ = call(registry.make("aggregator", "mean"), torch.tensor([[0.0], [2.0]]), 0)
         >>> value.item(), weights.tolist()
         (1.0, [0.5, 0.5])
     """
+    bound = torch.as_tensor(f).expand(x.shape[:-2])
+    return rule.aggregate(x, bound, context_of(rule, x, bound, **fields))
+
+
+def context_of(rule: Aggregator, x: Tensor, f: Tensor, **fields: Any) -> RuleContext:
+    """Return the context of a receiver whose own vector is the last.
+
+    Args:
+        rule: the aggregation rule; fields that a rule has to require are only set if it requires them.
+        x: [..., n, d], the vectors; Byzantine vectors come first.
+        f: [...], the bound on the number of Byzantine vectors.
+        fields: further fields, and fields to replace.
+
+    Example:
+        >>> from byzbench import registry
+        >>> rule = registry.make("aggregator", "honest_mean")
+        >>> context_of(rule, torch.zeros(3, 1), torch.tensor(1)).honest
+        tensor([False,  True,  True])
+    """
     n = x.shape[-2]
-    own = torch.full(x.shape[:-2], n - 1)
-    honest = torch.arange(n) >= torch.as_tensor(f).max()
-    required: dict[str, Any] = {"honest": honest.expand(x.shape[:-1]), "judge": score_policies}
-    keywords = {key: required[key] for key in rule.required_inputs} | keywords
-    value, weights, _ = rule(x, f, own=own, rng=np.random.default_rng(7), **keywords)
-    return value, weights
+    honest = (torch.arange(n) >= f.max()).expand(x.shape[:-1])
+    required: dict[str, Any] = {"honest": honest, "evaluator": score_policies}
+    defaults = {"own": torch.full(x.shape[:-2], n - 1), "rng": np.random.default_rng(7)}
+    return RuleContext(**{**defaults, **{name: required[name] for name in rule.required_inputs}, **fields})
 
 
 def score_policies(policies: Tensor, which: Tensor, episodes: int) -> Tensor:
@@ -126,27 +143,24 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-9, scale: float | Tensor |
 
 
 def it_returns_a_value_weights_and_a_state(rule: Aggregator, case: RuleCase) -> None:
-    """Check that a call returns (value [..., d], weights [..., n] or None, state), in the dtype of the vectors."""
+    """Check that a rule returns RuleOutput(value [..., d], weights [..., n] or None, state), in the vectors' dtype."""
     for batch in ((), (2,)):
         x, f = case.x(*batch).float(), torch.full(batch, case.f)
-        mask, own = torch.ones(x.shape[:-1], dtype=torch.bool), torch.full(batch, case.n - 1)
-        required: dict[str, Any] = {"honest": (torch.arange(case.n) >= case.f).expand(mask.shape)}
-        required["judge"] = score_policies
-        extra = {key: required[key] for key in rule.required_inputs}
+        mask = torch.ones(x.shape[:-1], dtype=torch.bool)
         weights = torch.full(mask.shape, 1 / case.n, dtype=torch.float64)
-        output = rule(x, f, mask=mask, own=own, weights=weights, age=None, state={}, rng=case.rng(), **extra)
-        valid = isinstance(output, tuple) and len(output) == 3
-        assert valid, f"__call__ returned a {type(output).__name__}, expected (value, weights, state)"
+        output = rule.aggregate(x, f, context_of(rule, x, f, mask=mask, weights=weights, rng=case.rng()))
+        form = "expected RuleOutput(value, weights, state)"
+        assert isinstance(output, RuleOutput), f"aggregate returned a {type(output).__name__}, {form}"
         value, combination, state = output
-        assert isinstance(value, Tensor), f"__call__ returned a {type(value).__name__} as the value, not a tensor"
+        assert isinstance(value, Tensor), f"aggregate returned a {type(value).__name__} as the value, not a tensor"
         shape, expected = list(value.shape), [*batch, case.d]
-        assert shape == expected, f"__call__ returned a value of shape {shape}, expected {expected}"
-        assert value.dtype == x.dtype, f"__call__ returned a value of {value.dtype}, expected {x.dtype}"
+        assert shape == expected, f"aggregate returned a value of shape {shape}, expected {expected}"
+        assert value.dtype == x.dtype, f"aggregate returned a value of {value.dtype}, expected {x.dtype}"
         if combination is not None:
             shape, expected = list(combination.shape), [*batch, case.n]
-            assert shape == expected, f"__call__ returned weights of shape {shape}, expected {expected}"
+            assert shape == expected, f"aggregate returned weights of shape {shape}, expected {expected}"
         tensors = isinstance(state, dict) and all(isinstance(part, Tensor) for part in state.values())
-        assert tensors, f"__call__ returned {state!r} as its state, not a dict of tensors"
+        assert tensors, f"aggregate returned {state!r} as its state, not a dict of tensors"
 
 
 def equal_inputs_are_returned(rule: Aggregator, case: RuleCase) -> None:
@@ -171,7 +185,7 @@ def it_moves_with_its_inputs(rule: Aggregator, case: RuleCase) -> None:
 
 
 def it_scales_with_its_inputs(rule: Aggregator, case: RuleCase) -> None:
-    """Check scale equivariance: inputs times 1e-4 give the value times 1e-4. For rules with `scale_equivariant`."""
+    """Check scale equivariance, for rules with that trait: inputs times 1e-4 give the value times 1e-4."""
     x = case.x()
     close(run_rule(rule, 1e-4 * x, case.f), 1e-4 * run_rule(rule, x, case.f))
 
@@ -232,8 +246,8 @@ def the_weights_give_the_value(rule: Aggregator, case: RuleCase) -> None:
     """Check that a linear rule returns float64 weights with value = weights @ x, zero at masked vectors."""
     x, mask = case.x(), torch.ones(case.n, dtype=torch.bool)
     mask[4] = False
-    value, weights = call(rule, x, case.f, mask=mask)
-    assert rule.linear == (weights is not None)
+    value, weights, _ = call(rule, x, case.f, mask=mask)
+    assert rule.traits.linear == (weights is not None)
     if weights is not None:
         assert weights.dtype == torch.float64
         assert not weights[~mask].any()
@@ -242,7 +256,7 @@ def the_weights_give_the_value(rule: Aggregator, case: RuleCase) -> None:
 
 def the_weights_sum_to_one(rule: Aggregator, case: RuleCase) -> None:
     """Check that the weights of a linear rule sum to one."""
-    _, weights = call(rule, case.x(), case.f)
+    weights = call(rule, case.x(), case.f).weights
     assert weights is None or abs(float(weights.sum()) - 1) < 1e-6
 
 

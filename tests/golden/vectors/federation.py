@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, ByzantineMessages, Communication, State
+from byzbench.core import Aggregator, ByzantineMessages, Communication, RuleContext, RuleOutput, State
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
@@ -153,20 +153,23 @@ class SumOfInputs(Aggregator):
     def defined(self, n: int, f: int) -> bool:
         return n >= 2 * f + 3
 
-    def __call__(self, x: Tensor, f: Tensor | int = 0, **inputs: Any) -> tuple[Tensor, Tensor | None, State]:
-        value = (x * inputs["mask"].unsqueeze(-1)).sum(-2) + torch.as_tensor(f).unsqueeze(-1)
-        value += (x * inputs["honest"].unsqueeze(-1)).sum(-2) / 2 + 0.1 * inputs["own"].unsqueeze(-1)
-        value += float(inputs["rng"].random()) + inputs["state"]["offset"]
-        if inputs["weights"] is not None:
-            value += (inputs["weights"].unsqueeze(-1) * x).sum(-2)
-        return value, None, {}
+    def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
+        assert context.honest is not None
+        assert context.own is not None
+        assert context.rng is not None
+        value = (x * context.mask_of(x).unsqueeze(-1)).sum(-2) + f.unsqueeze(-1)
+        value += (x * context.honest.unsqueeze(-1)).sum(-2) / 2 + 0.1 * context.own.unsqueeze(-1)
+        value += float(context.rng.random()) + context.state["offset"]
+        if context.weights is not None:
+            value += (context.weights.unsqueeze(-1) * x).sum(-2)
+        return RuleOutput(value, None, {})
 
 
 @dataclass(frozen=True)
-class JudgingRule(SumOfInputs):
-    """A rule that tries policies out."""
+class EvaluatingRule(SumOfInputs):
+    """A rule that evaluates policies."""
 
-    required_inputs: ClassVar[frozenset[str]] = frozenset({"judge"})
+    required_inputs: ClassVar[frozenset[str]] = frozenset({"evaluator"})
 
 
 def cloned_rule() -> dict[str, Any]:
@@ -196,7 +199,7 @@ def cloned_rule() -> dict[str, Any]:
             clone(crafted)
         except UndeclaredKnowledge:
             results[f"bound {bound}, own {own}, once more"] = "refused"
-    rules = {"sum": SumOfInputs(), "judging": JudgingRule()}
+    rules = {"sum": SumOfInputs(), "judging": EvaluatingRule()}
     results["cloneable"] = {name: cloneable({"gradient": rule}) is None for name, rule in rules.items()}
     return results
 

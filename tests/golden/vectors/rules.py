@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator
+from byzbench.core import Aggregator, RuleOutput
 from byzbench.errors import InexactSearch
-from byzbench.testing.rules import score_policies
+from byzbench.testing.rules import call
 from tests.golden.parts import Cases, Inputs, build, described_part, shipped
 from tests.golden.summaries import digest_of, short, summary
 
@@ -100,7 +100,7 @@ def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
         if bool(rule.defined(9, 2)):
             results["receivers"] = _receivers(rule)
             results["consecutive calls"] = _calls(rule)
-        if rule.self_centered and bool(rule.defined(8, 2)):
+        if rule.traits.self_centered and bool(rule.defined(8, 2)):
             results["own vector invalid"] = _without_own(rule)
     return results
 
@@ -119,25 +119,12 @@ def _facts(rule: Aggregator) -> dict[str, str]:
     return {"all": digest_of(facts)} | {n: facts[n] for n in ("7", "13")}
 
 
-def _required_inputs(rule: Aggregator, x: Tensor, f: int) -> dict[str, Any]:
-    honest = (torch.arange(x.shape[-2]) >= f).expand(x.shape[:-1])
-    return {
-        name: value
-        for name, value in {"honest": honest, "judge": score_policies}.items()
-        if name in rule.required_inputs
-    }
-
-
-def _call(rule: Aggregator, x: Tensor, f: int, **keywords: Any) -> Any:
+def _call(rule: Aggregator, x: Tensor, f: int, **fields: Any) -> Any:
     """Return the value, weights and state of a call at one receiver, whose own vector is the last."""
     n = x.shape[-2]
     mixing = torch.linspace(1, 2, n, dtype=torch.float64)
-    keywords = {
-        "own": torch.full(x.shape[:-2], n - 1),
-        "weights": (mixing / mixing.sum()).expand(x.shape[:-1]),
-    } | keywords
-    value, weights, state = rule(x, f, rng=np.random.default_rng(7), **_required_inputs(rule, x, f), **keywords)
-    return [summary(value), short(weights), short(state)]
+    fields = {"weights": (mixing / mixing.sum()).expand(x.shape[:-1])} | fields
+    return _summary(call(rule, x, f, **fields))
 
 
 def _receivers(rule: Aggregator) -> Any:
@@ -150,10 +137,8 @@ def _receivers(rule: Aggregator) -> Any:
     n = mask.sum(-1)
     if not all(rule.defined(int(a), int(b)) for a, b in zip(n.flatten(), f.flatten(), strict=True)):
         f = torch.zeros(2, 3, dtype=torch.int64)
-    value, weights, state = rule(
-        x, f, mask=mask, own=torch.full((2, 3), 8), rng=np.random.default_rng(7), **_required_inputs(rule, x, 2)
-    )
-    return [summary(value), short(weights), short(state)]
+    honest = {"honest": (torch.arange(9) >= 2).expand(2, 3, 9)} if "honest" in rule.required_inputs else {}
+    return _summary(call(rule, x, f, mask=mask, **honest))
 
 
 def _without_own(rule: Aggregator) -> Any:
@@ -161,16 +146,19 @@ def _without_own(rule: Aggregator) -> Any:
     x = torch.from_numpy(np.random.default_rng(13).standard_normal((2, 9, 4)))
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 8] = mask[1, 0] = False
-    return _call(rule, x, 2 if rule.defined(7, 2) else 0, mask=mask, own=torch.tensor([8, 8]))
+    return _call(rule, x, 2 if rule.defined(7, 2) else 0, mask=mask)
 
 
 def _calls(rule: Aggregator) -> Any:
     """Return three calls, each with the state of the one before."""
-    rng, state, results = np.random.default_rng(3), None, []
+    rng, state, results = np.random.default_rng(3), {}, []
     for turn in range(3):
         x = torch.from_numpy(rng.standard_normal((1, 9, 4)) + turn)
-        value, weights, state = rule(
-            x, 2, own=torch.tensor([4]), state=state, rng=np.random.default_rng(turn), **_required_inputs(rule, x, 2)
-        )
-        results.append([summary(value), short(weights), short(state)])
+        output = call(rule, x, 2, own=torch.tensor([4]), state=state, rng=np.random.default_rng(turn))
+        state = output.state
+        results.append(_summary(output))
     return results
+
+
+def _summary(output: RuleOutput) -> Any:
+    return [summary(output.value), short(output.weights), short(output.state)]
