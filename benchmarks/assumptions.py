@@ -42,7 +42,7 @@ SHIFTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "poles twice as long": {"env": "cartpole(shift='length=2')"},
     "poles a quarter as long": {"env": "cartpole(shift='length=0.25')"},
-    "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "declared": 3},
+    "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "assumed_byzantine": 3},
 }
 COLOURS = ("#8c8c8c", "#1f5fa8", "#4f9d53", "#c0504d")
 
@@ -184,7 +184,7 @@ def worlds(found: dict[tuple[str, str], list[Result]]) -> tuple[str, str]:
                 np.array([r.assumptions[f"gradient_{name}"] or 0.0 for r in clean])
                 for name in ("dissimilarity", "variance")
             )
-            weight = max((r.assumptions.get("weight_largest") or 1.0) for r in clean)
+            weight = max((r.assumptions.get("importance_weight_max") or 1.0) for r in clean)
             lines.append(
                 f"| {row} | `{method}` | {here:.0f} | {there:.0f} | {(here - alone) / scale:+.2f} | "
                 f"{(there - alone) / scale:+.2f} | {zeta.mean():.2g} | {plus_minus(zeta / sigma)} | {weight:.3g} | "

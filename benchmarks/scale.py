@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--repeats 3]
 
-ClippedGossip on CartPole, random 8-regular graphs, f declared 2, N=4 episodes; one thread, processor time.
+ClippedGossip on CartPole, random 8-regular graphs, f assumed 2, N=4 episodes; one thread, processor time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def rounds(repeats: int) -> list[tuple[int, float, float]]:
             topology="random_regular(degree=8)",
             agents=agents,
             byzantine=0,
-            declared=2,
+            assumed_byzantine=2,
             parameters={"algorithm": {"N": 4}},
         )
         federation, _ = federate(todo)
@@ -92,7 +92,7 @@ def rounds(repeats: int) -> list[tuple[int, float, float]]:
 def rules(repeats: int) -> list[str]:
     """A line for each rule."""
     todo = Experiment.create(
-        "clipped_gossip", topology="random_regular(degree=8)", agents=1000, byzantine=0, declared=2
+        "clipped_gossip", topology="random_regular(degree=8)", agents=1000, byzantine=0, assumed_byzantine=2
     )
     federation, _ = federate(todo)
     federation.begin(0, 0.0)

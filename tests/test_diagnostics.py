@@ -48,8 +48,8 @@ def test_the_mean_of_three_honest_vectors_and_a_lie():
     assert found == {
         "error": 2.0,
         "spread": pytest.approx((8 / 3) ** 0.5),
-        "constant": pytest.approx(4 / (8 / 4)),
-        "pull": 0.25,
+        "robustness_constant": pytest.approx(4 / (8 / 4)),
+        "byzantine_pull": 0.25,
         "byzantine_weight": 0.25,
         "precision": None,
         "recall": 0.0,
@@ -60,13 +60,13 @@ def test_a_filter_that_rejects_the_attacker_and_an_honest_vector():
     weights = torch.tensor([0.5, 0.5, 0.0, 0.0]).double().expand(4, 4)
     found = diagnose(seen([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
     assert (found["precision"], found["recall"], found["byzantine_weight"]) == (0.5, 1.0, 0.0)
-    assert found["pull"] == pytest.approx(-1 / 8)
+    assert found["byzantine_pull"] == pytest.approx(-1 / 8)
 
 
 def test_what_cannot_be_divided_is_none():
     nobody = torch.zeros(4, dtype=torch.bool)
     found = diagnose(seen([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
-    assert found == {"error": 0.0, "spread": 0.0, "constant": None, "pull": None}
+    assert found == {"error": 0.0, "spread": 0.0, "robustness_constant": None, "byzantine_pull": None}
     assert diagnose(seen([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
 
 
@@ -118,8 +118,8 @@ def test_receivers_that_hear_different_things(seed, dense, monkeypatch):
         rejected, lying, caught = rejected + len(low), lying + len(attackers), caught + len(set(low) & set(attackers))
     assert found["error"] == pytest.approx(np.mean(errors))
     assert found["spread"] == pytest.approx(np.mean(spreads))
-    assert found["constant"] == pytest.approx(max(constants))
-    assert found["pull"] == pytest.approx(np.mean(pulls))
+    assert found["robustness_constant"] == pytest.approx(max(constants))
+    assert found["byzantine_pull"] == pytest.approx(np.mean(pulls))
     assert found["byzantine_weight"] == pytest.approx(np.mean(shares))
     assert found["precision"] == (caught / rejected if rejected else None)
     assert found["recall"] == (caught / lying if lying else None)
@@ -132,7 +132,7 @@ def lines(tmp_path, **options):
 
 def test_a_run_says_what_its_rule_did(tmp_path):
     mean = lines(tmp_path, algo="dec_page_pg", attack="sign_flip")
-    assert all(line["aggregate_pull"] == pytest.approx(2 / 9) for line in mean)
+    assert all(line["aggregate_byzantine_pull"] == pytest.approx(2 / 9) for line in mean)
     assert all(line["aggregate_byzantine_weight"] == pytest.approx(2 / 9) for line in mean)
     assert not any(key.startswith("agreement_") for line in mean for key in line)
     robust = lines(tmp_path, algo="decbyzpg", attack="large_noise")
@@ -148,7 +148,7 @@ def test_a_run_says_what_its_rule_did(tmp_path):
 
 def test_no_bound_is_claimed_on_a_graph_that_is_not_complete(tmp_path):
     assert all(line["contraction_bound"] is None for line in lines(tmp_path, algo="decbyzpg", topology="ring"))
-    todo = Experiment.create("decbyzpg", "sign_flip", agents=9, byzantine=3, declared=2, agreement="rb_tm")
+    todo = Experiment.create("decbyzpg", "sign_flip", agents=9, byzantine=3, assumed_byzantine=2, agreement="rb_tm")
     assert todo.contraction_bound is None
 
 

@@ -64,25 +64,26 @@ def _class_of(algo: Written) -> type[Algorithm]:
     if isinstance(algo, Component):
         cls: type[Component] = type(algo)
     else:
-        cls = registry.find("algorithm", registry.with_parameters(algo, {}).name)
+        cls = registry.find("algorithm", registry.with_parameters("algorithm", algo, {}).name)
     assert issubclass(cls, Algorithm)
     return cls
 
 
-def suggested(task: Task, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the algorithm's parameters that the user does not set.
+def completed(task: Task, algo: Written, usual: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the algorithm's parameters: those that the user sets, and suggested values of the others.
 
     Args:
         task: The task, whose suggestions have the lowest priority.
-        algo: The algorithm as the user wrote it; a component has all its values, so nothing is returned.
-        usual: The result of `defaults`, whose parameters have the highest priority.
+        algo: The algorithm as the user wrote it; a component has all its values, so none is suggested.
+        usual: The result of `defaults`, whose parameters have priority over all suggestions.
+        parameters: The user's further parameters.
     """
     if isinstance(algo, Component):
-        return {}
-    spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
+        return dict(parameters)
+    spec, cls = registry.with_parameters("algorithm", algo, parameters), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
     values = {**task.suggested, **cls.suggested.get(registry.name_of(task), {}), **usual["algorithm"]}
-    return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
+    return {k: v for k, v in values.items() if k in allowed} | spec.parameters
 
 
 def usable(name: str) -> str:

@@ -24,7 +24,7 @@ from byzbench.core import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, defaults, suggested, usable
+from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, completed, defaults, usable
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
@@ -71,7 +71,7 @@ class Experiment:
         coin: The common coin.
         agents: The number K of agents.
         byzantine: The number f of Byzantine agents.
-        declared: The number of Byzantine agents that every agent assumes.
+        assumed_byzantine: The number of Byzantine agents that every agent assumes.
         relay: Whether messages are relayed over several hops, so that all agents receive all messages.
         mixing: The law of the mixing weights, see `byzbench.federation.communication_graph`.
         trajectories: The budget of episodes per agent.
@@ -98,7 +98,7 @@ class Experiment:
     coin: Coin
     agents: int
     byzantine: int
-    declared: int
+    assumed_byzantine: int
     relay: bool
     mixing: str
     trajectories: int
@@ -182,12 +182,12 @@ class Experiment:
             values = extra.pop(kind, {})
             if isinstance(written, Component):
                 return registry.make(kind, replace(written, **values))
-            return registry.make(kind, registry.with_parameters(written, values))
+            return registry.make(kind, registry.with_parameters(kind, written, values))
 
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
         budget = task.budget if trajectories is None else trajectories
-        extra["algorithm"] = suggested(task, algo, usual) | extra.get("algorithm", {})
+        extra["algorithm"] = completed(task, algo, usual, extra.get("algorithm", {}))
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
         check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
@@ -204,7 +204,7 @@ class Experiment:
             coin=build("coin", coin),
             agents=count,
             byzantine=f,
-            declared=f if assumed_byzantine is None else assumed_byzantine,
+            assumed_byzantine=f if assumed_byzantine is None else assumed_byzantine,
             relay=relay,
             mixing=mixing,
             trajectories=budget,
@@ -278,7 +278,14 @@ class Experiment:
         """Return the communication graph with the placed Byzantine agents."""
         streams = Streams(self.seed)
         return CommunicationGraph.place(
-            self.topology, self.placement, self.agents, self.byzantine, self.declared, streams, self.relay, self.mixing
+            self.topology,
+            self.placement,
+            self.agents,
+            self.byzantine,
+            self.assumed_byzantine,
+            streams,
+            self.relay,
+            self.mixing,
         )
 
     @property
