@@ -69,7 +69,9 @@ def _class_of(algo: Written) -> type[Algorithm]:
     return cls
 
 
-def completed(task: Task, algo: Written, usual: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+def with_suggestions(
+    task: Task, algo: Written, usual: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the algorithm's parameters: those that the user sets, and suggested values of the others.
 
     Args:

@@ -24,7 +24,7 @@ from byzbench.core import (
     Topology,
 )
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, completed, defaults, usable
+from byzbench.experiments.defaults import RECOMMENDED, Written, check_counts, defaults, usable, with_suggestions
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
@@ -187,7 +187,7 @@ class Experiment:
         task: Task = build("task", env)
         usual = defaults(algo, preset, task)
         budget = task.budget if trajectories is None else trajectories
-        extra["algorithm"] = completed(task, algo, usual, extra.get("algorithm", {}))
+        extra["algorithm"] = with_suggestions(task, algo, usual, extra.get("algorithm", {}))
         method: Algorithm = build("algorithm", algo)
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
         check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
