@@ -87,4 +87,4 @@ class ByzPG(ServerPage):
         aggregate, state = fed.aggregate(inbox, state)
         direction = await fed.broadcast("direction", aggregate)
         reference = torch.where(large.unsqueeze(1).to(direction.device), zero, state["reference"])
-        return self.step(fed, direction + reference, message, state), {"large": float(large[0])}
+        return self.step(fed, direction + reference, message, state), {"large_batch": float(large[0])}

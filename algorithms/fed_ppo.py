@@ -30,7 +30,7 @@ class FedPPO(Algorithm):
     Each round, from common parameters w = (theta, phi) of a policy and a critic:
 
         D_k     = N episodes at theta, with generalised advantage estimates A by V_phi, and R = A + V_phi
-        w_k     = w after `epochs` passes over D_k, shuffled, in minibatches of `minibatch` steps, each an Adam step on
+        w_k     = w after `epochs` passes over D_k, shuffled, in minibatches of `minibatch_size` steps, with Adam on
                   mean[min(r A', clip(r, 1 - eps, 1 + eps) A')] - c_v mean[((V_phi - R) / u)^2] / 2 + c_e mean[entropy],
                   r = pi_theta_k(a|s) / pi_theta(a|s), A' is A less its mean, over its standard deviation
         w       = w + Aggregate(w_1 - w, ..., w_K - w)
@@ -45,40 +45,47 @@ class FedPPO(Algorithm):
     lr: Annotated[float, Field(gt=0, description="Adam's step size"), FloatRange(1e-4, 3e-2, log=True)] = 1e-3
     lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "linear"
     epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), FloatRange(1, 20)] = 10
-    minibatch: Annotated[
+    minibatch_size: Annotated[
         int, Field(ge=1, le=100_000, description="environment steps of a minibatch"), FloatRange(32, 512, log=True)
     ] = 128
     clip: Annotated[
         float, Field(gt=0, lt=1, description="clip range eps of the probability ratio"), FloatRange(0.1, 0.3)
     ] = 0.2
-    trace: Annotated[
+    gae_lambda: Annotated[
         float, Field(ge=0, le=1, description="lambda of generalised advantage estimation"), FloatRange(0.9, 1.0)
     ] = 0.95
     discount: Annotated[float | None, Field(gt=0, le=1, description="discount gamma; None: the task's")] = None
-    unit: Annotated[float, Field(gt=0, description="scale u of returns: the critic's network predicts V / u")] = 1.0
-    critic_weight: Annotated[float, Field(ge=0, description="weight c_v of the critic's loss")] = 0.5
-    entropy_weight: Annotated[
-        float, Field(ge=0, description="weight c_e of the entropy bonus"), FloatRange(0.0, 0.02)
-    ] = 0.0
-    longest: Annotated[float, Field(gt=0, description="gradients are clipped to this norm")] = 0.5
+    return_scale: Annotated[
+        float, Field(gt=0, description="scale u of returns: the critic's network predicts V / u")
+    ] = 1.0
+    vf_coef: Annotated[float, Field(ge=0, description="weight c_v of the critic's loss")] = 0.5
+    ent_coef: Annotated[float, Field(ge=0, description="weight c_e of the entropy bonus"), FloatRange(0.0, 0.02)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0, description="gradients are clipped to this norm")] = 0.5
 
     source: ClassVar[str] = "Schulman et al. 2017, arXiv 1707.06347; McMahan et al. 2017, arXiv 1602.05629"
     communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "rfa", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"N": 8, "lr": 1e-3},
-        "cartpole": {"N": 8, "lr": 3e-3, "unit": 100.0},
-        "hopper": {"N": 4, "lr": 1e-3, "minibatch": 64, "discount": 0.995, "trace": 0.98, "unit": 100.0},
+        "cartpole": {"N": 8, "lr": 3e-3, "return_scale": 100.0},
+        "hopper": {
+            "N": 4,
+            "lr": 1e-3,
+            "minibatch_size": 64,
+            "discount": 0.995,
+            "gae_lambda": 0.98,
+            "return_scale": 100.0,
+        },
         "lunarlander": {
             "N": 3,
             "lr": 2e-3,
             "epochs": 8,
             "discount": 0.99,
-            "unit": 100.0,
-            "entropy_weight": 0.01,
+            "return_scale": 100.0,
+            "ent_coef": 0.01,
         },
-        "pendulum": {"N": 4, "lr": 3e-3, "discount": 0.9, "unit": 100.0},
-        "pettingzoo": {"N": 8, "lr": 2e-3, "minibatch": 64, "unit": 10.0},
+        "pendulum": {"N": 4, "lr": 3e-3, "discount": 0.9, "return_scale": 100.0},
+        "pettingzoo": {"N": 8, "lr": 2e-3, "minibatch_size": 64, "return_scale": 10.0},
     }
 
     def start(self, fed: Federation) -> State:
@@ -144,9 +151,9 @@ class FedPPO(Algorithm):
         for _ in range(self.epochs):
             orders = [torch.from_numpy(rng.permutation(len(x))) for rng, (x, *_) in zip(rngs, by_agent, strict=True)]
             order = pad_sequence(orders, batch_first=True, padding_value=-1).to(w.device)
-            for start in range(0, order.shape[1], self.minibatch):
-                minibatch = order[:, start : start + self.minibatch]
-                minibatch = pad(minibatch, (0, self.minibatch - minibatch.shape[1]), value=-1)
+            for start in range(0, order.shape[1], self.minibatch_size):
+                minibatch = order[:, start : start + self.minibatch_size]
+                minibatch = pad(minibatch, (0, self.minibatch_size - minibatch.shape[1]), value=-1)
                 index, valid = (row, minibatch.clamp(min=0)), minibatch >= 0
                 weights = valid / valid.sum(1, keepdim=True).clamp(min=1)
                 new, new_moments = adam(w, self._gradient(fed, w, [x[index] for x in steps], weights), moments, lr)
@@ -163,11 +170,11 @@ class FedPPO(Algorithm):
         with torch.no_grad():
             old_log_probs = policy.log_probabilities(policy.layers(w[:, :size]), observations, actions)
             values, layers = torch.zeros_like(batch.rewards), critic.layers(w[:, size:])
-            values[batch.mask] = self.unit * critic.outputs(layers, observations).flatten()
-            final_values = self.unit * critic.outputs(layers, batch.final_observations.clone()).squeeze(-1)
+            values[batch.mask] = self.return_scale * critic.outputs(layers, observations).flatten()
+            final_values = self.return_scale * critic.outputs(layers, batch.final_observations.clone()).squeeze(-1)
             gamma = fed.discount if self.discount is None else self.discount
-            advantage = advantages(batch, values, final_values, gamma, self.trace)[batch.mask]
-            target = (advantage + values[batch.mask]) / self.unit
+            advantage = advantages(batch, values, final_values, gamma, self.gae_lambda)[batch.mask]
+            target = (advantage + values[batch.mask]) / self.return_scale
             if len(advantage) > 1:
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         return observations[0], actions[0], old_log_probs[0], advantage, target
@@ -188,8 +195,8 @@ class FedPPO(Algorithm):
         ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).exp()
         objective = torch.min(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
         error = critic.outputs(critic.layers(w[:, size:]), s).squeeze(-1) - target
-        objective = objective - self.critic_weight * error.square() / 2
-        if self.entropy_weight:
-            objective = objective + self.entropy_weight * policy.entropy(layers, s)
+        objective = objective - self.vf_coef * error.square() / 2
+        if self.ent_coef:
+            objective = objective + self.ent_coef * policy.entropy(layers, s)
         (gradient,) = torch.autograd.grad((weights * objective).sum(), w)
-        return gradient * (self.longest / gradient.norm(dim=1, keepdim=True).clamp(min=self.longest))
+        return gradient * (self.max_grad_norm / gradient.norm(dim=1, keepdim=True).clamp(min=self.max_grad_norm))

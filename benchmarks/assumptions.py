@@ -184,7 +184,7 @@ def comparison(results_of: dict[tuple[str, str], list[Result]]) -> tuple[str, st
                 np.array([r.assumptions[f"gradient_{name}"] or 0.0 for r in clean])
                 for name in ("dissimilarity", "variance")
             )
-            weight = max((r.assumptions.get("weight_largest") or 1.0) for r in clean)
+            weight = max((r.assumptions.get("importance_weight_max") or 1.0) for r in clean)
             lines.append(
                 f"| {row} | `{method}` | {here:.0f} | {there:.0f} | {(here - alone) / scale:+.2f} | "
                 f"{(there - alone) / scale:+.2f} | {zeta.mean():.2g} | {plus_minus(zeta / sigma)} | {weight:.3g} | "

@@ -55,12 +55,12 @@ ALONE = "simple_spread, alone"
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "as it comes": {},
-    "whole returns less the critic's value (lambda = 1)": {"trace": 1.0},
+    "whole returns less the critic's value (lambda = 1)": {"gae_lambda": 1.0},
     "one pass instead of eight": {"epochs": 1},
-    "no entropy bonus": {"entropy_weight": 0.0},
+    "no entropy bonus": {"ent_coef": 0.0},
     "a constant step size": {"lr_schedule": "constant"},
     "the task's discount": {"discount": None},
-    "returns not in units (u = 1)": {"unit": 1.0},
+    "returns not in units (u = 1)": {"return_scale": 1.0},
 }
 """What is taken away from LunarLander, one at a time."""
 ABLATED = (0,)
@@ -177,7 +177,7 @@ class Learned:
 def stored(folders: Iterable[Path]) -> Iterator[Learned]:
     """The runs that are finished, or past the limit."""
     for folder in map(RunFolder, folders):
-        result, lines = folder.read("result.json"), list(folder.metrics()) if folder.path.exists() else []
+        result, lines = folder.result(), list(folder.metrics()) if folder.path.exists() else []
         if result is None and not (lines and lines[-1]["steps"] > LIMIT):
             continue
         counted = [line for line in lines if "evaluation" in line and line["steps"] <= LIMIT]

@@ -61,7 +61,7 @@ CELLS: tuple[dict[str, Any], ...] = (
         "relay": True,
     },
     {**SMALL, "algo": "dec_page_pg", "attack": "large_noise", "topology": "time_varying(ring)", "mixing": "max_degree"},
-    {**SMALL, "algo": "byzpg", "attack": "agr_tailored", "aggregator": "median", "declared": 1},
+    {**SMALL, "algo": "byzpg", "attack": "agr_tailored", "aggregator": "median", "assumed_byzantine": 1},
     {**SMALL, "algo": "fedpg_br", "attack": "fedpg_attack"},
     {**OPEN, "algo": "clipped_gossip", "attack": "dissensus", "topology": "dumbbell", "placement": "min_cut"},
     {**OPEN, "algo": "nna", "attack": "alie(z=1.5,on=both)", "topology": "erdos_renyi"},

@@ -190,7 +190,6 @@ AXES: tuple[Axis, ...] = (
         help="The f that honest agents assume",
         type=int,
         default_text="the true f",
-        key="declared",
         aliases=("declared",),
     ),
     Axis(

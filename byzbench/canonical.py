@@ -115,8 +115,7 @@ class AxisRenamed(_Renamed):
     new: str
 
     def _rename(self, described: Described, before: str, after: str) -> None:
-        if before in described:
-            described[after] = described.pop(before)
+        _rename_key(described, before, after)
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,16 @@ class ParameterRenamed(_Renamed):
 
     def _rename(self, described: Described, before: str, after: str) -> None:
         for part in _components(described, self.kind):
-            if part["name"] == self.component and before in part["parameters"]:
-                part["parameters"][after] = part["parameters"].pop(before)
+            if part["name"] == self.component:
+                _rename_key(part["parameters"], before, after)
+
+
+def _rename_key(data: dict[str, Any], before: str, after: str) -> None:
+    """Rename a key in place, in the order of the keys, if the dict has it."""
+    if before in data:
+        items = [(after if key == before else key, value) for key, value in data.items()]
+        data.clear()
+        data.update(items)
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,13 @@ class ParametersMoved:
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
+    AxisRenamed(4, "declared", "assumed_byzantine"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "minibatch", "minibatch_size"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "trace", "gae_lambda"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "unit", "return_scale"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "critic_weight", "vf_coef"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "entropy_weight", "ent_coef"),
+    ParameterRenamed(4, "algorithm", "fed_ppo", "longest", "max_grad_norm"),
     ParametersMoved(
         4,
         "task",
@@ -371,8 +385,8 @@ def canonical(described: Mapping[str, Any]) -> Described:
     """Return a description of today in the form in which it was first written.
 
     Example:
-        >>> canonical({"seed": 0, "evaluations": 20, "evaluation_episodes": 5})
-        {'seed': 0, 'evaluation_episodes': 5}
+        >>> canonical({"seed": 0, "evaluations": 20, "evaluation_episodes": 5, "assumed_byzantine": 3})
+        {'seed': 0, 'evaluation_episodes': 5, 'declared': 3}
     """
     result: Described = copy.deepcopy(dict(described))
     for change in reversed(CHANGES):
@@ -415,6 +429,25 @@ def first_parameter(kind: str, component: str, name: str) -> str:
             name,
         ):
             name = change.old
+    return name
+
+
+def current_parameter(kind: str, component: str, name: str) -> str:
+    """Return the name that a parameter has today.
+
+    Args:
+        kind: The kind of the component.
+        component: The name of the component today.
+        name: A name that the parameter has or had.
+
+    Example:
+        >>> current_parameter("algorithm", "fed_ppo", "trace")
+        'gae_lambda'
+    """
+    component = first_name(kind, component)
+    for change in CHANGES:
+        if isinstance(change, ParameterRenamed) and (change.kind, change.old) == (kind, name):
+            name = change.new if first_name(kind, change.component) == component else name
     return name
 
 

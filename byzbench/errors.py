@@ -16,6 +16,7 @@ The warnings are:
 InexactSearch                 a search stopped at its budget; the best value so far is used
 ArchivedRun                   a stored run of another version of the behaviour is archived, and runs again
 OtherLibraries                a stored run is reused that other library versions or another processor computed
+RenamedParameter              a parameter is written by an earlier name, which still works
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class ArchivedRun(UserWarning):
 
 class OtherLibraries(UserWarning):
     """Warning that a stored run is reused that other library versions or another processor computed or began."""
+
+
+class RenamedParameter(UserWarning):
+    """Warning that a parameter is written by an earlier name, which still works."""
 
 
 def validation_text(error: Mapping[str, Any], keys: Iterable[str] = ()) -> str:

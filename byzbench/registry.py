@@ -17,7 +17,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from importlib.metadata import entry_points
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byzbench.axes import AXES
-from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError, suggest
+from byzbench.canonical import current_parameter
+from byzbench.errors import BrokenPlugin, InvalidParameter, RenamedParameter, UnknownName, UserError, suggest
 from byzbench.literals import UNREADABLE, literal
 
 if TYPE_CHECKING:
@@ -259,10 +260,47 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def with_parameters(spec: str | Spec, parameters: dict[str, Any]) -> Spec:
-    """Return the written form of a component with further parameters, which replace its own."""
+def current_names(kind: str, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a component by their names of today, with a warning for each earlier name.
+
+    Args:
+        kind: The kind of the component.
+        name: The name of the component.
+        parameters: The parameters as written.
+
+    Raises:
+        InvalidParameter: A parameter is written under two names.
+
+    Example:
+        >>> current_names("attack", "alie", {"z": 1.5})
+        {'z': 1.5}
+    """
+    renamed: dict[str, Any] = {}
+    for written, value in parameters.items():
+        current = current_parameter(kind, name, written)
+        if current in renamed or (current != written and current in parameters):
+            raise InvalidParameter(f"{written} is an earlier name of {current}, which is given too")
+        if current != written:
+            warnings.warn(RenamedParameter(f"{kind} {name!r}: {written} is now called {current}"), stacklevel=1)
+        renamed[current] = value
+    return renamed
+
+
+def with_parameters(kind: str, spec: str | Spec, parameters: Mapping[str, Any]) -> Spec:
+    """Return the written form of a component with further parameters, which replace its own.
+
+    Args:
+        kind: The kind of the component.
+        spec: The written form.
+        parameters: The further parameters.
+
+    Example:
+        >>> with_parameters("attack", "alie(z=1.5)", {"z": 2.0})
+        Spec(name='alie', inner=(), parameters={'z': 2.0})
+    """
     parsed = parse_spec(spec) if isinstance(spec, str) else spec
-    return Spec(parsed.name, parsed.inner, {**parsed.parameters, **parameters})
+    own, further = (current_names(kind, parsed.name, values) for values in (parsed.parameters, parameters))
+    return Spec(parsed.name, parsed.inner, own | further)
 
 
 def make(kind: str, spec: str | Spec | Component) -> Component:
@@ -300,7 +338,8 @@ def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
     """
     from byzbench.core import Component
 
-    nested, allowed, values = nested_kinds(cls), [f.name for f in fields(cls)], dict(parsed.parameters)
+    nested, allowed = nested_kinds(cls), [f.name for f in fields(cls)]
+    values = current_names(cls.kind, parsed.name, parsed.parameters)
     slots = positional(cls)
     if len(parsed.inner) > len(slots):
         raise InvalidParameter(f"at most {len(slots)} of its parameters can be given without a name")
@@ -368,7 +407,7 @@ def load(kind: str, name: str, **parameters: Any) -> Any:
         >>> load("attack", "alie", z=1.5).z
         1.5
     """
-    return make(kind, with_parameters(name, parameters))
+    return make(kind, with_parameters(kind_of(kind), name, parameters))
 
 
 def name_of(component: Component | type[Component]) -> str:

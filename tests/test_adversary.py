@@ -1078,7 +1078,7 @@ def test_it_runs_and_hurts_nobody_else(attack: str, options: dict[str, Any], tmp
     options = {"agents": 7, "byzantine": 2, "trajectories": 60, **options}
     result = byzbench.run(attack=attack, out=tmp_path, **options)
     assert result.trajectories >= 60
-    assert result.screened == 0
+    assert result.num_malformed == 0
 
 
 def test_what_no_attack_asked_for_is_not_made() -> None:

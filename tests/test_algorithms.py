@@ -79,7 +79,7 @@ def test_rows_equal_the_block(algo, graph, attack):
     trace = compare_rows(tiny(algo, attack, graph))
     assert not torch.equal(trace.states[-1]["theta"], trace.states[0]["theta"])
     if issubclass(registry.find("algorithm", algo), PageAlgorithm):
-        assert {m["large"] for m in trace.metrics} == {0.0, 1.0}
+        assert {m["large_batch"] for m in trace.metrics} == {0.0, 1.0}
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def beginnings(algo, *args, **options):
     """Paired are the initial policy, the coins, and every agent's first returns."""
     trace = run_as_block(tiny(algo, *args, **options), 6)
     federation, _ = federate(tiny(algo, *args, **options))
-    return federation.theta0, [m["large"] for m in trace.metrics], trace.returns[0]
+    return federation.theta0, [m["large_batch"] for m in trace.metrics], trace.returns[0]
 
 
 VARIATIONS = [
@@ -375,7 +375,7 @@ def test_reliable_broadcast_delivers_one_vector_to_all():
 
 
 def test_more_rubbish_than_allowed_for_leaves_f_at_zero():
-    experiment = tiny("decbyzpg", byzantine=2, declared=1, attacked_by=FixedMessages(content=RUBBISH["nan"]))
+    experiment = tiny("decbyzpg", byzantine=2, assumed_byzantine=1, attacked_by=FixedMessages(content=RUBBISH["nan"]))
     inbox, _ = first_inbox(experiment)
     assert set(inbox.f.tolist()) == {0}
 
@@ -428,7 +428,7 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
 def test_an_inbox_may_be_empty(content):
     """A Byzantine agent between two others on a ring receives nothing; the run continues, and honest agents learn."""
     fixed = FixedMessages(content={**RUBBISH, **SILENCE}[content])
-    experiment = tiny("decbyzpg", topology="ring", byzantine=4, declared=1, attacked_by=fixed)
+    experiment = tiny("decbyzpg", topology="ring", byzantine=4, assumed_byzantine=1, attacked_by=fixed)
     inbox, _ = first_inbox(experiment)
     assert (inbox.n == 0).any()
     honest = ~experiment.members.byzantine
@@ -490,22 +490,22 @@ def test_more_groups_than_agents_are_one_line():
 
 def ppo(env, *, parameters=None, **options):
     options = {"agents": 3, "byzantine": 0, "trajectories": 12, "seed": 3, **options}
-    parameters = {"N": 2, "epochs": 2, "minibatch": 50, "lr": 0.01, **(parameters or {})}
+    parameters = {"N": 2, "epochs": 2, "minibatch_size": 50, "lr": 0.01, **(parameters or {})}
     return Experiment.create("fed_ppo", env=env, parameters={"algorithm": parameters}, **options)
 
 
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])
 def test_agents_who_improve_side_by_side_do_not_touch_each_other(env):
     """They may have unlike many steps; and BLAS rounds a product with one column in its own way, the critic's last."""
-    trace = compare_rows(ppo(env, parameters={"minibatch": 16 if env == "cartpole" else 100}), rounds=2)
+    trace = compare_rows(ppo(env, parameters={"minibatch_size": 16 if env == "cartpole" else 100}), rounds=2)
     assert (len(trace.states[-1]["adam.t"].unique()) > 1) == (env == "cartpole")
 
 
 def test_a_unit_of_returns_undoes_a_scale_of_rewards():
     """Advantages are measured by their own deviation, and the critic starts from nothing: only the unit matters."""
-    plain = run_as_block(ppo("cartpole", parameters={"unit": 4.0}), 3).states[-1]
-    scaled = run_as_block(ppo("cartpole:reward_scale=8", parameters={"unit": 32.0}), 3).states[-1]
-    other = run_as_block(ppo("cartpole:reward_scale=8", parameters={"unit": 4.0}), 3).states[-1]
+    plain = run_as_block(ppo("cartpole", parameters={"return_scale": 4.0}), 3).states[-1]
+    scaled = run_as_block(ppo("cartpole:reward_scale=8", parameters={"return_scale": 32.0}), 3).states[-1]
+    other = run_as_block(ppo("cartpole:reward_scale=8", parameters={"return_scale": 4.0}), 3).states[-1]
     torch.testing.assert_close(scaled["theta"], plain["theta"])
     torch.testing.assert_close(scaled["critic"], plain["critic"])
     assert not torch.allclose(other["critic"], plain["critic"])
@@ -516,7 +516,7 @@ def test_the_step_size_of_ppo_falls_with_the_budget(trajectories, share):
     """Two episodes are spent before the second round, whose one step is in proportion to its size."""
 
     def second_step(schedule):
-        once = {"lr_schedule": schedule, "epochs": 1, "minibatch": 10_000}
+        once = {"lr_schedule": schedule, "epochs": 1, "minibatch_size": 10_000}
         todo = ppo("cartpole", trajectories=trajectories, aggregator="mean", parameters=once)
         first, second = run_as_block(todo, 2).states
         return second["theta"] - first["theta"]

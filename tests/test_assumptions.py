@@ -52,27 +52,30 @@ def test_variance_and_dissimilarity_are_unbiased():
 
 
 def test_over_rounds():
-    lines = [{"gradient_norm": float(n), "weight_largest": 2.0, "weight_effective": 1 / (1 + n)} for n in range(101)]
-    lines[3] |= {"gradient_variance": 4.0, "gradient_dissimilarity": -1.0, "weight_largest": 7.0}
+    lines = [
+        {"gradient_norm": float(n), "importance_weight_max": 2.0, "relative_effective_sample_size": 1 / (1 + n)}
+        for n in range(101)
+    ]
+    lines[3] |= {"gradient_variance": 4.0, "gradient_dissimilarity": -1.0, "importance_weight_max": 7.0}
     lines[9] |= {"gradient_variance": 2.0, "gradient_dissimilarity": None}
     assert assumptions(lines) == pytest.approx(
         {
-            "gradient_norm_largest": 100.0,
-            "gradient_norm_99": 99.0,
+            "gradient_norm_max": 100.0,
+            "gradient_norm_p99": 99.0,
             "gradient_variance": 3.0,
             "gradient_dissimilarity": -1.0,
-            "weight_largest": 7.0,
-            "weight_effective": 1 / 101,
-            "weight_constant": None,
+            "importance_weight_max": 7.0,
+            "relative_effective_sample_size": 1 / 101,
+            "importance_weight_constant": None,
         }
     )
     assert set(assumptions([{}]).values()) == {None}
 
 
 def test_the_result_table_names_an_estimate_that_may_be_negative():
-    constants = {"gradient_norm_largest": 44.5, "gradient_variance": 6600.0, "gradient_dissimilarity": -73.9}
+    constants = {"gradient_norm_max": 44.5, "gradient_variance": 6600.0, "gradient_dissimilarity": -73.9}
     final = {"mean": 1.0, "low": None, "high": None, "n": 1}
-    counts = dict.fromkeys(("trajectories", "steps", "messages", "bytes", "screened"), 0)
+    counts = dict.fromkeys(("trajectories", "steps", "messages", "bytes", "num_malformed"), 0)
     verdict, empty = Verdict("ok", None, None, ""), {"evaluation": {}, "versions": {}}
     result = Result("run", verdict, final, **counts, **empty, steps_per_second=1, disagreement=0, assumptions=constants)
     shown = dict(result_tables.rows(Experiment.create("byzpg", agents=5), result))
@@ -91,10 +94,10 @@ def test_every_run_records_them(algo, tmp_path):
         parameters={"algo": {"N": 6, "B": 4} if algo != "gpomdp" else {"N": 6}},
     )
     constants = run(todo, out=tmp_path).assumptions
-    assert constants["gradient_norm_largest"] >= constants["gradient_norm_99"] > 0
+    assert constants["gradient_norm_max"] >= constants["gradient_norm_p99"] > 0
     assert constants["gradient_variance"] > 0
     assert constants["gradient_dissimilarity"] is not None
     if algo != "gpomdp":
-        assert constants["weight_largest"] > 0
-        assert 0 < constants["weight_effective"] <= 1
-    assert (constants["weight_constant"] is not None) == (algo == "decbyzpg")
+        assert constants["importance_weight_max"] > 0
+        assert 0 < constants["relative_effective_sample_size"] <= 1
+    assert (constants["importance_weight_constant"] is not None) == (algo == "decbyzpg")

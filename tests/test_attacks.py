@@ -979,4 +979,4 @@ NEW += ["reward_flip", "reward_shuffle", "reward_poison", "observation_noise", "
 def test_it_runs(attack: str, tmp_path: Path) -> None:
     result = byzbench.run(attack=attack, agents=9, byzantine=2, trajectories=60, out=tmp_path)
     assert result.trajectories >= 60
-    assert (result.screened > 0) == attack.startswith("non_finite")
+    assert (result.num_malformed > 0) == attack.startswith("non_finite")

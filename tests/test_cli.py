@@ -231,7 +231,7 @@ def test_a_corrupt_folder_is_not_replayed(
 
 
 @pytest.mark.parametrize("value", [None, "x", -1, [], {}, {"name": "alie"}, {"name": 3, "parameters": {}}])
-@pytest.mark.parametrize("key", ["agents", "attack", "declared", "seed"])
+@pytest.mark.parametrize("key", ["agents", "attack", "assumed_byzantine", "seed"])
 def test_an_experiment_that_nobody_described_is_not_replayed(
     command: Command, folder: Path, key: str, value: object
 ) -> None:

@@ -19,7 +19,7 @@ K, LR = 5, 1e-3
 COMPLETE = torch.full((K, K), 1 / K, dtype=torch.float64)
 
 
-def experiment(algo, topology="complete", attack="none", byzantine=0, declared=1, **options):
+def experiment(algo, topology="complete", attack="none", byzantine=0, assumed_byzantine=1, **options):
     """Five agents, two episodes a round, plain steps; by default none is Byzantine, and f = 1 is assumed."""
     sizes = {"N": 2, "lr": LR, "optimizer": "sgd", **options.pop("parameters", {})}
     return Experiment.create(
@@ -28,7 +28,7 @@ def experiment(algo, topology="complete", attack="none", byzantine=0, declared=1
         topology,
         agents=K,
         byzantine=byzantine,
-        declared=declared,
+        assumed_byzantine=assumed_byzantine,
         trajectories=1000,
         seed=3,
         parameters={"algorithm": sizes},
@@ -221,7 +221,7 @@ def test_on_the_complete_graph_with_averaging_methods_are_federated_gpomdp(algo,
 def test_without_attackers_to_expect_a_gossip_rule_is_averaging(algo):
     """Then the round is that of federated GPOMDP with plain steps."""
     federated, _ = rounds(experiment("gpomdp", "star"), 3)
-    states, _ = rounds(experiment(algo, declared=0, parameters={"momentum": 0.0}), 3)
+    states, _ = rounds(experiment(algo, assumed_byzantine=0, parameters={"momentum": 0.0}), 3)
     for one, other in zip(states, federated, strict=True):
         torch.testing.assert_close(one["theta"], other["theta"], rtol=0, atol=2e-6)
 
@@ -256,7 +256,7 @@ def test_an_attack_on_gradients_alone_is_noted_where_parameters_are_exchanged():
         "attack 'sign_flip' crafts no messages about parameters, which is all that agents of nna exchange: "
         "try -p attack.on=parameters"
     )
-    assert experiment("nna", aggregator="krum", declared=0).notes() == [
+    assert experiment("nna", aggregator="krum", assumed_byzantine=0).notes() == [
         "nna has no use for an aggregator: 'krum' changes nothing"
     ]
 

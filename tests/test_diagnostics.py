@@ -49,8 +49,8 @@ def test_the_mean_of_three_honest_vectors_and_a_byzantine_one():
     assert measured == {
         "error": 2.0,
         "spread": pytest.approx((8 / 3) ** 0.5),
-        "constant": pytest.approx(4 / (8 / 4)),
-        "pull": 0.25,
+        "robustness_constant": pytest.approx(4 / (8 / 4)),
+        "byzantine_pull": 0.25,
         "byzantine_weight": 0.25,
         "precision": None,
         "recall": 0.0,
@@ -139,7 +139,7 @@ def lines(tmp_path, **options):
 
 def test_a_run_records_what_its_rule_did(tmp_path):
     mean = lines(tmp_path, algo="dec_page_pg", attack="sign_flip")
-    assert all(line["aggregate_pull"] == pytest.approx(2 / 9) for line in mean)
+    assert all(line["aggregate_byzantine_pull"] == pytest.approx(2 / 9) for line in mean)
     assert all(line["aggregate_byzantine_weight"] == pytest.approx(2 / 9) for line in mean)
     assert not any(key.startswith("agreement_") for line in mean for key in line)
     robust = lines(tmp_path, algo="decbyzpg", attack="large_noise")
@@ -155,7 +155,7 @@ def test_a_run_records_what_its_rule_did(tmp_path):
 
 def test_no_bound_is_claimed_on_a_graph_that_is_not_complete(tmp_path):
     assert all(line["contraction_bound"] is None for line in lines(tmp_path, algo="decbyzpg", topology="ring"))
-    todo = Experiment.create("decbyzpg", "sign_flip", agents=9, byzantine=3, declared=2, agreement="rb_tm")
+    todo = Experiment.create("decbyzpg", "sign_flip", agents=9, byzantine=3, assumed_byzantine=2, agreement="rb_tm")
     assert todo.contraction_bound is None
 
 

@@ -50,7 +50,7 @@ def test_evaluations_stand_in_the_metrics_and_charge_nothing(tmp_path: Path) -> 
     assert area == pytest.approx(
         np.trapezoid(np.interp(np.arange(60_001) / 1e3, [0, *at], [22.3, *values]), dx=1e-3) / 60, rel=1e-5
     )
-    batches = [10 if line["large"] else 2 for line in lines]
+    batches = [10 if line["large_batch"] else 2 for line in lines]
     assert [line["trajectories"] for line in lines] == torch.tensor(batches).cumsum(0).tolist()
 
 

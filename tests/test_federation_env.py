@@ -64,7 +64,7 @@ def test_rewards_are_minus_the_honest_return_and_the_same_for_all():
 def test_silence_and_rubbish_expose_their_sender_and_nobody_else(word):
     say = lambda agent, own: word if agent == "attacker_1" else own  # noqa: E731
     _, rewards, infos = play(FederationEnv(**TINY), 0, say)
-    counted = "silent" if word is None else "screened"
+    counted = "num_silent" if word is None else "num_malformed"
     assert infos["attacker_0"][counted] == len(rewards) * 7 + len(rewards)
     assert np.isfinite([paid["attacker_0"] for paid in rewards]).all()
 

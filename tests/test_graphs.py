@@ -173,9 +173,9 @@ def test_guarantees_are_counted_at_each_honest_agent() -> None:
         "all": lambda n, f: f == 0,
     }
     assert graph_diagnostics.guaranteed(members, rules) == {
-        "majority": {"declared": 3, "local": 4},  # agent 0 hears two attackers and allows for one
-        "two thirds": {"declared": 2, "local": 2},
-        "all": {"declared": 0, "local": 0},
+        "majority": {"assumed": 3, "local": 4},  # agent 0 hears two attackers and allows for one
+        "two thirds": {"assumed": 2, "local": 2},
+        "all": {"assumed": 0, "local": 0},
     }
 
 

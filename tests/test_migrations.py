@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import byzbench
 from byzbench import Experiment, canonical, cli
 from byzbench.canonical import (
+    SCHEMA,
     AxisAdded,
     AxisRenamed,
     Change,
@@ -24,22 +24,33 @@ from byzbench.canonical import (
     checked,
     hash_of,
 )
-from byzbench.errors import CorruptRecord, InvalidParameter, OtherLibraries
+from byzbench.core import FloatRange
+from byzbench.errors import CorruptRecord, InvalidParameter, OtherLibraries, RenamedParameter
 from byzbench.experiments.provenance import code_difference, provenance
+from byzbench.leaderboard.checks import check_submission, submission_plan_of
+from byzbench.leaderboard.entries import read_entry
+from byzbench.leaderboard.plan import plan_submission
+from byzbench.leaderboard.schema import Method, Tuning
+from byzbench.leaderboard.suite_study import search_problems, study_hash, tuning_seeds
+from byzbench.leaderboard.suites import suite
 from byzbench.records import migrations
 from byzbench.records.migrations import migrate
+from byzbench.records.result import Result
+from byzbench.records.run_folder import LOGS, RunFolder
 from byzbench.records.store import gather, scan_runs
 from byzbench.records.tuned import TunedParameters
-from byzbench.sweeps.grid import SweepGrid
+from byzbench.sweeps.grid import SweepGrid, plan_sweep
+from byzbench.tuning.problem import tuning_problem
 
 OLD = Path(__file__).resolve().parent / "old_runs"
+ROW = Path(__file__).resolve().parents[1] / "leaderboards/submissions/smoke-v2/defence/fedppo"
 CALM = {"name": "calm", "parameters": {}}
 CHANGES: list[Change] = [
     ParameterRenamed(2, "attack", "alie", "z", "shift"),
     ComponentRenamed(3, "attack", "alie", "little"),
     ParameterRenamed(3, "attack", "little", "shift", "deviations"),
     ParameterAdded(4, "aggregator", "krum", "ties", "index"),
-    AxisRenamed(4, "declared", "assumed_byzantine"),
+    AxisRenamed(4, "mixing", "averaging"),
     AxisAdded(5, "weather", CALM),
     ParameterMoved(6, "task", "reward_scale", 1.0, "rewards", "plain", "scaled", "factor"),
 ]
@@ -49,10 +60,9 @@ def described(**options: Any) -> dict[str, Any]:
     return Experiment.create(agents=9, byzantine=2, **options).describe()
 
 
-@pytest.fixture
-def changed(monkeypatch: pytest.MonkeyPatch) -> Sequence[Change]:
+def change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the table of changes. Experiments are created before, as no component has the names of this table."""
     monkeypatch.setattr(canonical, "CHANGES", checked(CHANGES, 6))
-    return CHANGES
 
 
 @pytest.mark.parametrize(
@@ -63,8 +73,9 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Sequence[Change]:
         {"env": "cartpole(reward_scale=2.0)", "topology": "torus"},
     ],
 )
-def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], changed: Sequence[Change]) -> None:
+def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     old = described(**options)
+    change(monkeypatch)
     before = canonical.digest_of(old)
     today = canonical.to_current(old, 1)
     assert today != old
@@ -73,22 +84,26 @@ def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], chang
     assert hash_of({**today, "weather": {"name": "storm", "parameters": {}}}) != before
 
 
-def test_renames_reach_components_inside_others(changed: Sequence[Change]) -> None:
-    today = canonical.to_current(described(attack="split_brain(alie(z=1.5))", agreement="gossip+krum"), 1)
+def test_renames_reach_components_inside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = described(attack="split_brain(alie(z=1.5))", agreement="gossip+krum")
+    change(monkeypatch)
+    today = canonical.to_current(old, 1)
     assert today["attack"]["parameters"]["inner"] == {
         "name": "little",
         "parameters": {"deviations": 1.5, "on": "gradient", "whose": "colluders", "sign": -1}
         | {k: v for k, v in today["attack"]["parameters"]["inner"]["parameters"].items() if k != "deviations"},
     }
     assert today["agreement"]["parameters"]["rule"]["parameters"]["ties"] == "index"
-    assert "declared" not in today
+    assert "mixing" not in today
     assert "attack alie" in set(canonical.component_names(today))
     assert canonical.first_name("attack", "little") == "alie"
     assert canonical.first_parameter("attack", "little", "deviations") == "z"
 
 
-def test_a_moved_parameter_keeps_its_place_in_the_hash(changed: Sequence[Change]) -> None:
-    calm, scaled = (canonical.to_current(described(env=f"cartpole(reward_scale={s})"), 1) for s in ("1.0", "3.0"))
+def test_a_moved_parameter_keeps_its_place_in_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = [described(env=f"cartpole(reward_scale={s})") for s in ("1.0", "3.0")]
+    change(monkeypatch)
+    calm, scaled = (canonical.to_current(description, 1) for description in old)
     assert calm["rewards"] == {"name": "plain", "parameters": {}}
     assert scaled["rewards"] == {"name": "scaled", "parameters": {"factor": 3.0}}
     assert "reward_scale" not in scaled["task"]["parameters"]
@@ -179,7 +194,8 @@ def test_a_run_that_began_before_traces_begins_again(tmp_path: Path) -> None:
     assert len(result.trace) == 64
 
 
-def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch)
     monkeypatch.setattr(canonical, "SCHEMA", 6)
     on = {"env": "cartpole", "attacks": [], "algorithms": ["decbyzpg"], "seeds": [1], "trajectories": 1}
     data = {
@@ -196,6 +212,174 @@ def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, changed: Any, mo
     path.write_text(json.dumps(data))
     loaded = TunedParameters.read(path)
     assert (loaded.components, loaded.parameters) == ({"attack": "little"}, {"attack": {"deviations": 2.0}})
+
+
+def test_results_and_metrics_of_older_runs_have_the_names_of_today() -> None:
+    """One step renames the metrics of schema 3 in all records, and leaves those of today as they are."""
+    for entry in gather([OLD / "6a6c210", OLD / "6e8340e"])[0]:
+        assert entry.experiment["assumed_byzantine"] == entry.experiment["byzantine"]
+        assert "declared" not in entry.experiment
+        result = Result.from_json(dict(entry.result))
+        written = json.loads((entry.path / "result.json").read_text())
+        assert result.num_malformed == written["screened"]
+        assert result.aggregation["byzantine_pull"] == written["aggregation"]["pull"]
+        assert result.aggregation["robustness_constant"] == written["aggregation"]["constant"]
+        assert {topic: sent["max_bytes_per_agent"] for topic, sent in result.traffic.items()} == {
+            topic: sent["most"] for topic, sent in written.get("traffic", {}).items()
+        }
+        lines = [json.loads(line) for line in (entry.path / "metrics.jsonl").read_text().splitlines()]
+        migrated = RunFolder(entry.path).metrics()
+        for name, earlier in {
+            "num_malformed": "screened",
+            "num_silent": "silent",
+            "num_undefined": "kept",
+            "aggregate_byzantine_pull": "aggregate_pull",
+        }.items():
+            assert [line[name] for line in migrated] == [line[earlier] for line in lines]
+            assert not any(earlier in line for line in migrated)
+        assert [len(line) for line in migrated] == [len(line) for line in lines]
+
+
+def test_a_metric_that_has_an_earlier_name_today_keeps_it(tmp_path: Path) -> None:
+    """A plug-in may log a metric under a name that byzbench has no more."""
+    folder = RunFolder(tmp_path)
+    line = dict.fromkeys(LOGS["metrics.jsonl"], 0) | {"large": 1.0, "num_silent": 2}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "experiment.json").write_text(json.dumps({"schema": SCHEMA}))
+    assert folder.metrics() == [line]
+    (tmp_path / "experiment.json").write_text(json.dumps({"schema": 3}))
+    assert folder.metrics() == [{"large_batch" if k == "large" else k: v for k, v in line.items()}]
+
+
+FED_PPO = {
+    "minibatch": "minibatch_size",
+    "trace": "gae_lambda",
+    "unit": "return_scale",
+    "critic_weight": "vf_coef",
+    "entropy_weight": "ent_coef",
+    "longest": "max_grad_norm",
+}
+
+
+def test_parameters_of_fed_ppo_are_hashed_as_they_were() -> None:
+    today = Experiment.create("fed_ppo(gae_lambda=0.9, minibatch_size=64)", env="hopper", agents=5)
+    described = today.describe()
+    canonical_form = canonical.canonical(described)
+    assert set(FED_PPO) < set(canonical_form["algorithm"]["parameters"])
+    assert canonical_form["declared"] == 1
+    assert canonical.to_current(canonical_form, 1) == json.loads(json.dumps(described))
+    for earlier, name in FED_PPO.items():
+        assert canonical.current_parameter("algorithm", "fed_ppo", earlier) == name
+        assert canonical.current_parameter("algorithm", "fed_ppo", name) == name
+        assert canonical.first_parameter("algorithm", "fed_ppo", name) == earlier
+        assert canonical.current_parameter("algorithm", "gpomdp", earlier) == earlier
+
+
+@pytest.mark.parametrize(
+    ("algo", "parameters"),
+    [
+        ("fed_ppo(trace=0.9, minibatch=64)", {}),
+        ("fed_ppo", {"trace": 0.9, "minibatch": 64}),
+        ("fed_ppo(trace=0.5)", {"gae_lambda": 0.9, "minibatch": 64}),
+    ],
+)
+def test_earlier_names_of_parameters_work_with_a_warning(algo: str, parameters: dict[str, Any], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"env": "hopper", "agents": 5}
+    new = Experiment.create("fed_ppo", parameters={"algo": {"gae_lambda": 0.9, "minibatch_size": 64}}, **options)
+    with pytest.warns(RenamedParameter) as warned:
+        assert Experiment.create(algo, parameters={"algo": parameters}, **options) == new
+    assert "algorithm 'fed_ppo': trace is now called gae_lambda" in {str(warning.message) for warning in warned}
+    path = tmp_path / "suite.toml"
+    values = "".join(f"{name} = {value}\n" for name, value in parameters.items())
+    path.write_text(f'algo = "{algo}"\nenv = "hopper"\nagents = 5\n[parameters.algorithm]\n{values}')
+    with pytest.warns(RenamedParameter):
+        assert [cell.hash for cell in plan_sweep(SweepGrid.read(path)).cells.values()] == [new.hash]
+
+
+def test_a_parameter_is_not_written_under_two_names() -> None:
+    for create in (
+        lambda: Experiment.create("fed_ppo(trace=0.9, gae_lambda=0.9)"),
+        lambda: Experiment.create("fed_ppo", parameters={"algo": {"gae_lambda": 0.9, "trace": 0.9}}),
+    ):
+        with pytest.raises(InvalidParameter, match="trace is an earlier name of gae_lambda, which is given too"):
+            create()
+
+
+def test_a_study_of_earlier_names_is_the_same_study() -> None:
+    """Its search space and its fixed parameters have the names under which they were first hashed."""
+    where = FloatRange(0.9, 1.0)
+    point = {"algo": "fed_ppo", "agents": 5, "trajectories": 8}
+    new = tuning_problem(
+        "algorithm", point, ["none"], search={"algorithm.gae_lambda": where}, fixed={"algo": {"max_grad_norm": 1.0}}
+    )
+    assert new.hash == "328344309a48d8e9"  # as it was when the parameters had their earlier names
+    earlier: dict[str, Any] = {"search": {"algorithm.trace": where}, "fixed": {"algo": {"longest": 1.0}}}
+    with pytest.warns(RenamedParameter):
+        old = tuning_problem("algorithm", point, ["none"], **earlier)
+    with pytest.warns(RenamedParameter, match="longest is now called max_grad_norm"):
+        assert old.hash == new.hash
+    assert old.space == {"algorithm.gae_lambda": where}
+    assert old.keys == {"algorithm.gae_lambda": "algorithm.trace"}
+
+
+def test_a_row_with_earlier_names_is_read_and_has_its_hashes() -> None:
+    """The frozen suite of the row has `declared`, its method the earlier names of FedPPO, its cells `screened`."""
+    entry = read_entry(ROW)
+    plan = submission_plan_of(entry, suite("smoke-v2"))
+    assert {place.key: cell.hash for place, cell in plan.cells.items()} == {c.place: c.cell for c in entry.cells}
+    assert set(FED_PPO.values()) < set(plan.resolved["cartpole-star"]["algorithm"]["parameters"])
+    written = [json.loads(line) for line in (ROW / "cells.jsonl").read_text().splitlines()]
+    assert [cell.num_malformed for cell in entry.cells] == [line["screened"] for line in written]
+
+
+def test_a_tuned_row_with_earlier_names_passes_the_checks(tmp_path: Path) -> None:
+    """The text of its method, the method of its study and the search space have the names of schema 3."""
+    board, method = suite("smoke-v2"), Method(algo="fed_ppo")
+    ranges = {"algorithm.minibatch": (32, 512, True), "algorithm.trace": (0.9, 1.0, False)}
+    ranges |= {"algorithm.entropy_weight": (0.0, 0.02, False)}
+    search = {"method": {"algo": "fed_ppo"}, "ranges": ranges, "episodes": 1, "steps": 1}
+    tuning = {
+        "study": study_hash(board.sha256, method, ranges, 0),
+        "trials_sha256": "0" * 64,
+        "trials": 1,
+        "seeds": tuning_seeds(board),
+        "attacks": board.held_out,
+        "search": search | {"best": ["1.0"], "again": "1.0", "default": "1.0"},
+    }
+    folder = shutil.copytree(ROW, tmp_path / "smoke-v2" / "defence" / "fedppo")
+    path = folder / "submission.json"
+    tuned = {"algo": "fed_ppo(minibatch=128, trace=0.95, entropy_weight=0.0)"}
+    document = json.loads(path.read_text()) | {"method": tuned, "tuning": tuning}
+    path.write_text(json.dumps(document))
+    report = check_submission(folder, tmp_path)
+    assert not report.refused, report.findings
+    assert not [finding for finding in report.findings if finding.check == "defaults"]
+    assert report.submission_plan is not None
+    assert {cell.hash for cell in report.submission_plan.cells.values()} == {c.cell for c in read_entry(ROW).cells}
+    for text, found in (
+        ("fed_ppo(minibatch=128, trace=0.95, longest=0.5)", "algorithm longest is 0.5, and was not searched"),
+        ("fed_ppo(minibatch=128, trace=0.9)", "algorithm is not the one of `method`"),
+    ):
+        path.write_text(json.dumps(document | {"method": {"algo": text}}))
+        assert found in " ".join(finding.what for finding in check_submission(folder, tmp_path).findings)
+
+
+def test_the_search_of_a_row_of_today_has_first_names() -> None:
+    board, tuned = suite("smoke-v2"), Method(algo="fed_ppo(gae_lambda=0.95)")
+    resolved = plan_submission(board, "defence", tuned).resolved
+    ranges = {"algorithm.trace": [0.9, 1.0, False]}
+    search = {"method": {"algo": "fed_ppo"}, "ranges": ranges, "episodes": 1, "steps": 1, "best": ["1.0"]}
+    tuning = Tuning.model_validate(
+        {
+            "study": study_hash(board.sha256, Method(algo="fed_ppo"), ranges, 0),
+            "trials_sha256": "0" * 64,
+            "trials": 1,
+            "seeds": tuning_seeds(board),
+            "attacks": board.held_out,
+            "search": search | {"again": "1.0", "default": "1.0"},
+        }
+    )
+    assert not list(search_problems(board, tuning, tuned, resolved))
 
 
 def test_suites_may_say_their_schema(tmp_path: Path) -> None:

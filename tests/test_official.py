@@ -57,7 +57,7 @@ def test_official_streams_are_the_same_for_all_seeds_but_for_the_environments() 
         state = experiment.algorithm.start(federation)
         federation.begin(0, 0.0)
         batch = federation.sample(state["theta"], 2)
-        coins = [metrics["large"] for metrics in run_as_block(experiment, 12).metrics]
+        coins = [metrics["large_batch"] for metrics in run_as_block(experiment, 12).metrics]
         return state["theta"], coins, batch.observations[:, 0]
 
     (theta, coins, starts), (other_theta, other_coins, other_starts) = (trace(s, "official") for s in (0, 1))
@@ -90,7 +90,7 @@ def test_the_snapshot_after_the_step_makes_the_correction_void() -> None:
     parameters = {"algo": {**SMALL, "snapshot": "after_step", "optimizer": "sgd", "lr": 1e-3}}
     experiment = Experiment.create("page_pg", seed=1, parameters=parameters)
     trace = run_as_block(experiment, 8)
-    small = [t for t, metrics in enumerate(trace.metrics) if not metrics["large"]]
+    small = [t for t, metrics in enumerate(trace.metrics) if not metrics["large_batch"]]
     assert small
     for t in small:
         before, after = trace.states[t - 1]["reference"], trace.states[t]["reference"]

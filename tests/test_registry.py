@@ -128,7 +128,7 @@ def test_nested_components_are_built_with_their_own_parameters() -> None:
 
 
 def test_further_parameters_win() -> None:
-    spec = registry.with_parameters("alie(z=1, rule=B)", {"z": 2})
+    spec = registry.with_parameters("attack", "alie(z=1, rule=B)", {"z": 2})
     assert spec.parameters == {"z": 2, "rule": Spec("B")}
     assert load("attack", "alie", z=2, rule="B") == make("attack", spec)
 

@@ -548,7 +548,7 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     store, grown = fill(tmp_path_factory.mktemp("store"), LEVELS, range(4)), tmp_path_factory.mktemp("grown")
     for agents, f in ((4, 0), (5, 1), (26, 6)):
         for seed in range(3):
-            what = experiment(seed=seed, agents=agents, byzantine=f, declared=f)
+            what = experiment(seed=seed, agents=agents, byzantine=f, assumed_byzantine=f)
             write(grown, what, 480.0 if agents > 4 else 390.0)
     return {"curves": store, "heatmap": store, "profile": store, "speedup": grown}
 

@@ -138,7 +138,7 @@ FIELDS: dict[str, Any] = {
     "coin": None,
     "agents": 6,
     "byzantine": 0,
-    "declared": 0,
+    "assumed_byzantine": 0,
     "relay": True,
     "mixing": "uniform",
     "trajectories": 13,

@@ -51,7 +51,7 @@ class Imagined(Executor):
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").write_text(f"{value}")
         name = self.ended(attack, seed)
-        result = {"evaluation": {"evaluation": value}, "verdict": {"name": name}, "screened": 7}
+        result = {"evaluation": {"evaluation": value}, "verdict": {"name": name}, "num_malformed": 7}
         future.set_result(CellOutcome("failed", error="lost") if name == "failed" else CellOutcome("finished", result))
         return future
 

@@ -33,7 +33,7 @@ def replay(
 
     folder = RunFolder(run)
     record = folder.record()
-    if record is None or folder.read("result.json") is None:
+    if record is None or folder.result() is None:
         raise CorruptRecord(f"{run} is not the folder of a finished run")
     try:
         experiment = Experiment.from_description(record["experiment"])

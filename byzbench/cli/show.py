@@ -327,7 +327,7 @@ def _print_graph(
         typer.echo("for connectivity, robustness and spectra add --expensive")
     groups: dict[tuple[int, int], list[str]] = {}
     for name, counts in guarantees.items():
-        groups.setdefault((counts["declared"], counts["local"]), []).append(name)
+        groups.setdefault((counts["assumed"], counts["local"]), []).append(name)
     if groups:
         typer.echo(
             f"\nnumber of {honest} honest agents for which guarantees hold,\n"

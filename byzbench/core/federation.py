@@ -28,7 +28,7 @@ class Federation(Protocol):
         round: the current round, from 0.
         progress: the share of the trajectory budget that is spent, from 0 to 1.
         theta0: float32 [K, d], the common initial parameters.
-        declared: int64 [K], the assumed number of Byzantine agents that each agent knows.
+        assumed_byzantine: int64 [K], the number of Byzantine agents that each agent assumes.
         policy: the policy family.
         discount: the discount factor gamma.
     """
@@ -37,7 +37,7 @@ class Federation(Protocol):
     round: int
     progress: float
     theta0: Tensor
-    declared: Tensor
+    assumed_byzantine: Tensor
     policy: Policy
     discount: float
 

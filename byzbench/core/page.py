@@ -132,7 +132,9 @@ class PageAlgorithm(PolicyGradient):
             old = self.gradient(fed, state["previous"], batch, omega)
             log_importance_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()
-            fed.log("weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan))
+            fed.log(
+                "importance_weight_constant", ((value - old).square().sum(1).cpu() / step2).where(~large, torch.nan)
+            )
             small = state["reference"] + value - old
             value = torch.where(large.unsqueeze(1).to(value.device), value, small)
         return value, large
@@ -183,7 +185,7 @@ class DecentralizedPage(PageAlgorithm):
         direction, state = fed.aggregate(await fed.exchange("gradient", estimate), state)
         state = self.step(fed, direction, estimate, state)
         theta, state = await fed.agree(state["theta"], state)
-        return {**state, "theta": theta}, {"large": float(large[0])}
+        return {**state, "theta": theta}, {"large_batch": float(large[0])}
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class ServerPage(PageAlgorithm):
         estimate, large = await self.estimate(fed, state)
         aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
         direction = await fed.broadcast("direction", aggregate)
-        return self.step(fed, direction, estimate, state), {"large": float(large[0])}
+        return self.step(fed, direction, estimate, state), {"large_batch": float(large[0])}
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class IndependentPage(PageAlgorithm):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Estimate and step."""
         estimate, large = await self.estimate(fed, state)
-        return self.step(fed, estimate, estimate, state), {"large": float(large[0])}
+        return self.step(fed, estimate, estimate, state), {"large_batch": float(large[0])}
 
 
 def draw_official_parameters(sizes: tuple[int, ...]) -> Tensor:

@@ -120,5 +120,5 @@ def log_importance_weights(fed: Federation, weights: Tensor, count: Tensor, whic
     valid = torch.arange(weights.shape[1]) < count.cpu().unsqueeze(1)
     w = weights.detach().cpu().double().masked_fill(~valid, 0)
     effective = w.sum(1).square() / (w.square().sum(1) * count.cpu())
-    fed.log("weight_largest", w.amax(1).where(which, torch.nan))
-    fed.log("weight_effective", effective.where(which, torch.nan))
+    fed.log("importance_weight_max", w.amax(1).where(which, torch.nan))
+    fed.log("relative_effective_sample_size", effective.where(which, torch.nan))

@@ -106,7 +106,7 @@ class SvrgAlgorithm(PolicyGradient):
             state = self.ascend(fed, (aggregate + correction).expand_as(state["theta"]), state)
             taken += 1
         theta = await fed.broadcast("parameters", state["theta"][:1])
-        return {**state, "theta": theta}, {"steps_planned": float(planned), "steps_taken": float(taken)}
+        return {**state, "theta": theta}, {"inner_steps_planned": float(planned), "inner_steps_taken": float(taken)}
 
     def _gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
         if self.estimator == "whitened":

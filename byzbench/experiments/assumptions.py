@@ -50,13 +50,13 @@ def moments(policy: Policy, theta: Tensor, batch: Trajectories, discount: float)
 def assumptions(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Summarise the constants of all rounds of a run.
 
-    - gradient_norm_largest, gradient_norm_99: the maximum and the 99 % quantile over rounds of the largest norm of an
+    - gradient_norm_max, gradient_norm_p99: the maximum and the 99 % quantile over rounds of the largest norm of an
       honest gradient.
     - gradient_variance, gradient_dissimilarity: the means over evaluations, see `moments`.
-    - weight_largest: the largest importance weight of an episode.
-    - weight_effective: the smallest relative effective sample size, (sum w)^2 / (n sum w^2).
-    - weight_constant: the largest ||g - g^w||^2 / ||theta - theta'||^2, where g is the gradient of a batch at theta,
-      and g^w its importance-weighted gradient at theta'. It is at most C_w.
+    - importance_weight_max: the largest importance weight of an episode.
+    - relative_effective_sample_size: the smallest relative effective sample size, (sum w)^2 / (n sum w^2).
+    - importance_weight_constant: the largest ||g - g^w||^2 / ||theta - theta'||^2, where g is the gradient of a batch
+      at theta, and g^w its importance-weighted gradient at theta'. It is at most C_w.
 
     Args:
         lines: The lines of metrics of a run.
@@ -66,12 +66,12 @@ def assumptions(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """
     norms = _values(lines, "gradient_norm")
     return {
-        "gradient_norm_largest": max(norms, default=None),
-        "gradient_norm_99": float(np.quantile(norms, 0.99)) if norms else None,
+        "gradient_norm_max": max(norms, default=None),
+        "gradient_norm_p99": float(np.quantile(norms, 0.99)) if norms else None,
         **{key: mean_of(_values(lines, key)) for key in ("gradient_variance", "gradient_dissimilarity")},
-        "weight_largest": max(_values(lines, "weight_largest"), default=None),
-        "weight_effective": min(_values(lines, "weight_effective"), default=None),
-        "weight_constant": max(_values(lines, "weight_constant"), default=None),
+        "importance_weight_max": max(_values(lines, "importance_weight_max"), default=None),
+        "relative_effective_sample_size": min(_values(lines, "relative_effective_sample_size"), default=None),
+        "importance_weight_constant": max(_values(lines, "importance_weight_constant"), default=None),
     }
 
 

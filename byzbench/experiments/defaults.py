@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from byzbench import registry
 from byzbench.core import Algorithm, Communication, Component, PolicyFamily, Recommendation, Task
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.errors import InvalidParameter, RenamedParameter, Undefined
 
 Written = str | registry.Spec | Component
 
@@ -64,63 +65,62 @@ def _class_of(algo: Written) -> type[Algorithm]:
     if isinstance(algo, Component):
         cls: type[Component] = type(algo)
     else:
-        cls = registry.find("algorithm", registry.with_parameters(algo, {}).name)
+        cls = registry.find("algorithm", registry.with_parameters("algorithm", algo, {}).name)
     assert issubclass(cls, Algorithm)
     return cls
 
 
-def suggested(task: Task, policy: PolicyFamily, algo: Written, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the algorithm's parameters that the user does not set.
+def with_suggestions(
+    task: Task, policy: PolicyFamily, algo: Written, usual: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the algorithm's parameters: those that the user sets, and suggested values of the others.
 
     Args:
         task: The task, whose suggestions have the lowest priority.
         policy: The policy family, whose suggestions have the next priority.
-        algo: The algorithm as the user wrote it; a component has all its values, so nothing is returned.
-        usual: The result of `defaults`, whose parameters have the highest priority.
+        algo: The algorithm as the user wrote it; a component has all its values, so none is suggested.
+        usual: The result of `defaults`, whose parameters have priority over all suggestions.
+        parameters: The user's further parameters.
     """
     if isinstance(algo, Component):
-        return {}
-    spec, cls = registry.with_parameters(algo, {}), _class_of(algo)
+        return dict(parameters)
+    spec, cls = registry.with_parameters("algorithm", algo, parameters), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
-    values = {
-        **task.suggested,
-        **policy.suggested,
-        **cls.suggested.get(registry.name_of(task), {}),
-        **usual["algorithm"],
-    }
-    return {k: v for k, v in values.items() if k in allowed and k not in spec.parameters}
+    by_task = cls.suggested.get(registry.name_of(task), {})
+    values = {**task.suggested, **policy.suggested, **by_task, **usual["algorithm"]}
+    return {k: v for k, v in values.items() if k in allowed} | spec.parameters
 
 
 def with_moved_parameters(
-    env: Written, policy: Written | None, extra: dict[str, dict[str, Any]]
+    env: Written, policy: Written | None, parameters: dict[str, dict[str, Any]]
 ) -> tuple[Written, Written | None]:
-    """Return the task and the policy, where `hidden` and `squash` of the task, their old place, are the policy's.
+    """Return the task and the policy, where parameters of the policy that are written in the task are moved.
+
+    The parameters `hidden` and `squash` belonged to tasks. There they still work, with a warning.
 
     Args:
-        env: The task.
+        env: The task as the user wrote it.
         policy: The policy family; None: the task's.
-        extra: Further parameters by kind; those of the task that moved are removed.
+        parameters: The user's further parameters by kind; those that are moved are removed from them.
 
     Raises:
-        InvalidParameter: A parameter that moved is given with a policy.
+        InvalidParameter: Such a parameter is given together with a policy.
     """
     if isinstance(env, Component):
         return env, policy
-    spec = registry.with_parameters(env, {})
-    task = registry.find("task", spec.name)
-    assert issubclass(task, Task)
-    names = {"hidden", "squash"} - {f.name for f in fields(task)}
-    given = {**spec.parameters, **extra.get("task", {})}
-    moved = {name: given[name] for name in sorted(names) if name in given}
-    if not moved:
+    further = parameters.get("task", {})
+    spec = registry.with_parameters("task", env, further)
+    cls = registry.find("task", spec.name)
+    assert issubclass(cls, Task)
+    moved: dict[str, Any] = {n: spec.parameters.pop(n) for n in ("hidden", "squash") if n in spec.parameters}
+    if not moved or moved.keys() & {f.name for f in fields(cls)}:
         return env, policy
     first = next(iter(moved))
     if policy is not None:
-        raise InvalidParameter(f"env.{first} is a parameter of the policy now: give it to policy {policy}")
-    kept = {name: value for name, value in spec.parameters.items() if name not in names}
-    for name in names:
-        extra.get("task", {}).pop(name, None)
-    return registry.Spec(spec.name, spec.inner, kept), registry.with_parameters(task.default_policy, moved)
+        raise InvalidParameter(f"task {spec.name!r}: {first} is a parameter of the policy, which is given too")
+    warnings.warn(RenamedParameter(f"task {spec.name!r}: {first} is now a parameter of --policy"), stacklevel=1)
+    parameters["task"] = {name: value for name, value in further.items() if name not in moved}
+    return spec, registry.with_parameters("policy", cls.default_policy, moved)
 
 
 def usable(name: str) -> str:

@@ -28,11 +28,11 @@ def diagnose(result: AggregationResult, byzantine: Tensor) -> dict[str, float | 
 
     - error: ||value - m||, the mean over receivers.
     - spread: the root of the mean of ||x_i - m||^2 over honest vectors, the mean over receivers.
-    - constant: error^2 / (a r^2), the largest over receivers, with a the share of Byzantine vectors in the inbox and
-      r^2 the mean of ||x_i - x_j||^2 over honest pairs. It is the c of a (delta, c)-robust aggregator (Karimireddy et
-      al. 2022).
-    - pull: <value - m, b - m> / ||b - m||^2, the displacement of the value towards the Byzantine mean: 0 at m, 1 at b,
-      and f / n for the mean; the mean over receivers.
+    - robustness_constant: error^2 / (a r^2), the largest over receivers, with a the share of Byzantine vectors in the
+      inbox and r^2 the mean of ||x_i - x_j||^2 over honest pairs. It is the c of a (delta, c)-robust aggregator
+      (Karimireddy et al. 2022).
+    - byzantine_pull: <value - m, b - m> / ||b - m||^2, the displacement of the value towards the Byzantine mean: 0
+      at m, 1 at b, and f / n for the mean; the mean over receivers.
     - byzantine_weight: the share of Byzantine vectors in the weights of a linear rule, the mean over receivers.
     - precision, recall: the share of Byzantine vectors among the rejected, and the share of rejected among the
       Byzantine vectors, over all receivers together. A linear rule rejects a vector if its weight is less than half an
@@ -76,8 +76,8 @@ def diagnose(result: AggregationResult, byzantine: Tensor) -> dict[str, float | 
     diagnostics = {
         "error": _mean(errors),
         "spread": _mean(spreads),
-        "constant": max(constants, default=None),
-        "pull": _mean(pulls),
+        "robustness_constant": max(constants, default=None),
+        "byzantine_pull": _mean(pulls),
     }
     if weights is not None:
         total = np.add.reduce(weights, 1)

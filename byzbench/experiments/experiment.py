@@ -31,9 +31,9 @@ from byzbench.experiments.defaults import (
     Written,
     check_counts,
     defaults,
-    suggested,
     usable,
     with_moved_parameters,
+    with_suggestions,
 )
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
 from byzbench.experiments.plugin_errors import translate_plugin_errors
@@ -83,7 +83,7 @@ class _Builder:
         values = self.parameters.get(kind, {})
         if isinstance(written, Component):
             return registry.make(kind, replace(written, **values))
-        return registry.make(kind, registry.with_parameters(written, values))
+        return registry.make(kind, registry.with_parameters(kind, written, values))
 
     def axes(self, axes: Iterable[Axis], written: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of axes by key: components where the axis is a kind.
@@ -114,7 +114,7 @@ class Experiment:
         coin: The common coin.
         agents: The number K of agents.
         byzantine: The number f of Byzantine agents.
-        declared: The number of Byzantine agents that every agent assumes.
+        assumed_byzantine: The number of Byzantine agents that every agent assumes.
         relay: Whether messages are relayed over several hops, so that all agents receive all messages.
         mixing: The law of the mixing weights, see `byzbench.federation.communication_graph`.
         trajectories: The budget of episodes per agent.
@@ -142,7 +142,7 @@ class Experiment:
     coin: Coin
     agents: int
     byzantine: int
-    declared: int
+    assumed_byzantine: int
     relay: bool
     mixing: str
     trajectories: int
@@ -226,7 +226,9 @@ class Experiment:
         task: Task = build("task", env)
         family: PolicyFamily = build("policy", task.default_policy if policy is None else policy)
         usual = defaults(algo, preset, task)
-        build.suggest("algorithm", suggested(task, family, algo, usual))
+        build.parameters["algorithm"] = with_suggestions(
+            task, family, algo, usual, build.parameters.get("algorithm", {})
+        )
         method: Algorithm = build("algorithm", algo)
         budget = task.budget if trajectories is None else trajectories
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
@@ -245,7 +247,7 @@ class Experiment:
             coin=build("coin", coin),
             agents=count,
             byzantine=f,
-            declared=f if assumed_byzantine is None else assumed_byzantine,
+            assumed_byzantine=f if assumed_byzantine is None else assumed_byzantine,
             relay=relay,
             mixing=mixing,
             trajectories=budget,
@@ -305,7 +307,14 @@ class Experiment:
         """Return the communication graph with the placed Byzantine agents."""
         streams = Streams(self.seed)
         return CommunicationGraph.place(
-            self.topology, self.placement, self.agents, self.byzantine, self.declared, streams, self.relay, self.mixing
+            self.topology,
+            self.placement,
+            self.agents,
+            self.byzantine,
+            self.assumed_byzantine,
+            streams,
+            self.relay,
+            self.mixing,
         )
 
     @property

@@ -60,18 +60,18 @@ def measure(
         "disagreement": diameter(theta[honest.to(theta.device)]),
         "messages": statistics.messages,
         "bytes": statistics.bytes,
-        "screened": statistics.num_malformed,
-        "silent": statistics.num_silent,
-        "kept": statistics.num_undefined,
+        "num_malformed": statistics.num_malformed,
+        "num_silent": statistics.num_silent,
+        "num_undefined": statistics.num_undefined,
     }
     for name, application in (("aggregate", statistics.aggregation), ("agreement", statistics.mixing)):
         if application is not None:
             line |= {f"{name}_{key}": value for key, value in diagnose(application, byzantine).items()}
     if statistics.agreement is not None and (report := statistics.agreement.report).exchanges.any():
         mask = honest.to(report.before.device)
-        line["exchanges"] = int(report.exchanges[honest].max())
-        line["width_before"] = float(report.before[mask].max())
-        line["width_after"] = float(report.after[mask].max())
+        line["num_exchanges"] = int(report.exchanges[honest].max())
+        line["inbox_diameter_before"] = float(report.before[mask].max())
+        line["inbox_diameter_after"] = float(report.after[mask].max())
         line["contraction"] = contraction(statistics.agreement, byzantine, agreed.measure)
         line["contraction_bound"] = bound
     if statistics.aggregation is not None:
@@ -80,7 +80,7 @@ def measure(
     for name, values in statistics.logged.items():
         finite = values[honest & values.isfinite()]
         if len(finite):
-            line[name] = float(finite.min() if name == "weight_effective" else finite.max())
+            line[name] = float(finite.min() if name == "relative_effective_sample_size" else finite.max())
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
 

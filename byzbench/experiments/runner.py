@@ -92,7 +92,7 @@ def run(
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run(todo, out=out, watch=watch, wait=wait)
-            result = folder.read("result.json")
+            result = folder.result()
             if record is not None and (changes := code_difference(record.get("code"), new_record["code"])):
                 verb = "computed" if result is not None else "begun"
                 warnings.warn(
@@ -372,7 +372,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         disagreement=last["disagreement"],
         messages=last["messages"],
         bytes=last["bytes"],
-        screened=last["screened"],
+        num_malformed=last["num_malformed"],
         evaluation={k: v for k, v in last.items() if k.startswith("evaluation")}
         | {"evaluation_auc": evaluation_area(lines, todo.task, todo.trajectories)},
         versions=versions,

@@ -60,7 +60,7 @@ class CommunicationGraph:
         placement: Placement,
         agents: int,
         byzantine: int,
-        declared: int,
+        assumed_byzantine: int,
         streams: Streams,
         relayed: bool = False,
         weights: str = "metropolis",
@@ -72,7 +72,7 @@ class CommunicationGraph:
             placement: the rule that selects the Byzantine agents.
             agents: K, the number of agents.
             byzantine: f, the number of Byzantine agents.
-            declared: the assumed number of Byzantine agents.
+            assumed_byzantine: the number of Byzantine agents that agents assume.
             streams: the random streams of the experiment.
             relayed: whether messages are relayed to all agents.
             weights: the mixing weights of gossip.
@@ -88,12 +88,12 @@ class CommunicationGraph:
         selected = sorted(int(a) for a in placement(graph, byzantine, streams.generator("placement")))
         if len(set(selected)) != byzantine or not set(selected) <= set(range(agents)):
             raise Undefined(f"{type(placement).__name__} must select {byzantine} of {agents} agents, got {selected}")
-        if relayed and (connectivity := vertex_connectivity(graph)) < 2 * declared + 1:
+        if relayed and (connectivity := vertex_connectivity(graph)) < 2 * assumed_byzantine + 1:
             raise Undefined(
-                f"relaying with {declared} Byzantine agents needs a graph of vertex connectivity 2f + 1 = "
-                f"{2 * declared + 1}, and {type(topology).__name__} of {agents} agents has {connectivity}"
+                f"relaying with {assumed_byzantine} Byzantine agents needs a graph of vertex connectivity 2f + 1 = "
+                f"{2 * assumed_byzantine + 1}, and {type(topology).__name__} of {agents} agents has {connectivity}"
             )
-        return cls(graph, agents, tuple(selected), declared, relayed, weights)
+        return cls(graph, agents, tuple(selected), assumed_byzantine, relayed, weights)
 
     def at_round(self, topology: Topology, placement: Placement, round: int, streams: Streams) -> CommunicationGraph:
         """Return the same agents with the graph of another round.
@@ -235,7 +235,7 @@ class CommunicationGraph:
         return torch.where(mask, senders, senders[:, :1]), mask
 
     def bound(self, n: int) -> int:
-        """Return the bound f_i of an agent whose inbox has n vectors: min(declared, floor((n - 1) / 2))."""
+        """Return the bound f_i of an agent whose inbox has n vectors: min(assumed_byzantine, floor((n - 1) / 2))."""
         return min(self.assumed_byzantine, (n - 1) // 2)
 
     @cached_property

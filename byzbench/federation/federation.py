@@ -68,7 +68,7 @@ class SimulatedFederation(Federation):
         self.policy = policy
         theta0 = self.policy.initial(streams.generator("init")).to(device)
         self.theta0 = theta0.repeat(members.num_agents, 1)
-        self.declared = torch.full((members.num_agents,), members.assumed_byzantine)
+        self.assumed_byzantine = torch.full((members.num_agents,), members.assumed_byzantine)
         self.discount = task.discount
         self.statistics = RoundStatistics(
             torch.zeros(members.num_agents).long(), torch.zeros(members.num_agents).long()

@@ -131,7 +131,8 @@ def guaranteed(members: CommunicationGraph, rules: Mapping[str, Guarantee]) -> d
 
     The inbox of agent i has n_i vectors, of which b_i are Byzantine.
 
-    - declared: the rule is given f_i = min(declared, floor((n_i - 1) / 2)), as in a run, and b_i <= f_i must hold;
+    - assumed: the rule is given f_i = min(assumed_byzantine, floor((n_i - 1) / 2)), as in a run, and b_i <= f_i must
+      hold;
     - local: the rule is given b_i itself, as if an agent could know it.
 
     A guarantee is about one inbox. For a rule whose proof has further conditions on the graph, this one is necessary
@@ -142,13 +143,13 @@ def guaranteed(members: CommunicationGraph, rules: Mapping[str, Guarantee]) -> d
         rules: by name, the `guarantee` method of each rule.
 
     Returns:
-        By the name of the rule, the numbers of honest agents `declared` and `local`.
+        By the name of the rule, the numbers of honest agents `assumed` and `local`.
 
     Example:
         >>> import networkx as nx
         >>> members = CommunicationGraph(nx.cycle_graph(5), num_agents=5, byzantine_ids=(0, 2), assumed_byzantine=1)
         >>> guaranteed(members, {"krum": lambda n, f: n >= 2 * f + 3, "median": lambda n, f: n > 2 * f})
-        {'krum': {'declared': 0, 'local': 0}, 'median': {'declared': 2, 'local': 2}}
+        {'krum': {'assumed': 0, 'local': 0}, 'median': {'assumed': 2, 'local': 2}}
     """
     num_byzantine = (members.mask & members.byzantine[members.senders]).sum(1)
     sizes = members.mask.sum(1)
@@ -157,7 +158,7 @@ def guaranteed(members: CommunicationGraph, rules: Mapping[str, Guarantee]) -> d
     rows = [(*inbox, count) for inbox, count in zip(distinct.tolist(), counts.tolist(), strict=True)]
     return {
         name: {
-            "declared": sum(count for n, b, f, count in rows if b <= f and holds(n, f)),
+            "assumed": sum(count for n, b, f, count in rows if b <= f and holds(n, f)),
             "local": sum(count for n, b, _, count in rows if holds(n, b)),
         }
         for name, holds in rules.items()

@@ -68,9 +68,13 @@ class RoundStatistics:
         return sum(int(sent[:, 1].sum()) for sent in self.traffic.values())
 
     def by_topic(self) -> dict[str, dict[str, int]]:
-        """Return the messages and bytes of each topic, and the most bytes that one agent sent (`most`)."""
+        """Return the messages and bytes of each topic, and the most bytes that one agent sent."""
         return {
-            topic: {"messages": int(sent[:, 0].sum()), "bytes": int(sent[:, 1].sum()), "most": int(sent[:-1, 1].max())}
+            topic: {
+                "messages": int(sent[:, 0].sum()),
+                "bytes": int(sent[:, 1].sum()),
+                "max_bytes_per_agent": int(sent[:-1, 1].max()),
+            }
             for topic, sent in sorted(self.traffic.items())
         }
 

@@ -184,8 +184,9 @@ class _RunUpload:
         """Upload the new rounds, as far as all logs have complete lines."""
         if self.run is None:
             self.run = self._start()
-        for lines in zip(*(_lines(self.folder.path / name, at) for name, at in self._read.items()), strict=False):
-            values = {k: v for line in lines for k, v in json.loads(line).items()}
+        rounds = list(zip(*(_lines(self.folder.path / name, at) for name, at in self._read.items()), strict=False))
+        metrics = [{k: v for line in lines for k, v in json.loads(line).items()} for lines in rounds]
+        for lines, values in zip(rounds, self.folder.current_metrics(metrics), strict=True):
             self.run.log(values, step=values["round"])
             for name, line in zip(self._read, lines, strict=True):
                 self._read[name] += len(line)
@@ -202,7 +203,7 @@ class _RunUpload:
             The URL of the run, or the command that uploads an offline run.
         """
         self.update()
-        result = dict(_flat({"result": self.folder.read("result.json") or {}}))
+        result = dict(_flat({"result": self.folder.result() or {}}))
         self.run.summary.update(result)
         rows = [[what.removeprefix("result/"), _cell(value)] for what, value in result.items()]
         table = self._wandb.Table(columns=["what", "value"], data=rows, allow_mixed_types=True)

@@ -15,7 +15,7 @@ from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read_entry, scan_entries
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission, receives_messages
-from byzbench.leaderboard.resolved import methods, resolved_differences
+from byzbench.leaderboard.resolved import current_method, methods, resolved_differences
 from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.suites import CellKey, Suite, suite, suites
 
@@ -80,7 +80,7 @@ def check_submission(folder: Path, submissions: Path) -> CheckReport:
     if plan is None:
         return report
     report.submission_plan = plan
-    report.findings += _defaults(plan)
+    report.findings += _defaults(plan, submission.version)
     report.findings += _code(entry, plan)
     report.findings += _hashes(entry, plan)
     return report
@@ -159,10 +159,10 @@ def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
             yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
 
 
-def _defaults(plan: SubmissionPlan) -> Iterator[Finding]:
+def _defaults(plan: SubmissionPlan, schema: int) -> Iterator[Finding]:
     """Note the parameters of a resolved method that differ from today's defaults."""
     try:
-        today = plan_submission(plan.suite, plan.track, plan.method).resolved
+        today = plan_submission(plan.suite, plan.track, current_method(plan.method, schema)).resolved
     except ByzbenchError as error:
         yield Finding("defaults", "submission.json $.method", f"cannot be run as written today: {error}", fatal=False)
         return

@@ -132,7 +132,7 @@ def _non_finite(entry: Entry, suite: Suite, stratum: Stratum, scores: StratumSco
     """Find attacks whose messages are not finite, and that do no harm because validation removes them."""
     for attack in (attack for attack in scores.means if attack.startswith("non_finite")):
         if scores.means[attack] >= scores.clean.value - MARGIN:
-            removed = sum(entry.cell(stratum, attack, None, k).screened for k in range(suite.seeds))
+            removed = sum(entry.cell(stratum, attack, None, k).num_malformed for k in range(suite.seeds))
             yield Flag("non-finite-survived", f"{stratum.name}: validation removed {removed:,} messages")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from byzbench import registry
-from byzbench.canonical import to_current
+from byzbench.canonical import SCHEMA, to_current
 from byzbench.core import Component
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment, experiment_options
@@ -167,6 +167,23 @@ def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
     texts = {registry.kind_of(flag): text for flag, text in method.options.items() if flag != "preset"}
     partial = {kind: _partial(kind, registry.parse_spec(text), schema) for kind, text in texts.items()}
     return to_current(partial, schema, whole=False)
+
+
+def current_method(method: Method, schema: int) -> Method:
+    """Return a method with the names that its components and parameters have today.
+
+    Args:
+        method: The method as its author wrote it.
+        schema: The schema number under which it was written.
+
+    Example:
+        >>> current_method(Method(algo="fed_ppo(N=4, trace=0.9)"), 3).algo
+        'fed_ppo(N=4, gae_lambda=0.9)'
+    """
+    if schema == SCHEMA:
+        return method
+    components = explicit_parameters(method, schema)
+    return method.model_copy(update={registry.FLAGS[kind]: text_of(part) for kind, part in components.items()})
 
 
 def _partial(kind: str, spec: registry.Spec, schema: int) -> dict[str, Any]:

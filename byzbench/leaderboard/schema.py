@@ -335,7 +335,7 @@ class Cell(Document):
         opening: Numbers of the first round, which must be the same on another machine up to rounding.
         disagreement: The disagreement of the honest agents at the end.
         trajectories, steps: Numbers of trajectories and of steps of the run.
-        screened: Number of messages that validation removed.
+        num_malformed: Number of malformed messages, which validation removed.
         messages, bytes: Numbers of messages and bytes sent by all agents; None in cells older than these fields.
         trace: The sha256 of `trace.jsonl`.
         seconds: Seconds of the training loop.
@@ -356,7 +356,7 @@ class Cell(Document):
     disagreement: Decimal | None = None
     trajectories: Count = 0
     steps: Count = 0
-    screened: Count = 0
+    num_malformed: Count = 0
     messages: Count | None = None
     bytes: Count | None = None
     trace: Digest | None = None
@@ -427,6 +427,8 @@ def read_submission(content: bytes) -> Submission:
 def read_cells(content: bytes) -> tuple[Cell, ...]:
     """Parse `cells.jsonl`, and return the cells in the order of lines.
 
+    Lines have no schema number, so that they may have the keys of any schema.
+
     Raises:
         Refused: A line is not a cell; there are findings for the first ten such lines.
     """
@@ -434,7 +436,7 @@ def read_cells(content: bytes) -> tuple[Cell, ...]:
     for number, line in enumerate(content.split(b"\n")[: -1 if content.endswith(b"\n") else None], 1):
         name = f"cells.jsonl:{number}"
         try:
-            cells.append(validate(Cell, parse_document(line, name), name))
+            cells.append(validate(Cell, _cell_of_today(parse_document(line, name), name), name))
         except Refused as error:
             findings += error.findings
             num_refused += 1
@@ -443,6 +445,12 @@ def read_cells(content: bytes) -> tuple[Cell, ...]:
     if findings:
         raise Refused(findings)
     return tuple(cells)
+
+
+def _cell_of_today(data: Any, name: str) -> Any:
+    if not isinstance(data, dict) or "schema" in data:
+        return data  # `validate` refuses it
+    return {key: value for key, value in migrate("cell", data, name).items() if key != "schema"}
 
 
 def encode_document(part: Document, *, lines: bool = False) -> bytes:

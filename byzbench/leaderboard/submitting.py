@@ -173,7 +173,7 @@ def cell_of(place: CellKey, experiment: Experiment, outcome: CellOutcome, folder
         disagreement=finite_number(result["disagreement"]),
         trajectories=result["trajectories"],
         steps=result["steps"],
-        screened=result["screened"],
+        num_malformed=result["num_malformed"],
         messages=result["messages"],
         bytes=result["bytes"],
         trace=result["trace"],
@@ -341,7 +341,7 @@ def fill(method: Method, file: TunedParameters) -> Method:
     options = method.model_dump(exclude_none=True)
     for kind, values in file.fill(method.options, {}).items():
         flag = registry.FLAGS[kind]
-        options[flag] = canonical_spec(registry.with_parameters(options.get(flag, file.components[kind]), values))
+        options[flag] = canonical_spec(registry.with_parameters(kind, options.get(flag, file.components[kind]), values))
     return validate(Method, options, "method")
 
 
@@ -356,7 +356,7 @@ def tuned_by(file: TunedParameters, method: Method) -> Tuning:
         InvalidParameter: The method does not have the tuned parameters.
     """
     for kind, values in file.parameters.items():
-        written = registry.parse_spec(method.options.get(registry.FLAGS[kind], ""))
+        written = registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], ""), {})
         if written.name != file.components[kind] or not values.items() <= written.parameters.items():
             raise InvalidParameter(
                 f"the tuned {kind} is {file.components[kind]} with {values}; the method that was run differs"

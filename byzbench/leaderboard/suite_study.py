@@ -178,7 +178,8 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
     cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
     written = {
-        kind: registry.parse_spec(method.options.get(registry.FLAGS[kind], "none")).parameters for kind in METHOD
+        kind: registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], "none"), {}).parameters
+        for kind in METHOD
     }
     used = ("algorithm", *(kind for kind, _ in cells[0].rules))
     space = {
@@ -291,10 +292,9 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
     if set(tuning.attacks) != {canonical_spec(attack) for attack in suite.held_out}:
         yield "the attacks are not the held-out attacks of the suite"
     for kind in METHOD:
-        written = registry.parse_spec(method.options.get(registry.FLAGS[kind], "none"))
-        before = registry.parse_spec(search.method.options.get(registry.FLAGS[kind], "none"))
-        for name, value in written.parameters.items():
-            if f"{kind}.{name}" not in search.ranges and before.parameters.get(name) != value:
+        before = _written_parameters(kind, search.method)
+        for name, value in _written_parameters(kind, method).items():
+            if f"{kind}.{name}" not in search.ranges and before.get(name) != value:
                 yield f"{kind} {name} is {value}, and was not searched"
     for axes in resolved.values():
         for key, searched in search.ranges.items():
@@ -304,6 +304,12 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
             value = described["parameters"].get(names.get(name))
             if not _inside(value, searched):
                 yield f"{key} is {value}, and the search space is {', '.join(map(str, searched))}"
+
+
+def _written_parameters(kind: str, method: Method) -> dict[str, Any]:
+    """Return the parameters in the text of a method, by their first names."""
+    spec = registry.parse_spec(method.options.get(registry.FLAGS[kind], "none"))
+    return {first_parameter(kind, spec.name, name): value for name, value in spec.parameters.items()}
 
 
 def _inside(value: Any, searched: Sequence[Any]) -> bool:

@@ -14,7 +14,21 @@ from typing import Any, Literal
 from byzbench import canonical
 from byzbench.errors import CorruptRecord
 
-Document = Literal["run", "sweep", "suite", "tuned", "submission", "ticket", "frozen", "references", "study", "audit"]
+Document = Literal[
+    "run",
+    "result",
+    "metrics",
+    "sweep",
+    "suite",
+    "tuned",
+    "submission",
+    "cell",
+    "ticket",
+    "frozen",
+    "references",
+    "study",
+    "audit",
+]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 STEPS: dict[tuple[Document, int], Step] = {}
@@ -113,3 +127,55 @@ def _submissions_without_engines(data: dict[str, Any]) -> dict[str, Any]:
             ]
         data["code"] = new_code | {"source": code.get("harness")}
     return data | {"schema": 2, "resolved": {}}
+
+
+_METRICS_OF_SCHEMA_4: Mapping[str, str] = {
+    "screened": "num_malformed",
+    "silent": "num_silent",
+    "kept": "num_undefined",
+    "large": "large_batch",
+    "aggregate_constant": "aggregate_robustness_constant",
+    "aggregate_pull": "aggregate_byzantine_pull",
+    "agreement_constant": "agreement_robustness_constant",
+    "agreement_pull": "agreement_byzantine_pull",
+    "exchanges": "num_exchanges",
+    "width_before": "inbox_diameter_before",
+    "width_after": "inbox_diameter_after",
+    "weight_largest": "importance_weight_max",
+    "weight_effective": "relative_effective_sample_size",
+    "weight_constant": "importance_weight_constant",
+    "gradient_norm_largest": "gradient_norm_max",
+    "gradient_norm_99": "gradient_norm_p99",
+    "steps_planned": "inner_steps_planned",
+    "steps_taken": "inner_steps_taken",
+}
+"""The names of metrics and of their summaries since schema 4, by the earlier names."""
+
+
+def _renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a dict with the new name of every earlier one, which stays where the dict has both."""
+    kept = {name for name in names if names[name] in data}
+    return {name if name in kept else names.get(name, name): value for name, value in data.items()}
+
+
+@step("metrics", 3)
+@step("cell", 3)
+def _metrics_in_the_words_of_the_field(data: dict[str, Any]) -> dict[str, Any]:
+    """Rename the metrics of a line of `metrics.jsonl`, or of a cell of a submission."""
+    return _renamed(data, _METRICS_OF_SCHEMA_4) | {"schema": 4}
+
+
+@step("result", 3)
+def _results_in_the_words_of_the_field(data: dict[str, Any]) -> dict[str, Any]:
+    """Rename the metrics in a result, and in its summaries of aggregation, assumptions and traffic."""
+    data = _metrics_in_the_words_of_the_field(data)
+    if isinstance(aggregation := data.get("aggregation"), dict):
+        data["aggregation"] = _renamed(aggregation, {"constant": "robustness_constant", "pull": "byzantine_pull"})
+    if isinstance(assumptions := data.get("assumptions"), dict):
+        data["assumptions"] = _renamed(assumptions, _METRICS_OF_SCHEMA_4)
+    if isinstance(traffic := data.get("traffic"), dict):
+        data["traffic"] = {
+            topic: _renamed(sent, {"most": "max_bytes_per_agent"}) if isinstance(sent, dict) else sent
+            for topic, sent in traffic.items()
+        }
+    return data

@@ -46,7 +46,7 @@ class Result:
         disagreement: The diameter of the honest agents' parameters at the end.
         messages: The number of messages sent.
         bytes: The number of bytes sent.
-        screened: The number of malformed messages.
+        num_malformed: The number of malformed messages.
         evaluation: The last evaluation of the honest agents' policies: see `byzbench.experiments.evaluation`.
         versions: The versions of the code that ran.
         trace: The sha256 of `trace.jsonl`; empty for runs that are older than traces.
@@ -55,7 +55,7 @@ class Result:
         aggregation: The diagnostics of the aggregation, the mean over rounds: see
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
         assumptions: The measured assumption constants: see `byzbench.experiments.assumptions`.
-        traffic: The messages and bytes by topic, and the `most` bytes that one agent sent.
+        traffic: The messages and bytes by topic, and the most bytes that one agent sent.
     """
 
     run: str | list[str]
@@ -67,7 +67,7 @@ class Result:
     disagreement: float | None
     messages: int
     bytes: int
-    screened: int
+    num_malformed: int
     evaluation: dict[str, float | None]
     versions: dict[str, str]
     trace: str = ""
@@ -119,7 +119,7 @@ def pool(results: Sequence[Result]) -> Result:
         disagreement=None if None in disagreements else max(d for d in disagreements if d is not None),
         messages=sum(r.messages for r in results),
         bytes=sum(r.bytes for r in results),
-        screened=sum(r.screened for r in results),
+        num_malformed=sum(r.num_malformed for r in results),
         diagnostics={k: max((r.diagnostics[k] or 0) for r in results) for k in worst.diagnostics},
         notes=_pool_notes(results),
         aggregation={k: mean_of(r.aggregation.get(k) for r in results) for k in worst.aggregation},

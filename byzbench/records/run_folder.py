@@ -27,7 +27,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from byzbench.canonical import SCHEMA
+from byzbench.canonical import SCHEMA, schema_of
 from byzbench.errors import Busy, CorruptRecord, StorageError
 from byzbench.records.files import FILES, parse_json, parse_object, read_bytes
 from byzbench.records.migrations import is_described, migrate
@@ -92,6 +92,15 @@ class RunFolder:
         if not is_described(record.get("experiment")):
             raise CorruptRecord(f"{path} does not describe an experiment; {REMEDY}")
         return record
+
+    def result(self) -> dict[str, Any] | None:
+        """Read `result.json`, migrated to the present schema; None if the file does not exist.
+
+        Raises:
+            CorruptRecord: The file is invalid, or of a newer byzbench.
+        """
+        data = self.read("result.json")
+        return None if data is None else migrate("result", data, self.path / "result.json")
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON object atomically."""
@@ -162,7 +171,7 @@ class RunFolder:
         return tensors, progress
 
     def metrics(self, name: str = "metrics.jsonl", size: int | None = None) -> list[dict[str, Any]]:
-        """Read and check the lines of a log, without an incomplete last line.
+        """Read and check the lines of a log, without an incomplete last line. Metrics have the names of today.
 
         Args:
             name: The log.
@@ -190,7 +199,16 @@ class RunFolder:
             if not valid or not all(_number(line.get(key, "")) for key in LOGS[name]):
                 raise CorruptRecord(f"{self.path / name}:{number}: not a line of this log; {REMEDY}")
             lines.append(line)
-        return lines
+        return self.current_metrics(lines) if name == "metrics.jsonl" else lines
+
+    def current_metrics(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return lines of metrics as they would be written today; their schema is that of `experiment.json`."""
+        path = self.path / "experiment.json"
+        schema = schema_of(self.read("experiment.json") or {}, path)
+        if schema == SCHEMA:
+            return lines
+        migrated = [migrate("metrics", {**line, "schema": schema}, path) for line in lines]
+        return [{name: value for name, value in line.items() if name != "schema"} for line in migrated]
 
     def clear(self) -> None:
         """Remove all files of the run."""

@@ -99,6 +99,8 @@ def read_run(folder: Path) -> StoredRun:
     if not isinstance(description, dict) or not _is_experiment(description) or not isinstance(code, dict):
         raise CorruptRecord(f"{path} does not describe an experiment")
     result = _optional(folder / "result.json")
+    if result is not None:
+        result = migrate("result", result, folder / "result.json")
     failure = _optional(folder / "failure.json") if result is None else None
     if result is not None and not _is_result(result):
         raise CorruptRecord(f"{folder / 'result.json'} is not a result")

@@ -112,11 +112,11 @@ class TunedParameters(BaseModel):
             return merged
         for kind, values in self.parameters.items():
             written = point.get(registry.FLAGS[kind])
-            spec = registry.parse_spec(written) if isinstance(written, str) else None
+            spec = registry.with_parameters(kind, written, {}) if isinstance(written, str) else None
             if spec is None or spec.name == self.components[kind]:
                 explicit = spec.parameters if spec else {}
                 free = {k: v for k, v in values.items() if k not in explicit}
-                merged[kind] = free | merged.get(kind, {})
+                merged[kind] = free | registry.current_names(kind, self.components[kind], merged.get(kind, {}))
         return merged
 
     def concerns(self, point: Mapping[str, Any]) -> bool:

@@ -76,7 +76,7 @@ def learning_curve(folders: Sequence[Path], path: Path) -> None:
         folders: The folder of each seed's run.
         path: The file to write.
     """
-    experiment = Experiment.from_description((RunFolder(folders[0]).read("experiment.json") or {})["experiment"])
+    experiment = Experiment.from_description((RunFolder(folders[0]).record() or {})["experiment"])
     grid = np.linspace(experiment.trajectories / _POINTS, experiment.trajectories, _POINTS)
     means = np.stack([curve(folder, "return", grid) for folder in folders])
     worst = np.stack([curve(folder, "return_worst", grid) for folder in folders])

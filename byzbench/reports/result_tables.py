@@ -59,7 +59,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("assumption constants", _assumption_constants(result)),
         ("messages sent", f"{result.messages:,}"),
         ("bytes sent", _size(result.bytes)),
-        ("malformed messages", f"{result.screened:,}"),
+        ("malformed messages", f"{result.num_malformed:,}"),
         ("environment steps", f"{result.steps:,}  ({result.steps_per_second:,.0f} per second)"),
         *_graph_rows(experiment, result, worst),
     ]
@@ -126,21 +126,26 @@ def _aggregation_error(result: Result) -> str:
     text = f"{diagnostics['error']:.2g} honest std"
     if diagnostics.get("byzantine_weight") is not None:
         text += f"; Byzantine weight {diagnostics['byzantine_weight']:.2g}"
-    return text + ("" if diagnostics.get("pull") is None else f"; bias towards attackers {diagnostics['pull']:.2g}")
+    pull = diagnostics.get("byzantine_pull")
+    return text + ("" if pull is None else f"; bias towards attackers {pull:.2g}")
 
 
 def _assumption_constants(result: Result) -> str:
     """Return the estimates of the constants in the assumptions of theorems, as text."""
     estimates = {key: value for key, value in result.assumptions.items() if value is not None}
     parts = [
-        (f"max ||g|| {estimates['gradient_norm_largest']:.3g}" if "gradient_norm_largest" in estimates else ""),
+        (f"max ||g|| {estimates['gradient_norm_max']:.3g}" if "gradient_norm_max" in estimates else ""),
         (f"sigma^2 {estimates['gradient_variance']:.3g}" if "gradient_variance" in estimates else ""),
         (
             f"zeta^2 (unbiased estimate) {estimates['gradient_dissimilarity']:.3g}"
             if "gradient_dissimilarity" in estimates
             else ""
         ),
-        (f"max importance weight {estimates['weight_largest']:.3g}" if "weight_largest" in estimates else ""),
+        (
+            f"max importance weight {estimates['importance_weight_max']:.3g}"
+            if "importance_weight_max" in estimates
+            else ""
+        ),
     ]
     return "; ".join(filter(None, parts)) or "none"
 

@@ -333,5 +333,5 @@ def _survival(outcomes: Mapping[str, Sequence[CellOutcome]]) -> SearchFlag:
             verdict, clean_verdict = (each.result["verdict"]["name"] for each in (outcome, clean))
             if verdict == "diverged" or SEVERITY.index(verdict) > SEVERITY.index(clean_verdict):
                 return SearchFlag(False, f"a run under {attack} ended {verdict}, and {clean_verdict} without it")
-    num_rejected = sum(each.result["screened"] for attack in attacks for each in outcomes[attack])
+    num_rejected = sum(each.result["num_malformed"] for attack in attacks for each in outcomes[attack])
     return SearchFlag(True, f"{num_rejected:,} malformed messages were rejected")

@@ -157,7 +157,8 @@ class _RowFederation:
         # Shares all state with the federation, except the counters in the names of this agent's random streams.
         self._local = copy(federation)
         self._row = torch.tensor([agent])
-        self.agents, self.declared = federation.agents[self._row], federation.declared[self._row]
+        self.agents = federation.agents[self._row]
+        self.assumed_byzantine = federation.assumed_byzantine[self._row]
         self.theta0 = federation.theta0[self._row]
         self.policy, self.discount = federation.policy, federation.discount
         self.begin(0, 0.0)

@@ -58,7 +58,8 @@ class TuningProblem:
     def hash(self) -> str:
         """Return the 16 hexadecimal digits that identify the study."""
         spaces = {self.keys[k]: list(v) if isinstance(v, Categorical) else asdict(v) for k, v in self.space.items()}
-        data = {**{k: getattr(self, k) for k in ("side", "seeds", "fixed", "sampler_seed")}, "space": spaces}
+        data = {**{k: getattr(self, k) for k in ("side", "seeds", "sampler_seed")}, "space": spaces}
+        data["fixed"] = self._fixed_by_first_name()
         data["rivals"] = self.opponents  # the name under which studies were first hashed
         rest = {"point": dict(self.point), "objective": OBJECTIVE}
         text = json.dumps({**data, **rest}, sort_keys=True, default=list)
@@ -68,6 +69,13 @@ class TuningProblem:
     def keys(self) -> Mapping[str, str]:
         """Return the name in storages of each searched `kind.field`: that under which it was first hashed."""
         return first_names(self.space, self.experiment({}, *self.pairs[0]))
+
+    def _fixed_by_first_name(self) -> dict[str, dict[str, Any]]:
+        cell = self.experiment({}, *self.pairs[0])
+        return {
+            kind: {first_parameter(kind, registry.name_of(getattr(cell, kind)), k): v for k, v in values.items()}
+            for kind, values in self.fixed.items()
+        }
 
     @property
     def name(self) -> str:
@@ -131,6 +139,15 @@ def first_names(keys: Iterable[str], cell: Experiment) -> dict[str, str]:
     return names
 
 
+def _current_key(key: str, cell: Experiment) -> str:
+    """Return a searched `kind.field` with the name that the field has today."""
+    kind, _, name = key.partition(".")
+    if kind not in registry.KINDS:
+        return key
+    (current,) = registry.current_names(kind, registry.name_of(getattr(cell, kind)), {name: None})
+    return f"{kind}.{current}"
+
+
 def tuning_problem(
     side: TunedSide,
     point: Mapping[str, Any],
@@ -169,7 +186,7 @@ def tuning_problem(
     )
     cells = [without_space.experiment({}, rival, FIRST_SEED) for rival in rivals]
     kinds = ("attack",) if side == "attack" else tuple(axis.key for axis in method_axes())
-    space = dict(search or {})
+    space = {_current_key(key, cells[0]): where for key, where in (search or {}).items()}
     for kind in () if search else kinds:
         component = getattr(cells[0], kind)
         if kind != "algorithm" and side == "algorithm" and not cells[0].algorithm.communication.sends_messages:

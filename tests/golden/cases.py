@@ -108,9 +108,9 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     ),
     "algorithm fed_page_pg": page(),
     "algorithm fed_ppo": (
-        algorithm({**GOSSIP, "epochs": 2, "minibatch": 16}),
-        algorithm({**GOSSIP, "epochs": 2, "minibatch": 8, "entropy_weight": 0.1, "discount": 0.9}, attack="sign_flip"),
-        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch": 64}, env="pendulum", trajectories=2, also=[]),
+        algorithm({**GOSSIP, "epochs": 2, "minibatch_size": 16}),
+        algorithm({**GOSSIP, "epochs": 2, "minibatch_size": 8, "ent_coef": 0.1, "discount": 0.9}, attack="sign_flip"),
+        algorithm({**GOSSIP, "N": 1, "epochs": 1, "minibatch_size": 64}, env="pendulum", trajectories=2, also=[]),
     ),
     "algorithm fedpg_br": (
         *svrg(estimator="gpomdp", spread=1),
@@ -206,12 +206,12 @@ BRANCHES: Mapping[str, Options] = {
     "deep policy": {**COIN, "policy": "mlp:hidden=[18,3]"},
     "envpool": {**BASES["task"], "env": "lunarlander:backend=envpool", "also": []},
     "altered pendulum": {**BASES["task"], "env": "pendulum:heterogeneity=0.5", "also": []},
-    "declared too few": {**COIN, "declared": 1},
+    "declared too few": {**COIN, "assumed_byzantine": 1},
     "rule undefined for some": {
         **PEERS,
         "aggregator": "krum",
         "attack": "silence:q=0.5,equivocate=True",
-        "declared": 2,
+        "assumed_byzantine": 2,
     },
     "malformed messages": {**COIN, "attack": "non_finite:on=both,where=once"},
     "stateful rule": {**PEERS, "aggregator": "centered_clipping:radius=1", "agreement": "gossip+balance"},

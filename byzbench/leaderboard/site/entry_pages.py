@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
 from byzbench import registry
+from byzbench.canonical import to_current
 from byzbench.leaderboard.boards import AttackRow
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.resolved import text_of
@@ -108,8 +110,14 @@ def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
     resolved = entry.submission.resolved
     tasks = {stratum.env: stratum.name for stratum in reversed(suite.strata) if stratum.name in resolved}
     for env, stratum in sorted(tasks.items()):
-        for axis, described in resolved[stratum].items():
+        for axis, described in _resolved(entry, stratum).items():
             yield join(f"{env}, {axis}: ", el("code", text_of(described)))
+
+
+def _resolved(entry: Entry, stratum: str) -> dict[str, Any]:
+    """Return the components of the resolved method in a stratum by axis, described as they would be written today."""
+    submission = entry.submission
+    return to_current(submission.resolved.get(stratum, {}), submission.version, whole=False)
 
 
 def _curves(entry: Entry, suite: Suite) -> Iterator[Markup]:
@@ -162,8 +170,8 @@ def _commands(entry: Entry, suite: Suite) -> Iterator[Child]:
     first = entry.cells[0]
     stratum = next(s for s in suite.strata if s.name == first.stratum)
     seed = suite.seed_values[first.seed] if first.seed < suite.seeds else first.seed
-    resolved = submission.resolved.get(first.stratum, {}).items()
-    method = {registry.FLAGS.get(axis, axis): text_of(described) for axis, described in resolved}
+    resolved = _resolved(entry, first.stratum)
+    method = {registry.FLAGS.get(axis, axis): text_of(described) for axis, described in resolved.items()}
     options = {"algo": first.algo, **submission.method.options, **method, **stratum.options}
     if first.attack != submission.method.attack:
         options["attack"] = first.attack

@@ -24,7 +24,7 @@ from tests.golden.running import described_inputs, experiment_of
 from tests.golden.summaries import short, summary
 
 EXPERIMENTS: Mapping[str, Options] = {
-    "complete": {**PEERS, "byzantine": 2, "declared": 3},
+    "complete": {**PEERS, "byzantine": 2, "assumed_byzantine": 3},
     "relayed torus": {**PEERS, "topology": "torus", "agents": 9, "byzantine": 1, "relay": True},
     "relayed directed": {**PEERS, "topology": "erdos_renyi:p=0.8,directed=True", "byzantine": 1, "relay": True},
     "sparse": {**PEERS, "topology": "grid:columns=3", "agents": 10, "mixing": "max_degree"},
