@@ -37,7 +37,9 @@ def results(name: str, cells: Mapping[Key, Experiment], given: argparse.Namespac
     todo = SweepPlan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
     keys = list(cells)
     with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
+        summary = run_sweep(
+            todo, given.out, workers, callback=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr)
+        )
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     return {key: run(cell, out=given.out) for key, cell in cells.items()}

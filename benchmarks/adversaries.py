@@ -83,7 +83,9 @@ def areas(given: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
     )
     todo, found = plan_sweep(suite), defaultdict(list)
     with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
+        summary = run_sweep(
+            todo, given.out, workers, callback=lambda label, _: print(label, file=sys.stderr, flush=True)
+        )
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     for cell in todo.cells.values():

@@ -79,7 +79,7 @@ def main() -> None:
     given = parser.parse_args()
     todo = cells(given.seeds, given.trajectories)
     with make_executor("process", given.out, jobs=given.jobs) as workers:
-        summary = run_sweep(todo, given.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+        summary = run_sweep(todo, given.out, workers, callback=lambda label, o: print(label, o.status, file=sys.stderr))
     assert not summary.failed, summary.failed
     saved = save_sweep(given.out, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
     entries, _ = gather([saved])

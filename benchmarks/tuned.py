@@ -58,7 +58,7 @@ def evaluate(suite: SweepGrid, out: Path, jobs: int) -> Mapping[str, np.ndarray]
     todo: SweepPlan = plan_sweep(suite)
     with make_executor("process", out, jobs=jobs) as workers:
         outcomes = run_sweep(
-            todo, out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr)
+            todo, out, workers, callback=lambda label, o: print(label, o.status, file=sys.stderr)
         ).outcomes
     found: dict[str, list[float]] = {attack: [] for attack in suite.attack}
     for attack in suite.attack:
@@ -83,7 +83,7 @@ def main() -> None:
     asked = tuning_problem("algorithm", point, TUNING)
     study = open_study(asked, given.out / "studies" / f"{asked.hash}.journal")
     with make_executor("process", given.out, jobs=given.jobs) as workers:
-        run_study(asked, study, workers, given.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
+        run_study(asked, study, workers, given.trials, callback=lambda t: print(t.number, t.value, file=sys.stderr))
     found, path = best(asked, study), given.out / "studies" / f"tuned-{asked.name}.json"
     found.write(path)
     drawn = {p.name: p for p in pictures(study, given.out / "studies" / asked.hash)}

@@ -60,7 +60,7 @@ def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: P
     assert checked(folder).findings == []
     assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
     told: list[str] = []
-    found = replayed(folder, tmp_path, watch=told.append)
+    found = replayed(folder, tmp_path, callback=told.append)
     assert told[0].startswith("run 1: ")
     assert all(line.endswith(": finished") for line in told)
     assert next(verdict_lines(folder, [], False, found)) == f"tiny: exact at engine {ENGINE}"

@@ -184,17 +184,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_finished_runs_are_reused_only_for_the_same_behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    first = byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
+    first = byzbench.run(**RUNS["ring"], out=tmp_path, callback=seen.append)
     assert seen
     seen.clear()
-    assert byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append) == first
+    assert byzbench.run(**RUNS["ring"], out=tmp_path, callback=seen.append) == first
     assert not seen
-    byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append, on_existing="rerun")
+    byzbench.run(**RUNS["ring"], out=tmp_path, callback=seen.append, on_existing="rerun")
     assert seen
     monkeypatch.setattr(identity, "ENGINE", 2)
     seen.clear()
     with pytest.warns(ArchivedRun, match="engine: 1 then, 2 now"):
-        byzbench.run(**RUNS["ring"], out=tmp_path, watch=seen.append)
+        byzbench.run(**RUNS["ring"], out=tmp_path, callback=seen.append)
     assert seen, "a result of another behaviour was reused"
     archived = list(tmp_path.glob("*-archived"))
     assert len(archived) == 1, "the old result is gone"

@@ -276,8 +276,8 @@ def test_the_file_of_a_sweep_groups_its_cells(store: Path, there: There, command
 
 def test_a_run_that_was_tracked_is_there(store: Path, there: There, command: Command) -> None:
     tracker = Tracker("online")
-    with tracker.follow(Path("runs") / folders(store)[0].name) as watch:
-        byzbench.run(out=store, seed=0, watch=watch, **SMALL)
+    with tracker.follow(Path("runs") / folders(store)[0].name) as callback:
+        byzbench.run(out=store, seed=0, callback=callback, **SMALL)
     assert tracker.places == [there.runs[0].url]
     assert command(store)[1][-1] == f"uploaded {SEEDS - 1}, already there 1, not finished 0"
 

@@ -17,6 +17,7 @@ from byzbench.cli import (
     leaderboard,
     pilot,
     plot,
+    render,
     replay,
     report,
     run,
@@ -26,7 +27,6 @@ from byzbench.cli import (
     sync,
     tune,
     version,
-    watch,
     worst,
 )
 from byzbench.cli import list as list_verb
@@ -58,7 +58,7 @@ app.command("runs")(runs.runs)
 app.command("list")(list_verb.list_components)
 app.command("show")(show.show)
 app.command("replay")(replay.replay)
-app.command("watch")(watch.watch)
+app.command("render")(render.render)
 app.command("version")(version.version)
 
 

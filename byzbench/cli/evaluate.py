@@ -152,7 +152,7 @@ def _run(suite: SweepGrid, files: list[Path], out: Path, workers: dict[str, Any]
         interruptible() as stopped,
         open_executor(workers["executor"], out, **executor_options) as executor,
     ):
-        summary = run_sweep(combined, out, executor, watch=progress, stopped=stopped)
+        summary = run_sweep(combined, out, executor, callback=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
         echo(f"failed: {label}: {outcome.error}", err=True)
     if summary.failed or summary.remaining:

@@ -231,9 +231,9 @@ def verify(
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
             open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
         ):
-            watch = None if as_json else lambda line: typer.echo(line, err=True)
+            callback = None if as_json else lambda line: typer.echo(line, err=True)
             replayed = replay_entry(
-                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, watch
+                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, callback
             )
     without_engine = report.entry is not None and report.entry.submission.code.engine is None
     code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0

@@ -74,7 +74,7 @@ def sweep(
         tracker = Tracker(wandb, group=f"sweep-{cell_plan.hash}")
         with SweepProgress(len(cell_plan.cells), quiet=as_json) as progress, interruptible() as stopped:
 
-            def watch(label: str, outcome: Any) -> None:
+            def on_cell(label: str, outcome: Any) -> None:
                 progress(label, outcome)
                 if not outcome.reused:
                     store.push(store.path / cell_plan.cells[label].hash)
@@ -89,7 +89,7 @@ def sweep(
                     workers,
                     on_existing=on_existing,
                     earlier=earlier,
-                    watch=watch,
+                    callback=on_cell,
                     stopped=stopped,
                 )
         store.push_file(saved)

@@ -117,7 +117,7 @@ def study(
     location = storage or str(home / f"{asked.hash}.journal")
     optuna_study = open_study(asked, location)
 
-    def watch(trial: Any) -> None:
+    def print_trial(trial: Any) -> None:
         if not quiet:
             typer.echo(trial_line(trial, finished(optuna_study), trials, len(asked.pairs)), err=True)
 
@@ -128,7 +128,7 @@ def study(
         interruptible("the current runs of the trials") as stopped,
         open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers,
     ):
-        run_study(asked, optuna_study, workers, trials, watch=watch, stopped=stopped)
+        run_study(asked, optuna_study, workers, trials, callback=print_trial, stopped=stopped)
     if finished(optuna_study) < trials:
         typer.echo(f"{finished(optuna_study)} of {trials} trials; the same command resumes", err=True)
         raise typer.Exit(130)
