@@ -175,7 +175,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
 
 
 _WORDS: dict[State, str] = {
-    "finished": "cached",
+    "finished": "reused",
     "failed": "failed before",
     "unfinished": "to be resumed",
     "outdated": "outdated",
