@@ -10,16 +10,19 @@ import typer
 from byzbench.axes import AXES
 from byzbench.cli import audit, findings, options, reference, site
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.groups import Group
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
     from byzbench.leaderboard.schema import Method
 
 app = typer.Typer(
+    cls=Group,
     help="Leaderboards whose rows can be verified by replay.\n\n"
     "Examples:\n    byzbench leaderboard run --suite smoke-v2 --algo decbyzpg\n"
     "    byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 TrackName = Literal["defence", "attack", "adaptive", "reported"]
