@@ -22,7 +22,7 @@ LAYERS = [
     ["axes", "canonical", "deprecation", "randomness"],
     ["geometry", "rl"],
     ["core"],
-    ["registry"],
+    ["registry", "catalogue"],
     ["identity"],
     KINDS,
     ["federation"],
