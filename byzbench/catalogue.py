@@ -70,7 +70,7 @@ def summary(origin: registry.Origin) -> str:
 
     Example:
         >>> summary(registry.find_origin("aggregator", "mean"))
-        'Mean of all inputs.'
+        'The average of the valid vectors.'
     """
     if description := _stored(origin):
         return description.text.split("\n")[0]
