@@ -37,7 +37,9 @@ def results(name: str, cells: Mapping[Key, Experiment], args: argparse.Namespace
     todo = SweepPlan(name, {str(number): cell for number, cell in enumerate(cells.values())}, {})
     keys = list(cells)
     with make_executor("process", args.out, jobs=args.jobs) as workers:
-        summary = run_sweep(todo, args.out, workers, watch=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr))
+        summary = run_sweep(
+            todo, args.out, workers, callback=lambda n, o: print(keys[int(n)], o.status, file=sys.stderr)
+        )
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     return {key: run(cell, out=args.out) for key, cell in cells.items()}

@@ -83,7 +83,9 @@ def areas(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
     )
     todo, areas_of = plan_sweep(suite), defaultdict(list)
     with make_executor("process", args.out, jobs=args.jobs) as workers:
-        summary = run_sweep(todo, args.out, workers, watch=lambda label, _: print(label, file=sys.stderr, flush=True))
+        summary = run_sweep(
+            todo, args.out, workers, callback=lambda label, _: print(label, file=sys.stderr, flush=True)
+        )
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
     for cell in todo.cells.values():

@@ -63,7 +63,7 @@ def main() -> None:
     }
     todo = SweepPlan("fedpg", {c.hash: c for each in cells.values() for c in each}, {})
     with make_executor("process", args.out, jobs=args.jobs) as workers:
-        summary = run_sweep(todo, args.out, workers, watch=lambda cell, _: print(cell, file=sys.stderr))
+        summary = run_sweep(todo, args.out, workers, callback=lambda cell, _: print(cell, file=sys.stderr))
     if summary.failed:
         raise SystemExit(f"failed: {summary.failed}")
 

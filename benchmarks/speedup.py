@@ -79,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     todo = cells(args.seeds, args.trajectories)
     with make_executor("process", args.out, jobs=args.jobs) as workers:
-        summary = run_sweep(todo, args.out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr))
+        summary = run_sweep(todo, args.out, workers, callback=lambda label, o: print(label, o.status, file=sys.stderr))
     assert not summary.failed, summary.failed
     saved = save_sweep(args.out, todo.name, todo.hash, [cell.hash for cell in todo.cells.values()])
     entries, _ = gather([saved])

@@ -58,7 +58,7 @@ def evaluate(suite: SweepGrid, out: Path, jobs: int) -> Mapping[str, np.ndarray]
     todo: SweepPlan = plan_sweep(suite)
     with make_executor("process", out, jobs=jobs) as workers:
         outcomes = run_sweep(
-            todo, out, workers, watch=lambda label, o: print(label, o.status, file=sys.stderr)
+            todo, out, workers, callback=lambda label, o: print(label, o.status, file=sys.stderr)
         ).outcomes
     returns: dict[str, list[float]] = {attack: [] for attack in suite.attack}
     for attack in suite.attack:
@@ -83,7 +83,7 @@ def main() -> None:
     problem = tuning_problem("algorithm", point, TUNING)
     study = open_study(problem, args.out / "studies" / f"{problem.hash}.journal")
     with make_executor("process", args.out, jobs=args.jobs) as workers:
-        run_study(problem, study, workers, args.trials, watch=lambda t: print(t.number, t.value, file=sys.stderr))
+        run_study(problem, study, workers, args.trials, callback=lambda t: print(t.number, t.value, file=sys.stderr))
     best_parameters, path = best(problem, study), args.out / "studies" / f"tuned-{problem.name}.json"
     best_parameters.write(path)
     drawn = {p.name: p for p in pictures(study, args.out / "studies" / problem.hash)}

@@ -70,7 +70,7 @@ def run(todo: dict[Key, Experiment], pool: Path, jobs: int) -> dict[Key, Cell]:
     labels = {f"{test} · {place.key} · {n}": cell for (test, place, n), cell in todo.items()}
     with make_executor("process", pool, jobs=jobs) as workers:
         done = run_sweep(
-            SweepPlan("power", labels, {}), pool, workers, watch=lambda label, _: print(label, flush=True)
+            SweepPlan("power", labels, {}), pool, workers, callback=lambda label, _: print(label, flush=True)
         ).outcomes
     return {
         (test, place, n): cell_of(place, cell, done[f"{test} · {place.key} · {n}"], pool / cell.hash)

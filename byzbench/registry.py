@@ -108,22 +108,6 @@ def origins(kind: str) -> dict[str, Origin]:
     return dict(sorted(by_name.items()))
 
 
-def summary(origin: Origin) -> str:
-    """Return the first line of a component's docstring, read from its source without importing it."""
-    path = source_file(origin.module)
-    if path is None:
-        return ""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
-        return "(its source cannot be read)"
-    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-    candidates = [c for c in classes if c.name == origin.attribute] or classes[-1:]
-    nodes: list[ast.ClassDef | ast.Module] = [*candidates, tree]
-    text = next((d for node in nodes if (d := ast.get_docstring(node))), "")
-    return text.split("\n")[0]
-
-
 def source_file(module: str) -> Path | None:
     """Return the file of a module without executing any of its code; None if there is none."""
     top, *rest = module.split(".")
@@ -144,6 +128,29 @@ def source_file(module: str) -> Path | None:
     return None
 
 
+def find_origin(kind: str, name: str) -> Origin:
+    """Return the origin of a component without importing it.
+
+    Args:
+        kind: A kind, in any form that `kind_of` takes.
+        name: The name of the component.
+
+    Raises:
+        UnknownName: There is no such component.
+
+    Example:
+        >>> find_origin("env", "cartpole").module
+        'byzbench.tasks.cartpole'
+    """
+    kind = kind_of(kind)
+    known = origins(kind)
+    if name not in known:
+        raise UnknownName(
+            f"unknown {kind} {name!r}. {suggest(name, known)}Run `byzbench list {KINDS[kind]}` for all {len(known)}."
+        )
+    return known[name]
+
+
 def find(kind: str, name: str) -> type[Component]:
     """Import the module of a component and return its class.
 
@@ -159,13 +166,7 @@ def find(kind: str, name: str) -> type[Component]:
         >>> find("aggregator", "krum").__name__
         'Krum'
     """
-    kind = kind_of(kind)
-    known = origins(kind)
-    if name not in known:
-        raise UnknownName(
-            f"unknown {kind} {name!r}. {suggest(name, known)}Run `byzbench list {KINDS[kind]}` for all {len(known)}."
-        )
-    cls = _import(known[name])
+    cls = _import(find_origin(kind, name))
     _registered[cls] = name
     return cls
 

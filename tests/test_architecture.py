@@ -22,7 +22,7 @@ LAYERS = [
     ["axes", "canonical", "deprecation", "literals", "randomness"],
     ["geometry", "rl"],
     ["core"],
-    ["registry"],
+    ["registry", "catalogue"],
     ["identity"],
     KINDS,
     ["federation"],
@@ -331,5 +331,5 @@ def test_a_kind_has_one_name(module: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_extra_that_a_message_names_exists() -> None:
     extras = set(tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     named = {e for path in FILES.values() for e in re.findall(r"byzbench\[(\w+)\]", path.read_text(encoding="utf-8"))}
-    assert "watch" in named
+    assert "render" in named
     assert named <= extras

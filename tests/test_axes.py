@@ -101,14 +101,6 @@ def test_aliases_are_taken_in_every_place(tmp_path: Path) -> None:
         Experiment.create(agens=5)
 
 
-def test_options_of_axes_need_no_heavy_library() -> None:
-    code = (
-        "import sys, typer\nfrom byzbench import cli\ntyper.main.get_command(cli.app)\n"
-        "print(sorted({'torch', 'numpy', 'pydantic', 'wandb'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"
-
-
 @pytest.fixture
 def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty folder, and an environment that says nothing about W&B."""

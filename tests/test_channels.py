@@ -273,7 +273,7 @@ def test_a_run_that_stops_on_bad_wires_goes_on_with_the_same_bytes(tmp_path: Any
     before, runner.SAVE_EVERY = runner.SAVE_EVERY, 0.0
     try:
         with pytest.raises(Stop):
-            byzbench.run(out=tmp_path / "parts", watch=stop, **options)
+            byzbench.run(out=tmp_path / "parts", callback=stop, **options)
     finally:
         runner.SAVE_EVERY = before
     parts = byzbench.run(out=tmp_path / "parts", **options)

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import byzbench.registry
 from byzbench import cli
@@ -448,20 +449,26 @@ def test_as_a_process_it_helps(tmp_path: Path) -> None:
     assert all(verb in helped.stdout for verb in ("run", "list", "show", "replay"))
 
 
-def commands(group: Any, *path: str) -> Iterator[tuple[str, str]]:
-    """The help text of every command below a group, by the command's words."""
-    for name, inner in group.commands.items():
-        if hasattr(inner, "commands"):
-            yield from commands(inner, *path, name)
-        else:
-            yield " ".join([*path, name]), inner.help
+def help_texts(command: Any, *path: str) -> Iterator[tuple[str, str]]:
+    """Yield the words of a command and of all commands below it, with their help texts."""
+    yield " ".join(path), command.help
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from help_texts(inner, *path, name)
 
 
-@pytest.mark.parametrize("verb, text", [*commands(typer.main.get_command(cli.app))])
-def test_every_help_has_two_examples_that_fit_80_columns(verb: str, text: str) -> None:
+@pytest.mark.parametrize("verb, text", [*help_texts(typer.main.get_command(cli.app))])
+def test_every_help_has_two_examples_and_fits_80_columns(verb: str, text: str) -> None:
     examples = [line.strip() for line in text.partition("Examples:")[2].splitlines() if line.strip()]
     assert len(examples) >= 2
-    assert all(line.startswith(f"byzbench {verb}") and len(line) <= 74 for line in examples)
+    assert all(line.startswith(f"byzbench {verb}".strip()) for line in examples)
+    printed = CliRunner().invoke(cli.app, [*verb.split(), "--help"], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert max(map(len, printed)) <= 80
+    assert set(examples) <= {line.strip() for line in printed}, "an example is broken into lines"
+
+
+def test_an_unknown_command_brings_near_ones(command: Command) -> None:
+    assert command("rendr").err == "byzbench: error: No such command 'rendr'. Did you mean 'render'?\n"
+    assert command("watch", "runs/0123456789abcdef").err == "byzbench: error: No such command 'watch'.\n"
 
 
 def on_terminal(cwd: Path, *words: str) -> list[str]:
@@ -519,9 +526,9 @@ def test_a_sweep_prints_its_plan_and_what_came_of_it(command: Command, tmp_path:
     assert again.err == ""
     assert {cell["status"] for cell in data["cells"].values()} == {"finished"}
     assert all(cell["reused"] for cell in data["cells"].values())
-    assert "4 cells: 4 cached" in command("sweep", *words, "--dry-run").err
+    assert "4 cells: 4 reused" in command("sweep", *words, "--dry-run").err
     more = command("sweep", *words, "--attack", "zero", "--dry-run").err
-    assert "6 cells: 4 cached, 2 to run" in more
+    assert "6 cells: 4 reused, 2 to run" in more
     assert "estimated from similar earlier runs" in more
     listed = command("runs", "--attack", "none")
     assert listed.out.count("finished") == 2

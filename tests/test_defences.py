@@ -93,7 +93,7 @@ def test_a_gossip_rule_s_memory_survives_an_interruption(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("byzbench.experiments.runner.SAVE_EVERY", 0.0)
         with pytest.raises(Stop):
-            byzbench.run(todo, out=tmp_path / "parts", watch=interrupt)
+            byzbench.run(todo, out=tmp_path / "parts", callback=interrupt)
     byzbench.run(todo, out=tmp_path / "parts")
     whole, parts = ((tmp_path / name / todo.hash / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
     assert whole == parts

@@ -141,7 +141,7 @@ def test_a_raised_version_runs_again_what_uses_it_and_nothing_else(
         byzbench.run(attack=attack, topology="complete", out=tmp_path, **TINY)
     monkeypatch.setattr(Alie, "version", 2)
     calls: list[Any] = []
-    byzbench.run(attack="zero", topology="complete", out=tmp_path, watch=calls.append, **TINY)
+    byzbench.run(attack="zero", topology="complete", out=tmp_path, callback=calls.append, **TINY)
     assert not calls
     for attack in ("alie(z=1.5)", "split_brain(alie(z=1.5))"):
         with pytest.warns(ArchivedRun, match="attack alie: version 1 then, 2 now"):
@@ -159,7 +159,7 @@ def test_other_libraries_are_named_and_discard_nothing(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     calls: list[Any] = []
     with pytest.warns(OtherLibraries, match=r"was computed with others: torch: 1\.0 then, "):
-        assert byzbench.run(attack="zero", out=tmp_path, watch=calls.append, **TINY) == first
+        assert byzbench.run(attack="zero", out=tmp_path, callback=calls.append, **TINY) == first
     assert not calls
 
 

@@ -60,7 +60,7 @@ def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: P
     assert checked(folder).findings == []
     assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
     lines: list[str] = []
-    verification = replayed(folder, tmp_path, watch=lines.append)
+    verification = replayed(folder, tmp_path, callback=lines.append)
     assert lines[0].startswith("run 1: ")
     assert all(line.endswith(": finished") for line in lines)
     assert next(verdict_lines(folder, [], False, verification)) == f"tiny: exact at engine {ENGINE}"

@@ -174,7 +174,7 @@ def test_a_run_of_the_first_engine_is_reused(tmp_path: Path) -> None:
         experiment = Experiment.from_description(entry.experiment)
         calls: list[Any] = []
         with pytest.warns(OtherLibraries) if _libraries_moved(entry.path) else nullcontext():
-            result = byzbench.run(experiment, out=tmp_path / "store", watch=calls.append)
+            result = byzbench.run(experiment, out=tmp_path / "store", callback=calls.append)
         assert not calls
         assert (result.trace, result.final["mean"]) == ("", entry.value)
         again = byzbench.run(experiment, out=tmp_path / "again")
@@ -189,7 +189,7 @@ def test_a_run_that_began_before_traces_begins_again(tmp_path: Path) -> None:
     (folder / "result.json").unlink()
     calls: list[Any] = []
     with pytest.warns(OtherLibraries) if _libraries_moved(folder) else nullcontext():
-        result = byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path, watch=calls.append)
+        result = byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path, callback=calls.append)
     assert calls[0]["round"] == 0
     assert len(result.trace) == 64
 

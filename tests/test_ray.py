@@ -39,7 +39,7 @@ if __name__ == "__main__":
     second = cluster.add_node(**here)
     out, todo, done, killed = Path("runs"), planned(), [], []
 
-    def watch(label, outcome):
+    def on_cell(label, outcome):
         done.append(label)
         if not killed and running(second.all_processes["raylet"][0].process.pid):
             cluster.remove_node(second, allow_graceful=False)
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     with make_executor("ray", out, ray_address=cluster.address) as workers:
         width = workers.width
         heard = listening()
-        summary = run_sweep(todo, out, workers, watch=watch)
+        summary = run_sweep(todo, out, workers, callback=on_cell)
     cluster.shutdown()
     lost, failed = summary.worker_failures, list(summary.failed)
     print(json.dumps({{"width": width, "listening": heard, "failed": failed, "lost": lost,

@@ -184,17 +184,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_finished_runs_are_reused_only_for_the_same_behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[Any] = []
-    first = byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append)
+    first = byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append)
     assert collected
     collected.clear()
-    assert byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append) == first
+    assert byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append) == first
     assert not collected
-    byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append, on_existing="rerun")
+    byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append, on_existing="rerun")
     assert collected
     monkeypatch.setattr(identity, "ENGINE", 2)
     collected.clear()
     with pytest.warns(ArchivedRun, match="engine: 1 then, 2 now"):
-        byzbench.run(**RUNS["ring"], out=tmp_path, watch=collected.append)
+        byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append)
     assert collected, "a result of another behaviour was reused"
     archived = list(tmp_path.glob("*-archived"))
     assert len(archived) == 1, "the old result is gone"

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from byzbench import cli, registry
+from byzbench import catalogue, cli, registry
+from byzbench.catalogue import build_catalogue, describe_class, describe_component, read_catalogue, summary
 from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError
 from byzbench.randomness import Streams
@@ -245,29 +246,55 @@ def test_a_zoo_file_holds_one_documented_component(origin: registry.Origin) -> N
     assert module.__doc__
     text = inspect.getdoc(public[0])
     assert text
-    assert registry.summary(origin) == text.split("\n")[0]
-    assert registry.summary(origin).endswith((".", ":"))
+    assert summary(origin) == text.split("\n")[0]
+    assert summary(origin).endswith((".", ":"))
     assert 15 <= len(Path(str(module.__file__)).read_text().splitlines()) <= 200
 
 
-def test_listing_and_help_import_nothing_heavy_and_no_component() -> None:
+def test_help_lists_and_descriptions_import_little() -> None:
     script = """
-import sys
-from byzbench.cli import main
-for words in (["--help"], ["list"], ["list", "attacks", "--json"]):
+import sys, typer
+from byzbench import cli
+HEAVY = {"torch", "numpy", "gymnasium", "networkx", "matplotlib", "scipy", "wandb", "optuna"}
+def run(*words, without):
     sys.argv = ["byzbench", *words]
     try:
-        main()
+        cli.main()
     except SystemExit as end:
         assert not end.code, words
-heavy = {"torch", "numpy", "gymnasium", "networkx", "matplotlib", "scipy"} & set(sys.modules)
-assert not heavy, heavy
+    loaded = without & set(sys.modules)
+    assert not loaded, (words, loaded)
+run("--help", without=HEAVY | {"pydantic"})
+for name, command in typer.main.get_command(cli.app).commands.items():
+    for inner in ("", *getattr(command, "commands", ())):
+        run(name, *filter(None, [inner]), "--help", without=HEAVY | {"pydantic"})
+run("list", without=HEAVY)
+run("list", "attacks", "--json", without=HEAVY)
+run("show", "aggregator", "krum", without=HEAVY)
+run("show", "attack", "alie", "--json", without=HEAVY)
 loaded = [m for m in sys.modules if m.startswith(("byzbench.attacks", "byzbench.aggregators"))]
 assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"name": "alie"' in done.stdout
+
+
+def test_the_catalogue_is_that_of_the_classes() -> None:
+    present, stored = build_catalogue(), read_catalogue()
+    assert {kind: list(entries) for kind, entries in stored.items()} == {k: list(e) for k, e in present.items()}
+    for kind, entries in present.items():
+        changed = [name for name, entry in entries.items() if entry != stored[kind][name]]
+        assert not changed, f"{kind}: {changed}: run `make traces`"
+
+
+def test_an_edited_component_is_described_by_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = read_catalogue()["aggregator"]["krum"] | {"text": "Old text."}
+    origin = registry.find_origin("aggregator", "krum")
+    monkeypatch.setattr(catalogue, "read_catalogue", lambda: {"aggregator": {"krum": entry}})
+    assert describe_component(origin).text == "Old text."
+    entry["sha256"] = "of another file"
+    assert describe_component(origin) == describe_class(find("aggregator", "krum"))
 
 
 Install = Callable[..., None]
@@ -331,7 +358,7 @@ def test_a_plugin_is_found_by_the_name_of_its_entry_point(install: Install) -> N
     install("yell = foo:Shout")
     origin = origins("attack")["yell"]
     assert origin.distribution == "foo 1.0"
-    assert registry.summary(origin) == "Attackers who shout."
+    assert summary(origin) == "Attackers who shout."
     assert "foo" not in sys.modules
     attack = make("attack", "yell(loud=3)")
     assert describe(attack) == {"name": "yell", "parameters": {"loud": 3}}

@@ -314,7 +314,9 @@ def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None
     held.stdout.readline()
     order: list[str] = []
     with make_executor("serial", tmp_path) as workers:
-        summary = run_sweep(todo, tmp_path, workers, watch=lambda label, outcome: order.append(todo.cells[label].hash))
+        summary = run_sweep(
+            todo, tmp_path, workers, callback=lambda label, outcome: order.append(todo.cells[label].hash)
+        )
     assert held.wait() == 0
     held.stdout.close()
     assert not summary.failed
@@ -325,7 +327,7 @@ def test_once_asked_to_stop_it_finishes_what_runs(tmp_path: Path) -> None:
     done: list[str] = []
     with make_executor("serial", tmp_path) as workers:
         summary = run_sweep(
-            planned(), tmp_path, workers, watch=lambda label, _: done.append(label), stopped=lambda: len(done) >= 3
+            planned(), tmp_path, workers, callback=lambda label, _: done.append(label), stopped=lambda: len(done) >= 3
         )
     assert len(summary.outcomes) == 3
     assert len(summary.remaining) == 13

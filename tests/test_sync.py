@@ -17,12 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import typer
 import wandb
 
 import byzbench
 from byzbench import cli
-from byzbench.cli import sync
 from byzbench.integrations.tracking import Tracker
 from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import save_sweep
@@ -123,11 +121,6 @@ Command = Callable[..., tuple[int, list[str], str]]
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """`byzbench sync` within this process: exit code, lines of output, errors."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    if "sync" not in {verb.name for verb in cli.app.registered_commands}:
-        app = typer.Typer()
-        app.callback()(lambda: None)
-        app.command("sync")(sync.sync)
-        monkeypatch.setattr(cli, "app", app)
 
     def call(*words: str | Path) -> tuple[int, list[str], str]:
         monkeypatch.setattr(sys, "argv", ["byzbench", "sync", *map(str, words)])
@@ -276,8 +269,8 @@ def test_the_file_of_a_sweep_groups_its_cells(store: Path, there: There, command
 
 def test_a_run_that_was_tracked_is_there(store: Path, there: There, command: Command) -> None:
     tracker = Tracker("online")
-    with tracker.follow(Path("runs") / folders(store)[0].name) as watch:
-        byzbench.run(out=store, seed=0, watch=watch, **SMALL)
+    with tracker.follow(Path("runs") / folders(store)[0].name) as callback:
+        byzbench.run(out=store, seed=0, callback=callback, **SMALL)
     assert tracker.places == [there.runs[0].url]
     assert command(store)[1][-1] == f"uploaded {SEEDS - 1}, already there 1, not finished 0"
 

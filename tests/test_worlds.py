@@ -231,7 +231,7 @@ def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(todo, out=tmp_path / "cut", watch=stop)
+        run(todo, out=tmp_path / "cut", callback=stop)
     assert RunFolder(Path(run(todo, out=tmp_path / "cut").run)).metrics() == whole
     assert len(whole) > 3
     assert all(line["return"] is not None and line["disagreement"] is not None for line in whole)

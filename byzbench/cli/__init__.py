@@ -9,57 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from byzbench.cli import (
-    bench,
-    breakdown,
-    check,
-    evaluate,
-    leaderboard,
-    pilot,
-    plot,
-    replay,
-    report,
-    run,
-    runs,
-    show,
-    sweep,
-    sync,
-    tune,
-    version,
-    watch,
-    worst,
-)
-from byzbench.cli import list as list_verb
+from byzbench.cli.groups import LazyGroup
 from byzbench.errors import ByzbenchError, without_pydantic
 from byzbench.reports.terminal import echo
 
 app = typer.Typer(
     name="byzbench",
+    cls=LazyGroup,
     help="Federated and decentralised reinforcement learning with Byzantine agents: train, attack, compare.\n\n"
     "Examples:\n    byzbench run --algo decbyzpg --attack alie --compare\n    byzbench list attacks",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("sweep")(sweep.sweep)
-app.command("tune")(tune.tune)
-app.command("report")(report.report)
-app.command("plot")(plot.plot)
-app.command("breakdown")(breakdown.breakdown)
-app.command("worst")(worst.worst)
-app.command("bench")(bench.bench)
-app.command("check")(check.check)
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command("pilot")(pilot.pilot)
-app.command("evaluate")(evaluate.evaluate)
-app.command("sync")(sync.sync)
-app.command("runs")(runs.runs)
-app.command("list")(list_verb.list_components)
-app.command("show")(show.show)
-app.command("replay")(replay.replay)
-app.command("watch")(watch.watch)
-app.command("version")(version.version)
 
 
 def _print_version(requested: bool) -> None:

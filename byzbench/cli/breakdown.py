@@ -39,14 +39,14 @@ def breakdown(
     from byzbench.reports.breakdown import find_breakdown as search
     from byzbench.sweeps.executors import make_executor as open_executor
 
-    def watch(f: int, tried: BreakdownTrial) -> None:
+    def print_trial(f: int, tried: BreakdownTrial) -> None:
         if not as_json:
             echo(f"f={f}: {_result_text(tried)}", err=True)
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
         seed_numbers = options.seed_list(None, seeds)
-        result = search(point, seed_numbers, out, workers, most=most, parameters=values, watch=watch)
+        result = search(point, seed_numbers, out, workers, most=most, parameters=values, callback=print_trial)
     if as_json:
         data = asdict(result)
         data["tried"] = {

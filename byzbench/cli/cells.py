@@ -49,14 +49,16 @@ def run_cells(
 
     with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:
 
-        def watch(label: str, outcome: CellOutcome) -> None:
+        def on_cell(label: str, outcome: CellOutcome) -> None:
             progress(label, outcome)
             if tracker is not None and outcome.status == "finished":
                 draw(out / plan.cells[label].hash)
                 tracker.show(out / plan.cells[label].hash)
 
         earlier = scan_runs(out)[0]
-        summary = run_sweep(plan, out, workers, on_existing=on_existing, earlier=earlier, watch=watch, stopped=stopped)
+        summary = run_sweep(
+            plan, out, workers, on_existing=on_existing, earlier=earlier, callback=on_cell, stopped=stopped
+        )
     if reused := sum(outcome.reused for outcome in summary.outcomes.values()):
         echo(f"reused: {reused} of {len(plan.cells)} cells from {out}", err=True)
     for label, outcome in summary.failed.items():

@@ -151,7 +151,7 @@ def _run(suite: SweepGrid, files: list[Path], out: Path, opened: AbstractContext
     combined = SweepPlan(f"evaluate-{suite.name}", cells, {})
     saved = save_sweep(out, combined.name, combined.hash, [cell.hash for cell in cells.values()])
     with SweepProgress(len(cells), quiet) as progress, interruptible() as stopped, opened as executor:
-        summary = run_sweep(combined, out, executor, watch=progress, stopped=stopped)
+        summary = run_sweep(combined, out, executor, callback=progress, stopped=stopped)
     for label, outcome in summary.failed.items():
         echo(f"failed: {label}: {outcome.error}", err=True)
     if summary.failed or summary.remaining:

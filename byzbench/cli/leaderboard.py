@@ -11,6 +11,7 @@ import typer
 from byzbench.axes import AXES
 from byzbench.cli import audit, findings, options, reference, site
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.groups import Group
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from byzbench.sweeps.grid import SweepPlan
 
 app = typer.Typer(
+    cls=Group,
     help="Leaderboards whose rows can be verified by replay.\n\n"
     "Examples:\n    byzbench leaderboard run --suite smoke-v2 --algo decbyzpg\n"
     "    byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 _SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name not in ("attack", "preset")]
@@ -248,9 +251,9 @@ def verify(
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
             open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
         ):
-            watch = None if as_json else lambda line: typer.echo(line, err=True)
+            callback = None if as_json else lambda line: typer.echo(line, err=True)
             replayed = replay_entry(
-                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, watch
+                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, callback
             )
     without_engine = report.entry is not None and report.entry.submission.code.engine is None
     code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0

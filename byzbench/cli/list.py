@@ -19,16 +19,15 @@ def list_components(
         byzbench list aggregators
     """
     from byzbench import registry
+    from byzbench.catalogue import summary
     from byzbench.reports.terminal import echo
 
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
-    rows = [
-        (origin, registry.summary(origin)) for kind_name in kinds for origin in registry.origins(kind_name).values()
-    ]
+    rows = [(origin, summary(origin)) for kind_name in kinds for origin in registry.origins(kind_name).values()]
     if as_json:
         listed = [
-            {"kind": origin.kind, "name": origin.name, "summary": summary, "distribution": origin.distribution}
-            for origin, summary in rows
+            {"kind": origin.kind, "name": origin.name, "summary": text, "distribution": origin.distribution}
+            for origin, text in rows
         ]
         typer.echo(json.dumps(listed, indent=2))
         return
@@ -36,7 +35,7 @@ def list_components(
     for position, kind_name in enumerate(kinds):
         if len(kinds) > 1:
             typer.echo(f"{chr(10) if position else ''}{registry.KINDS[kind_name]} (--{registry.FLAGS[kind_name]})")
-        for origin, summary in rows:
+        for origin, text in rows:
             if origin.kind == kind_name:
                 distribution = "" if origin.distribution.startswith("byzbench ") else f"  [{origin.distribution}]"
-                echo(f"  {origin.name:<{width}}  {summary}{distribution}".rstrip(), indent=width + 4)
+                echo(f"  {origin.name:<{width}}  {text}{distribution}".rstrip(), indent=width + 4)

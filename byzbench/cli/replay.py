@@ -44,7 +44,7 @@ def replay(
     stored_rounds = _lines(folder)
     with tempfile.TemporaryDirectory() as scratch:
         with Progress(experiment.trajectories, f"replay {run.name}") as progress:
-            result = train(experiment, out=scratch, watch=progress)
+            result = train(experiment, out=scratch, callback=progress)
         repeated_rounds = _lines(RunFolder(Path(str(result.run))))
     if len(stored_rounds) == len(repeated_rounds) and all(map(_same, stored_rounds, repeated_rounds)):
         typer.echo(f"identical: {len(stored_rounds)} rounds, byte for byte")

@@ -111,7 +111,7 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
 
     rounds = 0
 
-    def watch(line: Mapping[str, Any]) -> None:
+    def on_round(line: Mapping[str, Any]) -> None:
         nonlocal rounds
         rounds += 1
         progress(line)
@@ -120,7 +120,7 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
     title = " · ".join(map(component_label, (experiment.algorithm, experiment.attack, experiment.topology)))
     with tracker.follow(out / experiment.hash) as track:
         with Progress(experiment.trajectories, f"{title} · seed {experiment.seed}", quiet) as progress:
-            result = train(experiment, out=out, on_existing=on_existing, watch=watch)
+            result = train(experiment, out=out, on_existing=on_existing, callback=on_round)
         if not quiet:
             from byzbench.reports.plots import learning_curve
 
@@ -202,7 +202,7 @@ def _run_all(
         make_executor("process", out, on_existing_cell, jobs=jobs) as workers,
     ):
 
-        def watch(label: str, outcome: CellOutcome) -> None:
+        def on_cell(label: str, outcome: CellOutcome) -> None:
             progress(label, outcome)
             cell = cells[label]
             results[cell.hash] = {"error": outcome.error} if outcome.status == "failed" else outcome.result
@@ -210,5 +210,5 @@ def _run_all(
                 draw(out / cell.hash)
                 tracker.show(out / cell.hash)
 
-        run_sweep(SweepPlan("compare", cells, {}), out, workers, on_existing=on_existing_cell, watch=watch)
+        run_sweep(SweepPlan("compare", cells, {}), out, workers, on_existing=on_existing_cell, callback=on_cell)
     return results

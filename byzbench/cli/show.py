@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from byzbench.cli import options
-from byzbench.errors import ByzbenchError, Undefined, UserError
+from byzbench.errors import Undefined, UserError
 
 if TYPE_CHECKING:
-    from byzbench.core import Aggregator, Component, Recommendation, Task
     from byzbench.federation.communication_graph import CommunicationGraph
 
 
@@ -45,9 +43,8 @@ def show(
         byzbench show attack alie
         byzbench show topology ring --agents 13 --byzantine 2 --out ring.png
     """
-    import inspect
-
     from byzbench import registry
+    from byzbench.catalogue import describe_component
     from byzbench.reports.terminal import echo, terminal_width, wrap_description
 
     if agents is not None and registry.kind_of(kind) == "topology":
@@ -57,154 +54,25 @@ def show(
         return
     if (byzantine, placement, out) != (None, None, None):
         raise UserError("--byzantine, --placement and --out are for the graph of a topology: add --agents")
-    cls = registry.find(kind, name)
-    origin = registry.origins(registry.kind_of(kind))[name]
-    facts = _facts(cls)
-    parameters = _parameters(cls)
+    origin = registry.find_origin(kind, name)
+    description = describe_component(origin)
     if as_json:
-        data = {"kind": cls.kind, "name": name, "distribution": origin.distribution, **facts}
-        text = inspect.cleandoc(cls.__doc__ or "")
-        typer.echo(json.dumps({**data, "description": text, "parameters": parameters}, indent=2))
+        head = {"kind": origin.kind, "name": name, "distribution": origin.distribution}
+        text, parameters = description.text, description.parameters
+        typer.echo(json.dumps({**head, **description.facts, "description": text, "parameters": parameters}, indent=2))
         return
-    description = wrap_description(inspect.cleandoc(cls.__doc__ or ""), terminal_width())
-    typer.echo(f"{cls.kind} {name}  ({origin.distribution})\n\n{description}\n")
-    for key, value in facts.items():
+    text = wrap_description(description.text, terminal_width())
+    typer.echo(f"{origin.kind} {name}  ({origin.distribution})\n\n{text}\n")
+    for key, value in description.facts.items():
         echo(f"{key}: {value}", indent=2)
-    typer.echo("parameters:" if parameters else "parameters: none")
-    for parameter in parameters:
+    typer.echo("parameters:" if description.parameters else "parameters: none")
+    for parameter in description.parameters:
         bounds = f", {parameter['bounds']}" if parameter["bounds"] else ""
         echo(f"  {parameter['name']} = {parameter['default']}  ({parameter['type']}{bounds})", indent=6)
         for line in textwrap.wrap(parameter["description"], 74):
             typer.echo(f"      {line}")
         if parameter["search"]:
             typer.echo(f"      tuning range {parameter['search']}")
-
-
-def _facts(cls: type[Component]) -> dict[str, str]:
-    """Return the facts that a component declares, with its default parameters: requirements, presets, threat model."""
-    facts = {"source": cls.source} if cls.source else {}
-    try:
-        default: Any = cls()
-    except (ByzbenchError, TypeError):  # a parameter without a default
-        default = cls
-    for key in ("requires", "communication"):
-        if isinstance(value := getattr(default, key, None), str):
-            facts[key] = value
-    if cls.kind == "aggregator" and default is not cls:
-        facts |= _rule(default)
-    if defaults := getattr(cls, "defaults", None):
-        facts["defaults"] = ", ".join(f"{k} {v}" for k, v in defaults.items())
-    for env, recommendation in getattr(cls, "recommended", {}).items():
-        facts[f"recommended for {env}"] = _recommended(recommendation)
-    for name, changes in getattr(cls, "presets", {}).items():
-        if changes:
-            parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
-            rules = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "algorithm")
-            facts[f"preset {name}"] = "; ".join(part for part in (parameters, rules) if part)
-    if cls.kind == "task" and default is not cls:
-        facts |= _task(default)
-    if cls.kind == "attack":
-        if default is cls:
-            return facts
-        threat = default.threat
-        facts["knows"] = ", ".join(sorted(threat.knowledge)) or "its own task only"
-        facts["acts on"] = ", ".join(sorted(threat.surface))
-        facts["equivocates"] = "yes" if threat.equivocates else "no"
-    return facts
-
-
-def _recommended(recommendation: Recommendation) -> str:
-    """Return recommended parameters and their origin as one line."""
-    values = ", ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in recommendation.parameters.items()
-    )
-    reduced = "" if recommendation.parameters.get("p") != 1 else " (p=1: no variance reduction)"
-    return f"{values}{reduced}; origin: {recommendation.origin}"
-
-
-def _task(task: Task) -> dict[str, str]:
-    """Return the facts of a task with its default parameters."""
-    return {
-        "observation": f"{task.observation_size} numbers",
-        "action": str(task.action_space),
-        "horizon": str(task.horizon),
-        "discount": str(task.discount),
-        "reference": ", ".join(f"{name} {score:g}" for name, score in task.reference.items()),
-        "budget": f"{task.budget} trajectories",
-        "suggested": ", ".join(f"{name} {value}" for name, value in task.suggested.items()),
-        "constants": ", ".join(task.dynamics) or "none that can be varied",
-    }
-
-
-def _rule(rule: Aggregator) -> dict[str, str]:
-    """Return the facts that an aggregator declares, with its default parameters."""
-    n, f = 13, 3
-    kappa, traits = rule.kappa(n, f), rule.traits
-    facts = {
-        "kappa": "none known" if kappa is None else f"{kappa:.3g} for n={n}, f={f}",
-        "cost": rule.cost,
-        "linear": "returns weights" if traits.linear else "no",
-        "random": "yes" if traits.random else "no",
-        "stateful": "yes" if traits.stateful else "no",
-        "self-centred": "uses the receiver's own vector" if traits.self_centered else "no",
-        "scale": "equivariant, F(s x) = s F(x)"
-        if traits.scale_equivariant
-        else "parameters in the units of the inputs",
-    }
-    return facts | ({"asks for": ", ".join(sorted(rule.required_inputs))} if rule.required_inputs else {})
-
-
-def _parameters(cls: type[Component]) -> list[dict[str, Any]]:
-    from byzbench.registry import describe
-
-    hints, searched = get_type_hints(cls, include_extras=True), cls.search_space()
-    rows = []
-    for f in fields(cls):
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        hint, notes = hints[f.name], []
-        if get_args(hint) and hasattr(hint, "__metadata__"):
-            notes, hint = [n for n in hint.__metadata__ if hasattr(n, "metadata")], get_args(hint)[0]
-        rows.append(
-            {
-                "name": f.name,
-                "default": "required" if default is MISSING else _default_text(default, describe),
-                "type": _type(hint),
-                "bounds": ", ".join(_bound(b) for n in notes for b in n.metadata),
-                "description": next((n.description for n in notes if n.description), ""),
-                "search": _tuning_range(searched.get(f.name)),
-            }
-        )
-    return rows
-
-
-def _default_text(value: Any, describe: Any) -> str:
-    return describe(value)["name"] if hasattr(value, "kind") else str(value)
-
-
-def _type(hint: Any) -> str:
-    if str(get_origin(hint)) == "typing.Literal":
-        return " | ".join(map(str, get_args(hint)))
-    if hasattr(hint, "__metadata__"):
-        return _type(get_args(hint)[0])
-    if get_origin(hint) is tuple:
-        return f"[{_type(get_args(hint)[0])}, ...]"
-    if args := get_args(hint):
-        return " | ".join(_type(a) for a in args)
-    return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))
-
-
-def _tuning_range(space: Any) -> str:
-    if space is None or isinstance(space, tuple):
-        return ", ".join(map(str, space or ()))
-    return f"{space.low:g} to {space.high:g}{', log-uniform' if space.log else ''}"
-
-
-def _bound(constraint: Any) -> str:
-    for key, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
-        if hasattr(constraint, key):
-            return f"{sign} {getattr(constraint, key)}"
-    return str(constraint)
 
 
 def _build_graph(

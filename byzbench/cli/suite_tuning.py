@@ -47,11 +47,11 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
         err=True,
     )
 
-    def watch(trial: Any) -> None:
+    def print_trial(trial: Any) -> None:
         typer.echo(trial_line(trial, finished(optuna_study), study.trials, len(study.pairs)), err=True)
 
     with interruptible("the current runs of the trials") as stopped, opened as workers:
-        run_study(study, optuna_study, workers, study.trials, watch=watch, stopped=stopped)
+        run_study(study, optuna_study, workers, study.trials, callback=print_trial, stopped=stopped)
         if finished(optuna_study) < study.trials:
             typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
             raise typer.Exit(130)

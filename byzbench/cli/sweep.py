@@ -76,15 +76,21 @@ def sweep(
             interruptible() as stopped,
             make_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers,
         ):
-            watch = _watcher(cell_plan, store, progress, wandb)
+            callback = _cell_callback(cell_plan, store, progress, wandb)
             summary = run_sweep(
-                cell_plan, store.path, workers, on_existing=on_existing, earlier=earlier, watch=watch, stopped=stopped
+                cell_plan,
+                store.path,
+                workers,
+                on_existing=on_existing,
+                earlier=earlier,
+                callback=callback,
+                stopped=stopped,
             )
         store.push_file(saved)
     _report(cell_plan, summary, store.path, as_json)
 
 
-def _watcher(
+def _cell_callback(
     plan: SweepPlan, store: LocalStore, progress: SweepProgress, wandb: WandbMode
 ) -> Callable[[str, CellOutcome], None]:
     """Return a function that shows the outcome of a cell, uploads a new one, and tracks a finished one."""
@@ -184,7 +190,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
 
 
 _WORDS: dict[CellState, str] = {
-    "finished": "cached",
+    "finished": "reused",
     "failed": "failed before",
     "unfinished": "to be resumed",
     "outdated": "outdated",

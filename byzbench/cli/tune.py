@@ -117,7 +117,7 @@ def study(
     location = storage or str(home / f"{asked.hash}.journal")
     optuna_study = open_study(asked, location)
 
-    def watch(trial: Any) -> None:
+    def print_trial(trial: Any) -> None:
         if not quiet:
             typer.echo(trial_line(trial, finished(optuna_study), trials, len(asked.pairs)), err=True)
 
@@ -125,7 +125,7 @@ def study(
         echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
         echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
     with interruptible("the current runs of the trials") as stopped, opened as workers:
-        run_study(asked, optuna_study, workers, trials, watch=watch, stopped=stopped)
+        run_study(asked, optuna_study, workers, trials, callback=print_trial, stopped=stopped)
     if finished(optuna_study) < trials:
         typer.echo(f"{finished(optuna_study)} of {trials} trials; the same command resumes", err=True)
         raise typer.Exit(130)

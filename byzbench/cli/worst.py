@@ -47,7 +47,7 @@ def worst(
     search = WorstCaseSearch(point, selection_seeds, reporting_seeds, parameters=values, ensemble=STANDARD_V1)
     done = 0
 
-    def watch(label: str, outcome: CellOutcome) -> None:
+    def print_run(label: str, outcome: CellOutcome) -> None:
         nonlocal done
         done += 1
         if not as_json:
@@ -59,7 +59,7 @@ def worst(
         for attack, reason in search.skipped.items():
             echo(f"skipped: {attack}: {reason}", err=True)
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
-        result = search.run(out, workers, watch)
+        result = search.run(out, workers, print_run)
     if as_json:
         typer.echo(json.dumps({**_problem(search.clean[0], selection, reporting), **asdict(result)}, allow_nan=False))
     else:

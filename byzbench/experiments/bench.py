@@ -95,7 +95,7 @@ def benchmark_rules(
     rules: Sequence[str] | None = None,
     attacks: Sequence[str] = ATTACKS,
     trial: Trial | None = None,
-    watch: Callable[[RuleBenchmark], None] | None = None,
+    callback: Callable[[RuleBenchmark], None] | None = None,
 ) -> list[RuleBenchmark]:
     """Measure rules under attacks.
 
@@ -103,7 +103,7 @@ def benchmark_rules(
         rules: The aggregators as written by the user; None: all registered ones.
         attacks: The attacks as written by the user.
         trial: The distribution of the vectors; None: `Trial()`.
-        watch: A function that is called with every outcome.
+        callback: A function that is called with every outcome.
 
     Returns:
         The outcomes, sorted by their largest error; rules that cannot be measured come last.
@@ -119,8 +119,8 @@ def benchmark_rules(
         for name in rules or registry.origins("aggregator"):
             outcome = _outcome(name, attacks, trial)
             outcomes.append(outcome)
-            if watch:
-                watch(outcome)
+            if callback:
+                callback(outcome)
     return sorted(outcomes, key=lambda outcome: (bool(outcome.why), outcome.worst))
 
 

@@ -38,7 +38,7 @@ from byzbench.records.store import OnExistingRun
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
 
-Watcher = Callable[[Mapping[str, Any]], None]
+RoundCallback = Callable[[Mapping[str, Any]], None]
 _T = TypeVar("_T")
 
 
@@ -47,7 +47,7 @@ def run(
     *,
     out: str | Path = "runs",
     on_existing: OnExistingRun = "reuse",
-    watch: Watcher | None = None,
+    callback: RoundCallback | None = None,
     wait: bool = False,
     **options: Any,
 ) -> Result:
@@ -63,7 +63,7 @@ def run(
         experiment: The experiment; None: the experiment of `options`.
         out: The store, a folder of run folders.
         on_existing: `reuse` an existing run, or `rerun` from the start.
-        watch: A function that is called with every line of metrics.
+        callback: A function that is called with every line of metrics.
         wait: Whether to wait for another process that writes the folder.
         options: The options of `Experiment.create`.
 
@@ -91,7 +91,7 @@ def run(
             if record is not None and (reasons := recorded_differences(record, todo, path)):
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
-                return run(todo, out=out, watch=watch, wait=wait)
+                return run(todo, out=out, callback=callback, wait=wait)
             result = folder.result()
             if record is not None and (changes := code_difference(record.get("code"), new_record["code"])):
                 verb = "computed" if result is not None else "begun"
@@ -106,7 +106,7 @@ def run(
             folder.clear()
             folder.write("experiment.json", new_record)
         with one_thread():
-            return _train(training, folder, new_record["code"]["versions"], watch)
+            return _train(training, folder, new_record["code"]["versions"], callback)
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -257,7 +257,7 @@ def _restore_rows(after: Tensor, before: Tensor | None, rows: list[int]) -> Tens
     return restored
 
 
-def _train(training: Training, folder: RunFolder, versions: dict[str, str], watch: Watcher | None) -> Result:
+def _train(training: Training, folder: RunFolder, versions: dict[str, str], callback: RoundCallback | None) -> Result:
     budget = training.todo.trajectories
     sizes = dict.fromkeys(LOGS, 0)
     if checkpoint := folder.restore():
@@ -279,8 +279,8 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], watc
         folder.append("trace.jsonl", training.trace(line))
         folder.append("metrics.jsonl", line)
         folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
-        if watch:
-            watch(line)
+        if callback:
+            callback(line)
         if time.monotonic() - saved_at > SAVE_EVERY:
             save()
             saved_at = time.monotonic()

@@ -53,8 +53,8 @@ class Tracker:
     """An uploader of runs to W&B. Its first error is reported as a warning and stops tracking, but not the runs.
 
         tracker = Tracker("offline")
-        with tracker.follow(Path("runs") / experiment.hash) as watch:
-            byzbench.run(experiment, watch=watch)
+        with tracker.follow(Path("runs") / experiment.hash) as callback:
+            byzbench.run(experiment, callback=callback)
 
     Attributes:
         places: The URLs of all completely uploaded runs, or the commands that upload offline runs.
@@ -83,14 +83,14 @@ class Tracker:
         upload = _RunUpload(self._wandb, self._mode, self._group, RunFolder(folder))
         due = 0.0
 
-        def watch(_: Mapping[str, Any]) -> None:
+        def callback(_: Mapping[str, Any]) -> None:
             nonlocal due
             if time.monotonic() >= due:
                 self._try(upload.update)
                 due = time.monotonic() + LOOK_EVERY
 
         try:
-            yield watch
+            yield callback
         except BaseException:
             if upload.run is not None:
                 self._try(upload.stop)

@@ -176,7 +176,7 @@ def replay_entry(
     salt: str,
     store: Path,
     executor: Executor,
-    watch: Callable[[str], None] | None = None,
+    callback: Callable[[str], None] | None = None,
     *,
     own_seeds_only: bool = False,
 ) -> ReplayResult:
@@ -189,7 +189,7 @@ def replay_entry(
         salt: The salt of the draw.
         store: An empty folder that the executor writes to.
         executor: The executor that runs the cells.
-        watch: A function that is called with a line for each run.
+        callback: A function that is called with a line for each run.
         own_seeds_only: True to leave out the tests on fresh seeds and with relabelled agents.
 
     Returns:
@@ -200,7 +200,7 @@ def replay_entry(
     cells_by_label = {f"replay {named(place)}": here.cells[place] for place in places}
     for test, cells in further_runs.items():
         cells_by_label |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
-    runner = _Runner(store, executor, watch, dated=any(cell.dates for cell in entry.cells))
+    runner = _Runner(store, executor, callback, dated=any(cell.dates for cell in entry.cells))
     outcomes = runner(cells_by_label)
     replayed, own_seeds = _own_seeds(entry, here, places, runner, outcomes)
     comparisons = [own_seeds] if own_seeds else []
@@ -384,7 +384,7 @@ class _Runner:
                 status = f"failed: {outcome.error}" if outcome.error else "finished"
                 self._callback(f"run {self._num_runs}: {label}: {status}")
 
-        outcomes = run_sweep(SweepPlan("replay", distinct, {}), self._store, self._executor, watch=report).outcomes
+        outcomes = run_sweep(SweepPlan("replay", distinct, {}), self._store, self._executor, callback=report).outcomes
         return {distinct[label].hash: outcome for label, outcome in outcomes.items()}
 
     def cell(self, place: CellKey, cell: Experiment, outcomes: Mapping[str, CellOutcome]) -> Cell:

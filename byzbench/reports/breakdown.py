@@ -81,7 +81,7 @@ def find_breakdown(
     *,
     most: int | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-    watch: Callable[[int, BreakdownTrial], None] | None = None,
+    callback: Callable[[int, BreakdownTrial], None] | None = None,
 ) -> Breakdown:
     """Find the breakdown point by bisection over the number of Byzantine agents.
 
@@ -92,7 +92,7 @@ def find_breakdown(
         executor: The executor that runs the cells.
         most: The largest number of Byzantine agents to consider; None for the largest minority.
         parameters: Further parameters by kind.
-        watch: A callback that gets every f that was run, with its result.
+        callback: A callback that gets every f that was run, with its result.
 
     Returns:
         The breakdown point and the result of every f that was run.
@@ -124,8 +124,8 @@ def find_breakdown(
     def result_of(f: int) -> BreakdownTrial:
         if f not in tried:
             tried[f] = run_attacked(f)
-            if watch:
-                watch(f, tried[f])
+            if callback:
+                callback(f, tried[f])
         return tried[f]
 
     def run_attacked(f: int) -> BreakdownTrial:

@@ -72,7 +72,7 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
     except (DependencyNotInstalled, gymnasium.error.Error) as error:
         reason = str(error).splitlines()[0]
         raise Undefined(
-            f"{name_of(experiment.task)} cannot be rendered: {reason}; try: pip install 'byzbench[watch]'"
+            f"{name_of(experiment.task)} cannot be rendered: {reason}; try: pip install 'byzbench[render]'"
         ) from None
     _write(frames, path)
     return total, len(frames)

@@ -66,7 +66,7 @@ FLAGS = {
 }
 """Meaning of each raised flag."""
 
-Watcher = Callable[[str, CellOutcome], None]
+CellCallback = Callable[[str, CellOutcome], None]
 """A callback that gets the label and the outcome of a run."""
 
 
@@ -181,13 +181,13 @@ class WorstCaseSearch:
             Experiment.create(**self._point, attack=attack, seed=seed, parameters=self._parameters) for seed in seeds
         ]
 
-    def run(self, out: Path, executor: Executor, watch: Watcher | None = None) -> WorstCaseResult:
+    def run(self, out: Path, executor: Executor, callback: CellCallback | None = None) -> WorstCaseResult:
         """Run the search; runs that the store has are not repeated.
 
         Args:
             out: The folder of the store.
             executor: The executor that runs the cells.
-            watch: A callback that gets the label and the outcome of every run that is over.
+            callback: A callback that gets the label and the outcome of every run that is over.
 
         Returns:
             The worst attack with its report.
@@ -197,7 +197,7 @@ class WorstCaseSearch:
         """
 
         def outcomes(group: Mapping[str, Sequence[Experiment]]) -> dict[str, list[CellOutcome]]:
-            return _run(group, out, executor, watch)
+            return _run(group, out, executor, callback)
 
         selected = outcomes({CLEAN: self.clean})
         clean_returns = self._scores(selected[CLEAN])
@@ -305,15 +305,15 @@ class WorstCaseSearch:
 
 
 def _run(
-    group: Mapping[str, Sequence[Experiment]], out: Path, executor: Executor, watch: Watcher | None
+    group: Mapping[str, Sequence[Experiment]], out: Path, executor: Executor, callback: CellCallback | None
 ) -> dict[str, list[CellOutcome]]:
     """Run the cells of some attacks and return their outcomes; two attacks with the same experiment share its run."""
     cells = {cell.hash: cell for experiments in group.values() for cell in experiments}
     labels = {
         cell.hash: f"{attack} · seed {cell.seed}" for attack, experiments in group.items() for cell in experiments
     }
-    callback = (lambda cell, outcome: watch(labels[cell], outcome)) if watch else None
-    outcomes = run_sweep(SweepPlan("worst", cells, {}), out, executor, watch=callback).outcomes
+    on_cell = (lambda cell, outcome: callback(labels[cell], outcome)) if callback else None
+    outcomes = run_sweep(SweepPlan("worst", cells, {}), out, executor, callback=on_cell).outcomes
     return {attack: [outcomes[cell.hash] for cell in experiments] for attack, experiments in group.items()}
 
 

@@ -91,7 +91,7 @@ def run_sweep(
     *,
     on_existing: OnExisting = "reuse",
     earlier: list[StoredRun] | None = None,
-    watch: Callable[[str, CellOutcome], None] | None = None,
+    callback: Callable[[str, CellOutcome], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> SweepSummary:
     """Run the remaining cells of a plan, longest first.
@@ -105,7 +105,7 @@ def run_sweep(
         executor: The executor of the cells.
         on_existing: What to do with cells that are finished or failed.
         earlier: The runs from which the durations of cells are estimated.
-        watch: A function that is called with the label and the outcome of every cell that has ended.
+        callback: A function that is called with the label and the outcome of every cell that has ended.
         stopped: A function that is called before a cell is started. Once it returns True no further cell is started,
             and running cells are completed.
 
@@ -116,8 +116,8 @@ def run_sweep(
 
     def finish(cell: Experiment, outcome: CellOutcome) -> None:
         summary.outcomes[labels[cell.hash]] = outcome
-        if watch:
-            watch(labels[cell.hash], outcome)
+        if callback:
+            callback(labels[cell.hash], outcome)
 
     queue: list[Experiment] = []
     for cell in plan.cells.values():

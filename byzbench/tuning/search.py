@@ -177,7 +177,7 @@ def run_study(
     executor: Executor,
     trials: int,
     *,
-    watch: Callable[[FrozenTrial], None] | None = None,
+    callback: Callable[[FrozenTrial], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run trials until the study has `trials` finished ones.
@@ -192,7 +192,7 @@ def run_study(
         study: The study, as `open_study` returns it.
         executor: The executor of the runs.
         trials: The number of finished trials to reach.
-        watch: A function that is called with every finished trial.
+        callback: A function that is called with every finished trial.
         stopped: A function that is called before a run is started. Once it returns True no further run is started.
     """
     _requeue_stale_trials(study)
@@ -200,8 +200,8 @@ def run_study(
     trials_of_study.enqueue_defaults()
 
     def report(state: _Running) -> None:
-        if watch:
-            watch(study.trials[state.trial.number])
+        if callback:
+            callback(study.trials[state.trial.number])
 
     while True:
         while executor.num_in_flight < executor.width and not stopped():

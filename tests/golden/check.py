@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from byzbench import identity, registry
+from byzbench.catalogue import build_catalogue, read_catalogue
 from byzbench.core import Component
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.provenance import processor
@@ -164,6 +165,17 @@ class Check:
         )
 
     @property
+    def undescribed(self) -> list[str]:
+        """Components whose description or file is not that of the catalogue."""
+        stored, present = read_catalogue(), build_catalogue()
+        names = {(kind, name) for catalogue in (stored, present) for kind in catalogue for name in catalogue[kind]}
+        return sorted(
+            f"{kind} {name}"
+            for kind, name in names
+            if stored.get(kind, {}).get(name) != present.get(kind, {}).get(name)
+        )
+
+    @property
     def raised(self) -> list[str]:
         """Components, or `ENGINE`, whose version is not that of the golden file."""
         stored = self.golden["versions"]
@@ -191,7 +203,8 @@ class Check:
     @property
     def passed(self) -> bool:
         """True if there is nothing to raise or to renew."""
-        return not (self.responsible or self.missing or self.obsolete or self.raised or self.unlisted or self.unsound)
+        renewable = self.missing or self.obsolete or self.raised or self.unlisted or self.undescribed
+        return not (self.responsible or renewable or self.unsound)
 
     def lines(self) -> list[str]:
         """Return the findings, one line each."""
@@ -221,7 +234,8 @@ class Check:
         raised = [name for name in self.raised if name not in self.responsible]
         lines += [f"the golden file has another version of {name}: run {COMMAND}" for name in raised]
         unlisted = [] if self.responsible else self.unlisted  # of what moved, the code is not equal
-        return lines + [f"the code of {name} is not listed as equal: run {COMMAND}" for name in unlisted]
+        lines += [f"the code of {name} is not listed as equal: run {COMMAND}" for name in unlisted]
+        return lines + [f"the catalogue has another description of {name}: run {COMMAND}" for name in self.undescribed]
 
     def _moved(self, name: str, cases: Mapping[str, list[str]]) -> Iterator[str]:
         """Yield what must be done about a component or the engine, and the first cases that moved."""
@@ -253,5 +267,6 @@ class Check:
             "raised": self.raised,
             "unlisted": self.unlisted,
             "unsound": self.unsound,
+            "undescribed": self.undescribed,
             "slowest": {name: round(computed.seconds, 3) for name, computed in slowest},
         }

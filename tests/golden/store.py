@@ -1,4 +1,4 @@
-"""The files that the traces command writes: `expected.json`, and `equal_digests.json` of the package."""
+"""The files that the traces command writes: `expected.json`, and two of byzbench: equal digests and the catalogue."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from byzbench.catalogue import Catalogue
 from byzbench.errors import CorruptRecord
 from tests.golden.pinned import CHECKOUT
 
 EXPECTED = Path(__file__).with_name("expected.json")
 EQUAL_DIGESTS = CHECKOUT / "byzbench" / "equal_digests.json"
+CATALOGUE = CHECKOUT / "byzbench" / "catalogue.json"
 
 SECTIONS: Mapping[str, type] = {
     "base": dict,  # the description that all others are written as differences from
@@ -72,6 +74,11 @@ def read_equal_digests() -> dict[str, dict[str, list[str]]]:
 def write_equal_digests(digests: Mapping[str, Mapping[str, list[str]]]) -> None:
     """Write the digests that are known to be equal."""
     _replace(EQUAL_DIGESTS, json.dumps(digests, indent=1, sort_keys=True) + "\n")
+
+
+def write_catalogue(catalogue: Catalogue) -> None:
+    """Write the descriptions of components."""
+    _replace(CATALOGUE, json.dumps(catalogue, indent=1, allow_nan=False) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

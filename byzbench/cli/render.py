@@ -1,4 +1,4 @@
-"""Command `byzbench watch`: render an episode of a trained policy."""
+"""Command `byzbench render`: render an episode of a trained policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def watch(
+def render(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
     agent: Annotated[int | None, typer.Option(help="Id of the agent; default: the first honest one.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the episode.")] = 0,
@@ -17,8 +17,8 @@ def watch(
     """Render an episode of a trained policy with greedy actions as a GIF.
 
     Examples:
-        byzbench watch runs/0123456789abcdef
-        byzbench watch runs/0123456789abcdef --agent 3 --out agent3.gif
+        byzbench render runs/0123456789abcdef
+        byzbench render runs/0123456789abcdef --agent 3 --out agent3.gif
     """
     from byzbench.reports.episodes import render_episode
 
