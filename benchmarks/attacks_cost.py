@@ -208,7 +208,7 @@ def plain(every: int) -> tuple[Experiment, dict[int, State], dict[int, Trajector
     todo = Experiment.create(agents=AGENTS, byzantine=ATTACKERS, trajectories=TRAJECTORIES, preset="paper")
     clocked = Clocked(todo)
     state, states, batches, number = todo.algorithm.start(clocked.federation), {}, {}, 0
-    while int(clocked.federation.statistics.trajectories.max()) < TRAJECTORIES:
+    while int(clocked.federation.counters.trajectories.max()) < TRAJECTORIES:
         if number % every == 0:
             states[number] = state
         state, _ = clocked.round(number, state)

@@ -121,7 +121,7 @@ def scene(attack: Attack, topic: str) -> Scene:
         messages,
         inbox.mask[ATTACKERS:, :ATTACKERS],
         value[ATTACKERS],
-        federation.statistics.num_malformed,
+        federation.counters.num_malformed,
     )
 
 

@@ -312,7 +312,7 @@ def first_inbox(experiment):
     federation, _ = federate(experiment)
     federation.begin(0, 0.0)
     meet = federation.gather if experiment.algorithm.communication == Communication.SERVER else federation.exchange
-    return lockstep(meet("gradient", federation.theta0)), federation.statistics
+    return lockstep(meet("gradient", federation.theta0)), federation.counters
 
 
 @pytest.mark.parametrize("algo, graph", [("decbyzpg", "complete"), ("byzpg", "star")])
@@ -323,28 +323,28 @@ def first_inbox(experiment):
 def test_rubbish_exposes_its_sender_and_silence_does_not(algo, graph, content, equivocates):
     fixed = FixedMessages(content={**RUBBISH, **SILENCE}[content], equivocates=equivocates)
     experiment = tiny(algo, topology=graph, agents=7, byzantine=2, attacked_by=fixed)
-    inbox, statistics = first_inbox(experiment)
+    inbox, counters = first_inbox(experiment)
     honest = torch.ones(1, dtype=torch.bool) if graph == "star" else ~experiment.members.byzantine
     exposed = content in RUBBISH
     assert set(inbox.n[honest].tolist()) == {5}
     assert set(inbox.f[honest].tolist()) == {0 if exposed else 2}
     due = 2 if graph == "star" else 2 * 6
-    assert (statistics.num_malformed, statistics.num_silent) == ((due, 0) if exposed else (0, due))
+    assert (counters.num_malformed, counters.num_silent) == ((due, 0) if exposed else (0, due))
     total = 7 if graph == "star" else 7 * 6
-    assert statistics.messages == total - (0 if exposed else due)
+    assert counters.messages == total - (0 if exposed else due)
 
     trace = run_as_block(experiment, 4)
     assert all(state["theta"].isfinite().all() for state in trace.states)
     assert (trace.states[-1]["theta"] != trace.states[0]["theta"]).any()
-    assert trace.statistics.num_malformed % due == 0
-    assert trace.statistics.num_silent % due == 0
-    assert (trace.statistics.num_malformed > 0) == exposed
+    assert trace.counters.num_malformed % due == 0
+    assert trace.counters.num_silent % due == 0
+    assert (trace.counters.num_malformed > 0) == exposed
 
 
 def test_senders_of_malformed_messages_are_excluded_and_others_are_not():
     """On a ring: the neighbours of the Byzantine agent receive two of three vectors, the others all."""
     experiment = tiny("decbyzpg", topology="ring", attacked_by=FixedMessages(content=RUBBISH["nan"]))
-    inbox, statistics = first_inbox(experiment)
+    inbox, counters = first_inbox(experiment)
     (attacker,) = experiment.members.byzantine_ids
     near = torch.zeros(5, dtype=torch.bool)
     near[[(attacker - 1) % 5, (attacker + 1) % 5]] = True
@@ -353,7 +353,7 @@ def test_senders_of_malformed_messages_are_excluded_and_others_are_not():
     assert inbox.f[near].tolist() == [0, 0]
     assert inbox.n[far].tolist() == [3, 3]
     assert inbox.f[far].tolist() == [1, 1]
-    assert statistics.num_malformed == 2
+    assert counters.num_malformed == 2
     assert not (inbox.senders == attacker)[inbox.mask].any()
 
 
@@ -371,7 +371,7 @@ def test_reliable_broadcast_delivers_one_vector_to_all():
     assert kinds(reliable=False) == 3
     assert kinds(reliable=True) == 1
     # Each of five vectors goes to four others, each of whom echoes it twice, as does its sender, to four others.
-    assert federation.statistics.messages == 5 * 4 + 5 * (4 + 2 * 5 * 4)
+    assert federation.counters.messages == 5 * 4 + 5 * (4 + 2 * 5 * 4)
 
 
 def test_more_rubbish_than_allowed_for_leaves_f_at_zero():
@@ -395,8 +395,8 @@ def test_a_gossiping_agent_keeps_its_own_vector_where_the_rule_is_undefined():
     step = (state["theta"] - theta0)[honest]
     torch.testing.assert_close(step, 0.01 * state["reference"][honest], rtol=1e-3, atol=1e-6)
     assert (step[0] != step[1]).any()
-    assert trace.statistics.num_undefined >= 2 * 2 * 3
-    assert spared.statistics.num_undefined == 0
+    assert trace.counters.num_undefined >= 2 * 2 * 3
+    assert spared.counters.num_undefined == 0
     assert all(s["theta"].isfinite().all() for s in trace.states)
 
 
@@ -409,7 +409,7 @@ def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
     start = experiment.algorithm.start(federation)
     trace = run_as_block(experiment, 3)
     assert all(same(state, start) for state in trace.states)
-    assert trace.statistics.num_undefined == 3
+    assert trace.counters.num_undefined == 3
 
     @dataclass(frozen=True)
     class Later(FixedMessages):
@@ -444,7 +444,7 @@ def test_a_run_that_leaves_the_numbers_is_diverged_and_not_a_crash(algo):
     verdict = classify_run(100.0, trace.states[-1]["theta"], ~experiment.members.byzantine, experiment.task)
     if algo == "fed_ppo":  # its messages are where agents would go: what is no number is not heard, and nobody moves
         assert all(torch.equal(state["theta"], trace.states[0]["theta"]) for state in trace.states)
-        assert trace.statistics.num_malformed > 0
+        assert trace.counters.num_malformed > 0
         return
     assert not trace.states[-1]["theta"].isfinite().all()
     assert verdict.name == "diverged"

@@ -184,9 +184,9 @@ def test_lost_messages_are_counted_and_paid_for() -> None:
     federation.begin(0, 0.0)
     inbox = lockstep(federation.exchange("gradient", vectors(20, 8)))
     lost = int((~inbox.mask).sum())
-    assert lost == federation.statistics.num_silent == pytest.approx(0.3 * 380, abs=40)
-    assert federation.statistics.messages == 380
-    assert federation.statistics.bytes == 380 * 32
+    assert lost == federation.counters.num_silent == pytest.approx(0.3 * 380, abs=40)
+    assert federation.counters.messages == 380
+    assert federation.counters.bytes == 380 * 32
     received = inbox.base[inbox.senders][inbox.mask]
     assert torch.equal(received, vectors(20, 8)[inbox.authors[inbox.mask]]), "who hears a message hears all of it"
 
@@ -313,7 +313,7 @@ def test_relays_make_any_graph_complete_at_a_cost() -> None:
     graph = todo.members.graph
     assert nx.node_connectivity(graph) >= 5
     costs = [1 if graph.has_edge(a, b) else shortest_disjoint(graph, a, b, 5) for a, b in pairs]
-    assert federation.statistics.messages == sum(costs) > 13 * 12
+    assert federation.counters.messages == sum(costs) > 13 * 12
     assert todo.notes() == [], "guarantees are those of the complete graph"
 
 
@@ -360,7 +360,7 @@ def test_a_coin_that_is_tossed_in_the_open_costs_messages() -> None:
         federation, _ = federate(Experiment.create(agents=5, byzantine=1, coin=coin))
         federation.begin(0, 0.0)
         lockstep(federation.common("coin", lambda r: float(r.random())))
-        assert (federation.statistics.messages, federation.statistics.bytes) == (messages, size)
+        assert (federation.counters.messages, federation.counters.bytes) == (messages, size)
 
 
 @pytest.mark.parametrize("agents", [5, 13])
@@ -383,9 +383,9 @@ def test_communication_is_that_of_the_closed_forms(agents: int) -> None:
         assert (kappa > 0) == (agreement != "none")
         d = federation.theta0.shape[1]
         copies = 2 * k if algo == "byzpg" else pairs + kappa * once
-        assert federation.statistics.messages == copies, (algo, agreement)
-        assert federation.statistics.bytes == 4 * d * copies
-        assert sum(sent["bytes"] for sent in federation.statistics.by_topic().values()) == 4 * d * copies
+        assert federation.counters.messages == copies, (algo, agreement)
+        assert federation.counters.bytes == 4 * d * copies
+        assert sum(sent["bytes"] for sent in federation.counters.by_topic().values()) == 4 * d * copies
 
 
 def test_a_graph_that_varies_is_another_one_in_another_round() -> None:

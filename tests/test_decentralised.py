@@ -166,14 +166,14 @@ def test_learn_by_hand():
     states, federation = rounds(todo, 1)
     theta = start(todo)[0] + LR * mda(gradient(todo, 0, start(todo)))  # all hear the same, and so agree
     torch.testing.assert_close(states[0]["theta"].double(), theta.expand(K, -1), rtol=0, atol=1e-6)
-    assert federation.statistics.messages == 2 * K * (K - 1)
+    assert federation.counters.messages == 2 * K * (K - 1)
 
 
 def test_learn_agrees_on_gradients_as_often_as_a_logarithm_grows():
     """Gradients and parameters once a round, and in round t gradients ceil(log2(t + 1)) times more."""
     more = [0, 1, 2, 2, 3, 3]
     states, federation = rounds(experiment("learn", "ring", parameters={"heterogeneous": True}), len(more))
-    assert federation.statistics.messages == (2 * len(more) + sum(more)) * 2 * K
+    assert federation.counters.messages == (2 * len(more) + sum(more)) * 2 * K
     plain, _ = rounds(experiment("learn", "ring"), len(more))
     assert torch.equal(states[0]["theta"], plain[0]["theta"])
     assert not torch.equal(states[1]["theta"], plain[1]["theta"])

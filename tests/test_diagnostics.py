@@ -268,8 +268,8 @@ def test_a_trial_of_policies_is_charged_and_fair():
     which = inbox.mask.clone()
     which[2, 1] = False
     scores = federation._evaluate_policies(inbox, "", inbox.base[inbox.senders], which, 3)
-    assert federation.statistics.trajectories.tolist() == [15, 15, 12, 15, 15]
-    assert int(federation.statistics.steps.sum()) == round(3 * float(scores.nansum()))
+    assert federation.counters.trajectories.tolist() == [15, 15, 12, 15, 15]
+    assert int(federation.counters.steps.sum()) == round(3 * float(scores.nansum()))
     assert scores.isnan().equal(~which)
     assert all(len(set(row[~row.isnan()].tolist())) == 1 for row in scores), "one policy, the same episodes"
     assert len({float(row[0]) for row in scores}) > 1

@@ -193,8 +193,8 @@ def attack(copy: Copy) -> None:
 def column(copy: Copy) -> None:
     copy.edit(
         "byzbench/experiments/metrics.py",
-        '"num_silent": statistics.num_silent,',
-        '"num_silent": statistics.num_silent,\n        "one": 1.0,',
+        '"num_silent": counters.num_silent,',
+        '"num_silent": counters.num_silent,\n        "one": 1.0,',
     )
 
 

@@ -186,13 +186,13 @@ def lines_of(training, rounds=40):
 
 def test_who_is_absent_stands_still_and_comes_back():
     training = Training(tiny("cartpole:absent='0:0.3-0.6 1:0-0.5'", attack="large_noise"))
-    passed, statistics = lines_of(training), training.federation.statistics
+    passed, counters = lines_of(training), training.federation.counters
     for agent, start, end in training.todo.task.absences:
         for (progress, before, _), (_, after, _) in pairwise(passed):
             still = torch.equal(before["theta"][agent], after["theta"][agent])
             assert still == (start <= progress < end), (agent, progress)
-    assert len(set(statistics.trajectories[2:].tolist())) == 1
-    assert 0 < statistics.trajectories[1] < statistics.trajectories[2]
+    assert len(set(counters.trajectories[2:].tolist())) == 1
+    assert 0 < counters.trajectories[1] < counters.trajectories[2]
 
 
 def test_an_absent_agent_changes_inboxes_as_if_it_were_not_in_the_graph():
@@ -201,12 +201,12 @@ def test_an_absent_agent_changes_inboxes_as_if_it_were_not_in_the_graph():
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     for progress, num_received in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
         federation.begin(0, progress)
-        messages = federation.statistics.messages
+        messages = federation.counters.messages
         inbox = lockstep(federation.exchange("gradient", x))
         assert inbox.n.tolist() == num_received
-        assert federation.statistics.messages - messages == sum(num_received) - 5
+        assert federation.counters.messages - messages == sum(num_received) - 5
         assert federation.sample(federation.theta0, 2).count.tolist() == [2 * (progress > 0), 2, 2, 2, 2]
-        assert federation.statistics.num_silent == 0
+        assert federation.counters.num_silent == 0
 
 
 def test_with_a_server_who_returns_takes_up_what_it_has():

@@ -12,7 +12,7 @@ from torch import Tensor
 from byzbench.core import Agreement, Task
 from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
-from byzbench.federation.statistics import RoundStatistics
+from byzbench.federation.statistics import Counters, RoundStatistics
 from byzbench.records.result import Verdict, mean_of
 
 WINDOW = 500
@@ -31,6 +31,7 @@ LEARNING = 0.1
 def measure(
     theta: Tensor,
     byzantine: Tensor,
+    counters: Counters,
     statistics: RoundStatistics,
     extra: Mapping[str, float],
     agreed: Agreement,
@@ -41,7 +42,8 @@ def measure(
     Args:
         theta: The parameters after the round, [K, d].
         byzantine: The agents that do not count as honest, bool [K].
-        statistics: The statistics of the federation.
+        counters: The counters of the federation.
+        statistics: The measurements of the round.
         extra: The algorithm's own metrics.
         agreed: The experiment's agreement.
         bound: The bound of its contraction, if one holds.
@@ -52,17 +54,17 @@ def measure(
     honest = ~byzantine
     returns = statistics.returns[honest] if statistics.returns is not None else torch.full((1,), math.nan)
     line: dict[str, Any] = {
-        "trajectories": statistics.trajectories_spent(honest),
-        "steps": int(statistics.steps.sum() + statistics.server_samples[1]),
+        "trajectories": counters.trajectories_spent(honest),
+        "steps": int(counters.steps.sum() + counters.server_samples[1]),
         "return": float(returns.mean()),
         "return_worst": float(returns.min()),
         "return_cvar": cvar(returns),
         "disagreement": diameter(theta[honest.to(theta.device)]),
-        "messages": statistics.messages,
-        "bytes": statistics.bytes,
-        "num_malformed": statistics.num_malformed,
-        "num_silent": statistics.num_silent,
-        "num_undefined": statistics.num_undefined,
+        "messages": counters.messages,
+        "bytes": counters.bytes,
+        "num_malformed": counters.num_malformed,
+        "num_silent": counters.num_silent,
+        "num_undefined": counters.num_undefined,
     }
     for name, application in (("aggregate", statistics.aggregation), ("agreement", statistics.mixing)):
         if application is not None:

@@ -192,7 +192,7 @@ class Training:
     @property
     def spent(self) -> int:
         """Return the largest number of episodes that an honest agent or the server has sampled."""
-        return self.federation.statistics.trajectories_spent(self._honest)
+        return self.federation.counters.trajectories_spent(self._honest)
 
     @property
     def progress(self) -> float:
@@ -222,7 +222,7 @@ class Training:
 
     async def advance(self) -> dict[str, Any]:
         """Run one round, and return its line of metrics without an evaluation."""
-        todo, statistics, old_state = self.todo, self.federation.statistics, self.state
+        todo, old_state = self.todo, self.state
         present, absent = self.present_agents(self.progress), self.federation.scenarios.inactive_agents(self.progress)
         self.federation.begin(self.round, self.progress)
         if self.round == 0 and todo.task.normalize:
@@ -233,7 +233,9 @@ class Training:
         if absent and todo.algorithm.communication != Communication.SERVER:
             rows = sorted(absent)
             self.state = {name: _restore_rows(x, old_state.get(name), rows) for name, x in self.state.items()}
-        metrics = measure(self.state["theta"], ~present, statistics, extra, todo.agreement, self._bound)
+        measured = self.federation.finish()
+        counters, theta = self.federation.counters, self.state["theta"]
+        metrics = measure(theta, ~present, counters, measured, extra, todo.agreement, self._bound)
         self.round += 1
         return {"round": self.round - 1, **metrics, "trajectories": self.spent}
 
@@ -289,11 +291,11 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
 
 
 _COUNTERS = {"screened": "num_malformed", "silent": "num_silent", "kept": "num_undefined"}
-"""Counters of `RoundStatistics` by their names in a checkpoint."""
+"""Attributes of `Counters` by their names in a checkpoint."""
 
 
 def _counters(federation: SimulatedFederation) -> dict[str, int]:
-    return {name: getattr(federation.statistics, counter) for name, counter in _COUNTERS.items()}
+    return {name: getattr(federation.counters, counter) for name, counter in _COUNTERS.items()}
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
@@ -302,8 +304,8 @@ def _tensors(training: Training) -> dict[str, Tensor]:
         "state": training.state,
         "memory": training.adversary.state_dict(),
         "mail": federation.network.state_dict(),
-        "ledger": federation.statistics.state_dict(),
-        "traffic": federation.statistics.traffic,
+        "ledger": federation.counters.state_dict(),
+        "traffic": federation.counters.traffic,
         "worlds": federation.scenarios.state_dict(),
     }
     flat = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
@@ -338,10 +340,10 @@ def _restore(
         return {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
 
     for name, counter in _COUNTERS.items():
-        setattr(federation.statistics, counter, counts[name])
-    federation.statistics.load_state_dict(group("ledger"))
+        setattr(federation.counters, counter, counts[name])
+    federation.counters.load_state_dict(group("ledger"))
     federation.scenarios.load_state_dict(group("worlds"))
-    federation.statistics.traffic = group("traffic")
+    federation.counters.traffic = group("traffic")
     try:
         federation.network.load_state_dict(group("mail"))
     except ValueError:
@@ -381,7 +383,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         notes=todo.notes(),
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
-        traffic=training.federation.statistics.by_topic(),
+        traffic=training.federation.counters.by_topic(),
     )
     folder.write("result.json", result.to_json())
     folder.delete_file("failure.json")

@@ -16,7 +16,7 @@ from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
 from byzbench.federation.scenarios import Scenarios
-from byzbench.federation.statistics import AggregationResult, AgreementResult, RoundStatistics
+from byzbench.federation.statistics import AggregationResult, AgreementResult, Counters, RoundStatistics
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.geometry.subsets import min_diameter_subsets
 from byzbench.randomness import Streams
@@ -70,13 +70,12 @@ class SimulatedFederation(Federation):
         self.theta0 = theta0.repeat(members.num_agents, 1)
         self.assumed_byzantine = torch.full((members.num_agents,), members.assumed_byzantine)
         self.discount = task.discount
-        self.statistics = RoundStatistics(
-            torch.zeros(members.num_agents).long(), torch.zeros(members.num_agents).long()
-        )
+        self.counters = Counters(torch.zeros(members.num_agents).long(), torch.zeros(members.num_agents).long())
+        self.statistics = RoundStatistics()
         self._members, self._streams, self._task, self._device = members, streams, task, device
         self._graph_of_round = graph_of_round
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
-        self.network = Network(members, adversary, channel, streams, self.statistics)
+        self.network = Network(members, adversary, channel, streams, self.counters)
         self.scenarios = Scenarios(task, streams, members.num_agents)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
@@ -90,7 +89,7 @@ class SimulatedFederation(Federation):
         """
         self.round, self.progress = round, progress
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
-        self.statistics.reset_round()
+        self.reset_statistics()
         members = self._members if self._graph_of_round is None else self._graph_of_round(round)
         if members.inactive != (away := self.scenarios.inactive_agents(progress)):
             members = replace(members, inactive=away)
@@ -99,6 +98,14 @@ class SimulatedFederation(Federation):
             self._adversary.set_graph(members)
         self._adversary.begin(round)
         self.network.begin(round, self._members)
+
+    def reset_statistics(self) -> None:
+        """Discard the measurements of the round so far, except for the last returns."""
+        self.statistics = RoundStatistics(returns=self.statistics.returns)
+
+    def finish(self) -> RoundStatistics:
+        """Return the measurements of the round."""
+        return self.statistics
 
     # Local operations.
 
@@ -146,7 +153,7 @@ class SimulatedFederation(Federation):
         episodes = self._rollout(
             theta, torch.tensor([count]), [len(self.agents)], f"/server/{self._num_server_samples}", None
         )
-        self.statistics.server_samples += torch.stack([episodes.count.sum(), episodes.steps.sum()])
+        self.counters.server_samples += torch.stack([episodes.count.sum(), episodes.steps.sum()])
         return episodes.to(self._device)
 
     def _rollout(
@@ -188,8 +195,8 @@ class SimulatedFederation(Federation):
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
         """Add episodes to the counters of agents."""
-        self.statistics.trajectories.index_add_(0, torch.tensor(agent_ids), episodes.count)
-        self.statistics.steps.index_add_(0, torch.tensor(agent_ids), episodes.steps)
+        self.counters.trajectories.index_add_(0, torch.tensor(agent_ids), episodes.count)
+        self.counters.steps.index_add_(0, torch.tensor(agent_ids), episodes.steps)
 
     # Communication.
 
@@ -211,7 +218,7 @@ class SimulatedFederation(Federation):
         values = self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
         self._adversary.record_coin(values)
         for num_messages, size in self._coin.cost(len(self.agents)):
-            self.statistics.charge("coin", np.full(len(self.agents), num_messages), size)
+            self.counters.charge("coin", np.full(len(self.agents), num_messages), size)
         return values
 
     async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
@@ -249,7 +256,7 @@ class SimulatedFederation(Federation):
             state: the state of the rule, with one row for each receiver.
         """
         usable = torch.tensor([rule.defined(n, f) for n, f in zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)])
-        self.statistics.num_undefined += int((~usable).sum())
+        self.counters.num_undefined += int((~usable).sum())
         undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
         value = undefined if inbox.sent is None else inbox.sent.clone()
         rows = usable.nonzero().squeeze(1)

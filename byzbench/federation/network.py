@@ -13,7 +13,7 @@ from byzbench.core import Channel, MessageFormat, State
 from byzbench.core.inbox import Inbox
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.communication_graph import CommunicationGraph
-from byzbench.federation.statistics import RoundStatistics
+from byzbench.federation.statistics import Counters
 from byzbench.federation.validation import ValidatedMessages
 from byzbench.randomness import Streams
 
@@ -59,7 +59,7 @@ class Network:
         adversary: the adversary that crafts Byzantine messages.
         channel: the channel that encodes, delays and loses messages.
         streams: the random streams of the experiment.
-        statistics: the counters of messages.
+        counters: the counters of messages.
 
     Attributes:
         round: the current round, which the federation sets.
@@ -72,10 +72,10 @@ class Network:
         adversary: Adversary,
         channel: Channel,
         streams: Streams,
-        statistics: RoundStatistics,
+        counters: Counters,
     ) -> None:
         self.members, self.round = members, 0
-        self._adversary, self._streams, self._statistics = adversary, streams, statistics
+        self._adversary, self._streams, self._counters = adversary, streams, counters
         self._parts = list(channel.parts)
         self._longest = sum(part.max_delay for part in self._parts)
         self._exchanges = Counter[str]()
@@ -124,7 +124,7 @@ class Network:
         """Count the messages of the server that send y [1, d] to all agents; see `Federation.broadcast`."""
         num_messages = np.zeros(self.members.num_agents + 1, np.int64)
         num_messages[-1] = self.members.num_agents
-        self._statistics.charge(topic, num_messages, MessageFormat(y.shape[1]).bytes)
+        self._counters.charge(topic, num_messages, MessageFormat(y.shape[1]).bytes)
 
     def state_dict(self) -> State:
         """Return the state for a checkpoint: the memories of channel codes and the messages in flight."""
@@ -220,7 +220,7 @@ class Network:
             inbox = replace(inbox, base=self._encode(f"{where}/{i}", part, inbox.base, malformed | silent, rng))
             if unreliable and (late := part.draw_delays(receivers, width, rng)) is not None:
                 delays = np.where((late < 0) | (delays < 0), -1, delays + late)
-        self._statistics.charge(topic, num_messages, message_format.bytes)
+        self._counters.charge(topic, num_messages, message_format.bytes)
         if delays.any() or where in self._in_flight:
             own = np.arange(delays.shape[1]) == inbox.own.numpy()[:, None]
             inbox, malformed, silent, missing = self._deliver(where, inbox, malformed, silent, np.where(own, 0, delays))
@@ -308,8 +308,8 @@ class Network:
         exposed, missing = malformed & inbox.mask, silent & inbox.mask
         # An agent's own vector is not a message.
         others = torch.arange(inbox.mask.shape[1]) != inbox.own.unsqueeze(1)
-        self._statistics.num_malformed += int((exposed & others).sum())
-        self._statistics.num_silent += int((missing & others).sum())
+        self._counters.num_malformed += int((exposed & others).sum())
+        self._counters.num_silent += int((missing & others).sum())
         f = (inbox.f - exposed.sum(1)).clamp(min=0)
         return replace(inbox, mask=inbox.mask & ~exposed & ~missing, f=f)
 

@@ -31,4 +31,4 @@ async def settle(fed: SimulatedFederation, communication: Communication, episode
         value, _ = fed.aggregate(await fed.exchange("statistics", statistics), {})
         statistics, _ = await fed.agree(value, {})
     fed.scenarios.scales = torch.cat([statistics, statistics[:1]]).cpu()
-    fed.statistics.reset_round()
+    fed.reset_statistics()

@@ -1,4 +1,4 @@
-"""Accounting: sampled episodes, traffic, and the last aggregation and agreement of a round."""
+"""Counters of a federation, and the measurements of a round."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from byzbench.core.inbox import Inbox
 
 
 @dataclass
-class RoundStatistics:
-    """Counters of a federation and the results of its current round. The runner reads them, algorithms do not.
+class Counters:
+    """Counters of a federation since its first round. The runner reads them, algorithms do not.
 
     Attributes:
         trajectories: int64 [K], the episodes that each agent has sampled.
@@ -24,11 +24,6 @@ class RoundStatistics:
         num_malformed: the number of malformed messages.
         num_silent: the number of missing messages.
         num_undefined: the number of aggregations for which the rule was undefined, and agents kept their own vectors.
-        returns: float64 [K], each agent's mean undiscounted return in the last batch of the round.
-        logged: by name, float64 [K], metrics that agents recorded in this round; NaN for agents that recorded none.
-        aggregation: the last use of the experiment's aggregator in this round.
-        mixing: the first use of another rule in this round, which is the rule of an agreement.
-        agreement: the last agreement of this round.
     """
 
     trajectories: Tensor
@@ -38,11 +33,6 @@ class RoundStatistics:
     num_malformed: int = 0
     num_silent: int = 0
     num_undefined: int = 0
-    returns: Tensor | None = None
-    logged: dict[str, Tensor] = field(default_factory=dict)
-    aggregation: AggregationResult | None = None
-    mixing: AggregationResult | None = None
-    agreement: AgreementResult | None = None
 
     def state_dict(self) -> State:
         """Return the counters of episodes and steps for a checkpoint."""
@@ -51,11 +41,6 @@ class RoundStatistics:
     def load_state_dict(self, saved: State) -> None:
         """Load what `state_dict` returned."""
         self.trajectories, self.steps, self.server_samples = saved["trajectories"], saved["steps"], saved["served"]
-
-    def reset_round(self) -> None:
-        """Reset the results of the round; counters stay."""
-        self.aggregation = self.mixing = self.agreement = None
-        self.logged = {}
 
     @property
     def messages(self) -> int:
@@ -131,3 +116,22 @@ class AgreementResult:
     before: Tensor
     after: Tensor
     report: AgreementReport
+
+
+@dataclass
+class RoundStatistics:
+    """The measurements of one round, which `SimulatedFederation.finish` returns.
+
+    Attributes:
+        returns: float64 [K], each agent's mean undiscounted return in its last batch; None before the first.
+        logged: by name, float64 [K], metrics that agents recorded; NaN for agents that recorded none.
+        aggregation: the last use of the experiment's aggregator.
+        mixing: the first use of another rule, which is the rule of an agreement.
+        agreement: the last agreement.
+    """
+
+    returns: Tensor | None = None
+    logged: dict[str, Tensor] = field(default_factory=dict)
+    aggregation: AggregationResult | None = None
+    mixing: AggregationResult | None = None
+    agreement: AgreementResult | None = None

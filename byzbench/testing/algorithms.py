@@ -85,23 +85,23 @@ def run_rounds(
         The state before each round and after the last, the metrics of each round, and the counters of the federation.
     """
     federation, adversary = federate(experiment)
-    statistics, honest, first = federation.statistics, ~experiment.members.byzantine, 0
+    totals, honest, first = federation.counters, ~experiment.members.byzantine, 0
     states = [experiment.algorithm.start(federation) if state is None else state]
     metrics: list[Any] = []
     _check_state("start", states[0], experiment)
     if counters is not None:
         first = counters["round"]
         adversary.load_state_dict(counters["memory"])
-        statistics.load_state_dict({name: value.clone() for name, value in counters["statistics"].items()})
+        totals.load_state_dict({name: value.clone() for name, value in counters["statistics"].items()})
     for round in range(first, first + rounds):
-        federation.begin(round, statistics.trajectories_spent(honest) / experiment.trajectories)
+        federation.begin(round, totals.trajectories_spent(honest) / experiment.trajectories)
         output = lockstep(experiment.algorithm.round(federation, states[-1]))
         valid = isinstance(output, tuple) and len(output) == 2
         assert valid, f"round returned a {type(output).__name__}, expected (state, metrics)"
         _check_state("round", output[0], experiment)
         states.append(output[0])
         metrics.append(output[1])
-    counted = {name: value.clone() for name, value in statistics.state_dict().items()}
+    counted = {name: value.clone() for name, value in totals.state_dict().items()}
     return states, metrics, {"statistics": counted, "round": first + rounds, "memory": adversary.state_dict()}
 
 
@@ -139,10 +139,10 @@ def compare_rows(experiment: Experiment, rounds: int = 5) -> Trace:
     for one_return, other_return in zip(block.returns, rows.returns, strict=True):
         assert torch.equal(one_return, other_return), "episodes depend on the rows of other agents"
     for name in ("trajectories", "steps", "server_samples"):
-        same = torch.equal(getattr(block.statistics, name), getattr(rows.statistics, name))
+        same = torch.equal(getattr(block.counters, name), getattr(rows.counters, name))
         assert same, f"the counter {name!r} depends on the rows of other agents"
     for name in ("messages", "bytes", "num_malformed", "num_silent", "num_undefined"):
-        same = getattr(block.statistics, name) == getattr(rows.statistics, name)
+        same = getattr(block.counters, name) == getattr(rows.counters, name)
         assert same, f"the counter {name!r} depends on the rows of other agents"
     return block
 
@@ -193,7 +193,7 @@ def episodes_are_charged(algorithm: Algorithm, case: AlgorithmCase) -> None:
     for round in range(case.rounds):
         federation.begin(round, 0.0)
         state, _ = lockstep(experiment.algorithm.round(federation, state))
-        now = federation.statistics.trajectories_spent(honest)
+        now = federation.counters.trajectories_spent(honest)
         assert now > spent, f"round {round} samples no episodes, so a run would not end"
         spent = now
 

@@ -152,7 +152,7 @@ def a_federation_exchanges_messages_through_it(channel: Channel, case: ChannelCa
             received = inbox.base[inbox.senders]
             assert received.isfinite().all(), "a received vector is not finite"
             assert inbox.mask.gather(1, inbox.own.unsqueeze(1)).all(), "an agent lacks its own vector"
-    assert federation.statistics.bytes > 0, "messages have no cost"
+    assert federation.counters.bytes > 0, "messages have no cost"
 
 
 CHECKS: tuple[Check, ...] = (

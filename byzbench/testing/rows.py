@@ -25,7 +25,7 @@ from byzbench.errors import BrokenPlugin
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.federation.federation import SimulatedFederation
-from byzbench.federation.statistics import RoundStatistics
+from byzbench.federation.statistics import Counters, RoundStatistics
 from byzbench.rl.rollouts import Trajectories
 
 
@@ -34,13 +34,13 @@ class Trace:
     """Results of some rounds of an experiment.
 
     Attributes:
-        statistics: the counters of all rounds.
+        counters: the counters of all rounds.
         states: the state of the algorithm after each round, with the rows of all K agents.
         metrics: the metrics of the algorithm of each round.
         returns: float64 [K], the returns of the last batch of each round.
     """
 
-    statistics: RoundStatistics
+    counters: Counters
     states: list[State] = field(default_factory=list)
     metrics: list[Mapping[str, float]] = field(default_factory=list)
     returns: list[Tensor] = field(default_factory=list)
@@ -54,12 +54,12 @@ def run_as_block(experiment: Experiment, rounds: int) -> Trace:
         rounds: the number of rounds.
     """
     federation, _ = federate(experiment)
-    algorithm, trace = experiment.algorithm, Trace(federation.statistics)
+    algorithm, trace = experiment.algorithm, Trace(federation.counters)
     state = algorithm.start(federation)
     for round in range(rounds):
         federation.begin(round, _progress(experiment, federation))
         state, metrics = lockstep(algorithm.round(federation, state))
-        _record(trace, state, metrics)
+        _record(trace, state, metrics, federation.finish())
     return trace
 
 
@@ -77,7 +77,7 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
         BrokenPlugin: agents call different collective operations, or their metrics differ.
     """
     federation, _ = federate(experiment)
-    algorithm, trace = experiment.algorithm, Trace(federation.statistics)
+    algorithm, trace = experiment.algorithm, Trace(federation.counters)
     rows = [_RowFederation(federation, agent) for agent in range(experiment.agents)]
     states = [algorithm.start(cast(Federation, row)) for row in rows]
     for round in range(rounds):
@@ -92,19 +92,19 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
         metrics = results[0][1]
         if any(other != metrics for _, other in results):
             raise BrokenPlugin(f"metrics must be the same at every agent, but they are {[m for _, m in results]}")
-        _record(trace, {name: torch.cat([s[name] for s in states]) for name in states[0]}, metrics)
+        _record(trace, {name: torch.cat([s[name] for s in states]) for name in states[0]}, metrics, federation.finish())
     return trace
 
 
 def _progress(experiment: Experiment, federation: SimulatedFederation) -> float:
-    return federation.statistics.trajectories_spent(~experiment.members.byzantine) / experiment.trajectories
+    return federation.counters.trajectories_spent(~experiment.members.byzantine) / experiment.trajectories
 
 
-def _record(trace: Trace, state: State, metrics: Mapping[str, float]) -> None:
+def _record(trace: Trace, state: State, metrics: Mapping[str, float], measured: RoundStatistics) -> None:
     trace.states.append(state)
     trace.metrics.append(metrics)
-    if trace.statistics.returns is not None:
-        trace.returns.append(trace.statistics.returns.clone())
+    if measured.returns is not None:
+        trace.returns.append(measured.returns.clone())
 
 
 @dataclass(frozen=True)

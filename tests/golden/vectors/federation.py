@@ -89,8 +89,8 @@ def _sampled(todo: Experiment) -> Any:
         for agents, count in (([first, honest], 2), ([honest], 1), ([last], torch.tensor([2])), (None, 1)):
             theta = federation.theta0 if agents is None else federation.theta0[agents]
             episodes = federation.sample(theta, count, agents)
-            statistics = federation.statistics
-            counts = [episodes.count, statistics.returns, statistics.trajectories, statistics.steps]
+            counters = federation.counters
+            counts = [episodes.count, federation.statistics.returns, counters.trajectories, counters.steps]
             results.append([summary(episodes.returns), short(episodes.rewards), *map(short, counts)])
             results.append(short(federation.draw("name", lambda rng: rng.random(), agents)))
     return results
@@ -119,7 +119,7 @@ def _resumed(todo: Experiment) -> Any:
                 inbox = lockstep(federation.exchange("gradient", x, reliable=round == 2))
             value, state = federation.aggregate(inbox, {})
             in_flight, memory = federation.network.state_dict(), adversary.state_dict()
-            sent = federation.statistics.by_topic()
+            sent = federation.counters.by_topic()
             results.append(summary([value, inbox.mask, inbox.f, inbox.age, in_flight, memory, state, sent]))
     return results
 
