@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
+import gymnasium
 import numba
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
 from byzbench.rl import compiled
+from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import rollout
@@ -153,8 +155,7 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
     "text, message",
     [
         ("gymnasium:Nope-v0", "Gymnasium has no environment 'Nope-v0' here"),
-        ("gymnasium:Blackjack-v1", "observations of type Tuple; supported are vectors"),
-        ("gymnasium:CarRacing-v3", "observations of type Box of shape [96, 96, 3]; supported are vectors"),
+        ("gymnasium:CarRacing-v3", "observations of images, of shape [96, 96, 3], which no policy here reads; a task"),
         ("acrobot:backend=unity", "must be 'gymnasium' or 'envpool'"),
         ("pettingzoo:mpe2/nope_v3", "no parallel game 'mpe2/nope_v3' here"),
         ("pettingzoo:mpe2/simple_tag_v3", "the players of 'mpe2/simple_tag_v3' have unequal observations"),
@@ -333,6 +334,53 @@ def test_a_step_that_cannot_be_compiled_is_named_in_one_line():
     with pytest.raises(BrokenPlugin, match=r"step cannot be compiled: Untyped global name 'open'") as error:
         Simulated(Simulation(lambda rng, n: np.zeros((n, 1)), step, step, 1), 1, 1, 5)
     assert "\n" not in str(error.value)
+
+
+def test_observations_of_several_parts_are_flattened():
+    task = registry.make("task", "gymnasium:Blackjack-v1,steps=20")
+    assert task.observation_size == 32 + 11 + 2
+    observations = task.make(2, 3).reset(agent_generators([0, 1], 0))
+    assert observations.dtype == np.float32
+    assert (observations[:, :32].sum(1) == 1).all()
+    assert (observations.sum(1) == 3).all()
+
+
+class Steering(gymnasium.Env):
+    """An environment with many states, and actions of another type than float32."""
+
+    observation_space = gymnasium.spaces.Discrete(5000, start=10)
+    action_space = gymnasium.spaces.Box(np.float16(-0.1), np.float16(0.1), (2,), np.float16)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return 10 + int(self.np_random.integers(5000)), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return 5009, 1.0, False, False, {}
+
+
+@pytest.fixture
+def steering():
+    gymnasium.register("Steering-v0", Steering, max_episode_steps=3)
+    yield registry.make("task", "gymnasium:Steering-v0")
+    del gymnasium.registry["Steering-v0"]
+
+
+@pytest.mark.parametrize("family", ["mlp:hidden=[3]", "linear", "tabular"])
+def test_many_states_are_indices(steering, family):
+    """No policy has a vector of all of them, and actions are of the environment's type."""
+    assert (steering.observation_size, steering.num_states) == (1, 5000)
+    policy = registry.make("policy", family).build(steering)
+    theta = torch.stack([policy.initial(np.random.default_rng(k)) for k in range(2)])
+    noise = torch.full((2, 3, 4, 2), 9.0)
+    batch = rollout(policy, theta, steering.make(2, 4), agent_generators([0, 1], 0), noise, torch.tensor([4, 4]))
+    assert batch.observations.shape == (2, 3, 4, 1)
+    assert (batch.observations[:, 1:] == 4999).all()
+    assert batch.observations[:, 0].unique().numel() > 4
+    gradient = gpomdp(policy, theta, batch, 0.9)
+    assert gradient.isfinite().all()
+    assert gradient.any()
 
 
 def test_kinds_are_shown_as_unit_vectors():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 import gymnasium
 import numpy as np
 from gymnasium import error as errors
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple, flatdim, flatten
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from pydantic import Field
 
@@ -87,14 +87,36 @@ def environment_facts(id: str) -> EnvironmentFacts:
             import_module("mujoco").set_mju_user_warning(lambda text: None)
         with gymnasium.make(id, disable_env_checker=True) as environment:
             observations, actions = environment.observation_space, environment.action_space
-    for what, space in (("observations", observations), ("actions", actions)):
-        if not (isinstance(space, Discrete) or (isinstance(space, Box) and len(space.shape) == 1)):
-            shape = f" of shape {list(space.shape)}" if space.shape else ""
-            raise UserError(
-                f"environment {id!r} has {what} of type {type(space).__name__}{shape}; supported are vectors "
-                "(Box with one dimension) and Discrete"
-            )
+    if (image := next((part for part in _leaves(observations) if _is_image(part)), None)) is not None:
+        raise UserError(
+            f"environment {id!r} has observations of images, of shape {list(image.shape or ())}, which no policy here "
+            "reads; a task of your own can reduce them to vectors"
+        )
+    if not (isinstance(observations, Discrete) or observations.is_np_flattenable):
+        raise UserError(
+            f"environment {id!r} has observations of type {type(observations).__name__}, which Gymnasium does not "
+            "flatten; supported are vectors, Discrete, and Dict and Tuple of such"
+        )
+    if not (isinstance(actions, Discrete) or (isinstance(actions, Box) and len(actions.shape) == 1)):
+        shape = f" of shape {list(actions.shape)}" if actions.shape else ""
+        raise UserError(
+            f"environment {id!r} has actions of type {type(actions).__name__}{shape}; supported are vectors (Box with "
+            "one dimension) and Discrete"
+        )
     return EnvironmentFacts(observations, actions, spec.max_episode_steps, spec.reward_threshold)
+
+
+def _leaves(space: Space[Any]) -> Iterator[Space[Any]]:
+    """Yield the spaces that a space of type Dict or Tuple is made of, at any depth; any other yields itself."""
+    if isinstance(space, Dict | Tuple):
+        for part in space.spaces.values() if isinstance(space, Dict) else space.spaces:
+            yield from _leaves(part)
+    else:
+        yield space
+
+
+def _is_image(space: Space[Any]) -> bool:
+    return isinstance(space, Box) and (len(space.shape) > 2 or (len(space.shape) == 2 and space.dtype == np.uint8))
 
 
 class Simulators(Protocol):
@@ -108,12 +130,18 @@ class Simulators(Protocol):
 
 
 class _Gymnasium:
-    """A list of Gymnasium environments, whose random generators every reset seeds again."""
+    """A list of Gymnasium environments, whose random generators every reset seeds again.
+
+    Observations of types other than vectors and Discrete are flattened by `gymnasium.spaces.flatten`.
+    """
 
     def __init__(self, id: str, rows: int) -> None:
         with translate_environment_errors(id):
             self._environments = [self._make(id) for _ in range(rows)]
         self._original_values: dict[str, float] = {}
+        space = environment_facts(id).observations
+        is_flat = isinstance(space, Discrete) or (isinstance(space, Box) and len(space.shape) == 1)
+        self._flattened = None if is_flat else space
 
     def scale_dynamics(self, name: str, factors: np.ndarray) -> None:
         """Set an attribute of the simulators to its original value times factors, [rows] or [1]."""
@@ -131,11 +159,16 @@ class _Gymnasium:
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         pairs = zip(self._environments, seeds.tolist(), strict=True)
-        return np.stack([environment.reset(seed=seed)[0] for environment, seed in pairs])
+        return np.stack([self._flat(environment.reset(seed=seed)[0]) for environment, seed in pairs])
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
         pairs = zip(rows.tolist(), actions, strict=True)
-        return tuple(zip(*(self._environments[row].step(action) for row, action in pairs), strict=True))
+        observations, *others = zip(*(self._environments[row].step(action) for row, action in pairs), strict=True)
+        return ([self._flat(observation) for observation in observations], *others)
+
+    def _flat(self, observation: Any) -> Any:
+        """Return an observation as a vector, or as the number of a state."""
+        return observation if self._flattened is None else flatten(self._flattened, observation)
 
 
 class _Envpool:
@@ -180,6 +213,8 @@ class SimulatorBatch:
         self._num_states = int(observations.n) if isinstance(observations, Discrete) else None
         self._first_observation = int(observations.start) if isinstance(observations, Discrete) else 0
         self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
+        # Policies compute float32 actions within the bounds; their rounding to another type may leave these.
+        self._cast_to = actions if isinstance(actions, Box) and actions.dtype != np.float32 else None
 
     def scale_dynamics(self, constants: Sequence[str], factors: Mapping[str, np.ndarray]) -> None:
         """Multiply the original physical constants by factors [K] of each agent: see `Task.scale_dynamics`."""
@@ -215,6 +250,8 @@ class SimulatorBatch:
         if len(rows):
             index = slice(None) if len(rows) == total else rows  # a slice takes a tenth of the time of all indices
             row_actions = actions[index] + self._first_action if self._first_action else actions[index]
+            if self._cast_to is not None:
+                row_actions = row_actions.astype(self._cast_to.dtype).clip(self._cast_to.low, self._cast_to.high)
             observations, rewards[index], terminated[index], cut_off, *_ = self._simulators.step(rows, row_actions)
             self._observations[index] = self._as_vectors(observations)
             truncated[index] |= np.asarray(cut_off, bool)
@@ -275,7 +312,7 @@ class GymnasiumTask(Task):
         """Return the number of coordinates; of a unit vector for a state, or 1 for an index."""
         if (states := self.num_states) is not None:
             return states if states <= MAX_UNIT_VECTOR else 1
-        return int(environment_facts(self.gymnasium_id).observations.shape[0])  # type: ignore[index]
+        return flatdim(environment_facts(self.gymnasium_id).observations)
 
     @property
     def num_states(self) -> int | None:  # type: ignore[override]
