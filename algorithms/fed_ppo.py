@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.advantages import advantages
-from byzbench.rl.networks import FunctionApproximator
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
@@ -90,21 +89,14 @@ class FedPPO(Algorithm):
 
     def start(self, fed: Federation) -> State:
         """Return theta_0 for every agent, and critics that predict zero."""
-        critic = fed.theta0.new_zeros(len(fed.agents), self._critic(fed).dimension)
+        critic = fed.theta0.new_zeros(len(fed.agents), fed.policy.critic().dimension)
         critic[:] = self._initial(fed).to(critic)
         moments = adam_start(torch.cat([fed.theta0, critic], 1))
         return {"theta": fed.theta0, "critic": critic, **{f"adam.{k}": v for k, v in moments.items()}}
 
-    @staticmethod
-    def _critic(fed: Federation) -> FunctionApproximator:
-        return fed.policy.critic()
-
     def _initial(self, fed: Federation) -> Tensor:
-        """Return the critic's first parameters: those of the first policy, repeated, and a last layer of zeros.
-
-        A network whose last layer is not known keeps them.
-        """
-        network = self._critic(fed)
+        """Return the critic's first parameters: those of the first policy, repeated, and zeros in its last layer."""
+        network = fed.policy.critic()
         parameters = fed.theta0[0, torch.arange(network.dimension) % fed.theta0.shape[1]].clone()
         parameters[network.dimension - network.last_layer_size :] = 0
         return parameters
@@ -164,7 +156,7 @@ class FedPPO(Algorithm):
 
     def _training_steps(self, fed: Federation, w: Tensor, batch: Trajectories) -> tuple[Tensor, ...]:
         """Return s, a, log pi_theta(a|s), A' and R / u of the n steps of one agent with parameters w [1, d + d_c]."""
-        policy, critic, size = fed.policy, self._critic(fed), fed.policy.dimension
+        policy, critic, size = fed.policy, fed.policy.critic(), fed.policy.dimension
         inside = batch.mask[0].flatten()
         observations, actions = batch.observations.flatten(1, 2)[:, inside], batch.actions.flatten(1, 2)[:, inside]
         with torch.no_grad():
@@ -189,7 +181,7 @@ class FedPPO(Algorithm):
             weights: The weights of the steps in the mean, [K, M]; padding has weight 0.
         """
         s, a, old_log_probs, advantage, target = steps
-        policy, critic, size = fed.policy, self._critic(fed), fed.policy.dimension
+        policy, critic, size = fed.policy, fed.policy.critic(), fed.policy.dimension
         w = w.detach().requires_grad_()
         layers = policy.layers(w[:, :size])
         ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).exp()

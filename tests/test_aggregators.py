@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import keywords, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -183,7 +183,7 @@ DEAR = ["hyperbox_geometric_median", "nnm_geometric_median"]
 def hold(check, name, examples):
     """Try a property on some cases; the same ones at every run."""
     known = settings(max_examples=examples, deadline=None, derandomize=True, database=None)
-    known(keywords(case=cases)(lambda case: check(RULES[name], case)))()
+    known(given(case=cases)(lambda case: check(RULES[name], case)))()
 
 
 each_pair = pytest.mark.parametrize(

@@ -403,10 +403,9 @@ def view_of(attack: Attack, honest: Tensor, attackers: Tensor) -> Any:
     rows = attackers if "byzantine" in sees else attackers[:1]
     shown: dict[str, Any] = {"honest": honest, "byzantine": attackers, "own": rows}
     context = SimpleNamespace(round=3, topic="gradient", num_agents=agents, num_byzantine=f, num_episodes=5)
-    policy = CategoricalPolicy(FeedForward((2, 3, 4)))
+    context.num_parameters = CategoricalPolicy(FeedForward((2, 3, 4))).dimension
     space = Discrete(4)
-    context.task = SimpleNamespace(action_space=space, action_count=4, observation_size=2, horizon=7)
-    context.task.policy = lambda: policy
+    context.task = SimpleNamespace(action_space=space, action_shape=(), action_count=4, observation_size=2, horizon=7)
     if attack.threat.equivocates:
         context.edges = torch.tensor([(k, to) for k in range(len(rows)) for to in range(agents) if to != k])
     return SimpleNamespace(**vars(context), **{name: shown[name] for name in sees})

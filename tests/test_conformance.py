@@ -16,10 +16,13 @@ from byzbench import registry
 from byzbench.algorithms.gpomdp import Gpomdp
 from byzbench.channels.top_k import TopK
 from byzbench.coins.shared import SharedCoin
-from byzbench.core import Agreement, AgreementReport, Algorithm, Component, Placement, Task, Topology
+from byzbench.core import Agreement, AgreementReport, Algorithm, Component, Placement, PolicyFamily, Task, Topology
+from byzbench.errors import InvalidParameter
 from byzbench.placements.first import First
+from byzbench.rl.networks import FeedForward
+from byzbench.rl.policies import CategoricalPolicy
 from byzbench.tasks.cartpole import CartPole
-from byzbench.testing import agreements, algorithms, channels, coins, placements, tasks, topologies
+from byzbench.testing import agreements, algorithms, channels, coins, placements, policies, tasks, topologies
 from byzbench.testing.interfaces import signature_fault
 from byzbench.testing.kits import kit_of
 from byzbench.topologies.ring import Ring
@@ -280,6 +283,53 @@ class Remembers(Gpomdp):
         return {**state, "theta": state["theta"] + self.memory["rounds"]}, metrics
 
 
+@dataclass(frozen=True)
+class FaultyNetwork(FeedForward):
+    """A network with a fault that a check of policy families finds."""
+
+    fault: str = ""
+
+    def initial(self, rng):
+        theta = torch.rand(self.dimension, generator=torch.default_generator)
+        return theta.double() if self.fault == "form" else theta
+
+    def outputs(self, layers, observations):
+        outputs = super().outputs(layers, observations)
+        if self.fault == "gradient":
+            return outputs.detach() + 0 * outputs
+        return outputs * len(observations) if self.fault == "rows" else outputs
+
+
+@dataclass(frozen=True)
+class Nowhere(PolicyFamily):
+    def network(self, inputs, outputs, states):
+        raise InvalidParameter("it supports nothing")
+
+
+@dataclass(frozen=True)
+class FaultyPolicy(PolicyFamily):
+    fault: str = ""
+
+    def network(self, inputs, outputs, states):
+        return FaultyNetwork((inputs, 3, outputs), fault=self.fault)
+
+    def build(self, task, squash_logits=False):
+        policy = super().build(task, squash_logits)
+        if not isinstance(policy, CategoricalPolicy):
+            return policy
+        return {"sum": Unnormalised, "space": Beyond}.get(self.fault, CategoricalPolicy)(policy.network)
+
+
+class Unnormalised(CategoricalPolicy):
+    def log_probabilities(self, layers, observations, actions):
+        return super().log_probabilities(layers, observations, actions) + 1
+
+
+class Beyond(CategoricalPolicy):
+    def to_env_actions(self, actions):
+        return super().to_env_actions(actions) + 100
+
+
 REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (topologies.nodes_are_the_agents, ShiftedNodes()),
     (topologies.some_size_has_a_graph, NoGraph()),
@@ -320,6 +370,13 @@ REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (algorithms.same_experiment_gives_same_states, Steps(fault="bytes")),
     (algorithms.state_is_all_that_it_remembers, Remembers()),
     (algorithms.rows_do_not_depend_on_other_rows, Steps(fault="rows")),
+    (policies.it_supports_a_task, Nowhere()),
+    (policies.its_sizes_are_those_of_the_task, FaultyPolicy("form")),
+    (policies.initial_parameters_are_drawn_from_the_generator, FaultyPolicy("draws")),
+    (policies.gradients_are_finite_differences, FaultyPolicy("gradient")),
+    (policies.an_agent_is_the_same_alone_and_among_others, FaultyPolicy("rows")),
+    (policies.probabilities_of_actions_sum_to_one, FaultyPolicy("sum")),
+    (policies.actions_are_in_the_space, FaultyPolicy("space")),
 ]
 
 

@@ -61,13 +61,13 @@ def test_a_filter_that_rejects_the_attacker_and_an_honest_vector():
     weights = torch.tensor([0.5, 0.5, 0.0, 0.0]).double().expand(4, 4)
     measured = diagnose(aggregation([[0.0], [2.0], [4.0], [10.0]], LAST, torch.full((4, 1), 1.0), weights), LAST)
     assert (measured["precision"], measured["recall"], measured["byzantine_weight"]) == (0.5, 1.0, 0.0)
-    assert measured["pull"] == pytest.approx(-1 / 8)
+    assert measured["byzantine_pull"] == pytest.approx(-1 / 8)
 
 
 def test_what_cannot_be_divided_is_none():
     nobody = torch.zeros(4, dtype=torch.bool)
     measured = diagnose(aggregation([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
-    assert measured == {"error": 0.0, "spread": 0.0, "constant": None, "pull": None}
+    assert measured == {"error": 0.0, "spread": 0.0, "robustness_constant": None, "byzantine_pull": None}
     assert diagnose(aggregation([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
 
 
@@ -125,8 +125,8 @@ def test_receivers_with_different_inboxes(seed, dense, monkeypatch):
         )
     assert measured["error"] == pytest.approx(np.mean(errors))
     assert measured["spread"] == pytest.approx(np.mean(spreads))
-    assert measured["constant"] == pytest.approx(max(constants))
-    assert measured["pull"] == pytest.approx(np.mean(pulls))
+    assert measured["robustness_constant"] == pytest.approx(max(constants))
+    assert measured["byzantine_pull"] == pytest.approx(np.mean(pulls))
     assert measured["byzantine_weight"] == pytest.approx(np.mean(shares))
     assert measured["precision"] == (caught / rejected if rejected else None)
     assert measured["recall"] == (caught / num_byzantine if num_byzantine else None)

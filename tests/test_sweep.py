@@ -131,6 +131,7 @@ FIELDS: dict[str, Any] = {
     "attack": registry.make("attack", "sign_flip(scale=2)"),
     "topology": registry.make("topology", "ring"),
     "task": registry.make("task", "lunarlander"),
+    "policy": registry.make("policy", "linear"),
     "aggregator": registry.make("aggregator", "rfa(nu=0.2)"),
     "agreement": registry.make("agreement", "rb_tm"),
     "placement": registry.make("placement", "first"),

@@ -235,7 +235,7 @@ class Average(Aggregator):
     """The mean, and declares nothing; what it does besides is up to its habit."""
 
     habit: str = ""
-    heard: list[float] = field(default_factory=list, compare=False)
+    inputs: list[float] = field(default_factory=list, compare=False)
 
     def aggregate(self, x: torch.Tensor, f: torch.Tensor, context: RuleContext) -> RuleOutput:
         """The mean with a habit."""
@@ -244,8 +244,8 @@ class Average(Aggregator):
             assert context.rng is not None
             value = value * context.rng.random()
         if self.habit == "remembers":
-            self.inputs_so_far.append(float(x.sum()))
-            value = value + sum(self.inputs_so_far)
+            self.inputs.append(float(x.sum()))
+            value = value + sum(self.inputs)
         if self.habit == "clips":
             value = value.clamp(-100, 100)
         return RuleOutput(value, None, {})
@@ -261,7 +261,7 @@ def test_undeclared_traits_are_detected(habit: str) -> None:
     # A memory makes the second generator's value another one, and the scaled one's too.
     assert flagged == (set(PROBES) if habit == "remembers" else {habit} - {""})
     if habit != "remembers":
-        assert not rule.inputs_so_far
+        assert not rule.inputs
 
 
 @pytest.mark.parametrize("name", registry.origins("aggregator"))

@@ -33,14 +33,19 @@ def show(
     expensive: Annotated[
         bool, typer.Option("--expensive", help="Compute expensive diagnostics for any number of agents.")
     ] = False,
+    env: Annotated[str | None, typer.Option(help="Task, of an algorithm; shows what would run on it.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy family, with --env; default: the task's.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the algorithm, with --env.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Print a component: description, source, parameters with bounds and tuning ranges, requirements.
 
     With --agents, print the graph of a topology: Byzantine agents, diagnostics, and guarantees that hold on it.
+    With --env, print what an algorithm would run with on a task, and where each value comes from.
 
     Examples:
         byzbench show attack alie
+        byzbench show algo decbyzpg --env acrobot
         byzbench show topology ring --agents 13 --byzantine 2 --out ring.png
     """
     from byzbench import registry
@@ -52,6 +57,11 @@ def show(
         graph = _build_graph(name, placement or "random", agents, num_byzantine, mixing, round, seed)
         _show_graph(graph, name, placement or "random", out, expensive, as_json)
         return
+    if env is not None and registry.kind_of(kind) == "algorithm":
+        _show_origins(name, env, policy, preset, as_json)
+        return
+    if (env, policy, preset) != (None, None, None):
+        raise UserError("--env, --policy and --preset are for an algorithm: show algo NAME --env TASK")
     if (byzantine, placement, out) != (None, None, None):
         raise UserError("--byzantine, --placement and --out are for the graph of a topology: add --agents")
     origin = registry.find_origin(kind, name)
@@ -73,6 +83,22 @@ def show(
             typer.echo(f"      {line}")
         if parameter["search"]:
             typer.echo(f"      tuning range {parameter['search']}")
+
+
+def _show_origins(algo: str, env: str, policy: str | None, preset: str | None, as_json: bool) -> None:
+    """Print what an algorithm would run with on a task, one line a value."""
+    from byzbench.experiments.defaults import RECOMMENDED
+    from byzbench.experiments.origins import value_origins
+    from byzbench.reports.terminal import echo
+
+    entries = value_origins(algo, env, policy, preset or RECOMMENDED)
+    if as_json:
+        typer.echo(json.dumps([vars(entry) for entry in entries], indent=2))
+        return
+    widths = [max(len(getattr(entry, name)) for entry in entries) for name in ("name", "value")]
+    for entry in entries:
+        line = f"{entry.name:{widths[0]}}  {entry.value:{widths[1]}}  {entry.origin}"
+        echo(line, indent=sum(widths) + 4)
 
 
 def _build_graph(

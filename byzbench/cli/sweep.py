@@ -76,14 +76,13 @@ def sweep(
             interruptible() as stopped,
             make_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers,
         ):
-            callback = _cell_callback(cell_plan, store, progress, wandb)
             summary = run_sweep(
                 cell_plan,
                 store.path,
                 workers,
                 on_existing=on_existing,
                 earlier=earlier,
-                callback=callback,
+                callback=_cell_callback(cell_plan, store, progress, wandb),
                 stopped=stopped,
             )
         store.push_file(saved)

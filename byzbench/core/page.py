@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core import Communication, FloatRange, State
-from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
+from byzbench.core.policy_gradient import Logits, PolicyGradient, log_importance_weights
 from byzbench.errors import Undefined
 from byzbench.rl.gradients import importance_weights, product_weights
 from byzbench.rl.networks import FeedForward
@@ -70,7 +70,7 @@ class PageAlgorithm(PolicyGradient):
         ),
     ] = "log"
     logits: Annotated[
-        Literal["linear", "tanh"],
+        Logits,
         Field(
             description="the policy's last layer: linear; code (Q3): tanh, which caps the probability of an action "
             "(0.881 of two, 0.711 of four), so no policy becomes nearly deterministic"

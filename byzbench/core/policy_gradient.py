@@ -31,6 +31,10 @@ SINGLE_BATCH_SUGGESTIONS: Mapping[str, Mapping[str, Any]] = {"cartpole": {"N": 1
 """Batches and step sizes of methods with one batch a round, by task; see `Algorithm.suggested`."""
 
 
+Logits: TypeAlias = Literal["linear", "tanh"]
+"""The last layer of a policy for discrete actions: `tanh` bounds the logits."""
+
+
 @dataclass(frozen=True)
 class PolicyGradient(Algorithm):
     """A policy-gradient method with a step size, its schedule and an optimizer.

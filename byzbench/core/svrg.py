@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core import Communication, FloatRange, State
-from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
+from byzbench.core.policy_gradient import Logits, PolicyGradient, log_importance_weights
 from byzbench.rl.gradients import importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class SvrgAlgorithm(PolicyGradient):
         float | None,
         Field(gt=0, description="end an epoch once the mean weight differs from 1 by more than this; None: never"),
     ] = None
-    logits: Annotated[Literal["linear", "tanh"], Field(description="the policy's last layer: linear; code: tanh")] = (
-        "linear"
-    )
+    logits: Annotated[Logits, Field(description="the policy's last layer: linear; code: tanh")] = "linear"
 
     @property
     def squashed(self) -> bool:

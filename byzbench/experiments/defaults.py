@@ -86,9 +86,30 @@ def with_suggestions(
         return dict(parameters)
     spec, cls = registry.with_parameters("algorithm", algo, parameters), _class_of(algo)
     allowed = {f.name for f in fields(cls)}
-    by_task = cls.suggested.get(registry.name_of(task), {})
-    values = {**task.suggested, **policy.suggested, **by_task, **usual["algorithm"]}
+    suggested = {name: value for _, layer in suggestions(task, policy, cls) for name, value in layer.items()}
+    values = {**suggested, **usual["algorithm"]}
     return {k: v for k, v in values.items() if k in allowed} | spec.parameters
+
+
+def suggestions(task: Task, policy: PolicyFamily, algo: type[Algorithm]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return suggested parameters of an algorithm, each set with its origin; later ones take precedence.
+
+    Args:
+        task: The task.
+        policy: The policy family.
+        algo: The class of the algorithm.
+
+    Example:
+        >>> task, policy = registry.load("task", "cartpole"), registry.load("policy", "mlp")
+        >>> suggestions(task, policy, registry.find("algorithm", "gpomdp"))[0][1]["B"]
+        4
+    """
+    name = registry.name_of(task)
+    return [
+        (f"suggested by task {name}", task.suggested),
+        (f"suggested by policy {registry.name_of(policy)}", policy.suggested),
+        (f"suggested by {registry.name_of(algo)} for {name}", algo.suggested.get(name, {})),
+    ]
 
 
 def with_moved_parameters(

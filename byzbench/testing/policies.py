@@ -100,7 +100,8 @@ def sampled(family: PolicyFamily, case: PolicyCase, agents: int = 3) -> Sampled 
         return None
     rngs = [np.random.default_rng([case.seed, k]) for k in range(agents)]
     theta = torch.stack([policy.initial(rng) for rng in rngs])
-    theta += 0.1 * torch.from_numpy(np.random.default_rng(case.seed).standard_normal(theta.shape)).float()
+    noise_of_parameters = np.random.default_rng(case.seed)
+    theta += 0.1 * torch.from_numpy(noise_of_parameters.standard_normal(theta.shape)).float()
     environments = task.make(agents, ROWS)
     observations = torch.from_numpy(environments.reset(rngs).reshape(agents, ROWS, -1))
     noise = np.empty((agents, ROWS, 1, *policy.action_shape), np.float32)

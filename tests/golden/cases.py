@@ -166,6 +166,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         {"env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6,world=shared", "also": []},
     ),
     "task walker2d": ({"env": "walker2d", "also": []},),
+    "policy linear": ({}, {"policy": "linear:initialization=orthogonal"}),
     "policy mlp": (
         {"policy": "mlp:hidden=[3],activation=relu,initialization=orthogonal"},
         {"policy": "mlp:hidden=[3],log_std=-1.0", "env": "pendulum"},
