@@ -214,7 +214,7 @@ def task_speeds(text: str, whole: bool = False) -> Speeds:
     agents, rows = 4, 16 if "gymnasium" in text and not ours else 64
     options = {"algo": {"N": rows, "p": 1.0}}
     todo = Experiment.create(env=text, agents=agents, byzantine=0, trajectories=10**6, parameters=options)
-    federation, policy = Training(todo).federation, todo.policy.build(todo.task)
+    federation, policy = Training(todo).federation, todo.trained_policy
     if whole:
         federation._environments[agents, rows] = endless(agents, rows)
 

@@ -57,9 +57,8 @@ def sweep(
     from byzbench.sweeps.grid import plan_sweep
 
     axes = point | ({"seeds": options.seed_list(None, seeds)} if seeds else {})
-    cell_plan = plan_sweep(
-        _suite(suite, axes, options.parameters(parameter or []), [str(path) for path in tuned or []])
-    )
+    tuned_files = [str(path) for path in tuned or []]
+    cell_plan = plan_sweep(_suite(suite, axes, options.parameters(parameter or []), tuned_files))
     with open_store(out) as store:
         store.pull(cell.hash for cell in cell_plan.cells.values())
         earlier = _preflight(cell_plan, store.path, on_existing, quiet=as_json)

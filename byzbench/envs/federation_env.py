@@ -88,7 +88,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self.possible_agents = [f"attacker_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []
         self._session: FederationSession | None = None
-        self._space = Box(-np.inf, np.inf, (self._todo.policy.build(self._todo.task).dimension,), np.float32)
+        self._space = Box(-np.inf, np.inf, (self._todo.trained_policy.dimension,), np.float32)
         self.observation_spaces = dict.fromkeys(self.possible_agents, self._space)
         self.action_spaces = dict.fromkeys(self.possible_agents, self._space)
         self._rng = np.random.default_rng(0)

@@ -41,6 +41,7 @@ from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.graph_diagnostics import fast_diagnostics
 from byzbench.federation.rule_oracle import cloneable
 from byzbench.randomness import Streams
+from byzbench.rl.policies import Policy
 
 _Class = TypeVar("_Class", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -276,6 +277,16 @@ class Experiment:
         with translate_plugin_errors(self.components):
             for component in components:
                 component.check(self.setting)
+            _ = self.trained_policy
+
+    @cached_property
+    def trained_policy(self) -> Policy:
+        """Return the policy that agents train, of the policy family for the task.
+
+        Raises:
+            InvalidParameter: The family does not support the task.
+        """
+        return self.policy.build(self.task, self.algorithm.squashed)
 
     @cached_property
     def setting(self) -> Setting:

@@ -130,8 +130,7 @@ def one_thread() -> Iterator[None]:
 def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
     """Create the federation of an experiment and the adversary in it."""
     streams = Streams(todo.seed, todo.algorithm.fixed_streams)
-    policy = todo.policy.build(todo.task, todo.algorithm.squashed)
-    adversary = Adversary(todo.attack, todo.members, todo.task, policy, streams, todo.defences)
+    adversary = Adversary(todo.attack, todo.members, todo.task, todo.trained_policy, streams, todo.defences)
     federation = SimulatedFederation(
         members=todo.members,
         streams=streams,
@@ -141,7 +140,7 @@ def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
         coin=todo.coin,
         channel=todo.channel,
         adversary=adversary,
-        policy=policy,
+        policy=todo.trained_policy,
         device=torch.device(todo.device),
         graph_of_round=partial(todo.members.at_round, todo.topology, todo.placement, streams=streams)
         if todo.topology.varies

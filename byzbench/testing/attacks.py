@@ -62,7 +62,7 @@ def it_acts_only_on_its_surface(attack: Attack, case: GameCase) -> None:
     )
     if "environment" not in surface:
         todo = experiment(attack, case)
-        policy = todo.policy.build(todo.task)
+        policy = todo.trained_policy
         public: dict[str, Any] = {
             "round": 0,
             "num_agents": AGENTS,

@@ -179,7 +179,7 @@ def _exchange(todo: Experiment, federation: SimulatedFederation, topic: str, x: 
 
 def _episodes(todo: Experiment, rng: np.random.Generator) -> Trajectories:
     """Return episodes of unequal length of every agent, with made-up observations, actions and rewards."""
-    policy, shape = todo.policy.build(todo.task), (todo.agents, STEPS, EPISODES)
+    policy, shape = todo.trained_policy, (todo.agents, STEPS, EPISODES)
     observations = torch.from_numpy(rng.standard_normal((*shape, policy.observation_size))).float()
     if policy.dtype.is_floating_point:
         actions = torch.from_numpy(rng.standard_normal((*shape, *policy.action_shape))).float()
