@@ -27,8 +27,7 @@ def check(
 ) -> None:
     """Run the conformance tests of a component of any kind and print a report in Markdown.
 
-    A component is an algorithm, attack, topology, task, aggregator, agreement, placement, channel or coin: a built-in
-    one, one of an installed package, or the one that a file defines.
+    A component is a built-in one, one of an installed package, or the one that a file defines.
 
     Exit 0: all checks passed. 1: a check failed.
 
