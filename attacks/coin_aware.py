@@ -10,8 +10,8 @@ from pydantic import Field
 
 from byzbench.attacks.alie import Alie
 from byzbench.core import AttackContext, Categorical, State
-from byzbench.core.adversary import Knowledge
 from byzbench.core.intermittent_attack import InnerAttack, IntermittentAttack
+from byzbench.core.threat_model import Knowledge
 
 
 @dataclass(frozen=True)

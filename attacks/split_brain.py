@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.attacks.alie import Alie
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
-from byzbench.core.adversary import Knowledge
+from byzbench.core.threat_model import Knowledge
 from byzbench.errors import Undefined
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -155,6 +156,17 @@ def test_no_two_packages_import_each_other() -> None:
     arrows = {(package_of(module), package) for module, package in edges - UPWARD}
     circles = [(a, b) for a, b in arrows if a and b and a < b and (b, a) in arrows]
     assert not circles
+
+
+def test_no_modules_import_each_other() -> None:
+    """Also for type checkers, and also within a package; `byzbench` itself imports what it exports when it is used."""
+    graph = nx.DiGraph()
+    for module in FILES.keys() - {"byzbench"}:
+        for name in all_imports(module):
+            imported = name if name in FILES else name.rpartition(".")[0]
+            if imported in FILES:
+                graph.add_edge(module, imported)
+    assert not [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1]
 
 
 @SHIPPED

@@ -14,10 +14,12 @@ from byzbench.core.adversary import Attack as Attack
 from byzbench.core.adversary import ByzantineMessages as ByzantineMessages
 from byzbench.core.adversary import EnvHooks as EnvHooks
 from byzbench.core.adversary import MessageAttack as MessageAttack
-from byzbench.core.adversary import On as On
-from byzbench.core.adversary import ThreatModel as ThreatModel
+from byzbench.core.agreement import Agreement as Agreement
+from byzbench.core.agreement import AgreementReport as AgreementReport
+from byzbench.core.agreement import Measure as Measure
 from byzbench.core.channel import Channel as Channel
 from byzbench.core.channel import MessageFormat as MessageFormat
+from byzbench.core.communication import Communication as Communication
 from byzbench.core.component import Categorical as Categorical
 from byzbench.core.component import Component as Component
 from byzbench.core.component import FloatRange as FloatRange
@@ -31,7 +33,6 @@ from byzbench.core.graphs import Topology as Topology
 from byzbench.core.inbox import Inbox as Inbox
 from byzbench.core.learning import MAX_UNIT_VECTOR as MAX_UNIT_VECTOR
 from byzbench.core.learning import Algorithm as Algorithm
-from byzbench.core.learning import Communication as Communication
 from byzbench.core.learning import Recommendation as Recommendation
 from byzbench.core.learning import Task as Task
 from byzbench.core.policy_family import ModulePolicyFamily as ModulePolicyFamily
@@ -39,10 +40,7 @@ from byzbench.core.policy_family import PolicyFamily as PolicyFamily
 from byzbench.core.pre_aggregators import AveragingPreAggregator as AveragingPreAggregator
 from byzbench.core.pre_aggregators import PreAggregator as PreAggregator
 from byzbench.core.rules import Aggregator as Aggregator
-from byzbench.core.rules import Agreement as Agreement
-from byzbench.core.rules import AgreementReport as AgreementReport
 from byzbench.core.rules import LinearRule as LinearRule
-from byzbench.core.rules import Measure as Measure
 from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
 from byzbench.core.rules import RuleContext as RuleContext
 from byzbench.core.rules import RuleOutput as RuleOutput
@@ -50,4 +48,6 @@ from byzbench.core.rules import RuleTraits as RuleTraits
 from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack
+from byzbench.core.threat_model import On as On
+from byzbench.core.threat_model import ThreatModel as ThreatModel
 from byzbench.literals import literal as literal

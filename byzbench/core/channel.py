@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core.adversary import On
 from byzbench.core.component import Categorical, Component, State
+from byzbench.core.threat_model import On
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Views: the knowledge of an attack, limited to what its threat model declares."""
+"""Contexts: the knowledge of an attack, limited to what its threat model declares."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from byzbench.core.adversary import ThreatModel
 from byzbench.core.learning import Task
+from byzbench.core.threat_model import ThreatModel
 from byzbench.errors import UndeclaredKnowledge
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from torch import Tensor
 
+from byzbench.core.communication import Communication
 from byzbench.core.component import Component
-from byzbench.core.learning import Communication
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:

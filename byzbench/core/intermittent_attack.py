@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
-from byzbench.core.adversary import Knowledge
+from byzbench.core.threat_model import Knowledge
 
 _INNER = "inner."
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
 from pydantic import Field
 
+from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
 from byzbench.errors import InvalidParameter, Undefined
 
@@ -209,27 +209,6 @@ class Task(Component):
         if isinstance(self.action_space, Discrete):
             return int(self.action_space.n)
         raise Undefined(f"task {type(self).__name__} has continuous actions; this needs discrete actions")
-
-
-class Communication(StrEnum):
-    """The agents with which an agent exchanges messages.
-
-    Attributes:
-        DECENTRALIZED: Agents exchange messages with their neighbours in the graph.
-        SERVER: Agents send to a trusted server, which aggregates and broadcasts.
-        SINGLE_AGENT: There is one agent.
-        NONE: There are several agents, and no messages.
-    """
-
-    DECENTRALIZED = "decentralized"
-    SERVER = "server"
-    SINGLE_AGENT = "single_agent"
-    NONE = "none"
-
-    @property
-    def sends_messages(self) -> bool:
-        """Return whether agents send messages at all."""
-        return self in (Communication.DECENTRALIZED, Communication.SERVER)
 
 
 @dataclass(frozen=True)

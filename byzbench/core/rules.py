@@ -1,19 +1,19 @@
-"""Base classes of the rules that process received messages: aggregators and agreements."""
+"""Base classes of aggregation rules, and what they take and return."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
-from byzbench.core.learning import Communication
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.geometry.pairwise_distances import (
     BLOCK,
@@ -25,17 +25,12 @@ from byzbench.geometry.pairwise_distances import (
 )
 
 if TYPE_CHECKING:
-    from byzbench.core.federation import Federation
     from byzbench.core.setting import Setting
 
 PolicyEvaluator: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 """(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: the mean return of each policy over that
 many episodes of the receiver's own environment, NaN where `which` is False. All policies are evaluated on the same
 episodes, which count against the receiver's budget."""
-
-
-Measure: TypeAlias = Literal["diameter", "box"]
-"""A measure of the spread of vectors: their diameter, or the longest edge of their bounding box."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +147,11 @@ class Aggregator(Component):
                 f"aggregator {name!r} evaluates policies, and {algorithm} aggregates gradients: use --agreement "
                 f"gossip+{name}"
             )
-        _check_inboxes(self, setting)
+        setting.check_inboxes(self.kind, self.defined, self.requires)
 
     def notes(self, setting: Setting) -> list[str]:
         """Return a remark where the rule has no guarantee."""
-        return _guarantee_notes(self, setting)
+        return setting.guarantee_notes(self.kind, self.guarantee, self.requires)
 
     def defined(self, n: int, f: int) -> bool:
         """Return whether the formula is defined for n vectors of which f may be faulty.
@@ -311,88 +306,3 @@ class LinearRule(Aggregator):
         """Return the sum of the inputs with the computed weights; see `Aggregator.aggregate`."""
         weights, state = self.compute_weights(PairwiseDistances.of(x, context.mask), f, context)
         return RuleOutput(weighted_sum(weights, x), weights, state)
-
-
-@dataclass(frozen=True)
-class Agreement(Component):
-    """A sub-protocol of several exchanges after which honest agents hold nearly the same vector.
-
-    Class attributes:
-        requires: the condition of `guarantee` as text, for messages.
-        measure: the quantity that `contraction` bounds: the honest agents' diameter, or the longest edge of their
-            bounding box.
-    """
-
-    kind: ClassVar[str] = "agreement"
-    requires: ClassVar[str] = "n >= 1"
-    measure: ClassVar[Measure] = "diameter"
-
-    def check(self, setting: Setting) -> None:
-        """Check that an exchange is defined for the inboxes; see `Component.check`."""
-        _check_inboxes(self, setting)
-
-    def notes(self, setting: Setting) -> list[str]:
-        """Return a remark where the agreement has no guarantee."""
-        return _guarantee_notes(self, setting)
-
-    def defined(self, n: int, f: int) -> bool:
-        """Return whether one exchange is defined for an inbox of n messages, f of them faulty."""
-        return n >= 1
-
-    def guarantee(self, n: int, f: int) -> bool:
-        """Return whether every exchange contracts the honest diameter, whatever the Byzantine agents send."""
-        return self.defined(n, f)
-
-    def contraction(self, n: int, f: int) -> float | None:
-        """Return the contraction factor of one exchange on a complete graph of n agents; None if no bound is known.
-
-        The factor bounds the honest `measure` after the exchange, relative to the one before it, whatever f Byzantine
-        agents send. A factor of one or more guarantees nothing.
-        """
-        return None
-
-    @abstractmethod
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
-        """Run the agreement on theta [K, d].
-
-        Args:
-            fed: the federation, by which agents exchange messages.
-            theta: [K, d], a row for each agent.
-            state: the state that the last call returned, a row for each agent.
-
-        Returns:
-            The new vectors [K, d], a report on what each agent observed, and the new state.
-        """
-
-
-def _check_inboxes(rule: Aggregator | Agreement, setting: Setting) -> None:
-    for n, f in setting.inboxes.get(rule.kind, ()):
-        if not rule.defined(n, f):
-            raise Undefined(
-                f"{rule.kind} {setting.name(rule.kind)!r} is not defined for an inbox of n={n} vectors of which f={f} "
-                f"may be faulty; it needs {rule.requires}"
-            )
-
-
-def _guarantee_notes(rule: Aggregator | Agreement, setting: Setting) -> list[str]:
-    """Return a remark on the first inbox for which the rule has no guarantee, if there is one."""
-    for n, f in setting.inboxes.get(rule.kind, ()):
-        if not rule.guarantee(n, f):
-            name = setting.name(rule.kind)
-            return [f"{rule.kind} {name!r} has no guarantee for n={n}, f={f}: it needs {rule.requires}"]
-    return []
-
-
-@dataclass(frozen=True)
-class AgreementReport:
-    """The observations of each agent in one agreement.
-
-    Attributes:
-        exchanges: [K] the number of exchanges in which each agent took part before it stopped; at most the limit.
-        before: [K] the width of the agent's first inbox: the diameter of its minimum-diameter subset of n - f messages.
-        after: [K] the width of its last inbox.
-    """
-
-    exchanges: Tensor
-    before: Tensor
-    after: Tensor

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from byzbench.core.learning import Communication
+from byzbench.core.communication import Communication
+from byzbench.errors import Undefined
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,34 @@ class Setting:
     def name(self, kind: str) -> str:
         """Return the name of the component of a kind, or the kind where `names` does not have it."""
         return self.names.get(kind, kind)
+
+    def check_inboxes(self, kind: str, defined: Callable[[int, int], bool], requires: str) -> None:
+        """Check that a rule is defined for its inboxes.
+
+        Args:
+            kind: the kind of the rule.
+            defined: a function of (n, f) that returns whether the rule is defined.
+            requires: the condition as text.
+
+        Raises:
+            Undefined: it is not.
+        """
+        for n, f in self.inboxes.get(kind, ()):
+            if not defined(n, f):
+                raise Undefined(
+                    f"{kind} {self.name(kind)!r} is not defined for an inbox of n={n} vectors of which f={f} may be "
+                    f"faulty; it needs {requires}"
+                )
+
+    def guarantee_notes(self, kind: str, guarantee: Callable[[int, int], bool], requires: str) -> list[str]:
+        """Return a remark on the first inbox for which a rule has no guarantee, if there is one.
+
+        Args:
+            kind: the kind of the rule.
+            guarantee: a function of (n, f) that returns whether the rule has a guarantee.
+            requires: the condition as text.
+        """
+        for n, f in self.inboxes.get(kind, ()):
+            if not guarantee(n, f):
+                return [f"{kind} {self.name(kind)!r} has no guarantee for n={n}, f={f}: it needs {requires}"]
+        return []

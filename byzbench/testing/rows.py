@@ -166,6 +166,7 @@ class _RowFederation:
     def begin(self, round: int, progress: float) -> None:
         self.round, self.progress = round, progress
         self._local.begin(round, progress)
+        self._local.statistics = self._federation.statistics
 
     def sample(self, theta: Tensor, count: Tensor | int) -> Trajectories:
         return self._local.sample(theta, count, agents=[self._agent])
