@@ -131,10 +131,10 @@ def renames(copy: Copy) -> None:
     copy.edit("attacks/large_noise.py", "self.relative", "self.proportional")
     copy.edit("attacks/large_noise.py", "    relative: ", "    proportional: ")
     copy.edit("tests/golden/vectors/attacks.py", "large_noise:relative=", "large_noise:proportional=")
-    table = (copy.root / "byzbench/canonical.py").read_text()
-    start = table.index("CHANGES: tuple[Change, ...] = (\n")
-    last = table[: table.index("\n)\n", start) + 1].splitlines(keepends=True)[-1]
-    copy.edit("byzbench/canonical.py", last, last + END)
+    path = copy.root / "byzbench/canonical.py"
+    table = path.read_text()
+    end = table.index("\n)\n", table.index("CHANGES: tuple[Change, ...] = (\n")) + 1
+    path.write_text(table[:end] + END + table[end:])
     _change(copy, 1, 'ParameterRenamed(SCHEMA, "attack", "large_noise", "relative", "proportional")')
 
 

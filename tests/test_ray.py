@@ -152,11 +152,11 @@ TUNED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_tuning import asked
+from test_tuning import problem_of
 from byzbench.sweeps.executors import make_executor
 from byzbench.tuning.search import best, finished, open_study, run_study
 if __name__ == "__main__":
-    todo = asked()
+    todo = problem_of()
     study = open_study(todo, "study.journal")
     with make_executor("ray", Path("runs")) as workers:
         run_study(todo, study, workers, 6)

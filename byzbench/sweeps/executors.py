@@ -184,7 +184,8 @@ class RayExecutor(Executor):
         self._ray = ray = _library()
         self._initialized_here = not ray.is_initialized()
         if self._initialized_here:
-            options: dict[str, Any] = {"address": address}
+            # Without an address Ray would join any cluster that runs on this machine; "local" starts one.
+            options: dict[str, Any] = {"address": address or "local"}
             if not address:  # a temporary cluster accepts connections from this machine only
                 cores = len(os.sched_getaffinity(0))
                 options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
