@@ -55,12 +55,8 @@ class HiddenCoordinate(MessageAttack):
 
     def check(self, setting: Setting) -> None:
         """Reject a relative strength for a single honest vector, whose distance from the mean is zero."""
-        agents, byzantine = setting.num_agents, setting.num_byzantine
-        if self.relative and agents - byzantine < 2:
-            raise Undefined(
-                f"hidden_coordinate is degenerate for K={agents}, f={byzantine}: with fewer than two honest vectors "
-                "there is no spread; give relative=False"
-            )
+        if self.relative:
+            setting.check_honest_spread("hidden_coordinate", "; give relative=False")
         super().check(setting)
 
     def start(self, context: AttackContext) -> State:

@@ -13,11 +13,12 @@ from torch import Tensor
 from byzbench.attacks.alie import Alie
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
 from byzbench.core.threat_model import Knowledge
+from byzbench.core.wrapped_attack import WrappedAttack
 from byzbench.errors import Undefined
 
 
 @dataclass(frozen=True)
-class SplitBrain(Attack):
+class SplitBrain(WrappedAttack):
     """Wrapper that sends the inner attack's vector to one half of the honest agents and its reflection to the others.
 
         m = v to the first half, 2 c - v to the second
@@ -50,15 +51,7 @@ class SplitBrain(Attack):
         """Reject an inner attack that crafts no messages; otherwise check the inner attack."""
         if "messages" not in self.inner.threat.surface:
             raise Undefined(f"split_brain reflects messages, and {type(self.inner).__name__} sends none of its own")
-        self.inner.check(setting)
-
-    def notes(self, setting: Setting) -> list[str]:
-        """Return the remarks of the inner attack."""
-        return self.inner.notes(setting)
-
-    def targets(self, topic: str) -> bool:
-        """Return whether the inner attack crafts the messages of the topic."""
-        return self.inner.targets(topic)
+        super().check(setting)
 
     def start(self, context: AttackContext) -> State:
         """Return the inner attack's initial state."""

@@ -157,9 +157,9 @@ def whole_round(rule: Aggregator, x: Tensor, f: int) -> Callable[[], object]:
     mask = context.mask_of(x[None])
 
     def call() -> object:
-        heard = Inbox(validate_messages(ByzantineMessages(x), n, d).vectors, senders, senders, mask, own, bound, None)
-        value, weights, state = rule.aggregate(heard.base[None], bound, context)
-        return diagnose(AggregationResult(heard, value, weights, usable, state), attackers)
+        inbox = Inbox(validate_messages(ByzantineMessages(x), n, d).vectors, senders, senders, mask, own, bound, None)
+        value, weights, state = rule.aggregate(inbox.base[None], bound, context)
+        return diagnose(AggregationResult(inbox, value, weights, usable, state), attackers)
 
     return call
 

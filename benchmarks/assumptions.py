@@ -21,7 +21,7 @@ from byzbench.records.result import Result
 from byzbench.reports.plots import curve
 
 METHODS = {"byzpg": "alie(z=1.5)", "decbyzpg": "split_brain(alie(z=1.5))", "fedpg_br": "alie(z=1.5)"}
-"""Methods, and the attack of three agents on each. A server receives one message from each, so nobody equivocates."""
+"""Methods, and the attack of three agents on each. A server receives one message from each, so no agent equivocates."""
 TASKS = {
     "as they are": ("cartpole", "none of them"),
     "heterogeneity 0.25": ("cartpole(heterogeneity=0.25)", "agents' tasks are the same"),

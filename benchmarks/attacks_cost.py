@@ -1,4 +1,4 @@
-"""What attacks cost: each one's share of the wall time of a run, paired with Byzantine agents that follow the protocol.
+"""Measure the cost of attacks: shares of the wall time of a run, paired with Byzantine agents that act honestly.
 
     python benchmarks/attacks_cost.py [ATTACK ...] [--every 15] [--repeats 3] [--write]
 

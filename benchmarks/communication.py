@@ -1,4 +1,4 @@
-"""What communication costs, and learning over unreliable channels: makes docs/communication.md and its picture.
+"""Measure the cost of communication, and learning over unreliable channels; make docs/communication.md.
 
     python benchmarks/communication.py [--jobs 2] [--seeds 3] [--largest 100]
 

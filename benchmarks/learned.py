@@ -1,4 +1,4 @@
-"""What a federation of five honest agents learns: makes docs/learned.md and its picture.
+"""Measure what a federation of five honest agents learns: makes docs/learned.md and its picture.
 
     python benchmarks/learned.py [--jobs 2] [--seeds 3] [--page]
 

@@ -1,4 +1,4 @@
-"""What tuning is worth: DecByzPG on CartPole, tuned on two attacks and evaluated on others; makes docs/tuning.md.
+"""Measure the effect of tuning: DecByzPG on CartPole, tuned on two attacks, evaluated on others; make docs/tuning.md.
 
     python benchmarks/tuned.py [--trials 64] [--seeds 10] [--trajectories 2000]
 

@@ -61,7 +61,6 @@ MAX_PARAMETERS = 8
 """The largest number of parameters of a function, without self."""
 MANY_PARAMETERS = {
     "byzbench.experiments.experiment.create": "its parameters are the axes",
-    "byzbench.core.rules.__call__": "the inputs of all aggregators",
     "byzbench.federation.federation.__init__": "the parts of a federation, by keyword",
     "byzbench.federation.rule_oracle.__init__": "what a rule reads at one receiver, by keyword",
     "byzbench.rl.compiled._play": "a compiled kernel takes arrays, not objects",

@@ -65,10 +65,10 @@ def test_a_filter_that_rejects_the_attacker_and_an_honest_vector():
 
 
 def test_what_cannot_be_divided_is_none():
-    nobody = torch.zeros(4, dtype=torch.bool)
-    measured = diagnose(aggregation([[0.1]] * 4, nobody, torch.full((4, 1), 0.1)), nobody)
+    no_agent = torch.zeros(4, dtype=torch.bool)
+    measured = diagnose(aggregation([[0.1]] * 4, no_agent, torch.full((4, 1), 0.1)), no_agent)
     assert measured == {"error": 0.0, "spread": 0.0, "robustness_constant": None, "byzantine_pull": None}
-    assert diagnose(aggregation([[0.1]] * 4, nobody, torch.zeros(4, 1), usable=nobody), nobody) == {}
+    assert diagnose(aggregation([[0.1]] * 4, no_agent, torch.zeros(4, 1), usable=no_agent), no_agent) == {}
 
 
 def test_messages_of_absurd_length_leave_finite_numbers():

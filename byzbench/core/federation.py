@@ -29,7 +29,7 @@ class Federation(Protocol):
         progress: the share of the trajectory budget that is spent, from 0 to 1.
         theta0: float32 [K, d], the common initial parameters.
         assumed_byzantine: int64 [K], the number of Byzantine agents that each agent assumes.
-        policy: the policy family.
+        policy: the policy that all agents train, with parameters of their own.
         discount: the discount factor gamma.
     """
 

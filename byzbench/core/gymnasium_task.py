@@ -159,16 +159,18 @@ class _Gymnasium:
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         pairs = zip(self._environments, seeds.tolist(), strict=True)
-        return np.stack([self._flat(environment.reset(seed=seed)[0]) for environment, seed in pairs])
+        return np.stack(self._flatten([environment.reset(seed=seed)[0] for environment, seed in pairs]))
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
         pairs = zip(rows.tolist(), actions, strict=True)
         observations, *others = zip(*(self._environments[row].step(action) for row, action in pairs), strict=True)
-        return ([self._flat(observation) for observation in observations], *others)
+        return (self._flatten(observations), *others)
 
-    def _flat(self, observation: Any) -> Any:
-        """Return an observation as a vector, or as the number of a state."""
-        return observation if self._flattened is None else flatten(self._flattened, observation)
+    def _flatten(self, observations: Sequence[Any]) -> Sequence[Any]:
+        """Return each observation as a vector, or as the number of a state."""
+        if self._flattened is None:
+            return observations
+        return [flatten(self._flattened, observation) for observation in observations]
 
 
 class _Envpool:
@@ -332,7 +334,7 @@ class GymnasiumTask(Task):
 
     @property
     def dynamics(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return the constants that `alter` can change: those of Gymnasium's simulator, and none of EnvPool's."""
+        """Return the constants that `scale_dynamics` changes: those of Gymnasium's simulator, none of EnvPool's."""
         return self.constants if self.backend == "gymnasium" else ()
 
     @property

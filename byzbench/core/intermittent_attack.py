@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
 from byzbench.core.threat_model import Knowledge
+from byzbench.core.wrapped_attack import WrappedAttack
 
 _INNER = "inner."
 
@@ -43,7 +44,7 @@ def merge_states(wrapper: State, inner: State) -> State:
 
 
 @dataclass(frozen=True)
-class IntermittentAttack(Attack):
+class IntermittentAttack(WrappedAttack):
     """An attack that is active at times, and otherwise follows the protocol: honest vectors and no hooks.
 
     Memory: its own state, and under `inner.` that of the inner attack, which changes only while it is active.
@@ -81,18 +82,6 @@ class IntermittentAttack(Attack):
         inner = self.inner.threat
         own: frozenset[Knowledge] = frozenset({"own"} if "messages" in inner.surface else ())
         return replace(inner, knowledge=inner.knowledge | self.needs | own)
-
-    def check(self, setting: Setting) -> None:
-        """Check the inner attack."""
-        self.inner.check(setting)
-
-    def notes(self, setting: Setting) -> list[str]:
-        """Return the remarks of the inner attack."""
-        return self.inner.notes(setting)
-
-    def targets(self, topic: str) -> bool:
-        """Return whether the inner attack crafts the messages of the topic."""
-        return self.inner.targets(topic)
 
     def start(self, context: AttackContext) -> State:
         """Return the inner attack's initial state."""

@@ -13,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core import AttackContext, ByzantineMessages, MessageAttack, Setting, State, ThreatModel
-from byzbench.errors import Undefined
 
 Gain: TypeAlias = Callable[[Tensor], Tensor]
 """float64 [m] factors -> float64 [m] gains; NaN counts as the smallest gain."""
@@ -171,12 +170,7 @@ class LineSearchAttack(OracleAttack):
 
     def check(self, setting: Setting) -> None:
         """Reject a single honest vector, which has no spread."""
-        agents, byzantine = setting.num_agents, setting.num_byzantine
-        if agents - byzantine < 2:
-            raise Undefined(
-                f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
-                "vectors there is no spread to search along"
-            )
+        setting.check_honest_spread(type(self).__name__, " to search along")
         super().check(setting)
 
     @abstractmethod

@@ -35,7 +35,7 @@ episodes, which count against the receiver's budget."""
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What a rule may read beside the vectors of an inbox and the bound f; everything is optional.
+    """The inputs of a rule beside the vectors of an inbox and the bound f; all of them are optional.
 
     Attributes:
         mask: bool [..., n], False where there is no vector; None if there is one in every column. Each row has at least

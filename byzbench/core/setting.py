@@ -52,6 +52,22 @@ class Setting:
         """Return the name of the component of a kind, or the kind where `names` does not have it."""
         return self.names.get(kind, kind)
 
+    def check_honest_spread(self, attack: str, consequence: str) -> None:
+        """Check that there are two honest vectors, without which they have no spread.
+
+        Args:
+            attack: the name of the attack.
+            consequence: the end of the message, after "there is no spread".
+
+        Raises:
+            Undefined: there are fewer.
+        """
+        if self.num_agents - self.num_byzantine < 2:
+            raise Undefined(
+                f"{attack} is degenerate for K={self.num_agents}, f={self.num_byzantine}: with fewer than two honest "
+                f"vectors there is no spread{consequence}"
+            )
+
     def check_inboxes(self, kind: str, defined: Callable[[int, int], bool], requires: str) -> None:
         """Check that a rule is defined for its inboxes.
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from byzbench.core import AttackContext, ByzantineMessages, Categorical, MessageAttack, Setting, State, ThreatModel
-from byzbench.errors import Undefined
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,7 @@ class ShiftedMeanAttack(MessageAttack):
 
     def check(self, setting: Setting) -> None:
         """Reject a single honest vector, which has no distances."""
-        agents, byzantine = setting.num_agents, setting.num_byzantine
-        if agents - byzantine < 2:
-            raise Undefined(
-                f"{type(self).__name__} is degenerate for K={agents}, f={byzantine}: with fewer than two honest "
-                "vectors there is no spread, and the message equals the honest vector"
-            )
+        setting.check_honest_spread(type(self).__name__, ", and the message equals the honest vector")
         super().check(setting)
 
     @abstractmethod

@@ -28,7 +28,7 @@ def moments(policy: Policy, theta: Tensor, batch: Trajectories, discount: float)
       agent's gradient is taken at its own parameters.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         theta: The parameters, [K, d].
         batch: The episodes, sampled at theta.
         discount: The discount gamma.

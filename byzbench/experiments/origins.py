@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from byzbench import registry
-from byzbench.experiments.defaults import RECOMMENDED, Written, defaults, recommendation, suggestions
+from byzbench.experiments.defaults import RECOMMENDED, Written, recommendation, suggestions
 from byzbench.experiments.experiment import Experiment
 
 
@@ -59,9 +59,10 @@ def value_origins(
         entries.append(ValueOrigin(axis, _text(getattr(experiment, axis)), origin))
     entries.append(ValueOrigin("trajectories", str(experiment.trajectories), f"budget of task {task_name}"))
 
-    recommended = recommendation(cls, task) if preset == RECOMMENDED else None
-    of_preset_origin = recommended.origin if recommended else f"preset {preset}"
-    layers = [*suggestions(task, experiment.policy, cls), (of_preset_origin, defaults(algo, preset, task)["algorithm"])]
+    layers = suggestions(task, experiment.policy, cls)
+    layers.append((f"preset {of_preset} of {name}", cls.presets.get(of_preset, {}).get("algorithm", {})))
+    if preset == RECOMMENDED and (recommended := recommendation(cls, task)):
+        layers.append((recommended.origin, recommended.parameters))
     layers.append(("given", registry.with_parameters("algorithm", algo, {}).parameters))
     for field in fields(cls):
         origin = next((text for text, layer in reversed(layers) if field.name in layer), f"default of {name}")

@@ -39,7 +39,7 @@ class SimulatedFederation(Federation):
         coin: the source of common randomness.
         channel: the channel that messages pass through.
         adversary: the adversary that controls the Byzantine agents.
-        policy: the policy family.
+        policy: the policy that all agents train, with parameters of their own.
         device: the device of parameters and messages.
         graph_of_round: the communication graph of each round; by default that of the first round.
 

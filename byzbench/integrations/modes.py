@@ -3,4 +3,4 @@
 from typing import Literal, TypeAlias
 
 WandbMode: TypeAlias = Literal["online", "offline", "off"]
-"""Whether runs are tracked with Weights & Biases: with its server, in files for a later upload, or not at all."""
+"""The mode of tracking with Weights & Biases: with its server, in files for a later upload, or not at all."""

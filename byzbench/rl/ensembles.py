@@ -31,7 +31,7 @@ class Ensemble(Actor):
       members: 2 w (G - n') / (G - 2 n'), with w the largest distance of a member's action from the median.
 
     Attributes:
-        member: The policy family of all members.
+        member: The policy of a member; all members differ in their parameters only.
         size: The number G of members.
 
     Source: Fang, Wang, Gong 2025, "Provably robust federated reinforcement learning", WWW.

@@ -37,7 +37,7 @@ def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficie
         (1 / count) sum over steps of c grad log pi(a|s) at theta, c the coefficient of the step
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         theta: The parameters, [K, d].
         batch: The episodes.
         coefficients: The coefficients of the steps, [K, T, N], zero where the batch is masked.
@@ -90,7 +90,7 @@ def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Traje
     """Compute the importance weights pi_target(a|s) / pi_behaviour(a|s) of single steps.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         target: The parameters of the target policies, [K, d].
         behaviour: The parameters of the policies that sampled the episodes, [K, d].
         batch: The episodes.
@@ -108,7 +108,7 @@ def importance_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch:
     They are formed from sums of logarithms, as a product of 500 probabilities would underflow.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         target: The parameters of the target policies, [K, d].
         behaviour: The parameters of the policies that sampled the episodes, [K, d].
         batch: The episodes.
@@ -129,7 +129,7 @@ def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Tr
     policies is 0.008 after 50 steps.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         target: The parameters of the target policies, [K, d].
         behaviour: The parameters of the policies that sampled the episodes, [K, d].
         batch: The episodes.
@@ -159,7 +159,7 @@ def gpomdp(
     ended is zero, and a single episode has no baseline.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         theta: The parameters, [K, d].
         batch: The episodes.
         discount: The discount gamma.
@@ -195,7 +195,7 @@ def whitened(
     steps. The norm of g does not depend on the scale of rewards, and hardly on T. g is not the gradient of a return.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         theta: The parameters, [K, d].
         batch: The episodes.
         discount: The discount gamma.
@@ -230,7 +230,7 @@ def gradient_change(policy: Policy, theta: Tensor, batch: Trajectories, discount
     `way` the difference of the points, its expectation is the difference of the gradients at the points.
 
     Args:
-        policy: The policy family.
+        policy: The policy.
         theta: The parameters, [K, d].
         batch: The episodes, sampled at theta.
         discount: The discount gamma.

@@ -57,7 +57,7 @@ class Actor(ABC):
 
         Args:
             theta: The parameters, [K, d].
-            noise: The noise of the actions, [K, T, N, *a], as `draw` makes it; None: take the likeliest actions.
+            noise: The noise of the actions, [K, T, N, *a], by `sample_noise`; None: take the likeliest actions.
         """
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ class Actor(ABC):
 
 
 class Policy(Actor):
-    """A trainable family of policies, with differentiable log-probabilities of actions."""
+    """A policy that can be trained: log-probabilities of actions are differentiable in its parameters."""
 
     @abstractmethod
     def critic(self) -> FunctionApproximator:

@@ -131,7 +131,7 @@ def rollout(
         theta: The parameters, [K, d].
         environments: The K*N environments.
         starts: The random generators of the initial states, one for each agent.
-        noise: The noise of the actions, float32 [K, T, N, *a], as `policy.draw` makes it; T is the horizon.
+        noise: The noise of the actions, float32 [K, T, N, *a], as `policy.sample_noise` fills it; T is the horizon.
         count: The number of episodes of each agent, int64 [K], from 0 to N.
         hooks: The hooks that change observations and actions, if any.
         greedy: Whether the likeliest actions are taken; the noise then defines the shape only.
