@@ -22,26 +22,26 @@ from byzbench.reports.plots import curve
 
 METHODS = {"byzpg": "alie(z=1.5)", "decbyzpg": "split_brain(alie(z=1.5))", "fedpg_br": "alie(z=1.5)"}
 """Methods, and the attack of three agents on each. A server receives one message from each, so no agent equivocates."""
-TASKS = {
-    "as they are": ("cartpole", "none of them"),
-    "heterogeneity 0.25": ("cartpole(heterogeneity=0.25)", "agents' tasks are the same"),
-    "heterogeneity 0.5": ("cartpole(heterogeneity=0.5)", "agents' tasks are the same"),
-    "heterogeneity 1": ("cartpole(heterogeneity=1.0)", "agents' tasks are the same"),
-    "rewards x10": ("cartpole(reward_scale=10.0)", "rewards are bounded by a constant that is known"),
-    "rewards x100": ("cartpole(reward_scale=100.0)", "rewards are bounded by a constant that is known"),
+TASKS: dict[str, tuple[dict[str, str], str]] = {
+    "as they are": ({}, "none of them"),
+    "heterogeneity 0.25": ({"scenario": "heterogeneous(spread=0.25)"}, "agents' tasks are the same"),
+    "heterogeneity 0.5": ({"scenario": "heterogeneous(spread=0.5)"}, "agents' tasks are the same"),
+    "heterogeneity 1": ({"scenario": "heterogeneous(spread=1.0)"}, "agents' tasks are the same"),
+    "rewards x10": ({"scenario": "reward_scale(factor=10.0)"}, "rewards are bounded by a constant that is known"),
+    "rewards x100": ({"scenario": "reward_scale(factor=100.0)"}, "rewards are bounded by a constant that is known"),
     "rewards + Student's t(2)": (
-        "cartpole(reward_noise=1.0, reward_tail=student)",
+        {"scenario": "reward_noise(scale=1.0, law=student)"},
         "rewards are bounded, and gradients have a variance",
     ),
     "Gaussian policy": (
-        "gymnasium(id='InvertedPendulum-v5', steps=100, random=5.0, solved=95.0)",
+        {"env": "gymnasium(id='InvertedPendulum-v5', steps=100, random=5.0, solved=95.0)"},
         "the score is bounded",
     ),
 }
 SHIFTS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "poles twice as long": {"env": "cartpole(shift='length=2')"},
-    "poles a quarter as long": {"env": "cartpole(shift='length=0.25')"},
+    "poles twice as long": {"scenario": "nonstationary(physics='length=2')"},
+    "poles a quarter as long": {"scenario": "nonstationary(physics='length=0.25')"},
     "an agent turns": {"attack": "sleeper(large_noise, after={turn})", "byzantine": 1, "assumed_byzantine": 3},
 }
 COLOURS = ("#8c8c8c", "#1f5fa8", "#4f9d53", "#c0504d")
@@ -104,8 +104,8 @@ def cells(args: argparse.Namespace) -> dict[tuple[str, str, str, int], Experimen
     """All runs: (part, row, column, seed)."""
     experiments = {}
     for seed in range(args.seeds):
-        for row, (env, _) in TASKS.items():
-            shared: dict[str, Any] = {"env": env, "preset": "paper", "seed": seed, "trajectories": args.trajectories}
+        for row, (setting, _) in TASKS.items():
+            shared: dict[str, Any] = {**setting, "preset": "paper", "seed": seed, "trajectories": args.trajectories}
             tuned = {} if row == "Gaussian policy" else TUNED
             for method, attack_of in METHODS.items():
                 parameters = {} if method == "fedpg_br" else tuned
@@ -169,8 +169,8 @@ def comparison(results_of: dict[tuple[str, str], list[Result]]) -> tuple[str, st
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     sentences = []
-    for row, (env, assumption) in TASKS.items():
-        task = registry.make("task", env)
+    for row, (setting, assumption) in TASKS.items():
+        task = registry.make("task", setting.get("env", "cartpole"))
         scale = task.reference_score("solved") - task.reference_score("random")  # type: ignore[attr-defined]
         alone, learned = returned(results_of[row, "alone"]), []
         for method, attack_of in METHODS.items():

@@ -36,19 +36,22 @@ class Goal:
     env: str
     trajectories: int
     target: float | None
+    scenario: str = "none"
 
     @property
     def command(self) -> str:
+        scenario = "" if self.scenario == "none" else f" --scenario {self.scenario}"
         return (
-            f"byzbench run --algo fed_ppo --env {self.env} --agents 5 --byzantine 0 --trajectories {self.trajectories}"
+            f"byzbench run --algo fed_ppo --env {self.env}{scenario} --agents 5 --byzantine 0 "
+            f"--trajectories {self.trajectories}"
         )
 
 
 GOALS = {
     "CartPole": Goal("cartpole", 200, 475.0),
     "LunarLander": Goal("lunarlander:backend=envpool", 500, 200.0),
-    "Pendulum": Goal("pendulum:normalize=2", 240, -250.0),
-    "Hopper": Goal("hopper:backend=envpool,normalize=8", 1000, 1500.0),
+    "Pendulum": Goal("pendulum", 240, -250.0, "normalized:episodes=2"),
+    "Hopper": Goal("hopper:backend=envpool", 1000, 1500.0, "normalized:episodes=8"),
     "simple_spread": Goal(SPREAD, 500, None),
 }
 ALONE = "simple_spread, alone"
@@ -129,6 +132,7 @@ def together(goal: Goal, seed: int, **parameters: Any) -> Experiment:
     return Experiment.create(
         "fed_ppo",
         env=goal.env,
+        scenario=goal.scenario,
         agents=5,
         byzantine=0,
         trajectories=goal.trajectories,

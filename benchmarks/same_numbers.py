@@ -69,9 +69,21 @@ CELLS: tuple[dict[str, Any], ...] = (
     {**OPEN, "algo": "learn", "attack": "mimic", "topology": "complete"},
     {**OPEN, "algo": "solo", "attack": "none", "parameters": {"algo": {"N": 8, "B": 2}}},
     {**OPEN, "algo": "fed_ppo", "attack": "reward_flip", "env": "pendulum", "trajectories": 24},
-    {**OPEN, "algo": "gpomdp(N=8)", "attack": "random_action", "env": "cartpole(heterogeneity=0.5,normalize=2)"},
-    {**FEW, "algo": "decbyzpg", "attack": "learned", "env": "cartpole(shift='length=2',reward_noise=0.5)"},
-    {**FEW, "algo": "decbyzpg", "attack": "observation_noise", "env": "acrobot(absent='3:0.5-1')", "trajectories": 12},
+    {**OPEN, "algo": "gpomdp(N=8)", "attack": "random_action", "scenario": "heterogeneous+normalized(episodes=2)"},
+    {
+        **FEW,
+        "algo": "decbyzpg",
+        "attack": "learned",
+        "scenario": "nonstationary(physics='length=2')+reward_noise(scale=0.5)",
+    },
+    {
+        **FEW,
+        "algo": "decbyzpg",
+        "attack": "observation_noise",
+        "env": "acrobot",
+        "scenario": "churn(absent='3:0.5-1')",
+        "trajectories": 12,
+    },
     {**OPEN, "algo": "gpomdp(N=8)", "attack": "sign_flip", "env": "pettingzoo(id='mpe2/simple_spread_v3')"},
 )
 

@@ -129,6 +129,13 @@ AXES: tuple[Axis, ...] = (
         base="byzbench.core.PolicyFamily",
     ),
     Axis(
+        name="scenario",
+        help="Scenario: what differs from the task, for example heterogeneous",
+        default="none",
+        package="scenarios",
+        base="byzbench.core.Scenario",
+    ),
+    Axis(
         name="aggregator",
         help="Aggregator of gradients",
         default_text="the algorithm's",

@@ -286,6 +286,103 @@ class ParametersMoved:
             del described[self.axis]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Component of a composition to which parameters move.
+
+    Attributes:
+        component: The name of the component.
+        names: By the name of a parameter of the component, the name that it had before.
+        added: The further parameters of the component, with the values at which it behaves as before the move.
+    """
+
+    component: str
+    names: Mapping[str, str]
+    added: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParametersComposed:
+    """Move of parameters from all components of a kind to a composition of components on a new axis.
+
+    A component is part of the composition if one of its parameters has another value than the neutral one.
+
+    Attributes:
+        schema: The first schema number with the axis.
+        kind: The kind whose components all had the parameters.
+        neutral: The parameters, with the values at which they have no effect.
+        axis: The new axis.
+        absent: The component of the axis where all parameters are neutral.
+        parts: The parts of the composition, in order; each has the next one as its parameter `inner`.
+
+    Example:
+        >>> parts = (Part("hot", {"by": "heat"}), Part("wet", {"rain": "rain"}))
+        >>> change = ParametersComposed(4, "task", {"heat": 0, "rain": 0}, "weather", "calm", parts)
+        >>> described = {"task": {"name": "cartpole", "parameters": {"heat": 0, "rain": 3}}}
+        >>> change.forward(described, whole=True)
+        >>> described["weather"]
+        {'name': 'wet', 'parameters': {'inner': None, 'rain': 3}}
+        >>> change.backward(described)
+        >>> described
+        {'task': {'name': 'cartpole', 'parameters': {'heat': 0, 'rain': 3}}}
+    """
+
+    schema: int
+    kind: str
+    neutral: Mapping[str, Any]
+    axis: str
+    absent: str
+    parts: tuple[Part, ...]
+
+    def forward(self, described: Described, whole: bool) -> None:
+        """Move the values from the parameters to the axis."""
+        owner = described.get(self.kind)
+        if owner is None:
+            return
+        moved = {name: owner["parameters"].pop(name) for name in self.neutral if name in owner["parameters"]}
+        if moved:
+            described[self.axis] = self._composed(moved)
+
+    def backward(self, described: Described) -> None:
+        """Move the values from the axis back to the parameters.
+
+        A composition that corresponds to no values of the parameters stays.
+        """
+        composed, owner = described.get(self.axis), described.get(self.kind)
+        if composed is None or owner is None or self.neutral.keys() & owner["parameters"].keys():
+            return
+        names, values = {part.component: part.names for part in self.parts}, dict(self.neutral)
+        component = composed
+        while isinstance(component, dict):
+            parameters = component["parameters"]
+            values |= {old: parameters.get(new) for new, old in names.get(component["name"], {}).items()}
+            component = parameters.get("inner")
+        if self._composed(values) == composed:
+            owner["parameters"] |= values
+            del described[self.axis]
+
+    def _composed(self, values: Mapping[str, Any]) -> Described:
+        """Return the composition for some of the parameters; the others are neutral."""
+        whole, composed = {**self.neutral, **values}, None
+        for part in reversed(self.parts):
+            if any(whole[old] != self.neutral[old] for old in part.names.values()):
+                moved = {new: whole[old] for new, old in part.names.items()}
+                composed = {"name": part.component, "parameters": {"inner": composed, **part.added, **moved}}
+        return composed or {"name": self.absent, "parameters": {"inner": None}}
+
+
+SCENARIO_PARAMETERS: Mapping[str, Any] = {
+    "normalize": 0,
+    "heterogeneity": 0.0,
+    "shift": "",
+    "shift_at": 0.5,
+    "absent": "",
+    "reward_scale": 1.0,
+    "reward_noise": 0.0,
+    "reward_tail": "normal",
+}
+"""Parameters of tasks up to schema 3 that are scenarios today, with the values at which they have no effect."""
+
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
@@ -304,6 +401,21 @@ CHANGES: tuple[Change, ...] = (
         "mlp",
         {"activation": "tanh", "initialization": "uniform", "log_std": -0.5},
         {"linear": {"hidden": []}},
+    ),
+    ParametersComposed(
+        4,
+        "task",
+        SCENARIO_PARAMETERS,
+        "scenario",
+        "none",
+        (
+            Part("heterogeneous", {"spread": "heterogeneity"}, {"of": "physics"}),
+            Part("nonstationary", {"at": "shift_at", "physics": "shift"}, {"rewards": 1.0, "drift": 0.0}),
+            Part("churn", {"absent": "absent"}),
+            Part("reward_scale", {"factor": "reward_scale"}),
+            Part("reward_noise", {"scale": "reward_noise", "law": "reward_tail"}),
+            Part("normalized", {"episodes": "normalize"}),
+        ),
     ),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""

@@ -417,6 +417,31 @@ def name_of(component: Component | type[Component]) -> str:
     return _registered.get(cls) or cls.__module__.rpartition(".")[2]
 
 
+def written_form(component: Component) -> str:
+    """Return a component as a user writes it, without the parameters that have their default.
+
+    Example:
+        >>> written_form(load("aggregator", "nnm+trimmed_mean"))
+        'nnm+trimmed_mean'
+        >>> written_form(load("attack", "sleeper(alie(z=1.5), after=7)"))
+        'sleeper(after=7)+alie(z=1.5)'
+    """
+    from byzbench.core import Component
+
+    def text(value: Any) -> str:
+        if isinstance(value, Component):
+            return written_form(value)
+        return repr(list(value) if isinstance(value, tuple) else value)
+
+    values = {f.name: getattr(component, f.name) for f in fields(component)}
+    changed = {f.name: values[f.name] for f in fields(component) if values[f.name] != f.default}
+    first = next(iter(nested_kinds(type(component))), None)
+    inner = changed.pop(first, None) if first else None
+    parameters = ", ".join(f"{name}={text(value)}" for name, value in changed.items())
+    head = name_of(component) + (f"({parameters})" if parameters else "")
+    return f"{head}+{text(inner)}" if inner is not None else head
+
+
 def describe(component: Component) -> dict[str, Any]:
     """Return a component as JSON data: its name and every parameter, defaults included.
 

@@ -504,8 +504,12 @@ def test_agents_who_improve_side_by_side_do_not_touch_each_other(env):
 def test_a_unit_of_returns_undoes_a_scale_of_rewards():
     """Advantages are measured by their own deviation, and the critic starts from nothing: only the unit matters."""
     plain = run_as_block(ppo("cartpole", parameters={"return_scale": 4.0}), 3).states[-1]
-    scaled = run_as_block(ppo("cartpole:reward_scale=8", parameters={"return_scale": 32.0}), 3).states[-1]
-    other = run_as_block(ppo("cartpole:reward_scale=8", parameters={"return_scale": 4.0}), 3).states[-1]
+    scaled = run_as_block(
+        ppo("cartpole", scenario="reward_scale:factor=8", parameters={"return_scale": 32.0}), 3
+    ).states[-1]
+    other = run_as_block(ppo("cartpole", scenario="reward_scale:factor=8", parameters={"return_scale": 4.0}), 3).states[
+        -1
+    ]
     torch.testing.assert_close(scaled["theta"], plain["theta"])
     torch.testing.assert_close(scaled["critic"], plain["critic"])
     assert not torch.allclose(other["critic"], plain["critic"])

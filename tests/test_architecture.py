@@ -16,7 +16,17 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TOP_LEVEL_KINDS = ["algorithms", "attacks", "topologies"]
-KINDS = [*TOP_LEVEL_KINDS, "agreements", "aggregators", "channels", "coins", "placements", "policies", "tasks"]
+KINDS = [
+    *TOP_LEVEL_KINDS,
+    "agreements",
+    "aggregators",
+    "channels",
+    "coins",
+    "placements",
+    "policies",
+    "scenarios",
+    "tasks",
+]
 
 LAYERS = [
     ["errors"],

@@ -408,7 +408,7 @@ def test_a_graph_that_varies_is_another_one_in_another_round() -> None:
 def test_messages_are_neither_late_nor_relayed_where_agents_come_and_go(options: dict[str, Any]) -> None:
     with pytest.raises(Undefined, match="where agents are absent messages can be neither relayed nor late"):
         Experiment.create(
-            "dec_page_pg", env="cartpole(absent='3:0-0.5')", byzantine=0, agreement="gossip+mean", **options
+            "dec_page_pg", scenario="churn(absent='3:0-0.5')", byzantine=0, agreement="gossip+mean", **options
         )
 
 

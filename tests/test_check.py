@@ -28,7 +28,7 @@ from gymnasium.spaces import Discrete
 from torch import nn
 from byzbench.core import (
     Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack,
-    ModulePolicyFamily, Placement, RuleOutput, Task, ThreatModel, Topology,
+    ModulePolicyFamily, Placement, Scenario, RuleOutput, Task, ThreatModel, Topology,
 )
 from byzbench.rl.gradients import gpomdp
 
@@ -173,6 +173,18 @@ class Gated(ModulePolicyFamily):
     def module(self, inputs, outputs):
         return nn.Sequential(nn.Linear(inputs, 2 * self.width), nn.GLU(), nn.Linear(self.width, outputs))
 '''
+MUTED = '''
+@dataclass(frozen=True)
+class Muted(Scenario):
+    """Agents that receive no reward in a share of their steps."""
+
+    share: float = 0.5
+
+    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
+        shape = (horizon, rewards.shape[2])
+        drawn = torch.stack([torch.from_numpy(generator(agent).random(shape)) for agent in agents])
+        return rewards * (drawn[:, : rewards.shape[1]] >= self.share)
+'''
 PLUGINS = {
     "algorithm": AVERAGED,
     "attack": HALF,
@@ -184,6 +196,7 @@ PLUGINS = {
     "channel": ROUNDED,
     "coin": CLOCK,
     "policy": GATED,
+    "scenario": MUTED,
 }
 FOREIGN = {
     "algorithm": "Averaged",
@@ -192,6 +205,7 @@ FOREIGN = {
     "task": "Walk",
     "aggregator": "Middle",
     "policy": "Gated",
+    "scenario": "Muted",
 }
 """The components of a distribution, which are checked by name; those of other kinds are checked in a file."""
 
@@ -255,7 +269,7 @@ class Medoid(LinearRule):
 '''
 """Components of a distribution that derive from bases which components of byzbench share."""
 DISTRIBUTIONS = {
-    "bases of kinds": (AVERAGED + HALF + LATTICE + WALK + MIDDLE + GATED, FOREIGN),
+    "bases of kinds": (AVERAGED + HALF + LATTICE + WALK + MIDDLE + GATED + MUTED, FOREIGN),
     "shared bases": (
         ON_SHARED_BASES,
         {"algorithm": "Drifting", "attack": "Mirror", "topology": "Sparse", "task": "Pole", "aggregator": "Medoid"},
@@ -283,6 +297,8 @@ BUILT_IN = [
     ("coin", "split"),
     ("policy", "mlp:activation=relu"),
     ("policy", "tabular"),
+    ("scenario", "heterogeneous(of=rewards)+reward_noise(law=student)"),
+    ("scenario", "churn(absent='3:0-0.5')"),
 ]
 
 

@@ -16,13 +16,23 @@ from byzbench import registry
 from byzbench.algorithms.gpomdp import Gpomdp
 from byzbench.channels.top_k import TopK
 from byzbench.coins.shared import SharedCoin
-from byzbench.core import Agreement, AgreementReport, Algorithm, Component, Placement, PolicyFamily, Task, Topology
-from byzbench.errors import InvalidParameter
+from byzbench.core import (
+    Agreement,
+    AgreementReport,
+    Algorithm,
+    Component,
+    Placement,
+    PolicyFamily,
+    Scenario,
+    Task,
+    Topology,
+)
+from byzbench.errors import InvalidParameter, Undefined
 from byzbench.placements.first import First
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import CategoricalPolicy
 from byzbench.tasks.cartpole import CartPole
-from byzbench.testing import agreements, algorithms, channels, coins, placements, policies, tasks, topologies
+from byzbench.testing import agreements, algorithms, channels, coins, placements, policies, scenarios, tasks, topologies
 from byzbench.testing.interfaces import signature_fault
 from byzbench.testing.kits import kit_of
 from byzbench.topologies.ring import Ring
@@ -330,6 +340,33 @@ class Beyond(CategoricalPolicy):
         return super().to_env_actions(actions) + 100
 
 
+@dataclass(frozen=True)
+class FaultyScenario(Scenario):
+    fault: str = ""
+
+    def check(self, setting):
+        if self.fault == "undefined":
+            raise Undefined("it is not defined")
+
+    def start(self, task, num_agents, generator):
+        rows = num_agents + (self.fault != "form")
+        others = num_agents if self.fault == "number" else 0
+        return {"x": torch.tensor([float(generator(agent).random()) + others for agent in range(rows)])}
+
+    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
+        if self.fault == "rewards":
+            return rewards.double()
+        if self.fault == "draws":
+            return rewards * float(np.random.default_rng().random())
+        return rewards
+
+
+@dataclass(frozen=True)
+class Poisoned(FaultyScenario):
+    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
+        return rewards * torch.nan if horizon > 100 else rewards
+
+
 REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (topologies.nodes_are_the_agents, ShiftedNodes()),
     (topologies.some_size_has_a_graph, NoGraph()),
@@ -377,6 +414,12 @@ REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (policies.an_agent_is_the_same_alone_and_among_others, FaultyPolicy("rows")),
     (policies.probabilities_of_actions_sum_to_one, FaultyPolicy("sum")),
     (policies.actions_are_in_the_space, FaultyPolicy("space")),
+    (scenarios.it_is_defined_on_a_task, FaultyScenario("undefined")),
+    (scenarios.draws_keep_their_form, FaultyScenario("form")),
+    (scenarios.rewards_keep_their_form, FaultyScenario("rewards")),
+    (scenarios.same_generators_give_same_draws, FaultyScenario("draws")),
+    (scenarios.an_agent_does_not_depend_on_others, FaultyScenario("number")),
+    (scenarios.a_federation_trains_in_it, Poisoned()),
 ]
 
 

@@ -44,21 +44,21 @@ class Half(MessageAttack):
         return ByzantineMessages(self.scale * context.own), memory
 '''
 
-PAY = '''"""{first}"""
+DEVIATION = '''"""{first}"""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
-from byzbench.core import Pay
+from byzbench.core import Deviation
 
 
 @dataclass(frozen=True)
-class {name}(Pay):
+class {name}(Deviation):
     """{first}"""
 
-    factor: Annotated[float, Field(gt=0, description="what rewards are multiplied by")] = 2.0
+    log_std: Annotated[float, Field(description="initial log standard deviation of actions")] = -1.0
 '''
 
 END = "    # the end\n"
@@ -139,33 +139,33 @@ def renames(copy: Copy) -> None:
 
 
 def moved_field(copy: Copy) -> None:
-    """Move `reward_scale` of tasks to the components `plain` and `scaled` of a new kind, `pay`."""
-    base = '\n\n@dataclass(frozen=True)\nclass Pay(Component):\n    """What rewards are multiplied by."""\n\n'
+    """Move `log_std` of policies to the components `usual` and `chosen` of a new kind, `deviation`."""
+    base = '\n\n@dataclass(frozen=True)\nclass Deviation(Component):\n    """The deviation of actions."""\n\n'
     source = copy.root / "byzbench/core/graphs.py"
-    source.write_text(f'{source.read_text()}{base}    kind: ClassVar[str] = "pay"\n')
+    source.write_text(f'{source.read_text()}{base}    kind: ClassVar[str] = "deviation"\n')
     copy.edit(
         "byzbench/core/__init__.py",
         "from byzbench.core.graphs import Coin as Coin\n",
-        "from byzbench.core.graphs import Coin as Coin\nfrom byzbench.core.graphs import Pay as Pay\n",
+        "from byzbench.core.graphs import Coin as Coin\nfrom byzbench.core.graphs import Deviation as Deviation\n",
     )
-    plain = PAY.format(first="Rewards as they are.", name="Plain").partition("    factor")[0] + "    factor = 1.0\n"
-    copy.write("byzbench/pays/__init__.py", '"""What rewards are multiplied by."""\n')
-    copy.write("byzbench/pays/plain.py", plain)
-    copy.write("byzbench/pays/scaled.py", PAY.format(first="Scaled rewards.", name="Scaled"))
+    usual = DEVIATION.format(first="The usual deviation.", name="Usual").partition("    log_std")[0]
+    copy.write("byzbench/deviations/__init__.py", '"""The deviation of actions."""\n')
+    copy.write("byzbench/deviations/usual.py", f"{usual}    log_std = -0.5\n")
+    copy.write("byzbench/deviations/chosen.py", DEVIATION.format(first="A chosen deviation.", name="Chosen"))
 
-    learning = (copy.root / "byzbench/core/learning.py").read_text()
-    start = learning.index("    reward_scale: Annotated[float")
-    field = learning[start : learning.index("    reward_noise: Annotated", start)]
-    copy.edit("byzbench/core/learning.py", field, "    reward_scale: ClassVar[float] = 1.0\n")
-    runner = "byzbench/experiments/runner.py"
+    family = (copy.root / "byzbench/core/policy_family.py").read_text()
+    start, end = family.index("    log_std: Annotated["), "field(default=LOG_STD, kw_only=True)\n"
+    field = family[start : family.index(end) + len(end)]
+    copy.edit("byzbench/core/policy_family.py", field, "    log_std: ClassVar[float] = LOG_STD\n")
     copy.edit(
-        runner,
-        "    streams = Streams(",
-        '    object.__setattr__(todo.task, "reward_scale", todo.pay.factor)\n    streams = Streams(',
+        "byzbench/experiments/experiment.py",
+        "        return self.policy.build(",
+        '        object.__setattr__(self.policy, "log_std", self.deviation.log_std)\n        return self.policy.build(',
     )
-    copy.edit("tests/golden/cases.py", ",reward_scale=2.0", "")
-    _declare(copy, 'name="pay", help="Pay", default="plain", package="pays", base="byzbench.core.Pay"')
-    _change(copy, 2, 'ParameterMoved(SCHEMA, "task", "reward_scale", 1.0, "pay", "plain", "scaled", "factor")')
+    copy.edit("tests/golden/cases.py", ",log_std=-1.0", "")
+    declared = 'name="deviation", help="Deviation", default="usual", package="deviations"'
+    _declare(copy, f'{declared}, base="byzbench.core.Deviation"')
+    _change(copy, 2, 'ParameterMoved(SCHEMA, "policy", "log_std", -0.5, "deviation", "usual", "chosen", "log_std")')
 
 
 def axis(copy: Copy) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import byzbench
-from byzbench import Experiment, canonical, cli
+from byzbench import Experiment, canonical, cli, registry
 from byzbench.canonical import (
     SCHEMA,
     AxisAdded,
@@ -52,7 +52,7 @@ CHANGES: list[Change] = [
     ParameterAdded(4, "aggregator", "krum", "ties", "index"),
     AxisRenamed(4, "mixing", "averaging"),
     AxisAdded(5, "weather", CALM),
-    ParameterMoved(6, "task", "reward_scale", 1.0, "rewards", "plain", "scaled", "factor"),
+    ParameterMoved(6, "policy", "log_std", -0.5, "noise", "plain", "scaled", "factor"),
 ]
 
 
@@ -70,7 +70,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         {"attack": "alie(z=1.5)"},
         {"attack": "split_brain(alie(z=1.5))", "aggregator": "nnm+krum", "agreement": "gossip+krum"},
-        {"env": "cartpole(reward_scale=2.0)", "topology": "torus"},
+        {"policy": "mlp(log_std=-1.0)", "topology": "torus"},
     ],
 )
 def test_no_rename_and_no_new_axis_changes_a_hash(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,12 +101,12 @@ def test_renames_reach_components_inside_others(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_moved_parameter_keeps_its_place_in_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = [described(env=f"cartpole(reward_scale={s})") for s in ("1.0", "3.0")]
+    old = [described(policy=f"mlp(log_std={s})") for s in ("-0.5", "-1.0")]
     change(monkeypatch)
     calm, scaled = (canonical.to_current(description, 1) for description in old)
-    assert calm["rewards"] == {"name": "plain", "parameters": {}}
-    assert scaled["rewards"] == {"name": "scaled", "parameters": {"factor": 3.0}}
-    assert "reward_scale" not in scaled["task"]["parameters"]
+    assert calm["noise"] == {"name": "plain", "parameters": {}}
+    assert scaled["noise"] == {"name": "scaled", "parameters": {"factor": -1.0}}
+    assert "log_std" not in scaled["policy"]["parameters"]
     assert hash_of(calm) != hash_of(scaled)
 
 
@@ -395,3 +395,71 @@ def _libraries_moved(folder: Path) -> bool:
     record = json.loads((folder / "experiment.json").read_text())
     described = migrate("run", record, folder)["experiment"]
     return bool(code_difference(record["code"], provenance(Experiment.from_description(described))))
+
+
+EARLIER_TASKS = {
+    "cartpole": "d60999710cb732cb",
+    "cartpole:heterogeneity=0.3": "0490d81bfbcedeb2",
+    "cartpole:normalize=16": "72e7ef0208687f43",
+    "cartpole:shift='length=2',shift_at=0.3,absent='3:0-0.5 4:0.20-1'": "702cf7c54b3696dc",
+    "cartpole:normalize=2,absent='4:0.5-1.0',reward_scale=0.1,reward_noise=0.5": "18370b2524566324",
+    "cartpole:heterogeneity=1,shift_at=0.3,reward_scale=10": "2ac6882ede6ef2f8",
+    "cartpole:reward_tail=student": "879843bbc66dbaab",
+    "cartpole:normalize=16,heterogeneity=1,shift='length=2.0 gravity=0.50',reward_scale=0.1,reward_noise=0.5,"
+    "reward_tail=student": "60b4048cf4167c9e",
+}
+"""Tasks of schema 3 with scenarios, and the hashes that experiments had when tasks had these parameters."""
+
+
+@pytest.mark.filterwarnings("ignore::byzbench.errors.RenamedParameter")
+@pytest.mark.parametrize("env", EARLIER_TASKS)
+def test_scenarios_are_hashed_as_parameters_of_tasks(env: str) -> None:
+    options: dict[str, Any] = {"agents": 5, "byzantine": 1, "topology": "star", "seed": 7}
+    today = Experiment.create("gpomdp", env=env, **options)
+    assert today.hash == EARLIER_TASKS[env]
+    described = json.loads(json.dumps(today.describe()))
+    earlier = canonical.canonical(described)
+    assert "scenario" not in earlier
+    assert canonical.to_current(earlier, 1) == described
+    assert Experiment.create("gpomdp", scenario=registry.written_form(today.scenario), **options) == today
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "heterogeneous(of=rewards)",
+        "nonstationary(physics='length=2', drift=0.1)",
+        "nonstationary(rewards=2.0)",
+        "reward_noise+reward_scale",
+        "reward_noise+reward_noise(scale=0.5)",
+        "none+reward_noise",
+    ],
+)
+def test_a_scenario_that_no_task_had_has_a_place_of_its_own(scenario: str) -> None:
+    described = Experiment.create("gpomdp", scenario=scenario, agents=5, byzantine=1).describe()
+    canonical_form = canonical.canonical(described)
+    assert canonical_form["scenario"] == described["scenario"]
+    assert "heterogeneity" not in canonical_form["task"]["parameters"]
+
+
+def test_the_earlier_place_of_a_scenario_works_with_a_warning(tmp_path: Path) -> None:
+    scenario = "heterogeneous(spread=0.3)+reward_noise(scale=0.5, law=student)"
+    new = Experiment.create("gpomdp", scenario=scenario, agents=5)
+    where = "task 'cartpole': heterogeneity is now written --scenario \"heterogeneous(spread=0.3)+reward_noise(scale"
+    for options in (
+        {"env": "cartpole(heterogeneity=0.3, reward_noise=0.5, reward_tail=student)"},
+        {"env": "cartpole:reward_tail=student", "parameters": {"env": {"heterogeneity": 0.3, "reward_noise": 0.5}}},
+    ):
+        with pytest.warns(RenamedParameter, match="now written --scenario") as warned:
+            assert Experiment.create("gpomdp", agents=5, **options) == new
+        assert str(warned[0].message).startswith(where)
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        'algo = "gpomdp"\nenv = "cartpole(heterogeneity=0.3, reward_noise=0.5, reward_tail=student)"\nagents = 5\n'
+    )
+    with pytest.warns(RenamedParameter):
+        assert [cell.hash for cell in plan_sweep(SweepGrid.read(path)).cells.values()] == [new.hash]
+    with pytest.raises(InvalidParameter, match="normalize is a parameter of the scenario, which is given too"):
+        Experiment.create("gpomdp", env="cartpole:normalize=2", scenario="reward_noise")
+    with pytest.raises(InvalidParameter, match=r"spread=2\.0: must be less than or equal to 1"):
+        Experiment.create("gpomdp", env="cartpole:heterogeneity=2.0")

@@ -40,7 +40,7 @@ class Picky(First):
     [
         (make("algorithm", "byzpg"), SERVER, "byzpg needs a trusted server, and topology 'ring' has none"),
         (make("topology", "star"), Setting(5, has_server=True), "gossips among agents, and topology 'topology' has a"),
-        (make("task", "cartpole:absent='5:0-0.5'"), Setting(5), "there is no agent 5; give 0 to 4"),
+        (make("scenario", "churn:absent='5:0-0.5'"), Setting(5), "there is no agent 5; give 0 to 4"),
         (make("channel", "delay"), Setting(5, graph_varies=True), "which varies, messages can be neither relayed nor"),
         (make("channel", "perfect"), Setting(5, has_absences=True, relay=True), "where agents are absent messages can"),
         (make("aggregator", "krum"), Setting(5, inboxes={"aggregator": [(5, 1), (4, 2)]}), "n=4 vectors of which f=2"),

@@ -132,6 +132,7 @@ FIELDS: dict[str, Any] = {
     "topology": registry.make("topology", "ring"),
     "task": registry.make("task", "lunarlander"),
     "policy": registry.make("policy", "linear"),
+    "scenario": registry.make("scenario", "reward_noise"),
     "aggregator": registry.make("aggregator", "rfa(nu=0.2)"),
     "agreement": registry.make("agreement", "rb_tm"),
     "placement": registry.make("placement", "first"),

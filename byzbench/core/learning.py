@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
-from pydantic import Field
 
 from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
     from byzbench.core.federation import Federation
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
     from byzbench.rl.policies import Actor, Policy
     from byzbench.rl.rollouts import EnvironmentBatch
 
-_ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
-_SHIFTS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
-
-
 MAX_UNIT_VECTOR = 1024
 """The largest number of states that are observed as unit vectors."""
 
 
 @dataclass(frozen=True)
 class Task(Component):
-    """An environment as a benchmark task.
+    """An environment as a benchmark task; deviations from it are scenarios.
 
     The class attributes may be properties.
 
@@ -52,29 +47,6 @@ class Task(Component):
         default_policy: the policy family of runs for which none is given, in written form.
         num_states: the number of states where an observation is a state; None where observations are vectors. A state
             is observed as a unit vector [num_states] up to `MAX_UNIT_VECTOR` states, and else as its index [1].
-
-    Attributes:
-        normalize: episodes of the first policy from which each agent estimates the mean and deviation of its
-            observations. The federation aggregates the estimates by its rule, and all agents normalize by the result.
-            With 0 observations are not normalized.
-        heterogeneity: the spread of the agents' physical constants: each is multiplied by 2^(heterogeneity u), with u
-            uniform in (-1, 1).
-        shift: physical constants that change for all agents, and the factors: "length=2 gravity=1.5".
-        shift_at: the share of the budget at which they change.
-        absent: agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at half of
-            it, and agent 4, which leaves at a fifth. An inactive agent collects no episodes and neither sends nor
-            receives messages. It returns with the parameters that it left with, or with the server's where there is a
-            server.
-        reward_scale, reward_noise, reward_tail: the factor of the rewards, and the scale and the law of the noise that
-            is added to each, as agents receive them. The returns in reports are those of the true rewards.
-
-    Example:
-        >>> from byzbench.registry import make
-        >>> task = make("task", "cartpole:shift='length=2 gravity=1.5',absent='3:0-0.5'")
-        >>> task.shifts
-        {'length': 2.0, 'gravity': 1.5}
-        >>> task.absences
-        [(3, 0.0, 0.5)]
     """
 
     kind: ClassVar[str] = "task"
@@ -92,78 +64,12 @@ class Task(Component):
     default_policy: ClassVar[str] = "mlp"
     num_states: ClassVar[int | None] = None
 
-    normalize: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=10_000,
-            description="episodes to estimate the agreed statistics of observations; 0: no normalization",
-        ),
-    ] = field(default=0, kw_only=True)
-    heterogeneity: Annotated[float, Field(ge=0, le=1, description="spread of the agents' physical constants")] = field(
-        default=0.0, kw_only=True
-    )
-    shift: Annotated[
-        str, Field(pattern=_SHIFTS, description='physical constants that change at shift_at: "length=2 gravity=1.5"')
-    ] = field(default="", kw_only=True)
-    shift_at: Annotated[float, Field(gt=0, lt=1, description="share of the budget at which they change")] = field(
-        default=0.5, kw_only=True
-    )
-    absent: Annotated[
-        str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
-    ] = field(default="", kw_only=True)
-    reward_scale: Annotated[float, Field(gt=0, description="factor of the rewards")] = field(default=1.0, kw_only=True)
-    reward_noise: Annotated[float, Field(ge=0, description="scale of the noise that is added to each reward")] = field(
-        default=0.0, kw_only=True
-    )
-    reward_tail: Annotated[
-        Literal["normal", "student"],
-        Field(description="law of the noise: normal, or Student's with two degrees of freedom"),
-    ] = field(default="normal", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Reject changes of constants that the task does not have, and absences outside of the budget."""
-        super().__post_init__()
-        requested = set(self.shifts) | ({"any"} if self.heterogeneity else set())
-        if missing := sorted(requested - set(self.dynamics) - ({"any"} if self.dynamics else set())):
-            offers = f"its constants: {', '.join(self.dynamics)}" if self.dynamics else "it has none that can change"
-            parameter = "heterogeneity" if missing == ["any"] else f"shift={self.shift!r}"
-            raise InvalidParameter(f"{type(self).__name__}: {parameter}: {offers}")
-        for agent, start, end in self.absences:
-            if not start < end <= 1:
-                interval = f"absent={agent}:{start:g}-{end:g}"
-                raise InvalidParameter(
-                    f"{type(self).__name__}: {interval} is no part of the budget: give 0 <= start < end <= 1"
-                )
-            if start == 0 and self.normalize:
-                raise InvalidParameter(
-                    f"{type(self).__name__}: normalize needs all agents at the start, and agent {agent} is absent"
-                )
-
-    @property
-    def shifts(self) -> dict[str, float]:
-        """Return `shift` as a dict: the factor of each constant."""
-        pairs = (item.partition("=") for item in self.shift.split())
-        return {name: float(factor) for name, _, factor in pairs}
-
-    @property
-    def absences(self) -> list[tuple[int, float, float]]:
-        """Return `absent` as a list.
-
-        Each entry is an agent, and the shares of the budget at which its absence starts and ends.
-        """
-        parts = (item.replace("-", ":").split(":") for item in self.absent.split())
-        return [(int(agent), float(start), float(end)) for agent, start, end in parts]
-
     @abstractmethod
     def make(self, agents: int, count: int) -> EnvironmentBatch:
         """Return `count` new environments for each of `agents` rows."""
 
     def check(self, setting: Setting) -> None:
-        """Check the absent agents, and that a shared environment always has all agents; see `Component.check`."""
-        for agent, _, _ in self.absences:
-            if agent >= setting.num_agents:
-                raise Undefined(f"absent: there is no agent {agent}; give 0 to {setting.num_agents - 1}")
+        """Check that a shared environment always has all agents; see `Component.check`."""
         if self.shared and setting.samples_single_agents:
             raise Undefined(
                 f"{setting.name('algorithm')} samples episodes of single agents, which a shared game does not allow"

@@ -27,13 +27,14 @@ class Setting:
             inboxes.
         uncloneable: by topic of messages, the reason why an attack can have no clone of the rule.
         names: by kind, the name of the component, for messages.
+        dynamics: the names of the physical constants of the task that can change; None where the task is not known.
 
     Example:
         >>> from byzbench.registry import make
-        >>> make("task", "cartpole:absent='5:0-0.5'").check(Setting(num_agents=5))
+        >>> make("scenario", "churn(absent='5:0-0.5')").check(Setting(num_agents=5))
         Traceback (most recent call last):
             ...
-        byzbench.errors.Undefined: absent: there is no agent 5; give 0 to 4
+        byzbench.errors.Undefined: churn: absent: there is no agent 5; give 0 to 4
     """
 
     num_agents: int
@@ -47,6 +48,7 @@ class Setting:
     inboxes: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     uncloneable: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    dynamics: Sequence[str] | None = None
 
     def name(self, kind: str) -> str:
         """Return the name of the component of a kind, or the kind where `names` does not have it."""

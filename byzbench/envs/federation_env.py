@@ -80,9 +80,9 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self._todo = Experiment.create(**options, attack=_ExternalMessages(on=on))  # type: ignore[arg-type]
         if not self._todo.byzantine or not self._todo.rules:
             raise Undefined("no agent receives Byzantine messages in this experiment, so there are no players")
-        if self._todo.task.normalize:
+        if "statistics" in self._todo.defences:
             raise Undefined(
-                "normalisation statistics have another length than the players' messages: leave out normalize"
+                "normalisation statistics have another length than the players' messages: leave out normalized"
             )
         self.render_mode = render_mode
         self.possible_agents = [f"attacker_{k}" for k in range(self._todo.byzantine)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
 
 from byzbench import registry
+from byzbench.canonical import SCENARIO_PARAMETERS, to_current
 from byzbench.core import Algorithm, Communication, Component, PolicyFamily, Recommendation, Task
 from byzbench.errors import InvalidParameter, RenamedParameter, Undefined
 
@@ -113,35 +114,52 @@ def suggestions(task: Task, policy: PolicyFamily, algo: type[Algorithm]) -> list
 
 
 def with_moved_parameters(
-    env: Written, policy: Written | None, parameters: dict[str, dict[str, Any]]
-) -> tuple[Written, Written | None]:
-    """Return the task and the policy, where parameters of the policy that are written in the task are moved.
+    env: Written, policy: Written | None, scenario: Written, parameters: dict[str, dict[str, Any]]
+) -> tuple[Written, Written | None, Written]:
+    """Return the task, the policy and the scenario, where parameters that are written in the task are moved to these.
 
-    The parameters `hidden` and `squash` belonged to tasks. There they still work, with a warning.
+    Policies and scenarios were parameters of tasks. There they still work, with a warning.
 
     Args:
         env: The task as the user wrote it.
         policy: The policy family; None: the task's.
+        scenario: The scenario.
         parameters: The user's further parameters by kind; those that are moved are removed from them.
 
     Raises:
-        InvalidParameter: Such a parameter is given together with a policy.
+        InvalidParameter: Such a parameter is given together with a policy or a scenario, or its value is invalid.
     """
     if isinstance(env, Component):
-        return env, policy
+        return env, policy, scenario
     further = parameters.get("task", {})
     spec = registry.with_parameters("task", env, further)
     cls = registry.find("task", spec.name)
     assert issubclass(cls, Task)
-    moved: dict[str, Any] = {n: spec.parameters.pop(n) for n in ("hidden", "squash") if n in spec.parameters}
-    if not moved or moved.keys() & {f.name for f in fields(cls)}:
-        return env, policy
-    first = next(iter(moved))
-    if policy is not None:
-        raise InvalidParameter(f"task {spec.name!r}: {first} is a parameter of the policy, which is given too")
-    warnings.warn(RenamedParameter(f"task {spec.name!r}: {first} is now a parameter of --policy"), stacklevel=1)
-    parameters["task"] = {name: value for name, value in further.items() if name not in moved}
-    return spec, registry.with_parameters("policy", cls.default_policy, moved)
+    own = {f.name for f in fields(cls)}
+
+    def moved_parameters(names: Iterable[str]) -> dict[str, Any]:
+        values = {name: spec.parameters.pop(name) for name in names if name in spec.parameters and name not in own}
+        return {name: value.name if isinstance(value, registry.Spec) else value for name, value in values.items()}
+
+    of_policy, of_scenario = moved_parameters(("hidden", "squash")), moved_parameters(SCENARIO_PARAMETERS)
+    if not of_policy and not of_scenario:
+        return env, policy, scenario
+    parameters["task"] = {n: value for n, value in further.items() if n not in of_policy and n not in of_scenario}
+    if of_policy:
+        first = next(iter(of_policy))
+        if policy is not None:
+            raise InvalidParameter(f"task {spec.name!r}: {first} is a parameter of the policy, which is given too")
+        warnings.warn(RenamedParameter(f"task {spec.name!r}: {first} is now a parameter of --policy"), stacklevel=1)
+        policy = registry.with_parameters("policy", cls.default_policy, of_policy)
+    if of_scenario:
+        first = next(iter(of_scenario))
+        if scenario != "none":
+            raise InvalidParameter(f"task {spec.name!r}: {first} is a parameter of the scenario, which is given too")
+        described = {"task": {"name": spec.name, "parameters": of_scenario}}
+        scenario = registry.from_description("scenario", to_current(described, 3, whole=False)["scenario"])
+        text = f"--scenario {registry.written_form(scenario)!r}"
+        warnings.warn(RenamedParameter(f"task {spec.name!r}: {first} is now written {text}"), stacklevel=1)
+    return spec, policy, scenario
 
 
 def usable(name: str) -> str:

@@ -21,6 +21,7 @@ from byzbench.core import (
     Component,
     Placement,
     PolicyFamily,
+    Scenario,
     Setting,
     Task,
     Topology,
@@ -40,6 +41,7 @@ from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.graph_diagnostics import fast_diagnostics
 from byzbench.federation.rule_oracle import cloneable
+from byzbench.federation.scenarios import Scenarios
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Policy
 
@@ -108,6 +110,7 @@ class Experiment:
         topology: The communication graph.
         task: The task.
         policy: The policy family that agents train.
+        scenario: What differs from the task.
         aggregator: The rule that aggregates gradients.
         agreement: The agreement on parameters.
         placement: The placement of the Byzantine agents on the graph.
@@ -136,6 +139,7 @@ class Experiment:
     topology: Topology
     task: Task
     policy: PolicyFamily
+    scenario: Scenario
     aggregator: Aggregator
     agreement: Agreement
     placement: Placement
@@ -164,6 +168,7 @@ class Experiment:
         env: Written = "cartpole",
         *,
         policy: Written | None = None,
+        scenario: Written = "none",
         aggregator: Written | None = None,
         agreement: Written | None = None,
         placement: Written = "random",
@@ -197,6 +202,7 @@ class Experiment:
             topology: The communication graph.
             env: The task.
             policy: The policy family; by default the task's.
+            scenario: What differs from the task.
             aggregator: The rule that aggregates gradients.
             agreement: The agreement on parameters.
             placement: The placement of the Byzantine agents.
@@ -223,7 +229,7 @@ class Experiment:
         for name in further:
             axis_named(name)  # an error for a keyword that is no axis
         build = _Builder(parameters)
-        env, policy = with_moved_parameters(env, policy, build.parameters)
+        env, policy, scenario = with_moved_parameters(env, policy, scenario, build.parameters)
         task: Task = build("task", env)
         family: PolicyFamily = build("policy", task.default_policy if policy is None else policy)
         usual = defaults(algo, preset, task)
@@ -241,6 +247,7 @@ class Experiment:
             topology=build("topology", topology or usual["topology"]),
             task=task,
             policy=family,
+            scenario=build("scenario", scenario),
             aggregator=build("aggregator", aggregator or usual["aggregator"]),
             agreement=build("agreement", agreement or usual["agreement"]),
             placement=build("placement", placement),
@@ -278,6 +285,24 @@ class Experiment:
             for component in components:
                 component.check(self.setting)
             _ = self.trained_policy
+            self._check_absences()
+
+    def _check_absences(self) -> None:
+        """Check that honest agents are present at all times, and all agents where they normalise observations.
+
+        Raises:
+            Undefined: they are not.
+        """
+        if not self.setting.has_absences:
+            return
+        streams = Streams(self.seed, self.algorithm.fixed_streams)
+        scenarios = Scenarios(self.scenario, self.task, streams, self.agents)
+        honest = set(range(self.agents)) - set(self.members.byzantine_ids)
+        for _, *ends in scenarios.absences:
+            if any(honest <= scenarios.inactive_agents(at) for at in ends):
+                raise Undefined("scenario: no honest agent is present at some point of the budget")
+        if scenarios.normalization_episodes and (absent := scenarios.inactive_agents(0.0)):
+            raise Undefined(f"scenario: normalized needs all agents at the start, and agent {min(absent)} is absent")
 
     @cached_property
     def trained_policy(self) -> Policy:
@@ -299,12 +324,13 @@ class Experiment:
             communication=self.algorithm.communication,
             has_server=sends_messages and self.members.server is not None,
             graph_varies=self.topology.varies,
-            has_absences=bool(self.task.absent),
+            has_absences=any(part.has_absences for part in self.scenario.parts),
             relay=self.relay,
             samples_single_agents=self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement),
             inboxes={kind: self.inboxes for kind, _ in self.rules},
             uncloneable={topic: reason for topic, reason in reasons.items() if reason},
             names={component.kind: registry.name_of(component) for component in self.components},
+            dynamics=tuple(self.task.dynamics),
         )
 
     @property
@@ -342,7 +368,7 @@ class Experiment:
         """Return the rule of each topic of messages that has one."""
         used: dict[str, Any] = dict(self.rules)
         rules = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
-        if self.task.normalize:
+        if any(part.normalization_episodes for part in self.scenario.parts):
             rules["statistics"] = rules["gradient"]
         return {topic: rule for topic, rule in rules.items() if rule is not None}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from byzbench.canonical import hash_of
 from byzbench.core import Communication, State
-from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries, Undefined
+from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
 from byzbench.experiments.experiment import Experiment
@@ -135,6 +135,7 @@ def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
         members=todo.members,
         streams=streams,
         task=todo.task,
+        scenario=todo.scenario,
         aggregator=todo.aggregator,
         agreement=todo.agreement,
         coin=todo.coin,
@@ -172,9 +173,6 @@ class Training:
         adversary: The adversary in the federation.
         state: The algorithm's state.
         round: The number of finished rounds.
-
-    Raises:
-        Undefined: No honest agent is present at some point of the budget.
     """
 
     def __init__(self, todo: Experiment) -> None:
@@ -182,11 +180,6 @@ class Training:
         self.federation, self.adversary = federate(todo)
         self.state: State = todo.algorithm.start(self.federation)
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
-        for _, start, end in todo.task.absences:
-            if not any(self.present_agents(at).any() for at in (start, end)):
-                raise Undefined(
-                    f"env.absent={todo.task.absent!r}: no honest agent is present at some point of the budget"
-                )
 
     @property
     def spent(self) -> int:
@@ -224,9 +217,9 @@ class Training:
         todo, old_state = self.todo, self.state
         present, absent = self.present_agents(self.progress), self.federation.scenarios.inactive_agents(self.progress)
         self.federation.begin(self.round, self.progress)
-        if self.round == 0 and todo.task.normalize:
+        if self.round == 0 and (episodes := self.federation.scenarios.normalization_episodes):
             memory = self.adversary.state_dict()  # restored: what an attack saw of statistics must not affect gradients
-            await settle(self.federation, todo.algorithm.communication, todo.task.normalize)
+            await settle(self.federation, todo.algorithm.communication, episodes)
             self.adversary.load_state_dict(memory)
         self.state, extra = await todo.algorithm.round(self.federation, self.state)
         if absent and todo.algorithm.communication != Communication.SERVER:

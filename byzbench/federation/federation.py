@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbox, RuleContext, State, Task
+from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbox, RuleContext, Scenario, State, Task
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
@@ -34,6 +34,7 @@ class SimulatedFederation(Federation):
         members: the communication graph of the first round.
         streams: the random streams of the experiment.
         task: the task of all agents.
+        scenario: what differs from the task.
         aggregator: the aggregation rule of the experiment.
         agreement: the agreement protocol of the experiment.
         coin: the source of common randomness.
@@ -54,6 +55,7 @@ class SimulatedFederation(Federation):
         members: CommunicationGraph,
         streams: Streams,
         task: Task,
+        scenario: Scenario,
         aggregator: Aggregator,
         agreement: Agreement,
         coin: Coin,
@@ -76,7 +78,7 @@ class SimulatedFederation(Federation):
         self._graph_of_round = graph_of_round
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
         self.network = Network(members, adversary, channel, streams, self.counters)
-        self.scenarios = Scenarios(task, streams, members.num_agents)
+        self.scenarios = Scenarios(scenario, task, streams, members.num_agents)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
 
@@ -121,7 +123,9 @@ class SimulatedFederation(Federation):
         if self.statistics.returns is None or len(agent_ids) == len(self.agents):
             self.statistics.returns = torch.zeros(len(self.agents), dtype=torch.float64)
         self.statistics.returns[agent_ids] = episodes.returns
-        rewards = self.scenarios.transform_rewards(episodes.rewards, episodes.mask, agent_ids, suffix, self.round)
+        rewards = self.scenarios.transform_rewards(
+            episodes.rewards, episodes.mask, agent_ids, suffix, self.round, self.progress
+        )
         episodes = replace(episodes, rewards=rewards)
         if hooks:
             episodes = replace(episodes, rewards=hooks.rewards(episodes.rewards))

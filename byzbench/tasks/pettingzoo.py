@@ -96,10 +96,10 @@ class PettingZoo(Task):
         return 1 if self.shared else self.seats
 
     def check(self, setting: Setting) -> None:
-        """Check the absent agents, and that the agents of a shared game are as many as its players."""
+        """Check that the agents of a shared game are as many as its players, and never absent."""
         super().check(setting)
         agents = setting.num_agents
-        if self.shared and self.absent:
+        if self.shared and setting.has_absences:
             raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared game")
         if self.shared and agents != self.seats:
             raise Undefined(

@@ -18,6 +18,7 @@ _MODULES = {
     "channel": "channels",
     "coin": "coins",
     "policy": "policies",
+    "scenario": "scenarios",
 }
 """The module of each kind in `byzbench.testing`."""
 

@@ -59,6 +59,7 @@ BASES: Mapping[str, Options] = {
     "channel": {**SHORT, "trajectories": 4},
     "coin": {**COIN, "also": []},
     "policy": SHORT,
+    "scenario": {**SERVER, "trajectories": 4, "also": ["evaluation"]},
 }
 
 PAGE = {"N": 3, "B": 2, "p": 0.4, "lr": 0.02}
@@ -193,20 +194,20 @@ BRANCHES: Mapping[str, Options] = {
         for weights in ("max_degree", "uniform", "laplacian")
     },
     "directed": {**BASES["topology"], "topology": "ring:directed=True"},
-    "heterogeneity": {**SERVER, "env": "cartpole:heterogeneity=0.8"},
-    "shift": {**SERVER, "env": "cartpole:shift='length=2 gravity=1.5'", "trajectories": 6},
-    "absence": {**PEERS, "env": "cartpole:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
-    "absence at a server": {**SERVER, "env": "cartpole:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
-    "reward noise": {**SERVER, "env": "cartpole:reward_noise=0.5,reward_scale=2.0"},
-    "heavy reward noise": {**SERVER, "env": "cartpole:reward_noise=0.5,reward_tail=student"},
-    "normalisation": {**PEERS, "env": "cartpole:normalize=2"},
-    "normalisation at a server": {**SERVER, "env": "cartpole:normalize=2"},
-    "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "env": "cartpole:normalize=2"},
+    "heterogeneity": {**SERVER, "scenario": "heterogeneous:spread=0.8"},
+    "shift": {**SERVER, "scenario": "nonstationary:physics='length=2 gravity=1.5'", "trajectories": 6},
+    "absence": {**PEERS, "scenario": "churn:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "absence at a server": {**SERVER, "scenario": "churn:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "reward noise": {**SERVER, "scenario": "reward_scale(factor=2.0)+reward_noise(scale=0.5)"},
+    "heavy reward noise": {**SERVER, "scenario": "reward_noise:scale=0.5,law=student"},
+    "normalisation": {**PEERS, "scenario": "normalized:episodes=2"},
+    "normalisation at a server": {**SERVER, "scenario": "normalized:episodes=2"},
+    "normalisation alone": {**PEERS, "algo": "solo:N=2,B=1", "scenario": "normalized:episodes=2"},
     "squashed Gaussian": {**BASES["task"], "env": "pendulum", "policy": "mlp:hidden=[2],squash=True", "also": []},
     "linear policy": {**COIN, "policy": "mlp:hidden=[]"},
     "deep policy": {**COIN, "policy": "mlp:hidden=[18,3]"},
     "envpool": {**BASES["task"], "env": "lunarlander:backend=envpool", "also": []},
-    "altered pendulum": {**BASES["task"], "env": "pendulum:heterogeneity=0.5", "also": []},
+    "altered pendulum": {**BASES["task"], "env": "pendulum", "scenario": "heterogeneous", "also": []},
     "declared too few": {**COIN, "assumed_byzantine": 1},
     "rule undefined for some": {
         **PEERS,

@@ -31,13 +31,13 @@ EXPERIMENTS: Mapping[str, Options] = {
     "directed": {**PEERS, "topology": "ring:directed=True", "aggregator": "mean", "agreement": "none"},
     "star": {**SERVER, "agents": 6},
     "attached": {**PEERS, "topology": "ring", "placement": "attach:links=2", "agents": 9, "byzantine": 3},
-    "away": {**PEERS, "env": "cartpole:absent='0:0-0.5'", "trajectories": 4},
+    "away": {**PEERS, "scenario": "churn:absent='0:0-0.5'", "trajectories": 4},
     "late": {**PEERS, "channel": "delay(mean=1)+quantise(bits=3, on=both)", "trajectories": 6},
     "clone": {**PEERS, "attack": "optimal_ipm:calls=40", "aggregator": "bulyan", "byzantine": 1},
     "server clone": {**SERVER, "attack": "optimal_ipm:calls=40", "aggregator": "krum"},
-    "changed rewards": {**PEERS, "attack": "reward_flip", "env": "cartpole:reward_noise=0.3"},
-    "changed actions": {**PEERS, "attack": "action_flip", "env": "cartpole:heterogeneity=0.5"},
-    "changed dynamics": {**PEERS, "attack": "dynamics", "env": "cartpole:shift='length=2'"},
+    "changed rewards": {**PEERS, "attack": "reward_flip", "scenario": "reward_noise:scale=0.3"},
+    "changed actions": {**PEERS, "attack": "action_flip", "scenario": "heterogeneous"},
+    "changed dynamics": {**PEERS, "attack": "dynamics", "scenario": "nonstationary:physics='length=2'"},
 }
 
 

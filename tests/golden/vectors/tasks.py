@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from byzbench.core import PolicyFamily, Setting, Task
+from byzbench.canonical import canonical, to_current
+from byzbench.core import PolicyFamily, Scenario, Setting, Task
 from byzbench.errors import Undefined
-from byzbench.registry import make
+from byzbench.registry import describe, from_description, make
 from byzbench.rl.simulations import Simulated
-from tests.golden.parts import Cases, Inputs, build, described_part, shipped
+from byzbench.scenarios.churn import Churn
+from byzbench.scenarios.nonstationary import Nonstationary
+from tests.golden.parts import Cases, Inputs, build, shipped
 from tests.golden.summaries import summary
 
 STEPS = 12
@@ -22,7 +26,7 @@ WRITTEN: Mapping[str, str] = {
     "pettingzoo": "pettingzoo:id=mpe2/simple_spread_v3,steps=8",
 }
 VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "cartpole": ("cartpole:absent='1:0-0.5 0:0.5-1',shift='length=2 gravity=0.5'",),
+    "cartpole": ("cartpole",),
     "gymnasium": ("gymnasium:id=CartPole-v1",),
     "lunarlander": ("lunarlander:backend=envpool",),
     "pettingzoo": (
@@ -30,6 +34,10 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
         "pettingzoo:id=mpe2/simple_spread_v3,options='N=2'",
     ),
 }
+SCENARIOS: Mapping[str, str] = {
+    "cartpole 2": "nonstationary(physics='length=2 gravity=0.5')+churn(absent='1:0-0.5 0:0.5-1')",
+}
+"""The scenarios of cases that have one: their facts were those of the task."""
 
 
 def generated() -> Cases:
@@ -37,22 +45,33 @@ def generated() -> Cases:
     for name, key in shipped("task"):
         written = (WRITTEN.get(name, name), *VARIANTS.get(name, ()))
         for number, text in enumerate(written, 1):
-            label = f"task {key}" if number == 1 else f"task {key} {number}"
-            yield label, partial(described_part, "task", text)
+            case = key if number == 1 else f"{key} {number}"
+            yield f"task {case}", partial(_inputs, text, SCENARIOS.get(case, "none"))
+
+
+def _inputs(text: str, scenario: str) -> Inputs:
+    """Return the inputs of a case: the task as it was first written, with its scenario."""
+    components = {"task": make("task", text), "scenario": make("scenario", scenario)}
+    described = canonical({kind: describe(component) for kind, component in components.items()})
+    return json.loads(json.dumps(described))
 
 
 def outputs(name: str, inputs: Inputs) -> dict[str, Any]:
     """Return the attributes of a task, and what its environments return for fixed actions."""
     task = build("task", inputs["task"])
+    scenario = make_scenario(inputs)
     assert isinstance(task, Task)
     agents = getattr(task, "seats", 2) if task.shared else 2
     policy = make_policy(task).build(task, squash_logits=True)
     facts: dict[str, Any] = {
         "numbers": [task.observation_size, task.horizon, task.players, task.shared, task.discount, policy.dimension],
         "dynamics": " ".join(task.dynamics),
-        "changes": [task.shifts, task.absences],
+        "changes": [
+            {k: v for part in scenario.parts if isinstance(part, Nonstationary) for k, v in part.factors.items()},
+            [absence for part in scenario.parts if isinstance(part, Churn) for absence in part.listed],
+        ],
         "reference": summary(dict(task.reference)),
-        "check": [_accepted(task, count) for count in range(1, 5)],
+        "check": [_accepted(task, scenario, count) for count in range(1, 5)],
     }
     results = {"facts": facts, "steps": _steps(task, agents), "altered": _steps(task, agents, alter=True)}
     return results if task.shared else {**results, "far states": _far_states(task)}
@@ -65,9 +84,17 @@ def make_policy(task: Task) -> PolicyFamily:
     return family
 
 
-def _accepted(task: Task, agents: int) -> bool:
+def make_scenario(inputs: Inputs) -> Scenario:
+    """Return the scenario of a case, which was a part of the task."""
+    scenario = from_description("scenario", to_current(inputs, 1)["scenario"])
+    assert isinstance(scenario, Scenario)
+    return scenario
+
+
+def _accepted(task: Task, scenario: Scenario, agents: int) -> bool:
     try:
         task.check(Setting(agents))
+        scenario.check(Setting(agents))
     except Undefined:
         return False
     return True

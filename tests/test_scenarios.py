@@ -1,4 +1,4 @@
-"""Agents that differ, physics that shift, and pay that is scaled and noisy."""
+"""Scenarios: agents that differ, environments that change, noisy rewards, churn and normalised observations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from byzbench import registry
 from byzbench.envs import FederationEnv
-from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.errors import Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, lockstep, run
 from byzbench.federation.scenarios import Scenarios
@@ -21,20 +21,24 @@ from byzbench.rl.scales import in_units
 from byzbench.testing.rows import run_as_block, run_by_rows
 
 
-def tiny(env, algo="decbyzpg", attack="none", **options):
+def tiny(scenario="none", algo="decbyzpg", attack="none", **options):
     small = {"agents": 5, "byzantine": 1, "seed": 3, "trajectories": 60, **options}
-    return Experiment.create(algo, attack, env=env, parameters={"algo": {"N": 6, "B": 3, "p": 0.5}}, **small)
+    parameters = {"algo": {"N": 6, "B": 3, "p": 0.5}}
+    return Experiment.create(algo, attack, scenario=scenario, parameters=parameters, **small)
+
+
+def scenarios(text, seed=0, agents=4):
+    return Scenarios(registry.make("scenario", text), registry.make("task", "cartpole"), Streams(seed), agents)
 
 
 def physics(text, progress=0.0, seed=0, agents=4):
-    task = registry.make("task", text)
-    return Scenarios(task, Streams(seed), agents).physics(range(agents + 1), progress)
+    return scenarios(text, seed, agents).physics(range(agents + 1), progress)
 
 
 def test_constants_lie_apart_as_far_as_heterogeneity_says():
     task = registry.make("task", "cartpole")
-    assert physics("cartpole") == {}
-    whole, half = (physics(f"cartpole:heterogeneity={h}", agents=300) for h in (1.0, 0.5))
+    assert physics("none") == {}
+    whole, half = (physics(f"heterogeneous:spread={h}", agents=300) for h in (1.0, 0.5))
     assert set(whole) == set(task.dynamics)
     for name, factors in whole.items():
         logs = np.log2(factors[:-1])
@@ -43,37 +47,39 @@ def test_constants_lie_apart_as_far_as_heterogeneity_says():
         np.testing.assert_allclose(np.log2(half[name][:-1]), logs / 2)
         assert factors[-1] == 1, "a server has the task's own"
     assert not np.allclose(whole["length"], whole["gravity"])
-    assert not np.allclose(whole["length"], physics("cartpole:heterogeneity=1.0", seed=1, agents=300)["length"])
+    assert not np.allclose(whole["length"], physics("heterogeneous:spread=1.0", seed=1, agents=300)["length"])
 
 
 def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
-    text = "cartpole:shift='length=2 gravity=0.5',shift_at=0.4"
+    text = "nonstationary:physics='length=2 gravity=0.5',at=0.4"
     assert physics(text, 0.39) == {}
     assert {name: set(factors) for name, factors in physics(text, 0.4).items()} == {"length": {2.0}, "gravity": {0.5}}
-    both = "cartpole:shift='length=2',heterogeneity=0.5"
+    both = "heterogeneous(spread=0.5)+nonstationary(physics='length=2')"
     np.testing.assert_allclose(physics(both, 0.5)["length"], 2 * physics(both, 0.4)["length"])
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("cartpole:heterogeneity=1.5", "less than or equal to 1"),
-        ("cartpole:shift='lenght=2'", "its constants: gravity, masscart, masspole, length, force_mag"),
-        ("cartpole:shift='length'", "match pattern"),
-        ("cartpole:shift='length=-1'", "match pattern"),
-        ("cartpole:reward_scale=0", "greater than 0"),
-        ("lunarlander:backend=envpool,heterogeneity=0.5", "it has none that can change"),
+        ("heterogeneous:spread=1.5", "less than or equal to 1"),
+        (
+            "nonstationary:physics='lenght=2'",
+            "task 'cartpole': its constants: gravity, masscart, masspole, length, force_mag",
+        ),
+        ("nonstationary:physics='length'", "match pattern"),
+        ("nonstationary:physics='length=-1'", "match pattern"),
+        ("reward_scale:factor=0", "greater than 0"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(text, message):
-    with pytest.raises(InvalidParameter) as caught:
-        registry.make("task", text)
+    with pytest.raises(UserError) as caught:
+        tiny(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_agents_that_differ_play_differently_and_the_rest_of_the_draws_are_the_same():
-    plain, apart = (federate(tiny(env))[0] for env in ("cartpole", "cartpole:heterogeneity=1.0"))
+    plain, apart = (federate(tiny(scenario))[0] for scenario in ("none", "heterogeneous:spread=1.0"))
     batches = []
     for federation in (plain, apart):
         federation.begin(0, 0.0)
@@ -84,22 +90,22 @@ def test_agents_that_differ_play_differently_and_the_rest_of_the_draws_are_the_s
 
 
 @pytest.mark.parametrize(
-    "env",
+    "scenario",
     [
-        "cartpole:heterogeneity=0.8,shift='length=2'",
-        "cartpole:reward_scale=10,reward_noise=0.5,reward_tail=student",
+        "heterogeneous(spread=0.8)+nonstationary(physics='length=2')",
+        "reward_scale+reward_noise(scale=0.5, law=student)",
     ],
 )
-def test_rows_equal_the_block(env):
-    block, rows = (drive(tiny(env, attack="sign_flip"), 4) for drive in (run_as_block, run_by_rows))
+def test_rows_equal_the_block(scenario):
+    block, rows = (drive(tiny(scenario, attack="sign_flip"), 4) for drive in (run_as_block, run_by_rows))
     for one, other in zip(block.states, rows.states, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
     scaled, noisy, plain = (
-        federate(tiny(env))[0]
-        for env in ("cartpole:reward_scale=10", "cartpole:reward_scale=2,reward_noise=0.5", "cartpole")
+        federate(tiny(scenario))[0]
+        for scenario in ("reward_scale", "reward_scale(factor=2)+reward_noise(scale=0.5)", "none")
     )
     results = []
     for federation in (plain, scaled, noisy):
@@ -117,15 +123,14 @@ def test_agents_are_paid_by_scale_and_noise_while_the_true_return_is_reported():
 def test_students_noise_has_the_heavier_tail():
     sizes = []
     for tail in ("normal", "student"):
-        task = registry.make("task", f"cartpole:reward_noise=1.0,reward_tail={tail}")
-        worlds, mask = Scenarios(task, Streams(0), 1), torch.ones(1, 500, 20, dtype=torch.bool)
-        sizes.append(worlds.transform_rewards(torch.zeros(1, 500, 20), mask, [0], "", 0).abs().max())
+        noisy, mask = scenarios(f"reward_noise:law={tail}", agents=1), torch.ones(1, 500, 20, dtype=torch.bool)
+        sizes.append(noisy.transform_rewards(torch.zeros(1, 500, 20), mask, [0], "", 0, 0.0).abs().max())
     assert sizes[0] < 6
     assert sizes[1] > 20
 
 
-def normalization_of(algo="decbyzpg", attack="none", env="cartpole:normalize=3", **options):
-    training = Training(tiny(env, algo, attack, **options))
+def normalization_of(algo="decbyzpg", attack="none", scenario="normalized:episodes=3", **options):
+    training = Training(tiny(scenario, algo, attack, **options))
     lockstep(training.advance())
     return training
 
@@ -166,9 +171,9 @@ def test_evaluations_see_the_same_way_and_a_game_of_attackers_is_refused():
     results = training.evaluate(1)
     training.federation.scenarios.scales = training.federation.scenarios.scales + 1
     assert training.evaluate(1) != results
-    assert "statistics" not in tiny("cartpole").defences
-    with pytest.raises(Undefined, match="leave out normalize"):
-        FederationEnv(env="cartpole:normalize=3", agents=5, byzantine=1)
+    assert "statistics" not in tiny().defences
+    with pytest.raises(Undefined, match="leave out normalized"):
+        FederationEnv(scenario="normalized", agents=5, byzantine=1)
 
 
 @pytest.mark.parametrize("values", [-1e30, 1e30])
@@ -185,9 +190,9 @@ def lines_of(training, rounds=40):
 
 
 def test_who_is_absent_stands_still_and_comes_back():
-    training = Training(tiny("cartpole:absent='0:0.3-0.6 1:0-0.5'", attack="large_noise"))
+    training = Training(tiny("churn:absent='0:0.3-0.6 1:0-0.5'", attack="large_noise"))
     passed, counters = lines_of(training), training.federation.counters
-    for agent, start, end in training.todo.task.absences:
+    for agent, start, end in training.federation.scenarios.absences:
         for (progress, before, _), (_, after, _) in pairwise(passed):
             still = torch.equal(before["theta"][agent], after["theta"][agent])
             assert still == (start <= progress < end), (agent, progress)
@@ -196,7 +201,7 @@ def test_who_is_absent_stands_still_and_comes_back():
 
 
 def test_an_absent_agent_changes_inboxes_as_if_it_were_not_in_the_graph():
-    todo = tiny("cartpole:absent='0:0-0.5'")
+    todo = tiny("churn:absent='0:0-0.5'")
     federation, _ = federate(todo)
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     for progress, num_received in ((0.0, [1, 4, 4, 4, 4]), (0.5, [5] * 5)):
@@ -210,7 +215,7 @@ def test_an_absent_agent_changes_inboxes_as_if_it_were_not_in_the_graph():
 
 
 def test_with_a_server_who_returns_takes_up_what_it_has():
-    training = Training(tiny("cartpole:absent='0:0-0.5 2:0.5-1'", "byzpg"))
+    training = Training(tiny("churn:absent='0:0-0.5 2:0.5-1'", "byzpg"))
     passed = lines_of(training)
     assert all((state["theta"] == state["theta"][:1]).all() for _, state, _ in passed)
     assert passed[0][2]["messages"] == 4 + 5
@@ -220,9 +225,9 @@ def test_with_a_server_who_returns_takes_up_what_it_has():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", ["cartpole:normalize=3", "cartpole:absent='0:0-0.5 4:0.7-1'"])
-def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
-    todo = tiny(env, trajectories=30, attack="sign_flip", topology="ring")
+@pytest.mark.parametrize("scenario", ["normalized:episodes=3", "churn:absent='0:0-0.5 4:0.7-1'"])
+def test_a_run_that_is_resumed_goes_on_as_before(scenario, tmp_path, monkeypatch):
+    todo = tiny(scenario, trajectories=30, attack="sign_flip", topology="ring")
     whole = RunFolder(Path(run(todo, out=tmp_path / "whole").run)).metrics()
     monkeypatch.setattr("byzbench.experiments.runner.SAVE_EVERY", -1.0)
 
@@ -237,18 +242,27 @@ def test_a_run_that_is_resumed_goes_on_as_before(env, tmp_path, monkeypatch):
     assert all(line["return"] is not None and line["disagreement"] is not None for line in whole)
 
 
+def test_a_task_without_constants_takes_no_scenario_that_changes_some():
+    for text, message in (
+        ("heterogeneous", "task 'lunarlander' has no physical constants that can change; give of=rewards"),
+        ("nonstationary:physics='m=2'", "it has no physical constants that can change"),
+    ):
+        with pytest.raises(Undefined, match=message):
+            tiny(text, env="lunarlander:backend=envpool")
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("cartpole:absent='3'", "match pattern"),
-        ("cartpole:absent='3:0.5-0.2'", "absent=3:0.5-0.2 is no part of the budget"),
-        ("cartpole:absent='3:0-1.5'", "is no part of the budget"),
-        ("cartpole:absent='3:0-0.5',normalize=2", "normalize needs all agents at the start, and agent 3 is absent"),
-        ("cartpole:absent='5:0-0.5'", "there is no agent 5; give 0 to 4"),
-        ("cartpole:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "no honest agent is present"),
+        ("churn:absent='3'", "match pattern"),
+        ("churn:absent='3:0.5-0.2'", "absent=3:0.5-0.2 is no part of the budget"),
+        ("churn:absent='3:0-1.5'", "is no part of the budget"),
+        ("churn(absent='3:0-0.5')+normalized", "normalized needs all agents at the start, and agent 3 is absent"),
+        ("churn:absent='5:0-0.5'", "there is no agent 5; give 0 to 4"),
+        ("churn:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "no honest agent is present"),
     ],
 )
 def test_absences_that_make_no_sense_are_one_line(text, message):
     with pytest.raises(UserError) as caught:
-        Training(tiny(text))
+        tiny(text)
     assert message in str(caught.value)

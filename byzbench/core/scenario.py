@@ -1,0 +1,137 @@
+"""Scenarios: what is different in the environments of agents than in the task, and when agents take part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from byzbench.core.component import Component, State
+from byzbench.core.learning import Task
+
+if TYPE_CHECKING:
+    from byzbench.core.setting import Setting
+
+Absence: TypeAlias = tuple[int, float, float]
+"""An agent, and the shares of the budget at which its absence starts and ends."""
+
+
+@dataclass(frozen=True)
+class Scenario(Component):
+    """A deviation of the agents' environments from the task; `heterogeneous+reward_noise` applies both.
+
+    The parts of a composition are applied from left to right. A trusted server has the environment of the task, except
+    for changes that apply to all agents. Every random draw of a part is from a stream of the part and of one agent, so
+    that neither the number of agents nor another component changes it.
+
+    Class attributes:
+        normalization_episodes: the episodes of the first policy from which each agent estimates the mean and deviation
+            of its observations; 0 without normalisation. It may be a property.
+
+    Attributes:
+        inner: the scenario that is applied next.
+
+    Example:
+        >>> from byzbench.registry import make
+        >>> scenario = make("scenario", "heterogeneous(spread=0.3)+reward_noise")
+        >>> [type(part).__name__ for part in scenario.parts]
+        ['Heterogeneous', 'RewardNoise']
+    """
+
+    kind: ClassVar[str] = "scenario"
+    normalization_episodes: ClassVar[int] = 0
+
+    inner: Annotated[Scenario | None, Field(description="the scenario that is applied next")] = field(
+        default=None, kw_only=True
+    )
+
+    @property
+    def parts(self) -> Iterator[Scenario]:
+        """Yield this scenario and all that are applied after it."""
+        part: Scenario | None = self
+        while part is not None:
+            yield part
+            part = part.inner
+
+    def check(self, setting: Setting) -> None:
+        """Check every part of the composition; see `Component.check`."""
+        if self.inner is not None:
+            self.inner.check(setting)
+
+    @property
+    def stream(self) -> str:
+        """Return the name of the random streams of the part."""
+        return f"scenario/{type(self).__name__}"
+
+    @property
+    def has_absences(self) -> bool:
+        """Return whether agents can be inactive in a part of the budget."""
+        return False
+
+    def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
+        """Draw what differs between agents; called once, before training and after a resumption.
+
+        Args:
+            task: the task.
+            num_agents: K, the number of agents.
+            generator: a function of an agent that returns a generator at the beginning of the agent's stream.
+
+        Returns:
+            Tensors with a row for each agent, and a last one for the server.
+        """
+        return {}
+
+    def physics_factors(
+        self, state: State, task: Task, agents: Sequence[int], progress: float
+    ) -> Mapping[str, np.ndarray]:
+        """Return the factors of physical constants at a point of the budget.
+
+        Args:
+            state: the result of `start`.
+            task: the task.
+            agents: the P agents; K is the server.
+            progress: the share of the budget that is spent.
+
+        Returns:
+            By constant of `task.dynamics`, float64 [P]; constants that do not change are left out.
+        """
+        return {}
+
+    def absences(self, state: State) -> Sequence[Absence]:
+        """Return when agents are inactive; an absence until 1 includes the end of the budget.
+
+        Args:
+            state: the result of `start`.
+        """
+        return ()
+
+    def transform_rewards(
+        self,
+        state: State,
+        rewards: Tensor,
+        mask: Tensor,
+        agents: Sequence[int],
+        progress: float,
+        horizon: int,
+        generator: Callable[[int], np.random.Generator],
+    ) -> Tensor:
+        """Transform the rewards with which agents train; reported returns stay those of the task.
+
+        Args:
+            state: the result of `start`.
+            rewards: float32 [P, T, N], zero where masked.
+            mask: bool [P, T, N], True while an episode runs.
+            agents: the P agents.
+            progress: the share of the budget that is spent.
+            horizon: the largest number of steps of an episode, at least T. Draw noise for all of them, so that it does
+                not depend on the longest episode of the batch.
+            generator: a function of an agent that returns a generator at the beginning of its stream for this batch.
+
+        Returns:
+            The new rewards, float32 [P, T, N], zero where masked.
+        """
+        return rewards

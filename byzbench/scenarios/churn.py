@@ -1,0 +1,71 @@
+"""Churn: agents that join late, leave early, or are inactive in a part of the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from byzbench.core import Absence, Scenario, State
+from byzbench.errors import InvalidParameter, Undefined
+
+if TYPE_CHECKING:
+    from byzbench.core import Setting
+
+_ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
+
+
+@dataclass(frozen=True)
+class Churn(Scenario):
+    """Agents that are inactive in a part of the budget.
+
+    An inactive agent collects no episodes and neither sends nor receives messages, and the others know it. It returns
+    with the parameters that it left with, or with the server's where there is a server.
+
+    Attributes:
+        absent: agents that are inactive, and in which part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at
+            half of it, and agent 4, which leaves at a fifth.
+
+    Example:
+        >>> from byzbench.registry import make
+        >>> make("scenario", "churn(absent='3:0-0.5')").listed
+        [(3, 0.0, 0.5)]
+    """
+
+    absent: Annotated[
+        str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Reject absences outside of the budget."""
+        super().__post_init__()
+        for agent, start, end in self.listed:
+            if not start < end <= 1:
+                interval = f"absent={agent}:{start:g}-{end:g}"
+                raise InvalidParameter(
+                    f"{type(self).__name__}: {interval} is no part of the budget: give 0 <= start < end <= 1"
+                )
+
+    @property
+    def listed(self) -> list[Absence]:
+        """Return `absent` as a list of agents and the shares of the budget at which their absences start and end."""
+        parts = (item.replace("-", ":").split(":") for item in self.absent.split())
+        return [(int(agent), float(start), float(end)) for agent, start, end in parts]
+
+    @property
+    def has_absences(self) -> bool:
+        """Return whether agents can be inactive in a part of the budget."""
+        return bool(self.absent)
+
+    def check(self, setting: Setting) -> None:
+        """Check that the absent agents exist, and that none is absent from a shared game; see `Component.check`."""
+        super().check(setting)
+        for agent, _, _ in self.listed:
+            if agent >= setting.num_agents:
+                raise Undefined(f"churn: absent: there is no agent {agent}; give 0 to {setting.num_agents - 1}")
+
+    def absences(self, state: State) -> Sequence[Absence]:
+        """Return when agents are inactive: see `Scenario.absences`."""
+        return self.listed

@@ -1,0 +1,89 @@
+"""Heterogeneous agents: environments that differ between agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from byzbench.core import Scenario, State, Task
+from byzbench.errors import Undefined
+
+if TYPE_CHECKING:
+    from byzbench.core import Setting
+
+
+@dataclass(frozen=True)
+class Heterogeneous(Scenario):
+    """Physical constants or rewards that differ between agents.
+
+    Each physical constant of agent k, or all its rewards, are multiplied by 2^(spread u), with u uniform in (-1, 1)
+    from a stream of the agent. At spread 1 the factor is between 1/2 and 2. Returns in reports are those of the agent's
+    own physics and of the true rewards.
+
+    Attributes:
+        spread: the spread of the factors.
+        of: what differs: each physical constant of the task (`physics`), or the scale of `rewards`.
+
+    Example:
+        >>> from byzbench.registry import make
+        >>> make("scenario", "heterogeneous(spread=0.3, of=rewards)").spread
+        0.3
+    """
+
+    spread: Annotated[float, Field(ge=0, le=1, description="spread of the factors, 2^(spread u) with u in (-1, 1)")] = (
+        0.5
+    )
+    of: Annotated[
+        Literal["physics", "rewards"], Field(description="what differs: physical constants, or the scale of rewards")
+    ] = "physics"
+
+    @property
+    def stream(self) -> str:
+        """Return the name of the random streams."""
+        return "heterogeneity" if self.of == "physics" else f"heterogeneity/{self.of}"
+
+    def check(self, setting: Setting) -> None:
+        """Check that the task has physical constants that can differ; see `Component.check`."""
+        super().check(setting)
+        if self.of == "physics" and self.spread and setting.dynamics is not None and not setting.dynamics:
+            raise Undefined(
+                f"heterogeneous: task {setting.name('task')!r} has no physical constants that can change; give "
+                "of=rewards"
+            )
+
+    def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
+        """Draw the factors, float64 [K + 1, c], of c physical constants or of the rewards; a server has 1."""
+        exponents = np.zeros((num_agents + 1, len(task.dynamics) if self.of == "physics" else 1))
+        for k in range(num_agents if self.spread else 0):
+            exponents[k] = generator(k).uniform(-1, 1, exponents.shape[1])
+        return {"factors": torch.from_numpy(2.0 ** (self.spread * exponents))}
+
+    def physics_factors(
+        self, state: State, task: Task, agents: Sequence[int], progress: float
+    ) -> Mapping[str, np.ndarray]:
+        """Return the factors of the agents' physical constants: see `Scenario.physics_factors`."""
+        if self.of != "physics" or not self.spread:
+            return {}
+        factors = state["factors"][list(agents)].numpy()
+        return {name: factors[:, column] for column, name in enumerate(task.dynamics)}
+
+    def transform_rewards(
+        self,
+        state: State,
+        rewards: Tensor,
+        mask: Tensor,
+        agents: Sequence[int],
+        progress: float,
+        horizon: int,
+        generator: Callable[[int], np.random.Generator],
+    ) -> Tensor:
+        """Multiply the rewards of each agent by its factor: see `Scenario.transform_rewards`."""
+        if self.of != "rewards":
+            return rewards
+        return rewards * state["factors"][list(agents)].float().unsqueeze(2)

@@ -1,0 +1,56 @@
+"""Noisy rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from byzbench.core import Scenario, State
+
+
+@dataclass(frozen=True)
+class RewardNoise(Scenario):
+    """Independent noise that is added to each reward as agents receive it; reported returns are of the true rewards.
+
+    Attributes:
+        scale: the scale of the noise.
+        law: its law: standard `normal`, or `student` for Student's t with two degrees of freedom, whose variance is
+            infinite.
+    """
+
+    scale: Annotated[float, Field(ge=0, description="scale of the noise that is added to each reward")] = 1.0
+    law: Annotated[
+        Literal["normal", "student"],
+        Field(description="law of the noise: normal, or Student's with two degrees of freedom"),
+    ] = "normal"
+
+    @property
+    def stream(self) -> str:
+        """Return the name of the random streams."""
+        return "reward"
+
+    def transform_rewards(
+        self,
+        state: State,
+        rewards: Tensor,
+        mask: Tensor,
+        agents: Sequence[int],
+        progress: float,
+        horizon: int,
+        generator: Callable[[int], np.random.Generator],
+    ) -> Tensor:
+        """Add noise to each reward: see `Scenario.transform_rewards`."""
+        if not self.scale:
+            return rewards
+        noise = np.empty((len(agents), rewards.shape[2], horizon), np.float32)
+        for agent, agent_noise in zip(agents, noise, strict=True):
+            rng, shape = generator(agent), agent_noise.shape
+            agent_noise[:] = rng.standard_t(2, shape) if self.law == "student" else rng.standard_normal(shape)
+        noise_by_step = torch.from_numpy(noise).transpose(1, 2)[:, : rewards.shape[1]]
+        return rewards + self.scale * noise_by_step * mask
