@@ -298,7 +298,8 @@ BUILT_IN = [
     ("policy", "mlp:activation=relu"),
     ("policy", "tabular"),
     ("scenario", "heterogeneous(of=rewards)+reward_noise(law=student)"),
-    ("scenario", "churn(absent='3:0-0.5')"),
+    ("scenario", "churn(join=0.5, leave=0.5)"),
+    ("scenario", "nonstationary(at=0.4, physics='m=2', rewards=0.5, drift=0.2)"),
 ]
 
 

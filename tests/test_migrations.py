@@ -430,6 +430,7 @@ def test_scenarios_are_hashed_as_parameters_of_tasks(env: str) -> None:
         "heterogeneous(of=rewards)",
         "nonstationary(physics='length=2', drift=0.1)",
         "nonstationary(rewards=2.0)",
+        "churn(join=0.2, absent='3:0-0.5')",
         "reward_noise+reward_scale",
         "reward_noise+reward_noise(scale=0.5)",
         "none+reward_noise",

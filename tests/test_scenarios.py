@@ -266,3 +266,50 @@ def test_absences_that_make_no_sense_are_one_line(text, message):
     with pytest.raises(UserError) as caught:
         tiny(text)
     assert message in str(caught.value)
+
+
+def test_rewards_of_agents_differ_by_a_factor_of_their_own():
+    apart, plain = (federate(tiny(text))[0] for text in ("heterogeneous:of=rewards,spread=1.0", "none"))
+    for federation in (apart, plain):
+        federation.begin(0, 0.0)
+    rewards, truth = (federation.sample(federation.theta0, 4).rewards for federation in (apart, plain))
+    factors = rewards.sum((1, 2)) / truth.sum((1, 2))
+    assert len(factors.unique()) == 5
+    assert ((factors > 0.5) & (factors < 2)).all()
+    torch.testing.assert_close(rewards, truth * factors[:, None, None])
+    assert torch.equal(apart.statistics.returns, plain.statistics.returns)
+    both = scenarios("heterogeneous+heterogeneous(of=rewards)")
+    assert both.physics(range(4), 0.0).keys() == physics("heterogeneous").keys()
+
+
+def test_a_drift_moves_factors_from_one_to_their_values():
+    text = "nonstationary:at=0.25,physics='length=4',rewards=3.0,drift=0.5"
+    rewards, mask = torch.ones(1, 2, 1), torch.ones(1, 2, 1, dtype=torch.bool)
+    for progress, length, reward in ((0.0, 1, 1), (0.25, 1, 1), (0.5, 2, 2), (0.75, 4, 3), (1.0, 4, 3)):
+        assert physics(text, progress).get("length", np.ones(1))[0] == length
+        assert (scenarios(text).transform_rewards(rewards, mask, [0], "", 0, progress) == reward).all()
+
+
+def test_agents_join_late_and_leave_early_by_streams_of_their_own():
+    drawn = scenarios("churn:join=0.4,leave=0.3", agents=500).absences
+    late, early = ({a: (start, end) for a, start, end in drawn if first == (start == 0)} for first in (True, False))
+    assert 0.3 < len(late) / 500 < 0.5
+    assert 0.2 < len(early) / 500 < 0.4
+    assert all(late[a][1] <= early[a][0] for a in late.keys() & early.keys())
+    assert {end for _, end in early.values()} == {1.0}
+    few = scenarios("churn:join=0.4,leave=0.3", agents=50).absences
+    assert set(few) == {absence for absence in drawn if absence[0] < 50}
+    training = Training(tiny("churn:join=0.5,leave=0.5", agents=9, byzantine=0))
+    assert len({len(training.federation.scenarios.inactive_agents(at)) for at in (0.0, 0.3, 0.6, 0.9)}) > 1
+    lines_of(training)
+    assert training.is_finished
+
+
+def test_parts_of_one_kind_draw_from_streams_of_their_own():
+    zeros, mask = torch.zeros(1, 50, 20), torch.ones(1, 50, 20, dtype=torch.bool)
+    one, two = (
+        scenarios(text, agents=1).transform_rewards(zeros, mask, [0], "", 0, 0.0)
+        for text in ("reward_noise", "reward_noise+reward_noise")
+    )
+    assert float((two - one).double().std()) == pytest.approx(1, rel=0.15)
+    assert abs(float(torch.corrcoef(torch.stack([one.flatten(), (two - one).flatten()]))[0, 1])) < 0.15

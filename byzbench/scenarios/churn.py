@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
+import torch
 from pydantic import Field
 
-from byzbench.core import Absence, Scenario, State
+from byzbench.core import Absence, Scenario, State, Task
 from byzbench.errors import InvalidParameter, Undefined
 
 if TYPE_CHECKING:
@@ -22,9 +25,13 @@ class Churn(Scenario):
     """Agents that are inactive in a part of the budget.
 
     An inactive agent collects no episodes and neither sends nor receives messages, and the others know it. It returns
-    with the parameters that it left with, or with the server's where there is a server.
+    with the parameters that it left with, or with the server's where there is a server. Each agent draws from a stream
+    of its own whether and when it joins late or leaves early, both uniformly over the budget; of an agent that does
+    both, the earlier time is that of joining.
 
     Attributes:
+        join: the probability that an agent joins late.
+        leave: the probability that an agent leaves early.
         absent: agents that are inactive, and in which part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at
             half of it, and agent 4, which leaves at a fifth.
 
@@ -34,6 +41,8 @@ class Churn(Scenario):
         [(3, 0.0, 0.5)]
     """
 
+    join: Annotated[float, Field(ge=0, le=1, description="probability that an agent joins late")] = 0.0
+    leave: Annotated[float, Field(ge=0, le=1, description="probability that an agent leaves early")] = 0.0
     absent: Annotated[
         str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
     ] = ""
@@ -57,7 +66,12 @@ class Churn(Scenario):
     @property
     def has_absences(self) -> bool:
         """Return whether agents can be inactive in a part of the budget."""
-        return bool(self.absent)
+        return bool(self.absent or self.join or self.leave)
+
+    @property
+    def stream(self) -> str:
+        """Return the name of the random streams."""
+        return "churn"
 
     def check(self, setting: Setting) -> None:
         """Check that the absent agents exist, and that none is absent from a shared game; see `Component.check`."""
@@ -66,6 +80,22 @@ class Churn(Scenario):
             if agent >= setting.num_agents:
                 raise Undefined(f"churn: absent: there is no agent {agent}; give 0 to {setting.num_agents - 1}")
 
+    def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
+        """Draw when agents join and leave, float64 [K + 1] each: 0 and infinity for one that is always present."""
+        joins, leaves = torch.zeros(num_agents + 1).double(), torch.full((num_agents + 1,), math.inf).double()
+        for k in range(num_agents if self.join or self.leave else 0):
+            is_late, is_early, *times = generator(k).random(4)
+            first, last = sorted(times)
+            both = is_late < self.join and is_early < self.leave
+            if is_late < self.join:
+                joins[k] = first if both else times[0]
+            if is_early < self.leave:
+                leaves[k] = last if both else times[1]
+        return {"joins": joins, "leaves": leaves}
+
     def absences(self, state: State) -> Sequence[Absence]:
         """Return when agents are inactive: see `Scenario.absences`."""
-        return self.listed
+        times = list(enumerate(zip(state["joins"].tolist(), state["leaves"].tolist(), strict=True)))
+        late = [(agent, 0.0, join) for agent, (join, _) in times if join > 0]
+        early = [(agent, leave, 1.0) for agent, (_, leave) in times if leave < 1]
+        return [*self.listed, *late, *early]

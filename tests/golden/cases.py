@@ -174,6 +174,13 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         {"policy": "mlp:hidden=[3]", "env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6"},
     ),
     "policy tabular": ({"policy": "tabular", "env": "gymnasium:id=FrozenLake-v1,steps=20"},),
+    "scenario churn": ({**PEERS, "scenario": "churn:join=0.5,leave=0.5", "trajectories": 8},),
+    "scenario heterogeneous": ({}, {"scenario": "heterogeneous:of=rewards"}),
+    "scenario nonstationary": (
+        {"scenario": "nonstationary:physics='length=2',rewards=0.5"},
+        {"scenario": "nonstationary:at=0.2,physics='length=2',rewards=0.5,drift=0.5"},
+    ),
+    "scenario normalized": ({"scenario": "heterogeneous+reward_noise+normalized(episodes=2)"},),
     "aggregator ubar": ({"aggregator": "mean", "agreement": "gossip+ubar(episodes=1)"},),
     "agreement gossip": ({"agreement": "gossip+mean"}, {"agreement": "gossip+bridge"}),
     "channel byte_budget": ({"channel": "byte_budget:bytes=24"},),
