@@ -464,3 +464,39 @@ def test_the_earlier_place_of_a_scenario_works_with_a_warning(tmp_path: Path) ->
         Experiment.create("gpomdp", env="cartpole:normalize=2", scenario="reward_noise")
     with pytest.raises(InvalidParameter, match=r"spread=2\.0: must be less than or equal to 1"):
         Experiment.create("gpomdp", env="cartpole:heterogeneity=2.0")
+
+
+@pytest.mark.slow
+def test_a_store_of_schema_1_with_scenarios_is_read_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = (
+        "heterogeneous(spread=0.3)+nonstationary(at=0.3, physics='length=2.0')+churn(absent='3:0.20-0.5 4:0.5-1')"
+        "+reward_scale(factor=2.0)+reward_noise(scale=0.5, law=student)+normalized(episodes=2)"
+    )
+    options: dict[str, Any] = {"agents": 5, "byzantine": 1, "topology": "ring", "trajectories": 24}
+    experiment = Experiment.create("learn(N=2)", "sign_flip:on=parameters", scenario=scenario, **options)
+    whole = byzbench.run(experiment, out=tmp_path / "whole")
+    monkeypatch.setattr("byzbench.experiments.runner.SAVE_EVERY", -1.0)
+
+    def stop(line: Any) -> None:
+        if line["round"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        byzbench.run(experiment, out=tmp_path / "cut", callback=stop)
+    path = tmp_path / "cut" / experiment.hash / "experiment.json"
+    record = json.loads(path.read_text())
+    earlier = canonical.canonical(record["experiment"])
+    values = earlier["task"]["parameters"]
+    assert (values["shift"], values["absent"], values["normalize"]) == ("length=2.0", "3:0.20-0.5 4:0.5-1", 2)
+    components = record["identity"]["components"]
+    record["identity"]["components"] = {k: v for k, v in components.items() if not k.startswith("scenario ")}
+    path.write_text(json.dumps({**record, "schema": 1, "experiment": earlier}))
+    (entry,), problems = scan_runs(tmp_path / "cut")
+    assert not problems
+    assert (entry.hash, entry.experiment) == (experiment.hash, json.loads(json.dumps(experiment.describe())))
+    rounds: list[int] = []
+    resumed = byzbench.run(experiment, out=tmp_path / "cut", callback=lambda line: rounds.append(line["round"]))
+    assert rounds[0] == 3
+    assert resumed.trace == whole.trace

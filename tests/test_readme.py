@@ -97,7 +97,7 @@ def test_contributing_adds_an_attack(tmp_path: Path) -> None:
         assert "half" in done.stdout
 
 
-PAGES = ("tasks", "channels", "decentralised")
+PAGES = ("tasks", "scenarios", "channels", "decentralised")
 """The pages whose commands are runs."""
 
 

@@ -27,7 +27,7 @@ def run(
     point: Point,
     seeds: Annotated[str | None, typer.Option(help="Number of seeds (5), or a list (0,3,7).")] = None,
     heterogeneity: Annotated[
-        float | None, typer.Option(help="Spread of physical constants between agents, 0 to 1; as env.heterogeneity.")
+        float | None, typer.Option(help="Earlier form of --scenario heterogeneous(spread=...).")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Simulation backend: gymnasium, envpool; as env.backend.")] = None,
     world: Annotated[

@@ -36,8 +36,6 @@ from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.schema import Cell, Track
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Suite, seed_of
-from byzbench.scenarios.none import NoScenario
-from byzbench.scenarios.reward_scale import RewardScale
 from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
@@ -347,8 +345,9 @@ def _controls(place: CellKey, cell: Experiment, runner: _Runner) -> list[Cell]:
 
 def perturbed(cell: Experiment, number: int) -> Experiment:
     """Return the same cell with every reward multiplied by 1 + number * eps, eps the machine epsilon of float32."""
-    inner = None if isinstance(cell.scenario, NoScenario) else cell.scenario
-    return replace(cell, scenario=RewardScale(1 + number * float(np.finfo(np.float32).eps), inner=inner))
+    inner = None if registry.name_of(cell.scenario) == "none" else cell.scenario
+    factor = 1 + number * float(np.finfo(np.float32).eps)
+    return replace(cell, scenario=registry.load("scenario", "reward_scale", factor=factor, inner=inner))
 
 
 def _short(value: Any) -> str:

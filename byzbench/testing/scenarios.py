@@ -69,7 +69,7 @@ Check: TypeAlias = Callable[[Scenario, ScenarioCase], None]
 CASES = (ScenarioCase("cartpole"), ScenarioCase("pendulum", seed=1))
 
 
-def transformed(part: Scenario, state: State, case: ScenarioCase, agents: list[int]) -> Tensor:
+def _transformed(part: Scenario, state: State, case: ScenarioCase, agents: list[int]) -> Tensor:
     """Return the transformed rewards of some agents at half of the budget."""
     rewards, mask = batch_of(case)
     return part.transform_rewards(state, rewards[agents], mask[agents], agents, 0.5, 2 * STEPS, case.generator)
@@ -140,7 +140,7 @@ def same_generators_give_same_draws(scenario: Scenario, case: ScenarioCase) -> N
         same = first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
         assert same, "two equal calls of start differ: it draws from another generator, or has hidden state"
         agents = list(range(case.agents))
-        rewards = [transformed(part, first, case, agents) for _ in range(2)]
+        rewards = [_transformed(part, first, case, agents) for _ in range(2)]
         assert torch.equal(*rewards), "two equal calls of transform_rewards differ"
 
 
@@ -153,9 +153,9 @@ def an_agent_does_not_depend_on_others(scenario: Scenario, case: ScenarioCase) -
         for name, value in fewer.items():
             same = torch.equal(value[:-1], state[name][: case.agents - 2])
             assert same, f"the state's {name!r} of an agent depends on the number of agents"
-        whole = transformed(part, state, case, list(range(case.agents)))
+        whole = _transformed(part, state, case, list(range(case.agents)))
         for agent in range(case.agents):
-            alone = transformed(part, state, case, [agent])
+            alone = _transformed(part, state, case, [agent])
             assert torch.equal(alone, whole[[agent]]), "the rewards of an agent depend on other agents"
 
 
@@ -167,6 +167,7 @@ def a_federation_trains_in_it(scenario: Scenario, case: ScenarioCase) -> None:
     with one_thread():
         while not training.is_finished:
             lockstep(training.advance())
+    assert not training.federation.counters.num_malformed, "training led to messages that are not finite"
     assert training.state["theta"].isfinite().all(), "training led to parameters that are not finite"
 
 
