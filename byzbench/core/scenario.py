@@ -57,6 +57,11 @@ class Scenario(Component):
             yield part
             part = part.inner
 
+    @property
+    def normalizes(self) -> bool:
+        """Return whether a part of the composition normalises observations."""
+        return any(part.normalization_episodes for part in self.parts)
+
     def check(self, setting: Setting) -> None:
         """Check every part of the composition; see `Component.check`."""
         if self.inner is not None:

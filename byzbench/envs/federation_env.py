@@ -80,7 +80,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self._todo = Experiment.create(**options, attack=_ExternalMessages(on=on))  # type: ignore[arg-type]
         if not self._todo.byzantine or not self._todo.rules:
             raise Undefined("no agent receives Byzantine messages in this experiment, so there are no players")
-        if "statistics" in self._todo.defences:
+        if self._todo.scenario.normalizes:
             raise Undefined(
                 "normalisation statistics have another length than the players' messages: leave out normalized"
             )

@@ -288,10 +288,10 @@ class Experiment:
             self._check_absences()
 
     def _check_absences(self) -> None:
-        """Check that honest agents are present at all times, and all agents where they normalise observations.
+        """Check that an honest agent is present at all times, and all agents at the start if they normalise.
 
         Raises:
-            Undefined: they are not.
+            Undefined: No honest agent is present at some point, or an agent is absent at the start.
         """
         if not self.setting.has_absences:
             return
@@ -368,7 +368,7 @@ class Experiment:
         """Return the rule of each topic of messages that has one."""
         used: dict[str, Any] = dict(self.rules)
         rules = {"gradient": used.get("aggregator"), "parameters": getattr(used.get("agreement"), "rule", None)}
-        if any(part.normalization_episodes for part in self.scenario.parts):
+        if self.scenario.normalizes:
             rules["statistics"] = rules["gradient"]
         return {topic: rule for topic, rule in rules.items() if rule is not None}
 

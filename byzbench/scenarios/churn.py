@@ -74,7 +74,7 @@ class Churn(Scenario):
         return "churn"
 
     def check(self, setting: Setting) -> None:
-        """Check that the absent agents exist, and that none is absent from a shared game; see `Component.check`."""
+        """Check that the absent agents exist; see `Component.check`."""
         super().check(setting)
         for agent, _, _ in self.listed:
             if agent >= setting.num_agents:
