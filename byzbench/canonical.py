@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 4
+SCHEMA = 5
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -317,7 +317,7 @@ class ParametersComposed:
 
     Example:
         >>> parts = (Part("hot", {"by": "heat"}), Part("wet", {"rain": "rain"}))
-        >>> change = ParametersComposed(4, "task", {"heat": 0, "rain": 0}, "weather", "calm", parts)
+        >>> change = ParametersComposed(5, "task", {"heat": 0, "rain": 0}, "weather", "calm", parts)
         >>> described = {"task": {"name": "cartpole", "parameters": {"heat": 0, "rain": 3}}}
         >>> change.forward(described, whole=True)
         >>> described["weather"]
@@ -381,7 +381,7 @@ SCENARIO_PARAMETERS: Mapping[str, Any] = {
     "reward_noise": 0.0,
     "reward_tail": "normal",
 }
-"""Parameters of tasks up to schema 3 that are scenarios today, with the values at which they have no effect."""
+"""Parameters of tasks up to schema 4 that are scenarios today, with the values at which they have no effect."""
 
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
@@ -403,7 +403,7 @@ CHANGES: tuple[Change, ...] = (
         {"linear": {"hidden": []}},
     ),
     ParametersComposed(
-        4,
+        5,
         "task",
         SCENARIO_PARAMETERS,
         "scenario",

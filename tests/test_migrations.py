@@ -408,7 +408,7 @@ EARLIER_TASKS = {
     "cartpole:normalize=16,heterogeneity=1,shift='length=2.0 gravity=0.50',reward_scale=0.1,reward_noise=0.5,"
     "reward_tail=student": "60b4048cf4167c9e",
 }
-"""Tasks of schema 3 with scenarios, and the hashes that experiments had when tasks had these parameters."""
+"""Tasks up to schema 4 with scenarios, and the hashes that experiments had when tasks had these parameters."""
 
 
 @pytest.mark.filterwarnings("ignore::byzbench.errors.RenamedParameter")

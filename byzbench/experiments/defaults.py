@@ -156,7 +156,7 @@ def with_moved_parameters(
         if scenario != "none":
             raise InvalidParameter(f"task {spec.name!r}: {first} is a parameter of the scenario, which is given too")
         described = {"task": {"name": spec.name, "parameters": of_scenario}}
-        scenario = registry.from_description("scenario", to_current(described, 3, whole=False)["scenario"])
+        scenario = registry.from_description("scenario", to_current(described, 4, whole=False)["scenario"])
         text = f"--scenario {registry.written_form(scenario)!r}"
         warnings.warn(RenamedParameter(f"task {spec.name!r}: {first} is now written {text}"), stacklevel=1)
     return spec, policy, scenario
