@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # make it ten times as dear.
 test test-slow: export OMP_NUM_THREADS := 1
 
+# Tests start dozens of processes, which take half as long where Python may keep its bytecode.
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-slow traces check bench clean
 
 run: $(READY)
