@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from byzbench import identity, registry
-from byzbench.catalogue import build_catalogue, read_catalogue
+from byzbench.catalogue import Catalogue, build_catalogue, read_catalogue
 from byzbench.core import Component
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.provenance import processor
@@ -164,10 +164,15 @@ class Check:
             if code_digest(cls) not in listed.get(name, {}).get(str(self.versions[name]), ())
         )
 
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The descriptions of all components by the code that is here."""
+        return build_catalogue()
+
     @property
     def undescribed(self) -> list[str]:
         """Components whose description or file is not that of the catalogue."""
-        stored, present = read_catalogue(), build_catalogue()
+        stored, present = read_catalogue(), self.catalogue
         names = {(kind, name) for catalogue in (stored, present) for kind in catalogue for name in catalogue[kind]}
         return sorted(
             f"{kind} {name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from byzbench.catalogue import build_catalogue
 from byzbench.experiments.provenance import processor
 from byzbench.identity import code_digest
 from tests.golden import groups, store
@@ -36,7 +35,7 @@ def renew(check: Check) -> tuple[list[str], bool]:
         return [*lines, *failed, REFUSED], False
     store.write(_golden(check))
     store.write_equal_digests(_equal_digests(check))
-    store.write_catalogue(build_catalogue())
+    store.write_catalogue(check.catalogue)
     renewed = sum(bool(case.moved) for case in check.cases)
     return [*lines, f"cases: {renewed} renewed, {len(new)} added, {len(check.obsolete)} removed"], True
 
