@@ -22,7 +22,7 @@ AGREEMENTS = [name for name in registry.origins("agreement") if name != "gossip"
 STEPS = AGREEMENTS + [f"gossip+{name}" for name in NEIGHBOURLY]
 
 
-def trains(aggregator: str, agreement: str, out: Path) -> None:
+def trains(aggregator: str, agreement: str, out: Path, trajectories: int = 300, N: int = 50) -> None:
     result = byzbench.run(
         algo="dec_page_pg",
         attack="alie(z=1.5, on=both)",
@@ -31,12 +31,15 @@ def trains(aggregator: str, agreement: str, out: Path) -> None:
         agreement=agreement,
         agents=AGENTS,
         byzantine=BYZANTINE,
-        trajectories=300,
+        trajectories=trajectories,
         preset="paper",
+        parameters={"algo": {"N": N}},
+        evaluations=2,
+        evaluation_episodes=2,
         out=out,
     )
     assert isinstance(result.run, str)
-    assert result.trajectories >= 300
+    assert result.trajectories >= trajectories
     assert result.verdict.name != "diverged"
     lines = [json.loads(line) for line in (Path(result.run) / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
@@ -49,7 +52,7 @@ PAIRS = [(RULES[i % len(RULES)], STEPS[i % len(STEPS)]) for i in range(max(len(R
 
 @pytest.mark.parametrize("aggregator, agreement", PAIRS)
 def test_every_rule_trains(aggregator, agreement, tmp_path):
-    trains(aggregator, agreement, tmp_path)
+    trains(aggregator, agreement, tmp_path, trajectories=40, N=10)
 
 
 @pytest.mark.slow
