@@ -173,33 +173,31 @@ EXEMPT = {
         **TWO_FAR,
     },
 }
-PAIRS = [(check, name) for check in CHECKS for name in RULES if name not in EXEMPT.get(check, {})]
-
-
 DEAR = ["hyperbox_geometric_median", "nnm_geometric_median"]
 """What takes longest."""
+CASES = [RuleCase(0, 2, 1e-3), RuleCase(1, 4, 1.0), RuleCase(2, 9, 50.0)]
+
+each_rule = pytest.mark.parametrize("name", RULES)
 
 
-def hold(check, name, examples):
-    """Try a property on some cases; the same ones at every run."""
-    known = settings(max_examples=examples, deadline=None, derandomize=True, database=None)
-    known(given(case=cases)(lambda case: check(RULES[name], case)))()
+def checks_of(name):
+    return [check for check in CHECKS if name not in EXEMPT.get(check, {})]
 
 
-each_pair = pytest.mark.parametrize(
-    "check, name", PAIRS, ids=lambda value: value if isinstance(value, str) else value.__name__
-)
-
-
-@each_pair
-def test_every_rule(check, name):
-    hold(check, name, 1 if name in DEAR else 3)
+@each_rule
+def test_every_rule(name):
+    for case in CASES[2:] if name in DEAR else CASES:
+        for check in checks_of(name):
+            check(RULES[name], case)
 
 
 @pytest.mark.slow
-@each_pair
-def test_every_rule_at_length(check, name):
-    hold(check, name, 3 if name in DEAR else 25)
+@each_rule
+def test_every_rule_at_length(name):
+    """Try the properties on more cases; the same ones at every run."""
+    known = settings(max_examples=3 if name in DEAR else 25, deadline=None, derandomize=True, database=None)
+    for check in checks_of(name):
+        known(given(case=cases)(lambda case, check=check: check(RULES[name], case)))()
 
 
 @dataclass(frozen=True)
@@ -490,10 +488,10 @@ def test_geometric_median_is_where_a_long_iteration_ends(seed):
     x = RuleCase(seed, 1 + seed % 6, 1.0).x()
     value, weights, _ = GeometricMedian()(x)
     assert (weights >= 0).all()
-    z = x.mean(0)
-    for _ in range(20000):
+    before, z = x[0], x.mean(0)
+    while not torch.equal(before, z):
         pull = 1 / (x - z).norm(dim=-1).clamp_min(1e-14)
-        z = pull @ x / pull.sum()
+        before, z = z, pull @ x / pull.sum()
     close(value, z, 1e-6, scale=1)
     total, best = ((x - point).norm(dim=-1).sum() for point in (value, z))
     assert total <= best * (1 + 1e-12)
@@ -596,7 +594,7 @@ def around_the_median(values, f):
     return float(np.mean(sorted(values, key=lambda v: (abs(v - pivot), v))[: len(values) - f]))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_ranks_are_each_receivers_own(seed):
     rng = np.random.default_rng(seed)
     # Few different values: ties within a side, and across the pivot. 50 columns are more than one block of 20.
@@ -821,7 +819,7 @@ def test_no_message_moves_the_honest_mean(algo: str, topology: str, agreement: s
         "parameters": {"algo": {"N": 4, "B": 2}},
         "out": tmp_path,
     }
-    attacks = ("none", "large_noise", "agr_tailored(on=both)", "silence")
+    attacks = ("none", "large_noise", "agr_tailored(on=both, calls=120)", "silence")
     assert len({byzbench.run(algo=algo, attack=attack, **options).trace for attack in attacks}) == 1
 
 
