@@ -263,7 +263,7 @@ def test_a_run_that_stops_on_bad_wires_goes_on_with_the_same_bytes(tmp_path: Any
         "byzantine": 1,
         "channel": "delay(mean=1.0)+top_k",
         "attack": "split_brain(alie(z=1.5))",
-        "trajectories": 30,
+        "trajectories": 20,
         "preset": "paper",
         "parameters": SHORT,
     }

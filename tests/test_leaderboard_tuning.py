@@ -25,7 +25,7 @@ from byzbench.sweeps.sweep import run_sweep
 from byzbench.tuning.search import open_study, run_study
 from tests.tiny_suite import ABOUT, checked, forget_suites, run
 
-METHOD = Method(algo="decbyzpg(p=1.0, N=4)")
+METHOD = Method(algo="decbyzpg(p=1.0, N=4)", agreement="gossip+mean")
 ATTACKS = (
     ("none", None, None),
     ("ipm(on=both)", "omniscient", "worst_case"),

@@ -31,7 +31,7 @@ from byzbench.records.run_folder import RunFolder
 from byzbench.tasks.cartpole import CartPole
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 60, "preset": "paper"}
+SMALL: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 40, "preset": "paper"}
 SMALL |= {"parameters": {"algo": {"N": 10, "B": 2}}}
 RUNS = {
     "ring": dict(SMALL, attack="alie:z=1.5,whose=honest", topology="ring"),
@@ -151,7 +151,8 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path
 
 def test_a_full_disk_ends_in_one_line_and_can_be_resumed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "byzbench", "run", "--agents", "5", "--trajectories", "60", "-p", "algo.N=10"]
-    whole = byzbench.run(agents=5, trajectories=60, parameters={"algo": {"N": 10}}, out=tmp_path / "whole")
+    options: dict[str, Any] = {"agents": 5, "trajectories": 60, "parameters": {"algo": {"N": 10}}}
+    whole = byzbench.run(**options, out=tmp_path / "whole")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def no_room() -> None:
@@ -164,7 +165,7 @@ def test_a_full_disk_ends_in_one_line_and_can_be_resumed(tmp_path: Path) -> None
     assert len(error) == 1
     assert error[0].startswith("byzbench: error: cannot write runs/")
     assert not list(tmp_path.glob("runs/*/result.json"))
-    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    byzbench.run(**options, out=tmp_path / "runs")
     assert metrics(next(tmp_path.glob("runs/*"))) == metrics(Path(str(whole.run)))
 
 
