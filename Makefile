@@ -18,7 +18,7 @@ run: $(READY)
 	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring --compare
 
 test: $(DEV) check
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow

@@ -145,6 +145,7 @@ def test_a_sweep_is_tracked_with_every_axis(
         check_tracked(folder, only(tmp_path.glob("runs/sweep-*.json")).stem)
 
 
+@pytest.mark.slow
 def test_the_cells_of_an_entry_are_tracked_with_every_axis(
     tiny: object, untracked: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
