@@ -594,7 +594,7 @@ def around_the_median(values, f):
     return float(np.mean(sorted(values, key=lambda v: (abs(v - pivot), v))[: len(values) - f]))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [pytest.param(n, marks=pytest.mark.slow if n >= 6 else ()) for n in range(20)])
 def test_ranks_are_each_receivers_own(seed):
     rng = np.random.default_rng(seed)
     # Few different values: ties within a side, and across the pivot. 50 columns are more than one block of 20.
