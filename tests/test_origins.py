@@ -34,7 +34,7 @@ def test_studies_presets_and_policies_are_named() -> None:
     assert "three seeds" in origins("decbyzpg", "cartpole")["algo.lr"][1]
     assert origins("decbyzpg", "cartpole", preset="official")["algo.snapshot"][1] == "preset official of decbyzpg"
     table = origins("gpomdp", "gymnasium:FrozenLake-v1", policy="tabular")
-    assert table["algo.lr"] == ("0.1", "suggested by policy tabular")
+    assert table["algo.lr"] == ("0.4", "suggested by policy tabular")
     assert table["policy"] == ("tabular", "given")
 
 

@@ -18,7 +18,8 @@ class Tabular(PolicyFamily):
     For discrete actions it is the softmax parameterisation pi(a | s) = exp(theta_sa) / sum_b exp(theta_sb), for which
     policy gradients converge to the optimum (Agarwal et al. 2021, arXiv 1908.00261). It starts at zero, where all
     actions are equally likely. A step of Adam moves each visited entry by about lr, so step sizes are larger than those
-    of networks.
+    of networks. Large batches are suggested, since rewards of tasks with discrete observations are often sparse, and a
+    robust rule ignores the few agents that receive one.
 
     Source: Agarwal et al. 2021, arXiv 1908.00261, section 3.
 
@@ -28,7 +29,7 @@ class Tabular(PolicyFamily):
     """
 
     source: ClassVar[str] = "Agarwal et al. 2021, arXiv 1908.00261, section 3"
-    suggested: ClassVar[Mapping[str, float | str]] = {"lr": 0.1}
+    suggested: ClassVar[Mapping[str, float | str]] = {"lr": 0.4, "p": 1.0, "N": 50, "baseline": "others"}
 
     def network(self, inputs: int, outputs: int, states: int | None) -> FunctionApproximator:
         """Return the table: see `PolicyFamily.network`.
