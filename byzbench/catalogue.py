@@ -15,6 +15,7 @@ import ast
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
@@ -230,6 +231,8 @@ def _type(hint: Any) -> str:
         return f"[{_type(get_args(hint)[0])}, ...]"
     if args := get_args(hint):
         return " | ".join(_type(a) for a in args)
+    if isinstance(hint, type) and issubclass(hint, Mapping):
+        return "mapping"
     return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))
 
 

@@ -1,4 +1,4 @@
-"""Values of parameters that are written as text."""
+"""Parameters and their values that are written as text."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text.strip())
     except UNREADABLE:
         return text.strip()
+
+
+def split_at_commas(text: str) -> list[str]:
+    """Split a text at its commas outside of brackets and braces.
+
+    Example:
+        >>> split_at_commas("id=A-v0,options={'x': [1, 2], 'y': 3}")
+        ['id=A-v0', "options={'x': [1, 2], 'y': 3}"]
+    """
+    items, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            items.append("")
+        else:
+            items[-1] += letter
+    return items

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from byzbench.axes import AXES
 from byzbench.canonical import current_parameter
 from byzbench.errors import BrokenPlugin, InvalidParameter, RenamedParameter, UnknownName, UserError, suggest
-from byzbench.literals import UNREADABLE, literal
+from byzbench.literals import UNREADABLE, literal, split_at_commas
 
 if TYPE_CHECKING:
     from byzbench.core import Component
@@ -220,8 +220,7 @@ def parse_spec(text: str) -> Spec:
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
         name, rest = short.groups()
-        items = re.split(r",(?![^\[(]*[\])])", rest)  # at commas outside of brackets
-        pairs = [item.strip().partition("=") for item in items if item.strip()]
+        pairs = [item.strip().partition("=") for item in split_at_commas(rest) if item.strip()]
         inner = tuple(literal(key) for key, sign, _ in pairs if not sign)
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))
     try:
@@ -354,6 +353,8 @@ def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
             raise InvalidParameter(f"no parameter {key!r}. {suggest(key, allowed)}{listed}")
         if key in nested and isinstance(value, str | Spec):
             values[key] = make(nested[key], value)
+        elif key in nested and isinstance(value, Mapping) and value.keys() == {"name", "parameters"}:
+            values[key] = from_description(nested[key], value)
         elif key in nested and not isinstance(value, Component | None):
             raise InvalidParameter(f"{key} takes the name of a component, got {value!r}")
         elif isinstance(value, Spec):
@@ -449,22 +450,26 @@ def describe(component: Component) -> dict[str, Any]:
         >>> describe(load("aggregator", "krum"))["name"]
         'krum'
     """
-    from byzbench.core import Component
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Component):
-            return describe(value)
-        return list(value) if isinstance(value, tuple) else value
-
     parameters = {f.name: plain(getattr(component, f.name)) for f in fields(component)}
     return {"name": name_of(component), "parameters": parameters}
 
 
-def from_description(kind: str, data: dict[str, Any]) -> Component:
+def plain(value: Any) -> Any:
+    """Return the value of a parameter as JSON data; a component as `describe` does.
+
+    Example:
+        >>> plain((64, 64))
+        [64, 64]
+    """
+    from byzbench.core import Component
+
+    if isinstance(value, Component):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_description(kind: str, data: Mapping[str, Any]) -> Component:
     """Build a component from the data that `describe` returns."""
-
-    def spec(entry: dict[str, Any]) -> Spec:
-        nested = {k: spec(v) if isinstance(v, dict) else v for k, v in entry["parameters"].items()}
-        return Spec(entry["name"], (), nested)
-
-    return make(kind, spec(data))
+    return make(kind, Spec(data["name"], (), dict(data["parameters"])))

@@ -45,6 +45,11 @@ DEEP = "-" * 100_000 + "1"
         ("alie:1.5", Spec("alie", (1.5,))),
         ("x(a=-2, b=-1e-3, c=[1, -2], d=None)", Spec("x", (), {"a": -2, "b": -1e-3, "c": [1, -2], "d": None})),
         ("x:a=-2,b=-1e-3,c=None,d=True", Spec("x", (), {"a": -2, "b": -1e-3, "c": None, "d": True})),
+        (
+            "x:lib:A/B-v0,d={'a': [1, [2, 3]], 'b': {'c': False}},e=1",
+            Spec("x", ("lib:A/B-v0",), {"d": {"a": [1, [2, 3]], "b": {"c": False}}, "e": 1}),
+        ),
+        ("x(d={'a': None})", Spec("x", (), {"d": {"a": None}})),
         ("x(rule=B)", Spec("x", (), {"rule": Spec("B")})),
         ("bucketing(krum)", Spec("bucketing", (KRUM,))),
         ("bucketing:krum,s=3", Spec("bucketing", ("krum",), {"s": 3})),

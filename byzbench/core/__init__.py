@@ -31,6 +31,7 @@ from byzbench.core.graphs import Coin as Coin
 from byzbench.core.graphs import Placement as Placement
 from byzbench.core.graphs import Topology as Topology
 from byzbench.core.inbox import Inbox as Inbox
+from byzbench.core.json_object import JsonObject as JsonObject
 from byzbench.core.learning import MAX_UNIT_VECTOR as MAX_UNIT_VECTOR
 from byzbench.core.learning import Algorithm as Algorithm
 from byzbench.core.learning import Recommendation as Recommendation

@@ -81,13 +81,13 @@ def _is_default(kind: str, name: str, key: str, value: Any) -> bool:
 @cache
 def _defaults(kind: str, name: str) -> Mapping[str, Any]:
     """Return the defaults of the parameters of an installed component, as in descriptions; else nothing."""
-    from byzbench.registry import find
+    from byzbench.registry import find, plain
 
     try:
         known = {f.name: f.default for f in fields(find(kind, name)) if f.default is not MISSING}
     except ByzbenchError:
         return {}
-    return {key: list(default) if isinstance(default, tuple) else default for key, default in known.items()}
+    return {key: plain(default) for key, default in known.items()}
 
 
 @cache

@@ -26,6 +26,7 @@ from byzbench import registry
 from byzbench.axes import AXES, Axis, without_aliases
 from byzbench.errors import ByzbenchError, InvalidParameter, Undefined, validation_text
 from byzbench.experiments.experiment import Experiment
+from byzbench.literals import split_at_commas
 from byzbench.records.files import read_bytes
 from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedParameters
@@ -40,15 +41,8 @@ def split(text: str) -> list[str]:
         >>> split("alie:z=1.5,sign=plus,ipm")
         ['alie:z=1.5,sign=plus', 'ipm']
     """
-    items, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth <= 0:
-            items.append("")
-        else:
-            items[-1] += letter
     components: list[str] = []
-    for item in map(str.strip, items):
+    for item in map(str.strip, split_at_commas(text)):
         if components and re.match(r"\w+\s*:", components[-1]) and re.match(r"\w+\s*=", item):
             components[-1] += f",{item}"
         elif item:
