@@ -21,7 +21,7 @@ import numpy as np
 import byzbench
 from byzbench import registry
 from byzbench.core import Task
-from byzbench.core.gymnasium_task import environment_facts
+from byzbench.core.environment_spec import EnvironmentSpec, environment_facts
 from byzbench.tasks import _references
 from byzbench.tasks._references import random_returns
 
@@ -90,7 +90,7 @@ def measured(name: str, episodes: int) -> dict[str, float]:
     reference = {"random": round(float(scores.mean()), 2), "error": round(float(error), 2), "episodes": len(scores)}
     if not task.gymnasium_id:  # a game, which nobody calls solved
         return reference
-    solved = SOLVED[name] if name in SOLVED else environment_facts(task.gymnasium_id).threshold
+    solved = SOLVED[name] if name in SOLVED else environment_facts(EnvironmentSpec(task.gymnasium_id)).threshold
     assert solved is not None, f"{name} has no threshold of its own: state one"
     return reference | {"solved": float(solved)}
 

@@ -417,6 +417,8 @@ CHANGES: tuple[Change, ...] = (
             Part("normalized", {"episodes": "normalize"}),
         ),
     ),
+    ParameterAdded(5, "task", "gymnasium", "options", {}),
+    ParameterAdded(5, "task", "gymnasium", "wrappers", []),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 
@@ -453,6 +455,11 @@ def checked(changes: Sequence[Change], newest: int) -> tuple[Change, ...]:
     return tuple(changes)
 
 
+def _is_component(value: Any) -> bool:
+    """Return whether a value is a described component, and not the mapping that a parameter may be."""
+    return isinstance(value, dict) and value.keys() == {"name", "parameters"} and isinstance(value["parameters"], dict)
+
+
 def _components(described: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
     """Yield every component of a kind in a description, nested ones included."""
     for axis, value in described.items():
@@ -461,7 +468,7 @@ def _components(described: Mapping[str, Any], kind: str) -> Iterator[dict[str, A
 
 def _nested(kind: str, value: Any, wanted: str) -> Iterator[dict[str, Any]]:
     """Yield the components of the kind `wanted` in a component of the kind `kind`, itself included."""
-    if not (isinstance(value, dict) and isinstance(value.get("parameters"), dict)):
+    if not _is_component(value):
         return
     if kind == wanted:
         yield value
@@ -511,7 +518,7 @@ def component_names(described: Mapping[str, Any]) -> Iterator[str]:
     stack = list(described.items())
     while stack:
         kind, value = stack.pop()
-        if isinstance(value, dict) and isinstance(value.get("parameters"), dict):
+        if _is_component(value):
             yield f"{kind} {first_name(kind, value['name'])}"
             stack += [(_RULES_INSIDE.get((kind, name), kind), inner) for name, inner in value["parameters"].items()]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import gymnasium
@@ -12,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.wrappers import ClipReward, TimeAwareObservation
 from scipy.stats import ks_2samp
 
 from byzbench import registry
-from byzbench.core.gymnasium_task import environment_facts
+from byzbench.core import JsonObject
+from byzbench.core.environment_spec import EnvironmentSpec, environment_facts
 from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
@@ -174,10 +179,10 @@ def test_what_is_not_supported_is_one_line(text, message):
 
 
 def test_an_environment_without_a_horizon_needs_one(monkeypatch):
-    facts = environment_facts("Acrobot-v1")
-    endless = type(facts)(facts.observations, facts.actions, None, None)
-    monkeypatch.setattr("byzbench.tasks.gymnasium.environment_facts", lambda id: endless)
-    monkeypatch.setattr("byzbench.core.gymnasium_task.environment_facts", lambda id: endless)
+    facts = environment_facts(EnvironmentSpec("Acrobot-v1"))
+    monkeypatch.setattr(
+        "byzbench.core.gymnasium_task.environment_facts", lambda spec: replace(facts, horizon=spec.max_episode_steps)
+    )
     with pytest.raises(UserError, match="no fixed horizon: set steps="):
         registry.make("task", "gymnasium:Acrobot-v1")
     assert registry.make("task", "gymnasium:Acrobot-v1,steps=7").horizon == 7
@@ -346,6 +351,227 @@ def test_observations_of_several_parts_are_flattened():
     assert observations.dtype == np.float32
     assert (observations[:, :32].sum(1) == 1).all()
     assert (observations.sum(1) == 3).all()
+
+
+WALKS = """
+import gymnasium
+import numpy as np
+
+
+class Walk(gymnasium.Env):
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, size=3):
+        if size < 1:
+            raise ValueError(f"size must be positive,\\ngot {size}")
+        self.size = size
+        self.observation_space = gymnasium.spaces.Box(-size, size, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.integers(2)
+        return np.float32([self.place]), {}
+
+    def step(self, action):
+        self.place += 2 * action - 1
+        return np.float32([self.place]), float(action), abs(self.place) == self.size, False, {}
+
+
+class Scaled(gymnasium.RewardWrapper):
+    def __init__(self, env, by):
+        super().__init__(env)
+        self.by = by
+
+    def reward(self, reward):
+        return self.by * reward
+
+
+class Older(gymnasium.ObservationWrapper):
+    age = 0
+
+    def observation(self, observation):
+        self.age += 1
+        return observation + self.age
+
+
+def nothing(environment):
+    return None
+
+
+gymnasium.register("Walk-v0", Walk, max_episode_steps=6)
+gymnasium.register("walks/Endless-v0", Walk)
+"""
+
+
+@pytest.fixture
+def walks(tmp_path, monkeypatch):
+    """A module that registers environments and has wrappers."""
+    (tmp_path / "walks.py").write_text(WALKS)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "walks.py"
+    sys.modules.pop("walks", None)
+    for id in ("Walk-v0", "walks/Endless-v0"):
+        gymnasium.registry.pop(id, None)
+    environment_facts.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gymnasium:walks:Walk-v0",
+        "gymnasium(id='walks:Walk-v0')",
+        "gymnasium:id=walks:Walk-v0,steps=6",
+        "gymnasium:walks:walks/Endless-v0,steps=6",
+    ],
+)
+def test_an_environment_is_registered_by_its_module(text, walks):
+    task = registry.make("task", text)
+    assert (task.horizon, task.observation_size, task.data) == (6, 1, (walks,))
+    assert registry.make("task", registry.written_form(task)) == task
+    assert registry.from_description("task", registry.describe(task)) == task
+
+
+def test_an_environment_of_a_module_runs_from_a_file_and_from_its_record(walks, tmp_path):
+    (tmp_path / "suite.toml").write_text("""
+        algo = "gpomdp"
+        attack = "none"
+        env = ["gymnasium:walks:Walk-v0"]
+        agents = 2
+        trajectories = 2
+        [parameters.algo]
+        N = 1
+        [parameters.env]
+        options = {size = 2}
+        wrappers = ["TimeAwareObservation", "walks:Scaled(by=3)"]
+    """)
+    (todo,) = plan_sweep(SweepGrid.read(tmp_path / "suite.toml")).cells.values()
+    env = "gymnasium:walks:Walk-v0,options={'size': 2},wrappers=['TimeAwareObservation','walks:Scaled(by=3)']"
+    written = Experiment.create("gpomdp", env=env, agents=2, trajectories=2, parameters={"algo": {"N": 1}})
+    assert written == todo
+    assert hash(written.task) == hash(todo.task)
+    run(todo, out=tmp_path / "runs")
+    record = json.loads((tmp_path / "runs" / todo.hash / "experiment.json").read_text())
+    assert record["experiment"]["task"]["parameters"]["options"] == {"size": 2}
+    again = Experiment.from_description(record["experiment"])
+    assert (again, again.hash) == (todo, todo.hash)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "nowhere:Walk-v0",
+            "module 'nowhere' of environment 'nowhere:Walk-v0' cannot be imported: ModuleNotFoundError",
+        ),
+        ("broken:Walk-v0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("walks:Run-v0", "Gymnasium has no environment 'walks:Run-v0' here"),
+        ("walks:walks/Endless-v0", "no fixed horizon: set steps="),
+        ("walks:Walk-v0,options={'size': 0}", "cannot be made: ValueError: size must be positive, got 0"),
+        ("walks:Walk-v0,options={'sise': 4}", "unexpected keyword argument 'sise'"),
+        ("walks:Walk-v0,options={'size': (4, 4)}", "not a valid JSON value"),
+        ("walks:Walk-v0,options=size", "must be a valid dictionary"),
+        (
+            "walks:Walk-v0,options={'max_episode_steps': 4}",
+            "max_episode_steps is no option of an environment: set steps=",
+        ),
+        ("walks:Walk-v0,options={'render_mode': 'human'}", "render_mode is no option of an environment"),
+        ("FrozenLake-v1,options={'map_name': '9x9'}", "'FrozenLake-v1' cannot be made: KeyError: '9x9'"),
+        ("walks:Walk-v0,wrappers=['walks:Scaled']", "wrapper 'walks:Scaled': TypeError"),
+        ("walks:Walk-v0,wrappers=['walks:Nope']", "has no attribute 'Nope'"),
+        ("walks:Walk-v0,wrappers=['nowhere:Nope']", "No module named 'nowhere'"),
+        ("walks:Walk-v0,wrappers=['walks:nothing']", "it returns a NoneType, not an environment"),
+        ("walks:Walk-v0,wrappers=['walks:Older']", "a second episode from the same seed differs from the first"),
+        ("walks:Walk-v0,wrappers=['TimeAware']", "Did you mean 'TimeAwareObservation'"),
+        ("walks:Walk-v0,wrappers=['TransformReward']", "missing 1 required positional argument: 'func'"),
+        (
+            "walks:Walk-v0,wrappers=['a b']",
+            "cannot read wrapper 'a b': write Name, module:Name or Name(key=value, ...)",
+        ),
+        ("walks:Walk-v0,wrappers=['ClipReward(1)']", "cannot read wrapper 'ClipReward(1)'"),
+        (
+            "walks:Walk-v0,wrappers=['NormalizeObservation']",
+            "is refused: its statistics span episodes; --scenario norm",
+        ),
+        ("walks:Walk-v0,wrappers=['NormalizeReward(gamma=0.9)']", "is refused: its statistics span episodes"),
+        ("walks:Walk-v0,wrappers=['RecordEpisodeStatistics']", "is refused: its records span episodes"),
+        ("walks:Walk-v0,wrappers=['TimeLimit(max_episode_steps=4)']", "is refused: set steps= instead"),
+        ("LunarLander-v3,backend=envpool,wrappers=['ClipAction']", "backend=envpool takes no options and no wrappers"),
+        ("LunarLander-v3,backend=envpool,options={'gravity': -9.0}", "backend=envpool takes no options"),
+    ],
+)
+def test_what_gymnasium_cannot_make_is_one_line(text, message, walks):
+    with pytest.raises(UserError) as caught:
+        registry.make("task", f"gymnasium:{text}")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_are_those_of_the_environment():
+    text = "gymnasium(id='FrozenLake-v1', options={'is_slippery': False, 'map_name': '8x8'})"
+    task = registry.make("task", text)
+    assert task.num_states == 64
+    assert not task.reference, "the threshold is that of the environment as it is registered"
+    environments = task.make(1, 5)
+    environments.reset(agent_generators([0], 0))
+    observations, *_ = environments.step(np.full(5, 2))
+    assert observations[:, 1].all(), "nothing slips"
+
+
+def test_options_and_wrappers_at_their_defaults_move_no_hash():
+    def hash_with(**parameters):
+        env = registry.load("task", "gymnasium:FrozenLake-v1", **parameters)
+        return Experiment.create(env=env, agents=2, trajectories=4).hash
+
+    plain = hash_with()
+    assert plain == hash_with(options={}, wrappers=[])
+    assert plain == "ea2fe68bf13e8476"
+    one, other = (
+        hash_with(options={"is_slippery": False, "map_name": "8x8"}),
+        hash_with(wrappers=["TimeAwareObservation()"]),
+    )
+    assert len({plain, one, other, hash_with(options={"is_slippery": False})}) == 4
+    assert one == hash_with(options={"map_name": "8x8", "is_slippery": False})
+    assert other == hash_with(wrappers=["TimeAwareObservation"])
+
+
+def test_a_json_object_is_exact_and_does_not_change():
+    values = {"a": [1, {"b": None}]}
+    frozen = JsonObject(values)
+    values["a"].append(2)
+    frozen["a"].append(3)
+    assert dict(frozen) == {"a": [1, {"b": None}]}
+    assert len({JsonObject({"a": value}) for value in (1, 1.0, True)}) == 3
+    assert pickle.loads(pickle.dumps(frozen)) == frozen
+
+
+def test_wrappers_are_those_of_gymnasium():
+    wrappers = ["ClipReward(max_reward=0.5)", "TimeAwareObservation(normalize_time=True)"]
+    task = registry.load("task", "gymnasium:CartPole-v1,steps=9", wrappers=wrappers)
+    environments = task.make(1, 1)
+    observations = environments.reset([np.random.default_rng(3)])
+    theirs = TimeAwareObservation(ClipReward(gymnasium.make("CartPole-v1", 9), max_reward=0.5), normalize_time=True)
+    expected, _ = theirs.reset(seed=int(np.random.default_rng(3).integers(1 << 31, size=1)[0]))
+    assert np.array_equal(observations[0], expected)
+    for t in range(9):
+        outputs = [part[0] for part in environments.step(np.array([t % 2]))]
+        expected, *others = theirs.step(t % 2)[:4]
+        assert np.array_equal(outputs[0], expected)
+        assert outputs[1:] == others
+    assert others == [0.5, False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gymnasium:CartPole-v1,wrappers=['TimeAwareObservation']",
+        "gymnasium:Taxi-v4,steps=30,wrappers=['StickyAction(repeat_action_probability=0.3)']",
+    ],
+)
+def test_wrapped_environments_pass_every_check(text):
+    task = registry.make("task", text)
+    for check in tasks.CHECKS:
+        check(task, TaskCase())
 
 
 class Steering(gymnasium.Env):

@@ -2,146 +2,46 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium import error as errors
-from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple, flatdim, flatten
+from gymnasium.spaces import Box, Discrete, Space, flatdim, flatten
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from pydantic import Field
 
-from byzbench.core import MAX_UNIT_VECTOR, Task
-from byzbench.errors import UserError
+from byzbench.core.environment_spec import (
+    EnvironmentFacts,
+    EnvironmentSpec,
+    environment_facts,
+    translate_environment_errors,
+)
+from byzbench.core.learning import MAX_UNIT_VECTOR, Task
+from byzbench.errors import InvalidParameter, UserError
 
 if TYPE_CHECKING:
     from byzbench.rl.rollouts import EnvironmentBatch
-
-_EXTRAS = {
-    "Box2D": "box2d",
-    "pygame": "box2d",
-    "mujoco": "mujoco",
-    "imageio": "mujoco",
-    "envpool": "envpool",
-} | dict.fromkeys(("pettingzoo", "mpe2"), "pettingzoo")
-"""The extra of byzbench that installs a package, by the package's import name."""
-
-
-@dataclass(frozen=True)
-class EnvironmentFacts:
-    """The spaces, horizon and threshold that an environment declares.
-
-    Attributes:
-        observations: The observation space.
-        actions: The action space.
-        horizon: The maximal number of steps of an episode; None if the environment declares none.
-        threshold: The return at which the task counts as solved; None if the environment declares none.
-    """
-
-    observations: Space[Any]
-    actions: Space[Any]
-    horizon: int | None
-    threshold: float | None
-
-
-@contextmanager
-def translate_environment_errors(name: str) -> Iterator[None]:
-    """Turn the errors of making the environment `name` into a `UserError` of one line, with the remedy."""
-    with warnings.catch_warnings():
-        # Box2D's SWIG types warn on creation; where warnings are errors, this crashes the interpreter.
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except (ImportError, errors.DependencyNotInstalled) as error:
-            chain = (error, error.__cause__, error.__context__)
-            missing = next((e.name for e in chain if isinstance(e, ImportError) and e.name), "")
-            extra = _EXTRAS.get(missing.partition(".")[0])
-            remedy = f"pip install 'byzbench[{extra}]'" if extra else f"pip install {missing or 'its dependencies'}"
-            raise UserError(f"task {name!r} needs more packages: {remedy}") from None
-        except errors.Error as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"Gymnasium has no environment {name!r} here: {reason}") from None
-
-
-@cache
-def environment_facts(id: str) -> EnvironmentFacts:
-    """Read the spaces, the horizon and the threshold of a Gymnasium environment.
-
-    Raises:
-        UserError: There is no such environment, a package is missing, or the spaces are not supported.
-
-    Example:
-        >>> environment_facts("Acrobot-v1").horizon, environment_facts("Acrobot-v1").threshold
-        (500, -100.0)
-    """
-    with translate_environment_errors(id):
-        spec = gymnasium.spec(id)
-        if str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
-            # MuJoCo would warn for each of hundreds of simulators that Gymnasium's model file has an older format.
-            import_module("mujoco").set_mju_user_warning(lambda text: None)
-        with gymnasium.make(id, disable_env_checker=True) as environment:
-            observations, actions = environment.observation_space, environment.action_space
-    if (image := next((part for part in _leaves(observations) if _is_image(part)), None)) is not None:
-        raise UserError(
-            f"environment {id!r} has observations of images, of shape {list(image.shape or ())}, which no policy here "
-            "reads; a task of your own can reduce them to vectors"
-        )
-    if not (isinstance(observations, Discrete) or observations.is_np_flattenable):
-        raise UserError(
-            f"environment {id!r} has observations of type {type(observations).__name__}, which Gymnasium does not "
-            "flatten; supported are vectors, Discrete, and Dict and Tuple of such"
-        )
-    if not (isinstance(actions, Discrete) or (isinstance(actions, Box) and len(actions.shape) == 1)):
-        shape = f" of shape {list(actions.shape)}" if actions.shape else ""
-        raise UserError(
-            f"environment {id!r} has actions of type {type(actions).__name__}{shape}; supported are vectors (Box with "
-            "one dimension) and Discrete"
-        )
-    return EnvironmentFacts(observations, actions, spec.max_episode_steps, spec.reward_threshold)
-
-
-def _leaves(space: Space[Any]) -> Iterator[Space[Any]]:
-    """Yield the spaces that a space of type Dict or Tuple is made of, at any depth; any other yields itself."""
-    if isinstance(space, Dict | Tuple):
-        for part in space.spaces.values() if isinstance(space, Dict) else space.spaces:
-            yield from _leaves(part)
-    else:
-        yield space
-
-
-def _is_image(space: Space[Any]) -> bool:
-    return isinstance(space, Box) and (len(space.shape) > 2 or (len(space.shape) == 2 and space.dtype == np.uint8))
 
 
 class Simulators(Protocol):
     """A batch of simulators of one environment, one for each row."""
 
-    def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Start an episode in every row from its seed, and return the observations [rows, ...]."""
+    def reset(self, seeds: np.ndarray) -> Any:
+        """Start an episode in every row from its seed, and return the observation of each row."""
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
         """Step some rows, and return their observations, rewards, terminated and truncated."""
 
 
 class _Gymnasium:
-    """A list of Gymnasium environments, whose random generators every reset seeds again.
+    """A list of Gymnasium environments, whose random generators every reset seeds again."""
 
-    Observations of types other than vectors and Discrete are flattened by `gymnasium.spaces.flatten`.
-    """
-
-    def __init__(self, id: str, rows: int) -> None:
-        with translate_environment_errors(id):
-            self._environments = [self._make(id) for _ in range(rows)]
+    def __init__(self, spec: EnvironmentSpec, rows: int) -> None:
+        self._environments = [self._make(spec) for _ in range(rows)]
         self._original_values: dict[str, float] = {}
-        space = environment_facts(id).observations
-        is_flat = isinstance(space, Discrete) or (isinstance(space, Box) and len(space.shape) == 1)
-        self._flattened = None if is_flat else space
 
     def scale_dynamics(self, name: str, factors: np.ndarray) -> None:
         """Set an attribute of the simulators to its original value times factors, [rows] or [1]."""
@@ -151,26 +51,20 @@ class _Gymnasium:
             setattr(environment.unwrapped, name, original * float(factor))
 
     @staticmethod
-    def _make(id: str) -> gymnasium.Env[Any, Any]:
-        environment = gymnasium.make(id, disable_env_checker=True)
-        while type(environment) in (TimeLimit, OrderEnforcing, PassiveEnvChecker):  # the batch counts steps itself
+    def _make(spec: EnvironmentSpec) -> gymnasium.Env[Any, Any]:
+        environment = spec.make()
+        # The batch counts steps itself. A wrapper may need the time limit that it is around.
+        while not spec.wrappers and type(environment) in (TimeLimit, OrderEnforcing, PassiveEnvChecker):
             environment = environment.env  # type: ignore[attr-defined]
         return environment
 
-    def reset(self, seeds: np.ndarray) -> np.ndarray:
+    def reset(self, seeds: np.ndarray) -> list[Any]:
         pairs = zip(self._environments, seeds.tolist(), strict=True)
-        return np.stack(self._flatten([environment.reset(seed=seed)[0] for environment, seed in pairs]))
+        return [environment.reset(seed=seed)[0] for environment, seed in pairs]
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
         pairs = zip(rows.tolist(), actions, strict=True)
-        observations, *others = zip(*(self._environments[row].step(action) for row, action in pairs), strict=True)
-        return (self._flatten(observations), *others)
-
-    def _flatten(self, observations: Sequence[Any]) -> Sequence[Any]:
-        """Return each observation as a vector, or as the number of a state."""
-        if self._flattened is None:
-            return observations
-        return [flatten(self._flattened, observation) for observation in observations]
+        return tuple(zip(*(self._environments[row].step(action) for row, action in pairs), strict=True))
 
 
 class _Envpool:
@@ -195,6 +89,28 @@ class _Envpool:
         return self._pool.step(actions, rows)
 
 
+def as_vectors(space: Space[Any], observations: Any) -> np.ndarray:
+    """Convert observations of a space to float32 vectors [rows, o].
+
+    States become unit vectors, or indices if there are many. Observations of types other than vectors and Discrete are
+    flattened by `gymnasium.spaces.flatten`.
+
+    Example:
+        >>> as_vectors(Discrete(3), [2])
+        array([[0., 0., 1.]], dtype=float32)
+    """
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return np.asarray(observations, np.float32)
+    if not isinstance(space, Discrete):
+        return np.asarray([flatten(space, observation) for observation in observations], np.float32)
+    states = np.asarray(observations).astype(np.int64) - int(space.start)
+    if space.n > MAX_UNIT_VECTOR:
+        return states[:, None].astype(np.float32)
+    vectors = np.zeros((len(states), int(space.n)), np.float32)
+    vectors[np.arange(len(states)), states] = 1
+    return vectors
+
+
 class SimulatorBatch:
     """A batch of K*N environments.
 
@@ -212,8 +128,7 @@ class SimulatorBatch:
         self, simulators: Simulators, count: int, horizon: int, observations: Space[Any], actions: Space[Any]
     ) -> None:
         self._simulators, self._count, self._horizon = simulators, count, horizon
-        self._num_states = int(observations.n) if isinstance(observations, Discrete) else None
-        self._first_observation = int(observations.start) if isinstance(observations, Discrete) else 0
+        self._observation_space = observations
         self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
         # Policies compute float32 actions within the bounds; their rounding to another type may leave these.
         self._cast_to = actions if isinstance(actions, Box) and actions.dtype != np.float32 else None
@@ -225,22 +140,11 @@ class SimulatorBatch:
             row_factors = np.repeat(factors[name], self._count) if name in factors else np.ones(1)
             self._simulators.scale_dynamics(name, row_factors)
 
-    def _as_vectors(self, observations: Any) -> np.ndarray:
-        """Convert observations to float32 vectors; states to unit vectors, or to indices if there are many."""
-        if self._num_states is None:
-            return np.asarray(observations, dtype=np.float32)
-        states = np.asarray(observations).astype(np.int64) - self._first_observation
-        if self._num_states > MAX_UNIT_VECTOR:
-            return states[:, None].astype(np.float32)
-        vectors = np.zeros((len(states), self._num_states), np.float32)
-        vectors[np.arange(len(states)), states] = 1
-        return vectors
-
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
         """Start an episode in every row: see `EnvironmentBatch`."""
         seeds = np.concatenate([rng.integers(1 << 31, size=self._count) for rng in generators])
         self._running, self._t = np.arange(len(seeds)), 0
-        self._observations = self._as_vectors(self._simulators.reset(seeds)).copy()
+        self._observations = as_vectors(self._observation_space, self._simulators.reset(seeds)).copy()
         return self._observations.copy()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -255,7 +159,7 @@ class SimulatorBatch:
             if self._cast_to is not None:
                 row_actions = row_actions.astype(self._cast_to.dtype).clip(self._cast_to.low, self._cast_to.high)
             observations, rewards[index], terminated[index], cut_off, *_ = self._simulators.step(rows, row_actions)
-            self._observations[index] = self._as_vectors(observations)
+            self._observations[index] = as_vectors(self._observation_space, observations)
             truncated[index] |= np.asarray(cut_off, bool)
             ended = (terminated | truncated)[index]
             if ended.any():
@@ -306,31 +210,43 @@ class GymnasiumTask(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.backend == "envpool":
+            if self.environment.options or self.environment.wrappers:
+                raise InvalidParameter("backend=envpool takes no options and no wrappers: use backend=gymnasium")
             _Envpool(self.gymnasium_id, 1)
-        environment_facts(self.gymnasium_id)
+        _ = self.facts
+
+    @property
+    def environment(self) -> EnvironmentSpec:
+        """Return what Gymnasium makes: the environment of `gymnasium_id`, without options and wrappers."""
+        return EnvironmentSpec(self.gymnasium_id)
+
+    @property
+    def facts(self) -> EnvironmentFacts:
+        """Return what the environment declares."""
+        return environment_facts(self.environment)
 
     @property
     def observation_size(self) -> int:  # type: ignore[override]
         """Return the number of coordinates; of a unit vector for a state, or 1 for an index."""
         if (states := self.num_states) is not None:
             return states if states <= MAX_UNIT_VECTOR else 1
-        return flatdim(environment_facts(self.gymnasium_id).observations)
+        return flatdim(self.facts.observations)
 
     @property
     def num_states(self) -> int | None:  # type: ignore[override]
         """Return the number of discrete observations; None if observations are vectors."""
-        space = environment_facts(self.gymnasium_id).observations
+        space = self.facts.observations
         return int(space.n) if isinstance(space, Discrete) else None
 
     @property
     def action_space(self) -> Space[Any]:  # type: ignore[override]
         """Return the environment's action space."""
-        return environment_facts(self.gymnasium_id).actions
+        return self.facts.actions
 
     @property
     def horizon(self) -> int:  # type: ignore[override]
         """Return the environment's maximal number of steps of an episode."""
-        return environment_facts(self.gymnasium_id).horizon or 0
+        return self.facts.horizon or 0
 
     @property
     def dynamics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -347,10 +263,8 @@ class GymnasiumTask(Task):
         if self.backend == "envpool":
             simulators: Simulators = _Envpool(self.gymnasium_id, self.horizon)
         else:
-            simulators = _Gymnasium(self.gymnasium_id, agents * count)
-        return SimulatorBatch(
-            simulators, count, self.horizon, environment_facts(self.gymnasium_id).observations, self.action_space
-        )
+            simulators = _Gymnasium(self.environment, agents * count)
+        return SimulatorBatch(simulators, count, self.horizon, self.facts.observations, self.action_space)
 
     def scale_dynamics(self, environments: EnvironmentBatch, factors: Mapping[str, np.ndarray]) -> None:
         """Multiply physical constants: see `Task.scale_dynamics`."""

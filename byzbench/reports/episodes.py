@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import gymnasium
-import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
-from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined
+from byzbench.core.environment_spec import EnvironmentSpec
+from byzbench.core.gymnasium_task import GymnasiumTask, as_vectors
+from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate
 from byzbench.records.run_folder import RunFolder
@@ -58,18 +59,20 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # lets pygame render without a screen
     act = policy.sampler(theta[chosen : chosen + 1], None)
     frames, total, done = [], 0.0, False
+    task = experiment.task
+    spec = task.environment if isinstance(task, GymnasiumTask) else EnvironmentSpec(task.gymnasium_id)
     try:
-        with gymnasium.make(experiment.task.gymnasium_id, render_mode="rgb_array") as environment:
+        with spec.make(render_mode="rgb_array") as environment:
             state, _ = environment.reset(seed=seed)
             while not done:
                 frames.append(environment.render())
-                observation = np.asarray(state, np.float32).reshape(1, 1, -1)
+                observation = as_vectors(environment.observation_space, [state]).reshape(1, 1, -1)
                 if scales is not None:
                     observation = in_units(observation, scales[chosen : chosen + 1])
                 action = policy.to_env_actions(act(0, observation))[0]
                 state, reward, terminated, truncated, _ = environment.step(action)
                 total, done = total + float(reward), terminated or truncated
-    except (DependencyNotInstalled, gymnasium.error.Error) as error:
+    except (UserError, DependencyNotInstalled, gymnasium.error.Error) as error:
         reason = str(error).splitlines()[0]
         raise Undefined(
             f"{name_of(experiment.task)} cannot be rendered: {reason}; try: pip install 'byzbench[render]'"

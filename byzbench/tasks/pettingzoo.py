@@ -12,7 +12,7 @@ from gymnasium.spaces import Space
 from pydantic import Field
 
 from byzbench.core import Setting, Task, literal
-from byzbench.core.gymnasium_task import translate_environment_errors
+from byzbench.core.environment_spec import translate_environment_errors
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
 from byzbench.tasks._references import task_references

@@ -154,7 +154,13 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "task acrobot": ({"env": "acrobot", "also": []},),
     "task ant": ({**ALONE, "env": "ant"},),
     "task cartpole": ({"env": "cartpole"},),
-    "task gymnasium": ({"env": "gymnasium:id=CliffWalking-v1,steps=20"},),
+    "task gymnasium": (
+        {"env": "gymnasium:id=CliffWalking-v1,steps=20"},
+        {
+            "env": "gymnasium:id=CliffWalking-v1,steps=20,options={'is_slippery': True},"
+            "wrappers=['TimeAwareObservation', 'ClipReward(min_reward=-9.0)']"
+        },
+    ),
     "task halfcheetah": ({**ALONE, "env": "halfcheetah"},),
     "task hopper": ({"env": "hopper", "also": []},),
     "task inverted_pendulum": ({"env": "inverted_pendulum"},),
