@@ -411,7 +411,7 @@ CHANGES: tuple[Change, ...] = (
         (
             Part("heterogeneous", {"spread": "heterogeneity"}, {"of": "physics"}),
             Part("nonstationary", {"at": "shift_at", "physics": "shift"}, {"rewards": 1.0, "drift": 0.0}),
-            Part("churn", {"absent": "absent"}, {"join": 0.0, "leave": 0.0}),
+            Part("churn", {"absent": "absent"}, {"join": 0.0, "leave": 0.0, "crash": 0.0}),
             Part("reward_scale", {"factor": "reward_scale"}),
             Part("reward_noise", {"scale": "reward_noise", "law": "reward_tail"}),
             Part("normalized", {"episodes": "normalize"}),

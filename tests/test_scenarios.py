@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_suite import main
 
 from byzbench import registry
 from byzbench.envs import FederationEnv
@@ -24,7 +25,7 @@ from byzbench.testing.rows import run_as_block, run_by_rows
 def tiny(scenario="none", algo="decbyzpg", attack="none", **options):
     small = {"agents": 5, "byzantine": 1, "seed": 3, "trajectories": 60, **options}
     parameters = {"algo": {"N": 6, "B": 3, "p": 0.5}}
-    return Experiment.create(algo, attack, scenario=scenario, parameters=parameters, **small)
+    return Experiment.create(algo, attack, scenario=scenario, **{"parameters": parameters, **small})
 
 
 def scenarios(text, seed=0, agents=4):
@@ -64,8 +65,13 @@ def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
         ("heterogeneous:spread=1.5", "less than or equal to 1"),
         (
             "nonstationary:physics='lenght=2'",
-            "task 'cartpole': its constants: gravity, masscart, masspole, length, force_mag",
+            "task 'cartpole' has no constant 'lenght'. Did you mean 'length'? "
+            "Constants: gravity, masscart, masspole, length, force_mag.",
         ),
+        ("nonstationary:physics='length=2 length=3'", "physics='length=2 length=3' has a constant twice"),
+        ("normalized+reward_noise+normalized(episodes=2)", "normalized is given twice"),
+        ("heterogeneous:of=weather", "must be 'physics', 'rewards' or 'starts'"),
+        ("heterogenous", "Did you mean 'heterogeneous'?"),
         ("nonstationary:physics='length'", "match pattern"),
         ("nonstationary:physics='length=-1'", "match pattern"),
         ("reward_scale:factor=0", "greater than 0"),
@@ -245,7 +251,7 @@ def test_a_run_that_is_resumed_goes_on_as_before(scenario, tmp_path, monkeypatch
 def test_a_task_without_constants_takes_no_scenario_that_changes_some():
     for text, message in (
         ("heterogeneous", "task 'lunarlander' has no physical constants that can change; give of=rewards"),
-        ("nonstationary:physics='m=2'", "it has no physical constants that can change"),
+        ("nonstationary:physics='m=2'", "nonstationary: task 'lunarlander' has no physical constants that can change"),
     ):
         with pytest.raises(Undefined, match=message):
             tiny(text, env="lunarlander:backend=envpool")
@@ -260,6 +266,9 @@ def test_a_task_without_constants_takes_no_scenario_that_changes_some():
         ("churn(absent='3:0-0.5')+normalized", "normalized needs all agents at the start, and agent 3 is absent"),
         ("churn:absent='5:0-0.5'", "there is no agent 5; give 0 to 4"),
         ("churn:absent='0:0-1 1:0-1 2:0-1 3:0-1 4:0-1'", "no honest agent is present"),
+        ("churn(absent='0:0-0.6 1:0-0.6')+churn(absent='2:0.5-1 3:0.5-1 4:0.5-1')", "no honest agent is present"),
+        ("churn:crash=1.0", "no honest agent is present"),
+        ("churn:crash=1.5", "less than or equal to 1"),
     ],
 )
 def test_absences_that_make_no_sense_are_one_line(text, message):
@@ -313,3 +322,127 @@ def test_parts_of_one_kind_draw_from_streams_of_their_own():
     )
     assert float((two - one).double().std()) == pytest.approx(1, rel=0.15)
     assert abs(float(torch.corrcoef(torch.stack([one.flatten(), (two - one).flatten()]))[0, 1])) < 0.15
+
+
+@pytest.mark.parametrize("env", ["cartpole", "acrobot", "pendulum", "lunarlander:backend=envpool"])
+def test_a_share_of_episodes_starts_in_a_state_of_the_agent(env):
+    drawn = {}
+    for spread in (0.0, 0.5, 1.0):
+        federation, _ = federate(tiny(f"heterogeneous:of=starts,spread={spread}", env=env))
+        batches = []
+        for round in range(2):
+            federation.begin(round, 0.0)
+            batches.append(federation.sample(federation.theta0, 20).observations[:, 0].numpy())
+        drawn[spread] = np.concatenate(batches, 1)
+    num_distinct = {spread: [len(np.unique(rows, axis=0)) for rows in agents] for spread, agents in drawn.items()}
+    assert num_distinct[0.0] == [40] * 5
+    assert num_distinct[1.0] == [1] * 5
+    assert len(np.unique(drawn[1.0][:, 0], axis=0)) == 5, "agents have different states"
+    share = np.mean((drawn[0.5] == drawn[1.0]).all(2))
+    assert 0.35 < share < 0.65
+    if env != "lunarlander:backend=envpool":  # whose environments draw the rest of the episode, too
+        plain = federate(tiny(env=env))[0]
+        plain.begin(0, 0.0)
+        assert np.array_equal(drawn[0.0][:, :20], plain.sample(plain.theta0, 20).observations[:, 0].numpy())
+
+
+def test_own_starts_are_those_of_an_agent_in_every_batch_and_with_own_physics():
+    text = "heterogeneous(spread=1.0)+heterogeneous(of=starts, spread=1.0)"
+    whole, alone = (federate(tiny(text))[0] for _ in range(2))
+    for federation in (whole, alone):
+        federation.begin(0, 0.0)
+    episodes, one = whole.sample(whole.theta0, 3), alone.sample(alone.theta0[:1], 2, [3])
+    assert torch.equal(one.observations[0, 0, 0], episodes.observations[3, 0, 2])
+    steps = min(episodes.mask.shape[1], one.mask.shape[1])
+    assert torch.equal(one.rewards[0, :steps], episodes.rewards[3, :steps, :2])
+    server = lockstep(whole.sample_at_server(whole.theta0[:1], 4)).observations[0, 0]
+    assert len(server.unique(dim=0)) == 4, "a server has the task's own"
+
+
+@pytest.mark.parametrize("algo", ["decbyzpg", "fedpg_br"])
+def test_gradients_differ_between_agents_that_start_apart(algo):
+    estimates = []
+    for scenario in ("none", "heterogeneous(of=starts, spread=1.0)"):
+        todo = tiny(scenario, algo, byzantine=0, evaluation_episodes=200, parameters={})
+        training = Training(todo)
+        training.federation.begin(0, 0.0)
+        line = training.evaluate(1)
+        estimates.append(line["gradient_dissimilarity"] / line["gradient_variance"])
+    assert abs(estimates[0]) < 0.01
+    assert estimates[1] > 0.005
+
+
+def test_a_shared_game_starts_for_all():
+    game = "pettingzoo:id=mpe2/simple_spread_v3,world=shared,steps=4"
+    with pytest.raises(Undefined, match="no agent can have starts of its own"):
+        tiny("heterogeneous:of=starts", env=game, agents=3, byzantine=0)
+
+
+@pytest.mark.parametrize("attack", ["large_noise", "split_brain(large_noise)"])
+def test_a_crashed_agent_is_expected_and_silent(attack):
+    training = Training(tiny("churn:crash=0.5", attack=attack, agents=9, byzantine=2))
+    scenarios, counters = training.federation.scenarios, training.federation.counters
+    crashes, byzantine = scenarios.crashes, set(training.todo.members.byzantine_ids)
+    assert 0 < len(crashes) < 7
+    assert not byzantine & crashes.keys()
+    passed = lines_of(training)
+    for agent, at in crashes.items():
+        for (progress, before, _), (_, after, _) in pairwise(passed):
+            assert torch.equal(before["theta"][agent], after["theta"][agent]) == (at <= progress)
+    assert counters.num_silent > 0
+    assert counters.num_malformed == 0
+    assert all(counters.trajectories[a] < 60 for a in crashes)
+    assert set(training.present_agents(1.0).nonzero().flatten().tolist()) == set(range(9)) - byzantine - crashes.keys()
+    assert passed[-1][2]["disagreement"] is not None
+
+
+def test_the_inbox_of_others_shrinks_by_a_crashed_agent_but_not_their_bound():
+    todo = tiny("churn:crash=0.5", agents=9, byzantine=2)
+    federation, _ = federate(todo)
+    crashed = sorted(federation.scenarios.crashes)
+    x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    x[crashed] = torch.nan
+    for reliable in (False, True):
+        federation.begin(0, 1.0)
+        silent, messages = federation.counters.num_silent, federation.counters.messages
+        inbox = lockstep(federation.exchange("gradient", x, reliable=reliable))
+        others = [a for a in range(9) if a not in crashed]
+        assert set(inbox.n[others].tolist()) == {9 - len(crashed)}
+        assert (inbox.f == 2).all()
+        assert federation.counters.num_silent - silent == 8 * len(crashed)
+        each = 8 * (1 + 2 * 9) if reliable else 8
+        assert federation.counters.messages - messages == each * len(others)
+    federation, _ = federate(tiny("churn:crash=0.5", "byzpg", agents=9, byzantine=2))
+    federation.begin(0, 1.0)
+    assert lockstep(federation.gather("gradient", x)).n.tolist() == [9 - len(crashed)]
+    assert federation.counters.num_malformed == 0
+
+
+def test_crashes_are_drawn_by_agent_and_move_no_other_draw():
+    churn, crashing = (scenarios(f"churn:join=0.4,leave=0.3,crash={crash}", agents=500) for crash in (0.0, 0.4))
+    assert churn.absences == crashing.absences
+    assert not churn.crashes
+    assert 0.3 < len(crashing.crashes) / 500 < 0.5
+    few = scenarios("churn:crash=0.4", agents=50).crashes
+    assert few == {agent: at for agent, at in crashing.crashes.items() if agent < 50}
+    twice = scenarios("churn(crash=0.4)+churn(crash=0.4)", agents=50).crashes
+    assert all(twice[agent] <= at for agent, at in few.items())
+
+
+def test_crashes_are_refused_where_absences_are():
+    for options in ({"relay": True, "topology": "torus", "agents": 9}, {"channel": "delay"}):
+        with pytest.raises(Undefined, match="messages can be neither relayed nor late"):
+            tiny("churn:crash=0.3", **options)
+
+
+def test_bad_input_of_a_command_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for option, text, message in (
+        ("--scenario", "nonstationary(physics='lenght=2')", "Did you mean 'length'?"),
+        ("--scenario", "churn(crash=1.0)", "no honest agent is present"),
+        ("--policy", "tabular", "policy 'tabular' needs a task with discrete observations; use mlp or linear"),
+    ):
+        assert main(monkeypatch, "run", option, text, "--agents", "5") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert not any(tmp_path.iterdir())

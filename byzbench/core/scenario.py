@@ -74,7 +74,12 @@ class Scenario(Component):
 
     @property
     def has_absences(self) -> bool:
-        """Return whether agents can be inactive in a part of the budget."""
+        """Return whether agents can be inactive in a part of the budget, or crash."""
+        return False
+
+    @property
+    def has_own_starts(self) -> bool:
+        """Return whether episodes can start in states of their agent, see `own_starts`."""
         return False
 
     def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
@@ -113,6 +118,36 @@ class Scenario(Component):
             state: the result of `start`.
         """
         return ()
+
+    def crashes(self, state: State) -> Mapping[int, float]:
+        """Return when agents crash: by agent, a share of the budget.
+
+        A crashed agent does nothing any more, and the others still expect its messages. Byzantine agents do not crash.
+
+        Args:
+            state: the result of `start`.
+        """
+        return {}
+
+    def own_starts(
+        self, state: State, agents: Sequence[int], count: int, generator: Callable[[int], np.random.Generator]
+    ) -> np.ndarray:
+        """Return which episodes start in a state of their agent, where `has_own_starts` holds.
+
+        An agent has as many states of its own as there are numbers. Each is the one that the task draws from a fixed
+        seed of the part, the number and the agent. The seed fixes everything that the environment draws in the episode:
+        where its steps are random, equal actions then have equal results.
+
+        Args:
+            state: the result of `start`.
+            agents: the P agents; K is the server.
+            count: N, the number of episodes of each agent. The numbers of the first ones must not depend on it.
+            generator: a function of an agent that returns a generator at the beginning of its stream for this batch.
+
+        Returns:
+            int64 [P, N], the number of the agent's state, from 0, or -1 for a state that the task draws.
+        """
+        return np.full((len(agents), count), -1)
 
     def transform_rewards(
         self,

@@ -19,7 +19,8 @@ class Setting:
         communication: the agents with which an agent of the algorithm exchanges messages.
         has_server: whether the graph has a trusted server.
         graph_varies: whether the graph changes between rounds.
-        has_absences: whether agents are inactive in a part of the budget.
+        has_absences: whether agents are inactive in a part of the budget, or crash.
+        has_own_starts: whether episodes start in states of their agent.
         relay: whether messages are relayed over several hops.
         samples_single_agents: whether episodes of one agent alone are sampled: by a trusted server, or by an agent that
             evaluates received policies.
@@ -43,6 +44,7 @@ class Setting:
     has_server: bool = False
     graph_varies: bool = False
     has_absences: bool = False
+    has_own_starts: bool = False
     relay: bool = False
     samples_single_agents: bool = False
     inboxes: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)

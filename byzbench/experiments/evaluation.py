@@ -55,6 +55,7 @@ def evaluate_policy(
     physics: Mapping[str, np.ndarray] | None = None,
     counted: Tensor | None = None,
     shown: Callable[[EnvironmentBatch], EnvironmentBatch] = lambda environments: environments,
+    starts: Callable[[list[np.random.Generator]], list[np.random.Generator]] = lambda generators: generators,
 ) -> dict[str, float | None]:
     """Evaluate the policies of K agents.
 
@@ -72,6 +73,8 @@ def evaluate_policy(
         physics: The factors of physical constants by name, [K] each, for constants that are changed.
         counted: The agents whose episodes enter the metrics, bool [K]; None: all.
         shown: A function that wraps the environments, for example to normalise observations.
+        starts: A function of the K generators of initial states that returns those that are used: as many, or one for
+            each episode, agent by agent.
 
     Returns:
         The metrics by name.
@@ -79,17 +82,20 @@ def evaluate_policy(
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), episodes)
     counted = torch.ones(agents, dtype=torch.bool) if counted is None else counted
-    environments = task.make(agents, episodes)
-    if physics:
-        task.scale_dynamics(environments, physics)
+    environments: EnvironmentBatch | None = None
     metrics: dict[str, float | None] = {}
     for name, greedy in (("evaluation", False), ("evaluation_greedy", True)):
-        starts = [streams.generator("evaluation", number, agent) for agent in range(agents)]
+        generators = starts([streams.generator("evaluation", number, agent) for agent in range(agents)])
+        if environments is None:
+            repeated = len(generators) // agents
+            environments = task.make(len(generators), episodes // repeated)
+            if physics:
+                task.scale_dynamics(environments, {key: np.repeat(f, repeated) for key, f in physics.items()})
         noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
         for agent, out in enumerate(noise):
             policy.sample_noise(streams.generator("evaluation/action", number, agent), out)
         transposed = torch.from_numpy(noise).transpose(1, 2)
-        batch = rollout(policy, theta, shown(environments), starts, transposed, count, greedy=greedy)
+        batch = rollout(policy, theta, shown(environments), generators, transposed, count, greedy=greedy)
         batch = batch.select(counted)
         metrics[name], metrics[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())
         metrics[f"{name}_cvar"] = cvar(batch.returns)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, wraps
 from typing import Any, ClassVar, TypeVar, cast
 
+from gymnasium.spaces import Discrete
+
 from byzbench import registry
 from byzbench.axes import Axis, axis_named, recorded_axes, without_aliases
 from byzbench.canonical import hash_of
@@ -288,19 +290,20 @@ class Experiment:
             self._check_absences()
 
     def _check_absences(self) -> None:
-        """Check that an honest agent is present at all times, and all agents at the start if they normalise.
+        """Check that an honest agent takes part at all times, and all agents at the start if they normalise.
 
         Raises:
-            Undefined: No honest agent is present at some point, or an agent is absent at the start.
+            Undefined: No honest agent takes part at some point, or an agent is absent at the start.
         """
         if not self.setting.has_absences:
             return
         streams = Streams(self.seed, self.algorithm.fixed_streams)
-        scenarios = Scenarios(self.scenario, self.task, streams, self.agents)
-        honest = set(range(self.agents)) - set(self.members.byzantine_ids)
-        for _, *ends in scenarios.absences:
-            if any(honest <= scenarios.inactive_agents(at) for at in ends):
-                raise Undefined("scenario: no honest agent is present at some point of the budget")
+        byzantine = self.members.byzantine_ids
+        scenarios = Scenarios(self.scenario, self.task, streams, self.agents, byzantine)
+        honest = set(range(self.agents)) - set(byzantine)
+        changes = {at for _, *ends in scenarios.absences for at in ends} | set(scenarios.crashes.values())
+        if any(honest <= scenarios.stopped_agents(at) for at in changes):
+            raise Undefined("scenario: no honest agent is present at some point of the budget")
         if scenarios.normalization_episodes and (absent := scenarios.inactive_agents(0.0)):
             raise Undefined(f"scenario: normalized needs all agents at the start, and agent {min(absent)} is absent")
 
@@ -325,6 +328,7 @@ class Experiment:
             has_server=sends_messages and self.members.server is not None,
             graph_varies=self.topology.varies,
             has_absences=any(part.has_absences for part in self.scenario.parts),
+            has_own_starts=any(part.has_own_starts for part in self.scenario.parts),
             relay=self.relay,
             samples_single_agents=self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement),
             inboxes={kind: self.inboxes for kind, _ in self.rules},
@@ -446,6 +450,8 @@ class Experiment:
             for kind in ("aggregator", "agreement")
             if kind not in used and registry.name_of(getattr(self, kind)) != self.algorithm.defaults.get(kind)
         ]
+        if self.policy.squash and isinstance(self.task.action_space, Discrete):
+            lines.append(f"task {registry.name_of(self.task)!r} has discrete actions: policy.squash changes nothing")
         topics = [topic for kind, topic in (("aggregator", "gradient"), ("agreement", "parameters")) if kind in used]
         attacks_messages = self.byzantine and "messages" in self.attack.threat.surface
         if attacks_messages and topics and not any(self.attack.targets(topic) for topic in topics):

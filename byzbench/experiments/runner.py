@@ -194,7 +194,7 @@ class Training:
     def present_agents(self, progress: float) -> Tensor:
         """Return the honest agents that are present at a share of the budget: bool [K]."""
         present = self._honest.clone()
-        present[list(self.federation.scenarios.inactive_agents(progress))] = False
+        present[list(self.federation.scenarios.stopped_agents(progress))] = False
         return present
 
     @property
@@ -215,7 +215,7 @@ class Training:
     async def advance(self) -> dict[str, Any]:
         """Run one round, and return its line of metrics without an evaluation."""
         todo, old_state = self.todo, self.state
-        present, absent = self.present_agents(self.progress), self.federation.scenarios.inactive_agents(self.progress)
+        present, absent = self.present_agents(self.progress), self.federation.scenarios.stopped_agents(self.progress)
         self.federation.begin(self.round, self.progress)
         if self.round == 0 and (episodes := self.federation.scenarios.normalization_episodes):
             memory = self.adversary.state_dict()  # restored: what an attack saw of statistics must not affect gradients
@@ -239,9 +239,9 @@ class Training:
         theta, who = self.state["theta"][playing], playing.nonzero().squeeze(1).tolist()
         physics, shown = scenarios.physics(who, self.progress), partial(scenarios.wrap_observations, who=who)
         actor, counted = todo.algorithm.deployed_policy(self.federation.policy), present[playing]
-        return evaluate_policy(
-            todo.task, actor, theta, todo.seed, number, todo.evaluation_episodes, physics, counted, shown
-        )
+        episodes = todo.evaluation_episodes
+        starts = partial(scenarios.start_generators, who=who, count=episodes, name="/evaluation", round=number)
+        return evaluate_policy(todo.task, actor, theta, todo.seed, number, episodes, physics, counted, shown, starts)
 
 
 def _restore_rows(after: Tensor, before: Tensor | None, rows: list[int]) -> Tensor:

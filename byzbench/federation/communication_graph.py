@@ -34,6 +34,7 @@ class CommunicationGraph:
         relayed: whether messages are relayed over several hops, so that every agent receives from all others.
         weights: the mixing weights of gossip, one of `byzbench.geometry.mixing.WEIGHTS`.
         inactive: the inactive agents, which neither send nor receive.
+        crashed: the agents that send nothing, although the others expect their messages.
 
     Example:
         >>> members = CommunicationGraph(nx.cycle_graph(4), num_agents=4, byzantine_ids=(2,), assumed_byzantine=1)
@@ -52,6 +53,7 @@ class CommunicationGraph:
     relayed: bool = False
     weights: str = "metropolis"
     inactive: frozenset[int] = frozenset()
+    crashed: frozenset[int] = frozenset()
 
     @classmethod
     def place(
@@ -184,6 +186,7 @@ class CommunicationGraph:
         copies = (sizes - 1) * (1 + 2 * sizes)
         if self.hops is not None:
             copies = copies // (sizes - 1) * ((self.hops * self.from_others).sum(1).numpy())
+        copies[list(self.crashed)] = 0
         return copies
 
     @cached_property

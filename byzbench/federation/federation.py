@@ -78,7 +78,7 @@ class SimulatedFederation(Federation):
         self._graph_of_round = graph_of_round
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
         self.network = Network(members, adversary, channel, streams, self.counters)
-        self.scenarios = Scenarios(scenario, task, streams, members.num_agents)
+        self.scenarios = Scenarios(scenario, task, streams, members.num_agents, members.byzantine_ids)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
 
@@ -93,8 +93,9 @@ class SimulatedFederation(Federation):
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
         self.reset_statistics()
         members = self._members if self._graph_of_round is None else self._graph_of_round(round)
-        if members.inactive != (away := self.scenarios.inactive_agents(progress)):
-            members = replace(members, inactive=away)
+        inactive, crashed = self.scenarios.inactive_agents(progress), self.scenarios.crashed_agents(progress)
+        if (members.inactive, members.crashed) != (inactive, crashed):
+            members = replace(members, inactive=inactive, crashed=crashed)
         if members is not self._members:
             self._members = members
             self._adversary.set_graph(members)
@@ -167,7 +168,7 @@ class SimulatedFederation(Federation):
 
         Args:
             theta: [P, d], the policy parameters.
-            counts: int64 [P], the number of episodes of each policy; inactive agents sample none.
+            counts: int64 [P], the number of episodes of each policy; inactive and crashed agents sample none.
             agent_ids: the P agents.
             suffix: the suffix of the names of streams.
             hooks: the environment hooks of the Byzantine agents, or None.
@@ -177,21 +178,25 @@ class SimulatedFederation(Federation):
         noise = np.empty((len(agent_ids), rows, self._task.horizon, *self.policy.action_shape), np.float32)
         for a, agent_noise in zip(agent_ids, noise, strict=True):
             self.policy.sample_noise(self._streams.generator(f"action{suffix}", self.round, a), agent_noise)
-        batch = self._environments.get((len(agent_ids), rows))
+        starts = self.scenarios.start_generators(reset_rngs, agent_ids, rows, suffix, self.round)
+        form = len(starts), rows * len(agent_ids) // len(starts)
+        batch = self._environments.get(form)
         if batch is None:
-            batch = self._environments[len(agent_ids), rows] = self._task.make(len(agent_ids), rows)
+            batch = self._environments[form] = self._task.make(*form)
         if self._task.dynamics:
             factors = self.scenarios.physics(agent_ids, self.progress)
             for name, byzantine_factors in (hooks.dynamics() if hooks else {}).items():
                 factors[name] = factors.get(name, 1.0) * byzantine_factors
-            self._task.scale_dynamics(batch, factors)
+            repeated = len(starts) // len(agent_ids)
+            self._task.scale_dynamics(batch, {name: np.repeat(f, repeated) for name, f in factors.items()})
         action_noise = torch.from_numpy(noise).transpose(1, 2)
-        counts = counts * torch.tensor([a not in self._members.inactive for a in agent_ids])
+        stopped = self._members.inactive | self._members.crashed
+        counts = counts * torch.tensor([a not in stopped for a in agent_ids])
         return rollout(
             self.policy,
             theta.detach().cpu(),
             self.scenarios.wrap_observations(batch, agent_ids),
-            reset_rngs,
+            starts,
             action_noise,
             counts,
             hooks,

@@ -172,16 +172,18 @@ class Network:
             malformed: bool [M].
             silent: bool [M].
         """
-        malformed = ~x.isfinite().all(1).cpu()
+        malformed, crashed = ~x.isfinite().all(1).cpu(), list(self.members.crashed)
+        silent = torch.zeros_like(malformed)
+        malformed[crashed], silent[crashed] = False, True
         if crafted is None:
-            return x, malformed, torch.zeros_like(malformed)
+            return x, malformed, silent
         if equivocal:
             return (
                 torch.cat([x, crafted.vectors.to(x)]),
                 torch.cat([malformed, crafted.malformed]),
-                torch.cat([torch.zeros_like(malformed), crafted.silent]),
+                torch.cat([silent, crafted.silent]),
             )
-        x, silent, byzantine = x.clone(), torch.zeros_like(malformed), list(self.members.byzantine_ids)
+        x, byzantine = x.clone(), list(self.members.byzantine_ids)
         x[byzantine], malformed[byzantine], silent[byzantine] = crafted.vectors.to(x), crafted.malformed, crafted.silent
         return x, malformed, silent
 

@@ -24,12 +24,15 @@ class Scenarios:
 
     Attributes:
         absences: the absences of agents, see `Scenario.absences`.
+        crashes: by agent, the share of the budget at which it crashes; Byzantine agents do not crash.
         normalization_episodes: the episodes from which each agent estimates the statistics of its observations.
         scales: float32 [K + 1, 2 o], the mean and the logarithm of the standard deviation by which observations of each
             agent and of the server are normalised; None without normalisation.
     """
 
-    def __init__(self, scenario: Scenario, task: Task, streams: Streams, agents: int) -> None:
+    def __init__(
+        self, scenario: Scenario, task: Task, streams: Streams, agents: int, byzantine: Sequence[int] = ()
+    ) -> None:
         self._task, self._streams = task, streams
         self._parts: list[tuple[Scenario, str, State]] = []
         counts = Counter[str]()
@@ -40,6 +43,11 @@ class Scenarios:
             state = part.start(task, agents, partial(streams.generator, name, 0))
             self._parts.append((part, suffix, state))
         self.absences: list[Absence] = [absence for part, _, state in self._parts for absence in part.absences(state)]
+        self.crashes: dict[int, float] = {}
+        for part, _, state in self._parts:
+            for agent, at in part.crashes(state).items():
+                if agent not in byzantine:
+                    self.crashes[agent] = min(at, self.crashes.get(agent, at))
         self.normalization_episodes = sum(part.normalization_episodes for part in scenario.parts)
         self.scales = torch.zeros(agents + 1, 2 * task.observation_size) if self.normalization_episodes else None
 
@@ -70,6 +78,41 @@ class Scenarios:
     def inactive_agents(self, progress: float) -> frozenset[int]:
         """Return the inactive agents at a point of the budget; an absence until the end includes the end."""
         return frozenset(a for a, start, end in self.absences if start <= progress and (progress < end or end == 1))
+
+    def crashed_agents(self, progress: float) -> frozenset[int]:
+        """Return the agents that have crashed at a point of the budget."""
+        return frozenset(agent for agent, at in self.crashes.items() if at <= progress)
+
+    def stopped_agents(self, progress: float) -> frozenset[int]:
+        """Return the agents that take no part at a point of the budget: inactive or crashed."""
+        return self.inactive_agents(progress) | self.crashed_agents(progress)
+
+    def start_generators(
+        self, generators: Sequence[np.random.Generator], who: Sequence[int], count: int, name: str, round: int
+    ) -> list[np.random.Generator]:
+        """Return the generators of initial states, where episodes may start in states of their agent.
+
+        Args:
+            generators: the P generators of the agents, from which the task draws.
+            who: the P agents.
+            count: N, the number of episodes of each agent.
+            name: the suffix of the streams, which differs between the batches of a round.
+            round: the round, from 0.
+
+        Returns:
+            The P generators, or P*N: one for each episode, in the order of the rows of an `EnvironmentBatch`. Episodes
+            of an agent that the task starts share its generator.
+        """
+        parts = [(part, suffix, state) for part, suffix, state in self._parts if part.has_own_starts]
+        if not (parts and count):
+            return list(generators)
+        rows = [generator for generator in generators for _ in range(count)]
+        for part, suffix, state in parts:
+            stream = partial(self._streams.generator, f"{part.stream}/choice{name}{suffix}", round)
+            for row, number in enumerate(part.own_starts(state, who, count, stream).flatten().tolist()):
+                if number >= 0:
+                    rows[row] = self._streams.generator(f"{part.stream}/state{suffix}", number, who[row // count])
+        return rows
 
     def wrap_observations(self, environments: EnvironmentBatch, who: Sequence[int]) -> EnvironmentBatch:
         """Return the environments of agents who [P] with normalised observations, if there is a normalisation."""

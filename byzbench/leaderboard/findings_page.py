@@ -19,7 +19,7 @@ def findings_page(suite: Suite, divisions: Sequence[Findings], command: str) -> 
         command: The command that makes the page.
     """
     strata = "; ".join(
-        f"{s.name} ({s.env}, K={s.agents}, f={s.byzantine}, {s.trajectories} trajectories)" for s in suite.strata
+        f"{s.name} ({s.task}, K={s.agents}, f={s.byzantine}, {s.trajectories} trajectories)" for s in suite.strata
     )
     engines = {row.row.entry.submission.code.engine for division in divisions for row in division.rows}
     head = [

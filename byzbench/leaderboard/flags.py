@@ -107,7 +107,7 @@ def _cost_of_bound(strata: Sequence[Stratum], matrix: Mapping[str, StratumScore]
     """Compare clean scores of strata that differ in the number of Byzantine agents alone."""
     alike: dict[tuple[str, str, int, int], list[Stratum]] = {}
     for stratum in sorted(strata, key=lambda s: s.byzantine):
-        alike.setdefault((stratum.env, stratum.topology, stratum.agents, stratum.trajectories), []).append(stratum)
+        alike.setdefault((stratum.task, stratum.topology, stratum.agents, stratum.trajectories), []).append(stratum)
     for fewest, *others in alike.values():
         before = matrix[fewest.name].clean.value
         for stratum in others:

@@ -92,7 +92,7 @@ def check_resolved(
         except UserError as error:
             raise type(error)(f"{name}: {error}") from None
     for stratum in strata:
-        first = next(s for s in strata if s.env == stratum.env)
+        first = next(s for s in strata if s.learner == stratum.learner)
         if today[first.name] != today[stratum.name]:
             raise InvalidParameter(f"{stratum.name} differs from {first.name}, and both are of {stratum.env}")
     return today

@@ -281,7 +281,7 @@ def _joining(entry: Entry, suite: Suite, runs: EntryRuns, solo: Entry | None) ->
 
 
 def _without_graph(stratum: Stratum) -> tuple[str, int, int, int]:
-    return stratum.env, stratum.agents, stratum.byzantine, stratum.trajectories
+    return stratum.task, stratum.agents, stratum.byzantine, stratum.trajectories
 
 
 def _by_knowledge(
@@ -315,7 +315,7 @@ def _final_returns(entry: Entry, suite: Suite) -> dict[str, float]:
         for seed in range(suite.seeds):
             cell = entry.cell(stratum, CLEAN, None, seed)
             value = float(cell.value) if cell.status == "ok" and cell.value else stratum.random
-            tasks.setdefault(stratum.env, []).append(min(max(value, stratum.low), stratum.high))
+            tasks.setdefault(stratum.task, []).append(min(max(value, stratum.low), stratum.high))
     return {task: float(np.mean(values)) for task, values in tasks.items()}
 
 

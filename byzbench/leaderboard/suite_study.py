@@ -173,7 +173,7 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     if shared:
         raise InvalidParameter(f"suite {suite.name} has {len(shared)} of its own seeds among those of tuning")
     strata = suite.division(division_of(registry.parse_spec(str(method.algo)).name))
-    if len({stratum.env for stratum in strata}) > 1:
+    if len({stratum.learner for stratum in strata}) > 1:
         raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
     without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
     cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]

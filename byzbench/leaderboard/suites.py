@@ -119,6 +119,8 @@ class Stratum(Document):
         name: The name, which cells refer to.
         division: The methods that are run in it: those with a trusted server, or those without.
         env: The task.
+        policy: The policy family; None: that of the task.
+        scenario: What differs from the task; None: nothing.
         topology: The graph.
         agents, byzantine: Numbers of agents and of Byzantine agents.
         trajectories: The budget, in trajectories of each agent.
@@ -130,6 +132,8 @@ class Stratum(Document):
     name: Slug
     division: Division
     env: Spec
+    policy: Spec | None = None
+    scenario: Spec | None = None
     topology: Spec
     agents: Positive
     byzantine: Annotated[int, Field(strict=True, ge=0)]
@@ -149,7 +153,18 @@ class Stratum(Document):
     @property
     def options(self) -> dict[str, Any]:
         """The options of `Experiment.create` that the stratum sets."""
-        return self.model_dump(include={"env", "topology", "agents", "byzantine", "trajectories"})
+        axes = {"env", "policy", "scenario", "topology", "agents", "byzantine", "trajectories"}
+        return self.model_dump(include=axes, exclude_none=True)
+
+    @property
+    def learner(self) -> tuple[str, str | None]:
+        """The task and the policy family, for which a method has one parameter set."""
+        return self.env, self.policy
+
+    @property
+    def task(self) -> str:
+        """The task with the policy and the scenario that the stratum sets, for tables."""
+        return ", ".join(filter(None, (self.env, self.policy, self.scenario)))
 
 
 @dataclass(frozen=True)

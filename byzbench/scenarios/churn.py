@@ -1,9 +1,9 @@
-"""Churn: agents that join late, leave early, or are inactive in a part of the budget."""
+"""Churn: agents that join late, leave early, crash, or are inactive in a part of the budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,16 +22,21 @@ _ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
 
 @dataclass(frozen=True)
 class Churn(Scenario):
-    """Agents that are inactive in a part of the budget.
+    """Agents that are inactive in a part of the budget, or that crash.
 
     An inactive agent collects no episodes and neither sends nor receives messages, and the others know it. It returns
     with the parameters that it left with, or with the server's where there is a server. Each agent draws from a stream
     of its own whether and when it joins late or leaves early, both uniformly over the budget; of an agent that does
     both, the earlier time is that of joining.
 
+    An agent that crashes stops at a time that is uniform over the budget, and does not return. The others do not know
+    it: they still expect its messages, which count as missing (`num_silent`) and lower the n of their inboxes, but not
+    f. Byzantine agents do not crash.
+
     Attributes:
         join: the probability that an agent joins late.
         leave: the probability that an agent leaves early.
+        crash: the probability that an agent crashes.
         absent: agents that are inactive, and in which part of the budget: "3:0-0.5 4:0.2-1" for agent 3, which joins at
             half of it, and agent 4, which leaves at a fifth.
 
@@ -43,6 +48,9 @@ class Churn(Scenario):
 
     join: Annotated[float, Field(ge=0, le=1, description="probability that an agent joins late")] = 0.0
     leave: Annotated[float, Field(ge=0, le=1, description="probability that an agent leaves early")] = 0.0
+    crash: Annotated[
+        float, Field(ge=0, le=1, description="probability that an agent crashes: it stops, and the others expect it")
+    ] = 0.0
     absent: Annotated[
         str, Field(pattern=_ABSENCES, description='agents that are inactive in a part of the budget: "3:0-0.5 4:0.2-1"')
     ] = ""
@@ -65,8 +73,8 @@ class Churn(Scenario):
 
     @property
     def has_absences(self) -> bool:
-        """Return whether agents can be inactive in a part of the budget."""
-        return bool(self.absent or self.join or self.leave)
+        """Return whether agents can be inactive in a part of the budget, or crash."""
+        return bool(self.absent or self.join or self.leave or self.crash)
 
     @property
     def stream(self) -> str:
@@ -81,17 +89,23 @@ class Churn(Scenario):
                 raise Undefined(f"churn: absent: there is no agent {agent}; give 0 to {setting.num_agents - 1}")
 
     def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
-        """Draw when agents join and leave, float64 [K + 1] each: 0 and infinity for one that is always present."""
-        joins, leaves = torch.zeros(num_agents + 1).double(), torch.full((num_agents + 1,), math.inf).double()
-        for k in range(num_agents if self.join or self.leave else 0):
-            is_late, is_early, *times = generator(k).random(4)
+        """Draw when agents join, leave and crash, float64 [K + 1] each.
+
+        An agent that is always present joins at 0; infinity stands for one that never leaves or crashes.
+        """
+        joins, never = torch.zeros(num_agents + 1).double(), torch.full((num_agents + 1,), math.inf).double()
+        leaves, crashes = never.clone(), never.clone()
+        for k in range(num_agents if self.join or self.leave or self.crash else 0):
+            is_late, is_early, *times, is_crashing, crash_time = generator(k).random(6)
             first, last = sorted(times)
+            if is_crashing < self.crash:
+                crashes[k] = crash_time
             both = is_late < self.join and is_early < self.leave
             if is_late < self.join:
                 joins[k] = first if both else times[0]
             if is_early < self.leave:
                 leaves[k] = last if both else times[1]
-        return {"joins": joins, "leaves": leaves}
+        return {"joins": joins, "leaves": leaves, "crashes": crashes}
 
     def absences(self, state: State) -> Sequence[Absence]:
         """Return when agents are inactive: see `Scenario.absences`."""
@@ -99,3 +113,7 @@ class Churn(Scenario):
         late = [(agent, 0.0, join) for agent, (join, _) in times if join > 0]
         early = [(agent, leave, 1.0) for agent, (_, leave) in times if leave < 1]
         return [*self.listed, *late, *early]
+
+    def crashes(self, state: State) -> Mapping[int, float]:
+        """Return when agents crash: see `Scenario.crashes`."""
+        return {agent: at for agent, at in enumerate(state["crashes"].tolist()) if at < math.inf}

@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Heterogeneous(Scenario):
-    """Physical constants or rewards that differ between agents.
+    """Physical constants, rewards or start states that differ between agents.
 
     Each physical constant of agent k, or all its rewards, are multiplied by 2^(spread u), with u uniform in (-1, 1)
     from a stream of the agent. At spread 1 the factor is between 1/2 and 2. Returns in reports are those of the agent's
     own physics and of the true rewards.
 
+    With `of=starts` each episode of agent k starts with probability `spread` in the agent's own start state s_k, which
+    the task draws once from a seed of the agent. The start law is (1 - spread) D + spread delta(s_k), with D the law of
+    the task; if D is continuous, its total variation distance from D is `spread`. Evaluations of the agent have the
+    same law. Where the steps of an environment are random, as in FrozenLake, the seed of an episode fixes them too: an
+    episode from s_k then has the same noise each time, which differs between agents even if the start states do not.
+
     Attributes:
-        spread: the spread of the factors.
-        of: what differs: each physical constant of the task (`physics`), or the scale of `rewards`.
+        spread: the spread of the factors, or the share of episodes that start in the agent's own state.
+        of: what differs: each physical constant of the task (`physics`), the scale of `rewards`, or the `starts`.
 
     Example:
         >>> from byzbench.registry import make
@@ -36,11 +42,17 @@ class Heterogeneous(Scenario):
         0.3
     """
 
-    spread: Annotated[float, Field(ge=0, le=1, description="spread of the factors, 2^(spread u) with u in (-1, 1)")] = (
-        0.5
-    )
+    spread: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="spread of the factors, 2^(spread u) with u in (-1, 1); of starts, the share of own ones",
+        ),
+    ] = 0.5
     of: Annotated[
-        Literal["physics", "rewards"], Field(description="what differs: physical constants, or the scale of rewards")
+        Literal["physics", "rewards", "starts"],
+        Field(description="what differs: physical constants, the scale of rewards, or start states"),
     ] = "physics"
 
     @property
@@ -54,11 +66,21 @@ class Heterogeneous(Scenario):
         if self.of == "physics" and self.spread and setting.dynamics is not None and not setting.dynamics:
             raise Undefined(
                 f"heterogeneous: task {setting.name('task')!r} has no physical constants that can change; give "
-                "of=rewards"
+                "of=rewards or of=starts"
             )
 
+    @property
+    def has_own_starts(self) -> bool:
+        """Return whether episodes can start in states of their agent."""
+        return self.of == "starts" and self.spread > 0
+
     def start(self, task: Task, num_agents: int, generator: Callable[[int], np.random.Generator]) -> State:
-        """Draw the factors, float64 [K + 1, c], of c physical constants or of the rewards; a server has 1."""
+        """Draw the factors, float64 [K + 1, c], of c physical constants or of the rewards; a server has 1.
+
+        Of starts the state is the share of own ones, float64 [K + 1]; a server has 0.
+        """
+        if self.of == "starts":
+            return {"shares": torch.tensor([self.spread] * num_agents + [0.0], dtype=torch.float64)}
         exponents = np.zeros((num_agents + 1, len(task.dynamics) if self.of == "physics" else 1))
         for k in range(num_agents if self.spread else 0):
             exponents[k] = generator(k).uniform(-1, 1, exponents.shape[1])
@@ -87,3 +109,10 @@ class Heterogeneous(Scenario):
         if self.of != "rewards":
             return rewards
         return rewards * state["factors"][list(agents)].float().unsqueeze(2)
+
+    def own_starts(
+        self, state: State, agents: Sequence[int], count: int, generator: Callable[[int], np.random.Generator]
+    ) -> np.ndarray:
+        """Return which episodes start in the agent's own state: see `Scenario.own_starts`."""
+        draws = np.stack([generator(agent).random(count) for agent in agents])
+        return np.where(draws < state["shares"][list(agents), None].numpy(), 0, -1)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core import Scenario, State, Task
-from byzbench.errors import Undefined
+from byzbench.errors import InvalidParameter, Undefined, suggest
 
 if TYPE_CHECKING:
     from byzbench.core import Setting
@@ -47,6 +47,12 @@ class Nonstationary(Scenario):
         float, Field(ge=0, le=1, description="share of the budget over which the change takes place; 0: at once")
     ] = 0.0
 
+    def __post_init__(self) -> None:
+        """Reject a constant that is given twice."""
+        super().__post_init__()
+        if len(self.factors) < len(self.physics.split()):
+            raise InvalidParameter(f"{type(self).__name__}: physics={self.physics!r} has a constant twice")
+
     @property
     def factors(self) -> dict[str, float]:
         """Return `physics` as a dict: the factor of each constant."""
@@ -56,10 +62,14 @@ class Nonstationary(Scenario):
     def check(self, setting: Setting) -> None:
         """Check that the task has the physical constants; see `Component.check`."""
         super().check(setting)
-        if setting.dynamics is not None and set(self.factors) - set(setting.dynamics):
-            constants = ", ".join(setting.dynamics)
-            offers = f"its constants: {constants}" if constants else "it has no physical constants that can change"
-            raise Undefined(f"nonstationary: physics={self.physics!r}: task {setting.name('task')!r}: {offers}")
+        unknown = [name for name in self.factors if setting.dynamics is not None and name not in setting.dynamics]
+        if unknown and setting.dynamics:
+            raise Undefined(
+                f"nonstationary: task {setting.name('task')!r} has no constant {unknown[0]!r}. "
+                f"{suggest(unknown[0], setting.dynamics)}Constants: {', '.join(setting.dynamics)}."
+            )
+        if unknown:
+            raise Undefined(f"nonstationary: task {setting.name('task')!r} has no physical constants that can change")
 
     def _share(self, progress: float) -> float:
         """Return the share of the change that has taken place."""

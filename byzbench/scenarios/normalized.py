@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from byzbench.core import Scenario
+from byzbench.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from byzbench.core import Setting
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,12 @@ class NormalizedObservations(Scenario):
     episodes: Annotated[
         int, Field(ge=0, le=10_000, description="episodes to estimate the agreed statistics of observations")
     ] = 8
+
+    def check(self, setting: Setting) -> None:
+        """Check that observations are normalised once; see `Component.check`."""
+        super().check(setting)
+        if self.inner is not None and self.inner.normalizes:
+            raise InvalidParameter("scenario: normalized is given twice, and observations are normalised once")
 
     @property
     def normalization_episodes(self) -> int:  # type: ignore[override]

@@ -96,11 +96,13 @@ class PettingZoo(Task):
         return 1 if self.shared else self.seats
 
     def check(self, setting: Setting) -> None:
-        """Check that the agents of a shared game are as many as its players, and never absent."""
+        """Check that the agents of a shared game are as many as its players, never absent, and start together."""
         super().check(setting)
         agents = setting.num_agents
         if self.shared and setting.has_absences:
             raise Undefined(f"game {self.id!r} needs all its players: no agent can be absent from a shared game")
+        if self.shared and setting.has_own_starts:
+            raise Undefined(f"game {self.id!r} starts for all its players at once: no agent can have starts of its own")
         if self.shared and agents != self.seats:
             raise Undefined(
                 f"game {self.id!r} has {self.seats} players here, and {agents} agents would share it: the numbers must "

@@ -90,7 +90,7 @@ def it_is_defined_on_a_task(scenario: Scenario, case: ScenarioCase) -> None:
 
 
 def draws_keep_their_form(scenario: Scenario, case: ScenarioCase) -> None:
-    """Check the state, the factors of physical constants, and the absences."""
+    """Check the state, the factors of physical constants, the absences and crashes, and the starts."""
     if (task := case.task(scenario)) is None:
         return
     for part in scenario.parts:
@@ -111,6 +111,14 @@ def draws_keep_their_form(scenario: Scenario, case: ScenarioCase) -> None:
         for agent, start, end in part.absences(state):
             assert 0 <= agent < case.agents, f"agent {agent} is absent, and there is no such agent"
             assert 0 <= start < end <= 1, f"agent {agent} is absent from {start} to {end}, which is no part of a budget"
+        for agent, at in part.crashes(state).items():
+            assert 0 <= agent < case.agents, f"agent {agent} crashes, and there is no such agent"
+            assert 0 <= at <= 1, f"agent {agent} crashes at {at}, which is no share of a budget"
+        if part.has_own_starts:
+            numbers = part.own_starts(state, [1, case.agents], EPISODES, case.generator)
+            form = f"{getattr(numbers, 'dtype', type(numbers).__name__)} {list(np.shape(numbers))}"
+            assert form == f"int64 [2, {EPISODES}]", f"own_starts returned {form}, expected int64 [2, {EPISODES}]"
+            assert (numbers[1] == -1).all(), "own_starts gives a state to the server, which has the task's"
 
 
 def rewards_keep_their_form(scenario: Scenario, case: ScenarioCase) -> None:
@@ -145,7 +153,7 @@ def same_generators_give_same_draws(scenario: Scenario, case: ScenarioCase) -> N
 
 
 def an_agent_does_not_depend_on_others(scenario: Scenario, case: ScenarioCase) -> None:
-    """Check that the draws of an agent are the same among fewer agents, and its rewards the same alone."""
+    """Check that the draws of an agent are the same among fewer agents, and its rewards and starts the same alone."""
     if (task := case.task(scenario)) is None:
         return
     for part in scenario.parts:
@@ -157,6 +165,12 @@ def an_agent_does_not_depend_on_others(scenario: Scenario, case: ScenarioCase) -
         for agent in range(case.agents):
             alone = _transformed(part, state, case, [agent])
             assert torch.equal(alone, whole[[agent]]), "the rewards of an agent depend on other agents"
+        if part.has_own_starts:
+            starts = part.own_starts(state, list(range(case.agents)), EPISODES, case.generator)
+            for agent in range(case.agents):
+                alone_and_more = part.own_starts(state, [agent], EPISODES + 1, case.generator)
+                same = (alone_and_more[0, :-1] == starts[agent]).all()
+                assert same, "the starts of an agent depend on other agents, or on the number of episodes"
 
 
 def a_federation_trains_in_it(scenario: Scenario, case: ScenarioCase) -> None:

@@ -108,10 +108,10 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
 def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
     """Yield the resolved method of each task."""
     resolved = entry.submission.resolved
-    tasks = {stratum.env: stratum.name for stratum in reversed(suite.strata) if stratum.name in resolved}
-    for env, stratum in sorted(tasks.items()):
+    tasks = {stratum.task: stratum.name for stratum in reversed(suite.strata) if stratum.name in resolved}
+    for task, stratum in sorted(tasks.items()):
         for axis, described in _resolved(entry, stratum).items():
-            yield join(f"{env}, {axis}: ", el("code", text_of(described)))
+            yield join(f"{task}, {axis}: ", el("code", text_of(described)))
 
 
 def _resolved(entry: Entry, stratum: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _stratum(s: Stratum) -> Markup:
     reference = "that of the reference" if s.reference is None else f"{s.reference:g}"
     counts = (s.agents, s.byzantine, f"{s.trajectories:,}", f"{s.random:g}", reference)
     graph = el("a", s.topology, href=topology_path(s.topology))
-    return row(lead(s.name), cell(s.division), cell(s.env), cell(graph), *(cell(c, class_="n") for c in counts))
+    return row(lead(s.name), cell(s.division), cell(s.task), cell(graph), *(cell(c, class_="n") for c in counts))
 
 
 def _unlisted(entry: Entry) -> Markup:
