@@ -20,7 +20,7 @@ from byzbench.core import Recommendation
 from byzbench.errors import CorruptRecord, InvalidParameter, UserError
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.documents import Refused
-from byzbench.leaderboard.frozen import frozen
+from byzbench.leaderboard.frozen import freeze_suite, frozen
 from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.resolved import explicit_parameters, text_of, vet_description
 from byzbench.leaderboard.schema import Method, read_submission
@@ -272,3 +272,28 @@ def test_old_entries_are_listed_on_the_site(tiny: Suite, tmp_path: Path) -> None
     pages = {path: content.decode() for path, content in site(catalogue)}
     assert "cannot be replayed" in pages["boards/tiny-v1.defence.decentralised.html"]
     assert "cannot be replayed" in pages["entries/tiny-v1.defence.older.html"]
+
+
+def test_a_stratum_sets_the_policy_and_the_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "suites").mkdir()
+    more = 'env = "cartpole"\npolicy = "linear"\nscenario = "heterogeneous"'
+    text = tiny_suite.TINY.replace("tiny-v1", "linear-v1").replace('env = "cartpole"', more)
+    (tmp_path / "suites" / "linear-v1.toml").write_text(text)
+    monkeypatch.setattr(suites, "files", lambda package: tmp_path)
+    tiny_suite.forget_suites()
+    try:
+        board = suite("linear-v1")
+        freeze_suite(board)
+        (described,) = frozen(board).strata.values()
+        assert (described["policy"]["name"], described["scenario"]["name"]) == ("linear", "heterogeneous")
+        assert board.strata[0].task == "cartpole, linear, heterogeneous"
+        entered = plan_submission(board, "defence", METHOD)
+        cells = list(entered.cells.values())
+        assert {registry.name_of(c.policy) for c in cells} == {"linear"}
+        assert {registry.name_of(c.scenario) for c in cells} == {"heterogeneous"}
+        tiny_suite.run(entered, tmp_path / "runs")
+        folder = write_submission(entered, collect_cells(entered, tmp_path / "runs"), ABOUT, tmp_path / "submissions")
+        assert not checked(folder).findings
+        assert replayed(folder, tmp_path / "scratch", own_seeds_only=True).verdict == "exact"
+    finally:
+        tiny_suite.forget_suites()

@@ -158,6 +158,14 @@ def test_examples_hold(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
 # The file
 
 
+def test_a_stratum_of_a_pilot_sets_the_policy_and_the_scenario(tmp_path: Path) -> None:
+    more = 'env = "cartpole"\npolicy = "linear"\nscenario = "heterogeneous(of=starts)"'
+    pilot = read_pilot(write(tmp_path, TINY.replace('env = "cartpole"', more)))
+    cells = pilot_cells(pilot, "choose", Selection.whole(pilot)).values()
+    assert {registry.name_of(cell.policy) for cell in cells} == {"linear"}
+    assert {cell.scenario for cell in cells} == {registry.make("scenario", "heterogeneous(of=starts)")}
+
+
 @pytest.mark.parametrize(
     "old, new, message",
     [

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from byzbench.core import ModulePolicyFamily
 from byzbench.errors import InvalidParameter
+from byzbench.experiments.experiment import Experiment
 from byzbench.rl.ensembles import Ensemble
 from byzbench.rl.gradients import gpomdp, importance_weights
 from byzbench.rl.networks import FeedForward, LookupTable, ModuleNetwork
@@ -340,6 +343,41 @@ def test_a_module_that_cannot_be_a_policy_is_one_line(factory, reason):
     with pytest.raises(InvalidParameter, match=reason) as error:
         ModuleNetwork(factory, 4, 2)
     assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Custom(ModulePolicyFamily):
+    """A family whose module a test passes."""
+
+    make: str = "buffers"
+
+    def module(self, inputs, outputs):
+        return {
+            "buffers": nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, outputs)),
+            "wide": nn.Linear(inputs, outputs + 1),
+        }[self.make]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (Custom(), r"module Sequential has buffers \(0.running_mean, 0.running_var, 0.num_batches_tracked\)"),
+        (Custom("wide"), r"module Linear maps observations \[3, 4\] to \[3, 3\]; expected \[3, 2\]"),
+        ("tabular", "policy 'tabular' needs a task with discrete observations; use mlp or linear"),
+    ],
+)
+def test_an_experiment_with_a_policy_that_does_not_fit_is_one_line(policy, reason):
+    with pytest.raises(InvalidParameter, match=reason) as error:
+        Experiment.create(policy=policy)
+    assert "\n" not in str(error.value)
+
+
+def test_squashing_of_discrete_actions_is_said_to_change_nothing():
+    notes = Experiment.create(policy="mlp(squash=True)").notes()
+    assert "task 'cartpole' has discrete actions: policy.squash changes nothing" in notes
+    assert not [
+        line for line in Experiment.create(policy="mlp(squash=True)", env="pendulum").notes() if "squash" in line
+    ]
 
 
 def test_orthogonal_layers_have_their_gains():

@@ -16,12 +16,16 @@ from byzbench.registry import KINDS, origins
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page: str, language: str, heading: str = "") -> list[str]:
+    """The blocks of a page in a language; those below a heading of the second level, if one is given."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if heading:
+        text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def commands(page: str) -> list[list[str]]:
-    lines = [line.partition("  #")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
+def commands(page: str, heading: str = "") -> list[list[str]]:
+    lines = [line.partition("  #")[0].strip() for block in blocks(page, "sh", heading) for line in block.splitlines()]
     return [shlex.split(line) for line in lines if line]
 
 
@@ -82,19 +86,40 @@ def test_readme_python(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+ADDED = {
+    "Add an attack in five minutes": ("attacks/half.py", {"show", "run"}),
+    "Add a policy": ("byzbench/policies/residual.py", {"check", "run"}),
+    "Add a scenario": ("byzbench/scenarios/worn.py", {"check", "run"}),
+}
+"""By section of CONTRIBUTING.md, the file of its first block and the commands that it shows."""
+
+
 @pytest.mark.slow
-def test_contributing_adds_an_attack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("heading", ADDED)
+def test_contributing_adds_a_component(heading: str, tmp_path: Path) -> None:
+    """The component works where it would stand, as do the section's commands and tests; and `check` of the attack."""
     checkout = tmp_path / "checkout"
     for part in ("byzbench", "algorithms", "attacks", "topologies", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, checkout / part)
-    (checkout / "attacks" / "half.py").write_text(blocks("CONTRIBUTING.md", "python")[0])
-    typed = [command for command in commands("CONTRIBUTING.md") if command[0] == "byzbench"]
-    assert {command[1] for command in typed} == {"show", "run", "check"}
+    file, verbs = ADDED[heading]
+    component, *tests = blocks("CONTRIBUTING.md", "python", heading)
+    (checkout / file).write_text(component)
+    name = Path(file).stem
+    typed = commands("CONTRIBUTING.md", heading)
+    assert {command[1] for command in typed} == verbs
+    typed += [c for c in commands("CONTRIBUTING.md", "Check a component") if c[-1] == name]
     for command in typed:
         done = run([sys.executable, "-m", *command], tmp_path, checkout)
         assert done.returncode == 0, done.stderr
-        assert "half" in done.stdout
+        assert name in done.stdout
+    for test in tests:
+        module = file.removesuffix(".py").replace("/", ".")
+        (tmp_path / "test_added.py").write_text(test.replace(f"your_package.{name}", module))
+        done = run([sys.executable, "-m", "pytest", "-q", "test_added.py"], tmp_path, checkout)
+        assert done.returncode == 0, done.stdout
+    entry_point = f'{name} = "your_package.{name}:'
+    assert any(entry_point in block for block in blocks("CONTRIBUTING.md", "toml", heading))
 
 
 PAGES = ("tasks", "scenarios", "channels", "decentralised")

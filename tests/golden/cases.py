@@ -180,8 +180,15 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         {"policy": "mlp:hidden=[3]", "env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6"},
     ),
     "policy tabular": ({"policy": "tabular", "env": "gymnasium:id=FrozenLake-v1,steps=20"},),
-    "scenario churn": ({**PEERS, "scenario": "churn:join=0.5,leave=0.5", "trajectories": 8},),
-    "scenario heterogeneous": ({}, {"scenario": "heterogeneous:of=rewards"}),
+    "scenario churn": (
+        {**PEERS, "scenario": "churn:join=0.5,leave=0.5", "trajectories": 8},
+        {**PEERS, "scenario": "churn:crash=0.5", "trajectories": 8},
+    ),
+    "scenario heterogeneous": (
+        {},
+        {"scenario": "heterogeneous:of=rewards"},
+        {"scenario": "heterogeneous:of=starts"},
+    ),
     "scenario nonstationary": (
         {"scenario": "nonstationary:physics='length=2',rewards=0.5"},
         {"scenario": "nonstationary:at=0.2,physics='length=2',rewards=0.5,drift=0.5"},
@@ -211,6 +218,13 @@ BRANCHES: Mapping[str, Options] = {
     "shift": {**SERVER, "scenario": "nonstationary:physics='length=2 gravity=1.5'", "trajectories": 6},
     "absence": {**PEERS, "scenario": "churn:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
     "absence at a server": {**SERVER, "scenario": "churn:absent='3:0-0.5 4:0.4-1'", "trajectories": 8},
+    "crash at a server": {**SERVER, "scenario": "churn:crash=0.5", "trajectories": 8},
+    "own starts in a simulator": {
+        **BASES["task"],
+        "env": "pendulum",
+        "scenario": "heterogeneous:of=starts",
+        "also": [],
+    },
     "reward noise": {**SERVER, "scenario": "reward_scale(factor=2.0)+reward_noise(scale=0.5)"},
     "heavy reward noise": {**SERVER, "scenario": "reward_noise:scale=0.5,law=student"},
     "normalisation": {**PEERS, "scenario": "normalized:episodes=2"},
