@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import pytest
 import typer
+from sealing import seal
 from typer.testing import CliRunner
 
 import byzbench.registry
@@ -178,7 +179,7 @@ def folder(finished: Path, command: Command, tmp_path: Path) -> Path:
         ("experiment.json", b"{}", "experiment.json does not describe an experiment"),
         ("result.json", b"\xff\0garbage", "result.json is not a JSON object"),
         ("result.json", b"{}", "result.json is not a result"),
-        ("metrics.jsonl", b"garbage\n", "metrics.jsonl:1: not a line of this log"),
+        ("metrics.jsonl", b"garbage\n", "metrics.jsonl has changed since it was written"),
     ],
 )
 def test_a_corrupt_folder_in_the_way_is_named_and_left_alone(
@@ -217,7 +218,7 @@ def test_an_unfinished_run_that_cannot_be_resumed_says_what_to_do(
     [
         ("experiment.json", b'{"schema": 1, "exp', "is not a JSON object"),
         ("experiment.json", b"{}", "does not describe an experiment"),
-        ("experiment.json", b'{"experiment": {"agents": 5}}', "an experiment has the keys agents, aggregator, "),
+        ("experiment.json", b'{"experiment": {"agents": 5}}', "experiment.json has changed since it was written"),
         ("result.json", b"garbage", "is not a JSON object"),
         ("metrics.jsonl", b"garbage\n", "not a line of this log"),
     ],
@@ -239,6 +240,7 @@ def test_an_experiment_that_nobody_described_is_not_replayed(
     document = json.loads((folder / "experiment.json").read_text())
     document["experiment"][key] = value
     (folder / "experiment.json").write_text(json.dumps(document))
+    seal(folder)
     outcome = command("replay", str(folder))
     outcome.refusal()
     assert outcome.code == 2
@@ -349,6 +351,7 @@ def test_a_finished_run_is_reused_unless_it_is_to_be_rerun(command: Command, fol
     true = json.loads((folder / "result.json").read_text())["messages"]
     marked = {**json.loads((folder / "result.json").read_text()), "messages": 123}
     (folder / "result.json").write_text(json.dumps(marked))
+    seal(folder)
     metrics = (folder / "metrics.jsonl").read_bytes()
     assert strict(command("run", *TINY, "--json").out)["messages"] == 123
     assert strict(command("run", *TINY, "--json", "--on-existing", "rerun").out)["messages"] == true
@@ -359,6 +362,8 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     edited = {**json.loads(lines[2]), "return": 500.0}
     (folder / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(edited), *lines[3:], ""]))
+    assert "metrics.jsonl has changed" in command("replay", str(folder)).refusal()
+    seal(folder)
     outcome = command("replay", str(folder))
     assert (outcome.code, outcome.out) == (
         1,
@@ -380,6 +385,7 @@ def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, 
     (folder / "experiment.json").write_text(json.dumps(record))
     for log in ("metrics.jsonl", "trace.jsonl"):
         (folder / log).write_text("")
+    seal(folder)
     outcome = command("replay", str(folder))
     assert outcome.code == 1
     assert re.fullmatch(rf"different from round 0 on; {message}\n", outcome.out)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sealing import seal
 
 import byzbench
 from byzbench import Experiment, identity, registry
@@ -157,9 +158,11 @@ def test_other_libraries_are_named_and_discard_nothing(tmp_path: Path) -> None:
     record["code"]["versions"]["torch"] = "1.0"
     record["code"] |= {"digest": "0" * 64, "commit": "0" * 40}
     path.write_text(json.dumps(record))
+    seal(path.parent)
     calls: list[Any] = []
     with pytest.warns(OtherLibraries, match=r"was computed with others: torch: 1\.0 then, "):
-        assert byzbench.run(attack="zero", out=tmp_path, callback=calls.append, **TINY) == first
+        reused = byzbench.run(attack="zero", out=tmp_path, callback=calls.append, **TINY)
+    assert (reused.trace, reused.final) == (first.trace, first.final)
     assert not calls
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny_suite
+from sealing import seal
 from synthetic_entries import submission, write_entry
 from tiny_suite import ABOUT, METHOD, as_schema_1, checked, lines_of, main, replayed, rewrite
 
@@ -244,6 +245,7 @@ def test_runs_without_a_trace_are_not_collected(tiny: Suite, home: Path, tmp_pat
     shutil.copytree(home / "runs", tmp_path / "runs")
     result = tmp_path / "runs" / next(iter(entered.cells.values())).hash / "result.json"
     result.write_text(json.dumps(json.loads(result.read_text()) | {"trace": ""}))
+    seal(result.parent)
     with pytest.raises(UserError, match=r"1 of 4 cells have not been run by .*, or have no trace"):
         collect_cells(entered, tmp_path / "runs")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sealing import seal_checkpoint
 
 import byzbench
 from byzbench import Experiment, canonical, cli, registry
@@ -493,6 +494,7 @@ def test_a_store_of_schema_1_with_scenarios_is_read_and_resumed(
     components = record["identity"]["components"]
     record["identity"]["components"] = {k: v for k, v in components.items() if not k.startswith("scenario ")}
     path.write_text(json.dumps({**record, "schema": 1, "experiment": earlier}))
+    seal_checkpoint(path.parent)
     (entry,), problems = scan_runs(tmp_path / "cut")
     assert not problems
     assert (entry.hash, entry.experiment) == (experiment.hash, json.loads(json.dumps(experiment.describe())))

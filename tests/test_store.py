@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sealing import seal
 
 from byzbench import Experiment, cli
 from byzbench import run as train
@@ -48,6 +49,7 @@ def copies(store: Path, real: Path, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "experiment.json").write_text(json.dumps(record))
         shutil.copy(real / "result.json", folder)
+        seal(folder)
 
 
 def test_a_run_is_read_as_it_is(real: Path, store: Path) -> None:

@@ -96,14 +96,15 @@ def gathered(places: Sequence[str]) -> tuple[list[StoredRun], list[str]]:
     from byzbench.records.remote import open_store
     from byzbench.records.store import gather
 
-    paths = []
+    paths, problems = [], []
     for place in sorted(
         set(places)
     ):  # sorted, so that the choice between two copies of a run does not depend on the order
         with open_store(place) as store:
-            store.pull()
+            problems += store.pull()
             paths.append(store.path)
-    return gather(paths)
+    entries, more = gather(paths)
+    return entries, problems + more
 
 
 def axes(given: list[str]) -> list[str]:

@@ -35,8 +35,9 @@ def runs(
     from byzbench.reports.terminal import echo
 
     with open_store(out) as store:
-        store.pull()
-        entries, problems = scan_runs(store.path)
+        problems = store.pull()
+        entries, more = scan_runs(store.path)
+        problems += more
     selected = [
         entry
         for entry in entries

@@ -60,7 +60,8 @@ def sweep(
     tuned_files = [str(path) for path in tuned or []]
     cell_plan = plan_sweep(_suite(suite, axes, options.parameters(parameter or []), tuned_files))
     with open_store(out) as store:
-        store.pull(cell.hash for cell in cell_plan.cells.values())
+        for problem in store.pull(cell.hash for cell in cell_plan.cells.values()):
+            echo(f"not trusted: {problem}", err=True)
         earlier = _preflight(cell_plan, store.path, on_existing, quiet=as_json)
         if dry_run:
             return
@@ -190,6 +191,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
 _WORDS: dict[CellState, str] = {
     "finished": "reused",
     "failed": "failed before",
+    "damaged": "damaged",
     "unfinished": "to be resumed",
     "outdated": "outdated",
     "new": "to run",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 import warnings
@@ -30,9 +29,10 @@ from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.federation.normalization import settle
 from byzbench.randomness import Streams
-from byzbench.records.files import read_bytes
+from byzbench.records.files import REMEDY
 from byzbench.records.result import Result
-from byzbench.records.run_folder import LOGS, REMEDY, RunFolder, finite
+from byzbench.records.run_folder import LOGS, RunFolder, finite
+from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
 
 SAVE_EVERY = 2.0
@@ -99,6 +99,7 @@ def run(
                     OtherLibraries(f"{folder.path} was {verb} with others: {'; '.join(changes)}"), stacklevel=2
                 )
             if result is not None:
+                folder.check_logs()
                 return _load(folder, result)
             if not (folder.path / "trace.jsonl").exists():
                 folder.clear()  # the run is older than traces, which cannot be computed for its finished rounds
@@ -321,7 +322,7 @@ def _restore(
     fits = all(name in tensors and _form(tensors[name]) == _form(t) for name, t in required.items())
     counts = {name: progress.get(name) for name in ("round", *_counters(federation))}
     for name, size in progress["sizes"].items():
-        fits = fits and len(folder.metrics(name, size)) == counts["round"]
+        fits = fits and len(folder.metrics(name, size, progress["digests"].get(name))) == counts["round"]
     traffic_form = (torch.Size([training.todo.agents + 1, 2]), torch.int64)
     fits = fits and all(_form(t) == traffic_form for name, t in tensors.items() if name.startswith("traffic/"))
     mismatch = CorruptRecord(f"{folder.path / 'checkpoint.safetensors'} is not of this experiment; {REMEDY}")
@@ -355,6 +356,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     todo, theta = training.todo, training.state["theta"].cpu()
     lines = folder.metrics()
     seconds = sum(line["seconds"] for line in folder.metrics("timing.jsonl"))
+    digests = folder.digests()
     last, final = lines[-1], final_return(lines, todo.trajectories)
     result = Result(
         run=str(folder.path),
@@ -370,13 +372,15 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         evaluation={k: v for k, v in last.items() if k.startswith("evaluation")}
         | {"evaluation_auc": evaluation_area(lines, todo.task, todo.trajectories)},
         versions=versions,
-        trace=hashlib.sha256(read_bytes(folder.path / "trace.jsonl")).hexdigest(),
+        trace=digests.pop("trace.jsonl"),
         diagnostics=todo.diagnostics,
         notes=todo.notes(),
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
         traffic=training.federation.counters.by_topic(),
+        digests=digests,
+        seal=BLANK,
     )
-    folder.write("result.json", result.to_json())
+    folder.write_sealed("result.json", result.to_json())
     folder.delete_file("failure.json")
-    return result
+    return _load(folder, folder.result() or {})

@@ -307,9 +307,10 @@ def _lock(folder: RunFolder, patience: float) -> ExitStack:
 
 
 def _check(path: Path) -> None:
-    """Raise CorruptRecord unless the folder holds a finished run with all rounds in all logs."""
+    """Raise CorruptRecord unless the folder holds a finished, undamaged run with all rounds in all logs."""
     if read_run(path.resolve()).status != "finished":
         raise CorruptRecord(f"{path} is not the folder of a finished run")
+    RunFolder(path).check_logs()
     rounds = {name: len(RunFolder(path).metrics(name)) for name in LOGS if (path / name).exists()}
     if len(set(rounds.values())) != 1:
         counts = ", ".join(f"{name} has {count}" for name, count in rounds.items())

@@ -26,6 +26,9 @@ FILES = (
 )
 """The files of a run, in the order in which they are removed; they are written and copied in the reverse order."""
 
+REMEDY = "move the folder away, or start over with --on-existing rerun"
+"""The last part of messages about corrupt records."""
+
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """Read a regular file, without following a symbolic link.

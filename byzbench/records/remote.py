@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from byzbench.errors import StorageError, UserError
+from byzbench.errors import CorruptRecord, StorageError, UserError
 from byzbench.records.files import FILES, LIMIT
+from byzbench.records.seals import check_contents
 
 
 class LocalStore:
@@ -24,8 +25,13 @@ class LocalStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def pull(self, hashes: Iterable[str] | None = None) -> None:
-        """Download finished runs: those of the given hashes, or all."""
+    def pull(self, hashes: Iterable[str] | None = None) -> list[str]:
+        """Download finished runs: those of the given hashes, or all.
+
+        Returns:
+            A line for each run that is damaged, and was not downloaded.
+        """
+        return []
 
     def push(self, folder: Path) -> None:
         """Upload a run that is finished or failed."""
@@ -48,13 +54,22 @@ class RemoteStore(LocalStore):
         except (ImportError, ValueError) as error:
             raise UserError(f"cannot open the store {url}: {' '.join(str(error).split())}") from None
 
-    def pull(self, hashes: Iterable[str] | None = None) -> None:
-        """Download finished runs: those of the given hashes, or all."""
+    def pull(self, hashes: Iterable[str] | None = None) -> list[str]:
+        """Download finished runs: those of the given hashes, or all.
+
+        Returns:
+            A line for each run that is damaged, and was not downloaded.
+        """
+        problems = []
         with self._storage_errors():
             remote = {Path(path).name for path in self._list()}
             for name in sorted(remote if hashes is None else remote & set(hashes)):
                 if len(name) == 16 and not (self.path / name / "result.json").exists():
-                    self._pull(name)
+                    try:
+                        self._pull(name)
+                    except CorruptRecord as error:
+                        problems.append(str(error))
+        return problems
 
     def _list(self) -> list[str]:
         return self._remote.ls(self._root, detail=False) if self._remote.exists(self._root) else []
@@ -63,20 +78,30 @@ class RemoteStore(LocalStore):
         sizes = {Path(f["name"]).name: f["size"] or 0 for f in self._remote.ls(f"{self._root}/{name}", detail=True)}
         if not {"result.json", "failure.json"} & sizes.keys():
             return
+        contents = {
+            file: self._remote.cat_file(f"{self._root}/{name}/{file}")
+            for file in reversed(FILES)
+            if file in sizes and sizes[file] <= LIMIT
+        }
+        check_contents(f"{self._url}/{name}", contents)
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
-        for file in reversed(FILES):
-            if file in sizes and sizes[file] <= LIMIT:
-                _write(folder / file, self._remote.cat_file(f"{self._root}/{name}/{file}"))
+        for file, content in contents.items():
+            _write(folder / file, content)
 
     def push(self, folder: Path) -> None:
-        """Upload a run that is finished or failed."""
-        files = [folder / name for name in reversed(FILES) if (folder / name).is_file()]
-        if {"result.json", "failure.json"} & {path.name for path in files}:
+        """Upload a run that is finished or failed.
+
+        Raises:
+            CorruptRecord: A file of a finished run is damaged.
+        """
+        contents = {name: (folder / name).read_bytes() for name in reversed(FILES) if (folder / name).is_file()}
+        if {"result.json", "failure.json"} & contents.keys():
+            check_contents(str(folder), contents)
             with self._storage_errors():
                 self._remote.makedirs(f"{self._root}/{folder.name}", exist_ok=True)
-                for path in files:
-                    self._remote.pipe_file(f"{self._root}/{folder.name}/{path.name}", path.read_bytes())
+                for name, content in contents.items():
+                    self._remote.pipe_file(f"{self._root}/{folder.name}/{name}", content)
 
     def push_file(self, path: Path) -> None:
         """Upload a file of the store."""

@@ -56,6 +56,8 @@ class Result:
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
         assumptions: The measured assumption constants: see `byzbench.experiments.assumptions`.
         traffic: The messages and bytes by topic, and the most bytes that one agent sent.
+        digests: The sha256 of `experiment.json`, `metrics.jsonl` and `timing.jsonl`; see `byzbench.records.seals`.
+        seal: The sha256 of `result.json` with `BLANK` in the place of this digest.
     """
 
     run: str | list[str]
@@ -76,10 +78,12 @@ class Result:
     aggregation: dict[str, float | None] = field(default_factory=dict)
     assumptions: dict[str, float | None] = field(default_factory=dict)
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    seal: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints, in which `final` is named `return`."""
-        data = {"schema": SCHEMA, **asdict(self)}
+        data = {"schema": SCHEMA, "seal": self.seal, **asdict(self)}
         data["return"] = data.pop("final")
         return data
 
@@ -128,6 +132,8 @@ def pool(results: Sequence[Result]) -> Result:
             topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
             for topic, sent in worst.traffic.items()
         },
+        digests={},
+        seal="",
     )
 
 

@@ -8,14 +8,17 @@
     result.json             the result, written last; a run without it is unfinished
     failure.json            the error that ended a cell of a sweep, if any
 
-The checkpoint defines the state of a run: lines of logs after it are removed when the run is resumed.
+The checkpoint defines the state of a run: lines of logs after it are removed when the run is resumed. What is read is
+checked against the digests of `byzbench.records.seals`.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,8 +32,18 @@ from torch import Tensor
 
 from byzbench.canonical import SCHEMA, schema_of
 from byzbench.errors import Busy, CorruptRecord, StorageError
-from byzbench.records.files import FILES, parse_json, parse_object, read_bytes
+from byzbench.records.files import FILES, REMEDY, parse_json, parse_object, read_bytes
 from byzbench.records.migrations import is_described, migrate
+from byzbench.records.seals import (
+    BLANK,
+    check_file,
+    check_result,
+    is_intact,
+    log_digests,
+    run_names,
+    sha256_of,
+    stamp,
+)
 
 LOGS = {
     "trace.jsonl": ("index", "time", "trajectories", "steps", "return"),
@@ -46,6 +59,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._logs: dict[str, BinaryIO] = {}
+        self._hashers: dict[str, hashlib._Hash] = {}
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
@@ -74,8 +88,12 @@ class RunFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Read a JSON object of the folder; None if the file does not exist."""
+        content = self._content(name)
+        return None if content is None else parse_object(content, self.path / name, REMEDY)
+
+    def _content(self, name: str) -> bytes | None:
         try:
-            return parse_object(read_bytes(self.path / name), self.path / name, REMEDY)
+            return read_bytes(self.path / name)
         except FileNotFoundError:
             return None
 
@@ -97,15 +115,37 @@ class RunFolder:
         """Read `result.json`, migrated to the present schema; None if the file does not exist.
 
         Raises:
-            CorruptRecord: The file is invalid, or of a newer byzbench.
+            CorruptRecord: The file is invalid, damaged, of another run or of a newer byzbench, or `experiment.json` is
+                not the one of the run.
         """
-        data = self.read("result.json")
-        return None if data is None else migrate("result", data, self.path / "result.json")
+        content, path = self._content("result.json"), self.path / "result.json"
+        if content is None:
+            return None
+        data, experiment = parse_object(content, path, REMEDY), self._content("experiment.json")
+        check_result(self.path, content, data, experiment, run_names(self.path, experiment))
+        return migrate("result", data, path)
+
+    def check_logs(self) -> None:
+        """Check the logs of a finished run against the digests in its result.
+
+        Raises:
+            CorruptRecord: A log is missing or damaged; the message names it.
+        """
+        for name, digest in log_digests(self.read("result.json") or {}).items():
+            check_file(self.path / name, self._content(name), digest)
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of `experiment.json` and of the logs as they were written."""
+        digests = {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
+        return digests | {"experiment.json": sha256_of(self._content("experiment.json") or b"")}
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON object atomically."""
-        text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-        self.put(name, text.encode())
+        self.put(name, _encoded(data))
+
+    def write_sealed(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write a JSON object atomically, with the seal of the file in the place of the first placeholder."""
+        self.put(name, stamp(_encoded(data)))
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file atomically."""
@@ -127,66 +167,84 @@ class RunFolder:
             handle = open(self.path / name, "ab")  # noqa: SIM115
             self._logs[name] = handle
             handle.truncate(size)
+        self._hashers[name] = hashlib.sha256(read_bytes(self.path / name))
 
     def append(self, name: str, line: Mapping[str, Any]) -> None:
         """Append one line to a log."""
+        content = json.dumps(line, allow_nan=False).encode() + b"\n"
         with _storage(self.path):
-            self._logs[name].write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._logs[name].write(content)
+        self._hashers[name].update(content)
 
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Write a checkpoint, after the logs have been flushed to disk.
 
         Args:
             tensors: The tensors by name.
-            progress: The numbers to restore, as JSON values; the sizes of the logs are added.
+            progress: The numbers to restore, as JSON values; the sizes and the digests of the logs are added.
         """
         with _storage(self.path):
             for log in self._logs.values():
                 log.flush()
                 os.fsync(log.fileno())
             sizes = {name: log.tell() for name, log in self._logs.items()}
-        meta = {"progress": json.dumps({**progress, "sizes": sizes})}
+        meta = {"progress": json.dumps({**progress, "sizes": sizes, "digests": self.digests()}), "seal": BLANK}
         # Copies, as safetensors rejects tensors that share memory.
         flat = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-        self.put("checkpoint.safetensors", safetensors.torch.save(flat, meta))
+        self.put("checkpoint.safetensors", stamp(safetensors.torch.save(flat, meta)))
 
     def restore(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read the last checkpoint: its tensors and its progress; None if there is none.
 
         Raises:
-            CorruptRecord: The file is not a checkpoint.
+            CorruptRecord: The file is not a checkpoint, is damaged, or is of another `experiment.json`.
         """
         path = self.path / "checkpoint.safetensors"
         if not path.exists():
             return None
         try:
             with safetensors.safe_open(path, framework="pt") as handle:
-                progress = json.loads((handle.metadata() or {})["progress"])
+                metadata = handle.metadata() or {}
+                progress = json.loads(metadata["progress"])
+                digests = progress.setdefault("digests", {})
                 tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
             # The names are used as paths and the sizes to truncate files, so only the known logs are allowed.
             if set(progress["sizes"]) != set(LOGS) or not all(_count(n) for n in progress["sizes"].values()):
                 raise ValueError("sizes")
+            if not isinstance(digests, dict):
+                raise ValueError("digests")
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
             raise CorruptRecord(f"{path} is not a checkpoint of byzbench; {REMEDY}") from None
+        if "seal" in metadata:
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if not is_intact(content, metadata["seal"]):
+                    raise CorruptRecord(
+                        f"{path} has changed since it was written: its sha256 is not the recorded one; {REMEDY}"
+                    )
+            check_file(self.path / "experiment.json", self._content("experiment.json"), digests.get("experiment.json"))
         return tensors, progress
 
-    def metrics(self, name: str = "metrics.jsonl", size: int | None = None) -> list[dict[str, Any]]:
+    def metrics(
+        self, name: str = "metrics.jsonl", size: int | None = None, digest: str | None = None
+    ) -> list[dict[str, Any]]:
         """Read and check the lines of a log, without an incomplete last line. Metrics have the names of today.
+
+        The log of a finished run is checked against its result.
 
         Args:
             name: The log.
             size: The number of bytes to read; None: all.
+            digest: The sha256 of these bytes, if it is known.
 
         Raises:
-            CorruptRecord: The log is missing, too short or invalid.
+            CorruptRecord: The log is missing, too short, invalid or damaged.
         """
         for log in self._logs.values():
             with _storage(self.path):
                 log.flush()
-        try:
-            content = read_bytes(self.path / name)
-        except FileNotFoundError:
-            raise CorruptRecord(f"{self.path / name} is missing; {REMEDY}") from None
+        content = self._content(name)
+        if content is None:
+            raise CorruptRecord(f"{self.path / name} is missing; {REMEDY}")
         if len(content) < (size or 0):
             raise CorruptRecord(f"{self.path / name} is shorter than its checkpoint says; {REMEDY}")
         lines = []
@@ -199,6 +257,13 @@ class RunFolder:
             if not valid or not all(_number(line.get(key, "")) for key in LOGS[name]):
                 raise CorruptRecord(f"{self.path / name}:{number}: not a line of this log; {REMEDY}")
             lines.append(line)
+        result = {} if self._logs or size is not None else self.read("result.json") or {}
+        if digest := digest or log_digests(result).get(name):
+            check_file(self.path / name, content[:size], digest)
+        elif name == "metrics.jsonl" and "trajectories" in result:
+            ends = [line["trajectories"] for line in lines[-1:]]
+            if result["trajectories"] not in ends:
+                raise CorruptRecord(f"{self.path / name} does not end where the run did; {REMEDY}")
         return self.current_metrics(lines) if name == "metrics.jsonl" else lines
 
     def current_metrics(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -234,8 +299,8 @@ class RunFolder:
         return target
 
 
-REMEDY = "move the folder away, or start over with --on-existing rerun"
-"""The last part of messages about corrupt records."""
+def _encoded(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def _count(value: object) -> bool:

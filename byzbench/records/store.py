@@ -18,6 +18,7 @@ from byzbench.canonical import SCHEMA, digest_of, hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
 from byzbench.records.files import parse_object, read_bytes
 from byzbench.records.migrations import migrate
+from byzbench.records.seals import check_result, run_names
 
 RunStatus: TypeAlias = Literal["finished", "failed", "unfinished"]
 """The status of a stored run; an `unfinished` run is running or interrupted."""
@@ -26,6 +27,9 @@ OnExistingRun: TypeAlias = Literal["reuse", "rerun"]
 OnExisting: TypeAlias = Literal["reuse", "retry-failed", "rerun"]
 """What to do with cells that are in the store: `reuse` finished and failed ones, `retry-failed` reuses finished ones,
 `rerun` none."""
+
+LIMIT = 2**24
+"""The largest size of a JSON file of a store in bytes."""
 
 AXES = {axis.name: axis.key for axis in recorded_axes()}
 """The keys of an experiment's description, by the names of the axes."""
@@ -91,25 +95,37 @@ def read_run(folder: Path) -> StoredRun:
         raise CorruptRecord(f"{folder} is a symbolic link")
     path = folder / "experiment.json"
     try:
-        raw = _object(path)
+        content = read_bytes(path, LIMIT)
     except FileNotFoundError:
         raise CorruptRecord(f"{folder} is not the folder of a run: it has no experiment.json") from None
+    raw = parse_object(content, path)
     record = migrate("run", raw, path)
     description, code = record.get("experiment"), record.get("code")
     if not isinstance(description, dict) or not _is_experiment(description) or not isinstance(code, dict):
         raise CorruptRecord(f"{path} does not describe an experiment")
-    result = _optional(folder / "result.json")
-    if result is not None:
-        result = migrate("result", result, folder / "result.json")
+    result = _result(folder, content)
     failure = _optional(folder / "failure.json") if result is None else None
-    if result is not None and not _is_result(result):
-        raise CorruptRecord(f"{folder / 'result.json'} is not a result")
     status: RunStatus = "finished" if result is not None else "failed" if failure is not None else "unfinished"
     error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
     recorded = digest_of(raw["experiment"])
     return StoredRun(
         folder, description, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split())
     )
+
+
+def _result(folder: Path, experiment: bytes) -> dict[str, Any] | None:
+    """Read and check the `result.json` beside an `experiment.json`; None if the file does not exist."""
+    path = folder / "result.json"
+    try:
+        content = read_bytes(path, LIMIT)
+    except FileNotFoundError:
+        return None
+    raw = parse_object(content, path)
+    result = migrate("result", raw, path)
+    if not _is_result(result):
+        raise CorruptRecord(f"{path} is not a result")
+    check_result(folder, content, raw, experiment, run_names(folder, experiment))
+    return result
 
 
 def scan_runs(store: Path) -> tuple[list[StoredRun], list[str]]:
@@ -227,7 +243,7 @@ def _read_sweep(path: Path) -> tuple[list[StoredRun], list[str]]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    return parse_object(read_bytes(path, 2**24), path)
+    return parse_object(read_bytes(path, LIMIT), path)
 
 
 def _optional(path: Path) -> dict[str, Any] | None:

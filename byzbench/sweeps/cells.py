@@ -64,6 +64,7 @@ def stored_outcome(experiment: Experiment, out: Path, on_existing: OnExisting) -
     if on_existing == "rerun" or stored_differences(folder, experiment) != []:
         return None
     if (result := folder.result()) is not None:
+        folder.check_logs()
         return CellOutcome("finished", result, reused=True)
     if on_existing == "reuse" and (failure := folder.read("failure.json")) is not None:
         return CellOutcome("failed", error=str(failure.get("error")), reused=True)

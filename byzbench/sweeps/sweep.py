@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from byzbench.errors import CorruptRecord
 from byzbench.experiments.experiment import Experiment
 from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import OnExisting, StoredRun
@@ -15,7 +16,7 @@ from byzbench.sweeps.cells import CellOutcome, stored_differences, stored_outcom
 from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 
-CellState: TypeAlias = Literal["new", "outdated", "unfinished", "finished", "failed"]
+CellState: TypeAlias = Literal["new", "outdated", "unfinished", "finished", "failed", "damaged"]
 """The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""
 
 
@@ -50,16 +51,21 @@ def sweep_state(plan: SweepPlan, out: Path, on_existing: OnExisting) -> dict[str
     """
     states: dict[str, CellState] = {}
     for label, cell in plan.cells.items():
-        outcome = stored_outcome(cell, out, on_existing)
-        if outcome is not None and outcome.status != "busy":
-            states[label] = outcome.status
-        else:
-            reasons = stored_differences(RunFolder(out / cell.hash), cell)
-            if on_existing == "rerun" or reasons is None:
-                states[label] = "new"
-            else:
-                states[label] = "outdated" if reasons else "unfinished"
+        try:
+            states[label] = _state(cell, out, on_existing)
+        except CorruptRecord:
+            states[label] = "damaged"
     return states
+
+
+def _state(cell: Experiment, out: Path, on_existing: OnExisting) -> CellState:
+    if on_existing == "rerun":
+        return "new"
+    outcome = stored_outcome(cell, out, on_existing)
+    if outcome is not None and outcome.status != "busy":
+        return outcome.status
+    reasons = stored_differences(RunFolder(out / cell.hash), cell)
+    return "new" if reasons is None else "outdated" if reasons else "unfinished"
 
 
 def seconds_expected(cell: Experiment, earlier: list[StoredRun]) -> float | None:
@@ -121,7 +127,10 @@ def run_sweep(
 
     queue: list[Experiment] = []
     for cell in plan.cells.values():
-        outcome = stored_outcome(cell, out, on_existing)
+        try:
+            outcome = stored_outcome(cell, out, on_existing)
+        except CorruptRecord as error:  # named like a failure, so that the other cells go on
+            outcome = CellOutcome("failed", error=str(error), reused=True)
         if outcome is None:
             queue.append(cell)
         else:
