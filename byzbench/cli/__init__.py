@@ -11,6 +11,7 @@ import typer
 
 from byzbench.cli.groups import LazyGroup
 from byzbench.errors import ByzbenchError, without_pydantic
+from byzbench.experiments.termination import Terminated, interrupting_sigterm
 from byzbench.reports.terminal import echo
 
 app = typer.Typer(
@@ -44,27 +45,34 @@ def _options(
 def main() -> None:
     """Run the `byzbench` command; an error of the user gives one line on standard error and exit code 2."""
     warnings.showwarning = _warn  # type: ignore[assignment]
-    command, code = typer.main.get_command(app), 0
+    with interrupting_sigterm():
+        code = _run(typer.main.get_command(app))
+    sys.exit(code)
+
+
+def _run(command: Any) -> int:
+    """Run a command, print its error, and return its exit code."""
     try:
         # `command.main` would handle an interrupt without printing how to resume.
         with command.make_context("byzbench", sys.argv[1:]) as context:
             command.invoke(context)
     except typer.Exit as end:
-        code = end.exit_code
+        return end.exit_code
     except ByzbenchError as error:
-        code = _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        code = _fail("stopped; the same command resumes", 130)
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        code = interrupt.exit_code if isinstance(interrupt, Terminated) else 130
+        return _fail("stopped; the same command resumes", code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        return 1
     except Exception as error:
         # typer has its own copy of click's exceptions, whose module differs between releases of typer.
         if not hasattr(error, "format_message"):
             raise
         text = without_pydantic(error.format_message())
-        code = _fail(text, 2) if text else 0
-    sys.exit(code)
+        return _fail(text, 2) if text else 0
+    return 0
 
 
 def _fail(message: str, code: int) -> int:

@@ -47,7 +47,7 @@ def sweep(
 
     An axis takes several values, separated by commas or in a repeated option.
 
-    Exit 0: all cells finished. 1: a cell failed. 130: interrupted.
+    Exit 0: all cells finished. 1: a cell failed. 130: interrupted. 143: terminated.
 
     Examples:
         byzbench sweep --algo decbyzpg,fed_ppo --attack none,alie,ipm --seeds 5
@@ -60,9 +60,8 @@ def sweep(
     tuned_files = [str(path) for path in tuned or []]
     cell_plan = plan_sweep(_suite(suite, axes, options.parameters(parameter or []), tuned_files))
     with open_store(out) as store:
-        for problem in store.pull(cell.hash for cell in cell_plan.cells.values()):
-            echo(f"not trusted: {problem}", err=True)
-        earlier = _preflight(cell_plan, store.path, on_existing, quiet=as_json)
+        problems = store.pull(cell.hash for cell in cell_plan.cells.values())
+        earlier = _preflight(cell_plan, store.path, on_existing, problems, quiet=as_json)
         if dry_run:
             return
         from byzbench.cli.progress import SweepProgress
@@ -136,13 +135,14 @@ def _suite(path: Path | None, axes: dict[str, Any], parameters: dict[str, Any], 
     return SweepGrid.of({**values, "parameters": merged_parameters, "tuned": [*values.get("tuned", []), *tuned]})
 
 
-def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -> list[Any]:
+def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list[str], quiet: bool) -> list[Any]:
     """Print the plan of a sweep.
 
     Args:
         cell_plan: The plan.
         out: The folder of the store.
         on_existing: What to do with cells that ran before.
+        problems: A line for each damaged run at the URL of the store, to be printed too.
         quiet: Print nothing.
 
     Returns:
@@ -155,7 +155,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
     from byzbench.sweeps.cells import stored_differences
     from byzbench.sweeps.sweep import seconds_expected, sweep_state
 
-    earlier, problems = scan_runs(out)
+    earlier, damaged = scan_runs(out)
     states = sweep_state(cell_plan, out, on_existing)
     if quiet:
         return earlier
@@ -169,7 +169,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, quiet: bool) -
     for label, state in states.items():
         if state == "failed":
             echo(f"failed before: {label} (to retry: --on-existing retry-failed)", err=True)
-    for problem in problems:
+    for problem in (*problems, *damaged):
         echo(f"not trusted: {problem}", err=True)
     outdated = [cell_plan.cells[label] for label, state in states.items() if state == "outdated"]
     reasons = Counter(

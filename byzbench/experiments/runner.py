@@ -24,6 +24,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import aggregation, classify_run, evaluation_area, final_return, measure
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.experiments.provenance import code_difference, code_origin, recorded_differences
+from byzbench.experiments.termination import deferred_termination
 from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.federation import SimulatedFederation
@@ -264,22 +265,23 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
         folder.save(_tensors(training), {"round": training.round, **_counters(training.federation)})
 
     saved_at = time.monotonic()
-    while not training.is_finished:
-        start, before = time.perf_counter(), training.spent
-        with translate_plugin_errors(training.todo.components):
-            line = lockstep(training.advance())
-            seconds = time.perf_counter() - start
-            if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
-                line |= training.evaluate(due)
-        folder.append("trace.jsonl", training.trace(line))
-        folder.append("metrics.jsonl", line)
-        folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
-        if callback:
-            callback(line)
-        if time.monotonic() - saved_at > SAVE_EVERY:
-            save()
-            saved_at = time.monotonic()
-    save()
+    with deferred_termination() as is_terminated:
+        while not (training.is_finished or is_terminated()):
+            start, before = time.perf_counter(), training.spent
+            with translate_plugin_errors(training.todo.components):
+                line = lockstep(training.advance())
+                seconds = time.perf_counter() - start
+                if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
+                    line |= training.evaluate(due)
+            folder.append("trace.jsonl", training.trace(line))
+            folder.append("metrics.jsonl", line)
+            folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
+            if callback:
+                callback(line)
+            if time.monotonic() - saved_at > SAVE_EVERY:
+                save()
+                saved_at = time.monotonic()
+        save()
     return _conclude(training, folder, versions)
 
 

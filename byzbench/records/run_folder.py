@@ -38,10 +38,10 @@ from byzbench.records.seals import (
     BLANK,
     check_file,
     check_result,
+    file_digest,
     is_intact,
     log_digests,
     run_names,
-    sha256_of,
     stamp,
 )
 
@@ -137,7 +137,7 @@ class RunFolder:
     def digests(self) -> dict[str, str]:
         """Return the sha256 of `experiment.json` and of the logs as they were written."""
         digests = {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
-        return digests | {"experiment.json": sha256_of(self._content("experiment.json") or b"")}
+        return digests | {"experiment.json": file_digest(self._content("experiment.json") or b"")}
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON object atomically."""

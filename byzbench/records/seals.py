@@ -27,7 +27,7 @@ BLANK = "0" * 64
 """The placeholder of a seal."""
 
 
-def sha256_of(content: bytes) -> str:
+def file_digest(content: bytes) -> str:
     """Return the sha256 of a file in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
@@ -40,7 +40,7 @@ def stamp(content: bytes) -> bytes:
         >>> is_intact(stamped, stamped[10:74].decode()), is_intact(stamped + b" ", stamped[10:74].decode())
         (True, False)
     """
-    return content.replace(BLANK.encode(), sha256_of(content).encode(), 1)
+    return content.replace(BLANK.encode(), file_digest(content).encode(), 1)
 
 
 def is_intact(content: Any, seal: object) -> bool:
@@ -79,7 +79,7 @@ def check_file(path: object, content: bytes | None, digest: object) -> None:
     """
     if content is None:
         raise CorruptRecord(f"{path} is missing; {REMEDY}")
-    if sha256_of(content) != digest:
+    if file_digest(content) != digest:
         raise CorruptRecord(f"{path} has changed since it was written: its sha256 is not the recorded one; {REMEDY}")
 
 

@@ -13,22 +13,29 @@ import re
 import signal
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.termination import exit_on_sigterm
 from byzbench.records.store import OnExisting
 from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere
 
 RETRIES = 3
 """The maximal number of times that a cell is started again after its worker was lost."""
+
+PATIENCE = 8.0
+"""The seconds that workers have to end after SIGTERM; clusters and containers give 10 or more to all processes."""
 
 FRESH_AFTER = 20
 """The number of cells after which a worker process is replaced, as thousands of simulators fragment its memory."""
@@ -119,6 +126,7 @@ class ProcessExecutor(Executor):
         self.width = jobs or len(os.sched_getaffinity(0))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
+        _start_server()
         self._idle = [(self._pool(), 0) for _ in range(self.width)]
         self._busy: dict[Future[Any], tuple[ProcessPoolExecutor, int]] = {}
 
@@ -148,19 +156,46 @@ class ProcessExecutor(Executor):
         return isinstance(error, BrokenProcessPool)
 
     def close(self, kill: bool = False) -> None:
-        """End all processes; with `kill`, without waiting for running cells."""
+        """End all processes; with `kill`, running cells end with a checkpoint after their round."""
         pools = [pool for pool, _ in (*self._idle, *self._busy.values())]
         if kill:
-            for pool in pools:
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
+            _terminate([process for pool in pools for process in list((pool._processes or {}).values())])
         for pool in pools:
             pool.shutdown(wait=not kill, cancel_futures=True)
 
 
+def _start_server() -> None:
+    """Start the server process from which workers are forked, with SIGTERM blocked.
+
+    A cluster sends the signal to all processes of a job, and if the server ended before the workers, these would appear
+    to have ended as well. The tracker of resources is started first, since its start unblocks the signal.
+    """
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _terminate(processes: Sequence[BaseProcess]) -> None:
+    """End workers by SIGTERM, and those that have not ended after `PATIENCE` seconds by SIGKILL."""
+    for process in processes:
+        process.terminate()
+    running, until = {process.sentinel: process for process in processes}, time.monotonic() + PATIENCE
+    try:
+        while running and (seconds := until - time.monotonic()) > 0:
+            for sentinel in multiprocessing.connection.wait(list(running), seconds):
+                del running[sentinel]  # type: ignore[arg-type]
+    finally:
+        for process in running.values():
+            process.kill()
+
+
 def _begin() -> None:
-    """Initialise a worker: ignore SIGINT, which the parent handles, and exit when the parent dies."""
+    """Initialise a worker: ignore SIGINT, which the parent handles, and exit on SIGTERM or when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exit_on_sigterm()
     parent = multiprocessing.parent_process()
 
     def exit_with_parent() -> None:
