@@ -16,7 +16,7 @@ import pytest
 
 import byzbench
 from byzbench.experiments import termination
-from byzbench.experiments.termination import Terminated, deferred_termination, interrupting_sigterm
+from byzbench.experiments.termination import Terminated, deferred_termination, interrupting_sigterm, keeping_sigterm
 from byzbench.records.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +91,20 @@ def test_a_worker_waits_for_the_round_however_often_the_signal_comes(monkeypatch
         pass
 
 
+def test_what_replaces_the_handler_is_undone_for_a_command_only() -> None:
+    def replace() -> None:
+        with keeping_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupting_sigterm():
+        replace()
+        assert signal.getsignal(signal.SIGTERM) is termination._termination
+    replace()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_a_program_that_imports_byzbench_keeps_its_handler(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     byzbench.run(**{**OPTIONS, "trajectories": 8}, out=tmp_path)
@@ -102,6 +116,7 @@ COMMANDS = {
     "run": f"run --trajectories 1500 --attack sign_flip {SMALL}",
     "sweep": f"sweep --algo decbyzpg --attack none,sign_flip --seeds 2 --trajectories 400 --jobs 2 {SMALL}",
     "tune": f"tune --algo decbyzpg --attacks ipm,sign_flip --trials 3 --trajectories 150 --jobs 2 {SMALL}",
+    "sweep by Ray": f"sweep --algo decbyzpg --attack none,ipm --seeds 4 --trajectories 40 --executor ray {SMALL}",
     "worst": f"worst --algo decbyzpg --selection 1 --reporting 1 --trajectories 150 --jobs 2 {SMALL}",
     "leaderboard run": "leaderboard run --suite tiny-v1 --algo decbyzpg(N=4,B=2) --jobs 2 --out runs",
 }

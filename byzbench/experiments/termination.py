@@ -66,6 +66,17 @@ def interrupting_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Restore the handler of `interrupting_sigterm` after a block that replaces it, as the start of Ray does."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is _termination and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 def exit_on_sigterm() -> None:
     """End this worker process on SIGTERM, also where it was blocked when the process began.
 

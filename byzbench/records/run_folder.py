@@ -213,11 +213,19 @@ class RunFolder:
                 raise ValueError("sizes")
             if not isinstance(digests, dict):
                 raise ValueError("digests")
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        except (
+            safetensors.SafetensorError,
+            OSError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):
             raise CorruptRecord(f"{path} is not a checkpoint of byzbench; {REMEDY}") from None
-        if "seal" in metadata:
+        if digests or "seal" in metadata:
             with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if not is_intact(content, metadata["seal"]):
+                if not is_intact(content, metadata.get("seal")):
                     raise CorruptRecord(
                         f"{path} has changed since it was written: its sha256 is not the recorded one; {REMEDY}"
                     )

@@ -27,7 +27,7 @@ from typing import Any
 
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.termination import exit_on_sigterm
+from byzbench.experiments.termination import exit_on_sigterm, keeping_sigterm
 from byzbench.records.store import OnExisting
 from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere
 
@@ -226,7 +226,8 @@ class RayExecutor(Executor):
                 options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
             try:
                 _check_reachable(address)
-                ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                with keeping_sigterm():
+                    ray.init(log_to_driver=False, logging_level="ERROR", **options)
             except (OSError, ValueError, RuntimeError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
