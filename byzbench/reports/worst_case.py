@@ -24,8 +24,8 @@ from byzbench import registry
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import LEARNING
+from byzbench.records.files import read_bytes
 from byzbench.records.result import SEVERITY
-from byzbench.records.run_folder import RunFolder
 from byzbench.reports import probes
 from byzbench.reports.estimators import Interval
 from byzbench.reports.statistics import difference_interval, mean_interval
@@ -317,8 +317,8 @@ def _run(
     return {attack: [outcomes[cell.hash] for cell in experiments] for attack, experiments in group.items()}
 
 
-def _metrics(out: Path, cell: Experiment) -> list[dict[str, Any]]:
-    return RunFolder(out / cell.hash).metrics()
+def _metrics(out: Path, cell: Experiment) -> bytes:
+    return read_bytes(out / cell.hash / "metrics.jsonl")
 
 
 def _survival(outcomes: Mapping[str, Sequence[CellOutcome]]) -> SearchFlag:
