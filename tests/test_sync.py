@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import wandb
+from sealing import seal
 
 import byzbench
 from byzbench import cli
@@ -177,6 +178,7 @@ def test_again_is_asked_for_or_has_a_reason(
     assert command(first)[1][-1] == one
     assert command(first, "--force")[1][-1] == one
     edit(first / "result.json", lambda data: data.update(steps_per_second=1.5))  # done again
+    seal(first)
     assert command(first)[1][-1] == one
     assert command(first, "--wandb", "offline")[1][-1] == one
     monkeypatch.setenv("WANDB_PROJECT", "other")
@@ -241,7 +243,7 @@ def test_a_folder_that_cannot_be_trusted_is_a_line(store: Path, there: There, co
     code, out, err = command(store)
     messages = sorted(err.splitlines())
     assert (code, out, len(messages)) == (1, ["uploaded 0, already there 0, not finished 0, failed 2"], 3)
-    assert f"{short}: failed: CorruptRecord: the logs of {short} are not of the same rounds: trace.jsonl has" in err
+    assert f"{short}: failed: CorruptRecord: {timing} has changed since it was written" in err
     assert f"not trusted: {broken}/result.json is not a JSON object\n" in err
     assert f"{linked}: failed: CorruptRecord: {linked}/metrics.jsonl is a symbolic link\n" in err
     assert there.runs == []
@@ -295,6 +297,7 @@ def test_a_plug_in_need_not_be_here_and_may_be_called_anything(store: Path, ther
         data["code"]["digest"] = "../../.."
 
     edit(first / "experiment.json", rename)
+    seal(first)
     code, out, err = command(first)
     assert (code, out[-1], err.count("\n")) == (0, "uploaded 1, already there 0, not finished 0", 1)
     assert err.startswith(f"{first}: no learning curve: unknown ")
