@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from byzbench.attacks.alie import Alie
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
+from byzbench.core.messages import validate_messages
 from byzbench.core.threat_model import Knowledge
 from byzbench.core.wrapped_attack import WrappedAttack
 from byzbench.errors import Undefined
@@ -69,13 +69,12 @@ class SplitBrain(WrappedAttack):
         """Craft the messages: the inner attack's vectors on every edge, reflected for the second half."""
         messages, memory = self.inner.craft_messages(context, memory, rng)
         sender, receiver = torch.as_tensor(context.edges).T
+        honest = context.honest if self.about == "honest" else context.byzantine
+        centre = honest.double().mean(0)
+        rows = context.num_byzantine if "byzantine" in self.threat.knowledge else 1
+        inner = validate_messages(messages, len(sender) if self.inner.threat.equivocates else rows, len(centre))
         row = torch.arange(len(receiver)) if self.inner.threat.equivocates else sender
-        silent = None if messages.silent is None else messages.silent[row]
-        if not isinstance(messages.vectors, Tensor):
-            return ByzantineMessages(
-                [messages.vectors[k] for k in row], silent
-            ), memory  # values of any type cannot be reflected
-        centre = (context.honest if self.about == "honest" else context.byzantine).double().mean(0)
-        vectors = messages.vectors[row]
+        vectors = inner.vectors.masked_fill(inner.malformed.unsqueeze(1), torch.nan).to(honest.dtype)[row]
         mirrored = torch.isin(receiver, context.honest_ids[(len(context.honest_ids) + 1) // 2 :]).unsqueeze(1)
-        return ByzantineMessages(torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors), silent), memory
+        reflected = torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors)
+        return ByzantineMessages(reflected, inner.silent[row]), memory

@@ -30,9 +30,9 @@ from torch import Tensor
 from byzbench.aggregators.mda import Mda
 from byzbench.core import Aggregator, ByzantineMessages, RuleContext
 from byzbench.core.inbox import Inbox
+from byzbench.core.messages import validate_messages
 from byzbench.experiments.diagnostics import diagnose
 from byzbench.federation.statistics import AggregationResult
-from byzbench.federation.validation import validate_messages
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.geometry.spread import min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset

@@ -49,9 +49,9 @@ from byzbench.attacks.sign_flip import SignFlip
 from byzbench.attacks.silence import Silence
 from byzbench.core import Attack, ByzantineMessages, EnvHooks, MessageAttack, Setting, State, ThreatModel
 from byzbench.core.context import AttackContext
+from byzbench.core.messages import validate_messages
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.federation.adversary import Adversary
-from byzbench.federation.validation import validate_messages
 from byzbench.randomness import Streams
 from byzbench.registry import Spec, make, origins, parse_spec
 from byzbench.rl.networks import FeedForward

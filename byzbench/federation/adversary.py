@@ -12,17 +12,24 @@ from torch import Tensor
 
 from byzbench.core import Aggregator, Attack, EnvHooks, State, Task
 from byzbench.core.context import AttackContext, visible_fields
+from byzbench.core.messages import FLOATS, ValidatedMessages, plain_tensor, validate_messages
 from byzbench.errors import BrokenPlugin
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.rule_oracle import ClonedRule
 from byzbench.federation.statistics import AggregationResult
-from byzbench.federation.validation import ValidatedMessages, validate_messages
 from byzbench.randomness import Streams
+from byzbench.registry import name_of
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import Trajectories
 
 _OBSERVED = "seen."
-"""The prefix of observed values in a checkpoint."""
+"""The prefix of observed values in a checkpoint, and of the attack's memory under keys that start with it."""
+
+_ESCAPED = _OBSERVED + _OBSERVED
+"""The prefix in a checkpoint of such a key; no observed value has it."""
+
+_NUMBERS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""The types of numbers that the memory of an attack may have."""
 
 Step: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
 """A hook: (step, values [f, ...]) -> values [f, ...]."""
@@ -67,18 +74,41 @@ class Adversary:
         self._memory: State = {}
         self._observed: State = {}
         if self._byzantine:
-            self._memory = attack.start(self._context({}, self._static_secrets(self._byzantine)))
+            self._memory = self._checked(attack.start(self._context({}, self._static_secrets(self._byzantine))))
 
     def state_dict(self) -> State:
         """Return the state for a checkpoint: the attack's memory, and values for `history` and `rule`."""
-        return {**self._memory, **{_OBSERVED + name: part for name, part in self._observed.items()}}
+        memory = {_OBSERVED * name.startswith(_OBSERVED) + name: part for name, part in self._memory.items()}
+        return {**memory, **{_OBSERVED + name: part for name, part in self._observed.items()}}
 
     def load_state_dict(self, saved: State) -> None:
         """Load what `state_dict` returned."""
-        self._memory = {name: part for name, part in saved.items() if not name.startswith(_OBSERVED)}
-        self._observed = {
-            name.removeprefix(_OBSERVED): part for name, part in saved.items() if name.startswith(_OBSERVED)
-        }
+        self._memory, self._observed = {}, {}
+        for name, part in saved.items():
+            own = name.startswith(_ESCAPED) or not name.startswith(_OBSERVED)
+            (self._memory if own else self._observed)[name.removeprefix(_OBSERVED)] = part
+
+    def _checked(self, memory: object) -> State:
+        """Return the memory that the attack returned, as plain tensors.
+
+        Raises:
+            BrokenPlugin: it is no dict of tensors by name that a checkpoint can hold.
+        """
+        checked: State = {}
+        wrong = "" if type(memory) is dict else type(memory).__name__
+        for name, part in memory.items() if type(memory) is dict else ():
+            if type(name) is not str or not name.isprintable():
+                wrong = f"a key of type {type(name).__name__}" if type(name) is not str else f"the key {name!r}"
+            elif (tensor := plain_tensor(part, _NUMBERS)) is None:
+                what = f"{part.layout} {part.dtype}" if type(part) is Tensor else type(part).__name__
+                wrong = f"{what} for {name!r}"
+            else:
+                checked[name] = tensor
+        if wrong:
+            raise BrokenPlugin(
+                f"attack {name_of(self._attack)}: its memory must be a dict of tensors by name, got {wrong}"
+            )
+        return checked
 
     def begin(self, round: int) -> None:
         """Start a round: its number is the key of all its streams."""
@@ -222,9 +252,10 @@ class Adversary:
             "rule": lambda: self._rule_clone(topic, vectors, edges, groups),
         }
         rng = self._streams.generator(f"attack/{self._num_exchanges}", self.round, rows.start)
-        messages, self._memory = await self._attack.craft_messages_async(
+        messages, memory = await self._attack.craft_messages_async(
             self._context({"topic": topic}, secrets), self._memory, rng
         )
+        self._memory = self._checked(memory)
         return validate_messages(messages, len(edges) if self._threat.equivocates else len(rows), vectors.shape[1])
 
     def _rule_clone(self, topic: str, vectors: Tensor, edges: np.ndarray, groups: int) -> ClonedRule | None:
@@ -277,7 +308,8 @@ class Adversary:
             return None
         rng = self._streams.generator(f"attack/environment/{sample}", self.round)
         context = self._context({"num_episodes": episodes}, self._static_secrets(self._byzantine))
-        hooks, self._memory = self._attack.hook_environment(context, self._memory, rng)
+        hooks, memory = self._attack.hook_environment(context, self._memory, rng)
+        self._memory = self._checked(memory)
         if unknown := sorted(set(hooks.dynamics or ()) - set(self._task.dynamics)):
             raise BrokenPlugin(f"{type(self._attack).__name__} changes {unknown[0]!r}, which this task does not offer")
         return ByzantineEnvHooks(hooks, agents, self._byzantine)

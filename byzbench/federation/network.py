@@ -11,10 +11,10 @@ from torch import Tensor
 
 from byzbench.core import Channel, MessageFormat, State
 from byzbench.core.inbox import Inbox
+from byzbench.core.messages import ValidatedMessages
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.statistics import Counters
-from byzbench.federation.validation import ValidatedMessages
 from byzbench.randomness import Streams
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from byzbench.core import Aggregator, ByzantineMessages, Communication, RuleContext, RuleOutput, State
+from byzbench.core.messages import validate_messages
 from byzbench.errors import UndeclaredKnowledge
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep, one_thread
 from byzbench.federation.graph_diagnostics import expensive_diagnostics, fast_diagnostics, guaranteed
 from byzbench.federation.rule_oracle import ClonedRule, cloneable
-from byzbench.federation.validation import validate_messages
 from tests.golden.cases import PEERS, SERVER, Options
 from tests.golden.parts import Cases, Inputs
 from tests.golden.running import described_inputs, experiment_of
