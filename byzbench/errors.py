@@ -87,6 +87,24 @@ class RenamedParameter(UserWarning):
     """Warning that a parameter is written by an earlier name, which still works."""
 
 
+def error_text(error: BaseException) -> str:
+    """Return an error as one short line: its type and its message, without characters that cannot be printed.
+
+    The error may be one of a plug-in, whose message cannot be trusted either.
+
+    Example:
+        >>> error_text(RuntimeError("it\\nbroke")), error_text(SystemExit())
+        ('RuntimeError: it broke', 'SystemExit')
+    """
+    try:
+        message = " ".join(str(error)[:5000].split())
+    except BaseException:
+        message = ""
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    return printable if len(printable) <= 500 else f"{printable[:497]}..."
+
+
 def validation_text(error: Mapping[str, Any], keys: Iterable[str] = ()) -> str:
     """Return what is wrong with a value that pydantic refuses, as the end of a sentence.
 

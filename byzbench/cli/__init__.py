@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from byzbench.cli.groups import LazyGroup
-from byzbench.errors import ByzbenchError, without_pydantic
+from byzbench.errors import ByzbenchError, error_text, without_pydantic
 from byzbench.experiments.termination import Terminated, interrupting_sigterm
 from byzbench.reports.terminal import echo
 
@@ -59,7 +59,9 @@ def _run(command: Any) -> int:
     except typer.Exit as end:
         return end.exit_code
     except ByzbenchError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code or 2)
+    except SystemExit as error:  # byzbench itself raises typer.Exit
+        return _fail(f"a component ended the command: {error_text(error)}", 2)
     except KeyboardInterrupt as interrupt:
         code = interrupt.exit_code if isinstance(interrupt, Terminated) else 130
         return _fail("stopped; the same command resumes", code)

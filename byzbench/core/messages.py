@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from byzbench.core.adversary import ByzantineMessages
+from byzbench.core.component import State
 
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 """The types of numbers that a message may have."""
+
+STORABLE = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""The types of numbers that a state may have."""
 
 _FLAGS = frozenset({torch.bool})
 
@@ -115,6 +119,35 @@ def plain_tensor(value: object, dtypes: frozenset[torch.dtype]) -> Tensor | None
         return tensor.resolve_neg()
     except (RuntimeError, ValueError):  # a wrapper of a transform of torch.func that has ended, and the like
         return None
+
+
+def plain_state(state: object) -> State:
+    """Return a state, or the memory of an attack, as ordinary tensors that a checkpoint can hold.
+
+    Args:
+        state: the state that a component returned, which is not trusted.
+
+    Raises:
+        TypeError: it is no dict of such tensors by name; the message is the end of a sentence.
+
+    Example:
+        >>> plain_state({"mean": 0.5})
+        Traceback (most recent call last):
+        TypeError: must be a dict of tensors by name, got float for 'mean'
+    """
+    plain: State = {}
+    wrong = "" if type(state) is dict else type(state).__name__
+    for name, part in state.items() if type(state) is dict else ():
+        if type(name) is not str or not name.isprintable():
+            wrong = f"the key {name!r}" if type(name) is str else f"a key of type {type(name).__name__}"
+        elif (tensor := plain_tensor(part, STORABLE)) is None:
+            what = f"{part.layout} {part.dtype}" if type(part) is Tensor else type(part).__name__
+            wrong = f"{what} for {name!r}"
+        else:
+            plain[name] = tensor
+    if wrong:
+        raise TypeError(f"must be a dict of tensors by name, got {wrong}")
+    return plain
 
 
 def _read(source: object, target: Tensor) -> Tensor | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
 from types import FrameType
+from typing import Any
 
 from byzbench import registry
-from byzbench.core import Component
-from byzbench.errors import BrokenPlugin, ByzbenchError
+from byzbench.core import Component, Task
+from byzbench.errors import BrokenPlugin, Busy, ByzbenchError, StorageError, error_text
+from byzbench.experiments.termination import is_terminated
 
 _explaining: ContextVar[bool] = ContextVar("explaining", default=False)
 """True while an error is being explained, so that the checks for it raise theirs as they are."""
@@ -21,30 +26,62 @@ _explaining: ContextVar[bool] = ContextVar("explaining", default=False)
 def translate_plugin_errors(components: Iterable[Component]) -> Iterator[None]:
     """Replace an error that a plug-in causes in a block by a `BrokenPlugin` of one line.
 
-    Errors of byzbench, and errors that no plug-in causes, pass unchanged. Nothing is done unless there is an error.
+    `SystemExit`, and a `KeyboardInterrupt` that is not the user's, are errors of a component. Errors of byzbench, and
+    other errors that no plug-in causes, pass unchanged. Nothing is done unless there is an error.
 
     Args:
-        components: The components that the block calls.
+        components: The components that the block calls. The block writes no records.
 
     Raises:
         BrokenPlugin: A method of a plug-in has a wrong signature, returns something of a wrong form, or has an error.
     """
+    with recorded_interrupts() as interrupted:
+        try:
+            yield
+        except BaseException as error:
+            # Only records raise Busy and StorageError, which tell a sweep to run a cell again.
+            ours = isinstance(error, ByzbenchError) and not isinstance(error, Busy | StorageError)
+            if ours or _explaining.get() or (isinstance(error, KeyboardInterrupt) and interrupted()):
+                raise
+            if line := explain(error, components):
+                raise BrokenPlugin(line) from error
+            if isinstance(error, Exception):
+                raise
+            raise BrokenPlugin(f"a component ended the run: {error_text(error)}") from error
+
+
+@contextmanager
+def recorded_interrupts() -> Iterator[Callable[[], bool]]:
+    """Record in a block whether the user interrupts it, as plug-ins can raise `KeyboardInterrupt` themselves.
+
+    Yields:
+        A function that returns whether the process has received SIGINT or SIGTERM.
+    """
+    before, received = signal.getsignal(signal.SIGINT), False
+
+    def record(number: int, frame: FrameType | None) -> Any:
+        nonlocal received
+        received = True
+        return before(number, frame) if callable(before) else None
+
+    # Only the main thread receives signals, and a worker process ignores this one.
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield is_terminated
+        return
+    signal.signal(signal.SIGINT, record)
     try:
-        yield
-    except ByzbenchError:
-        raise
-    except Exception as error:
-        if not _explaining.get() and (line := explain(error, components)):
-            raise BrokenPlugin(line) from error
-        raise
+        yield lambda: received or is_terminated()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def explain(error: Exception, components: Iterable[Component]) -> str | None:
+def explain(error: BaseException, components: Iterable[Component]) -> str | None:
     """Return a line on the plug-in that causes an error, or None if none does.
 
     An error that is raised in the code of a plug-in is a mistake there, and the line names its file and line.
     Otherwise the plug-ins are compared with their interfaces: first the signatures of their methods, then the shapes
-    and types of what they return.
+    and types of what they return; if no check fails, the line names all plug-ins. An error in an environment of
+    Gymnasium or PettingZoo is one of its task.
 
     Args:
         error: The error, with its traceback.
@@ -55,11 +92,14 @@ def explain(error: Exception, components: Iterable[Component]) -> str | None:
 
     parts = {id(part): part for component in components for part in _parts(component)}
     plugins = [part for part in parts.values() if not is_built_in(type(part))]
+    if environment := _locate_environment(error, parts.values()):
+        return environment
     if not plugins:
         return None
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if _owner(frames[-1], plugins) is not None:
+    if _owner(_innermost(error)[0], plugins) is not None:
         return locate(error, plugins)
+    if not isinstance(error, Exception):
+        return locate(error, plugins)  # the checks below would raise it again
     token = _explaining.set(True)
     try:
         for plugin in plugins:
@@ -73,14 +113,42 @@ def explain(error: Exception, components: Iterable[Component]) -> str | None:
             except AssertionError as violation:
                 return f"{_label(plugin)}: {violation}"
             except Exception as same_error:
-                if _owner([frame for frame, _ in traceback.walk_tb(same_error.__traceback__)][-1], [plugin]):
+                if _owner(_innermost(same_error)[0], [plugin]):
                     return locate(same_error, [plugin])
     finally:
         _explaining.reset(token)
-    return locate(error, plugins)
+    if line := locate(error, plugins):
+        return line
+    # No check finds what is wrong with what it returned.
+    return f"with {', '.join(map(_label, plugins))}: {error_text(error)} ({_place(*_innermost(error))})"
 
 
-def locate(error: Exception, plugins: Iterable[Component], label: bool = True) -> str | None:
+def _locate_environment(error: BaseException, components: Iterable[Component]) -> str | None:
+    """Return an error as one line if it was raised by a method of an environment, else None."""
+    tasks = [component for component in components if isinstance(component, Task)]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not tasks or not any(
+        issubclass(type(frame.f_locals.get("self")), _environment_types()) for frame, _ in frames[-9:]
+    ):
+        return None
+    return f"env {registry.written_form(tasks[0])}: {error_text(error)} ({_place(*frames[-1])})"
+
+
+def _innermost(error: BaseException) -> tuple[FrameType, int]:
+    return list(traceback.walk_tb(error.__traceback__))[-1]
+
+
+def _place(frame: FrameType, line: int) -> str:
+    return f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}"
+
+
+def _environment_types() -> tuple[type, ...]:
+    """Return the base classes of environments, of those libraries that were imported."""
+    names = (("gymnasium", "Env"), ("pettingzoo", "ParallelEnv"), ("pettingzoo", "AECEnv"))
+    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
+
+
+def locate(error: BaseException, plugins: Iterable[Component], label: bool = True) -> str | None:
     """Return an error as one line with the innermost line of a plug-in that led to it; None if no plug-in did.
 
     Args:
@@ -95,10 +163,8 @@ def locate(error: Exception, plugins: Iterable[Component], label: bool = True) -
         return None
     frame, line = inside[-1]
     owner = next((_owner(f, known) for f, _ in reversed(inside) if _is_method_of(f, _owner(f, known))), None)
-    message = " ".join(str(error).split())
-    text = f"{type(error).__name__}{': ' if message else ''}{message}"
-    place = f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}"
-    return f"{_label(owner or _owner(frame, known))}: {text} ({place})" if label else f"{text} ({place})"
+    text = f"{error_text(error)} ({_place(frame, line)})"
+    return f"{_label(owner or _owner(frame, known))}: {text}" if label else text
 
 
 def _parts(component: Component) -> Iterator[Component]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from byzbench.canonical import hash_of
 from byzbench.core import Communication, State
+from byzbench.core.messages import plain_state
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
@@ -35,6 +36,7 @@ from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
+from byzbench.registry import name_of
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
@@ -262,7 +264,9 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
         folder.open_log(name, sizes[name])
 
     def save() -> None:
-        folder.save(_tensors(training), {"round": training.round, **_counters(training.federation)})
+        with translate_plugin_errors(training.todo.components):
+            tensors = _tensors(training)
+        folder.save(tensors, {"round": training.round, **_counters(training.federation)})
 
     saved_at = time.monotonic()
     with deferred_termination() as is_terminated:
@@ -273,7 +277,8 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
                 seconds = time.perf_counter() - start
                 if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
                     line |= training.evaluate(due)
-            folder.append("trace.jsonl", training.trace(line))
+                trace = training.trace(line)
+            folder.append("trace.jsonl", trace)
             folder.append("metrics.jsonl", line)
             folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
             if callback:
@@ -303,11 +308,10 @@ def _tensors(training: Training) -> dict[str, Tensor]:
         "traffic": federation.counters.traffic,
         "worlds": federation.scenarios.state_dict(),
     }
-    flat = {f"{group}/{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
-    for name, value in flat.items():
-        if not isinstance(value, Tensor):
-            raise BrokenPlugin(f"{name}: state and memory are flat dicts of tensors, got {type(value).__name__}")
-    return flat
+    try:
+        return {f"{group}/{name}": t for group, tensors in groups.items() for name, t in plain_state(tensors).items()}
+    except TypeError as error:
+        raise BrokenPlugin(f"state of {name_of(training.todo.algorithm)}, its rules and channel: it {error}") from None
 
 
 def _restore(
@@ -360,6 +364,8 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     seconds = sum(line["seconds"] for line in folder.metrics("timing.jsonl"))
     digests = folder.digests()
     last, final = lines[-1], final_return(lines, todo.trajectories)
+    with translate_plugin_errors(todo.components):
+        diagnostics, notes = todo.diagnostics, todo.notes()
     result = Result(
         run=str(folder.path),
         verdict=classify_run(final, theta, training.present_agents(1.0), todo.task),
@@ -375,8 +381,8 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         | {"evaluation_auc": evaluation_area(lines, todo.task, todo.trajectories)},
         versions=versions,
         trace=digests.pop("trace.jsonl"),
-        diagnostics=todo.diagnostics,
-        notes=todo.notes(),
+        diagnostics=diagnostics,
+        notes=notes,
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
         traffic=training.federation.counters.by_topic(),

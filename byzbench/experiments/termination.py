@@ -29,7 +29,7 @@ class _Termination:
     Attributes:
         end: A function that ends the command or the process.
         is_deferred: Whether a run trains, so that the signal waits for the end of the round.
-        is_requested: Whether a signal is waiting.
+        is_requested: Whether the signal has come.
         ends_on_repeat: Whether a second signal does not wait.
     """
 
@@ -40,9 +40,9 @@ class _Termination:
 
     def __call__(self, number: int, frame: Any) -> None:
         """Handle the signal."""
-        if not self.is_deferred or (self.is_requested and self.ends_on_repeat):
+        is_repeated, self.is_requested = self.is_requested, True
+        if not self.is_deferred or (is_repeated and self.ends_on_repeat):
             self.end()
-        self.is_requested = True
 
 
 def _interrupt() -> NoReturn:
@@ -50,6 +50,11 @@ def _interrupt() -> NoReturn:
 
 
 _termination = _Termination(_interrupt)
+
+
+def is_terminated() -> bool:
+    """Return whether this process has received SIGTERM; plug-ins can raise `Terminated` themselves."""
+    return _termination.is_requested
 
 
 @contextmanager
@@ -97,7 +102,7 @@ def deferred_termination() -> Iterator[Callable[[], bool]]:
     """
     _termination.is_deferred = True
     try:
-        yield lambda: _termination.is_requested
+        yield is_terminated
     finally:
         _termination.is_deferred = False
     if _termination.is_requested:

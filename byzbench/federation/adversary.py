@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.core import Aggregator, Attack, EnvHooks, State, Task
 from byzbench.core.context import AttackContext, visible_fields
-from byzbench.core.messages import FLOATS, ValidatedMessages, plain_tensor, validate_messages
+from byzbench.core.messages import ValidatedMessages, plain_state, validate_messages
 from byzbench.errors import BrokenPlugin
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.rule_oracle import ClonedRule
@@ -27,9 +27,6 @@ _OBSERVED = "seen."
 
 _ESCAPED = _OBSERVED + _OBSERVED
 """The prefix in a checkpoint of such a key; no observed value has it."""
-
-_NUMBERS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-"""The types of numbers that the memory of an attack may have."""
 
 Step: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
 """A hook: (step, values [f, ...]) -> values [f, ...]."""
@@ -94,21 +91,10 @@ class Adversary:
         Raises:
             BrokenPlugin: it is no dict of tensors by name that a checkpoint can hold.
         """
-        checked: State = {}
-        wrong = "" if type(memory) is dict else type(memory).__name__
-        for name, part in memory.items() if type(memory) is dict else ():
-            if type(name) is not str or not name.isprintable():
-                wrong = f"a key of type {type(name).__name__}" if type(name) is not str else f"the key {name!r}"
-            elif (tensor := plain_tensor(part, _NUMBERS)) is None:
-                what = f"{part.layout} {part.dtype}" if type(part) is Tensor else type(part).__name__
-                wrong = f"{what} for {name!r}"
-            else:
-                checked[name] = tensor
-        if wrong:
-            raise BrokenPlugin(
-                f"attack {name_of(self._attack)}: its memory must be a dict of tensors by name, got {wrong}"
-            )
-        return checked
+        try:
+            return plain_state(memory)
+        except TypeError as error:
+            raise BrokenPlugin(f"attack {name_of(self._attack)}: its memory {error}") from None
 
     def begin(self, round: int) -> None:
         """Start a round: its number is the key of all its streams."""

@@ -13,13 +13,23 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from byzbench.canonical import hash_of
-from byzbench.errors import ArchivedRun, Busy, ByzbenchError, CorruptRecord, OtherLibraries, StorageError
+from byzbench.errors import (
+    ArchivedRun,
+    Busy,
+    ByzbenchError,
+    CorruptRecord,
+    OtherLibraries,
+    StorageError,
+    error_text,
+)
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.provenance import code_origin, recorded_differences
 from byzbench.experiments.runner import run
 from byzbench.records.files import FILES, parse_object
@@ -104,35 +114,36 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
     Returns:
         The outcome, which holds the error if there is one.
     """
-    try:
-        experiment = Experiment.from_description(description)
-        if (outcome := stored_outcome(experiment, Path(out), on_existing)) is not None:
-            return outcome
-        mode: OnExistingRun = "rerun" if on_existing == "rerun" else "reuse"
-        with warnings.catch_warnings():
-            for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
-                warnings.simplefilter("ignore", category)
-            return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
-    except Busy as error:
-        return CellOutcome("busy", error=str(error))
-    except StorageError as error:
-        return CellOutcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
-    except Exception as error:
-        message = error if isinstance(error, ByzbenchError) else f"{type(error).__name__}: {error}"
-        return _failed(" ".join(str(message).split()), traceback.format_exc(), description, Path(out))
+    experiment = None
+    with recorded_interrupts() as interrupted:
+        try:
+            experiment = Experiment.from_description(description)
+            if (outcome := stored_outcome(experiment, Path(out), on_existing)) is not None:
+                return outcome
+            mode: OnExistingRun = "rerun" if on_existing == "rerun" else "reuse"
+            with warnings.catch_warnings():
+                for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
+                    warnings.simplefilter("ignore", category)
+                return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
+        except Busy as error:
+            return CellOutcome("busy", error=str(error))
+        except StorageError as error:
+            return CellOutcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and interrupted():
+                raise
+            line = " ".join(str(error).split()) if isinstance(error, ByzbenchError) else error_text(error)
+            return _failed(line, traceback.format_exc(), experiment, Path(out))
 
 
-def _failed(line: str, trace: str, description: Mapping[str, Any], out: Path) -> CellOutcome:
+def _failed(line: str, trace: str, experiment: Experiment | None, out: Path) -> CellOutcome:
     """Write failure.json into the cell's folder, if possible, and return the outcome."""
-    try:
-        experiment = Experiment.from_description(description)
+    if experiment is not None:
         folder = RunFolder(out / experiment.hash)
-        with folder.locked():
+        with suppress(ByzbenchError), folder.locked():  # the outcome holds the error in any case
             if folder.read("experiment.json") is None:
                 folder.write("experiment.json", code_origin(experiment))
             folder.write("failure.json", {"error": line, "traceback": trace.splitlines()})
-    except ByzbenchError:
-        pass  # the outcome still holds the error
     return CellOutcome("failed", error=line)
 
 
