@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from byzbench import registry
+from byzbench.aggregators.median import Median
 from byzbench.cli import main
+from byzbench.core import RuleContext, RuleOutput
 from byzbench.errors import BrokenPlugin, Busy, StorageError, error_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
@@ -178,6 +180,31 @@ def test_the_users_interrupt_is_none_of_a_plug_in(tmp_path: Path) -> None:
             interrupt()
         assert interrupted()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("kind", ["aggregator", "agreement"])
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_a_rule_without_finite_outputs_has_a_verdict_with_its_name(kind: str, share: float, tmp_path: Path) -> None:
+    todo = Experiment.create(**{**TINY, "trajectories": 5, "agreement": "gossip+median"})
+    rounds = iter(range(100))
+
+    @dataclass(frozen=True)
+    class Undecided(Median):
+        def aggregate(self, x: torch.Tensor, f: torch.Tensor, context: RuleContext) -> RuleOutput:
+            value, *further = super().aggregate(x, f, context)
+            return RuleOutput(value * (torch.nan if next(rounds) >= 5 - 5 * share else 1.0), *further)
+
+    if kind == "aggregator":
+        todo = replace(todo, aggregator=Undecided())
+    else:
+        todo = replace(todo, agreement=replace(todo.agreement, rule=Undecided()))  # type: ignore[call-arg]
+    verdict = run(todo, out=tmp_path).verdict
+    if share == 1.0:
+        assert (verdict.name, verdict.number, verdict.threshold) == ("not_finite", 1.0, 0.5)
+        name = {"aggregator": "test_component_failures", "agreement": "gossip"}[kind]
+        assert verdict.meaning.startswith(f"{kind} {name}")
+    else:
+        assert verdict.name == {"aggregator": "not_learning", "agreement": "diverged"}[kind]
 
 
 class Quits(gymnasium.Env[Any, Any]):

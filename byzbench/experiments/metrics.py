@@ -12,7 +12,7 @@ from torch import Tensor
 from byzbench.core import Agreement, Task
 from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
-from byzbench.federation.statistics import Counters, RoundStatistics
+from byzbench.federation.statistics import AggregationResult, Counters, RoundStatistics
 from byzbench.records.result import Verdict, mean_of
 
 WINDOW = 500
@@ -26,6 +26,13 @@ TAIL = 0.2
 
 LEARNING = 0.1
 """The threshold of learning: the final return above random, as a share of the difference from random to solved."""
+
+
+NOT_FINITE = 0.5
+"""The threshold of a rule that does not work: the share of its outputs that are not finite, the mean over rounds."""
+
+_NOT_FINITE = {"aggregate": "aggregator_not_finite", "agreement": "agreement_not_finite"}
+"""The metrics `not_finite_share` of both rules; absent where the share is zero."""
 
 
 def measure(
@@ -69,6 +76,8 @@ def measure(
     for name, application in (("aggregate", statistics.aggregation), ("agreement", statistics.mixing)):
         if application is not None:
             line |= {f"{name}_{key}": value for key, value in diagnose(application, byzantine).items()}
+            if share := not_finite_share(application, byzantine):
+                line[_NOT_FINITE[name]] = share
     if statistics.agreement is not None and (report := statistics.agreement.report).exchanges.any():
         mask = honest.to(report.before.device)
         line["num_exchanges"] = int(report.exchanges[honest].max())
@@ -85,6 +94,22 @@ def measure(
             line[name] = float(finite.min() if name == "relative_effective_sample_size" else finite.max())
     line.update(extra)
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+
+
+def not_finite_share(application: AggregationResult, byzantine: Tensor) -> float:
+    """Return the share of honest receivers to which a rule returned a vector that is not finite.
+
+    The inputs of a rule are finite, and receivers at which it is not defined do not count.
+
+    Args:
+        application: The outputs of the rule.
+        byzantine: The agents that do not count as honest, bool [K].
+    """
+    receivers, counted = application.inbox.receivers, application.usable
+    if receivers is not None:
+        counted = counted & ~byzantine[receivers]
+    finite = application.value.isfinite().all(1).cpu()
+    return float((~finite[counted]).double().mean()) if counted.any() else 0.0
 
 
 def cvar(values: Tensor, share: float = TAIL) -> float:
@@ -163,6 +188,25 @@ def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
             values["error"] = error / spread if error is not None and spread else None
     names = dict.fromkeys(name for values in rounds for name in values)
     return {name: mean_of(values.get(name) for values in rounds) for name in names}
+
+
+def classify_rules(lines: Sequence[Mapping[str, Any]], rules: Mapping[str, str], diverged: bool) -> Verdict | None:
+    """Return the verdict on a run in which a rule returned vectors that are not finite, or None.
+
+    Args:
+        lines: The lines of metrics of the run.
+        rules: The names of the `aggregator` and the `agreement`.
+        diverged: Whether honest parameters are not finite. Then the first round counts, as all later messages of agents
+            that take such parameters from their agreement are malformed; otherwise the mean over rounds.
+    """
+    for kind, name in rules.items():
+        shares = [line.get(f"{kind}_not_finite") or 0.0 for line in lines]
+        share = shares[0] if diverged else sum(shares) / len(shares)
+        if share > NOT_FINITE:
+            return Verdict(
+                "not_finite", share, NOT_FINITE, f"{kind} {name} returned this share of vectors that are not finite"
+            )
+    return None
 
 
 def classify_run(final: float, theta: Tensor, honest: Tensor, task: Task) -> Verdict:

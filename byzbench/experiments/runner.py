@@ -22,7 +22,14 @@ from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibra
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import aggregation, classify_run, evaluation_area, final_return, measure
+from byzbench.experiments.metrics import (
+    aggregation,
+    classify_rules,
+    classify_run,
+    evaluation_area,
+    final_return,
+    measure,
+)
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.experiments.provenance import code_difference, code_origin, recorded_differences
 from byzbench.experiments.termination import deferred_termination
@@ -36,7 +43,7 @@ from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
-from byzbench.registry import name_of
+from byzbench.registry import name_of, written_form
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
@@ -366,9 +373,11 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     last, final = lines[-1], final_return(lines, todo.trajectories)
     with translate_plugin_errors(todo.components):
         diagnostics, notes = todo.diagnostics, todo.notes()
+    rules = {kind: written_form(getattr(todo, kind)) for kind in ("aggregator", "agreement")}
+    verdict = classify_run(final, theta, training.present_agents(1.0), todo.task)
     result = Result(
         run=str(folder.path),
-        verdict=classify_run(final, theta, training.present_agents(1.0), todo.task),
+        verdict=classify_rules(lines, rules, verdict.name == "diverged") or verdict,
         final={"mean": finite(final), "low": None, "high": None, "n": 1},
         trajectories=last["trajectories"],
         steps=last["steps"],

@@ -348,7 +348,7 @@ class Cell(Document):
     seed: Annotated[int, Field(strict=True, ge=0, le=9999)]
     algo: Spec | None = None
     status: Literal["ok", "failed", "diverged", "timeout"]
-    verdict: Literal["ok", "not_learning", "no_consensus", "diverged"] | None = None
+    verdict: Literal["ok", "not_learning", "no_consensus", "not_finite", "diverged"] | None = None
     value: Annotated[Decimal | None, Field(alias="return")] = None
     curve: Annotated[tuple[Decimal | None, ...], Field(max_length=64)] = ()
     dates: Annotated[tuple[Count, ...], Field(max_length=64)] = ()

@@ -16,7 +16,7 @@ class Verdict:
     """The verdict on a run.
 
     Attributes:
-        name: The verdict: `ok`, `not_learning`, `no_consensus` or `diverged`.
+        name: The verdict: `ok`, `not_learning`, `no_consensus`, `not_finite` or `diverged`.
         number: The number that decided, if any.
         threshold: The threshold with which it was compared, if any.
         meaning: The explanation in one sentence.
@@ -28,7 +28,7 @@ class Verdict:
     meaning: str
 
 
-SEVERITY = ("ok", "not_learning", "no_consensus", "diverged")
+SEVERITY = ("ok", "not_learning", "no_consensus", "not_finite", "diverged")
 """The verdicts from the best to the worst."""
 
 
