@@ -99,3 +99,43 @@ def test_every_rule_is_refused_where_it_is_not_defined(name: str) -> None:
     for n, f in undefined:
         with pytest.raises(Undefined, match=f"is not defined for n={n} and f={f}: it needs "):
             rule(name)(np.ones((n, 2)), f)
+
+
+@pytest.mark.parametrize("name", [name for name in origins("aggregator") if name not in ("honest_mean", "ubar")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_is_named(name: str, value: float) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 13, 3))
+    x[1, 4, 2] = value
+    with pytest.raises(InvalidParameter, match=r": x\[1, 4\] is not finite; leave it out, or mask it$"):
+        rule(name)(x, 0)
+    mask = torch.ones(2, 13, dtype=torch.bool)
+    mask[1, 4] = False
+    if name in ("mean", "median", "krum", "rfa"):
+        x = np.nan_to_num(x, nan=7.0, posinf=7.0)
+        assert rule(name)(x, 0, RuleContext(mask=mask)).value.isfinite().all()
+
+
+def test_the_mean_of_float64_is_exact_where_the_sum_is() -> None:
+    mean = rule("mean")
+    assert mean([[1.0], [4.0], [7.0]]).value.item() == 4.0
+    for n in range(1, 60):
+        x = np.random.default_rng(n).integers(-9, 9, (2, n, 3))
+        x[:, -1] -= x.sum(1) % n
+        assert np.array_equal(mean(x).value, x.sum(1) // n)
+    masked = mean([[1.0], [4.0], [7.0], [99.0]], 0, RuleContext(mask=torch.tensor([True, True, True, False])))
+    assert masked.value.item() == 4.0
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", np.longdouble, np.float16, np.int8, np.bool_])
+def test_real_numbers_of_any_type_are_taken(dtype: Any) -> None:
+    x = np.array([[0, 1], [1, 1], [1, 0]], dtype)
+    assert rule("median")(x, 1).value.tolist() == [1.0, 1.0]
+    assert rule("median")(torch.tensor(ROWS).bfloat16(), 1).value.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((3, 2), complex), torch.zeros(3, 2).to(torch.complex64), torch.zeros(3, 2).to_sparse(), ["a"], {}]
+)
+def test_what_is_no_dense_array_of_real_numbers_is_refused(x: Any) -> None:
+    with pytest.raises(InvalidParameter, match=r"Median: x must be (real )?numbers of the shape \[..., n, d\]"):
+        rule("median")(x, 0)

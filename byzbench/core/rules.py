@@ -201,7 +201,8 @@ class Aggregator(Component):
             The aggregated vectors, the weights and the new state.
 
         Raises:
-            InvalidParameter: x, f or a field of the context has the wrong type or shape.
+            InvalidParameter: x, f or a field of the context has the wrong type or shape, or a valid vector is not
+                finite.
             Undefined: the rule is not defined for the n and f of some inbox.
 
         Example:
@@ -211,32 +212,42 @@ class Aggregator(Component):
             byzbench.errors.Undefined: Krum is not defined for n=3 and f=1: it needs n >= 2f + 3
         """
         name = type(self).__name__
-        vectors = _to_vectors(name, x)
+        vectors = to_vectors(name, x)
         shape = vectors.shape[:-1]
         context = _expand_context(name, context or RuleContext(), shape)
         bound = _expand(name, "f", f, shape[:-1])
         if bound.is_floating_point() or (bound < 0).any():
             raise InvalidParameter(f"{name}: f must be an integer of at least 0, not {f}")
-        num_valid = context.mask_of(vectors).sum(-1)
+        mask = context.mask_of(vectors)
+        not_finite = mask & ~vectors.isfinite().all(-1)
+        if not_finite.any():
+            index = ", ".join(map(str, not_finite.nonzero()[0].tolist()))
+            raise InvalidParameter(f"{name}: x[{index}] is not finite; leave it out, or mask it")
+        num_valid = mask.sum(-1)
         for n, num_byzantine in sorted(set(zip(num_valid.flatten().tolist(), bound.flatten().tolist(), strict=True))):
             if not self.defined(n, num_byzantine):
                 raise Undefined(f"{name} is not defined for n={n} and f={num_byzantine}: it needs {self.requires}")
         return self.aggregate(vectors, bound, context)
 
 
-def _to_vectors(name: str, x: ArrayLike | Tensor) -> Tensor:
+def to_vectors(name: str, x: ArrayLike | Tensor) -> Tensor:
     """Convert the vectors that a user passes to a rule of that name to a floating-point tensor [..., n, d]."""
     if isinstance(x, Tensor):
         vectors = x
     else:
         try:
             # A copy: torch cannot share the memory of arrays that are read-only or have negative strides.
-            vectors = torch.from_numpy(np.array(x, order="C"))
+            array = np.array(x, order="C")
+            if array.dtype.kind == "f" and not (array.dtype.isnative and array.dtype.char in "efd"):
+                array = array.astype(np.float64)
+            vectors = torch.from_numpy(array)
         except (TypeError, ValueError):
             raise InvalidParameter(f"{name}: x must be numbers of the shape [..., n, d]") from None
+    if vectors.is_complex() or vectors.layout is not torch.strided:
+        raise InvalidParameter(f"{name}: x must be real numbers of the shape [..., n, d], and dense")
     if vectors.ndim < 2 or not vectors.numel():
         raise InvalidParameter(f"{name}: x has the shape {list(vectors.shape)}, not [..., n, d]")
-    return vectors if vectors.is_floating_point() else vectors.double()
+    return vectors if vectors.dtype in (torch.float16, torch.float32, torch.float64) else vectors.double()
 
 
 def _expand(name: str, what: str, value: Any, shape: torch.Size) -> Tensor:
