@@ -20,13 +20,13 @@ from byzbench import registry
 from byzbench.aggregators.median import Median
 from byzbench.cli import main
 from byzbench.core import RuleContext, RuleOutput
-from byzbench.errors import BrokenPlugin, Busy, StorageError, error_text
+from byzbench.errors import BrokenPlugin, Busy, InvalidParameter, StorageError, error_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.runner import run
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
-from byzbench.sweeps.sweep import run_sweep
+from byzbench.sweeps.sweep import SweepSummary, run_sweep
 
 TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 2, "env": "cartpole", "policy": "linear"}
 TINY |= {"algo": "learn(N=1)", "aggregator": "median", "agreement": "none", "attack": "zero"}
@@ -310,3 +310,67 @@ def test_the_text_of_an_error_is_short_and_printable() -> None:
     assert error_text(EvilError()) == "EvilError"
     assert error_text(ValueError("\ud800\x1b\n")) == "ValueError: ??"
     assert len(error_text(ValueError("x" * 10**7))) == 500
+
+
+SLOW = """
+from dataclasses import dataclass
+import os
+import time
+from byzbench.core import ByzantineMessages, MessageAttack, ThreatModel
+
+@dataclass(frozen=True)
+class Hangs(MessageAttack):
+    '''Hangs in its second round, and cannot be interrupted, unless a file is there.'''
+    unless: str = ""
+
+    @property
+    def threat(self):
+        return ThreatModel(knowledge=frozenset({"own"}))
+
+    def craft_messages(self, context, memory, rng):
+        while context.round == 1 and not os.path.exists(self.unless):
+            try:
+                time.sleep(60)
+            except BaseException:
+                pass
+        return ByzantineMessages(context.own), memory
+"""
+
+
+@pytest.mark.slow
+def test_a_cell_that_hangs_is_ended_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, flag, out = tmp_path / "plugin", tmp_path / "mended", tmp_path / "runs"
+    info = home / "hangs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (home / "hangs_attack.py").write_text(SLOW)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[byzbench.attacks]\nhangs = hangs_attack:Hangs\n")
+    monkeypatch.syspath_prepend(home)
+    registry.origins.cache_clear()
+    attacks = [f"hangs(unless={str(flag)!r})", "zero"]
+    plan = plan_sweep(SweepGrid.of({**TINY, "attack": attacks, "algo": ["learn(N=1)"]}))
+
+    def swept(seconds: float) -> SweepSummary:
+        with make_executor("process", out, jobs=1, cell_timeout=seconds) as executor:
+            return run_sweep(plan, out, executor)
+
+    for _ in range(2):  # it is never reused
+        summary = swept(15)
+        ((label, outcome),) = summary.failed.items()
+        assert "hangs" in label
+        assert outcome.error == "it ran longer than 15 s"
+        assert not outcome.reused
+        assert len(summary.outcomes) == 2
+        failure = json.loads((out / plan.cells[label].hash / "failure.json").read_text())
+        assert failure["timeout"] == 15
+        assert not (out / plan.cells[label].hash / "result.json").exists()
+    flag.touch()
+    assert not swept(300).failed
+    registry.origins.cache_clear()
+
+
+@pytest.mark.parametrize("name, seconds", [("serial", 5.0), ("process", 0.0), ("process", -1.0)])
+def test_a_time_limit_needs_processes(name: str, seconds: float, tmp_path: Path) -> None:
+    message = "a cell timeout must be above 0 seconds, and needs the executor process"
+    with pytest.raises(InvalidParameter, match=message), make_executor(name, tmp_path, cell_timeout=seconds):
+        pass

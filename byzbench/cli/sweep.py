@@ -39,6 +39,10 @@ def sweep(
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     on_existing: options.OnExisting = "reuse",
+    cell_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a cell has failed; the same command resumes it. Executor process only."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
@@ -73,7 +77,9 @@ def sweep(
         with (
             SweepProgress(len(cell_plan.cells), quiet=as_json) as progress,
             interruptible() as stopped,
-            make_executor(executor, store.path, on_existing, jobs=jobs, ray_address=ray_address) as workers,
+            make_executor(
+                executor, store.path, on_existing, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout
+            ) as workers,
         ):
             summary = run_sweep(
                 cell_plan,

@@ -65,7 +65,8 @@ def stored_outcome(experiment: Experiment, out: Path, on_existing: OnExisting) -
     Args:
         experiment: The experiment of the cell.
         out: The store.
-        on_existing: `reuse` returns finished and failed cells, `retry-failed` finished ones, `rerun` none.
+        on_existing: `reuse` returns finished and failed cells, except those that a time limit ended; `retry-failed`
+            finished ones, `rerun` none.
 
     Raises:
         CorruptRecord: The folder's records are invalid.
@@ -76,7 +77,7 @@ def stored_outcome(experiment: Experiment, out: Path, on_existing: OnExisting) -
     if (result := folder.result()) is not None:
         folder.check_logs()
         return CellOutcome("finished", result, reused=True)
-    if on_existing == "reuse" and (failure := folder.read("failure.json")) is not None:
+    if on_existing == "reuse" and (failure := folder.read("failure.json")) is not None and "timeout" not in failure:
         return CellOutcome("failed", error=str(failure.get("error")), reused=True)
     return None
 
@@ -136,14 +137,25 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
             return _failed(line, traceback.format_exc(), experiment, Path(out))
 
 
-def _failed(line: str, trace: str, experiment: Experiment | None, out: Path) -> CellOutcome:
+def timed_out(experiment: Experiment, out: Path, seconds: float) -> CellOutcome:
+    """Record that a cell was ended after a time limit; the next sweep resumes it.
+
+    Args:
+        experiment: The experiment of the cell, whose process has ended.
+        out: The store.
+        seconds: The limit.
+    """
+    return _failed(f"it ran longer than {seconds:g} s", "", experiment, out, timeout=seconds)
+
+
+def _failed(line: str, trace: str, experiment: Experiment | None, out: Path, **further: Any) -> CellOutcome:
     """Write failure.json into the cell's folder, if possible, and return the outcome."""
     if experiment is not None:
         folder = RunFolder(out / experiment.hash)
         with suppress(ByzbenchError), folder.locked():  # the outcome holds the error in any case
             if folder.read("experiment.json") is None:
                 folder.write("experiment.json", code_origin(experiment))
-            folder.write("failure.json", {"error": line, "traceback": trace.splitlines()})
+            folder.write("failure.json", {"error": line, "traceback": trace.splitlines(), **further})
     return CellOutcome("failed", error=line)
 
 

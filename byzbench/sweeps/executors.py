@@ -29,7 +29,7 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.termination import exit_on_sigterm, keeping_sigterm
 from byzbench.records.store import OnExisting
-from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere
+from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere, timed_out
 
 RETRIES = 3
 """The maximal number of times that a cell is started again after its worker was lost."""
@@ -74,7 +74,12 @@ class Executor(ABC):
     def next(self) -> tuple[Experiment, CellOutcome]:
         """Wait until a cell has ended, and return its experiment and its outcome."""
         while True:
-            future = next(iter(wait(self._in_flight, return_when=FIRST_COMPLETED).done))
+            done = wait(self._in_flight, timeout=self._patience(), return_when=FIRST_COMPLETED).done
+            if not done:
+                if (expired := self._expire()) is not None:
+                    return expired
+                continue
+            future = next(iter(done))
             experiment, waiting, tries = self._in_flight.pop(future)
             error = future.exception()
             if error is None:
@@ -100,6 +105,14 @@ class Executor(ABC):
     def _was_lost(self, error: BaseException) -> bool:
         return False
 
+    def _patience(self) -> float | None:
+        """Return the seconds until a cell has to be ended; None without a limit."""
+        return None
+
+    def _expire(self) -> tuple[Experiment, CellOutcome] | None:
+        """End a cell that has run longer than the limit, and return it with its outcome; None if there is none."""
+        return None
+
     def close(self, kill: bool = False) -> None:
         """Release all resources; with `kill`, end running cells."""
         return
@@ -119,10 +132,20 @@ class ProcessExecutor(Executor):
 
     Each process is a pool of its own, so that the death of a process affects one cell only. Processes are forked from a
     server process that has imported all modules and has no other threads, which is fast and safe.
+
+    With a time limit, the process of a cell that runs longer is killed, whatever it does, and the cell has failed. A cell
+    that waits for another process has no limit.
     """
 
-    def __init__(self, out: Path, on_existing: OnExisting = "reuse", jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        on_existing: OnExisting = "reuse",
+        jobs: int | None = None,
+        cell_timeout: float | None = None,
+    ) -> None:
         super().__init__(out, on_existing)
+        self._cell_timeout, self._deadlines = cell_timeout, dict[Future[Any], float]()
         self.width = jobs or len(os.sched_getaffinity(0))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
@@ -142,6 +165,8 @@ class ProcessExecutor(Executor):
             pool, cells = self._pool(), 0
             future = pool.submit(run_cell, experiment.describe(), str(self._out), self._on_existing, wait)
         self._busy[future] = pool, cells + 1
+        if self._cell_timeout is not None and not wait:
+            self._deadlines[future] = time.monotonic() + self._cell_timeout
         return future
 
     def _collect(self) -> None:
@@ -154,6 +179,24 @@ class ProcessExecutor(Executor):
 
     def _was_lost(self, error: BaseException | None) -> bool:
         return isinstance(error, BrokenProcessPool)
+
+    def _patience(self) -> float | None:
+        self._deadlines = {future: at for future, at in self._deadlines.items() if future in self._in_flight}
+        return max(0.0, min(self._deadlines.values()) - time.monotonic()) if self._deadlines else None
+
+    def _expire(self) -> tuple[Experiment, CellOutcome] | None:
+        future = min(self._deadlines, key=self._deadlines.__getitem__)
+        if future.done() or self._deadlines[future] > time.monotonic():
+            return None
+        pool, _ = self._busy.pop(future)
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+            process.join()  # its lock on the run folder ends with it
+        pool.shutdown(wait=False)
+        self._idle.append((self._pool(), 0))
+        experiment, _, tries = self._in_flight.pop(future)
+        assert self._cell_timeout is not None
+        return experiment, replace(timed_out(experiment, self._out, self._cell_timeout), retries=tries)
 
     def close(self, kill: bool = False) -> None:
         """End all processes; with `kill`, running cells end with a checkpoint after their round."""
@@ -275,7 +318,13 @@ def _library() -> Any:
 
 @contextmanager
 def make_executor(
-    name: str, out: Path, on_existing: OnExisting = "reuse", *, jobs: int | None = None, ray_address: str | None = None
+    name: str,
+    out: Path,
+    on_existing: OnExisting = "reuse",
+    *,
+    jobs: int | None = None,
+    ray_address: str | None = None,
+    cell_timeout: float | None = None,
 ) -> Iterator[Executor]:
     """Open an executor by name, and close it after the block; an error in the block ends running cells.
 
@@ -285,17 +334,20 @@ def make_executor(
         on_existing: What to do with cells that are finished or failed.
         jobs: The number of processes of `process`; None: one for each core.
         ray_address: The address of the cluster of `ray`; None: a temporary cluster on this machine.
+        cell_timeout: The seconds after which `process` ends a cell, which then has failed; None: no limit.
 
     Raises:
-        InvalidParameter: The name is unknown, or the number of jobs is below 1.
+        InvalidParameter: The name is unknown, the number of jobs is below 1, or another executor has a limit.
         UserError: Ray is not installed, or the cluster cannot be reached.
     """
     if jobs is not None and jobs < 1:
         raise InvalidParameter(f"jobs must be at least 1, got {jobs}")
+    if cell_timeout is not None and (name != "process" or cell_timeout <= 0):
+        raise InvalidParameter("a cell timeout must be above 0 seconds, and needs the executor process")
     if name == "serial":
         instance: Executor = SerialExecutor(out, on_existing)
     elif name == "process":
-        instance = ProcessExecutor(out, on_existing, jobs)
+        instance = ProcessExecutor(out, on_existing, jobs, cell_timeout)
     elif name == "ray":
         instance = RayExecutor(out, on_existing, ray_address)
     else:
