@@ -18,6 +18,7 @@ from byzbench.core.context import AttackContext
 from byzbench.envs.session import FederationSession, MessageRequest
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
+from byzbench.registry import name_of
 
 Vector = npt.NDArray[np.float32]
 _SEEDS = 2**31
@@ -84,7 +85,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
             raise Undefined(
                 "normalisation statistics have another length than the players' messages: leave out normalized"
             )
-        self.render_mode = render_mode
+        self.render_mode, self._on = render_mode, on
         self.possible_agents = [f"attacker_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []
         self._session: FederationSession | None = None
@@ -113,7 +114,11 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self.agents = list(self.possible_agents)
         vectors = self._session.advance()
         if vectors is None:
-            raise Undefined("the training has no exchange with Byzantine messages")
+            others = " or ".join(repr(on) for on in ("gradient", "parameters", "both") if on != self._on)
+            raise Undefined(
+                f"{name_of(self._todo.algorithm)} exchanges nothing with on={self._on!r} here: use on={others}, or an "
+                "agreement"
+            )
         self._observations = self._by_player(vectors)
         return self._observations, {agent: {"seed": episode_seed} for agent in self.agents}
 

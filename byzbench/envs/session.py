@@ -6,7 +6,7 @@ import math
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from byzbench.errors import BrokenPlugin
+from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, one_thread
 
@@ -56,6 +56,7 @@ class FederationSession:
 
         Raises:
             BrokenPlugin: a round awaited something else than a `MessageRequest`.
+            Undefined: the first round has spent the budget, so that no decision has an effect on a later one.
         """
         with one_thread():
             while self._round or not self.training.is_finished:
@@ -70,6 +71,11 @@ class FederationSession:
                         "a round waited for something that is neither the federation nor an external decision"
                     )
                 return request.observation
+        if self.training.round == 1:
+            raise Undefined(
+                f"the first round spends {self.training.spent} trajectories, so that an episode has one round: raise "
+                f"trajectories, now {self.training.todo.trajectories}, or use smaller batches"
+            )
         return None
 
     def evaluate(self) -> dict[str, float | None]:

@@ -133,8 +133,8 @@ class ProcessExecutor(Executor):
     Each process is a pool of its own, so that the death of a process affects one cell only. Processes are forked from a
     server process that has imported all modules and has no other threads, which is fast and safe.
 
-    With a time limit, the process of a cell that runs longer is killed, whatever it does, and the cell has failed. A cell
-    that waits for another process has no limit.
+    With a time limit, the process of a cell that runs longer is killed, whatever it does, and the cell has failed.
+    A cell that waits for another process has no limit.
     """
 
     def __init__(
