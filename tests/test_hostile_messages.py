@@ -103,16 +103,16 @@ class PlainSubclass(np.ndarray):
 
 def lying(x: Tensor) -> Tensor:
     """Return a tensor whose methods are replaced."""
-    liar = x.clone()
+    changed = x.clone()
     for name in ("detach", "to", "cpu", "numpy", "isfinite", "untyped_storage", "is_floating_point", "stride"):
-        setattr(liar, name, _record(name))
-    return liar
+        setattr(changed, name, _record(name))
+    return changed
 
 
 def emptied(x: Tensor) -> Tensor:
-    liar = x.clone()
-    liar.untyped_storage().resize_(0)
-    return liar
+    changed = x.clone()
+    changed.untyped_storage().resize_(0)
+    return changed
 
 
 def escaped(transform: Callable[..., Any], x: Tensor) -> Tensor:

@@ -38,6 +38,10 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Number of processes; default: one per core.", envvar="BYZBENCH_JOBS"),
 ]
+CellTimeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds after which a cell has failed; the same command resumes it. Executor process only."),
+]
 RayAddress = Annotated[
     str | None, typer.Option(help="Ray cluster: auto or HOST:PORT; default: this machine.", metavar="ADDRESS")
 ]

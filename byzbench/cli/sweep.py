@@ -15,10 +15,14 @@ from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from byzbench.cli.progress import SweepProgress
     from byzbench.integrations.modes import WandbMode
     from byzbench.records.remote import LocalStore
+    from byzbench.records.store import OnExisting
     from byzbench.sweeps.cells import CellOutcome
+    from byzbench.sweeps.executors import Executor
     from byzbench.sweeps.grid import SweepGrid, SweepPlan
     from byzbench.sweeps.sweep import CellState, SweepSummary
 
@@ -39,10 +43,7 @@ def sweep(
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
     on_existing: options.OnExisting = "reuse",
-    cell_timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds after which a cell has failed; the same command resumes it. Executor process only."),
-    ] = None,
+    cell_timeout: options.CellTimeout = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
@@ -68,30 +69,41 @@ def sweep(
         earlier = _preflight(cell_plan, store.path, on_existing, problems, quiet=as_json)
         if dry_run:
             return
-        from byzbench.cli.progress import SweepProgress
         from byzbench.records.store import save_sweep
         from byzbench.sweeps.executors import make_executor
-        from byzbench.sweeps.sweep import run_sweep
 
         saved = save_sweep(store.path, cell_plan.name, cell_plan.hash, [cell.hash for cell in cell_plan.cells.values()])
-        with (
-            SweepProgress(len(cell_plan.cells), quiet=as_json) as progress,
-            interruptible() as stopped,
-            make_executor(
-                executor, store.path, on_existing, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout
-            ) as workers,
-        ):
-            summary = run_sweep(
-                cell_plan,
-                store.path,
-                workers,
-                on_existing=on_existing,
-                earlier=earlier,
-                callback=_cell_callback(cell_plan, store, progress, wandb),
-                stopped=stopped,
-            )
+        workers = make_executor(
+            executor, store.path, on_existing, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout
+        )
+        summary = _run_plan(cell_plan, store, workers, on_existing, earlier, wandb, quiet=as_json)
         store.push_file(saved)
     _report(cell_plan, summary, store.path, as_json)
+
+
+def _run_plan(
+    plan: SweepPlan,
+    store: LocalStore,
+    opened: AbstractContextManager[Executor],
+    on_existing: OnExisting,
+    earlier: list[Any],
+    wandb: WandbMode,
+    quiet: bool,
+) -> SweepSummary:
+    """Run the cells of a plan with progress until all have ended or the user interrupts."""
+    from byzbench.cli.progress import SweepProgress
+    from byzbench.sweeps.sweep import run_sweep
+
+    with SweepProgress(len(plan.cells), quiet=quiet) as progress, interruptible() as stopped, opened as workers:
+        return run_sweep(
+            plan,
+            store.path,
+            workers,
+            on_existing=on_existing,
+            earlier=earlier,
+            callback=_cell_callback(plan, store, progress, wandb),
+            stopped=stopped,
+        )
 
 
 def _cell_callback(
