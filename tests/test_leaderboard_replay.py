@@ -122,20 +122,17 @@ def other(value: float, opening: float = 21.5) -> Cell:
 
 def test_verdicts_and_their_evidence() -> None:
     torch = ["torch: 1.0 then, 2.0 now"]
-    assert compare_cell(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [], 1)[0] == "exact"
-    assert compare_cell(CLAIM, other(75.01), [], 1)[0] == "mismatch"
-    assert "value 75.0 for 75.01" in compare_cell(CLAIM, other(75.01), [], 1)[1]
-    assert compare_cell(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch, 1)[0] == "mismatch", (
-        "of its own trace"
-    )
-    verdict, evidence = compare_cell(CLAIM, other(40.0, 25.0), torch, 1)
+    assert compare_cell(CLAIM, CLAIM.model_copy(update={"seconds": "3.0"}), [])[0] == "exact"
+    assert compare_cell(CLAIM, other(75.01), [])[0] == "mismatch"
+    assert "value 75.0 for 75.01" in compare_cell(CLAIM, other(75.01), [])[1]
+    assert compare_cell(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch)[0] == "mismatch", "of its own trace"
+    verdict, evidence = compare_cell(CLAIM, other(40.0, 25.0), torch)
     assert verdict == "consistent"
     assert evidence == f"{torch[0]}; first round differs by {3.5 / 25:.1e}"
     failed = Cell(**CLAIM.model_dump(include={"cell", "stratum", "attack", "seed"}), status="failed", reason="x")
-    assert compare_cell(CLAIM, failed, [], 1)[0] == "infrastructure"
-    assert compare_cell(failed, failed.model_copy(update={"reason": "y"}), [], 1)[0] == "exact"
-    assert compare_cell(failed, CLAIM, [], 1)[0] == "consistent", "it scores 0, which serves nobody"
-    assert compare_cell(failed, CLAIM, [], -1)[0] == "mismatch", "but it serves an attack"
+    assert compare_cell(CLAIM, failed, [])[0] == "infrastructure"
+    assert compare_cell(failed, failed.model_copy(update={"reason": "y"}), [])[0] == "exact"
+    assert compare_cell(failed, CLAIM, torch) == ("mismatch", "it was submitted as failed, and runs here")
 
 
 def test_the_area_starts_at_random_and_what_is_not_finite_counts_as_random(tiny: Suite) -> None:

@@ -224,7 +224,8 @@ def verify(
 ) -> None:
     """Check a submission, and replay randomly chosen cells.
 
-    Exit 0: verified. 1: refused, or contradicted by a replay. 3: not contradicted, but it could not be replayed.
+    Exit 0: verified. 1: refused, or contradicted by a replay. 3: not contradicted, but it could not be
+    replayed, or too few cells could be compared to decide.
 
     Examples:
         byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG

@@ -156,8 +156,9 @@ def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, ex
     if report.refused or report.submission_plan is None:
         return AuditResult("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
     result = replay_entry(entry, report.submission_plan, cells, salt, store, executor, own_seeds_only=True)
-    if result.verdict == "infrastructure":
-        return AuditResult("could not be replayed", tuple(replay_lines(result)), result.exit_code)
+    if result.verdict in ("infrastructure", "undecided"):
+        words = "undecided" if result.verdict == "undecided" else "could not be replayed"
+        return AuditResult(words, tuple(replay_lines(result)), result.exit_code)
     row = AuditedRow(engine=ENGINE, verdict=result.verdict, cells=len(result.cells), salt=salt)
     evidence = tuple(replay_lines(result)) if result.verdict == "mismatch" else ()
     return AuditResult(f"{row}, {row.cells} cell{'s' * (row.cells > 1)}", evidence, result.exit_code, row)

@@ -1,8 +1,9 @@
-"""One-sided permutation tests of submitted areas under learning curves, the claims, against runs of the same cells.
+"""Permutation tests of submitted areas under learning curves, the claims, against runs of the same cells.
 
 Under the null hypothesis that claims are honest, the values of a group (claims and the runs that they are compared
 with) are exchangeable. The statistic is the sum of the claims over all groups. Its p-value is the share of all choices
-of claims, within each group, whose sum is at least as large.
+of claims, within each group, whose sum is at least as large. A two-sided test takes twice the smaller one of the
+p-values for larger and for smaller claims.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from byzbench.leaderboard.schema import Cell
 from byzbench.leaderboard.suites import Stratum
 
 LEVELS = {"own seeds": 0.001, "fresh seeds": 0.0005, "relabelled agents": 0.0005}
-"""Level of each test, the probability with which it contradicts an honest entry; 0.002 together."""
+"""Level of each test: the largest probability with which it contradicts an honest entry; 0.002 together."""
 
 CLOSE = 0.02
 """Amount subtracted from claims before the comparison, in units of the difference between reference and random: a

@@ -2,15 +2,22 @@
 
     exact           the trace and every number are the same
     consistent      some numbers differ, and so do engine, versions or machine; tests find no contradiction
+    undecided       as consistent, but claims are better for the entrant than runs, and too few to be contradicted
     infrastructure  the cell could not be run, which is evidence neither for the entry nor against it
     mismatch        numbers differ where they must be the same, or a test contradicts them
 
 Where the engine, the versions of the components, the libraries and the CPU are those of the entry, only exact cells
-pass. Three tests (`byzbench.leaderboard.exchangeability`) cover what this comparison does not:
+pass. A cell that was submitted as failed, timed out or diverged and that runs here is a mismatch in any environment.
+Three tests (`byzbench.leaderboard.exchangeability`) cover what this comparison does not:
 
-    own seeds          the claims of cells that are not exact, against runs of the same cells here
-    fresh seeds        the claims of one stratum and attack, against runs on seeds derived from the salt
-    relabelled agents  the same claims, against runs on the suite's seeds with another placement of Byzantine agents
+    own seeds          the claims of cells that are not exact, against runs of the same cells here; one-sided, against
+                       claims that are wrong in the direction that pays in the track
+    fresh seeds        the claims of one stratum and attack, against runs on seeds derived from the salt; two-sided
+    relabelled agents  the same claims, against runs on the suite's seeds with another placement of Byzantine agents;
+                       two-sided
+
+Claims that a test makes suspicious are tested again under another salt and with more cells and runs. Only this second
+test decides, so that an honest entry is contradicted at most with its level.
 """
 
 from __future__ import annotations
@@ -41,12 +48,21 @@ from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 from byzbench.sweeps.sweep import run_sweep
 
-Verdict = Literal["exact", "consistent", "infrastructure", "mismatch"]
-_SEVERITY: Sequence[Verdict] = ("exact", "consistent", "infrastructure", "mismatch")
-_EXIT: Mapping[Verdict, int] = {"exact": 0, "consistent": 0, "mismatch": 1, "infrastructure": 3}
+Verdict = Literal["exact", "consistent", "undecided", "infrastructure", "mismatch"]
+_SEVERITY: Sequence[Verdict] = ("exact", "consistent", "undecided", "infrastructure", "mismatch")
+_EXIT: Mapping[Verdict, int] = {"exact": 0, "consistent": 0, "mismatch": 1, "undecided": 3, "infrastructure": 3}
 
 OPENING = 1e-4
 """Relative difference up to which numbers of the first round differ by rounding only."""
+
+SUSPICIOUS = 0.02
+"""Largest p-value at which a test is repeated under another salt. The repeated test decides."""
+
+REPEATED = 32
+"""Smallest number of cells that are drawn, and of runs on other seeds, for a repeated test."""
+
+UNDECIDED = 0.05
+"""Largest p-value at which an entry is undecided if all its cells are too few to contradict it."""
 
 CONTROLS = 4
 """Number of control runs, which show the effect of rounding on a cell."""
@@ -80,6 +96,7 @@ class SeedComparison:
         least: The smallest p-value that this number of runs can have.
         runs: Number of runs that claims were compared with.
         failed: Number of further runs that ended with an error.
+        repeat: The same test under another salt, which decides; None without one.
     """
 
     test: str
@@ -88,29 +105,60 @@ class SeedComparison:
     least: float
     runs: int
     failed: int = 0
+    repeat: SeedComparison | None = None
 
     @classmethod
-    def of(cls, test: str, groups: Sequence[Group], failed: int = 0) -> SeedComparison:
-        """Test groups of claims and runs.
+    def of(cls, test: str, groups: Sequence[Group]) -> SeedComparison:
+        """Test whether claims are larger than the runs of their groups.
 
         Args:
             test: The name of the test, a key of `LEVELS`.
             groups: The groups, each as from `claim_group`.
-            failed: Number of runs that ended with an error and are in no group.
         """
         runs = sum(len(values) for _, values in groups)
-        return cls(test, exchange_p(groups), LEVELS[test], least_p(groups), runs, failed)
+        return cls(test, exchange_p(groups), LEVELS[test], least_p(groups), runs)
+
+    @classmethod
+    def two_sided(cls, test: str, claims: Sequence[float], runs: Sequence[float], failed: int) -> SeedComparison:
+        """Test whether claims are larger or smaller than runs.
+
+        Args:
+            test: The name of the test, a key of `LEVELS`.
+            claims: Normalised areas of submitted cells.
+            runs: Normalised areas of the runs here.
+            failed: Number of further runs, which ended with an error.
+        """
+        groups = [[claim_group(claims, runs, sign)] for sign in (1, -1)]
+        p = min(1.0, 2 * min(map(exchange_p, groups)))
+        return cls(test, p, LEVELS[test], min(1.0, 2 * least_p(groups[0])), len(runs), failed)
+
+    @property
+    def weak(self) -> bool:
+        """True if the runs are so few that the p-value cannot be far below the level."""
+        return self.least > self.level / 10
+
+    @property
+    def suspicious(self) -> bool:
+        """True if the p-value is small, or on own seeds as small as it can be, so that the test has to be repeated."""
+        extreme = self.test == "own seeds" and self.runs > 0 and math.isclose(self.p, self.least)
+        return self.p <= SUSPICIOUS or extreme
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the test; `exact` where it contradicts nothing."""
-        return "mismatch" if self.p < self.level else "infrastructure" if self.failed else "exact"
+        """The verdict of the test, or of the repeated one; `exact` where it contradicts nothing."""
+        if self.repeat:
+            return self.repeat.verdict
+        if self.p < self.level:
+            return "mismatch"
+        undecided = self.test == "own seeds" and self.weak and self.p <= UNDECIDED
+        return "infrastructure" if self.failed else "undecided" if undecided else "exact"
 
     def __str__(self) -> str:
         few = f"; too few runs to contradict: p is at least {self.least:.1g}" if self.least >= self.level else ""
         failed = f"; {self.failed} more ended with an error" if self.failed else ""
         runs = f"{self.runs} run{'s' * (self.runs != 1)}"
-        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {runs}{few}{failed}"
+        repeat = f"; repeated under another salt: {self.repeat}" if self.repeat else ""
+        return f"{self.test}: p = {self.p:.3g} at level {self.level:g}, {runs}{few}{failed}{repeat}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +181,7 @@ class ReplayResult:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the command: 0 verified, 1 contradicted, 3 not run."""
+        """The exit code of the command: 0 verified, 1 contradicted, 3 not run or undecided."""
         return _EXIT[self.verdict]
 
     def __str__(self) -> str:
@@ -195,41 +243,84 @@ def replay_entry(
     Returns:
         The verdict, with the results of cells and tests.
     """
-    places = draw_cells(entry, here.cells, count, salt)
-    further_runs = {} if own_seeds_only else _further_runs(entry, here, places, salt)
-    cells_by_label = {f"replay {named(place)}": here.cells[place] for place in places}
+    runner = _Runner(store, executor, callback, dated=any(cell.dates for cell in entry.cells))
+    tests = ("own seeds",) if own_seeds_only else tuple(LEVELS)
+    own = _OwnSeeds(entry, here, runner)
+    order = draw_cells(entry, here.cells, len(here.cells), salt)
+    tested = next((place for place in order if place.attack != CLEAN), order[0])
+    comparisons = _test_draw(own, tested, count, salt, tests)
+    cells = own.cells
+    suspicious = [comparison.test for comparison in comparisons if comparison.suspicious]
+    if suspicious and not own.mismatch:
+        again = _OwnSeeds(entry, here, runner, first_control=1 + CONTROLS)
+        repeated = _test_draw(again, tested, max(count, REPEATED), f"{salt}/repeated", suspicious, extend=True)
+        repeats = {repeat.test: repeat for repeat in repeated}
+        comparisons = [replace(comparison, repeat=repeats.get(comparison.test)) for comparison in comparisons]
+        cells = [*cells, *again.cells]
+    worst = max((part.verdict for part in (*cells, *comparisons)), key=_SEVERITY.index)
+    return ReplayResult(worst, int(here.code.engine or 0), salt, tuple(cells), tuple(comparisons))
+
+
+def _test_draw(
+    own: _OwnSeeds, tested: CellKey, count: int, salt: str, tests: Sequence[str], *, extend: bool = False
+) -> list[SeedComparison]:
+    """Run tests on one draw of cells.
+
+    Args:
+        own: The comparison of drawn cells with their replays, which replays them if the test of own seeds is run.
+        tested: A cell of the stratum and attack that the tests on fresh seeds and with relabelled agents are run on.
+        count: Number of cells to draw; all of them if there are fewer.
+        salt: The salt of the draw.
+        tests: The names of the tests, keys of `LEVELS`.
+        extend: True to draw more cells while those that are not exact are too few for the test of own seeds. A few
+            forged cells among exact ones are drawn in this way.
+    """
+    entry, here, runner = own.entry, own.plan, own.runner
+    order = draw_cells(entry, here.cells, len(here.cells), salt)
+    drawn = order[:count]
+    further_runs = {
+        test: _further_runs(entry, here, tested, count, salt, test) for test in tests if test != "own seeds"
+    }
+    cells_by_label = {f"replay {named(place)}": here.cells[place] for place in drawn if "own seeds" in tests}
     for test, cells in further_runs.items():
         cells_by_label |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
-    runner = _Runner(store, executor, callback, dated=any(cell.dates for cell in entry.cells))
     outcomes = runner(cells_by_label)
-    replayed, own_seeds = _own_seeds(entry, here, places, runner, outcomes)
-    comparisons = [own_seeds] if own_seeds else []
+    comparisons = []
+    if "own seeds" in tests:
+        own.add(drawn, outcomes)
+        while (
+            extend
+            and own.comparison.weak
+            and not own.mismatch
+            and (further := order[len(own.cells) : 2 * len(own.cells)])
+        ):
+            own.add(further, runner({f"replay {named(place)}": here.cells[place] for place in further}))
+        comparisons += [own.comparison] if own.groups else []
     for test, cells in further_runs.items():
-        runs = [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]
-        comparisons.append(_compare(entry, here.suite, test, runs))
-    verdicts = [cell.verdict for cell in replayed] + [comparison.verdict for comparison in comparisons]
-    worst = max(verdicts, key=_SEVERITY.index)
-    return ReplayResult(worst, int(here.code.engine or 0), salt, tuple(replayed), tuple(comparisons))
+        if runs := [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]:
+            comparisons.append(_compare(entry, here.suite, test, runs))
+    return comparisons
 
 
 def _further_runs(
-    entry: Entry, plan: SubmissionPlan, places: Sequence[CellKey], salt: str
-) -> dict[str, list[tuple[CellKey, Experiment]]]:
-    """Return the runs of the tests on fresh seeds and with relabelled agents, each as many as cells are drawn.
+    entry: Entry, plan: SubmissionPlan, tested: CellKey, count: int, salt: str, test: str
+) -> list[tuple[CellKey, Experiment]]:
+    """Return `count` runs of the test on fresh seeds or with relabelled agents.
 
-    All are of one stratum and attack, those of the first drawn cell with an attack. The seeds are the same in all
-    strata and under all attacks, so values of several would be dependent, and the test would contradict honest rows.
+    All are of one stratum and attack. The seeds are the same in all strata and under all attacks, so values of several
+    would be dependent, and the test would contradict honest rows. Without an attack there are no agents to relabel, and
+    no runs.
     """
-    first = next((place for place in places if place.attack != CLEAN), places[0])
-    used = {*plan.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
-    candidates = (seed_of(plan.suite.sha256, salt, number) for number in range(len(places) + len(used)))
-    seeds = [seed for seed in candidates if seed not in used][: len(places)]
-    runs = {"fresh seeds": [(first, replace(plan.cells[first], seed=seed)) for seed in seeds]}
-    if first.attack != CLEAN:
-        all_seeds = [place for place in plan.cells if place.key[:3] == first.key[:3]]
-        salted = [(all_seeds[number % len(all_seeds)], f"{salt}/{number}") for number in range(len(places))]
-        runs["relabelled agents"] = [(place, relabelled(plan.cells[place], own_salt)) for place, own_salt in salted]
-    return runs
+    if test == "fresh seeds":
+        used = {*plan.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
+        candidates = (seed_of(plan.suite.sha256, salt, number) for number in range(count + len(used)))
+        seeds = [seed for seed in candidates if seed not in used][:count]
+        return [(tested, replace(plan.cells[tested], seed=seed)) for seed in seeds]
+    if tested.attack == CLEAN:
+        return []
+    all_seeds = [place for place in plan.cells if place.key[:3] == tested.key[:3]]
+    salted = [(all_seeds[number % len(all_seeds)], f"{salt}/{number}") for number in range(count)]
+    return [(place, relabelled(plan.cells[place], own_salt)) for place, own_salt in salted]
 
 
 def relabelled(cell: Experiment, salt: str) -> Experiment:
@@ -254,60 +345,88 @@ def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[CellKey
     values = [normalised_area(run, place.stratum, reference) for _, run in runs if run.status != "failed"]
     claimed = [cell for cell in entry.cells if cell.place[:3] == place.key[:3]]
     claims = [normalised_area(claim, place.stratum, reference) for claim in claimed]
-    groups = [claim_group(claims, values, pays(entry.submission.track, place.attack))]
-    return SeedComparison.of(test, groups, len(runs) - len(values))
+    return SeedComparison.two_sided(test, claims, values, len(runs) - len(values))
 
 
-def _own_seeds(
-    entry: Entry, plan: SubmissionPlan, places: Sequence[CellKey], runner: _Runner, outcomes: Mapping[str, CellOutcome]
-) -> tuple[list[ReplayedCell], SeedComparison | None]:
-    """Classify the replay of each cell, and test together the cells that need not be exact.
-
-    Cells with the same trace, for example under attacks without effect, are one run and count once.
+class _OwnSeeds:
+    """The comparison of drawn cells with their replays, and the test of those that need not be exact.
 
     Args:
         entry: The submission.
         plan: Its cells, as the installed code builds them.
-        places: The drawn cells.
-        runner: The runner, for control runs.
-        outcomes: The outcomes of the replays, by hash.
+        runner: The runner.
+        first_control: The number of the first control run of a cell; other numbers give other runs.
 
-    Returns:
-        The results of the cells; and the test, None if every cell is exact or needs no test.
+    Attributes:
+        cells: The results of the cells so far.
     """
-    environment = environment_difference(entry.submission, plan)
-    results: list[ReplayedCell] = []
-    groups: dict[tuple[str | None, int], list[Group]] = {}
-    for place in places:
-        claim, again = entry.cells_by_key[place.key], runner.cell(place, plan.cells[place], outcomes)
-        sign = pays(entry.submission.track, place.attack)
+
+    def __init__(self, entry: Entry, plan: SubmissionPlan, runner: _Runner, first_control: int = 1) -> None:
+        self.entry, self.plan, self.runner = entry, plan, runner
+        self._first_control = first_control
+        self._environment = environment_difference(entry.submission, plan)
+        self._groups: dict[tuple[str | None, int], list[Group]] = {}
+        self.cells: list[ReplayedCell] = []
+
+    def add(self, places: Sequence[CellKey], outcomes: Mapping[str, CellOutcome]) -> None:
+        """Compare further cells with their replays.
+
+        Args:
+            places: The cells.
+            outcomes: The outcomes of the replays, by hash.
+        """
+        for place in places:
+            claim = self.entry.cells_by_key[place.key]
+            verdict, evidence = self._compare(place, claim, outcomes)
+            self.cells.append(ReplayedCell(claim.cell, named(place), verdict, evidence))
+
+    @property
+    def mismatch(self) -> bool:
+        """True if a cell is a mismatch, which no test can change."""
+        return any(cell.verdict == "mismatch" for cell in self.cells)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The claims that are not exact, with runs here. Cells with the same trace, for example under attacks without
+        effect, are one run and count once."""
+        return [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in self._groups.values()]
+
+    @property
+    def comparison(self) -> SeedComparison:
+        """The test of all groups."""
+        return SeedComparison.of("own seeds", self.groups)
+
+    def _compare(self, place: CellKey, claim: Cell, outcomes: Mapping[str, CellOutcome]) -> tuple[Verdict, str]:
+        """Compare one cell, and keep its claim and runs for the test if it need not be exact."""
+        plan = self.plan
+        again = self.runner.cell(place, plan.cells[place], outcomes)
         installed = identity_of(plan.cells[place])
-        behaviour = entry.submission.code.identity(installed).difference(installed)
-        verdict, evidence = compare_cell(claim, again, behaviour + environment, sign)
-        if verdict == "consistent":
-            runs = [again]
-            if not behaviour or opening_difference(claim, again) <= OPENING:
-                runs += _controls(place, plan.cells[place], runner)
-            runs = [run for run in runs if run.status != "failed"]
-            areas = [area(run, place.stratum) for run in runs]
-            evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
-            reference = unit(plan.suite, place.stratum)
-            values = [normalised_area(run, place.stratum, reference) for run in runs]
-            claims = [normalised_area(claim, place.stratum, reference)]
-            groups.setdefault((again.trace, sign), []).append(claim_group(claims, values, sign))
-        results.append(ReplayedCell(claim.cell, named(place), verdict, evidence))
-    distinct = [(np.mean([claim for claim, _ in same], 0), same[0][1]) for same in groups.values()]
-    return results, SeedComparison.of("own seeds", distinct) if distinct else None
+        behaviour = self.entry.submission.code.identity(installed).difference(installed)
+        verdict, evidence = compare_cell(claim, again, behaviour + self._environment)
+        if verdict != "consistent":
+            return verdict, evidence
+        runs = [again]
+        if not behaviour or opening_difference(claim, again) <= OPENING:
+            runs += _controls(place, plan.cells[place], self.runner, self._first_control)
+        runs = [run for run in runs if run.status != "failed"]
+        if claim.status == "diverged" and all(run.status == "ok" for run in runs):
+            return "mismatch", f"it was submitted as diverged, and none of {len(runs)} runs here diverges"
+        areas = [area(run, place.stratum) for run in runs]
+        evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
+        reference, sign = unit(plan.suite, place.stratum), pays(self.entry.submission.track, place.attack)
+        values = [normalised_area(run, place.stratum, reference) for run in runs]
+        group = claim_group([normalised_area(claim, place.stratum, reference)], values, sign)
+        self._groups.setdefault((again.trace, sign), []).append(group)
+        return verdict, evidence
 
 
-def compare_cell(claim: Cell, again: Cell, differences: Sequence[str], sign: int) -> tuple[Verdict, str]:
+def compare_cell(claim: Cell, again: Cell, differences: Sequence[str]) -> tuple[Verdict, str]:
     """Return the verdict on one claim and the evidence for it; `consistent` where a test has to decide.
 
     Args:
         claim: The submitted cell.
         again: The same cell as run here.
         differences: Lines about the differences in engine, versions, libraries and CPU between the two runs.
-        sign: 1 where a larger area is in the entrant's favour, -1 where a smaller one is.
     """
     if again.status == "failed" and claim.status != "failed":
         return "infrastructure", f"it ended here with: {again.reason}"
@@ -320,8 +439,8 @@ def compare_cell(claim: Cell, again: Cell, differences: Sequence[str], sign: int
     numbers = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in changed)
     if claim.trace is not None and claim.trace == again.trace:
         return "mismatch", f"the trace is the same, and the submission has {numbers}"
-    if claim.status in ("failed", "timeout") and sign > 0:
-        return "consistent", f"it was submitted as {claim.status}, and runs here"
+    if claim.status in ("failed", "timeout"):
+        return "mismatch", f"it was submitted as {claim.status}, and runs here"
     if not differences:
         return "mismatch", f"at the same engine, versions, libraries and CPU the submission has {numbers}"
     return "consistent", f"{'; '.join(differences)}; first round differs by {opening_difference(claim, again):.1e}"
@@ -336,10 +455,10 @@ def opening_difference(claim: Cell, again: Cell) -> float:
     return max(abs(a - b) / max(abs(a), abs(b), OPENING) for a, b in values)
 
 
-def _controls(place: CellKey, cell: Experiment, runner: _Runner) -> list[Cell]:
-    """Run a cell `CONTROLS` times, with rewards that are larger by one or a few rounding errors."""
-    controls = [perturbed(cell, number) for number in range(1, CONTROLS + 1)]
-    outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, 1)})
+def _controls(place: CellKey, cell: Experiment, runner: _Runner, first: int) -> list[Cell]:
+    """Run a cell `CONTROLS` times, with rewards that are larger by `first` or a few more rounding errors."""
+    controls = [perturbed(cell, number) for number in range(first, first + CONTROLS)]
+    outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, first)})
     return [runner.cell(place, control, outcomes) for control in controls]
 
 
