@@ -6,9 +6,9 @@ A pool of runs of a method on smoke-v1 stands for all rows. For the test of own 
 that are larger by 0 to 8 units in the last place of a float32, as `verify` runs it and repeats it, and smaller by 1 to
 3, as another engine would round; for the two others one attack on 44 fresh seeds, and on its own seeds with the agents
 relabelled 10 times each. Verifications are drawn from it, so they are dependent: what is printed is a check of the
-levels, and the power at this spread alone. DecByzPG learns little there, so that its curves can be raised by all of 0.2;
-those of ClippedGossip end at the ceiling of the task, and change more by rounding. Half an hour of two idle cores fills
-the pools, which are kept.
+levels, and the power at this spread alone. DecByzPG learns little there, so that its curves can be raised by all of
+0.2; those of ClippedGossip end at the ceiling of the task, and change more by rounding. Half an hour of two idle cores
+fills the pools, which are kept.
 """
 
 from __future__ import annotations

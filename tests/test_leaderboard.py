@@ -279,7 +279,7 @@ def test_graphs_share_traces_where_nobody_listens(tiny: Suite, home: Path, tmp_p
         entered = plan_submission(suite("graphs-v1"), "defence", Method(algo=algo))
         run(entered, home / "runs")
         slug = algo.partition("(")[0]
-        about = ABOUT.model_copy(update={"slug": slug})
+        about = ABOUT.model_copy(update={"slug": slug, "name": slug})
         folder = write_submission(entered, collect_cells(entered, home / "runs"), about, tmp_path)
         assert not checked(folder).findings
         traces = {(c["stratum"], c["attack"], c["seed"]): c["trace"] for c in lines_of(folder)}
@@ -347,8 +347,11 @@ def test_submissions_are_never_edited(home: Path, tiny: Suite, tmp_path: Path) -
     out = tmp_path / "submissions"
     shutil.copytree(home / "submissions", out)
     old = supersede(out, "tiny-v1", "defence", "tiny")
-    again = write_submission(entered, cells, ABOUT.model_copy(update={"slug": "tiny-2"}), out, supersedes=old)
-    assert {f.check for f in checked(again).findings} == {"copied-trace"}  # the same runs, under a new name
+    about = ABOUT.model_copy(update={"slug": "tiny-2"})
+    again = write_submission(entered, cells, about, out, supersedes=old)
+    assert {f.check for f in checked(again).findings} == {"copied-trace"}  # the same runs, and its own name
+    third = write_submission(entered, cells, about.model_copy(update={"slug": "tiny-3"}), out)
+    assert {f.check for f in checked(third).findings} == {"copied-trace", "twin"}
 
 
 def test_what_is_only_reported_may_have_gaps_and_unknown_methods(tiny: Suite, tmp_path: Path) -> None:

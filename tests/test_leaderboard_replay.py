@@ -74,7 +74,7 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     ):
         entered = plan_submission(tiny, track, method)  # type: ignore[arg-type]
         run(entered, home / "runs")
-        about = ABOUT.model_copy(update={"slug": slug})
+        about = ABOUT.model_copy(update={"slug": slug, "name": slug})
         folder = write_submission(entered, collect_cells(entered, home / "runs"), about, submissions)
         assert checked(folder).findings == []
         assert {axis for axes in entered.resolved.values() for axis in axes} == (

@@ -156,7 +156,7 @@ def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, ex
     if report.refused or report.submission_plan is None:
         return AuditResult("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
     result = replay_entry(entry, report.submission_plan, cells, salt, store, executor, own_seeds_only=True)
-    if result.verdict in ("infrastructure", "undecided"):
+    if result.verdict == "infrastructure" or result.verdict == "undecided":
         words = "undecided" if result.verdict == "undecided" else "could not be replayed"
         return AuditResult(words, tuple(replay_lines(result)), result.exit_code)
     row = AuditedRow(engine=ENGINE, verdict=result.verdict, cells=len(result.cells), salt=salt)

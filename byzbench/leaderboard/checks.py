@@ -14,6 +14,7 @@ from byzbench.errors import ByzbenchError
 from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read_entry, scan_entries
+from byzbench.leaderboard.names import look_alike
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission, receives_messages
 from byzbench.leaderboard.resolved import current_method, methods, resolved_differences
 from byzbench.leaderboard.schema import Cell, Submission
@@ -305,13 +306,14 @@ def _tuned_from(entry: Entry, other: Entry) -> bool:
 
 
 def _compare_with_others(entry: Entry, submissions: Path) -> Iterator[Finding]:
-    """Refuse traces copied from other submissions, and a `supersedes` or an `against` that names none of them."""
+    """Refuse traces and names of other submissions, and a `supersedes` or an `against` that names none of them."""
     others = [other for other in scan_entries(submissions)[0] if other.digest != entry.digest]
     for other in others:
         if not _tuned_from(entry, other) and (count := _num_copied(entry, other)):
             source = other.submission
             what = f"{count} traces are those of {source.suite}/{source.track}/{other.slug}"
             yield Finding("copied-trace", "cells.jsonl", what)
+    yield from _twins(entry, others)
     by_digest, superseded = {other.digest: other for other in others}, entry.submission.supersedes
     if superseded is not None and superseded not in by_digest:
         yield Finding("supersedes", "submission.json $.supersedes", "is not the digest of a submission in this folder")
@@ -320,6 +322,28 @@ def _compare_with_others(entry: Entry, submissions: Path) -> Iterator[Finding]:
         yield Finding("supersedes", "submission.json $.supersedes", what)
     if entry.submission.track == "adaptive":
         yield from _target(entry, others)
+
+
+def _twins(entry: Entry, others: list[Entry]) -> Iterator[Finding]:
+    """Refuse a name that looks like that of another row of the suite, unless one of both supersedes the other."""
+    submission, by_digest = entry.submission, {other.digest: other for other in [entry, *others]}
+    superseded = _superseded(entry, by_digest)
+    for other in others:
+        related = other.digest in superseded or entry.digest in _superseded(other, by_digest)
+        same_suite = other.submission.suite == submission.suite
+        if same_suite and not related and look_alike(submission.entry.name, other.submission.entry.name):
+            what = f"{submission.entry.name!a} looks like the name of {other.submission.track}/{other.slug}"
+            yield Finding("twin", "submission.json $.entry.name", what)
+
+
+def _superseded(entry: Entry, by_digest: Mapping[str, Entry]) -> set[str]:
+    """Return the digests of the submissions that an entry supersedes, at once or by way of others."""
+    digests: set[str] = set()
+    following = entry.submission.supersedes
+    while following is not None and following in by_digest and following not in digests:
+        digests.add(following)
+        following = by_digest[following].submission.supersedes
+    return digests
 
 
 def _num_copied(entry: Entry, other: Entry) -> int:

@@ -21,6 +21,11 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that are refused: control characters, direction overrides and other format characters, surrogates,
 private and unassigned characters, line and paragraph separators."""
 
+_BLANK = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0, 0xFFFC, 0x1D159))
+) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
+"""Letters, marks and symbols of other categories that have no ink: fillers, joiners, selectors, the Braille blank."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -99,16 +104,26 @@ def text_offence(text: str) -> str | None:
 
     Example:
         >>> text_offence("Zürich"), text_offence("a\\u202eb")
-        (None, 'has the invisible character U+202E')
+        (None, 'has the invisible character U+202E RIGHT-TO-LEFT OVERRIDE')
     """
     if _is_printable_ascii(text):
         return None
-    invisible = {c for c in text if unicodedata.category(c) in _INVISIBLE}
+    invisible = {c for c in text if unicodedata.category(c) in _INVISIBLE or c in _BLANK}
     if invisible:
-        return f"has the invisible character U+{ord(min(invisible)):04X}"
+        return f"has the invisible character {character_name(min(invisible))}"
     if not unicodedata.is_normalized("NFC", text):
         return "is not in the Unicode normal form NFC"
     return None
+
+
+def character_name(character: str) -> str:
+    """Return the code point of a character and its name in Unicode.
+
+    Example:
+        >>> character_name("\u3164"), character_name("\x07")
+        ('U+3164 HANGUL FILLER', 'U+0007')
+    """
+    return f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()
 
 
 def _is_printable_ascii(text: str) -> bool:

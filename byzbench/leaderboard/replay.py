@@ -257,7 +257,8 @@ def replay_entry(
         repeats = {repeat.test: repeat for repeat in repeated}
         comparisons = [replace(comparison, repeat=repeats.get(comparison.test)) for comparison in comparisons]
         cells = [*cells, *again.cells]
-    worst = max((part.verdict for part in (*cells, *comparisons)), key=_SEVERITY.index)
+    verdicts = [cell.verdict for cell in cells] + [comparison.verdict for comparison in comparisons]
+    worst = max(verdicts, key=_SEVERITY.index)
     return ReplayResult(worst, int(here.code.engine or 0), salt, tuple(cells), tuple(comparisons))
 
 

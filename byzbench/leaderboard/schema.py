@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -20,6 +19,7 @@ from byzbench.canonical import SCHEMA
 from byzbench.errors import CorruptRecord, validation_text
 from byzbench.identity import ComponentIdentity, RunIdentity
 from byzbench.leaderboard.documents import Finding, Refused, parse_document
+from byzbench.leaderboard.names import link_offence, name_offence
 from byzbench.records.migrations import migrate
 
 FILES = ("submission.json", "cells.jsonl", "NOTES.md")
@@ -35,9 +35,14 @@ Knowledge = Literal["local", "coordinated", "omniscient"]
 
 
 def _link(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme != "https" or "." not in (parts.hostname or "") or parts.username or parts.password:
-        raise ValueError("a link starts with https:// and a host, and has no user name in it")
+    if offence := link_offence(text):
+        raise ValueError(offence)
+    return text
+
+
+def _name(text: str) -> str:
+    if offence := name_offence(text):
+        raise ValueError(offence)
     return text
 
 
@@ -58,7 +63,7 @@ def _trimmed(text: str) -> str:
     return text
 
 
-Name = Annotated[str, _text(80), AfterValidator(_trimmed)]
+Name = Annotated[str, _text(80), AfterValidator(_trimmed), AfterValidator(_name)]
 Line = Annotated[str, _text(300), AfterValidator(_trimmed)]
 Word = Annotated[str, _text(40, r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$")]
 Slug = Annotated[str, _text(39, r"^[a-z0-9][a-z0-9-]*$")]
@@ -127,7 +132,7 @@ class EntryMetadata(Document):
     authors: Annotated[tuple[Name, ...], Field(min_length=1, max_length=20)]
     paper: Link | None = None
     license: Word
-    conflicts: Line | None = None
+    conflicts: Annotated[Line, AfterValidator(_name)] | None = None
 
 
 class Method(Document):
