@@ -19,7 +19,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib.metadata import entry_points
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -223,9 +225,10 @@ def code_digest(cls: type) -> str:
 
     It covers the module of the class, the modules of its bases, and all modules that these import from the same
     collection, private helpers included. The collection of a component of byzbench is the packages of components, that
-    of a plug-in its own top-level package. The other code of byzbench is covered by `ENGINE`: also the base classes
-    that components share, such as `byzbench.core.gossip.GossipAlgorithm`. Comments, docstrings and blank lines do not
-    change the digest.
+    of a plug-in the top-level packages and modules of its distribution. Of a plug-in, it covers all modules of the
+    collection, also those that are imported by a computed name, and in namespace packages. The other code of byzbench
+    is covered by `ENGINE`: also the base classes that components share, such as
+    `byzbench.core.gossip.GossipAlgorithm`. Comments, docstrings and blank lines do not change the digest.
     """
     modules = code_modules(cls)
     return _hash(*(f"{name} {digest}".encode() for name, digest in sorted(modules.items()))) if modules else ""
@@ -239,6 +242,8 @@ def code_modules(cls: type) -> Mapping[str, str]:
     queue = [
         base.__module__ for base in cls.__mro__ if base is cls or _same_collection(base.__module__, cls.__module__)
     ]
+    if not cls.__module__.startswith("byzbench."):
+        queue += _plugin_modules(cls.__module__)
     while queue:
         module = queue.pop()
         if module in visited:
@@ -257,7 +262,50 @@ def _same_collection(module: str, owner: str) -> bool:
     """Return whether a module belongs to the same collection as the module of a component."""
     if owner.startswith("byzbench."):
         return any(module.startswith(f"byzbench.{package}.") for package in registry.KINDS.values())
-    return module.partition(".")[0] == owner.partition(".")[0]
+    return module.partition(".")[0] in _plugin_packages(owner.partition(".")[0])
+
+
+@cache
+def _plugin_packages(top: str) -> frozenset[str]:
+    """Return the top-level packages and modules of the distribution of a plug-in.
+
+    Args:
+        top: The top-level package or module that an entry point of the distribution names.
+    """
+    names = {top}
+    installed = entry_points()
+    points = [point for package in registry.KINDS.values() for point in installed.select(group=f"byzbench.{package}")]
+    for distribution in [point.dist for point in points if point.dist and point.module.partition(".")[0] == top]:
+        names.update((distribution.read_text("top_level.txt") or "").split())
+        files = (file for file in distribution.files or () if file.suffix == ".py")
+        names.update(name for file in files if (name := file.parts[0].removesuffix(".py")).isidentifier())
+    return frozenset(names)
+
+
+def _plugin_modules(owner: str) -> Iterator[str]:
+    """Yield the names of all modules of the distribution of a plug-in.
+
+    A namespace package may hold other distributions. There, the modules are those beside and below the plug-in.
+
+    Args:
+        owner: The module that defines the plug-in.
+    """
+    for top in sorted(_plugin_packages(owner.partition(".")[0])):
+        try:
+            spec = find_spec(top)
+        except (ImportError, ValueError):  # a module that was made at runtime has no specification
+            continue
+        if spec is None:
+            continue
+        yield top
+        is_namespace = spec.origin is None and owner.startswith(f"{top}.")
+        parts = owner.split(".")[1:2] if is_namespace and owner.count(".") > 1 else []
+        for location in spec.submodule_search_locations or []:
+            folder = Path(location, *parts)
+            for path in sorted(folder.rglob("*.py")):
+                names = [top, *parts, *path.relative_to(folder).with_suffix("").parts]
+                if all(map(str.isidentifier, names)):
+                    yield ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
 @cache

@@ -78,6 +78,47 @@ def test_private_helpers_of_a_namespace_package_count(package: Callable[[str, st
     assert code_digest(package(SOURCE, "SIZE = 1.0\n")) != code_digest(package(SOURCE, "SIZE = 2.0\n"))
 
 
+def test_a_module_that_is_imported_by_a_computed_name_counts(
+    package: Callable[[str, str], type], tmp_path: Path
+) -> None:
+    """The package has no __init__.py. Its old result was reused, since no statement imports the edited module."""
+    computed = SOURCE.replace("from ._size import SIZE", "from importlib import import_module").replace(
+        "0.5 * SIZE", '0.5 * import_module("plugged._size").SIZE'
+    )
+    byzbench.run(attack=package(computed, "SIZE = -1.0\n")(), topology="complete", out=tmp_path, **TINY)
+    with pytest.warns(ArchivedRun, match="attack half: its code was edited"):
+        byzbench.run(attack=package(computed, "SIZE = 1e6\n")(), topology="complete", out=tmp_path, **TINY)
+
+
+def test_all_modules_of_the_distribution_of_a_plugin_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two top-level modules and a package, of one distribution. A module of another one beside them does not count."""
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = {
+        "halved.py": SOURCE.replace("from ._size", "from halved_size"),
+        "halved_size.py": "from halved_more.values import SIZE\n",
+        "halved_more/values.py": "SIZE = 1.0\n",
+        "somebodys.py": "SIZE = 1.0\n",
+        "halved-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: halved\nVersion: 1.0\n",
+        "halved-1.0.dist-info/entry_points.txt": "[byzbench.attacks]\nhalved = halved:Half\n",
+        "halved-1.0.dist-info/top_level.txt": "halved\nhalved_size\nhalved_more\n",
+    }
+
+    def digest(**edits: str) -> str:
+        for name, text in (texts | edits).items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        for name in [name for name in sys.modules if name.startswith("halved")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        for cached in (identity._read, identity._plugin_packages):
+            cached.cache_clear()
+        return code_digest(importlib.import_module("halved").Half)
+
+    assert digest() == digest(**{"somebodys.py": "SIZE = 2.0\n"})
+    assert digest() != digest(**{"halved_size.py": "from halved_more.values import SIZE\nSIZE = 2\n"})
+    assert digest() != digest(**{"halved_more/values.py": "SIZE = 2.0\n"})
+
+
 def test_shared_base_classes_count_as_the_engine() -> None:
     module = "byzbench.algorithms.clipped_gossip"
     assert list(code_modules(registry.find("algorithm", "clipped_gossip"))) == [module]

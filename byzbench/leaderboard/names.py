@@ -24,8 +24,10 @@ _NO_SCRIPT = ("COMMON", "INHERITED")
 """Scripts of characters that are written in words of every script."""
 
 _RESERVED = frozenset(
-    ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
-    + ("test", "invalid", "example", "onion", "alt")
+    [
+        *("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa"),
+        *("test", "invalid", "example", "onion", "alt"),
+    ]
 )
 """Top-level domains of addresses that are not on the public internet (RFC 6761, RFC 7686, RFC 8375, RFC 9476)."""
 
