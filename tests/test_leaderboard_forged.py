@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ METHODS: dict[Track, Method] = {
     "adaptive": Method(algo=METHOD.algo, attack="zero", against="tiny"),
 }
 CLEAN_AREA, ATTACKED_AREA = 200.0, 150.0
-BETWEEN_SEEDS, ROUNDING = 10.0, 2.0
+BETWEEN_SEEDS, ROUNDING = 1.0, 0.2
 """Standard deviations of areas between seeds or placements, and between runs that differ by rounding."""
 
 
@@ -49,7 +49,7 @@ def normal(*key: object) -> float:
 
 def area_of(experiment: Experiment, attack: str, rounding: object) -> float:
     """Return the area under the curve of an experiment, by the seed, the places of Byzantine agents and rounding."""
-    place = normal(experiment.seed, registry.describe(experiment.placement))
+    place = normal(Runs.entry, experiment.seed, registry.describe(experiment.placement))
     return (CLEAN_AREA if attack == CLEAN else ATTACKED_AREA) + BETWEEN_SEEDS * place + ROUNDING * normal(rounding)
 
 
@@ -62,11 +62,13 @@ def cell_with(place: CellKey, experiment: Experiment, area: float, trace: object
 class Runs:
     """Runs that are not run, in the form of `byzbench.leaderboard.replay._Runner`."""
 
+    entry: ClassVar[int] = 0
+    """The number of the entry, from which the areas on all seeds follow."""
+
     def __init__(self, *options: Any, dated: bool) -> None:
-        self.hashes: list[str] = []
+        pass
 
     def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, CellOutcome]:
-        self.hashes += [cell.hash for cell in cells.values()]
         return {}
 
     def cell(self, place: CellKey, cell: Experiment, outcomes: object) -> Cell:
@@ -89,8 +91,9 @@ def entry_of(track: Track, change: Change, *, environment: bool = True, engine: 
         change: The change of a cell.
         environment: True to name another version of torch, so that cells need not be exact.
         engine: The engine that is named.
-        number: The number of the entry, from which the rounding of its runs follows.
+        number: The number of the entry.
     """
+    Runs.entry = number
     plan = plan_of(track)
     other = plan.environment.model_copy(update={"versions": {**plan.environment.versions, "torch": "1.0.0"}})
     submission = Submission(
@@ -231,7 +234,7 @@ def test_tests_on_other_seeds_are_two_sided() -> None:
         outcome = replayed(entry_of("defence", attacked(moved(by))))
         p = {comparison.test: comparison.p for comparison in outcome.comparisons}
         assert p["fresh seeds"] == p["relabelled agents"] == pytest.approx(2 / 12870)
-        assert (p["own seeds"] < 0.01) == (by > 0)
+        assert (p["own seeds"] < 0.02) == (by > 0)
 
 
 def test_a_run_that_diverges_by_rounding_may_be_claimed_as_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,4 +262,5 @@ def test_honest_entries_are_not_contradicted(track: Track) -> None:
 def test_of_200_drawings_on_honest_entries_none_is_a_mismatch(track: Track) -> None:
     for number in range(200):
         entry = entry_of(track, lambda cell: cell, number=number // 10)
-        assert replayed(entry, salt=str(number)).verdict == "consistent"
+        outcome = replayed(entry, salt=str(number))
+        assert outcome.verdict == "consistent", [*map(str, outcome.comparisons)]
