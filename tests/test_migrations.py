@@ -169,8 +169,10 @@ def test_old_runs_are_listed_reported_and_plotted(
         assert picture.stat().st_size > 1000
 
 
-def test_a_run_of_the_first_engine_is_reused(tmp_path: Path) -> None:
-    shutil.copytree(OLD / "6a6c210", tmp_path / "store")
+@pytest.mark.parametrize("store", ["6a6c210", "6a6c210-scenarios"])
+def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path) -> None:
+    """The runs of the second store have every scenario in their task, and were made by an editable installation."""
+    shutil.copytree(OLD / store, tmp_path / "store")
     for entry in scan_runs(tmp_path / "store")[0]:
         experiment = Experiment.from_description(entry.experiment)
         calls: list[Any] = []

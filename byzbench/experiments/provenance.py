@@ -124,8 +124,13 @@ def commit() -> str | None:
         return None
 
 
-FIRST_CODE = "a0a2fe7760a9624b10e9f93e688b5fdda2f5bf49f4b04b250b4dfd0daefcb7c3"
-"""The source digest in records of the last code without versions, whose outputs are those of engine 1 and of version 1
+FIRST_CODE = frozenset(
+    {
+        "a0a2fe7760a9624b10e9f93e688b5fdda2f5bf49f4b04b250b4dfd0daefcb7c3",  # installed
+        "aa6aae759d0485eefafcc4e7f8d9962233207c5727c69a303f1469344e6a7e88",  # editable, without the leaderboards
+    }
+)
+"""The source digests in records of the last code without versions, whose outputs are those of engine 1 and of version 1
 of all components. Records of schema 1 with another digest cannot be compared."""
 
 
@@ -160,7 +165,7 @@ def recorded_identity(record: Mapping[str, Any], where: object) -> RunIdentity |
     if "identity" in record:
         return RunIdentity.from_json(hash_of(description), record["identity"], where)
     code = record.get("code")
-    if not isinstance(code, Mapping) or code.get("digest") != FIRST_CODE:
+    if not isinstance(code, Mapping) or code.get("digest") not in FIRST_CODE:
         return None
     digests = {name: equal_digests().get(name, {}).get("1") for name in component_names(description)}
     identities = {name: ComponentIdentity(1, equal[0]) for name, equal in digests.items() if equal}
