@@ -180,10 +180,11 @@ class Muted(Scenario):
 
     share: float = 0.5
 
-    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
-        shape = (horizon, rewards.shape[2])
-        drawn = torch.stack([torch.from_numpy(generator(agent).random(shape)) for agent in agents])
-        return rewards * (drawn[:, : rewards.shape[1]] >= self.share)
+    def transform_rewards(self, state, batch):
+        _, num_steps, num_episodes = batch.rewards.shape
+        shape = (batch.horizon, num_episodes)
+        drawn = torch.stack([torch.from_numpy(batch.generator(agent).random(shape)) for agent in batch.agents])
+        return batch.rewards * (drawn[:, :num_steps] >= self.share)
 '''
 PLUGINS = {
     "algorithm": AVERAGED,

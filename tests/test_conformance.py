@@ -353,18 +353,18 @@ class FaultyScenario(Scenario):
         others = num_agents if self.fault == "number" else 0
         return {"x": torch.tensor([float(generator(agent).random()) + others for agent in range(rows)])}
 
-    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
+    def transform_rewards(self, state, batch):
         if self.fault == "rewards":
-            return rewards.double()
+            return batch.rewards.double()
         if self.fault == "draws":
-            return rewards * float(np.random.default_rng().random())
-        return rewards
+            return batch.rewards * float(np.random.default_rng().random())
+        return batch.rewards
 
 
 @dataclass(frozen=True)
 class Poisoned(FaultyScenario):
-    def transform_rewards(self, state, rewards, mask, agents, progress, horizon, generator):
-        return rewards * torch.nan if horizon > 100 else rewards
+    def transform_rewards(self, state, batch):
+        return batch.rewards * torch.nan if batch.horizon > 100 else batch.rewards
 
 
 REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [

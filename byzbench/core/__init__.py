@@ -48,6 +48,7 @@ from byzbench.core.rules import RuleOutput as RuleOutput
 from byzbench.core.rules import RuleTraits as RuleTraits
 from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.scenario import Absence as Absence
+from byzbench.core.scenario import RewardBatch as RewardBatch
 from byzbench.core.scenario import Scenario as Scenario
 from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack

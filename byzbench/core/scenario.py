@@ -21,6 +21,28 @@ Absence: TypeAlias = tuple[int, float, float]
 
 
 @dataclass(frozen=True)
+class RewardBatch:
+    """The rewards of a batch of episodes, as a scenario transforms them.
+
+    Attributes:
+        rewards: float32 [P, T, N], zero where masked.
+        mask: bool [P, T, N], True while an episode runs.
+        agents: the P agents.
+        progress: the share of the budget that is spent.
+        horizon: the largest number of steps of an episode, at least T. Draw noise for all of them, so that it does not
+            depend on the longest episode of the batch.
+        generator: a function of an agent that returns a generator at the beginning of its stream for this batch.
+    """
+
+    rewards: Tensor
+    mask: Tensor
+    agents: Sequence[int]
+    progress: float
+    horizon: int
+    generator: Callable[[int], np.random.Generator]
+
+
+@dataclass(frozen=True)
 class Scenario(Component):
     """A deviation of the agents' environments from the task; `heterogeneous+reward_noise` applies both.
 
@@ -149,29 +171,14 @@ class Scenario(Component):
         """
         return np.full((len(agents), count), -1)
 
-    def transform_rewards(
-        self,
-        state: State,
-        rewards: Tensor,
-        mask: Tensor,
-        agents: Sequence[int],
-        progress: float,
-        horizon: int,
-        generator: Callable[[int], np.random.Generator],
-    ) -> Tensor:
+    def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Transform the rewards with which agents train; reported returns stay those of the task.
 
         Args:
             state: the result of `start`.
-            rewards: float32 [P, T, N], zero where masked.
-            mask: bool [P, T, N], True while an episode runs.
-            agents: the P agents.
-            progress: the share of the budget that is spent.
-            horizon: the largest number of steps of an episode, at least T. Draw noise for all of them, so that it does
-                not depend on the longest episode of the batch.
-            generator: a function of an agent that returns a generator at the beginning of its stream for this batch.
+            batch: the rewards of the task, or of the part that is applied before, and what they depend on.
 
         Returns:
             The new rewards, float32 [P, T, N], zero where masked.
         """
-        return rewards
+        return batch.rewards

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Absence, Scenario, State, Task
+from byzbench.core import Absence, RewardBatch, Scenario, State, Task
 from byzbench.randomness import Streams
 from byzbench.rl.rollouts import EnvironmentBatch
 from byzbench.rl.scales import Scaled
@@ -136,13 +136,7 @@ class Scenarios:
         """
         for part, suffix, state in self._parts:
             stream = f"{part.stream}{name}{suffix}"
-            rewards = part.transform_rewards(
-                state,
-                rewards,
-                mask,
-                who,
-                progress,
-                self._task.horizon,
-                partial(self._streams.generator, stream, round),
-            )
+            generator = partial(self._streams.generator, stream, round)
+            batch = RewardBatch(rewards, mask, who, progress, self._task.horizon, generator)
+            rewards = part.transform_rewards(state, batch)
         return rewards

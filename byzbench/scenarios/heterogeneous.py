@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Scenario, State, Task
+from byzbench.core import RewardBatch, Scenario, State, Task
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
@@ -95,20 +95,11 @@ class Heterogeneous(Scenario):
         factors = state["factors"][list(agents)].numpy()
         return {name: factors[:, column] for column, name in enumerate(task.dynamics)}
 
-    def transform_rewards(
-        self,
-        state: State,
-        rewards: Tensor,
-        mask: Tensor,
-        agents: Sequence[int],
-        progress: float,
-        horizon: int,
-        generator: Callable[[int], np.random.Generator],
-    ) -> Tensor:
+    def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply the rewards of each agent by its factor: see `Scenario.transform_rewards`."""
         if self.of != "rewards":
-            return rewards
-        return rewards * state["factors"][list(agents)].float().unsqueeze(2)
+            return batch.rewards
+        return batch.rewards * state["factors"][list(batch.agents)].float().unsqueeze(2)
 
     def own_starts(
         self, state: State, agents: Sequence[int], count: int, generator: Callable[[int], np.random.Generator]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Scenario, State, Task
+from byzbench.core import RewardBatch, Scenario, State, Task
 from byzbench.errors import InvalidParameter, Undefined, suggest
 
 if TYPE_CHECKING:
@@ -84,16 +84,7 @@ class Nonstationary(Scenario):
         share = self._share(progress)
         return {name: np.full(len(agents), factor**share) for name, factor in self.factors.items()} if share else {}
 
-    def transform_rewards(
-        self,
-        state: State,
-        rewards: Tensor,
-        mask: Tensor,
-        agents: Sequence[int],
-        progress: float,
-        horizon: int,
-        generator: Callable[[int], np.random.Generator],
-    ) -> Tensor:
+    def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply all rewards by the factor: see `Scenario.transform_rewards`."""
-        factor = 1 + self._share(progress) * (self.rewards - 1)
-        return rewards * factor if factor != 1 else rewards
+        factor = 1 + self._share(batch.progress) * (self.rewards - 1)
+        return batch.rewards * factor if factor != 1 else batch.rewards

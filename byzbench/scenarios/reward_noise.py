@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Scenario, State
+from byzbench.core import RewardBatch, Scenario, State
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,14 @@ class RewardNoise(Scenario):
         """Return the name of the random streams."""
         return "reward"
 
-    def transform_rewards(
-        self,
-        state: State,
-        rewards: Tensor,
-        mask: Tensor,
-        agents: Sequence[int],
-        progress: float,
-        horizon: int,
-        generator: Callable[[int], np.random.Generator],
-    ) -> Tensor:
+    def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Add noise to each reward: see `Scenario.transform_rewards`."""
         if not self.scale:
-            return rewards
-        noise = np.empty((len(agents), rewards.shape[2], horizon), np.float32)
-        for agent, agent_noise in zip(agents, noise, strict=True):
-            rng, shape = generator(agent), agent_noise.shape
+            return batch.rewards
+        num_agents, num_steps, num_episodes = batch.rewards.shape
+        noise = np.empty((num_agents, num_episodes, batch.horizon), np.float32)
+        for agent, agent_noise in zip(batch.agents, noise, strict=True):
+            rng, shape = batch.generator(agent), agent_noise.shape
             agent_noise[:] = rng.standard_t(2, shape) if self.law == "student" else rng.standard_normal(shape)
-        noise_by_step = torch.from_numpy(noise).transpose(1, 2)[:, : rewards.shape[1]]
-        return rewards + self.scale * noise_by_step * mask
+        noise_by_step = torch.from_numpy(noise).transpose(1, 2)[:, :num_steps]
+        return batch.rewards + self.scale * noise_by_step * batch.mask

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Scenario, State
+from byzbench.core import RewardBatch, Scenario, State
 
 
 @dataclass(frozen=True)
@@ -23,15 +21,6 @@ class RewardScale(Scenario):
 
     factor: Annotated[float, Field(gt=0, description="factor of the rewards")] = 10.0
 
-    def transform_rewards(
-        self,
-        state: State,
-        rewards: Tensor,
-        mask: Tensor,
-        agents: Sequence[int],
-        progress: float,
-        horizon: int,
-        generator: Callable[[int], np.random.Generator],
-    ) -> Tensor:
+    def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply all rewards by the factor: see `Scenario.transform_rewards`."""
-        return rewards * self.factor
+        return batch.rewards * self.factor

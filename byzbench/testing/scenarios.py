@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Scenario, State, Task
+from byzbench.core import RewardBatch, Scenario, State, Task
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread
@@ -72,7 +72,8 @@ CASES = (ScenarioCase("cartpole"), ScenarioCase("pendulum", seed=1))
 def _transformed(part: Scenario, state: State, case: ScenarioCase, agents: list[int]) -> Tensor:
     """Return the transformed rewards of some agents at half of the budget."""
     rewards, mask = batch_of(case)
-    return part.transform_rewards(state, rewards[agents], mask[agents], agents, 0.5, 2 * STEPS, case.generator)
+    batch = RewardBatch(rewards[agents], mask[agents], agents, 0.5, 2 * STEPS, case.generator)
+    return part.transform_rewards(state, batch)
 
 
 def batch_of(case: ScenarioCase) -> tuple[Tensor, Tensor]:
@@ -129,7 +130,8 @@ def rewards_keep_their_form(scenario: Scenario, case: ScenarioCase) -> None:
     for part in scenario.parts:
         before, agents = rewards.clone(), list(range(case.agents))
         state = part.start(task, case.agents, case.generator)
-        after = part.transform_rewards(state, rewards, mask, agents, 0.5, 2 * STEPS, case.generator)
+        batch = RewardBatch(rewards, mask, agents, 0.5, 2 * STEPS, case.generator)
+        after = part.transform_rewards(state, batch)
         assert torch.equal(rewards, before), "transform_rewards modified the rewards that it received"
         assert isinstance(after, Tensor), f"transform_rewards returned a {type(after).__name__}, not a tensor"
         form = f"{after.dtype} of shape {list(after.shape)}"
