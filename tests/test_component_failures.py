@@ -167,6 +167,15 @@ def test_recursion_without_end_is_one_line(tmp_path: Path) -> None:
         run(prepared("attack", "craft_messages", recurse), out=tmp_path)
 
 
+@pytest.fixture
+def _python_handles_sigint() -> Iterator[None]:
+    """Install the handler of Python, which a process that a shell starts in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_python_handles_sigint")
 def test_the_users_interrupt_is_none_of_a_plug_in(tmp_path: Path) -> None:
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
