@@ -51,6 +51,7 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "SystemExit": lambda: SystemExit(0),
     "KeyboardInterrupt": KeyboardInterrupt,
     "GeneratorExit": GeneratorExit,
+    "StopIteration": StopIteration,
     "EvilExit": EvilExit,
     "EvilError": EvilError,
     "MemoryError": MemoryError,

@@ -320,6 +320,13 @@ def test_a_modules_parameters_are_in_the_order_of_the_module():
     assert critic.outputs(critic.layers(torch.zeros(1, 51)), torch.zeros(1, 2, 6)).shape == (1, 2, 1)
 
 
+class Centred(nn.Linear):
+    """A layer whose output for one observation depends on the others."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
 def test_a_module_leaves_torchs_generator_alone():
     state = torch.get_rng_state()
     assert ModuleNetwork(layer_norm, 4, 3).dimension
@@ -337,6 +344,12 @@ def test_a_module_leaves_torchs_generator_alone():
         (lambda i, o: nn.Linear(i, o).double(), "module Linear has parameters that are not float32: weight, bias"),
         (lambda i, o: nn.Linear(i + 1, o), r"module Linear fails on observations \[3, 4\]: .*"),
         (lambda i, o: nn.Linear(i, o + 1), r"module Linear maps observations \[3, 4\] to \[3, 3\]; expected \[3, 2\]"),
+        (lambda i, o: torch.tanh, "a builtin_function_or_method was returned in place of a torch module"),
+        (
+            lambda i, o: nn.Sequential(nn.Linear(i, o), nn.Dropout()),
+            "maps equal observations to different outputs",
+        ),
+        (lambda i, o: Centred(i, o), "module Centred mixes observations: its output for one depends on the others"),
     ],
 )
 def test_a_module_that_cannot_be_a_policy_is_one_line(factory, reason):

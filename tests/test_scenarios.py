@@ -74,6 +74,8 @@ def test_a_shift_comes_at_its_point_of_the_budget_and_on_top_of_heterogeneity():
         ("heterogenous", "Did you mean 'heterogeneous'?"),
         ("nonstationary:physics='length'", "match pattern"),
         ("nonstationary:physics='length=-1'", "match pattern"),
+        ("nonstationary:physics='length=0'", "the factor of length must be above 0"),
+        ("nonstationary:physics='length=２'", "match pattern"),
         ("reward_scale:factor=0", "greater than 0"),
     ],
 )

@@ -43,6 +43,8 @@ def translate_plugin_errors(components: Iterable[Component]) -> Iterator[None]:
             ours = isinstance(error, ByzbenchError) and not isinstance(error, Busy | StorageError)
             if ours or _explaining.get() or (isinstance(error, KeyboardInterrupt) and interrupted()):
                 raise
+            if isinstance(error.__cause__, StopIteration):  # Python replaces it by an error of the coroutine
+                error = error.__cause__
             if line := explain(error, components):
                 raise BrokenPlugin(line) from error
             if isinstance(error, Exception):

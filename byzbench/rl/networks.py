@@ -247,7 +247,8 @@ class ModuleNetwork(FunctionApproximator):
         width: The number m of outputs.
 
     Raises:
-        InvalidParameter: The module has buffers, no parameters, or outputs of another shape.
+        InvalidParameter: The factory returns no module, or the module has buffers, no parameters, outputs of another
+            shape, or outputs that depend on anything but the parameters and the one observation.
 
     Example:
         >>> network = ModuleNetwork(lambda inputs, outputs: nn.Linear(inputs, outputs), 4, 2)
@@ -263,6 +264,8 @@ class ModuleNetwork(FunctionApproximator):
 
     def __post_init__(self) -> None:
         name = type(self._module).__name__
+        if not isinstance(self._module, nn.Module):
+            raise InvalidParameter(f"a {name} was returned in place of a torch module")
         if buffers := [name for name, _ in self._module.named_buffers()]:
             raise InvalidParameter(
                 f"module {name} has buffers ({', '.join(buffers)}), which no agent would train or send; use layers "
@@ -272,17 +275,26 @@ class ModuleNetwork(FunctionApproximator):
             raise InvalidParameter(f"module {name} has no parameters")
         if wrong := [label for label, p in self._module.named_parameters() if p.dtype != torch.float32]:
             raise InvalidParameter(f"module {name} has parameters that are not float32: {', '.join(wrong)}")
+        observations = torch.linspace(-1.0, 1.0, 3 * self.inputs).view(1, 3, self.inputs)
+        layers = self.layers(torch.linspace(-1.0, 1.0, self.dimension).unsqueeze(0))
         try:
-            shape = list(
-                self.outputs(self.layers(torch.zeros(1, self.dimension)), torch.zeros(1, 3, self.inputs)).shape
-            )
+            with torch.random.fork_rng(devices=[]):
+                first, second = (self.outputs(layers, observations.clone()) for _ in range(2))
+                alone = self.outputs(layers, observations[:, :1].clone())
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InvalidParameter(f"module {name} fails on observations [3, {self.inputs}]: {reason}") from None
-        if shape != [1, 3, self.width]:
+        if (shape := list(first.shape)) != [1, 3, self.width]:
             raise InvalidParameter(
                 f"module {name} maps observations [3, {self.inputs}] to {shape[1:]}; expected [3, {self.width}]"
             )
+        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+            raise InvalidParameter(
+                f"module {name} maps equal observations to different outputs; it must have no dropout, no random "
+                "numbers and no state but its parameters"
+            )
+        if not torch.allclose(first[:, :1], alone, rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise InvalidParameter(f"module {name} mixes observations: its output for one depends on the others")
 
     @cached_property
     def _module(self) -> nn.Module:

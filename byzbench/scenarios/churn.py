@@ -17,7 +17,7 @@ from byzbench.errors import InvalidParameter, Undefined
 if TYPE_CHECKING:
     from byzbench.core import Setting
 
-_ABSENCES = r"^(\d+:\d(\.\d+)?-\d(\.\d+)?( \d+:\d(\.\d+)?-\d(\.\d+)?)*)?$"
+_ABSENCES = r"^([0-9]+:[0-9](\.[0-9]+)?-[0-9](\.[0-9]+)?( [0-9]+:[0-9](\.[0-9]+)?-[0-9](\.[0-9]+)?)*)?$"
 
 
 @dataclass(frozen=True)

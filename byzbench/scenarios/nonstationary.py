@@ -16,7 +16,7 @@ from byzbench.errors import InvalidParameter, Undefined, suggest
 if TYPE_CHECKING:
     from byzbench.core import Setting
 
-_FACTORS = r"^(\w+=\d+(\.\d+)?( \w+=\d+(\.\d+)?)*)?$"
+_FACTORS = r"^(\w+=[0-9]+(\.[0-9]+)?( \w+=[0-9]+(\.[0-9]+)?)*)?$"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class Nonstationary(Scenario):
     ] = 0.0
 
     def __post_init__(self) -> None:
-        """Reject a constant that is given twice."""
+        """Reject a constant that is given twice, and a factor of zero."""
         super().__post_init__()
+        if zero := [name for name, factor in self.factors.items() if factor == 0]:
+            raise InvalidParameter(f"{type(self).__name__}: physics: the factor of {zero[0]} must be above 0")
         if len(self.factors) < len(self.physics.split()):
             raise InvalidParameter(f"{type(self).__name__}: physics={self.physics!r} has a constant twice")
 
