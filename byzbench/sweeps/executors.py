@@ -204,7 +204,7 @@ class ProcessExecutor(Executor):
         if kill:
             _terminate([process for pool in pools for process in list((pool._processes or {}).values())])
         for pool in pools:
-            pool.shutdown(wait=not kill, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _start_server() -> None:
