@@ -198,7 +198,7 @@ def test_a_command_that_is_killed_is_resumed_to_the_same_traces(
         _, err = process.communicate(timeout=120)
         assert process.returncode == (143 if number == signal.SIGTERM else -number), err
         if number == signal.SIGTERM:
-            assert err.splitlines()[-1] == LAST_LINE
+            assert LAST_LINE in err.splitlines()
             assert "Traceback" not in err
             # The files of runs on other machines arrive one after the other, and what has arrived in part begins again.
             for folder in (path.parent for path in tmp_path.glob("runs/*/trace.jsonl") if "Ray" not in name):
