@@ -1,4 +1,4 @@
-"""What plain averaging loses where agents differ, without an attack: makes docs/heterogeneity.md.
+"""Measure what plain averaging loses where agents differ, without an attack: makes docs/heterogeneity.md.
 
     python benchmarks/heterogeneity.py [--jobs 2] [--seeds 8]
 

@@ -991,7 +991,7 @@ DEAR = {
     "selfish(rule=median)",
     "split_brain(optimal_ipm)",
 }
-"""What takes longest, and is tried with the slow tests; another variant or the attack itself is with the fast ones."""
+"""The slowest cases, tried with the slow tests; another variant or the attack itself is with the fast ones."""
 
 
 @pytest.mark.parametrize(

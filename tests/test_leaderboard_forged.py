@@ -145,7 +145,7 @@ def diverged(cell: Cell) -> Cell:
 
 
 def moved(by: float, **changes: Any) -> Change:
-    """Return a change that moves a curve, and gives it a trace that nobody has."""
+    """Return a change that moves a curve, and gives it a trace that no run has."""
 
     def change(cell: Cell) -> Cell:
         curve = tuple(repr(float(point or 0) + by) for point in cell.curve)
@@ -209,7 +209,7 @@ def test_few_drawn_cells_are_enough_to_make_an_entry_suspicious() -> None:
 
 
 def test_what_too_few_cells_cannot_decide_is_not_verified() -> None:
-    """Where all cells are too few: eight, without controls since the first round is another one."""
+    """All cells are too few: eight, without controls since the first round is another one."""
     entry = entry_of("attack", attacked(moved(-50.0, **OTHER_START)), environment=False, engine=99)
     outcome = replayed(entry, 16, own_seeds_only=True)
     assert (outcome.verdict, outcome.exit_code) == ("undecided", 3)

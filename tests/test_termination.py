@@ -63,7 +63,7 @@ def terminate() -> None:
 
 
 def rounds_until_terminated(deferred: bool, signals: int) -> list[str]:
-    """What is reached of a round in which the process gets signals, and after it."""
+    """Return what is reached of a round in which the process gets signals, and after it."""
     reached = []
     with suppress(Terminated), interrupting_sigterm():
         with deferred_termination() if deferred else nullcontext():

@@ -24,7 +24,7 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass
 class _Termination:
-    """What SIGTERM does in this process.
+    """Handler of SIGTERM in this process.
 
     Attributes:
         end: A function that ends the command or the process.
@@ -69,6 +69,7 @@ def interrupting_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        _termination.is_requested = False  # a later run in this process would end at once
 
 
 @contextmanager
