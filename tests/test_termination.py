@@ -184,8 +184,19 @@ def to_group(process: subprocess.Popen[str], number: int) -> None:
     os.killpg(process.pid, number)
 
 
+def to_group_last(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to the children of a process, and to its whole group a moment later."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    for child in map(int, children.split()):
+        os.kill(child, number)
+    time.sleep(0.3)
+    to_group(process, number)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "send"), [(signal.SIGKILL, to_process), (signal.SIGTERM, to_group)])
+@pytest.mark.parametrize(
+    ("number", "send"), [(signal.SIGKILL, to_process), (signal.SIGTERM, to_group), (signal.SIGTERM, to_group_last)]
+)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_killed_is_resumed_to_the_same_traces(
     name: str, number: int, send: Callable[[Any, int], None], tmp_path: Path, uninterrupted: Any

@@ -210,13 +210,23 @@ class ProcessExecutor(Executor):
 def _start_server() -> None:
     """Start the server process from which workers are forked, with SIGTERM blocked.
 
-    A cluster sends the signal to all processes of a job, and if the server ended before the workers, these would appear
-    to have ended as well. The tracker of resources is started first, since its start unblocks the signal.
+    The tracker of resources is started first, since its start unblocks the signal.
     """
     resource_tracker.ensure_running()
+    with _blocked_sigterm():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _blocked_sigterm() -> Iterator[None]:
+    """Block SIGTERM in this thread and in the processes that it starts.
+
+    A cluster sends the signal to all processes of a job. If the server ended before the workers that it forks, these
+    would appear to have ended as well, and if Ray's servers ended first, `ray.shutdown` would wait a minute for them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -269,7 +279,7 @@ class RayExecutor(Executor):
                 options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
             try:
                 _check_reachable(address)
-                with keeping_sigterm():
+                with keeping_sigterm(), _blocked_sigterm():
                     ray.init(log_to_driver=False, logging_level="ERROR", **options)
             except (OSError, ValueError, RuntimeError) as error:
                 reason = str(error).strip().splitlines()[0]
