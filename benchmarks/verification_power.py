@@ -77,7 +77,7 @@ def run(todo: dict[Key, Experiment], pool: Path, jobs: int) -> dict[Key, Cell]:
             SweepPlan("power", labels, {}), pool, workers, callback=lambda label, _: print(label, flush=True)
         ).outcomes
     return {
-        (test, place, n): cell_of(place, cell, done[f"{test} · {place.key} · {n}"], pool / cell.hash)
+        (test, place, n): cell_of(place.key, cell.hash, done[f"{test} · {place.key} · {n}"], pool / cell.hash)
         for (test, place, n), cell in todo.items()
     }
 

@@ -19,9 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +210,7 @@ def identity_of(experiment: Any) -> RunIdentity:
 def _component_bases(cls: type[Component]) -> Iterator[type[Component]]:
     """Yield the class of a component and, for a plug-in, the components of byzbench that it extends."""
     yield cls
+    yield from registry.extended_by_stand_in(cls)
     if not cls.__module__.startswith("byzbench."):
         for base in cls.__mro__[1:]:
             package, _, name = base.__module__.rpartition(".")
@@ -273,8 +272,7 @@ def _plugin_packages(top: str) -> frozenset[str]:
         top: The top-level package or module that an entry point of the distribution names.
     """
     names = {top}
-    installed = entry_points()
-    points = [point for package in registry.KINDS.values() for point in installed.select(group=f"byzbench.{package}")]
+    points = [p for package in registry.KINDS.values() for p in registry.plugin_entry_points(f"byzbench.{package}")]
     for distribution in [point.dist for point in points if point.dist and point.module.partition(".")[0] == top]:
         names.update((distribution.read_text("top_level.txt") or "").split())
         files = (file for file in distribution.files or () if file.suffix == ".py")
@@ -292,7 +290,7 @@ def _plugin_modules(owner: str) -> Iterator[str]:
     """
     for top in sorted(_plugin_packages(owner.partition(".")[0])):
         try:
-            spec = find_spec(top)
+            spec = registry.plugin_spec(top)
         except (ImportError, ValueError):  # a module that was made at runtime has no specification
             continue
         if spec is None:
@@ -324,9 +322,19 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
 
 def _file(module: str) -> Path | None:
     """Return the file of a module without importing the module."""
-    loaded = getattr(sys.modules.get(module), "__file__", None)
-    path = Path(loaded) if loaded else registry.source_file(module)
+    try:
+        path = registry.source_file(module)
+    except (ImportError, ValueError):  # a module that was made at runtime has no specification
+        path = None
+    if path is None and (loaded := getattr(sys.modules.get(module), "__file__", None)):
+        path = Path(loaded)
     return path if path is not None and path.is_file() else None
+
+
+def forget_code() -> None:
+    """Read the code of components anew the next time that a digest is needed."""
+    for cached in (code_digest, code_modules, _plugin_packages, _read):
+        cached.cache_clear()
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:

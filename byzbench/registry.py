@@ -17,10 +17,12 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +40,25 @@ KINDS = {axis.key: axis.package for axis in AXES if axis.is_kind}
 FLAGS = {axis.key: axis.name for axis in AXES if axis.is_kind}
 """The name of each kind as an axis, which users type."""
 
+
+@dataclass(frozen=True)
+class StandIns:
+    """Classes that take the place of all plug-ins, which are then not imported.
+
+    Attributes:
+        classes: The classes by kind and name.
+        folder: The folder in which the distributions of the plug-ins are; None: this environment.
+        extended: By class, the components of byzbench that the plug-in may extend.
+    """
+
+    classes: Mapping[tuple[str, str], type[Component]]
+    folder: Path | None
+    extended: Mapping[type, tuple[type[Component], ...]]
+
+
 _ALIASES = {word: kind for kind in KINDS for word in (kind, KINDS[kind], FLAGS[kind])}
 _registered: dict[type, str] = {}
+_stand_ins: StandIns | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,9 @@ def origins(kind: str) -> dict[str, Origin]:
         if not module.name.startswith("_"):
             origin = Origin(kind, module.name, f"{package}.{module.name}", None, f"byzbench {byzbench.__version__}")
             by_name[module.name] = origin
-    for point in entry_points(group=package):
+    for point in plugin_entry_points(package):
+        if _stand_ins and (kind, point.name) not in _stand_ins.classes:
+            continue
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
         if not point.name.isidentifier():
             warnings.warn(f"{kind} {point.name!r} of {distribution} is ignored: a name is one word", stacklevel=2)
@@ -108,6 +129,40 @@ def origins(kind: str) -> dict[str, Origin]:
     return dict(sorted(by_name.items()))
 
 
+@contextmanager
+def using_stand_ins(stand_ins: StandIns) -> Iterator[None]:
+    """Replace all plug-ins by other classes in a block; a plug-in without one is unknown there."""
+    global _stand_ins
+    before = _stand_ins
+    _stand_ins = stand_ins
+    origins.cache_clear()
+    try:
+        yield
+    finally:
+        _stand_ins = before
+        origins.cache_clear()
+
+
+def extended_by_stand_in(cls: type) -> tuple[type[Component], ...]:
+    """Return the components of byzbench that the plug-in behind a class may extend."""
+    return _stand_ins.extended.get(cls, ()) if _stand_ins else ()
+
+
+def plugin_entry_points(package: str) -> list[EntryPoint]:
+    """Return the entry points of a package of components, for example of `byzbench.attacks`, in other distributions."""
+    if _stand_ins is None or _stand_ins.folder is None:
+        return list(entry_points(group=package))
+    found = distributions(path=[str(_stand_ins.folder)])
+    return [point for distribution in found for point in distribution.entry_points if point.group == package]
+
+
+def plugin_spec(top: str) -> ModuleSpec | None:
+    """Return the specification of a top-level module of a plug-in without importing it; None if there is none."""
+    if _stand_ins is None or _stand_ins.folder is None:
+        return importlib.util.find_spec(top)
+    return PathFinder.find_spec(top, [str(_stand_ins.folder)])
+
+
 def source_file(module: str) -> Path | None:
     """Return the file of a module without executing any of its code; None if there is none."""
     top, *rest = module.split(".")
@@ -115,7 +170,7 @@ def source_file(module: str) -> Path | None:
         package = importlib.util.find_spec(".".join(module.split(".")[:2]))
         rest = module.split(".")[2:]
     else:
-        package = importlib.util.find_spec(top)
+        package = plugin_spec(top)
     if package is None:
         return None
     if not rest:
@@ -166,7 +221,9 @@ def find(kind: str, name: str) -> type[Component]:
         >>> find("aggregator", "krum").__name__
         'Krum'
     """
-    cls = _import(find_origin(kind, name))
+    origin = find_origin(kind, name)
+    is_plugin = not origin.module.startswith("byzbench.")
+    cls = _stand_ins.classes[origin.kind, name] if _stand_ins and is_plugin else _import(origin)
     _registered[cls] = name
     return cls
 

@@ -6,10 +6,9 @@ Nothing is run: `Runs` stands in place of the runner, and gives every experiment
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,14 +20,12 @@ from tiny_suite import ABOUT, METHOD
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.experiments.experiment import Experiment
-from byzbench.leaderboard import replay
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
 from byzbench.leaderboard.replay import ReplayResult, replay_entry
+from byzbench.leaderboard.runners import CellsByLabel, Verdict
 from byzbench.leaderboard.schema import Cell, Method, Submission, Track, validate
 from byzbench.leaderboard.suites import CLEAN, CellKey, Suite, suite
-from byzbench.sweeps.cells import CellOutcome
-from byzbench.sweeps.executors import SerialExecutor
 
 tiny = tiny_suite.tiny
 
@@ -60,19 +57,18 @@ def cell_with(place: CellKey, experiment: Experiment, area: float, trace: object
 
 
 class Runs:
-    """Runs that are not run, in the form of `byzbench.leaderboard.replay._Runner`."""
+    """Runs that are not run, in the form of `byzbench.leaderboard.runners.Runner`."""
 
     entry: ClassVar[int] = 0
     """The number of the entry, from which the areas on all seeds follow."""
 
-    def __init__(self, *options: Any, dated: bool) -> None:
-        pass
+    on_failure: Verdict = "infrastructure"
 
-    def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, CellOutcome]:
-        return {}
-
-    def cell(self, place: CellKey, cell: Experiment, outcomes: object) -> Cell:
-        return cell_with(place, cell, area_of(cell, place.attack, cell.hash), cell.hash)
+    def __call__(self, cells: CellsByLabel) -> dict[str, Cell]:
+        return {
+            cell.hash: cell_with(place, cell, area_of(cell, place.attack, cell.hash), cell.hash)
+            for place, cell in cells.values()
+        }
 
 
 @cache
@@ -118,14 +114,13 @@ def entry_of(track: Track, change: Change, *, environment: bool = True, engine: 
 
 
 @pytest.fixture(autouse=True)
-def runs(tiny: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_Runner", Runs)
+def runs(tiny: Suite) -> None:
     plan_of.cache_clear()
 
 
 def replayed(entry: Entry, count: int = 8, salt: str = "0", **options: Any) -> ReplayResult:
     here = plan_of(entry.submission.track)
-    return replay_entry(entry, here, count, salt, Path("unused"), SerialExecutor(Path("unused")), **options)
+    return replay_entry(entry, here, count, salt, Runs(), **options)
 
 
 def attacked(change: Change) -> Change:
@@ -238,13 +233,14 @@ def test_tests_on_other_seeds_are_two_sided() -> None:
 
 
 def test_a_run_that_diverges_by_rounding_may_be_claimed_as_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Runs.cell
+    run = Runs.__call__
 
-    def sometimes(self: Runs, place: CellKey, cell: Experiment, outcomes: object) -> Cell:
-        result = run(self, place, cell, outcomes)
-        return diverged(result) if normal("diverges", cell.hash) > 0 else result
+    def sometimes(self: Runs, cells: CellsByLabel) -> dict[str, Cell]:
+        return {
+            name: diverged(cell) if normal("diverges", name) > 0 else cell for name, cell in run(self, cells).items()
+        }
 
-    monkeypatch.setattr(Runs, "cell", sometimes)
+    monkeypatch.setattr(Runs, "__call__", sometimes)
     outcome = replayed(entry_of("defence", attacked(diverged)), 16, own_seeds_only=True)
     assert outcome.verdict == "consistent"
 

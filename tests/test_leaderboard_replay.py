@@ -18,6 +18,7 @@ from byzbench.identity import ENGINE
 from byzbench.leaderboard.exchangeability import LEVELS, area, claim_group, exchange_p
 from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.replay import ReplayResult, compare_cell, draw_cells, pays, replay_entry
+from byzbench.leaderboard.runners import LocalRunner
 from byzbench.leaderboard.schema import Cell, Method
 from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
@@ -87,7 +88,7 @@ def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(
     assert report.submission_plan is not None
     scratch = tmp_path / "scratch"
     outcome = replay_entry(
-        report.entry, report.submission_plan, 4, "x", scratch, SerialExecutor(scratch), own_seeds_only=True
+        report.entry, report.submission_plan, 4, "x", LocalRunner(scratch, SerialExecutor(scratch)), own_seeds_only=True
     )
     assert [cell.verdict for cell in outcome.cells] == ["exact"] * 4
     other = json.loads((folder / "submission.json").read_text())
@@ -204,7 +205,7 @@ def verified(folder: Path, scratch: Path) -> ReplayResult:
     salts = (
         s for s in map(str, range(1000)) if sum(p.attack == "ipm" for p in draw_cells(entry, here.cells, 8, s)) == 6
     )
-    return replay_entry(entry, here, 8, next(salts), scratch, SerialExecutor(scratch))
+    return replay_entry(entry, here, 8, next(salts), LocalRunner(scratch, SerialExecutor(scratch)))
 
 
 def raised(line: dict[str, Any], by: float) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
             home / "runs",
             SerialExecutor(home / "runs"),
         )
-        runs = {p: cell_of(p, c, done.outcomes[c.hash], home / "runs" / c.hash) for p, c in cells.items()}
+        runs = {p: cell_of(p.key, c.hash, done.outcomes[c.hash], home / "runs" / c.hash) for p, c in cells.items()}
         references.write_reference(tunable, references.reference_of(cells, runs))
         yield tunable
     forget_suites()

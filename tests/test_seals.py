@@ -171,16 +171,10 @@ def test_damaged_metrics_are_named_where_they_are_read(kind: str, store: Path, c
         trace(folder, "return")
     outcome = CellOutcome("finished", json.loads((folder / "result.json").read_text()))
     with pytest.raises(CorruptRecord, match=r"metrics\.jsonl"):
-        cell_of(_place(), byzbench.Experiment.create(**OPTIONS), outcome, folder)
+        cell_of(("ring", "sign_flip", None, 0), byzbench.Experiment.create(**OPTIONS).hash, outcome, folder)
     code, _, err = call("replay", folder)
     assert code == 2
     assert f"{folder.name}/metrics.jsonl" in err
-
-
-def _place() -> Any:
-    from types import SimpleNamespace
-
-    return SimpleNamespace(stratum=SimpleNamespace(name="ring"), attack="sign_flip", algo=None, seed=0)
 
 
 @pytest.mark.parametrize("kind", [*RECORDS, *LOGS])

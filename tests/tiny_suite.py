@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from byzbench.leaderboard.checks import CheckReport, check_submission
 from byzbench.leaderboard.frozen import freeze_suite, frozen
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
 from byzbench.leaderboard.replay import ReplayResult, draw_cells, replay_entry
+from byzbench.leaderboard.runners import LocalRunner
 from byzbench.leaderboard.schema import EntryMetadata, Method
 from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite, suite
@@ -128,7 +129,9 @@ def inflate(line: dict[str, Any], by: float = 1.3) -> dict[str, Any]:
     return line | {"return": value, "curve": [*line["curve"][:-1], value]}
 
 
-def replayed(folder: Path, scratch: Path, **options: Any) -> ReplayResult:
+def replayed(
+    folder: Path, scratch: Path, callback: Callable[[str], None] | None = None, **options: Any
+) -> ReplayResult:
     """The cell of `ipm` on the second seed is run again: under the first salt that draws it."""
     report = checked(folder)
     entry, here = report.entry, report.submission_plan
@@ -136,7 +139,7 @@ def replayed(folder: Path, scratch: Path, **options: Any) -> ReplayResult:
     assert entry is not None
     assert here is not None
     salts = (s for s in map(str, range(200)) if draw_cells(entry, here.cells, 1, s)[0].key[1::2] == ("ipm", 1))
-    return replay_entry(entry, here, 1, next(salts), scratch, SerialExecutor(scratch), **options)
+    return replay_entry(entry, here, 1, next(salts), LocalRunner(scratch, SerialExecutor(scratch), callback), **options)
 
 
 OLD_CODE = {"byzbench": "0.1.0", "sha256": "a" * 64, "harness": "b" * 64, "plugins": [], "commit": "c" * 40}

@@ -217,6 +217,11 @@ def verify(
     base: Annotated[
         str | None, typer.Option(help="A commit whose submissions must not have changed.", metavar="REF")
     ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(help="A folder with the wheels of its plug-ins; default: they are installed.", metavar="FOLDER"),
+    ] = None,
+    verdict: Annotated[Path | None, typer.Option(help="Write the verdict as JSON.", metavar="FILE")] = None,
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
@@ -224,48 +229,43 @@ def verify(
 ) -> None:
     """Check a submission, and replay randomly chosen cells.
 
+    Plug-ins of the submission run in a sandbox, which needs bubblewrap.
+
     Exit 0: verified. 1: refused, or contradicted by a replay. 3: not contradicted, but it could not be
     replayed, or too few cells could be compared to decide.
 
     Examples:
         byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG
         byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --cells 0
+        byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --wheels wheels --verdict verdict.json
     """
     import json
-    import tempfile
 
-    submissions = folder.resolve().parents[2]
     _match_instruction_set(folder)
-    from byzbench.leaderboard.checks import check_submission
-    from byzbench.leaderboard.guard import guard
-    from byzbench.leaderboard.replay import fresh_salt, replay_entry
     from byzbench.leaderboard.summaries import verdict_lines
-    from byzbench.sweeps.executors import make_executor as open_executor
+    from byzbench.leaderboard.verification import verify_submission
+    from byzbench.sweeps.executors import make_executor
 
-    report = check_submission(folder, submissions)
-    findings = [*report.findings, *(guard(submissions, base) if base else ())]
-    refused = any(finding.fatal for finding in findings)
-    replayed = None
-    if not refused and cells and report.submission_plan is not None:
-        assert report.entry is not None
-        with (
-            tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
-            open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
-        ):
-            callback = None if as_json else lambda line: typer.echo(line, err=True)
-            replayed = replay_entry(
-                report.entry, report.submission_plan, cells, salt or fresh_salt(), Path(scratch), workers, callback
-            )
-    without_engine = report.entry is not None and report.entry.submission.code.engine is None
-    code = 1 if refused else replayed.exit_code if replayed else 3 if without_engine else 0
+    if verdict is not None:
+        verdict.unlink(missing_ok=True)  # an earlier verdict must not be taken for one of this call
+    result = verify_submission(
+        folder,
+        cells=cells,
+        salt=salt,
+        base=base,
+        wheels=wheels,
+        open_executor=partial(make_executor, executor, jobs=jobs, ray_address=ray_address),
+        jobs=jobs,
+        callback=None if as_json else lambda line: typer.echo(line, err=True),
+    )
+    if verdict is not None:
+        result.write(verdict)
     if as_json:
-        texts = [str(finding) for finding in findings]
-        data = {"findings": texts, "replay": replayed and replayed.to_json(), "exit": code}
-        typer.echo(json.dumps(data, allow_nan=False))
+        typer.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
-        for line in verdict_lines(folder, findings, refused, replayed):
+        for line in verdict_lines(folder, result.findings, result.refused, result.replay):
             echo(line, indent=2)
-    raise typer.Exit(code)
+    raise typer.Exit(result.exit_code)
 
 
 def _match_instruction_set(folder: Path) -> None:

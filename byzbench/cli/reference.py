@@ -32,7 +32,6 @@ def reference(
     from byzbench.cli.cells import run_cells
     from byzbench.errors import InvalidParameter, UserError
     from byzbench.leaderboard import references
-    from byzbench.leaderboard.replay import named
     from byzbench.leaderboard.submitting import cell_of
     from byzbench.leaderboard.suites import suite as board
     from byzbench.sweeps.cells import stored_outcome
@@ -43,10 +42,12 @@ def reference(
     cells = references.reference_cells(of)
     on_existing: OnExisting = "rerun" if check else "reuse"
     opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
-    if run_cells(SweepPlan(suite, {named(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
+    if run_cells(SweepPlan(suite, {str(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
         raise UserError(f"{suite}: a run of the reference failed; nothing was written")
     outcomes = {place: stored_outcome(cell, out, "reuse") for place, cell in cells.items()}
-    runs = {p: cell_of(p, cells[p], outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome}
+    runs = {
+        p: cell_of(p.key, cells[p].hash, outcome, out / cells[p].hash) for p, outcome in outcomes.items() if outcome
+    }
     result = references.reference_of(cells, runs)
     for name, stratum in result.strata.items():
         typer.echo(f"{name}: {stratum.mean:.2f}, the mean over {len(stratum.areas)} seeds")

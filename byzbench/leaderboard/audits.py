@@ -13,10 +13,14 @@ from byzbench.canonical import SCHEMA
 from byzbench.errors import StorageError
 from byzbench.identity import ENGINE
 from byzbench.leaderboard.checks import check_submission
+from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.entries import Entry, scan_entries
 from byzbench.leaderboard.replay import replay_entry
+from byzbench.leaderboard.runners import LocalRunner
 from byzbench.leaderboard.schema import Digest, Document, Line, Positive, encode_document, validate
+from byzbench.leaderboard.stand_ins import plugins_stood_in
 from byzbench.leaderboard.summaries import replay_lines
+from byzbench.leaderboard.verification import sandbox_runner
 from byzbench.records.files import parse_object, read_bytes
 from byzbench.records.migrations import migrate
 from byzbench.sweeps.executors import Executor
@@ -152,10 +156,17 @@ def audit_row(folder: Path, entry: Entry, cells: int, salt: str, store: Path, ex
     """
     if not entry.submission.replayable:
         return AuditResult("cannot be replayed")
-    report = check_submission(folder, folder.parents[2])
-    if report.refused or report.submission_plan is None:
-        return AuditResult("refused", tuple(str(finding) for finding in report.findings if finding.fatal), 1)
-    result = replay_entry(entry, report.submission_plan, cells, salt, store, executor, own_seeds_only=True)
+    try:
+        with plugins_stood_in(entry):
+            report = check_submission(folder, folder.parents[2])
+            if report.refused or report.submission_plan is None:
+                raise Refused([finding for finding in report.findings if finding.fatal])
+            runner = sandbox_runner() if entry.submission.code.plugins else LocalRunner(store, executor)
+            result = replay_entry(entry, report.submission_plan, cells, salt, runner, own_seeds_only=True)
+    except Refused as error:
+        return AuditResult("refused", tuple(map(str, error.findings)), 1)
+    if result.verdict == "refused":
+        return AuditResult("refused", tuple(replay_lines(result)), result.exit_code)
     if result.verdict == "infrastructure" or result.verdict == "undecided":
         words = "undecided" if result.verdict == "undecided" else "could not be replayed"
         return AuditResult(words, tuple(replay_lines(result)), result.exit_code)

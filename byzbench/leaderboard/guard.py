@@ -50,6 +50,14 @@ def guard(submissions: Path, base: str) -> Iterator[Finding]:
             yield Finding("frozen", escaped, f"{_CHANGES[status[0]]}; a suite is frozen: add another one")
 
 
+def head_commit(folder: Path) -> str | None:
+    """Return the commit of the checkout that holds a folder; None without a checkout."""
+    try:
+        return _git(folder, "rev-parse", "HEAD").strip()
+    except InvalidParameter:
+        return None
+
+
 def _git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, and return its standard output."""
     try:

@@ -23,7 +23,6 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard.documents import Refused
 from byzbench.leaderboard.exchangeability import area
-from byzbench.leaderboard.replay import named
 from byzbench.leaderboard.schema import Division, Document, Spec, validate
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, seed_of
@@ -242,7 +241,7 @@ def pilot_cells(pilot: Pilot, stage: Stage, selection: Selection | None = None) 
             try:
                 cells[place] = Experiment.create(**pilot.options(stratum), **method.options, attack=attack, seed=seed)
             except UserError as error:
-                raise type(error)(f"{named(place)}: {error}") from None
+                raise type(error)(f"{place}: {error}") from None
     return cells
 
 
@@ -260,7 +259,7 @@ def pilot_plan(pilot: Pilot, stage: Stage, cells: Mapping[CellKey, Experiment]) 
         >>> next(iter(pilot_plan(pilot, "choose", cells).cells))
         'choose · cartpole-star · reference · none · seed 0'
     """
-    labels = {cell.hash: f"{stage} · {named(place)}" for place, cell in reversed([*cells.items()])}
+    labels = {cell.hash: f"{stage} · {place}" for place, cell in reversed([*cells.items()])}
     return SweepPlan(pilot.name, {labels[cell.hash]: cell for cell in cells.values()}, {})
 
 
@@ -280,12 +279,12 @@ def load_runs(cells: Mapping[CellKey, Experiment], store: Path) -> StageRuns:
     """
     outcomes = {place: stored_outcome(cell, store, "reuse") for place, cell in cells.items()}
     if missing := [place for place, outcome in outcomes.items() if outcome is None]:
-        raise UserError(f"{len(missing)} of {len(cells)} cells are not in {store}, for example {named(missing[0])}")
+        raise UserError(f"{len(missing)} of {len(cells)} cells are not in {store}, for example {missing[0]}")
     rows: dict[tuple[str, str, str], list[tuple[float, str | None, float, float]]] = {}
     for place, outcome in outcomes.items():
         assert outcome is not None
         folder = store / cells[place].hash
-        cell = cell_of(place, cells[place], outcome, folder)
+        cell = cell_of(place.key, cells[place].hash, outcome, folder)
         value = area(cell, place.stratum) if cell.status == "ok" else float("nan")
         seconds = float(cell.seconds or 0.0)
         key = (place.stratum.name, str(place.algo), place.attack)

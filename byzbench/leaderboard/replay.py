@@ -4,6 +4,7 @@
     consistent      some numbers differ, and so do engine, versions or machine; tests find no contradiction
     undecided       as consistent, but claims are better for the entrant than runs, and too few to be contradicted
     infrastructure  the cell could not be run, which is evidence neither for the entry nor against it
+    refused         a plug-in of the entry failed in the sandbox, ended its process, or changed the code around it
     mismatch        numbers differ where they must be the same, or a test contradicts them
 
 Where the engine, the versions of the components, the libraries and the CPU are those of the entry, only exact cells
@@ -25,10 +26,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -40,17 +40,19 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.exchangeability import LEVELS, Group, area, claim_group, exchange_p, least_p, normalised_area
 from byzbench.leaderboard.plan import SubmissionPlan
 from byzbench.leaderboard.references import unit
+from byzbench.leaderboard.runners import NoCell, Runner, Verdict
 from byzbench.leaderboard.schema import Cell, Track
-from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Suite, seed_of
-from byzbench.sweeps.cells import CellOutcome
-from byzbench.sweeps.executors import Executor
-from byzbench.sweeps.grid import SweepPlan
-from byzbench.sweeps.sweep import run_sweep
 
-Verdict = Literal["exact", "consistent", "undecided", "infrastructure", "mismatch"]
-_SEVERITY: Sequence[Verdict] = ("exact", "consistent", "undecided", "infrastructure", "mismatch")
-_EXIT: Mapping[Verdict, int] = {"exact": 0, "consistent": 0, "mismatch": 1, "undecided": 3, "infrastructure": 3}
+_EXIT: Mapping[Verdict, int] = {
+    "exact": 0,
+    "consistent": 0,
+    "undecided": 3,
+    "infrastructure": 3,
+    "refused": 1,
+    "mismatch": 1,
+}
+"""The exit codes of verdicts, which are in the order of their severity."""
 
 OPENING = 1e-4
 """Relative difference up to which numbers of the first round differ by rounding only."""
@@ -222,9 +224,7 @@ def replay_entry(
     here: SubmissionPlan,
     count: int,
     salt: str,
-    store: Path,
-    executor: Executor,
-    callback: Callable[[str], None] | None = None,
+    runner: Runner,
     *,
     own_seeds_only: bool = False,
 ) -> ReplayResult:
@@ -235,15 +235,12 @@ def replay_entry(
         here: The cells of the submission, as the installed code builds them.
         count: Number of cells to draw; all of them if there are fewer.
         salt: The salt of the draw.
-        store: An empty folder that the executor writes to.
-        executor: The executor that runs the cells.
-        callback: A function that is called with a line for each run.
+        runner: The runner of the cells.
         own_seeds_only: True to leave out the tests on fresh seeds and with relabelled agents.
 
     Returns:
         The verdict, with the results of cells and tests.
     """
-    runner = _Runner(store, executor, callback, dated=any(cell.dates for cell in entry.cells))
     tests = ("own seeds",) if own_seeds_only else tuple(LEVELS)
     own = _OwnSeeds(entry, here, runner)
     order = draw_cells(entry, here.cells, len(here.cells), salt)
@@ -258,7 +255,7 @@ def replay_entry(
         comparisons = [replace(comparison, repeat=repeats.get(comparison.test)) for comparison in comparisons]
         cells = [*cells, *again.cells]
     verdicts = [cell.verdict for cell in cells] + [comparison.verdict for comparison in comparisons]
-    worst = max(verdicts, key=_SEVERITY.index)
+    worst = max(verdicts, key=[*_EXIT].index)
     return ReplayResult(worst, int(here.code.engine or 0), salt, tuple(cells), tuple(comparisons))
 
 
@@ -282,24 +279,24 @@ def _test_draw(
     further_runs = {
         test: _further_runs(entry, here, tested, count, salt, test) for test in tests if test != "own seeds"
     }
-    cells_by_label = {f"replay {named(place)}": here.cells[place] for place in drawn if "own seeds" in tests}
+    cells_by_label = {f"replay {place}": (place, here.cells[place]) for place in drawn if "own seeds" in tests}
     for test, cells in further_runs.items():
-        cells_by_label |= {f"{test} {named(place)} · {i}": cell for i, (place, cell) in enumerate(cells)}
-    outcomes = runner(cells_by_label)
+        cells_by_label |= {f"{test} {place} · {i}": (place, cell) for i, (place, cell) in enumerate(cells)}
+    runs_by_hash = runner(cells_by_label)
     comparisons = []
     if "own seeds" in tests:
-        own.add(drawn, outcomes)
+        own.add(drawn, runs_by_hash)
         while (
             extend
             and own.comparison.weak
             and not own.mismatch
             and (further := order[len(own.cells) : 2 * len(own.cells)])
         ):
-            own.add(further, runner({f"replay {named(place)}": here.cells[place] for place in further}))
+            own.add(further, runner({f"replay {place}": (place, here.cells[place]) for place in further}))
         comparisons += [own.comparison] if own.groups else []
     for test, cells in further_runs.items():
-        if runs := [(place, runner.cell(place, cell, outcomes)) for place, cell in cells]:
-            comparisons.append(_compare(entry, here.suite, test, runs))
+        if runs := [runs_by_hash[cell.hash] for _, cell in cells]:
+            comparisons.append(_compare(entry, here.suite, tested, test, runs))
     return comparisons
 
 
@@ -339,11 +336,11 @@ def pays(track: Track, attack: str) -> int:
     return -1 if track in ("attack", "adaptive") and attack != CLEAN else 1
 
 
-def _compare(entry: Entry, suite: Suite, test: str, runs: Sequence[tuple[CellKey, Cell]]) -> SeedComparison:
+def _compare(entry: Entry, suite: Suite, place: CellKey, test: str, runs: Sequence[Cell | NoCell]) -> SeedComparison:
     """Compare runs of one stratum and attack with the claims of the entry on all seeds."""
-    place = runs[0][0]
     reference = unit(suite, place.stratum)
-    values = [normalised_area(run, place.stratum, reference) for _, run in runs if run.status != "failed"]
+    ended = [run for run in runs if isinstance(run, Cell) and run.status != "failed"]
+    values = [normalised_area(run, place.stratum, reference) for run in ended]
     claimed = [cell for cell in entry.cells if cell.place[:3] == place.key[:3]]
     claims = [normalised_area(claim, place.stratum, reference) for claim in claimed]
     return SeedComparison.two_sided(test, claims, values, len(runs) - len(values))
@@ -362,24 +359,24 @@ class _OwnSeeds:
         cells: The results of the cells so far.
     """
 
-    def __init__(self, entry: Entry, plan: SubmissionPlan, runner: _Runner, first_control: int = 1) -> None:
+    def __init__(self, entry: Entry, plan: SubmissionPlan, runner: Runner, first_control: int = 1) -> None:
         self.entry, self.plan, self.runner = entry, plan, runner
         self._first_control = first_control
         self._environment = environment_difference(entry.submission, plan)
         self._groups: dict[tuple[str | None, int], list[Group]] = {}
         self.cells: list[ReplayedCell] = []
 
-    def add(self, places: Sequence[CellKey], outcomes: Mapping[str, CellOutcome]) -> None:
+    def add(self, places: Sequence[CellKey], replays: Mapping[str, Cell | NoCell]) -> None:
         """Compare further cells with their replays.
 
         Args:
             places: The cells.
-            outcomes: The outcomes of the replays, by hash.
+            replays: The replays, by hash.
         """
         for place in places:
             claim = self.entry.cells_by_key[place.key]
-            verdict, evidence = self._compare(place, claim, outcomes)
-            self.cells.append(ReplayedCell(claim.cell, named(place), verdict, evidence))
+            verdict, evidence = self._compare(place, claim, replays[self.plan.cells[place].hash])
+            self.cells.append(ReplayedCell(claim.cell, str(place), verdict, evidence))
 
     @property
     def mismatch(self) -> bool:
@@ -397,40 +394,48 @@ class _OwnSeeds:
         """The test of all groups."""
         return SeedComparison.of("own seeds", self.groups)
 
-    def _compare(self, place: CellKey, claim: Cell, outcomes: Mapping[str, CellOutcome]) -> tuple[Verdict, str]:
+    def _compare(self, place: CellKey, claim: Cell, again: Cell | NoCell) -> tuple[Verdict, str]:
         """Compare one cell, and keep its claim and runs for the test if it need not be exact."""
         plan = self.plan
-        again = self.runner.cell(place, plan.cells[place], outcomes)
+        if isinstance(again, NoCell):
+            return "refused", again.reason
+        if not any(cell.dates for cell in self.entry.cells):  # its cells are older than these fields
+            again = again.model_copy(update={"dates": (), "messages": None, "bytes": None})
         installed = identity_of(plan.cells[place])
         behaviour = self.entry.submission.code.identity(installed).difference(installed)
-        verdict, evidence = compare_cell(claim, again, behaviour + self._environment)
+        verdict, evidence = compare_cell(claim, again, behaviour + self._environment, self.runner.on_failure)
         if verdict != "consistent":
             return verdict, evidence
-        runs = [again]
+        runs: list[Cell | NoCell] = [again]
         if not behaviour or opening_difference(claim, again) <= OPENING:
-            runs += _controls(place, plan.cells[place], self.runner, self._first_control)
-        runs = [run for run in runs if run.status != "failed"]
-        if claim.status == "diverged" and all(run.status == "ok" for run in runs):
-            return "mismatch", f"it was submitted as diverged, and none of {len(runs)} runs here diverges"
-        areas = [area(run, place.stratum) for run in runs]
+            first = self._first_control
+            controls = {n: perturbed(plan.cells[place], n) for n in range(first, first + CONTROLS)}
+            runs += self.runner({f"control {place} · {n}": (place, cell) for n, cell in controls.items()}).values()
+        ended = [run for run in runs if isinstance(run, Cell) and run.status != "failed"]
+        if claim.status == "diverged" and all(run.status == "ok" for run in ended):
+            return "mismatch", f"it was submitted as diverged, and none of {len(ended)} runs here diverges"
+        areas = [area(run, place.stratum) for run in ended]
         evidence += f"; area {area(claim, place.stratum):.5g}, here {min(areas):.5g} to {max(areas):.5g}"
         reference, sign = unit(plan.suite, place.stratum), pays(self.entry.submission.track, place.attack)
-        values = [normalised_area(run, place.stratum, reference) for run in runs]
+        values = [normalised_area(run, place.stratum, reference) for run in ended]
         group = claim_group([normalised_area(claim, place.stratum, reference)], values, sign)
         self._groups.setdefault((again.trace, sign), []).append(group)
         return verdict, evidence
 
 
-def compare_cell(claim: Cell, again: Cell, differences: Sequence[str]) -> tuple[Verdict, str]:
+def compare_cell(
+    claim: Cell, again: Cell, differences: Sequence[str], on_failure: Verdict = "infrastructure"
+) -> tuple[Verdict, str]:
     """Return the verdict on one claim and the evidence for it; `consistent` where a test has to decide.
 
     Args:
         claim: The submitted cell.
         again: The same cell as run here.
         differences: Lines about the differences in engine, versions, libraries and CPU between the two runs.
+        on_failure: The verdict on a cell that fails here alone.
     """
     if again.status == "failed" and claim.status != "failed":
-        return "infrastructure", f"it ended here with: {again.reason}"
+        return on_failure, f"it ended here with: {again.reason}"
     not_compared = {"seconds", "reason"}
     changed = [
         name for name in Cell.model_fields if name not in not_compared and getattr(claim, name) != getattr(again, name)
@@ -456,13 +461,6 @@ def opening_difference(claim: Cell, again: Cell) -> float:
     return max(abs(a - b) / max(abs(a), abs(b), OPENING) for a, b in values)
 
 
-def _controls(place: CellKey, cell: Experiment, runner: _Runner, first: int) -> list[Cell]:
-    """Run a cell `CONTROLS` times, with rewards that are larger by `first` or a few more rounding errors."""
-    controls = [perturbed(cell, number) for number in range(first, first + CONTROLS)]
-    outcomes = runner({f"control {named(place)} · {number}": control for number, control in enumerate(controls, first)})
-    return [runner.cell(place, control, outcomes) for control in controls]
-
-
 def perturbed(cell: Experiment, number: int) -> Experiment:
     """Return the same cell with every reward multiplied by 1 + number * eps, eps the machine epsilon of float32."""
     inner = None if registry.name_of(cell.scenario) == "none" else cell.scenario
@@ -473,45 +471,3 @@ def perturbed(cell: Experiment, number: int) -> Experiment:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) < 40 else f"{text[:36]}…"
-
-
-def named(place: CellKey) -> str:
-    """Return the place of a cell as a text: stratum, algorithm, attack and the index of the seed."""
-    return " · ".join(filter(None, (place.stratum.name, place.algo, place.attack, f"seed {place.seed}")))
-
-
-class _Runner:
-    """A runner of experiments in a scratch store, with results in the form of cells.
-
-    Args:
-        store: The store.
-        executor: The executor that runs the experiments.
-        callback: A function that is called with a line for each run; None for no function.
-        dated: Whether cells of the entry have dates of evaluations.
-    """
-
-    def __init__(self, store: Path, executor: Executor, callback: Callable[[str], None] | None, dated: bool) -> None:
-        self._store, self._executor, self._callback, self._dated = store, executor, callback, dated
-        self._num_runs = 0
-
-    def __call__(self, cells: Mapping[str, Experiment]) -> dict[str, CellOutcome]:
-        """Run experiments by label, and return the outcomes by hash. Equal experiments run once."""
-        labels = {cell.hash: label for label, cell in cells.items()}
-        distinct = {labels[cell.hash]: cell for cell in cells.values()}
-
-        def report(label: str, outcome: CellOutcome) -> None:
-            self._num_runs += 1
-            if self._callback:
-                status = f"failed: {outcome.error}" if outcome.error else "finished"
-                self._callback(f"run {self._num_runs}: {label}: {status}")
-
-        outcomes = run_sweep(SweepPlan("replay", distinct, {}), self._store, self._executor, callback=report).outcomes
-        return {distinct[label].hash: outcome for label, outcome in outcomes.items()}
-
-    def cell(self, place: CellKey, cell: Experiment, outcomes: Mapping[str, CellOutcome]) -> Cell:
-        """Return a run as a cell of a submission.
-
-        Dates, messages and bytes are left out where the cells of the entry are older than these fields.
-        """
-        result = cell_of(place, cell, outcomes[cell.hash], self._store / cell.hash)
-        return result if self._dated else result.model_copy(update={"dates": (), "messages": None, "bytes": None})

@@ -15,7 +15,6 @@ from pydantic import Field
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, UserError
-from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard.documents import parse_document, text_offence
 from byzbench.leaderboard.plan import SubmissionPlan, canonical_spec, environment_of, plan_submission
 from byzbench.leaderboard.schema import (
@@ -140,30 +139,23 @@ class RunManifest(Document):
         return plan_submission(board, self.track, self.method, self.resolved or None, self.version)
 
 
-def cell_of(place: CellKey, experiment: Experiment, outcome: CellOutcome, folder: Path) -> Cell:
+def cell_of(place: tuple[str, str, str | None, int], experiment: str, outcome: CellOutcome, folder: Path) -> Cell:
     """Return a run in the form of a cell of a submission.
 
     Args:
-        place: The place of the cell in the suite.
-        experiment: The experiment.
+        place: The place of the cell in the suite, as `CellKey.key`.
+        experiment: The hash of the experiment.
         outcome: The outcome of the run.
         folder: The run folder.
     """
-    common: dict[str, Any] = {
-        "cell": experiment.hash,
-        "stratum": place.stratum.name,
-        "attack": place.attack,
-        "algo": place.algo,
-        "seed": place.seed,
-    }
     if outcome.status != "finished":
-        return Cell(**common, status="failed", reason=_line(outcome.error or "failed"))
+        return Cell(**_position(place, experiment), status="failed", reason=_line(outcome.error or "failed"))
     lines, result = RunFolder(folder).metrics(), outcome.result
     curve = [line for line in lines if "evaluation" in line]
     value, verdict = result["evaluation"].get("evaluation"), result["verdict"]["name"]
     diverged = verdict == "diverged" or value is None
     return Cell(
-        **common,
+        **_position(place, experiment),
         status="diverged" if diverged else "ok",
         verdict=verdict,
         value=None if diverged else finite_number(value),
@@ -180,6 +172,11 @@ def cell_of(place: CellKey, experiment: Experiment, outcome: CellOutcome, folder
         seconds=finite_number(round(result["steps"] / result["steps_per_second"], 1)),
         reason=_line(result["verdict"]["meaning"]) if diverged else None,
     )
+
+
+def _position(place: tuple[str, str, str | None, int], experiment: str) -> dict[str, Any]:
+    stratum, attack, algo, seed = place
+    return {"cell": experiment, "stratum": stratum, "attack": attack, "algo": algo, "seed": seed}
 
 
 def finite_number(value: float | None) -> str | None:
@@ -214,7 +211,7 @@ def collect_cells(entered: SubmissionPlan, store: Path) -> dict[CellKey, Cell]:
         if outcome is None or (outcome.status == "finished" and not outcome.result.get("trace")):
             missing.append(place)
         else:
-            cells[place] = cell_of(place, experiment, outcome, store / experiment.hash)
+            cells[place] = cell_of(place.key, experiment.hash, outcome, store / experiment.hash)
     if missing:
         first = missing[0]
         raise UserError(

@@ -188,6 +188,9 @@ class CellKey:
         """The place as in `Cell.place`."""
         return self.stratum.name, self.attack, self.algo, self.seed
 
+    def __str__(self) -> str:
+        return " · ".join(filter(None, (self.stratum.name, self.algo, self.attack, f"seed {self.seed}")))
+
 
 class Suite(Document):
     """A suite.
