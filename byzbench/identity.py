@@ -274,7 +274,8 @@ def _plugin_packages(top: str) -> frozenset[str]:
     names = {top}
     points = [p for package in registry.KINDS.values() for p in registry.plugin_entry_points(f"byzbench.{package}")]
     for distribution in [point.dist for point in points if point.dist and point.module.partition(".")[0] == top]:
-        names.update((distribution.read_text("top_level.txt") or "").split())
+        listed = (distribution.read_text("top_level.txt") or "").split()
+        names.update(name for name in listed if name.isidentifier())  # a dotted name would import its package
         files = (file for file in distribution.files or () if file.suffix == ".py")
         names.update(name for file in files if (name := file.parts[0].removesuffix(".py")).isidentifier())
     return frozenset(names)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tiny_suite import ABOUT, lines_of, rewrite, run
 
 from byzbench import identity, registry
 from byzbench.errors import UserError
-from byzbench.leaderboard import sandbox, suites
+from byzbench.leaderboard import sandbox, suites, verification
 from byzbench.leaderboard.checks import submission_plan_of
 from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.plan import plan_submission
@@ -147,6 +148,8 @@ HOSTILE_WHEELS: dict[str, tuple[dict[str, Any], str]] = {
     "a script": ({"more": {"byzbench_spiral_attack-1.0.data/scripts/byzbench": ""}}, "that an installer would move"),
     "too many files": ({"more": {f"x{number}.py": "" for number in range(FILES)}}, "has more than 2000 files"),
     "a bomb": ({"more": {"zeros.py": "0" * 2**27}}, "at most 67108864 are allowed"),
+    "a module that nests too deep": ({"more": {"deep.py": "(" * 10_000}}, "cannot be read"),
+    "a module that is no text": ({"more": {"zero.py": "\0"}}, "cannot be read"),
     "the name of an installed distribution": (
         {"name": "torch"},
         "holds torch 1.0, and the entry needs byzbench-spiral",
@@ -237,7 +240,7 @@ def test_a_plugin_does_not_pass_its_own_verdict(
 ) -> None:
     monkeypatch.setenv("SECRET", "1")
     if kind == "no end":
-        monkeypatch.setattr(Sandbox, "seconds", 20.0)
+        monkeypatch.setattr(verification, "Sandbox", partial(Sandbox, seconds=20.0))
     values = {"verdict": tmp_path / "verdict.json", "folder": tmp_path, "port": listening.getsockname()[1]}
     wheels = write_wheel(tmp_path / "wheels", code_of(kind, **values)).parent
     done = verified(forged(copy, wheels), wheels)

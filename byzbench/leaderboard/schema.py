@@ -8,6 +8,7 @@ to characters with which neither a path nor a module can be written.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -367,6 +368,13 @@ class Cell(Document):
     trace: Digest | None = None
     seconds: Decimal | None = None
     reason: Line | None = None
+
+    @model_validator(mode="after")
+    def _has_increasing_dates(self) -> Cell:
+        one_each = len(self.dates) == len(self.curve)
+        if self.dates and not (one_each and all(a < b for a, b in itertools.pairwise((0, *self.dates)))):
+            raise ValueError("dates must be positive and increase, one for each point of the curve")
+        return self
 
     @property
     def place(self) -> tuple[str, str, str | None, int]:

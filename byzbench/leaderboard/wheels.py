@@ -6,6 +6,7 @@ start of Python) is refused, and so are modules that would hide others.
 
 from __future__ import annotations
 
+import ast
 import re
 import stat
 import sys
@@ -49,15 +50,34 @@ def unpack_wheels(wheels: Path, plugins: Sequence[Plugin], out: Path) -> list[Fi
         except _RefusedWheel as error:
             return [Finding("wheel", where, str(error))]
         except Exception as error:  # a damaged archive can fail in many ways
-            return [Finding("wheel", where, f"cannot be read: {ascii(str(error))[1:-1][:200] or type(error).__name__}")]
+            return [_unreadable(where, error)]
         size, files = size + more_size, files + more_files
     for path in (out, *out.rglob("*")):
         path.chmod(0o755)  # the user of the sandbox reads them
-    found = {f"{_normal(d.name)} {d.version}" for d in distributions(path=[str(out)])}
+    try:
+        found = set(_distributions(out))
+    except Exception as error:  # metadata and modules can be written in many wrong ways
+        return [
+            Finding("wheel", "--wheels", f"cannot be read: {ascii(str(error))[1:-1][:200] or type(error).__name__}")
+        ]
     if found != wanted:
         listed = ", ".join(sorted(found)) or "nothing"
         return [Finding("wheel", "--wheels", f"holds {listed}, and the entry needs {', '.join(sorted(wanted))}")]
     return list(_hiding(out, wanted))
+
+
+def _unreadable(where: str, error: Exception) -> Finding:
+    reason = ascii(str(error))[1:-1][:200] or type(error).__name__
+    return Finding("wheel", where, f"cannot be read: {reason}")
+
+
+def _distributions(folder: Path) -> Iterator[str]:
+    """Yield the name and the version of each distribution, after reading all that the verifier reads of it."""
+    for found in distributions(path=[str(folder)]):
+        yield f"{_normal(found.name)} {found.version}"
+        _ = found.files, list(found.entry_points)
+    for path in folder.rglob("*.py"):
+        ast.dump(ast.parse(path.read_bytes()))
 
 
 def _unpack(wheel: Path, out: Path, size: int, files: int) -> tuple[int, int]:
