@@ -9,6 +9,7 @@ ByzbenchError                 one line for the user; the command line exits with
 │   ├── Busy                  another process is writing the run folder
 │   └── BrokenPlugin          the plug-in cannot be imported or does not implement its interface
 ├── StorageError              exit 1: a file could not be written; earlier files are intact and can be resumed
+├── UnfinishedRun             exit 1: the process of a run was killed after a time limit, or died; a later call resumes
 └── UndeclaredKnowledge       exit 2: an attack read data that its threat model does not declare
 
 The warnings are:
@@ -63,6 +64,12 @@ class BrokenPlugin(UserError):
 
 class StorageError(ByzbenchError):
     """Error for a file that cannot be written. Earlier files are intact, and the same command resumes."""
+
+    exit_code = 1
+
+
+class UnfinishedRun(ByzbenchError):
+    """Error for a run whose process was killed after a time limit, or died. A later call resumes it."""
 
     exit_code = 1
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from byzbench import cli
-from byzbench.errors import InvalidParameter
+from byzbench.errors import InvalidParameter, UnfinishedRun
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports.breakdown import _largest, find_breakdown
 from byzbench.sweeps.cells import CellOutcome
@@ -84,6 +84,20 @@ def test_undefined_and_failed_numbers_of_attackers_are_not_survived(tmp_path: Pa
     result = find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0 if f < 3 else -1.0))
     assert result.f == 2
     assert result.tried[3].why == "3 of 3 runs failed"
+
+
+def test_a_killed_run_is_an_error_and_not_a_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = CellOutcome("failed", error="it ran longer than 5 s", cause="process")
+    start = Imagined._start
+
+    def limited(self: Imagined, experiment: Experiment, wait: bool) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(killed)
+        return future if (experiment.byzantine, experiment.seed) == (3, 1) else start(self, experiment, wait)
+
+    monkeypatch.setattr(Imagined, "_start", limited)
+    with pytest.raises(UnfinishedRun, match=r"^f=3, seed 1: it ran longer than 5 s$"):
+        find_breakdown(POINT, range(3), tmp_path, Imagined(tmp_path, lambda f: 1.0))
 
 
 def test_questions_that_cannot_be_answered(tmp_path: Path) -> None:

@@ -621,3 +621,25 @@ def test_version_prints_what_decides_about_numbers(command: Command) -> None:
 
 def test_a_reused_run_says_so(command: Command, folder: Path) -> None:
     assert f"reused: {folder.parent.name}/{folder.name}\n" in command("run", *TINY).err
+
+
+LIMITED = {
+    "run": "",
+    "sweep": "--algo decbyzpg",
+    "tune": "--algo decbyzpg --attacks ipm",
+    "worst": "",
+    "breakdown": "",
+    "evaluate": "--algo decbyzpg --suite suite.toml",
+    "leaderboard run": "--suite smoke-v2 --algo decbyzpg",
+    "leaderboard reference": "smoke-v2",
+    "leaderboard audit": f"--from {CHECKOUT}/leaderboards",
+}
+
+
+@pytest.mark.parametrize("verb", [*LIMITED, pytest.param("pilot", marks=pytest.mark.slow)])
+def test_every_verb_that_runs_cells_takes_a_time_limit(verb: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text('attack = ["sign_flip"]\n')
+    words = LIMITED.get(verb, f"{CHECKOUT}/leaderboards/pilots/smoke-v2.toml")
+    outcome = command(*verb.split(), *words.split(), "--cell-timeout", "0")
+    assert outcome.code == 2
+    assert "byzbench: error: a cell timeout must be above 0 seconds, and needs the executor process\n" in outcome.err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from byzbench.errors import BrokenPlugin, Busy, InvalidParameter, StorageError, 
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.runner import run
-from byzbench.sweeps.executors import make_executor
+from byzbench.sweeps.cells import CellOutcome
+from byzbench.sweeps.executors import Executor, SerialExecutor, make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
 from byzbench.sweeps.sweep import SweepSummary, run_sweep
 
@@ -332,6 +336,7 @@ from byzbench.core import ByzantineMessages, MessageAttack, ThreatModel
 class Hangs(MessageAttack):
     '''Hangs in its second round, and cannot be interrupted, unless a file is there.'''
     unless: str = ""
+    exits: bool = False
 
     @property
     def threat(self):
@@ -379,7 +384,86 @@ def test_a_cell_that_hangs_is_ended_and_resumed(tmp_path: Path, monkeypatch: pyt
     registry.origins.cache_clear()
 
 
-@pytest.mark.parametrize("name, seconds", [("serial", 5.0), ("process", 0.0), ("process", -1.0)])
+OUTCOMES = {
+    "timeout": (CellOutcome("failed", error="it ran longer than 5 s", cause="process"), 1),
+    "lost": (CellOutcome("failed", error="cell 0: its process was lost 4 times", cause="process"), 1),
+    "error": (CellOutcome("failed", error="attack quits: SystemExit: 0"), 2),
+}
+
+
+@pytest.mark.parametrize("further", [[], ["--compare"]])
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_a_limited_run_that_fails_is_one_line(
+    outcome: str,
+    further: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    limits = []
+
+    class Fails(SerialExecutor):
+        def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(OUTCOMES[outcome][0])
+            return future
+
+    @contextmanager
+    def make(name: str, out: Path, *_: Any, cell_timeout: float, **__: Any) -> Iterator[Executor]:
+        limits.append((name, cell_timeout))
+        yield Fails(out)
+
+    monkeypatch.setattr("byzbench.sweeps.executors.make_executor", make)
+    words = ["run", *options, *further, "--cell-timeout", "5", "--json", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["byzbench", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == OUTCOMES[outcome][1]
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"byzbench: error: seed 0: {OUTCOMES[outcome][0].error}\n")
+    assert limits == [("process", 5.0)]
+
+
+@pytest.mark.slow
+def test_a_limited_run_is_killed_and_resumed_and_cannot_end_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, flag, out = tmp_path / "plugin", tmp_path / "mended", tmp_path / "runs"
+    info = home / "hangs-1.0.dist-info"
+    info.mkdir(parents=True)
+    act = "os._exit(0) if self.exits else time.sleep(60)"
+    (home / "hangs_attack.py").write_text(SLOW.replace("time.sleep(60)", act))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[byzbench.attacks]\nhangs = hangs_attack:Hangs\n")
+    monkeypatch.syspath_prepend(home)
+    registry.origins.cache_clear()
+
+    def called(seconds: int, **parameters: Any) -> tuple[int, str, str]:
+        attack = f"hangs({', '.join(f'{k}={v!r}' for k, v in {'unless': str(flag), **parameters}.items())})"
+        options = [f"--{name}={value}" for name, value in {**TINY, "attack": attack}.items()]
+        limit = ["--cell-timeout", str(seconds), "--json", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", ["byzbench", "run", *options, *limit])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return (int(end.value.code or 0), *capsys.readouterr())
+
+    for _ in range(2):  # it is never reused
+        assert called(15) == (1, "", "byzbench: error: seed 0: it ran longer than 15 s\n")
+    code, printed, error = called(300, exits=True)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch("byzbench: error: seed 0: cell [0-9a-f]{16}: its process was lost 4 times\n", error)
+    flag.touch()
+    code, printed, error = called(300)
+    assert (code, error) == (0, "")
+    assert json.loads(printed)["trajectories"] == 2
+    assert called(300)[0] == 0
+    registry.origins.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name, seconds", [("serial", 5.0), *(("process", x) for x in (0.0, -1.0, math.nan, math.inf, 1e300))]
+)
 def test_a_time_limit_needs_processes(name: str, seconds: float, tmp_path: Path) -> None:
     message = "a cell timeout must be above 0 seconds, and needs the executor process"
     with pytest.raises(InvalidParameter, match=message), make_executor(name, tmp_path, cell_timeout=seconds):

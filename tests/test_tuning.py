@@ -20,6 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from byzbench import cli, registry
+from byzbench.cli.tune import trial_line
 from byzbench.core import Categorical, FloatRange
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
@@ -46,18 +47,18 @@ class Imagined(Executor):
 
     def __init__(self, out: Path, score: Any, width: int = 1) -> None:
         super().__init__(out)
-        self.score, self.width, self.evaluated = score, width, []
+        self.score, self.width, self.evaluated, self.waited = score, width, [], []
 
     def _start(self, experiment: Experiment, wait: bool) -> Future[Any]:
         self.evaluated.append(experiment)
+        self.waited.append(wait)
         future: Future[Any] = Future()
         value = self.score(experiment)
-        failed = isinstance(value, str)
-        future.set_result(
-            CellOutcome("failed", error=value)
-            if failed
-            else CellOutcome("finished", {"evaluation": {"evaluation_auc": value}})
-        )
+        if isinstance(value, str):
+            value = CellOutcome("failed", error=value)
+        if not isinstance(value, CellOutcome):
+            value = CellOutcome("finished", {"evaluation": {"evaluation_auc": value}})
+        future.set_result(value)
         return future
 
 
@@ -179,6 +180,41 @@ def test_failed_and_diverged_runs_count_as_random_play(tmp_path: Path) -> None:
     study = open_study(todo, tmp_path / "study.journal")
     run_study(todo, study, Imagined(tmp_path, lambda cell: "it broke" if cell.algorithm.lr == 5e-4 else None), 2)
     assert [t.value for t in study.trials] == [todo.experiment({}, *todo.pairs[0]).task.reference["random"]] * 2
+
+
+KILLED_RUN = CellOutcome("failed", error="it ran longer than 5 s", cause="process")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search": {"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)}},
+        {"side": "attack", "point": {**POINT, "attack": "ipm"} | {"algo": "decbyzpg"}, "rivals": ["decbyzpg", "solo"]},
+    ],
+)
+def test_a_trial_with_a_killed_run_is_pruned_with_a_line_and_is_never_the_best(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Also of an attack, for which the return of the random policy would be a good value."""
+    todo = problem_of(**changes)
+    study = open_study(todo, tmp_path / "study.journal")
+
+    def score(cell: Experiment) -> Any:
+        is_killed = len(study.trials) == 2 and cell.seed == todo.seeds[1]
+        return KILLED_RUN if is_killed else 300.0
+
+    run_study(todo, study, Imagined(tmp_path, score), 4)
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "COMPLETE"]
+    assert best(todo, study).objective["value"] == 300.0
+    line = trial_line(study.trials[1], 2, 4, len(todo.pairs))
+    assert ": pruned after 2 of 6 runs, as one failed: seed 1000000001: it ran longer than 5 s  " in line
+
+
+def test_a_time_limit_counts_for_runs_that_no_other_study_runs(tmp_path: Path) -> None:
+    todo = problem_of(search={"algorithm.lr": FloatRange(1e-4, 3e-2, log=True)})
+    workers = Imagined(tmp_path, lambda cell: CellOutcome("busy") if len(workers.evaluated) == 2 else 300.0)
+    run_study(todo, open_study(todo, tmp_path / "study.journal"), workers, 1)
+    assert workers.waited == [False, False, True, False, False, False, False]
 
 
 def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

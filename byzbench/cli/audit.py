@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def audit(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
 ) -> None:
     """Replay cells of every row on its own seeds, print one line for each row, and save the results for `build`.
 
@@ -44,10 +46,11 @@ def audit(
         raise UserError(f"{source} has no folder `submissions`; give the folder of the leaderboards with --from")
     path = out or source / "audit.json"
     record, worst = Audit.read(path), 0
+    opened = partial(open_executor, executor, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     for entry, folder in audited_entries(source / "submissions", suite):
         with (
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
-            open_executor(executor, Path(scratch), jobs=jobs, ray_address=ray_address) as workers,
+            opened(Path(scratch)) as workers,
         ):
             audited = audit_row(folder, entry, cells, salt or f"engine-{ENGINE}", Path(scratch), workers)
         typer.echo(f"{folder.relative_to(source / 'submissions')}: {audited}")

@@ -27,6 +27,7 @@ def breakdown(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the largest number of Byzantine agents under which a method keeps 0.8 of its return, by bisection.
@@ -44,7 +45,7 @@ def breakdown(
             echo(f"f={f}: {_result_text(tried)}", err=True)
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
-    with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
+    with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
         seed_numbers = options.seed_list(None, seeds)
         result = search(point, seed_numbers, out, workers, most=most, parameters=values, callback=print_trial)
     if as_json:

@@ -34,6 +34,7 @@ def evaluate(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     as_json: options.Json = False,
 ) -> None:
     """Tune an algorithm, run a suite on fresh seeds with its default and its tuned parameters, and report both.
@@ -50,7 +51,7 @@ def evaluate(
         raise UserError(f"{suite} has tuned parameters already; remove them, since an evaluation tunes its own")
     content = content.model_copy(update={"algo": [algo]})
     rivals = _rivals(content, options.components(attacks))
-    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address)
+    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     files = [_tune(content, env, rivals, trials, tuning_seeds, out, opened(), as_json) for env in content.env]
     cells = _run(content, files, out, opened(), as_json)
 

@@ -49,6 +49,7 @@ def run(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     on_existing: options.OnExisting = "reuse",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing.")] = False,
     wandb: options.Wandb = "off",
@@ -70,7 +71,7 @@ def run(
     from byzbench.records.tuned import TunedParameters
     from byzbench.sweeps.executors import make_executor
 
-    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address)
+    opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     method, track = _method(point, against)
     content = _open_suite(suite)
     if tune:

@@ -40,7 +40,7 @@ Jobs = Annotated[
 ]
 CellTimeout = Annotated[
     float | None,
-    typer.Option(help="Seconds after which a cell has failed; the same command resumes it. Executor process only."),
+    typer.Option(help="Seconds after which the process of a run is killed; the run has failed.", metavar="SECONDS"),
 ]
 RayAddress = Annotated[
     str | None, typer.Option(help="Ray cluster: auto or HOST:PORT; default: this machine.", metavar="ADDRESS")

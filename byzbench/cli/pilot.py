@@ -33,6 +33,7 @@ def pilot(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     page: Annotated[Path | None, typer.Option(help="A Markdown page to write.", metavar="FILE.md")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -51,7 +52,7 @@ def pilot(
     todo = read_pilot(file)
 
     def workers() -> AbstractContextManager[Executor]:
-        return open_executor(executor, out, jobs=jobs, ray_address=ray_address)
+        return open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
 
     def runs_of(one: Stage, selection: Selection) -> StageRuns:
         reads_only = stage == "confirm" and one == "choose"

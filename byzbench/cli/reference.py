@@ -22,6 +22,7 @@ def reference(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
 ) -> None:
     """Run the reference method of a suite, whose clean return is the unit of its scores, and write the result.
 
@@ -41,7 +42,7 @@ def reference(
     of = board(suite)
     cells = references.reference_cells(of)
     on_existing: OnExisting = "rerun" if check else "reuse"
-    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address)
+    opened = open_executor(executor, out, on_existing, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     if run_cells(SweepPlan(suite, {str(place): cell for place, cell in cells.items()}, {}), out, opened, on_existing):
         raise UserError(f"{suite}: a run of the reference failed; nothing was written")
     outcomes = {place: stored_outcome(cell, out, "reuse") for place, cell in cells.items()}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
     from byzbench.integrations.tracking import Tracker
     from byzbench.records.result import Result
-    from byzbench.reports.comparison import Companion
     from byzbench.sweeps.cells import CellOutcome
 
 
@@ -41,6 +40,7 @@ def run(
         bool,
         typer.Option("--compare", help="Also run without the attack, with plain averaging, and one agent alone."),
     ] = False,
+    cell_timeout: options.CellTimeout = None,
     wandb: options.Wandb = "off",
     as_json: options.Json = False,
 ) -> None:
@@ -66,10 +66,14 @@ def run(
             values.setdefault("task", {})[key] = value
     experiments = [Experiment.create(**point, seed=number, parameters=values) for number in numbers]
     tracker = Tracker(wandb)
+    tracker_of_cells = tracker if wandb != "off" else None
     if compare:
-        _compare(experiments, out, on_existing, tracker if wandb != "off" else None, as_json)
+        _compare(experiments, out, on_existing, tracker_of_cells, as_json, cell_timeout)
         return
-    results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in experiments]
+    if cell_timeout is None:
+        results = [_train(experiment, out, on_existing, tracker, quiet=as_json) for experiment in experiments]
+    else:
+        results = _train_limited(experiments, out, on_existing, tracker_of_cells, as_json, cell_timeout)
     _print_results(experiments[0], results, out, as_json)
     if not as_json:
         _print_places(tracker, wandb)
@@ -107,7 +111,6 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
     """Run one experiment, plot its learning curve, and track both."""
     from byzbench.cli.progress import Progress
     from byzbench.experiments.runner import run as train
-    from byzbench.reports.labels import component_label
 
     rounds = 0
 
@@ -117,9 +120,8 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
         progress(line)
         track(line)
 
-    title = " · ".join(map(component_label, (experiment.algorithm, experiment.attack, experiment.topology)))
     with tracker.follow(out / experiment.hash) as track:
-        with Progress(experiment.trajectories, f"{title} · seed {experiment.seed}", quiet) as progress:
+        with Progress(experiment.trajectories, _title(experiment), quiet) as progress:
             result = train(experiment, out=out, on_existing=on_existing, callback=on_round)
         if not quiet:
             from byzbench.reports.plots import learning_curve
@@ -130,29 +132,74 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
     return result
 
 
+def _title(experiment: Experiment) -> str:
+    from byzbench.reports.labels import component_label
+
+    components = (experiment.algorithm, experiment.attack, experiment.topology)
+    return " · ".join([*map(component_label, components), f"seed {experiment.seed}"])
+
+
+def _train_limited(
+    experiments: Sequence[Experiment],
+    out: Path,
+    on_existing: OnExistingRun,
+    tracker: Tracker | None,
+    quiet: bool,
+    cell_timeout: float,
+) -> list[Result]:
+    """Run experiments in processes that are killed after a time limit, and plot and track those that finish.
+
+    Raises:
+        UnfinishedRun: The process of a run was killed, or died.
+        UserError: A run failed.
+    """
+    from byzbench.records.result import Result
+
+    cells = {_title(experiment): experiment for experiment in experiments}
+    outcomes = _run_all(cells, out, on_existing, tracker, quiet, cell_timeout)
+    _raise_failure(experiments, outcomes)
+    if not quiet:
+        from byzbench.reports.plots import learning_curve
+
+        for experiment in experiments:
+            learning_curve([out / experiment.hash], out / experiment.hash / "curve.png")
+    return [Result.from_json({**outcomes[e.hash].result, "run": str(out / e.hash)}) for e in experiments]
+
+
+def _raise_failure(experiments: Sequence[Experiment], outcomes: Mapping[str, CellOutcome]) -> None:
+    """Raise the error of the first experiment that failed, if any did."""
+    for experiment in experiments:
+        if (outcome := outcomes[experiment.hash]).status == "failed":
+            raise outcome.exception(f"seed {experiment.seed}")
+
+
 def _compare(
     experiments: Sequence[Experiment],
     out: Path,
     on_existing: OnExistingRun,
     tracker: Tracker | None,
     as_json: bool,
+    cell_timeout: float | None,
 ) -> None:
     """Run a comparison and print it.
 
     Raises:
-        UserError: The requested run fails.
+        UnfinishedRun: The process of the requested run was killed after a time limit, or died.
+        UserError: The requested run failed.
     """
-    from byzbench.errors import UserError
     from byzbench.records.result import Result, pool
     from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.terminal import echo, terminal_width
 
     rows = companions(experiments)
-    results = _run_all(rows, out, on_existing, tracker, as_json)
-    for experiment in experiments:
-        if error := results[experiment.hash].get("error"):
-            raise UserError(str(error))
+    cells: dict[str, tuple[str, Experiment]] = {}
+    for row in rows:
+        for experiment in row.experiments:
+            cells.setdefault(experiment.hash, (f"{row.name} · seed {experiment.seed}", experiment))
+    outcomes = _run_all(dict(cells.values()), out, on_existing, tracker, as_json, cell_timeout)
+    _raise_failure(experiments, outcomes)
+    results = {hash: {"error": o.error} if o.status == "failed" else o.result for hash, o in outcomes.items()}
     comparison = compare(rows, results)
     if as_json:
         result = pool([Result.from_json(dict(results[experiment.hash])) for experiment in experiments])
@@ -167,19 +214,25 @@ def _compare(
 
 
 def _run_all(
-    rows: Sequence[Companion], out: Path, on_existing: OnExistingRun, tracker: Tracker | None, quiet: bool
-) -> dict[str, Mapping[str, Any]]:
-    """Run the experiments of a comparison in parallel processes.
+    cells: Mapping[str, Experiment],
+    out: Path,
+    on_existing: OnExistingRun,
+    tracker: Tracker | None,
+    quiet: bool,
+    cell_timeout: float | None,
+) -> dict[str, CellOutcome]:
+    """Run experiments in parallel processes.
 
     Args:
-        rows: The rows of the comparison.
+        cells: The experiments by label, `name · seed 0`.
         out: The folder of the store.
         on_existing: What to do with finished runs.
         tracker: The tracker of runs, if any.
         quiet: Print no progress.
+        cell_timeout: The seconds after which a run is killed; None: no limit.
 
     Returns:
-        The result of each experiment by its hash, or `{"error": ...}`.
+        The outcome of each experiment by its hash.
     """
     from byzbench.cli.progress import RunsProgress
     from byzbench.cli.sync import draw
@@ -187,28 +240,19 @@ def _run_all(
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep
 
-    cells: dict[str, Experiment] = {}
-    hashes: set[str] = set()
-    for row in rows:
-        for experiment in row.experiments:
-            if experiment.hash not in hashes:
-                hashes.add(experiment.hash)
-                cells[f"{row.name} · seed {experiment.seed}"] = experiment
-    results: dict[str, Mapping[str, Any]] = {}
     jobs = min(len(cells), len(os.sched_getaffinity(0)))
     on_existing_cell: OnExisting = "rerun" if on_existing == "rerun" else "retry-failed"
     with (
         RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,
-        make_executor("process", out, on_existing_cell, jobs=jobs) as workers,
+        make_executor("process", out, on_existing_cell, jobs=jobs, cell_timeout=cell_timeout) as workers,
     ):
 
         def on_cell(label: str, outcome: CellOutcome) -> None:
             progress(label, outcome)
-            cell = cells[label]
-            results[cell.hash] = {"error": outcome.error} if outcome.status == "failed" else outcome.result
             if tracker is not None and outcome.status == "finished":
-                draw(out / cell.hash)
-                tracker.show(out / cell.hash)
+                draw(out / cells[label].hash)
+                tracker.show(out / cells[label].hash)
 
-        run_sweep(SweepPlan("compare", cells, {}), out, workers, on_existing=on_existing_cell, callback=on_cell)
-    return results
+        plan = SweepPlan("run", dict(cells), {})
+        outcomes = run_sweep(plan, out, workers, on_existing=on_existing_cell, callback=on_cell).outcomes
+    return {cells[label].hash: outcome for label, outcome in outcomes.items()}

@@ -30,6 +30,7 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
 
     Raises:
         typer.Exit: The user interrupted the study; the same command resumes.
+        UnfinishedRun: The process of a run on fresh seeds was killed after a time limit, or died.
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line

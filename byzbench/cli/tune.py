@@ -46,6 +46,7 @@ def tune(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     as_json: options.Json = False,
 ) -> None:
     """Tune an algorithm for the worst of several attacks, or an attack, with Optuna; the same command resumes.
@@ -74,7 +75,7 @@ def tune(
         fixed=options.parameters(parameter or []),
         sampler_seed=seed,
     )
-    opened = make_executor(executor, out, jobs=jobs, ray_address=ray_address)
+    opened = make_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     tuned, path = study(problem, trials, out, storage, file, opened, quiet=as_json)
     if as_json:
         import json
@@ -150,6 +151,8 @@ def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:
     result = trial.user_attrs.get("refused", "")
     if not result and trial.state.name == "PRUNED":
         result = f"pruned after {len(trial.intermediate_values)} of {runs} runs"
+        if failure := trial.user_attrs.get("failure"):
+            result += f", as one failed: {failure}"
     result = result or f"{trial.value:.1f}"
     values = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
     return f"trial {trial.number}, {done}/{trials}: {result}  {values}"

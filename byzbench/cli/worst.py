@@ -31,6 +31,7 @@ def worst(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the worst attack of a fixed ensemble, and report it on fresh seeds; the same command resumes.
@@ -58,7 +59,7 @@ def worst(
     if not as_json:
         for attack, reason in search.skipped.items():
             echo(f"skipped: {attack}: {reason}", err=True)
-    with open_executor(executor, out, jobs=jobs, ray_address=ray_address) as workers:
+    with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
         result = search.run(out, workers, print_run)
     if as_json:
         typer.echo(json.dumps({**_problem(search.clean[0], selection, reporting), **asdict(result)}, allow_nan=False))

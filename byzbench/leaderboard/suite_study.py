@@ -208,6 +208,7 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
 
     Raises:
         UserError: No trial is complete.
+        UnfinishedRun: The process of a run was killed after a time limit, or died.
     """
     parameters = best_parameters(study, trials)
     complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

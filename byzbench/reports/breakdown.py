@@ -44,7 +44,8 @@ class BreakdownTrial:
     Attributes:
         retention: R(f); None where the experiment is undefined.
         margin, low, high: Mean over seeds of the contrast above, and the ends of its 95 % interval.
-        why: Why the experiment is undefined, or how many runs failed. A failed run counts as the random policy.
+        why: Why the experiment is undefined, or how many runs failed. A run that failed by itself counts as the random
+            policy.
     """
 
     retention: float | None
@@ -100,6 +101,7 @@ def find_breakdown(
     Raises:
         InvalidParameter: There are fewer than three seeds, `most` is out of range, or nothing is learned without
             Byzantine agents.
+        UnfinishedRun: The process of a run was killed after a time limit, or died.
     """
     if len(seeds) < 3:
         raise InvalidParameter(f"a breakdown point needs at least 3 seeds, got {len(seeds)}")
@@ -172,10 +174,16 @@ def _returns(
 
     Returns:
         The returns [seeds], and how many runs failed.
+
+    Raises:
+        UnfinishedRun: The process of a run was killed after a time limit, or died.
     """
     plan = SweepPlan("breakdown", {str(cell.seed): cell for cell in cells}, {})
     outcomes = run_sweep(plan, out, executor).outcomes
     by_seed = [outcomes[str(cell.seed)] for cell in cells]
+    for cell, outcome in zip(cells, by_seed, strict=True):
+        if outcome.cause != "experiment":
+            raise outcome.exception(f"f={cell.byzantine}, seed {cell.seed}")
     values = [outcome.result["return"]["mean"] if outcome.status == "finished" else None for outcome in by_seed]
     return np.array([random_return if value is None else value for value in values]), sum(
         outcome.status == "failed" for outcome in by_seed

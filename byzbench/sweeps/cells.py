@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,8 @@ from byzbench.errors import (
     CorruptRecord,
     OtherLibraries,
     StorageError,
+    UnfinishedRun,
+    UserError,
     error_text,
 )
 from byzbench.experiments.experiment import Experiment
@@ -38,6 +40,11 @@ from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import OnExisting, OnExistingRun
 
 CellStatus: TypeAlias = Literal["finished", "failed", "busy"]
+FailureCause: TypeAlias = Literal["experiment", "process"]
+"""The cause of a failure: the experiment itself, or that its process was killed after a time limit or died, which says
+nothing about the experiment, so that no score may use it."""
+
+_ERRORS: Mapping[FailureCause, type[ByzbenchError]] = {"experiment": UserError, "process": UnfinishedRun}
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class CellOutcome:
         error: The error of any other cell in one line, else empty.
         reused: Whether the outcome was in the store before.
         retries: The number of times that the cell was started again after its worker was lost.
+        cause: The cause of a failure.
     """
 
     status: CellStatus
@@ -57,6 +65,19 @@ class CellOutcome:
     error: str = ""
     reused: bool = False
     retries: int = 0
+    cause: FailureCause = "experiment"
+
+    def exception(self, label: str) -> ByzbenchError:
+        """Return the error of a failed cell, whose exit code is that of its cause.
+
+        Args:
+            label: The name of the cell, with which the line starts.
+
+        Example:
+            >>> CellOutcome("failed", error="it ran longer than 5 s", cause="process").exception("seed 0")
+            UnfinishedRun('seed 0: it ran longer than 5 s')
+        """
+        return _ERRORS[self.cause](f"{label}: {self.error}")
 
 
 def stored_outcome(experiment: Experiment, out: Path, on_existing: OnExisting) -> CellOutcome | None:
@@ -145,7 +166,8 @@ def timed_out(experiment: Experiment, out: Path, seconds: float) -> CellOutcome:
         out: The store.
         seconds: The limit.
     """
-    return _failed(f"it ran longer than {seconds:g} s", "", experiment, out, timeout=seconds)
+    outcome = _failed(f"it ran longer than {seconds:g} s", "", experiment, out, timeout=seconds)
+    return replace(outcome, cause="process")
 
 
 def _failed(line: str, trace: str, experiment: Experiment | None, out: Path, **further: Any) -> CellOutcome:

@@ -88,7 +88,8 @@ class Executor(ABC):
                 raise error
             message = f"cell {experiment.hash}: {self._worker_name} was lost"
             if tries == RETRIES:
-                return experiment, CellOutcome("failed", error=f"{message} {tries + 1} times", retries=tries)
+                error_line = f"{message} {tries + 1} times"
+                return experiment, CellOutcome("failed", error=error_line, retries=tries, cause="process")
             self.lost.append(f"{message}, and it was started again")
             self.submit(experiment, waiting, tries + 1)
 
@@ -352,7 +353,7 @@ def make_executor(
     """
     if jobs is not None and jobs < 1:
         raise InvalidParameter(f"jobs must be at least 1, got {jobs}")
-    if cell_timeout is not None and (name != "process" or cell_timeout <= 0):
+    if cell_timeout is not None and (name != "process" or not 0 < cell_timeout <= threading.TIMEOUT_MAX):
         raise InvalidParameter("a cell timeout must be above 0 seconds, and needs the executor process")
     if name == "serial":
         instance: Executor = SerialExecutor(out, on_existing)

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.core import Categorical, FloatRange
-from byzbench.errors import ByzbenchError, StorageError, UserError
+from byzbench.errors import ByzbenchError, StorageError, UnfinishedRun, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedOn, TunedParameters
@@ -163,12 +163,14 @@ class _Running:
         parameters: Its parameters by `kind.field`.
         returns: The areas of the finished runs, by pair.
         steps: The environment steps of all agents in these runs.
+        failure: Why a run has no area; empty if all have one.
     """
 
     trial: Trial
     parameters: dict[str, Any]
     returns: dict[tuple[Any, ...], float] = field(default_factory=dict)
     steps: int = 0
+    failure: str = ""
 
 
 def run_study(
@@ -185,7 +187,8 @@ def run_study(
     The first trial of a study has the default values, as far as their ranges include them. A trial whose process died
     is enqueued again; its finished runs are in the store, and do not run again. The pairs of a trial run one after the
     other, as pruning needs. The number of concurrent trials is the executor's width. With a width of 1, two studies of
-    a problem have equal trials for every storage.
+    a problem have equal trials for every storage. A trial is pruned if the process of one of its runs was killed after
+    a time limit or died.
 
     Args:
         problem: The problem.
@@ -261,23 +264,32 @@ class _Trials:
             self._study.tell(state.trial, state=TrialState.FAIL)
             return False
         self._running[id(cell)] = cell, state
-        self._executor.submit(cell, wait=True)
+        self._executor.submit(cell)
         return True
 
     def finish_pair(self) -> _Running:
         """Wait for a run, report its area to Optuna, and return its trial."""
         cell, outcome = self._executor.next()
+        while outcome.status == "busy":  # another study runs it
+            self._executor.submit(cell, wait=True)
+            cell, outcome = self._executor.next()
         _, state = self._running.pop(id(cell))
-        area = state.returns[self._problem.pairs[len(state.returns)]] = area_of(outcome, cell)
+        try:
+            area = state.returns[self._problem.pairs[len(state.returns)]] = area_of(outcome, cell)
+        except UnfinishedRun as error:
+            state.failure = str(error)
+            return state
         state.steps += int(outcome.result.get("steps", 0))
         state.trial.report(area, step=len(state.returns) - 1)
         return state
 
     def end(self, state: _Running) -> bool:
-        """End a trial that is complete or pruned; return False for any other."""
+        """End a trial that is complete, is pruned or has a run without an area; return False for any other."""
         complete = len(state.returns) == len(self._problem.pairs)
-        if not complete and not state.trial.should_prune():
+        if not complete and not state.failure and not state.trial.should_prune():
             return False
+        if state.failure:
+            state.trial.set_user_attr("failure", state.failure)
         state.trial.set_user_attr("steps", state.steps)
         if complete:
             self._study.tell(state.trial, self._problem.value(state.returns))
@@ -343,7 +355,13 @@ def study_digest(study: Study) -> str:
 
 
 def area_of(outcome: CellOutcome, cell: Experiment) -> float:
-    """Return the area under the evaluation curve of a run, or a random policy's return if it failed or has none."""
+    """Return the area under the evaluation curve of a run, or a random policy's return if it failed or has none.
+
+    Raises:
+        UnfinishedRun: The process of the run was killed after a time limit, or died.
+    """
+    if outcome.cause != "experiment":
+        raise outcome.exception(f"seed {cell.seed}")
     value = outcome.result["evaluation"].get(OBJECTIVE) if outcome.status == "finished" else None
     return cell.task.reference_score("random") if value is None else float(value)
 
