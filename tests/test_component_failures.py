@@ -23,7 +23,7 @@ from byzbench import registry
 from byzbench.aggregators.median import Median
 from byzbench.cli import main
 from byzbench.core import RuleContext, RuleOutput
-from byzbench.errors import BrokenPlugin, Busy, InvalidParameter, StorageError, error_text
+from byzbench.errors import BrokenPlugin, Busy, CorruptRecord, InvalidParameter, StorageError, error_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.runner import run
@@ -62,6 +62,7 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "BrokenPipeError": BrokenPipeError,
     "Busy": lambda: Busy("later"),
     "StorageError": lambda: StorageError("full"),
+    "CorruptRecord": lambda: CorruptRecord("damaged"),
     "ValueError": lambda: ValueError("a\nb \ud800\x1b[0m" + "x" * 10**6),
 }
 

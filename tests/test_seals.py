@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import safetensors
+from optuna.trial import TrialState
 
 import byzbench
 from byzbench import cli
@@ -22,10 +24,12 @@ from byzbench.records.remote import RemoteStore
 from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import scan_runs
 from byzbench.reports.plots import trace
-from byzbench.sweeps.cells import CellOutcome, stored_outcome
+from byzbench.sweeps.cells import CellOutcome, run_cell, stored_outcome
 from byzbench.sweeps.executors import SerialExecutor
 from byzbench.sweeps.grid import SweepPlan
 from byzbench.sweeps.sweep import run_sweep, sweep_state
+from byzbench.tuning.problem import tuning_problem
+from byzbench.tuning.search import open_study, run_study
 
 WORDS = "--agents 5 --byzantine 1 --trajectories 12 -p algo.N=4 --attack sign_flip".split()  # noqa: SIM905
 OPTIONS: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 12, "attack": "sign_flip"}
@@ -197,9 +201,38 @@ def test_a_sweep_names_a_damaged_cell_and_runs_the_others(kind: str, store: Path
     summary = run_sweep(plan, store, SerialExecutor(store))
     assert message in summary.failed["0"].error
     assert list(summary.failed) == ["0"]
+    assert summary.failed["0"].cause == "damage"
     assert not (run_of(store, 0) / "failure.json").exists()
     again = run_sweep(plan, store, SerialExecutor(store, "rerun"), on_existing="rerun")
     assert not again.failed
+
+
+@pytest.mark.parametrize(
+    "kind", ["number of a result", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("threads", "time"))]
+)
+def test_a_study_names_a_damaged_run_and_resumes_without_it(kind: str, tmp_path: Path) -> None:
+    """It counted as the random policy."""
+    damage, message = {**RECORDS, **LOGS}[kind]
+    point = {name: value for name, value in OPTIONS.items() if name not in ("attack", "parameters")}
+    problem = tuning_problem("algorithm", {"algo": "decbyzpg(N=4)", **point}, ["sign_flip"])
+    executor = SerialExecutor(tmp_path / "runs")
+    whole = open_study(problem, tmp_path / "whole.journal")
+    run_study(problem, whole, executor, 1)
+    first, second = (
+        tmp_path / "runs" / problem.experiment(whole.trials[0].params, *pair).hash for pair in problem.pairs[:2]
+    )
+    damage(second, first)
+    before = {path.name: path.read_bytes() for path in second.iterdir()}
+    resumed = open_study(problem, tmp_path / "resumed.journal")
+    for _ in range(2):
+        with pytest.raises(CorruptRecord) as error:
+            run_study(problem, resumed, executor, 1)
+        remedy = "move the folder away, .*; then the same command resumes"
+        assert re.fullmatch(rf"trial \d, seed 1000000001: {second}/{message} .*; {remedy}", str(error.value))
+        assert {path.name: path.read_bytes() for path in second.iterdir()} == before
+    shutil.rmtree(second)
+    run_study(problem, resumed, executor, 1)
+    assert [t.value for t in resumed.trials if t.state == TrialState.COMPLETE] == [whole.trials[0].value]
 
 
 @pytest.mark.parametrize("kind", ["result of another run", "number of metrics", "trace of NUL", "threads"])
@@ -249,6 +282,11 @@ def test_a_checkpoint_with_any_flipped_bit_is_not_resumed(unfinished: Path) -> N
     path.write_bytes(flipped)
     with pytest.raises(CorruptRecord, match=r"checkpoint\.safetensors .*--on-existing rerun"):
         byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent)
+    experiment = byzbench.Experiment.create(**{**OPTIONS, "trajectories": 40})
+    for _ in range(2):  # not recorded as a failure of the experiment, which a later call would reuse
+        outcome = run_cell(experiment.describe(), str(unfinished.parent), "reuse", wait=False)
+        assert (outcome.status, outcome.cause, outcome.reused) == ("failed", "damage", False)
+        assert not (unfinished / "failure.json").exists()
     path.write_bytes(content)
     resumed = byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent)
     assert resumed.trace == byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent / "whole").trace

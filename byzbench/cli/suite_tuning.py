@@ -31,6 +31,8 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
     Raises:
         typer.Exit: The user interrupted the study; the same command resumes.
         UnfinishedRun: The process of a run on fresh seeds was killed after a time limit, or died.
+        CorruptRecord: The records of a run are damaged.
+        StorageError: The records of a run could not be written.
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line

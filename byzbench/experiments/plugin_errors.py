@@ -15,7 +15,7 @@ from typing import Any
 
 from byzbench import registry
 from byzbench.core import Component, Task
-from byzbench.errors import BrokenPlugin, Busy, ByzbenchError, StorageError, error_text
+from byzbench.errors import BrokenPlugin, Busy, ByzbenchError, CorruptRecord, StorageError, error_text
 from byzbench.experiments.termination import is_terminated
 
 _explaining: ContextVar[bool] = ContextVar("explaining", default=False)
@@ -39,8 +39,9 @@ def translate_plugin_errors(components: Iterable[Component]) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            # Only records raise Busy and StorageError, which tell a sweep to run a cell again.
-            ours = isinstance(error, ByzbenchError) and not isinstance(error, Busy | StorageError)
+            # Only records raise these, upon which a sweep does not record a failure.
+            of_records = isinstance(error, Busy | StorageError | CorruptRecord)
+            ours = isinstance(error, ByzbenchError) and not of_records
             if ours or _explaining.get() or (isinstance(error, KeyboardInterrupt) and interrupted()):
                 raise
             if isinstance(error.__cause__, StopIteration):  # Python replaces it by an error of the coroutine

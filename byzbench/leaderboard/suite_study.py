@@ -209,6 +209,8 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
     Raises:
         UserError: No trial is complete.
         UnfinishedRun: The process of a run was killed after a time limit, or died.
+        CorruptRecord: The records of a run are damaged.
+        StorageError: The records of a run could not be written.
     """
     parameters = best_parameters(study, trials)
     complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -102,6 +102,8 @@ def find_breakdown(
         InvalidParameter: There are fewer than three seeds, `most` is out of range, or nothing is learned without
             Byzantine agents.
         UnfinishedRun: The process of a run was killed after a time limit, or died.
+        CorruptRecord: The records of a run are damaged.
+        StorageError: The records of a run could not be written.
     """
     if len(seeds) < 3:
         raise InvalidParameter(f"a breakdown point needs at least 3 seeds, got {len(seeds)}")
@@ -176,7 +178,7 @@ def _returns(
         The returns [seeds], and how many runs failed.
 
     Raises:
-        UnfinishedRun: The process of a run was killed after a time limit, or died.
+        ByzbenchError: A run has no result for another reason than its experiment.
     """
     plan = SweepPlan("breakdown", {str(cell.seed): cell for cell in cells}, {})
     outcomes = run_sweep(plan, out, executor).outcomes

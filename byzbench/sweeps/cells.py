@@ -40,11 +40,16 @@ from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import OnExisting, OnExistingRun
 
 CellStatus: TypeAlias = Literal["finished", "failed", "busy"]
-FailureCause: TypeAlias = Literal["experiment", "process"]
-"""The cause of a failure: the experiment itself, or that its process was killed after a time limit or died, which says
-nothing about the experiment, so that no score may use it."""
+FailureCause: TypeAlias = Literal["experiment", "process", "damage", "storage"]
+"""The cause of a failure: the experiment itself, its process (killed after a time limit, or died), damaged records, or
+records that could not be written. Only the first says something about the experiment: no score may use the others."""
 
-_ERRORS: Mapping[FailureCause, type[ByzbenchError]] = {"experiment": UserError, "process": UnfinishedRun}
+_ERRORS: Mapping[FailureCause, type[ByzbenchError]] = {
+    "experiment": UserError,
+    "process": UnfinishedRun,
+    "damage": CorruptRecord,
+    "storage": StorageError,
+}
 
 
 @dataclass(frozen=True)
@@ -149,13 +154,17 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
                 return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
         except Busy as error:
             return CellOutcome("busy", error=str(error))
-        except StorageError as error:
-            return CellOutcome("failed", error=str(error))  # nothing can be written; a later call resumes the run
+        except (StorageError, CorruptRecord) as error:
+            return _without_record(error)  # nothing can be written, or what is there is left as it is
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and interrupted():
                 raise
             line = " ".join(str(error).split()) if isinstance(error, ByzbenchError) else error_text(error)
             return _failed(line, traceback.format_exc(), experiment, Path(out))
+
+
+def _without_record(error: ByzbenchError) -> CellOutcome:
+    return CellOutcome("failed", error=str(error), cause="damage" if isinstance(error, CorruptRecord) else "storage")
 
 
 def timed_out(experiment: Experiment, out: Path, seconds: float) -> CellOutcome:
@@ -224,15 +233,15 @@ def deliver(
                 folder.archive(reasons)
                 return deliver(experiment, out, outcome, files, rerun)
             if "experiment.json" in files and (reason := _mismatch(files["experiment.json"], experiment)):
-                return CellOutcome(
-                    "failed", error=f"its worker ran code of another behaviour, nothing was stored: {reason}"
+                return _without_record(
+                    StorageError(f"its worker ran code of another behaviour, nothing was stored: {reason}")
                 )
             folder.clear()
             for name in reversed(FILES):
                 if name in files:
                     folder.put(name, files[name])
     except ByzbenchError as error:
-        return CellOutcome("failed", error=str(error))
+        return _without_record(error)
     if outcome.status == "finished":
         return CellOutcome("finished", {**outcome.result, "run": str(folder.path)}, retries=outcome.retries)
     return outcome

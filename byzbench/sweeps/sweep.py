@@ -130,7 +130,7 @@ def run_sweep(
         try:
             outcome = stored_outcome(cell, out, on_existing)
         except CorruptRecord as error:  # named like a failure, so that the other cells go on
-            outcome = CellOutcome("failed", error=str(error), reused=True)
+            outcome = CellOutcome("failed", error=str(error), reused=True, cause="damage")
         if outcome is None:
             queue.append(cell)
         else:

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.core import Categorical, FloatRange
-from byzbench.errors import ByzbenchError, StorageError, UnfinishedRun, UserError
+from byzbench.errors import ByzbenchError, CorruptRecord, StorageError, UnfinishedRun, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedOn, TunedParameters
@@ -197,6 +197,10 @@ def run_study(
         trials: The number of finished trials to reach.
         callback: A function that is called with every finished trial.
         stopped: A function that is called before a run is started. Once it returns True no further run is started.
+
+    Raises:
+        CorruptRecord: The records of a run are damaged; the message names the file.
+        StorageError: The records of a run could not be written.
     """
     _requeue_stale_trials(study)
     trials_of_study = _Trials(problem, study, executor)
@@ -268,7 +272,7 @@ class _Trials:
         return True
 
     def finish_pair(self) -> _Running:
-        """Wait for a run, report its area to Optuna, and return its trial."""
+        """Wait for a run, report its area to Optuna, and return its trial, which stays open if there is an error."""
         cell, outcome = self._executor.next()
         while outcome.status == "busy":  # another study runs it
             self._executor.submit(cell, wait=True)
@@ -279,6 +283,8 @@ class _Trials:
         except UnfinishedRun as error:
             state.failure = str(error)
             return state
+        except CorruptRecord as error:
+            raise CorruptRecord(f"trial {state.trial.number}, {error}; then the same command resumes") from None
         state.steps += int(outcome.result.get("steps", 0))
         state.trial.report(area, step=len(state.returns) - 1)
         return state
@@ -359,6 +365,8 @@ def area_of(outcome: CellOutcome, cell: Experiment) -> float:
 
     Raises:
         UnfinishedRun: The process of the run was killed after a time limit, or died.
+        CorruptRecord: The records of the run are damaged; the message names the file.
+        StorageError: The records of the run could not be written.
     """
     if outcome.cause != "experiment":
         raise outcome.exception(f"seed {cell.seed}")
