@@ -628,18 +628,21 @@ LIMITED = {
     "sweep": "--algo decbyzpg",
     "tune": "--algo decbyzpg --attacks ipm",
     "worst": "",
-    "breakdown": "",
     "evaluate": "--algo decbyzpg --suite suite.toml",
-    "leaderboard run": "--suite smoke-v2 --algo decbyzpg",
     "leaderboard reference": "smoke-v2",
+}
+LIMITED_SLOW = {
+    "breakdown": "",
+    "pilot": f"{CHECKOUT}/leaderboards/pilots/smoke-v2.toml",
+    "leaderboard run": "--suite smoke-v2 --algo decbyzpg",
     "leaderboard audit": f"--from {CHECKOUT}/leaderboards",
 }
 
 
-@pytest.mark.parametrize("verb", [*LIMITED, pytest.param("pilot", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("verb", [*LIMITED, *(pytest.param(verb, marks=pytest.mark.slow) for verb in LIMITED_SLOW)])
 def test_every_verb_that_runs_cells_takes_a_time_limit(verb: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text('attack = ["sign_flip"]\n')
-    words = LIMITED.get(verb, f"{CHECKOUT}/leaderboards/pilots/smoke-v2.toml")
-    outcome = command(*verb.split(), *words.split(), "--cell-timeout", "0")
+    words = (LIMITED | LIMITED_SLOW)[verb].split()
+    outcome = command(*verb.split(), *words, "--cell-timeout", "0")
     assert outcome.code == 2
     assert "byzbench: error: a cell timeout must be above 0 seconds, and needs the executor process\n" in outcome.err
