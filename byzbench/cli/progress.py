@@ -150,8 +150,8 @@ class RunsProgress:
         self._task = self._bar.add_task("", total=self._total)
         if not quiet:
             names = dict.fromkeys(label.partition(" · ")[0] for label in self._runs)
-            runs = f"{len(self._runs)} run{'s' * (len(self._runs) > 1)}"
-            announce(f"{runs} in {jobs} process{'es' * (jobs > 1)}: {', '.join(names)}")
+            amount = f"{len(self._runs)} run{'s' * (len(self._runs) > 1)}"
+            announce(f"{amount} in {jobs} process{'es' * (jobs > 1)}: {', '.join(names)}")
 
     def __enter__(self) -> RunsProgress:
         self._bar.start()
