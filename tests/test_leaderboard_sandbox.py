@@ -22,16 +22,15 @@ from tiny_suite import ABOUT, lines_of, rewrite, run
 
 from byzbench import identity, registry
 from byzbench.errors import UserError
-from byzbench.leaderboard import sandbox, suites, verification
+from byzbench.leaderboard import sandbox, suites
 from byzbench.leaderboard.checks import submission_plan_of
 from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.plan import plan_submission
-from byzbench.leaderboard.sandbox import Sandbox
 from byzbench.leaderboard.schema import Method, Plugin
 from byzbench.leaderboard.stand_ins import plugins_stood_in
 from byzbench.leaderboard.submitting import collect_cells, write_submission
 from byzbench.leaderboard.suites import Suite
-from byzbench.leaderboard.verification import Verification, verify_submission
+from byzbench.leaderboard.verification import Verification, sandbox_runner, verify_submission
 from byzbench.leaderboard.wheels import FILES, unpack_wheels
 
 tiny = tiny_suite.tiny
@@ -91,7 +90,7 @@ def forged(folder: Path, wheels: Path) -> Path:
     return folder
 
 
-def verified(folder: Path, wheels: Path, cells: int = 1) -> Verification:
+def verified(folder: Path, wheels: Path, cells: int = 1, seconds: float = 300.0) -> Verification:
     """Verify a submission under the first salt that draws an attacked cell first."""
     entry = read_entry(folder)
 
@@ -100,7 +99,8 @@ def verified(folder: Path, wheels: Path, cells: int = 1) -> Verification:
         return entry.cells[digests.index(min(digests))].attack
 
     salt = next(salt for salt in map(str, range(100)) if first_attack(salt) == "spiral")
-    return verify_submission(folder, wheels=wheels, cells=cells, salt=salt, jobs=2)
+    open_sandbox = partial(sandbox_runner, jobs=2, seconds=seconds)
+    return verify_submission(folder, wheels=wheels, cells=cells, salt=salt, open_sandbox=open_sandbox)
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_an_installed_plugin_is_replayed_without_wheels(
     with zipfile.ZipFile(write_wheel(tmp_path / "wheels", code_of("honest"))) as wheel:
         wheel.extractall(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    assert verify_submission(spiral, cells=1, jobs=1).exit_code == 0
+    assert verify_submission(spiral, cells=1).exit_code == 0
     assert "byzbench_spiral" not in sys.modules
 
 
@@ -239,11 +239,9 @@ def test_a_plugin_does_not_pass_its_own_verdict(
     kind: str, bubblewrap: None, copy: Path, tmp_path: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "1")
-    if kind == "no end":
-        monkeypatch.setattr(verification, "Sandbox", partial(Sandbox, seconds=20.0))
     values = {"verdict": tmp_path / "verdict.json", "folder": tmp_path, "port": listening.getsockname()[1]}
     wheels = write_wheel(tmp_path / "wheels", code_of(kind, **values)).parent
-    done = verified(forged(copy, wheels), wheels)
+    done = verified(forged(copy, wheels), wheels, seconds=20.0 if kind == "no end" else 300.0)
     assert done.exit_code == 1
     assert done.replay is not None, done.findings
     print(kind, done.replay.verdict, done.replay.cells[0].evidence)

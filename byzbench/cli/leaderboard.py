@@ -226,6 +226,7 @@ def verify(
     executor: options.Executor = "process",
     jobs: options.Jobs = None,
     ray_address: options.RayAddress = None,
+    cell_timeout: options.CellTimeout = None,
     as_json: options.Json = False,
 ) -> None:
     """Check a submission, and replay randomly chosen cells.
@@ -244,7 +245,7 @@ def verify(
 
     _match_instruction_set(folder)
     from byzbench.leaderboard.summaries import verdict_lines
-    from byzbench.leaderboard.verification import verify_submission
+    from byzbench.leaderboard.verification import sandbox_runner, verify_submission
     from byzbench.sweeps.executors import make_executor
 
     if verdict is not None:
@@ -255,8 +256,8 @@ def verify(
         salt=salt,
         base=base,
         wheels=wheels,
-        open_executor=partial(make_executor, executor, jobs=jobs, ray_address=ray_address),
-        jobs=jobs,
+        open_executor=partial(make_executor, executor, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout),
+        open_sandbox=partial(sandbox_runner, jobs=jobs, seconds=cell_timeout),
         callback=None if as_json else lambda line: typer.echo(line, err=True),
     )
     if verdict is not None:

@@ -15,7 +15,7 @@ from byzbench.identity import equal_digests
 from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import Entry, read_entry, scan_entries
 from byzbench.leaderboard.names import look_alike
-from byzbench.leaderboard.plan import SubmissionPlan, plan_submission, receives_messages
+from byzbench.leaderboard.plan import SubmissionPlan, check_track, plan_submission, receives_messages
 from byzbench.leaderboard.resolved import current_method, methods, resolved_differences
 from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.suites import CellKey, Suite, suite, suites
@@ -63,6 +63,7 @@ def check_submission(folder: Path, submissions: Path) -> CheckReport:
         return report
     submission = entry.submission
     try:
+        check_track(submission.track, submission.method)
         plan = submission_plan_of(entry, board) if submission.replayable else None
         places = {place.key: place for place in plan.cells} if plan else _places(entry, board)
     except (ByzbenchError, AssertionError) as error:
@@ -320,6 +321,9 @@ def _compare_with_others(entry: Entry, submissions: Path) -> Iterator[Finding]:
     elif superseded is not None and by_digest[superseded].submission.suite_sha256 != entry.submission.suite_sha256:
         what = f"{by_digest[superseded].slug} is of another suite"
         yield Finding("supersedes", "submission.json $.supersedes", what)
+    elif superseded is not None and by_digest[superseded].submission.track != entry.submission.track:
+        what = f"{by_digest[superseded].slug} is of another track"
+        yield Finding("supersedes", "submission.json $.supersedes", what)
     if entry.submission.track == "adaptive":
         yield from _target(entry, others)
 
@@ -351,11 +355,12 @@ def _num_copied(entry: Entry, other: Entry) -> int:
 
     Seeds are the same for all entries, so methods that behave alike have some equal traces, for example those without
     an attack. A trace at another seed is copied, and so are all traces of an entry that shares all of them with
-    another entry of its track.
+    another entry of its track, or with any entry if its own are only reported.
     """
     seeds = {cell.trace: cell.seed for cell in entry.cells if cell.trace}
     shared = {cell.trace: cell.seed for cell in other.cells if cell.trace in seeds}
-    all_shared = len(shared) == len(seeds) and entry.submission.track == other.submission.track
+    track = entry.submission.track
+    all_shared = len(shared) == len(seeds) and track in (other.submission.track, "reported")
     return sum(all_shared or seed != seeds[trace] for trace, seed in shared.items())
 
 

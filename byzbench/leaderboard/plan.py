@@ -83,7 +83,7 @@ def plan_submission(
         >>> plan.division, len(plan.cells)
         ('decentralised', 16)
     """
-    _check_track(track, method)
+    check_track(track, method)
     texts = frozen(suite)
     division = None if track == "attack" else division_of(algorithm_of(method, resolved or {}, schema))
     places = list(suite.places(track, method, division))
@@ -98,8 +98,12 @@ def plan_submission(
     return SubmissionPlan(suite, track, method, division, checked, _code(cells), _environment(cells), cells)
 
 
-def _check_track(track: Track, method: Method) -> None:
-    """Refuse a method that lacks a field of its track, or has one of another track."""
+def check_track(track: Track, method: Method) -> None:
+    """Refuse a method that lacks a field of its track, or has one of another track.
+
+    Raises:
+        InvalidParameter: The method is refused.
+    """
     required = {
         "defence": {"algo"},
         "reported": {"algo"},

@@ -398,7 +398,7 @@ class _OwnSeeds:
         """Compare one cell, and keep its claim and runs for the test if it need not be exact."""
         plan = self.plan
         if isinstance(again, NoCell):
-            return "refused", again.reason
+            return again.verdict, again.reason
         if not any(cell.dates for cell in self.entry.cells):  # its cells are older than these fields
             again = again.model_copy(update={"dates": (), "messages": None, "bytes": None})
         installed = identity_of(plan.cells[place])

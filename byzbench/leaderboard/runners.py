@@ -50,7 +50,7 @@ class LocalRunner:
         self._store, self._executor, self._callback = store, executor, callback
         self._num_runs = 0
 
-    def __call__(self, cells: CellsByLabel) -> dict[str, Cell]:
+    def __call__(self, cells: CellsByLabel) -> dict[str, Cell | NoCell]:
         """Run experiments; see `Runner`."""
         labels = {cell.hash: label for label, (_, cell) in cells.items()}
         distinct = {label: cells[label] for label in labels.values()}
@@ -63,10 +63,14 @@ class LocalRunner:
 
         plan = SweepPlan("replay", {label: cell for label, (_, cell) in distinct.items()}, {})
         outcomes = run_sweep(plan, self._store, self._executor, callback=report).outcomes
-        return {
-            cell.hash: cell_of(place.key, cell.hash, outcomes[label], self._store / cell.hash)
-            for label, (place, cell) in distinct.items()
-        }
+
+        def result(label: str, place: CellKey, cell: Experiment) -> Cell | NoCell:
+            outcome = outcomes[label]
+            if outcome.status == "failed" and outcome.cause != "experiment":  # which is no failure of the entry
+                return NoCell(f"it ended here with: {outcome.error}", "infrastructure")
+            return cell_of(place.key, cell.hash, outcome, self._store / cell.hash)
+
+        return {cell.hash: result(label, place, cell) for label, (place, cell) in distinct.items()}
 
 
 class SandboxRunner:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -52,13 +52,15 @@ _PACKAGE = Path(str(byzbench.__file__)).parent
 
 @dataclass(frozen=True)
 class NoCell:
-    """A run in a sandbox that ended without a cell.
+    """A run that ended without a cell.
 
     Attributes:
         reason: The reason, in one line.
+        verdict: What it means for the claim.
     """
 
     reason: str
+    verdict: Literal["refused", "infrastructure"] = "refused"
 
 
 @dataclass(frozen=True)

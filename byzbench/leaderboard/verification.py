@@ -32,6 +32,7 @@ from byzbench.sweeps.executors import Executor, make_executor
 
 Callback: TypeAlias = Callable[[str], None]
 OpenExecutor: TypeAlias = Callable[[Path], AbstractContextManager[Executor]]
+OpenSandbox: TypeAlias = Callable[[Path | None, Callback | None], SandboxRunner]
 
 _open_processes: OpenExecutor = partial(make_executor, "process")
 
@@ -90,6 +91,29 @@ class Verification:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
 
+def sandbox_runner(
+    plugins: Path | None = None,
+    callback: Callback | None = None,
+    *,
+    jobs: int | None = None,
+    seconds: float | None = None,
+) -> SandboxRunner:
+    """Return the runner of cells with plug-ins; to be called among their stand-ins.
+
+    Args:
+        plugins: The folder that has their distributions; None: this environment has them.
+        callback: A function that is called with a line for each run.
+        jobs: Number of cells that run at a time; None: one for each core.
+        seconds: The seconds after which a cell is ended; None: an hour.
+
+    Raises:
+        UserError: No sandbox can be made.
+    """
+    sandbox = Sandbox((plugins,) if plugins else plugin_folders(), 3600.0 if seconds is None else seconds)
+    sandbox.check()
+    return SandboxRunner(sandbox, jobs or len(os.sched_getaffinity(0)), callback)
+
+
 def verify_submission(
     folder: Path,
     *,
@@ -98,7 +122,7 @@ def verify_submission(
     base: str | None = None,
     wheels: Path | None = None,
     open_executor: OpenExecutor = _open_processes,
-    jobs: int | None = None,
+    open_sandbox: OpenSandbox = sandbox_runner,
     callback: Callback | None = None,
 ) -> Verification:
     """Check a submission, and replay randomly drawn cells of it.
@@ -110,7 +134,7 @@ def verify_submission(
         base: A commit whose submissions must not have changed; None: the comparison is left out.
         wheels: The folder with the wheels of its plug-ins; None: this environment has them.
         open_executor: A function that opens the executor of cells without plug-ins for a store.
-        jobs: Number of cells with plug-ins that run at a time; None: one for each core.
+        open_sandbox: A function that returns the runner of cells with plug-ins, as `sandbox_runner` does.
         callback: A function that is called with a line for each run.
 
     Raises:
@@ -144,26 +168,8 @@ def verify_submission(
             return done(digest, findings=findings, replay=None, exit_code=code)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="byzbench-")))
         if entry.submission.code.plugins:
-            runner: Runner = sandbox_runner(plugins, jobs, callback)
+            runner: Runner = open_sandbox(plugins, callback)
         else:
             runner = LocalRunner(scratch, stack.enter_context(open_executor(scratch)), callback)
         replay = replay_entry(entry, report.submission_plan, cells, salt or fresh_salt(), runner)
         return done(digest, findings=findings, replay=replay, exit_code=replay.exit_code)
-
-
-def sandbox_runner(
-    plugins: Path | None = None, jobs: int | None = None, callback: Callback | None = None
-) -> SandboxRunner:
-    """Return the runner of cells with plug-ins; to be called among their stand-ins.
-
-    Args:
-        plugins: The folder that has their distributions; None: this environment has them.
-        jobs: Number of cells that run at a time; None: one for each core.
-        callback: A function that is called with a line for each run.
-
-    Raises:
-        UserError: No sandbox can be made.
-    """
-    sandbox = Sandbox((plugins,) if plugins else plugin_folders())
-    sandbox.check()
-    return SandboxRunner(sandbox, jobs or len(os.sched_getaffinity(0)), callback)
