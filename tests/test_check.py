@@ -132,7 +132,7 @@ ONCE = '''
 class Once(Agreement):
     """Average the vectors of an inbox once."""
 
-    async def __call__(self, fed, theta, state):
+    async def agree(self, fed, theta, state):
         inbox = await fed.exchange("parameters", theta)
         width = fed.width(inbox)
         theta = (inbox.base[inbox.senders] * inbox.mask.unsqueeze(-1)).sum(1) / inbox.n.unsqueeze(1)
@@ -594,7 +594,7 @@ FAULTS = {
         "agreement",
         "Once",
         ONCE.replace("fed, theta, state", "fed, theta"),
-        "agreement once: __call__ must ",
+        "agreement once: agree must ",
     ),
     "placement": (
         "placement",

@@ -100,7 +100,7 @@ METHODS = [
     ("task", "make"),
     ("policy", "build"),
     ("scenario", "check"),
-    ("agreement", "__call__"),
+    ("agreement", "agree"),
     ("channel", "encode"),
     ("topology", "__call__"),
     ("placement", "__call__"),
@@ -155,7 +155,7 @@ def test_no_component_ends_the_process(kind: str, method: str, tmp_path: Path) -
         ("algorithm", "start", None),
         ("algorithm", "start", {"theta": torch.zeros(5, 10).to_sparse()}),
         ("task", "make", None),
-        ("agreement", "__call__", None),
+        ("agreement", "agree", None),
     ],
 )
 def test_a_broken_contract_is_one_line(kind: str, method: str, returned: Any, tmp_path: Path) -> None:

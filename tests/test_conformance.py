@@ -240,7 +240,7 @@ class Moves(Agreement):
     def contraction(self, n, f):
         return 0.5 if self.fault == "bound" else None
 
-    async def __call__(self, fed, theta, state):
+    async def agree(self, fed, theta, state):
         widths = torch.zeros(len(theta), dtype=torch.float32 if self.fault == "report" else torch.float64)
         report = AgreementReport(torch.ones(len(theta)).long(), widths, widths)
         self.counter.append(1)

@@ -50,8 +50,8 @@ class Gossip(Agreement):
         """Return whether the rule has a guarantee."""
         return self.rule.guarantee(n, f)
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
-        """Make the steps of gossip; see `Agreement.__call__`."""
+    async def agree(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
+        """Make the steps of gossip; see `Agreement.agree`."""
         widths = []
         for _ in range(self.exchanges):
             inbox = await fed.exchange("parameters", theta)

@@ -71,9 +71,9 @@ class MdaAgreement(IteratedAgreement):
         return n > 4 * f
 
     def contraction_factor(self, n: int, f: int) -> float | None:
-        """Return 3f / (n - f).
+        """Return 3f / (n - f) where n > 4f.
 
         Two subsets of n - f messages share all but the Byzantine ones: at most 3f pairs differ, each by at most the
         diameter.
         """
-        return 3 * f / (n - f)
+        return 3 * f / (n - f) if self.contracts(n, f) else None

@@ -32,5 +32,5 @@ class MeanAgreement(IteratedAgreement):
         return f == 0
 
     def contraction_factor(self, n: int, f: int) -> float | None:
-        """Return zero: one exchange is enough."""
-        return 0.0
+        """Return zero where f = 0: one exchange is enough."""
+        return 0.0 if self.contracts(n, f) else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NoAgreement(Agreement):
     """An agreement without any exchange: every agent keeps its vector, and no message is sent."""
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
+    async def agree(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
         """Return theta, unchanged."""
         zeros = torch.zeros(len(theta))
         return theta, AgreementReport(zeros.long(), zeros.double(), zeros.double()), state

@@ -43,9 +43,9 @@ class RbTmAgreement(IteratedAgreement):
         return n > 3 * f
 
     def contraction_factor(self, n: int, f: int) -> float | None:
-        """Return f / (n - 2f), in every coordinate.
+        """Return f / (n - 2f), in every coordinate, where n > 3f.
 
         Each of f Byzantine agents can shift the n - 2f averaged values by one rank, which changes their sum by at most
         the honest interval.
         """
-        return f / (n - 2 * f)
+        return f / (n - 2 * f) if self.contracts(n, f) else None

@@ -38,5 +38,5 @@ class TrimmedMidpointAgreement(IteratedAgreement):
         return n > 3 * f
 
     def contraction_factor(self, n: int, f: int) -> float | None:
-        """Return one half; zero for f = 0, where all agents receive the same messages."""
-        return 0.5 if f else 0.0
+        """Return one half where n > 3f; zero for f = 0, where all agents receive the same messages."""
+        return (0.5 if f else 0.0) if self.contracts(n, f) else None

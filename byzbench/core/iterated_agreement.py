@@ -87,8 +87,8 @@ class IteratedAgreement(Agreement):
         """Return the diameter that each agent computes from its inbox, float64 [K]."""
         return fed.width(inbox)
 
-    async def __call__(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
-        """Exchange and aggregate until every agent has stopped; see `Agreement.__call__`."""
+    async def agree(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:
+        """Exchange and aggregate until every agent has stopped; see `Agreement.agree`."""
         exchanges = torch.zeros(len(theta)).long()
         stopped = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
         before = after = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)

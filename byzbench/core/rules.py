@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
+from byzbench.core.formulas import check_count, check_formulas, formula, is_integral
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.geometry.pairwise_distances import (
     BLOCK,
@@ -31,6 +33,9 @@ PolicyEvaluator: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 """(policies [..., n, d], which [..., n] bool, episodes) -> float64 [..., n]: the mean return of each policy over that
 many episodes of the receiver's own environment, NaN where `which` is False. All policies are evaluated on the same
 episodes, which count against the receiver's budget."""
+
+LARGEST = 1e60
+"""The largest float64 that a user may pass to a rule: rules multiply up to four of them."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,10 @@ class Aggregator(Component):
     traits: ClassVar[RuleTraits] = RuleTraits()
     required_inputs: ClassVar[frozenset[str]] = frozenset()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_formulas(cls)
+
     def check(self, setting: Setting) -> None:
         """Check that the rule has its inputs and is defined for its inboxes; see `Component.check`."""
         name, algorithm = setting.name(self.kind), setting.name("algorithm")
@@ -153,6 +162,7 @@ class Aggregator(Component):
         """Return a remark where the rule has no guarantee."""
         return setting.guarantee_notes(self.kind, self.guarantee, self.requires)
 
+    @formula
     def defined(self, n: int, f: int) -> bool:
         """Return whether the formula is defined for n vectors of which f may be faulty.
 
@@ -160,6 +170,7 @@ class Aggregator(Component):
         """
         return n >= 1
 
+    @formula
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether the robustness theorem of the source covers (n, f).
 
@@ -167,6 +178,7 @@ class Aggregator(Component):
         """
         return self.defined(n, f)
 
+    @formula
     def kappa(self, n: int, f: int) -> float | None:
         """Return the least kappa for which the rule is known to be (f, kappa)-robust; None if none is known.
 
@@ -202,7 +214,7 @@ class Aggregator(Component):
 
         Raises:
             InvalidParameter: x, f or a field of the context has the wrong type or shape, or a valid vector is not
-                finite.
+                finite, or so large that products overflow.
             Undefined: the rule is not defined for the n and f of some inbox.
 
         Example:
@@ -214,24 +226,33 @@ class Aggregator(Component):
         name = type(self).__name__
         vectors = to_vectors(name, x)
         shape = vectors.shape[:-1]
-        context = _expand_context(name, context or RuleContext(), shape)
+        context = _expand_context(name, RuleContext() if context is None else context, shape)
+        check_count(name, "f", _as_tensor(name, "f", f) if isinstance(f, list | tuple) else f, 0)
         bound = _expand(name, "f", f, shape[:-1])
-        if bound.is_floating_point() or (bound < 0).any():
-            raise InvalidParameter(f"{name}: f must be an integer of at least 0, not {f}")
         mask = context.mask_of(vectors)
-        not_finite = mask & ~vectors.isfinite().all(-1)
-        if not_finite.any():
-            index = ", ".join(map(str, not_finite.nonzero()[0].tolist()))
-            raise InvalidParameter(f"{name}: x[{index}] is not finite; leave it out, or mask it")
+        refuse_vectors(name, "x", mask & ~vectors.isfinite().all(-1), "is not finite; leave it out, or mask it")
+        if vectors.dtype == torch.float64:
+            too_large = mask & (vectors.abs().amax(-1) > LARGEST)
+            refuse_vectors(name, "x", too_large, f"has numbers beyond {LARGEST:g}, whose products overflow; scale x")
         num_valid = mask.sum(-1)
         for n, num_byzantine in sorted(set(zip(num_valid.flatten().tolist(), bound.flatten().tolist(), strict=True))):
-            if not self.defined(n, num_byzantine):
+            if n < 1 or not self.defined(n, num_byzantine):
                 raise Undefined(f"{name} is not defined for n={n} and f={num_byzantine}: it needs {self.requires}")
         return self.aggregate(vectors, bound, context)
 
 
-def to_vectors(name: str, x: ArrayLike | Tensor) -> Tensor:
-    """Convert the vectors that a user passes to a rule of that name to a floating-point tensor [..., n, d]."""
+def to_vectors(name: str, x: ArrayLike | Tensor, what: str = "x", form: str = "[..., n, d]") -> Tensor:
+    """Convert the vectors that a user passes to a rule to a floating-point tensor [..., n, d].
+
+    Args:
+        name: the name of the rule, for messages.
+        x: the vectors.
+        what: the name of the vectors, for messages.
+        form: their shape, for messages.
+
+    Raises:
+        InvalidParameter: they are not real numbers of a dense array of at least two dimensions.
+    """
     if isinstance(x, Tensor):
         vectors = x
     else:
@@ -242,17 +263,42 @@ def to_vectors(name: str, x: ArrayLike | Tensor) -> Tensor:
                 array = array.astype(np.float64)
             vectors = torch.from_numpy(array)
         except (TypeError, ValueError):
-            raise InvalidParameter(f"{name}: x must be numbers of the shape [..., n, d]") from None
+            raise InvalidParameter(f"{name}: {what} must be numbers of the shape {form}") from None
     if vectors.is_complex() or vectors.layout is not torch.strided:
-        raise InvalidParameter(f"{name}: x must be real numbers of the shape [..., n, d], and dense")
+        raise InvalidParameter(f"{name}: {what} must be real numbers of the shape {form}, and dense")
     if vectors.ndim < 2 or not vectors.numel():
-        raise InvalidParameter(f"{name}: x has the shape {list(vectors.shape)}, not [..., n, d]")
+        raise InvalidParameter(f"{name}: {what} has the shape {list(vectors.shape)}, not {form}")
     return vectors if vectors.dtype in (torch.float16, torch.float32, torch.float64) else vectors.double()
+
+
+def refuse_vectors(name: str, what: str, invalid: Tensor, fault: str) -> None:
+    """Refuse vectors of a user if any is invalid, and name the first.
+
+    Args:
+        name: the name of the rule, for the message.
+        what: the name of the vectors, for the message.
+        invalid: bool [..., n], the vectors that are invalid.
+        fault: what is wrong with them, as the end of the message.
+
+    Raises:
+        InvalidParameter: a vector is invalid.
+    """
+    if invalid.any():
+        index = ", ".join(map(str, invalid.nonzero()[0].tolist()))
+        raise InvalidParameter(f"{name}: {what}[{index}] {fault}")
+
+
+def _as_tensor(name: str, what: str, value: Any) -> Tensor:
+    """Convert an argument to a tensor."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InvalidParameter(f"{name}: {what} must be a number or a tensor, not {reprlib.repr(value)}") from None
 
 
 def _expand(name: str, what: str, value: Any, shape: torch.Size) -> Tensor:
     """Expand an argument to the shape of the inboxes."""
-    value = torch.as_tensor(value)
+    value = _as_tensor(name, what, value)
     try:
         return value.expand(shape)
     except RuntimeError:
@@ -260,13 +306,40 @@ def _expand(name: str, what: str, value: Any, shape: torch.Size) -> Tensor:
 
 
 def _expand_context(name: str, context: RuleContext, shape: torch.Size) -> RuleContext:
-    """Expand the tensors of a context to the shape [..., n] of the inboxes."""
+    """Check the fields of a context, and expand its tensors to the shape [..., n] of the inboxes."""
+    if not isinstance(context, RuleContext):
+        raise InvalidParameter(f"{name}: context must be a RuleContext, not a {type(context).__name__}")
+    if not isinstance(context.rng, np.random.Generator | None):
+        raise InvalidParameter(f"{name}: rng must be a numpy.random.Generator, not a {type(context.rng).__name__}")
     shapes = {"mask": shape, "own": shape[:-1], "weights": shape, "age": shape, "honest": shape}
     values = {key: getattr(context, key) for key in shapes}
     expanded: dict[str, Any] = {
         k: _expand(name, k, value, shapes[k]) for k, value in values.items() if value is not None
     }
+    for key, value in expanded.items():
+        is_valid, condition = _CONDITIONS[key]
+        if not is_valid(value, shape[-1]):
+            raise InvalidParameter(f"{name}: {key} must be {condition.format(n=shape[-1])}")
     return replace(context, **expanded)
+
+
+def _are_columns(own: Tensor, n: int) -> bool:
+    return is_integral(own) and bool(((own >= -1) & (own < n)).all())
+
+
+def _are_mixing_weights(weights: Tensor, n: int) -> bool:
+    is_real = weights.is_floating_point() or is_integral(weights)
+    return is_real and bool(((weights >= 0).all(-1) & (weights.sum(-1) <= 1 + 1e-6)).all())
+
+
+_CONDITIONS: dict[str, tuple[Callable[[Tensor, int], bool], str]] = {
+    "mask": (lambda mask, n: mask.dtype == torch.bool, "of booleans"),
+    "honest": (lambda honest, n: honest.dtype == torch.bool, "of booleans"),
+    "own": (_are_columns, "a column from 0 to n - 1, or -1 for none, for n={n}"),
+    "weights": (_are_mixing_weights, "numbers of at least 0 whose sum is at most 1"),
+    "age": (lambda age, n: is_integral(age) and bool((age >= 0).all()), "integers of at least 0"),
+}
+"""The condition on each tensor of a context that a user passes, for inboxes of n columns."""
 
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:

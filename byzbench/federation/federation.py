@@ -234,7 +234,7 @@ class SimulatedFederation(Federation):
         """Run the agreement protocol of the experiment."""
         prefix = "agreement."
         own_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        agreed, report, new = await self._agreement(self, theta, own_state)
+        agreed, report, new = await self._agreement.agree(self, theta, own_state)
         self.statistics.agreement = AgreementResult(theta, agreed, report)
         return agreed, {**state, **{prefix + k: v for k, v in new.items()}}
 
@@ -264,7 +264,8 @@ class SimulatedFederation(Federation):
             inbox: the messages of R receivers.
             state: the state of the rule, with one row for each receiver.
         """
-        usable = torch.tensor([rule.defined(n, f) for n, f in zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)])
+        counts = zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)
+        usable = torch.tensor([n > 0 and bool(rule.defined(n, f)) for n, f in counts])
         self.counters.num_undefined += int((~usable).sum())
         undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
         value = undefined if inbox.sent is None else inbox.sent.clone()

@@ -112,7 +112,7 @@ class ClonedRule:
             x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
         f = (self._bound - (~mask).sum(-1)).clamp(min=0)
         counts = zip(mask.sum(-1).tolist(), f.tolist(), strict=True)
-        usable = torch.tensor([bool(self._rule.defined(n, bound)) for n, bound in counts])
+        usable = torch.tensor([n > 0 and bool(self._rule.defined(n, bound)) for n, bound in counts])
         if usable.all():
             return self._apply(x, mask, f)
         fallback = self._inbox[self._own] if self._own >= 0 else torch.full_like(self._inbox[0], torch.nan)

@@ -174,17 +174,17 @@ def agree_twice(
     for round in range(2):
         federation.begin(round, 0.0)
         before = vectors[-1].clone()
-        output = lockstep(agreement(federation, vectors[-1], state))
+        output = lockstep(agreement.agree(federation, vectors[-1], state))
         valid = isinstance(output, tuple) and len(output) == 3
-        assert valid, "__call__ must return (vectors, an AgreementReport, state)"
-        assert torch.equal(vectors[-1], before), "__call__ modified the vectors that it received"
+        assert valid, "agree must return (vectors, an AgreementReport, state)"
+        assert torch.equal(vectors[-1], before), "agree modified the vectors that it received"
         agreed, report, state = output
-        assert isinstance(agreed, Tensor), f"__call__ returned a {type(agreed).__name__} as its vectors"
+        assert isinstance(agreed, Tensor), f"agree returned a {type(agreed).__name__} as its vectors"
         form, expected = (
             f"{agreed.dtype} of shape {list(agreed.shape)}",
             f"{before.dtype} of shape {list(before.shape)}",
         )
-        assert form == expected, f"__call__ returned {form}, expected {expected} (a row for each agent)"
+        assert form == expected, f"agree returned {form}, expected {expected} (a row for each agent)"
         vectors.append(agreed)
         reports.append(report)
     return vectors, reports, state
@@ -201,13 +201,13 @@ def agreement_report_has_a_row_for_each_agent(agreement: Agreement, case: Agreem
     """Check the report: exchanges int64 [K], and widths before and after, float64 [K]; the state has K rows."""
     _, reports, state = agree_twice(agreement, case)
     for report in reports:
-        assert isinstance(report, AgreementReport), f"__call__ returned a {type(report).__name__} as its report"
+        assert isinstance(report, AgreementReport), f"agree returned a {type(report).__name__} as its report"
         for name, dtype in (("exchanges", torch.int64), ("before", torch.float64), ("after", torch.float64)):
             value = getattr(report, name)
             valid = isinstance(value, Tensor) and value.shape == (case.agents,) and value.dtype == dtype
             assert valid, f"report.{name} is not {dtype} [{case.agents}]"
         assert (report.exchanges >= 0).all(), "a number of exchanges is negative"
-    assert isinstance(state, dict), f"__call__ returned a {type(state).__name__} as its state"
+    assert isinstance(state, dict), f"agree returned a {type(state).__name__} as its state"
     for name, value in state.items():
         valid = isinstance(value, Tensor) and value.shape[:1] == (case.agents,)
         assert valid, f"the state's {name!r} is no tensor with a row for each agent"
