@@ -226,12 +226,6 @@ def test_options_that_are_refused(options: dict[str, Any], error: type[Exception
     assert "\n" not in str(caught.value)
 
 
-def test_an_environment_without_a_decision_is_refused() -> None:
-    env = AttackEnv(**TINY, attack="learned(on=parameters)", agreement="none")
-    with pytest.raises(Undefined, match="no agent receives Byzantine messages"):
-        env.reset(seed=0)
-
-
 @pytest.mark.parametrize("action", [np.zeros(4), np.full(5, np.nan), np.array([0, 0, 0, 0, np.inf]), 1.0], ids=str)
 def test_an_action_is_five_finite_numbers(action: Any) -> None:
     env = AttackEnv(**TINY)

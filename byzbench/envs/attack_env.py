@@ -14,14 +14,13 @@ from gymnasium.spaces import Box
 
 from byzbench.core import Attack, ByzantineMessages, State, SteeredAttack, ThreatModel
 from byzbench.core.context import AttackContext
-from byzbench.envs.session import FederationSession, MessageRequest
-from byzbench.errors import InvalidParameter, Undefined
+from byzbench.envs.session import FederationSession, MessageRequest, check_decisions, no_decision
+from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.registry import name_of
 
 Vector = npt.NDArray[np.float32]
 _SEEDS = 2**31
-_NO_RECEIVER = "no agent receives Byzantine messages in this experiment, so there is nothing to control"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class AttackEnv(gymnasium.Env[Vector, Vector]):
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
 
     def __init__(self, experiment: Experiment | None = None, render_mode: None = None, **options: Any) -> None:
-        """Make the environment of an experiment.
+        """Make the environment of an experiment, and run its first round once as a check.
 
         Args:
             experiment: the experiment, whose seed is not used; or give `options`.
@@ -85,7 +84,8 @@ class AttackEnv(gymnasium.Env[Vector, Vector]):
             options: the arguments of `Experiment.create`; the default attack is `learned`.
 
         Raises:
-            UserError: the experiment is invalid, its attack is not steered, or no agent receives its messages.
+            UserError: the experiment is invalid, its attack is not steered, no agent receives its messages, or the
+                first round spends the budget.
         """
         todo = experiment or Experiment.create(**{"attack": "learned", **options})
         attack = todo.attack
@@ -93,14 +93,11 @@ class AttackEnv(gymnasium.Env[Vector, Vector]):
             raise InvalidParameter(
                 f"attack {name_of(attack)!r} cannot be controlled: it is not a steered attack; use `learned`"
             )
-        if not todo.byzantine or not todo.rules:
-            raise Undefined(_NO_RECEIVER)
         self.render_mode = render_mode
         self.observation_space = Box(-1.0, 1.0, (attack.observation_size,), np.float32)
         self.action_space = Box(-1.0, 1.0, (attack.action_size,), np.float32)
         self._todo = replace(todo, attack=_ExternalAttack(attack))
-        for name in ("random", "solved"):
-            todo.task.reference_score(name)
+        check_decisions(self._todo, lambda observation: torch.zeros(attack.action_size))
         self._session: FederationSession | None = None
         self._observation: Vector
 
@@ -112,7 +109,7 @@ class AttackEnv(gymnasium.Env[Vector, Vector]):
         self._session = FederationSession(replace(self._todo, seed=episode_seed))
         observation = self._session.advance()
         if observation is None:
-            raise Undefined(_NO_RECEIVER)
+            raise no_decision()
         self._observation = observation.numpy()
         return self._observation, {"seed": episode_seed}
 
@@ -127,7 +124,7 @@ class AttackEnv(gymnasium.Env[Vector, Vector]):
         """
         session, shape = self._session, self.action_space.shape
         if session is None:
-            raise ResetNeeded("an episode must start with reset()")
+            raise ResetNeeded("no episode is running: call reset()")
         checked = np.array(action, np.float32)
         if checked.shape != shape or not np.isfinite(checked).all():
             raise InvalidParameter(f"an action must be an array of {shape} finite numbers, got {action!r}")

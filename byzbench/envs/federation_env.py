@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,11 @@ from gymnasium.spaces import Box
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from byzbench.core import ByzantineMessages, MessageAttack, State, ThreatModel
+from byzbench.core import ByzantineMessages, MessageAttack, On, State, ThreatModel
 from byzbench.core.context import AttackContext
-from byzbench.envs.session import FederationSession, MessageRequest
+from byzbench.envs.session import FederationSession, MessageRequest, check_decisions, no_decision
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.registry import name_of
 
 Vector = npt.NDArray[np.float32]
 _SEEDS = 2**31
@@ -66,7 +65,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
     metadata = {"name": "byzbench_federation_v0", "render_modes": [], "is_parallelizable": True}  # noqa: RUF012
 
     def __init__(self, on: str = "gradient", render_mode: None = None, **options: Any) -> None:
-        """Make the environment of an experiment.
+        """Make the environment of an experiment, and run its first round once as a check.
 
         Args:
             on: the attacked messages: `gradient`, `parameters` or `both`.
@@ -74,18 +73,20 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
             options: the arguments of `Experiment.create` without `attack`; the seed is not used.
 
         Raises:
-            UserError: the experiment is invalid, has an attack, or no agent receives Byzantine messages.
+            UserError: the experiment is invalid, has an attack, no agent receives Byzantine messages, or the first
+                round spends the budget.
         """
         if "attack" in options:
             raise InvalidParameter("the players replace the attack: leave out attack")
+        if on not in get_args(On):
+            raise InvalidParameter(f"on={on!r} is no choice of messages: use {', '.join(map(repr, get_args(On)))}")
         self._todo = Experiment.create(**options, attack=_ExternalMessages(on=on))  # type: ignore[arg-type]
-        if not self._todo.byzantine or not self._todo.rules:
-            raise Undefined("no agent receives Byzantine messages in this experiment, so there are no players")
         if self._todo.scenario.normalizes:
             raise Undefined(
                 "normalisation statistics have another length than the players' messages: leave out normalized"
             )
-        self.render_mode, self._on = render_mode, on
+        check_decisions(self._todo, lambda vectors: (list(vectors), torch.zeros(len(vectors), dtype=torch.bool)))
+        self.render_mode = render_mode
         self.possible_agents = [f"attacker_{k}" for k in range(self._todo.byzantine)]
         self.agents: list[str] = []
         self._session: FederationSession | None = None
@@ -114,11 +115,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
         self.agents = list(self.possible_agents)
         vectors = self._session.advance()
         if vectors is None:
-            others = " or ".join(repr(on) for on in ("gradient", "parameters", "both") if on != self._on)
-            raise Undefined(
-                f"{name_of(self._todo.algorithm)} exchanges nothing with on={self._on!r} here: use on={others}, or an "
-                "agreement"
-            )
+            raise no_decision()
         self._observations = self._by_player(vectors)
         return self._observations, {agent: {"seed": episode_seed} for agent in self.agents}
 
@@ -133,7 +130,7 @@ class FederationEnv(ParallelEnv[str, Vector, Vector]):
             InvalidParameter: no episode is running.
         """
         if self._session is None:
-            raise InvalidParameter("an episode must start with reset()")
+            raise InvalidParameter("no episode is running: call reset()")
         messages = [actions.get(agent) for agent in self.possible_agents]
         silent = torch.tensor([message is None for message in messages])
         vectors = self._session.advance((messages, silent))
