@@ -71,6 +71,45 @@ READING = (
 )
 """The text after the table."""
 POPULATION, ELITE, ITERATIONS, WIDTH, LEAST = 24, 6, 10, 0.5, 0.1
+EXAMPLE = '''\
+## Train an attacker
+
+Any learner of Gymnasium can train here. This is the cross-entropy method for the weights of a linear policy, on a
+federation whose rounds are short:
+
+```python
+import numpy as np
+
+from byzbench.envs import AttackEnv
+
+env = AttackEnv(algo="decbyzpg(N=8, B=4)", policy="linear", agents=7, byzantine=2, trajectories=40)
+shape = (*env.action_space.shape, *env.observation_space.shape)
+
+
+def play(weights, seed):
+    """Return the sum of rewards of one training under the attack of a policy."""
+    observation, info = env.reset(seed=seed)
+    total, truncated = 0.0, False
+    while not truncated:
+        action = np.tanh(weights @ observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        total += reward
+    return total
+
+
+rng = np.random.default_rng(0)
+centre, width = np.zeros(shape), 1.0
+for iteration in range(3):
+    tried = centre + width * rng.standard_normal((8, *shape))
+    rewards = np.array([play(weights, seed=iteration) for weights in tried])
+    centre, width = tried[rewards.argsort()[-2:]].mean(0), 0.7 * width
+    print(f"iteration {iteration}: mean {rewards.mean():.2f}, best {rewards.max():.2f}")
+```
+
+Stable-Baselines3, which byzbench neither needs nor installs, takes the environment as it is:
+`PPO("MlpPolicy", env).learn(10_000)`. A step costs what a round of a run costs (`python benchmarks/environments.py`).
+'''
+"""The section of docs/attacker.md on training; tests/test_readme.py runs its code."""
 
 
 def harm(cell: dict[str, Any], seed: int, policy: Weights | None) -> tuple[float, float]:
@@ -163,6 +202,8 @@ def page(returns_of: dict[tuple[str, str], Returns], seeds: int) -> list[str]:
             {len(TRAINED)} rows below, on other seeds (`python benchmarks/attacker.py train`). It observes neither
             the rule nor the method."""
         ),
+        "",
+        *EXAMPLE.splitlines(),
         "",
         "## Harm",
         "",

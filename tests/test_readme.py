@@ -148,9 +148,11 @@ def test_docs_graphs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_docs_tasks_python(tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", blocks("docs/tasks.md", "python")[0]], tmp_path, ROOT)
+@pytest.mark.parametrize("page, index", [("tasks", 0), ("attacker", 0), ("attacker", 1)])
+def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", blocks(f"docs/{page}.md", "python")[index]], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == (3 if (page, index) == ("attacker", 1) else 0)
 
 
 @pytest.mark.slow
