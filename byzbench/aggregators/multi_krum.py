@@ -65,7 +65,7 @@ class MultiKrum(Krum):
         """Return whether m of the inputs can be selected and every score counts at least one neighbour."""
         m = self._num_selected(n, f)
         num_scored = n if self.mode == "one_shot" else n - m + 1
-        return (m >= 1) & (m <= n) & super().defined(num_scored, f)
+        return (m >= 1) & (m <= n) & (self._count(num_scored, f) >= 1)
 
     def guarantee(self, n: int, f: int) -> bool:
         """Return whether the mode's condition holds."""
