@@ -59,10 +59,11 @@ IN_A_MESSAGE = {
     "exit in a message": "import os; os._exit(0)",
     "SystemExit in a message": "raise SystemExit(0)",
     "a fork bomb": """
-import os
+import os, time
 try:
     while True:
-        os.fork()
+        if os.fork() == 0:
+            time.sleep(3600)
 except OSError:
     pass
 """,
@@ -92,8 +93,7 @@ for folder in ("{folder}", "/tmp", "/", "."):
 """,
     "reading secrets": """
 import os
-from pathlib import Path
-if "SECRET" in os.environ or Path("{folder}").exists() or Path("/etc/passwd").exists():
+if "SECRET" in os.environ or os.access("{folder}/secret", os.R_OK) or os.access("/etc/passwd", os.R_OK):
     open("/tmp/not/there", "w")
 """,
     "no end": "\nwhile True:\n    pass\n",
