@@ -474,7 +474,7 @@ BROKEN = [
     (WALK.replace(", ends\n", "\n"), "step must return (observations, rewards, terminated, truncated)"),
     (WALK.replace(".astype(np.float32)", ""), "reset returned observations float64 [6, 2], expected float32 [6, 2]"),
     (WALK.replace("    discount: ClassVar = 0.99\n", ""), "discount is None, not a number in (0, 1]"),
-    (ONCE.replace("async def", "def").replace("await ", ""), "__call__ must be declared with `async def`"),
+    (ONCE.replace("async def", "def").replace("await ", ""), "agree must be declared with `async def`"),
     (
         ONCE.replace("return theta.to", "return theta[:2].to"),
         "float32 of shape [2, 20], expected torch.float32 of shape [13, 20]",

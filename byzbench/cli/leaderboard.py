@@ -239,7 +239,7 @@ def verify(
     Examples:
         byzbench leaderboard verify leaderboards/submissions/SUITE/TRACK/SLUG
         byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --cells 0
-        byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --wheels wheels --verdict verdict.json
+        byzbench leaderboard verify SUBMISSION --wheels wheels --verdict out.json
     """
     import json
 

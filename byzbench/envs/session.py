@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import closing
 from typing import Any
 
-from byzbench.agreements.none import NoAgreement
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, one_thread
@@ -142,7 +141,7 @@ def check_decisions(todo: Experiment, answer: Callable[[Any], Any]) -> None:
         raise Undefined("no agent receives Byzantine messages: set byzantine to at least 1")
     if not kinds:
         raise Undefined(f"no agent receives Byzantine messages: agents of {name} send none, use decbyzpg or byzpg")
-    without_agreement = "agreement" in kinds and isinstance(todo.agreement, NoAgreement)
+    without_agreement = "agreement" in kinds and name_of(todo.agreement) == "none"
     if without_agreement:
         del kinds["agreement"]
     topics = [TOPICS[kind] for kind in kinds]
