@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.rl.policies import Policy
+from byzbench.rl.forms import Form, form_of, split_parameters
+from byzbench.rl.policies import LOG_STD_RANGE, Policy
 from byzbench.rl.rollouts import Trajectories
 
 BLOCK = 4096
@@ -36,6 +38,9 @@ def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficie
 
         (1 / count) sum over steps of c grad log pi(a|s) at theta, c the coefficient of the step
 
+    Policies with a form (`byzbench.rl.forms`) have a compiled kernel; torch differentiates the others. A row is NaN
+    where its parameters are not finite.
+
     Args:
         policy: The policy.
         theta: The parameters, [K, d].
@@ -44,6 +49,26 @@ def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficie
 
     Returns:
         The vectors, [K, d].
+    """
+    form = form_of(policy) if theta.is_cpu else None
+    if form is None:
+        totals = differentiated_scores(policy, theta, batch, coefficients)
+    else:
+        totals = _compiled_scores(form, theta, batch, coefficients)
+    return totals / batch.count.clamp(min=1).unsqueeze(1)
+
+
+def differentiated_scores(policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+    """Return the sum over steps of c grad log pi(a|s) by torch's automatic differentiation, for any policy.
+
+    Args:
+        policy: The policy.
+        theta: The parameters, [K, d].
+        batch: The episodes.
+        coefficients: The coefficients of the steps, [K, T, N].
+
+    Returns:
+        The sums, [K, d].
     """
     rows = []
     for agent in range(len(theta)):
@@ -54,7 +79,36 @@ def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficie
             log_probs = policy.log_probabilities(policy.layers(parameters), observations, actions)
             total += torch.autograd.grad((log_probs * agent_coefficients[index]).sum(), parameters)[0]
         rows.append(total)
-    return torch.cat(rows) / batch.count.clamp(min=1).unsqueeze(1)
+    return torch.cat(rows)
+
+
+def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+    """Return what `differentiated_scores` does, by a kernel."""
+    from byzbench.rl import kernels  # a local import, as loading Numba takes time
+
+    network, log_std = split_parameters(form, theta)
+    totals = np.zeros(theta.shape)
+    kernels.score_gradients(
+        form,
+        network,
+        np.exp(log_std),
+        batch.observations.numpy(),
+        _flat_actions(batch),
+        batch.mask.numpy(),
+        coefficients.to(torch.float32).numpy(),
+        totals,
+    )
+    totals[~theta.isfinite().all(1).numpy()] = np.nan
+    if form.gaussian:  # a clamped log std has no gradient
+        raw, size = theta[:, network.shape[1] :].numpy(), network.shape[1]
+        totals[:, size:][(raw < LOG_STD_RANGE[0]) | (raw > LOG_STD_RANGE[1])] = 0
+    return torch.from_numpy(totals.astype(np.float32))
+
+
+def _flat_actions(batch: Trajectories) -> np.ndarray:
+    """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a]."""
+    actions = batch.actions.unsqueeze(3) if batch.actions.dim() == 3 else batch.actions.flatten(3)
+    return actions.to(torch.float32).numpy()
 
 
 def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -69,9 +123,21 @@ def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Te
         yield index, observations[index].unsqueeze(0), actions[index].unsqueeze(0)
 
 
-def _log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
-    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N]."""
+def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
+    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N].
+
+    Densities of compiled Gaussian policies lack their constants, which cancel in every ratio.
+    """
     log_probs = torch.zeros_like(batch.rewards)
+    form = form_of(policy) if theta.is_cpu else None
+    if form is not None:
+        from byzbench.rl import kernels
+
+        network, log_std = split_parameters(form, theta)
+        observations, mask = batch.observations.numpy(), batch.mask.numpy()
+        arrays = (observations, _flat_actions(batch), mask, log_probs.numpy())
+        kernels.log_probabilities(form, network, np.exp(log_std), log_std, *arrays)
+        return log_probs
     with torch.inference_mode():
         for agent in range(len(theta)):
             layers, flat = policy.layers(theta[agent : agent + 1]), log_probs[agent].view(-1)
@@ -82,8 +148,8 @@ def _log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Te
 
 def log_likelihood(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
     """Return the logarithm of the product over steps of pi(a|s) at theta, for every episode: float64 [K, N]."""
-    # cumsum, unlike sum, gives the same result for every amount of padding.
-    return _log_probabilities(policy, theta, batch).double().cumsum(1)[:, -1]
+    # NumPy adds up step by step here, so padding changes nothing.
+    return torch.from_numpy(np.add.reduce(step_log_probabilities(policy, theta, batch).numpy(), 1, np.float64))
 
 
 def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
@@ -98,7 +164,7 @@ def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Traje
     Returns:
         The weights, float32 [K, T, N], zero where masked.
     """
-    ratio = _log_probabilities(policy, target, batch) - _log_probabilities(policy, behaviour, batch)
+    ratio = step_log_probabilities(policy, target, batch) - step_log_probabilities(policy, behaviour, batch)
     return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp() * batch.mask
 
 
@@ -137,7 +203,7 @@ def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Tr
     Returns:
         The weights, float32 [K, N].
     """
-    products = [_log_probabilities(policy, t, batch).exp().cumprod(1)[:, -1] for t in (target, behaviour)]
+    products = [step_log_probabilities(policy, t, batch).exp().cumprod(1)[:, -1] for t in (target, behaviour)]
     return products[0] / (products[1] + 1e-9)
 
 

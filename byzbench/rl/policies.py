@@ -238,16 +238,16 @@ class GaussianPolicy(NetworkPolicy):
         return gaussian(self.network.score(theta[:, : self.network.dimension]), std, noise)
 
     @cached_property
-    def _range(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return the middle and half the width of each coordinate's range, and which coordinates are bounded.
+    def bounds(self) -> np.ndarray:
+        """Return, for each coordinate, the middle and half the width of its range, and its bounds: float32 [4, outputs].
 
-        They are 0 and 1 for a coordinate without two finite bounds. The last result is None if all are bounded.
+        The middle is 0 and half the width 1 for a coordinate without two finite bounds.
         """
         low, high = np.array(self.low), np.array(self.high)
         bounded = np.isfinite(low) & np.isfinite(high)
         with np.errstate(invalid="ignore"):
             middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
-        return middle.astype(np.float32), half.astype(np.float32), None if bounded.all() else bounded
+        return np.stack([middle, half, low, high]).astype(np.float32)
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
         """Convert actions [K, N, outputs] to the environment's units and bounds: float32 [K*N, outputs].
@@ -259,11 +259,7 @@ class GaussianPolicy(NetworkPolicy):
                    [2.]], dtype=float32)
         """
         u = super().to_env_actions(actions)
-        middle, half, bounded = self._range
-        clipped = np.tanh(u) if self.squashed else u.clip(-1, 1)
-        if bounded is None:
-            clipped *= half
-            clipped += middle
-            return clipped
-        u = middle + half * np.where(bounded, clipped, u)
-        return np.clip(u, self.low, self.high).astype(np.float32)
+        middle, half, low, high = self.bounds
+        bounded = np.isfinite(low) & np.isfinite(high)
+        inside = np.tanh(u) if self.squashed else u.clip(-1, 1)
+        return np.clip(middle + half * np.where(bounded, inside, u), low, high)

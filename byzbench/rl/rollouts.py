@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.rl.forms import form_of
 from byzbench.rl.policies import Actor
 from byzbench.rl.samplers import Sampler
-from byzbench.rl.simulations import Simulated, is_compiled
+from byzbench.rl.simulations import Simulated
 
 
 class EnvironmentBatch(Protocol):
@@ -123,8 +124,8 @@ def rollout(
     """Sample exactly count[k] complete episodes of each agent k, one in each row.
 
     All rows run until their episode has ended. A short episode is not followed by another one in its row, as that would
-    bias the sample towards short episodes. Rows of a `Simulation` without hooks run one after the other, as machine
-    code; other rows run in parallel, step by step.
+    bias the sample towards short episodes. Rows of a `Simulation` without hooks run as machine code, if the policy has a
+    form; other rows run in parallel, step by step.
 
     Args:
         policy: The policy that acts.
@@ -152,8 +153,8 @@ def rollout(
     }
     first = environments.reset(starts)
     without_hooks = hooks is None or not (hooks.observe or hooks.act)
-    if without_hooks and isinstance(environments, Simulated) and is_compiled(policy):
-        length = environments.play(policy, theta, noise, count, results, greedy)
+    if without_hooks and isinstance(environments, Simulated) and (form := form_of(policy)) is not None:
+        length = environments.play(form, theta, noise, count, results, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)
         length = _rollout_in_parallel(policy, sample, environments, first, count, results, hooks)

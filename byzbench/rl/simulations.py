@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TypeGuard
 
 import numpy as np
 from torch import Tensor
 
-from byzbench.rl.networks import FeedForward
-from byzbench.rl.policies import Actor, CategoricalPolicy
+from byzbench.rl.forms import Form, split_parameters
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,15 @@ class Simulated:
         rows = len(self.states)
         observations = np.empty((rows, self._simulation.size), np.float32)
         rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
-        actions = np.ascontiguousarray(actions, np.int64)
+        actions = np.ascontiguousarray(actions.reshape(rows, -1), np.float64)
         _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
         return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
 
     def play(
         self,
-        policy: CategoricalPolicy,
+        form: Form,
         theta: Tensor,
-        uniforms: Tensor,
+        noise: Tensor,
         count: Tensor,
         results: Mapping[str, np.ndarray],
         greedy: bool,
@@ -87,9 +85,9 @@ class Simulated:
         """Run the episodes of `rollout` after a reset, one in each row.
 
         Args:
-            policy: The policy that acts, for which `is_compiled` holds.
+            form: The form of the policy that acts.
             theta: The parameters, [K, d].
-            uniforms: The uniform numbers of the actions, float32 [K, T, N].
+            noise: The noise of the actions, float32 [K, T, N, *a].
             count: The number of episodes of each agent, int64 [K].
             results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
             greedy: Whether the likeliest actions are taken.
@@ -97,31 +95,23 @@ class Simulated:
         Returns:
             The length of the longest episode.
         """
-        names = ("observations", "actions", "rewards", "mask", "terminated", "final_observations")
-        assert isinstance(policy.network, FeedForward)
-        return _code().play(
+        from byzbench.rl import kernels
+
+        network, log_std = split_parameters(form, theta)
+        flat = noise.unsqueeze(3) if noise.dim() == 3 else noise.flatten(3)
+        actions = results["actions"]
+        chosen = np.zeros(flat.shape, np.float32)
+        names = ("rewards", "mask", "terminated", "final_observations")
+        length = kernels.play(
+            form,
             *self._addresses,
             *(self.states, self._constants),
-            *(theta.contiguous().numpy(), np.array(policy.network.sizes), policy.squashed, greedy),
-            *(uniforms.numpy(), count.numpy()),
+            *(network, np.exp(log_std), greedy),
+            *(flat.numpy(), count.numpy(), results["observations"], chosen),
             *(results[name] for name in names),
         )
-
-
-def is_compiled(policy: Actor) -> TypeGuard[CategoricalPolicy]:
-    """Return whether `Simulated.play` supports a policy: tanh networks with dense layers, for discrete actions.
-
-    Subclasses of these are not supported, as they may act differently.
-
-    Example:
-        >>> is_compiled(CategoricalPolicy(FeedForward((4, 16, 2))))
-        True
-        >>> is_compiled(CategoricalPolicy(FeedForward((4, 16, 2), activation="relu")))
-        False
-    """
-    if type(policy) is not CategoricalPolicy or type(policy.network) is not FeedForward:
-        return False
-    return policy.network.activation == "tanh" and not policy.network.indexed
+        actions[:, :length] = chosen[:, :length].reshape(actions[:, :length].shape)
+        return int(length)
 
 
 def _code() -> ModuleType:

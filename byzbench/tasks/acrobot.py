@@ -25,13 +25,13 @@ def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack(starts).astype(np.float32).astype(np.float64)
 
 
-def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
+def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
     """Advance the state by one step of Gymnasium's equations.
 
     The links have mass, length and moment of inertia 1, and their centre of mass in the middle. The state is the angle
     of the first link, the angle of the second relative to the first, and their angular velocities.
     """
-    torque = action - 1.0
+    torque = action[0] - 1.0
     speed1 = speed2 = acceleration1 = acceleration2 = 0.0
     mean_speed1 = mean_speed2 = mean_acceleration1 = mean_acceleration2 = 0.0
     # The classical Runge-Kutta method: the derivatives at four points, each reached by the derivative before it.
