@@ -28,28 +28,30 @@ _STEP = types.Tuple((types.float64, types.boolean))(_ROW, _ROW, _ROW)
 _SHOW = types.void(_ROW, _OBSERVATION)
 
 
-def compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit) -> F:
+def compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit, *, counted: bool = True) -> F:
     """Return a function as machine code, which is cached on disk where there is a writable folder for it.
 
     Args:
         function: The function, in the part of Python and NumPy that Numba compiles.
         signature: Its types; None: those of its first call.
         by: Numba's decorator.
+        counted: Whether references to arrays are counted. A function without counts cannot make arrays.
     """
     # The NumPy error model: division by zero gives an infinity instead of an exception.
+    options = {"error_model": "numpy"} if counted else {"error_model": "numpy", "_nrt": False}
     try:
-        return cast(F, by(signature, error_model="numpy", cache=True)(function))
+        return cast(F, by(signature, cache=True, **options)(function))
     except RuntimeError:  # no writable folder for the cache
-        return cast(F, by(signature, error_model="numpy")(function))
+        return cast(F, by(signature, **options)(function))
 
 
-def on_first_call(signature: Any) -> Callable[[F], F]:
-    """Return a decorator that compiles a function for a signature when it is first called."""
+def on_first_call(signature: Any, *, counted: bool = True) -> Callable[[F], F]:
+    """Return a decorator that compiles a function for a signature when it is first called; see `compiled`."""
 
     def decorate(function: F) -> F:
         @cache
         def code() -> Any:
-            return compiled(function, signature)
+            return compiled(function, signature, counted=counted)
 
         @wraps(function)
         def call(*arguments: Any) -> Any:

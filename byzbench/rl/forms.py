@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from torch import Tensor
 from byzbench.rl.networks import FeedForward, FunctionApproximator, LookupTable
 from byzbench.rl.policies import LOG_STD_RANGE, Actor, CategoricalPolicy, GaussianPolicy
 from byzbench.rl.teams import Team
+
+LANES = 16
+"""The number of observations that a kernel processes side by side."""
 
 
 class Form(NamedTuple):
@@ -29,6 +33,9 @@ class Form(NamedTuple):
         squashed: Whether logits, or continuous actions, pass through tanh.
         bounds: For each coordinate of a player's continuous action, float32 [4, m]: the middle and half the width of
             its range, or 0 and 1 where it is unbounded, and its bounds.
+        parameters: The index of each layer's first parameter; the last one is d, int64.
+        units: The index of each layer's first unit in a buffer of lanes, and the length of the buffer, int64. After the
+            units of a layer there is one that is the constant 1.
     """
 
     sizes: np.ndarray
@@ -40,6 +47,8 @@ class Form(NamedTuple):
     gaussian: bool
     squashed: bool
     bounds: np.ndarray
+    parameters: np.ndarray
+    units: np.ndarray
 
 
 @lru_cache(maxsize=64)
@@ -74,9 +83,11 @@ def network_form(network: FunctionApproximator) -> Form | None:
         sizes, indexed, one_hot, biased = (network.states, network.width), True, not network.indexed, False
     else:
         return None
-    return Form(
-        np.array(sizes, np.int64), relu, indexed, one_hot, biased, 1, False, False, np.zeros((4, 0), np.float32)
-    )
+    layers = list(itertools.pairwise(sizes))
+    parameters = np.cumsum([0, *((i + biased) * o for i, o in layers)])
+    units = np.cumsum([0, *((size + 1) * LANES for size in (0 if indexed else sizes[0], *sizes[1:]))])
+    bounds = np.zeros((4, 0), np.float32)
+    return Form(np.array(sizes), relu, indexed, one_hot, biased, 1, False, False, bounds, parameters, units)
 
 
 def split_parameters(form: Form, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:

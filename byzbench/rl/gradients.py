@@ -90,6 +90,7 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
     totals = np.zeros(theta.shape)
     kernels.score_gradients(
         form,
+        kernels.workspace(form, kernels.GROUPS, batch.mask[0].numel() * form.players),
         network,
         np.exp(log_std),
         batch.observations.numpy(),
@@ -136,7 +137,8 @@ def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -
         network, log_std = split_parameters(form, theta)
         observations, mask = batch.observations.numpy(), batch.mask.numpy()
         arrays = (observations, _flat_actions(batch), mask, log_probs.numpy())
-        kernels.log_probabilities(form, network, np.exp(log_std), log_std, *arrays)
+        work = kernels.workspace(form, 1, batch.mask[0].numel() * form.players)
+        kernels.log_probabilities(form, work, network, np.exp(log_std), log_std, *arrays)
         return log_probs
     with torch.inference_mode():
         for agent in range(len(theta)):

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from functools import partial, reduce
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from llvmlite import ir
@@ -27,20 +28,74 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from byzbench.rl.compiled import compiled, on_first_call, show_at, step_at
-from byzbench.rl.forms import Form
-
-LANES = 16
-"""The number of observations that are processed side by side."""
+from byzbench.rl.forms import LANES, Form
 
 GROUPS = 16
 """The largest number of groups of `LANES` steps whose intermediate results are kept for a gradient."""
 
+kernel = partial(compiled, counted=False)
+"""Compile a kernel, whose arrays are all made by its caller: counting references to views takes as long as a step."""
 
 _FORM = types.NamedTuple(
-    (types.int64[::1], *[types.boolean] * 4, types.int64, *[types.boolean] * 2, types.float32[:, ::1]), Form
+    (
+        *(types.int64[::1], types.boolean, types.boolean, types.boolean, types.boolean, types.int64),
+        *(types.boolean, types.boolean, types.float32[:, ::1], types.int64[::1], types.int64[::1]),
+    ),
+    Form,
 )
-_THETA, _GRADIENTS = types.float32[:, ::1], types.float64[:, ::1]
-_STEPS, _MASK, _VECTORS = types.float32[:, :, :], types.boolean[:, :, :], types.float32[:, :, :, :]
+_INDICES, _ROW, _ROWS = types.int64[::1], types.float32[::1], types.float32[:, ::1]
+_WIDE_ROWS, _MASK, _STEPS = types.float64[:, ::1], types.boolean[:, :, :], types.float32[:, :, :]
+_VECTORS = types.float32[:, :, :, :]
+
+
+class Workspace(NamedTuple):
+    """The arrays in which kernels compute.
+
+    Attributes:
+        buffer: The units of the network, a buffer of lanes for each group of steps.
+        deltas: The derivatives by these units.
+        states: The states of the steps of all groups, where observations are states.
+        samples: (t, n, player) of steps.
+        shares: The exponentials of one group's logits.
+        largest: The largest logits in each lane.
+        totals: The sums of `shares` in each lane.
+        coefficients: A coefficient of each step of all groups.
+    """
+
+    buffer: np.ndarray
+    deltas: np.ndarray
+    states: np.ndarray
+    samples: np.ndarray
+    shares: np.ndarray
+    largest: np.ndarray
+    totals: np.ndarray
+    coefficients: np.ndarray
+
+
+_WORKSPACE = types.NamedTuple((_ROW, _ROW, _INDICES, types.int64[:, ::1], _ROW, _ROW, _ROW, _ROW), Workspace)
+
+
+def workspace(form: Form, groups: int, samples: int) -> Workspace:
+    """Make the arrays of a kernel.
+
+    Args:
+        form: The form of the policy.
+        groups: The number of groups whose units are kept.
+        samples: The largest number of steps of an agent, times the number of players.
+    """
+    units = np.zeros((groups, int(form.units[-1])), np.float32)
+    for end in form.units[1:]:
+        units[:, end - LANES : end] = 1  # the constant after each layer, which multiplies biases
+    return Workspace(
+        units.ravel(),
+        np.zeros(units.size, np.float32),
+        np.zeros(groups * LANES, np.int64),
+        np.empty((samples, 3), np.int64),
+        np.zeros(int(form.sizes[-1]) * LANES, np.float32),
+        np.zeros(LANES, np.float32),
+        np.zeros(LANES, np.float32),
+        np.zeros(groups * LANES, np.float32),
+    )
 
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -215,28 +270,43 @@ def add_products(
     return types.void(x, types.intp, types.intp, y, *[types.intp] * 4, totals, types.intp), code
 
 
-@compiled
-def tanh_of(x: np.float32) -> np.float32:
-    """Return tanh(x), within 2e-7.
+@cast(Any, intrinsic)
+def tanh(typing: Any, x: Any, at: Any, units: Any) -> Any:
+    """Replace the numbers of some units of a buffer of lanes by their tanh, within 3e-7.
 
-    It takes four terms of Lambert's continued fraction at x / 4, where they are exact to rounding, and then the formula
-    of the double argument twice.
+    a / b has four terms of Lambert's continued fraction at x / 4, where they are exact to rounding; the formula of the
+    double argument, twice, leads to x. There is one division, as divisions take longest.
+
+    Args:
+        x: The buffer.
+        at: The index of the first unit.
+        units: The number of units.
     """
-    one, two, limit = np.float32(1), np.float32(2), np.float32(2.25)
-    z = x * np.float32(0.25)
-    z = z if z < limit else limit
-    z = z if z > -limit else -limit
-    s = z * z
-    t = z * (np.float32(105) + np.float32(10) * s) / (np.float32(105) + (np.float32(45) + s) * s)
-    t = two * t / (one + t * t)
-    return two * t / (one + t * t)
 
+    def code(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        (x,) = _arrays(context, builder, signature, arguments, 0)
+        _, at, units = arguments
 
-@compiled
-def tanh(x: np.ndarray, n: int) -> None:
-    """Replace the first n numbers of x by their `tanh_of`."""
-    for i in range(n):
-        x[i] = tanh_of(x[i])
+        def constant(value: float) -> Any:
+            return ir.Constant(_VECTOR, [value] * LANES)
+
+        def times(*factors: Any) -> Any:
+            return reduce(builder.fmul, factors)
+
+        with cgutils.for_range(builder, units) as loop:
+            place = _at(builder, x, builder.add(at, builder.mul(loop.index, ir.Constant(at.type, LANES))))
+            z = times(builder.load(place, align=4), constant(0.25))
+            for compare, limit in (("<", constant(2.25)), (">", constant(-2.25))):
+                z = builder.select(builder.fcmp_ordered(compare, z, limit), z, limit)
+            s = times(z, z)
+            a = times(z, builder.fadd(constant(105), times(constant(10), s)))
+            b = builder.fadd(constant(105), times(builder.fadd(constant(45), s), s))
+            for _ in range(2):
+                a, b = times(constant(2), a, b), builder.fadd(times(a, a), times(b, b))
+            builder.store(builder.fdiv(a, b), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), code
 
 
 def _bits(source: Any, target: Any) -> Any:
@@ -254,7 +324,7 @@ def _bits(source: Any, target: Any) -> Any:
 _bits_of, _with_bits = _bits(types.float32, types.int32), _bits(types.int32, types.float32)
 
 
-@compiled
+@kernel
 def exp(x: np.ndarray, n: int) -> None:
     """Replace the first n numbers of x, at most 88, by their exponentials, within a relative 2e-7; at least -87 is counted.
 
@@ -278,7 +348,7 @@ def exp(x: np.ndarray, n: int) -> None:
         x[i] = ((p * r + one) * r + one) * power
 
 
-@compiled
+@kernel
 def log(x: np.ndarray, n: int) -> None:
     """Replace positive normal numbers the first n numbers of x by their logarithms, within 2e-7 of max(1, |log x|).
 
@@ -300,172 +370,7 @@ def log(x: np.ndarray, n: int) -> None:
         x[i] = two * s * p + np.float32(k) * np.float32(0.6931471805599453)
 
 
-@compiled
-def _offsets(form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each layer, the index of its parameters, and of its first unit in a buffer of lanes.
-
-    After the units of a layer there is one that is the constant 1. The last number of both is the total.
-    """
-    layers = len(form.sizes)
-    parameters, units = np.zeros(layers, np.int64), np.zeros(layers + 1, np.int64)
-    for layer in range(layers):
-        size = 0 if layer == 0 and form.indexed else form.sizes[layer]
-        units[layer + 1] = units[layer] + (size + 1) * LANES
-        if layer:
-            rows = form.sizes[layer - 1] + (1 if form.biased else 0)
-            parameters[layer] = parameters[layer - 1] + rows * form.sizes[layer]
-    return parameters, units
-
-
-@compiled
-def _buffer(units: np.ndarray, groups: int) -> np.ndarray:
-    """Return a buffer of lanes of some groups, with the constants 1 after the units of each layer."""
-    buffer = np.zeros(groups * units[-1], np.float32)
-    for group in range(groups):
-        for layer in range(1, len(units)):
-            end = group * units[-1] + units[layer]
-            buffer[end - LANES : end] = np.float32(1)
-    return buffer
-
-
-@compiled
-def _show(form: Form, observation: np.ndarray, player: int, buffer: np.ndarray, at: int, lane: int) -> int:
-    """Write the observation of a player into a lane, and return the index of its state, where it has one."""
-    size = len(observation) // form.players
-    first = player * size
-    if not form.indexed:
-        for i in range(size):
-            buffer[at + i * LANES + lane] = observation[first + i]
-        return 0
-    if form.one_hot:
-        return np.argmax(observation[first : first + size])
-    return int(observation[first])
-
-
-@compiled
-def _forward(
-    form: Form,
-    theta: np.ndarray,
-    parameters: np.ndarray,
-    units: np.ndarray,
-    buffer: np.ndarray,
-    at: int,
-    states: np.ndarray,
-) -> None:
-    """Compute the units of all layers of one group.
-
-    Args:
-        form: The architecture.
-        theta: The parameters, [d].
-        parameters: The indices of the layers' parameters.
-        units: The indices of the layers' units in a buffer.
-        buffer: The buffer of lanes, whose first layer is filled in.
-        at: The index of the group in the buffer.
-        states: The indices of the states, [LANES], where observations are indices.
-    """
-    last = len(form.sizes) - 2
-    for layer in range(last + 1):
-        inputs, outputs = form.sizes[layer], form.sizes[layer + 1]
-        first, x, y = parameters[layer], at + units[layer], at + units[layer + 1]
-        if layer == 0 and form.indexed:
-            for output in range(outputs):
-                bias = theta[first + inputs * outputs + output] if form.biased else np.float32(0)
-                for lane in range(LANES):
-                    buffer[y + output * LANES + lane] = theta[first + states[lane] * outputs + output] + bias
-        else:
-            dense(theta, first, outputs, 1, buffer, x, inputs + 1, buffer, y, outputs)
-        if layer < last:
-            if form.relu:
-                for i in range(y, y + outputs * LANES):
-                    buffer[i] = buffer[i] if buffer[i] > np.float32(0) else np.float32(0)
-            else:
-                tanh(buffer[y : y + outputs * LANES], outputs * LANES)
-
-
-@compiled
-def _backward(
-    form: Form,
-    theta: np.ndarray,
-    parameters: np.ndarray,
-    units: np.ndarray,
-    buffer: np.ndarray,
-    deltas: np.ndarray,
-    states: np.ndarray,
-    groups: int,
-    gradient: np.ndarray,
-) -> None:
-    """Add the gradient of the sum over steps of <delta, outputs> to `gradient`.
-
-    Args:
-        form: The architecture.
-        theta: The parameters, [d].
-        parameters: The indices of the layers' parameters.
-        units: The indices of the layers' units in a buffer.
-        buffer: The buffer of lanes after `_forward`.
-        deltas: A buffer of the same size, whose last layer holds the deltas; the others are filled in.
-        states: The indices of the states, [GROUPS * LANES], where observations are indices.
-        groups: The number of groups.
-        gradient: The sum, float64 [d].
-    """
-    stride = units[-1]
-    for layer in range(len(form.sizes) - 2, -1, -1):
-        inputs, outputs = form.sizes[layer], form.sizes[layer + 1]
-        first, x, y = parameters[layer], units[layer], units[layer + 1]
-        if layer == 0 and form.indexed:
-            for step in range(groups * LANES):
-                delta, row = step // LANES * stride + y + step % LANES, first + states[step] * outputs
-                for output in range(outputs):
-                    gradient[row + output] += deltas[delta + output * LANES]
-            if form.biased:
-                add_products(buffer, x, 1, deltas, y, outputs, stride, groups, gradient, first + inputs * outputs)
-        else:
-            add_products(buffer, x, inputs + 1, deltas, y, outputs, stride, groups, gradient, first)
-        if layer:
-            for group in range(groups):
-                at = group * stride + x
-                dense(theta, first, 1, outputs, deltas, group * stride + y, outputs, deltas, at, inputs)
-                unit, delta = buffer[at : at + inputs * LANES], deltas[at : at + inputs * LANES]
-                if form.relu:
-                    for i in range(len(unit)):
-                        delta[i] = delta[i] if unit[i] > np.float32(0) else np.float32(0)
-                else:
-                    for i in range(len(unit)):
-                        delta[i] *= np.float32(1) - unit[i] * unit[i]
-
-
-@compiled
-def _softmax(
-    scores: np.ndarray, outputs: int, squashed: bool, shares: np.ndarray, largest: np.ndarray, totals: np.ndarray
-) -> None:
-    """Compute probabilities of one group, except for their common denominators.
-
-    Args:
-        scores: The logits, [outputs * LANES]; with `squashed` they are replaced by their tanh.
-        outputs: Their number.
-        squashed: Whether the logits pass through tanh.
-        shares: The exponentials of logits less the largest, [outputs * LANES], which are filled in.
-        largest: The largest logits, [LANES], which are filled in.
-        totals: The sums of `shares`, [LANES], which are filled in.
-    """
-    if squashed:
-        tanh(scores, outputs * LANES)
-    for lane in range(LANES):
-        most = scores[lane]
-        for output in range(1, outputs):
-            score = scores[output * LANES + lane]
-            most = score if score > most else most
-        largest[lane] = most
-        for output in range(outputs):
-            shares[output * LANES + lane] = scores[output * LANES + lane] - most
-    exp(shares, outputs * LANES)
-    for lane in range(LANES):
-        total = np.float32(0)
-        for output in range(outputs):
-            total += shares[output * LANES + lane]
-        totals[lane] = total
-
-
-@compiled
+@kernel
 def _samples(mask: np.ndarray, players: int, samples: np.ndarray) -> int:
     """Write (t, n, player) of all valid steps of mask [T, N] into `samples`, and return their number."""
     count = 0
@@ -478,11 +383,199 @@ def _samples(mask: np.ndarray, players: int, samples: np.ndarray) -> int:
     return count
 
 
+@kernel
+def _show(form: Form, observation: np.ndarray, player: int, buffer: np.ndarray, at: int) -> int:
+    """Write a player's part of an observation into a lane, and return its state, if it is one.
+
+    Args:
+        form: The form of the policy.
+        observation: The observation, float32 [o].
+        player: The player.
+        buffer: A buffer of lanes.
+        at: The index of the lane in the first unit of its group.
+    """
+    if not form.indexed:
+        first = player * form.sizes[0]
+        for i in range(form.sizes[0]):
+            buffer[at + i * LANES] = observation[first + i]
+        return 0
+    size = form.sizes[0] if form.one_hot else 1
+    first, state = player * size, 0
+    if not form.one_hot:
+        return int(observation[first])
+    for i in range(1, size):
+        if observation[first + i] > observation[first + state]:
+            state = i
+    return state
+
+
+@kernel
+def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int) -> int:
+    """Compute the units of all layers of a group whose first layer is filled in, and return the index of the outputs.
+
+    Args:
+        form: The form of the policy.
+        theta: The network's parameters, [d].
+        work: The workspace.
+        group: The number of the group.
+    """
+    buffer, at, last = work.buffer, group * form.units[-1], len(form.sizes) - 2
+    for layer in range(last + 1):
+        inputs, outputs = form.sizes[layer], form.sizes[layer + 1]
+        first, x, y = form.parameters[layer], at + form.units[layer], at + form.units[layer + 1]
+        if layer == 0 and form.indexed:
+            for lane in range(LANES):
+                row = first + work.states[group * LANES + lane] * outputs
+                for j in range(outputs):
+                    bias = theta[first + inputs * outputs + j] if form.biased else np.float32(0)
+                    buffer[y + j * LANES + lane] = theta[row + j] + bias
+        else:
+            dense(theta, first, outputs, 1, buffer, x, inputs + 1, buffer, y, outputs)
+        if layer < last and form.relu:
+            hidden = buffer[y : y + outputs * LANES]
+            for i in range(outputs * LANES):
+                hidden[i] = hidden[i] if hidden[i] > np.float32(0) else np.float32(0)
+        elif layer < last or (form.squashed and not form.gaussian):
+            tanh(buffer, y, outputs)
+    return at + form.units[last + 1]
+
+
+@kernel
+def _backward(form: Form, theta: np.ndarray, work: Workspace, groups: int, gradient: np.ndarray) -> None:
+    """Add the gradient of the sum over steps of <delta, outputs> to `gradient`.
+
+    Args:
+        form: The form of the policy.
+        theta: The network's parameters, [d].
+        work: The workspace after `_forward`, with the deltas of all outputs.
+        groups: The number of groups.
+        gradient: The sum, float64 [d].
+    """
+    buffer, deltas, stride = work.buffer, work.deltas, form.units[-1]
+    for layer in range(len(form.sizes) - 2, -1, -1):
+        inputs, outputs = form.sizes[layer], form.sizes[layer + 1]
+        first, x, y = form.parameters[layer], form.units[layer], form.units[layer + 1]
+        if layer == 0 and form.indexed:
+            for step in range(groups * LANES):
+                delta, row = step // LANES * stride + y + step % LANES, first + work.states[step] * outputs
+                for j in range(outputs):
+                    gradient[row + j] += deltas[delta + j * LANES]
+            if form.biased:
+                add_products(buffer, x, 1, deltas, y, outputs, stride, groups, gradient, first + inputs * outputs)
+        else:
+            add_products(buffer, x, inputs + 1, deltas, y, outputs, stride, groups, gradient, first)
+        if layer:
+            for group in range(groups):
+                at = group * stride + x
+                dense(theta, first, 1, outputs, deltas, group * stride + y, outputs, deltas, at, inputs)
+                hidden, delta = buffer[at : at + inputs * LANES], deltas[at : at + inputs * LANES]
+                if form.relu:
+                    for i in range(inputs * LANES):
+                        delta[i] = delta[i] if hidden[i] > np.float32(0) else np.float32(0)
+                else:
+                    for i in range(inputs * LANES):
+                        delta[i] *= np.float32(1) - hidden[i] * hidden[i]
+
+
+@kernel
+def _softmax(form: Form, work: Workspace, scores: int) -> None:
+    """Compute `shares`, `largest` and `totals` of a group, so that a probability is a share of its total.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace.
+        scores: The index of the logits in its buffer.
+    """
+    buffer, outputs = work.buffer, form.sizes[-1]
+    for lane in range(LANES):
+        most = buffer[scores + lane]
+        for j in range(1, outputs):
+            score = buffer[scores + j * LANES + lane]
+            most = score if score > most else most
+        work.largest[lane] = most
+        for j in range(outputs):
+            work.shares[j * LANES + lane] = buffer[scores + j * LANES + lane] - most
+    exp(work.shares, outputs * LANES)
+    for lane in range(LANES):
+        total = np.float32(0)
+        for j in range(outputs):
+            total += work.shares[j * LANES + lane]
+        work.totals[lane] = total
+
+
+@kernel
+def _categorical_score(
+    form: Form, work: Workspace, scores: int, group: int, begin: int, count: int, actions: np.ndarray
+) -> None:
+    """Write the derivatives of c log pi(a | s) by the logits of a group into `deltas`, after `_softmax`.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace, with the coefficients c of all groups.
+        scores: The index of the logits in its buffer.
+        group: The number of the group.
+        begin: The number of the first sample of the first group.
+        count: The number of samples of all groups.
+        actions: The agent's actions, [T, N, a].
+    """
+    outputs, first = form.sizes[-1], group * LANES
+    for lane in range(LANES):
+        c = work.coefficients[first + lane]
+        scale = c / work.totals[lane]
+        for j in range(outputs):
+            work.deltas[scores + j * LANES + lane] = -scale * work.shares[j * LANES + lane]
+        if first + lane < count:
+            sample = work.samples[begin + first + lane]
+            action = int(actions[sample[0], sample[1], sample[2]])
+            work.deltas[scores + action * LANES + lane] += c
+    if form.squashed:
+        for i in range(scores, scores + outputs * LANES):
+            work.deltas[i] *= np.float32(1) - work.buffer[i] * work.buffer[i]
+
+
+@kernel
+def _gaussian_score(
+    form: Form,
+    work: Workspace,
+    std: np.ndarray,
+    scores: int,
+    group: int,
+    begin: int,
+    count: int,
+    actions: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
+    """Write the derivatives of c log pi(a | s) by the means of a group into `deltas`, and add those by log std.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace, with the coefficients c of all groups.
+        std: The standard deviations, [m].
+        scores: The index of the means in its buffer.
+        group: The number of the group.
+        begin: The number of the first sample of the first group.
+        count: The number of samples of all groups.
+        actions: The agent's actions, [T, N, a].
+        gradient: The sums of derivatives by log std, float64 [m].
+    """
+    outputs, first = form.sizes[-1], group * LANES
+    for i in range(scores, scores + outputs * LANES):
+        work.deltas[i] = np.float32(0)
+    for lane in range(min(LANES, count - first)):
+        c, sample = work.coefficients[first + lane], work.samples[begin + first + lane]
+        action = actions[sample[0], sample[1]]
+        for j in range(outputs):
+            deviation = (action[sample[2] * outputs + j] - work.buffer[scores + j * LANES + lane]) / std[j]
+            work.deltas[scores + j * LANES + lane] = c * deviation / std[j]
+            gradient[j] += c * (deviation * deviation - np.float32(1))
+
+
 @on_first_call(
-    types.void(_FORM, _THETA, _THETA, _VECTORS, _VECTORS, _MASK, _STEPS, _GRADIENTS),
+    types.void(_FORM, _WORKSPACE, _ROWS, _ROWS, _VECTORS, _VECTORS, _MASK, _STEPS, _WIDE_ROWS), counted=False
 )
 def score_gradients(
     form: Form,
+    work: Workspace,
     theta: np.ndarray,
     std: np.ndarray,
     observations: np.ndarray,
@@ -494,65 +587,70 @@ def score_gradients(
     """Add the sum over steps of c grad log pi(a | s) to the row of each agent.
 
     Args:
-        form: The architecture.
+        form: The form of the policy.
+        work: A workspace of `GROUPS` groups and T N players samples.
         theta: The network's parameters, float32 [K, d].
         std: The standard deviations of a Gaussian policy, float32 [K, m].
         observations: The observations, float32 [K, T, N, o].
-        actions: The actions, [K, T, N, a], those of all players one after another.
+        actions: The actions, float32 [K, T, N, a], those of all players one after another.
         mask: The valid steps, bool [K, T, N].
         coefficients: The coefficients c, float32 [K, T, N].
         gradients: The sums, float64 [K, d], with the derivatives by log std after it for a Gaussian policy.
     """
-    parameters, units = _offsets(form)
-    stride, outputs, top = units[-1], form.sizes[-1], units[len(form.sizes) - 1]
-    buffer, deltas = _buffer(units, GROUPS), np.zeros(GROUPS * stride, np.float32)
-    states = np.zeros(GROUPS * LANES, np.int64)
-    shares, largest, totals = (
-        np.empty(outputs * LANES, np.float32),
-        np.empty(LANES, np.float32),
-        np.empty(LANES, np.float32),
-    )
-    agents, horizon, rows = mask.shape
-    samples = np.empty((horizon * rows * form.players, 3), np.int64)
-    for k in range(agents):
-        agent, sigma, gradient = theta[k], std[k], gradients[k]
+    samples = work.samples
+    for k in range(len(theta)):
+        gradient = gradients[k]
         total = _samples(mask[k], form.players, samples)
         for begin in range(0, total, GROUPS * LANES):
             count = min(total - begin, GROUPS * LANES)
             groups = (count + LANES - 1) // LANES
             for i in range(count):
-                t, n, player = samples[begin + i]
-                at = i // LANES * stride
-                states[i] = _show(form, observations[k, t, n], player, buffer, at, i % LANES)
-            states[count : groups * LANES] = 0
+                t, n, player = samples[begin + i, 0], samples[begin + i, 1], samples[begin + i, 2]
+                at = i // LANES * form.units[-1] + i % LANES
+                work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
+                work.coefficients[i] = coefficients[k, t, n]
+            work.coefficients[count : groups * LANES] = np.float32(0)
             for group in range(groups):
-                at, first = group * stride, group * LANES
-                _forward(form, agent, parameters, units, buffer, at, states[first : first + LANES])
-                scores = buffer[at + top : at + top + outputs * LANES]
-                delta = deltas[at + top : at + top + outputs * LANES]
-                delta[:] = np.float32(0)
-                if not form.gaussian:
-                    _softmax(scores, outputs, form.squashed, shares, largest, totals)
-                for lane in range(min(LANES, count - first)):
-                    t, n, player = samples[begin + first + lane]
-                    c, action = coefficients[k, t, n], actions[k, t, n]
-                    for j in range(outputs):
-                        at_lane = j * LANES + lane
-                        if form.gaussian:
-                            deviation = (action[player * outputs + j] - scores[at_lane]) / sigma[j]
-                            delta[at_lane] = c * deviation / sigma[j]
-                            gradient[theta.shape[1] + j] += c * (deviation * deviation - np.float32(1))
-                        else:
-                            chosen = np.float32(1) if j == action[player] else np.float32(0)
-                            delta[at_lane] = c * (chosen - shares[at_lane] / totals[lane])
-                            if form.squashed:
-                                delta[at_lane] *= np.float32(1) - scores[at_lane] * scores[at_lane]
-            _backward(form, agent, parameters, units, buffer, deltas, states, groups, gradient)
+                scores = _forward(form, theta[k], work, group)
+                if form.gaussian:
+                    _gaussian_score(
+                        form, work, std[k], scores, group, begin, count, actions[k], gradient[theta.shape[1] :]
+                    )
+                else:
+                    _softmax(form, work, scores)
+                    _categorical_score(form, work, scores, group, begin, count, actions[k])
+            _backward(form, theta[k], work, groups, gradient)
 
 
-@on_first_call(types.void(_FORM, _THETA, _THETA, _THETA, _VECTORS, _VECTORS, _MASK, _STEPS))
+@kernel
+def _log_probability(
+    form: Form,
+    work: Workspace,
+    sigma: np.ndarray,
+    log_sigma: np.ndarray,
+    scores: int,
+    lane: int,
+    actions: np.ndarray,
+    k: int,
+    t: int,
+    n: int,
+    player: int,
+) -> np.float32:
+    """Return log pi(a | s) of a lane after `_softmax`, and after `log(totals)`; see `log_probabilities`."""
+    outputs, value = form.sizes[-1], np.float32(0)
+    if not form.gaussian:
+        score = work.buffer[scores + int(actions[k, t, n, player]) * LANES + lane]
+        return score - work.largest[lane] - work.totals[lane]
+    for j in range(outputs):
+        deviation = (actions[k, t, n, player * outputs + j] - work.buffer[scores + j * LANES + lane]) / sigma[j]
+        value -= deviation * deviation * np.float32(0.5) + log_sigma[j]
+    return value
+
+
+@on_first_call(types.void(_FORM, _WORKSPACE, _ROWS, _ROWS, _ROWS, _VECTORS, _VECTORS, _MASK, _STEPS), counted=False)
 def log_probabilities(
     form: Form,
+    work: Workspace,
     theta: np.ndarray,
     std: np.ndarray,
     log_std: np.ndarray,
@@ -561,112 +659,98 @@ def log_probabilities(
     mask: np.ndarray,
     results: np.ndarray,
 ) -> None:
-    """Add log pi(a | s) of every valid step to `results`, the sum over players; constants of a density are left out.
+    """Add log pi(a | s) of every valid step to `results`, summed over players; constants of a density are left out.
 
     Args:
-        form: The architecture.
+        form: The form of the policy.
+        work: A workspace of one group and T N players samples.
         theta: The network's parameters, float32 [K, d].
         std: The standard deviations of a Gaussian policy, float32 [K, m].
         log_std: Their logarithms.
         observations: The observations, float32 [K, T, N, o].
-        actions: The actions, [K, T, N, a], those of all players one after another.
+        actions: The actions, float32 [K, T, N, a], those of all players one after another.
         mask: The valid steps, bool [K, T, N].
         results: float32 [K, T, N].
     """
-    parameters, units = _offsets(form)
-    outputs, top = form.sizes[-1], units[len(form.sizes) - 1]
-    buffer, states = _buffer(units, 1), np.zeros(LANES, np.int64)
-    shares, largest, totals = (
-        np.empty(outputs * LANES, np.float32),
-        np.empty(LANES, np.float32),
-        np.empty(LANES, np.float32),
-    )
-    agents, horizon, rows = mask.shape
-    samples = np.empty((horizon * rows * form.players, 3), np.int64)
-    for k in range(agents):
-        sigma, log_sigma = std[k], log_std[k]
+    samples = work.samples
+    for k in range(len(theta)):
         total = _samples(mask[k], form.players, samples)
         for begin in range(0, total, LANES):
             count = min(total - begin, LANES)
-            states[count:] = 0
             for lane in range(count):
-                t, n, player = samples[begin + lane]
-                states[lane] = _show(form, observations[k, t, n], player, buffer, 0, lane)
-            _forward(form, theta[k], parameters, units, buffer, 0, states)
-            scores = buffer[top : top + outputs * LANES]
+                t, n, player = samples[begin + lane, 0], samples[begin + lane, 1], samples[begin + lane, 2]
+                work.states[lane] = _show(form, observations[k, t, n], player, work.buffer, lane)
+            scores = _forward(form, theta[k], work, 0)
             if not form.gaussian:
-                _softmax(scores, outputs, form.squashed, shares, largest, totals)
-                log(totals, LANES)
+                _softmax(form, work, scores)
+                log(work.totals, LANES)
             for lane in range(count):
-                t, n, player = samples[begin + lane]
-                action = actions[k, t, n]
-                value = np.float32(0)
-                if form.gaussian:
-                    for j in range(outputs):
-                        deviation = (action[player * outputs + j] - scores[j * LANES + lane]) / sigma[j]
-                        value -= deviation * deviation * np.float32(0.5) + log_sigma[j]
-                else:
-                    value = scores[int(action[player]) * LANES + lane] - largest[lane] - totals[lane]
-                results[k, t, n] += value
+                t, n, player = samples[begin + lane, 0], samples[begin + lane, 1], samples[begin + lane, 2]
+                results[k, t, n] += _log_probability(
+                    form, work, std[k], log_std[k], scores, lane, actions, k, t, n, player
+                )
 
 
-@compiled
-def _likeliest(scores: np.ndarray, outputs: int, lane: int) -> int:
-    """Return the index of the largest score of a lane, the first of equals."""
-    best = 0
-    for j in range(1, outputs):
-        if scores[j * LANES + lane] > scores[best * LANES + lane]:
-            best = j
-    return best
+@kernel
+def _choice(form: Form, work: Workspace, scores: int, lane: int, uniform: np.float32, greedy: bool) -> int:
+    """Sample an action of a lane by inverse CDF, or return the likeliest.
 
-
-@compiled
-def _choice(shares: np.ndarray, outputs: int, lane: int, threshold: np.float32) -> int:
-    """Return the number of cumulative shares of a lane below a threshold, which is a valid action even for NaN."""
-    total, choice = np.float32(0), 0
+    The result is a valid action even if scores are NaN, as comparisons with NaN are false.
+    """
+    outputs, choice = form.sizes[-1], 0
+    if greedy:
+        for j in range(1, outputs):
+            if work.buffer[scores + j * LANES + lane] > work.buffer[scores + choice * LANES + lane]:
+                choice = j
+        return choice
+    threshold, total = uniform * work.totals[lane], np.float32(0)
     for j in range(outputs - 1):
-        total += shares[j * LANES + lane]
+        total += work.shares[j * LANES + lane]
         if threshold > total:
             choice += 1
     return choice
 
 
-@compiled
-def _bounded(u: float, squashed: bool, bounds: np.ndarray) -> float:
-    """Return the action of the environment: see `GaussianPolicy`.
+@kernel
+def _execute(
+    form: Form, work: Workspace, scores: int, lane: int, actions: np.ndarray, first: int, executed: np.ndarray
+) -> None:
+    """Write a player's continuous action as it is executed: see `GaussianPolicy`.
 
     Args:
-        u: The policy's action.
-        squashed: Whether it passes through tanh, rather than being clipped.
-        bounds: The middle and half the width of its range, and its bounds, [4].
+        form: The form of the policy.
+        work: The workspace, whose buffer holds the tanh of the policy's action if it is squashed.
+        scores: The index of the outputs in its buffer.
+        lane: The lane.
+        actions: The policy's actions of all players, [a].
+        first: The index of the player's first coordinate.
+        executed: The result, [a].
     """
-    middle, half, low, high = bounds
-    if math.isfinite(low) and math.isfinite(high):
-        u = tanh_of(u) if squashed else min(max(u, np.float32(-1)), np.float32(1))
-    return min(max(middle + half * u, low), high)
+    for j in range(form.sizes[-1]):
+        middle, half, low, high = form.bounds[0, j], form.bounds[1, j], form.bounds[2, j], form.bounds[3, j]
+        u = actions[first + j]
+        if math.isfinite(low) and math.isfinite(high):
+            clipped = min(max(u, np.float32(-1)), np.float32(1))
+            u = work.buffer[scores + j * LANES + lane] if form.squashed else clipped
+        executed[first + j] = min(max(middle + half * u, low), high)
 
 
 @on_first_call(
     types.int64(
-        *(_FORM, types.intp, types.intp, _GRADIENTS, _GRADIENTS, _THETA, _THETA, types.boolean),
-        *(
-            _VECTORS,
-            types.int64[::1],
-            _VECTORS,
-            _VECTORS,
-            _STEPS,
-            _MASK,
-            types.boolean[:, ::1],
-            types.float32[:, :, ::1],
-        ),
-    )
+        *(_FORM, _WORKSPACE, types.intp, types.intp, _WIDE_ROWS, _WIDE_ROWS, _WIDE_ROWS, _ROWS, _ROWS, types.boolean),
+        *(_VECTORS, _INDICES, types.float32[:, :, :, ::1], _VECTORS, _STEPS, _MASK),
+        *(types.boolean[:, ::1], types.float32[:, :, ::1]),
+    ),
+    counted=False,
 )
 def play(
     form: Form,
+    work: Workspace,
     step_address: int,
     show_address: int,
     states: np.ndarray,
     constants: np.ndarray,
+    executed: np.ndarray,
     theta: np.ndarray,
     std: np.ndarray,
     greedy: bool,
@@ -682,11 +766,13 @@ def play(
     """Run the episodes of `rollouts.rollout`, `LANES` of an agent side by side; where one ends, its next one begins.
 
     Args:
-        form: The architecture of the policies.
+        form: The form of the policies.
+        work: A workspace of one group and `LANES` samples.
         step_address: The address of the simulation's `step`.
         show_address: The address of the simulation's `show`.
         states: The initial states, float64 [K*N, s]; they change in place.
         constants: The physical constants of every row, float64 [K*N, c].
+        executed: A buffer for the actions of the environments in all lanes, float64 [LANES, a].
         theta: The networks' parameters, float32 [K, d].
         std: The standard deviations of Gaussian policies, float32 [K, m].
         greedy: Whether the likeliest actions are taken.
@@ -702,76 +788,63 @@ def play(
     Returns:
         The length of the longest episode.
     """
-    step, show = step_at(step_address), show_at(show_address)
-    parameters, units = _offsets(form)
-    outputs, top = form.sizes[-1], units[len(form.sizes) - 1]
-    agents, horizon, rows, size = noise.shape
-    buffer, indices = _buffer(units, 1), np.zeros(LANES, np.int64)
-    shares, largest, totals = (
-        np.empty(outputs * LANES, np.float32),
-        np.empty(LANES, np.float32),
-        np.empty(LANES, np.float32),
-    )
-    observed = np.zeros((LANES, observations.shape[3]), np.float32)
-    env_actions = np.zeros((LANES, size), np.float64)
-    row_of, time_of = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    longest = 0
+    step, show, lanes = step_at(step_address), show_at(show_address), work.samples  # lanes: t and n of each
+    agents, horizon, rows, _ = noise.shape
+    outputs, longest = form.sizes[-1], 0
     for k in range(agents):
         active, following = 0, 0
         while active < LANES and following < count[k]:
-            row_of[active], time_of[active] = following, 0
-            show(states[k * rows + following], observed[active])
+            lanes[active, 0], lanes[active, 1] = 0, following
+            show(states[k * rows + following], observations[k, 0, following])
             active, following = active + 1, following + 1
         while active:
-            for lane in range(active):
-                t, n = time_of[lane], row_of[lane]
-                observations[k, t, n] = observed[lane]
             for player in range(form.players):
                 for lane in range(active):
-                    indices[lane] = _show(form, observed[lane], player, buffer, 0, lane)
-                _forward(form, theta[k], parameters, units, buffer, 0, indices)
-                scores = buffer[top : top + outputs * LANES]
+                    t, n = lanes[lane, 0], lanes[lane, 1]
+                    work.states[lane] = _show(form, observations[k, t, n], player, work.buffer, lane)
+                scores = _forward(form, theta[k], work, 0)
                 if not (form.gaussian or greedy):
-                    _softmax(scores, outputs, form.squashed, shares, largest, totals)
+                    _softmax(form, work, scores)
                 for lane in range(active):
-                    t, n = time_of[lane], row_of[lane]
-                    if form.gaussian:
-                        for j in range(outputs):
-                            u = scores[j * LANES + lane]
-                            if not greedy:
-                                u += std[k, j] * noise[k, t, n, player * outputs + j]
-                            actions[k, t, n, player * outputs + j] = u
-                            env_actions[lane, player * outputs + j] = _bounded(u, form.squashed, form.bounds[:, j])
-                    else:
-                        if greedy:
-                            choice = _likeliest(scores, outputs, lane)
-                        else:
-                            choice = _choice(shares, outputs, lane, noise[k, t, n, player] * totals[lane])
-                        actions[k, t, n, player] = choice
-                        env_actions[lane, player] = choice
+                    t, n = lanes[lane, 0], lanes[lane, 1]
+                    if not form.gaussian:
+                        choice = _choice(form, work, scores, lane, noise[k, t, n, player], greedy)
+                        actions[k, t, n, player] = executed[lane, player] = choice
+                    for j in range(outputs if form.gaussian else 0):
+                        at, here = player * outputs + j, scores + j * LANES + lane
+                        if not greedy:
+                            work.buffer[here] += std[k, j] * noise[k, t, n, at]
+                        actions[k, t, n, at] = work.buffer[here]
+                if form.gaussian:
+                    if form.squashed:
+                        tanh(work.buffer, scores, outputs)
+                    for lane in range(active):
+                        action = actions[k, lanes[lane, 0], lanes[lane, 1]]
+                        _execute(form, work, scores, lane, action, player * outputs, executed[lane])
             lane = 0
             while lane < active:
-                t, n = time_of[lane], row_of[lane]
+                t, n = lanes[lane, 0], lanes[lane, 1]
                 row = k * rows + n
-                rewards[k, t, n], ended = step(states[row], env_actions[lane], constants[row])
+                rewards[k, t, n], ended = step(states[row], executed[lane], constants[row])
                 mask[k, t, n] = True
                 t += 1
-                time_of[lane] = t
-                show(states[row], observed[lane])
+                lanes[lane, 0] = t
                 if not ended and t < horizon:
+                    show(states[row], observations[k, t, n])
                     lane += 1
                     continue
                 terminated[k, n] = ended
                 if not ended:
-                    final_observations[k, n] = observed[lane]
+                    show(states[row], final_observations[k, n])
                 longest = max(longest, t)
                 if following < count[k]:
-                    row_of[lane], time_of[lane] = following, 0
-                    show(states[k * rows + following], observed[lane])
+                    lanes[lane, 0], lanes[lane, 1] = 0, following
+                    show(states[k * rows + following], observations[k, 0, following])
                     following += 1
                     lane += 1
-                else:  # the last episode takes its lane, and is stepped next
+                else:  # the last episode takes the lane, and is stepped next
                     active -= 1
-                    row_of[lane], time_of[lane] = row_of[active], time_of[active]
-                    observed[lane], env_actions[lane] = observed[active], env_actions[active]
+                    lanes[lane, 0], lanes[lane, 1] = lanes[active, 0], lanes[active, 1]
+                    for i in range(executed.shape[1]):
+                        executed[lane, i] = executed[active, i]
     return longest

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 from torch import Tensor
 
-from byzbench.rl.forms import Form, split_parameters
+from byzbench.rl.forms import LANES, Form, split_parameters
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,9 @@ class Simulated:
         chosen = np.zeros(flat.shape, np.float32)
         names = ("rewards", "mask", "terminated", "final_observations")
         length = kernels.play(
-            form,
-            *self._addresses,
-            *(self.states, self._constants),
-            *(network, np.exp(log_std), greedy),
-            *(flat.numpy(), count.numpy(), results["observations"], chosen),
-            *(results[name] for name in names),
+            *(form, kernels.workspace(form, 1, LANES), *self._addresses, self.states, self._constants),
+            *(np.zeros((LANES, flat.shape[3])), network, np.exp(log_std), greedy, flat.numpy(), count.numpy()),
+            *(results["observations"], chosen, *(results[name] for name in names)),
         )
         actions[:, :length] = chosen[:, :length].reshape(actions[:, :length].shape)
         return int(length)
