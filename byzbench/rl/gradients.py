@@ -125,10 +125,7 @@ def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Te
 
 
 def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
-    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N].
-
-    Densities of compiled Gaussian policies lack their constants, which cancel in every ratio.
-    """
+    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N]."""
     log_probs = torch.zeros_like(batch.rewards)
     form = form_of(policy) if theta.is_cpu else None
     if form is not None:

@@ -43,6 +43,8 @@ _FORM = types.NamedTuple(
     ),
     Form,
 )
+_HALF_LOG_2PI = np.float32(math.log(2 * math.pi) / 2)
+
 _INDICES, _ROW, _ROWS = types.int64[::1], types.float32[::1], types.float32[:, ::1]
 _WIDE_ROWS, _MASK, _STEPS = types.float64[:, ::1], types.boolean[:, :, :], types.float32[:, :, :]
 _VECTORS = types.float32[:, :, :, :]
@@ -643,7 +645,7 @@ def _log_probability(
         return score - work.largest[lane] - work.totals[lane]
     for j in range(outputs):
         deviation = (actions[k, t, n, player * outputs + j] - work.buffer[scores + j * LANES + lane]) / sigma[j]
-        value -= deviation * deviation * np.float32(0.5) + log_sigma[j]
+        value -= deviation * deviation * np.float32(0.5) + log_sigma[j] + _HALF_LOG_2PI
     return value
 
 
@@ -659,7 +661,7 @@ def log_probabilities(
     mask: np.ndarray,
     results: np.ndarray,
 ) -> None:
-    """Add log pi(a | s) of every valid step to `results`, summed over players; constants of a density are left out.
+    """Add log pi(a | s) of every valid step to `results`, summed over players.
 
     Args:
         form: The form of the policy.
