@@ -1058,7 +1058,7 @@ def _add_policy_gradient(
     for i in range(0, count, players):
         sample, ratio = work.samples[i], work.coefficients[i]
         advantage = batch.advantages[k, sample[0], sample[1]]
-        clipped = min(max(np.float64(ratio), 1 - settings.clip), 1 + settings.clip)
+        clipped = min(max(ratio, np.float32(1 - settings.clip)), np.float32(1 + settings.clip))
         c = weight * ratio * advantage if ratio * advantage <= clipped * advantage else np.float32(0)
         for player in range(players):
             work.coefficients[i + player] = c
