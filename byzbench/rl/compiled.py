@@ -33,7 +33,7 @@ LANES = 16
 """The number of outputs that are computed together, as one vector of the processor."""
 
 _ROW, _OBSERVATION = types.float64[::1], types.float32[::1]
-_STEP = types.Tuple((types.float64, types.boolean))(_ROW, types.int64, _ROW)
+_STEP = types.Tuple((types.float64, types.boolean))(_ROW, _ROW, _ROW)
 _SHOW = types.void(_ROW, _OBSERVATION)
 
 
@@ -270,6 +270,7 @@ def _play(
             num_packed_rows += blocks * (sizes[layer - 1] + 1)
     weights = np.zeros((num_packed_rows, LANES), np.float32)
     x, y, observation = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(sizes[0], np.float32)
+    env_action = np.empty(1)
     for k in range(agents):
         _pack(theta[k], sizes, weights)
         for n in range(count[k]):
@@ -282,8 +283,8 @@ def _play(
                 if squashed:
                     _tanh(scores, sizes[-1])
                 action = _choice(scores, sizes[-1], uniforms[k, t, n], greedy)
-                actions[k, t, n] = action
-                rewards[k, t, n], ended = step(states[row], action, constants[row])
+                actions[k, t, n] = env_action[0] = action
+                rewards[k, t, n], ended = step(states[row], env_action, constants[row])
                 mask[k, t, n] = True
                 show(states[row], observation)
                 t += 1
@@ -311,7 +312,7 @@ def _advance(
         show_address: The address of the simulation's `show`.
         states: The states, [rows, s]; they change in place.
         constants: The physical constants, [rows, c].
-        actions: The actions, [rows].
+        actions: The actions, [rows, a].
         observations: The result, [rows, o], which is filled in, as are the following.
         rewards: The result, [rows].
         terminated: The result, [rows].
@@ -347,7 +348,7 @@ advance = _compiled(
     _advance,
     types.void(
         *_ADDRESSES,
-        *(_ROWS, _ROWS, types.int64[::1]),
+        *(_ROWS, _ROWS, _ROWS),
         *(types.float32[:, ::1], types.float32[::1], types.boolean[::1]),
     ),
 )

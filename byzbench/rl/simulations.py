@@ -16,7 +16,7 @@ from byzbench.rl.policies import Actor, CategoricalPolicy
 
 @dataclass(frozen=True)
 class Simulation:
-    """An environment with discrete actions whose state is a vector of s numbers.
+    """An environment whose state is a vector of s numbers, for one player or for a team.
 
     `step` and `show` are module-level functions in the part of Python and NumPy that Numba compiles. They must not call
     other Python functions of this package.
@@ -25,16 +25,38 @@ class Simulation:
         start: A function of (generator, N) that draws N initial states, float64 [N, s]. The first states do not depend
             on N.
         step: A function of (state, action, constants) that returns (reward, terminated) and changes the state in place.
-        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o].
+            The action is float64 [a]: the environment's actions of all players, one after another.
+        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o]: those of all
+            players, one after another.
         size: The size o of an observation.
         constants: The physical constants by name, in the order in which `step` takes them: float64 [c].
+        action_size: The size a of an action: 1 for each player whose actions are discrete.
     """
 
     start: Callable[[np.random.Generator, int], np.ndarray]
-    step: Callable[[np.ndarray, int, np.ndarray], tuple[float, bool]]
+    step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, bool]]
     show: Callable[[np.ndarray, np.ndarray], None]
     size: int
     constants: Mapping[str, float] = field(default_factory=dict)
+    action_size: int = 1
+
+
+def row_generators(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    """Return the random generators of `count` environments of Gymnasium or PettingZoo that are seeded from `rng`.
+
+    Args:
+        rng: The generator of an agent.
+        count: The number of its environments.
+
+    Example:
+        >>> import gymnasium
+        >>> first, _ = row_generators(np.random.default_rng(5), 2)
+        >>> environment = gymnasium.make("Pendulum-v1")
+        >>> _ = environment.reset(seed=int(np.random.default_rng(5).integers(1 << 31)))
+        >>> first.random() == np.random.default_rng(int(np.random.default_rng(5).integers(1 << 31))).random()
+        True
+    """
+    return [np.random.default_rng(seed) for seed in rng.integers(1 << 31, size=count)]
 
 
 class Simulated:
@@ -71,7 +93,7 @@ class Simulated:
         rows = len(self.states)
         observations = np.empty((rows, self._simulation.size), np.float32)
         rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
-        actions = np.ascontiguousarray(actions, np.int64)
+        actions = np.ascontiguousarray(actions, np.float64).reshape(rows, self._simulation.action_size)
         _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
         return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
 

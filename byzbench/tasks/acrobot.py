@@ -9,9 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from byzbench.core.gymnasium_task import GymnasiumTask
-from byzbench.rl.rollouts import EnvironmentBatch
-from byzbench.rl.simulations import Simulated, Simulation
+from byzbench.core.simulated_task import SimulatedTask
+from byzbench.rl.simulations import Simulation, row_generators
 from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.2
@@ -20,18 +19,17 @@ _MAX_SPEEDS = (4 * math.pi, 9 * math.pi)
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of Gymnasium's Acrobot-v1 from the same seeds."""
-    generators = [np.random.default_rng(seed) for seed in rng.integers(1 << 31, size=count)]
-    starts = [generator.uniform(-0.1, 0.1, 4) for generator in generators]
+    starts = [generator.uniform(-0.1, 0.1, 4) for generator in row_generators(rng, count)]
     return np.stack(starts).astype(np.float32).astype(np.float64)
 
 
-def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
+def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
     """Advance the state by one step of Gymnasium's equations.
 
     The links have mass, length and moment of inertia 1, and their centre of mass in the middle. The state is the angle
     of the first link, the angle of the second relative to the first, and their angular velocities.
     """
-    torque = action - 1.0
+    torque = action[0] - 1.0
     speed1 = speed2 = acceleration1 = acceleration2 = 0.0
     mean_speed1 = mean_speed2 = mean_acceleration1 = mean_acceleration2 = 0.0
     # The classical Runge-Kutta method: the derivatives at four points, each reached by the derivative before it.
@@ -65,11 +63,8 @@ def _show(state: np.ndarray, out: np.ndarray) -> None:
     out[4:] = state[2:]
 
 
-_SIMULATION = Simulation(_start, _step, _show, 6)
-
-
 @dataclass(frozen=True)
-class Acrobot(GymnasiumTask):
+class Acrobot(SimulatedTask):
     """Swing the free end above a line within 500 steps, with reward -1 in every step before.
 
     All episodes that fail have the same return, so a gradient without a baseline carries little information at first.
@@ -78,13 +73,8 @@ class Acrobot(GymnasiumTask):
 
     source: ClassVar[str] = "Sutton, 1996; Gymnasium Acrobot-v1"
     gymnasium_id: ClassVar[str] = "Acrobot-v1"
+    simulation: ClassVar[Simulation] = Simulation(_start, _step, _show, 6)
     discount: ClassVar[float] = 0.99
     default_policy: ClassVar[str] = "mlp(hidden=[16, 16])"
     reference: ClassVar[Mapping[str, float]] = task_reference("acrobot")
     suggested: ClassVar[Mapping[str, float | str]] = {"N": 16, "B": 4, "p": 0.2, "lr": 5e-3, "baseline": "others"}
-
-    def make(self, agents: int, count: int) -> EnvironmentBatch:
-        """Make `count` environments for each agent; `gymnasium` is a compiled version with its seeds and equations."""
-        if self.backend == "gymnasium":
-            return Simulated(_SIMULATION, agents, count, self.horizon)
-        return super().make(agents, count)

@@ -28,11 +28,11 @@ def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.uniform(-0.05, 0.05, (count, 4))
 
 
-def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
+def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
     gravity, cart, pole, length, force = constants[0], constants[1], constants[2], constants[3], constants[4]
     x, speed, angle, angular_speed = state[0], state[1], state[2], state[3]
     total_mass, sine, cosine = pole + cart, math.sin(angle), math.cos(angle)
-    scaled_force = ((2 * action - 1) * force + pole * length * angular_speed**2 * sine) / total_mass
+    scaled_force = ((2 * action[0] - 1) * force + pole * length * angular_speed**2 * sine) / total_mass
     angular_acceleration = (gravity * sine - cosine * scaled_force) / (length * (4 / 3 - pole * cosine**2 / total_mass))
     state[0] = x + _STEP_SECONDS * speed
     state[1] = speed + _STEP_SECONDS * (scaled_force - pole * length * angular_acceleration * cosine / total_mass)
