@@ -49,11 +49,9 @@ def row_generators(rng: np.random.Generator, count: int) -> list[np.random.Gener
         count: The number of its environments.
 
     Example:
-        >>> import gymnasium
         >>> first, _ = row_generators(np.random.default_rng(5), 2)
-        >>> environment = gymnasium.make("Pendulum-v1")
-        >>> _ = environment.reset(seed=int(np.random.default_rng(5).integers(1 << 31)))
-        >>> first.random() == np.random.default_rng(int(np.random.default_rng(5).integers(1 << 31))).random()
+        >>> seed = np.random.default_rng(5).integers(1 << 31)
+        >>> first.random() == np.random.default_rng(seed).random()
         True
     """
     return [np.random.default_rng(seed) for seed in rng.integers(1 << 31, size=count)]

@@ -60,7 +60,7 @@ def _show(state: np.ndarray, out: np.ndarray) -> None:
     """Write the cosine and the sine of each angle, and both angular velocities."""
     out[0], out[1] = math.cos(state[0]), math.sin(state[0])
     out[2], out[3] = math.cos(state[1]), math.sin(state[1])
-    out[4:] = state[2:]
+    out[4], out[5] = state[2], state[3]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
 
 
 def _show(state: np.ndarray, out: np.ndarray) -> None:
-    out[:] = state
+    out[0], out[1] = state[0], state[1]
 
 
 @dataclass(frozen=True)

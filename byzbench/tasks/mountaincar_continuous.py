@@ -34,24 +34,24 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
     if position == _MIN_POSITION and velocity < 0:
         velocity = np.float32(0)
     state[0], state[1] = position, velocity
-    terminated = position >= _GOAL_POSITION and velocity >= 0
+    terminated = bool(position >= _GOAL_POSITION and velocity >= 0)
     return (100.0 if terminated else 0.0) - action[0] * action[0] * 0.1, terminated
 
 
 def _show(state: np.ndarray, out: np.ndarray) -> None:
-    out[:] = state
+    out[0], out[1] = state[0], state[1]
 
 
 @dataclass(frozen=True)
 class MountainCarContinuous(SimulatedTask):
-    """Reach the flag within 999 steps, with reward 100 there and a penalty of a tenth of the squared force in all steps.
+    """Reach the flag within 999 steps, with reward 100 at the flag and -0.1 times the squared force in every step.
 
-    A policy that has not reached the flag yet learns to use no force.
+    A policy that does not reach the flag learns to use no force.
     """
 
     source: ClassVar[str] = "Moore, 1990; Gymnasium MountainCarContinuous-v0"
     gymnasium_id: ClassVar[str] = "MountainCarContinuous-v0"
     simulation: ClassVar[Simulation] = Simulation(_start, _step, _show, 2, {"power": 0.0015})
-    discount: ClassVar[float] = 0.99
+    discount: ClassVar[float] = 0.999
     reference: ClassVar[Mapping[str, float]] = task_reference("mountaincar_continuous")
     suggested: ClassVar[Mapping[str, float]] = {"N": 16, "B": 4, "p": 0.2, "lr": 1e-3}

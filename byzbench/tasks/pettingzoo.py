@@ -16,9 +16,9 @@ from byzbench.core.environment_spec import translate_environment_errors
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
 from byzbench.rl.rollouts import EnvironmentBatch
+from byzbench.rl.simple_spread import SIMPLE_SPREAD_OPTIONS, simple_spread
 from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.tasks._references import task_references
-from byzbench.tasks._simple_spread import SIMPLE_SPREAD_OPTIONS, simple_spread
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ def simple_spread(players: int, local_ratio: float, continuous_actions: bool) ->
         players: The number N of players.
         local_ratio: The weight of the collisions in a player's reward.
         continuous_actions: Whether actions are vectors of five numbers.
+
+    Example:
+        >>> game = simple_spread(3, 0.5, continuous_actions=False)
+        >>> game.start(np.random.default_rng(0), 2).shape, game.size, game.action_size
+        ((2, 18), 54, 3)
     """
     action_size = 5 * players if continuous_actions else players
     start = partial(_start, players)
@@ -48,13 +53,14 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
     forces = np.zeros((players, 2))
     for i in range(players):
         for axis in range(2):
-            # The actions are: nothing, left, right, down, up. Vectors of their strengths are float32.
+            # The actions are: nothing, left, right, down, up; or a vector of their strengths, in float32.
             back, forth = 1 + 2 * axis, 2 + 2 * axis
             if len(action) == players:
                 forces[i, axis] = _SENSITIVITY * ((actions[i, 0] == forth) - (actions[i, 0] == back))
             else:
-                strengths = np.minimum(np.maximum(actions[i], 0), 1).astype(np.float32)
-                forces[i, axis] = _SENSITIVITY * (strengths[forth] - strengths[back])
+                strength_back = np.float32(min(max(actions[i, back], 0.0), 1.0))
+                strength_forth = np.float32(min(max(actions[i, forth], 0.0), 1.0))
+                forces[i, axis] = _SENSITIVITY * (strength_forth - strength_back)
     for i in range(players):
         for j in range(i + 1, players):
             x, y = positions[i, 0] - positions[j, 0], positions[i, 1] - positions[j, 1]
@@ -83,7 +89,7 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
             x, y = positions[i, 0] - positions[j, 0], positions[i, 1] - positions[j, 1]
             num_collisions += i != j and math.sqrt(x * x + y * y) < _CONTACT_DISTANCE
         total += np.float32(global_reward * (1 - local_ratio) - num_collisions * local_ratio)
-    return total / np.float32(players), False
+    return float(total / np.float32(players)), False
 
 
 def _show(state: np.ndarray, out: np.ndarray) -> None:
@@ -95,13 +101,14 @@ def _show(state: np.ndarray, out: np.ndarray) -> None:
     entities, views = state.reshape(3, players, 2), out.reshape(players, 6 * players)
     positions, velocities, landmarks = entities[0], entities[1], entities[2]
     for i in range(players):
-        views[i, :2], views[i, 2:4] = velocities[i], positions[i]
-        at = 4
-        for landmark in landmarks:
-            views[i, at : at + 2] = landmark - positions[i]
-            at += 2
-        for j in range(players):
-            if j != i:
-                views[i, at : at + 2] = positions[j] - positions[i]
-                at += 2
-        views[i, at:] = 0
+        for axis in range(2):
+            place = positions[i, axis]
+            views[i, axis], views[i, 2 + axis] = velocities[i, axis], place
+            for j in range(players):
+                views[i, 4 + 2 * j + axis] = landmarks[j, axis] - place
+            at = 4 + 2 * players + axis
+            for j in range(players):
+                if j != i:
+                    views[i, at] = positions[j, axis] - place
+                    at += 2
+        views[i, 2 + 4 * players :] = 0
