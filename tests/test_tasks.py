@@ -54,11 +54,8 @@ def backends(name: str) -> tuple[str, ...]:
     return get_args(hints["backend"]) if "backend" in hints else ("",)
 
 
-QUICK = {"cartpole", "lunarlander", "pendulum"}
+QUICK = {"acrobot", "cartpole", "lunarlander", "mountaincar", "pendulum"}
 """The others differ from these in their ids, and in what they cost."""
-
-SELDOM = {"pendulum:backend=gymnasium"}
-"""A task that takes long, on a back end that another one is tried on."""
 
 CATALOGUE = [name for name in registry.origins("task") if name not in {"gymnasium", "pettingzoo"}]
 
@@ -67,7 +64,7 @@ def written() -> Iterator[Any]:
     for name in CATALOGUE:
         for backend in backends(name):
             text = f"{name}:backend={backend}" if backend else name
-            quick = name in QUICK and text not in SELDOM and (backend != "envpool" or name == "lunarlander")
+            quick = name in QUICK and (backend != "envpool" or name == "lunarlander")
             yield pytest.param(text, marks=() if quick else pytest.mark.slow)
 
 
@@ -262,7 +259,7 @@ def test_simulations_are_gymnasiums(name, factors, swing):
     assert lengths.max() == task.horizon
 
 
-@pytest.mark.parametrize("name", ["cartpole", "acrobot"])
+@pytest.mark.parametrize("name", ["cartpole", "acrobot", "mountaincar"])
 @pytest.mark.parametrize("squashed", [False, True])
 @pytest.mark.parametrize("greedy", [False, True])
 def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, greedy):
@@ -646,9 +643,9 @@ def test_kinds_are_shown_as_unit_vectors():
 @pytest.mark.parametrize(
     "written, kind",
     [
-        ("options='N=2'", Simulated),
-        ("options='local_ratio=0.8 max_cycles=40 continuous_actions=True',steps=30", Simulated),
-        ("options='N=5 local_ratio=0.0'", Simulated),
+        ("options='N=5'", Simulated),
+        ("options='N=5 local_ratio=0.8 max_cycles=40 continuous_actions=True',steps=30", Simulated),
+        ("options='N=4 local_ratio=0.0'", Simulated),
         ("options='N=4 curriculum=True'", TeamGames),
         ("steps=30", TeamGames),
     ],
@@ -675,7 +672,7 @@ def test_a_team_sees_what_its_players_see_and_is_paid_their_mean(written, kind):
         np.testing.assert_allclose(rewards, means, rtol=1e-6)
         assert (cut == (step == horizon - 1)).all()
         assert not ended.any()
-    assert touched > 5 or task.players == 2, "players collide"
+    assert touched > 5, "players collide"
 
 
 @pytest.mark.slow
