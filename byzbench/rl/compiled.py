@@ -268,9 +268,8 @@ def _play(
         width = max(width, blocks * LANES)
         if layer:
             num_packed_rows += blocks * (sizes[layer - 1] + 1)
-    weights = np.zeros((num_packed_rows, LANES), np.float32)
+    weights, env_action = np.zeros((num_packed_rows, LANES), np.float32), np.empty(1)
     x, y, observation = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(sizes[0], np.float32)
-    env_action = np.empty(1)
     for k in range(agents):
         _pack(theta[k], sizes, weights)
         for n in range(count[k]):
