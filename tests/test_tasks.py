@@ -26,7 +26,7 @@ from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
-from byzbench.rl import compiled
+from byzbench.rl import compiled, seeded_numbers
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.parallel_games import TeamGames
@@ -317,6 +317,13 @@ def test_machine_codes_hyperbolic_tangent():
     compiled._tanh(y, len(y))
     assert np.abs(y - np.tanh(x.astype(float))).max() < 2e-7
     assert np.abs(y).max() <= 1
+
+
+def test_machine_code_draws_the_numbers_of_seeded_generators():
+    seeds = np.append(np.random.default_rng(0).integers(1 << 31, size=500), [0, 1, (1 << 31) - 1])
+    numbers = np.empty((503, 20))
+    seeded_numbers.fill_uniforms(seeds, numbers)
+    assert np.array_equal(numbers, [np.random.default_rng(seed).random(20) for seed in seeds])
 
 
 def test_machine_code_needs_no_folder_to_be_kept_in():

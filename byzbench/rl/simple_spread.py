@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from byzbench.rl.simulations import Simulation, row_generators
+from byzbench.rl.simulations import Simulation, draw_uniform_states
 
 SIMPLE_SPREAD_OPTIONS = frozenset({"N", "local_ratio", "max_cycles", "continuous_actions"})
 """The options of the game that the simulation has; with others PettingZoo's game may differ."""
@@ -39,10 +39,8 @@ def simple_spread(players: int, local_ratio: float, continuous_actions: bool) ->
 
 def _start(players: int, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of the game from the same seeds."""
-    states = np.zeros((count, 3, players, 2))
-    for state, generator in zip(states, row_generators(rng, count), strict=True):
-        state[::2] = generator.uniform(-1, 1, (2, players, 2))
-    return states.reshape(count, -1)
+    places = draw_uniform_states([-1.0] * 4 * players, [1.0] * 4 * players, rng, count)
+    return np.insert(places, [2 * players] * 2 * players, 0.0, axis=1)
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from byzbench.rl.networks import FeedForward
@@ -41,20 +42,30 @@ class Simulation:
     action_size: int = 1
 
 
-def row_generators(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
-    """Return the random generators of `count` environments of Gymnasium or PettingZoo that are seeded from `rng`.
+def draw_uniform_states(low: ArrayLike, high: ArrayLike, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draw the states that environments of Gymnasium and PettingZoo start from, each seeded from `rng`.
 
     Args:
+        low: The lower bounds [s], which an environment passes to `Generator.uniform` after its reset.
+        high: The upper bounds.
         rng: The generator of an agent.
-        count: The number of its environments.
+        count: The number N of its environments.
+
+    Returns:
+        The states, float64 [N, s].
 
     Example:
-        >>> first, _ = row_generators(np.random.default_rng(5), 2)
+        >>> states = draw_uniform_states([0.0, -1.0], [0.0, 1.0], np.random.default_rng(5), count=3)
         >>> seed = np.random.default_rng(5).integers(1 << 31)
-        >>> first.random() == np.random.default_rng(seed).random()
+        >>> bool((states[0] == np.random.default_rng(seed).uniform([0.0, -1.0], [0.0, 1.0])).all())
         True
     """
-    return [np.random.default_rng(seed) for seed in rng.integers(1 << 31, size=count)]
+    from byzbench.rl import seeded_numbers  # a local import, as in `_code`
+
+    bounds = np.array((low, high))
+    numbers = np.empty((count, bounds.shape[1]))
+    seeded_numbers.fill_uniforms(rng.integers(1 << 31, size=count), numbers)
+    return bounds[0] + (bounds[1] - bounds[0]) * numbers
 
 
 class Simulated:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from byzbench.core.simulated_task import SimulatedTask
-from byzbench.rl.simulations import Simulation, row_generators
+from byzbench.rl.simulations import Simulation, draw_uniform_states
 from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.2
@@ -19,8 +19,7 @@ _MAX_SPEEDS = (4 * math.pi, 9 * math.pi)
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of Gymnasium's Acrobot-v1 from the same seeds."""
-    starts = [generator.uniform(-0.1, 0.1, 4) for generator in row_generators(rng, count)]
-    return np.stack(starts).astype(np.float32).astype(np.float64)
+    return draw_uniform_states([-0.1] * 4, [0.1] * 4, rng, count).astype(np.float32).astype(np.float64)
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from byzbench.core.simulated_task import SimulatedTask
-from byzbench.rl.simulations import Simulation, row_generators
+from byzbench.rl.simulations import Simulation, draw_uniform_states
 from byzbench.tasks._references import task_reference
 
 _MIN_POSITION, _MAX_POSITION, _GOAL_POSITION = np.float32(-1.2), np.float32(0.6), np.float32(0.45)
@@ -19,7 +19,7 @@ _MAX_SPEED = np.float32(0.07)
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of Gymnasium's MountainCarContinuous-v0 from the same seeds."""
-    return np.array([(generator.uniform(-0.6, -0.4), 0.0) for generator in row_generators(rng, count)])
+    return draw_uniform_states([-0.6, 0.0], [-0.4, 0.0], rng, count)
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from byzbench.core.simulated_task import SimulatedTask
-from byzbench.rl.simulations import Simulation, row_generators
+from byzbench.rl.simulations import Simulation, draw_uniform_states
 from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.05
@@ -19,8 +19,7 @@ _MAX_SPEED, _MAX_TORQUE = 8.0, 2.0
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of Gymnasium's Pendulum-v1 from the same seeds."""
-    high = np.array([math.pi, 1.0])
-    return np.array([generator.uniform(-high, high) for generator in row_generators(rng, count)])
+    return draw_uniform_states([-math.pi, -1.0], [math.pi, 1.0], rng, count)
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
