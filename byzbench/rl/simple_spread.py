@@ -45,46 +45,47 @@ def _start(players: int, rng: np.random.Generator, count: int) -> np.ndarray:
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
     """Advance the game by one step of its equations, and return the mean reward of the players."""
-    players = len(state) // 6
-    entities, actions = state.reshape(3, players, 2), action.reshape(players, len(action) // players)
-    positions, velocities, landmarks = entities[0], entities[1], entities[2]
-    forces = np.zeros((players, 2))
+    size = len(state) // 3
+    players, positions, velocities, landmarks = size // 2, state[:size], state[size : 2 * size], state[2 * size :]
+    forces = np.zeros(size)
     for i in range(players):
+        # The actions are: nothing, left, right, down, up; or a vector of their strengths, in float32.
         for axis in range(2):
-            # The actions are: nothing, left, right, down, up; or a vector of their strengths, in float32.
             back, forth = 1 + 2 * axis, 2 + 2 * axis
             if len(action) == players:
-                forces[i, axis] = _SENSITIVITY * ((actions[i, 0] == forth) - (actions[i, 0] == back))
+                forces[2 * i + axis] = _SENSITIVITY * ((action[i] == forth) - (action[i] == back))
             else:
-                strength_back = np.float32(min(max(actions[i, back], 0.0), 1.0))
-                strength_forth = np.float32(min(max(actions[i, forth], 0.0), 1.0))
-                forces[i, axis] = _SENSITIVITY * (strength_forth - strength_back)
-    for i in range(players):
-        for j in range(i + 1, players):
-            x, y = positions[i, 0] - positions[j, 0], positions[i, 1] - positions[j, 1]
+                strength_back = np.float32(min(max(action[5 * i + back], 0.0), 1.0))
+                strength_forth = np.float32(min(max(action[5 * i + forth], 0.0), 1.0))
+                forces[2 * i + axis] = _SENSITIVITY * (strength_forth - strength_back)
+    for i in range(0, size, 2):
+        for j in range(i + 2, size, 2):
+            x, y = positions[i] - positions[j], positions[i + 1] - positions[j + 1]
             distance = math.sqrt(x * x + y * y)
             overlap = (_CONTACT_DISTANCE - distance) / _CONTACT_MARGIN
             penetration = (max(overlap, 0.0) + math.log1p(math.exp(-abs(overlap)))) * _CONTACT_MARGIN
-            for axis, difference in enumerate((x, y)):
-                force = _CONTACT_FORCE * difference / distance * penetration
-                forces[i, axis] += force
-                forces[j, axis] -= force
-    for i in range(players):
-        for axis in range(2):
-            positions[i, axis] += velocities[i, axis] * _STEP_SECONDS
-            velocities[i, axis] = velocities[i, axis] * (1 - _DAMPING) + forces[i, axis] * _STEP_SECONDS
+            force_x = _CONTACT_FORCE * x / distance * penetration
+            force_y = _CONTACT_FORCE * y / distance * penetration
+            forces[i] += force_x
+            forces[i + 1] += force_y
+            forces[j] -= force_x
+            forces[j + 1] -= force_y
+    for i in range(size):
+        positions[i] += velocities[i] * _STEP_SECONDS
+        velocities[i] = velocities[i] * (1 - _DAMPING) + forces[i] * _STEP_SECONDS
     global_reward = 0.0
-    for landmark in landmarks:
+    for j in range(0, size, 2):
         nearest = math.inf
-        for position in positions:
-            x, y = position[0] - landmark[0], position[1] - landmark[1]
-            nearest = min(nearest, math.sqrt(x * x + y * y))
-        global_reward -= nearest
+        for i in range(0, size, 2):
+            x, y = positions[i] - landmarks[j], positions[i + 1] - landmarks[j + 1]
+            nearest = min(nearest, x * x + y * y)
+        global_reward -= math.sqrt(nearest)
+    # Rewards are float32 before their mean is taken.
     local_ratio, total = constants[0], np.float32(0)
-    for i in range(players):
+    for i in range(0, size, 2):
         num_collisions = 0
-        for j in range(players):
-            x, y = positions[i, 0] - positions[j, 0], positions[i, 1] - positions[j, 1]
+        for j in range(0, size, 2):
+            x, y = positions[i] - positions[j], positions[i + 1] - positions[j + 1]
             num_collisions += i != j and math.sqrt(x * x + y * y) < _CONTACT_DISTANCE
         total += np.float32(global_reward * (1 - local_ratio) - num_collisions * local_ratio)
     return float(total / np.float32(players)), False
@@ -95,18 +96,18 @@ def _show(state: np.ndarray, out: np.ndarray) -> None:
 
     The zeros are the messages of the other players, who are silent here.
     """
-    players = len(state) // 6
-    entities, views = state.reshape(3, players, 2), out.reshape(players, 6 * players)
-    positions, velocities, landmarks = entities[0], entities[1], entities[2]
-    for i in range(players):
-        for axis in range(2):
-            place = positions[i, axis]
-            views[i, axis], views[i, 2 + axis] = velocities[i, axis], place
-            for j in range(players):
-                views[i, 4 + 2 * j + axis] = landmarks[j, axis] - place
-            at = 4 + 2 * players + axis
-            for j in range(players):
-                if j != i:
-                    views[i, at] = positions[j, axis] - place
-                    at += 2
-        views[i, 2 + 4 * players :] = 0
+    size, at = len(state) // 3, 0
+    for i in range(0, size, 2):
+        x, y = state[i], state[i + 1]
+        out[at], out[at + 1], out[at + 2], out[at + 3] = state[size + i], state[size + i + 1], x, y
+        at += 4
+        for j in range(2 * size, 3 * size, 2):
+            out[at], out[at + 1] = state[j] - x, state[j + 1] - y
+            at += 2
+        for j in range(0, size, 2):
+            if j != i:
+                out[at], out[at + 1] = state[j] - x, state[j + 1] - y
+                at += 2
+        for _ in range(size - 2):
+            out[at] = 0
+            at += 1
