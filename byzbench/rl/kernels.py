@@ -1,14 +1,14 @@
-"""Compiled policies: rollouts, log-probabilities and gradients of a whole batch of agents in one call.
+"""Compiled policies: rollouts, log-probabilities, gradients and updates of a whole batch of agents in one call.
 
-A call of torch on arrays as small as these costs more than their arithmetic, and every agent has a call of its own. Here
-a kernel takes all agents, one after another, and `LANES` observations side by side, one in each lane of a vector of the
-processor: those of several episodes in rollouts, and any steps of an agent elsewhere. Masked steps are left out. The
-results of an agent do not depend on the other agents, nor on padding.
+A call of torch on arrays as small as these costs more than their arithmetic, and every agent has a call of its own.
+Here a kernel takes all agents, one after another, and `LANES` observations side by side, one in each lane of a vector
+of the processor: those of several episodes in rollouts, and any steps of an agent elsewhere. Masked steps are left out.
+The results of an agent do not depend on the other agents, nor on padding.
 
-A buffer of lanes is a flat float32 array in which unit u of a network has the numbers [u * LANES : (u + 1) * LANES], one
-for each observation. Loops as short as the layers of a policy are not vectorised by LLVM; they are written in its
-vectors. The arithmetic is executed as written, without reordering or fusing; tanh, exp and log are written in elementary
-arithmetic. So results are the same on every machine.
+A buffer of lanes is a flat float32 array in which unit u of a network has the numbers [u * LANES : (u + 1) * LANES],
+one for each observation. Loops as short as the layers of a policy are not vectorised by LLVM; they are written in its
+vectors. The arithmetic is executed as written, without reordering or fusing; tanh, exp and log are written in
+elementary arithmetic. So results are the same on every machine.
 
 Kernels compile where they are first used, and Numba caches them on disk. A function of another file may not be called
 here, as its changes would not make the cache stale: the functions of a simulation are passed as addresses.
@@ -156,7 +156,7 @@ def _arrays(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]
 
 @cast(Any, intrinsic)
 def dense(
-    typing: Any,
+    _: Any,
     weights: Any,
     at: Any,
     by_input: Any,
@@ -168,10 +168,10 @@ def dense(
     y_at: Any,
     outputs: Any,
 ) -> Any:
-    """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i, with w_io = weights[at + i by_input +
-    o by_output].
+    """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i.
 
-    A layer whose last input is the constant 1 has its biases in the last row of the matrix.
+    w_io is weights[at + i by_input + o by_output]. A layer whose last input is the constant 1 has its biases in the last
+    row of the matrix.
 
     Args:
         weights: The numbers of the matrix, float32.
@@ -214,7 +214,7 @@ def dense(
 
 @cast(Any, intrinsic)
 def add_products(
-    typing: Any,
+    _: Any,
     x: Any,
     x_at: Any,
     inputs: Any,
@@ -273,7 +273,7 @@ def add_products(
 
 
 @cast(Any, intrinsic)
-def tanh(typing: Any, x: Any, at: Any, units: Any) -> Any:
+def tanh(_: Any, x: Any, at: Any, units: Any) -> Any:
     """Replace the numbers of some units of a buffer of lanes by their tanh, within 3e-7.
 
     a / b has four terms of Lambert's continued fraction at x / 4, where they are exact to rounding; the formula of the
@@ -328,9 +328,10 @@ _bits_of, _with_bits = _bits(types.float32, types.int32), _bits(types.int32, typ
 
 @kernel
 def exp(x: np.ndarray, n: int) -> None:
-    """Replace the first n numbers of x, at most 88, by their exponentials, within a relative 2e-7; at least -87 is counted.
+    """Replace the first n numbers of x by their exponentials, within a relative 2e-7.
 
-    x = k log 2 + r gives 2^k exp(r), with the Taylor series of exp(r) to r^7 for |r| <= log(2) / 2.
+    They are at most 88, and those below -87 count as -87. x = k log 2 + r gives 2^k exp(r), with the Taylor series of
+    exp(r) to r^7 for |r| <= log(2) / 2.
     """
     # shift = 1.5 * 2^23: a sum with it is rounded to a whole number, which its lowest bits hold.
     one, lowest, shift = np.float32(1), np.float32(-87), np.float32(12582912)
@@ -352,9 +353,10 @@ def exp(x: np.ndarray, n: int) -> None:
 
 @kernel
 def log(x: np.ndarray, n: int) -> None:
-    """Replace positive normal numbers the first n numbers of x by their logarithms, within 2e-7 of max(1, |log x|).
+    """Replace the first n numbers of x, positive and normal, by their logarithms, within 2e-7 of max(1, |log x|).
 
-    x = 2^k m with m from sqrt(1/2) to sqrt(2) gives k log 2 + 2 artanh(s), s = (m - 1) / (m + 1), by its series to s^11.
+    x = 2^k m with m from sqrt(1/2) to sqrt(2) gives k log 2 + 2 artanh(s), s = (m - 1) / (m + 1), by its series to
+    s^11.
     """
     one, two = np.float32(1), np.float32(2)
     for i in range(n):
