@@ -45,7 +45,9 @@ def advantages(batch: Trajectories, values: Tensor, final_values: Tensor, discou
     """
     from byzbench.rl import kernels  # a local import, as loading Numba takes time
 
-    arrays = (batch.rewards, batch.mask, batch.terminated, values, final_values)
-    result = np.zeros(tuple(values.shape), np.float32)
-    kernels.advantages(*(x.numpy(force=True) for x in arrays), discount, discount * trace, result)
+    rewards, mask, terminated, values_at_steps, final = (
+        x.numpy(force=True) for x in (batch.rewards, batch.mask, batch.terminated, values, final_values)
+    )
+    result = np.zeros(mask.shape, np.float32)
+    kernels.advantages(rewards, mask, terminated, values_at_steps, final, discount, discount * trace, result)
     return torch.from_numpy(result).to(values.device)

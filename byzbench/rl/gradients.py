@@ -132,8 +132,7 @@ def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -
         from byzbench.rl import kernels
 
         network, log_std = split_parameters(form, theta)
-        observations, mask = batch.observations.numpy(), batch.mask.numpy()
-        arrays = (observations, flat_actions(batch), mask, log_probs.numpy())
+        arrays = (batch.observations.numpy(), flat_actions(batch), batch.mask.numpy(), log_probs.numpy())
         work = kernels.workspace(form, 1, batch.mask[0].numel() * form.players)
         kernels.log_probabilities(form, work, network, np.exp(log_std), log_std, *arrays)
         return log_probs

@@ -170,8 +170,8 @@ def dense(
 ) -> Any:
     """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i.
 
-    w_io is weights[at + i by_input + o by_output]. A layer whose last input is the constant 1 has its biases in the last
-    row of the matrix.
+    w_io is weights[at + i by_input + o by_output]. If the last input is the constant 1, the last row of the matrix has
+    the biases.
 
     Args:
         weights: The numbers of the matrix, float32.

@@ -89,12 +89,18 @@ class LocalPpo:
         from byzbench.rl import kernels
 
         outputs = int(form.sizes[-1])
-        signals = (batch.observations.numpy(), flat_actions(batch), batch.mask.numpy(), log_probs, advantage, target)
         arrays = kernels.PpoArrays(
-            *(np.ascontiguousarray(signal) for signal in signals),
-            orders,
-            np.empty((batch.mask[0].numel(), 3), np.int64),
-            *(np.zeros(outputs, np.float32), np.zeros(outputs, np.float32), np.zeros(w.shape[1])),
+            observations=np.ascontiguousarray(batch.observations),
+            actions=np.ascontiguousarray(flat_actions(batch)),
+            mask=np.ascontiguousarray(batch.mask),
+            log_probs=log_probs.numpy(),
+            advantages=np.ascontiguousarray(advantage),
+            targets=np.ascontiguousarray(target),
+            orders=orders,
+            steps=np.empty((batch.mask[0].numel(), 3), np.int64),
+            std=np.zeros(outputs, np.float32),
+            log_std=np.zeros(outputs, np.float32),
+            gradient=np.zeros(w.shape[1]),
         )
         settings = kernels.PpoSettings(
             *(self.epochs, self.minibatch_size, lr, self.clip, self.vf_coef, self.ent_coef, self.max_grad_norm)
