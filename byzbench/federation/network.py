@@ -105,6 +105,8 @@ class Network:
         )
         inbox = Inbox(base, senders, members.senders, members.mask, members.own_columns, members.bounds, x.detach())
         inbox = self._transmit(topic, inbox, malformed, silent, num_messages, unreliable=not reliable)
+        if len(inbox.base) > members.num_agents:
+            inbox = inbox.merge_equal(members.num_agents)
         return replace(inbox, weights=members.mixing, receivers=torch.arange(members.num_agents))
 
     async def gather(self, topic: str, x: Tensor, groups: int) -> Inbox:

@@ -24,9 +24,11 @@ from byzbench.errors import InexactSearch
 # Maximum number of entries of a table of subsets, and of its values for one block of receivers.
 TABLE = 1 << 15
 BLOCK = 1 << 22
+# Default maximum number of vertices that a search visits: about a second of computation.
+EFFORT = 4_000_000
 
 
-def min_diameter_subsets(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_000) -> tuple[Tensor, Tensor]:
+def min_diameter_subsets(distances: Tensor, mask: Tensor, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
     """Return, for each receiver, the n_r - f_r of its n_r valid vectors that have the least diameter.
 
     Args:
@@ -150,7 +152,7 @@ def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def min_diameter_subset(
-    distances: np.ndarray | Tensor, size: int, effort: int = 4_000_000
+    distances: np.ndarray | Tensor, size: int, effort: int = EFFORT
 ) -> tuple[tuple[int, ...], float, bool]:
     """Return the `size` of n points that have the least diameter; of ties the lexicographically first subset.
 
