@@ -422,8 +422,7 @@ class _Selected(PairwiseDistances):
     def _pairs_of(self, matrix: Tensor) -> Tensor:
         """Return the entries of the source's matrix for all pairs of each set."""
         entries = to_array(self.index)
-        pairs = entries[..., :, None] * matrix.shape[-1] + entries[..., None, :]
-        return to_tensor(self._zero_invalid(to_array(matrix).take(pairs)), matrix)
+        return to_tensor(self._zero_invalid(to_array(matrix)[entries[..., :, None], entries[..., None, :]]), matrix)
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,129 +172,40 @@ def min_diameter_subset(
         >>> min_diameter_subset(abs(x[:, None] - x), 3)
         ((0, 1, 2), 2.0, True)
     """
-    matrix = np.asarray(distances, dtype=np.float64)
+    # A local import, as loading Numba takes time, which small inboxes should not cost.
+    from byzbench.geometry.vertex_covers import find_cover, first_independent_set
+
+    matrix, exact, remaining = np.asarray(distances, dtype=np.float64), True, np.array([effort])
     # Each point of a subset has size - 1 others within the subset's diameter. So the smallest ball around a point that
-    # contains `size` points has a radius of at most the least diameter, and a diameter of at most twice that.
+    # contains `size` points has a radius of at most the least diameter, and a diameter of at most twice that. And the
+    # balls around the points of the subset, `size` in number, all have such a radius.
     radii = np.partition(matrix, size - 1, axis=1)[:, size - 1]
-    best = sorted(np.argsort(matrix[radii.argmin()], kind="stable")[:size].tolist())
+    best = np.sort(np.argsort(matrix[radii.argmin()], kind="stable")[:size])
     diameter = float(matrix[np.ix_(best, best)].max())
-    values = np.unique(matrix[(matrix >= radii.min()) & (matrix <= diameter)])
-    search = _Search(effort)
-    low, high = 0, len(values) - 1
+    least = np.partition(radii, size - 1)[size - 1]
+    values = np.unique(matrix[(matrix >= least) & (matrix <= diameter)])
+    everything = _bits(np.ones((1, len(matrix)), dtype=bool))[0]
+    # The least diameter is usually close to the lower bound, so the first thresholds are close to it too.
+    low, high, step = 0, len(values) - 1, 0
     while low < high:
-        middle = (low + high) // 2
-        conflicts = _conflicts(matrix, values[middle])
-        cover = search.cover(conflicts, (1 << len(matrix)) - 1, len(matrix) - size)
-        if cover is None:
-            low = middle + 1
-        else:
-            best = [i for i in range(len(matrix)) if not cover >> i & 1][:size]
+        middle = min(low + step, (low + high) // 2)
+        conflicts = _bits(matrix > values[middle])
+        is_covered, cover, certain = find_cover(conflicts, everything, len(matrix) - size, remaining)
+        exact &= is_covered or certain
+        if is_covered:
+            best = np.flatnonzero(~np.unpackbits(cover.view(np.uint8), bitorder="little").astype(bool))[:size]
             diameter = float(matrix[np.ix_(best, best)].max())
             high = int(np.searchsorted(values, diameter))
-    best = search.first(_conflicts(matrix, diameter), best, size)
-    return tuple(best), diameter, search.exact
+        else:
+            low, step = middle + 1, 2 * step + 1
+    witness = _bits(np.isin(np.arange(len(matrix)), best)[None])[0]
+    chosen, certain = first_independent_set(_bits(matrix > diameter), witness, size, remaining)
+    return tuple(chosen.tolist()), diameter, exact and certain
 
 
-def _conflicts(distances: np.ndarray, threshold: float) -> list[int]:
-    """Return, for each point, the bit set of the points farther away than the threshold."""
-    rows = np.packbits(distances > threshold, axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in rows]
-
-
-class _Search:
-    """A search for vertex covers of conflict graphs with a maximum effort. Sets of vertices are bit sets.
-
-    Attributes:
-        remaining_effort: how many vertices the search may still visit.
-        stop: the remaining effort at which the current search ends.
-        exact: whether every search so far was complete.
-    """
-
-    def __init__(self, effort: int) -> None:
-        self.remaining_effort = effort
-        self.stop = 0
-        self.exact = True
-
-    def cover(self, conflicts: Sequence[int], alive: int, k: int) -> int | None:
-        """Return at most k of the vertices in `alive` that cover every edge between vertices in `alive`, or None.
-
-        One call may use half of the remaining effort. If that does not suffice, the result is None too, and `exact`
-        becomes False.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            alive: the vertices of the graph.
-            k: the maximum number of vertices of the cover.
-        """
-        self.stop = self.remaining_effort // 2
-        cover = self._branch(conflicts, [v for v in range(len(conflicts)) if alive >> v & 1], alive, k)
-        self.exact &= cover is not None or self.remaining_effort > self.stop
-        return cover
-
-    def _branch(self, conflicts: Sequence[int], vertices: Sequence[int], alive: int, k: int) -> int | None:
-        """Return a cover as `cover` does, by branching on a vertex of largest degree.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            vertices: the vertices in `alive` that may have an edge.
-            alive: the vertices of the graph.
-            k: the maximum number of vertices of the cover.
-        """
-        taken = 0
-        while True:
-            degrees = [(conflicts[v] & alive).bit_count() for v in vertices]
-            self.remaining_effort -= len(vertices)
-            max_degree = max(degrees, default=0)
-            if max_degree == 0:
-                return taken
-            if sum(degrees) > 2 * k * max_degree or self.remaining_effort <= self.stop:
-                return None
-            if 1 in degrees:  # the other end of that edge covers at least as many edges
-                picked = conflicts[vertices[degrees.index(1)]] & alive
-            elif max_degree > k or max_degree == 2:
-                # More neighbours than the cover may have; or a graph of cycles, where any vertex can be taken.
-                picked = 1 << vertices[degrees.index(max_degree)]
-            else:
-                break
-            taken, alive, k = taken | picked, alive & ~picked, k - 1
-            vertices = [v for v, degree in zip(vertices, degrees, strict=True) if degree and not picked >> v & 1]
-        vertex = vertices[degrees.index(max_degree)]
-        vertices = [v for v, degree in zip(vertices, degrees, strict=True) if degree and v != vertex]
-        for picked in (1 << vertex, conflicts[vertex] & alive):
-            rest_vertices = [v for v in vertices if not picked >> v & 1]
-            cover = self._branch(conflicts, rest_vertices, alive & ~picked, k - picked.bit_count())
-            if cover is not None:
-                return taken | picked | cover
-        return None
-
-    def first(self, conflicts: Sequence[int], known: list[int], size: int) -> list[int]:
-        """Return the lexicographically first independent set of this size.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            known: an independent set of this size.
-            size: the number of vertices of the set.
-        """
-        witness = sum(1 << v for v in known)
-        alive, num_dropped = (1 << len(conflicts)) - 1, len(conflicts) - size
-        chosen: list[int] = []
-        for v in range(len(conflicts)):
-            if len(chosen) == size:
-                break
-            if not alive >> v & 1:
-                continue
-            conflicting = conflicts[v] & alive
-            if conflicting and not witness >> v & 1:
-                rest = alive & ~conflicting
-                cover = (
-                    self.cover(conflicts, rest, num_dropped - conflicting.bit_count())
-                    if conflicting.bit_count() <= num_dropped
-                    else None
-                )
-                if cover is None:
-                    alive, num_dropped = alive & ~(1 << v), num_dropped - 1
-                    continue
-                witness = rest & ~cover
-            chosen.append(v)
-            alive, num_dropped = alive & ~conflicting, num_dropped - conflicting.bit_count()
-        return chosen
+def _bits(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """Return each row of flags as a set of bits, in 64-bit words."""
+    words = np.zeros((len(rows), -(-rows.shape[1] // 64)), dtype="<u8")
+    packed = np.packbits(rows, axis=1, bitorder="little")
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
+    return words

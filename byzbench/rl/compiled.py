@@ -13,18 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
+from byzbench.compilation import compiled as _compiled
 from byzbench.errors import BrokenPlugin
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled_functions: list[Any] = []
 """The compiled functions whose addresses are in use; references to them keep the code in memory."""
@@ -35,14 +34,6 @@ LANES = 16
 _ROW, _OBSERVATION = types.float64[::1], types.float32[::1]
 _STEP = types.Tuple((types.float64, types.boolean))(_ROW, types.int64, _ROW)
 _SHOW = types.void(_ROW, _OBSERVATION)
-
-
-def _compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit) -> F:
-    # The NumPy error model: division by zero gives an infinity instead of an exception.
-    try:
-        return cast(F, by(signature, error_model="numpy", cache=True)(function))
-    except RuntimeError:  # no writable folder for the cache
-        return cast(F, by(signature, error_model="numpy")(function))
 
 
 @cache
