@@ -75,13 +75,15 @@ def each_set(
     flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n)
     counts = valid.sum(-1)
     sizes = (counts - f.reshape(-1)).clamp_min(1)
-    # Valid columns first, in their order, so that receivers of the same counts share one table.
-    columns = valid.sort(dim=-1, descending=True, stable=True).indices
     chosen, values = torch.zeros_like(valid), flat.new_zeros(len(flat))
-    for count, size in torch.stack([counts, sizes], -1).unique(dim=0).tolist():
-        rows = ((counts == count) & (sizes == size)).nonzero().squeeze(-1)
-        valid_columns = columns[rows, :count]
-        submatrices = flat[rows.view(-1, 1, 1), valid_columns.unsqueeze(-1), valid_columns.unsqueeze(-2)]
+    forms = list(zip(counts.tolist(), sizes.tolist(), strict=True))
+    for count, size in sorted(set(forms)):
+        rows = torch.tensor([row for row, form in enumerate(forms) if form == (count, size)], device=flat.device)
+        submatrices, columns = flat if len(rows) == len(flat) else flat[rows], None
+        if count < n:
+            # Valid columns first, in their order, so that receivers of the same counts share one table.
+            columns = valid[rows].sort(dim=-1, descending=True, stable=True).indices[:, :count]
+            submatrices = flat[rows.view(-1, 1, 1), columns.unsqueeze(-1), columns.unsqueeze(-2)]
         if comb(count, size) * size * size <= 2 * TABLE:
             indices, values[rows] = look(submatrices, size)
         else:
@@ -91,7 +93,7 @@ def each_set(
             if not all(exact for _, _, exact in results):
                 text = f"{name}: the effort does not settle n={count}, f={count - size}; the best subset seen is used"
                 warnings.warn(text, InexactSearch, stacklevel=2)
-        chosen[rows.unsqueeze(-1), valid_columns.gather(-1, indices)] = True
+        chosen[rows.unsqueeze(-1), indices if columns is None else columns.gather(-1, indices)] = True
     return chosen.view(mask.shape), values.view(mask.shape[:-1])
 
 
