@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,9 @@ BLOCK = 2000
 # matrix products of sets up to this size start no threads.
 SMALL = 1 << 13
 
+# Minimum count of numbers of a large set, for which it pays to load compiled code.
+LARGE = 1 << 21
+
 
 def is_small(x: Tensor) -> bool:
     """Return whether NumPy computes on the sets x [..., n, d]: n d <= `SMALL`, and n^2 d at most 32 times that.
@@ -31,6 +34,12 @@ def is_small(x: Tensor) -> bool:
     """
     n, d = x.shape[-2:]
     return max(n, 32) * n * d <= 32 * SMALL and d <= BLOCK and x.is_cpu
+
+
+def is_large(x: Tensor) -> bool:
+    """Return whether compiled code computes on the sets x [..., n, d], one after the other, without copies of them."""
+    n, d = x.shape[-2:]
+    return n * d >= LARGE and x.is_cpu and x.dtype in (torch.float32, torch.float64)
 
 
 def coordinate_blocks(x: Tensor) -> Sequence[Tensor]:
@@ -54,12 +63,29 @@ def norms_from(x: Tensor, origin: Tensor | None = None) -> Tensor:
         if origin is not None:
             rows -= to_array(origin)
         return to_tensor(np.sqrt(np.vecdot(rows, rows)), x)
+    if is_large(x):
+        from byzbench.geometry.large_sets import add_squares  # local, as loading Numba takes time
+
+        squares = x.new_empty(x.shape[:-1], dtype=torch.float64)
+        for values, start, lengths in _sets(x, origin, squares):
+            add_squares(values, start, lengths)
+        return squares.sqrt_()
     if origin is None:
         parts = [torch.linalg.vector_norm(part.double(), dim=-1) for part in coordinate_blocks(x)]
     else:
         pairs = zip(coordinate_blocks(x), coordinate_blocks(origin), strict=True)
         parts = [torch.linalg.vector_norm(part.double() - offset.double(), dim=-1) for part, offset in pairs]
     return parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts, -1), dim=-1)
+
+
+def _sets(x: Tensor, origin: Tensor | None, *results: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Yield each set of x [..., n, d], its origin [1, d] in float64 or None, and its part of the results, as arrays."""
+    count, values = x.shape[:-2].numel(), to_array(x).reshape(-1, *x.shape[-2:])
+    origins: Iterable[Any] = [None] * count
+    if origin is not None:
+        origins = to_array(origin.double().expand(*x.shape[:-2], 1, -1)).reshape(count, 1, -1)
+    parts = (to_array(result).reshape(count, -1) for result in results)
+    yield from zip(values, origins, *parts, strict=True)
 
 
 def to_array(x: Tensor) -> npt.NDArray[Any]:
@@ -123,10 +149,38 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
         rows = to_array(x)
         value = to_array(weights)[..., None, :] @ rows.astype(np.float64)
         return to_tensor(value[..., 0, :].astype(rows.dtype), x)
-    if weights.ndim == 1 and x.shape[-1] > BLOCK:
-        x, weights = x[weights != 0], weights[weights != 0]
+    if is_large(x):
+        return _add_differences(weights, x, None, x.dtype)
     parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in coordinate_blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def weighted_differences(weights: Tensor, x: Tensor, origin: Tensor) -> Tensor:
+    """Return sum_i weights_i (x_i - origin) for each set: float64 [..., 1, d].
+
+    Args:
+        weights: float64 [..., n].
+        x: [..., n, d].
+        origin: float64 [..., 1, d].
+    """
+    if is_small(x):
+        return to_tensor(to_array(weights)[..., None, :] @ (to_array(x).astype(np.float64) - to_array(origin)), x)
+    if is_large(x):
+        return _add_differences(weights, x, origin, torch.float64).unsqueeze(-2)
+    pairs = zip(coordinate_blocks(x), coordinate_blocks(origin), strict=True)
+    parts = [weights.unsqueeze(-2) @ (part.double() - start) for part, start in pairs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _add_differences(weights: Tensor, x: Tensor, origin: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return sum_i weights_i (x_i - origin) of large sets, [..., d]; vectors of weight zero are not read."""
+    from byzbench.geometry.large_sets import add_differences  # local, as loading Numba takes time
+
+    total = x.new_empty((*x.shape[:-2], x.shape[-1]), dtype=dtype)
+    for values, start, shares, result in _sets(x, origin, weights, total):
+        rows = np.flatnonzero(shares)
+        add_differences(shares[rows], rows, values, start, result)
+    return total
 
 
 def combine_vectors(matrix: Tensor, x: Tensor) -> Tensor:
@@ -144,8 +198,10 @@ def combine_vectors(matrix: Tensor, x: Tensor) -> Tensor:
     if is_small(x):
         rows = to_array(x)
         return to_tensor((to_array(matrix) @ rows.astype(np.float64)).astype(rows.dtype), x)
-    parts = [(matrix @ part.double()).to(x.dtype) for part in coordinate_blocks(x)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    result = x.new_empty((*matrix.shape[:-1], x.shape[-1]))
+    for part, target in zip(coordinate_blocks(x), coordinate_blocks(result), strict=True):
+        target.copy_(matrix @ part.double())
+    return result
 
 
 def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
