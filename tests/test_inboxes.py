@@ -123,10 +123,9 @@ def test_a_crafted_vector_leaves_the_distances_of_other_receivers_alone(vector, 
     rng = np.random.default_rng(0)
     honest = torch.from_numpy(1e4 + 1e-6 * rng.standard_normal((6, 50)))
     base = torch.cat([honest, torch.full((1, 50), vector, dtype=torch.float64)])
-    index = torch.arange(6).repeat(6, 1)
+    index = np.tile(np.arange(6), (6, 1))
     index[:sent_to, 5] = 6
-    is_own = torch.arange(7) < 6
-    pairs = RowSets(base, index, torch.ones(6, 6, dtype=torch.bool), is_own).select(torch.arange(6))
+    pairs = RowSets(base, index, index >= 0, centres=np.arange(6)).select(torch.arange(6))
     expected = (honest[:, None] - honest).norm(dim=-1)
     torch.testing.assert_close(pairs.distances[3], expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(pairs.distances[0][:5, :5], expected[:5, :5], rtol=1e-6, atol=0)

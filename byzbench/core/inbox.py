@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.geometry.pairwise_distances import PairwiseDistances, combine_vectors, weighted_sum
+from byzbench.geometry.pairwise_distances import PairwiseDistances, combine_vectors, to_array, weighted_sum
 from byzbench.geometry.row_sets import RowSets
 
 _BLOCK = 1 << 23
@@ -70,7 +70,7 @@ class Inbox:
         by_receiver = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "base"}
         return replace(self, **{name: part[rows] for name, part in by_receiver.items() if part is not None})
 
-    @property
+    @cached_property
     def n(self) -> Tensor:
         """Return the number of valid vectors of each receiver: int64 [R]."""
         return self.mask.sum(1)
@@ -78,14 +78,12 @@ class Inbox:
     def merge_equal(self, first: int) -> Inbox:
         """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
         numbers: dict[bytes, int] = {}
-        rows = (row.tobytes() for row in self.base[first:].numpy(force=True))
-        number = torch.tensor([numbers.setdefault(row, len(numbers)) for row in rows], device=self.senders.device)
-        if len(numbers) == len(number):
+        rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(self.base[first:])]
+        if len(numbers) == len(rows):
             return self
-        position = torch.cat([torch.arange(first, device=number.device), first + number])
-        stored = torch.zeros(first + len(numbers), dtype=torch.int64, device=number.device)
-        stored[position] = torch.arange(len(position), device=number.device)
-        return replace(self, base=self.base[stored], senders=position[self.senders])
+        position = np.concatenate([np.arange(first), first + np.array(rows)])
+        stored = torch.from_numpy(np.unique(position, return_index=True)[1])
+        return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
 
     @cached_property
     def distinct(self) -> tuple[Tensor, Tensor]:
@@ -95,7 +93,7 @@ class Inbox:
             first: int64 [G], the first receiver of each of the G groups.
             group: int64 [R], the group of each receiver.
         """
-        valid_senders = torch.where(self.mask, self.senders, -1).cpu().numpy()
+        valid_senders = np.where(self.mask.numpy(), self.senders.numpy(), -1)
         groups: dict[tuple[bytes, int], int] = {}
         keys = zip((row.tobytes() for row in valid_senders), self.f.tolist(), strict=True)
         group = [groups.setdefault(key, len(groups)) for key in keys]
@@ -143,12 +141,12 @@ class Inbox:
         In an empty inbox all columns count: invalid messages are zeros in the base, so its width is zero. Own vectors
         are the candidates for the centre, as nobody else crafts them.
         """
-        first = self.distinct[0]
-        mask = (self.mask | (self.n == 0).unsqueeze(1))[first]
-        is_own = torch.zeros(len(self.base), dtype=torch.bool, device=self.base.device)
-        own = self.own.clamp_min(0).unsqueeze(1)
-        is_own[self.senders.gather(1, own)[self.mask.gather(1, own) & (self.own >= 0).unsqueeze(1)]] = True
-        return RowSets(self.base, self.senders[first], mask, is_own)
+        first = self.distinct[0].numpy()
+        senders, mask, own = self.senders.numpy(), self.mask.numpy(), self.own.numpy()
+        receivers = np.flatnonzero((own >= 0) & mask[np.arange(len(own)), own])
+        own_rows = senders[receivers, own[receivers]]
+        mask = mask | ~mask.any(1, keepdims=True)
+        return RowSets(self.base, senders[first], mask[first], own_rows)
 
     def combine(self, receivers: Tensor, weights: Tensor) -> Tensor:
         """Return the sum of the weighted vectors of some receivers, [R', d] in the dtype of the vectors.

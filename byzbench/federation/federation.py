@@ -261,12 +261,13 @@ class SimulatedFederation(Federation):
             inbox: the messages of R receivers.
             state: the state of the rule, with one row for each receiver.
         """
-        counts = zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)
-        usable = torch.tensor([n > 0 and bool(rule.defined(n, f)) for n, f in counts])
-        self.counters.num_undefined += int((~usable).sum())
+        counts = list(zip(inbox.n.tolist(), inbox.f.tolist(), strict=True))
+        is_defined = {(n, f): n > 0 and bool(rule.defined(n, f)) for n, f in set(counts)}
+        usable = torch.tensor([is_defined[pair] for pair in counts])
+        rows = usable.nonzero().squeeze(1)
+        self.counters.num_undefined += len(usable) - len(rows)
         undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
         value = undefined if inbox.sent is None else inbox.sent.clone()
-        rows = usable.nonzero().squeeze(1)
         new, weights = dict(state), None
         if len(rows):
             usable_inbox = inbox if len(rows) == len(usable) else inbox.select(rows)
@@ -279,7 +280,8 @@ class SimulatedFederation(Federation):
             outputs = []
             for block, pairs in blocks:
                 block_state = {name: part[rows[block]] for name, part in new.items()}
-                context = self._rule_context(rule, usable_inbox.select(block), pairs, block_state, stream)
+                block_inbox = usable_inbox if len(block) == len(rows) else usable_inbox.select(block)
+                context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
                 outputs.append(apply_rule(rule, usable_inbox, block, context))
                 if len(blocks) > 1:
                     pairs.release()
@@ -305,7 +307,7 @@ class SimulatedFederation(Federation):
             weights=inbox.weights,
             age=inbox.age,
             state=state,
-            rng=self._streams.generator(stream, self.round),
+            rng=self._streams.generator(stream, self.round) if rule.traits.random else None,
             honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
             evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
             distances=pairs,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from byzbench.geometry.pairwise_distances import PairwiseDistances, coordinate_blocks
+
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class RowSets:
@@ -22,37 +27,40 @@ class RowSets:
         base: [M, d], the matrix; rows that are in a set are finite.
         index: int64 [R, n], the row of each column.
         mask: bool [R, n], False where a column holds no row.
-        centres: bool [M], the rows that may be the centre of the shared products: the shortest of them, in each block
-            of coordinates. By default all that are in a set. The centre of a set is then not among its rows.
+        centres: int64 [m], the rows that may be the centre of the shared products: the shortest of them, in each block
+            of coordinates. If there is none, all that are in a set. The centre of a set need not be among its rows.
 
     Example:
         >>> base = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
-        >>> index = torch.tensor([[0, 1], [0, 2]])
+        >>> index = np.array([[0, 1], [0, 2]])
         >>> RowSets(base, index, index >= 0).select(torch.arange(2)).distances[:, 0, 1]
         tensor([5., 1.], dtype=torch.float64)
     """
 
-    def __init__(self, base: Tensor, index: Tensor, mask: Tensor, centres: Tensor | None = None) -> None:
+    def __init__(self, base: Tensor, index: Array, mask: Array, centres: Array | None = None) -> None:
         self.base, self.index, self.mask = base, index, mask
         sets, n = index.shape
-        counts = torch.bincount(index[mask], minlength=len(base))
-        self._used = counts > 0
-        self._centres = self._used if centres is None or not (centres & self._used).any() else centres & self._used
-        num_used, separate_cost = int(self._used.sum()), 2 * sets * n * n
-        self._is_shared = self._used if num_used**2 <= separate_cost else counts > 1
-        num_shared = int(self._is_shared.sum())
-        self.shares_products = num_shared * num_used <= separate_cost
+        counts = np.bincount(index[mask], minlength=len(base))
+        used = np.flatnonzero(counts)
+        self._centres = used if centres is None or not len(centres) else np.unique(centres)
+        separate_cost = 2 * sets * n * n
+        self._shared_numbers = used if len(used) ** 2 <= separate_cost else np.flatnonzero(counts > 1)
+        self.shares_products = len(self._shared_numbers) * len(used) <= separate_cost
+        self._is_shared = np.zeros(len(base), np.bool_)
+        self._is_shared[self._shared_numbers] = True
+        self._has_private = len(self._shared_numbers) < len(used)
 
     def select(self, sets: Tensor) -> PairwiseDistances:
         """Return the distances within some of the sets, given by their numbers [R']."""
-        index, mask = self.index[sets], self.mask[sets]
+        index, mask = self.index[sets.numpy()], self.mask[sets.numpy()]
         if not self.shares_products:
-            return _Separate(self.base, index, mask)
-        shared_columns = mask & self._is_shared[index]
-        within_shared = self._shared.select(self._position[index], shared_columns)
-        if bool((shared_columns == mask).all()):
+            return _Separate(self.base, torch.from_numpy(index), torch.from_numpy(mask))
+        shared_columns = torch.from_numpy(mask & self._is_shared[index] if self._has_private else mask)
+        position = torch.from_numpy(self.position[index])
+        within_shared = self._shared.select(position, shared_columns)
+        if not self._has_private:
             return within_shared
-        return _WithPrivate(self, within_shared, index, mask)
+        return _WithPrivate(self, within_shared, position, torch.from_numpy(index), torch.from_numpy(mask))
 
     @cached_property
     def origin(self) -> Tensor:
@@ -63,17 +71,17 @@ class RowSets:
     @cached_property
     def shared_rows(self) -> Tensor:
         """Return the shared rows, [S, d]."""
-        return self.base if self._is_shared.all() else self.base[self._is_shared]
+        return self.base if len(self._shared_numbers) == len(self.base) else self.base[self._shared_numbers]
+
+    @cached_property
+    def position(self) -> Array:
+        """Return the number of each row among the shared ones, int64 [M]; another number for private rows."""
+        return np.maximum(self._is_shared.cumsum() - 1, 0)
 
     @cached_property
     def _shared(self) -> PairwiseDistances:
         """Return the distances within all shared rows."""
         return PairwiseDistances.of(self.shared_rows, centre=self.origin)
-
-    @cached_property
-    def _position(self) -> Tensor:
-        """Return the number of each row among the shared ones, int64 [M]; another number for private rows."""
-        return (self._is_shared.cumsum(0) - 1).clamp_min(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +116,14 @@ class _WithPrivate(PairwiseDistances):
     Attributes:
         sets: all sets.
         shared: the distances within the shared rows of these sets.
+        position: int64 [R, n], the number of each row among the shared ones.
         index: int64 [R, n], the rows of these sets.
         mask: bool [R, n], the valid columns.
     """
 
     sets: RowSets
     shared: PairwiseDistances
+    position: Tensor
     index: Tensor
     mask: Tensor
 
@@ -139,8 +149,8 @@ class _WithPrivate(PairwiseDistances):
             to_shared += vectors.flatten(0, 1) @ (shared_rows.double() - origin).T
             among += vectors @ vectors.mT
         # Rows of the Gram matrix at private columns: first their products with shared rows, then among themselves.
-        position, is_shared = self.sets._position[self.index], self.shared.mask
-        products = to_shared.view(*rows.shape, -1).take_along_dim(position.unsqueeze(-2), -1)
+        is_shared = self.shared.mask
+        products = to_shared.view(*rows.shape, -1).take_along_dim(self.position.unsqueeze(-2), -1)
         products = products.where(is_shared.unsqueeze(-2) & is_private.unsqueeze(-1), 0)
         among = (among + among.mT) / 2
         among = among.where(is_private.unsqueeze(-1) & is_private.unsqueeze(-2), 0)

@@ -72,29 +72,32 @@ def each_set(
         InexactSearch: the search did not complete for some receiver.
     """
     n = mask.shape[-1]
-    flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n)
-    counts = valid.sum(-1)
-    sizes = (counts - f.reshape(-1)).clamp_min(1)
-    chosen, values = torch.zeros_like(valid), flat.new_zeros(len(flat))
+    flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n).numpy(force=True)
+    counts = np.add.reduce(valid, -1)
+    sizes = np.maximum(counts - f.reshape(-1).numpy(force=True), 1)
+    chosen, values = np.zeros(valid.shape, np.bool_), np.zeros(len(valid))
     forms = list(zip(counts.tolist(), sizes.tolist(), strict=True))
     for count, size in sorted(set(forms)):
-        rows = torch.tensor([row for row, form in enumerate(forms) if form == (count, size)], device=flat.device)
+        rows = np.array([row for row, form in enumerate(forms) if form == (count, size)])
         submatrices, columns = flat if len(rows) == len(flat) else flat[rows], None
         if count < n:
             # Valid columns first, in their order, so that receivers of the same counts share one table.
-            columns = valid[rows].sort(dim=-1, descending=True, stable=True).indices[:, :count]
-            submatrices = flat[rows.view(-1, 1, 1), columns.unsqueeze(-1), columns.unsqueeze(-2)]
+            columns = np.argsort(~valid[rows], axis=-1, kind="stable")[:, :count]
+            submatrices = flat[rows[:, None, None], columns[:, :, None], columns[:, None, :]]
         if comb(count, size) * size * size <= 2 * TABLE:
-            indices, values[rows] = look(submatrices, size)
+            indices, best_values = (part.numpy(force=True) for part in look(submatrices, size))
         else:
-            results = [search(matrix, size) for matrix in submatrices.cpu().numpy()]
-            indices = torch.tensor([subset for subset, _, _ in results], device=flat.device)
-            values[rows] = flat.new_tensor([value for _, value, _ in results])
+            results = [search(matrix, size) for matrix in submatrices.numpy(force=True)]
+            indices, best_values = np.array([r[0] for r in results]), np.array([r[1] for r in results])
             if not all(exact for _, _, exact in results):
                 text = f"{name}: the effort does not settle n={count}, f={count - size}; the best subset seen is used"
                 warnings.warn(text, InexactSearch, stacklevel=2)
-        chosen[rows.unsqueeze(-1), indices if columns is None else columns.gather(-1, indices)] = True
-    return chosen.view(mask.shape), values.view(mask.shape[:-1])
+        values[rows] = best_values
+        chosen[rows[:, None], indices if columns is None else np.take_along_axis(columns, indices, -1)] = True
+    return (
+        torch.from_numpy(chosen).view(mask.shape).to(mask.device),
+        torch.from_numpy(values).view(mask.shape[:-1]).to(matrices.device),
+    )
 
 
 @lru_cache(maxsize=64)
