@@ -7,18 +7,17 @@ passed as addresses. The arithmetic is executed as written, without reordering o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
+from byzbench.compilation import compiled, on_first_call
 from byzbench.errors import BrokenPlugin
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled_functions: list[Any] = []
 """The compiled functions whose addresses are in use; references to them keep the code in memory."""
@@ -26,40 +25,6 @@ _compiled_functions: list[Any] = []
 _ROW, _ROWS, _OBSERVATION = types.float64[::1], types.float64[:, ::1], types.float32[::1]
 _STEP = types.Tuple((types.float64, types.boolean))(_ROW, _ROW, _ROW)
 _SHOW = types.void(_ROW, _OBSERVATION)
-
-
-def compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit, *, counted: bool = True) -> F:
-    """Return a function as machine code, which is cached on disk where there is a writable folder for it.
-
-    Args:
-        function: The function, in the part of Python and NumPy that Numba compiles.
-        signature: Its types; None: those of its first call.
-        by: Numba's decorator.
-        counted: Whether references to arrays are counted. A function without counts cannot make arrays.
-    """
-    # The NumPy error model: division by zero gives an infinity instead of an exception.
-    options = {"error_model": "numpy"} if counted else {"error_model": "numpy", "_nrt": False}
-    try:
-        return cast(F, by(signature, cache=True, **options)(function))
-    except RuntimeError:  # no writable folder for the cache
-        return cast(F, by(signature, **options)(function))
-
-
-def on_first_call(signature: Any, *, counted: bool = True) -> Callable[[F], F]:
-    """Return a decorator that compiles a function for a signature when it is first called; see `compiled`."""
-
-    def decorate(function: F) -> F:
-        @cache
-        def code() -> Any:
-            return compiled(function, signature, counted=counted)
-
-        @wraps(function)
-        def call(*arguments: Any) -> Any:
-            return code()(*arguments)
-
-        return cast(F, call)
-
-    return decorate
 
 
 @cache

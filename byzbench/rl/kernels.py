@@ -27,7 +27,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from byzbench.rl.compiled import compiled, on_first_call, show_at, step_at
+from byzbench.compilation import compiled, on_first_call
+from byzbench.rl.compiled import show_at, step_at
 from byzbench.rl.forms import LANES, Form
 
 GROUPS = 16

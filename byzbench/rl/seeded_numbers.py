@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from byzbench.rl.compiled import compiled, on_first_call
+from byzbench.compilation import compiled, on_first_call
 
 _LOW_BITS = np.uint64(0xFFFFFFFF)
 _POOL_KEY, _POOL_FACTOR = np.uint64(0x43B0D7E5), np.uint64(0x931E8875)
