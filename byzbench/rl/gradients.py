@@ -99,10 +99,10 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
         coefficients.to(torch.float32).numpy(),
         totals,
     )
-    totals[~theta.isfinite().all(1).numpy()] = np.nan
     if form.gaussian:  # a clamped log std has no gradient
         raw, size = theta[:, network.shape[1] :].numpy(), network.shape[1]
         totals[:, size:][(raw < LOG_STD_RANGE[0]) | (raw > LOG_STD_RANGE[1])] = 0
+    totals[~theta.isfinite().all(1).numpy()] = np.nan
     return torch.from_numpy(totals.astype(np.float32))
 
 

@@ -614,7 +614,13 @@ def score_gradients(
                 at = i // LANES * form.units[-1] + i % LANES
                 work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
                 work.coefficients[i] = coefficients[k, t, n]
-            work.coefficients[count : groups * LANES] = np.float32(0)
+            for i in range(
+                count, groups * LANES
+            ):  # the other lanes, whose units must be finite, as they are added, too
+                at = i // LANES * form.units[-1] + i % LANES
+                work.states[i], work.coefficients[i] = 0, np.float32(0)
+                for unit in range(0 if form.indexed else form.sizes[0]):
+                    work.buffer[at + unit * LANES] = np.float32(0)
             for group in range(groups):
                 scores = _forward(form, theta[k], work, group)
                 if form.gaussian:
