@@ -415,6 +415,19 @@ def _show(form: Form, observation: np.ndarray, player: int, buffer: np.ndarray, 
 
 
 @kernel
+def _clear(form: Form, work: Workspace, first: int, last: int) -> None:
+    """Clear the lanes from `first` to `last` - 1 of all groups.
+
+    They are part of the sums over lanes, with coefficient 0, and so must not hold what is infinite or NaN.
+    """
+    for i in range(first, last):
+        at = i // LANES * form.units[-1] + i % LANES
+        work.states[i], work.coefficients[i] = 0, np.float32(0)
+        for unit in range(0 if form.indexed else form.sizes[0]):
+            work.buffer[at + unit * LANES] = np.float32(0)
+
+
+@kernel
 def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int) -> int:
     """Compute the units of all layers of a group whose first layer is filled in, and return the index of the outputs.
 
@@ -614,13 +627,7 @@ def score_gradients(
                 at = i // LANES * form.units[-1] + i % LANES
                 work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
                 work.coefficients[i] = coefficients[k, t, n]
-            for i in range(
-                count, groups * LANES
-            ):  # the other lanes, whose units must be finite, as they are added, too
-                at = i // LANES * form.units[-1] + i % LANES
-                work.states[i], work.coefficients[i] = 0, np.float32(0)
-                for unit in range(0 if form.indexed else form.sizes[0]):
-                    work.buffer[at + unit * LANES] = np.float32(0)
+            _clear(form, work, count, groups * LANES)
             for group in range(groups):
                 scores = _forward(form, theta[k], work, group)
                 if form.gaussian:
@@ -1042,8 +1049,7 @@ def _add_policy_gradient(
     players, gradient = form.players, batch.gradient
     count = len(order) * players
     groups, log_std_at = (count + LANES - 1) // LANES, form.parameters[-1]
-    for i in range(groups * LANES):
-        work.coefficients[i] = np.float32(0)
+    _clear(form, work, 0, groups * LANES)
     for i in range(count):
         step = batch.steps[order[i // players]]
         sample = work.samples[i]
@@ -1147,6 +1153,7 @@ def _add_critic_gradient(
     """
     count = len(order)
     groups, scale = (count + LANES - 1) // LANES, np.float32(weight * settings.vf_coef)
+    _clear(critic, work, count, groups * LANES)
     for i in range(count):
         step = batch.steps[order[i]]
         at = i // LANES * critic.units[-1] + i % LANES
