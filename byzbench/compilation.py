@@ -7,8 +7,17 @@ from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_compilation = event.TimingListener()
+event.register("numba:compile", _compilation)
+
+
+def seconds_compiled() -> float:
+    """Return the seconds that this process has spent on compilation."""
+    return float(_compilation.duration) if _compilation.done else 0.0
 
 
 def compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit, *, counted: bool = True) -> F:
