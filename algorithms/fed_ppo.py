@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
-from byzbench.rl.advantages import advantages
-from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.rl.optimizers import Schedule, adam_start, learning_rate
+from byzbench.rl.ppo import LocalPpo
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
-    from byzbench.rl.rollouts import Trajectories
 
 
 @dataclass(frozen=True)
@@ -105,8 +101,10 @@ class FedPPO(Algorithm):
         """Sample, update locally, gather the differences, aggregate at the server, broadcast, and step."""
         batch = fed.sample(state["theta"], self.N)
         old = torch.cat([state["theta"], state["critic"]], 1)
-        seeds = fed.draw("shuffle", lambda rng: float(rng.integers(1 << 31)))
-        local, moments = self._update_locally(fed, old, batch, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, seeds)
+        seeds = [int(seed) for seed in fed.draw("shuffle", lambda rng: float(rng.integers(1 << 31)))]
+        lr = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress)
+        moments = {k: state[f"adam.{k}"] for k in ("m", "v", "t")}
+        local, moments = self._local(fed).update(old, batch, moments, lr, seeds)
         aggregate, state = fed.aggregate(await fed.gather("gradient", local - old), state)
         # The federation rejects messages that are not finite; their moments of Adam must not be stored either.
         finite = local.isfinite().all(1, keepdim=True)
@@ -116,79 +114,17 @@ class FedPPO(Algorithm):
         updates = {"theta": new[:, :size], "critic": new[:, size:], **{f"adam.{k}": v for k, v in moments.items()}}
         return {**state, **updates}, {}
 
-    def _update_locally(
-        self, fed: Federation, w: Tensor, batch: Trajectories, moments: State, seeds: Tensor
-    ) -> tuple[Tensor, State]:
-        """Run the local PPO updates of all agents.
-
-        Agents step in parallel, each through its own minibatches. An agent with fewer minibatches waits for the others
-        at the end of a pass. All minibatches are padded to the same size, so that the sums of an agent do not depend on
-        the other agents.
-
-        Args:
-            fed: The federation.
-            w: The parameters of policy and critic, [K, d + d_c].
-            batch: The episodes of all agents.
-            moments: The moments of Adam.
-            seeds: The seeds of the agents' shuffles, [K].
-
-        Returns:
-            The new parameters [K, d + d_c], and the new moments.
-        """
-        lr = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress)
-        by_agent = [self._training_steps(fed, w[k : k + 1].clone(), batch.agent(k)) for k in range(len(w))]
-        steps = [pad_sequence(list(x), batch_first=True) for x in zip(*by_agent, strict=True)]
-        rngs = [np.random.default_rng(int(seed)) for seed in seeds]
-        row = torch.arange(len(w), device=w.device).unsqueeze(1)
-        for _ in range(self.epochs):
-            orders = [torch.from_numpy(rng.permutation(len(x))) for rng, (x, *_) in zip(rngs, by_agent, strict=True)]
-            order = pad_sequence(orders, batch_first=True, padding_value=-1).to(w.device)
-            for start in range(0, order.shape[1], self.minibatch_size):
-                minibatch = order[:, start : start + self.minibatch_size]
-                minibatch = pad(minibatch, (0, self.minibatch_size - minibatch.shape[1]), value=-1)
-                index, valid = (row, minibatch.clamp(min=0)), minibatch >= 0
-                weights = valid / valid.sum(1, keepdim=True).clamp(min=1)
-                new, new_moments = adam(w, self._gradient(fed, w, [x[index] for x in steps], weights), moments, lr)
-                active = valid[:, :1]
-                w = torch.where(active, new, w)
-                moments = {name: torch.where(active, m, moments[name]) for name, m in new_moments.items()}
-        return w, moments
-
-    def _training_steps(self, fed: Federation, w: Tensor, batch: Trajectories) -> tuple[Tensor, ...]:
-        """Return s, a, log pi_theta(a|s), A' and R / u of the n steps of one agent with parameters w [1, d + d_c]."""
-        policy, critic, size = fed.policy, fed.policy.critic(), fed.policy.dimension
-        inside = batch.mask[0].flatten()
-        observations, actions = batch.observations.flatten(1, 2)[:, inside], batch.actions.flatten(1, 2)[:, inside]
-        with torch.no_grad():
-            old_log_probs = policy.log_probabilities(policy.layers(w[:, :size]), observations, actions)
-            values, layers = torch.zeros_like(batch.rewards), critic.layers(w[:, size:])
-            values[batch.mask] = self.return_scale * critic.outputs(layers, observations).flatten()
-            final_values = self.return_scale * critic.outputs(layers, batch.final_observations.clone()).squeeze(-1)
-            gamma = fed.discount if self.discount is None else self.discount
-            advantage = advantages(batch, values, final_values, gamma, self.gae_lambda)[batch.mask]
-            target = (advantage + values[batch.mask]) / self.return_scale
-            if len(advantage) > 1:
-                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        return observations[0], actions[0], old_log_probs[0], advantage, target
-
-    def _gradient(self, fed: Federation, w: Tensor, steps: Sequence[Tensor], weights: Tensor) -> Tensor:
-        """Return the clipped gradient of the objective.
-
-        Args:
-            fed: The federation, which has the policy.
-            w: The parameters of policy and critic, [K, d + d_c].
-            steps: The M steps of each agent's minibatch, as `_training_steps` returns them.
-            weights: The weights of the steps in the mean, [K, M]; padding has weight 0.
-        """
-        s, a, old_log_probs, advantage, target = steps
-        policy, critic, size = fed.policy, fed.policy.critic(), fed.policy.dimension
-        w = w.detach().requires_grad_()
-        layers = policy.layers(w[:, :size])
-        ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).exp()
-        objective = torch.min(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
-        error = critic.outputs(critic.layers(w[:, size:]), s).squeeze(-1) - target
-        objective = objective - self.vf_coef * error.square() / 2
-        if self.ent_coef:
-            objective = objective + self.ent_coef * policy.entropy(layers, s)
-        (gradient,) = torch.autograd.grad((weights * objective).sum(), w)
-        return gradient * (self.max_grad_norm / gradient.norm(dim=1, keepdim=True).clamp(min=self.max_grad_norm))
+    def _local(self, fed: Federation) -> LocalPpo:
+        """Return the local updates of the federation's policy."""
+        return LocalPpo(
+            policy=fed.policy,
+            epochs=self.epochs,
+            minibatch_size=self.minibatch_size,
+            clip=self.clip,
+            discount=fed.discount if self.discount is None else self.discount,
+            gae_lambda=self.gae_lambda,
+            return_scale=self.return_scale,
+            vf_coef=self.vf_coef,
+            ent_coef=self.ent_coef,
+            max_grad_norm=self.max_grad_norm,
+        )

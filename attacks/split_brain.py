@@ -74,7 +74,7 @@ class SplitBrain(WrappedAttack):
         rows = context.num_byzantine if "byzantine" in self.threat.knowledge else 1
         inner = validate_messages(messages, len(sender) if self.inner.threat.equivocates else rows, len(centre))
         row = torch.arange(len(receiver)) if self.inner.threat.equivocates else sender
-        vectors = inner.vectors.masked_fill(inner.malformed.unsqueeze(1), torch.nan).to(honest.dtype)[row]
-        mirrored = torch.isin(receiver, context.honest_ids[(len(context.honest_ids) + 1) // 2 :]).unsqueeze(1)
-        reflected = torch.where(mirrored, (2 * centre - vectors).to(vectors), vectors)
-        return ByzantineMessages(reflected, inner.silent[row]), memory
+        vectors = inner.vectors.masked_fill(inner.malformed.unsqueeze(1), torch.nan).to(honest.dtype)
+        mirrored = torch.isin(receiver, context.honest_ids[(len(context.honest_ids) + 1) // 2 :])
+        both = torch.cat([vectors, (2 * centre - vectors).to(vectors)])
+        return ByzantineMessages(both[row + mirrored * len(vectors)], inner.silent[row]), memory

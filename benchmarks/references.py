@@ -32,6 +32,7 @@ SOLO = {
     "cartpole": 600,
     "acrobot": 400,
     "mountaincar": 200,
+    "mountaincar_continuous": 200,
     "pendulum": 400,
     "lunarlander": 800,
     "lunarlander_continuous": 800,

@@ -30,7 +30,7 @@ KINDS = [
 
 LAYERS = [
     ["errors"],
-    ["axes", "canonical", "deprecation", "literals", "randomness"],
+    ["axes", "canonical", "compilation", "deprecation", "literals", "randomness"],
     ["geometry", "rl"],
     ["core"],
     ["registry", "catalogue"],

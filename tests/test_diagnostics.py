@@ -19,6 +19,7 @@ from byzbench.agreements.trimmed_midpoint import TrimmedMidpointAgreement
 from byzbench.core import Aggregator, ByzantineMessages, MessageAttack, RuleOutput, ThreatModel, weighted_sum
 from byzbench.core.inbox import Inbox
 from byzbench.errors import Undefined
+from byzbench.experiments import diagnostics
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import cvar
@@ -296,3 +297,17 @@ def test_a_rule_that_tries_policies_out_cannot_aggregate_gradients():
 def test_the_value_at_risk_is_the_mean_of_the_worst_fifth(values, expected):
     assert cvar(torch.tensor(values)) == pytest.approx(expected)
     assert math.isnan(cvar(torch.tensor([*values, math.nan])))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-8, 1.0, 4.0])
+def test_the_diameter_of_many_vectors_is_that_of_all_pairs(spread, monkeypatch):
+    monkeypatch.setattr(diagnostics, "_ROWS", 4)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lengths = np.exp(spread * rng.standard_normal((30, 1)))
+        directions = rng.standard_normal((30, 6))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True) ** (spread < 1)
+        directions[15:] = -directions[:15]
+        x = torch.from_numpy(5 + rng.choice([1e-4, 1.0, 1e15]) * lengths * directions)[rng.integers(0, 30, 30)]
+        expected = (x.double()[:, None] - x.double()).norm(dim=-1).max()
+        assert diameter(x) == pytest.approx(float(expected), rel=1e-9)

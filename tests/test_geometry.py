@@ -11,7 +11,7 @@ from byzbench.core import weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import pairwise_distances as cloud_module
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
-from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from
+from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from, weighted_differences
 from byzbench.geometry.spread import least_eigenvalue, least_variance, min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset, min_diameter_subsets
 
@@ -86,6 +86,19 @@ def test_small_and_large_sets_are_seen_alike(monkeypatch, shape):
     monkeypatch.setattr(cloud_module, "SMALL", 0)
     torch.testing.assert_close(all_of(PairwiseDistances.of(x, mask)), small, rtol=1e-9, atol=0)
     assert type(PairwiseDistances.of(x)) is cloud_module._Large
+
+
+@pytest.mark.parametrize("shape", [(7, 2100), (2, 5, 2100)])
+def test_large_sets_are_read_without_a_copy(monkeypatch, shape):
+    monkeypatch.setattr(cloud_module, "LARGE", 1)
+    x, weights, origin = (100 + random(*shape)).float(), random(*shape[:-1], seed=1), random(*shape[:-2], 1, 2100)
+    weights[..., 1], x[..., 1, :] = 0, torch.nan
+    valid = torch.arange(shape[-2]) != 1
+    exact, valid_weights = x[..., valid, :].double(), weights[..., valid].unsqueeze(-2)
+    torch.testing.assert_close(weighted_sum(weights, x).unsqueeze(-2), (valid_weights @ exact).float())
+    torch.testing.assert_close(weighted_differences(weights, x, origin), valid_weights @ (exact - origin))
+    torch.testing.assert_close(norms_from(x)[..., valid], exact.norm(dim=-1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(norms_from(x, origin)[..., valid], (exact - origin).norm(dim=-1), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("size", [0, 1 << 13])

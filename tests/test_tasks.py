@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import gymnasium
-import numba
 import numpy as np
 import pytest
 import torch
@@ -21,13 +20,15 @@ from scipy.stats import ks_2samp
 from byzbench import registry
 from byzbench.core import JsonObject
 from byzbench.core.environment_spec import EnvironmentSpec, environment_facts
+from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
-from byzbench.rl import compiled
+from byzbench.rl import seeded_numbers
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
+from byzbench.rl.parallel_games import TeamGames
 from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.simulations import Simulated, Simulation
@@ -37,7 +38,14 @@ from byzbench.sweeps.sweep import run_sweep
 from byzbench.tasks._references import random_returns, task_references
 from byzbench.tasks.cartpole import CartPole
 from byzbench.testing import tasks
-from byzbench.testing.tasks import TaskCase, agent_generators, default_policy, same_episodes, sample_episodes
+from byzbench.testing.tasks import (
+    TaskCase,
+    agent_generators,
+    default_policy,
+    random_actions,
+    same_episodes,
+    sample_episodes,
+)
 
 
 def backends(name: str) -> tuple[str, ...]:
@@ -45,11 +53,8 @@ def backends(name: str) -> tuple[str, ...]:
     return get_args(hints["backend"]) if "backend" in hints else ("",)
 
 
-QUICK = {"cartpole", "lunarlander", "pendulum"}
+QUICK = {"acrobot", "cartpole", "lunarlander", "mountaincar", "pendulum"}
 """The others differ from these in their ids, and in what they cost."""
-
-SELDOM = {"pendulum:backend=gymnasium"}
-"""A task that takes long, on a back end that another one is tried on."""
 
 CATALOGUE = [name for name in registry.origins("task") if name not in {"gymnasium", "pettingzoo"}]
 
@@ -58,7 +63,7 @@ def written() -> Iterator[Any]:
     for name in CATALOGUE:
         for backend in backends(name):
             text = f"{name}:backend={backend}" if backend else name
-            quick = name in QUICK and text not in SELDOM and (backend != "envpool" or name == "lunarlander")
+            quick = name in QUICK and (backend != "envpool" or name == "lunarlander")
             yield pytest.param(text, marks=() if quick else pytest.mark.slow)
 
 
@@ -216,31 +221,44 @@ def test_cart_poles_are_gymnasiums(factors):
     assert lengths.max() == 500
 
 
-def test_acrobots_are_gymnasiums():
-    ours, theirs = (registry.make("task", text).make(2, 20) for text in ("acrobot", "gymnasium:Acrobot-v1"))
+@pytest.mark.parametrize(
+    "name, factors, swing",
+    [
+        ("acrobot", {}, lambda shown: 2 * (shown[:, 4] < 0)),
+        ("mountaincar", {"gravity": [1.0, 0.9], "force": [1.0, 1.2]}, lambda shown: 2 * (shown[:, 1] >= 0)),
+        ("mountaincar_continuous", {"power": [1.0, 1.3]}, lambda shown: np.float32(0.9) * np.sign(shown[:, 1:])),
+        ("pendulum", {"g": [1.0, 0.9], "m": [1.0, 1.1], "l": [1.0, 1.2]}, lambda shown: shown[:, :1] * shown[:, 2:]),
+    ],
+)
+def test_simulations_are_gymnasiums(name, factors, swing):
+    task = registry.make("task", name)
+    ours, theirs = task.make(2, 20), GymnasiumTask.make(task, 2, 20)
+    ours.scale_dynamics({constant: np.array(by) for constant, by in factors.items()})
+    theirs.scale_dynamics(task.dynamics, {constant: np.array(by) for constant, by in factors.items()})
     shown, other = (environments.reset(agent_generators(range(2), 0)) for environments in (ours, theirs))
     np.testing.assert_allclose(shown, other, rtol=1e-6)
     rng, lengths = np.random.default_rng(1), np.zeros(40, int)
-    for t in range(500):
-        # Against the first link's swing, mostly, so that episodes end all the way to the horizon.
-        against = 2 * (shown[:, 4] < 0)
-        actions = np.where(rng.random(40) < np.linspace(0, 1, 40), rng.integers(0, 3, 40), against)
+    for t in range(task.horizon):
+        # With the swing, mostly, so that episodes end all the way to the horizon.
+        drawn, swung = random_actions(task, 40, rng), swing(shown)
+        is_drawn = (rng.random(40) < np.linspace(0, 1, 40)).reshape(-1, *[1] * (drawn.ndim - 1))
+        actions = np.where(is_drawn, drawn, swung)
         running = theirs._running
         lengths[running] = t + 1
-        # From the same states: pendulums are chaotic, and what is rounded otherwise does not stay small.
-        for own, environment in zip(ours.states, theirs._simulators._environments, strict=True):
-            environment.state = own.copy()
+        if name == "acrobot":
+            # From the same states: double pendulums are chaotic, and what is rounded otherwise does not stay small.
+            for own, environment in zip(ours.states, theirs._simulators._environments, strict=True):
+                environment.state = own.copy()
         (shown, *facts), (other, *their_facts) = ours.step(actions), theirs.step(actions)
         np.testing.assert_allclose(shown[running], other[running], rtol=1e-6, atol=1e-6)
-        assert all(
-            np.array_equal(own_facts[running], fact[running])
-            for own_facts, fact in zip(facts, their_facts, strict=True)
-        )
-    assert len(set(lengths)) > 10
-    assert lengths.max() == 500
+        np.testing.assert_allclose(facts[0][running], their_facts[0][running], rtol=1e-6)
+        for own_ends, ends in zip(facts[1:], their_facts[1:], strict=True):
+            assert np.array_equal(own_ends[running], ends[running])
+    assert name == "pendulum" or len(set(lengths)) > 10
+    assert lengths.max() == task.horizon
 
 
-@pytest.mark.parametrize("name", ["cartpole", "acrobot"])
+@pytest.mark.parametrize("name", ["cartpole", "acrobot", "mountaincar"])
 @pytest.mark.parametrize("squashed", [False, True])
 @pytest.mark.parametrize("greedy", [False, True])
 def test_machine_code_acts_as_policies_do_and_steps_as_alone(name, squashed, greedy):
@@ -292,21 +310,11 @@ def test_machine_code_survives_any_parameters(name, value):
         assert all(task.action_space.contains(action) for action in batch.actions[batch.mask].numpy())
 
 
-def test_machine_codes_hyperbolic_tangent():
-    x = np.concatenate([np.linspace(-12, 12, 100_001), [0, 1e-30, 1e30, np.inf, -np.inf]]).astype(np.float32)
-    y = x.copy()
-    compiled._tanh(y, len(y))
-    assert np.abs(y - np.tanh(x.astype(float))).max() < 2e-7
-    assert np.abs(y).max() <= 1
-
-
-def test_machine_code_needs_no_folder_to_be_kept_in():
-    def njit(signature, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(signature, **options)
-
-    assert compiled._compiled(lambda x: 1 / x, by=njit)(0.0) == np.inf
+def test_machine_code_draws_the_numbers_of_seeded_generators():
+    seeds = np.append(np.random.default_rng(0).integers(1 << 31, size=500), [0, 1, (1 << 31) - 1])
+    numbers = np.empty((503, 20))
+    seeded_numbers.fill_uniforms(seeds, numbers)
+    assert np.array_equal(numbers, [np.random.default_rng(seed).random(20) for seed in seeds])
 
 
 @pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])
@@ -621,24 +629,39 @@ def test_kinds_are_shown_as_unit_vectors():
     assert same_episodes(batch, sample_episodes(task))
 
 
-def test_a_team_sees_what_its_players_see_and_is_paid_their_mean():
-    from mpe2 import simple_spread_v3
-
-    task = registry.make("task", "pettingzoo:mpe2/simple_spread_v3,options='N=2 local_ratio=0.0'")
-    assert (task.players, task.horizon, task.action_space.n) == (2, 25, 5)
-    rng = np.random.default_rng(5)
-    environments, seed = task.make(1, 2), int(np.random.default_rng(5).integers(1 << 31, size=2)[1])
-    shown = environments.reset([rng])
-    game = simple_spread_v3.parallel_env(N=2, local_ratio=0.0)
-    observed, _ = game.reset(seed=seed)
-    for step in range(25):
-        assert np.array_equal(shown[1], np.concatenate([observed["agent_0"], observed["agent_1"]]))
-        actions = np.array([[1, 2], [3, step % 5]])
+@pytest.mark.parametrize(
+    "written, kind",
+    [
+        ("options='N=5'", Simulated),
+        ("options='N=5 local_ratio=0.8 max_cycles=40 continuous_actions=True',steps=30", Simulated),
+        ("options='N=4 local_ratio=0.0'", Simulated),
+        ("options='N=4 curriculum=True'", TeamGames),
+        ("steps=30", TeamGames),
+    ],
+)
+def test_a_team_sees_what_its_players_see_and_is_paid_their_mean(written, kind):
+    task = registry.make("task", f"pettingzoo:mpe2/simple_spread_v3,{written}")
+    environments, games = task.make(2, 3), [task._start() for _ in range(6)]
+    assert type(environments) is kind
+    shown = environments.reset(agent_generators(range(2), 0))
+    seeds = np.concatenate([rng.integers(1 << 31, size=3) for rng in agent_generators(range(2), 0)])
+    observed = [game.reset(seed=seed)[0] for game, seed in zip(games, seeds.tolist(), strict=True)]
+    players, rng, touched = games[0].possible_agents, np.random.default_rng(1), 0
+    horizon = min(task.horizon, games[0].unwrapped.max_cycles)
+    for step in range(horizon):
+        for row, by_player in zip(shown, observed, strict=True):
+            np.testing.assert_allclose(row, np.concatenate([by_player[p] for p in players]), rtol=1e-6, atol=1e-6)
+        others = shown.reshape(6, task.players, -1)[..., 4 + 2 * task.players : 2 + 4 * task.players]
+        touched += (np.linalg.norm(others.reshape(-1, 2), axis=1) < 0.3).sum()
+        actions = random_actions(task, 6, rng)
         shown, rewards, ended, cut = environments.step(actions)
-        observed, paid, *_ = game.step({"agent_0": 3, "agent_1": step % 5})
-        assert rewards[1] == pytest.approx((paid["agent_0"] + paid["agent_1"]) / 2)
-        assert (cut == (step == 24)).all()
+        steps = [game.step(dict(zip(players, row, strict=True))) for game, row in zip(games, actions, strict=True)]
+        observed = [observations for observations, *_ in steps]
+        means = [np.mean(list(by_player.values())) for _, by_player, *_ in steps]
+        np.testing.assert_allclose(rewards, means, rtol=1e-6)
+        assert (cut == (step == horizon - 1)).all()
         assert not ended.any()
+    assert touched > 5, "players collide"
 
 
 @pytest.mark.slow

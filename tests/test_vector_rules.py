@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations, product
 from math import comb, log, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
 from byzbench.core import RuleContext
 from byzbench.errors import InvalidParameter
-from byzbench.registry import load
+from byzbench.registry import load, make
 from byzbench.testing.rules import RuleCase, close
 
 RULES = [
@@ -434,3 +436,22 @@ def test_kappas_are_declared_where_they_are_known():
 def test_parameters_are_checked(name, wrong):
     with pytest.raises(InvalidParameter):
         load("aggregator", name, **wrong)
+
+
+def peak_growth(call):
+    """Return the bytes by which a second call raises the memory of this process; the first may compile."""
+    call()
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        reset.write_text("5")
+    except OSError:
+        pytest.skip("the system does not reset the peak of memory")
+    before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+    call()
+    return 1024 * (int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before)
+
+
+@pytest.mark.parametrize("name, copies", [("mean", 0.5), ("centered_clipping", 0.5), ("nnm", 1.5)])
+def test_large_inputs_are_not_copied_more_often_than_transformed(name, copies):
+    rule, x = make("aggregator", name), torch.ones(40, 300_000)
+    assert peak_growth(lambda: rule.aggregate(x, torch.tensor(0), RuleContext())) < copies * 4 * x.numel()

@@ -12,7 +12,7 @@ from byzbench.aggregators._ordered import Array, Rank, mean_around, rank
 from byzbench.aggregators.krum import Krum, lowest
 from byzbench.aggregators.median import by_rank, middle
 from byzbench.core import Aggregator, RuleContext, RuleOutput
-from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
+from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Bulyan(Aggregator):
 
     def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
         """Aggregate the inputs that Krum selects; see `Aggregator.aggregate`."""
-        pairs = PairwiseDistances.of(x, context.mask)
+        pairs = context.distances_of(x)
         theta = self._num_selected(pairs.mask.sum(-1), f)
         remaining = pairs.mask
         for num_taken in range(int(theta.max())):

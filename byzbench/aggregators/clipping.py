@@ -33,8 +33,10 @@ def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
         rows = to_array(x)
         return to_tensor((rows.astype(np.float64) * scale).astype(rows.dtype), x)
     shares = to_tensor(scale, x)
-    parts = [(part * shares).to(x.dtype) for part in coordinate_blocks(x)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    result = torch.empty_like(x)
+    for part, target in zip(coordinate_blocks(x), coordinate_blocks(result), strict=True):
+        target.copy_(part * shares)
+    return result
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from byzbench.core import LinearRule, RuleContext, State
 from byzbench.geometry.pairwise_distances import PairwiseDistances, uniform_weights
-from byzbench.geometry.subsets import min_diameter_subsets
+from byzbench.geometry.subsets import EFFORT
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Mda(LinearRule):
         tensor([2.])
     """
 
-    effort: Annotated[int, Field(ge=1, description="maximum number of vertices visited by the exact search")] = (
-        4_000_000
-    )
+    effort: Annotated[int, Field(ge=1, description="maximum number of vertices visited by the exact search")] = EFFORT
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     cost: ClassVar[str] = "n^2 d, and exponential in f where distances are hostile"
@@ -59,5 +57,5 @@ class Mda(LinearRule):
 
     def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the subset of least diameter."""
-        chosen, _ = min_diameter_subsets(pairs.distances, pairs.mask, f, self.effort)
+        chosen, _ = pairs.min_diameter_subsets(f, self.effort)
         return uniform_weights(chosen), {}

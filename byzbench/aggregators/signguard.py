@@ -13,7 +13,7 @@ from torch import Tensor
 from byzbench.aggregators.median import median_of
 from byzbench.aggregators.rfa import TINY
 from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
-from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
+from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
 # Features are in [0, 1]: points closer together than this differ by rounding only.
 ROUNDING = 1e-9
@@ -78,7 +78,7 @@ class Signguard(Aggregator):
     def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
         """Average the vectors of the largest cluster; see `Aggregator.aggregate`."""
         valid = context.mask_of(x)
-        lengths = PairwiseDistances.of(x, valid).norms
+        lengths = context.distances_of(x).norms
         median_length = to_tensor(median_of(to_array(lengths)[..., None], to_array(valid)), x)
         has_common_length = valid & (lengths >= self.lower * median_length) & (lengths <= self.upper * median_length)
         rng = context.rng or np.random.default_rng(0)

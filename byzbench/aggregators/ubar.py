@@ -13,7 +13,6 @@ from byzbench.aggregators._neighbourhood import Neighbourhood, blend
 from byzbench.aggregators.krum import krum_choice
 from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.errors import Undefined
-from byzbench.geometry.pairwise_distances import PairwiseDistances
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Ubar(Aggregator):
         """
         if context.evaluator is None:
             raise Undefined("ubar evaluates policies, so it needs an evaluator: use it on parameters, in an agreement")
-        pairs = PairwiseDistances.of(x, context.mask)
+        pairs = context.distances_of(x)
         neighbourhood = Neighbourhood.of(pairs.mask, context.own, None)
         count = neighbourhood.others.sum(-1)
         # The small number is for shares such as 0.7 of 10, which is 6.999.. in floating point.

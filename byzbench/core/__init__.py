@@ -46,7 +46,6 @@ from byzbench.core.rules import PolicyEvaluator as PolicyEvaluator
 from byzbench.core.rules import RuleContext as RuleContext
 from byzbench.core.rules import RuleOutput as RuleOutput
 from byzbench.core.rules import RuleTraits as RuleTraits
-from byzbench.core.rules import weighted_sum as weighted_sum
 from byzbench.core.scenario import Absence as Absence
 from byzbench.core.scenario import RewardBatch as RewardBatch
 from byzbench.core.scenario import Scenario as Scenario
@@ -54,4 +53,5 @@ from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack
 from byzbench.core.threat_model import On as On
 from byzbench.core.threat_model import ThreatModel as ThreatModel
+from byzbench.geometry.pairwise_distances import weighted_sum as weighted_sum
 from byzbench.literals import literal as literal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,19 +95,35 @@ class AttackContext:
     coin: Tensor | None
     edges: np.ndarray
 
-    def __init__(self, threat: ThreatModel, public: dict[str, Any], secrets: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        threat: ThreatModel,
+        public: dict[str, Any],
+        secrets: dict[str, Any],
+        deferred: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
         """Make a context of all public values and of those secrets that the threat declares.
 
         Args:
             threat: the threat model of the attack.
             public: by attribute, the values that every attack may read.
             secrets: by attribute, the values that need a declaration.
+            deferred: by attribute, functions that make such values when they are first read.
         """
         visible = visible_fields(threat)
         self.__dict__.update(public, **{name: value for name, value in secrets.items() if name in visible})
         self.__dict__["_sees"] = threat.knowledge
+        self.__dict__["_deferred"] = {name: make for name, make in (deferred or {}).items() if name in visible}
+
+    def read_all(self) -> None:
+        """Make all values that are made when they are first read."""
+        for name in list(self.__dict__["_deferred"]):
+            getattr(self, name)
 
     def __getattr__(self, name: str) -> Any:
+        if name in (deferred := self.__dict__.get("_deferred", {})):
+            value = self.__dict__[name] = deferred.pop(name)()
+            return value
         declared = ", ".join(sorted(self.__dict__.get("_sees", ()))) or "nothing"
         raise UndeclaredKnowledge(f"an attack read context.{name}; its threat declares {declared}")
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from byzbench.geometry.pairwise_distances import PairwiseDistances, combine_vectors, to_array, weighted_sum
+from byzbench.geometry.row_sets import RowSets
+
+_BLOCK = 1 << 23
+"""The largest number of coordinates, or of pairs, of the receivers that are aggregated at once: 64 MiB in float64."""
+
+Block: TypeAlias = tuple[Tensor, PairwiseDistances]
+"""Some receivers int64 [R'], and the distances within each of their inboxes."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,10 @@ class Inbox:
         >>> inbox = Inbox(torch.eye(2), senders, senders, senders >= 0, torch.tensor([0, 1]), bounds, torch.eye(2))
         >>> inbox.n
         tensor([2, 2])
-        >>> inbox.distinct()
+        >>> inbox.distinct
         (tensor([0]), tensor([0, 0]))
+        >>> inbox.widths
+        tensor([1.4142, 1.4142], dtype=torch.float64)
     """
 
     base: Tensor
@@ -56,11 +70,22 @@ class Inbox:
         by_receiver = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "base"}
         return replace(self, **{name: part[rows] for name, part in by_receiver.items() if part is not None})
 
-    @property
+    @cached_property
     def n(self) -> Tensor:
         """Return the number of valid vectors of each receiver: int64 [R]."""
         return self.mask.sum(1)
 
+    def merge_equal(self, first: int) -> Inbox:
+        """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
+        numbers: dict[bytes, int] = {}
+        rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(self.base[first:])]
+        if len(numbers) == len(rows):
+            return self
+        position = np.concatenate([np.arange(first), first + np.array(rows)])
+        stored = torch.from_numpy(np.unique(position, return_index=True)[1])
+        return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
+
+    @cached_property
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Group receivers with the same vectors and the same f, so that a rule can be computed once a group.
 
@@ -68,8 +93,70 @@ class Inbox:
             first: int64 [G], the first receiver of each of the G groups.
             group: int64 [R], the group of each receiver.
         """
-        valid_senders = torch.where(self.mask, self.senders, -1).cpu().numpy()
+        valid_senders = np.where(self.mask.numpy(), self.senders.numpy(), -1)
         groups: dict[tuple[bytes, int], int] = {}
         keys = zip((row.tobytes() for row in valid_senders), self.f.tolist(), strict=True)
         group = [groups.setdefault(key, len(groups)) for key in keys]
         return torch.from_numpy(np.unique(group, return_index=True)[1]), torch.tensor(group)
+
+    @cached_property
+    def widths(self) -> Tensor:
+        """Return the diameter of the n - f messages of minimum diameter of each receiver: float64 [R]."""
+        widths = []
+        for receivers, pairs in self.distinct_blocks:
+            widths.append(pairs.min_diameter_subsets(self.f[receivers])[1])
+            if len(self.distinct_blocks) > 1:
+                pairs.release()
+        return torch.cat(widths).to(self.base.device)[self.distinct[1]]
+
+    @cached_property
+    def distinct_blocks(self) -> Sequence[Block]:
+        """Return the first receivers of all groups, in blocks of bounded memory.
+
+        Whoever needs distances within these inboxes, the width or a rule, reads the same ones.
+        """
+        return self._blocks(self.distinct[0])
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Return all receivers, in blocks of bounded memory."""
+        first, group = self.distinct
+        return self.distinct_blocks if len(first) == len(group) else self._blocks(torch.arange(len(group)))
+
+    def _blocks(self, receivers: Tensor) -> Sequence[Block]:
+        n, d = self.senders.shape[1], self.base.shape[1]
+        group = self.distinct[1]
+        parts = receivers.split(max(1, _BLOCK // (n * max(n, d))))
+        return [(part, self._row_sets.select(group[part])) for part in parts]
+
+    @property
+    def shares_products(self) -> bool:
+        """Return whether the inner products of vectors are computed once for several receivers."""
+        return self._row_sets.shares_products
+
+    @cached_property
+    def _row_sets(self) -> RowSets:
+        """Return the vectors of each group of receivers.
+
+        In an empty inbox all columns count: invalid messages are zeros in the base, so its width is zero. Own vectors
+        are the candidates for the centre, as nobody else crafts them.
+        """
+        first = self.distinct[0].numpy()
+        senders, mask, own = self.senders.numpy(), self.mask.numpy(), self.own.numpy()
+        receivers = np.flatnonzero((own >= 0) & mask[np.arange(len(own)), own])
+        own_rows = senders[receivers, own[receivers]]
+        mask = mask | ~mask.any(1, keepdims=True)
+        return RowSets(self.base, senders[first], mask[first], own_rows)
+
+    def combine(self, receivers: Tensor, weights: Tensor) -> Tensor:
+        """Return the sum of the weighted vectors of some receivers, [R', d] in the dtype of the vectors.
+
+        Args:
+            receivers: int64 [R'].
+            weights: float64 [R', n]; zero where the mask is False.
+        """
+        senders = self.senders[receivers]
+        if len(self.base) > 4 * senders.shape[1]:
+            return weighted_sum(weights, self.base[senders])
+        matrix = torch.zeros(len(senders), len(self.base), dtype=torch.float64, device=weights.device)
+        return combine_vectors(matrix.scatter_add_(1, senders, weights), self.base)

@@ -6,14 +6,12 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeAlias
 
-import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from byzbench.core.component import State
-from byzbench.core.rules import Aggregator, LinearRule, RuleContext, RuleOutput, RuleTraits, weighted_sum
-from byzbench.geometry.pairwise_distances import PairwiseDistances, coordinate_blocks, is_small, to_array, to_tensor
+from byzbench.core.rules import Aggregator, LinearRule, RuleContext, RuleOutput, RuleTraits
+from byzbench.geometry.pairwise_distances import PairwiseDistances, combine_vectors, weighted_sum
 
 Transformed: TypeAlias = tuple[Tensor, Tensor]
 """The vectors [..., n', d] that the inner rule aggregates, and a mask [..., n'] of the valid ones."""
@@ -92,7 +90,7 @@ class PreAggregator(Aggregator):
     def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
         """Aggregate the transformed vectors by the inner rule; see `Aggregator.aggregate`."""
         transformed, valid = self.transform(x, f, context)
-        value, _, state = self.inner.aggregate(transformed, f, replace(context, mask=valid))
+        value, _, state = self.inner.aggregate(transformed, f, context.of_inner_rule(valid))
         return RuleOutput(value, None, state)
 
 
@@ -123,8 +121,8 @@ class AveragingPreAggregator(PreAggregator, LinearRule):
 
     def transform(self, x: Tensor, f: Tensor, context: RuleContext) -> Transformed:
         """Average the inputs; see `PreAggregator.transform`."""
-        matrix, valid = self.averaging_matrix(PairwiseDistances.of(x, context.mask), f, context)
-        return _average(matrix, x), valid
+        matrix, valid = self.averaging_matrix(context.distances_of(x), f, context)
+        return combine_vectors(matrix, x), valid
 
     def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the inner rule's weights of the averages, distributed over the inputs.
@@ -133,22 +131,13 @@ class AveragingPreAggregator(PreAggregator, LinearRule):
         """
         assert isinstance(self.inner, LinearRule)
         matrix, valid = self.averaging_matrix(pairs, f, context)
-        weights, state = self.inner.compute_weights(pairs.combine(matrix, valid), f, replace(context, mask=valid))
+        weights, state = self.inner.compute_weights(pairs.combine(matrix, valid), f, context.of_inner_rule(valid))
         return weighted_sum(weights, matrix), state
 
     def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
         """Aggregate the averages by the inner rule; see `Aggregator.aggregate`."""
         if isinstance(self.inner, LinearRule) and self.inner.traits.linear:
             return LinearRule.aggregate(self, x, f, context)
-        matrix, valid = self.averaging_matrix(PairwiseDistances.of(x, context.mask), f, context)
-        value, weights, state = self.inner.aggregate(_average(matrix, x), f, replace(context, mask=valid))
+        matrix, valid = self.averaging_matrix(context.distances_of(x), f, context)
+        value, weights, state = self.inner.aggregate(combine_vectors(matrix, x), f, context.of_inner_rule(valid))
         return RuleOutput(value, None if weights is None else weighted_sum(weights, matrix), state)
-
-
-def _average(matrix: Tensor, x: Tensor) -> Tensor:
-    """Return the averages matrix [..., n', n] @ x [..., n, d], in the dtype of x."""
-    if is_small(x):
-        rows = to_array(x)
-        return to_tensor((to_array(matrix) @ rows.astype(np.float64)).astype(rows.dtype), x)
-    parts = [(matrix @ part.double()).to(x.dtype) for part in coordinate_blocks(x)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

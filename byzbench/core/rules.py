@@ -17,14 +17,7 @@ from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
 from byzbench.core.formulas import check_count, check_formulas, formula, is_integral
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.geometry.pairwise_distances import (
-    BLOCK,
-    PairwiseDistances,
-    coordinate_blocks,
-    is_small,
-    to_array,
-    to_tensor,
-)
+from byzbench.geometry.pairwise_distances import PairwiseDistances, weighted_sum
 
 if TYPE_CHECKING:
     from byzbench.core.setting import Setting
@@ -53,6 +46,7 @@ class RuleContext:
         honest: bool [..., n], True for honest senders, which no agent can know; only for a rule whose `required_inputs`
             name it.
         evaluator: evaluates policies at the receivers; only for a rule whose `required_inputs` name it.
+        distances: the distances of the vectors, if the caller has computed them; rules read `distances_of`.
 
     Example:
         >>> from byzbench.registry import make
@@ -69,10 +63,19 @@ class RuleContext:
     rng: np.random.Generator | None = None
     honest: Tensor | None = None
     evaluator: PolicyEvaluator | None = None
+    distances: PairwiseDistances | None = None
 
     def mask_of(self, x: Tensor) -> Tensor:
         """Return `mask`, or True for every vector of x [..., n, d] if it is None: bool [..., n]."""
         return x.new_ones(x.shape[:-1], dtype=torch.bool) if self.mask is None else self.mask
+
+    def distances_of(self, x: Tensor) -> PairwiseDistances:
+        """Return `distances`, or those of the valid vectors of x [..., n, d] if it is None."""
+        return PairwiseDistances.of(x, self.mask) if self.distances is None else self.distances
+
+    def of_inner_rule(self, mask: Tensor) -> RuleContext:
+        """Return the context of a rule that aggregates other vectors, of which those in `mask` are valid."""
+        return replace(self, mask=mask, distances=None)
 
 
 class RuleOutput(NamedTuple):
@@ -320,7 +323,7 @@ def _expand_context(name: str, context: RuleContext, shape: torch.Size) -> RuleC
         is_valid, condition = _CONDITIONS[key]
         if not is_valid(value, shape[-1]):
             raise InvalidParameter(f"{name}: {key} must be {condition.format(n=shape[-1])}")
-    return replace(context, **expanded)
+    return replace(context, **expanded, distances=None)  # a user's are not known to be those of x
 
 
 def _are_columns(own: Tensor, n: int) -> bool:
@@ -340,30 +343,6 @@ _CONDITIONS: dict[str, tuple[Callable[[Tensor, int], bool], str]] = {
     "age": (lambda age, n: is_integral(age) and bool((age >= 0).all()), "integers of at least 0"),
 }
 """The condition on each tensor of a context that a user passes, for inboxes of n columns."""
-
-
-def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
-    """Return sum_i weights_i x_i for each set, [..., d] in the dtype of x.
-
-    The sum is computed in float64.
-
-    Args:
-        weights: float64 [..., n].
-        x: [..., n, d].
-
-    Example:
-        >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
-        >>> weighted_sum(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64), x)
-        tensor([1.0000, 1.5000])
-    """
-    if is_small(x):
-        rows = to_array(x)
-        value = to_array(weights)[..., None, :] @ rows.astype(np.float64)
-        return to_tensor(value[..., 0, :].astype(rows.dtype), x)
-    if weights.ndim == 1 and x.shape[-1] > BLOCK:
-        x, weights = x[weights != 0], weights[weights != 0]
-    parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in coordinate_blocks(x)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 @dataclass(frozen=True)
@@ -388,5 +367,5 @@ class LinearRule(Aggregator):
 
     def aggregate(self, x: Tensor, f: Tensor, context: RuleContext) -> RuleOutput:
         """Return the sum of the inputs with the computed weights; see `Aggregator.aggregate`."""
-        weights, state = self.compute_weights(PairwiseDistances.of(x, context.mask), f, context)
+        weights, state = self.compute_weights(context.distances_of(x), f, context)
         return RuleOutput(weighted_sum(weights, x), weights, state)

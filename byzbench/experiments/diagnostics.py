@@ -19,6 +19,9 @@ Array: TypeAlias = npt.NDArray[Any]
 _DENSE = 1 << 16
 """The largest number of entries of a dense weight matrix; larger ones are sparse."""
 
+_ROWS = 1000
+"""The number of vectors of one part of a distance matrix."""
+
 
 def diagnose(result: AggregationResult, byzantine: Tensor) -> dict[str, float | None]:
     """Measure the influence of Byzantine vectors on an aggregation.
@@ -178,11 +181,31 @@ def diameter(x: Tensor) -> float:
     if not x.isfinite().all():
         return torch.nan
     shifted = x.double() - x[:1].double()
-    squares = shifted.square().sum(1)
-    if not squares.any():
+    shifted -= shifted.mean(0)
+    # The longest first, as a distance is at most the sum of the two lengths.
+    lengths, order = torch.linalg.vector_norm(shifted, dim=1).sort(descending=True)
+    scale = float(lengths[0])
+    if scale == 0:
         return 0.0
-    squared_distances = squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * shifted @ shifted.T
-    return float(squared_distances.clamp(min=0).max().sqrt())
+    lengths, parts = (lengths / scale).split(_ROWS), shifted[order].div_(scale).split(_ROWS)
+    largest, rounding = 0.0, (2 * x.shape[1] + 32) * 2.0**-24
+    for i, rows in enumerate(parts):
+        for j in range(i, len(parts)):
+            if float(lengths[i][0] + lengths[j][0]) ** 2 <= largest:
+                break
+            # In float32 products take half the time. They decide which few parts are computed in float64.
+            if len(parts) > 1 and _largest_square(rows.float(), parts[j].float()) + rounding < largest:
+                continue
+            largest = max(largest, _largest_square(rows, parts[j]))
+    return sqrt(largest) * scale
+
+
+def _largest_square(a: Tensor, b: Tensor) -> float:
+    """Return the largest squared distance between a row of a [n, d] and a row of b [m, d]."""
+    squares = (a @ b.T).mul_(-2)
+    squares += a.square().sum(1, keepdim=True)
+    squares += b.square().sum(1)
+    return float(squares.max())
 
 
 def _mean(values: list[float]) -> float | None:

@@ -143,7 +143,7 @@ class Adversary:
 
         Args:
             public: the values that are always available, beside the round, K, f and the task.
-            secrets: by attribute, a function that makes its value; only those of visible attributes are called.
+            secrets: by attribute, a function that makes its value; it is called when a visible attribute is read.
         """
         facts = {
             "round": self.round,
@@ -152,8 +152,7 @@ class Adversary:
             "task": self._task,
             "num_parameters": self._policy.dimension,
         }
-        visible = {name: make() for name, make in secrets.items() if name in self._visible}
-        return AttackContext(self._threat, {**facts, **public}, visible)
+        return AttackContext(self._threat, {**facts, **public}, {}, secrets)
 
     def _static_secrets(self, agents: Sequence[int]) -> dict[str, Callable[[], Any]]:
         """Return the secrets that do not depend on an exchange, for some Byzantine agents."""

@@ -276,6 +276,38 @@ class CommunicationGraph:
         return torch.searchsorted(rows, rows)
 
     @cached_property
+    def edge_rows(self) -> Tensor:
+        """Return `senders` with row K + e in place of the sender of the Byzantine edge e: int64 [K, n]."""
+        return self._rows_of_edges(torch.arange(len(self.byzantine_edges)))
+
+    @cached_property
+    def reliable_edge_rows(self) -> Tensor:
+        """Return the same where all receivers of a sender get the message of its first edge: int64 [K, n]."""
+        return self._rows_of_edges(self.first_byzantine_edges)
+
+    def _rows_of_edges(self, edge: Tensor) -> Tensor:
+        senders, (_, receiver, column) = self.senders.clone(), self.byzantine_edges.T
+        senders[receiver, column] = self.num_agents + edge
+        return senders
+
+    @cached_property
+    def num_messages(self) -> npt.NDArray[np.int64]:
+        """Return the transmissions of each agent if all send to all neighbours: int64 [K]."""
+        return self.count_messages(self.from_others)
+
+    def count_messages(self, sent: Tensor) -> npt.NDArray[np.int64]:
+        """Count the transmissions of each agent.
+
+        Args:
+            sent: bool [K, n], True where a message is sent.
+
+        Returns:
+            int64 [K], the number of transmissions of each agent.
+        """
+        weights = None if self.hops is None else self.hops[sent].numpy()
+        return np.bincount(self.senders[sent].numpy(), weights, minlength=self.num_agents).astype(np.int64)
+
+    @cached_property
     def from_others(self) -> Tensor:
         """Return the mask of messages from other agents: bool [K, n], False at padding and at an agent's own column."""
         return self.mask & (torch.arange(self.senders.shape[1]) != self.own_columns.unsqueeze(1))

@@ -15,16 +15,13 @@ from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbo
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
+from byzbench.federation.rule_application import apply_rule
 from byzbench.federation.scenarios import Scenarios
 from byzbench.federation.statistics import AggregationResult, AgreementResult, Counters, RoundStatistics
 from byzbench.geometry.pairwise_distances import PairwiseDistances
-from byzbench.geometry.subsets import min_diameter_subsets
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, rollout
-
-_BLOCK = 1 << 23
-"""The largest number of coordinates that are aggregated at once for many receivers: 64 MiB in float64."""
 
 
 class SimulatedFederation(Federation):
@@ -264,44 +261,44 @@ class SimulatedFederation(Federation):
             inbox: the messages of R receivers.
             state: the state of the rule, with one row for each receiver.
         """
-        counts = zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)
-        usable = torch.tensor([n > 0 and bool(rule.defined(n, f)) for n, f in counts])
-        self.counters.num_undefined += int((~usable).sum())
+        counts = list(zip(inbox.n.tolist(), inbox.f.tolist(), strict=True))
+        is_defined = {(n, f): n > 0 and bool(rule.defined(n, f)) for n, f in set(counts)}
+        usable = torch.tensor([is_defined[pair] for pair in counts])
+        rows = usable.nonzero().squeeze(1)
+        self.counters.num_undefined += len(usable) - len(rows)
         undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
         value = undefined if inbox.sent is None else inbox.sent.clone()
-        rows = usable.nonzero().squeeze(1)
         new, weights = dict(state), None
         if len(rows):
-            usable_inbox = inbox.select(rows)
+            usable_inbox = inbox if len(rows) == len(usable) else inbox.select(rows)
             shareable = not (rule.traits.self_centered or rule.traits.stateful)
-            first, group = usable_inbox.distinct() if shareable else (torch.arange(len(rows)), torch.arange(len(rows)))
-            block_size = max(1, _BLOCK // (usable_inbox.senders.shape[1] * usable_inbox.base.shape[1]))
+            blocks, group = usable_inbox.blocks, torch.arange(len(rows))
+            if shareable:
+                blocks, group = usable_inbox.distinct_blocks, usable_inbox.distinct[1]
             self._num_uses[purpose] += 1
             stream = f"{purpose}/{self._num_uses[purpose] - 1}"
-            values, block_weights, states = [], [], []
-            for block in first.split(block_size):
-                block_inbox = usable_inbox.select(block)
+            outputs = []
+            for block, pairs in blocks:
                 block_state = {name: part[rows[block]] for name, part in new.items()}
-                context = self._rule_context(rule, block_inbox, block_state, stream)
-                block_value, combination, new_state = rule.aggregate(
-                    block_inbox.base[block_inbox.senders], block_inbox.f, context
-                )
-                values.append(block_value)
-                block_weights.append(combination)
-                states.append(new_state)
-            value[rows] = torch.cat(values)[group].to(value)
-            if (combinations := [w for w in block_weights if w is not None]) and len(combinations) == len(
-                block_weights
-            ):
+                block_inbox = usable_inbox if len(block) == len(rows) else usable_inbox.select(block)
+                context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
+                outputs.append(apply_rule(rule, usable_inbox, block, context))
+                if len(blocks) > 1:
+                    pairs.release()
+            value[rows] = torch.cat([output.value for output in outputs])[group].to(value)
+            combinations = [output.weights for output in outputs if output.weights is not None]
+            if len(combinations) == len(outputs):
                 weights = torch.zeros(inbox.mask.shape, dtype=torch.float64)
                 weights[rows] = torch.cat(combinations)[group].cpu()
-            for name in states[0]:
-                part = torch.cat([new_state[name] for new_state in states])
+            for name in outputs[0].state:
+                part = torch.cat([output.state[name] for output in outputs])
                 new[name] = new[name].clone() if name in new else part.new_zeros(len(usable), *part.shape[1:])
                 new[name][rows] = part
         return AggregationResult(inbox, value, weights, usable, new)
 
-    def _rule_context(self, rule: Aggregator, inbox: Inbox, state: State, stream: str) -> RuleContext:
+    def _rule_context(
+        self, rule: Aggregator, inbox: Inbox, pairs: PairwiseDistances, state: State, stream: str
+    ) -> RuleContext:
         """Return what a rule may read: `honest` and `evaluator` only if it requires them."""
         required = rule.required_inputs
         return RuleContext(
@@ -310,9 +307,10 @@ class SimulatedFederation(Federation):
             weights=inbox.weights,
             age=inbox.age,
             state=state,
-            rng=self._streams.generator(stream, self.round),
+            rng=self._streams.generator(stream, self.round) if rule.traits.random else None,
             honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
             evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
+            distances=pairs,
         )
 
     def _evaluate_policies(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
@@ -343,9 +341,4 @@ class SimulatedFederation(Federation):
 
     def width(self, inbox: Inbox) -> Tensor:
         """Return the diameter of the n - f messages of minimum diameter in each inbox: float64 [R]."""
-        first, group = inbox.distinct()
-        distinct = inbox.select(first)
-        # In an empty inbox all columns count: invalid messages are zeros in the base, so its diameter is zero.
-        mask = distinct.mask | (distinct.n == 0).unsqueeze(1)
-        cloud = PairwiseDistances.of(distinct.base[distinct.senders], mask)
-        return min_diameter_subsets(cloud.distances, mask, distinct.f)[1].to(distinct.base.device)[group]
+        return inbox.widths

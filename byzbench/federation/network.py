@@ -92,20 +92,29 @@ class Network:
         crafted = await self._adversary.craft_messages(topic, x, members.byzantine_edges[:, :2])
         senders = members.senders
         if crafted is not None and self._adversary.equivocates:
-            senders = senders.clone()
-            _, receiver, column = members.byzantine_edges.T
-            edge = members.first_byzantine_edges if reliable else torch.arange(len(receiver))
-            senders[receiver, column] = members.num_agents + edge
+            senders = members.reliable_edge_rows if reliable else members.edge_rows
         base, malformed, silent = self._merge(x.detach(), crafted, self._adversary.equivocates)
-        sent = members.from_others & ~silent[senders]
-        num_messages = (
-            members.broadcasts
-            if reliable
-            else _count_by_sender(sent, members.senders, members.num_agents, members.hops)
+        if reliable:
+            num_messages = members.broadcasts
+        elif silent.any():
+            num_messages = members.count_messages(members.from_others & ~silent[senders])
+        else:
+            num_messages = members.num_messages
+        inbox = Inbox(
+            base,
+            senders,
+            members.senders,
+            members.mask,
+            members.own_columns,
+            members.bounds,
+            x.detach(),
+            weights=members.mixing,
+            receivers=torch.arange(members.num_agents),
         )
-        inbox = Inbox(base, senders, members.senders, members.mask, members.own_columns, members.bounds, x.detach())
         inbox = self._transmit(topic, inbox, malformed, silent, num_messages, unreliable=not reliable)
-        return replace(inbox, weights=members.mixing, receivers=torch.arange(members.num_agents))
+        if len(inbox.base) > members.num_agents:
+            inbox = inbox.merge_equal(members.num_agents)
+        return inbox
 
     async def gather(self, topic: str, x: Tensor, groups: int) -> Inbox:
         """Send each row of x [K, d] to the server; see `Federation.gather`."""
@@ -314,19 +323,3 @@ class Network:
         self._counters.num_silent += int((missing & others).sum())
         f = (inbox.f - exposed.sum(1)).clamp(min=0)
         return replace(inbox, mask=inbox.mask & ~exposed & ~missing, f=f)
-
-
-def _count_by_sender(sent: Tensor, authors: Tensor, agents: int, hops: Tensor | None) -> np.ndarray:
-    """Count the transmissions of each agent.
-
-    Args:
-        sent: bool [R, n], True where a message is sent.
-        authors: int64 [R, n], the sender of each column.
-        agents: K, the number of agents.
-        hops: int64 [R, n], the transmissions of each message; None if all are 1.
-
-    Returns:
-        int64 [K], the number of transmissions of each agent.
-    """
-    weights = None if hops is None else hops[sent].numpy()
-    return np.bincount(authors[sent].numpy(), weights, minlength=agents).astype(np.int64)

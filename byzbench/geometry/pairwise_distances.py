@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from byzbench.geometry.subsets import EFFORT, min_diameter_subsets
 
 # Number of coordinates converted to float64 at one time, so that a block of them stays in the cache. It is not a power
 # of two: rows whose starts are a multiple of one apart would map to the same cache lines.
@@ -21,6 +23,9 @@ BLOCK = 2000
 # matrix products of sets up to this size start no threads.
 SMALL = 1 << 13
 
+# Minimum count of numbers of a large set, for which it pays to load compiled code.
+LARGE = 1 << 21
+
 
 def is_small(x: Tensor) -> bool:
     """Return whether NumPy computes on the sets x [..., n, d]: n d <= `SMALL`, and n^2 d at most 32 times that.
@@ -29,6 +34,12 @@ def is_small(x: Tensor) -> bool:
     """
     n, d = x.shape[-2:]
     return max(n, 32) * n * d <= 32 * SMALL and d <= BLOCK and x.is_cpu
+
+
+def is_large(x: Tensor) -> bool:
+    """Return whether compiled code computes on the sets x [..., n, d], one after the other, without copies of them."""
+    n, d = x.shape[-2:]
+    return n * d >= LARGE and x.is_cpu and x.dtype in (torch.float32, torch.float64)
 
 
 def coordinate_blocks(x: Tensor) -> Sequence[Tensor]:
@@ -52,12 +63,29 @@ def norms_from(x: Tensor, origin: Tensor | None = None) -> Tensor:
         if origin is not None:
             rows -= to_array(origin)
         return to_tensor(np.sqrt(np.vecdot(rows, rows)), x)
+    if is_large(x):
+        from byzbench.geometry.large_sets import add_squares  # local, as loading Numba takes time
+
+        squares = x.new_empty(x.shape[:-1], dtype=torch.float64)
+        for values, start, lengths in _sets(x, origin, squares):
+            add_squares(values, start, lengths)
+        return squares.sqrt_()
     if origin is None:
         parts = [torch.linalg.vector_norm(part.double(), dim=-1) for part in coordinate_blocks(x)]
     else:
         pairs = zip(coordinate_blocks(x), coordinate_blocks(origin), strict=True)
         parts = [torch.linalg.vector_norm(part.double() - offset.double(), dim=-1) for part, offset in pairs]
     return parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts, -1), dim=-1)
+
+
+def _sets(x: Tensor, origin: Tensor | None, *results: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Yield each set of x [..., n, d], its origin [1, d] in float64 or None, and its part of the results, as arrays."""
+    count, values = x.shape[:-2].numel(), to_array(x).reshape(-1, *x.shape[-2:])
+    origins: Iterable[Any] = [None] * count
+    if origin is not None:
+        origins = to_array(origin.double().expand(*x.shape[:-2], 1, -1)).reshape(count, 1, -1)
+    parts = (to_array(result).reshape(count, -1) for result in results)
+    yield from zip(values, origins, *parts, strict=True)
 
 
 def to_array(x: Tensor) -> npt.NDArray[Any]:
@@ -101,6 +129,79 @@ def uniform_weights(chosen: Tensor) -> Tensor:
     """
     is_chosen = to_array(chosen)
     return to_tensor(is_chosen / np.add.reduce(is_chosen, -1, keepdims=True), chosen)
+
+
+def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+    """Return sum_i weights_i x_i for each set, [..., d] in the dtype of x.
+
+    The sum is computed in float64.
+
+    Args:
+        weights: float64 [..., n].
+        x: [..., n, d].
+
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+        >>> weighted_sum(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64), x)
+        tensor([1.0000, 1.5000])
+    """
+    if is_small(x):
+        rows = to_array(x)
+        value = to_array(weights)[..., None, :] @ rows.astype(np.float64)
+        return to_tensor(value[..., 0, :].astype(rows.dtype), x)
+    if is_large(x):
+        return _add_differences(weights, x, None, x.dtype)
+    parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in coordinate_blocks(x)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def weighted_differences(weights: Tensor, x: Tensor, origin: Tensor) -> Tensor:
+    """Return sum_i weights_i (x_i - origin) for each set: float64 [..., 1, d].
+
+    Args:
+        weights: float64 [..., n].
+        x: [..., n, d].
+        origin: float64 [..., 1, d].
+    """
+    if is_small(x):
+        return to_tensor(to_array(weights)[..., None, :] @ (to_array(x).astype(np.float64) - to_array(origin)), x)
+    if is_large(x):
+        return _add_differences(weights, x, origin, torch.float64).unsqueeze(-2)
+    pairs = zip(coordinate_blocks(x), coordinate_blocks(origin), strict=True)
+    parts = [weights.unsqueeze(-2) @ (part.double() - start) for part, start in pairs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _add_differences(weights: Tensor, x: Tensor, origin: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return sum_i weights_i (x_i - origin) of large sets, [..., d]; vectors of weight zero are not read."""
+    from byzbench.geometry.large_sets import add_differences  # local, as loading Numba takes time
+
+    total = x.new_empty((*x.shape[:-2], x.shape[-1]), dtype=dtype)
+    for values, start, shares, result in _sets(x, origin, weights, total):
+        rows = np.flatnonzero(shares)
+        add_differences(shares[rows], rows, values, start, result)
+    return total
+
+
+def combine_vectors(matrix: Tensor, x: Tensor) -> Tensor:
+    """Return the linear combinations matrix @ x, [..., m, d] in the dtype of x; they are computed in float64.
+
+    Args:
+        matrix: float64 [..., m, n], the weights.
+        x: [..., n, d], the vectors.
+
+    Example:
+        >>> combine_vectors(torch.tensor([[0.5, 0.5], [1.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0], [2.0]]))
+        tensor([[1.],
+                [0.]])
+    """
+    if is_small(x):
+        rows = to_array(x)
+        return to_tensor((to_array(matrix) @ rows.astype(np.float64)).astype(rows.dtype), x)
+    result = x.new_empty((*matrix.shape[:-1], x.shape[-1]))
+    for part, target in zip(coordinate_blocks(x), coordinate_blocks(result), strict=True):
+        target.copy_(matrix @ part.double())
+    return result
 
 
 def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -157,13 +258,41 @@ class PairwiseDistances(ABC):
         """Return the squared length of the centre; see the class."""
 
     @staticmethod
-    def of(x: Tensor, mask: Tensor | None = None) -> PairwiseDistances:
-        """Make the cloud of the finite vectors x [..., n, d], where `mask` [..., n] is True (default: everywhere).
+    def of(x: Tensor, mask: Tensor | None = None, centre: Tensor | None = None) -> PairwiseDistances:
+        """Make the cloud of finite vectors.
 
-        x must not change before the cloud has been used.
+        Args:
+            x: [..., n, d], the vectors, which must not change before the cloud has been used.
+            mask: bool [..., n], the valid vectors; by default all.
+            centre: [1, d], a centre in place of the shortest vector, in the dtype of x.
         """
         valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask
-        return _Small(x, valid) if is_small(x) else _Large(x, valid)
+        return _Small(x, valid, centre) if is_small(x) else _Large(x, valid, centre)
+
+    def min_diameter_subsets(self, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
+        """Return the n - f vectors of least diameter of each set; see `subsets.min_diameter_subsets`.
+
+        A second call with the same arguments returns the same tensors.
+
+        Args:
+            f: int64 [...], how many vectors to leave out.
+            effort: the maximum effort of the search.
+        """
+        key = effort, *f.flatten().tolist()
+        if key not in self._subsets:
+            self._subsets[key] = min_diameter_subsets(self.distances, self.mask, f, effort)
+        return self._subsets[key]
+
+    def release(self) -> None:
+        """Free the memory of all values except subsets; they are computed again when they are read."""
+        kept = {"_subsets", *(entry.name for entry in fields(self))}  # type: ignore[arg-type]
+        for name in vars(self).keys() - kept:
+            del self.__dict__[name]
+
+    @cached_property
+    def _subsets(self) -> dict[tuple[int, ...], tuple[Tensor, Tensor]]:
+        """Return the results of `min_diameter_subsets`, by its arguments."""
+        return {}
 
     @cached_property
     def squared_distances(self) -> Tensor:
@@ -241,6 +370,7 @@ class _Small(PairwiseDistances):
 
     x: Tensor
     mask: Tensor
+    origin: Tensor | None = None
 
     @cached_property
     def norms(self) -> Tensor:
@@ -248,13 +378,18 @@ class _Small(PairwiseDistances):
 
     @cached_property
     def centre(self) -> Tensor:
+        if self.origin is not None:
+            return self.origin.double().square().sum()
         return to_tensor(np.asarray(self._rows[1].min(-1)), self.mask)
 
     @cached_property
     def gram(self) -> Tensor:
         rows, square_lengths = self._rows
         # In place, to save memory traffic: after their lengths, the rows are not read by anything else.
-        rows -= select_rows(rows, np.asarray(square_lengths.argmin(-1)))[..., None, :]
+        if self.origin is None:
+            rows -= select_rows(rows, np.asarray(square_lengths.argmin(-1)))[..., None, :]
+        else:
+            rows -= to_array(self.origin)
         # NumPy recognises the product of a matrix and its own transpose, so the result is exactly symmetric.
         return to_tensor(self._zero_invalid(rows @ rows.swapaxes(-1, -2)), self.mask)
 
@@ -274,6 +409,7 @@ class _Large(PairwiseDistances):
 
     x: Tensor
     mask: Tensor
+    origin: Tensor | None = None
 
     @cached_property
     def norms(self) -> Tensor:
@@ -285,20 +421,27 @@ class _Large(PairwiseDistances):
 
     @cached_property
     def centre(self) -> Tensor:
+        if self.origin is not None:
+            return self.origin.double().square().sum()
         return torch.cat(self._centred[1], -1).square().sum(-1)
 
     @cached_property
     def _centred(self) -> tuple[Tensor, list[Tensor]]:
-        """Return the Gram matrix, and the length of the centre in each block, [..., 1]."""
+        """Return the Gram matrix, and the length of the centre in each block, [..., 1], unless it was given."""
         products, centre_lengths = None, []
-        for part in coordinate_blocks(self.x):
+        parts = coordinate_blocks(self.x)
+        origins = [None] * len(parts) if self.origin is None else coordinate_blocks(self.origin)
+        for part, origin in zip(parts, origins, strict=True):
             rows = part.to(torch.float64, copy=True)
-            row_lengths = torch.linalg.vector_norm(rows, dim=-1)
-            if self._invalid_pairs is not None:
-                row_lengths.masked_fill_(~self.mask, torch.inf)
-            least_length, shortest = row_lengths.min(-1, keepdim=True)
-            rows -= rows.gather(-2, shortest.unsqueeze(-1).expand(*shortest.shape, rows.shape[-1]))
-            centre_lengths.append(least_length)
+            if origin is not None:
+                rows -= origin
+            else:
+                row_lengths = torch.linalg.vector_norm(rows, dim=-1)
+                if self._invalid_pairs is not None:
+                    row_lengths.masked_fill_(~self.mask, torch.inf)
+                least_length, shortest = row_lengths.min(-1, keepdim=True)
+                rows -= rows.gather(-2, shortest.unsqueeze(-1).expand(*shortest.shape, rows.shape[-1]))
+                centre_lengths.append(least_length)
             products = rows @ rows.mT if products is None else products.add_(rows @ rows.mT)
         assert products is not None
         return self._symmetrized(products), centre_lengths
@@ -322,8 +465,20 @@ class _Selected(PairwiseDistances):
 
     @cached_property
     def gram(self) -> Tensor:
-        gram = self.source.gram[self.index.unsqueeze(-1), self.index.unsqueeze(-2)]
-        return gram * (self.mask.unsqueeze(-1) & self.mask.unsqueeze(-2))
+        return self._pairs_of(self.source.gram)
+
+    @cached_property
+    def squared_distances(self) -> Tensor:
+        return self._pairs_of(self.source.squared_distances)
+
+    @cached_property
+    def distances(self) -> Tensor:
+        return self._pairs_of(self.source.distances)
+
+    def _pairs_of(self, matrix: Tensor) -> Tensor:
+        """Return the entries of the source's matrix for all pairs of each set."""
+        entries = to_array(self.index)
+        return to_tensor(self._zero_invalid(to_array(matrix)[entries[..., :, None], entries[..., None, :]]), matrix)
 
 
 @dataclass(frozen=True, eq=False)

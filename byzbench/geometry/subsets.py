@@ -24,9 +24,11 @@ from byzbench.errors import InexactSearch
 # Maximum number of entries of a table of subsets, and of its values for one block of receivers.
 TABLE = 1 << 15
 BLOCK = 1 << 22
+# Default maximum number of vertices that a search visits: about a second of computation.
+EFFORT = 4_000_000
 
 
-def min_diameter_subsets(distances: Tensor, mask: Tensor, f: Tensor, effort: int = 4_000_000) -> tuple[Tensor, Tensor]:
+def min_diameter_subsets(distances: Tensor, mask: Tensor, f: Tensor, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
     """Return, for each receiver, the n_r - f_r of its n_r valid vectors that have the least diameter.
 
     Args:
@@ -70,27 +72,32 @@ def each_set(
         InexactSearch: the search did not complete for some receiver.
     """
     n = mask.shape[-1]
-    flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n)
-    counts = valid.sum(-1)
-    sizes = (counts - f.reshape(-1)).clamp_min(1)
-    # Valid columns first, in their order, so that receivers of the same counts share one table.
-    columns = valid.sort(dim=-1, descending=True, stable=True).indices
-    chosen, values = torch.zeros_like(valid), flat.new_zeros(len(flat))
-    for count, size in torch.stack([counts, sizes], -1).unique(dim=0).tolist():
-        rows = ((counts == count) & (sizes == size)).nonzero().squeeze(-1)
-        valid_columns = columns[rows, :count]
-        submatrices = flat[rows.view(-1, 1, 1), valid_columns.unsqueeze(-1), valid_columns.unsqueeze(-2)]
+    flat, valid = matrices.reshape(-1, n, n), mask.reshape(-1, n).numpy(force=True)
+    counts = np.add.reduce(valid, -1)
+    sizes = np.maximum(counts - f.reshape(-1).numpy(force=True), 1)
+    chosen, values = np.zeros(valid.shape, np.bool_), np.zeros(len(valid))
+    forms = list(zip(counts.tolist(), sizes.tolist(), strict=True))
+    for count, size in sorted(set(forms)):
+        rows = np.array([row for row, form in enumerate(forms) if form == (count, size)])
+        submatrices, columns = flat if len(rows) == len(flat) else flat[rows], None
+        if count < n:
+            # Valid columns first, in their order, so that receivers of the same counts share one table.
+            columns = np.argsort(~valid[rows], axis=-1, kind="stable")[:, :count]
+            submatrices = flat[rows[:, None, None], columns[:, :, None], columns[:, None, :]]
         if comb(count, size) * size * size <= 2 * TABLE:
-            indices, values[rows] = look(submatrices, size)
+            indices, best_values = (part.numpy(force=True) for part in look(submatrices, size))
         else:
-            results = [search(matrix, size) for matrix in submatrices.cpu().numpy()]
-            indices = torch.tensor([subset for subset, _, _ in results], device=flat.device)
-            values[rows] = flat.new_tensor([value for _, value, _ in results])
+            results = [search(matrix, size) for matrix in submatrices.numpy(force=True)]
+            indices, best_values = np.array([r[0] for r in results]), np.array([r[1] for r in results])
             if not all(exact for _, _, exact in results):
                 text = f"{name}: the effort does not settle n={count}, f={count - size}; the best subset seen is used"
                 warnings.warn(text, InexactSearch, stacklevel=2)
-        chosen[rows.unsqueeze(-1), valid_columns.gather(-1, indices)] = True
-    return chosen.view(mask.shape), values.view(mask.shape[:-1])
+        values[rows] = best_values
+        chosen[rows[:, None], indices if columns is None else np.take_along_axis(columns, indices, -1)] = True
+    return (
+        torch.from_numpy(chosen).view(mask.shape).to(mask.device),
+        torch.from_numpy(values).view(mask.shape[:-1]).to(matrices.device),
+    )
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +157,7 @@ def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def min_diameter_subset(
-    distances: np.ndarray | Tensor, size: int, effort: int = 4_000_000
+    distances: np.ndarray | Tensor, size: int, effort: int = EFFORT
 ) -> tuple[tuple[int, ...], float, bool]:
     """Return the `size` of n points that have the least diameter; of ties the lexicographically first subset.
 
@@ -170,129 +177,40 @@ def min_diameter_subset(
         >>> min_diameter_subset(abs(x[:, None] - x), 3)
         ((0, 1, 2), 2.0, True)
     """
-    matrix = np.asarray(distances, dtype=np.float64)
+    # A local import, as loading Numba takes time, which small inboxes should not cost.
+    from byzbench.geometry.vertex_covers import find_cover, first_independent_set
+
+    matrix, exact, remaining = np.asarray(distances, dtype=np.float64), True, np.array([effort])
     # Each point of a subset has size - 1 others within the subset's diameter. So the smallest ball around a point that
-    # contains `size` points has a radius of at most the least diameter, and a diameter of at most twice that.
+    # contains `size` points has a radius of at most the least diameter, and a diameter of at most twice that. And the
+    # balls around the points of the subset, `size` in number, all have such a radius.
     radii = np.partition(matrix, size - 1, axis=1)[:, size - 1]
-    best = sorted(np.argsort(matrix[radii.argmin()], kind="stable")[:size].tolist())
+    best = np.sort(np.argsort(matrix[radii.argmin()], kind="stable")[:size])
     diameter = float(matrix[np.ix_(best, best)].max())
-    values = np.unique(matrix[(matrix >= radii.min()) & (matrix <= diameter)])
-    search = _Search(effort)
-    low, high = 0, len(values) - 1
+    least = np.partition(radii, size - 1)[size - 1]
+    values = np.unique(matrix[(matrix >= least) & (matrix <= diameter)])
+    everything = _bits(np.ones((1, len(matrix)), dtype=bool))[0]
+    # The least diameter is usually close to the lower bound, so the first thresholds are close to it too.
+    low, high, step = 0, len(values) - 1, 0
     while low < high:
-        middle = (low + high) // 2
-        conflicts = _conflicts(matrix, values[middle])
-        cover = search.cover(conflicts, (1 << len(matrix)) - 1, len(matrix) - size)
-        if cover is None:
-            low = middle + 1
-        else:
-            best = [i for i in range(len(matrix)) if not cover >> i & 1][:size]
+        middle = min(low + step, (low + high) // 2)
+        conflicts = _bits(matrix > values[middle])
+        is_covered, cover, certain = find_cover(conflicts, everything, len(matrix) - size, remaining)
+        exact &= is_covered or certain
+        if is_covered:
+            best = np.flatnonzero(~np.unpackbits(cover.view(np.uint8), bitorder="little").astype(bool))[:size]
             diameter = float(matrix[np.ix_(best, best)].max())
             high = int(np.searchsorted(values, diameter))
-    best = search.first(_conflicts(matrix, diameter), best, size)
-    return tuple(best), diameter, search.exact
+        else:
+            low, step = middle + 1, 2 * step + 1
+    witness = _bits(np.isin(np.arange(len(matrix)), best)[None])[0]
+    chosen, certain = first_independent_set(_bits(matrix > diameter), witness, size, remaining)
+    return tuple(chosen.tolist()), diameter, exact and certain
 
 
-def _conflicts(distances: np.ndarray, threshold: float) -> list[int]:
-    """Return, for each point, the bit set of the points farther away than the threshold."""
-    rows = np.packbits(distances > threshold, axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in rows]
-
-
-class _Search:
-    """A search for vertex covers of conflict graphs with a maximum effort. Sets of vertices are bit sets.
-
-    Attributes:
-        remaining_effort: how many vertices the search may still visit.
-        stop: the remaining effort at which the current search ends.
-        exact: whether every search so far was complete.
-    """
-
-    def __init__(self, effort: int) -> None:
-        self.remaining_effort = effort
-        self.stop = 0
-        self.exact = True
-
-    def cover(self, conflicts: Sequence[int], alive: int, k: int) -> int | None:
-        """Return at most k of the vertices in `alive` that cover every edge between vertices in `alive`, or None.
-
-        One call may use half of the remaining effort. If that does not suffice, the result is None too, and `exact`
-        becomes False.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            alive: the vertices of the graph.
-            k: the maximum number of vertices of the cover.
-        """
-        self.stop = self.remaining_effort // 2
-        cover = self._branch(conflicts, [v for v in range(len(conflicts)) if alive >> v & 1], alive, k)
-        self.exact &= cover is not None or self.remaining_effort > self.stop
-        return cover
-
-    def _branch(self, conflicts: Sequence[int], vertices: Sequence[int], alive: int, k: int) -> int | None:
-        """Return a cover as `cover` does, by branching on a vertex of largest degree.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            vertices: the vertices in `alive` that may have an edge.
-            alive: the vertices of the graph.
-            k: the maximum number of vertices of the cover.
-        """
-        taken = 0
-        while True:
-            degrees = [(conflicts[v] & alive).bit_count() for v in vertices]
-            self.remaining_effort -= len(vertices)
-            max_degree = max(degrees, default=0)
-            if max_degree == 0:
-                return taken
-            if sum(degrees) > 2 * k * max_degree or self.remaining_effort <= self.stop:
-                return None
-            if 1 in degrees:  # the other end of that edge covers at least as many edges
-                picked = conflicts[vertices[degrees.index(1)]] & alive
-            elif max_degree > k or max_degree == 2:
-                # More neighbours than the cover may have; or a graph of cycles, where any vertex can be taken.
-                picked = 1 << vertices[degrees.index(max_degree)]
-            else:
-                break
-            taken, alive, k = taken | picked, alive & ~picked, k - 1
-            vertices = [v for v, degree in zip(vertices, degrees, strict=True) if degree and not picked >> v & 1]
-        vertex = vertices[degrees.index(max_degree)]
-        vertices = [v for v, degree in zip(vertices, degrees, strict=True) if degree and v != vertex]
-        for picked in (1 << vertex, conflicts[vertex] & alive):
-            rest_vertices = [v for v in vertices if not picked >> v & 1]
-            cover = self._branch(conflicts, rest_vertices, alive & ~picked, k - picked.bit_count())
-            if cover is not None:
-                return taken | picked | cover
-        return None
-
-    def first(self, conflicts: Sequence[int], known: list[int], size: int) -> list[int]:
-        """Return the lexicographically first independent set of this size.
-
-        Args:
-            conflicts: the neighbours of each vertex.
-            known: an independent set of this size.
-            size: the number of vertices of the set.
-        """
-        witness = sum(1 << v for v in known)
-        alive, num_dropped = (1 << len(conflicts)) - 1, len(conflicts) - size
-        chosen: list[int] = []
-        for v in range(len(conflicts)):
-            if len(chosen) == size:
-                break
-            if not alive >> v & 1:
-                continue
-            conflicting = conflicts[v] & alive
-            if conflicting and not witness >> v & 1:
-                rest = alive & ~conflicting
-                cover = (
-                    self.cover(conflicts, rest, num_dropped - conflicting.bit_count())
-                    if conflicting.bit_count() <= num_dropped
-                    else None
-                )
-                if cover is None:
-                    alive, num_dropped = alive & ~(1 << v), num_dropped - 1
-                    continue
-                witness = rest & ~cover
-            chosen.append(v)
-            alive, num_dropped = alive & ~conflicting, num_dropped - conflicting.bit_count()
-        return chosen
+def _bits(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """Return each row of flags as a set of bits, in 64-bit words."""
+    words = np.zeros((len(rows), -(-rows.shape[1] // 64)), dtype="<u8")
+    packed = np.packbits(rows, axis=1, bitorder="little")
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
+    return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,12 +43,11 @@ def advantages(batch: Trajectories, values: Tensor, final_values: Tensor, discou
         >>> advantages(batch, torch.zeros(1, 2, 1), torch.zeros(1, 1), discount=0.5, trace=1.0).flatten()
         tensor([1.5000, 1.0000])
     """
-    result, advantage = torch.zeros_like(values), torch.zeros_like(final_values)
-    continues = torch.cat([batch.mask[:, 1:], torch.zeros_like(batch.mask[:, :1])], 1)
-    bootstrap_values = final_values.masked_fill(batch.terminated, 0)
-    for step in reversed(range(values.shape[1])):
-        next_values = torch.where(continues[:, step], values[:, (step + 1) % values.shape[1]], bootstrap_values)
-        delta = batch.rewards[:, step] + discount * next_values - values[:, step]
-        advantage = (delta + discount * trace * advantage * continues[:, step]) * batch.mask[:, step]
-        result[:, step] = advantage
-    return result
+    from byzbench.rl import kernels  # a local import, as loading Numba takes time
+
+    rewards, mask, terminated, values_at_steps, final = (
+        x.numpy(force=True) for x in (batch.rewards, batch.mask, batch.terminated, values, final_values)
+    )
+    result = np.zeros(mask.shape, np.float32)
+    kernels.advantages(rewards, mask, terminated, values_at_steps, final, discount, discount * trace, result)
+    return torch.from_numpy(result).to(values.device)

@@ -94,7 +94,7 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
         network,
         np.exp(log_std),
         batch.observations.numpy(),
-        _flat_actions(batch),
+        flat_actions(batch),
         batch.mask.numpy(),
         coefficients.to(torch.float32).numpy(),
         totals,
@@ -106,7 +106,7 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
     return torch.from_numpy(totals.astype(np.float32))
 
 
-def _flat_actions(batch: Trajectories) -> np.ndarray:
+def flat_actions(batch: Trajectories) -> np.ndarray:
     """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a]."""
     actions = batch.actions.unsqueeze(3) if batch.actions.dim() == 3 else batch.actions.flatten(3)
     return actions.to(torch.float32).numpy()
@@ -132,8 +132,7 @@ def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -
         from byzbench.rl import kernels
 
         network, log_std = split_parameters(form, theta)
-        observations, mask = batch.observations.numpy(), batch.mask.numpy()
-        arrays = (observations, _flat_actions(batch), mask, log_probs.numpy())
+        arrays = (batch.observations.numpy(), flat_actions(batch), batch.mask.numpy(), log_probs.numpy())
         work = kernels.workspace(form, 1, batch.mask[0].numel() * form.players)
         kernels.log_probabilities(form, work, network, np.exp(log_std), log_std, *arrays)
         return log_probs

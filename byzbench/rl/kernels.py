@@ -1,14 +1,14 @@
-"""Compiled policies: rollouts, log-probabilities and gradients of a whole batch of agents in one call.
+"""Compiled policies: rollouts, log-probabilities, gradients and updates of a whole batch of agents in one call.
 
-A call of torch on arrays as small as these costs more than their arithmetic, and every agent has a call of its own. Here
-a kernel takes all agents, one after another, and `LANES` observations side by side, one in each lane of a vector of the
-processor: those of several episodes in rollouts, and any steps of an agent elsewhere. Masked steps are left out. The
-results of an agent do not depend on the other agents, nor on padding.
+A call of torch on arrays as small as these costs more than their arithmetic, and every agent has a call of its own.
+Here a kernel takes all agents, one after another, and `LANES` observations side by side, one in each lane of a vector
+of the processor: those of several episodes in rollouts, and any steps of an agent elsewhere. Masked steps are left out.
+The results of an agent do not depend on the other agents, nor on padding.
 
-A buffer of lanes is a flat float32 array in which unit u of a network has the numbers [u * LANES : (u + 1) * LANES], one
-for each observation. Loops as short as the layers of a policy are not vectorised by LLVM; they are written in its
-vectors. The arithmetic is executed as written, without reordering or fusing; tanh, exp and log are written in elementary
-arithmetic. So results are the same on every machine.
+A buffer of lanes is a flat float32 array in which unit u of a network has the numbers [u * LANES : (u + 1) * LANES],
+one for each observation. Loops as short as the layers of a policy are not vectorised by LLVM; they are written in its
+vectors. The arithmetic is executed as written, without reordering or fusing; tanh, exp and log are written in
+elementary arithmetic. So results are the same on every machine.
 
 Kernels compile where they are first used, and Numba caches them on disk. A function of another file may not be called
 here, as its changes would not make the cache stale: the functions of a simulation are passed as addresses.
@@ -27,7 +27,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from byzbench.rl.compiled import compiled, on_first_call, show_at, step_at
+from byzbench.compilation import compiled, on_first_call
+from byzbench.rl.compiled import show_at, step_at
 from byzbench.rl.forms import LANES, Form
 
 GROUPS = 16
@@ -156,7 +157,7 @@ def _arrays(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]
 
 @cast(Any, intrinsic)
 def dense(
-    typing: Any,
+    _: Any,
     weights: Any,
     at: Any,
     by_input: Any,
@@ -168,10 +169,10 @@ def dense(
     y_at: Any,
     outputs: Any,
 ) -> Any:
-    """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i, with w_io = weights[at + i by_input +
-    o by_output].
+    """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i.
 
-    A layer whose last input is the constant 1 has its biases in the last row of the matrix.
+    w_io is weights[at + i by_input + o by_output]. If the last input is the constant 1, the last row of the matrix has
+    the biases.
 
     Args:
         weights: The numbers of the matrix, float32.
@@ -214,7 +215,7 @@ def dense(
 
 @cast(Any, intrinsic)
 def add_products(
-    typing: Any,
+    _: Any,
     x: Any,
     x_at: Any,
     inputs: Any,
@@ -273,7 +274,7 @@ def add_products(
 
 
 @cast(Any, intrinsic)
-def tanh(typing: Any, x: Any, at: Any, units: Any) -> Any:
+def tanh(_: Any, x: Any, at: Any, units: Any) -> Any:
     """Replace the numbers of some units of a buffer of lanes by their tanh, within 3e-7.
 
     a / b has four terms of Lambert's continued fraction at x / 4, where they are exact to rounding; the formula of the
@@ -328,9 +329,10 @@ _bits_of, _with_bits = _bits(types.float32, types.int32), _bits(types.int32, typ
 
 @kernel
 def exp(x: np.ndarray, n: int) -> None:
-    """Replace the first n numbers of x, at most 88, by their exponentials, within a relative 2e-7; at least -87 is counted.
+    """Replace the first n numbers of x by their exponentials, within a relative 2e-7.
 
-    x = k log 2 + r gives 2^k exp(r), with the Taylor series of exp(r) to r^7 for |r| <= log(2) / 2.
+    They are at most 88, and those below -87 count as -87. x = k log 2 + r gives 2^k exp(r), with the Taylor series of
+    exp(r) to r^7 for |r| <= log(2) / 2.
     """
     # shift = 1.5 * 2^23: a sum with it is rounded to a whole number, which its lowest bits hold.
     one, lowest, shift = np.float32(1), np.float32(-87), np.float32(12582912)
@@ -352,9 +354,10 @@ def exp(x: np.ndarray, n: int) -> None:
 
 @kernel
 def log(x: np.ndarray, n: int) -> None:
-    """Replace positive normal numbers the first n numbers of x by their logarithms, within 2e-7 of max(1, |log x|).
+    """Replace the first n numbers of x, positive and normal, by their logarithms, within 2e-7 of max(1, |log x|).
 
-    x = 2^k m with m from sqrt(1/2) to sqrt(2) gives k log 2 + 2 artanh(s), s = (m - 1) / (m + 1), by its series to s^11.
+    x = 2^k m with m from sqrt(1/2) to sqrt(2) gives k log 2 + 2 artanh(s), s = (m - 1) / (m + 1), by its series to
+    s^11.
     """
     one, two = np.float32(1), np.float32(2)
     for i in range(n):
@@ -409,6 +412,19 @@ def _show(form: Form, observation: np.ndarray, player: int, buffer: np.ndarray, 
         if observation[first + i] > observation[first + state]:
             state = i
     return state
+
+
+@kernel
+def _clear(form: Form, work: Workspace, first: int, last: int) -> None:
+    """Clear the lanes from `first` to `last` - 1 of all groups.
+
+    They are part of the sums over lanes, with coefficient 0, and so must not hold what is infinite or NaN.
+    """
+    for i in range(first, last):
+        at = i // LANES * form.units[-1] + i % LANES
+        work.states[i], work.coefficients[i] = 0, np.float32(0)
+        for unit in range(0 if form.indexed else form.sizes[0]):
+            work.buffer[at + unit * LANES] = np.float32(0)
 
 
 @kernel
@@ -611,13 +627,7 @@ def score_gradients(
                 at = i // LANES * form.units[-1] + i % LANES
                 work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
                 work.coefficients[i] = coefficients[k, t, n]
-            for i in range(
-                count, groups * LANES
-            ):  # the other lanes, whose units must be finite, as they are added, too
-                at = i // LANES * form.units[-1] + i % LANES
-                work.states[i], work.coefficients[i] = 0, np.float32(0)
-                for unit in range(0 if form.indexed else form.sizes[0]):
-                    work.buffer[at + unit * LANES] = np.float32(0)
+            _clear(form, work, count, groups * LANES)
             for group in range(groups):
                 scores = _forward(form, theta[k], work, group)
                 if form.gaussian:
@@ -856,3 +866,373 @@ def play(
                     for i in range(executed.shape[1]):
                         executed[lane, i] = executed[active, i]
     return longest
+
+
+@on_first_call(types.void(_FORM, _WORKSPACE, _ROWS, _VECTORS, _MASK, _STEPS), counted=False)
+def values(
+    form: Form, work: Workspace, theta: np.ndarray, observations: np.ndarray, mask: np.ndarray, results: np.ndarray
+) -> None:
+    """Write a network's first output at every valid step into `results`.
+
+    Args:
+        form: The form of the network.
+        work: A workspace of one group and T N samples.
+        theta: The parameters, float32 [K, d].
+        observations: The observations, float32 [K, T, N, o].
+        mask: The valid steps, bool [K, T, N].
+        results: float32 [K, T, N].
+    """
+    samples = work.samples
+    for k in range(len(theta)):
+        total = _samples(mask[k], 1, samples)
+        for begin in range(0, total, LANES):
+            count = min(total - begin, LANES)
+            for lane in range(count):
+                t, n = samples[begin + lane, 0], samples[begin + lane, 1]
+                work.states[lane] = _show(form, observations[k, t, n], 0, work.buffer, lane)
+            scores = _forward(form, theta[k], work, 0)
+            for lane in range(count):
+                results[k, samples[begin + lane, 0], samples[begin + lane, 1]] = work.buffer[scores + lane]
+
+
+@on_first_call(
+    types.void(_STEPS, _MASK, types.boolean[:, :], _STEPS, _ROWS, types.float64, types.float64, _STEPS), counted=False
+)
+def advantages(
+    rewards: np.ndarray,
+    mask: np.ndarray,
+    terminated: np.ndarray,
+    values: np.ndarray,
+    final_values: np.ndarray,
+    discount: float,
+    decay: float,
+    results: np.ndarray,
+) -> None:
+    """Write generalised advantage estimates into `results`: see `advantages.advantages`.
+
+    Args:
+        rewards: The rewards, float32 [K, T, N].
+        mask: The valid steps, bool [K, T, N].
+        terminated: The episodes that terminated, bool [K, N].
+        values: The critic's values, float32 [K, T, N].
+        final_values: Its values of the final observations of truncated episodes, float32 [K, N].
+        discount: The discount gamma.
+        decay: gamma lambda.
+        results: float32 [K, T, N], zeros.
+    """
+    agents, horizon, rows = mask.shape
+    for k in range(agents):
+        for n in range(rows):
+            following = 0.0 if terminated[k, n] else np.float64(final_values[k, n])
+            advantage = 0.0
+            for t in range(horizon - 1, -1, -1):
+                if mask[k, t, n]:
+                    delta = rewards[k, t, n] + discount * following - values[k, t, n]
+                    advantage = delta + decay * advantage
+                    following = np.float64(values[k, t, n])
+                    results[k, t, n] = advantage
+
+
+class PpoSettings(NamedTuple):
+    """The parameters of a local PPO update, as `ppo` takes them.
+
+    Attributes:
+        epochs: The number of passes over a batch.
+        minibatch_size: The number of environment steps of a minibatch.
+        lr: Adam's step size.
+        clip: The clip range of the probability ratio.
+        vf_coef: The weight of the critic's loss.
+        ent_coef: The weight of the entropy bonus.
+        max_grad_norm: The norm to which gradients are clipped.
+    """
+
+    epochs: int
+    minibatch_size: int
+    lr: float
+    clip: float
+    vf_coef: float
+    ent_coef: float
+    max_grad_norm: float
+
+
+_PPO = types.NamedTuple((types.int64, types.int64, *[types.float64] * 5), PpoSettings)
+
+
+class PpoArrays(NamedTuple):
+    """The batch of a local PPO update, and the arrays in which it computes.
+
+    Attributes:
+        observations: The observations, float32 [K, T, N, o].
+        actions: The actions, float32 [K, T, N, a], those of all players one after another.
+        mask: The valid steps, bool [K, T, N].
+        log_probs: Their log-probabilities under the policy that acted, float32 [K, T, N].
+        advantages: Their advantages, float32 [K, T, N].
+        targets: The targets of the critic, float32 [K, T, N].
+        orders: For each agent and pass, the order of its valid steps, int64 [K, epochs, T N].
+        steps: A buffer of (t, n) of an agent's steps, int64 [T N, 3].
+        std: A buffer of standard deviations, float32 [m].
+        log_std: A buffer of their logarithms, float32 [m].
+        gradient: A buffer of the gradient, float64 [d + d_c].
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    mask: np.ndarray
+    log_probs: np.ndarray
+    advantages: np.ndarray
+    targets: np.ndarray
+    orders: np.ndarray
+    steps: np.ndarray
+    std: np.ndarray
+    log_std: np.ndarray
+    gradient: np.ndarray
+
+
+_ARRAYS = types.NamedTuple(
+    (
+        *(types.float32[:, :, :, ::1], types.float32[:, :, :, ::1], types.boolean[:, :, ::1]),
+        *(types.float32[:, :, ::1], types.float32[:, :, ::1], types.float32[:, :, ::1]),
+        *(types.int64[:, :, ::1], types.int64[:, ::1], _ROW, _ROW, types.float64[::1]),
+    ),
+    PpoArrays,
+)
+
+
+@kernel
+def _power(base: float, exponent: int) -> float:
+    """Return base^exponent by repeated squaring, for exponent >= 0; unlike the C library's, it is equal everywhere."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+@kernel
+def _adam(
+    w: np.ndarray, m: np.ndarray, v: np.ndarray, gradient: np.ndarray, scale: float, lr: float, steps: int
+) -> None:
+    """Take the ascent step of `optimizers.adam` along `scale` times the gradient, in place."""
+    first, second = 1 - _power(0.9, steps), 1 - _power(0.999, steps)
+    for i in range(len(w)):
+        direction = gradient[i] * scale
+        mean, square = m[i] + 0.1 * (direction - m[i]), 0.999 * v[i] + 0.001 * direction * direction
+        w[i] += lr * (mean / first) / (math.sqrt(square / second) + 1e-8)
+        m[i], v[i] = mean, square
+
+
+@kernel
+def _add_policy_gradient(
+    form: Form,
+    work: Workspace,
+    settings: PpoSettings,
+    batch: PpoArrays,
+    theta: np.ndarray,
+    order: np.ndarray,
+    k: int,
+    weight: np.float32,
+) -> None:
+    """Add the gradient of the clipped objective and the entropy over a block of steps to `batch.gradient`.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace.
+        settings: The parameters of the update.
+        batch: The episodes.
+        theta: The policy's parameters, of which the network's come first.
+        order: The indices of the steps.
+        k: The agent.
+        weight: The weight of a step in the mean.
+    """
+    players, gradient = form.players, batch.gradient
+    count = len(order) * players
+    groups, log_std_at = (count + LANES - 1) // LANES, form.parameters[-1]
+    _clear(form, work, 0, groups * LANES)
+    for i in range(count):
+        step = batch.steps[order[i // players]]
+        sample = work.samples[i]
+        sample[0], sample[1], sample[2] = step[0], step[1], i % players
+        at = i // LANES * form.units[-1] + i % LANES
+        work.states[i] = _show(form, batch.observations[k, step[0], step[1]], sample[2], work.buffer, at)
+    for group in range(groups):
+        scores = _forward(form, theta, work, group)
+        if not form.gaussian:
+            _softmax(form, work, scores)
+            log(work.totals, LANES)
+        for lane in range(min(LANES, count - group * LANES)):
+            sample, i = work.samples[group * LANES + lane], group * LANES + lane
+            work.coefficients[i // players * players] += _log_probability(
+                form, work, batch.std, batch.log_std, scores, lane, batch.actions, k, sample[0], sample[1], sample[2]
+            )
+    for i in range(0, count, players):
+        sample = work.samples[i]
+        work.coefficients[i] -= batch.log_probs[k, sample[0], sample[1]]
+    exp(work.coefficients, groups * LANES)
+    for i in range(0, count, players):
+        sample, ratio = work.samples[i], work.coefficients[i]
+        advantage = batch.advantages[k, sample[0], sample[1]]
+        clipped = min(max(ratio, np.float32(1 - settings.clip)), np.float32(1 + settings.clip))
+        c = weight * ratio * advantage if ratio * advantage <= clipped * advantage else np.float32(0)
+        for player in range(players):
+            work.coefficients[i + player] = c
+    for i in range(count, groups * LANES):
+        work.coefficients[i] = np.float32(0)
+    bonus = np.float32(weight * settings.ent_coef)
+    for group in range(groups):
+        scores = group * form.units[-1] + form.units[len(form.sizes) - 1]
+        if form.gaussian:
+            _gaussian_score(form, work, batch.std, scores, group, 0, count, batch.actions[k], gradient[log_std_at:])
+        else:
+            _softmax(form, work, scores)
+            _categorical_score(form, work, scores, group, 0, count, batch.actions[k])
+            if bonus > np.float32(0):
+                _add_entropy_score(form, work, scores, min(LANES, count - group * LANES), bonus)
+    if form.gaussian:
+        for j in range(form.sizes[-1]):
+            gradient[log_std_at + j] += bonus * np.float32(count)
+    _backward(form, theta, work, groups, gradient)
+
+
+@kernel
+def _add_entropy_score(form: Form, work: Workspace, scores: int, lanes: int, bonus: np.float32) -> None:
+    """Add the derivatives of `bonus` times the entropy, by the logits of a group, to `deltas`.
+
+    The derivative by a logit is -p (log p + H).
+
+    Args:
+        form: The form of the policy.
+        work: The workspace after `_softmax`.
+        scores: The index of the logits in its buffer.
+        lanes: The number of steps in the group.
+        bonus: The weight of the entropy of a step.
+    """
+    outputs = form.sizes[-1]
+    log_totals = work.totals
+    log(log_totals, LANES)
+    for lane in range(lanes):
+        entropy = np.float32(0)
+        total = np.float32(0)
+        for j in range(outputs):
+            total += work.shares[j * LANES + lane]
+        for j in range(outputs):
+            log_prob = work.buffer[scores + j * LANES + lane] - work.largest[lane] - log_totals[lane]
+            entropy -= work.shares[j * LANES + lane] / total * log_prob
+        for j in range(outputs):
+            at = scores + j * LANES + lane
+            log_prob = work.buffer[at] - work.largest[lane] - log_totals[lane]
+            delta = -bonus * work.shares[j * LANES + lane] / total * (log_prob + entropy)
+            if form.squashed:
+                delta *= np.float32(1) - work.buffer[at] * work.buffer[at]
+            work.deltas[at] += delta
+
+
+@kernel
+def _add_critic_gradient(
+    critic: Form,
+    work: Workspace,
+    settings: PpoSettings,
+    batch: PpoArrays,
+    phi: np.ndarray,
+    order: np.ndarray,
+    k: int,
+    weight: np.float32,
+) -> None:
+    """Add the gradient of minus the critic's loss over a block of steps to the end of `batch.gradient`.
+
+    Args:
+        critic: The form of the critic.
+        work: Its workspace.
+        settings: The parameters of the update.
+        batch: The episodes.
+        phi: The critic's parameters.
+        order: The indices of the steps.
+        k: The agent.
+        weight: The weight of a step in the mean.
+    """
+    count = len(order)
+    groups, scale = (count + LANES - 1) // LANES, np.float32(weight * settings.vf_coef)
+    _clear(critic, work, count, groups * LANES)
+    for i in range(count):
+        step = batch.steps[order[i]]
+        at = i // LANES * critic.units[-1] + i % LANES
+        work.states[i] = _show(critic, batch.observations[k, step[0], step[1]], 0, work.buffer, at)
+    for group in range(groups):
+        scores = _forward(critic, phi, work, group)
+        for lane in range(LANES):
+            i = group * LANES + lane
+            work.deltas[scores + lane] = np.float32(0)
+            if i < count:
+                step = batch.steps[order[i]]
+                error = batch.targets[k, step[0], step[1]] - work.buffer[scores + lane]
+                work.deltas[scores + lane] = scale * error
+    _backward(critic, phi, work, groups, batch.gradient[len(batch.gradient) - len(phi) :])
+
+
+@on_first_call(
+    types.void(
+        *(_FORM, _WORKSPACE, _FORM, _WORKSPACE, _PPO, _ARRAYS),
+        *(types.float64, types.float64, _ROWS, _ROWS, _ROWS, _ROWS),
+    ),
+    counted=False,
+)
+def ppo(
+    form: Form,
+    work: Workspace,
+    critic: Form,
+    critic_work: Workspace,
+    settings: PpoSettings,
+    batch: PpoArrays,
+    lowest: float,
+    highest: float,
+    w: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    t: np.ndarray,
+) -> None:
+    """Run the local PPO updates of all agents in place: see `ppo.LocalPpo`.
+
+    Args:
+        form: The form of the policy.
+        work: A workspace of `GROUPS` groups and GROUPS LANES samples.
+        critic: The form of the critic.
+        critic_work: A workspace for it, of the same size.
+        settings: The parameters of the update.
+        batch: The episodes of all agents.
+        lowest: The bound to which log std are clamped from below.
+        highest: The bound from above.
+        w: The parameters of policy and critic, float32 [K, d + d_c].
+        m: Adam's first moments, as w.
+        v: Its second moments.
+        t: Its number of steps, float32 [K, 1].
+    """
+    size, outputs = form.parameters[-1], form.sizes[-1] if form.gaussian else 0
+    critic_at, per_block = size + outputs, GROUPS * LANES // form.players
+    gradient = batch.gradient
+    for k in range(len(w)):
+        total = _samples(batch.mask[k], 1, batch.steps)
+        for epoch in range(settings.epochs):
+            for start in range(0, total, settings.minibatch_size):
+                end = min(start + settings.minibatch_size, total)
+                for j in range(outputs):
+                    raw = w[k, size + j]
+                    raw = raw if raw > lowest else lowest
+                    batch.log_std[j] = batch.std[j] = raw if raw < highest else highest
+                exp(batch.std, outputs)
+                for i in range(len(gradient)):
+                    gradient[i] = 0.0
+                weight = np.float32(1) / np.float32(end - start)
+                for begin in range(start, end, per_block):
+                    order = batch.orders[k, epoch, begin : min(begin + per_block, end)]
+                    _add_policy_gradient(form, work, settings, batch, w[k], order, k, weight)
+                    _add_critic_gradient(critic, critic_work, settings, batch, w[k, critic_at:], order, k, weight)
+                for j in range(outputs):
+                    if not lowest <= w[k, size + j] <= highest:  # a clamped log std has no gradient
+                        gradient[size + j] = 0.0
+                square = 0.0
+                for i in range(len(gradient)):
+                    square += gradient[i] * gradient[i]
+                scale = settings.max_grad_norm / max(math.sqrt(square), settings.max_grad_norm)
+                t[k, 0] += np.float32(1)
+                _adam(w[k], m[k], v[k], gradient, scale, settings.lr, int(t[k, 0]))

@@ -239,7 +239,7 @@ class GaussianPolicy(NetworkPolicy):
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """Return, for each coordinate, the middle and half the width of its range, and its bounds: float32 [4, outputs].
+        """Return the middle and half the width of each coordinate's range, and its bounds: float32 [4, outputs].
 
         The middle is 0 and half the width 1 for a coordinate without two finite bounds.
         """

@@ -124,8 +124,8 @@ def rollout(
     """Sample exactly count[k] complete episodes of each agent k, one in each row.
 
     All rows run until their episode has ended. A short episode is not followed by another one in its row, as that would
-    bias the sample towards short episodes. Rows of a `Simulation` without hooks run as machine code, if the policy has a
-    form; other rows run in parallel, step by step.
+    bias the sample towards short episodes. Rows of a `Simulation` without hooks run as machine code, if the policy has
+    a form (`byzbench.rl.forms`); other rows run in parallel, step by step.
 
     Args:
         policy: The policy that acts.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from byzbench.rl.forms import LANES, Form, split_parameters
@@ -14,7 +15,7 @@ from byzbench.rl.forms import LANES, Form, split_parameters
 
 @dataclass(frozen=True)
 class Simulation:
-    """An environment with discrete actions whose state is a vector of s numbers.
+    """An environment whose state is a vector of s numbers, for one player or for a team.
 
     `step` and `show` are module-level functions in the part of Python and NumPy that Numba compiles. They must not call
     other Python functions of this package.
@@ -23,16 +24,46 @@ class Simulation:
         start: A function of (generator, N) that draws N initial states, float64 [N, s]. The first states do not depend
             on N.
         step: A function of (state, action, constants) that returns (reward, terminated) and changes the state in place.
-        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o].
+            The action is float64 [a]: the environment's actions of all players, one after another.
+        show: A function of (state, out) that writes the observation of the state into `out`, float32 [o]: those of all
+            players, one after another.
         size: The size o of an observation.
         constants: The physical constants by name, in the order in which `step` takes them: float64 [c].
+        action_size: The size a of an action: 1 for each player whose actions are discrete.
     """
 
     start: Callable[[np.random.Generator, int], np.ndarray]
-    step: Callable[[np.ndarray, int, np.ndarray], tuple[float, bool]]
+    step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, bool]]
     show: Callable[[np.ndarray, np.ndarray], None]
     size: int
     constants: Mapping[str, float] = field(default_factory=dict)
+    action_size: int = 1
+
+
+def draw_uniform_states(low: ArrayLike, high: ArrayLike, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draw the states that environments of Gymnasium and PettingZoo start from, each seeded from `rng`.
+
+    Args:
+        low: The lower bounds [s], which an environment passes to `Generator.uniform` after its reset.
+        high: The upper bounds.
+        rng: The generator of an agent.
+        count: The number N of its environments.
+
+    Returns:
+        The states, float64 [N, s].
+
+    Example:
+        >>> states = draw_uniform_states([0.0, -1.0], [0.0, 1.0], np.random.default_rng(5), count=3)
+        >>> seed = np.random.default_rng(5).integers(1 << 31)
+        >>> bool((states[0] == np.random.default_rng(seed).uniform([0.0, -1.0], [0.0, 1.0])).all())
+        True
+    """
+    from byzbench.rl import seeded_numbers  # a local import, as in `_code`
+
+    bounds = np.array((low, high))
+    numbers = np.empty((count, bounds.shape[1]))
+    seeded_numbers.fill_uniforms(rng.integers(1 << 31, size=count), numbers)
+    return bounds[0] + (bounds[1] - bounds[0]) * numbers
 
 
 class Simulated:
@@ -69,7 +100,7 @@ class Simulated:
         rows = len(self.states)
         observations = np.empty((rows, self._simulation.size), np.float32)
         rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
-        actions = np.ascontiguousarray(actions.reshape(rows, -1), np.float64)
+        actions = np.ascontiguousarray(actions, np.float64).reshape(rows, self._simulation.action_size)
         _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
         return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
 

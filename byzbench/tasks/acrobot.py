@@ -9,9 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from byzbench.core.gymnasium_task import GymnasiumTask
-from byzbench.rl.rollouts import EnvironmentBatch
-from byzbench.rl.simulations import Simulated, Simulation
+from byzbench.core.simulated_task import SimulatedTask
+from byzbench.rl.simulations import Simulation, draw_uniform_states
 from byzbench.tasks._references import task_reference
 
 _STEP_SECONDS = 0.2
@@ -20,9 +19,7 @@ _MAX_SPEEDS = (4 * math.pi, 9 * math.pi)
 
 def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states, equal to those of Gymnasium's Acrobot-v1 from the same seeds."""
-    generators = [np.random.default_rng(seed) for seed in rng.integers(1 << 31, size=count)]
-    starts = [generator.uniform(-0.1, 0.1, 4) for generator in generators]
-    return np.stack(starts).astype(np.float32).astype(np.float64)
+    return draw_uniform_states([-0.1] * 4, [0.1] * 4, rng, count).astype(np.float32).astype(np.float64)
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
@@ -62,14 +59,11 @@ def _show(state: np.ndarray, out: np.ndarray) -> None:
     """Write the cosine and the sine of each angle, and both angular velocities."""
     out[0], out[1] = math.cos(state[0]), math.sin(state[0])
     out[2], out[3] = math.cos(state[1]), math.sin(state[1])
-    out[4:] = state[2:]
-
-
-_SIMULATION = Simulation(_start, _step, _show, 6)
+    out[4], out[5] = state[2], state[3]
 
 
 @dataclass(frozen=True)
-class Acrobot(GymnasiumTask):
+class Acrobot(SimulatedTask):
     """Swing the free end above a line within 500 steps, with reward -1 in every step before.
 
     All episodes that fail have the same return, so a gradient without a baseline carries little information at first.
@@ -78,13 +72,8 @@ class Acrobot(GymnasiumTask):
 
     source: ClassVar[str] = "Sutton, 1996; Gymnasium Acrobot-v1"
     gymnasium_id: ClassVar[str] = "Acrobot-v1"
+    simulation: ClassVar[Simulation] = Simulation(_start, _step, _show, 6)
     discount: ClassVar[float] = 0.99
     default_policy: ClassVar[str] = "mlp(hidden=[16, 16])"
     reference: ClassVar[Mapping[str, float]] = task_reference("acrobot")
     suggested: ClassVar[Mapping[str, float | str]] = {"N": 16, "B": 4, "p": 0.2, "lr": 5e-3, "baseline": "others"}
-
-    def make(self, agents: int, count: int) -> EnvironmentBatch:
-        """Make `count` environments for each agent; `gymnasium` is a compiled version with its seeds and equations."""
-        if self.backend == "gymnasium":
-            return Simulated(_SIMULATION, agents, count, self.horizon)
-        return super().make(agents, count)

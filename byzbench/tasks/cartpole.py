@@ -42,7 +42,7 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
 
 
 def _show(state: np.ndarray, out: np.ndarray) -> None:
-    out[:] = state
+    out[0], out[1], out[2], out[3] = state[0], state[1], state[2], state[3]
 
 
 _SIMULATION = Simulation(_start, _step, _show, 4, CONSTANTS)

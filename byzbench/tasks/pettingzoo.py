@@ -15,6 +15,9 @@ from byzbench.core import Setting, Task, literal
 from byzbench.core.environment_spec import translate_environment_errors
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
+from byzbench.rl.rollouts import EnvironmentBatch
+from byzbench.rl.simple_spread import SIMPLE_SPREAD_OPTIONS, simple_spread
+from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.tasks._references import task_references
 
 
@@ -67,7 +70,7 @@ class PettingZoo(Task):
         limit = getattr(game.unwrapped, "max_cycles", None)
         if self.steps is None and type(limit) is not int:
             raise InvalidParameter(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
-        facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game))
+        facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game), self._simulation(game))
         object.__setattr__(self, "_facts", facts)
         game.close()
 
@@ -79,6 +82,16 @@ class PettingZoo(Task):
     def _spaces(game: Any) -> tuple[Space[Any], Space[Any]]:
         first = game.possible_agents[0]
         return game.observation_space(first), game.action_space(first)
+
+    def _simulation(self, game: Any) -> Simulation | None:
+        """Return the compiled version of a team's game, if there is one of the game with its options."""
+        options = {item.partition("=")[0] for item in self.options.split()}
+        if self.shared or self.id != "mpe2/simple_spread_v3" or not options <= SIMPLE_SPREAD_OPTIONS:
+            return None
+        raw = game.unwrapped
+        if self.steps and self.steps > raw.max_cycles:  # the game ends before the horizon
+            return None
+        return simple_spread(len(game.possible_agents), float(raw.local_ratio), bool(raw.continuous_actions))
 
     @property
     def shared(self) -> bool:  # type: ignore[override]
@@ -143,11 +156,13 @@ class PettingZoo(Task):
         shape = self.action_space.shape or ()
         return shape if self.shared else (self.players, *shape)
 
-    def make(self, agents: int, count: int) -> TeamGames | SharedGames:
+    def make(self, agents: int, count: int) -> EnvironmentBatch:
         """Make `count` games for each agent, or for all agents together in a shared game."""
         self.check(Setting(agents))
         if self.shared:
             return SharedGames([self._start() for _ in range(count)], self.horizon)
+        if simulation := self._facts[4]:  # type: ignore[attr-defined]
+            return Simulated(simulation, agents, count, self.horizon)
         return TeamGames([self._start() for _ in range(agents * count)], count, self.horizon)
 
 

@@ -162,6 +162,7 @@ class _RecordingAttack(Attack):
         self, method: str, context: AttackContext, memory: State, act: Callable[[AttackContext, State], tuple[Any, Any]]
     ) -> Any:
         """Call a method of the attack with a recording context, and record the call."""
+        context.read_all()
         inputs = {"context": vars(context), "memory": memory, "attack": vars(self.attack)}
         before = {name: _copy(values) for name, values in inputs.items()}
         call = Call(method, context, before["memory"])

@@ -167,6 +167,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "task lunarlander": ({"env": "lunarlander", "also": []},),
     "task lunarlander_continuous": ({"env": "lunarlander_continuous", "also": []},),
     "task mountaincar": ({"env": "mountaincar", "also": []},),
+    "task mountaincar_continuous": ({"env": "mountaincar_continuous", "also": []},),
     "task pendulum": ({"env": "pendulum", "also": []},),
     "task pettingzoo": (
         {"env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6", "also": []},

@@ -199,8 +199,8 @@ def _start(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.uniform(-1, 1, (count, 2))
 
 
-def _step(state: np.ndarray, action: int, constants: np.ndarray) -> tuple[float, bool]:
-    state[0] += 0.1 * state[1] + 0.05 * (action - 1)
+def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
+    state[0] += 0.1 * state[1] + 0.05 * (action[0] - 1)
     state[1] -= constants[0] * state[0]
     return state[0] - constants[1], abs(state[0]) > 1.2
 

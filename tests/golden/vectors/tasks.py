@@ -104,21 +104,24 @@ def _steps(task: Task, agents: int, alter: bool = False) -> Any:
     """Return observations, rewards and ends of two environments of each agent, for the first and the last steps."""
     if alter and not task.dynamics:
         return []
-    environments, policy = task.make(agents, 2), make_policy(task).build(task)
+    environments = task.make(agents, 2)
     if alter:
         # Half of the constants for one agent, and the others for the next.
         factors = {name: np.where(np.arange(agents) == k % 2, 1.3, 0.8) for k, name in enumerate(task.dynamics)}
         task.scale_dynamics(environments, factors)
     results = [summary(environments.reset([np.random.default_rng(k) for k in range(agents)]))]
     rng = np.random.default_rng(6)
-    for _ in range(STEPS):
-        shape = (agents, 2, *policy.action_shape)
-        continuous = policy.dtype.is_floating_point
-        actions = (
-            rng.standard_normal(shape).astype(np.float32) if continuous else rng.integers(task.action_count, size=shape)
-        )
-        results.append(summary(list(environments.step(policy.to_env_actions(actions)))))
+    results.extend(summary(list(environments.step(_draw_actions(task, rng, agents, 2)))) for _ in range(STEPS))
     return results[:2] + results[-2:]
+
+
+def _draw_actions(task: Task, rng: np.random.Generator, agents: int, rows: int) -> np.ndarray:
+    """Draw the actions of the environments of all agents: normal ones where they are continuous."""
+    policy = make_policy(task).build(task)
+    shape = (agents, rows, *policy.action_shape)
+    if policy.dtype.is_floating_point:
+        return policy.to_env_actions(rng.standard_normal(shape).astype(np.float32))
+    return policy.to_env_actions(rng.integers(task.action_count, size=shape))
 
 
 def _far_states(task: Task) -> list[Any]:
@@ -128,6 +131,6 @@ def _far_states(task: Task) -> list[Any]:
     for scale in (0.2, 3, 20):
         if isinstance(environments, Simulated):
             environments.states[:] = scale * rng.uniform(-1, 1, environments.states.shape)
-            outputs = environments.step(rng.integers(task.action_count, size=6))
+            outputs = environments.step(_draw_actions(task, rng, 2, 3))
             results.append(summary([*outputs, environments.states]))
     return results

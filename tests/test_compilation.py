@@ -10,9 +10,9 @@ import runpy
 import numba
 import pytest
 
+from byzbench import compilation
+from byzbench.compilation import compiled
 from byzbench.errors import UserError
-from byzbench.rl import compiled as module
-from byzbench.rl.compiled import compiled
 
 SIGNATURE = numba.float64(numba.float64)
 
@@ -94,4 +94,4 @@ def test_processes_that_compile_at_once_agree(folder):
 def test_a_disabled_compiler_is_named_in_one_line(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     with pytest.raises(UserError, match="NUMBA_DISABLE_JIT is set"):
-        runpy.run_path(module.__file__)
+        runpy.run_path(compilation.__file__)
