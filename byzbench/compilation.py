@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
-from typing import Any, TypeVar, cast
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
 
-from numba import njit
+from numba import config, njit
 from numba.core import event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from byzbench.errors import UserError
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise UserError("NUMBA_DISABLE_JIT is set, but byzbench needs Numba's compiler; unset it")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,22 +30,69 @@ def seconds_compiled() -> float:
     return float(_compilation.duration) if _compilation.done else 0.0
 
 
-def compiled(function: F, signature: Any = None, by: Callable[..., Any] = njit, *, counted: bool = True) -> F:
+class _CheckedFiles(IndexDataCacheFile):
+    """Cache files that end with the digest of what precedes it, so that damaged ones are written anew."""
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_intact(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_intact(path := self._data_path(name)):
+            raise FileNotFoundError(path)  # for which Numba compiles anew
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[BinaryIO]:
+        yield (content := BytesIO())
+        with super()._open_for_write(path) as file:
+            file.write(content.getvalue() + sha256(content.getvalue()).digest())
+
+
+def _is_intact(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return sha256(content[:-32]).digest() == content[-32:]
+
+
+class _Cache(FunctionCache):
+    """The cache of a function's machine code, in checked files.
+
+    Raises:
+        RuntimeError: There is no writable folder for it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, stamp)
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        with suppress(OSError):  # such as that of a full disk
+            super().save_overload(signature, data)
+
+
+def compiled(function: F, signature: Any = None, *, counted: bool = True, addressed: bool = False) -> F:
     """Compile a function, when it is first called or for a signature, and keep the machine code on disk.
 
-    The arithmetic is executed as written, without reordering or fusing. Division by zero gives an infinity.
+    The arithmetic is executed as written, without reordering or fusing. Division by zero gives an infinity. Nothing is
+    kept where there is no writable folder for it.
 
     Args:
-        function: the function.
-        signature: the types of its arguments; None for those of the first call.
-        by: the decorator of Numba.
-        counted: whether references to arrays are counted. A function without counts cannot make arrays.
+        function: The function.
+        signature: The types of its arguments; None for those of the first call.
+        counted: Whether references to arrays are counted. A function without counts cannot make arrays.
+        addressed: Whether a function of C is made, too, whose address can be passed.
     """
-    options = {"error_model": "numpy"} if counted else {"error_model": "numpy", "_nrt": False}
-    try:
-        return cast(F, by(signature, cache=True, **options)(function))
-    except RuntimeError:  # no writable folder for the cache
-        return cast(F, by(signature, **options)(function))
+    options: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": not addressed}
+    code: Any = njit(**options if counted else options | {"_nrt": False})(function)
+    with suppress(RuntimeError):
+        code._cache = _Cache(function)
+    if signature is not None:
+        code.compile(signature)
+        code.disable_compile()
+    return cast(F, code)
 
 
 def on_first_call(signature: Any, *, counted: bool = True) -> Callable[[F], F]:

@@ -116,7 +116,7 @@ def batch_of(policy, lengths, seed=0):
 
 
 RAGGED = [[5, 1, 12], [], [1], [40, 33, 20, 40, 39, 7, 38, 40, 22, 31]]
-"""The lengths of agents' episodes: agents without an episode, with a single step, and with more steps than a kernel processes together."""
+"""The lengths of episodes: of agents without one, with a single step, and with several blocks of a kernel."""
 
 
 def in_float64(batch):
@@ -254,7 +254,8 @@ def environments_of(policy, agents, rows, horizon=HORIZON):
     show = _show_numbers
     if isinstance(network, LookupTable) or network.indexed:
         show = _show_indices if network.observation_size == 1 else _show_units
-    simulation = Simulation(_start, _step, show, policy.observation_size, {"force": 0.5})
+    sizes = {"size": policy.observation_size, "action_size": math.prod(policy.action_shape)}
+    simulation = Simulation(_start, _step, show, constants={"force": 0.5}, **sizes)
     environments = Simulated(simulation, agents, rows, horizon)
     environments.scale_dynamics({"force": np.linspace(1, 2, agents)})
     return environments

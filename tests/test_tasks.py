@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import gymnasium
-import numba
 import numpy as np
 import pytest
 import torch
@@ -26,7 +25,7 @@ from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
 from byzbench.registry import name_of
-from byzbench.rl import compiled, seeded_numbers
+from byzbench.rl import seeded_numbers
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.parallel_games import TeamGames
@@ -311,28 +310,11 @@ def test_machine_code_survives_any_parameters(name, value):
         assert all(task.action_space.contains(action) for action in batch.actions[batch.mask].numpy())
 
 
-def test_machine_codes_hyperbolic_tangent():
-    x = np.concatenate([np.linspace(-12, 12, 100_001), [0, 1e-30, 1e30, np.inf, -np.inf]]).astype(np.float32)
-    y = x.copy()
-    compiled._tanh(y, len(y))
-    assert np.abs(y - np.tanh(x.astype(float))).max() < 2e-7
-    assert np.abs(y).max() <= 1
-
-
 def test_machine_code_draws_the_numbers_of_seeded_generators():
     seeds = np.append(np.random.default_rng(0).integers(1 << 31, size=500), [0, 1, (1 << 31) - 1])
     numbers = np.empty((503, 20))
     seeded_numbers.fill_uniforms(seeds, numbers)
     assert np.array_equal(numbers, [np.random.default_rng(seed).random(20) for seed in seeds])
-
-
-def test_machine_code_needs_no_folder_to_be_kept_in():
-    def njit(signature, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(signature, **options)
-
-    assert compiled.compiled(lambda x: 1 / x, by=njit)(0.0) == np.inf
 
 
 @pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, cast
 
 import numpy as np
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
@@ -49,11 +49,13 @@ def address_of_show(show: Callable[..., Any]) -> int:
 
 def _address(function: Callable[..., Any], signature: Any) -> int:
     try:
-        _compiled_functions.append(code := compiled(function, signature, cfunc))
+        code = cast(Any, compiled(function, signature, addressed=True))
     except NumbaError as error:
         reason = next((line for line in str(error).splitlines()[1:] if line), str(error))
         raise BrokenPlugin(f"{function.__module__}.{function.__qualname__} cannot be compiled: {reason}") from None
-    return cast(Any, code).address
+    _compiled_functions.append(code)
+    result = code.overloads[signature.args]
+    return cast(int, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
 def _at(kind: Any) -> Any:
