@@ -64,6 +64,7 @@ MAX_LINES = 50
 LONG = {
     "byzbench.experiments.experiment.create": "its parameters are the axes, each with a line in the signature",
     "byzbench.cli.show.show": "a command of many kinds of components",
+    "byzbench.rl.kernels.play_episodes": "its parameters are arrays, each with a line in the signature",
 }
 """Longer functions, with the reason."""
 
@@ -73,10 +74,11 @@ MANY_PARAMETERS = {
     "byzbench.experiments.experiment.create": "its parameters are the axes",
     "byzbench.federation.federation.__init__": "the parts of a federation, by keyword",
     "byzbench.federation.rule_oracle.__init__": "what a rule reads at one receiver, by keyword",
-    "byzbench.rl.compiled._play": "a compiled kernel takes arrays, not objects",
     "byzbench.experiments.evaluation.evaluate_policy": "a function of the public API, whose options have defaults",
 }
 """Functions with more, with the reason. The parameters of commands are their options."""
+KERNELS = "byzbench.rl.kernels"
+"""The module whose functions take arrays, not objects, as they are compiled."""
 
 GONE = re.compile(r"\bliars?\b|\bstrangers?\b|\bmail\b|the wires|whose words|the house", re.IGNORECASE)
 """Words that are no terms of the field."""
@@ -270,7 +272,7 @@ def test_functions_have_few_parameters() -> None:
         for name, function in functions(module):
             arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
             parameters = [argument for argument in arguments if argument.arg not in ("self", "cls")]
-            if len(parameters) <= MAX_PARAMETERS:
+            if len(parameters) <= MAX_PARAMETERS or module == KERNELS:
                 continue
             annotations = [ast.unparse(argument.annotation) for argument in parameters if argument.annotation]
             has_options = any("typer." in text or "options." in text for text in annotations)

@@ -529,7 +529,7 @@ def test_options_are_those_of_the_environment():
 def test_options_and_wrappers_at_their_defaults_move_no_hash():
     def hash_with(**parameters):
         env = registry.load("task", "gymnasium:FrozenLake-v1", **parameters)
-        return Experiment.create(env=env, agents=2, trajectories=4).hash
+        return Experiment.create(env=env, agents=2, trajectories=4, evaluations=20, evaluation_episodes=10).hash
 
     plain = hash_with()
     assert plain == hash_with(options={}, wrappers=[])

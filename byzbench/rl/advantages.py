@@ -49,5 +49,5 @@ def advantages(batch: Trajectories, values: Tensor, final_values: Tensor, discou
         x.numpy(force=True) for x in (batch.rewards, batch.mask, batch.terminated, values, final_values)
     )
     result = np.zeros(mask.shape, np.float32)
-    kernels.advantages(rewards, mask, terminated, values_at_steps, final, discount, discount * trace, result)
+    kernels.fill_advantages(rewards, mask, terminated, values_at_steps, final, discount, discount * trace, result)
     return torch.from_numpy(result).to(values.device)

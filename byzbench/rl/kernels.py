@@ -753,6 +753,58 @@ def _execute(
         executed[first + j] = min(max(middle + half * u, low), high)
 
 
+@kernel
+def _act(
+    form: Form,
+    work: Workspace,
+    theta: np.ndarray,
+    std: np.ndarray,
+    active: int,
+    greedy: bool,
+    noise: np.ndarray,
+    observations: np.ndarray,
+    actions: np.ndarray,
+    executed: np.ndarray,
+) -> None:
+    """Choose the actions of one agent's episodes in the first `active` lanes: see `play_episodes`.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace, whose samples are the (t, n) of the lanes.
+        theta: The network's parameters, [d].
+        std: The standard deviations of a Gaussian policy, [m].
+        active: The number of lanes.
+        greedy: Whether the likeliest actions are taken.
+        noise: The agent's noise, [T, N, a].
+        observations: Its observations, [T, N, o].
+        actions: The result, [T, N, a].
+        executed: The result as environments take it, [LANES, a].
+    """
+    lanes, outputs = work.samples, form.sizes[-1]
+    for player in range(form.players):
+        for lane in range(active):
+            work.states[lane] = _show(form, observations[lanes[lane, 0], lanes[lane, 1]], player, work.buffer, lane)
+        scores = _forward(form, theta, work, 0)
+        if not (form.gaussian or greedy):
+            _softmax(form, work, scores)
+        for lane in range(active):
+            t, n = lanes[lane, 0], lanes[lane, 1]
+            if not form.gaussian:
+                choice = _choice(form, work, scores, lane, noise[t, n, player], greedy)
+                actions[t, n, player] = executed[lane, player] = choice
+            for j in range(outputs if form.gaussian else 0):
+                at, here = player * outputs + j, scores + j * LANES + lane
+                if not greedy:
+                    work.buffer[here] += std[j] * noise[t, n, at]
+                actions[t, n, at] = work.buffer[here]
+        if form.gaussian:
+            if form.squashed:
+                tanh(work.buffer, scores, outputs)
+            for lane in range(active):
+                action = actions[lanes[lane, 0], lanes[lane, 1]]
+                _execute(form, work, scores, lane, action, player * outputs, executed[lane])
+
+
 @on_first_call(
     types.int64(
         *(_FORM, _WORKSPACE, types.intp, types.intp, _WIDE_ROWS, _WIDE_ROWS, _WIDE_ROWS, _ROWS, _ROWS, types.boolean),
@@ -761,7 +813,7 @@ def _execute(
     ),
     counted=False,
 )
-def play(
+def play_episodes(
     form: Form,
     work: Workspace,
     step_address: int,
@@ -808,7 +860,7 @@ def play(
     """
     step, show, lanes = step_at(step_address), show_at(show_address), work.samples  # lanes: t and n of each
     agents, horizon, rows, _ = noise.shape
-    outputs, longest = form.sizes[-1], 0
+    longest = 0
     for k in range(agents):
         active, following = 0, 0
         while active < LANES and following < count[k]:
@@ -816,29 +868,7 @@ def play(
             show(states[k * rows + following], observations[k, 0, following])
             active, following = active + 1, following + 1
         while active:
-            for player in range(form.players):
-                for lane in range(active):
-                    t, n = lanes[lane, 0], lanes[lane, 1]
-                    work.states[lane] = _show(form, observations[k, t, n], player, work.buffer, lane)
-                scores = _forward(form, theta[k], work, 0)
-                if not (form.gaussian or greedy):
-                    _softmax(form, work, scores)
-                for lane in range(active):
-                    t, n = lanes[lane, 0], lanes[lane, 1]
-                    if not form.gaussian:
-                        choice = _choice(form, work, scores, lane, noise[k, t, n, player], greedy)
-                        actions[k, t, n, player] = executed[lane, player] = choice
-                    for j in range(outputs if form.gaussian else 0):
-                        at, here = player * outputs + j, scores + j * LANES + lane
-                        if not greedy:
-                            work.buffer[here] += std[k, j] * noise[k, t, n, at]
-                        actions[k, t, n, at] = work.buffer[here]
-                if form.gaussian:
-                    if form.squashed:
-                        tanh(work.buffer, scores, outputs)
-                    for lane in range(active):
-                        action = actions[k, lanes[lane, 0], lanes[lane, 1]]
-                        _execute(form, work, scores, lane, action, player * outputs, executed[lane])
+            _act(form, work, theta[k], std[k], active, greedy, noise[k], observations[k], actions[k], executed)
             lane = 0
             while lane < active:
                 t, n = lanes[lane, 0], lanes[lane, 1]
@@ -898,7 +928,7 @@ def values(
 @on_first_call(
     types.void(_STEPS, _MASK, types.boolean[:, :], _STEPS, _ROWS, types.float64, types.float64, _STEPS), counted=False
 )
-def advantages(
+def fill_advantages(
     rewards: np.ndarray,
     mask: np.ndarray,
     terminated: np.ndarray,
@@ -1024,7 +1054,7 @@ def _adam(
 
 
 @kernel
-def _add_policy_gradient(
+def _weigh_steps(
     form: Form,
     work: Workspace,
     settings: PpoSettings,
@@ -1034,21 +1064,14 @@ def _add_policy_gradient(
     k: int,
     weight: np.float32,
 ) -> None:
-    """Add the gradient of the clipped objective and the entropy over a block of steps to `batch.gradient`.
+    """Write the derivative of the clipped objective by log pi(a | s) of a block of steps into `coefficients`.
 
-    Args:
-        form: The form of the policy.
-        work: The workspace.
-        settings: The parameters of the update.
-        batch: The episodes.
-        theta: The policy's parameters, of which the network's come first.
-        order: The indices of the steps.
-        k: The agent.
-        weight: The weight of a step in the mean.
+    It is r A', times the weight of a step, where the minimum is not clipped, and else 0. The arguments are those of
+    `_add_policy_gradient`.
     """
-    players, gradient = form.players, batch.gradient
+    players = form.players
     count = len(order) * players
-    groups, log_std_at = (count + LANES - 1) // LANES, form.parameters[-1]
+    groups = (count + LANES - 1) // LANES
     _clear(form, work, 0, groups * LANES)
     for i in range(count):
         step = batch.steps[order[i // players]]
@@ -1079,6 +1102,34 @@ def _add_policy_gradient(
             work.coefficients[i + player] = c
     for i in range(count, groups * LANES):
         work.coefficients[i] = np.float32(0)
+
+
+@kernel
+def _add_policy_gradient(
+    form: Form,
+    work: Workspace,
+    settings: PpoSettings,
+    batch: PpoArrays,
+    theta: np.ndarray,
+    order: np.ndarray,
+    k: int,
+    weight: np.float32,
+) -> None:
+    """Add the gradient of the clipped objective and the entropy over a block of steps to `batch.gradient`.
+
+    Args:
+        form: The form of the policy.
+        work: The workspace.
+        settings: The parameters of the update.
+        batch: The episodes.
+        theta: The policy's parameters, of which the network's come first.
+        order: The indices of the steps.
+        k: The agent.
+        weight: The weight of a step in the mean.
+    """
+    count, gradient, log_std_at = len(order) * form.players, batch.gradient, form.parameters[-1]
+    groups = (count + LANES - 1) // LANES
+    _weigh_steps(form, work, settings, batch, theta, order, k, weight)
     bonus = np.float32(weight * settings.ent_coef)
     for group in range(groups):
         scores = group * form.units[-1] + form.units[len(form.sizes) - 1]

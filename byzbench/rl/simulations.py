@@ -133,7 +133,7 @@ class Simulated:
         actions = results["actions"]
         chosen = np.zeros(flat.shape, np.float32)
         names = ("rewards", "mask", "terminated", "final_observations")
-        length = kernels.play(
+        length = kernels.play_episodes(
             *(form, kernels.workspace(form, 1, LANES), *self._addresses, self.states, self._constants),
             *(np.zeros((LANES, flat.shape[3])), network, np.exp(log_std), greedy, flat.numpy(), count.numpy()),
             *(results["observations"], chosen, *(results[name] for name in names)),
