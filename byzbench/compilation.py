@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from numba import config, njit
+from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from byzbench.errors import UserError
@@ -19,6 +20,14 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise UserError("NUMBA_DISABLE_JIT is set, but byzbench needs Numba's compiler; unset it")
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_compilation = event.TimingListener()
+event.register("numba:compile", _compilation)
+
+
+def seconds_compiled() -> float:
+    """Return the seconds that this process has spent on compilation."""
+    return float(_compilation.duration) if _compilation.done else 0.0
 
 
 class _CheckedFiles(IndexDataCacheFile):

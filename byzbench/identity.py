@@ -28,7 +28,7 @@ from byzbench.canonical import first_name
 from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, CorruptRecord
 
-ENGINE = 1
+ENGINE = 2
 """The version of the numerical behaviour outside of component files: base classes, learning, federation, geometry,
 streams, evaluation. It is raised when, and only when, outputs change."""
 

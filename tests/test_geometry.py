@@ -11,7 +11,7 @@ from byzbench.core import weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import pairwise_distances as cloud_module
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
-from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from, weighted_differences
+from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from, scale_vectors, weighted_differences
 from byzbench.geometry.spread import least_eigenvalue, least_variance, min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset, min_diameter_subsets
 
@@ -97,6 +97,8 @@ def test_large_sets_are_read_without_a_copy(monkeypatch, shape):
     exact, valid_weights = x[..., valid, :].double(), weights[..., valid].unsqueeze(-2)
     torch.testing.assert_close(weighted_sum(weights, x).unsqueeze(-2), (valid_weights @ exact).float())
     torch.testing.assert_close(weighted_differences(weights, x, origin), valid_weights @ (exact - origin))
+    scaled = scale_vectors(weights.numpy(), x)[..., valid, :]
+    torch.testing.assert_close(scaled, (weights[..., valid].unsqueeze(-1) * exact).float(), rtol=0, atol=0)
     torch.testing.assert_close(norms_from(x)[..., valid], exact.norm(dim=-1), rtol=1e-12, atol=0)
     torch.testing.assert_close(norms_from(x, origin)[..., valid], (exact - origin).norm(dim=-1), rtol=1e-12, atol=0)
 

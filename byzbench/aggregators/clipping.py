@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from byzbench.aggregators._ordered import Array
 from byzbench.aggregators.rfa import TINY
 from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.core import Aggregator, FloatRange, PreAggregator, RuleContext, RuleTraits
-from byzbench.geometry.pairwise_distances import coordinate_blocks, is_small, norms_from, to_array, to_tensor
+from byzbench.geometry.pairwise_distances import norms_from, scale_vectors, to_array
 
 
 def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
@@ -28,15 +27,7 @@ def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
     Returns:
         The vectors, [..., n, d] in the dtype of x.
     """
-    scale = (radius / np.maximum(np.maximum(length, radius), TINY))[..., None]
-    if is_small(x):
-        rows = to_array(x)
-        return to_tensor((rows.astype(np.float64) * scale).astype(rows.dtype), x)
-    shares = to_tensor(scale, x)
-    result = torch.empty_like(x)
-    for part, target in zip(coordinate_blocks(x), coordinate_blocks(result), strict=True):
-        target.copy_(part * shares)
-    return result
+    return scale_vectors(radius / np.maximum(np.maximum(length, radius), TINY), x)
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,7 @@ class Clipping(PreAggregator):
         radius: the maximum length, in the units of the inputs.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[1.0], [2.0], [100.0]])
         >>> Clipping()(x, 1)[0]
         tensor([2.])

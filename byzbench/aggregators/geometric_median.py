@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from byzbench.aggregators._ordered import Array
 from byzbench.aggregators.rfa import TINY
 from byzbench.core import LinearRule, RuleContext, State
-from byzbench.geometry.pairwise_distances import PairwiseDistances
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array, to_tensor
 
 # Two vectors count as equal if their squared distance is within the rounding error of the squares it is computed from.
 ROUNDING = 1e-15
@@ -38,6 +39,7 @@ class GeometricMedian(LinearRule):
         steps: the maximum number of steps. Convergence is linear, and slow only where the median is close to an input.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [100.0, 100.0]])
         >>> GeometricMedian()(x, 1)[0]
         tensor([0.7887, 0.7887])
@@ -60,47 +62,33 @@ class GeometricMedian(LinearRule):
 
     def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Return the weights of the last step. It does not read f."""
-        inputs = torch.eye(pairs.mask.shape[-1], dtype=torch.float64, device=f.device)
-        _, excess = _step(pairs, inputs)
-        excess = excess.masked_fill(~pairs.mask, torch.inf)
+        from byzbench.geometry.weiszfeld import iterate  # a local import, as loading Numba takes time
+
+        n = pairs.mask.shape[-1]
+        gram, mask = to_array(pairs.gram).reshape(-1, n, n), to_array(pairs.mask).reshape(-1, n)
+        excess = np.where(mask, _excess(gram, mask), np.inf)
         # On a line two inputs of an even count are medians: the tolerance selects the first, independent of rounding.
-        first = (excess <= excess.amin(-1, keepdim=True) + 1e-9).int().argmax(-1, keepdim=True)
-        weights = inputs[first]
-        active = pairs.mask.any(-1)[..., None, None]
-        for _ in range(self.steps):
-            next_weights, _ = _step(pairs, weights)
-            # A converged row does not change any more, whatever the other rows of its batch do.
-            weights, change = (
-                weights.where(~active, next_weights),
-                (next_weights - weights).abs().amax(-1, keepdim=True),
-            )
-            active = active & (change > self.tolerance)
-            if not active.any():
-                break
-        return weights.squeeze(-2), {}
+        first = (excess <= np.minimum.reduce(excess, -1)[:, None] + 1e-9).argmax(-1)
+        weights = np.zeros(mask.shape)
+        weights[np.arange(len(mask)), first] = 1
+        iterate(gram, mask, weights, self.steps, self.tolerance, ROUNDING, TINY)
+        return to_tensor(weights.reshape(pairs.mask.shape), pairs.mask), {}
 
 
-def _step(pairs: PairwiseDistances, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Make one step from m points of each set.
+def _excess(gram: Array, mask: Array) -> Array:
+    """Return r - c at each input: [R, n].
 
     Args:
-        pairs: the inputs.
-        points: [..., m, n], the points as weights of the inputs.
-
-    Returns:
-        The next points as weights [..., m, n], and their r - c [..., m].
+        gram: float64 [R, n, n], the inner products.
+        mask: bool [R, n], the valid inputs.
     """
-    squares = pairs.gram.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
-    products = points @ pairs.gram
-    lengths = (products * points).sum(-1, keepdim=True)
-    squared_distances = (squares - 2 * products + lengths).clamp_min(0)
-    valid = pairs.mask.unsqueeze(-2)
-    is_at_point = valid & (squared_distances <= ROUNDING * (squares + lengths))
-    inverse_distances = squared_distances.masked_fill(is_at_point | ~valid, torch.inf).rsqrt()
-    total = inverse_distances.sum(-1, keepdim=True)
-    weiszfeld = inverse_distances / total.clamp_min(TINY)
-    step = weiszfeld - points
-    r = total * ((step @ pairs.gram) * step).sum(-1, keepdim=True).clamp_min(0).sqrt()
-    c = is_at_point.sum(-1, keepdim=True)
-    k = (c / r.clamp_min(TINY)).clamp_max(1)
-    return k * points + (1 - k) * weiszfeld, (r - c).squeeze(-1)
+    squares = gram.diagonal(axis1=-2, axis2=-1)
+    sums = squares[:, :, None] + squares[:, None, :]
+    distances = np.maximum(sums - 2 * gram, 0)
+    is_at_input = mask[:, None, :] & (distances <= ROUNDING * sums)
+    is_away = mask[:, None, :] & ~is_at_input
+    inverse = is_away / np.sqrt(np.where(is_away, distances, 1))
+    total = np.add.reduce(inverse, -1)
+    step = inverse / np.maximum(total, TINY)[:, :, None] - np.eye(gram.shape[-1])
+    square = np.vecdot(step @ gram, step)
+    return np.asarray(total * np.sqrt(np.maximum(square, 0)) - np.add.reduce(is_at_input, -1))

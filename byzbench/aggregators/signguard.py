@@ -15,10 +15,6 @@ from byzbench.aggregators.rfa import TINY
 from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits, weighted_sum
 from byzbench.geometry.pairwise_distances import to_array, to_tensor
 
-# Features are in [0, 1]: points closer together than this differ by rounding only.
-ROUNDING = 1e-9
-STEPS = 300
-
 
 @dataclass(frozen=True)
 class Signguard(Aggregator):
@@ -106,44 +102,11 @@ def largest_cluster(points: Tensor, valid: Tensor, quantile: float) -> Tensor:
         valid: [..., n] bool.
         quantile: the rank, as a fraction of n, of the neighbour whose distance is averaged in the bandwidth.
     """
-    gaps = _pair_distances(points, points).masked_fill(~valid.unsqueeze(-2), torch.inf)
-    n = valid.sum(-1, keepdim=True)
-    rank = ((quantile * n.double()).long().clamp_min(1) - 1).unsqueeze(-1)
-    quantile_distances = gaps.sort(-1).values.take_along_dim(rank, -1).squeeze(-1)
-    h = (quantile_distances.where(valid, 0).sum(-1, keepdim=True) / n).unsqueeze(-1) + ROUNDING
+    from byzbench.geometry.mean_shift import mean_shift_cluster  # a local import, as loading Numba takes time
 
-    positions = points
-    for _ in range(STEPS):
-        is_near = (_pair_distances(positions, points) <= h) & valid.unsqueeze(-2)
-        moved_positions = is_near.double() @ points / is_near.sum(-1, keepdim=True).clamp_min(1)
-        converged = bool(((moved_positions - positions).abs().amax(-1) <= ROUNDING)[valid].all())
-        positions = moved_positions
-        if converged:
-            break
-
-    crowd_sizes = is_near.sum(-1).masked_fill(~valid, -1)
-    order = _descending([crowd_sizes, *(positions / ROUNDING).round().unbind(-1)])
-    positions, ranked_valid = positions.take_along_dim(order.unsqueeze(-1), -2), valid.gather(-1, order)
-    is_centre, is_close = torch.zeros_like(valid), _pair_distances(positions, positions) <= h
-    for i in range(valid.shape[-1]):
-        is_centre[..., i] = ranked_valid[..., i] & ~(is_close[..., i, :i] & is_centre[..., :i]).any(-1)
-
-    gaps = _pair_distances(points, positions).masked_fill(~is_centre.unsqueeze(-2), torch.inf)
-    nearest = gaps.amin(-1, keepdim=True)
-    cluster = (gaps <= nearest + ROUNDING).int().argmax(-1)
-    is_member = valid & (nearest <= h).squeeze(-1)
-    sizes = torch.zeros_like(cluster).scatter_add_(-1, cluster, is_member.long())
-    return is_member & (cluster == sizes.argmax(-1, keepdim=True))
-
-
-def _pair_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return the distances [..., n, m] between points [..., n, k] and [..., m, k]."""
-    return (a.unsqueeze(-2) - b.unsqueeze(-3)).norm(dim=-1)
-
-
-def _descending(keys: list[Tensor]) -> Tensor:
-    """Return the order [..., n] by the first key, ties by the second key and so on; the greatest first."""
-    order = torch.arange(keys[0].shape[-1], device=keys[0].device).expand(keys[0].shape)
-    for key in reversed(keys):
-        order = order.gather(-1, key.gather(-1, order).argsort(dim=-1, descending=True, stable=True))
-    return order
+    n, k = points.shape[-2:]
+    values, is_valid = to_array(points).reshape(-1, n, k), to_array(valid).reshape(-1, n)
+    is_member = np.zeros(is_valid.shape, np.bool_)
+    for row, received in enumerate(is_valid):
+        is_member[row, received] = mean_shift_cluster(values[row, received], quantile)
+    return to_tensor(is_member.reshape(valid.shape), valid)

@@ -22,10 +22,25 @@ from byzbench.rl.policies import Actor, Policy
 from byzbench.rl.rollouts import EnvironmentBatch, rollout
 
 EVALUATIONS = 20
-"""The default number of evaluations over the budget."""
+"""The largest default number of evaluations over the budget."""
 
 EPISODES = 10
-"""The default number of episodes of each honest agent in an evaluation, stochastic and greedy each."""
+"""The largest default number of episodes of each honest agent in an evaluation, stochastic and greedy each."""
+
+
+def default_evaluations(trajectories: int) -> tuple[int, int]:
+    """Return the default number of evaluations, and of episodes of each agent in one, for a budget of trajectories.
+
+    All episodes of evaluations are at most a tenth of the budget, from 400 trajectories on. Smaller budgets have at
+    least 5 evaluations of 2 episodes.
+
+    Example:
+        >>> [default_evaluations(budget) for budget in (100, 500, 2000, 8000)]
+        [(5, 2), (12, 2), (20, 5), (20, 10)]
+    """
+    pairs = min(max(trajectories, 200) // 20, EVALUATIONS * EPISODES)
+    episodes = max(2, pairs // EVALUATIONS)
+    return min(EVALUATIONS, pairs // episodes), episodes
 
 
 def evaluation_due(before: int, after: int, budget: int, evaluations: int = EVALUATIONS) -> int:

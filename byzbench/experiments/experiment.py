@@ -38,7 +38,7 @@ from byzbench.experiments.defaults import (
     with_moved_parameters,
     with_suggestions,
 )
-from byzbench.experiments.evaluation import EPISODES, EVALUATIONS
+from byzbench.experiments.evaluation import default_evaluations
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.graph_diagnostics import fast_diagnostics
@@ -182,8 +182,8 @@ class Experiment:
         relay: bool = False,
         mixing: str = "metropolis",
         trajectories: int | None = None,
-        evaluations: int = EVALUATIONS,
-        evaluation_episodes: int = EPISODES,
+        evaluations: int | None = None,
+        evaluation_episodes: int | None = None,
         seed: int = 0,
         device: str = "cpu",
         preset: str = RECOMMENDED,
@@ -216,8 +216,8 @@ class Experiment:
             relay: Whether messages are relayed over several hops.
             mixing: The law of the mixing weights.
             trajectories: The budget of episodes per agent.
-            evaluations: The number of evaluations.
-            evaluation_episodes: The episodes of each agent in an evaluation.
+            evaluations: The number of evaluations; None: see `default_evaluations`.
+            evaluation_episodes: The episodes of each agent in an evaluation; None: see `default_evaluations`.
             seed: The seed of all random streams.
             device: The torch device.
             preset: The preset of the algorithm. `recommended` has the parameters that the algorithm recommends for the
@@ -241,7 +241,10 @@ class Experiment:
         method: Algorithm = build("algorithm", algo)
         budget = task.budget if trajectories is None else trajectories
         count = agents if agents is not None else 1 if method.communication == Communication.SINGLE_AGENT else 13
-        check_counts(method, count, byzantine, assumed_byzantine, budget, evaluations, evaluation_episodes, seed)
+        usual_dates, usual_episodes = default_evaluations(budget if type(budget) is int else 0)
+        dates = usual_dates if evaluations is None else evaluations
+        episodes = usual_episodes if evaluation_episodes is None else evaluation_episodes
+        check_counts(method, count, byzantine, assumed_byzantine, budget, dates, episodes, seed)
         f = (count - 1) // 4 if byzantine is None else byzantine
         experiment = cls(
             algorithm=method,
@@ -261,8 +264,8 @@ class Experiment:
             relay=relay,
             mixing=mixing,
             trajectories=budget,
-            evaluations=evaluations,
-            evaluation_episodes=evaluation_episodes,
+            evaluations=dates,
+            evaluation_episodes=episodes,
             seed=seed,
             device=usable(device),
             **build.axes(cls.further_axes, further),

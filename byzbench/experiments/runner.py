@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -278,16 +279,17 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
     saved_at = time.monotonic()
     with deferred_termination() as is_terminated:
         while not (training.is_finished or is_terminated()):
-            start, before = time.perf_counter(), training.spent
+            watch, before = _Stopwatch(), training.spent
             with translate_plugin_errors(training.todo.components):
                 line = lockstep(training.advance())
-                seconds = time.perf_counter() - start
+                watch.lap("seconds")
                 if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
                     line |= training.evaluate(due)
+                    watch.lap("evaluation")
                 trace = training.trace(line)
             folder.append("trace.jsonl", trace)
             folder.append("metrics.jsonl", line)
-            folder.append("timing.jsonl", {"round": line["round"], "seconds": seconds})
+            folder.append("timing.jsonl", {"round": line["round"], **watch.laps})
             if callback:
                 callback(line)
             if time.monotonic() - saved_at > SAVE_EVERY:
@@ -295,6 +297,32 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
                 saved_at = time.monotonic()
         save()
     return _conclude(training, folder, versions)
+
+
+class _Stopwatch:
+    """Seconds of the parts of a round, without those of compilation, which have a part of their own.
+
+    Attributes:
+        laps: The seconds by part.
+    """
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._at, self._compiled = time.perf_counter(), _seconds_compiled()
+
+    def lap(self, part: str) -> None:
+        """Measure the time since the last call as that of a part."""
+        now, compiled = time.perf_counter(), _seconds_compiled()
+        if compiled > self._compiled:
+            self.laps["compilation"] = self.laps.get("compilation", 0.0) + compiled - self._compiled
+        self.laps[part] = now - self._at - (compiled - self._compiled)
+        self._at, self._compiled = now, compiled
+
+
+def _seconds_compiled() -> float:
+    """Return `compilation.seconds_compiled()`, without loading Numba, which not every run needs."""
+    compilation = sys.modules.get("byzbench.compilation")
+    return 0.0 if compilation is None else float(compilation.seconds_compiled())
 
 
 _COUNTERS = {"screened": "num_malformed", "silent": "num_silent", "kept": "num_undefined"}
@@ -368,7 +396,9 @@ def _form(t: Tensor) -> tuple[torch.Size, torch.dtype]:
 def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -> Result:
     todo, theta = training.todo, training.state["theta"].cpu()
     lines = folder.metrics()
-    seconds = sum(line["seconds"] for line in folder.metrics("timing.jsonl"))
+    timing = folder.metrics("timing.jsonl")
+    parts = {"training": "seconds", "evaluation": "evaluation", "compilation": "compilation"}
+    seconds = {part: sum(line.get(key, 0.0) for line in timing) for part, key in parts.items()}
     digests = folder.digests()
     last, final = lines[-1], final_return(lines, todo.trajectories)
     with translate_plugin_errors(todo.components):
@@ -381,7 +411,8 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         final={"mean": finite(final), "low": None, "high": None, "n": 1},
         trajectories=last["trajectories"],
         steps=last["steps"],
-        steps_per_second=last["steps"] / seconds,
+        steps_per_second=last["steps"] / max(seconds["training"], 1e-9),
+        seconds=seconds,
         disagreement=last["disagreement"],
         messages=last["messages"],
         bytes=last["bytes"],

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, RuleContext, State
+from byzbench.core import Aggregator, Inbox, RuleContext, State
 from byzbench.errors import UndeclaredKnowledge
+from byzbench.federation.rule_application import apply_rule
 
 _BLOCK = 1 << 23
 """The largest number of coordinates in the inboxes that are aggregated at once."""
@@ -105,34 +106,52 @@ class ClonedRule:
 
     def _evaluate(self, messages: Tensor) -> Tensor:
         """Return the values [m, d] for m candidates [m, f, d]."""
-        x = self._inbox.expand(len(messages), -1, -1)
-        x = x.index_copy(1, self._columns, messages.index_select(1, self._rows).to(x))
-        mask = x.isfinite().all(-1)
-        if not mask.all():
-            x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
-        f = (self._bound - (~mask).sum(-1)).clamp(min=0)
-        counts = zip(mask.sum(-1).tolist(), f.tolist(), strict=True)
+        inbox = self._inbox_of(messages)
+        counts = zip(inbox.n.tolist(), inbox.f.tolist(), strict=True)
         usable = torch.tensor([n > 0 and bool(self._rule.defined(n, bound)) for n, bound in counts])
         if usable.all():
-            return self._apply(x, mask, f)
+            return self._apply(inbox)
         fallback = self._inbox[self._own] if self._own >= 0 else torch.full_like(self._inbox[0], torch.nan)
         value = fallback.expand(len(messages), -1).clone()
         if usable.any():
-            value[usable] = self._apply(x[usable], mask[usable], f[usable])
+            value[usable] = self._apply(inbox.select(usable))
         return value
 
-    def _apply(self, x: Tensor, mask: Tensor, f: Tensor) -> Tensor:
-        """Apply the rule to m inboxes [m, n, d] at which it is defined."""
-        count = len(x)
-        context = RuleContext(
-            mask=mask,
+    def _inbox_of(self, messages: Tensor) -> Inbox:
+        """Return m inboxes that have the honest vectors in common, one for each candidate [m, f, d]."""
+        (count, f, d), n = messages.shape, len(self._inbox)
+        base = torch.cat([self._inbox, messages.reshape(-1, d).to(self._inbox)])
+        finite = base.isfinite().all(-1)
+        senders = torch.arange(n).repeat(count, 1)
+        senders[:, self._columns] = n + torch.arange(count).unsqueeze(1) * f + self._rows
+        mask = finite[senders]
+        return Inbox(
+            base if finite.all() else base.masked_fill(~finite.unsqueeze(-1), 0.0),
+            senders,
+            senders,
+            mask,
             own=torch.full((count,), self._own),
+            f=(self._bound - (~mask).sum(-1)).clamp(min=0),
+            sent=None,
             weights=None if self._weights is None else self._weights.expand(count, -1),
-            state={name: part.expand(count, *part.shape).clone() for name, part in self._state.items()},
-            rng=self._rng(),
-            honest=self._honest.expand(count, -1) if "honest" in self._rule.required_inputs else None,
         )
-        return self._rule.aggregate(x, f, context).value
+
+    def _apply(self, inbox: Inbox) -> Tensor:
+        """Apply the rule to m inboxes at which it is defined: [m, d]."""
+        values = []
+        for receivers, pairs in inbox.blocks:
+            count = len(receivers)
+            context = RuleContext(
+                mask=inbox.mask[receivers],
+                own=inbox.own[receivers],
+                weights=None if inbox.weights is None else inbox.weights[receivers],
+                state={name: part.expand(count, *part.shape).clone() for name, part in self._state.items()},
+                rng=self._rng(),
+                honest=self._honest.expand(count, -1) if "honest" in self._rule.required_inputs else None,
+                distances=pairs,
+            )
+            values.append(apply_rule(self._rule, inbox, receivers, context).value)
+        return torch.cat(values)
 
 
 def cloneable(rules: Mapping[str, Aggregator]) -> str | None:

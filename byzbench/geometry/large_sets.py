@@ -87,3 +87,19 @@ def add_squares(x: np.ndarray, origin: np.ndarray | None, out: np.ndarray) -> No
         for j in range(STREAMS):
             total += sums[j]
         out[i] = total
+
+
+@compiled
+def write_scaled(scales: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """Write scales[i] x_i to `out`, with the product in float64.
+
+    Args:
+        scales: float64 [n].
+        x: [n, d], the vectors.
+        out: [n, d].
+    """
+    n, d = x.shape
+    for i in range(n):
+        scale = scales[i]
+        for j in range(d):
+            out[i, j] = scale * np.float64(x[i, j])

@@ -204,6 +204,35 @@ def combine_vectors(matrix: Tensor, x: Tensor) -> Tensor:
     return result
 
 
+def scale_vectors(scales: npt.NDArray[np.float64], x: Tensor) -> Tensor:
+    """Return scales_i x_i for each vector: [..., n, d] in the dtype of x. The products are computed in float64.
+
+    Args:
+        scales: [..., n].
+        x: [..., n, d].
+
+    Example:
+        >>> scale_vectors(np.array([0.5, 2.0]), torch.tensor([[1.0], [3.0]]))
+        tensor([[0.5000],
+                [6.0000]])
+    """
+    if is_small(x):
+        rows = to_array(x)
+        return to_tensor((rows.astype(np.float64) * scales[..., None]).astype(rows.dtype), x)
+    result = x.new_empty(x.shape)
+    if is_large(x):
+        from byzbench.geometry.large_sets import write_scaled  # local, as loading Numba takes time
+
+        sets = zip(scales.reshape(-1, x.shape[-2]), _sets(x, None, result), strict=True)
+        for shares, (values, _, target) in sets:
+            write_scaled(shares, values, target.reshape(values.shape))
+        return result
+    columns = to_tensor(scales, x).unsqueeze(-1)
+    for part, target in zip(coordinate_blocks(x), coordinate_blocks(result), strict=True):
+        target.copy_(part * columns)
+    return result
+
+
 def squares_to(gram: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the squared distances [..., n] of the y_i to the point sum_i w_i y_i.
 

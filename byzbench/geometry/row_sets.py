@@ -45,7 +45,7 @@ class RowSets:
         self._centres = used if centres is None or not len(centres) else np.unique(centres)
         separate_cost = 2 * sets * n * n
         self._shared_numbers = used if len(used) ** 2 <= separate_cost else np.flatnonzero(counts > 1)
-        self.shares_products = len(self._shared_numbers) * len(used) <= separate_cost
+        self.shares_products = 0 < len(self._shared_numbers) * len(used) <= separate_cost
         self._is_shared = np.zeros(len(base), np.bool_)
         self._is_shared[self._shared_numbers] = True
         self._has_private = len(self._shared_numbers) < len(used)

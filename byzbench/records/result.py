@@ -42,7 +42,7 @@ class Result:
         final: The final training return as {mean, low, high, n}, with a 95 % interval over n >= 3 seeds.
         trajectories: The number of trajectories per agent.
         steps: The number of environment steps of all agents.
-        steps_per_second: The speed of the training loop.
+        steps_per_second: The speed of the training loop, without evaluations and compilation.
         disagreement: The diameter of the honest agents' parameters at the end.
         messages: The number of messages sent.
         bytes: The number of bytes sent.
@@ -56,6 +56,7 @@ class Result:
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
         assumptions: The measured assumption constants: see `byzbench.experiments.assumptions`.
         traffic: The messages and bytes by topic, and the most bytes that one agent sent.
+        seconds: The seconds of `training`, `evaluation` and `compilation`; empty for older runs.
         digests: The sha256 of `experiment.json`, `metrics.jsonl` and `timing.jsonl`; see `byzbench.records.seals`.
         seal: The sha256 of `result.json` with `BLANK` in the place of this digest.
     """
@@ -78,6 +79,7 @@ class Result:
     aggregation: dict[str, float | None] = field(default_factory=dict)
     assumptions: dict[str, float | None] = field(default_factory=dict)
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     seal: str = ""
 
@@ -132,6 +134,7 @@ def pool(results: Sequence[Result]) -> Result:
             topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
             for topic, sent in worst.traffic.items()
         },
+        seconds={part: sum(r.seconds.get(part, 0.0) for r in results) for part in worst.seconds},
         digests={},
         seal="",
     )

@@ -61,6 +61,11 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("bytes sent", _size(result.bytes)),
         ("malformed messages", f"{result.num_malformed:,}"),
         ("environment steps", f"{result.steps:,}  ({result.steps_per_second:,.0f} per second)"),
+        *(
+            [("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items()))]
+            if result.seconds
+            else []
+        ),
         *_graph_rows(experiment, result, worst),
     ]
 
