@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from byzbench.rl import kernels
-from byzbench.rl.forms import LANES
+from byzbench.rl.forms import LANES, form_of
 from byzbench.rl.gradients import (
     differentiated_scores,
     importance_weights,
@@ -64,7 +64,9 @@ POLICIES = {
 
 @pytest.fixture(params=POLICIES)
 def policy(request):
-    return POLICIES[request.param]
+    policy = POLICIES[request.param]
+    assert form_of(policy) is not None, "otherwise torch is compared to itself"
+    return policy
 
 
 def player_of(policy):
@@ -212,6 +214,18 @@ def test_numbers_that_are_not_finite_stay_in_their_row(name):
     assert torch.equal(gradients[::2], expected[::2])
     batch.observations[1], batch.rewards[3] = math.inf, math.nan
     assert torch.equal(score_gradient(policy, theta, batch, batch.rewards)[::2], expected[::2])
+
+
+@pytest.mark.parametrize("state, action", [(7.0, 0), (-1.0, 0), (math.nan, 0), (0.0, 2), (0.0, -1)])
+def test_an_index_outside_of_the_policy_is_an_error(state, action):
+    """Kernels would write outside of their arrays."""
+    policy = CategoricalPolicy(LookupTable(7, 2, indexed=True))
+    theta, batch = thetas(policy, 1), batch_of(policy, [[3]])
+    batch.observations[0, 1], batch.actions[0, 1] = state, action
+    with pytest.raises(IndexError, match="a trajectory has the"):
+        score_gradient(policy, theta, batch, batch.rewards)
+    with pytest.raises(IndexError, match="a trajectory has the"):
+        step_log_probabilities(policy, theta, batch)
 
 
 def _start(rng, count):

@@ -346,7 +346,7 @@ def test_a_module_leaves_torchs_generator_alone():
         (lambda i, o: nn.Linear(i, o + 1), r"module Linear maps observations \[3, 4\] to \[3, 3\]; expected \[3, 2\]"),
         (lambda i, o: torch.tanh, "a builtin_function_or_method was returned in place of a torch module"),
         (
-            lambda i, o: nn.Sequential(nn.Linear(i, o), nn.Dropout()),
+            lambda i, o: nn.Sequential(nn.Linear(i, 64), nn.Dropout(), nn.Linear(64, o)),
             "maps equal observations to different outputs",
         ),
         (lambda i, o: Centred(i, o), "module Centred mixes observations: its output for one depends on the others"),

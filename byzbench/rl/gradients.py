@@ -94,7 +94,7 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
         network,
         np.exp(log_std),
         batch.observations.numpy(),
-        flat_actions(batch),
+        flat_actions(form, batch),
         batch.mask.numpy(),
         coefficients.to(torch.float32).numpy(),
         totals,
@@ -106,10 +106,27 @@ def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficient
     return torch.from_numpy(totals.astype(np.float32))
 
 
-def flat_actions(batch: Trajectories) -> np.ndarray:
-    """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a]."""
+def flat_actions(form: Form, batch: Trajectories) -> np.ndarray:
+    """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a].
+
+    Raises:
+        IndexError: The policy has no such action or state; kernels do not check the indices with which they write.
+    """
+    if not form.gaussian:
+        _check_indices("action", batch.actions, batch.mask, int(form.sizes[-1]))
+    if form.indexed and not form.one_hot:
+        _check_indices("state", batch.observations, batch.mask, int(form.sizes[0]))
     actions = batch.actions.unsqueeze(3) if batch.actions.dim() == 3 else batch.actions.flatten(3)
     return actions.to(torch.float32).numpy()
+
+
+def _check_indices(name: str, indices: Tensor, mask: Tensor, size: int) -> None:
+    def are_inside(values: Tensor) -> bool:
+        return not values.numel() or bool(values.min() >= 0 and values.max() < size)
+
+    # Masked numbers may be any, but are rarely outside; leaving them out takes longer than looking at all.
+    if not are_inside(indices) and not are_inside(valid := indices[mask]):
+        raise IndexError(f"a trajectory has the {name}s {valid.min():g} to {valid.max():g}; expected 0 to {size - 1}")
 
 
 def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -132,7 +149,7 @@ def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -
         from byzbench.rl import kernels
 
         network, log_std = split_parameters(form, theta)
-        arrays = (batch.observations.numpy(), flat_actions(batch), batch.mask.numpy(), log_probs.numpy())
+        arrays = (batch.observations.numpy(), flat_actions(form, batch), batch.mask.numpy(), log_probs.numpy())
         work = kernels.workspace(form, 1, batch.mask[0].numel() * form.players)
         kernels.log_probabilities(form, work, network, np.exp(log_std), log_std, *arrays)
         return log_probs
