@@ -489,7 +489,7 @@ def test_geometric_median_is_where_a_long_iteration_ends(seed):
     value, weights, _ = GeometricMedian()(x)
     assert (weights >= 0).all()
     before, z = x[0], x.mean(0)
-    while not torch.equal(before, z):
+    while (before - z).abs().max() > 1e-15:  # some processors round so that it never stands still
         pull = 1 / (x - z).norm(dim=-1).clamp_min(1e-14)
         before, z = z, pull @ x / pull.sum()
     close(value, z, 1e-6, scale=1)

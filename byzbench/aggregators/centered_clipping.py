@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -12,7 +13,10 @@ from torch import Tensor
 from byzbench.aggregators.monna import own_column
 from byzbench.core import Aggregator, FloatRange, RuleContext, RuleOutput, RuleTraits
 from byzbench.geometry.pairwise_distances import (
+    is_small,
     norms_from,
+    to_array,
+    to_tensor,
     uniform_weights,
     vector_at,
     weighted_differences,
@@ -93,5 +97,9 @@ class CenteredClipping(Aggregator):
             centre: [..., 1, d], the centre before the step.
             share: [..., n], the radius divided by the number of inputs; zero at invalid ones.
         """
+        if is_small(x):
+            differences = to_array(x).astype(np.float64) - to_array(centre)
+            scale = to_array(share) / np.maximum(np.sqrt(np.vecdot(differences, differences)), self.radius)
+            return to_tensor(to_array(centre) + scale[..., None, :] @ differences, x)
         weights = share / norms_from(x, centre).clamp_min(self.radius)
         return centre + weighted_differences(weights, x, centre)

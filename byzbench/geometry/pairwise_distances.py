@@ -163,8 +163,6 @@ def weighted_differences(weights: Tensor, x: Tensor, origin: Tensor) -> Tensor:
         x: [..., n, d].
         origin: float64 [..., 1, d].
     """
-    if is_small(x):
-        return to_tensor(to_array(weights)[..., None, :] @ (to_array(x).astype(np.float64) - to_array(origin)), x)
     if is_large(x):
         return _add_differences(weights, x, origin, torch.float64).unsqueeze(-2)
     pairs = zip(coordinate_blocks(x), coordinate_blocks(origin), strict=True)
