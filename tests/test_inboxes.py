@@ -8,14 +8,13 @@ import torch
 
 from byzbench.core import Inbox, RuleContext
 from byzbench.core import inbox as inbox_module
-from byzbench.federation.rule_application import apply_rule
 from byzbench.geometry import pairwise_distances as distances_module
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.geometry.row_sets import RowSets
 from byzbench.geometry.subsets import min_diameter_subsets
 from byzbench.registry import make
 
-MODES = {"separate", "shared", "private"}
+MODES = {"separate": "_Separate", "shared": "_Selected", "private": "_WithPrivate"}
 
 
 def equivocal_inbox(mode, agents=12, byzantine=3, d=40, seed=0, halves=False):
@@ -59,9 +58,8 @@ def direct_distances(inbox, receiver):
 def test_distances_are_those_of_each_inbox(mode, small, monkeypatch):
     monkeypatch.setattr(distances_module, "SMALL", small)
     inbox = equivocal_inbox(mode)
-    assert inbox.shares_products == (mode != "separate")
     for receivers, pairs in inbox.blocks:
-        assert (type(pairs).__name__ == "_WithPrivate") == (mode == "private")
+        assert type(pairs).__name__ == MODES[mode]
         assert torch.equal(pairs.squared_distances, pairs.squared_distances.mT)
         expected_norms = inbox.base[inbox.senders[receivers]].double().norm(dim=-1) * inbox.mask[receivers]
         torch.testing.assert_close(pairs.norms, expected_norms, rtol=1e-9, atol=0)
@@ -88,7 +86,7 @@ def test_values_and_widths_do_not_depend_on_blocks_or_sharing(mode, monkeypatch)
             usable = inbox.select(torch.tensor([bool(rule.defined(int(n), 1)) for n in inbox.n]))
             for receivers, pairs in usable.blocks:
                 context = RuleContext(mask=usable.mask[receivers], distances=pairs)
-                values = apply_rule(rule, usable, receivers, context).value
+                values = rule.aggregate(usable.base[usable.senders[receivers]], usable.f[receivers], context).value
                 for receiver, value in zip(receivers, values, strict=True):
                     x = usable.base[usable.senders[receiver]][usable.mask[receiver]]
                     torch.testing.assert_close(value, rule(x, 1).value, rtol=1e-6, atol=1e-5)
@@ -101,7 +99,8 @@ def test_a_subset_that_gave_the_width_is_not_searched_again(monkeypatch):
     monkeypatch.setattr(distances_module, "min_diameter_subsets", None)
     ((receivers, pairs),) = inbox.distinct_blocks
     context = RuleContext(mask=inbox.mask[receivers], distances=pairs)
-    assert apply_rule(make("aggregator", "mda"), inbox, receivers, context).value.isfinite().all()
+    x = inbox.base[inbox.senders[receivers]]
+    assert make("aggregator", "mda").aggregate(x, inbox.f[receivers], context).value.isfinite().all()
 
 
 def test_products_with_a_crafted_vector_are_computed_once_for_all_its_receivers():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.geometry.pairwise_distances import PairwiseDistances, combine_vectors, to_array, weighted_sum
+from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array
 from byzbench.geometry.row_sets import RowSets
 
 _BLOCK = 1 << 23
@@ -129,11 +129,6 @@ class Inbox:
         parts = receivers.split(max(1, _BLOCK // (n * max(n, d))))
         return [(part, self._row_sets.select(group[part])) for part in parts]
 
-    @property
-    def shares_products(self) -> bool:
-        """Return whether the inner products of vectors are computed once for several receivers."""
-        return self._row_sets.shares_products
-
     @cached_property
     def _row_sets(self) -> RowSets:
         """Return the vectors of each group of receivers.
@@ -147,16 +142,3 @@ class Inbox:
         own_rows = senders[receivers, own[receivers]]
         mask = mask | ~mask.any(1, keepdims=True)
         return RowSets(self.base, senders[first], mask[first], own_rows)
-
-    def combine(self, receivers: Tensor, weights: Tensor) -> Tensor:
-        """Return the sum of the weighted vectors of some receivers, [R', d] in the dtype of the vectors.
-
-        Args:
-            receivers: int64 [R'].
-            weights: float64 [R', n]; zero where the mask is False.
-        """
-        senders = self.senders[receivers]
-        if len(self.base) > 4 * senders.shape[1]:
-            return weighted_sum(weights, self.base[senders])
-        matrix = torch.zeros(len(senders), len(self.base), dtype=torch.float64, device=weights.device)
-        return combine_vectors(matrix.scatter_add_(1, senders, weights), self.base)

@@ -15,7 +15,6 @@ from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbo
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
-from byzbench.federation.rule_application import apply_rule
 from byzbench.federation.scenarios import Scenarios
 from byzbench.federation.statistics import AggregationResult, AgreementResult, Counters, RoundStatistics
 from byzbench.geometry.pairwise_distances import PairwiseDistances
@@ -282,7 +281,7 @@ class SimulatedFederation(Federation):
                 block_state = {name: part[rows[block]] for name, part in new.items()}
                 block_inbox = usable_inbox if len(block) == len(rows) else usable_inbox.select(block)
                 context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
-                outputs.append(apply_rule(rule, usable_inbox, block, context))
+                outputs.append(rule.aggregate(block_inbox.base[block_inbox.senders], block_inbox.f, context))
                 if len(blocks) > 1:
                     pairs.release()
             value[rows] = torch.cat([output.value for output in outputs])[group].to(value)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from byzbench.core import Aggregator, Inbox, RuleContext, State
 from byzbench.errors import UndeclaredKnowledge
-from byzbench.federation.rule_application import apply_rule
 
 _BLOCK = 1 << 23
 """The largest number of coordinates in the inboxes that are aggregated at once."""
@@ -150,7 +149,7 @@ class ClonedRule:
                 honest=self._honest.expand(count, -1) if "honest" in self._rule.required_inputs else None,
                 distances=pairs,
             )
-            values.append(apply_rule(self._rule, inbox, receivers, context).value)
+            values.append(self._rule.aggregate(inbox.base[inbox.senders[receivers]], inbox.f[receivers], context).value)
         return torch.cat(values)
 
 
