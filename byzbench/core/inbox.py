@@ -39,6 +39,8 @@ class Inbox:
         weights: float64 [R, n], the mixing weights of the graph; None for a server.
         receivers: int64 [R], the receiving agents; None for a server.
         age: int64 [R, n], rounds since each vector was sent; None if all are of this round.
+        whole: The inboxes of all receivers of the exchange, and the rows of these ones in it; None if they are whole.
+            Distances are those of the whole, so that they do not depend on who looks at them together.
 
     Example:
         Agents 0 and 1 receive each other's vectors:
@@ -64,11 +66,14 @@ class Inbox:
     weights: Tensor | None = None
     receivers: Tensor | None = None
     age: Tensor | None = None
+    whole: tuple[Inbox, Tensor] | None = None
 
     def select(self, rows: Tensor) -> Inbox:
         """Return the inboxes of some receivers, which are row indices or a mask."""
-        by_receiver = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "base"}
-        return replace(self, **{name: part[rows] for name, part in by_receiver.items() if part is not None})
+        by_receiver = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("base", "whole")}
+        parts = {name: part[rows] for name, part in by_receiver.items() if part is not None}
+        whole, numbers = (self, torch.arange(len(self.f))) if self.whole is None else self.whole
+        return replace(self, **parts, whole=(whole, numbers[rows]))
 
     @cached_property
     def n(self) -> Tensor:
@@ -125,9 +130,10 @@ class Inbox:
 
     def _blocks(self, receivers: Tensor) -> Sequence[Block]:
         n, d = self.senders.shape[1], self.base.shape[1]
-        group = self.distinct[1]
+        whole, numbers = (self, torch.arange(len(self.f))) if self.whole is None else self.whole
+        group = whole.distinct[1][numbers]
         parts = receivers.split(max(1, _BLOCK // (n * max(n, d))))
-        return [(part, self._row_sets.select(group[part])) for part in parts]
+        return [(part, whole._row_sets.select(group[part])) for part in parts]
 
     @cached_property
     def _row_sets(self) -> RowSets:
