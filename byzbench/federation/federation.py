@@ -306,7 +306,7 @@ class SimulatedFederation(Federation):
             weights=inbox.weights,
             age=inbox.age,
             state=state,
-            rng=self._streams.generator(stream, self.round) if rule.traits.random else None,
+            rng=self._streams.generator(stream, self.round),
             honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
             evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
             distances=pairs,
