@@ -94,7 +94,7 @@ def test_values_and_widths_do_not_depend_on_blocks_or_sharing(mode, monkeypatch)
 
 def test_a_subset_that_gave_the_width_is_not_searched_again(monkeypatch):
     inbox = equivocal_inbox("shared", halves=True)
-    assert len(inbox.distinct[0]) <= len(inbox.f)
+    assert len(inbox.distinct()[0]) <= len(inbox.f)
     assert inbox.widths.isfinite().all()
     monkeypatch.setattr(distances_module, "min_diameter_subsets", None)
     ((receivers, pairs),) = inbox.distinct_blocks

@@ -50,7 +50,7 @@ class Inbox:
         >>> inbox = Inbox(torch.eye(2), senders, senders, senders >= 0, torch.tensor([0, 1]), bounds, torch.eye(2))
         >>> inbox.n
         tensor([2, 2])
-        >>> inbox.distinct
+        >>> inbox.distinct()
         (tensor([0]), tensor([0, 0]))
         >>> inbox.widths
         tensor([1.4142, 1.4142], dtype=torch.float64)
@@ -90,7 +90,6 @@ class Inbox:
         stored = torch.from_numpy(np.unique(position, return_index=True)[1])
         return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
 
-    @cached_property
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Group receivers with the same vectors and the same f, so that a rule can be computed once a group.
 
@@ -98,6 +97,11 @@ class Inbox:
             first: int64 [G], the first receiver of each of the G groups.
             group: int64 [R], the group of each receiver.
         """
+        return self._groups
+
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """Return `distinct`, which is computed once."""
         valid_senders = np.where(self.mask.numpy(), self.senders.numpy(), -1)
         groups: dict[tuple[bytes, int], int] = {}
         keys = zip((row.tobytes() for row in valid_senders), self.f.tolist(), strict=True)
@@ -112,7 +116,7 @@ class Inbox:
             widths.append(pairs.min_diameter_subsets(self.f[receivers])[1])
             if len(self.distinct_blocks) > 1:
                 pairs.release()
-        return torch.cat(widths).to(self.base.device)[self.distinct[1]]
+        return torch.cat(widths).to(self.base.device)[self._groups[1]]
 
     @cached_property
     def distinct_blocks(self) -> Sequence[Block]:
@@ -120,18 +124,18 @@ class Inbox:
 
         Whoever needs distances within these inboxes, the width or a rule, reads the same ones.
         """
-        return self._blocks(self.distinct[0])
+        return self._blocks(self._groups[0])
 
     @property
     def blocks(self) -> Sequence[Block]:
         """Return all receivers, in blocks of bounded memory."""
-        first, group = self.distinct
+        first, group = self._groups
         return self.distinct_blocks if len(first) == len(group) else self._blocks(torch.arange(len(group)))
 
     def _blocks(self, receivers: Tensor) -> Sequence[Block]:
         n, d = self.senders.shape[1], self.base.shape[1]
         whole, numbers = (self, torch.arange(len(self.f))) if self.whole is None else self.whole
-        group = whole.distinct[1][numbers]
+        group = whole._groups[1][numbers]
         parts = receivers.split(max(1, _BLOCK // (n * max(n, d))))
         return [(part, whole._row_sets.select(group[part])) for part in parts]
 
@@ -142,7 +146,7 @@ class Inbox:
         In an empty inbox all columns count: invalid messages are zeros in the base, so its width is zero. Own vectors
         are the candidates for the centre, as nobody else crafts them.
         """
-        first = self.distinct[0].numpy()
+        first = self._groups[0].numpy()
         senders, mask, own = self.senders.numpy(), self.mask.numpy(), self.own.numpy()
         receivers = np.flatnonzero((own >= 0) & mask[np.arange(len(own)), own])
         own_rows = senders[receivers, own[receivers]]

@@ -273,7 +273,7 @@ class SimulatedFederation(Federation):
             shareable = not (rule.traits.self_centered or rule.traits.stateful)
             blocks, group = usable_inbox.blocks, torch.arange(len(rows))
             if shareable:
-                blocks, group = usable_inbox.distinct_blocks, usable_inbox.distinct[1]
+                blocks, group = usable_inbox.distinct_blocks, usable_inbox.distinct()[1]
             self._num_uses[purpose] += 1
             stream = f"{purpose}/{self._num_uses[purpose] - 1}"
             outputs = []
