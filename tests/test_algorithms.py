@@ -364,7 +364,9 @@ def test_reliable_broadcast_delivers_one_vector_to_all():
     honest = ~experiment.members.byzantine
 
     def kinds(reliable):
-        return len(lockstep(federation.exchange("x", federation.theta0, reliable=reliable)).select(honest).distinct()[0])
+        return len(
+            lockstep(federation.exchange("x", federation.theta0, reliable=reliable)).select(honest).distinct()[0]
+        )
 
     assert kinds(reliable=False) == 3
     assert kinds(reliable=True) == 1

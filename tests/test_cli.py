@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 import byzbench.registry
 from byzbench import cli
+from byzbench.identity import ENGINE
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TINY = "--agents 5 --byzantine 1 --preset paper --trajectories 30 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
@@ -374,9 +375,9 @@ def test_replay_finds_the_round_that_was_edited(command: Command, folder: Path) 
 @pytest.mark.parametrize(
     "engine, code, message",
     [
-        (2, None, "engine: 2 then, 1 now"),
-        (1, [], "behaviour and libraries are the same"),
-        (1, {"cpu": "AVX1024"}, "cpu: AVX1024 then, .* now"),
+        (99, None, f"engine: 99 then, {ENGINE} now"),
+        (ENGINE, [], "behaviour and libraries are the same"),
+        (ENGINE, {"cpu": "AVX1024"}, "cpu: AVX1024 then, .* now"),
     ],
 )
 def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, code: object, message: str) -> None:

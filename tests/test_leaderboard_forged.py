@@ -25,6 +25,7 @@ from tiny_suite import ABOUT, METHOD, checked
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.experiments.experiment import Experiment
+from byzbench.identity import ENGINE
 from byzbench.leaderboard.entries import Entry, read_entry
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
 from byzbench.leaderboard.replay import ReplayResult, replay_entry
@@ -85,7 +86,7 @@ def plan_of(track: Track) -> SubmissionPlan:
 Change = Callable[[Cell], Cell]
 
 
-def entry_of(track: Track, change: Change, *, environment: bool = True, engine: int = 1, number: int = 0) -> Entry:
+def entry_of(track: Track, change: Change, *, environment: bool = True, engine: int = ENGINE, number: int = 0) -> Entry:
     """Return an entry whose attacked cells are changed.
 
     Args:
@@ -470,7 +471,7 @@ def test_a_cell_that_runs_here_is_a_mismatch_if_it_is_submitted_as_not_run(
 ) -> None:
     """Also where areas are near those of a random policy, which such a cell counts as."""
     monkeypatch.setitem(globals(), "ATTACKED_AREA", 26.0)
-    for engine in (1, 99):
+    for engine in (ENGINE, 99):
         entry = entry_of(track, attacked(diverged if status == "diverged" else not_run(status)), engine=engine)
         outcome = replayed(entry)
         assert (outcome.verdict, outcome.exit_code) == ("mismatch", 1)
@@ -532,7 +533,7 @@ def test_a_run_that_diverges_by_rounding_may_be_claimed_as_diverged(monkeypatch:
 def test_honest_entries_are_not_contradicted(track: Track) -> None:
     assert replayed(entry_of(track, lambda cell: cell, environment=False)).verdict == "exact"
     for number in range(5):
-        entry = entry_of(track, lambda cell: cell, number=number, engine=1 + 98 * (number % 2))
+        entry = entry_of(track, lambda cell: cell, number=number, engine=(ENGINE, 99)[number % 2])
         assert replayed(entry, salt=str(number)).verdict == "consistent"
 
 

@@ -12,7 +12,7 @@ import pytest
 from sealing import seal_checkpoint
 
 import byzbench
-from byzbench import Experiment, canonical, cli, registry
+from byzbench import Experiment, canonical, cli, identity, registry
 from byzbench.canonical import (
     SCHEMA,
     AxisAdded,
@@ -170,8 +170,9 @@ def test_old_runs_are_listed_reported_and_plotted(
 
 
 @pytest.mark.parametrize("store", ["6a6c210", "6a6c210-scenarios"])
-def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path) -> None:
+def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of the second store have every scenario in their task, and were made by an editable installation."""
+    monkeypatch.setattr(identity, "ENGINE", 1)
     shutil.copytree(OLD / store, tmp_path / "store")
     for entry in scan_runs(tmp_path / "store")[0]:
         experiment = Experiment.from_description(entry.experiment)
@@ -186,7 +187,8 @@ def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path) -> None
         assert len(lines) == len((Path(str(again.run)) / "metrics.jsonl").read_text().splitlines())
 
 
-def test_a_run_that_began_before_traces_begins_again(tmp_path: Path) -> None:
+def test_a_run_that_began_before_traces_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "ENGINE", 1)
     (entry, *_), _ = scan_runs(OLD / "6a6c210")
     folder = shutil.copytree(entry.path, tmp_path / entry.path.name)
     (folder / "result.json").unlink()
@@ -418,6 +420,7 @@ EARLIER_TASKS = {
 @pytest.mark.parametrize("env", EARLIER_TASKS)
 def test_scenarios_are_hashed_as_parameters_of_tasks(env: str) -> None:
     options: dict[str, Any] = {"agents": 5, "byzantine": 1, "topology": "star", "seed": 7}
+    options |= {"evaluations": 20, "evaluation_episodes": 10}
     today = Experiment.create("gpomdp", env=env, **options)
     assert today.hash == EARLIER_TASKS[env]
     described = json.loads(json.dumps(today.describe()))

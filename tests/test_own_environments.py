@@ -243,13 +243,14 @@ def test_continuous_actions(attack: str) -> None:
     federation, _, _ = set_up(attack, env="pendulum")
     truth, met = (f.sample(f.theta0, 2) for f in (plain, federation))
     honest = [agent for agent in range(5) if agent not in attackers]
-    assert torch.equal(truth.actions[honest], met.actions[honest])
+    # To rounding: without hooks the policies act in a kernel.
+    torch.testing.assert_close(truth.actions[honest], met.actions[honest], rtol=1e-4, atol=1e-4)
     if attack == "random_action":
         assert met.actions[attackers].abs().max() <= 1
         assert abs(float(met.actions[attackers].mean())) < 0.1
         assert float(met.actions[attackers].std()) == pytest.approx(3**-0.5, rel=0.1)
     else:
-        assert torch.equal(met.actions[attackers, 0], -truth.actions[attackers, 0])
+        torch.testing.assert_close(met.actions[attackers, 0], -truth.actions[attackers, 0], rtol=1e-4, atol=1e-4)
 
 
 # Experience.

@@ -192,15 +192,16 @@ def test_finished_runs_are_reused_only_for_the_same_behaviour(tmp_path: Path, mo
     assert not collected
     byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append, on_existing="rerun")
     assert collected
-    monkeypatch.setattr(identity, "ENGINE", 2)
+    now, later = identity.ENGINE, identity.ENGINE + 1
+    monkeypatch.setattr(identity, "ENGINE", later)
     collected.clear()
-    with pytest.warns(ArchivedRun, match="engine: 1 then, 2 now"):
+    with pytest.warns(ArchivedRun, match=f"engine: {now} then, {later} now"):
         byzbench.run(**RUNS["ring"], out=tmp_path, callback=collected.append)
     assert collected, "a result of another behaviour was reused"
     archived = list(tmp_path.glob("*-archived"))
     assert len(archived) == 1, "the old result is gone"
     assert json.loads((archived[0] / "result.json").read_text())["return"] == first.final
-    assert json.loads((archived[0] / "archived.json").read_text())["reasons"] == ["engine: 1 then, 2 now"]
+    assert json.loads((archived[0] / "archived.json").read_text())["reasons"] == [f"engine: {now} then, {later} now"]
 
 
 def test_one_folder_one_writer(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ RECORDS = {
         "experiment.json has",
     ),
     "engine": (
-        edited("experiment.json", b'"engine": 1', b'"engine":  1'),
+        edited("experiment.json", b'"engine": ', b'"engine":  '),
         "experiment.json has",
     ),
 }

@@ -19,6 +19,7 @@ import pytest
 from byzbench import registry
 from byzbench.errors import InvalidParameter, UnknownName
 from byzbench.experiments.experiment import Experiment
+from byzbench.identity import ENGINE
 from byzbench.records.remote import RemoteStore
 from byzbench.records.run_folder import RunFolder
 from byzbench.sweeps import cells as cells_module
@@ -394,7 +395,7 @@ class TestElsewhere:
         record["identity"]["engine"] = 7
         refused = deliver(self.cell, tmp_path, outcome, {**files, "experiment.json": json.dumps(record).encode()})
         assert refused.status == "failed"
-        assert "engine: 7 then, 1 now" in refused.error
+        assert f"engine: 7 then, {ENGINE} now" in refused.error
         assert not (tmp_path / self.cell.hash / "result.json").exists()
 
     def test_a_stored_run_of_another_behaviour_is_archived(self, tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
                 watch.lap("seconds")
                 if due := evaluation_due(before, line["trajectories"], budget, training.todo.evaluations):
                     line |= training.evaluate(due)
-                    watch.lap("evaluation")
+                    watch.lap("evaluation_seconds")
                 trace = training.trace(line)
             folder.append("trace.jsonl", trace)
             folder.append("metrics.jsonl", line)
@@ -314,7 +314,7 @@ class _Stopwatch:
         """Measure the time since the last call as that of a part."""
         now, compiled = time.perf_counter(), _seconds_compiled()
         if compiled > self._compiled:
-            self.laps["compilation"] = self.laps.get("compilation", 0.0) + compiled - self._compiled
+            self.laps["compilation_seconds"] = self.laps.get("compilation_seconds", 0.0) + compiled - self._compiled
         self.laps[part] = now - self._at - (compiled - self._compiled)
         self._at, self._compiled = now, compiled
 
@@ -397,7 +397,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
     todo, theta = training.todo, training.state["theta"].cpu()
     lines = folder.metrics()
     timing = folder.metrics("timing.jsonl")
-    parts = {"training": "seconds", "evaluation": "evaluation", "compilation": "compilation"}
+    parts = {"training": "seconds", "evaluation": "evaluation_seconds", "compilation": "compilation_seconds"}
     seconds = {part: sum(line.get(key, 0.0) for line in timing) for part, key in parts.items()}
     digests = folder.digests()
     last, final = lines[-1], final_return(lines, todo.trajectories)
