@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from byzbench.rl import kernels
+from byzbench.rl import gradients, kernels, ppo
 from byzbench.rl.forms import LANES, form_of
 from byzbench.rl.gradients import (
     differentiated_scores,
@@ -22,6 +26,7 @@ from byzbench.rl.gradients import (
     step_weights,
 )
 from byzbench.rl.networks import FeedForward, LookupTable
+from byzbench.rl.optimizers import adam_start
 from byzbench.rl.policies import CategoricalPolicy, GaussianPolicy
 from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.rl.simulations import Simulated, Simulation
@@ -370,3 +375,86 @@ def test_hyperbolic_tangents_are_those_of_numpy():
     numba.njit(lambda x: kernels.tanh(x, 0, len(x) // LANES))(result)
     assert np.abs(result - np.tanh(x.astype(float))).max() < 3e-7
     assert np.abs(result).max() <= 1
+
+
+PPO = [
+    "categorical, relu",
+    "categorical, squashed",
+    "categorical, indexed",
+    "table of unit vectors",
+    "gaussian, tanh, unbounded",
+    "gaussian, squashed",
+    "team of two",
+    "gaussian team of two",
+]
+
+
+def updates(policy, w, batch, **options):
+    """Return the parameters after a local update, and Adam's first moments."""
+    parameters = {"epochs": 1, "minibatch_size": 1000, "clip": 0.2, "discount": 0.99, "gae_lambda": 0.95}
+    parameters |= {"return_scale": 3.0, "vf_coef": 0.5, "ent_coef": 0.02, "max_grad_norm": 0.5}
+    local = ppo.LocalPpo(policy, **parameters | options)
+    after, moments = local.update(w, batch, adam_start(w), 1e-3, range(len(w)))
+    return after, moments["m"]
+
+
+def ppo_case(name, lengths=RAGGED):
+    policy = POLICIES[name]
+    critic, count = policy.critic(), len(lengths)
+    rng = np.random.default_rng(3)
+    phi = torch.from_numpy(rng.standard_normal((count, critic.dimension)).astype(np.float32))
+    theta = thetas(policy, count)
+    if isinstance(player := player_of(policy), GaussianPolicy):
+        # The ratio of two densities with a small standard deviation has hardly a correct digit in float32.
+        theta[:, -player.network.num_outputs :] = torch.tensor([-0.7, 0.4, 2.5, 0.0])[:, None]
+    return policy, torch.cat([theta, phi], 1), batch_of(policy, lengths)
+
+
+@pytest.mark.parametrize("options", [{}, {"epochs": 3, "minibatch_size": 50}], ids=["one step", "many"])
+@pytest.mark.parametrize("name", PPO)
+def test_local_updates_are_those_of_automatic_differentiation(name, options, monkeypatch):
+    policy, w, batch = ppo_case(name)
+    after, moments = updates(policy, w, batch, **options)
+    for module in (ppo, gradients):
+        monkeypatch.setattr(module, "form_of", lambda policy: None)
+    reference, reference_moments = updates(policy, w, batch, **options)
+    assert float((reference - w).abs().max()) > 5e-4, "nothing moves"
+    torch.testing.assert_close(moments, reference_moments, rtol=1e-3, atol=2e-6)
+    # Adam divides a gradient by its size, so the sign of one that is almost zero decides a whole step.
+    assert float(((after - reference).abs() > 1e-4).float().mean()) < 0.02
+
+
+def test_local_updates_of_agents_are_independent():
+    policy, w, batch = ppo_case("categorical, relu")
+    after, _ = updates(policy, w, batch, epochs=2, minibatch_size=50)
+    assert torch.equal(after[1], w[1]), "an agent without a step does not move"
+    alone = ppo.LocalPpo(policy, 2, 50, 0.2, 0.99, 0.95, 3.0, 0.5, 0.02, 0.5)
+    for k in range(len(w)):
+        one, _ = alone.update(w[k : k + 1], batch.agent(k), adam_start(w[k : k + 1]), 1e-3, [k])
+        assert torch.equal(one[0], after[k])
+
+
+def digest_of_kernels():
+    """Return a digest of a rollout, its gradient and an update."""
+    digest = hashlib.sha256()
+    for name in ("categorical, tanh", "gaussian, squashed"):
+        policy, w, batch = ppo_case(name)
+        theta = thetas(policy, 3)
+        episodes = play(policy, theta, noise_of(policy, 3, HORIZON, 20), torch.full((3,), 20))
+        parts = [episodes.observations, episodes.actions, updates(policy, w, batch)[0]]
+        parts.append(score_gradient(policy, w[:, : policy.dimension], batch, batch.rewards))
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu, features", [("generic", ""), ("haswell", "+avx,+avx2,+fma")])
+def test_kernels_are_equal_with_other_instructions(cpu, features, tmp_path):
+    """SSE2 alone, and AVX2 with fused products, against those of this processor."""
+    variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    code = "import test_kernels; print(test_kernels.digest_of_kernels())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | variables | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.stdout.strip() == digest_of_kernels(), done.stderr

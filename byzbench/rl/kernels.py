@@ -963,6 +963,10 @@ def fill_advantages(
                     results[k, t, n] = advantage
 
 
+_LARGEST_RATIO = np.float32(1e26)
+"""The probability ratio from which a step has no gradient; larger ones could overflow."""
+
+
 class PpoSettings(NamedTuple):
     """The parameters of a local PPO update, as `ppo` takes them.
 
@@ -1091,13 +1095,15 @@ def _weigh_steps(
             )
     for i in range(0, count, players):
         sample = work.samples[i]
-        work.coefficients[i] -= batch.log_probs[k, sample[0], sample[1]]
+        log_ratio = work.coefficients[i] - batch.log_probs[k, sample[0], sample[1]]
+        work.coefficients[i] = log_ratio if log_ratio < np.float32(60) else np.float32(60)
     exp(work.coefficients, groups * LANES)
     for i in range(0, count, players):
         sample, ratio = work.samples[i], work.coefficients[i]
         advantage = batch.advantages[k, sample[0], sample[1]]
         clipped = min(max(ratio, np.float32(1 - settings.clip)), np.float32(1 + settings.clip))
         c = weight * ratio * advantage if ratio * advantage <= clipped * advantage else np.float32(0)
+        c = c if ratio < _LARGEST_RATIO else np.float32(0)
         for player in range(players):
             work.coefficients[i + player] = c
     for i in range(count, groups * LANES):

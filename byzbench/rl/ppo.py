@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from byzbench.rl.advantages import advantages
 from byzbench.rl.forms import form_of, network_form
-from byzbench.rl.gradients import flat_actions, step_log_probabilities
+from byzbench.rl.gradients import LARGEST_LOG_WEIGHT, flat_actions, step_log_probabilities
 from byzbench.rl.networks import FunctionApproximator
 from byzbench.rl.optimizers import adam
 from byzbench.rl.policies import LOG_STD_RANGE, Policy
@@ -180,7 +180,7 @@ class LocalPpo:
         policy, critic, size = self.policy, self.policy.critic(), self.policy.dimension
         w = w.detach().requires_grad_()
         layers = policy.layers(w[:, :size])
-        ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).exp()
+        ratio = (policy.log_probabilities(layers, s, a) - old_log_probs).clamp(max=LARGEST_LOG_WEIGHT).exp()
         objective = torch.min(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
         error = critic.outputs(critic.layers(w[:, size:]), s).squeeze(-1) - target
         objective = objective - self.vf_coef * error.square() / 2
