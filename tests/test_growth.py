@@ -108,12 +108,17 @@ class Copy:
         return result | {"reused": times.get(path) == path.stat().st_mtime_ns}
 
     def holds(self) -> None:
-        """Check that the command answers from the store, that nothing was archived, and that the row is exact."""
+        """Check that the command answers from the store, that nothing was archived, and that the row is found again.
+
+        It is exact unless it is of another engine or processor, which the verification names.
+        """
         assert self.run(*RUN)["reused"]
         assert not list(self.store.glob("*-archived"))
         done = self.python("-m", "byzbench", "leaderboard", "verify", str(ROW), "--cells", "1", "--jobs", "2", "--json")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert json.loads(done.stdout)["replay"]["verdict"] == "exact", done.stdout
+        report = json.loads(done.stdout)
+        is_other = any("other-version" in note or "other-environment" in note for note in report["findings"])
+        assert report["replay"]["verdict"] in (("exact", "consistent") if is_other else ("exact",)), done.stdout
 
 
 def comment(copy: Copy) -> None:

@@ -215,7 +215,7 @@ def _contains(complete: Any, partial: Any) -> bool:
 
 
 def resolved_differences(then: Resolved, now: Resolved) -> list[str]:
-    """Return the parameters in which two resolved methods differ, one line each.
+    """Return the parameters in which two resolved methods differ, on the axes of both, one line each.
 
     Args:
         then: A resolved method.
@@ -229,8 +229,10 @@ def resolved_differences(then: Resolved, now: Resolved) -> list[str]:
     """
     lines = []
     for stratum, axes in then.items():
+        others = now.get(stratum, {})
         for axis, described in axes.items():
-            lines += [f"{axis} {line}" for line in _differences(described, now.get(stratum, {}).get(axis))]
+            if axis in others:  # dates of evaluations are the suite's, and no part of a method
+                lines += [f"{axis} {line}" for line in _differences(described, others[axis])]
     return list(dict.fromkeys(lines))
 
 
