@@ -40,6 +40,7 @@ from byzbench.core import Task
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training
 from byzbench.federation.federation import SimulatedFederation
+from byzbench.identity import ENGINE
 from byzbench.randomness import Streams
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
@@ -366,7 +367,8 @@ def main() -> None:
     lines += _table(head, list(task_rows(())))
     print("\n".join(lines))
     if args.write:
-        title = ["# Speed", "", "Made by `python benchmarks/throughput.py --write`.", "", _READING, ""]
+        made = f"Made by `python benchmarks/throughput.py --write`, at engine {ENGINE}."
+        title = ["# Speed", "", made, "", _READING, ""]
         Path("docs/speed.md").write_text("\n".join([*title, *lines, ""]))
 
 
