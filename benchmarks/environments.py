@@ -1,4 +1,4 @@
-"""What a step of an attacker's environment costs, relative to a round of a run: prints a table.
+"""Cost of a step of an attacker's environment, relative to a round of a run: prints a table.
 
     python benchmarks/environments.py [--repeats 5]
 

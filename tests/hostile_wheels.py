@@ -1,4 +1,4 @@
-"""Wheels of plug-ins that nobody should install: the example's attack, and code that tries to pass its own verdict."""
+"""Hostile wheels of plug-ins: the example's attack, and code that tries to pass its own verdict."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Inbox:
         """Return the vectors of each group of receivers.
 
         In an empty inbox all columns count: invalid messages are zeros in the base, so its width is zero. Own vectors
-        are the candidates for the centre, as nobody else crafts them.
+        are the candidates for the centre, as no other agent crafts them.
         """
         first = self._groups[0].numpy()
         senders, mask, own = self.senders.numpy(), self.mask.numpy(), self.own.numpy()
