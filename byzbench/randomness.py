@@ -14,14 +14,25 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
-@cache
-def _key(seed: int, name: str) -> np.ndarray:
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-    return np.frombuffer(digest, dtype=np.uint64)
+class _Key(ISeedSequence):
+    """The key of a stream, in the form in which a bit generator takes it without drawing a seed of its own."""
+
+    def __init__(self, seed: int, name: str) -> None:
+        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+        self._words = np.frombuffer(digest, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        """Return the two words of a Philox key."""
+        return self._words
+
+
+_key = cache(_Key)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Streams:
 
     def generator(self, name: str, round: int = 0, agent: int = 0) -> np.random.Generator:
         """Return a generator at the beginning of the stream of a name, a round and an agent."""
-        counter = np.array([0, 0, agent, round], dtype=np.uint64)
-        return np.random.Generator(
-            np.random.Philox(key=_key(0 if name in self.fixed else self.seed, name), counter=counter)
-        )
+        key: Any = _key(0 if name in self.fixed else self.seed, name)  # NumPy's stubs know no such sequences
+        bits = np.random.Philox(key)
+        bits.advance((round << 192) + (agent << 128))
+        return np.random.Generator(bits)
