@@ -24,6 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ Work = Callable[[], Sample]
 
 
 def byzbench(theta: np.ndarray, episodes: int) -> Sequence[Work]:
-    """`Federation.sample`, noise of the actions included, and the gradient that the methods take."""
+    """`Federation.sample`, random numbers included, and the gradient that the methods take."""
     import torch
 
     from byzbench.experiments.experiment import Experiment
@@ -292,39 +293,49 @@ def stable_baselines3(theta: np.ndarray, episodes: int) -> Sequence[Work]:
     return [work]
 
 
-PEERS: dict[str, tuple[str, Callable[[np.ndarray, int], Sequence[Work]]]] = {
-    "byzbench": ("**byzbench**", byzbench),
-    "jax": ("JAX, written out, autodiff", jax),
-    "gymnasium": ("Gymnasium's vector environment and torch", gymnasium),
-    "envpool": ("EnvPool and torch", envpool),
-    "stable_baselines3": ("Stable-Baselines3, A2C's `learn`", stable_baselines3),
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A row of the table: its label, the packages whose versions are named, and a function that prepares its work."""
+
+    label: str
+    packages: tuple[str, ...]
+    prepare: Callable[[np.ndarray, int], Sequence[Work]]
+
+
+PEERS = {
+    "byzbench": Peer("**byzbench**", ("numba", "torch"), byzbench),
+    "jax": Peer("JAX, written out", ("jax",), jax),
+    "gymnasium": Peer("Gymnasium's vector environment and torch", ("gymnasium", "torch"), gymnasium),
+    "envpool": Peer("EnvPool and torch", ("envpool", "torch"), envpool),
+    "stable_baselines3": Peer("Stable-Baselines3, A2C's `learn`", ("stable-baselines3", "torch"), stable_baselines3),
 }
 HEAD = ("steps per second", "full episodes", "of byzbench", "first policy", "of byzbench", "first call, s")
-READING = """Each of 13 agents samples N complete episodes of CartPole by its own policy of 4-16-16-2 tanh units, and takes one
+READING = """\
+Each of 13 agents samples N complete episodes of CartPole by its own policy of 4-16-16-2 tanh units, and takes one
 policy gradient of them. *Full episodes*: N=50 (650 rows), by a policy that balances for all 500 steps. *First policy*:
-N=4 (52 rows), by an untrained policy that falls after some 23 steps. Only steps inside of episodes count. *Of byzbench*
-is the speed as a multiple of byzbench's. Each row is a process of its own on one core, with one thread: the best of
-{blocks} blocks of {seconds} s of processor time, in {turns} turns. *First call* is compilation, or loading what an earlier
-process compiled, and is in no other column; of the C program, it is what its compiler took.
+N=4 (52 rows), by an untrained policy that falls after some 23 steps. Only steps inside of episodes count. *Of
+byzbench* is the speed as a multiple of byzbench's. Each row is a process of its own on one core, with one thread: the
+best of {blocks} blocks of {seconds} s of processor time, in {turns} turns. *First call* is compilation, or loading
+what an earlier process compiled, and is in no other column; of the C program, it is what its compiler took.
 
 - *The limit* is `benchmarks/limit.c`: this task and network alone, 16 episodes side by side by one policy. All agents
   share its parameters, and rows are rounded up to whole vectors.
-- *byzbench* is `Federation.sample` and the gradient that the methods take: every episode's random numbers by agent
-  and round are made in this time, those of the whole horizon.
-- *JAX*: environment, network, random numbers and gradient are one compiled function, the faster of two: a scan over the
-  whole horizon, and a loop that ends with the longest episode. {inside}
-- *Gymnasium* and *EnvPool* step all rows until the longest episode has ended. Torch chooses all agents' actions at once,
-  and differentiates the steps inside of episodes, agent by agent.
+- *byzbench* is `Federation.sample` and the gradient that the methods take. The random numbers of every episode's whole
+  horizon, from streams by agent and round, are drawn in this time.
+- *JAX*: environment, network, random numbers and gradient are one compiled function, the faster of two: a scan over
+  the whole horizon, and a loop that ends with the longest episode. {inside}
+- *Gymnasium* and *EnvPool* step all rows until the longest episode has ended. Torch chooses all agents' actions at
+  once, and differentiates the steps inside of episodes, agent by agent.
 - *Stable-Baselines3* is used as it comes, with a learning rate of 0. It does more: values, advantages, a step of the
   optimizer every 5 steps of the rows, and records. It does less: one policy acts in all rows, and none waits.
 
-The rows did the same work: lengths of episodes agree within 5 %, and the mean gradients by the first policy within a
-quarter of their norm; the C program's gradient is that of finite differences. The released code of DecByzPG needs
-torch 1.12 and gym 0.23, and was not run here. When it was, on another machine, its training made about 3,000 steps per
-second, communication included.
+Rows whose work can be compared did the same: lengths of episodes agree within 5 %, and mean gradients by the first
+policy within a quarter of their norm; the C program first compares its gradient with finite differences. The released
+code of DecByzPG needs torch 1.12 and gym 0.23, and was not run here. When it was, on another machine, its training made
+about 3,000 steps per second, communication included. `benchmarks/peers.py` says how the peers' environment is made.
 
-Not shown: peers on accelerators or several cores, for which JAX is made; larger networks, whose matrix products
-take everybody equally long; and what methods do around this work, which follows."""
+Not shown: peers on accelerators or several cores, larger networks, and what methods do around this work. The last
+follows."""
 
 
 def measure(works: Sequence[Work]) -> dict[str, Any]:
@@ -357,7 +368,8 @@ def run(name: str, episodes: int, path: Path) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     try:
-        return measure(PEERS[name][1](np.fromfile(path, np.float32), episodes))
+        measured = measure(PEERS[name].prepare(np.fromfile(path, np.float32), episodes))
+        return measured | {"versions": {package: metadata.version(package) for package in PEERS[name].packages}}
     except ImportError as error:
         return {"missing": f"not installed ({error.name})"}
 
@@ -412,7 +424,7 @@ def compile_limit(folder: Path) -> float:
     start = time.perf_counter()
     if compiler:
         command = [compiler, *COMPILER_FLAGS, HERE / "limit.c", "-o", folder / "limit", "-lm"]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=False)  # a compiler that does not take it leaves a row that is not measured
     return time.perf_counter() - start
 
 
@@ -422,7 +434,7 @@ def measure_apart(name: str, python: str, episodes: int, theta: Path) -> dict[st
     if name == "limit":
         command = [theta.with_name("limit"), theta, str(AGENTS * episodes)]
         if not Path(command[0]).exists():
-            return {"missing": "no C compiler"}
+            return {"missing": "no C compiler that compiles it"}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
     if done.returncode:
         return {"missing": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
@@ -443,7 +455,7 @@ def require_equal_work(label: str, row: Mapping[str, Any], ours: Mapping[str, An
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[list[str]]:
     """The rows of the table, below `HEAD`."""
-    labels = {"limit": "the limit: C", **{name: label for name, (label, _) in PEERS.items()}}
+    labels = {"limit": "the limit: C", **{name: peer.label for name, peer in PEERS.items()}}
     lines = []
     for name, label in labels.items():
         cells = [label]
@@ -454,6 +466,12 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[list[s
             )
         lines.append([*cells, f"{results['full'][name]['first']:.1f}" if "first" in results["full"][name] else ""])
     return lines
+
+
+def versions(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The versions of the packages of all rows."""
+    found = {name: version for row in results["full"].values() for name, version in row.get("versions", {}).items()}
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def reading(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
