@@ -332,7 +332,9 @@ what an earlier process compiled, and is in no other column; of the C program, i
 Rows whose work can be compared did the same: lengths of episodes agree within 5 %, and mean gradients by the first
 policy within a quarter of their norm; the C program first compares its gradient with finite differences. The released
 code of DecByzPG needs torch 1.12 and gym 0.23, and was not run here. When it was, on another machine, its training made
-about 3,000 steps per second, communication included. `benchmarks/peers.py` says how the peers' environment is made.
+about 3,000 steps per second, communication included.
+
+`benchmarks/peers.py` says how the peers' environment is made, and makes this table alone.
 
 Not shown: peers on accelerators or several cores, larger networks, and what methods do around this work. The last
 follows."""
@@ -423,7 +425,7 @@ def compile_limit(folder: Path) -> float:
     compiler = shutil.which("cc")
     start = time.perf_counter()
     if compiler:
-        command = [compiler, *COMPILER_FLAGS, HERE / "limit.c", "-o", folder / "limit", "-lm"]
+        command = [compiler, *COMPILER_FLAGS, str(HERE / "limit.c"), "-o", str(folder / "limit"), "-lm"]
         subprocess.run(command, check=False)  # a compiler that does not take it leaves a row that is not measured
     return time.perf_counter() - start
 

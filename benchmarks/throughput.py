@@ -71,12 +71,13 @@ DecByzPG, complete graph, avg_zero: the second round, in which each agent sample
 gradient, and all aggregate and agree. Rounds per second of processor time; in brackets is the share of exchange,
 aggregation and agreement. [The cost of a round](scale.md) of gossip is measured up to 10,000 agents."""
 _TASKS = """\
-*Sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without the other, with
-all rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as it takes seeds at no
-other time); noise, forward pass and choice. *Inside*: the part of the rows' steps that episodes fill, as exactly N of them
-run until the longest has ended; cart poles and acrobots of our own take no other steps. Their policy and simulator run
-together as machine code, and what stands beside them is NumPy's policy, and Gymnasium's vector environment or our code
-that steps rows alone. *In turn*: what would be left of the smaller limit if both had to be done, and nothing else."""
+*Sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without the other,
+with all rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as it takes seeds
+at no other time); noise, forward pass and choice. *Inside*: the part of the rows' steps that episodes fill, as
+exactly N of them run until the longest has ended; cart poles and acrobots of our own take no other steps. Their
+policy and simulator run together as machine code, and what stands beside them is NumPy's policy, and Gymnasium's
+vector environment or our code that steps rows alone. *In turn*: what would be left of the smaller limit if both had
+to be done, and nothing else."""
 
 
 def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float] = time.perf_counter) -> float:
