@@ -82,13 +82,16 @@ class Inbox:
 
     def merge_equal(self, first: int) -> Inbox:
         """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
-        numbers: dict[bytes, int] = {}
-        rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(self.base[first:])]
-        if len(numbers) == len(rows):
+        position, stored, numbers = list(range(first)), list(range(first)), dict[bytes, int]()
+        for row, vector in enumerate(to_array(self.base)[first:], first):
+            number = numbers.setdefault(vector.tobytes(), len(stored))
+            if number == len(stored):
+                stored.append(row)
+            position.append(number)
+        if len(stored) == len(position):
             return self
-        position = np.concatenate([np.arange(first), first + np.array(rows)])
-        stored = torch.from_numpy(np.unique(position, return_index=True)[1])
-        return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
+        senders = np.array(position)[self.senders.numpy()]
+        return replace(self, base=self.base[torch.tensor(stored)], senders=torch.from_numpy(senders))
 
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Group receivers with the same vectors and the same f, so that a rule can be computed once a group.
@@ -103,10 +106,13 @@ class Inbox:
     def _groups(self) -> tuple[Tensor, Tensor]:
         """Return `distinct`, which is computed once."""
         valid_senders = np.where(self.mask.numpy(), self.senders.numpy(), -1)
-        groups: dict[tuple[bytes, int], int] = {}
-        keys = zip((row.tobytes() for row in valid_senders), self.f.tolist(), strict=True)
-        group = [groups.setdefault(key, len(groups)) for key in keys]
-        return torch.from_numpy(np.unique(group, return_index=True)[1]), torch.tensor(group)
+        groups, first, group = dict[tuple[bytes, int], int](), list[int](), list[int]()
+        for receiver, (senders, f) in enumerate(zip(valid_senders, self.f.tolist(), strict=True)):
+            number = groups.setdefault((senders.tobytes(), f), len(first))
+            if number == len(first):
+                first.append(receiver)
+            group.append(number)
+        return torch.tensor(first), torch.tensor(group)
 
     @cached_property
     def widths(self) -> Tensor:
