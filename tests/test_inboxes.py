@@ -10,7 +10,7 @@ from byzbench.core import Inbox, RuleContext
 from byzbench.core import inbox as inbox_module
 from byzbench.geometry import pairwise_distances as distances_module
 from byzbench.geometry.pairwise_distances import PairwiseDistances
-from byzbench.geometry.row_sets import RowSets
+from byzbench.geometry.row_sets import RowLayout, RowSets
 from byzbench.geometry.subsets import min_diameter_subsets
 from byzbench.registry import make
 
@@ -124,7 +124,7 @@ def test_a_crafted_vector_leaves_the_distances_of_other_receivers_alone(vector, 
     base = torch.cat([honest, torch.full((1, 50), vector, dtype=torch.float64)])
     index = np.tile(np.arange(6), (6, 1))
     index[:sent_to, 5] = 6
-    pairs = RowSets(base, index, index >= 0, centres=np.arange(6)).select(torch.arange(6))
+    pairs = RowSets(base, RowLayout(7, index, index >= 0, centres=np.arange(6))).select(torch.arange(6))
     expected = (honest[:, None] - honest).norm(dim=-1)
     torch.testing.assert_close(pairs.distances[3], expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(pairs.distances[0][:5, :5], expected[:5, :5], rtol=1e-6, atol=0)
