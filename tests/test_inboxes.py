@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,23 @@ def test_values_and_widths_do_not_depend_on_blocks_or_sharing(mode, monkeypatch)
                 for receiver, value in zip(receivers, values, strict=True):
                     x = usable.base[usable.senders[receiver]][usable.mask[receiver]]
                     torch.testing.assert_close(value, rule(x, 1).value, rtol=1e-6, atol=1e-5)
+
+
+def test_a_remembered_structure_is_that_of_the_same_messages_only(monkeypatch):
+    inbox = equivocal_inbox("private")
+    assert replace(inbox, base=inbox.base + 1)._structure is inbox._structure
+    without = inbox.mask.clone()
+    without[0, 3] = False
+    changes = {"mask": without, "f": inbox.f + 1, "own": inbox.own + 1, "senders": inbox.senders.flip(0)}
+    for name, value in changes.items():
+        changed = replace(inbox, **{name: value})
+        assert changed._structure is not inbox._structure
+        remembered = changed.widths, changed.distinct()[1]
+        monkeypatch.setattr(inbox_module, "_FEW", 0)
+        alone = replace(changed)
+        assert torch.equal(alone.widths, remembered[0])
+        assert torch.equal(alone.distinct()[1], remembered[1])
+        monkeypatch.undo()
 
 
 def test_a_subset_that_gave_the_width_is_not_searched_again(monkeypatch):

@@ -111,11 +111,12 @@ class Inbox:
     @cached_property
     def widths(self) -> Tensor:
         """Return the diameter of the n - f messages of minimum diameter of each receiver: float64 [R]."""
-        widths = []
+        widths, n, d = [], self.senders.shape[1], self.base.shape[1]
         for receivers, pairs in self.distinct_blocks:
             widths.append(pairs.min_diameter_subsets(self.f[receivers])[1])
             if len(self.distinct_blocks) > 1:
-                pairs.release()
+                # Rules read distances again. Where they are no more than the vectors, all blocks can keep them.
+                pairs.release(keep_distances=n * n <= d)
         return torch.cat(widths).to(self.base.device)[self._structure.groups[1]]
 
     @cached_property

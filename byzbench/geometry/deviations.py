@@ -22,7 +22,8 @@ def standard_deviations(x: Tensor, ddof: int = 1) -> Tensor:
         >>> standard_deviations(torch.tensor([[1.0, 2.0], [3.0, 2.0]]), ddof=0)
         tensor([1., 0.])
     """
-    if not is_small(x) or len(x) <= ddof or x.dtype not in (torch.float32, torch.float64):
+    # A single coordinate is a sum of its own in torch, in another order.
+    if not is_small(x) or len(x) <= ddof or x.shape[1] == 1 or x.dtype not in (torch.float32, torch.float64):
         return x.std(0, correction=ddof)
     rows = to_array(x)
     mean, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])

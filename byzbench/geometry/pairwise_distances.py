@@ -318,9 +318,15 @@ class PairwiseDistances(ABC):
             self._subsets[key] = min_diameter_subsets(self.distances, self.mask, f, effort)
         return self._subsets[key]
 
-    def release(self) -> None:
-        """Free the memory of all values except subsets; they are computed again when they are read."""
+    def release(self, *, keep_distances: bool = False) -> None:
+        """Free the memory of all values except subsets; they are computed again when they are read.
+
+        Args:
+            keep_distances: whether distances and their squares are kept, too.
+        """
         kept = {"_subsets", *(entry.name for entry in fields(self))}  # type: ignore[arg-type]
+        if keep_distances:
+            kept |= {"distances", "squared_distances"}
         for name in vars(self).keys() - kept:
             del self.__dict__[name]
 
