@@ -21,14 +21,18 @@ from numpy.random.bit_generator import ISeedSequence
 
 
 class _Key(ISeedSequence):
-    """The key of a stream, in the form in which a bit generator takes it without drawing a seed of its own."""
+    """The key of a name's streams, as a seed of Philox.
+
+    With the argument `key`, Philox also makes a seed from the operating system's entropy, which takes most of the time.
+    """
 
     def __init__(self, seed: int, name: str) -> None:
         digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
         self._words = np.frombuffer(digest, dtype=np.uint64)
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
-        """Return the two words of a Philox key."""
+        """Return the two 64-bit words of the key, which Philox asks for."""
+        assert (n_words, dtype) == (2, np.uint64)
         return self._words
 
 
@@ -56,7 +60,6 @@ class Streams:
 
     def generator(self, name: str, round: int = 0, agent: int = 0) -> np.random.Generator:
         """Return a generator at the beginning of the stream of a name, a round and an agent."""
-        key: Any = _key(0 if name in self.fixed else self.seed, name)  # NumPy's stubs know no such sequences
-        bits = np.random.Philox(key)
-        bits.advance((round << 192) + (agent << 128))
-        return np.random.Generator(bits)
+        counter = np.array([0, 0, agent, round], dtype=np.uint64)
+        key: Any = _key(0 if name in self.fixed else self.seed, name)
+        return np.random.Generator(np.random.Philox(key, counter))
