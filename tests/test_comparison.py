@@ -71,7 +71,7 @@ def test_the_default_preset_has_the_recommended_parameters() -> None:
 @pytest.mark.parametrize("algo", ["decbyzpg", "dec_page_pg", "byzpg", "fed_page_pg", "solo"])
 def test_methods_with_a_recommendation_name_its_origin(algo: str) -> None:
     cls: Any = registry.find("algorithm", algo)
-    assert all(actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr"} for actual in cls.recommended.values())
+    assert all(actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr", "lr_schedule"} for actual in cls.recommended.values())
     assert "cartpole" in cls.recommended
     assert Experiment.create(algo).hash != Experiment.create(algo, preset="paper").hash
     assert Experiment.create(algo, env="acrobot").hash == Experiment.create(algo, env="acrobot", preset="paper").hash
