@@ -115,9 +115,10 @@ def examine_board(board: Board) -> Findings:
 
 
 def _scored_rows(board: Board) -> Iterator[ScoredRow]:
-    entries = Counter(row.entry.submission.entry.name for row in board.rows)
-    for row in board.rows:
-        if row.ranks is not None and row.runs is not None and row.score is not None:
+    ranked = [row for row in board.rows if row.ranks is not None]
+    entries = Counter(row.entry.submission.entry.name for row in ranked)
+    for row in ranked:
+        if row.runs is not None and row.score is not None:
             name = row.entry.submission.entry.name
             yield ScoredRow(f"{name} ({row.entry.slug})" if entries[name] > 1 else name, row, row.runs, row.score)
 
