@@ -1,4 +1,4 @@
-"""The share of the honest spread that one exchange of an agreement leaves, under every equivocating attack."""
+"""The share of the honest spread that agreements leave, in one exchange and as a whole, under equivocating attacks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,26 @@ from byzbench.testing.agreements import CHECKS, AgreementCase, Check, contracted
 
 AGREEMENTS = ["mda", "rb_tm(reliable=False)"]
 SIZES = [(5, 1), (9, 2), (13, 3)]
+ALL = [*origins("agreement"), "rb_tm(reliable=False)"]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("agreement", [*origins("agreement"), "rb_tm(reliable=False)", "gossip+nnm+median"])
 def test_every_agreement_passes_every_check(agreement: str, check: Check) -> None:
     check(make("agreement", agreement), AgreementCase(0, agents=9))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("agents", "byzantine"), [*SIZES, (26, 6)])
+@pytest.mark.parametrize("attack", equivocating())
+def test_no_attack_leaves_more_than_the_bound_of_all_exchanges(attack: str, agents: int, byzantine: int) -> None:
+    """After kappa exchanges the honest agents are within the kappa-th power of the contraction of one."""
+    for name in ALL:
+        agreement = make("agreement", name)
+        bound = agreement.contraction(agents, byzantine)  # type: ignore[attr-defined]
+        if bound is not None:
+            left = contracted(name, attack, agents, byzantine, seed=0, d=3, exchanges=None)
+            assert left is not None
+            assert left <= bound**agreement.cap + 1e-6, name  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -80,13 +81,18 @@ class Inbox:
         """Return the number of valid vectors of each receiver: int64 [R]."""
         return self.mask.sum(1)
 
+    @cached_property
+    def unanimous(self) -> Tensor:
+        """Return whether all valid vectors of each receiver are equal: bool [R]."""
+        numbers = np.where(self.mask.numpy(), _numbers(self.base)[self.senders.numpy()], -1)
+        return torch.from_numpy((self.mask.numpy() <= (numbers == numbers.max(1, keepdims=True))).all(1))
+
     def merge_equal(self, first: int) -> Inbox:
         """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
-        numbers: dict[bytes, int] = {}
-        rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(self.base[first:])]
-        if len(numbers) == len(rows):
+        rows = _numbers(self.base[first:])
+        if len(rows) == 0 or rows.max() == len(rows) - 1:
             return self
-        position = np.concatenate([np.arange(first), first + np.array(rows)])
+        position = np.concatenate([np.arange(first), first + rows])
         stored = torch.from_numpy(np.unique(position, return_index=True)[1])
         return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
 
@@ -152,3 +158,9 @@ class Inbox:
         own_rows = senders[receivers, own[receivers]]
         mask = mask | ~mask.any(1, keepdims=True)
         return RowSets(self.base, senders[first], mask[first], own_rows)
+
+
+def _numbers(rows: Tensor) -> npt.NDArray[np.int64]:
+    """Return a number for each row [M, d], int64 [M]: 0, 1, .. in the order of first occurrence, the same if equal."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(rows)], np.int64)
