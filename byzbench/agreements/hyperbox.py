@@ -22,6 +22,7 @@ class HyperboxAgreement(IteratedAgreement):
     No contraction factor of one exchange is claimed here for Byzantine agents that equivocate.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Cambus, Melnyk 2023, arXiv 2306.12741"
     requires: ClassVar[str] = "n > 3f"
     measure: ClassVar[Measure] = "box"

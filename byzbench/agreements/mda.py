@@ -33,6 +33,7 @@ class MdaAgreement(IteratedAgreement):
     only when it sees that all agree, instead of one that depends on the desired contraction.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 4f"
 

@@ -25,6 +25,7 @@ class TrimmedMidpointAgreement(IteratedAgreement):
     when it sees that all agree.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
     requires: ClassVar[str] = "n > 3f"
     measure: ClassVar[Measure] = "box"

@@ -84,13 +84,14 @@ class Inbox:
     @cached_property
     def unanimous(self) -> Tensor:
         """Return whether all valid vectors of each receiver are equal: bool [R]."""
-        numbers = np.where(self.mask.numpy(), _numbers(self.base)[self.senders.numpy()], -1)
-        return torch.from_numpy((self.mask.numpy() <= (numbers == numbers.max(1, keepdims=True))).all(1))
+        mask = self.mask.numpy()
+        numbers = np.where(mask, _numbers(self.base)[self.senders.numpy()], -1)
+        return torch.from_numpy(((numbers == numbers.max(1, keepdims=True)) | ~mask).all(1))
 
     def merge_equal(self, first: int) -> Inbox:
         """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
         rows = _numbers(self.base[first:])
-        if len(rows) == 0 or rows.max() == len(rows) - 1:
+        if rows.max(initial=-1) == len(rows) - 1:
             return self
         position = np.concatenate([np.arange(first), first + rows])
         stored = torch.from_numpy(np.unique(position, return_index=True)[1])
