@@ -197,6 +197,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "scenario normalized": ({"scenario": "heterogeneous+reward_noise+normalized(episodes=2)"},),
     "aggregator ubar": ({"aggregator": "mean", "agreement": "gossip+ubar(episodes=1)"},),
     "agreement gossip": ({"agreement": "gossip+mean"}, {"agreement": "gossip+bridge"}),
+    "agreement mean": ({}, {"attack": "ipm:scale=1.5,on=parameters"}),
     "channel byte_budget": ({"channel": "byte_budget:bytes=24"},),
     "channel delay": ({"channel": "delay:mean=1"},),
     "channel loss": ({"channel": "loss:rate=0.3"},),
