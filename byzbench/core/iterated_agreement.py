@@ -29,10 +29,11 @@ class IteratedAgreement(Agreement):
     - By reliable broadcast, on a complete graph, it has received the messages of all agents. All honest agents then
       have received the same ones, and the rule has given them the same vector.
 
-    Nothing weaker is safe. If n - f messages are equal, f of them may be Byzantine, and as many honest agents may hold
-    other vectors: an agent that stops is left behind by those that move on (the attack `freeze`). If all n messages are
-    merely close to each other, the others may be led away from an agent that stops, as minimum-diameter averaging does
-    not stay between the honest vectors. On a graph that is not complete, agents who are not neighbours may differ.
+    Both need a channel that does not alter vectors. Nothing weaker is safe. If n - f messages are equal, f of them may
+    be Byzantine, and as many honest agents may hold other vectors: an agent that stops is left behind by those that
+    move on (the attack `freeze`). If all n messages are merely close to each other, the others may be led away from an
+    agent that stops, as minimum-diameter averaging does not stay between the honest vectors. On a graph that is not
+    complete, agents who are not neighbours may differ.
 
     An agent that has stopped still sends its vector.
 
