@@ -231,9 +231,10 @@ def same_experiment_gives_same_agreement(agreement: Agreement, case: AgreementCa
 
 
 def equal_vectors_are_agreed_on(agreement: Agreement, case: AgreementCase) -> None:
-    """Check that agents with equal vectors keep them, under attacks too if `guarantee` holds."""
-    theta = case.theta()[:1].repeat(case.agents, 1)
-    for attack in ("none", *(ATTACKS if agreement.guarantee(case.agents, case.byzantine) else ())):
+    """Check that agents with equal vectors keep them, under attacks too if a contraction is guaranteed."""
+    theta, numbers = case.theta()[:1].repeat(case.agents, 1), (case.agents, case.byzantine)
+    is_robust = agreement.guarantee(*numbers) and agreement.contraction(*numbers) is not None
+    for attack in ("none", *(ATTACKS if is_robust else ())):
         for agreed in agree_twice(agreement, case, attack, theta)[0]:
             error = float((agreed - theta).abs().max())
             assert error <= 1e-5 * case.scale, f"agents with equal vectors end {error:.2g} away under {attack}"
