@@ -16,7 +16,7 @@ from byzbench.experiments.diagnostics import diameter
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.registry import make, origins
-from byzbench.testing.agreements import CHECKS, AgreementCase, Check, contracted, equivocating, worst_found
+from byzbench.testing.agreements import CHECKS, AgreementCase, Check, contracted, equivocating, querying, worst_found
 
 AGREEMENTS = ["mda", "rb_tm(reliable=False)"]
 SIZES = [(5, 1), (9, 2), (13, 3)]
@@ -29,12 +29,12 @@ def test_every_agreement_passes_every_check(agreement: str, check: Check) -> Non
     check(make("agreement", agreement), AgreementCase(0, agents=9))  # type: ignore[arg-type]
 
 
-QUERYING = {name for name in equivocating() if make("attack", name).threat.query_budget}  # type: ignore[attr-defined]
+SLOW = querying()
 
 
 @pytest.mark.parametrize(("agents", "byzantine"), [*SIZES, (26, 6)])
 @pytest.mark.parametrize(
-    "attack", [pytest.param(name, marks=pytest.mark.slow if name in QUERYING else ()) for name in equivocating()]
+    "attack", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in equivocating()]
 )
 def test_no_attack_leaves_more_than_the_bound_of_all_exchanges(attack: str, agents: int, byzantine: int) -> None:
     """After kappa exchanges the honest agents are within the kappa-th power of the contraction of one."""
