@@ -11,6 +11,7 @@ from torch import Tensor
 
 from byzbench.core import Categorical
 from byzbench.core.oracle_attack import LineSearchAttack
+from byzbench.geometry.deviations import standard_deviations
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class AgrTailored(LineSearchAttack):
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return one line for each perturbation."""
-        mean, std = honest.mean(0), honest.std(0)
+        mean, std = honest.mean(0), standard_deviations(honest)
         lines = {
             "std": (mean, std),
             "unit": (torch.zeros_like(mean), -mean),

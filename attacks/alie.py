@@ -12,6 +12,7 @@ from pydantic import Field
 
 from byzbench.core import AttackContext, ByzantineMessages, FloatRange, MessageAttack, Setting, State, ThreatModel
 from byzbench.errors import Undefined
+from byzbench.geometry.deviations import standard_deviations
 
 
 @dataclass(frozen=True)
@@ -109,5 +110,5 @@ class Alie(MessageAttack):
         """Craft the messages: the shifted mean from every Byzantine agent."""
         vectors = context.byzantine if self.whose == "colluders" else context.honest
         z = self.deviations(context.num_agents, context.num_byzantine)
-        shift = (z if self.sign == "plus" else -z) * vectors.std(0, correction=self.ddof)
+        shift = (z if self.sign == "plus" else -z) * standard_deviations(vectors, self.ddof)
         return ByzantineMessages((vectors.mean(0) + shift).expand_as(context.byzantine)), memory

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from byzbench.core.oracle_attack import LineSearchAttack
+from byzbench.geometry.deviations import standard_deviations
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,4 @@ class OptimalAlie(LineSearchAttack):
 
     def lines(self, honest: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the line through the mean along the standard deviations."""
-        return [(honest.mean(0), honest.std(0))]
+        return [(honest.mean(0), standard_deviations(honest))]

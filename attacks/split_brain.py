@@ -68,13 +68,19 @@ class SplitBrain(WrappedAttack):
     ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the inner attack's vectors on every edge, reflected for the second half."""
         messages, memory = self.inner.craft_messages(context, memory, rng)
-        sender, receiver = torch.as_tensor(context.edges).T
+        sender, receiver = context.edges.T
         honest = context.honest if self.about == "honest" else context.byzantine
         centre = honest.double().mean(0)
-        rows = context.num_byzantine if "byzantine" in self.threat.knowledge else 1
-        inner = validate_messages(messages, len(sender) if self.inner.threat.equivocates else rows, len(centre))
-        row = torch.arange(len(receiver)) if self.inner.threat.equivocates else sender
-        vectors = inner.vectors.masked_fill(inner.malformed.unsqueeze(1), torch.nan).to(honest.dtype)
-        mirrored = torch.isin(receiver, context.honest_ids[(len(context.honest_ids) + 1) // 2 :])
+        threat = self.inner.threat
+        colluding = "byzantine" in threat.knowledge or self.about == "colluders"
+        rows = context.num_byzantine if colluding else 1
+        inner = validate_messages(messages, len(sender) if threat.equivocates else rows, len(centre))
+        row = np.arange(len(receiver)) if threat.equivocates else sender
+        vectors = inner.vectors.to(honest.dtype)
+        if inner.malformed.any():
+            vectors = vectors.masked_fill(inner.malformed.unsqueeze(1), torch.nan)
+        is_mirrored = np.zeros(context.num_agents + 1, np.bool_)  # a server has the number K
+        is_mirrored[context.honest_ids[(len(context.honest_ids) + 1) // 2 :].numpy()] = True
         both = torch.cat([vectors, (2 * centre - vectors).to(vectors)])
-        return ByzantineMessages(both[row + mirrored * len(vectors)], inner.silent[row]), memory
+        selected = torch.from_numpy(row + is_mirrored[receiver] * len(vectors))
+        return ByzantineMessages(both[selected], inner.silent[torch.from_numpy(row)]), memory

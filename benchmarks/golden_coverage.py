@@ -2,19 +2,16 @@
 
     pip install coverage && python benchmarks/golden_coverage.py [--gaps] [--write]
 
-Compiled kernels run as Python here, with stand-ins for what only the compiler knows, so that their lines count too.
+Lines that run as machine code only do not count as run: those of compiled kernels and of the simulations of tasks.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import coverage
-import numpy as np
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMPONENTS = ("aggregators", "agreements", "placements", "channels", "coins", "tasks")
@@ -22,35 +19,11 @@ ENGINE = ("core", "federation", "rl", "geometry")
 PACKAGES = ["algorithms", "attacks", "topologies", *(f"byzbench/{name}" for name in COMPONENTS + ENGINE)]
 
 
-def as_python(compiled: Any) -> None:
-    """Replace the kernels of `byzbench.rl.compiled` by the functions that they are compiled from."""
-    functions: list[Callable[..., Any]] = []
-
-    def address(function: Callable[..., Any]) -> int:
-        functions.append(function)
-        return len(functions) - 1
-
-    def weigh(weights: np.ndarray, at: int, x: np.ndarray, inputs: int, y: np.ndarray, to: int) -> None:
-        total = weights[at].copy()
-        for i in range(inputs):
-            total += x[i] * weights[at + 1 + i]
-        y[to * compiled.LANES : (to + 1) * compiled.LANES] = total
-
-    for name in ("_tanh", "_pack", "_outputs", "_choice"):
-        setattr(compiled, name, getattr(compiled, name).py_func)
-    compiled.address_of_step = compiled.address_of_show = address
-    compiled._step_at = compiled._show_at = functions.__getitem__
-    compiled._weigh = weigh
-    compiled.play, compiled.advance, compiled.present = compiled._play, compiled._advance, compiled._present
-
-
 def run_all() -> list[str]:
     """Run every case of the golden file, and return the names of those that end with an error."""
-    from byzbench.rl import compiled
     from tests.golden import groups
     from tests.golden.store import read
 
-    as_python(compiled)
     golden, failed = read(), []
     for name, entry in golden["entries"].items():
         inputs = dict(entry["inputs"])

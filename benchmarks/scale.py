@@ -59,6 +59,24 @@ def least(call: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
+def second_round(todo: Experiment) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Two functions: the second round of a run, and what its agents do together with their parameters."""
+    federation, _ = federate(todo)
+    state = todo.algorithm.start(federation)
+    federation.begin(0, 0.0)
+    state, _ = lockstep(todo.algorithm.round(federation, state))
+
+    def whole() -> None:
+        federation.begin(1, 0.0)
+        lockstep(todo.algorithm.round(federation, state))
+
+    def together() -> None:
+        federation.begin(1, 0.0)
+        lockstep(federation.agree(state["theta"], state))
+
+    return whole, together
+
+
 def rounds(repeats: int) -> list[tuple[int, float, float]]:
     """Agents, and the seconds of a round and of its gossip."""
     seconds = []
@@ -71,20 +89,8 @@ def rounds(repeats: int) -> list[tuple[int, float, float]]:
             assumed_byzantine=2,
             parameters={"algorithm": {"N": 4}},
         )
-        federation, _ = federate(todo)
-        state = todo.algorithm.start(federation)
-        federation.begin(0, 0.0)
-        state, _ = lockstep(todo.algorithm.round(federation, state))
-
-        def once() -> None:
-            federation.begin(1, 0.0)  # noqa: B023
-            lockstep(todo.algorithm.round(federation, state))  # noqa: B023
-
-        def gossip() -> None:
-            federation.begin(1, 0.0)  # noqa: B023
-            lockstep(federation.agree(state["theta"], state))  # noqa: B023
-
-        seconds.append((agents, least(once, repeats), least(gossip, repeats)))
+        whole, together = second_round(todo)
+        seconds.append((agents, least(whole, repeats), least(together, repeats)))
         print(*seconds[-1], flush=True)
     return seconds
 

@@ -1,10 +1,13 @@
 """How fast byzbench is, beside what bounds it, in one run on one core: makes docs/speed.md.
 
-    python benchmarks/throughput.py [--trajectories 8000] [--write]
+    python benchmarks/throughput.py [--trajectories 8000] [--peers PYTHON] [--write]
     python benchmarks/throughput.py --tasks [TASK ...] [--backend envpool]     # only these rows; all if none is named
 
-Rows: the training loop of the paper's setting against the raw cost of stepping the environment, of the policy's
-forward pass, and of both with the gradient; the share of exchange, aggregation and agreement; exact minimum-diameter
+PYTHON is that of the peers' environment (benchmarks/peers.py says how it is made); those that it lacks are left out.
+
+Tables: byzbench, its peers and a C program at the same work; the training loop of the paper's setting against the raw
+cost of stepping the environment, of the policy's forward pass, and of both with the gradient, and the share of
+exchange, aggregation and agreement; rounds by the numbers of agents and of parameters; exact minimum-diameter
 averaging; start-up of the command line; every task of the catalogue, on each of its back ends. Ratios hold across
 machines better than the figures themselves.
 """
@@ -25,6 +28,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,8 @@ from typing import Any
 import aggregators
 import gymnasium
 import numpy as np
+import peers
+import scale
 import torch
 
 import byzbench
@@ -49,22 +55,29 @@ from byzbench.rl.rollouts import Trajectories, rollout
 from byzbench.rl.simulations import Simulated
 from byzbench.tasks.cartpole import CartPole
 
-K, HORIZON = 13, 500
+K, HORIZON = peers.AGENTS, peers.HORIZON
+AGENTS, WIDTHS = (13, 50, 200), (16, 96, 312)
+"""Of the table of growth; two hidden layers of a width have 386, 9,986 and 99,842 parameters."""
+
 ATTACKS = ("avg_zero", "large_noise(relative=False)")
 _PARTS = {"env": "stepping the environments", "policy": "the policy's forward pass", "all": "both, and the gradient"}
-_READING = (
-    "The raw limit is a loop that samples full-length episodes and takes one gradient of each, and does nothing else: "
-    "large and small\nbatches in the method's proportion. Small batches take a second gradient, and early episodes are "
-    "short, so the whole\nmethod stays below it. `large_noise` sends every receiver another vector, so each has an "
-    "aggregation of its own.\n\n"
-    "Tasks: *sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without "
-    "the other, with\nall rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as "
-    "it takes seeds at no other\ntime); noise, forward pass and choice. *Inside*: the part of the rows' steps that "
-    "episodes fill, as exactly N of them run until\nthe longest has ended; cart poles and acrobots of our own take no "
-    "other steps. Their policy and simulator run together as machine\ncode, and what stands beside them is NumPy's "
-    "policy, and Gymnasium's vector\nenvironment or our code that steps rows alone. *In turn*: what would be left "
-    "of the smaller limit if both had to be done, and\nnothing else."
-)
+_TRAINING = """\
+The raw limit is a loop that samples full-length episodes and takes one gradient of each, and does nothing else: large
+and small batches in the method's proportion, with random numbers made beforehand. Small batches take a second
+gradient, and early episodes are short, so the whole method stays below it. `large_noise` sends every receiver another
+vector, so each has an aggregation of its own."""
+_GROWTH = """\
+DecByzPG, complete graph, avg_zero: the second round, in which each agent samples {episodes} episodes and takes their
+gradient, and all aggregate and agree. Rounds per second of processor time; in brackets is the share of exchange,
+aggregation and agreement. [The cost of a round](scale.md) of gossip is measured up to 10,000 agents."""
+_TASKS = """\
+*Sampling* counts steps of episodes alone, by the first policy. *Back end* and *policy* are each without the other,
+with all rows busy: random actions, and new episodes where one ends (EnvPool's pool is made first, as it takes seeds
+at no other time); noise, forward pass and choice. *Inside*: the part of the rows' steps that episodes fill, as
+exactly N of them run until the longest has ended; cart poles and acrobots of our own take no other steps. Their
+policy and simulator run together as machine code, and what stands beside them is NumPy's policy, and Gymnasium's
+vector environment or our code that steps rows alone. *In turn*: what would be left of the smaller limit if both had
+to be done, and nothing else."""
 
 
 def median(work: Callable[[], Any], repeats: int = 5, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -303,6 +316,31 @@ def alone(task: Task, rows: int, steps: int) -> Callable[[], None]:
     return one_by_one
 
 
+def growth() -> Iterator[tuple[str, ...]]:
+    """Rounds of DecByzPG per second of the processor, and the share of what agents do together."""
+    for agents in AGENTS:
+        cells = []
+        for width in WIDTHS:
+            todo = Experiment.create(
+                "decbyzpg",
+                attack="avg_zero",
+                topology="complete",
+                agents=agents,
+                byzantine=3 * agents // 13,
+                trajectories=10**6,
+                policy=f"mlp(hidden=[{width}, {width}])",
+                parameters={"algo": {"N": peers.FIRST, "p": 1.0}},
+            )
+            whole, _ = scale.second_round(todo)
+            seconds = scale.least(whole, 5)
+            start = time.perf_counter()
+            with Stopwatch(SimulatedFederation, "exchange", "aggregate", "agree") as watch:
+                whole()
+            share = watch.seconds / (time.perf_counter() - start)
+            cells.append(f"{1 / seconds:.3g} ({share:.0%})")
+        yield f"K={agents}, f={3 * agents // 13}", *cells
+
+
 def start_up(*arguments: str) -> float:
     """Median wall seconds of a whole process."""
     command = [sys.executable, "-m", "byzbench", *arguments]
@@ -323,6 +361,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=8000)
     parser.add_argument("--tasks", nargs="*", metavar="TASK", help="only the rows of tasks")
     parser.add_argument("--backend", choices=("gymnasium", "envpool"), default="", help="with --tasks: only on this")
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="of the peers' environment")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -334,7 +373,10 @@ def main() -> None:
             print(_line(row), flush=True)
         return
 
-    lines = [f"One core of {os.cpu_count()}, {platform.machine()}, torch {torch.__version__}, one thread."]
+    compared = peers.compare(args.peers, callback=partial(print, file=sys.stderr))
+    machine = f"One core of {os.cpu_count()}, {platform.machine()}, one thread; {peers.versions(compared)}."
+    lines = [machine, *_table(peers.HEAD, peers.table(compared)), "", peers.reading(compared)]
+    lines += ["", "## Training against its raw limit", "", _TRAINING]
     small, large = raw(4), raw(50)
     lines += _table(
         ("environment steps per second, K=13", "N=4 (52 environments)", "N=50 (650 environments)"),
@@ -352,6 +394,9 @@ def main() -> None:
             for attack, f in trainings.items()
         ],
     )
+    lines += ["", "## Rounds by agents and parameters", "", _GROWTH.format(episodes=peers.FIRST)]
+    lines += _table(("rounds per second", "d = 386", "d = 9,986", "d = 99,842"), list(growth()))
+    lines += ["", "## Parts"]
     lines += _table(
         ("exact minimum-diameter averaging", "ms", "exact"),
         [
@@ -364,12 +409,12 @@ def main() -> None:
         ("start-up", "seconds", "python alone"),
         [(f"byzbench {' '.join(a)}", f"{start_up(*a):.2f}", f"{bare:.2f}") for a in (("--help",), ("list", "attacks"))],
     )
+    lines += ["", "## Tasks", "", _TASKS]
     lines += _table(head, list(task_rows(())))
     print("\n".join(lines))
     if args.write:
-        made = f"Made by `python benchmarks/throughput.py --write`, at engine {ENGINE}."
-        title = ["# Speed", "", made, "", _READING, ""]
-        Path("docs/speed.md").write_text("\n".join([*title, *lines, ""]))
+        made = f"Made by `python benchmarks/throughput.py --write --peers PYTHON`, at engine {ENGINE}."
+        Path("docs/speed.md").write_text("\n".join(["# Speed", "", made, "", *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,29 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
-@cache
-def _key(seed: int, name: str) -> np.ndarray:
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-    return np.frombuffer(digest, dtype=np.uint64)
+class _Key(ISeedSequence):
+    """The key of a name's streams, as a seed of Philox.
+
+    With the argument `key`, Philox also makes a seed from the operating system's entropy, which takes most of the time.
+    """
+
+    def __init__(self, seed: int, name: str) -> None:
+        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+        self._words = np.frombuffer(digest, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        """Return the two 64-bit words of the key, which Philox asks for."""
+        assert (n_words, dtype) == (2, np.uint64)
+        return self._words
+
+
+_key = cache(_Key)
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,5 @@ class Streams:
     def generator(self, name: str, round: int = 0, agent: int = 0) -> np.random.Generator:
         """Return a generator at the beginning of the stream of a name, a round and an agent."""
         counter = np.array([0, 0, agent, round], dtype=np.uint64)
-        return np.random.Generator(
-            np.random.Philox(key=_key(0 if name in self.fixed else self.seed, name), counter=counter)
-        )
+        key: Any = _key(0 if name in self.fixed else self.seed, name)
+        return np.random.Generator(np.random.Philox(key, counter))

@@ -71,7 +71,10 @@ def test_the_default_preset_has_the_recommended_parameters() -> None:
 @pytest.mark.parametrize("algo", ["decbyzpg", "dec_page_pg", "byzpg", "fed_page_pg", "solo"])
 def test_methods_with_a_recommendation_name_its_origin(algo: str) -> None:
     cls: Any = registry.find("algorithm", algo)
-    assert all(actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr"} for actual in cls.recommended.values())
+    assert all(
+        actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr", "lr_schedule"}
+        for actual in cls.recommended.values()
+    )
     assert "cartpole" in cls.recommended
     assert Experiment.create(algo).hash != Experiment.create(algo, preset="paper").hash
     assert Experiment.create(algo, env="acrobot").hash == Experiment.create(algo, env="acrobot", preset="paper").hash
@@ -90,7 +93,7 @@ def test_explicit_values_win_over_the_recommendation() -> None:
 
 
 def test_the_hash_is_of_the_values_whatever_named_them() -> None:
-    explicit = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4}
+    explicit = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4, "lr_schedule": "constant"}
     by_hand = Experiment.create("decbyzpg", trajectories=2000, parameters={"algo": explicit})
     assert by_hand.hash == Experiment.create("decbyzpg", trajectories=2000, preset="paper").hash
 
@@ -215,7 +218,7 @@ def test_parameters_are_shown_with_their_origin() -> None:
     paper = parameter_line(Experiment.create("decbyzpg", preset="paper"))
     assert paper == "decbyzpg: N=50, B=4, p=0.2, lr=0.0005; suggested for cartpole"
     mixed = parameter_line(Experiment.create("decbyzpg(lr=0.5)"))
-    assert mixed.startswith("decbyzpg: N=8, p=1, lr=0.5; N, p recommended for cartpole by: ")
+    assert mixed.startswith("decbyzpg: N=8, p=1, lr=0.5, lr_schedule=linear; N, p, lr_schedule recommended for")
     assert "; lr as given; " in mixed
 
 

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from byzbench.core import weighted_sum
+from byzbench.core import RuleContext, weighted_sum
 from byzbench.errors import InexactSearch
 from byzbench.geometry import pairwise_distances as cloud_module
+from byzbench.geometry.deviations import standard_deviations
 from byzbench.geometry.graphs import beyond_bound, connected_share, honest_components, local_weight
 from byzbench.geometry.pairwise_distances import PairwiseDistances, norms_from, scale_vectors, weighted_differences
 from byzbench.geometry.spread import least_eigenvalue, least_variance, min_eigenvalue_subset, min_variance_subset
 from byzbench.geometry.subsets import min_diameter_subset, min_diameter_subsets
+from byzbench.registry import make
 
 
 def random(*shape, seed=0):
@@ -101,6 +103,42 @@ def test_large_sets_are_read_without_a_copy(monkeypatch, shape):
     torch.testing.assert_close(scaled, (weights[..., valid].unsqueeze(-1) * exact).float(), rtol=0, atol=0)
     torch.testing.assert_close(norms_from(x)[..., valid], exact.norm(dim=-1), rtol=1e-12, atol=0)
     torch.testing.assert_close(norms_from(x, origin)[..., valid], (exact - origin).norm(dim=-1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_scaled_sum_is_that_of_the_scaled_vectors_to_the_bit(monkeypatch, dtype, large):
+    if large:
+        monkeypatch.setattr(cloud_module, "LARGE", 1)
+        monkeypatch.setattr(cloud_module, "SMALL", 0)
+    x, weights, scales = random(2, 7, 2100).to(dtype), random(2, 7, seed=1), random(2, 7, seed=2).numpy()
+    weights[..., 1] = 0
+    assert torch.equal(weighted_sum(weights, x, scales), weighted_sum(weights, scale_vectors(scales, x)))
+    assert not torch.equal(weighted_sum(weights, x, scales), weighted_sum(weights, x))
+
+
+@pytest.mark.parametrize("name", ["arc", "clipping"])
+@pytest.mark.parametrize("large", [False, True])
+def test_the_mean_of_clipped_vectors_is_that_of_their_copies_to_the_bit(monkeypatch, name, large):
+    if large:
+        monkeypatch.setattr(cloud_module, "LARGE", 1)
+        monkeypatch.setattr(cloud_module, "SMALL", 0)
+    x, context = random(3, 9, 50).float(), RuleContext(mask=torch.arange(9).expand(3, 9) != 4)
+    rule, f = make("aggregator", f"{name}(mean)"), torch.tensor([1, 2, 3])
+    y, valid = rule.transform(x, f, context)
+    copied = rule.inner.aggregate(y, f, context.of_inner_rule(valid)).value
+    assert torch.equal(rule.aggregate(x, f, context).value, copied)
+    assert not torch.equal(y, x)
+
+
+def test_deviations_are_those_of_torch_to_the_bit():
+    for seed, shape in enumerate([(2, 1), (3, 386), (10, 435), (13, 100), (3, 100_000)]):
+        for dtype in (torch.float32, torch.float64):
+            x = (3 + random(*shape, seed=seed)).to(dtype)
+            for ddof in (0, 1):
+                assert torch.equal(standard_deviations(x, ddof), x.std(0, correction=ddof))
+    not_finite = torch.tensor([[torch.inf, torch.nan, 1e308], [1.0, 1.0, -1e308]], dtype=torch.float64)
+    assert torch.equal(standard_deviations(not_finite).isfinite(), not_finite.std(0).isfinite())
 
 
 @pytest.mark.parametrize("size", [0, 1 << 13])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from byzbench.core import Inbox, RuleContext
 from byzbench.core import inbox as inbox_module
 from byzbench.geometry import pairwise_distances as distances_module
 from byzbench.geometry.pairwise_distances import PairwiseDistances
-from byzbench.geometry.row_sets import RowSets
+from byzbench.geometry.row_sets import RowLayout, RowSets
 from byzbench.geometry.subsets import min_diameter_subsets
 from byzbench.registry import make
 
@@ -92,6 +94,23 @@ def test_values_and_widths_do_not_depend_on_blocks_or_sharing(mode, monkeypatch)
                     torch.testing.assert_close(value, rule(x, 1).value, rtol=1e-6, atol=1e-5)
 
 
+def test_a_remembered_structure_is_that_of_the_same_messages_only(monkeypatch):
+    inbox = equivocal_inbox("private")
+    assert replace(inbox, base=inbox.base + 1)._structure is inbox._structure
+    without = inbox.mask.clone()
+    without[0, 3] = False
+    changes = {"mask": without, "f": inbox.f + 1, "own": inbox.own + 1, "senders": inbox.senders.flip(0)}
+    for name, value in changes.items():
+        changed = replace(inbox, **{name: value})
+        assert changed._structure is not inbox._structure
+        remembered = changed.widths, changed.distinct()[1]
+        monkeypatch.setattr(inbox_module, "_FEW", 0)
+        alone = replace(changed)
+        assert torch.equal(alone.widths, remembered[0])
+        assert torch.equal(alone.distinct()[1], remembered[1])
+        monkeypatch.undo()
+
+
 def test_a_subset_that_gave_the_width_is_not_searched_again(monkeypatch):
     inbox = equivocal_inbox("shared", halves=True)
     assert len(inbox.distinct()[0]) <= len(inbox.f)
@@ -124,7 +143,7 @@ def test_a_crafted_vector_leaves_the_distances_of_other_receivers_alone(vector, 
     base = torch.cat([honest, torch.full((1, 50), vector, dtype=torch.float64)])
     index = np.tile(np.arange(6), (6, 1))
     index[:sent_to, 5] = 6
-    pairs = RowSets(base, index, index >= 0, centres=np.arange(6)).select(torch.arange(6))
+    pairs = RowSets(base, RowLayout(7, index, index >= 0, centres=np.arange(6))).select(torch.arange(6))
     expected = (honest[:, None] - honest).norm(dim=-1)
     torch.testing.assert_close(pairs.distances[3], expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(pairs.distances[0][:5, :5], expected[:5, :5], rtol=1e-6, atol=0)

@@ -25,6 +25,7 @@ from byzbench.rl.gradients import (
     step_log_probabilities,
     step_weights,
 )
+from byzbench.rl.kernels import FEW
 from byzbench.rl.networks import FeedForward, LookupTable
 from byzbench.rl.optimizers import adam_start
 from byzbench.rl.policies import CategoricalPolicy, GaussianPolicy
@@ -204,6 +205,17 @@ def test_agents_are_independent_and_padding_changes_nothing(policy):
             assert torch.equal(own_log_probs[0], log_probs[k, : own.mask.shape[1], : own.mask.shape[2]])
 
 
+def test_gradients_come_with_log_probabilities(policy):
+    theta, batch = thetas(policy, len(RAGGED)), batch_of(policy, RAGGED)
+    expected = step_log_probabilities(policy, theta, batch)
+    log_probs, differentiated = torch.zeros(2, *expected.shape)
+    gradient = score_gradient(policy, theta, batch, batch.rewards, log_probs)
+    assert torch.equal(gradient, score_gradient(policy, theta, batch, batch.rewards))
+    assert torch.equal(log_probs, expected)
+    differentiated_scores(policy, theta, batch, batch.rewards, differentiated)
+    assert_close(differentiated, expected)
+
+
 NETWORKS = ["categorical, relu", "gaussian, tanh, unbounded", "team of two", "gaussian, squashed"]
 
 
@@ -315,6 +327,17 @@ def test_rollouts_are_those_step_by_step(policy, greedy):
     torch.testing.assert_close(batch.final_observations, reference.final_observations, rtol=1e-5, atol=1e-4)
 
 
+def test_few_episodes_are_the_first_of_many(policy):
+    theta, noise = 0.5 * thetas(policy, 1), noise_of(policy, 1, HORIZON, 40)
+    many = play(policy, theta, noise, torch.tensor([40]))
+    for count in (1, FEW, FEW + 1):
+        few = play(policy, theta, noise, torch.tensor([count]))
+        steps = few.mask.shape[1]
+        for name in ("observations", "actions", "rewards", "mask"):
+            ours, theirs = getattr(few, name)[:, :, :count], getattr(many, name)[:, :steps, :count]
+            assert torch.equal(ours, theirs), name
+
+
 def test_rollouts_are_independent_and_padding_changes_nothing(policy):
     theta, noise = 0.5 * thetas(policy, len(COUNT)), noise_of(policy, len(COUNT), HORIZON, 40)
     batch = play(policy, theta, noise, COUNT)
@@ -372,9 +395,13 @@ def test_hyperbolic_tangents_are_those_of_numpy():
     special = [0.0, 1e-30, -1e-8, 9.0, -9.0, 1e30, math.inf, -math.inf]
     x = np.concatenate([np.linspace(-12, 12, 6250 * LANES - len(special)), special]).astype(np.float32)
     result = x.copy()
-    numba.njit(lambda x: kernels.tanh(x, 0, len(x) // LANES))(result)
+    numba.njit(lambda x: kernels.tanh(x, 0, len(x) // LANES, False))(result)
     assert np.abs(result - np.tanh(x.astype(float))).max() < 3e-7
     assert np.abs(result).max() <= 1
+    narrow = x.copy()
+    numba.njit(lambda x: kernels.tanh(x, 0, len(x) // LANES, True))(narrow)
+    assert np.array_equal(narrow.reshape(-1, LANES)[:, :FEW], result.reshape(-1, LANES)[:, :FEW])
+    assert np.array_equal(narrow.reshape(-1, LANES)[:, FEW:], x.reshape(-1, LANES)[:, FEW:])
 
 
 PPO = [

@@ -52,7 +52,7 @@ def test_a_changed_default_moves_no_row(copy: Path, tmp_path: Path, monkeypatch:
     assert registry.load("attack", "ipm").scale == 7.0
     findings = checked(copy).findings
     assert [str(finding).partition("$.resolved: ")[2] for finding in findings] == [
-        "algorithm lr is 0.01, not 0.1 as by today's defaults",
+        "algorithm lr is 0.02, not 0.1 as by today's defaults",
         "algorithm p is 1.0, not 0.5 as by today's defaults",
         "aggregator is rfa, not krum as by today's defaults",
     ]
@@ -106,7 +106,7 @@ def test_a_resolved_method_is_for_the_strata_of_the_entry(tiny: Suite, copy: Pat
     graphs = plan_submission(suite("graphs-v1"), "defence", METHOD).resolved
     assert graphs["cartpole-complete"] == graphs["cartpole-ring"]
     graphs["cartpole-ring"] = copies.deepcopy(graphs["cartpole-ring"])
-    graphs["cartpole-ring"]["algorithm"]["parameters"]["lr"] = 0.02
+    graphs["cartpole-ring"]["algorithm"]["parameters"]["lr"] = 0.03
     with pytest.raises(
         InvalidParameter, match="cartpole-ring differs from cartpole-complete, and both are of cartpole"
     ):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from byzbench import registry
+from byzbench.core import Recommendation
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.leaderboard import references, suites
 from byzbench.leaderboard.frozen import freeze_suite
@@ -126,6 +128,15 @@ def test_the_unit_of_scores_is_the_mean_clean_area_of_the_reference(tunable: Sui
         assert runs.method["aggregator"] == {"name": "honest_mean", "parameters": {}}
     with pytest.raises(InvalidParameter, match="no reference at engine 99"):
         references.unit(tunable, tunable.strata[0], 99)
+
+
+def test_a_changed_default_moves_no_reference(tunable: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = {place: cell.hash for place, cell in references.reference_cells(tunable).items()}
+    changed = {"cartpole": Recommendation({"baseline": "others"}, "a test")}
+    monkeypatch.setattr(registry.find("algorithm", "decbyzpg"), "recommended", changed)
+    assert {place: cell.hash for place, cell in references.reference_cells(tunable).items()} == hashes
+    monkeypatch.setattr(references, "suite_references", lambda suite: {})
+    assert not set(hashes.values()) & {cell.hash for cell in references.reference_cells(tunable).values()}
 
 
 @pytest.mark.parametrize("change", [{"suite_sha256": "0" * 64}, {"references": [{}]}, {"schema": 999}])

@@ -31,7 +31,7 @@ def test_every_value_is_that_of_a_run_and_has_its_origin() -> None:
 
 
 def test_studies_presets_and_policies_are_named() -> None:
-    assert "three seeds" in origins("decbyzpg", "cartpole")["algo.lr"][1]
+    assert "docs/recommended.md" in origins("decbyzpg", "cartpole")["algo.lr"][1]
     assert origins("decbyzpg", "cartpole", preset="official")["algo.snapshot"][1] == "preset official of decbyzpg"
     table = origins("gpomdp", "gymnasium:FrozenLake-v1", policy="tabular")
     assert table["algo.lr"] == ("0.4", "suggested by policy tabular")

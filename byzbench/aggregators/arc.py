@@ -7,16 +7,16 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
-from byzbench.aggregators.clipping import clip
+from byzbench.aggregators._clipped import ClippingPreAggregator
+from byzbench.aggregators._ordered import Array
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.core import Aggregator, PreAggregator, RuleContext
-from byzbench.geometry.pairwise_distances import norms_from, select_rows, to_array
+from byzbench.core import Aggregator
+from byzbench.geometry.pairwise_distances import select_rows
 
 
 @dataclass(frozen=True)
-class Arc(PreAggregator):
+class Arc(ClippingPreAggregator):
     """An inner rule on the inputs, of which the k longest are shortened to the length of the next.
 
     Formula: k = floor(2 (f/n) (n - f)); C = the (k+1)-th largest ||x_i||; y_i = x_i min(1, C / ||x_i||); value =
@@ -54,11 +54,9 @@ class Arc(PreAggregator):
         inner_kappa = self.inner.kappa(n, f)
         return None if inner_kappa is None or n < 2 * f + 1 else inner_kappa + 2 * f / (n - 2 * f)
 
-    def transform(self, x: Tensor, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
-        """Shorten the k longest vectors; see `PreAggregator.transform`."""
-        valid = context.mask_of(x)
-        norms, is_valid = to_array(norms_from(x)), to_array(valid)
-        n, num_byzantine = np.add.reduce(is_valid, -1), to_array(f)
-        num_clipped = np.asarray(2 * num_byzantine * (n - num_byzantine) // n)
-        ascending_lengths = np.sort(np.where(is_valid, norms, -1), axis=-1)
-        return clip(x, norms, select_rows(ascending_lengths, is_valid.shape[-1] - 1 - num_clipped)[..., None]), valid
+    def radius_of(self, lengths: Array, valid: Array, f: Array) -> Array:
+        """Return the (k+1)-th largest length of each set."""
+        n = np.add.reduce(valid, -1)
+        num_clipped = np.asarray(2 * f * (n - f) // n)
+        ascending_lengths = np.sort(np.where(valid, lengths, -1), axis=-1)
+        return select_rows(ascending_lengths, valid.shape[-1] - 1 - num_clipped)[..., None]

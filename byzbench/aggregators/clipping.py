@@ -5,33 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-import numpy as np
 from pydantic import Field
-from torch import Tensor
 
+from byzbench.aggregators._clipped import ClippingPreAggregator
 from byzbench.aggregators._ordered import Array
-from byzbench.aggregators.rfa import TINY
 from byzbench.aggregators.trimmed_mean import TrimmedMean
-from byzbench.core import Aggregator, FloatRange, PreAggregator, RuleContext, RuleTraits
-from byzbench.geometry.pairwise_distances import norms_from, scale_vectors, to_array
-
-
-def clip(x: Tensor, length: Array, radius: Array | float) -> Tensor:
-    """Shorten the vectors that are longer than a radius to that length.
-
-    Args:
-        x: [..., n, d], the vectors.
-        length: [..., n], their lengths.
-        radius: [..., 1], or one number for all.
-
-    Returns:
-        The vectors, [..., n, d] in the dtype of x.
-    """
-    return scale_vectors(radius / np.maximum(np.maximum(length, radius), TINY), x)
+from byzbench.core import Aggregator, FloatRange, RuleTraits
 
 
 @dataclass(frozen=True)
-class Clipping(PreAggregator):
+class Clipping(ClippingPreAggregator):
     """An inner rule on the inputs, of which those longer than a radius are shortened to it.
 
     Formula: y_i = x_i min(1, radius / ||x_i||); value = inner(y, f).
@@ -71,7 +54,6 @@ class Clipping(PreAggregator):
         """Return False: there is no guarantee for any n and f."""
         return False
 
-    def transform(self, x: Tensor, f: Tensor, context: RuleContext) -> tuple[Tensor, Tensor]:
-        """Clip the inputs; see `PreAggregator.transform`."""
-        valid = context.mask_of(x)
-        return clip(x, to_array(norms_from(x)), self.radius), valid
+    def radius_of(self, lengths: Array, valid: Array, f: Array) -> float:
+        """Return the fixed radius."""
+        return self.radius

@@ -53,11 +53,13 @@ def update_momentum(
         The state with the new `estimate` [K, d], and with `at` [K, d], the parameters at which it was taken.
     """
     batch = fed.sample(theta, N)
-    estimate = method.gradient(fed, theta, batch)
-    if fed.round and fresh < 1:
+    has_old_estimate = fed.round > 0 and fresh < 1
+    log_probs = torch.zeros_like(batch.rewards) if has_old_estimate and corrected else None
+    estimate = method.gradient(fed, theta, batch, log_probs=log_probs)
+    if has_old_estimate:
         old_estimate = state["estimate"]
-        if corrected:
-            omega = importance_weights(fed.policy, state["at"], theta, batch)
+        if log_probs is not None:
+            omega = importance_weights(fed.policy, state["at"], theta, batch, log_probs)
             log_importance_weights(fed, omega, batch.count, torch.ones(len(theta), dtype=torch.bool))
             old_estimate = old_estimate + estimate - method.gradient(fed, state["at"], batch, omega)
         estimate = fresh * estimate + (1 - fresh) * old_estimate

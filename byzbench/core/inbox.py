@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import TypeAlias
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 
 from byzbench.geometry.pairwise_distances import PairwiseDistances, to_array
-from byzbench.geometry.row_sets import RowSets
+from byzbench.geometry.row_sets import RowLayout, RowSets
 
 _BLOCK = 1 << 23
 """The largest number of coordinates, or of pairs, of the receivers that are aggregated at once: 64 MiB in float64."""
+
+_FEW = 1 << 12
+"""The largest number of messages of which the structure is remembered."""
+
+Array: TypeAlias = npt.NDArray[Any]
 
 Block: TypeAlias = tuple[Tensor, PairwiseDistances]
 """Some receivers int64 [R'], and the distances within each of their inboxes."""
@@ -104,26 +109,18 @@ class Inbox:
             first: int64 [G], the first receiver of each of the G groups.
             group: int64 [R], the group of each receiver.
         """
-        return self._groups
-
-    @cached_property
-    def _groups(self) -> tuple[Tensor, Tensor]:
-        """Return `distinct`, which is computed once."""
-        valid_senders = np.where(self.mask.numpy(), self.senders.numpy(), -1)
-        groups: dict[tuple[bytes, int], int] = {}
-        keys = zip((row.tobytes() for row in valid_senders), self.f.tolist(), strict=True)
-        group = [groups.setdefault(key, len(groups)) for key in keys]
-        return torch.from_numpy(np.unique(group, return_index=True)[1]), torch.tensor(group)
+        return self._structure.groups
 
     @cached_property
     def widths(self) -> Tensor:
         """Return the diameter of the n - f messages of minimum diameter of each receiver: float64 [R]."""
-        widths = []
+        widths, n, d = [], self.senders.shape[1], self.base.shape[1]
         for receivers, pairs in self.distinct_blocks:
             widths.append(pairs.min_diameter_subsets(self.f[receivers])[1])
             if len(self.distinct_blocks) > 1:
-                pairs.release()
-        return torch.cat(widths).to(self.base.device)[self._groups[1]]
+                # Rules read distances again. Where they are no more than the vectors, all blocks can keep them.
+                pairs.release(keep_distances=n * n <= d)
+        return torch.cat(widths).to(self.base.device)[self._structure.groups[1]]
 
     @cached_property
     def distinct_blocks(self) -> Sequence[Block]:
@@ -131,34 +128,88 @@ class Inbox:
 
         Whoever needs distances within these inboxes, the width or a rule, reads the same ones.
         """
-        return self._blocks(self._groups[0])
+        return self._blocks(self._structure.groups[0])
 
     @property
     def blocks(self) -> Sequence[Block]:
         """Return all receivers, in blocks of bounded memory."""
-        first, group = self._groups
+        first, group = self._structure.groups
         return self.distinct_blocks if len(first) == len(group) else self._blocks(torch.arange(len(group)))
 
     def _blocks(self, receivers: Tensor) -> Sequence[Block]:
         n, d = self.senders.shape[1], self.base.shape[1]
         whole, numbers = (self, torch.arange(len(self.f))) if self.whole is None else self.whole
-        group = whole._groups[1][numbers]
+        group = whole._structure.groups[1][numbers]
         parts = receivers.split(max(1, _BLOCK // (n * max(n, d))))
         return [(part, whole._row_sets.select(group[part])) for part in parts]
 
     @cached_property
     def _row_sets(self) -> RowSets:
-        """Return the vectors of each group of receivers.
+        """Return the vectors of each group of receivers."""
+        return RowSets(self.base, self._structure.rows)
+
+    @cached_property
+    def _structure(self) -> _Structure:
+        """Return what does not depend on the vectors: with few messages, it is often that of the last exchange."""
+        num_rows, shape = len(self.base), (len(self.mask), self.mask.shape[1])
+        senders, mask, own, f = (part.numpy() for part in (self.senders, self.mask, self.own, self.f))
+        if mask.size > _FEW:
+            return _Structure(num_rows, senders, mask, own, f)
+        return _recall_structure(num_rows, shape, senders.tobytes(), mask.tobytes(), own.tobytes(), f.tobytes())
+
+
+class _Structure:
+    """Groups of receivers with the same vectors, and the rows of each group.
+
+    Args:
+        num_rows: M, the number of distinct vectors.
+        senders: int64 [R, n], as in `Inbox`, like the following.
+        mask: bool [R, n].
+        own: int64 [R].
+        f: int64 [R].
+    """
+
+    def __init__(self, num_rows: int, senders: Array, mask: Array, own: Array, f: Array) -> None:
+        self._num_rows, self._senders, self._mask, self._own, self._f = num_rows, senders, mask, own, f
+
+    @cached_property
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """Return `Inbox.distinct`."""
+        groups, first, group = dict[tuple[bytes, int], int](), list[int](), list[int]()
+        valid_senders = np.where(self._mask, self._senders, -1)
+        for receiver, (senders, f) in enumerate(zip(valid_senders, self._f.tolist(), strict=True)):
+            number = groups.setdefault((senders.tobytes(), f), len(first))
+            if number == len(first):
+                first.append(receiver)
+            group.append(number)
+        return torch.tensor(first), torch.tensor(group)
+
+    @cached_property
+    def rows(self) -> RowLayout:
+        """Return the rows of each group.
 
         In an empty inbox all columns count: invalid messages are zeros in the base, so its width is zero. Own vectors
         are the candidates for the centre, as no other agent crafts them.
         """
-        first = self._groups[0].numpy()
-        senders, mask, own = self.senders.numpy(), self.mask.numpy(), self.own.numpy()
-        receivers = np.flatnonzero((own >= 0) & mask[np.arange(len(own)), own])
-        own_rows = senders[receivers, own[receivers]]
-        mask = mask | ~mask.any(1, keepdims=True)
-        return RowSets(self.base, senders[first], mask[first], own_rows)
+        first, own = self.groups[0].numpy(), self._own
+        receivers = np.flatnonzero((own >= 0) & self._mask[np.arange(len(own)), own])
+        own_rows = self._senders[receivers, own[receivers]]
+        mask = self._mask | ~self._mask.any(1, keepdims=True)
+        return RowLayout(self._num_rows, self._senders[first], mask[first], own_rows)
+
+
+@lru_cache(maxsize=8)
+def _recall_structure(
+    num_rows: int, shape: tuple[int, int], senders: bytes, mask: bytes, own: bytes, f: bytes
+) -> _Structure:
+    """Return the structure of messages whose arrays have these bytes."""
+    return _Structure(
+        num_rows,
+        np.frombuffer(senders, np.int64).reshape(shape),
+        np.frombuffer(mask, np.bool_).reshape(shape),
+        np.frombuffer(own, np.int64),
+        np.frombuffer(f, np.int64),
+    )
 
 
 def _numbers(rows: Tensor) -> npt.NDArray[np.int64]:

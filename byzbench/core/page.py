@@ -125,10 +125,11 @@ class PageAlgorithm(PolicyGradient):
         coin = await fed.common("coin", lambda rng: float(self._coin(fed.round, rng)))
         large = coin.bool() | (fed.round == 0)
         batch = fed.sample(state["theta"], torch.where(large, self.N, self.B))
-        value = self.gradient(fed, state["theta"], batch)
-        if not large.all():
+        log_probs = None if large.all() else torch.zeros_like(batch.rewards)
+        value = self.gradient(fed, state["theta"], batch, log_probs=log_probs)
+        if log_probs is not None:
             weigh = importance_weights if self.weights == "log" else product_weights
-            omega = weigh(fed.policy, state["previous"], state["theta"], batch)
+            omega = weigh(fed.policy, state["previous"], state["theta"], batch, log_probs)
             old = self.gradient(fed, state["previous"], batch, omega)
             log_importance_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()

@@ -78,7 +78,14 @@ class PolicyGradient(Algorithm):
         """Return theta_0 for every agent, with zero moments of Adam."""
         return {"theta": fed.theta0, **{f"adam.{k}": v for k, v in adam_start(fed.theta0).items()}}
 
-    def gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
+    def gradient(
+        self,
+        fed: Federation,
+        theta: Tensor,
+        batch: Trajectories,
+        weights: Tensor | None = None,
+        log_probs: Tensor | None = None,
+    ) -> Tensor:
         """Estimate the policy gradient at theta from a batch of episodes.
 
         Args:
@@ -86,11 +93,12 @@ class PolicyGradient(Algorithm):
             theta: The parameters, [K, d].
             batch: The episodes of all agents.
             weights: Importance weights of the episodes, [K, N]; None: all are 1.
+            log_probs: Zeros, float32 [K, T, N], in which log pi(a|s) of every step is written; None: nothing is.
 
         Returns:
             The gradients [K, d]; see `byzbench.rl.gradients.gpomdp`.
         """
-        return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others")
+        return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others", log_probs)
 
     def ascend(self, fed: Federation, direction: Tensor, state: State) -> State:
         """Return the state after theta_{t+1} = theta_t + eta v_t, or after a step of Adam along v_t.

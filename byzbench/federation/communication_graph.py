@@ -139,6 +139,11 @@ class CommunicationGraph:
         return self.graph.graph.get("server")
 
     @cached_property
+    def agent_ids(self) -> Tensor:
+        """Return the numbers of all agents, int64 [K]."""
+        return torch.arange(self.num_agents)
+
+    @cached_property
     def byzantine(self) -> Tensor:
         """Return the mask of Byzantine agents: bool [K]."""
         flags = torch.zeros(self.num_agents, dtype=torch.bool)

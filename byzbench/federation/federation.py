@@ -11,7 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Agreement, Channel, Coin, Federation, Inbox, RuleContext, Scenario, State, Task
+from byzbench.core import (
+    Aggregator,
+    Agreement,
+    Channel,
+    Coin,
+    Federation,
+    Inbox,
+    RuleContext,
+    RuleOutput,
+    Scenario,
+    State,
+    Task,
+)
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
@@ -263,37 +275,52 @@ class SimulatedFederation(Federation):
         counts = list(zip(inbox.n.tolist(), inbox.f.tolist(), strict=True))
         is_defined = {(n, f): n > 0 and bool(rule.defined(n, f)) for n, f in set(counts)}
         usable = torch.tensor([is_defined[pair] for pair in counts])
+        if all(is_defined.values()):
+            output = self._apply_defined(purpose, rule, inbox, state)
+            return AggregationResult(inbox, output.value, output.weights, usable, output.state)
         rows = usable.nonzero().squeeze(1)
         self.counters.num_undefined += len(usable) - len(rows)
         undefined = torch.full_like(inbox.base[:1], torch.nan).repeat(len(usable), 1)
         value = undefined if inbox.sent is None else inbox.sent.clone()
         new, weights = dict(state), None
         if len(rows):
-            usable_inbox = inbox if len(rows) == len(usable) else inbox.select(rows)
-            shareable = not (rule.traits.self_centered or rule.traits.stateful)
-            blocks, group = usable_inbox.blocks, torch.arange(len(rows))
-            if shareable:
-                blocks, group = usable_inbox.distinct_blocks, usable_inbox.distinct()[1]
-            self._num_uses[purpose] += 1
-            stream = f"{purpose}/{self._num_uses[purpose] - 1}"
-            outputs = []
-            for block, pairs in blocks:
-                block_state = {name: part[rows[block]] for name, part in new.items()}
-                block_inbox = usable_inbox if len(block) == len(rows) else usable_inbox.select(block)
-                context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
-                outputs.append(rule.aggregate(block_inbox.base[block_inbox.senders], block_inbox.f, context))
-                if len(blocks) > 1:
-                    pairs.release()
-            value[rows] = torch.cat([output.value for output in outputs])[group].to(value)
-            combinations = [output.weights for output in outputs if output.weights is not None]
-            if len(combinations) == len(outputs):
+            usable_state = {name: part[rows] for name, part in state.items()}
+            output = self._apply_defined(purpose, rule, inbox.select(rows), usable_state)
+            value[rows] = output.value
+            if output.weights is not None:
                 weights = torch.zeros(inbox.mask.shape, dtype=torch.float64)
-                weights[rows] = torch.cat(combinations)[group].cpu()
-            for name in outputs[0].state:
-                part = torch.cat([output.state[name] for output in outputs])
+                weights[rows] = output.weights
+            for name, part in output.state.items():
                 new[name] = new[name].clone() if name in new else part.new_zeros(len(usable), *part.shape[1:])
                 new[name][rows] = part
         return AggregationResult(inbox, value, weights, usable, new)
+
+    def _apply_defined(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> RuleOutput:
+        """Apply a rule that is defined at every inbox; see `_apply`.
+
+        Returns:
+            The values in the dtype of the messages, the weights on the CPU, and the state, a row for each receiver.
+        """
+        shareable = not (rule.traits.self_centered or rule.traits.stateful)
+        blocks = inbox.distinct_blocks if shareable else inbox.blocks
+        self._num_uses[purpose] += 1
+        stream = f"{purpose}/{self._num_uses[purpose] - 1}"
+        outputs = []
+        for block, pairs in blocks:
+            block_state = {name: part[block] for name, part in state.items()}
+            block_inbox = inbox if len(block) == len(inbox.f) else inbox.select(block)
+            context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
+            outputs.append(rule.aggregate(block_inbox.base[block_inbox.senders], block_inbox.f, context))
+            if len(blocks) > 1:
+                pairs.release()
+        value = torch.cat([output.value for output in outputs]).to(inbox.base)
+        combinations = [output.weights for output in outputs if output.weights is not None]
+        weights = torch.cat(combinations).to("cpu", torch.float64) if len(combinations) == len(outputs) else None
+        new = {name: torch.cat([output.state[name] for output in outputs]) for name in outputs[0].state}
+        first, group = inbox.distinct()
+        if shareable and len(first) < len(group):
+            value, weights = value[group], None if weights is None else weights[group]
+        return RuleOutput(value, weights, state | {name: part.to(state.get(name, part)) for name, part in new.items()})
 
     def _rule_context(
         self, rule: Aggregator, inbox: Inbox, pairs: PairwiseDistances, state: State, stream: str

@@ -15,6 +15,7 @@ from byzbench.core.messages import ValidatedMessages
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.statistics import Counters
+from byzbench.geometry.pairwise_distances import to_array
 from byzbench.randomness import Streams
 
 
@@ -109,7 +110,7 @@ class Network:
             members.bounds,
             x.detach(),
             weights=members.mixing,
-            receivers=torch.arange(members.num_agents),
+            receivers=members.agent_ids,
         )
         inbox = self._transmit(topic, inbox, malformed, silent, num_messages, unreliable=not reliable)
         if len(inbox.base) > members.num_agents:
@@ -181,7 +182,7 @@ class Network:
             malformed: bool [M].
             silent: bool [M].
         """
-        malformed, crashed = ~x.isfinite().all(1).cpu(), list(self.members.crashed)
+        malformed, crashed = torch.from_numpy(~np.isfinite(to_array(x)).all(1)), list(self.members.crashed)
         silent = torch.zeros_like(malformed)
         malformed[crashed], silent[crashed] = False, True
         if crafted is None:
@@ -217,27 +218,28 @@ class Network:
         """
         where = f"{topic}/{self._exchanges[topic]}"
         self._exchanges[topic] += 1
-        if malformed.any() or silent.any():
-            inbox = replace(
-                inbox, base=inbox.base.masked_fill((malformed | silent).unsqueeze(1).to(inbox.base.device), 0.0)
-            )
+        unsent = malformed | silent
+        invalid = bool(unsent.any())
+        if invalid:
+            inbox = replace(inbox, base=inbox.base.masked_fill(unsent.unsqueeze(1).to(inbox.base.device), 0.0))
         message_format, d = MessageFormat(inbox.base.shape[1]), inbox.base.shape[1]
         receivers, width = inbox.mask.shape
-        missing, delays = torch.zeros_like(inbox.mask), np.zeros(inbox.mask.shape, np.int64)
+        missing, delays = None, np.zeros(inbox.mask.shape, np.int64)
         parts = [(i, part) for i, part in enumerate(self._parts) if part.applies_to(topic)]
         for i, part in parts:
             rng = self._streams.generator(f"channel/{where}/{i}", self.round)
             message_format = part.pack(message_format, d)
-            inbox = replace(inbox, base=self._encode(f"{where}/{i}", part, inbox.base, malformed | silent, rng))
+            inbox = replace(inbox, base=self._encode(f"{where}/{i}", part, inbox.base, unsent, rng))
             if unreliable and (late := part.draw_delays(receivers, width, rng)) is not None:
                 delays = np.where((late < 0) | (delays < 0), -1, delays + late)
         self._counters.charge(topic, num_messages, message_format.bytes)
         if delays.any() or where in self._in_flight:
             own = np.arange(delays.shape[1]) == inbox.own.numpy()[:, None]
             inbox, malformed, silent, missing = self._deliver(where, inbox, malformed, silent, np.where(own, 0, delays))
-        if not (malformed.any() or silent.any() or missing.any()):
+        elif not invalid:
             return inbox
-        return self._drop_invalid(inbox, malformed[inbox.senders], silent[inbox.senders] | missing)
+        absent = silent[inbox.senders] if missing is None else silent[inbox.senders] | missing
+        return self._drop_invalid(inbox, malformed[inbox.senders], absent)
 
     def _encode(self, where: str, part: Channel, x: Tensor, unsent: Tensor, rng: np.random.Generator) -> Tensor:
         """Encode and decode vectors with one part of the channel.

@@ -72,8 +72,9 @@ class Counters:
             size: the bytes of one message.
         """
         sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long())
-        counts = torch.from_numpy(messages)
-        sent[: len(counts)] += torch.stack([counts, counts * size], 1)
+        part = sent.numpy()[: len(messages)]
+        part[:, 0] += messages
+        part[:, 1] += messages * size
 
     def trajectories_spent(self, honest: Tensor) -> int:
         """Return the largest number of episodes that one honest agent, or the server, has sampled.

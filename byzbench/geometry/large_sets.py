@@ -26,16 +26,30 @@ def _from(number: float, origin: np.ndarray | None, at: int) -> float:
 
 
 @compiled
+def _scaled(scales: np.ndarray | None, i: int, x: np.ndarray, at: int) -> float:
+    """Return the coordinate `at` of the vector x [d] times scales[i], rounded to the type of x; without one if None."""
+    if scales is None:
+        return np.float64(x[at])
+    return np.float64(x.dtype.type(scales[i] * np.float64(x[at])))
+
+
+@compiled
 def add_differences(
-    weights: np.ndarray, rows: np.ndarray, x: np.ndarray, origin: np.ndarray | None, out: np.ndarray
+    weights: np.ndarray,
+    rows: np.ndarray,
+    x: np.ndarray,
+    origin: np.ndarray | None,
+    scales: np.ndarray | None,
+    out: np.ndarray,
 ) -> None:
-    """Write the sum of weights[i] (x[rows[i]] - origin) to `out`.
+    """Write the sum of weights[i] (y[rows[i]] - origin) to `out`, where y is x, or what `write_scaled` writes.
 
     Args:
         weights: float64 [m], the weights of some vectors.
         rows: int64 [m], these vectors.
         x: [n, d], all vectors.
         origin: float64 [1, d]; zero if None.
+        scales: float64 [n], the scale of each vector; one if None.
         out: [d].
     """
     d, whole = x.shape[1], len(rows) // 4 * 4
@@ -45,17 +59,19 @@ def add_differences(
         sums[:] = 0.0
         for i in range(0, whole, 4):
             w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-            x0, x1, x2, x3 = x[rows[i]], x[rows[i + 1]], x[rows[i + 2]], x[rows[i + 3]]
+            r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+            x0, x1, x2, x3 = x[r0], x[r1], x[r2], x[r3]
             for j in range(size):
                 at = start + j
-                total = sums[j] + w0 * _from(x0[at], origin, at)
-                total = total + w1 * _from(x1[at], origin, at)
-                total = total + w2 * _from(x2[at], origin, at)
-                sums[j] = total + w3 * _from(x3[at], origin, at)
+                total = sums[j] + w0 * _from(_scaled(scales, r0, x0, at), origin, at)
+                total = total + w1 * _from(_scaled(scales, r1, x1, at), origin, at)
+                total = total + w2 * _from(_scaled(scales, r2, x2, at), origin, at)
+                sums[j] = total + w3 * _from(_scaled(scales, r3, x3, at), origin, at)
         for i in range(whole, len(rows)):
-            w0, x0 = weights[i], x[rows[i]]
+            w0, r0 = weights[i], rows[i]
+            x0 = x[r0]
             for j in range(size):
-                sums[j] += w0 * _from(x0[start + j], origin, start + j)
+                sums[j] += w0 * _from(_scaled(scales, r0, x0, start + j), origin, start + j)
         for j in range(size):
             out[start + j] = sums[j]
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -131,26 +132,30 @@ def uniform_weights(chosen: Tensor) -> Tensor:
     return to_tensor(is_chosen / np.add.reduce(is_chosen, -1, keepdims=True), chosen)
 
 
-def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+def weighted_sum(weights: Tensor, x: Tensor, scales: npt.NDArray[np.float64] | None = None) -> Tensor:
     """Return sum_i weights_i x_i for each set, [..., d] in the dtype of x.
 
-    The sum is computed in float64.
+    The sum is computed in float64. With `scales` it is that of `scale_vectors(scales, x)`, of which large sets need no
+    copy.
 
     Args:
         weights: float64 [..., n].
         x: [..., n, d].
+        scales: float64 [..., n].
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
         >>> weighted_sum(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64), x)
         tensor([1.0000, 1.5000])
     """
+    if is_large(x):
+        return _add_differences(weights, x, None, x.dtype, scales)
+    if scales is not None:
+        x = scale_vectors(scales, x)
     if is_small(x):
         rows = to_array(x)
         value = to_array(weights)[..., None, :] @ rows.astype(np.float64)
         return to_tensor(value[..., 0, :].astype(rows.dtype), x)
-    if is_large(x):
-        return _add_differences(weights, x, None, x.dtype)
     parts = [(weights.unsqueeze(-2) @ part.double()).squeeze(-2).to(x.dtype) for part in coordinate_blocks(x)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
@@ -170,14 +175,17 @@ def weighted_differences(weights: Tensor, x: Tensor, origin: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def _add_differences(weights: Tensor, x: Tensor, origin: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _add_differences(
+    weights: Tensor, x: Tensor, origin: Tensor | None, dtype: torch.dtype, scales: npt.NDArray[np.float64] | None = None
+) -> Tensor:
     """Return sum_i weights_i (x_i - origin) of large sets, [..., d]; vectors of weight zero are not read."""
     from byzbench.geometry.large_sets import add_differences  # local, as loading Numba takes time
 
     total = x.new_empty((*x.shape[:-2], x.shape[-1]), dtype=dtype)
-    for values, start, shares, result in _sets(x, origin, weights, total):
+    all_scales: Iterable[Any] = repeat(None) if scales is None else scales.reshape(-1, x.shape[-2])
+    for (values, start, shares, result), factors in zip(_sets(x, origin, weights, total), all_scales, strict=False):
         rows = np.flatnonzero(shares)
-        add_differences(shares[rows], rows, values, start, result)
+        add_differences(shares[rows], rows, values, start, factors, result)
     return total
 
 
@@ -310,9 +318,15 @@ class PairwiseDistances(ABC):
             self._subsets[key] = min_diameter_subsets(self.distances, self.mask, f, effort)
         return self._subsets[key]
 
-    def release(self) -> None:
-        """Free the memory of all values except subsets; they are computed again when they are read."""
+    def release(self, *, keep_distances: bool = False) -> None:
+        """Free the memory of all values except subsets; they are computed again when they are read.
+
+        Args:
+            keep_distances: whether distances and their squares are kept, too.
+        """
         kept = {"_subsets", *(entry.name for entry in fields(self))}  # type: ignore[arg-type]
+        if keep_distances:
+            kept |= {"distances", "squared_distances"}
         for name in vars(self).keys() - kept:
             del self.__dict__[name]
 

@@ -146,14 +146,15 @@ def _diameter_table(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """
     n = distances.shape[-1]
     subsets, pairs = subset_table(n, size), _pairs(n, size)
-    indices, diameters = [], []
-    for block in subset_blocks(distances.flatten(1), pairs.size):
+    best, diameters = [], []
+    for block in subset_blocks(distances, pairs.size):
         # Receivers last: gathering whole rows takes an eighth of the time.
-        rows = np.ascontiguousarray(block.T.cpu().numpy())
+        rows = np.ascontiguousarray(block.numpy(force=True).reshape(len(block), -1).T)
         subset_diameters = rows.take(pairs.ravel(), 0).reshape(*pairs.shape, -1).max(0)
-        indices.append(subsets[torch.from_numpy(subset_diameters.argmin(0))])
-        diameters.append(torch.from_numpy(subset_diameters.min(0)))
-    return torch.cat(indices).to(distances.device), torch.cat(diameters).to(distances.device)
+        best.append(subset_diameters.argmin(0))
+        diameters.append(subset_diameters.min(0))
+    indices, values = subsets[torch.from_numpy(np.concatenate(best))], torch.from_numpy(np.concatenate(diameters))
+    return indices.to(distances.device), values.to(distances.device)
 
 
 def min_diameter_subset(

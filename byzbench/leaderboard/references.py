@@ -152,17 +152,22 @@ def unit(suite: Suite, stratum: Stratum, engine: int | None = None) -> float:
 def reference_cells(suite: Suite) -> dict[CellKey, Experiment]:
     """Return the experiments of a suite's references: every stratum without an attack, on every seed.
 
+    A method that has a reference on file runs with the values that it had there, whatever the defaults are today.
+
     Raises:
         InvalidParameter: The suite has reference returns instead of methods.
         UserError: The method is not defined in a stratum.
     """
     if not suite.references:
         raise InvalidParameter(f"suite {suite.name} has no reference method: its strata have reference returns")
-    methods = {reference.division: reference.options for reference in suite.references}
+    by_division = {reference.division: reference.options for reference in suite.references}
+    methods = {stratum.name: by_division[stratum.division] for stratum in suite.strata}
+    for reference in suite_references(suite).values():
+        methods = {stratum: experiment_options(runs.method) for stratum, runs in reference.strata.items()}
     texts = frozen(suite)
     return {
         CellKey(stratum, CLEAN, None, index): Experiment.create(
-            **{**experiment_options(texts.strata[stratum.name]), **methods[stratum.division]}, attack=CLEAN, seed=seed
+            **{**experiment_options(texts.strata[stratum.name]), **methods[stratum.name]}, attack=CLEAN, seed=seed
         )
         for stratum in suite.strata
         for index, seed in enumerate(suite.seed_values)

@@ -339,7 +339,11 @@ def parameter_line(experiment: Experiment) -> str:
     recommended_set, name, env = recommendation(type(method), task), registry.name_of(method), registry.name_of(task)
     recommended = dict(recommended_set.parameters) if recommended_set else {}
     suggested = {**task.suggested, **type(method).suggested.get(env, {})}
-    values = {key: getattr(method, key) for key in {**suggested, **recommended} if hasattr(method, key)}
+    values = {
+        key: getattr(method, key)
+        for key in {**suggested, **recommended}
+        if hasattr(method, key) and (key in suggested or getattr(method, key) != getattr(type(method), key))
+    }
     if values.get("p") == 1:
         values.pop("B", None)
     origins: dict[str, list[str]] = {}

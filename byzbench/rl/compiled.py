@@ -1,14 +1,14 @@
 """Functions as machine code, which Numba compiles once and caches on disk.
 
-Each file has a cache of its own, which changes of another file do not make stale. So the functions of a simulation are
-passed as addresses. The arithmetic is executed as written, without reordering or fusing.
+Each file has a cache of its own, which changes of another file do not make stale. So kernels take the functions of a
+simulation as an address. The arithmetic is executed as written, without reordering or fusing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numba import types
@@ -16,49 +16,93 @@ from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
-from byzbench.compilation import compiled, on_first_call
+from byzbench.compilation import compiled
 from byzbench.errors import BrokenPlugin
 
-_compiled_functions: list[Any] = []
-"""The compiled functions whose addresses are in use; references to them keep the code in memory."""
+_ROWS, _OBSERVATIONS, _INDICES = types.float64[:, ::1], types.float32[:, ::1], types.int64[::1]
+_ADVANCE = types.void(_ROWS, _ROWS, _ROWS, _INDICES, types.int64, types.float32[::1], types.boolean[::1], _OBSERVATIONS)
+_PRESENT = types.void(_ROWS, _OBSERVATIONS)
 
-_ROW, _ROWS, _OBSERVATION = types.float64[::1], types.float64[:, ::1], types.float32[::1]
-_STEP = types.Tuple((types.float64, types.boolean))(_ROW, _ROW, _ROW)
-_SHOW = types.void(_ROW, _OBSERVATION)
+
+class SimulationCode(NamedTuple):
+    """The machine code of a simulation.
+
+    Attributes:
+        advance: The function that `_advance` returns.
+        address: Its address.
+        present: The function that `_present` returns.
+    """
+
+    advance: Callable[..., None]
+    address: int
+    present: Callable[..., None]
 
 
 @cache
-def address_of_step(step: Callable[..., Any]) -> int:
-    """Compile the `step` of a `Simulation`, and return its address, as the kernels take it.
+def code_of(step: Callable[..., Any], show: Callable[..., Any]) -> SimulationCode:
+    """Compile the functions of a `Simulation`.
 
     Raises:
-        BrokenPlugin: Numba cannot compile the function.
+        BrokenPlugin: Numba cannot compile a function.
     """
-    return _address(step, _STEP)
+    step_code, show_code = compiled(step), compiled(show)
+    advance = _compile(_advance(step_code, show_code), _ADVANCE, step, show)
+    present = _compile(_present(show_code), _PRESENT, show)
+    result = advance.overloads[_ADVANCE.args]
+    address = cast(int, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+    return SimulationCode(advance, address, present)
 
 
-@cache
-def address_of_show(show: Callable[..., Any]) -> int:
-    """Compile the `show` of a `Simulation`, and return its address, as the kernels take it.
-
-    Raises:
-        BrokenPlugin: Numba cannot compile the function.
-    """
-    return _address(show, _SHOW)
-
-
-def _address(function: Callable[..., Any], signature: Any) -> int:
+def _compile(function: Callable[..., Any], signature: Any, *parts: Callable[..., Any]) -> Any:
     try:
-        code = cast(Any, compiled(function, signature, addressed=True))
+        return compiled(function, signature, addressed=signature is _ADVANCE, parts=parts)
     except NumbaError as error:
-        reason = next((line for line in str(error).splitlines()[1:] if line), str(error))
-        raise BrokenPlugin(f"{function.__module__}.{function.__qualname__} cannot be compiled: {reason}") from None
-    _compiled_functions.append(code)
-    result = code.overloads[signature.args]
-    return cast(int, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+        names = " or ".join(f"{part.__module__}.{part.__qualname__}" for part in parts)
+        lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in nopython mode")]
+        raise BrokenPlugin(f"{names} cannot be compiled: {lines[0] if lines else error}") from None
 
 
-def _at(kind: Any) -> Any:
+def _advance(step: Callable[..., Any], show: Callable[..., Any]) -> Callable[..., None]:
+    def advance(
+        states: np.ndarray,
+        constants: np.ndarray,
+        actions: np.ndarray,
+        rows: np.ndarray,
+        count: int,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        observations: np.ndarray,
+    ) -> None:
+        """Advance some rows by one step.
+
+        Args:
+            states: The states of all rows, [rows, s]; they change in place.
+            constants: The physical constants of all rows, [rows, c].
+            actions: The actions of some rows, [n, a].
+            rows: The numbers of these rows, [n].
+            count: How many of the n rows are stepped, the first ones.
+            rewards: The result, [n], which is filled in, as are the following.
+            terminated: The result, [n].
+            observations: The result, [n, o].
+        """
+        for i in range(count):
+            row = rows[i]
+            rewards[i], terminated[i] = step(states[row], actions[i], constants[row])
+            show(states[row], observations[i])
+
+    return advance
+
+
+def _present(show: Callable[..., Any]) -> Callable[..., None]:
+    def present(states: np.ndarray, observations: np.ndarray) -> None:
+        """Write the observations of all states into `observations` [rows, o]."""
+        for row in range(len(states)):
+            show(states[row], observations[row])
+
+    return present
+
+
+def _function_at(kind: Any) -> Any:
     """Return an intrinsic that turns an address into a function of type `kind`.
 
     Kernels take addresses, as kernels that take functions are slow to call.
@@ -75,46 +119,5 @@ def _at(kind: Any) -> Any:
     return intrinsic(function)
 
 
-step_at, show_at = _at(types.FunctionType(_STEP)), _at(types.FunctionType(_SHOW))
-
-
-@on_first_call(
-    types.void(
-        *(types.intp, types.intp, _ROWS, _ROWS, _ROWS),
-        *(types.float32[:, ::1], types.float32[::1], types.boolean[::1]),
-    )
-)
-def advance(
-    step_address: int,
-    show_address: int,
-    states: np.ndarray,
-    constants: np.ndarray,
-    actions: np.ndarray,
-    observations: np.ndarray,
-    rewards: np.ndarray,
-    terminated: np.ndarray,
-) -> None:
-    """Advance every row by one step.
-
-    Args:
-        step_address: The address of the simulation's `step`.
-        show_address: The address of the simulation's `show`.
-        states: The states, [rows, s]; they change in place.
-        constants: The physical constants, [rows, c].
-        actions: The actions, [rows, a].
-        observations: The result, [rows, o], which is filled in, as are the following.
-        rewards: The result, [rows].
-        terminated: The result, [rows].
-    """
-    step, show = step_at(step_address), show_at(show_address)
-    for row in range(len(states)):
-        rewards[row], terminated[row] = step(states[row], actions[row], constants[row])
-        show(states[row], observations[row])
-
-
-@on_first_call(types.void(types.intp, _ROWS, types.float32[:, ::1]))
-def present(show_address: int, states: np.ndarray, observations: np.ndarray) -> None:
-    """Write the observations of all states into `observations` [rows, o]."""
-    show = show_at(show_address)
-    for row in range(len(states)):
-        show(states[row], observations[row])
+advance_at = _function_at(types.FunctionType(_ADVANCE))
+"""The function `SimulationCode.advance` at an address."""

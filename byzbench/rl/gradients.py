@@ -28,12 +28,17 @@ def reward_to_go(rewards: Tensor, discount: float) -> Tensor:
         >>> reward_to_go(torch.ones(1, 3, 1), 0.5).flatten()
         tensor([1.7500, 0.7500, 0.2500])
     """
-    powers = discount ** torch.arange(rewards.shape[1], dtype=torch.float64, device=rewards.device)
-    discounted = rewards * powers.to(rewards.dtype).view(1, -1, 1)
-    return discounted.flip(1).cumsum(1).flip(1)
+    from byzbench.rl import kernels  # a local import, as loading Numba takes time
+
+    powers = discount ** np.arange(rewards.shape[1], dtype=np.float64)
+    totals, results = np.empty(rewards.shape[2]), np.empty(rewards.shape, np.float32)
+    kernels.add_returns_to_go(rewards.cpu().numpy(), powers.astype(np.float32), totals, results)
+    return torch.from_numpy(results).to(rewards.device)
 
 
-def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+def score_gradient(
+    policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor, log_probs: Tensor | None = None
+) -> Tensor:
     """Return the weighted mean over episodes of the score function, one row an agent.
 
         (1 / count) sum over steps of c grad log pi(a|s) at theta, c the coefficient of the step
@@ -46,19 +51,25 @@ def score_gradient(policy: Policy, theta: Tensor, batch: Trajectories, coefficie
         theta: The parameters, [K, d].
         batch: The episodes.
         coefficients: The coefficients of the steps, [K, T, N], zero where the batch is masked.
+        log_probs: Zeros, float32 [K, T, N], in which log pi(a|s) of every valid step is written; None: nothing is.
 
     Returns:
         The vectors, [K, d].
+
+    Raises:
+        IndexError: The policy has no such action or state.
     """
     form = form_of(policy) if theta.is_cpu else None
     if form is None:
-        totals = differentiated_scores(policy, theta, batch, coefficients)
+        totals = differentiated_scores(policy, theta, batch, coefficients, log_probs)
     else:
-        totals = _compiled_scores(form, theta, batch, coefficients)
+        totals = _compiled_scores(form, theta, batch, coefficients, log_probs)
     return totals / batch.count.clamp(min=1).unsqueeze(1)
 
 
-def differentiated_scores(policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+def differentiated_scores(
+    policy: Policy, theta: Tensor, batch: Trajectories, coefficients: Tensor, log_probs: Tensor | None = None
+) -> Tensor:
     """Return the sum over steps of c grad log pi(a|s) by torch's automatic differentiation, for any policy.
 
     Args:
@@ -66,6 +77,7 @@ def differentiated_scores(policy: Policy, theta: Tensor, batch: Trajectories, co
         theta: The parameters, [K, d].
         batch: The episodes.
         coefficients: The coefficients of the steps, [K, T, N].
+        log_probs: Zeros, float32 [K, T, N], in which log pi(a|s) of every valid step is written; None: nothing is.
 
     Returns:
         The sums, [K, d].
@@ -76,57 +88,70 @@ def differentiated_scores(policy: Policy, theta: Tensor, batch: Trajectories, co
         agent_coefficients = coefficients[agent].flatten()
         total = torch.zeros_like(parameters)
         for index, observations, actions in _steps(batch, agent):
-            log_probs = policy.log_probabilities(policy.layers(parameters), observations, actions)
-            total += torch.autograd.grad((log_probs * agent_coefficients[index]).sum(), parameters)[0]
+            values = policy.log_probabilities(policy.layers(parameters), observations, actions)
+            total += torch.autograd.grad((values * agent_coefficients[index]).sum(), parameters)[0]
+            if log_probs is not None:
+                log_probs[agent].view(-1)[index] = values.detach().squeeze(0)
         rows.append(total)
     return torch.cat(rows)
 
 
-def _compiled_scores(form: Form, theta: Tensor, batch: Trajectories, coefficients: Tensor) -> Tensor:
+def _compiled_scores(
+    form: Form, theta: Tensor, batch: Trajectories, coefficients: Tensor, log_probs: Tensor | None
+) -> Tensor:
     """Return what `differentiated_scores` does, by a kernel."""
+    totals = np.zeros(theta.shape)
+    _differentiate_scores(form, theta, batch, coefficients, totals, log_probs)
+    if form.gaussian:  # a clamped log std has no gradient
+        size = theta.shape[1] - int(form.sizes[-1])
+        raw = theta[:, size:].numpy()
+        totals[:, size:][(raw < LOG_STD_RANGE[0]) | (raw > LOG_STD_RANGE[1])] = 0
+    totals[~np.isfinite(theta.numpy()).all(1)] = np.nan
+    return torch.from_numpy(totals.astype(np.float32))
+
+
+def _differentiate_scores(
+    form: Form,
+    theta: Tensor,
+    batch: Trajectories,
+    coefficients: Tensor,
+    totals: np.ndarray,
+    log_probs: Tensor | None,
+) -> None:
+    """Call the kernel of gradients and log-probabilities; either result is left out if it has no rows, or is None."""
     from byzbench.rl import kernels  # a local import, as loading Numba takes time
 
     network, log_std = split_parameters(form, theta)
-    totals = np.zeros(theta.shape)
-    kernels.score_gradients(
+    valid = kernels.differentiate_scores(
         form,
         kernels.workspace(form, kernels.GROUPS, batch.mask[0].numel() * form.players),
         network,
         np.exp(log_std),
+        log_std,
         batch.observations.numpy(),
-        flat_actions(form, batch),
+        flat_actions(batch),
         batch.mask.numpy(),
         coefficients.to(torch.float32).numpy(),
         totals,
+        batch.rewards[:0].numpy() if log_probs is None else log_probs.numpy(),
     )
-    if form.gaussian:  # a clamped log std has no gradient
-        raw, size = theta[:, network.shape[1] :].numpy(), network.shape[1]
-        totals[:, size:][(raw < LOG_STD_RANGE[0]) | (raw > LOG_STD_RANGE[1])] = 0
-    totals[~theta.isfinite().all(1).numpy()] = np.nan
-    return torch.from_numpy(totals.astype(np.float32))
+    if not valid:
+        if not form.gaussian:
+            _check_indices("action", batch.actions[batch.mask], int(form.sizes[-1]))
+        _check_indices("state", batch.observations[batch.mask], int(form.sizes[0]))
 
 
-def flat_actions(form: Form, batch: Trajectories) -> np.ndarray:
-    """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a].
-
-    Raises:
-        IndexError: The policy has no such action or state; kernels do not check the indices with which they write.
-    """
-    if not form.gaussian:
-        _check_indices("action", batch.actions, batch.mask, int(form.sizes[-1]))
-    if form.indexed and not form.one_hot:
-        _check_indices("state", batch.observations, batch.mask, int(form.sizes[0]))
+def flat_actions(batch: Trajectories) -> np.ndarray:
+    """Return the actions of all players one after another, as kernels take them: float32 [K, T, N, a]."""
     actions = batch.actions.unsqueeze(3) if batch.actions.dim() == 3 else batch.actions.flatten(3)
     return actions.to(torch.float32).numpy()
 
 
-def _check_indices(name: str, indices: Tensor, mask: Tensor, size: int) -> None:
-    def are_inside(values: Tensor) -> bool:
-        return not values.numel() or bool(values.min() >= 0 and values.max() < size)
-
-    # Masked numbers may be any, but are rarely outside; leaving them out takes longer than looking at all.
-    if not are_inside(indices) and not are_inside(valid := indices[mask]):
-        raise IndexError(f"a trajectory has the {name}s {valid.min():g} to {valid.max():g}; expected 0 to {size - 1}")
+def _check_indices(name: str, indices: Tensor, size: int) -> None:
+    if not (indices.min() >= 0 and indices.max() < size):
+        raise IndexError(
+            f"a trajectory has the {name}s {indices.min():g} to {indices.max():g}; expected 0 to {size - 1}"
+        )
 
 
 def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -142,16 +167,15 @@ def _steps(batch: Trajectories, agent: int) -> Iterator[tuple[Tensor, Tensor, Te
 
 
 def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
-    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N]."""
+    """Return log pi(a|s) of every step at theta, zero where masked: float32 [K, T, N].
+
+    Raises:
+        IndexError: The policy has no such action or state.
+    """
     log_probs = torch.zeros_like(batch.rewards)
     form = form_of(policy) if theta.is_cpu else None
     if form is not None:
-        from byzbench.rl import kernels
-
-        network, log_std = split_parameters(form, theta)
-        arrays = (batch.observations.numpy(), flat_actions(form, batch), batch.mask.numpy(), log_probs.numpy())
-        work = kernels.workspace(form, 1, batch.mask[0].numel() * form.players)
-        kernels.log_probabilities(form, work, network, np.exp(log_std), log_std, *arrays)
+        _differentiate_scores(form, theta, batch, batch.rewards, np.zeros((0, theta.shape[1])), log_probs)
         return log_probs
     with torch.inference_mode():
         for agent in range(len(theta)):
@@ -161,10 +185,18 @@ def step_log_probabilities(policy: Policy, theta: Tensor, batch: Trajectories) -
     return log_probs
 
 
-def log_likelihood(policy: Policy, theta: Tensor, batch: Trajectories) -> Tensor:
-    """Return the logarithm of the product over steps of pi(a|s) at theta, for every episode: float64 [K, N]."""
+def log_likelihood(policy: Policy, theta: Tensor, batch: Trajectories, log_probs: Tensor | None = None) -> Tensor:
+    """Return the logarithm of the product over steps of pi(a|s) at theta, for every episode: float64 [K, N].
+
+    Args:
+        policy: The policy.
+        theta: The parameters, [K, d].
+        batch: The episodes.
+        log_probs: The logarithms of single steps at theta, if they are known: see `step_log_probabilities`.
+    """
+    steps = step_log_probabilities(policy, theta, batch) if log_probs is None else log_probs
     # NumPy adds up step by step here, so padding changes nothing.
-    return torch.from_numpy(np.add.reduce(step_log_probabilities(policy, theta, batch).numpy(), 1, np.float64))
+    return torch.from_numpy(np.add.reduce(steps.cpu().numpy(), 1, np.float64)).to(steps.device)
 
 
 def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
@@ -183,7 +215,9 @@ def step_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Traje
     return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp() * batch.mask
 
 
-def importance_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+def importance_weights(
+    policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories, log_probs: Tensor | None = None
+) -> Tensor:
     """Compute the importance weights omega = p(episode | target) / p(episode | behaviour) of whole episodes.
 
     They are formed from sums of logarithms, as a product of 500 probabilities would underflow.
@@ -193,15 +227,18 @@ def importance_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch:
         target: The parameters of the target policies, [K, d].
         behaviour: The parameters of the policies that sampled the episodes, [K, d].
         batch: The episodes.
+        log_probs: The logarithms of single steps at `behaviour`, if they are known: see `step_log_probabilities`.
 
     Returns:
         The weights, float64 [K, N].
     """
-    ratio = log_likelihood(policy, target, batch) - log_likelihood(policy, behaviour, batch)
+    ratio = log_likelihood(policy, target, batch) - log_likelihood(policy, behaviour, batch, log_probs)
     return ratio.clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT).exp()
 
 
-def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories) -> Tensor:
+def product_weights(
+    policy: Policy, target: Tensor, behaviour: Tensor, batch: Trajectories, log_probs: Tensor | None = None
+) -> Tensor:
     """Compute the importance weights of whole episodes as the released code of DecByzPG does.
 
         omega = prod_h pi_target(a_h|s_h) / (prod_h pi_behaviour(a_h|s_h) + 1e-9)
@@ -214,11 +251,13 @@ def product_weights(policy: Policy, target: Tensor, behaviour: Tensor, batch: Tr
         target: The parameters of the target policies, [K, d].
         behaviour: The parameters of the policies that sampled the episodes, [K, d].
         batch: The episodes.
+        log_probs: The logarithms of single steps at `behaviour`, if they are known: see `step_log_probabilities`.
 
     Returns:
         The weights, float32 [K, N].
     """
-    products = [step_log_probabilities(policy, t, batch).exp().cumprod(1)[:, -1] for t in (target, behaviour)]
+    known = step_log_probabilities(policy, behaviour, batch) if log_probs is None else log_probs
+    products = [steps.exp().cumprod(1)[:, -1] for steps in (step_log_probabilities(policy, target, batch), known)]
     return products[0] / (products[1] + 1e-9)
 
 
@@ -229,6 +268,7 @@ def gpomdp(
     discount: float,
     weights: Tensor | None = None,
     baseline: bool = False,
+    log_probs: Tensor | None = None,
 ) -> Tensor:
     """Estimate the gradient of the expected discounted return at theta from whole episodes.
 
@@ -246,6 +286,7 @@ def gpomdp(
         discount: The discount gamma.
         weights: The importance weights of the episodes, [K, N]; None: all are 1.
         baseline: Whether b_h is subtracted.
+        log_probs: Zeros, float32 [K, T, N], in which log pi(a|s) of every valid step is written; None: nothing is.
 
     Returns:
         The gradients, [K, d].
@@ -261,7 +302,7 @@ def gpomdp(
     coefficients = to_go * batch.mask
     if weights is not None:
         coefficients = coefficients * weights.to(coefficients.dtype).unsqueeze(1)
-    return score_gradient(policy, theta, batch, coefficients)
+    return score_gradient(policy, theta, batch, coefficients, log_probs)
 
 
 def whitened(

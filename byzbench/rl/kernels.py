@@ -11,7 +11,7 @@ vectors. The arithmetic is executed as written, without reordering or fusing; ta
 elementary arithmetic. So results are the same on every machine.
 
 Kernels compile where they are first used, and Numba caches them on disk. A function of another file may not be called
-here, as its changes would not make the cache stale: the functions of a simulation are passed as addresses.
+here, as its changes would not make the cache stale: the code of a simulation is passed as an address.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from byzbench.compilation import compiled, on_first_call
-from byzbench.rl.compiled import show_at, step_at
+from byzbench.rl.compiled import advance_at
 from byzbench.rl.forms import LANES, Form
+
+FEW = 4
+"""The number of lanes of a narrow vector, whose divisions take a fraction of the time: small batches fill no more."""
 
 GROUPS = 16
 """The largest number of groups of `LANES` steps whose intermediate results are kept for a gradient."""
@@ -106,23 +109,33 @@ _WIDE = 4
 """The number of outputs that are computed together, so that their sums do not wait for each other."""
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def _by_width(builder: Any, few: Any, emit: Callable[[Any], None]) -> None:
+    """Write code for vectors of all lanes, and for those of the first `FEW`, which are taken if `few` is true."""
+    with builder.if_else(few) as (narrow, wide):
+        with narrow:
+            emit(ir.VectorType(ir.FloatType(), FEW))
+        with wide:
+            emit(_VECTOR)
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
     """Return a vector with the same number in all lanes."""
-    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, first, zeros)
 
 
-def _zeros(builder: Any, count: int) -> list[Any]:
+def _zeros(builder: Any, count: int, vector: Any) -> list[Any]:
     """Return variables of `count` vectors, which are set to zero here."""
-    variables = [cgutils.alloca_once(builder, _VECTOR) for _ in range(count)]
+    variables = [cgutils.alloca_once(builder, vector) for _ in range(count)]
     for variable in variables:
-        builder.store(ir.Constant(_VECTOR, [0.0] * LANES), variable)
+        builder.store(ir.Constant(vector, [0.0] * vector.count), variable)
     return variables
 
 
-def _at(builder: Any, data: Any, index: Any) -> Any:
+def _at(builder: Any, data: Any, index: Any, vector: Any) -> Any:
     """Return a pointer to the vector that begins at an index of an array of numbers."""
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
 def _sum(builder: Any, vector: Any) -> Any:
@@ -168,6 +181,7 @@ def dense(
     y: Any,
     y_at: Any,
     outputs: Any,
+    few: Any,
 ) -> Any:
     """Multiply lanes by a matrix: y_o = sum over i of w_io x_i, in the order of i.
 
@@ -185,32 +199,38 @@ def dense(
         y: The outputs, a buffer of lanes that is filled in.
         y_at: The index of the first.
         outputs: Their number.
+        few: Whether the first `FEW` lanes are enough.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        _, at, by_input, by_output, _, x_at, inputs, _, y_at, outputs = arguments
+        _, at, by_input, by_output, _, x_at, inputs, _, y_at, outputs, few = arguments
         weights, x, y = _arrays(context, builder, signature, arguments, 0, 4, 7)
         lanes = ir.Constant(at.type, LANES)
 
-        def tile(first: Any, width: int) -> None:
-            columns = [builder.add(first, ir.Constant(first.type, o)) for o in range(width)]
-            offsets = [builder.add(at, builder.mul(column, by_output)) for column in columns]
-            totals = _zeros(builder, width)
-            with cgutils.for_range(builder, inputs) as loop:
-                value = builder.load(_at(builder, x, builder.add(x_at, builder.mul(loop.index, lanes))), align=4)
-                row = builder.mul(loop.index, by_input)
-                for offset, total in zip(offsets, totals, strict=True):
-                    weight = builder.load(builder.gep(weights, [builder.add(offset, row)]))
-                    product = builder.fmul(_splat(builder, weight), value)
-                    builder.store(builder.fadd(builder.load(total), product), total)
-            for column, total in zip(columns, totals, strict=True):
-                target = _at(builder, y, builder.add(y_at, builder.mul(column, lanes)))
-                builder.store(builder.load(total), target, align=4)
+        def emit(vector: Any) -> None:
+            def tile(first: Any, width: int) -> None:
+                columns = [builder.add(first, ir.Constant(first.type, o)) for o in range(width)]
+                offsets = [builder.add(at, builder.mul(column, by_output)) for column in columns]
+                totals = _zeros(builder, width, vector)
+                with cgutils.for_range(builder, inputs) as loop:
+                    place = builder.add(x_at, builder.mul(loop.index, lanes))
+                    value = builder.load(_at(builder, x, place, vector), align=4)
+                    row = builder.mul(loop.index, by_input)
+                    for offset, total in zip(offsets, totals, strict=True):
+                        weight = builder.load(builder.gep(weights, [builder.add(offset, row)]))
+                        product = builder.fmul(_splat(builder, weight, vector), value)
+                        builder.store(builder.fadd(builder.load(total), product), total)
+                for column, total in zip(columns, totals, strict=True):
+                    target = _at(builder, y, builder.add(y_at, builder.mul(column, lanes)), vector)
+                    builder.store(builder.load(total), target, align=4)
 
-        _tiles(builder, outputs, tile)
+            _tiles(builder, outputs, tile)
+
+        _by_width(builder, few, emit)
         return context.get_dummy_value()
 
-    return types.void(weights, *[types.intp] * 3, x, types.intp, types.intp, y, types.intp, types.intp), code
+    numbers = (*[types.intp] * 3, x, types.intp, types.intp, y, types.intp, types.intp)
+    return types.void(weights, *numbers, types.boolean), code
 
 
 @cast(Any, intrinsic)
@@ -255,12 +275,12 @@ def add_products(
             def tile(first: Any, width: int, x_first: Any = x_first, row: Any = row) -> None:
                 columns = [builder.add(first, ir.Constant(first.type, o)) for o in range(width)]
                 firsts = [builder.add(y_at, builder.mul(column, lanes)) for column in columns]
-                sums = _zeros(builder, width)
+                sums = _zeros(builder, width, _VECTOR)
                 with cgutils.for_range(builder, groups) as group:
                     offset = builder.mul(group.index, stride)
-                    value = builder.load(_at(builder, x, builder.add(x_first, offset)), align=4)
+                    value = builder.load(_at(builder, x, builder.add(x_first, offset), _VECTOR), align=4)
                     for y_first, total in zip(firsts, sums, strict=True):
-                        other = builder.load(_at(builder, y, builder.add(y_first, offset)), align=4)
+                        other = builder.load(_at(builder, y, builder.add(y_first, offset), _VECTOR), align=4)
                         builder.store(builder.fadd(builder.load(total), builder.fmul(value, other)), total)
                 for column, total in zip(columns, sums, strict=True):
                     target = builder.gep(totals, [builder.add(row, column)])
@@ -274,7 +294,7 @@ def add_products(
 
 
 @cast(Any, intrinsic)
-def tanh(_: Any, x: Any, at: Any, units: Any) -> Any:
+def tanh(_: Any, x: Any, at: Any, units: Any, few: Any) -> Any:
     """Replace the numbers of some units of a buffer of lanes by their tanh, within 3e-7.
 
     a / b has four terms of Lambert's continued fraction at x / 4, where they are exact to rounding; the formula of the
@@ -284,32 +304,36 @@ def tanh(_: Any, x: Any, at: Any, units: Any) -> Any:
         x: The buffer.
         at: The index of the first unit.
         units: The number of units.
+        few: Whether the first `FEW` lanes are enough.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
         (x,) = _arrays(context, builder, signature, arguments, 0)
-        _, at, units = arguments
-
-        def constant(value: float) -> Any:
-            return ir.Constant(_VECTOR, [value] * LANES)
+        _, at, units, few = arguments
 
         def times(*factors: Any) -> Any:
             return reduce(builder.fmul, factors)
 
-        with cgutils.for_range(builder, units) as loop:
-            place = _at(builder, x, builder.add(at, builder.mul(loop.index, ir.Constant(at.type, LANES))))
-            z = times(builder.load(place, align=4), constant(0.25))
-            for compare, limit in (("<", constant(2.25)), (">", constant(-2.25))):
-                z = builder.select(builder.fcmp_ordered(compare, z, limit), z, limit)
-            s = times(z, z)
-            a = times(z, builder.fadd(constant(105), times(constant(10), s)))
-            b = builder.fadd(constant(105), times(builder.fadd(constant(45), s), s))
-            for _ in range(2):
-                a, b = times(constant(2), a, b), builder.fadd(times(a, a), times(b, b))
-            builder.store(builder.fdiv(a, b), place, align=4)
+        def emit(vector: Any) -> None:
+            def constant(value: float) -> Any:
+                return ir.Constant(vector, [value] * vector.count)
+
+            with cgutils.for_range(builder, units) as loop:
+                place = _at(builder, x, builder.add(at, builder.mul(loop.index, ir.Constant(at.type, LANES))), vector)
+                z = times(builder.load(place, align=4), constant(0.25))
+                for compare, limit in (("<", constant(2.25)), (">", constant(-2.25))):
+                    z = builder.select(builder.fcmp_ordered(compare, z, limit), z, limit)
+                s = times(z, z)
+                a = times(z, builder.fadd(constant(105), times(constant(10), s)))
+                b = builder.fadd(constant(105), times(builder.fadd(constant(45), s), s))
+                for _ in range(2):
+                    a, b = times(constant(2), a, b), builder.fadd(times(a, a), times(b, b))
+                builder.store(builder.fdiv(a, b), place, align=4)
+
+        _by_width(builder, few, emit)
         return context.get_dummy_value()
 
-    return types.void(x, types.intp, types.intp), code
+    return types.void(x, types.intp, types.intp, types.boolean), code
 
 
 def _bits(source: Any, target: Any) -> Any:
@@ -428,7 +452,7 @@ def _clear(form: Form, work: Workspace, first: int, last: int) -> None:
 
 
 @kernel
-def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int) -> int:
+def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int, few: bool) -> int:
     """Compute the units of all layers of a group whose first layer is filled in, and return the index of the outputs.
 
     Args:
@@ -436,6 +460,7 @@ def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int) -> int:
         theta: The network's parameters, [d].
         work: The workspace.
         group: The number of the group.
+        few: Whether the first `FEW` lanes are enough.
     """
     buffer, at, last = work.buffer, group * form.units[-1], len(form.sizes) - 2
     for layer in range(last + 1):
@@ -448,13 +473,13 @@ def _forward(form: Form, theta: np.ndarray, work: Workspace, group: int) -> int:
                     bias = theta[first + inputs * outputs + j] if form.biased else np.float32(0)
                     buffer[y + j * LANES + lane] = theta[row + j] + bias
         else:
-            dense(theta, first, outputs, 1, buffer, x, inputs + 1, buffer, y, outputs)
+            dense(theta, first, outputs, 1, buffer, x, inputs + 1, buffer, y, outputs, few)
         if layer < last and form.relu:
             hidden = buffer[y : y + outputs * LANES]
             for i in range(outputs * LANES):
                 hidden[i] = hidden[i] if hidden[i] > np.float32(0) else np.float32(0)
         elif layer < last or (form.squashed and not form.gaussian):
-            tanh(buffer, y, outputs)
+            tanh(buffer, y, outputs, few)
     return at + form.units[last + 1]
 
 
@@ -485,7 +510,7 @@ def _backward(form: Form, theta: np.ndarray, work: Workspace, groups: int, gradi
         if layer:
             for group in range(groups):
                 at = group * stride + x
-                dense(theta, first, 1, outputs, deltas, group * stride + y, outputs, deltas, at, inputs)
+                dense(theta, first, 1, outputs, deltas, group * stride + y, outputs, deltas, at, inputs, False)
                 hidden, delta = buffer[at : at + inputs * LANES], deltas[at : at + inputs * LANES]
                 if form.relu:
                     for i in range(inputs * LANES):
@@ -588,58 +613,6 @@ def _gaussian_score(
             gradient[j] += c * (deviation * deviation - np.float32(1))
 
 
-@on_first_call(
-    types.void(_FORM, _WORKSPACE, _ROWS, _ROWS, _VECTORS, _VECTORS, _MASK, _STEPS, _WIDE_ROWS), counted=False
-)
-def score_gradients(
-    form: Form,
-    work: Workspace,
-    theta: np.ndarray,
-    std: np.ndarray,
-    observations: np.ndarray,
-    actions: np.ndarray,
-    mask: np.ndarray,
-    coefficients: np.ndarray,
-    gradients: np.ndarray,
-) -> None:
-    """Add the sum over steps of c grad log pi(a | s) to the row of each agent.
-
-    Args:
-        form: The form of the policy.
-        work: A workspace of `GROUPS` groups and T N players samples.
-        theta: The network's parameters, float32 [K, d].
-        std: The standard deviations of a Gaussian policy, float32 [K, m].
-        observations: The observations, float32 [K, T, N, o].
-        actions: The actions, float32 [K, T, N, a], those of all players one after another.
-        mask: The valid steps, bool [K, T, N].
-        coefficients: The coefficients c, float32 [K, T, N].
-        gradients: The sums, float64 [K, d], with the derivatives by log std after it for a Gaussian policy.
-    """
-    samples = work.samples
-    for k in range(len(theta)):
-        gradient = gradients[k]
-        total = _samples(mask[k], form.players, samples)
-        for begin in range(0, total, GROUPS * LANES):
-            count = min(total - begin, GROUPS * LANES)
-            groups = (count + LANES - 1) // LANES
-            for i in range(count):
-                t, n, player = samples[begin + i, 0], samples[begin + i, 1], samples[begin + i, 2]
-                at = i // LANES * form.units[-1] + i % LANES
-                work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
-                work.coefficients[i] = coefficients[k, t, n]
-            _clear(form, work, count, groups * LANES)
-            for group in range(groups):
-                scores = _forward(form, theta[k], work, group)
-                if form.gaussian:
-                    _gaussian_score(
-                        form, work, std[k], scores, group, begin, count, actions[k], gradient[theta.shape[1] :]
-                    )
-                else:
-                    _softmax(form, work, scores)
-                    _categorical_score(form, work, scores, group, begin, count, actions[k])
-            _backward(form, theta[k], work, groups, gradient)
-
-
 @kernel
 def _log_probability(
     form: Form,
@@ -654,7 +627,7 @@ def _log_probability(
     n: int,
     player: int,
 ) -> np.float32:
-    """Return log pi(a | s) of a lane after `_softmax`, and after `log(totals)`; see `log_probabilities`."""
+    """Return log pi(a | s) of a lane after `_softmax`, and after `log(totals)`; see `differentiate_scores`."""
     outputs, value = form.sizes[-1], np.float32(0)
     if not form.gaussian:
         score = work.buffer[scores + int(actions[k, t, n, player]) * LANES + lane]
@@ -665,8 +638,21 @@ def _log_probability(
     return value
 
 
-@on_first_call(types.void(_FORM, _WORKSPACE, _ROWS, _ROWS, _ROWS, _VECTORS, _VECTORS, _MASK, _STEPS), counted=False)
-def log_probabilities(
+@kernel
+def _is_valid(form: Form, state: int, action: np.ndarray, player: int) -> bool:
+    """Return whether a step's state and a player's part of its action are indices that the policy has."""
+    if form.indexed and not 0 <= state < form.sizes[0]:
+        return False
+    return form.gaussian or (action[player] >= 0 and action[player] < form.sizes[-1])
+
+
+@on_first_call(
+    types.boolean(
+        *(_FORM, _WORKSPACE, _ROWS, _ROWS, _ROWS, _VECTORS, _VECTORS, _MASK, _STEPS, _WIDE_ROWS, _STEPS),
+    ),
+    counted=False,
+)
+def differentiate_scores(
     form: Form,
     work: Workspace,
     theta: np.ndarray,
@@ -675,38 +661,83 @@ def log_probabilities(
     observations: np.ndarray,
     actions: np.ndarray,
     mask: np.ndarray,
-    results: np.ndarray,
-) -> None:
-    """Add log pi(a | s) of every valid step to `results`, summed over players.
+    coefficients: np.ndarray,
+    gradients: np.ndarray,
+    log_probs: np.ndarray,
+) -> bool:
+    """Add the sum over steps of c grad log pi(a | s) to the row of each agent, and log pi(a | s) to each step.
 
     Args:
         form: The form of the policy.
-        work: A workspace of one group and T N players samples.
+        work: A workspace of `GROUPS` groups and T N players samples.
         theta: The network's parameters, float32 [K, d].
         std: The standard deviations of a Gaussian policy, float32 [K, m].
         log_std: Their logarithms.
         observations: The observations, float32 [K, T, N, o].
         actions: The actions, float32 [K, T, N, a], those of all players one after another.
         mask: The valid steps, bool [K, T, N].
-        results: float32 [K, T, N].
+        coefficients: The coefficients c, float32 [K, T, N].
+        gradients: The sums, float64 [K, d], with the derivatives by log std after it for a Gaussian policy; [0, d] for
+            no gradients.
+        log_probs: The logarithms, summed over players, float32 [K, T, N]; [0, T, N] for no logarithms.
+
+    Returns:
+        Whether all states and actions are valid. The results are not complete if one is not.
     """
-    samples = work.samples
+    samples, differentiate, tell = work.samples, len(gradients) > 0, len(log_probs) > 0
     for k in range(len(theta)):
         total = _samples(mask[k], form.players, samples)
-        for begin in range(0, total, LANES):
-            count = min(total - begin, LANES)
-            for lane in range(count):
-                t, n, player = samples[begin + lane, 0], samples[begin + lane, 1], samples[begin + lane, 2]
-                work.states[lane] = _show(form, observations[k, t, n], player, work.buffer, lane)
-            scores = _forward(form, theta[k], work, 0)
-            if not form.gaussian:
-                _softmax(form, work, scores)
-                log(work.totals, LANES)
-            for lane in range(count):
-                t, n, player = samples[begin + lane, 0], samples[begin + lane, 1], samples[begin + lane, 2]
-                results[k, t, n] += _log_probability(
-                    form, work, std[k], log_std[k], scores, lane, actions, k, t, n, player
-                )
+        for begin in range(0, total, GROUPS * LANES):
+            count = min(total - begin, GROUPS * LANES)
+            groups = (count + LANES - 1) // LANES
+            for i in range(count):
+                t, n, player = samples[begin + i, 0], samples[begin + i, 1], samples[begin + i, 2]
+                at = i // LANES * form.units[-1] + i % LANES
+                work.states[i] = _show(form, observations[k, t, n], player, work.buffer, at)
+                work.coefficients[i] = coefficients[k, t, n] if differentiate else np.float32(0)
+                if not _is_valid(form, work.states[i], actions[k, t, n], player):
+                    return False
+            _clear(form, work, count, groups * LANES)
+            for group in range(groups):
+                scores = _forward(form, theta[k], work, group, False)
+                if not form.gaussian:
+                    _softmax(form, work, scores)
+                if differentiate and form.gaussian:
+                    _gaussian_score(
+                        form, work, std[k], scores, group, begin, count, actions[k], gradients[k, theta.shape[1] :]
+                    )
+                elif differentiate:
+                    _categorical_score(form, work, scores, group, begin, count, actions[k])
+                if tell and not form.gaussian:
+                    log(work.totals, LANES)
+                for lane in range(min(LANES, count - group * LANES) if tell else 0):
+                    sample = samples[begin + group * LANES + lane]
+                    log_probs[k, sample[0], sample[1]] += _log_probability(
+                        form, work, std[k], log_std[k], scores, lane, actions, k, sample[0], sample[1], sample[2]
+                    )
+            if differentiate:
+                _backward(form, theta[k], work, groups, gradients[k])
+    return True
+
+
+@on_first_call(types.void(_STEPS, _ROW, types.float64[::1], types.float32[:, :, ::1]), counted=False)
+def add_returns_to_go(rewards: np.ndarray, powers: np.ndarray, totals: np.ndarray, results: np.ndarray) -> None:
+    """Write the sum over j >= h of gamma^j r_j into `results`: see `gradients.reward_to_go`.
+
+    Args:
+        rewards: The rewards, float32 [K, T, N].
+        powers: The powers of gamma, float32 [T].
+        totals: A buffer, float64 [N].
+        results: float32 [K, T, N].
+    """
+    agents, horizon, rows = rewards.shape
+    for k in range(agents):
+        for n in range(rows):
+            totals[n] = 0.0
+        for t in range(horizon - 1, -1, -1):
+            for n in range(rows):
+                totals[n] += np.float64(rewards[k, t, n] * powers[t])
+                results[k, t, n] = totals[n]
 
 
 @kernel
@@ -753,42 +784,72 @@ def _execute(
         executed[first + j] = min(max(middle + half * u, low), high)
 
 
+class Lanes(NamedTuple):
+    """The episodes of one agent that a rollout runs side by side.
+
+    Attributes:
+        t: The number of each episode's step, int64 [LANES].
+        n: Its number, int64 [LANES].
+        rows: The number of its environment, int64 [LANES].
+        seen: Its present observation, float32 [LANES, o].
+        executed: Its action as environments take it, float64 [LANES, a].
+        rewards: Its reward, float32 [LANES].
+        ended: Whether it has terminated, bool [LANES].
+    """
+
+    t: np.ndarray
+    n: np.ndarray
+    rows: np.ndarray
+    seen: np.ndarray
+    executed: np.ndarray
+    rewards: np.ndarray
+    ended: np.ndarray
+
+
+_LANES = types.NamedTuple((_INDICES, _INDICES, _INDICES, _ROWS, _WIDE_ROWS, _ROW, types.boolean[::1]), Lanes)
+
+
+def lanes(action_size: int, observation_size: int) -> Lanes:
+    """Make the arrays of the episodes of a rollout, for actions [a] and observations [o] of all players together."""
+    t, n, rows = np.zeros((3, LANES), np.int64)
+    numbers = np.zeros((LANES, observation_size), np.float32), np.zeros((LANES, action_size))
+    return Lanes(t, n, rows, *numbers, np.zeros(LANES, np.float32), np.zeros(LANES, bool))
+
+
 @kernel
 def _act(
     form: Form,
     work: Workspace,
+    lanes: Lanes,
     theta: np.ndarray,
     std: np.ndarray,
     active: int,
     greedy: bool,
     noise: np.ndarray,
-    observations: np.ndarray,
     actions: np.ndarray,
-    executed: np.ndarray,
 ) -> None:
     """Choose the actions of one agent's episodes in the first `active` lanes: see `play_episodes`.
 
     Args:
         form: The form of the policy.
-        work: The workspace, whose samples are the (t, n) of the lanes.
+        work: The workspace.
+        lanes: The episodes.
         theta: The network's parameters, [d].
         std: The standard deviations of a Gaussian policy, [m].
         active: The number of lanes.
         greedy: Whether the likeliest actions are taken.
         noise: The agent's noise, [T, N, a].
-        observations: Its observations, [T, N, o].
         actions: The result, [T, N, a].
-        executed: The result as environments take it, [LANES, a].
     """
-    lanes, outputs = work.samples, form.sizes[-1]
+    outputs, executed = form.sizes[-1], lanes.executed
     for player in range(form.players):
         for lane in range(active):
-            work.states[lane] = _show(form, observations[lanes[lane, 0], lanes[lane, 1]], player, work.buffer, lane)
-        scores = _forward(form, theta, work, 0)
+            work.states[lane] = _show(form, lanes.seen[lane], player, work.buffer, lane)
+        scores = _forward(form, theta, work, 0, active <= FEW)
         if not (form.gaussian or greedy):
             _softmax(form, work, scores)
         for lane in range(active):
-            t, n = lanes[lane, 0], lanes[lane, 1]
+            t, n = lanes.t[lane], lanes.n[lane]
             if not form.gaussian:
                 choice = _choice(form, work, scores, lane, noise[t, n, player], greedy)
                 actions[t, n, player] = executed[lane, player] = choice
@@ -799,28 +860,47 @@ def _act(
                 actions[t, n, at] = work.buffer[here]
         if form.gaussian:
             if form.squashed:
-                tanh(work.buffer, scores, outputs)
+                tanh(work.buffer, scores, outputs, active <= FEW)
             for lane in range(active):
-                action = actions[lanes[lane, 0], lanes[lane, 1]]
+                action = actions[lanes.t[lane], lanes.n[lane]]
                 _execute(form, work, scores, lane, action, player * outputs, executed[lane])
+
+
+@kernel
+def _start_episode(lanes: Lanes, lane: int, n: int, row: int, first: np.ndarray) -> None:
+    """Start an episode in a lane, in the environment of a row."""
+    lanes.t[lane], lanes.n[lane], lanes.rows[lane] = 0, n, row
+    for i in range(first.shape[1]):
+        lanes.seen[lane, i] = first[row, i]
+
+
+@kernel
+def _move_episode(lanes: Lanes, source: int, target: int) -> None:
+    """Move an episode to another lane after a step."""
+    for numbers in (lanes.t, lanes.n, lanes.rows):
+        numbers[target] = numbers[source]
+    lanes.rewards[target], lanes.ended[target] = lanes.rewards[source], lanes.ended[source]
+    for i in range(lanes.seen.shape[1]):
+        lanes.seen[target, i] = lanes.seen[source, i]
 
 
 @on_first_call(
     types.int64(
-        *(_FORM, _WORKSPACE, types.intp, types.intp, _WIDE_ROWS, _WIDE_ROWS, _WIDE_ROWS, _ROWS, _ROWS, types.boolean),
-        *(_VECTORS, _INDICES, types.float32[:, :, :, ::1], _VECTORS, _STEPS, _MASK),
-        *(types.boolean[:, ::1], types.float32[:, :, ::1]),
+        *(_FORM, _WORKSPACE, _LANES, types.intp, _WIDE_ROWS, _WIDE_ROWS, _ROWS, _ROWS, _ROWS, types.boolean),
+        *(_VECTORS, _INDICES, types.float32[:, :, :, ::1], types.float32[:, :, :, ::1]),
+        *(types.float32[:, :, ::1], types.boolean[:, :, ::1], types.boolean[:, ::1], types.float32[:, :, ::1]),
+        types.int64[:, ::1],
     ),
     counted=False,
 )
 def play_episodes(
     form: Form,
     work: Workspace,
-    step_address: int,
-    show_address: int,
+    lanes: Lanes,
+    address: int,
     states: np.ndarray,
     constants: np.ndarray,
-    executed: np.ndarray,
+    first: np.ndarray,
     theta: np.ndarray,
     std: np.ndarray,
     greedy: bool,
@@ -832,69 +912,79 @@ def play_episodes(
     mask: np.ndarray,
     terminated: np.ndarray,
     final_observations: np.ndarray,
+    lengths: np.ndarray,
 ) -> int:
     """Run the episodes of `rollouts.rollout`, `LANES` of an agent side by side; where one ends, its next one begins.
 
     Args:
         form: The form of the policies.
-        work: A workspace of one group and `LANES` samples.
-        step_address: The address of the simulation's `step`.
-        show_address: The address of the simulation's `show`.
+        work: A workspace of one group.
+        lanes: The arrays of the episodes that run.
+        address: The address of the function that steps environments, `compiled.SimulationCode.advance`.
         states: The initial states, float64 [K*N, s]; they change in place.
         constants: The physical constants of every row, float64 [K*N, c].
-        executed: A buffer for the actions of the environments in all lanes, float64 [LANES, a].
+        first: The observations of the initial states, float32 [K*N, o].
         theta: The networks' parameters, float32 [K, d].
         std: The standard deviations of Gaussian policies, float32 [K, m].
         greedy: Whether the likeliest actions are taken.
         noise: The noise of the actions, float32 [K, T, N, a]: uniform, or standard normal.
         count: The number of episodes of each agent, int64 [K].
-        observations: The result `Trajectories.observations`, zeros that are filled in, as are the following.
-        actions: The result `Trajectories.actions`, [K, T, N, a].
+        observations: The result `Trajectories.observations`, which is filled in up to the end of the longest episode,
+            as are the following.
+        actions: The result `Trajectories.actions`, float32 [K, T, N, a].
         rewards: The result `Trajectories.rewards`.
         mask: The result `Trajectories.mask`.
-        terminated: The result `Trajectories.terminated`.
-        final_observations: The result `Trajectories.final_observations`.
+        terminated: The result `Trajectories.terminated`, zeros.
+        final_observations: The result `Trajectories.final_observations`, zeros.
+        lengths: The lengths of the episodes, int64 [K, N], zeros.
 
     Returns:
-        The length of the longest episode.
+        The length of the longest episode, at least 1.
     """
-    step, show, lanes = step_at(step_address), show_at(show_address), work.samples  # lanes: t and n of each
+    advance, size = advance_at(address), first.shape[1]
     agents, horizon, rows, _ = noise.shape
-    longest = 0
+    longest = 1
     for k in range(agents):
         active, following = 0, 0
         while active < LANES and following < count[k]:
-            lanes[active, 0], lanes[active, 1] = 0, following
-            show(states[k * rows + following], observations[k, 0, following])
+            _start_episode(lanes, active, following, k * rows + following, first)
             active, following = active + 1, following + 1
         while active:
-            _act(form, work, theta[k], std[k], active, greedy, noise[k], observations[k], actions[k], executed)
+            for lane in range(active):
+                for i in range(size):
+                    observations[k, lanes.t[lane], lanes.n[lane], i] = lanes.seen[lane, i]
+            _act(form, work, lanes, theta[k], std[k], active, greedy, noise[k], actions[k])
+            advance(states, constants, lanes.executed, lanes.rows, active, lanes.rewards, lanes.ended, lanes.seen)
             lane = 0
             while lane < active:
-                t, n = lanes[lane, 0], lanes[lane, 1]
-                row = k * rows + n
-                rewards[k, t, n], ended = step(states[row], executed[lane], constants[row])
-                mask[k, t, n] = True
+                t, n = lanes.t[lane], lanes.n[lane]
+                rewards[k, t, n], mask[k, t, n] = lanes.rewards[lane], True
                 t += 1
-                lanes[lane, 0] = t
+                lanes.t[lane] = t
+                ended = lanes.ended[lane]
                 if not ended and t < horizon:
-                    show(states[row], observations[k, t, n])
                     lane += 1
                     continue
-                terminated[k, n] = ended
+                terminated[k, n], lengths[k, n] = ended, t
                 if not ended:
-                    show(states[row], final_observations[k, n])
+                    for i in range(size):
+                        final_observations[k, n, i] = lanes.seen[lane, i]
                 longest = max(longest, t)
                 if following < count[k]:
-                    lanes[lane, 0], lanes[lane, 1] = 0, following
-                    show(states[k * rows + following], observations[k, 0, following])
+                    _start_episode(lanes, lane, following, k * rows + following, first)
                     following += 1
                     lane += 1
-                else:  # the last episode takes the lane, and is stepped next
+                else:  # the last episode takes the lane, and is looked at next
                     active -= 1
-                    lanes[lane, 0], lanes[lane, 1] = lanes[active, 0], lanes[active, 1]
-                    for i in range(executed.shape[1]):
-                        executed[lane, i] = executed[active, i]
+                    _move_episode(lanes, active, lane)
+    for k in range(agents):
+        for n in range(rows):
+            for t in range(lengths[k, n], longest):
+                rewards[k, t, n], mask[k, t, n] = np.float32(0), False
+                for i in range(size):
+                    observations[k, t, n, i] = np.float32(0)
+                for i in range(actions.shape[3]):
+                    actions[k, t, n, i] = np.float32(0)
     return longest
 
 
@@ -920,7 +1010,7 @@ def values(
             for lane in range(count):
                 t, n = samples[begin + lane, 0], samples[begin + lane, 1]
                 work.states[lane] = _show(form, observations[k, t, n], 0, work.buffer, lane)
-            scores = _forward(form, theta[k], work, 0)
+            scores = _forward(form, theta[k], work, 0, False)
             for lane in range(count):
                 results[k, samples[begin + lane, 0], samples[begin + lane, 1]] = work.buffer[scores + lane]
 
@@ -1084,7 +1174,7 @@ def _weigh_steps(
         at = i // LANES * form.units[-1] + i % LANES
         work.states[i] = _show(form, batch.observations[k, step[0], step[1]], sample[2], work.buffer, at)
     for group in range(groups):
-        scores = _forward(form, theta, work, group)
+        scores = _forward(form, theta, work, group, False)
         if not form.gaussian:
             _softmax(form, work, scores)
             log(work.totals, LANES)
@@ -1216,7 +1306,7 @@ def _add_critic_gradient(
         at = i // LANES * critic.units[-1] + i % LANES
         work.states[i] = _show(critic, batch.observations[k, step[0], step[1]], 0, work.buffer, at)
     for group in range(groups):
-        scores = _forward(critic, phi, work, group)
+        scores = _forward(critic, phi, work, group, False)
         for lane in range(LANES):
             i = group * LANES + lane
             work.deltas[scores + lane] = np.float32(0)

@@ -91,7 +91,7 @@ class LocalPpo:
         outputs = int(form.sizes[-1])
         arrays = kernels.PpoArrays(
             observations=np.ascontiguousarray(batch.observations),
-            actions=np.ascontiguousarray(flat_actions(form, batch)),
+            actions=np.ascontiguousarray(flat_actions(batch)),
             mask=np.ascontiguousarray(batch.mask),
             log_probs=log_probs.numpy(),
             advantages=np.ascontiguousarray(advantage),

@@ -82,8 +82,9 @@ class Trajectories:
     @property
     def returns(self) -> Tensor:
         """Return the mean undiscounted return of each agent's episodes, float64 [K]."""
-        # cumsum, unlike sum, gives the same result for every amount of padding.
-        return self.rewards.double().cumsum(1)[:, -1].cumsum(1)[:, -1] / self.count
+        # NumPy adds up step by step here, and cumsum episode by episode, so padding changes nothing.
+        returns = np.add.reduce(self.rewards.cpu().numpy(), 1, np.float64)
+        return torch.from_numpy(returns.cumsum(1)[:, -1]) / self.count.cpu()
 
     @property
     def steps(self) -> Tensor:
@@ -142,19 +143,20 @@ def rollout(
     """
     agents, horizon, rows = noise.shape[:3]
     shape, action_dtype = (agents, horizon, rows), torch.empty(0, dtype=policy.dtype).numpy().dtype
-    # Unlike torch.zeros, np.zeros does not touch the memory of steps that are never reached.
+    form = form_of(policy) if hooks is None or not (hooks.observe or hooks.act) else None
+    # Neither touches the memory of steps that are never reached.
+    make = np.empty if form is not None and isinstance(environments, Simulated) else np.zeros
     results = {
-        "observations": np.zeros((*shape, policy.observation_size), np.float32),
-        "actions": np.zeros((*shape, *policy.action_shape), action_dtype),
-        "rewards": np.zeros(shape, np.float32),
-        "mask": np.zeros(shape, bool),
+        "observations": make((*shape, policy.observation_size), np.float32),
+        "actions": make((*shape, *policy.action_shape), action_dtype),
+        "rewards": make(shape, np.float32),
+        "mask": make(shape, bool),
         "terminated": np.zeros((agents, rows), bool),
         "final_observations": np.zeros((agents, rows, policy.observation_size), np.float32),
     }
     first = environments.reset(starts)
-    without_hooks = hooks is None or not (hooks.observe or hooks.act)
-    if without_hooks and isinstance(environments, Simulated) and (form := form_of(policy)) is not None:
-        length = environments.play(form, theta, noise, count, results, greedy)
+    if form is not None and isinstance(environments, Simulated):
+        length = environments.play(form, theta, noise, count, results, first, greedy)
     else:
         sample = policy.sampler(theta, None if greedy else noise)
         length = _rollout_in_parallel(policy, sample, environments, first, count, results, hooks)

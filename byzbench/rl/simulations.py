@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from byzbench.rl.forms import LANES, Form, split_parameters
+from byzbench.rl.forms import Form, split_parameters
+
+if TYPE_CHECKING:
+    from byzbench.rl.compiled import SimulationCode
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Simulation:
     """An environment whose state is a vector of s numbers, for one player or for a team.
 
     `step` and `show` are module-level functions in the part of Python and NumPy that Numba compiles. They must not call
-    other Python functions of this package.
+    Python functions of other files, as machine code is kept until the file of the simulation changes.
 
     Attributes:
         start: A function of (generator, N) that draws N initial states, float64 [N, s]. The first states do not depend
@@ -75,8 +78,7 @@ class Simulated:
 
     def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
         self._simulation, self._count, self._horizon = simulation, count, horizon
-        code = _code()
-        self._addresses = code.address_of_step(simulation.step), code.address_of_show(simulation.show)
+        self._code = _code(simulation)
         self._original_constants = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
         self._constants = self._original_constants
 
@@ -91,7 +93,7 @@ class Simulated:
         starts = [self._simulation.start(rng, self._count) for rng in generators]
         self.states, self._t = np.ascontiguousarray(np.concatenate(starts), np.float64), 0
         observations = np.empty((len(self.states), self._simulation.size), np.float32)
-        _code().present(self._addresses[1], self.states, observations)
+        self._code.present(self.states, observations)
         return observations
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -101,7 +103,8 @@ class Simulated:
         observations = np.empty((rows, self._simulation.size), np.float32)
         rewards, terminated = np.empty(rows, np.float32), np.empty(rows, bool)
         actions = np.ascontiguousarray(actions, np.float64).reshape(rows, self._simulation.action_size)
-        _code().advance(*self._addresses, self.states, self._constants, actions, observations, rewards, terminated)
+        arrays = (self.states, self._constants, actions, np.arange(rows), rows, rewards, terminated, observations)
+        self._code.advance(*arrays)
         return observations, rewards, terminated, np.full(rows, self._t >= self._horizon)
 
     def play(
@@ -111,6 +114,7 @@ class Simulated:
         noise: Tensor,
         count: Tensor,
         results: Mapping[str, np.ndarray],
+        first: np.ndarray,
         greedy: bool,
     ) -> int:
         """Run the episodes of `rollout` after a reset, one in each row.
@@ -120,30 +124,47 @@ class Simulated:
             theta: The parameters, [K, d].
             noise: The noise of the actions, float32 [K, T, N, *a].
             count: The number of episodes of each agent, int64 [K].
-            results: The fields of `Trajectories` in full length, by name: zeros, which are filled in.
+            results: The fields of `Trajectories` in full length, by name, which are filled in up to the end of the
+                longest episode; `terminated` and `final_observations` are zeros.
+            first: The first observations, [K*N, o].
             greedy: Whether the likeliest actions are taken.
 
         Returns:
-            The length of the longest episode.
+            The length of the longest episode, at least 1.
         """
         from byzbench.rl import kernels
 
         network, log_std = split_parameters(form, theta)
         flat = noise.unsqueeze(3) if noise.dim() == 3 else noise.flatten(3)
         actions = results["actions"]
-        chosen = np.zeros(flat.shape, np.float32)
-        names = ("rewards", "mask", "terminated", "final_observations")
+        chosen = np.empty(flat.shape, np.float32)
         length = kernels.play_episodes(
-            *(form, kernels.workspace(form, 1, LANES), *self._addresses, self.states, self._constants),
-            *(np.zeros((LANES, flat.shape[3])), network, np.exp(log_std), greedy, flat.numpy(), count.numpy()),
-            *(results["observations"], chosen, *(results[name] for name in names)),
+            form,
+            kernels.workspace(form, 1, 0),
+            kernels.lanes(flat.shape[3], self._simulation.size),
+            self._code.address,
+            self.states,
+            self._constants,
+            first,
+            network,
+            np.exp(log_std),
+            greedy,
+            flat.numpy(),
+            count.numpy(),
+            results["observations"],
+            chosen,
+            results["rewards"],
+            results["mask"],
+            results["terminated"],
+            results["final_observations"],
+            np.zeros(results["terminated"].shape, np.int64),
         )
         actions[:, :length] = chosen[:, :length].reshape(actions[:, :length].shape)
         return int(length)
 
 
-def _code() -> ModuleType:
+def _code(simulation: Simulation) -> SimulationCode:
     # A local import, as loading Numba takes time, which listing tasks should not cost.
-    from byzbench.rl import compiled
+    from byzbench.rl.compiled import code_of
 
-    return compiled
+    return code_of(simulation.step, simulation.show)
