@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 5
+SCHEMA = 6
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -419,6 +419,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     ParameterAdded(5, "task", "gymnasium", "options", {}),
     ParameterAdded(5, "task", "gymnasium", "wrappers", []),
+    ParameterAdded(6, "algorithm", "decbyzpg", "output", "last"),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

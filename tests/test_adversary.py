@@ -722,6 +722,19 @@ def test_dissensus_repels() -> None:
     torch.testing.assert_close(after, before - pull, rtol=0, atol=1e-5)
 
 
+def test_freeze_leads_the_others_away_once_its_victim_stops() -> None:
+    """It tells the victim, agent 1 of an attacker 0, to join the others, and the others to come or to go."""
+    members = CommunicationGraph(nx.complete_graph(4), 4, (0,), 1)
+    federation, _, _ = set_up(make("attack", "freeze"), members=members, agents=4, byzantine=1)  # type: ignore[arg-type]
+    x, messages = torch.tensor([[0.0], [9.0], [1.0], [1.0]]).expand(4, D), []
+    for moved in (0.0, 1.0, 0.0):
+        x = x + moved * torch.tensor([[0.0], [1.0], [0.0], [0.0]])
+        inbox = lockstep(federation.exchange("parameters", x))
+        messages.append(inbox.base[inbox.senders[1:, 0]][:, 0])
+    expected = torch.tensor([[1.0, 8.992, 8.992], [1.0, 9.991, 9.991], [1.0, -7.991, -7.991]])
+    torch.testing.assert_close(torch.stack(messages), expected)
+
+
 @pytest.mark.parametrize(
     "attack", [Dissensus(on="gradient"), SpectralHeterogeneity(on="gradient"), Selfish(on="gradient")], ids=name_of
 )
@@ -1003,7 +1016,8 @@ def test_variants_keep_the_rules_of_all_attacks(name: str) -> None:
 
 
 def test_only_those_equivocate_who_must() -> None:
-    names = ["dissensus", "isolation", "spectral_heterogeneity", "selfish", "split_brain", "sleeper(large_noise)"]
+    names = ["dissensus", "isolation", "spectral_heterogeneity", "selfish", "freeze", "split_brain"]
+    names += ["sleeper(large_noise)"]
     quiet = ["optimal_alie", "agr_tailored", "normalized", "rop", "mda_fooling", "markov", "coin_aware", "sleeper"]
     assert all(make("attack", name).threat.equivocates for name in names)  # type: ignore[attr-defined]
     assert not any(make("attack", name).threat.equivocates for name in quiet)  # type: ignore[attr-defined]
@@ -1077,6 +1091,7 @@ RUN = [
     ("isolation", {"agreement": "mean", "topology": "ring", "byzantine": 1}),
     ("spectral_heterogeneity", {"agreement": "gossip+ios", "topology": "random_regular", "agents": 9}),
     ("selfish", {"agreement": "rb_tm(reliable=False)"}),
+    ("freeze(on=both)", {"byzantine": 1}),
     ("split_brain(alie(z=1.5))", {}),
     ("sleeper(optimal_alie(calls=40), after=3)", {}),
     ("markov(random_action, on=0.5)", {}),

@@ -116,6 +116,7 @@ EXEMPT = {
         "non_finite(value=inf, where=once)": "it is what it does",
     },
     the_order_of_the_honest_does_not_matter: {
+        "freeze": "its victim is the first of several agents",
         "mimic(copy=2)": "the agent has a number",
         "mda_fooling": "of several narrowest subsets it takes the first",
         "spectral_heterogeneity": "it queries the rule of one agent, the first",

@@ -154,3 +154,11 @@ def test_distances_passed_by_a_user_are_not_read():
     other = PairwiseDistances.of(torch.arange(5.0).flip(0)[:, None])
     krum = make("aggregator", "krum")
     assert krum(x, 1, RuleContext(distances=other)).value == krum(x, 1).value
+
+
+def test_inboxes_are_unanimous_where_all_valid_vectors_are_equal():
+    base = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0 + 2.0**-22]])
+    senders = torch.tensor([[0, 1, 2], [0, 1, 2], [2, 2, 2]])
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
+    inbox = Inbox(base, senders, senders, mask, torch.zeros(3).long(), torch.zeros(3).long(), base)
+    assert inbox.unanimous.tolist() == [False, True, True]

@@ -66,7 +66,10 @@ CONTRADICTIONS: dict[str, tuple[Change, str]] = {
         lambda axes: axes["algorithm"]["parameters"].update(N=5),
         "algorithm is not the one of `method`",
     ),
-    "another algorithm": (lambda axes: axes["algorithm"].update(name="dec_page_pg"), "not the one of `method`"),
+    "another algorithm": (
+        lambda axes: (axes["algorithm"].update(name="dec_page_pg"), axes["algorithm"]["parameters"].pop("output")),
+        "not the one of `method`",
+    ),
     "a missing parameter": (lambda axes: axes["aggregator"]["parameters"].pop("nu"), "the value of every parameter"),
     "a value out of bounds": (lambda axes: axes["algorithm"]["parameters"].update(lr=-1.0), "lr=-1.0"),
     "a parameter that there is not": (lambda axes: axes["aggregator"]["parameters"].update(mu=1), "no parameter 'mu'"),

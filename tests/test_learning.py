@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzbench import registry
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
 from byzbench.rl.advantages import advantages
@@ -318,6 +319,45 @@ def test_with_only_large_batches_page_is_plain_policy_gradient(algo, agents):
         torch.testing.assert_close(state["theta"], theta, rtol=1e-6, atol=1e-7)
         theta = state["theta"]
     assert not torch.equal(theta, twin.theta0)
+
+
+def outputs(output, coin="shared", draws=()):
+    """Return the outputs of DecByzPG and its iterates after five rounds, with the first ones: float32 [6, 4, d] each.
+
+    Args:
+        output: the algorithm's parameter.
+        coin: the coin of the experiment.
+        draws: the draw of each round's output, instead of the coin's.
+    """
+    experiment = small("decbyzpg", 4, "mean", N=1, p=1.0, output=output)
+    fed, _ = federate(replace(experiment, coin=registry.make("coin", coin)))
+    if draws:
+
+        async def common(name, draw):
+            return torch.full((4,), draws[fed.round] if name == "output" else 1.0, dtype=torch.float64)
+
+        fed.common = common
+    state = experiment.algorithm.start(fed)
+    states = [state, *(state := advance(experiment, fed, state, round) for round in range(5))]
+    return torch.stack([s["theta"] for s in states]), torch.stack([s.get("iterate", s["theta"]) for s in states])
+
+
+def test_a_uniform_output_is_replaced_with_probability_one_by_the_number_of_iterates():
+    last, _ = outputs("last")
+    output, iterates = outputs("uniform", draws=(0.99, 0.51, 0.33, 0.26, 0.19))
+    assert torch.equal(iterates, last)
+    assert torch.equal(output[1:], last[[0, 0, 2, 2, 4]])
+    output, _ = outputs("uniform", draws=(0.99, 0.49, 0.34, 0.24, 0.21))
+    assert torch.equal(output[1:], last[[0, 1, 1, 3, 3]])
+
+
+@pytest.mark.parametrize("coin", ["shared", "split"])
+def test_the_common_coin_draws_the_output(coin):
+    output, iterates = outputs("uniform", coin)
+    equal = (output == output[:, :1]).all(2).all(1)
+    assert bool(equal.all()) == (coin == "shared")
+    for round in range(1, 6):
+        assert all(any(torch.equal(output[round, k], iterates[s, k]) for s in range(round)) for k in range(4))
 
 
 @pytest.mark.parametrize("reference", ["aggregated", "local"])

@@ -26,7 +26,7 @@ from byzbench.canonical import (
     hash_of,
 )
 from byzbench.core import FloatRange
-from byzbench.errors import CorruptRecord, InvalidParameter, OtherLibraries, RenamedParameter
+from byzbench.errors import ArchivedRun, CorruptRecord, InvalidParameter, OtherLibraries, RenamedParameter
 from byzbench.experiments.provenance import code_difference, provenance
 from byzbench.leaderboard.checks import check_submission, submission_plan_of
 from byzbench.leaderboard.entries import read_entry
@@ -38,7 +38,7 @@ from byzbench.records import migrations
 from byzbench.records.migrations import migrate
 from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder
-from byzbench.records.store import gather, scan_runs
+from byzbench.records.store import StoredRun, gather, scan_runs
 from byzbench.records.tuned import TunedParameters
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
 from byzbench.tuning.problem import tuning_problem
@@ -169,12 +169,19 @@ def test_old_runs_are_listed_reported_and_plotted(
         assert picture.stat().st_size > 1000
 
 
+def with_unmoved_components(store: Path) -> list[StoredRun]:
+    """Return the runs of a store whose components have the versions that they had then; `mda` has not."""
+    return [entry for entry in scan_runs(store)[0] if entry.name("agreement") != "mda"]
+
+
 @pytest.mark.parametrize("store", ["6a6c210", "6a6c210-scenarios"])
 def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of the second store have every scenario in their task, and were made by an editable installation."""
     monkeypatch.setattr(identity, "ENGINE", 1)
     shutil.copytree(OLD / store, tmp_path / "store")
-    for entry in scan_runs(tmp_path / "store")[0]:
+    entries = with_unmoved_components(tmp_path / "store")
+    assert entries
+    for entry in entries:
         experiment = Experiment.from_description(entry.experiment)
         calls: list[Any] = []
         with pytest.warns(OtherLibraries) if _libraries_moved(entry.path) else nullcontext():
@@ -187,9 +194,19 @@ def test_a_run_of_the_first_engine_is_reused(store: str, tmp_path: Path, monkeyp
         assert len(lines) == len((Path(str(again.run)) / "metrics.jsonl").read_text().splitlines())
 
 
+def test_a_run_with_an_older_version_of_a_component_is_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "ENGINE", 1)
+    (entry,) = (entry for entry in scan_runs(OLD / "6a6c210")[0] if entry.name("agreement") == "mda")
+    shutil.copytree(entry.path, tmp_path / entry.path.name)
+    with pytest.warns(ArchivedRun, match="agreement mda: version 1 then, 2 now"):
+        byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path)
+
+
 def test_a_run_that_began_before_traces_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "ENGINE", 1)
-    (entry, *_), _ = scan_runs(OLD / "6a6c210")
+    entry, *_ = with_unmoved_components(OLD / "6a6c210")
     folder = shutil.copytree(entry.path, tmp_path / entry.path.name)
     (folder / "result.json").unlink()
     calls: list[Any] = []

@@ -18,10 +18,11 @@ class HyperboxAgreement(IteratedAgreement):
 
     Source: Cambus, Melnyk 2023, arXiv 2306.12741 (n >= 3f + 1, which is optimal).
 
-    Differs from the source in: an agent stops when its own inbox is narrow, or at a cap. No contraction factor of one
-    exchange is claimed here for Byzantine agents that equivocate.
+    Differs from the source in: a fixed number of exchanges, which an agent ends early only when it sees that all agree.
+    No contraction factor of one exchange is claimed here for Byzantine agents that equivocate.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Cambus, Melnyk 2023, arXiv 2306.12741"
     requires: ClassVar[str] = "n > 3f"
     measure: ClassVar[Measure] = "box"

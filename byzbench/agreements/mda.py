@@ -29,18 +29,20 @@ class MdaAgreement(IteratedAgreement):
     Source: El-Mhamdi et al., 2021, arXiv 2008.00742 (asynchronous, n >= 6f + 1); the synchronous bound is derived by
     the same counting of shared vectors.
 
-    Differs from the source in: lock step instead of asynchrony; an agent stops when its own inbox is narrow, or at a
-    cap, instead of after a number of rounds that depends on the desired contraction.
+    Differs from the source in: lock step instead of asynchrony; a fixed number of exchanges, which an agent ends early
+    only when it sees that all agree, instead of one that depends on the desired contraction.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 4f"
 
     stop: Annotated[
         Literal["own", "observer"],
         Field(
-            description="how an agreement ends: own: each agent stops by its own inbox; observer: as in the official "
-            "code (Q9), by all messages to all agents, Byzantine ones included, which no agent can know"
+            description="how an agreement ends: own: each agent stops by its own inbox, if all messages are equal; "
+            "observer: as in the official code (Q9), once n - f messages are within `tolerance`, seen by all messages "
+            "to all agents, Byzantine ones included, which no agent can know"
         ),
     ] = "own"
 
@@ -55,7 +57,7 @@ class MdaAgreement(IteratedAgreement):
         The observer takes all messages of a sender as one matrix [receivers, d], and the spectral norm of a difference
         of two matrices as their distance: sqrt(K) times the Euclidean distance where no agent equivocates.
         """
-        if self.stop == "own" or not inbox.mask.all():
+        if not self._observed(inbox):
             return super().width(fed, inbox)
         sent = inbox.base[inbox.senders].double().transpose(0, 1)
         first, second = torch.triu_indices(len(sent), len(sent), offset=1)
@@ -65,6 +67,14 @@ class MdaAgreement(IteratedAgreement):
         distances += distances.T.clone()
         all_valid = torch.ones(len(sent), dtype=torch.bool, device=sent.device)
         return min_diameter_subsets(distances, all_valid, inbox.f[0])[1].expand(len(inbox.f))
+
+    def can_stop(self, fed: Federation, inbox: Inbox) -> Tensor:
+        """Return which agents may stop: by their own inboxes, or all of them by the observer's width."""
+        return self.width(fed, inbox) < self.tolerance if self._observed(inbox) else super().can_stop(fed, inbox)
+
+    def _observed(self, inbox: Inbox) -> bool:
+        """Return whether an observer ends the agreement; where messages are missing, agents do."""
+        return self.stop == "observer" and bool(inbox.mask.all())
 
     def contracts(self, n: int, f: int) -> bool:
         """Return whether n > 4f."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from byzbench.aggregators.mean import Mean
 from byzbench.core import Aggregator
@@ -13,7 +14,8 @@ from byzbench.core.iterated_agreement import IteratedAgreement
 class MeanAgreement(IteratedAgreement):
     """Iterated mean of the inbox: gossip averaging, exact in one exchange on a complete graph, and not robust."""
 
-    requires = "f = 0"
+    version: ClassVar[int] = 2
+    requires: ClassVar[str] = "f = 0"
 
     @property
     def rule(self) -> Aggregator:

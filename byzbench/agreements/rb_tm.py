@@ -25,6 +25,7 @@ class RbTmAgreement(IteratedAgreement):
     the sender's neighbours, which a real one could only do with the help of relays.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 3f"
     measure: ClassVar[Measure] = "box"

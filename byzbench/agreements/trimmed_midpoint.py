@@ -21,9 +21,11 @@ class TrimmedMidpointAgreement(IteratedAgreement):
     Source: Dolev, Lynch, Pinter, Stark, Weihl 1986, "Reaching approximate agreement in the presence of faults", J. ACM
     33(3), in one dimension.
 
-    Differs from the source in: every coordinate by itself; an agent stops when its own inbox is narrow, or at a cap.
+    Differs from the source in: every coordinate by itself; a fixed number of exchanges, which an agent ends early only
+    when it sees that all agree.
     """
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Dolev et al. 1986, J. ACM 33(3)"
     requires: ClassVar[str] = "n > 3f"
     measure: ClassVar[Measure] = "box"

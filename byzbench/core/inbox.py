@@ -86,18 +86,21 @@ class Inbox:
         """Return the number of valid vectors of each receiver: int64 [R]."""
         return self.mask.sum(1)
 
+    @cached_property
+    def unanimous(self) -> Tensor:
+        """Return whether all valid vectors of each receiver are equal: bool [R]."""
+        mask = self.mask.numpy()
+        numbers = np.where(mask, _numbers(self.base)[self.senders.numpy()], -1)
+        return torch.from_numpy(((numbers == numbers.max(1, keepdims=True)) | ~mask).all(1))
+
     def merge_equal(self, first: int) -> Inbox:
         """Return the same inboxes with equal vectors stored once, of the rows of the base from `first` on."""
-        position, stored, numbers = list(range(first)), list(range(first)), dict[bytes, int]()
-        for row, vector in enumerate(to_array(self.base)[first:], first):
-            number = numbers.setdefault(vector.tobytes(), len(stored))
-            if number == len(stored):
-                stored.append(row)
-            position.append(number)
-        if len(stored) == len(position):
+        rows = _numbers(self.base[first:])
+        if rows.max(initial=-1) == len(rows) - 1:
             return self
-        senders = np.array(position)[self.senders.numpy()]
-        return replace(self, base=self.base[torch.tensor(stored)], senders=torch.from_numpy(senders))
+        position = np.concatenate([np.arange(first), first + rows])
+        stored = torch.from_numpy(np.unique(position, return_index=True)[1])
+        return replace(self, base=self.base[stored], senders=torch.from_numpy(position[self.senders.numpy()]))
 
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Group receivers with the same vectors and the same f, so that a rule can be computed once a group.
@@ -207,3 +210,9 @@ def _recall_structure(
         np.frombuffer(own, np.int64),
         np.frombuffer(f, np.int64),
     )
+
+
+def _numbers(rows: Tensor) -> npt.NDArray[np.int64]:
+    """Return a number for each row [M, d], int64 [M]: 0, 1, .. in the order of first occurrence, the same if equal."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in to_array(rows)], np.int64)
