@@ -42,7 +42,8 @@ def pairs(of: Suite) -> list[tuple[Entry, Entry]]:
     folder = CHECKOUT / "leaderboards" / "submissions" / of.name / "defence"
     entries = [read_entry(path) for path in sorted(folder.iterdir())]
     by_digest = {entry.digest: entry for entry in entries}
-    return [(by_digest[e.submission.supersedes], e) for e in entries if e.submission.supersedes in by_digest]
+    found = [(by_digest[e.submission.supersedes], e) for e in entries if e.submission.supersedes in by_digest]
+    return [(a, b) for a, b in found if a.submission.code.engine != b.submission.code.engine]
 
 
 def differences(of: Suite, stratum: Stratum, before: Entry, after: Entry) -> np.ndarray:

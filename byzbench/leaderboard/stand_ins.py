@@ -47,7 +47,8 @@ def plugins_stood_in(entry: Entry, folder: Path | None = None) -> Iterator[None]
         cls: tuple(registry.find(k, name) for k, name in recorded if k == kind and _is_built_in(kind, name))
         for (kind, _), cls in classes.items()
     }
-    identity.forget_code()
+    if plugins:
+        identity.forget_code()
     with registry.using_stand_ins(registry.StandIns(classes, folder, extended)):
         for plugin in plugins:  # the digest of a class is that of the distribution of its module
             origin = registry.origins(plugin.kind).get(plugin.name)
@@ -56,7 +57,8 @@ def plugins_stood_in(entry: Entry, folder: Path | None = None) -> Iterator[None]
         try:
             yield
         finally:
-            identity.forget_code()
+            if plugins:
+                identity.forget_code()
 
 
 def missing_plugins(entry: Entry) -> Iterator[str]:
