@@ -127,6 +127,10 @@ def test_verdicts_and_their_evidence() -> None:
     assert compare_cell(CLAIM, other(75.01), [])[0] == "mismatch"
     assert "value 75.0 for 75.01" in compare_cell(CLAIM, other(75.01), [])[1]
     assert compare_cell(CLAIM, CLAIM.model_copy(update={"value": "70.0"}), torch)[0] == "mismatch", "of its own trace"
+    more, moved = CLAIM.model_copy(update={"messages": 9}), ["agreement mda: version 1 then, 2 now"]
+    assert compare_cell(CLAIM, more, torch)[0] == "mismatch", "no version differs"
+    assert compare_cell(CLAIM, more, moved, moved=True)[0] == "consistent"
+    assert compare_cell(CLAIM, more.model_copy(update={"value": "70.0"}), moved, moved=True)[0] == "mismatch"
     verdict, evidence = compare_cell(CLAIM, other(40.0, 25.0), torch)
     assert verdict == "consistent"
     assert evidence == f"{torch[0]}; first round differs by {3.5 / 25:.1e}"

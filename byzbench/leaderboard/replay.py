@@ -403,7 +403,9 @@ class _OwnSeeds:
             again = again.model_copy(update={"dates": (), "messages": None, "bytes": None})
         installed = identity_of(plan.cells[place])
         behaviour = self.entry.submission.code.identity(installed).difference(installed)
-        verdict, evidence = compare_cell(claim, again, behaviour + self._environment, self.runner.on_failure)
+        verdict, evidence = compare_cell(
+            claim, again, behaviour + self._environment, self.runner.on_failure, moved=bool(behaviour)
+        )
         if verdict != "consistent":
             return verdict, evidence
         runs: list[Cell | NoCell] = [again]
@@ -424,7 +426,12 @@ class _OwnSeeds:
 
 
 def compare_cell(
-    claim: Cell, again: Cell, differences: Sequence[str], on_failure: Verdict = "infrastructure"
+    claim: Cell,
+    again: Cell,
+    differences: Sequence[str],
+    on_failure: Verdict = "infrastructure",
+    *,
+    moved: bool = False,
 ) -> tuple[Verdict, str]:
     """Return the verdict on one claim and the evidence for it; `consistent` where a test has to decide.
 
@@ -433,6 +440,8 @@ def compare_cell(
         again: The same cell as run here.
         differences: Lines about the differences in engine, versions, libraries and CPU between the two runs.
         on_failure: The verdict on a cell that fails here alone.
+        moved: Whether the engine or the version of a component differs: it may have sent other messages then, and have
+            learned the same.
     """
     if again.status == "failed" and claim.status != "failed":
         return on_failure, f"it ended here with: {again.reason}"
@@ -444,6 +453,8 @@ def compare_cell(
         return "exact", f"trace {str(claim.trace)[:12]}…, evaluation return {claim.value}"
     numbers = ", ".join(f"{name} {_short(getattr(claim, name))} for {_short(getattr(again, name))}" for name in changed)
     if claim.trace is not None and claim.trace == again.trace:
+        if moved and {"messages", "bytes"}.issuperset(changed):
+            return "consistent", f"{'; '.join(differences)}; the trace is the same, with {numbers}"
         return "mismatch", f"the trace is the same, and the submission has {numbers}"
     if claim.status in ("failed", "timeout"):
         return "mismatch", f"it was submitted as {claim.status}, and runs here"
