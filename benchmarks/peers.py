@@ -331,8 +331,7 @@ what an earlier process compiled, and is in no other column; of the C program, i
 
 Rows whose work can be compared did the same: lengths of episodes agree within 5 %, and mean gradients by the first
 policy within a quarter of their norm; the C program first compares its gradient with finite differences. The released
-code of DecByzPG was not run here, as it takes torch 1.12 and gym 0.23; earlier, its training made about 3,000 steps
-per second, communication included.
+code of DecByzPG was not run here, as it takes torch 1.12 and gym 0.23.
 
 `benchmarks/peers.py` says how the peers' environment is made, and makes this table alone.
 
