@@ -28,7 +28,7 @@ class _Key(ISeedSequence):
 
     def __init__(self, seed: int, name: str) -> None:
         digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-        self._words = np.frombuffer(digest, dtype=np.uint64)
+        self._words = np.frombuffer(bytearray(digest), dtype=np.uint64)
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
         """Return the two 64-bit words of the key, which Philox asks for."""
@@ -61,5 +61,12 @@ class Streams:
     def generator(self, name: str, round: int = 0, agent: int = 0) -> np.random.Generator:
         """Return a generator at the beginning of the stream of a name, a round and an agent."""
         counter = np.array([0, 0, agent, round], dtype=np.uint64)
-        key: Any = _key(0 if name in self.fixed else self.seed, name)
+        key: Any = self._key(name)
         return np.random.Generator(np.random.Philox(key, counter))
+
+    def key(self, name: str) -> np.ndarray:
+        """Return the key of the streams of a name, uint64 [2]."""
+        return self._key(name).generate_state(2, np.uint64)
+
+    def _key(self, name: str) -> _Key:
+        return _key(0 if name in self.fixed else self.seed, name)

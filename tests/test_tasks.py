@@ -24,13 +24,14 @@ from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, run
+from byzbench.randomness import Streams
 from byzbench.registry import name_of
 from byzbench.rl import seeded_numbers
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.parallel_games import TeamGames
 from byzbench.rl.policies import CategoricalPolicy
-from byzbench.rl.rollouts import rollout
+from byzbench.rl.rollouts import draw_noise, rollout
 from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
@@ -315,6 +316,17 @@ def test_machine_code_draws_the_numbers_of_seeded_generators():
     numbers = np.empty((503, 20))
     seeded_numbers.fill_uniforms(seeds, numbers)
     assert np.array_equal(numbers, [np.random.default_rng(seed).random(20) for seed in seeds])
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 1003])
+def test_machine_code_draws_the_numbers_of_streams(count):
+    agents = [3, 0, 12]
+    for streams in (Streams(0), Streams(2**40, frozenset({"action"})), Streams(-3)):
+        for name, number in (("action", 0), ("action/1", 2**40)):
+            numbers = np.empty((3, 2, count), np.float32)
+            draw_noise(CategoricalPolicy(FeedForward((4, 2))), streams, name, number, agents, numbers)
+            expected = [streams.generator(name, number, agent).random((2, count), np.float32) for agent in agents]
+            assert np.array_equal(numbers, expected)
 
 
 @pytest.mark.parametrize("hidden", ["[]", "[1]", "[15]", "[16]", "[17,33]", "[64,64,5]"])

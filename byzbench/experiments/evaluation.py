@@ -19,7 +19,7 @@ from byzbench.experiments.assumptions import moments
 from byzbench.experiments.metrics import cvar
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Actor, Policy
-from byzbench.rl.rollouts import EnvironmentBatch, rollout
+from byzbench.rl.rollouts import EnvironmentBatch, draw_noise, rollout
 
 EVALUATIONS = 20
 """The largest default number of evaluations over the budget."""
@@ -107,8 +107,7 @@ def evaluate_policy(
             if physics:
                 task.scale_dynamics(environments, {key: np.repeat(f, repeated) for key, f in physics.items()})
         noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
-        for agent, out in enumerate(noise):
-            policy.sample_noise(streams.generator("evaluation/action", number, agent), out)
+        draw_noise(policy, streams, "evaluation/action", number, range(agents), noise)
         transposed = torch.from_numpy(noise).transpose(1, 2)
         batch = rollout(policy, theta, shown(environments), generators, transposed, count, greedy=greedy)
         batch = batch.select(counted)

@@ -32,7 +32,7 @@ from byzbench.federation.statistics import AggregationResult, AgreementResult, C
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Policy
-from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, rollout
+from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, draw_noise, rollout
 
 
 class SimulatedFederation(Federation):
@@ -139,7 +139,7 @@ class SimulatedFederation(Federation):
         if hooks:
             episodes = replace(episodes, rewards=hooks.rewards(episodes.rewards))
         self._adversary.record_rollout(agent_ids, episodes)
-        return episodes.to(self._device)
+        return episodes if self._device.type == "cpu" else episodes.to(self._device)
 
     def draw(
         self, name: str, draw: Callable[[np.random.Generator], float], agents: Sequence[int] | None = None
@@ -184,8 +184,7 @@ class SimulatedFederation(Federation):
         rows = int(counts.max())
         reset_rngs = [self._streams.generator(f"environment{suffix}", self.round, a) for a in agent_ids]
         noise = np.empty((len(agent_ids), rows, self._task.horizon, *self.policy.action_shape), np.float32)
-        for a, agent_noise in zip(agent_ids, noise, strict=True):
-            self.policy.sample_noise(self._streams.generator(f"action{suffix}", self.round, a), agent_noise)
+        draw_noise(self.policy, self._streams, f"action{suffix}", self.round, agent_ids, noise)
         starts = self.scenarios.start_generators(reset_rngs, agent_ids, rows, suffix, self.round)
         form = len(starts), rows * len(agent_ids) // len(starts)
         batch = self._environments.get(form)
@@ -198,8 +197,8 @@ class SimulatedFederation(Federation):
             repeated = len(starts) // len(agent_ids)
             self._task.scale_dynamics(batch, {name: np.repeat(f, repeated) for name, f in factors.items()})
         action_noise = torch.from_numpy(noise).transpose(1, 2)
-        stopped = self._members.inactive | self._members.crashed
-        counts = counts * torch.tensor([a not in stopped for a in agent_ids])
+        if stopped := self._members.inactive | self._members.crashed:
+            counts = counts * torch.tensor([a not in stopped for a in agent_ids])
         return rollout(
             self.policy,
             theta.detach().cpu(),
@@ -212,8 +211,9 @@ class SimulatedFederation(Federation):
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
         """Add episodes to the counters of agents."""
-        self.counters.trajectories.index_add_(0, torch.tensor(agent_ids), episodes.count)
-        self.counters.steps.index_add_(0, torch.tensor(agent_ids), episodes.steps)
+        indices = torch.tensor(agent_ids)
+        self.counters.trajectories.index_add_(0, indices, episodes.count)
+        self.counters.steps.index_add_(0, indices, episodes.steps)
 
     # Communication.
 

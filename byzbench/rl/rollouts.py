@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.randomness import Streams
 from byzbench.rl.forms import form_of
 from byzbench.rl.policies import Actor
 from byzbench.rl.samplers import Sampler
@@ -109,6 +110,28 @@ class Trajectories:
     def to(self, device: torch.device) -> Trajectories:
         """Return a copy on another device."""
         return Trajectories(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def draw_noise(policy: Actor, streams: Streams, name: str, round: int, agents: Sequence[int], out: np.ndarray) -> None:
+    """Fill the noise of each agent's actions from its stream, as `policy.sample_noise` does.
+
+    Args:
+        policy: The policy.
+        streams: The streams of the experiment.
+        name: The name of the streams.
+        round: The round.
+        agents: The K agents.
+        out: The noise, float32 [K, N, T, *a].
+    """
+    form = form_of(policy)
+    if form is None or form.gaussian:
+        for agent, noise in zip(agents, out, strict=True):
+            policy.sample_noise(streams.generator(name, round, agent), noise)
+    else:
+        from byzbench.rl.seeded_numbers import fill_stream_uniforms  # a local import, as loading Numba takes time
+
+        numbers = out.reshape(len(agents), -1)
+        fill_stream_uniforms(streams.key(name), np.uint64(round), np.array(agents, np.uint64), numbers)
 
 
 def rollout(

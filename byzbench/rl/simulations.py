@@ -150,7 +150,7 @@ class Simulated:
             np.exp(log_std),
             greedy,
             flat.numpy(),
-            count.numpy(),
+            np.ascontiguousarray(count.numpy()),
             results["observations"],
             chosen,
             results["rewards"],
