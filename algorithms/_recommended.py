@@ -23,6 +23,14 @@ FEDERATED: Mapping[str, Recommendation] = {
 }
 """Parameters for methods that average or aggregate the gradients of many agents."""
 
+ONE_BATCH: Mapping[str, Recommendation] = {
+    "cartpole": Recommendation(
+        {"N": 8, "lr": 0.02, "lr_schedule": "linear"},
+        "docs/recommended.md: K=13, 500 trajectories; a smaller K needs a smaller lr",
+    ),
+}
+"""Parameters for methods that aggregate the gradients of many agents, without variance reduction."""
+
 ALONE: Mapping[str, Recommendation] = {
     "cartpole": Recommendation(
         {"N": 1, "p": 1.0, "lr": 0.003, "lr_schedule": "linear"}, "docs/recommended.md: 500 trajectories"

@@ -44,7 +44,9 @@ class ByzPG(ServerPage):
     arXiv 2311.14127 (Byz-VR-MARINA-PP).
 
     Differs from the source in: Adam on the aggregate by default, as in the authors' code (`optimizer=sgd` is the
-    pseudo-code's step). The code's server is the last agent (Q10), which is equivalent.
+    pseudo-code's step); the aggregator `rfa` by default, as in the authors' code, which does not meet the definition
+    that the analysis requires (`--aggregator bucketing+rfa` and `trimmed_mean` do: see `decbyzpg`). The code's server
+    is the last agent (Q10), which is equivalent.
     """
 
     agg_on: Annotated[

@@ -37,8 +37,11 @@ class DecByzPG(DecentralizedPage):
 
     Differs from the source in: Adam on the aggregate by default, as in the authors' code (`optimizer=sgd` is the
     pseudo-code's step); the last iterate as the output by default, as in the authors' code (`output=uniform` is the
-    pseudo-code's); the graph need not be complete, and an agent aggregates what it receives. The preset `official` is
-    the authors' code, which differs from this pseudo-code: see the parameters.
+    pseudo-code's); the aggregator `rfa` by default, as in the authors' code: it is not an (alpha_max, c_ra)-robust
+    aggregator as the analysis requires, since the error of a geometric median does not fall to zero as K grows, even if
+    no agent is Byzantine (`--aggregator bucketing+rfa` and `trimmed_mean` are such aggregators); the graph need not be
+    complete, and an agent aggregates what it receives. The preset `official` is the authors' code, which differs from
+    this pseudo-code: see the parameters.
     """
 
     output: Annotated[

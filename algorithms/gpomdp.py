@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
-from byzbench.core import Communication, FloatRange, State
-from byzbench.core.policy_gradient import PolicyGradient
-
-if TYPE_CHECKING:
-    from byzbench.core import Federation
+from byzbench.core.policy_gradient import ServerGradient
 
 
 @dataclass(frozen=True)
-class Gpomdp(PolicyGradient):
+class Gpomdp(ServerGradient):
     """Federated policy gradients from one batch an agent and a mean at the server, without variance reduction.
 
         g_t^k = (1/N) sum_i sum_h grad log pi(a_h|s_h) sum_{j>=h} gamma^j r_j,    episodes i sampled at theta_t
@@ -29,14 +23,4 @@ class Gpomdp(PolicyGradient):
     """
 
     source: ClassVar[str] = "Baxter and Bartlett 2001; Fan et al. 2021, arXiv 2110.14074 (GPOMDP)"
-    communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
-
-    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50
-
-    async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
-        """Sample, gather, aggregate at the server, broadcast, and step."""
-        batch = fed.sample(state["theta"], self.N)
-        estimate = self.gradient(fed, state["theta"], batch)
-        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
-        return self.ascend(fed, await fed.broadcast("direction", aggregate), state), {}

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 6
+SCHEMA = 7
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -135,25 +135,37 @@ class ComponentRenamed(_Renamed):
 
 @dataclass(frozen=True)
 class ParameterAdded:
-    """Addition of a parameter. At `value` the component behaves as it did without the parameter."""
+    """Addition of a parameter. At `value` the component behaves as it did without the parameter.
+
+    Attributes:
+        schema: The first schema number with the parameter.
+        kind: The kind of the component.
+        component: The name of the component; a tuple where a base class has the new parameter, with `value` as its
+            default: the names of its subclasses in byzbench. The hash leaves it out of other subclasses, too.
+        name: The name of the parameter.
+        value: The value at which the component behaves as before.
+    """
 
     schema: int
     kind: str
-    component: str
+    component: str | tuple[str, ...]
     name: str
     value: Any
 
     def forward(self, described: Described, whole: bool) -> None:
         """Add the parameter with the neutral value."""
+        names = self.component if isinstance(self.component, tuple) else (self.component,)
         for part in _components(described, self.kind) if whole else ():
-            if part["name"] == self.component:
+            if part["name"] in names:
                 part["parameters"].setdefault(self.name, copy.deepcopy(self.value))
 
     def backward(self, described: Described) -> None:
         """Remove the parameter if it has the neutral value."""
         for part in _components(described, self.kind):
-            if part["name"] == self.component and part["parameters"].get(self.name) == self.value:
-                del part["parameters"][self.name]
+            parameters = part["parameters"]
+            is_meant = isinstance(self.component, tuple) or part["name"] == self.component
+            if is_meant and self.name in parameters and parameters[self.name] == self.value:
+                del parameters[self.name]
 
 
 @dataclass(frozen=True)
@@ -383,6 +395,26 @@ SCENARIO_PARAMETERS: Mapping[str, Any] = {
 }
 """Parameters of tasks up to schema 4 that are scenarios today, with the values at which they have no effect."""
 
+PAGE_ALGORITHMS = ("byzpg", "dec_page_pg", "decbyzpg", "fed_page_pg", "page_pg", "solo")
+POLICY_GRADIENTS = (
+    *PAGE_ALGORITHMS,
+    "balance",
+    "bridge",
+    "clipped_gossip",
+    "cs_plus",
+    "ensemble_frl",
+    "fedpg_br",
+    "gpomdp",
+    "gts",
+    "ios",
+    "learn",
+    "mdpgt",
+    "nna",
+    "svrpg",
+    "w_msr",
+)
+"""Algorithms of schema 6 with the base classes `PageAlgorithm` and `PolicyGradient`."""
+
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
@@ -420,6 +452,8 @@ CHANGES: tuple[Change, ...] = (
     ParameterAdded(5, "task", "gymnasium", "options", {}),
     ParameterAdded(5, "task", "gymnasium", "wrappers", []),
     ParameterAdded(6, "algorithm", "decbyzpg", "output", "last"),
+    ParameterAdded(7, "algorithm", POLICY_GRADIENTS, "max_norm", 1.0),
+    ParameterAdded(7, "algorithm", PAGE_ALGORITHMS, "max_weight", None),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

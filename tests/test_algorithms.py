@@ -400,7 +400,7 @@ def test_a_gossiping_agent_keeps_its_own_vector_where_the_rule_is_undefined():
     assert all(s["theta"].isfinite().all() for s in trace.states)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "normalized", "clipped"])
 def test_nobody_moves_where_the_servers_rule_is_undefined(optimizer):
     silent = FixedMessages(content=SILENCE["nothing"])
     parameters = {"optimizer": optimizer}

@@ -90,7 +90,7 @@ def strict(text: str) -> Any:
         ("--attack sign_flip:scle=2", "no parameter 'scle'. Did you mean 'scale'? Its parameters: "),
         ("--attack alie:z=0", "z=0: must be greater than 0"),
         ("--attack alie:z=nan", "finite number"),
-        ("--algo decbyzpg:optimizer=rmsprop", "must be 'adam' or 'sgd'"),
+        ("--algo decbyzpg:optimizer=rmsprop", "must be 'adam', 'sgd', 'normalized' or 'clipped'"),
         ("--byzantine 13 --agents 13", "byzantine must be a whole number from 0 to agents - 1 = 12, got 13"),
         ("--byzantine -1", "byzantine must be a whole number from 0 to agents - 1 = 4, got -1"),
         ("--assumed-byzantine -1", "assumed_byzantine must be a whole number from 0 to agents - 1 = 4, got -1"),

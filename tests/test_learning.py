@@ -287,6 +287,8 @@ def test_importance_weights_of_policies_that_have_nothing_in_common_are_finite()
 
 def small(algo, agents, aggregator=None, **parameters):
     parameters = {"N": 6, "B": 3, "optimizer": "sgd", "lr": 0.05, **parameters}
+    if algo in ("dec_pg", "fed_pg"):
+        del parameters["B"]
     return Experiment.create(
         algo,
         agents=agents,
@@ -455,6 +457,52 @@ def test_adam_is_torchs():
         theirs.step()
     torch.testing.assert_close(theta, parameter.detach(), rtol=0, atol=5e-6)
     assert (theta - start).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(
+    "optimizer, scales", [("sgd", [1.0, 1.0, 1.0]), ("normalized", [0.2, 2.0, 1.0]), ("clipped", [0.4, 1.0, 1.0])]
+)
+def test_steps_of_an_optimizer_have_its_length(optimizer, scales):
+    """The directions have the lengths 5, 0.5 and 0; `clipped` has max_norm=2."""
+    experiment = small("dec_pg", 3, optimizer=optimizer, **({"max_norm": 2.0} if optimizer == "clipped" else {}))
+    fed, _ = federate(experiment)
+    state = experiment.algorithm.start(fed)
+    direction = torch.zeros_like(state["theta"])
+    direction[0, :2], direction[1, :2] = torch.tensor([3.0, -4.0]), torch.tensor([0.3, -0.4])
+    fed.begin(0, 0.0)
+    moved = experiment.algorithm.ascend(fed, direction, state)["theta"] - state["theta"]
+    expected = 0.05 * direction * torch.tensor(scales).unsqueeze(1)
+    torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-6)
+    assert (moved[2] == 0).all()
+
+
+@pytest.mark.parametrize("pair", [("decbyzpg", "dec_pg", 4), ("byzpg", "fed_pg", 4)])
+def test_methods_without_variance_reduction_are_page_with_large_batches(pair):
+    *names, agents = pair
+    ends = []
+    for algo in names:
+        experiment = small(algo, agents, "rfa", optimizer="adam", **({"p": 1.0} if "byz" in algo else {}))
+        fed, _ = federate(experiment)
+        state = experiment.algorithm.start(fed)
+        for round in range(3):
+            state = advance(experiment, fed, state, round)
+        ends.append(state["theta"])
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], fed.theta0)
+
+
+def test_large_importance_weights_are_clipped():
+    """Only weights above `max_weight` are changed, so a bound above all of them changes nothing."""
+    ends = {}
+    for bound in (None, 1.0, 1e9):
+        experiment = small("page_pg", 1, p=1e-9, max_weight=bound)
+        fed, _ = federate(experiment)
+        state = experiment.algorithm.start(fed)
+        for round in range(3):
+            state = advance(experiment, fed, state, round)
+        ends[bound] = state["theta"]
+    assert torch.equal(ends[None], ends[1e9])
+    assert not torch.equal(ends[None], ends[1.0])
 
 
 def test_schedules():

@@ -69,6 +69,14 @@ class PageAlgorithm(PolicyGradient):
             "underflow to 0 in long episodes, so small batches add up instead of correcting"
         ),
     ] = "log"
+    max_weight: Annotated[
+        float | None,
+        Field(
+            ge=1,
+            description="largest importance weight of an episode; larger ones are clipped, which bounds the variance "
+            "of the correction and biases it; None: not clipped, as in the source",
+        ),
+    ] = None
     logits: Annotated[
         Logits,
         Field(
@@ -117,7 +125,8 @@ class PageAlgorithm(PolicyGradient):
             v~_t = v_{t-1} + g_B(theta_t) - g_B^omega(theta_{t-1})           if it is 0: a small batch
 
         g_B^omega is taken over the same episodes, sampled at theta_t and weighted by omega = p(tau | theta_{t-1}) /
-        p(tau | theta_t), which makes it an unbiased gradient at theta_{t-1}.
+        p(tau | theta_t), which makes it an unbiased gradient at theta_{t-1} unless `max_weight` clips them (truncated
+        importance sampling: Ionides 2008).
 
         Returns:
             The estimates [K, d], and which agents drew a large batch, bool [K].
@@ -130,6 +139,8 @@ class PageAlgorithm(PolicyGradient):
         if log_probs is not None:
             weigh = importance_weights if self.weights == "log" else product_weights
             omega = weigh(fed.policy, state["previous"], state["theta"], batch, log_probs)
+            if self.max_weight is not None:
+                omega = omega.clamp(max=self.max_weight)
             old = self.gradient(fed, state["previous"], batch, omega)
             log_importance_weights(fed, omega, batch.count, ~large)
             step2 = (state["theta"] - state["previous"]).square().sum(1).cpu()

@@ -1,20 +1,20 @@
 """Base class of policy-gradient methods: gradient estimate and ascent step.
 
-Algorithms of byzbench and of other distributions subclass it, or one of `byzbench.core.gossip`, `byzbench.core.page`
-and `byzbench.core.svrg`.
+Algorithms of byzbench and of other distributions subclass it, or one of its two usual rounds, or one of
+`byzbench.core.gossip`, `byzbench.core.page` and `byzbench.core.svrg`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Algorithm, FloatRange, State
+from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
 
@@ -39,6 +39,10 @@ Logits: TypeAlias = Literal["linear", "tanh"]
 class PolicyGradient(Algorithm):
     """A policy-gradient method with a step size, its schedule and an optimizer.
 
+    Source of the optimizers: for normalized and clipped steps Zhang, He, Sra, Jadbabaie 2020, arXiv 1905.11881, which
+    shows that they converge where the smoothness of the objective grows with its gradient, as it does where gradients
+    grow with the length of episodes.
+
     A subclass defines `round`, which uses `gradient` and `ascend`. It extends `start` if it has a state of its own.
 
     Example:
@@ -59,12 +63,16 @@ class PolicyGradient(Algorithm):
 
     lr: Annotated[float, Field(gt=0, description="step size eta"), FloatRange(1e-4, 3e-2, log=True)] = 5e-4
     optimizer: Annotated[
-        Literal["adam", "sgd"],
+        Literal["adam", "sgd", "normalized", "clipped"],
         Field(
-            description="sgd: the pseudo-code's step; adam: the code's (Q8), on the aggregate, with moments per agent "
-            "that are not agreed on; its steps do not depend on scale, which hides attacks on magnitude"
+            description="sgd: the pseudo-code's step; normalized: a step of length eta; clipped: sgd along v scaled "
+            "down to the length `max_norm`; adam: the code's (Q8), on the aggregate, with moments per agent that are "
+            "not agreed on. Steps of adam and normalized do not depend on scale, which hides attacks on magnitude"
         ),
     ] = "adam"
+    max_norm: Annotated[
+        float, Field(gt=0, description="largest length of v_t for `optimizer=clipped`, in units of the gradient")
+    ] = 1.0
     lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
     baseline: Annotated[
         Literal["none", "others"],
@@ -101,7 +109,12 @@ class PolicyGradient(Algorithm):
         return gpomdp(fed.policy, theta, batch, fed.discount, weights, self.baseline == "others", log_probs)
 
     def ascend(self, fed: Federation, direction: Tensor, state: State) -> State:
-        """Return the state after theta_{t+1} = theta_t + eta v_t, or after a step of Adam along v_t.
+        """Return the state after one step of the optimizer along v_t.
+
+            sgd:         theta_{t+1} = theta_t + eta v_t
+            normalized:  theta_{t+1} = theta_t + eta v_t / ||v_t||
+            clipped:     theta_{t+1} = theta_t + eta v_t min(1, max_norm / ||v_t||)
+            adam:        theta_{t+1} = theta_t + eta times the step of `byzbench.rl.optimizers.adam`
 
         Args:
             fed: The federation, which has the round and the share of the budget that is spent.
@@ -113,9 +126,67 @@ class PolicyGradient(Algorithm):
             new_theta, moments = adam(theta, direction, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
             new: State = {"theta": new_theta, **{f"adam.{k}": v for k, v in moments.items()}}
         else:
-            new = {"theta": theta + lr * direction}
+            new = {"theta": theta + lr * self._rescale(direction)}
         defined = direction.isfinite().all(1, keepdim=True)
         return {**state, **{k: torch.where(defined, v, state[k]) for k, v in new.items()}}
+
+    def _rescale(self, direction: Tensor) -> Tensor:
+        """Return the vectors [K, d] with the lengths that the optimizer gives them; a zero vector stays zero."""
+        if self.optimizer == "sgd":
+            return direction
+        norms = direction.norm(dim=1, keepdim=True)
+        if self.optimizer == "clipped":
+            return direction * (self.max_norm / norms.clamp(min=self.max_norm))
+        return direction / norms.where(norms > 0, 1.0)
+
+
+@dataclass(frozen=True)
+class DecentralizedGradient(PolicyGradient):
+    """The round of a decentralised method without variance reduction.
+
+    Agents aggregate their neighbours' gradients, and agree on parameters. A subclass names the topology, the aggregator
+    and the agreement in `defaults`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MedianGradient(DecentralizedGradient):
+        ...     defaults = {"topology": "complete", "aggregator": "median", "agreement": "mda"}
+        >>> MedianGradient(N=20).uses
+        ('aggregator', 'agreement')
+    """
+
+    N: BatchSize = 50
+
+    async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
+        """Sample, exchange gradients, aggregate, step, and agree on parameters."""
+        estimate = self.gradient(fed, state["theta"], fed.sample(state["theta"], self.N))
+        direction, state = fed.aggregate(await fed.exchange("gradient", estimate), state)
+        state = self.ascend(fed, direction, state)
+        theta, state = await fed.agree(state["theta"], state)
+        return {**state, "theta": theta}, {}
+
+
+@dataclass(frozen=True)
+class ServerGradient(PolicyGradient):
+    """The round of a trusted server without variance reduction. A subclass names the aggregator in `defaults`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class MedianServer(ServerGradient):
+        ...     defaults = {"topology": "star", "aggregator": "median", "agreement": "none"}
+        >>> MedianServer(N=20).communication.value
+        'server'
+    """
+
+    communication: ClassVar[Communication] = Communication.SERVER
+
+    N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50
+
+    async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
+        """Sample, gather, aggregate at the server, broadcast, and step."""
+        estimate = self.gradient(fed, state["theta"], fed.sample(state["theta"], self.N))
+        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
+        return self.ascend(fed, await fed.broadcast("direction", aggregate), state), {}
 
 
 def log_importance_weights(fed: Federation, weights: Tensor, count: Tensor, which: Tensor) -> None:

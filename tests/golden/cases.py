@@ -102,12 +102,19 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm clipped_gossip": gossip(),
     "algorithm cs_plus": gossip(),
     "algorithm dec_page_pg": page(),
-    "algorithm decbyzpg": (*page(), OFFICIAL, algorithm({**PAGE, "streams": "official"}, seed=3)),
+    "algorithm dec_pg": (algorithm(GOSSIP), algorithm({**GOSSIP, "optimizer": "normalized"}, attack="sign_flip")),
+    "algorithm decbyzpg": (
+        *page(),
+        OFFICIAL,
+        algorithm({**PAGE, "streams": "official"}, seed=3),
+        algorithm({**PAGE, "optimizer": "clipped", "max_weight": 1.0}, seed=4),
+    ),
     "algorithm ensemble_frl": (
         algorithm({**GOSSIP, "groups": 3}, agents=9),
         algorithm({**GOSSIP, "N": 1, "groups": 3}, env="pendulum", agents=6, trajectories=1, also=[]),
     ),
     "algorithm fed_page_pg": page(),
+    "algorithm fed_pg": (algorithm(GOSSIP), algorithm({**GOSSIP, "optimizer": "clipped"}, attack="sign_flip", seed=1)),
     "algorithm fed_ppo": (
         algorithm({**GOSSIP, "epochs": 2, "minibatch_size": 16}),
         algorithm({**GOSSIP, "epochs": 2, "minibatch_size": 8, "ent_coef": 0.1, "discount": 0.9}, attack="sign_flip"),
