@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from byzbench.algorithms._official import OFFICIAL_RFA
-from byzbench.algorithms._recommended import FEDERATED
+from byzbench.algorithms._recommended import PAGE
 from byzbench.core import FloatRange, Recommendation, State
 from byzbench.core.page import OFFICIAL, ServerPage
 from byzbench.errors import InvalidParameter
@@ -63,7 +63,7 @@ class ByzPG(ServerPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (ByzPG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "rfa", "agreement": "none"}
-    recommended: ClassVar[Mapping[str, Recommendation]] = FEDERATED
+    recommended: ClassVar[Mapping[str, Recommendation]] = PAGE
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"algorithm": OFFICIAL, "aggregator": OFFICIAL_RFA},

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from byzbench.algorithms._official import OFFICIAL_MDA, OFFICIAL_RFA
-from byzbench.algorithms._recommended import FEDERATED
+from byzbench.algorithms._recommended import PAGE
 from byzbench.core import Recommendation, State
 from byzbench.core.page import OFFICIAL, DecentralizedPage
 
@@ -54,7 +54,7 @@ class DecByzPG(DecentralizedPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (DecByzPG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "rfa", "agreement": "mda"}
-    recommended: ClassVar[Mapping[str, Recommendation]] = FEDERATED
+    recommended: ClassVar[Mapping[str, Recommendation]] = PAGE
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"algorithm": OFFICIAL, "aggregator": OFFICIAL_RFA, "agreement": OFFICIAL_MDA},
