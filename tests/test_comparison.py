@@ -64,15 +64,16 @@ def test_the_default_preset_has_the_recommended_parameters() -> None:
     default = Experiment.create("decbyzpg")
     assert {name: getattr(default.algorithm, name) for name in actual.parameters} == actual.parameters
     assert Experiment.create("decbyzpg", preset="recommended") == default
+    assert default.algorithm.p <= 0.5, "at least half of the rounds take small batches"
     paper = Experiment.create("decbyzpg", preset="paper").algorithm
     assert [getattr(paper, name) for name in ("N", "B", "p", "lr")] == [50, 4, 0.2, 5e-4]
 
 
-@pytest.mark.parametrize("algo", ["decbyzpg", "dec_page_pg", "byzpg", "fed_page_pg", "solo"])
+@pytest.mark.parametrize("algo", ["decbyzpg", "dec_page_pg", "dec_pg", "byzpg", "fed_page_pg", "fed_pg", "solo"])
 def test_methods_with_a_recommendation_name_its_origin(algo: str) -> None:
     cls: Any = registry.find("algorithm", algo)
     assert all(
-        actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr", "lr_schedule"}
+        actual.origin and set(actual.parameters) <= {"N", "B", "p", "lr", "lr_schedule", "baseline"}
         for actual in cls.recommended.values()
     )
     assert "cartpole" in cls.recommended
@@ -93,7 +94,7 @@ def test_explicit_values_win_over_the_recommendation() -> None:
 
 
 def test_the_hash_is_of_the_values_whatever_named_them() -> None:
-    explicit = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4, "lr_schedule": "constant"}
+    explicit = {"N": 50, "B": 4, "p": 0.2, "lr": 5e-4, "lr_schedule": "constant", "baseline": "none"}
     by_hand = Experiment.create("decbyzpg", trajectories=2000, parameters={"algo": explicit})
     assert by_hand.hash == Experiment.create("decbyzpg", trajectories=2000, preset="paper").hash
 
@@ -212,14 +213,15 @@ def test_differences_need_both_rows() -> None:
 
 
 def test_parameters_are_shown_with_their_origin() -> None:
-    assert "no variance reduction" in parameter_line(Experiment.create("decbyzpg"))
+    assert "no variance reduction" in parameter_line(Experiment.create("solo"))
+    assert "no variance reduction" not in parameter_line(Experiment.create("decbyzpg"))
     assert "recommended for cartpole by: " in parameter_line(Experiment.create("decbyzpg"))
     assert "recommended" not in parameter_line(Experiment.create("decbyzpg", preset="paper"))
     paper = parameter_line(Experiment.create("decbyzpg", preset="paper"))
     assert paper == "decbyzpg: N=50, B=4, p=0.2, lr=0.0005; suggested for cartpole"
     mixed = parameter_line(Experiment.create("decbyzpg(lr=0.5)"))
-    assert mixed.startswith("decbyzpg: N=8, p=1, lr=0.5, lr_schedule=linear; N, p, lr_schedule recommended for")
-    assert "; lr as given; " in mixed
+    assert mixed.startswith("decbyzpg: N=10, B=5, p=0.5, lr=0.5, lr_schedule=inverse_sqrt, baseline=others; N, B, p, ")
+    assert mixed.endswith("; lr as given")
 
 
 def test_a_graph_without_a_guarantee_is_named() -> None:
