@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
+from torch import Tensor
 
 from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from byzbench.core.setting import Setting
     from byzbench.rl.policies import Actor, Policy
     from byzbench.rl.rollouts import EnvironmentBatch
+    from byzbench.rl.transition_table import ExactReturns
 
 MAX_UNIT_VECTOR = 1024
 """The largest number of states that are observed as unit vectors."""
@@ -85,6 +87,22 @@ class Task(Component):
             factors: by name, float64 [agents]. A constant of `dynamics` that is left out has its original value.
         """
         raise NotImplementedError(f"{type(self).__name__} has no constants to change")
+
+    def exact(self, policy: Policy, theta: Tensor, dynamics: Mapping[str, np.ndarray] | None = None) -> ExactReturns:
+        """Compute the expected discounted returns of K policies, and their gradients, without sampling.
+
+        The return is the sum over j of gamma^j r_j of an episode, whose gradient `byzbench.rl.gradients.gpomdp`
+        estimates without bias. A row depends on its parameters and factors alone.
+
+        Args:
+            policy: the policy.
+            theta: the parameters, [K, d].
+            dynamics: the factors of physical constants of each row, as `scale_dynamics` takes them: float64 [K].
+
+        Raises:
+            Undefined: the task has no exact return, or not for this policy.
+        """
+        raise Undefined(f"task {type(self).__name__} has no exact return")
 
     @property
     def action_shape(self) -> tuple[int, ...]:
