@@ -82,6 +82,7 @@ class ResNHARPG(Algorithm):
             momentum = (1 - self.eta) * (state["momentum"] * self.recursive + change) + self.eta * momentum
         aggregate, state = fed.aggregate(await fed.gather("gradient", momentum), state)
         direction = await fed.broadcast("direction", aggregate)
+        fed.log_direction(direction, theta)
         return self._step(fed, direction / direction.norm(dim=1, keepdim=True), {**state, "momentum": momentum}), {}
 
     def _step(self, fed: Federation, unit: Tensor, state: State) -> State:

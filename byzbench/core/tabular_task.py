@@ -18,7 +18,7 @@ from byzbench.core.gymnasium_task import as_vectors
 from byzbench.core.learning import MAX_UNIT_VECTOR, Task
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch
-from byzbench.rl.simulations import Simulated, Simulation, draw_uniform_states
+from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.rl.transition_table import ExactReturns, TransitionTable, exact_returns
 
 Steps = Annotated[int, Field(ge=1, le=100_000, description="number of steps of an episode")]
@@ -140,9 +140,13 @@ def _constants(table: TransitionTable) -> npt.NDArray[np.float64]:
 
 def _start(law: npt.NDArray[np.float64], horizon: int, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states: the state, the step 0, and a uniform number for each step of the episode."""
-    numbers = draw_uniform_states(np.zeros(1 + horizon), np.ones(1 + horizon), rng, count)
-    first = np.searchsorted(law, numbers[:, 0], side="right").clip(max=len(law) - 1)
-    return np.column_stack([first, np.zeros(count), numbers[:, 1:]])
+    from byzbench.rl import seeded_numbers  # a local import, as loading Numba takes time
+
+    states = np.empty((count, 2 + horizon))
+    seeded_numbers.fill_uniforms(rng.integers(1 << 31, size=count), states)
+    states[:, 0] = np.searchsorted(law, states[:, 0], side="right").clip(max=len(law) - 1)
+    states[:, 1] = 0
+    return states
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:

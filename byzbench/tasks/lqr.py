@@ -20,7 +20,7 @@ from byzbench.errors import Undefined
 from byzbench.rl.networks import FeedForward, orthogonal
 from byzbench.rl.policies import GaussianPolicy, Policy
 from byzbench.rl.rollouts import EnvironmentBatch
-from byzbench.rl.simulations import Simulated, Simulation, draw_uniform_states
+from byzbench.rl.simulations import Simulated, Simulation
 from byzbench.rl.transition_table import ExactReturns
 
 _DECIMALS = 9
@@ -29,12 +29,16 @@ _DECIMALS = 9
 
 def _start(n: int, horizon: int, noise: float, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw initial states: x ~ N(0, I), the step 0, n zeros, and the noise [n] of each step."""
-    from scipy.special import ndtri  # a local import, as loading it takes time
+    from scipy.special import ndtri  # local imports, as loading these takes time
 
-    size = n * (1 + horizon)
-    uniform = draw_uniform_states(np.zeros(size), np.ones(size), rng, count)
-    normal = ndtri(uniform + 2.0**-54)  # never at 0, where it is infinite
-    return np.column_stack([normal[:, :n], np.zeros((count, 1 + n)), noise * normal[:, n:]])
+    from byzbench.rl import seeded_numbers
+
+    states = np.empty((count, 1 + n * (2 + horizon)))
+    seeded_numbers.fill_uniforms(rng.integers(1 << 31, size=count), states)
+    ndtri(states + 2.0**-54, out=states)  # never at 0, where it is infinite
+    states[:, n : 2 * n + 1] = 0
+    states[:, 2 * n + 1 :] *= noise
+    return states
 
 
 def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple[float, bool]:
