@@ -30,6 +30,7 @@ class Gpomdp(PolicyGradient):
 
     source: ClassVar[str] = "Baxter and Bartlett 2001; Fan et al. 2021, arXiv 2110.14074 (GPOMDP)"
     communication: ClassVar[Communication] = Communication.SERVER
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50

@@ -53,6 +53,7 @@ class ResNHARPG(Algorithm):
 
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
     communication: ClassVar[Communication] = Communication.SERVER
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "trimmed_mean", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cartpole": {"N": 1, "lr": 5e-3},

@@ -164,6 +164,8 @@ class Algorithm(Component):
             `none`.
         groups: the number of groups into which a server divides its agents, each aggregated separately; may be a field.
         server_samples: whether the trusted server has its own environment, which few applications offer.
+        unbiased: whether in the first round the expectation of an agent's gradient estimate, before any rule, is the
+            gradient of its expected discounted return (`Task.exact`); may be a property.
         suggested: by task, values for its parameters that take precedence over the task's suggestions.
         recommended: by task, parameters of the default preset `recommended`, with their origin. Without them the
             default preset is `paper`.
@@ -176,6 +178,7 @@ class Algorithm(Component):
     defaults: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[int] = 1
     server_samples: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     recommended: ClassVar[Mapping[str, Recommendation]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}

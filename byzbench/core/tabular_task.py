@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar
 
@@ -38,8 +38,8 @@ class TabularTask(Task):
     Example:
         >>> @dataclass(frozen=True)
         ... class Coin(TabularTask):
-        ...     steps: Steps = 1
-        ...     gamma: Discount = 1.0
+        ...     steps: Steps = field(default=1, kw_only=True)
+        ...     gamma: Discount = field(default=1.0, kw_only=True)
         ...
         ...     def transition_table(self, factors):
         ...         return TransitionTable.from_outcomes([[[(1.0, 0, 0.0, True)], [(1.0, 0, 1.0, True)]]], [1.0])
@@ -48,8 +48,8 @@ class TabularTask(Task):
     """
 
     default_policy: ClassVar[str] = "tabular"
-    steps: Steps
-    gamma: Discount
+    steps: Steps = field(kw_only=True)
+    gamma: Discount = field(kw_only=True)
 
     @abstractmethod
     def transition_table(self, factors: Mapping[str, float]) -> TransitionTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -37,8 +37,8 @@ class Chain(TabularTask):
 
     source: ClassVar[str] = "byzbench, after Kakade 2003 (combination lock)"
     states: Annotated[int, Field(ge=2, le=1000, description="number of states")] = 40
-    steps: Steps = 40
-    gamma: Discount = 1.0
+    steps: Steps = field(default=40, kw_only=True)
+    gamma: Discount = field(default=1.0, kw_only=True)
 
     def transition_table(self, factors: Mapping[str, float]) -> TransitionTable:
         """Return the transition law: see `TabularTask.transition_table`."""

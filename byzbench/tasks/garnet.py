@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -40,8 +40,8 @@ class Garnet(TabularTask):
     actions: Annotated[int, Field(ge=2, le=100, description="number of actions")] = 3
     branching: Annotated[int, Field(ge=1, le=100, description="number of successors of an action")] = 3
     seed: Annotated[int, Field(ge=0, description="seed of the environment")] = 0
-    steps: Steps = 20
-    gamma: Discount = 0.95
+    steps: Steps = field(default=20, kw_only=True)
+    gamma: Discount = field(default=0.95, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raise InvalidParameter where an action has more successors than there are states."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -36,8 +36,8 @@ class RiverSwim(TabularTask):
     source: ClassVar[str] = "Strehl, Littman 2008 (RiverSwim)"
     dynamics: ClassVar[tuple[str, ...]] = ("advance", "drift")
     states: Annotated[int, Field(ge=3, le=1000, description="number of states")] = 6
-    steps: Steps = 10
-    gamma: Discount = 0.95
+    steps: Steps = field(default=10, kw_only=True)
+    gamma: Discount = field(default=0.95, kw_only=True)
 
     def transition_table(self, factors: Mapping[str, float]) -> TransitionTable:
         """Return the transition law: see `TabularTask.transition_table`."""

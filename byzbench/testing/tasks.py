@@ -377,14 +377,17 @@ def exact_rows_do_not_depend_on_other_rows(task: Task, case: TaskCase) -> None:
 def exact_values_are_means_of_episodes(task: Task, case: TaskCase) -> None:
     """Check `Task.exact` against episodes: the means of their discounted returns and of their `gpomdp` gradients.
 
-    Gradients are compared in three directions: along the exact one, and two others.
+    Gradients are compared in three directions: along the exact one, and two others. Where hardly any episode has a
+    reward, nothing is compared.
     """
-    agents, rows = 40, 20
+    agents, rows = 40, 10
+    environments: EnvironmentBatch | None = None
     for policy, theta in exact_policies(task, 1, case.seed):
         for factors in ({}, {name: factor[:1] for name, factor in agent_factors(task, 3).items()}):
             exact = task.exact(policy, theta, factors)
-            environments, same = task.make(agents, rows), theta.expand(agents, -1).contiguous()
-            if factors:
+            environments = environments or task.make(agents, rows)
+            same = theta.expand(agents, -1).contiguous()
+            if task.dynamics:
                 task.scale_dynamics(environments, {name: factor.repeat(agents) for name, factor in factors.items()})
             batch = sample_with(policy, same, task, environments, range(agents), rows, case.seed)
             discounts = task.discount ** torch.arange(batch.rewards.shape[1], dtype=torch.float64).view(1, -1, 1)
@@ -394,7 +397,9 @@ def exact_values_are_means_of_episodes(task: Task, case: TaskCase) -> None:
             directions = torch.cat([exact.gradients, others])
             errors = (gpomdp(policy, same, batch, task.discount).double() - exact.gradients) @ directions.mT
             for name, values in (("return", returns - exact.returns), *(("gradient", e) for e in errors.mT)):
-                z = float(values.mean() / (values.std() / agents**0.5).clamp(min=1e-12))
+                if len(values.unique()) <= agents // 2:
+                    continue  # too few episodes have a reward for a mean that is normal
+                z = float(values.mean() / values.std() * agents**0.5)
                 assert abs(z) <= MAX_Z, f"the exact {name} is {abs(z):.1f} standard errors from the mean of episodes"
 
 
