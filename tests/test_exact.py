@@ -67,6 +67,12 @@ def test_the_optimum_of_lqr_is_that_of_a_short_horizon_in_closed_form(steps, cos
     assert task.reference["solved"] == pytest.approx(-cost)
 
 
+def test_the_return_of_a_policy_that_diverges_is_not_finite():
+    task, policy = task_and_policy("lqr", "linear")
+    theta = torch.stack([torch.full((policy.dimension,), 1e30), torch.zeros(policy.dimension)])
+    assert task.exact(policy, theta).returns.isfinite().tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     "env, family",
     [

@@ -282,7 +282,8 @@ class GymnasiumTask(Task):
         Raises:
             Undefined: it has none, or actions are not discrete.
         """
-        table, states = _transition_table(self.environment), self.facts.observations
+        states = self.facts.observations
+        table = _transition_table(self.environment) if isinstance(states, Discrete) else None
         if table is None:
             raise Undefined(f"environment {self.gymnasium_id!r} has no transition law in Gymnasium, so no exact return")
         observations = as_vectors(states, range(len(table.start)))

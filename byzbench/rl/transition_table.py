@@ -43,8 +43,8 @@ class TransitionTable:
         >>> table = TransitionTable.from_outcomes(law, start=[1.0, 0.0])
         >>> table.successors.shape
         (2, 2, 2)
-        >>> table.optimal_return(horizon=3)
-        0.65
+        >>> round(table.optimal_return(horizon=3), 3)
+        0.595
     """
 
     successors: npt.NDArray[np.int64]
