@@ -12,7 +12,7 @@ from byzbench import registry
 from byzbench.algorithms.gpomdp import Gpomdp
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep
+from byzbench.experiments.runner import Training, lockstep, run
 from byzbench.rl.gradients import gpomdp, score_gradient, whitened
 from byzbench.testing import tasks
 from byzbench.testing.algorithms import AlgorithmCase, first_estimates_are_unbiased
@@ -136,6 +136,14 @@ def test_metrics_are_those_of_the_agents_own_returns(scenario, algo):
     target = mean if algo.startswith("decbyzpg") else gradients
     error = float((direction[honest].double() - target).norm(dim=1).mean())
     assert line["estimator_error"] == pytest.approx(error)
+
+
+def test_a_run_whose_returns_are_not_finite_has_diverged(tmp_path):
+    result = run(algo="gpomdp(N=2,lr=1e20,optimizer=sgd)", env="lqr", agents=3, byzantine=0, trajectories=20,
+                 out=tmp_path)  # fmt: skip
+    assert result.verdict.name == "diverged"
+    assert result.evaluation["evaluation"] is None
+    assert result.evaluation["evaluation_auc"] is None
 
 
 def test_metrics_count_present_honest_agents_only():

@@ -153,7 +153,9 @@ def _step(state: np.ndarray, action: np.ndarray, constants: np.ndarray) -> tuple
     """Draw the outcome of the action, and move to its successor."""
     num_actions, branches, t = int(constants[0]), int(constants[1]), int(state[1])
     number = state[2 + t % (len(state) - 2)]  # the remainder is t, except for steps after the end of an episode
-    outcome = 2 + 4 * branches * (int(state[0]) * num_actions + int(action[0]))
+    num_pairs = (len(constants) - 2) // (4 * branches)
+    pair = min(max(int(state[0]) * num_actions + int(action[0]), 0), num_pairs - 1)  # whatever a caller sets as states
+    outcome = 2 + 4 * branches * pair
     last = outcome + 4 * (branches - 1)
     while number >= constants[outcome] and outcome < last:
         outcome += 4

@@ -47,7 +47,7 @@ class Garnet(TabularTask):
         """Raise InvalidParameter where an action has more successors than there are states."""
         super().__post_init__()
         if self.branching > self.states:
-            raise InvalidParameter(f"garnet: branching={self.branching} is more than states={self.states}")
+            raise InvalidParameter(f"branching={self.branching} is more than states={self.states}")
 
     def transition_table(self, factors: Mapping[str, float]) -> TransitionTable:
         """Return the transition law: see `TabularTask.transition_table`."""
