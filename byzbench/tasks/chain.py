@@ -19,13 +19,14 @@ class Chain(TabularTask):
     The last step has the reward 1, all others none. The start is d steps from the end with a probability proportional
     to 1/d. Returns and gradients are exact (`Task.exact`).
 
-    The landscape is flat for long, and no small gradient means that little is left to gain, as it does on `riverswim`.
-    A uniform policy comes from d steps with probability 2^-d, so that the far states have no gradient until all nearer
-    ones are learned. These are learned one after another, in times proportional to d, while the gradient is as long as
-    the probability of a start at the next one. So after t steps of gradient ascent about sqrt(t) states are learned,
-    and the gradient is about 1/sqrt(t) long, the slowest rate that theorems for smooth functions allow: the number of
-    steps to a mean length eps grows like eps^-2 until all states are learned, and like eps^-1 from there on, as it does
-    on `riverswim` at once. With 40 states and steps of size 4 the slope is -2.7 to -1.8 from eps = 0.085 to 0.015.
+    The landscape is flat for long: a small gradient does not mean that little is left to gain, as it does on
+    `riverswim`. A uniform policy succeeds from d steps away with probability 2^-d, so far states have nearly no
+    gradient until all nearer ones are learned. They are learned one after another, each in a time proportional to its
+    distance, while the length of the gradient is about the probability of a start at the next one. So after t steps
+    of gradient ascent about sqrt(t) states are learned, and the gradient has a length of about 1/sqrt(t), the slowest
+    rate that theorems for smooth functions allow: the number of steps to a mean length eps grows like eps^-2 until
+    all states are learned, and like eps^-1 from there on, as it does on `riverswim` at once. With 40 states and steps
+    of size 4 the slope is -2.7 to -1.8 from eps = 0.085 to 0.015.
 
     Source: byzbench, after the combination lock of Kakade 2003, "On the sample complexity of reinforcement learning".
 
