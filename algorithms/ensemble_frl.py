@@ -46,6 +46,7 @@ class EnsembleFrl(PolicyGradient):
 
     source: ClassVar[str] = "Fang, Wang, Gong 2025 (EnsembleFRL)"
     communication: ClassVar[Communication] = Communication.SERVER
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50

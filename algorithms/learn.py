@@ -41,6 +41,7 @@ class Learn(PolicyGradient):
     ] = False
 
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742 (LEARN)"
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {"topology": "complete", "aggregator": "mda", "agreement": "gossip+mda"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SINGLE_BATCH_SUGGESTIONS
 

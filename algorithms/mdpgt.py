@@ -46,6 +46,7 @@ class Mdpgt(PolicyGradient):
     beta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), FloatRange(0.1, 1.0)] = 0.5
 
     source: ClassVar[str] = "Jiang et al. 2022, arXiv 2112.02813 (MDPGT)"
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {
         "topology": "complete",
         "aggregator": "weighted_mean",

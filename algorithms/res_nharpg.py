@@ -53,6 +53,7 @@ class ResNHARPG(Algorithm):
 
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
     communication: ClassVar[Communication] = Communication.SERVER
+    unbiased: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "trimmed_mean", "agreement": "none"}
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cartpole": {"N": 1, "lr": 5e-3},
@@ -82,6 +83,7 @@ class ResNHARPG(Algorithm):
             momentum = (1 - self.eta) * (state["momentum"] * self.recursive + change) + self.eta * momentum
         aggregate, state = fed.aggregate(await fed.gather("gradient", momentum), state)
         direction = await fed.broadcast("direction", aggregate)
+        fed.log_direction(direction, theta)
         return self._step(fed, direction / direction.norm(dim=1, keepdim=True), {**state, "momentum": momentum}), {}
 
     def _step(self, fed: Federation, unit: Tensor, state: State) -> State:

@@ -134,6 +134,8 @@ def _facts(cls: type[Component]) -> dict[str, str]:
             facts[key] = value
     if cls.kind == "aggregator" and default is not cls:
         facts |= _rule(default)
+    if cls.kind == "algorithm" and default is not cls:
+        facts["first gradient"] = "unbiased" if default.unbiased else "not unbiased"
     if defaults := getattr(cls, "defaults", None):
         facts["defaults"] = ", ".join(f"{k} {v}" for k, v in defaults.items())
     for env, recommendation in getattr(cls, "recommended", {}).items():

@@ -81,7 +81,7 @@ def strict(text: str) -> Any:
         ("--algo decbizpg", "unknown algorithm 'decbizpg'. Did you mean 'decbyzpg'"),
         ("--attack alei", "unknown attack 'alei'. Did you mean 'alie'? Run `byzbench list attacks`"),
         ("--topology rign", "unknown topology 'rign'. Did you mean 'ring'? Run `byzbench list topologies`"),
-        ("--env cart", "unknown task 'cart'. Did you mean 'cartpole'? Run `byzbench list tasks`"),
+        ("--env cartpol", "unknown task 'cartpol'. Did you mean 'cartpole'? Run `byzbench list tasks`"),
         ("--aggregator krun", "unknown aggregator 'krun'. Did you mean 'krum'? Run `byzbench list aggregators`"),
         ("--agreement mad", "unknown agreement 'mad'. Did you mean 'mda'? Run `byzbench list agreements`"),
         ("--placement frist", "unknown placement 'frist'. Did you mean 'first'? Run `byzbench list placements`"),

@@ -31,7 +31,9 @@ from byzbench.errors import InvalidParameter, Undefined
 from byzbench.placements.first import First
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import CategoricalPolicy
+from byzbench.rl.transition_table import ExactReturns
 from byzbench.tasks.cartpole import CartPole
+from byzbench.tasks.riverswim import RiverSwim
 from byzbench.testing import agreements, algorithms, channels, coins, placements, policies, scenarios, tasks, topologies
 from byzbench.testing.interfaces import signature_fault
 from byzbench.testing.kits import kit_of
@@ -231,6 +233,22 @@ class ScaledTwice(CartPole):
 
 
 @dataclass(frozen=True)
+class FaultyExact(RiverSwim):
+    """A task whose exact values are of another river, or depend on other rows, or whose gradients are wrong."""
+
+    fault: str = ""
+
+    def exact(self, policy, theta, dynamics=None):
+        law = RiverSwim(gamma=0.85) if self.fault == "law" else RiverSwim()
+        returns, gradients = law.exact(policy, theta, dynamics)
+        if self.fault == "gradient":
+            gradients = gradients + 2e-6
+        if self.fault == "rows":
+            returns = returns + 1e-12 * returns.mean()
+        return ExactReturns(returns, gradients)
+
+
+@dataclass(frozen=True)
 class Moves(Agreement):
     """Change the vectors without a message."""
 
@@ -259,6 +277,9 @@ class Moves(Agreement):
 class Steps(Gpomdp):
     fault: str = ""
     counter: list[int] = field(default_factory=list)
+
+    def gradient(self, fed, theta, batch, weights=None, log_probs=None):
+        return super().gradient(fed, theta, batch, weights, log_probs) * (1.1 if self.fault == "biased" else 1)
 
     async def round(self, fed, state):
         self.counter.append(1)
@@ -395,6 +416,9 @@ REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (tasks.interrupted_episodes_leave_nothing, Walk("kept")),
     (tasks.agents_do_not_share_an_environment, Walk("shared")),
     (tasks.constants_are_scaled_from_their_originals, ScaledTwice()),
+    (tasks.exact_gradients_are_finite_differences, FaultyExact(fault="gradient")),
+    (tasks.exact_rows_do_not_depend_on_other_rows, FaultyExact(fault="rows")),
+    (tasks.exact_values_are_means_of_episodes, FaultyExact(fault="law")),
     (agreements.agreed_vectors_keep_their_form, Moves("form")),
     (agreements.agreement_report_has_a_row_for_each_agent, Moves("report")),
     (agreements.same_experiment_gives_same_agreement, Moves("bytes")),
@@ -407,6 +431,7 @@ REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (algorithms.same_experiment_gives_same_states, Steps(fault="bytes")),
     (algorithms.state_is_all_that_it_remembers, Remembers()),
     (algorithms.rows_do_not_depend_on_other_rows, Steps(fault="rows")),
+    (algorithms.first_estimates_are_unbiased, Steps(fault="biased")),
     (policies.it_supports_a_task, Nowhere()),
     (policies.its_sizes_are_those_of_the_task, FaultyPolicy("form")),
     (policies.initial_parameters_are_drawn_from_the_generator, FaultyPolicy("draws")),

@@ -152,7 +152,7 @@ def test_a_component_is_built_as_it_is() -> None:
         ("aggregator", "rfa_with_steps", "Did you mean 'rfa'?"),
         ("attack", "zzz", "unknown attack 'zzz'. Run `byzbench list attacks`"),
         ("algo", "byz", "unknown algorithm 'byz'. Did you mean 'byzpg', 'decbyzpg'?"),
-        ("env", "cart", "unknown task 'cart'. Did you mean 'cartpole'? Run `byzbench list tasks`"),
+        ("env", "cartpol", "unknown task 'cartpol'. Did you mean 'cartpole'? Run `byzbench list tasks`"),
         ("aggregator", "bucketing+krun", "unknown aggregator 'krun'. Did you mean 'krum'?"),
         ("aggregator", "bucketing+alie", "unknown aggregator 'alie'"),
         ("algorithm", "_page", "unknown algorithm '_page'"),

@@ -92,6 +92,16 @@ class Federation(Protocol):
             agents: the P agents; by default all K.
         """
 
+    def log_direction(self, direction: Tensor, at: Tensor) -> None:
+        """Record the gradient estimates along which agents step, for metrics. They are not sent to any agent.
+
+        Of several calls in a round the first one counts.
+
+        Args:
+            direction: [K, d], the estimates.
+            at: [K, d], the parameters at which each estimates the gradient.
+        """
+
     async def exchange(self, topic: str, x: Tensor, *, reliable: bool = False) -> Inbox:
         """Exchange vectors between neighbours.
 

@@ -92,6 +92,7 @@ class GossipAlgorithm(PolicyGradient):
     """
 
     uses: ClassVar[tuple[str, ...]] = ("agreement",)
+    unbiased: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = SINGLE_BATCH_SUGGESTIONS
 
     N: BatchSize = 10

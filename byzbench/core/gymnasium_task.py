@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -20,9 +21,13 @@ from byzbench.core.environment_spec import (
     translate_environment_errors,
 )
 from byzbench.core.learning import MAX_UNIT_VECTOR, Task
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.rl.transition_table import ExactReturns, TransitionTable, exact_returns
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from byzbench.rl.policies import Policy
     from byzbench.rl.rollouts import EnvironmentBatch
 
 
@@ -270,3 +275,29 @@ class GymnasiumTask(Task):
         """Multiply physical constants: see `Task.scale_dynamics`."""
         assert isinstance(environments, SimulatorBatch)
         environments.scale_dynamics(self.dynamics, factors)
+
+    def exact(self, policy: Policy, theta: Tensor, dynamics: Mapping[str, np.ndarray] | None = None) -> ExactReturns:
+        """Compute exact returns and gradients where Gymnasium has the environment's transition law: see `Task.exact`.
+
+        Raises:
+            Undefined: it has none, or actions are not discrete.
+        """
+        states = self.facts.observations
+        table = _transition_table(self.environment) if isinstance(states, Discrete) else None
+        if table is None:
+            raise Undefined(f"environment {self.gymnasium_id!r} has no transition law in Gymnasium, so no exact return")
+        observations = as_vectors(states, range(len(table.start)))
+        return exact_returns([table], policy, theta, observations, self.discount, self.horizon)
+
+
+@cache
+def _transition_table(spec: EnvironmentSpec) -> TransitionTable | None:
+    """Return the transition law of an environment of Gymnasium's toy texts; None for others, and with wrappers."""
+    if spec.wrappers:
+        return None
+    with spec.make() as environment:
+        simulator: Any = environment.unwrapped
+    is_known = type(simulator).__module__.startswith("gymnasium.envs.toy_text.") and hasattr(simulator, "P")
+    if not is_known or getattr(simulator, "fickle_passenger", False):  # whose destination the law does not have
+        return None
+    return TransitionTable.from_outcomes(simulator.P, simulator.initial_state_distrib)

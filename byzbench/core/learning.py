@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
+from torch import Tensor
 
 from byzbench.core.communication import Communication
 from byzbench.core.component import Component, State
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from byzbench.core.setting import Setting
     from byzbench.rl.policies import Actor, Policy
     from byzbench.rl.rollouts import EnvironmentBatch
+    from byzbench.rl.transition_table import ExactReturns
 
 MAX_UNIT_VECTOR = 1024
 """The largest number of states that are observed as unit vectors."""
@@ -86,6 +88,22 @@ class Task(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} has no constants to change")
 
+    def exact(self, policy: Policy, theta: Tensor, dynamics: Mapping[str, np.ndarray] | None = None) -> ExactReturns:
+        """Compute the expected discounted returns of K policies, and their gradients, without sampling.
+
+        The return is the sum over j of gamma^j r_j of an episode, whose gradient `byzbench.rl.gradients.gpomdp`
+        estimates without bias. A row depends on its parameters and factors alone.
+
+        Args:
+            policy: the policy.
+            theta: the parameters, [K, d].
+            dynamics: the factors of physical constants of each row, as `scale_dynamics` takes them: float64 [K].
+
+        Raises:
+            Undefined: the task has no exact return, or not for this policy.
+        """
+        raise Undefined(f"task {type(self).__name__} has no exact return")
+
     @property
     def action_shape(self) -> tuple[int, ...]:
         """Return the shape of an agent's action: that of a player, or [players, ...] for a team."""
@@ -146,6 +164,8 @@ class Algorithm(Component):
             `none`.
         groups: the number of groups into which a server divides its agents, each aggregated separately; may be a field.
         server_samples: whether the trusted server has its own environment, which few applications offer.
+        unbiased: whether in the first round the expectation of an agent's gradient estimate, before any rule, is the
+            gradient of its expected discounted return (`Task.exact`); may be a property.
         suggested: by task, values for its parameters that take precedence over the task's suggestions.
         recommended: by task, parameters of the default preset `recommended`, with their origin. Without them the
             default preset is `paper`.
@@ -158,6 +178,7 @@ class Algorithm(Component):
     defaults: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[int] = 1
     server_samples: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     recommended: ClassVar[Mapping[str, Recommendation]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}

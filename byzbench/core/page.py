@@ -93,6 +93,11 @@ class PageAlgorithm(PolicyGradient):
     ] = "independent"
 
     @property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Return whether first estimates are unbiased: not with action noise that is fixed (`streams=official`)."""
+        return self.streams == "independent"
+
+    @property
     def squashed(self) -> bool:
         """Return whether the logits pass through tanh (`logits=tanh`)."""
         return self.logits == "tanh"

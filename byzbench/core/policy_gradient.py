@@ -119,8 +119,9 @@ class PolicyGradient(Algorithm):
         Args:
             fed: The federation, which has the round and the share of the budget that is spent.
             direction: The vectors v_t, [K, d]. An agent whose row is not finite does not move.
-            state: The algorithm's state.
+            state: The algorithm's state; `at` [K, d] are the parameters at which v_t was estimated, if not theta_t.
         """
+        fed.log_direction(direction, state.get("at", state["theta"]))
         lr, theta = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress), state["theta"]
         if self.optimizer == "adam":
             new_theta, moments = adam(theta, direction, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
@@ -155,6 +156,8 @@ class DecentralizedGradient(PolicyGradient):
         ('aggregator', 'agreement')
     """
 
+    unbiased: ClassVar[bool] = True
+
     N: BatchSize = 50
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
@@ -179,6 +182,7 @@ class ServerGradient(PolicyGradient):
     """
 
     communication: ClassVar[Communication] = Communication.SERVER
+    unbiased: ClassVar[bool] = True
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a batch"), FloatRange(4, 128, log=True)] = 50
 

@@ -171,6 +171,19 @@ class Scenario(Component):
         """
         return np.full((len(agents), count), -1)
 
+    def reward_factors(self, state: State, agents: Sequence[int], progress: float) -> np.ndarray | None:
+        """Return the factors by which `transform_rewards` changes the expectation of rewards.
+
+        Args:
+            state: the result of `start`.
+            agents: the P agents; K is the server.
+            progress: the share of the budget that is spent.
+
+        Returns:
+            float64 [P]; None where rewards change in another way, so that exact gradients are not known.
+        """
+        return np.ones(len(agents)) if type(self).transform_rewards is Scenario.transform_rewards else None
+
     def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Transform the rewards with which agents train; reported returns stay those of the task.
 

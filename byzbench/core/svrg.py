@@ -70,6 +70,11 @@ class SvrgAlgorithm(PolicyGradient):
     logits: Annotated[Logits, Field(description="the policy's last layer: linear; code: tanh")] = "linear"
 
     @property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Return whether the agents' estimates are unbiased (`estimator=gpomdp`)."""
+        return self.estimator == "gpomdp"
+
+    @property
     def squashed(self) -> bool:
         """Return whether the logits pass through tanh (`logits=tanh`)."""
         return self.logits == "tanh"

@@ -8,6 +8,7 @@ sampled actions (stochastic) and once with its likeliest actions (greedy). Initi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -92,7 +93,7 @@ def evaluate_policy(
             each episode, agent by agent.
 
     Returns:
-        The metrics by name.
+        The metrics by name; None for a number that is not finite.
     """
     agents, streams = len(theta), Streams(seed)
     theta, count = theta.detach().cpu(), torch.full((len(theta),), episodes)
@@ -120,4 +121,5 @@ def evaluate_policy(
         for parameters, observations, mask in zip(theta[counted], batch.observations, batch.mask, strict=True)
     ]
     means = {name: float(np.mean([values[name] for values in diagnostics])) for name in diagnostics[0]}
-    return metrics | {f"evaluation_{name}": mean for name, mean in means.items()}
+    metrics |= {f"evaluation_{name}": mean for name, mean in means.items()}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}

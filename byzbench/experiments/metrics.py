@@ -143,7 +143,9 @@ def at_bytes(lines: Sequence[Mapping[str, Any]], name: str, budget: int) -> floa
 
 
 def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int) -> float | None:
-    """Return the area under the evaluation curve of a run, divided by the budget; None if it was never evaluated.
+    """Return the area under the evaluation curve of a run, divided by the budget.
+
+    It is None for a run that was never evaluated, or had an evaluation that is not finite.
 
     The curve starts at the return of a random policy; where the task has none, at the first evaluation.
 
@@ -153,7 +155,7 @@ def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int)
         budget: The number of trajectories of the whole run.
     """
     points = [(line["trajectories"], line["evaluation"]) for line in lines if "evaluation" in line]
-    if not points:
+    if not points or None in [value for _, value in points]:
         return None
     start = task.reference.get("random", points[0][1])
     return None if start is None else area_under_curve([p[0] for p in points], [p[1] for p in points], start, budget)

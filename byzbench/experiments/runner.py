@@ -22,6 +22,7 @@ from byzbench.core.messages import plain_state
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
+from byzbench.experiments.exact_metrics import ExactMetrics
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import (
     aggregation,
@@ -192,6 +193,7 @@ class Training:
         self.federation, self.adversary = federate(todo)
         self.state: State = todo.algorithm.start(self.federation)
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
+        self._exact = ExactMetrics(todo.task, todo.algorithm, self.federation.policy, self.federation.scenarios)
 
     @property
     def spent(self) -> int:
@@ -240,6 +242,7 @@ class Training:
         measured = self.federation.finish()
         counters, theta = self.federation.counters, self.state["theta"]
         metrics = measure(theta, ~present, counters, measured, extra, todo.agreement, self._bound)
+        metrics |= self._exact.measure(old_state["theta"], present, measured, self.federation.progress)
         self.round += 1
         return {"round": self.round - 1, **metrics, "trajectories": self.spent}
 

@@ -156,6 +156,10 @@ class SimulatedFederation(Federation):
         )
         recorded[slice(None) if agents is None else list(agents)] = values.detach().to(recorded)
 
+    def log_direction(self, direction: Tensor, at: Tensor) -> None:
+        """Record the gradient estimates along which agents step, for metrics. They are not sent to any agent."""
+        self.statistics.direction = self.statistics.direction or (direction, at)
+
     def draw_at_server(self, name: str, draw: Callable[[np.random.Generator], float]) -> float:
         """Draw a value at the trusted server, which neither the coin nor a Byzantine agent can influence."""
         return draw(self._streams.generator(name, self.round))

@@ -75,6 +75,29 @@ class Scenarios:
                 factors[name] = factors[name] * factor if name in factors else factor
         return factors
 
+    def reward_factors(self, who: Sequence[int], progress: float) -> np.ndarray | None:
+        """Return the factors by which `transform_rewards` changes the expectation of rewards.
+
+        Args:
+            who: the P agents.
+            progress: the share of the budget that is spent.
+
+        Returns:
+            float64 [P]; None where rewards change in another way.
+        """
+        product = np.ones(len(who))
+        for part, _, state in self._parts:
+            factors = part.reward_factors(state, who, progress)
+            if factors is None:
+                return None
+            product = product * factors
+        return product
+
+    @property
+    def has_task_episodes(self) -> bool:
+        """Return whether starts and observations are those of the task; physics and rewards may differ."""
+        return self.scales is None and not any(part.has_own_starts for part, _, _ in self._parts)
+
     def inactive_agents(self, progress: float) -> frozenset[int]:
         """Return the inactive agents at a point of the budget; an absence until the end includes the end."""
         return frozenset(a for a, start, end in self.absences if start <= progress and (progress < end or end == 1))

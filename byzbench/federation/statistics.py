@@ -129,6 +129,8 @@ class RoundStatistics:
         aggregation: the last use of the experiment's aggregator.
         mixing: the first use of another rule, which is the rule of an agreement.
         agreement: the last agreement.
+        direction: [K, d] each, the gradient estimates along which agents stepped first, and the parameters at which
+            these were taken; None for methods that record none.
     """
 
     returns: Tensor | None = None
@@ -136,3 +138,4 @@ class RoundStatistics:
     aggregation: AggregationResult | None = None
     mixing: AggregationResult | None = None
     agreement: AgreementResult | None = None
+    direction: tuple[Tensor, Tensor] | None = None

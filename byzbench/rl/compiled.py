@@ -77,7 +77,7 @@ def _advance(step: Callable[..., Any], show: Callable[..., Any]) -> Callable[...
 
         Args:
             states: The states of all rows, [rows, s]; they change in place.
-            constants: The physical constants of all rows, [rows, c].
+            constants: The physical constants, [parts, c]; each is of an equal part of the rows.
             actions: The actions of some rows, [n, a].
             rows: The numbers of these rows, [n].
             count: How many of the n rows are stepped, the first ones.
@@ -85,9 +85,10 @@ def _advance(step: Callable[..., Any], show: Callable[..., Any]) -> Callable[...
             terminated: The result, [n].
             observations: The result, [n, o].
         """
+        part = max(len(states) // len(constants), 1)
         for i in range(count):
             row = rows[i]
-            rewards[i], terminated[i] = step(states[row], actions[i], constants[row])
+            rewards[i], terminated[i] = step(states[row], actions[i], constants[row // part])
             show(states[row], observations[i])
 
     return advance

@@ -922,7 +922,7 @@ def play_episodes(
         lanes: The arrays of the episodes that run.
         address: The address of the function that steps environments, `compiled.SimulationCode.advance`.
         states: The initial states, float64 [K*N, s]; they change in place.
-        constants: The physical constants of every row, float64 [K*N, c].
+        constants: The physical constants of each agent, float64 [K, c], or of all, [1, c].
         first: The observations of the initial states, float32 [K*N, o].
         theta: The networks' parameters, float32 [K, d].
         std: The standard deviations of Gaussian policies, float32 [K, m].

@@ -79,14 +79,19 @@ class Simulated:
     def __init__(self, simulation: Simulation, agents: int, count: int, horizon: int) -> None:
         self._simulation, self._count, self._horizon = simulation, count, horizon
         self._code = _code(simulation)
-        self._original_constants = np.tile(np.array(list(simulation.constants.values()), float), (agents * count, 1))
-        self._constants = self._original_constants
+        self._agents = agents
+        self.set_constants(np.array([list(simulation.constants.values())], float))
+
+    def set_constants(self, constants: np.ndarray) -> None:
+        """Set the physical constants of each agent, float64 [K, c], or of all, [1, c]."""
+        self._constants = np.ascontiguousarray(constants, np.float64)
 
     def scale_dynamics(self, factors: Mapping[str, np.ndarray]) -> None:
         """Multiply the original physical constants by factors [K] of each agent: see `Task.scale_dynamics`."""
-        self._constants = self._original_constants.copy()
+        constants = np.tile(np.array(list(self._simulation.constants.values()), float), (self._agents, 1))
         for name, factor in factors.items():
-            self._constants[:, list(self._simulation.constants).index(name)] *= np.repeat(factor, self._count)
+            constants[:, list(self._simulation.constants).index(name)] *= factor
+        self.set_constants(constants)
 
     def reset(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
         """Start an episode in every row: see `EnvironmentBatch`."""

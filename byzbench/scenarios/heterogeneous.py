@@ -95,11 +95,16 @@ class Heterogeneous(Scenario):
         factors = state["factors"][list(agents)].numpy()
         return {name: factors[:, column] for column, name in enumerate(task.dynamics)}
 
+    def reward_factors(self, state: State, agents: Sequence[int], progress: float) -> np.ndarray:
+        """Return the factor of each agent's rewards: see `Scenario.reward_factors`."""
+        return state["factors"][list(agents), 0].numpy() if self.of == "rewards" else np.ones(len(agents))
+
     def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply the rewards of each agent by its factor: see `Scenario.transform_rewards`."""
         if self.of != "rewards":
             return batch.rewards
-        return batch.rewards * state["factors"][list(batch.agents)].float().unsqueeze(2)
+        factors = torch.from_numpy(self.reward_factors(state, batch.agents, batch.progress))
+        return batch.rewards * factors.float().view(-1, 1, 1)
 
     def own_starts(
         self, state: State, agents: Sequence[int], count: int, generator: Callable[[int], np.random.Generator]

@@ -86,7 +86,14 @@ class Nonstationary(Scenario):
         share = self._share(progress)
         return {name: np.full(len(agents), factor**share) for name, factor in self.factors.items()} if share else {}
 
+    def reward_factors(self, state: State, agents: Sequence[int], progress: float) -> np.ndarray:
+        """Return the factor at a point of the budget: see `Scenario.reward_factors`."""
+        return np.full(len(agents), self._reward_factor(progress))
+
+    def _reward_factor(self, progress: float) -> float:
+        return 1 + self._share(progress) * (self.rewards - 1)
+
     def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply all rewards by the factor: see `Scenario.transform_rewards`."""
-        factor = 1 + self._share(batch.progress) * (self.rewards - 1)
+        factor = self._reward_factor(batch.progress)
         return batch.rewards * factor if factor != 1 else batch.rewards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -33,6 +34,10 @@ class RewardNoise(Scenario):
     def stream(self) -> str:
         """Return the name of the random streams."""
         return "reward"
+
+    def reward_factors(self, state: State, agents: Sequence[int], progress: float) -> np.ndarray:
+        """Return ones, as the noise has the mean 0: see `Scenario.reward_factors`."""
+        return np.ones(len(agents))
 
     def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Add noise to each reward: see `Scenario.transform_rewards`."""

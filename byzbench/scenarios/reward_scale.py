@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
@@ -20,6 +22,10 @@ class RewardScale(Scenario):
     """
 
     factor: Annotated[float, Field(gt=0, description="factor of the rewards")] = 10.0
+
+    def reward_factors(self, state: State, agents: Sequence[int], progress: float) -> np.ndarray:
+        """Return the factor: see `Scenario.reward_factors`."""
+        return np.full(len(agents), self.factor)
 
     def transform_rewards(self, state: State, batch: RewardBatch) -> Tensor:
         """Multiply all rewards by the factor: see `Scenario.transform_rewards`."""

@@ -4,7 +4,8 @@
         check(algorithm, AlgorithmCase(seed=0))
 
 A check raises `AssertionError` with one line that describes the failure. Every check runs a few rounds of a small
-experiment on the task `cartpole`, with the algorithm's default topology, aggregator and agreement.
+experiment on the task `cartpole`, or on one with exact gradients, with the algorithm's default topology, aggregator and
+agreement.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from byzbench.testing.rows import Trace, run_as_block, run_by_rows
 
 SMALL = {"N": 6, "B": 3}
 """The largest values of parameters that set the number of episodes, so that checks take seconds."""
+EXACT_BATCH = 200
+"""The number of episodes of each agent from which first estimates are compared with exact gradients."""
+MAX_Z = 5.0
+"""The largest deviation of a mean from its expectation, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,60 @@ def rows_do_not_depend_on_other_rows(algorithm: Algorithm, case: AlgorithmCase) 
     compare_rows(case.experiment(algorithm), case.rounds)
 
 
+def first_estimates(algorithm: Algorithm, agents: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the gradient estimates of honest agents in a first round on `riverswim`, and the exact gradient.
+
+    The estimates are those that agents send to an aggregator, or where they send none, those along which they step.
+
+    Args:
+        algorithm: The algorithm.
+        agents: The number of agents. A method of a single agent is run so many times, with other seeds.
+        seed: The seed.
+
+    Returns:
+        The estimates [K, d], and the gradient [d], both float64.
+    """
+    small = {"N": EXACT_BATCH} if any(f.name == "N" for f in fields(algorithm)) else {}
+    alone = algorithm.communication == Communication.SINGLE_AGENT
+    rows = []
+    for run in range(agents if alone else 1):
+        experiment = Experiment.create(
+            replace(algorithm, **small),
+            env="riverswim",
+            policy="tabular",
+            agents=1 if alone else agents,
+            byzantine=0,
+            seed=seed + 1000 * run,
+        )
+        federation, _ = federate(experiment)
+        # A policy of its own, as the first gradients of all actions are alike where all are equally likely.
+        theta = torch.linspace(-1, 1, federation.policy.dimension).roll(5).expand_as(federation.theta0)
+        federation.theta0 = theta.contiguous()
+        federation.begin(0, 0.0)
+        lockstep(experiment.algorithm.round(federation, experiment.algorithm.start(federation)))
+        statistics = federation.finish()
+        if statistics.aggregation is not None:
+            rows.append(statistics.aggregation.inbox.base[: len(theta)])
+        else:
+            assert statistics.direction is not None, "it aggregates no gradients, and logs no direction (log_direction)"
+            rows.append(statistics.direction[0])
+    return torch.cat(rows).double(), experiment.task.exact(federation.policy, theta[:1]).gradients[0]
+
+
+def first_estimates_are_unbiased(algorithm: Algorithm, case: AlgorithmCase) -> None:
+    """Check that the first gradient estimates of an algorithm with the trait `unbiased` have the exact mean.
+
+    The mean over 100 agents is compared along the exact gradient and in four other directions.
+    """
+    if not algorithm.unbiased:
+        return
+    estimates, gradient = first_estimates(algorithm, 100, case.seed)
+    others = torch.randn(4, len(gradient), generator=torch.Generator().manual_seed(case.seed), dtype=torch.float64)
+    errors = (estimates - gradient) @ torch.cat([gradient.unsqueeze(0), others]).mT
+    z = float((errors.mean(0) / errors.std(0) * len(errors) ** 0.5).abs().max())
+    assert z <= MAX_Z, f"it declares `unbiased`, and its first estimates are {z:.1f} standard errors off the gradient"
+
+
 CHECKS: tuple[Check, ...] = (
     rounds_return_a_state_and_metrics,
     old_state_is_not_modified,
@@ -235,6 +294,7 @@ CHECKS: tuple[Check, ...] = (
     same_experiment_gives_same_states,
     state_is_all_that_it_remembers,
     rows_do_not_depend_on_other_rows,
+    first_estimates_are_unbiased,
 )
 FORM: tuple[Check, ...] = (rounds_return_a_state_and_metrics,)
 """The checks of shapes and types, without which the others cannot run."""

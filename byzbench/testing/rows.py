@@ -180,6 +180,9 @@ class _RowFederation:
     def log(self, name: str, values: Tensor) -> None:
         self._local.log(name, values, [self._agent])
 
+    def log_direction(self, direction: Tensor, at: Tensor) -> None:
+        """Record nothing: a row alone has no metrics of all agents."""
+
     def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
         return self._local.aggregate(inbox, state)
 

@@ -8,7 +8,7 @@ A check raises `AssertionError` with one line that describes the failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,10 +18,16 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from byzbench.core import PolicyFamily, Setting, Task
-from byzbench.errors import Undefined
+from byzbench.errors import InvalidParameter, Undefined
 from byzbench.registry import make
+from byzbench.rl.gradients import gpomdp
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, rollout
+
+FAMILIES = ("tabular", "linear", "mlp(hidden=[8])")
+"""The policy families for which exact returns are checked, as far as the task supports them."""
+MAX_Z = 5.0
+"""The largest deviation of a mean from its expectation, in standard errors."""
 
 LONGEST = 1000
 """The horizon for which noise is drawn, so that episodes of tasks with shorter horizons start in the same way."""
@@ -96,11 +102,34 @@ def sample_episodes(
     """
     policy = default_policy(task)
     theta = torch.stack([policy.initial(rng) for rng in agent_generators(agents, 2)])
+    environments = environments or task.make(len(agents), rows)
+    return sample_with(policy, theta, task, environments, agents, rows, seed)
+
+
+def sample_with(
+    policy: Policy,
+    theta: Tensor,
+    task: Task,
+    environments: EnvironmentBatch,
+    agents: Sequence[int],
+    rows: int,
+    seed: int,
+) -> Trajectories:
+    """Sample episodes of given policies, each from the seed and the number of the agent.
+
+    Args:
+        policy: The policy.
+        theta: The parameters of the agents, [K, d].
+        task: The task.
+        environments: The environments of the agents.
+        agents: The K agents.
+        rows: The number of episodes of each agent.
+        seed: The seed.
+    """
     noise = np.empty((len(agents), rows, max(LONGEST, task.horizon), *policy.action_shape), np.float32)
     for rng, agent_noise in zip(agent_generators(agents, seed + 1), noise, strict=True):
         policy.sample_noise(rng, agent_noise)
     action_noise = torch.from_numpy(noise).transpose(1, 2)[:, : task.horizon]
-    environments = environments or task.make(len(agents), rows)
     counts = torch.full((len(agents),), rows)
     return rollout(policy, theta, environments, agent_generators(agents, seed), action_noise, counts)
 
@@ -133,7 +162,7 @@ def select_episodes(batch: Trajectories, agents: slice = slice(None), rows: slic
 
 
 def random_actions(task: Task, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw one uniform action for each row of a batch of environments.
+    """Draw one action for each row of a batch of environments: uniform, or normal where there are no bounds.
 
     Args:
         task: The task.
@@ -145,6 +174,8 @@ def random_actions(task: Task, rows: int, rng: np.random.Generator) -> np.ndarra
     if isinstance(space, Discrete):
         return rng.integers(int(space.n), size=shape)
     assert isinstance(space, Box), f"action_space is a {type(space).__name__}, not Discrete or Box"
+    if not space.is_bounded():
+        return rng.standard_normal((*shape, *space.shape)).clip(space.low, space.high).astype(np.float32)
     return rng.uniform(space.low, space.high, (*shape, *space.shape)).astype(np.float32)
 
 
@@ -280,6 +311,98 @@ def constants_are_scaled_from_their_originals(task: Task, case: TaskCase) -> Non
             assert same_episodes(original, same), text
 
 
+def exact_policies(task: Task, agents: int, seed: int) -> Iterator[tuple[Policy, Tensor]]:
+    """Yield the policies for which the task has exact returns, each with parameters near its initial ones.
+
+    Args:
+        task: The task.
+        agents: The number K of agents.
+        seed: The seed.
+
+    Yields:
+        The policy, and the parameters float32 [K, d], other ones for each agent.
+    """
+    for text in FAMILIES:
+        family = make("policy", text)
+        assert isinstance(family, PolicyFamily)
+        try:
+            policy = family.build(task)
+            rows = [
+                policy.initial(rng) + torch.from_numpy(0.1 * rng.standard_normal(policy.dimension, np.float32))
+                for rng in agent_generators(range(agents), seed)
+            ]
+            task.exact(policy, rows[0].unsqueeze(0))
+        except (InvalidParameter, Undefined):
+            continue
+        yield policy, torch.stack(rows)
+
+
+def agent_factors(task: Task, agents: int) -> dict[str, np.ndarray]:
+    """Return factors of the task's constants, float64 [K] each: between 0.8 and 1.25, other ones for each agent."""
+    spread = np.linspace(0.8, 1.25, agents)
+    return {name: np.roll(spread, i) for i, name in enumerate(task.dynamics)}
+
+
+def exact_gradients_are_finite_differences(task: Task, case: TaskCase) -> None:
+    """Check `Task.exact`: its gradients are central differences of its returns, to 1e-6 of their length or of 1."""
+    width, agents = 1e-5, 4
+    for policy, theta in exact_policies(task, agents, case.seed):
+        # Each agent has a direction of its own in which its return is differentiated.
+        directions = torch.stack(
+            [torch.from_numpy(rng.standard_normal(policy.dimension)) for rng in agent_generators(range(agents), 7)]
+        )
+        directions /= directions.norm(dim=1, keepdim=True)
+        for factors in ({}, agent_factors(task, agents)):
+            gradients = task.exact(policy, theta, factors).gradients
+            ahead, behind = (
+                task.exact(policy, theta.double() + sign * width * directions, factors).returns for sign in (1, -1)
+            )
+            expected, derivative = (ahead - behind) / (2 * width), (gradients * directions).sum(1)
+            error = (derivative - expected).abs() / gradients.norm(dim=1).clamp(min=1)
+            assert error.max() <= 1e-6, f"exact gradients differ from finite differences by {error.max():.1e}"
+
+
+def exact_rows_do_not_depend_on_other_rows(task: Task, case: TaskCase) -> None:
+    """Check `Task.exact`: the values of an agent are the same bytes alone and among others."""
+    for policy, theta in exact_policies(task, 3, case.seed):
+        factors = agent_factors(task, 3)
+        block = task.exact(policy, theta, factors)
+        for k in range(3):
+            own = {name: factor[k : k + 1] for name, factor in factors.items()}
+            alone = task.exact(policy, theta[k : k + 1], own)
+            same = all(torch.equal(one[0], many[k]) for one, many in zip(alone, block, strict=True))
+            assert same, f"the exact values of agent {k} of three differ from those of it alone"
+
+
+def exact_values_are_means_of_episodes(task: Task, case: TaskCase) -> None:
+    """Check `Task.exact` against episodes: the means of their discounted returns and of their `gpomdp` gradients.
+
+    Gradients are compared in three directions: along the exact one, and two others. Where hardly any episode has a
+    reward, nothing is compared.
+    """
+    agents, rows = 40, 10
+    environments: EnvironmentBatch | None = None
+    for policy, theta in exact_policies(task, 1, case.seed):
+        for factors in ({}, {name: factor[:1] for name, factor in agent_factors(task, 3).items()}):
+            exact = task.exact(policy, theta, factors)
+            environments = environments or task.make(agents, rows)
+            same = theta.expand(agents, -1).contiguous()
+            if task.dynamics:
+                task.scale_dynamics(environments, {name: factor.repeat(agents) for name, factor in factors.items()})
+            batch = sample_with(policy, same, task, environments, range(agents), rows, case.seed)
+            discounts = task.discount ** torch.arange(batch.rewards.shape[1], dtype=torch.float64).view(1, -1, 1)
+            returns = (batch.rewards.double() * discounts).sum(1).mean(1)
+            rng = np.random.default_rng(case.seed)
+            others = torch.from_numpy(rng.standard_normal((2, policy.dimension)))
+            directions = torch.cat([exact.gradients, others])
+            errors = (gpomdp(policy, same, batch, task.discount).double() - exact.gradients) @ directions.mT
+            for name, values in (("return", returns - exact.returns), *(("gradient", e) for e in errors.mT)):
+                if len(values.unique()) <= agents // 2:
+                    continue  # too few episodes have a reward for a mean that is normal
+                z = float(values.mean() / values.std() * agents**0.5)
+                assert abs(z) <= MAX_Z, f"the exact {name} is {abs(z):.1f} standard errors from the mean of episodes"
+
+
 CHECKS: tuple[Check, ...] = (
     declares_its_sizes,
     steps_have_the_declared_form,
@@ -289,6 +412,9 @@ CHECKS: tuple[Check, ...] = (
     interrupted_episodes_leave_nothing,
     agents_do_not_share_an_environment,
     constants_are_scaled_from_their_originals,
+    exact_gradients_are_finite_differences,
+    exact_rows_do_not_depend_on_other_rows,
+    exact_values_are_means_of_episodes,
 )
 FORM: tuple[Check, ...] = (declares_its_sizes, steps_have_the_declared_form)
 """The checks of shapes and types, without which the others cannot run."""
