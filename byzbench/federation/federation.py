@@ -89,6 +89,7 @@ class SimulatedFederation(Federation):
         self.scenarios = Scenarios(scenario, task, streams, members.num_agents, members.byzantine_ids)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
+        self._batch_size: int | None = None
 
     def begin(self, round: int, progress: float) -> None:
         """Start a round: its number is the key of all its streams.
@@ -99,6 +100,7 @@ class SimulatedFederation(Federation):
         """
         self.round, self.progress = round, progress
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
+        self._batch_size = None
         self.reset_statistics()
         members = self._members if self._graph_of_round is None else self._graph_of_round(round)
         inactive, crashed = self.scenarios.inactive_agents(progress), self.scenarios.crashed_agents(progress)
@@ -126,7 +128,8 @@ class SimulatedFederation(Federation):
         counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
         suffix = f"/{self._num_samples}" if self._num_samples else ""
         self._num_samples += 1
-        hooks = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, theta)
+        self._batch_size = int(counts.max())
+        hooks = self._adversary.make_hooks(agent_ids, self._batch_size, self._num_samples, theta)
         episodes = self._rollout(theta, counts, agent_ids, suffix, hooks)
         self._charge_episodes(agent_ids, episodes)
         if self.statistics.returns is None or len(agent_ids) == len(self.agents):
@@ -310,6 +313,8 @@ class SimulatedFederation(Federation):
             block_state = {name: part[block] for name, part in state.items()}
             block_inbox = inbox if len(block) == len(inbox.f) else inbox.select(block)
             context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
+            if purpose == "aggregator" and self._batch_size is not None:
+                context = replace(context, batch_size=torch.full_like(block_inbox.f, self._batch_size))
             outputs.append(rule.aggregate(block_inbox.base[block_inbox.senders], block_inbox.f, context))
             if len(blocks) > 1:
                 pairs.release()
@@ -336,8 +341,15 @@ class SimulatedFederation(Federation):
             rng=self._streams.generator(stream, self.round),
             honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
             evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
+            log=self._log_rule,
             distances=pairs,
         )
+
+    def _log_rule(self, name: str, values: Tensor) -> None:
+        """Record the largest value of a rule's metric over its inboxes of this round."""
+        largest = values.double().amax().expand(len(self.agents))
+        before = self.statistics.logged.get(name)
+        self.log(name, largest if before is None else largest.maximum(before))
 
     def _evaluate_policies(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
         """Evaluate candidate policies of receivers; see `byzbench.core.PolicyEvaluator`.
