@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from byzbench.core.svrg import SvrgAlgorithm
+from byzbench.core.svrg import OFFICIAL, OFFICIAL_POLICIES, SvrgAlgorithm
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,32 @@ class FedPgBr(SvrgAlgorithm):
     Source: Fan, Ma, Dai, Jing, Tan, Low 2021, "Fault-tolerant federated reinforcement learning with theoretical
     guarantee", NeurIPS, arXiv 2110.14074, algorithm 1; N, B and step sizes by task are the released code's.
 
-    Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the last
-    parameters are the result, not those of a round drawn at random. The preset `official` adds the other differences of
-    the code: n_t is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, and
-    logits pass through tanh.
+    Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the filter
+    estimates sigma; the last parameters are the result, not those of a round drawn at random. The preset `official`
+    adds the other differences of the code: n_t is one more, weights are of single steps, an epoch ends once their mean
+    has drifted by 0.005, logits pass through tanh, sigma and the policy are the code's for CartPole, LunarLander and
+    HalfCheetah, and the server steps along its own gradients where the filter finds no majority. What it leaves out:
+    the filter needs |G| >= n - f, in the code 0.6 n; HalfCheetah's episodes have 1,000 steps, in the code 500
+    (`--env "gymnasium(HalfCheetah-v5, steps=500)"`).
     """
 
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074 (FedPG-BR)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "fedpg_filter", "agreement": "none"}
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **SvrgAlgorithm.suggested,
+        "lunarlander": {**SvrgAlgorithm.suggested["lunarlander"], "spread": 6},
+        "halfcheetah": {**SvrgAlgorithm.suggested["halfcheetah"], "spread": 2},
+    }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        "official": {"algorithm": {"least": 1, "weights": "step", "drift": 0.005, "logits": "tanh"}},
+        "official": {
+            "algorithm": {**OFFICIAL, "least": 1, "fallback": "own"},
+            "aggregator": "fedpg_filter(fallback=none)",
+            "tasks": {
+                task: {"policy": OFFICIAL_POLICIES[task], "aggregator": f"fedpg_filter(sigma={sigma}, fallback=none)"}
+                for task, sigma in (("cartpole", 0.06), ("lunarlander", 0.07), ("halfcheetah", 0.9))
+            },
+        },
     }
 
     spread: Annotated[int, Field(ge=0, description="largest difference of an agent's batch from N")] = 4

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 6
+SCHEMA = 7
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -420,6 +420,13 @@ CHANGES: tuple[Change, ...] = (
     ParameterAdded(5, "task", "gymnasium", "options", {}),
     ParameterAdded(5, "task", "gymnasium", "wrappers", []),
     ParameterAdded(6, "algorithm", "decbyzpg", "output", "last"),
+    *(
+        ParameterAdded(7, "algorithm", algorithm, name, value)
+        for algorithm in ("fedpg_br", "svrpg")
+        for name, value in (("pool", "episodes"), ("fallback", "stay"), ("discount", None))
+    ),
+    ParameterAdded(7, "aggregator", "fedpg_filter", "fallback", "least"),
+    ParameterAdded(7, "policy", "mlp", "std", "shared"),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

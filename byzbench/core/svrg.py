@@ -13,11 +13,23 @@ from torch import Tensor
 
 from byzbench.core import Communication, FloatRange, State
 from byzbench.core.policy_gradient import Logits, PolicyGradient, log_importance_weights
-from byzbench.rl.gradients import importance_weights, step_weights, whitened
+from byzbench.rl.gradients import gpomdp, importance_weights, step_weights, whitened
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
+    from byzbench.core.setting import Setting
     from byzbench.rl.rollouts import Trajectories
+
+
+OFFICIAL: Mapping[str, Any] = {"weights": "step", "drift": 0.005, "logits": "tanh"}
+"""The parameters with which SVRPG and FedPG-BR behave as the released code of the latter."""
+
+OFFICIAL_POLICIES: Mapping[str, str] = {
+    "cartpole": "mlp(hidden=[16, 16], activation=relu)",
+    "lunarlander": "mlp",
+    "halfcheetah": "mlp(std=state)",
+}
+"""The policies of that code by task."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,11 @@ class SvrgAlgorithm(PolicyGradient):
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "acrobot": {"estimator": "gpomdp"},
         "cartpole": {"N": 16, "B": 4, "lr": 1e-3},
-        "lunarlander": {"N": 32, "B": 8, "lr": 1e-3},
-        "halfcheetah": {"N": 48, "B": 16, "lr": 8e-5},
+        "lunarlander": {"N": 32, "B": 8, "lr": 1e-3, "discount": 0.99},
+        "halfcheetah": {"N": 48, "B": 16, "lr": 8e-5, "discount": 0.995},
     }
 
+    discount: Annotated[float | None, Field(gt=0, le=1, description="discount gamma; None: the task's")] = None
     N: Annotated[
         int, Field(ge=1, le=1_000_000, description="episodes of an agent's batch"), FloatRange(4, 128, log=True)
     ] = 16
@@ -60,6 +73,10 @@ class SvrgAlgorithm(PolicyGradient):
         Literal["whitened", "gpomdp"],
         Field(description="gradient estimator: whitened returns without `baseline`, as in the code; or unbiased"),
     ] = "whitened"
+    pool: Annotated[
+        Literal["steps", "episodes"],
+        Field(description="mean of whitened gradients: over all steps of a batch, as in the code; or over episodes"),
+    ] = "steps"
     weights: Annotated[
         Literal["episode", "step"], Field(description="importance weights: of whole episodes; code: of single steps")
     ] = "episode"
@@ -67,7 +84,24 @@ class SvrgAlgorithm(PolicyGradient):
         float | None,
         Field(gt=0, description="end an epoch once the mean weight differs from 1 by more than this; None: never"),
     ] = None
+    fallback: Annotated[
+        Literal["stay", "own"],
+        Field(
+            description="steps of an epoch in which the rule has no aggregate: none; code: own: along the gradients of "
+            "the server's episodes"
+        ),
+    ] = "stay"
     logits: Annotated[Logits, Field(description="the policy's last layer: linear; code: tanh")] = "linear"
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Return remarks on the server's episodes, and on a baseline without effect."""
+        lines = super().notes(setting)
+        if self.estimator == "whitened" and self.baseline != "none":
+            lines.append(
+                f"{setting.name(self.kind)}: whitened returns have no baseline: baseline={self.baseline} changes "
+                "nothing; estimator=gpomdp has one"
+            )
+        return lines
 
     @property
     def squashed(self) -> bool:
@@ -89,27 +123,31 @@ class SvrgAlgorithm(PolicyGradient):
         aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
         planned = int(fed.draw_at_server("steps", lambda rng: self.num_steps(count, rng)))
         anchor, taken = state["theta"][:1], 0
+        is_alone = self.fallback == "own" and not bool(aggregate.isfinite().all())
         while taken < planned:
             current = state["theta"][:1]
             episodes = await fed.sample_at_server(current, self.B)
-            omega = self._weigh(fed, anchor, current, episodes)
-            if self.drift is not None and abs(_mean(omega, episodes) - 1) > self.drift:
-                break
-            if omega.dim() == 2:
-                num_agents = len(fed.agents)
-                log_importance_weights(
-                    fed, omega.expand(num_agents, -1), episodes.count.expand(num_agents), fed.agents >= 0
-                )
-            correction = self._gradient(fed, current, episodes) - self._gradient(fed, anchor, episodes, omega)
-            state = self.ascend(fed, (aggregate + correction).expand_as(state["theta"]), state)
+            direction = self._gradient(fed, current, episodes)
+            if not is_alone:
+                omega = self._weigh(fed, anchor, current, episodes)
+                if self.drift is not None and abs(_mean(omega, episodes) - 1) > self.drift:
+                    break
+                if omega.dim() == 2:
+                    num_agents = len(fed.agents)
+                    log_importance_weights(
+                        fed, omega.expand(num_agents, -1), episodes.count.expand(num_agents), fed.agents >= 0
+                    )
+                direction = aggregate + (direction - self._gradient(fed, anchor, episodes, omega))
+            state = self.ascend(fed, direction.expand_as(state["theta"]), state)
             taken += 1
         theta = await fed.broadcast("parameters", state["theta"][:1])
         return {**state, "theta": theta}, {"inner_steps_planned": float(planned), "inner_steps_taken": float(taken)}
 
     def _gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
+        discount = fed.discount if self.discount is None else self.discount
         if self.estimator == "whitened":
-            return whitened(fed.policy, theta, batch, fed.discount, weights)
-        return self.gradient(fed, theta, batch, weights)
+            return whitened(fed.policy, theta, batch, discount, weights, self.pool)
+        return gpomdp(fed.policy, theta, batch, discount, weights, self.baseline == "others")
 
     def _weigh(self, fed: Federation, anchor: Tensor, current: Tensor, batch: Trajectories) -> Tensor:
         """Return the weights p(tau | anchor) / p(tau | current): [1, N] of episodes, or [1, T, N] of steps."""
