@@ -423,7 +423,7 @@ CHANGES: tuple[Change, ...] = (
     *(
         ParameterAdded(7, "algorithm", algorithm, name, value)
         for algorithm in ("fedpg_br", "svrpg")
-        for name, value in (("pool", "episodes"), ("fallback", "stay"), ("discount", None))
+        for name, value in (("pool", "episodes"), ("fallback", "stay"), ("discount", None), ("scale", "none"))
     ),
     ParameterAdded(7, "aggregator", "fedpg_filter", "fallback", "least"),
     ParameterAdded(7, "policy", "mlp", "std", "shared"),

@@ -15,7 +15,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, run
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.registry import make
-from byzbench.rl.gradients import whitened
+from byzbench.rl.gradients import gpomdp, whitened
 from byzbench.rl.rollouts import Trajectories
 
 SMALL: dict[str, Any] = {"agents": 4, "byzantine": 0, "trajectories": 12, "seed": 1}
@@ -47,11 +47,43 @@ def test_the_filter_and_its_clone_have_the_batch_that_the_round_has_drawn(
     assert len(set(map(str, drawn))) > 1
 
 
+@pytest.mark.parametrize("estimator", ["gpomdp", "whitened"])
+def test_the_server_measures_in_the_first_round_how_far_apart_gradients_are(
+    estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, compute = list[float](), FedpgFilter.compute_weights
+
+    def recorded(self: FedpgFilter, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
+        known.append(float(context.deviation))  # type: ignore[arg-type]
+        return compute(self, pairs, f, context)
+
+    monkeypatch.setattr(FedpgFilter, "compute_weights", recorded)
+    parameters = {"algorithm": {"N": 5, "B": 2, "estimator": estimator, "baseline": "others"}}
+    training = Training(Experiment.create("fedpg_br", parameters=parameters, **SMALL))
+    federation, sampled = training.federation, list[Trajectories]()
+    sample = federation.sample_at_server
+
+    async def kept(theta: Tensor, count: int) -> Trajectories:
+        sampled.append(await sample(theta, count))
+        return sampled[-1]
+
+    monkeypatch.setattr(federation, "sample_at_server", kept)
+    theta = training.state["theta"][:1]
+    for _ in range(3):
+        lockstep(training.advance())
+    estimate = {"gpomdp": gpomdp, "whitened": whitened}[estimator]
+    single = [sampled[0].part(slice(i, i + 1)) for i in range(5)]
+    g = torch.cat([estimate(federation.policy, theta, one, federation.discount) for one in single]).double()
+    distance = float(((g - g.mean(0)).square().sum() / 4 * 2 / 5).sqrt())
+    assert known == pytest.approx([distance, 0.9 * distance, 0.81 * distance], rel=1e-5)
+
+
 @pytest.mark.parametrize("fallback", ["stay", "own"])
 def test_the_server_steps_along_its_own_gradients_where_the_filter_has_no_majority(
     fallback: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters = {"algorithm": {"N": 3, "B": 2, "lr": 0.1, "optimizer": "sgd", "least": 1, "fallback": fallback}}
+    parameters["algorithm"]["scale"] = "none"
     rule = "fedpg_filter(sigma=1e-9, fallback=none)"
     training = Training(Experiment.create("fedpg_br", aggregator=rule, parameters=parameters, **SMALL))
     federation, sampled = training.federation, list[tuple[Tensor, Trajectories]]()
@@ -102,7 +134,7 @@ def test_the_preset_official_has_the_codes_values_on_each_task(
     assert official.policy == make("policy", policy)
     assert (method.N, method.B, method.lr, method.spread, method.discount) == numbers
     assert (method.least, method.weights, method.drift, method.logits) == (1, "step", 0.005, "tanh")
-    assert (method.fallback, method.pool) == ("own", "steps")
+    assert (method.fallback, method.pool, method.scale) == ("own", "steps", "none")
     paper = Experiment.create("fedpg_br", env=env, preset="paper")
     assert paper.aggregator == FedpgFilter()
     assert (paper.algorithm.spread, paper.algorithm.discount) == numbers[3:]  # type: ignore[attr-defined]

@@ -292,6 +292,15 @@ def test_four_of_ten_can_neither_blow_up_nor_collapse_the_estimate(crafted, scal
     assert (set(near) == set(range(4, 10))) == (crafted in ("huge", "apart"))
 
 
+def test_a_measured_deviation_keeps_the_few_vectors_that_are_not_zero():
+    x = line(0, 0, 0, 0, 0.9, 50)
+    assert chosen(FedpgFilter(), x, 2) == [0, 1, 2, 3]
+    assert chosen(FedpgFilter(), x, 2, deviation=torch.tensor(0.5)) == [0, 1, 2, 3, 4]
+    assert chosen(FedpgFilter(sigma=0.1), x, 2, deviation=torch.tensor(0.5)) == [0, 1, 2, 3]
+    with pytest.raises(InvalidParameter, match="deviation must be numbers of at least 0"):
+        FedpgFilter()(x, 2, RuleContext(deviation=torch.tensor(-1.0)))
+
+
 def test_fedpg_filter_counts_inboxes_without_a_majority():
     logged = {}
     context = RuleContext(batch_size=torch.tensor([16, 16]), log=lambda name, values: logged.update({name: values}))

@@ -29,7 +29,9 @@ class FedpgFilter(LinearRule):
     raise it above the honest diameter nor lower it below half the least distance of two honest vectors, unless f = (n -
     1)/2 of them repeat an honest vector. Half of the vectors or more have r_i <= sigma. Any two of these have a common
     vector within sigma, so they are within 2 sigma of each other. So S is never empty for the second T, which scales
-    with the vectors.
+    with the vectors. Where rewards are sparse, most honest gradients of the first rounds are zero, and so is the
+    estimate: the few that hold information would be removed. Therefore sigma is at least the distance of two honest
+    vectors that the receiver has measured itself, if it has. FedPG-BR's server does so in its first round.
 
     An estimate from the server's own episodes would follow the source to the letter, whose sigma bounds the deviation
     of a single episode's gradient. That deviation is 0.2 on CartPole (root mean square), where the code has sigma =
@@ -101,6 +103,8 @@ class FedpgFilter(LinearRule):
         least_threshold = least_threshold.masked_fill(~pairs.mask, torch.inf)
         if self.sigma is None:
             sigma = least_threshold.sort(-1).values.take_along_dim((n - 1) // 2, -1)
+            if context.deviation is not None:
+                sigma = sigma.maximum(context.deviation.unsqueeze(-1))
         else:
             sigma = torch.full_like(least_threshold[..., :1], self.sigma)
         selected = self._first_selection(pairs, distances, least_threshold, sigma, context.batch_size)

@@ -51,6 +51,8 @@ class RuleContext:
         evaluator: evaluates policies at the receivers; only for a rule whose `required_inputs` name it.
         batch_size: int64 [...], the number of episodes from which each vector of an inbox was computed; None if it is
             not known.
+        deviation: float64 [...], the distance of two honest vectors (root mean square) as the receiver has measured it
+            itself; None if it has not.
         log: records a metric of the rule, which is sent to nobody; None: metrics are not recorded.
         distances: the distances of the vectors, if the caller has computed them; rules read `distances_of`.
 
@@ -70,6 +72,7 @@ class RuleContext:
     honest: Tensor | None = None
     evaluator: PolicyEvaluator | None = None
     batch_size: Tensor | None = None
+    deviation: Tensor | None = None
     log: RuleLog | None = None
     distances: PairwiseDistances | None = None
 
@@ -329,6 +332,7 @@ def _expand_context(name: str, context: RuleContext, shape: torch.Size) -> RuleC
         "age": shape,
         "honest": shape,
         "batch_size": shape[:-1],
+        "deviation": shape[:-1],
     }
     values = {key: getattr(context, key) for key in shapes}
     expanded: dict[str, Any] = {
@@ -357,6 +361,7 @@ _CONDITIONS: dict[str, tuple[Callable[[Tensor, int], bool], str]] = {
     "weights": (_are_mixing_weights, "numbers of at least 0 whose sum is at most 1"),
     "age": (lambda age, n: is_integral(age) and bool((age >= 0).all()), "integers of at least 0"),
     "batch_size": (lambda size, n: is_integral(size) and bool((size >= 1).all()), "integers of at least 1"),
+    "deviation": (lambda size, n: size.is_floating_point() and bool((size >= 0).all()), "numbers of at least 0"),
 }
 """The condition on each tensor of a context that a user passes, for inboxes of n columns."""
 

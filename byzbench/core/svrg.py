@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from byzbench.core.setting import Setting
     from byzbench.rl.rollouts import Trajectories
 
+
+DECAY = 0.9
+"""The factor by which the server's measurement of the first round decreases in each further round."""
 
 OFFICIAL: Mapping[str, Any] = {"weights": "step", "drift": 0.005, "logits": "tanh"}
 """The parameters with which SVRPG and FedPG-BR behave as the released code of the latter."""
@@ -91,6 +95,13 @@ class SvrgAlgorithm(PolicyGradient):
             "the server's episodes"
         ),
     ] = "stay"
+    scale: Annotated[
+        Literal["none", "server"],
+        Field(
+            description="server: in the first round the server measures how far apart honest gradients are, for a rule "
+            "that estimates a scale; its measurement counts a tenth less in each further round"
+        ),
+    ] = "none"
     logits: Annotated[Logits, Field(description="the policy's last layer: linear; code: tanh")] = "linear"
 
     def notes(self, setting: Setting) -> list[str]:
@@ -118,9 +129,10 @@ class SvrgAlgorithm(PolicyGradient):
 
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample, gather, aggregate and step at the server, and broadcast the parameters."""
+        state, deviation = await self._measure_deviation(fed, state)
         count = int(fed.draw_at_server("batch", self.batch_size))
         estimate = self._gradient(fed, state["theta"], fed.sample(state["theta"], count))
-        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state)
+        aggregate, state = fed.aggregate(await fed.gather("gradient", estimate), state, deviation)
         planned = int(fed.draw_at_server("steps", lambda rng: self.num_steps(count, rng)))
         anchor, taken = state["theta"][:1], 0
         is_alone = self.fallback == "own" and not bool(aggregate.isfinite().all())
@@ -142,6 +154,28 @@ class SvrgAlgorithm(PolicyGradient):
             taken += 1
         theta = await fed.broadcast("parameters", state["theta"][:1])
         return {**state, "theta": theta}, {"inner_steps_planned": float(planned), "inner_steps_taken": float(taken)}
+
+    async def _measure_deviation(self, fed: Federation, state: State) -> tuple[State, float | None]:
+        """Return the new state, and the distance of two honest gradients by the server's episodes with `scale=server`.
+
+        In the first round the server samples N episodes. With g_i the gradient of one of them without a baseline, the
+        distance is d = sqrt(2 / N) (sum_i ||g_i - mean(g)||^2 / (N - 1))^(1/2); it is d DECAY^t in round t.
+        """
+        if self.scale == "none":
+            return state, None
+        if fed.round == 0:
+            theta = state["theta"][:1]
+            single = (await fed.sample_at_server(theta, max(2, self.N))).as_agents()
+            single_method = replace(self, baseline="none", pool="episodes")
+            gradients = single_method._gradient(fed, theta.repeat(len(single.count), 1), single).double()
+            distance = gradients.var(0).sum().mul(2 / self.N).sqrt()
+            state = {**state, "deviation": torch.full_like(state["deviation"], float(distance))}
+        return state, float(state["deviation"][0]) * DECAY**fed.round
+
+    def start(self, fed: Federation) -> State:
+        """Return theta_0 for every agent, with zero moments of Adam, and the deviation for `scale=server`."""
+        state = super().start(fed)
+        return state if self.scale == "none" else {**state, "deviation": fed.theta0.new_zeros(len(fed.agents), 1)}
 
     def _gradient(self, fed: Federation, theta: Tensor, batch: Trajectories, weights: Tensor | None = None) -> Tensor:
         discount = fed.discount if self.discount is None else self.discount

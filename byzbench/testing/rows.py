@@ -180,8 +180,8 @@ class _RowFederation:
     def log(self, name: str, values: Tensor) -> None:
         self._local.log(name, values, [self._agent])
 
-    def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
-        return self._local.aggregate(inbox, state)
+    def aggregate(self, inbox: Inbox, state: State, deviation: float | None = None) -> tuple[Tensor, State]:
+        return self._local.aggregate(inbox, state, deviation)
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
         return self._local.combine(rule, inbox, state)
