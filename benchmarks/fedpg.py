@@ -27,7 +27,7 @@ from byzbench.sweeps.sweep import run_sweep
 
 CARTPOLE = {"algo": "fedpg_br", "agents": 10, "byzantine": 0, "trajectories": 2000, "preset": "paper"}
 ACROBOT = {**CARTPOLE, "env": "acrobot", "trajectories": 1000}
-LUNARLANDER = {**CARTPOLE, "env": "lunarlander:backend=envpool", "trajectories": 300}
+LUNARLANDER = {**CARTPOLE, "env": "lunarlander:backend=envpool", "trajectories": 150}
 GIVEN = "fedpg_filter(sigma=0.06, batch=16)"
 CELLS: Mapping[str, Mapping[str, Any]] = {
     "CartPole": CARTPOLE,
@@ -49,7 +49,10 @@ CELLS: Mapping[str, Mapping[str, Any]] = {
 PUBLISHED: Mapping[int, float] = {700: 500, 1000: 500, 1500: 500, 2000: 500}
 """CartPole, K=10, f=0: the return by trajectories, as read off the authors' figure, to 5 %."""
 
-REACHED: Mapping[str, float] = {"CartPole": 475, "Acrobot": -150, "LunarLander": 0}
+FEW_SEEDS = dict.fromkeys(("CartPole, large_noise", "CartPole, random_action", "CartPole, normalized"), 3)
+"""The number of seeds of rows that have fewer than the others."""
+
+REACHED: Mapping[str, float] = {"CartPole": 475, "Acrobot": -150}
 """The return by task that the table counts seeds above."""
 
 FIGURE = ("CartPole", "CartPole, preset official")
@@ -74,14 +77,16 @@ The preset `official` has the released code's network, ReLU layers and squashed 
 
 ## The filter on three tasks
 
-Every row but one has the filter's own estimate of sigma. Returns are those at the end, of likeliest actions and, in
-brackets, of the policy as trained: means over seeds. The next column counts the seeds in which the policy as trained
-ends above {reached}. The last is the share of rounds in which no gradient is within 2 sigma of most others, so that the
-source has no aggregate.
+f is 3 in rows with an attack, and 0 in the others. Sigma is the filter's own estimate, but for two rows: the preset
+`official`, and the one with CartPole's sigma of 0.06. Returns are those at the end, after 2,000 trajectories on
+CartPole, 1,000 on Acrobot and 150 on LunarLander, where most of learning is yet to come: of likeliest actions and, in
+brackets, of the policy as trained, means over seeds. The next column counts the seeds in which the latter is above
+{reached}. The last is the share of rounds in which no gradient is within 2 sigma of most others, so that the source has
+no aggregate.
 
 {table}
 
-With an estimated sigma there always is such a gradient: see `byzbench show aggregator fedpg_filter`. Gradients of
+With an estimated sigma there always is such a gradient: see `byzbench show aggregator fedpg_filter`. Gradients on
 Acrobot are not whitened, and are some hundred times as long as those that CartPole's sigma is for.
 
 Fang et al. (2025) report 101 on CartPole under `normalized`, with 30 agents of which 9 are Byzantine.
@@ -97,7 +102,10 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args()
 
-    cells = {name: [Experiment.create(**cell, seed=s) for s in range(args.seeds)] for name, cell in CELLS.items()}
+    cells = {
+        name: [Experiment.create(**cell, seed=s) for s in range(min(args.seeds, FEW_SEEDS.get(name, args.seeds)))]
+        for name, cell in CELLS.items()
+    }
     todo = SweepPlan("fedpg", {c.hash: c for each in cells.values() for c in each}, {})
     with make_executor("process", args.out, jobs=args.jobs) as workers:
         summary = run_sweep(todo, args.out, workers, callback=lambda cell, _: print(cell, file=sys.stderr))
@@ -151,10 +159,11 @@ def figure_table(grid: np.ndarray, curves: Mapping[str, np.ndarray]) -> str:
 def row(name: str, results: Sequence[Result]) -> list[str]:
     """Return a line of the table of all rows; a policy that is not finite has the return 0."""
     greedy, trained = ([r.evaluation.get(key) or 0.0 for r in results] for key in ("evaluation_greedy", "evaluation"))
-    above = sum(value > REACHED[name.partition(",")[0]] for value in trained)
+    reached = REACHED.get(name.partition(",")[0])
+    above = "" if reached is None else f"{sum(value > reached for value in trained)} of {len(trained)}"
     shares = [mean_of(line.get("no_majority") for line in RunFolder(folder(r)).metrics()) or 0.0 for r in results]
     returns = f"{np.mean(greedy):.0f} ({np.mean(trained):.0f})"
-    return [name, returns, f"{above} of {len(results)}", f"{100 * np.mean(shares):.1f} %"]
+    return [name, returns, above, f"{100 * np.mean(shares):.1f} %"]
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -14,12 +14,14 @@ from torch import nn
 from byzbench.core import ModulePolicyFamily
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
+from byzbench.policies.mlp import Mlp
 from byzbench.rl.ensembles import Ensemble
 from byzbench.rl.gradients import gpomdp, importance_weights
 from byzbench.rl.networks import FeedForward, LookupTable, ModuleNetwork
 from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalPolicy, GaussianPolicy, StateGaussianPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.teams import Team
+from byzbench.testing.policies import CHECKS, PolicyCase
 
 INF = math.inf
 
@@ -416,3 +418,8 @@ def test_orthogonal_layers_have_their_gains():
     torch.testing.assert_close(last[0].T @ last[0], 1e-4 * torch.eye(3))
     assert not first_bias.any()
     assert not last_bias.any()
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_deviation_of_the_state_conforms(check):
+    check(Mlp(hidden=(8,), std="state"), PolicyCase("pendulum"))
