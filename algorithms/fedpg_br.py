@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.core.svrg import SvrgAlgorithm
+from byzbench.core.svrg import OFFICIAL, OFFICIAL_POLICIES, SvrgAlgorithm
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,41 @@ class FedPgBr(SvrgAlgorithm):
     Source: Fan, Ma, Dai, Jing, Tan, Low 2021, "Fault-tolerant federated reinforcement learning with theoretical
     guarantee", NeurIPS, arXiv 2110.14074, algorithm 1; N, B and step sizes by task are the released code's.
 
-    Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the last
+    Differs from the source in: Adam at the server and whitened gradients by default, as in the code; the filter
+    estimates sigma, for which the server samples N episodes more in the first round (`scale=server`); the last
     parameters are the result, not those of a round drawn at random. The preset `official` adds the other differences of
-    the code: n_t is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, and
-    logits pass through tanh.
+    the code: n_t is one more, weights are of single steps, an epoch ends once their mean has drifted by 0.005, logits
+    pass through tanh, sigma and the policy are the code's for CartPole, LunarLander and HalfCheetah, and the server
+    steps along its own gradients where the filter finds no majority. What it leaves out: the filter needs |G| >= n - f,
+    in the code 0.6 n; HalfCheetah's episodes have 1,000 steps, in the code 500.
     """
 
     source: ClassVar[str] = "Fan et al. 2021, arXiv 2110.14074 (FedPG-BR)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "fedpg_filter", "agreement": "none"}
+    suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **SvrgAlgorithm.suggested,
+        "lunarlander": {**SvrgAlgorithm.suggested["lunarlander"], "spread": 6},
+        "halfcheetah": {**SvrgAlgorithm.suggested["halfcheetah"], "spread": 2},
+    }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        "official": {"algorithm": {"least": 1, "weights": "step", "drift": 0.005, "logits": "tanh"}},
+        "official": {
+            "algorithm": {**OFFICIAL, "least": 1, "fallback": "own", "scale": "none"},
+            "aggregator": "fedpg_filter(fallback=none)",
+            "tasks": {
+                task: {"policy": OFFICIAL_POLICIES[task], "aggregator": f"fedpg_filter(sigma={sigma}, fallback=none)"}
+                for task, sigma in (("cartpole", 0.06), ("lunarlander", 0.07), ("halfcheetah", 0.9))
+            },
+        },
     }
 
+    scale: Annotated[
+        Literal["none", "server"],
+        Field(
+            description="server: in the first round the server measures how far apart honest gradients are, for a rule "
+            "that estimates a scale; its measurement counts a tenth less in each further round"
+        ),
+    ] = "server"
     spread: Annotated[int, Field(ge=0, description="largest difference of an agent's batch from N")] = 4
     least: Annotated[int, Field(ge=0, le=1, description="fewest steps of an epoch: 0; code: 1")] = 0
 

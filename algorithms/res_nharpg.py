@@ -51,6 +51,7 @@ class ResNHARPG(Algorithm):
         bool, Field(description="use d_{t-1} of the round before; code: false, it is zero in every round")
     ] = True
 
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Ganesh et al. 2024, arXiv 2403.09940 (Res-NHARPG)"
     communication: ClassVar[Communication] = Communication.SERVER
     unbiased: ClassVar[bool] = True
@@ -75,11 +76,13 @@ class ResNHARPG(Algorithm):
     async def round(self, fed: Federation, state: State) -> tuple[State, Mapping[str, float]]:
         """Sample at both points, update the momentum, gather, aggregate at the server, broadcast, and step."""
         theta, previous = state["theta"], state["previous"]
-        momentum = gpomdp(fed.policy, theta, fed.sample(theta, self.N), fed.discount)
-        if fed.round:
+        change = None
+        if fed.round:  # first, as a round reports the return of its last batch, which is that of theta_t
             q = fed.draw("q", lambda rng: rng.random()).to(theta).unsqueeze(1)
             between = q * theta + (1 - q) * previous
             change = gradient_change(fed.policy, between, fed.sample(between, self.N), fed.discount, theta - previous)
+        momentum = gpomdp(fed.policy, theta, fed.sample(theta, self.N), fed.discount)
+        if change is not None:
             momentum = (1 - self.eta) * (state["momentum"] * self.recursive + change) + self.eta * momentum
         aggregate, state = fed.aggregate(await fed.gather("gradient", momentum), state)
         direction = await fed.broadcast("direction", aggregate)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.core.svrg import SvrgAlgorithm
+from byzbench.core.svrg import OFFICIAL, OFFICIAL_POLICIES, SvrgAlgorithm
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,21 @@ class Svrpg(SvrgAlgorithm):
     arXiv 1806.05618; as the federated baseline of Fan et al. 2021, arXiv 2110.14074, whose N, B, m and step sizes these
     are.
 
-    Differs from the source in: Adam at the server and whitened gradients by default, as in that baseline.
+    Differs from the source in: Adam at the server and whitened gradients by default, as in that baseline. The preset
+    `official` is the code of that baseline: weights are of single steps, an epoch ends once their mean has drifted by
+    0.005, logits pass through tanh, and the policy is the code's for CartPole, LunarLander and HalfCheetah.
     """
 
     source: ClassVar[str] = "Papini et al. 2018, arXiv 1806.05618 (SVRPG), federated as in arXiv 2110.14074"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "official": {
+            "algorithm": OFFICIAL,
+            "tasks": {task: {"policy": policy} for task, policy in OFFICIAL_POLICIES.items()},
+        },
+    }
 
     m: Annotated[int, Field(ge=1, le=1000, description="steps of an epoch")] = 3
 

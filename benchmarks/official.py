@@ -33,7 +33,7 @@ ATTACKED = {
     "agents": 13,
     "byzantine": 3,
 }
-OFFICIAL = {"preset": "official", "parameters": {"algo": {"streams": "official"}}}
+OFFICIAL = {"preset": "official"}
 QUIRKS = {
     "Q1": ("snapshot", "after_step", "the correction is taken at the present parameters"),
     "Q2": ("weights", "product", "importance weights are products, and underflow"),
@@ -149,7 +149,7 @@ def page(grid: np.ndarray, curves: Mapping[str, np.ndarray], seeds: int, command
             values = [r["training_return"][r["trajectories"].index(m)] for r in runs if m in r["trajectories"]]
             cells.append(f"{np.mean(values):.0f} ({len(values)})" if values else "")
         lines.append("| released code (runs) | " + " | ".join(cells) + " |")
-        lines += [ours("preset official, streams official", f"K={agents} official")]
+        lines += [ours("preset official", f"K={agents} official")]
         lines += [ours("preset paper", f"K={agents} paper")]
     lines += [
         "",

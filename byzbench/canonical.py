@@ -454,6 +454,13 @@ CHANGES: tuple[Change, ...] = (
     ParameterAdded(6, "algorithm", "decbyzpg", "output", "last"),
     ParameterAdded(7, "algorithm", POLICY_GRADIENTS, "max_norm", 1.0),
     ParameterAdded(7, "algorithm", PAGE_ALGORITHMS, "max_weight", None),
+    *(
+        ParameterAdded(7, "algorithm", algorithm, name, value)
+        for algorithm in ("fedpg_br", "svrpg")
+        for name, value in (("pool", "episodes"), ("fallback", "stay"), ("discount", None), ("scale", "none"))
+    ),
+    ParameterAdded(7, "aggregator", "fedpg_filter", "fallback", "least"),
+    ParameterAdded(7, "policy", "mlp", "std", "shared"),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

@@ -142,9 +142,8 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         facts[f"recommended for {env}"] = _recommended(recommendation)
     for name, changes in getattr(cls, "presets", {}).items():
         if changes:
-            parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
-            rules = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "algorithm")
-            facts[f"preset {name}"] = "; ".join(part for part in (parameters, rules) if part)
+            facts[f"preset {name}"] = _preset({k: v for k, v in changes.items() if k != "tasks"})
+            facts |= {f"preset {name} on {task}": _preset(more) for task, more in changes.get("tasks", {}).items()}
     if cls.kind == "task" and default is not cls:
         facts |= _task(default)
     if cls.kind == "attack":
@@ -155,6 +154,13 @@ def _facts(cls: type[Component]) -> dict[str, str]:
         facts["acts on"] = ", ".join(sorted(threat.surface))
         facts["equivocates"] = "yes" if threat.equivocates else "no"
     return facts
+
+
+def _preset(changes: Mapping[str, Any]) -> str:
+    """Return what a preset sets as one line."""
+    parameters = ", ".join(f"{k}={v}" for k, v in changes.get("algorithm", {}).items())
+    components = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "algorithm")
+    return "; ".join(part for part in (parameters, components) if part)
 
 
 def _recommended(recommendation: Recommendation) -> str:

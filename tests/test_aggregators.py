@@ -27,6 +27,7 @@ from byzbench.aggregators.clipping import Clipping
 from byzbench.aggregators.cs_plus import CsPlus
 from byzbench.aggregators.cva import Cva
 from byzbench.aggregators.dnc import Dnc
+from byzbench.aggregators.fedpg_filter import FedpgFilter
 from byzbench.aggregators.geometric_median import GeometricMedian
 from byzbench.aggregators.gts import Gts
 from byzbench.aggregators.honest_mean import HonestMean
@@ -106,6 +107,7 @@ VARIANTS = {
     "bulyan_fewer": Bulyan(theta="n-2f-2"),
     "aksel_more": Aksel(keep="n-f"),
     "dnc_parts": Dnc(steps=3, dimensions=3),
+    "fedpg_filter_given": FedpgFilter(sigma=0.06, batch=16),
     "signguard_all_signs": Signguard(fraction=1, quantile=0.3),
 }
 ZOO = [name for name, origin in origins("aggregator").items() if origin.module.startswith("byzbench.")]
@@ -128,7 +130,7 @@ EXEMPT = {
     equal_inputs_are_returned: {"clipping": "cuts them all", **dict.fromkeys(ORIGIN, "takes steps of a radius")},
     order_does_not_matter: {
         "mda": "of several narrowest subsets it takes the first",
-        "fedpg_filter": "of two in the middle it takes the first",
+        **dict.fromkeys(["fedpg_filter", "fedpg_filter_given"], "of two in the middle it takes the first"),
         "bulyan": "of two that are each other's nearest Krum takes the first",
         "bridge_bulyan": "of two that are each other's nearest Krum takes the first",
         **dict.fromkeys(SHUFFLED, "the shuffle is of columns"),
@@ -150,7 +152,7 @@ EXEMPT = {
     outliers_move_it_by_no_more_than_the_honest_spread: {
         "mean": "no defence",
         "weighted_mean": "no defence",
-        "fedpg_filter": "no sigma fits all scales",
+        "fedpg_filter_given": "no sigma fits all scales",
         "rfa_from_mean": "eight steps do not bring it home",
         "rfa_official": "is the mean where inputs are closer together than nu",
         "clipping": "not robust",

@@ -707,6 +707,34 @@ def test_whitened_gradients_by_hand():
     torch.testing.assert_close(whitened(policy, theta, tenfold, 0.5), whitened(policy, theta, batch, 0.5))
 
 
+def test_whitened_gradients_pooled_over_steps_by_loops():
+    """Two agents with episodes of their own number and length: one mean over all steps of the agent's batch."""
+    policy, batch, discount = CategoricalPolicy(FeedForward((4, 2))), long_batch(2, 7, 3), 0.8
+    lengths = torch.tensor([[7, 2, 4], [3, 5, 0]])
+    mask = torch.arange(7).view(1, 7, 1) < lengths.unsqueeze(1)
+    rewards = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(3)) * mask
+    batch = replace(batch, rewards=rewards, mask=mask, count=torch.tensor([3, 2]))
+    theta, weights = thetas(policy, 2), torch.rand(2, 7, 3, generator=torch.Generator().manual_seed(4))
+    for agent in range(2):
+        parameters = theta[agent : agent + 1].clone().requires_grad_()
+        objective = torch.zeros(())
+        for episode, length in enumerate(lengths[agent].tolist()):
+            if not length:
+                continue
+            seen = rewards[agent, :length, episode]
+            to_go = torch.stack([sum(discount ** (j - h) * seen[j] for j in range(h, length)) for h in range(length)])
+            advantage = (to_go - to_go.mean()) / to_go.std()
+            taken = batch.actions[agent : agent + 1, :length, episode]
+            log_probs = policy.log_probabilities(
+                policy.layers(parameters), batch.observations[agent : agent + 1, :length, episode], taken
+            )
+            objective = objective + (log_probs[0] * advantage * weights[agent, :length, episode]).sum()
+        (expected,) = torch.autograd.grad(objective / lengths[agent].sum(), parameters)
+        found = whitened(policy, theta, batch, discount, weights, pool="steps")[agent]
+        torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(found, whitened(policy, theta, batch, discount, weights)[agent], rtol=0.1)
+
+
 def test_weights_of_steps_multiply_to_those_of_episodes():
     policy, batch = CategoricalPolicy(FeedForward((4, 8, 2))), long_batch(2, 6, 3)
     here, there = thetas(policy, 2), thetas(policy, 2, seed=4)

@@ -111,7 +111,7 @@ def test_the_preset_sets_every_quirk_and_the_user_wins_over_it(name: str) -> Non
         "weights": "product",
         "logits": "tanh",
         "optimizer": "adam",
-        "streams": "independent",
+        "streams": "official",
     }
     assert algorithm.squashed
     custom = Experiment.create(f"{name}:logits=linear", preset="official", parameters={"algo": {"weights": "log"}})
@@ -189,7 +189,6 @@ def test_it_meets_the_runs_of_the_released_code(agents: int, byzantine: int, tmp
                 byzbench.run(
                     algo="decbyzpg" if byzantine else "page_pg",
                     preset="official",
-                    parameters={"algo": {"streams": "official"}},
                     trajectories=marks[-1],
                     seed=seed,
                     out=tmp_path,

@@ -14,12 +14,14 @@ from torch import nn
 from byzbench.core import ModulePolicyFamily
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
+from byzbench.policies.mlp import Mlp
 from byzbench.rl.ensembles import Ensemble
 from byzbench.rl.gradients import gpomdp, importance_weights
 from byzbench.rl.networks import FeedForward, LookupTable, ModuleNetwork
-from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalPolicy, GaussianPolicy
+from byzbench.rl.policies import LOG_STD, LOG_STD_RANGE, CategoricalPolicy, GaussianPolicy, StateGaussianPolicy
 from byzbench.rl.rollouts import rollout
 from byzbench.rl.teams import Team
+from byzbench.testing.policies import CHECKS, PolicyCase
 
 INF = math.inf
 
@@ -40,6 +42,7 @@ FAMILIES = {
     "gaussian": GaussianPolicy(FeedForward((4, 8, 2)), low=(-2.0, 0.0), high=(2.0, 1.0)),
     "squashed": GaussianPolicy(FeedForward((4, 8, 2)), True, low=(-2.0, 0.0), high=(2.0, 1.0)),
     "unbounded": GaussianPolicy(FeedForward((4, 2)), low=(-INF, -INF), high=(INF, INF)),
+    "std of the state": StateGaussianPolicy(FeedForward((4, 8, 4)), low=(-2.0, 0.0), high=(2.0, 1.0)),
     "team": Team(CategoricalPolicy(FeedForward((4, 8, 3))), 2),
     "team of gaussians": Team(GaussianPolicy(FeedForward((4, 8, 2)), low=(-1.0, -1.0), high=(1.0, 1.0)), 3),
 }
@@ -116,6 +119,21 @@ def test_a_gaussian_has_torchs_density():
     expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
     torch.testing.assert_close(policy.log_probabilities(policy.layers(theta), observations, actions), expected)
     assert torch.equal(thetas(policy, 1)[0, -2:], torch.full((2,), LOG_STD))
+
+
+def test_a_gaussian_whose_deviation_depends_on_the_state_has_torchs_density():
+    policy = FAMILIES["std of the state"]
+    theta, observations = 12 * thetas(policy, 2), observed(policy, 2, 7)
+    outputs = policy.network.outputs(policy.network.layers(theta), observations)
+    std = outputs[..., 2:].clamp(-20, -2).exp().tanh()
+    assert len(std.unique()) > 5
+    assert std.max() == pytest.approx(0.1345, abs=1e-4)
+    actions = act(policy.sampler(theta, noise(policy, 2, 1, 7)), 0, observations)
+    normal = torch.distributions.Normal(outputs[..., :2].tanh(), std)
+    found = policy.log_probabilities(policy.layers(theta), observations, actions)
+    torch.testing.assert_close(found, normal.log_prob(actions).sum(-1), rtol=1e-3, atol=1e-2)
+    beyond = policy.log_probabilities(policy.layers(theta), observations, actions + 1e6)
+    assert torch.equal(beyond, torch.full((2, 7), -2e5))
 
 
 def test_what_is_executed_stays_within_the_bounds():
@@ -400,3 +418,8 @@ def test_orthogonal_layers_have_their_gains():
     torch.testing.assert_close(last[0].T @ last[0], 1e-4 * torch.eye(3))
     assert not first_bias.any()
     assert not last_bias.any()
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_deviation_of_the_state_conforms(check):
+    check(Mlp(hidden=(8,), std="state"), PolicyCase("pendulum"))

@@ -200,13 +200,20 @@ def test_dnc_counts_drops_in_thousandths():
     assert not Dnc(c=0.5).guarantee(9, 3)
 
 
-def filtered(x, f, rule):
+def middle_distance(x):
+    """The estimate of sigma: the lower median of the distances to the floor(n/2)-th nearest other vector."""
+    reaches = sorted(sorted((x - x[i]).norm(dim=-1).tolist())[len(x) // 2] for i in range(len(x)))
+    return reaches[(len(x) + 1) // 2 - 1]
+
+
+def filtered(x, f, rule, batch=None):
     """FedPG-BR's filter as it is written; who is in G, and which threshold it was."""
     n = len(x)
     gaps = (x.unsqueeze(0) - x.unsqueeze(1)).norm(dim=-1)
-    first = 2 * rule.sigma * sqrt(2 * log(2 * n / rule.delta) / rule.batch)
-    ladder = sorted({t for t in gaps.flatten().tolist() if t > 2 * rule.sigma})
-    for level, threshold in enumerate([first, 2 * rule.sigma, *ladder]):
+    sigma = middle_distance(x) if rule.sigma is None else rule.sigma
+    first = 2 * sigma * sqrt(2 * log(2 * n / rule.delta) / (rule.batch or batch))
+    ladder = sorted({t for t in gaps.flatten().tolist() if t > 2 * sigma})
+    for level, threshold in enumerate([first, 2 * sigma, *ladder]):
         most = [i for i in range(n) if 2 * sum(gaps[i] <= threshold) > n]
         if not most:
             continue
@@ -241,6 +248,71 @@ def test_fedpg_filter_by_hand():
     assert chosen(rule, line(0, 1, 2, 3, 9), 2) == [0, 1, 2]
     # Nobody is within 2 of three: at 10, the one at 10 is.
     assert chosen(rule, line(0, 10, 20, 40, 80), 2) == [0, 1, 2]
+
+
+def test_fedpg_filter_with_an_estimated_sigma_by_its_definition():
+    levels = []
+    for seed in range(60):
+        x, batch = RuleCase(seed, 3, 1.0).x(), (8, 40)[seed % 2]
+        x[: seed % 4] += 4
+        near, level = filtered(x, 2, FedpgFilter(), batch)
+        levels.append(level)
+        assert chosen(FedpgFilter(), x, 2, batch_size=torch.tensor(batch)) == near
+    assert set(levels) == {0, 1}
+
+
+def test_the_threshold_of_fedpg_filter_has_the_rounds_own_batch():
+    """T = 2 sqrt(2 log(2 * 3 / 0.5) / B) is 0.32 for B = 200 and 0.45 for 100; at 0.4, two of three are within one."""
+    rule, x = FedpgFilter(sigma=1, delta=0.5), line(0, 0.4, 1.9)
+    value, weights, _ = rule(torch.stack([x, x]), 1, RuleContext(batch_size=torch.tensor([200, 100])))
+    assert (weights > 0).tolist() == [[True, True, True], [True, True, False]]
+    close(value.flatten(), torch.tensor([2.3 / 3, 0.2]), 1e-6)
+    # A given batch precedes that of the round; without either the threshold is 2 sigma.
+    assert chosen(FedpgFilter(sigma=1, delta=0.5, batch=200), x, 1, batch_size=torch.tensor(100)) == [0, 1, 2]
+    assert chosen(rule, x, 1) == [0, 1, 2]
+    with pytest.raises(InvalidParameter, match="batch_size must be integers of at least 1"):
+        rule(x, 1, RuleContext(batch_size=torch.tensor(0)))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("crafted", ["huge", "zero", "copies", "apart"])
+def test_four_of_ten_can_neither_blow_up_nor_collapse_the_estimate(crafted, scale):
+    honest = scale * (1 + torch.randn(6, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    byzantine = {
+        "huge": torch.full((4, 50), 1e9 * scale, dtype=torch.float64),
+        "zero": torch.zeros(4, 50, dtype=torch.float64),
+        "copies": honest[:1].expand(4, 50),
+        "apart": 1e9 * scale * torch.eye(4, 50, dtype=torch.float64),
+    }[crafted]
+    x = torch.cat([byzantine, honest])
+    gaps = torch.pdist(honest)
+    assert gaps.min() / 2 <= middle_distance(x) <= gaps.max()
+    near = chosen(FedpgFilter(), x, 4, batch_size=torch.tensor(16))
+    assert set(near) >= set(range(4, 10))
+    assert (set(near) == set(range(4, 10))) == (crafted in ("huge", "apart"))
+
+
+def test_a_measured_deviation_keeps_the_few_vectors_that_are_not_zero():
+    x = line(0, 0, 0, 0, 0.9, 50)
+    assert chosen(FedpgFilter(), x, 2) == [0, 1, 2, 3]
+    assert chosen(FedpgFilter(), x, 2, deviation=torch.tensor(0.5)) == [0, 1, 2, 3, 4]
+    assert chosen(FedpgFilter(sigma=0.1), x, 2, deviation=torch.tensor(0.5)) == [0, 1, 2, 3]
+    with pytest.raises(InvalidParameter, match="deviation must be numbers of at least 0"):
+        FedpgFilter()(x, 2, RuleContext(deviation=torch.tensor(-1.0)))
+
+
+def test_fedpg_filter_counts_inboxes_without_a_majority():
+    logged = {}
+    context = RuleContext(batch_size=torch.tensor([16, 16]), log=lambda name, values: logged.update({name: values}))
+    x = torch.stack([line(0, 10, 20, 40, 80), line(0, 1, 2, 40, 80)])
+    for fallback in ("least", "none"):
+        value, weights, _ = FedpgFilter(sigma=1, fallback=fallback)(x, 2, context)
+        assert logged.pop("no_majority").tolist() == [True, False]
+        assert value[1] == 1
+        assert (weights[0] > 0).tolist() == [fallback == "least"] * 3 + [False] * 2
+    assert value[0].isnan().all()
+    FedpgFilter()(x, 2, context)
+    assert logged["no_majority"].tolist() == [False, False]
 
 
 def crowds(points, h):

@@ -164,7 +164,7 @@ class Federation(Protocol):
             state: the state with new entries `agreement.*`.
         """
 
-    def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
+    def aggregate(self, inbox: Inbox, state: State, deviation: float | None = None) -> tuple[Tensor, State]:
         """Aggregate every inbox with the rule of the experiment.
 
         If the rule is undefined for the valid messages of an inbox, the value is the receiver's own vector. For a
@@ -173,6 +173,8 @@ class Federation(Protocol):
         Args:
             inbox: the messages of R receivers.
             state: the state of the algorithm; the entries `aggregator.*` are those of the rule.
+            deviation: the distance of two honest messages (root mean square), if the receiver has measured it itself;
+                for rules that need a scale.
 
         Returns:
             value: [R, d], the aggregated vectors.

@@ -169,7 +169,8 @@ class Algorithm(Component):
         suggested: by task, values for its parameters that take precedence over the task's suggestions.
         recommended: by task, parameters of the default preset `recommended`, with their origin. Without them the
             default preset is `paper`.
-        presets: by name, further defaults: parameters of the `algorithm`, and components as in `defaults`.
+        presets: by name, further defaults: parameters of the `algorithm`, components as in `defaults`, and a `policy`;
+            under `tasks`, by task, those that take precedence on it.
     """
 
     kind: ClassVar[str] = "algorithm"

@@ -27,6 +27,7 @@ OFFICIAL: Mapping[str, Any] = {
     "snapshot": "after_step",
     "weights": "product",
     "logits": "tanh",
+    "streams": "official",
 }
 """The parameters with which the family behaves as the released code of DecByzPG, and not as its pseudo-code."""
 
@@ -118,7 +119,8 @@ class PageAlgorithm(PolicyGradient):
             network = fed.policy.network if isinstance(fed.policy, CategoricalPolicy) else None
             if not isinstance(network, FeedForward):
                 raise Undefined(
-                    "streams=official has the released code's initial policy, which is for discrete actions"
+                    "streams=official has the released code's initial policy, which is for discrete actions: "
+                    "use -p algo.streams=independent"
                 )
             theta = draw_official_parameters(network.sizes).to(theta).expand_as(theta).clone()
         return {**super().start(fed), "theta": theta, "previous": theta, "reference": torch.zeros_like(theta)}

@@ -87,10 +87,22 @@ class PolicyFamily(Component):
         else:
             assert isinstance(space, Box)
             low, high = (tuple(map(float, end)) for end in (space.low, space.high))
-            network = self.network(inputs, len(low), task.num_states)
-            player = GaussianPolicy(network, self.squash, low, high, self.log_std)
+            player = self.gaussian(inputs, low, high, task.num_states)
         is_team = len(task.action_shape) > len(space.shape or ())
         return Team(player, task.players) if is_team else player
+
+    def gaussian(
+        self, inputs: int, low: tuple[float, ...], high: tuple[float, ...], states: int | None
+    ) -> GaussianPolicy:
+        """Return the policy of one player for continuous actions.
+
+        Args:
+            inputs: the size of the player's observation.
+            low: the lower bounds of an action.
+            high: the upper bounds.
+            states: see `network`.
+        """
+        return GaussianPolicy(self.network(inputs, len(low), states), self.squash, low, high, self.log_std)
 
 
 @dataclass(frozen=True)

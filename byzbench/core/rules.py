@@ -27,6 +27,9 @@ PolicyEvaluator: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 many episodes of the receiver's own environment, NaN where `which` is False. All policies are evaluated on the same
 episodes, which count against the receiver's budget."""
 
+RuleLog: TypeAlias = Callable[[str, Tensor], None]
+"""(name, values [...]) -> None: record a metric of this round, with the value of each inbox."""
+
 LARGEST = 1e60
 """The largest float64 that a user may pass to a rule: rules multiply up to four of them."""
 
@@ -46,6 +49,11 @@ class RuleContext:
         honest: bool [..., n], True for honest senders, which no agent can know; only for a rule whose `required_inputs`
             name it.
         evaluator: evaluates policies at the receivers; only for a rule whose `required_inputs` name it.
+        batch_size: int64 [...], the number of episodes from which each vector of an inbox was computed; None if it is
+            not known.
+        deviation: float64 [...], the distance of two honest vectors (root mean square) as the receiver has measured it
+            itself; None if it has not.
+        log: records a metric of the rule, which is sent to nobody; None: metrics are not recorded.
         distances: the distances of the vectors, if the caller has computed them; rules read `distances_of`.
 
     Example:
@@ -63,6 +71,9 @@ class RuleContext:
     rng: np.random.Generator | None = None
     honest: Tensor | None = None
     evaluator: PolicyEvaluator | None = None
+    batch_size: Tensor | None = None
+    deviation: Tensor | None = None
+    log: RuleLog | None = None
     distances: PairwiseDistances | None = None
 
     def mask_of(self, x: Tensor) -> Tensor:
@@ -314,7 +325,15 @@ def _expand_context(name: str, context: RuleContext, shape: torch.Size) -> RuleC
         raise InvalidParameter(f"{name}: context must be a RuleContext, not a {type(context).__name__}")
     if not isinstance(context.rng, np.random.Generator | None):
         raise InvalidParameter(f"{name}: rng must be a numpy.random.Generator, not a {type(context.rng).__name__}")
-    shapes = {"mask": shape, "own": shape[:-1], "weights": shape, "age": shape, "honest": shape}
+    shapes = {
+        "mask": shape,
+        "own": shape[:-1],
+        "weights": shape,
+        "age": shape,
+        "honest": shape,
+        "batch_size": shape[:-1],
+        "deviation": shape[:-1],
+    }
     values = {key: getattr(context, key) for key in shapes}
     expanded: dict[str, Any] = {
         k: _expand(name, k, value, shapes[k]) for k, value in values.items() if value is not None
@@ -341,6 +360,8 @@ _CONDITIONS: dict[str, tuple[Callable[[Tensor, int], bool], str]] = {
     "own": (_are_columns, "a column from 0 to n - 1, or -1 for none, for n={n}"),
     "weights": (_are_mixing_weights, "numbers of at least 0 whose sum is at most 1"),
     "age": (lambda age, n: is_integral(age) and bool((age >= 0).all()), "integers of at least 0"),
+    "batch_size": (lambda size, n: is_integral(size) and bool((size >= 1).all()), "integers of at least 1"),
+    "deviation": (lambda size, n: size.is_floating_point() and bool((size >= 0).all()), "numbers of at least 0"),
 }
 """The condition on each tensor of a context that a user passes, for inboxes of n columns."""
 

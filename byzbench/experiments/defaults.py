@@ -23,6 +23,8 @@ RECOMMENDED = "recommended"
 def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
     """Return the components that the algorithm and its preset name, and under `algorithm` the preset's parameters.
 
+    A preset may name a `policy`, which precedes that of the task.
+
     Args:
         algo: The algorithm.
         preset: `recommended`, or one of `Algorithm.presets`.
@@ -41,12 +43,28 @@ def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
     values: dict[str, Any] = {"algorithm": {}, **usual, **cls.defaults}
     if preset == RECOMMENDED:
         recommended = recommendation(cls, task)
-        values |= cls.presets.get("paper", {})
+        values |= preset_of(cls, "paper", task)
         return values | {"algorithm": {**values["algorithm"], **(recommended.parameters if recommended else {})}}
     if preset not in cls.presets:
         names = ", ".join((RECOMMENDED, *cls.presets))
         raise InvalidParameter(f"{registry.name_of(cls)} has no preset {preset!r}; its presets: {names}")
-    return {**values, **cls.presets[preset]}
+    return values | preset_of(cls, preset, task)
+
+
+def preset_of(algo: type[Algorithm], preset: str, task: Task) -> dict[str, Any]:
+    """Return what a preset of an algorithm sets on a task; nothing if the algorithm has no such preset.
+
+    Args:
+        algo: The class of the algorithm.
+        preset: The name of the preset.
+        task: The task.
+
+    Example:
+        >>> preset_of(registry.find("algorithm", "svrpg"), "official", registry.load("task", "cartpole"))["policy"]
+        'mlp(hidden=[16, 16], activation=relu)'
+    """
+    values = dict(algo.presets.get(preset, {}))
+    return values | values.pop("tasks", {}).get(registry.name_of(task), {})
 
 
 def recommendation(algo: type[Algorithm], task: Task) -> Recommendation | None:

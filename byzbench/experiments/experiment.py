@@ -203,7 +203,7 @@ class Experiment:
             attack: The attack.
             topology: The communication graph.
             env: The task.
-            policy: The policy family; by default the task's.
+            policy: The policy family; by default that of the preset or the task.
             scenario: What differs from the task.
             aggregator: The rule that aggregates gradients.
             agreement: The agreement on parameters.
@@ -233,8 +233,8 @@ class Experiment:
         build = _Builder(parameters)
         env, policy, scenario = with_moved_parameters(env, policy, scenario, build.parameters)
         task: Task = build("task", env)
-        family: PolicyFamily = build("policy", task.default_policy if policy is None else policy)
         usual = defaults(algo, preset, task)
+        family: PolicyFamily = build("policy", usual.get("policy", task.default_policy) if policy is None else policy)
         build.parameters["algorithm"] = with_suggestions(
             task, family, algo, usual, build.parameters.get("algorithm", {})
         )

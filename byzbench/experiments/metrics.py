@@ -31,6 +31,9 @@ LEARNING = 0.1
 NOT_FINITE = 0.5
 """The threshold of a rule that does not work: the share of its outputs that are not finite, the mean over rounds."""
 
+NO_MAJORITY = 0.05
+"""The share of rounds above which a rule that finds no majority within its thresholds is remarked upon."""
+
 _NOT_FINITE = {"aggregate": "aggregator_not_finite", "agreement": "agreement_not_finite"}
 """The metrics `not_finite_share` of both rules; absent where the share is zero."""
 
@@ -190,6 +193,24 @@ def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
             values["error"] = error / spread if error is not None and spread else None
     names = dict.fromkeys(name for values in rounds for name in values)
     return {name: mean_of(values.get(name) for values in rounds) for name in names}
+
+
+def majority_notes(lines: Sequence[Mapping[str, Any]], aggregator: str) -> list[str]:
+    """Return a remark if a rule that needs a majority of close vectors found none in more than `NO_MAJORITY` of rounds.
+
+    Args:
+        lines: The lines of metrics of the run, of which `no_majority` is 1 in such rounds.
+        aggregator: The rule in written form.
+
+    Example:
+        >>> majority_notes([{"no_majority": 1.0}, {"no_majority": 0.0}], "fedpg_filter(sigma=0.1)")
+        ['sigma of fedpg_filter(sigma=0.1) is too small: in 50 % of rounds no vector was within 2 sigma of most others']
+    """
+    share = mean_of(line.get("no_majority") for line in lines) or 0.0
+    if share <= NO_MAJORITY:
+        return []
+    rounds = f"{100 * share:.0f} % of rounds"
+    return [f"sigma of {aggregator} is too small: in {rounds} no vector was within 2 sigma of most others"]
 
 
 def classify_rules(lines: Sequence[Mapping[str, Any]], rules: Mapping[str, str], diverged: bool) -> Verdict | None:

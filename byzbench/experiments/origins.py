@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from byzbench import registry
-from byzbench.experiments.defaults import RECOMMENDED, Written, recommendation, suggestions
+from byzbench.experiments.defaults import RECOMMENDED, Written, preset_of, recommendation, suggestions
 from byzbench.experiments.experiment import Experiment
 
 
@@ -47,20 +47,21 @@ def value_origins(
     task, cls = experiment.task, type(experiment.algorithm)
     name, task_name = registry.name_of(cls), registry.name_of(task)
     of_preset = "paper" if preset == RECOMMENDED else preset
+    of_task, origin_of_preset = preset_of(cls, of_preset, task), f"preset {of_preset} of {name}"
+    policy_default = origin_of_preset if "policy" in of_task else f"default of task {task_name}"
     entries = [
         ValueOrigin("env", _text(task), "given"),
-        ValueOrigin("policy", _text(experiment.policy), "given" if policy else f"default of task {task_name}"),
+        ValueOrigin("policy", _text(experiment.policy), "given" if policy else policy_default),
     ]
     for axis in ("topology", "aggregator", "agreement"):
-        if axis in cls.presets.get(of_preset, {}):
-            origin = f"preset {of_preset} of {name}"
-        else:
-            origin = f"default of {name}" if axis in cls.defaults else "default"
+        origin = f"default of {name}" if axis in cls.defaults else "default"
+        if axis in of_task:
+            origin = origin_of_preset
         entries.append(ValueOrigin(axis, _text(getattr(experiment, axis)), origin))
     entries.append(ValueOrigin("trajectories", str(experiment.trajectories), f"budget of task {task_name}"))
 
     layers = suggestions(task, experiment.policy, cls)
-    layers.append((f"preset {of_preset} of {name}", cls.presets.get(of_preset, {}).get("algorithm", {})))
+    layers.append((origin_of_preset, of_task.get("algorithm", {})))
     if preset == RECOMMENDED and (recommended := recommendation(cls, task)):
         layers.append((recommended.origin, recommended.parameters))
     layers.append(("given", registry.with_parameters("algorithm", algo, {}).parameters))

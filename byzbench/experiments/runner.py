@@ -30,6 +30,7 @@ from byzbench.experiments.metrics import (
     classify_run,
     evaluation_area,
     final_return,
+    majority_notes,
     measure,
 )
 from byzbench.experiments.plugin_errors import translate_plugin_errors
@@ -425,7 +426,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         versions=versions,
         trace=digests.pop("trace.jsonl"),
         diagnostics=diagnostics,
-        notes=notes,
+        notes=notes + majority_notes(lines, rules["aggregator"]),
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
         traffic=training.federation.counters.by_topic(),

@@ -68,6 +68,7 @@ class Adversary:
         self._coin: Tensor | None = None
         self._theta: Tensor | None = None
         self._rollouts: dict[int, dict[str, Tensor]] = {}
+        self._batch_size: int | None = None
         self._memory: State = {}
         self._observed: State = {}
         if self._byzantine:
@@ -99,7 +100,7 @@ class Adversary:
     def begin(self, round: int) -> None:
         """Start a round: its number is the key of all its streams."""
         self.round, self._num_exchanges, self._coin = round, 0, None
-        self._theta, self._rollouts = None, {}
+        self._theta, self._rollouts, self._batch_size = None, {}, None
 
     def set_graph(self, members: CommunicationGraph) -> None:
         """Set the communication graph of the round; the Byzantine agents stay the same."""
@@ -264,6 +265,7 @@ class Adversary:
             weights=None if server else self._mixing[self._victim, inbox],
             state={k.removeprefix(prefix): v for k, v in self._observed.items() if k.startswith(prefix)},
             rng=lambda: self._streams.generator(name, round),
+            batch_size=self._batch_size if topic == "gradient" else None,
         )
 
     @property
@@ -283,6 +285,7 @@ class Adversary:
         Raises:
             BrokenPlugin: the attack changes a physical constant that the task does not have.
         """
+        self._batch_size = episodes
         if self._byzantine and "policy" in self._visible:
             theta = theta.detach().cpu()
             if self._theta is None:

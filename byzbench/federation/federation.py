@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +90,7 @@ class SimulatedFederation(Federation):
         self.scenarios = Scenarios(scenario, task, streams, members.num_agents, members.byzantine_ids)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
+        self._batch_size: int | None = None
 
     def begin(self, round: int, progress: float) -> None:
         """Start a round: its number is the key of all its streams.
@@ -99,6 +101,7 @@ class SimulatedFederation(Federation):
         """
         self.round, self.progress = round, progress
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
+        self._batch_size = None
         self.reset_statistics()
         members = self._members if self._graph_of_round is None else self._graph_of_round(round)
         inactive, crashed = self.scenarios.inactive_agents(progress), self.scenarios.crashed_agents(progress)
@@ -126,7 +129,8 @@ class SimulatedFederation(Federation):
         counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
         suffix = f"/{self._num_samples}" if self._num_samples else ""
         self._num_samples += 1
-        hooks = self._adversary.make_hooks(agent_ids, int(counts.max()), self._num_samples, theta)
+        self._batch_size = int(counts.max())
+        hooks = self._adversary.make_hooks(agent_ids, self._batch_size, self._num_samples, theta)
         episodes = self._rollout(theta, counts, agent_ids, suffix, hooks)
         self._charge_episodes(agent_ids, episodes)
         if self.statistics.returns is None or len(agent_ids) == len(self.agents):
@@ -252,11 +256,13 @@ class SimulatedFederation(Federation):
 
     # Aggregation of received messages.
 
-    def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
+    def aggregate(self, inbox: Inbox, state: State, deviation: float | None = None) -> tuple[Tensor, State]:
         """Aggregate every inbox with the rule of the experiment."""
         prefix = "aggregator."
         own_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        result = self.statistics.aggregation = self._apply("aggregator", self._aggregator, inbox, own_state)
+        result = self.statistics.aggregation = self._apply(
+            "aggregator", self._aggregator, inbox, own_state, self._batch_size, deviation
+        )
         self._adversary.record_aggregation("gradient", result)
         return result.value, {**state, **{prefix + k: v for k, v in result.state.items()}}
 
@@ -267,7 +273,15 @@ class SimulatedFederation(Federation):
         self._adversary.record_aggregation("parameters", result)
         return result.value, result.state
 
-    def _apply(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> AggregationResult:
+    def _apply(
+        self,
+        purpose: str,
+        rule: Aggregator,
+        inbox: Inbox,
+        state: State,
+        batch_size: int | None = None,
+        deviation: float | None = None,
+    ) -> AggregationResult:
         """Apply a rule to every inbox at which it is defined.
 
         Args:
@@ -275,12 +289,15 @@ class SimulatedFederation(Federation):
             rule: the aggregation rule.
             inbox: the messages of R receivers.
             state: the state of the rule, with one row for each receiver.
+            batch_size: the number of episodes of each message, if it is known.
+            deviation: see `aggregate`.
         """
+        facts = {"batch_size": batch_size, "deviation": deviation}
         counts = list(zip(inbox.n.tolist(), inbox.f.tolist(), strict=True))
         is_defined = {(n, f): n > 0 and bool(rule.defined(n, f)) for n, f in set(counts)}
         usable = torch.tensor([is_defined[pair] for pair in counts])
         if all(is_defined.values()):
-            output = self._apply_defined(purpose, rule, inbox, state)
+            output = self._apply_defined(purpose, rule, inbox, state, facts)
             return AggregationResult(inbox, output.value, output.weights, usable, output.state)
         rows = usable.nonzero().squeeze(1)
         self.counters.num_undefined += len(usable) - len(rows)
@@ -289,7 +306,7 @@ class SimulatedFederation(Federation):
         new, weights = dict(state), None
         if len(rows):
             usable_state = {name: part[rows] for name, part in state.items()}
-            output = self._apply_defined(purpose, rule, inbox.select(rows), usable_state)
+            output = self._apply_defined(purpose, rule, inbox.select(rows), usable_state, facts)
             value[rows] = output.value
             if output.weights is not None:
                 weights = torch.zeros(inbox.mask.shape, dtype=torch.float64)
@@ -299,7 +316,9 @@ class SimulatedFederation(Federation):
                 new[name][rows] = part
         return AggregationResult(inbox, value, weights, usable, new)
 
-    def _apply_defined(self, purpose: str, rule: Aggregator, inbox: Inbox, state: State) -> RuleOutput:
+    def _apply_defined(
+        self, purpose: str, rule: Aggregator, inbox: Inbox, state: State, facts: Mapping[str, float | None]
+    ) -> RuleOutput:
         """Apply a rule that is defined at every inbox; see `_apply`.
 
         Returns:
@@ -314,6 +333,13 @@ class SimulatedFederation(Federation):
             block_state = {name: part[block] for name, part in state.items()}
             block_inbox = inbox if len(block) == len(inbox.f) else inbox.select(block)
             context = self._rule_context(rule, block_inbox, pairs, block_state, stream)
+            shape = block_inbox.f.shape
+            known: dict[str, Any] = {
+                name: torch.full(shape, value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
+                for name, value in facts.items()
+                if value is not None
+            }
+            context = replace(context, **known)
             outputs.append(rule.aggregate(block_inbox.base[block_inbox.senders], block_inbox.f, context))
             if len(blocks) > 1:
                 pairs.release()
@@ -340,8 +366,15 @@ class SimulatedFederation(Federation):
             rng=self._streams.generator(stream, self.round),
             honest=~self._members.byzantine[inbox.authors] if "honest" in required else None,
             evaluator=partial(self._evaluate_policies, inbox, stream) if "evaluator" in required else None,
+            log=self._log_rule,
             distances=pairs,
         )
+
+    def _log_rule(self, name: str, values: Tensor) -> None:
+        """Record the largest value of a rule's metric over its inboxes of this round."""
+        largest = values.double().amax().expand(len(self.agents))
+        before = self.statistics.logged.get(name)
+        self.log(name, largest if before is None else largest.maximum(before))
 
     def _evaluate_policies(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
         """Evaluate candidate policies of receivers; see `byzbench.core.PolicyEvaluator`.

@@ -60,6 +60,7 @@ class ClonedRule:
         own: int = -1,
         weights: Tensor | None = None,
         state: State | None = None,
+        batch_size: int | None = None,
     ) -> None:
         """Make the clone of a rule at one receiver.
 
@@ -74,10 +75,12 @@ class ClonedRule:
             own: the column of the receiver's own vector; -1 for a server.
             weights: float64 [n], the mixing weights of the receiver; None for a server.
             state: the state of the rule at this receiver, without the receiver dimension.
+            batch_size: the number of episodes of each vector; None if it is not known.
         """
         self.receiver, self.calls = receiver, calls
         self._rule, self._inbox, self._bound, self._own = rule, inbox, bound, own
         self._weights, self._state, self._rng, self._left = weights, state or {}, rng, calls
+        self._batch_size = batch_size
         self._honest = candidate_rows < 0
         self._columns = (candidate_rows >= 0).nonzero().squeeze(1)
         self._rows = candidate_rows[self._columns]
@@ -147,6 +150,7 @@ class ClonedRule:
                 state={name: part.expand(count, *part.shape).clone() for name, part in self._state.items()},
                 rng=self._rng(),
                 honest=self._honest.expand(count, -1) if "honest" in self._rule.required_inputs else None,
+                batch_size=None if self._batch_size is None else torch.full((count,), self._batch_size),
                 distances=pairs,
             )
             values.append(self._rule.aggregate(inbox.base[inbox.senders[receivers]], inbox.f[receivers], context).value)

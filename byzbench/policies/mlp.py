@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from byzbench.core import Categorical, PolicyFamily
 from byzbench.rl.networks import Activation, FeedForward, FunctionApproximator, Initialization
+from byzbench.rl.policies import GaussianPolicy, StateGaussianPolicy
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Mlp(PolicyFamily):
         activation: the function after each hidden layer.
         initialization: the law of the initial parameters: `uniform` within 1/sqrt(fan-in), as in the source's code, or
             `orthogonal` as PPO is usually started (Andrychowicz et al. 2021, arXiv 2006.05990).
+        std: the standard deviation of continuous actions: `shared` by all states; or of the `state`, as in the code of
+            arXiv 2110.14074, see `byzbench.rl.policies.StateGaussianPolicy`, for which `squash` and `log_std` change
+            nothing.
 
     Example:
         >>> Mlp(hidden=(16, 16)).network(4, 2, None).dimension
@@ -45,6 +49,18 @@ class Mlp(PolicyFamily):
         Field(description="law of initial parameters: uniform within 1/sqrt(fan-in), or orthogonal"),
         Categorical("uniform", "orthogonal"),
     ] = "uniform"
+    std: Annotated[
+        Literal["shared", "state"],
+        Field(description="standard deviation of continuous actions: one for all states, or an output of the network"),
+    ] = "shared"
+
+    def gaussian(
+        self, inputs: int, low: tuple[float, ...], high: tuple[float, ...], states: int | None
+    ) -> GaussianPolicy:
+        """Return the policy of one player for continuous actions: see `PolicyFamily.gaussian`."""
+        if self.std == "shared":
+            return super().gaussian(inputs, low, high, states)
+        return StateGaussianPolicy(self.network(inputs, 2 * len(low), states), False, low, high)
 
     def network(self, inputs: int, outputs: int, states: int | None) -> FunctionApproximator:
         """Return the network of one player: see `PolicyFamily.network`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -306,15 +307,22 @@ def gpomdp(
 
 
 def whitened(
-    policy: Policy, theta: Tensor, batch: Trajectories, discount: float, weights: Tensor | None = None
+    policy: Policy,
+    theta: Tensor,
+    batch: Trajectories,
+    discount: float,
+    weights: Tensor | None = None,
+    pool: Literal["episodes", "steps"] = "episodes",
 ) -> Tensor:
     """Compute the gradient with whitened returns that released codes of federated policy gradients use.
 
-        g(tau | theta) = (1/T) sum_h grad log pi(a_h|s_h) (R_h - mean(R)) / (std(R) + 1e-9),
-        R_h = sum_j gamma^j r_{h+j}
+        g = (1/sum_i T_i) sum_i G_i                with pool=steps, as in the code,
+        g = (1/N) sum_i G_i / T_i                  with pool=episodes,
+        G_i = sum_h grad log pi(a_ih|s_ih) (R_ih - mean(R_i)) / (std(R_i) + 1e-9),    R_ih = sum_j gamma^j r_i,h+j
 
-    is averaged over each agent's episodes. T is the length of the episode; mean and standard deviation are over its
-    steps. The norm of g does not depend on the scale of rewards, and hardly on T. g is not the gradient of a return.
+    for an agent's N episodes of T_i steps. Mean and standard deviation are over the steps of the episode. With
+    pool=steps a long episode counts more than a short one. The norm of g does not depend on the scale of rewards, and
+    hardly on T_i. g is not the gradient of a return.
 
     Args:
         policy: The policy.
@@ -322,6 +330,7 @@ def whitened(
         batch: The episodes.
         discount: The discount gamma.
         weights: The importance weights of episodes [K, N] or of steps [K, T, N]; None: all are 1.
+        pool: Whether the mean is over all steps of the batch, or over episodes of means over their steps.
 
     Returns:
         The gradients, [K, d].
@@ -336,7 +345,11 @@ def whitened(
     length = batch.mask.sum(1, keepdim=True).clamp(min=1)
     centered = (to_go - to_go.cumsum(1)[:, -1:] / length) * batch.mask
     std = (centered.square().cumsum(1)[:, -1:] / (length - 1).clamp(min=1)).sqrt()
-    coefficients = centered / (std + 1e-9) / length
+    coefficients = centered / (std + 1e-9)
+    if pool == "steps":
+        coefficients *= (batch.count / batch.mask.sum((1, 2)).clamp(min=1)).view(-1, 1, 1)
+    else:
+        coefficients /= length
     if weights is not None:
         weights = weights.to(coefficients.dtype)
         coefficients = coefficients * (weights if weights.dim() == 3 else weights.unsqueeze(1))

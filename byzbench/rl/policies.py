@@ -20,6 +20,9 @@ LOG_STD = -0.5
 LOG_STD_RANGE = (-5.0, 2.0)
 """The range to which log standard deviations are clamped, so that densities stay finite."""
 
+STATE_LOG_STD_RANGE = (-20.0, -2.0)
+"""The range to which log standard deviations that depend on the state are clamped."""
+
 
 class Actor(ABC):
     """An interface that acts for K agents at once.
@@ -263,3 +266,67 @@ class GaussianPolicy(NetworkPolicy):
         bounded = np.isfinite(low) & np.isfinite(high)
         inside = np.tanh(u) if self.squashed else u.clip(-1, 1)
         return np.clip(middle + half * np.where(bounded, inside, u), low, high)
+
+
+@dataclass(frozen=True)
+class StateGaussianPolicy(GaussianPolicy):
+    """A diagonal Gaussian policy u ~ N(mu(s), sigma(s)^2), whose network has two outputs for each coordinate.
+
+        mu = tanh(a),    sigma = tanh(exp(clamp(b, -20, -2))),    (a, b) the network's outputs
+
+    Actions are in units of half their range, and clipped to it, as in `GaussianPolicy`. sigma is at most 0.13. A
+    density of almost no width is cut off below: a coordinate's log density is at least -1e5.
+
+    Source: the code of Fan et al. 2021, arXiv 2110.14074.
+
+    Differs from the source in: the last layer has biases.
+
+    Example:
+        >>> policy = StateGaussianPolicy(FeedForward((3, 4)), low=(-1.0, -1.0), high=(1.0, 1.0))
+        >>> policy.action_shape, policy.dimension
+        ((2,), 16)
+    """
+
+    @property
+    def dimension(self) -> int:
+        """Return d, the number of parameters of the network."""
+        return self.network.dimension
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Return (coordinates,)."""
+        return (len(self.low),)
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Draw the network's initial parameters: float32 [d]."""
+        return self.network.initial(rng)
+
+    def layers(self, theta: Tensor) -> Parts:
+        """Split theta [K, d] into the parts that the network takes."""
+        return self.network.layers(theta)
+
+    def moments(self, layers: Parts, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mu and sigma: observations [K, M, o] -> [K, M, coordinates] each."""
+        mean, log_std = self.network.outputs(layers, observations).chunk(2, -1)
+        return mean.tanh(), log_std.clamp(*STATE_LOG_STD_RANGE).exp().tanh()
+
+    def log_probabilities(self, layers: Parts, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return the log density of u: see `Policy`."""
+        mean, std = self.moments(layers, observations)
+        densities = -((actions - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2
+        return densities.clamp(min=-1e5).sum(-1)
+
+    def entropy(self, layers: Parts, observations: Tensor) -> Tensor:
+        """Return the entropy of u: see `Policy`."""
+        _, std = self.moments(layers, observations)
+        return (std.log() + math.log(2 * math.pi * math.e) / 2).sum(-1)
+
+    def sampler(self, theta: Tensor, noise: Tensor | None) -> Sampler:
+        """Return a function that samples actions: see `Actor`."""
+        layers = self.layers(theta)
+
+        def choose(t: int, observations: np.ndarray) -> np.ndarray:
+            mean, std = self.moments(layers, torch.from_numpy(observations))
+            return (mean if noise is None else mean + std * noise[:, t]).numpy()
+
+        return choose

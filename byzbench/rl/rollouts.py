@@ -99,6 +99,15 @@ class Trajectories:
         values |= {name: getattr(self, name)[:, rows] for name in ("terminated", "final_observations")}
         return Trajectories(**values, count=self.count.clamp(max=values["mask"].shape[2]))
 
+    def as_agents(self) -> Trajectories:
+        """Return the N episodes of a single agent as those of N agents with one episode each."""
+        step_fields = ("observations", "actions", "rewards", "mask")
+        values = {name: getattr(self, name).transpose(0, 2).contiguous() for name in step_fields}
+        values |= {
+            name: getattr(self, name).transpose(0, 1).contiguous() for name in ("terminated", "final_observations")
+        }
+        return Trajectories(**values, count=torch.ones_like(self.mask[0, 0], dtype=torch.int64))
+
     def agent(self, agent: int) -> Trajectories:
         """Return the episodes of one agent, with all padding."""
         return Trajectories(**{name: value[agent : agent + 1] for name, value in vars(self).items()})

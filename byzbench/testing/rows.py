@@ -183,8 +183,8 @@ class _RowFederation:
     def log_direction(self, direction: Tensor, at: Tensor) -> None:
         """Record nothing: a row alone has no metrics of all agents."""
 
-    def aggregate(self, inbox: Inbox, state: State) -> tuple[Tensor, State]:
-        return self._local.aggregate(inbox, state)
+    def aggregate(self, inbox: Inbox, state: State, deviation: float | None = None) -> tuple[Tensor, State]:
+        return self._local.aggregate(inbox, state, deviation)
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
         return self._local.combine(rule, inbox, state)
