@@ -25,10 +25,11 @@ from byzbench.reports.estimators import Interval
 from byzbench.reports.sheets import Table
 from byzbench.reproduce import catalog, find_study, learning, reproduce_study, studies
 from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
+from byzbench.reproduce.estimates import geometric_mean, speed_ratio
 from byzbench.reproduce.learning import Passage, centred_curve, passage
 from byzbench.reproduce.pages import study_page
 from byzbench.reproduce.published import digitised_curves, is_within
-from byzbench.reproduce.speedup import LINES, SPEEDUP, geometric_mean, speed_ratio
+from byzbench.reproduce.speedup import LINES, SPEEDUP
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepPlan

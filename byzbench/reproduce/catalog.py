@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from byzbench.errors import UnknownName, suggest
+from byzbench.reproduce.communication import COMMUNICATION
 from byzbench.reproduce.decbyzpg import CARTPOLE, LUNARLANDER
 from byzbench.reproduce.speedup import SPEEDUP
 from byzbench.reproduce.study import Study
 
-_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP)
+_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP, COMMUNICATION)
 
 
 def studies() -> Mapping[str, Study]:

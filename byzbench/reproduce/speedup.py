@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-from scipy import stats
 
 from byzbench.reports.estimators import Interval
 from byzbench.reports.plot_style import COLOURS, GREY, MARKERS, STYLE
 from byzbench.reports.sheets import Table
-from byzbench.reports.statistics import mean_interval
+from byzbench.reproduce.estimates import format_interval, geometric_mean, speed_ratio
 from byzbench.reproduce.learning import Passage, passage
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 
@@ -84,44 +82,6 @@ def passages(row: MeasuredRow, staying: bool = False) -> np.ndarray:
     return np.array([run["reached"] for run in row.runs if run["stayed" if staying else "reached"]], float)
 
 
-def geometric_mean(times: np.ndarray) -> Interval | None:
-    """Return the geometric mean of positive numbers [n] with Student's interval of logarithms; None without any.
-
-    Example:
-        >>> print(geometric_mean(np.array([100.0, 400.0])))
-        200.00
-    """
-    if not len(times):
-        return None
-    logs = mean_interval(np.log(times))
-    ends = [None if end is None else math.exp(end) for end in (logs.low, logs.high)]
-    return Interval(math.exp(logs.value), *ends)
-
-
-def speed_ratio(alone: np.ndarray, many: np.ndarray) -> Interval | None:
-    """Return the ratio of two geometric means with Welch's 95 % interval of logarithms.
-
-    Args:
-        alone: First passages of one agent.
-        many: First passages of many agents.
-
-    Returns:
-        The ratio, without an interval where a side has fewer than three runs; None where a side has none.
-
-    Example:
-        >>> print(speed_ratio(np.array([400.0, 400.0]), np.array([100.0])))
-        4.00
-    """
-    if not len(alone) or not len(many):
-        return None
-    first, second = np.log(alone), np.log(many)
-    difference = float(first.mean() - second.mean())
-    if min(len(alone), len(many)) < 3 or not (np.ptp(first) + np.ptp(second)):
-        return Interval(math.exp(difference))
-    low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return Interval(math.exp(difference), math.exp(low), math.exp(high))
-
-
 def speedup_of(result: StudyResult, line: Line, agents: int) -> Interval | None:
     """Return the speed-up of a row against one agent of the same estimator, by runs that stay; None without any."""
     alone = LINES[1 if line.batches is PAGE else 0].row(1)
@@ -135,13 +95,6 @@ def _list(values: Iterable[float]) -> str:
 def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
     value, low, high = (None,) * 3 if interval is None else (interval.value, interval.low, interval.high)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _text(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return "-"
-    ends = "" if interval.low is None else f" ({interval.low:,.{digits}f} to {interval.high:,.{digits}f})"
-    return f"{interval.value:,.{digits}f}{ends}"
 
 
 def _draw_times(axes: Axes, rows: Mapping[int, MeasuredRow], colour: str, marker: str, name: str) -> None:
@@ -212,8 +165,11 @@ class SpeedupStudy(Study):
                     | {"stayed": len(stayed), **_ends("first_passage_stayed", last), **_ends("speedup", ratio)}
                 )
                 setting = "/".join(f"{chosen[name]:g}" for name in ("N", "B", "p", "lr"))
-                times = [f"{_text(first, 0)}, {len(reached)} of {of}", f"{_text(last, 0)}, {len(stayed)} of {of}"]
-                cells.append([line.name, str(k), setting, *times, _text(ratio, 2), str(k - line.byzantine)])
+                times = [
+                    f"{format_interval(first, 0)}, {len(reached)} of {of}",
+                    f"{format_interval(last, 0)}, {len(stayed)} of {of}",
+                ]
+                cells.append([line.name, str(k), setting, *times, format_interval(ratio, 2), str(k - line.byzantine)])
         head = ["estimator", ">K", "N/B/p/lr", "first passage, reached", "first passage, stayed", "speed-up", ">ideal"]
         return [Table("speedup", "Speed-up", records, head, cells)]
 
