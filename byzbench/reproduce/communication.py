@@ -158,12 +158,12 @@ def _table(name: str, title: str, columns: list[str], names: Mapping[str, list[s
         row = result.rows[row_name]
         messages, size = (float(np.mean([run[key] for run in row.runs])) for key in ("messages", "bytes"))
         times, sent = _mean(row, "reached"), _mean(row)
-        num_reached = sum(run["reached"] is not None for run in row.runs)
+        num_reached, of = sum(run["reached"] is not None for run in row.runs), len(row.runs)
         finite = [run["last"] for run in row.runs if run["last"] is not None]
         last = float(np.mean(finite)) if finite else None
         records.append(
             {"row": row_name, "messages_per_round": messages, "bytes_per_round": size, "reached": num_reached}
-            | {"runs": len(row.runs), "trajectories": times and times.value, "bytes": sent and sent.value, "last": last}
+            | {"runs": of, "trajectories": times and times.value, "bytes": sent and sent.value, "last": last}
         )
         megabytes = "-" if sent is None else f"{sent.value / 1e6:,.3g}"
         shown = [

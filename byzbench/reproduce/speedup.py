@@ -43,7 +43,7 @@ than the table: {search_seeds}.
 reaches {goal:g}; *stayed* are the runs that are above {floor:g} in every later tenth of the budget. Times are geometric
 means with Student's 95 % interval of logarithms, over the runs that reached the goal, and over those that stayed. The
 speed-up is against K = 1 of the same estimator, by runs that stay, with Welch's interval; ideal is the number of honest
-agents. A speed-up over runs that stay does not say how many do: their number is in the column before it."""
+agents. A speed-up over runs that stay does not say how many do: the column *stayed* does."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,11 @@ class SpeedupStudy(Study):
                     | {"stayed": len(stayed), **_ends("first_passage_stayed", last), **_ends("speedup", ratio)}
                 )
                 setting = "/".join(f"{chosen[name]:g}" for name in ("N", "B", "p", "lr"))
-                times = [
-                    f"{format_interval(first, 0)}, {len(reached)} of {of}",
-                    f"{format_interval(last, 0)}, {len(stayed)} of {of}",
-                ]
-                cells.append([line.name, str(k), setting, *times, format_interval(ratio, 2), str(k - line.byzantine)])
-        head = ["estimator", ">K", "N/B/p/lr", "first passage, reached", "first passage, stayed", "speed-up", ">ideal"]
+                counts = [f"{len(reached)} of {of}", f"{len(stayed)} of {of}"]
+                times = [format_interval(first, 0), format_interval(last, 0), format_interval(ratio, 2)]
+                cells.append([line.name, str(k), setting, *counts, *times, str(k - line.byzantine)])
+        passage_columns = [">reached", ">stayed", "first passage", "first passage, stayed"]
+        head = ["estimator", ">K", "N/B/p/lr", *passage_columns, "speed-up, stayed", ">ideal"]
         return [Table("speedup", "Speed-up", records, head, cells)]
 
     def checks(self, result: StudyResult) -> dict[str, bool]:
