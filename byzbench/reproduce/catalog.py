@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from byzbench.errors import UnknownName, suggest
+from byzbench.reproduce.assumptions import ASSUMPTIONS
 from byzbench.reproduce.communication import COMMUNICATION
+from byzbench.reproduce.complexity import COMPLEXITY
 from byzbench.reproduce.decbyzpg import CARTPOLE, LUNARLANDER
+from byzbench.reproduce.fedpg_br import FEDPG_BR
 from byzbench.reproduce.speedup import SPEEDUP
 from byzbench.reproduce.study import Study
 
-_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP, COMMUNICATION)
+_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP, COMMUNICATION, COMPLEXITY, ASSUMPTIONS, FEDPG_BR)
 
 
 def studies() -> Mapping[str, Study]:

@@ -136,9 +136,8 @@ class CommunicationStudy(Study):
             axes = figure.add_subplot()
             for name, colour, marker in zip(PROTOCOLS, COLOURS, MARKERS, strict=False):
                 points = [(k, mean.value / 1e6) for k in SIZES if (mean := _mean(result.rows[f"{name}, K={k}"]))]
-                axes.plot(
-                    *zip(*points, strict=True) if points else ([], []), color=colour, marker=marker, ms=4.5, label=name
-                )
+                agents, sizes = [k for k, _ in points], [size for _, size in points]
+                axes.plot(agents, sizes, color=colour, marker=marker, ms=4.5, label=name)
             axes.set(xscale="log", yscale="log", xlabel="agents K", ylabel=f"MB of an agent to return {GOAL:g}")
             axes.xaxis.set(major_locator=FixedLocator(SIZES), minor_locator=NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
