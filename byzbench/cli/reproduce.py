@@ -36,7 +36,7 @@ def reproduce(
 
     Examples:
         byzbench reproduce
-        byzbench reproduce decbyzpg --seeds 3 --page decbyzpg.md --figure decbyzpg.png
+        byzbench reproduce decbyzpg --seeds 3 --page decbyzpg.md
     """
     from byzbench.reports.plot_style import require_format, save_figure
     from byzbench.reports.sheets import render_tables
