@@ -73,7 +73,7 @@ class Line:
 LINES = (
     Line("p=1", AGENTS, LARGE),
     Line("PAGE", AGENTS, PAGE),
-    Line(f"p=1, f={BYZANTINE}, avg_zero", ATTACKED, LARGE[:2], STEPS[1:], BYZANTINE, "avg_zero"),
+    Line(f"p=1, f={BYZANTINE}, avg_zero", ATTACKED, LARGE[1:], STEPS[1:], BYZANTINE, "avg_zero"),
 )
 
 
