@@ -17,14 +17,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import byzbench
 from byzbench import cli, registry, reproduce
 from byzbench.errors import UnknownName
 from byzbench.experiments.experiment import Experiment
 from byzbench.identity import ENGINE
+from byzbench.records.run_folder import RunFolder
 from byzbench.reports.estimators import Interval
 from byzbench.reports.sheets import Table
-from byzbench.reproduce import catalog, find_study, learning, reproduce_study, studies
+from byzbench.reproduce import catalog, communication, find_study, learning, reproduce_study, studies
 from byzbench.reproduce.assumptions import ASSUMPTIONS
+from byzbench.reproduce.communication import COMMUNICATION
 from byzbench.reproduce.complexity import COMPLEXITY, LENGTHS, PROBLEMS, SHARES, bound_terms, cell_options
 from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
 from byzbench.reproduce.estimates import geometric_mean, speed_ratio
@@ -410,10 +413,50 @@ class TestAssumptions:
         assert ASSUMPTIONS.figure(result).axes
 
 
-@pytest.mark.parametrize("name", ["decbyzpg", "speedup"])
+class TestCommunication:
+    def test_a_run_costs_what_its_protocol_sends(self, tmp_path: Path) -> None:
+        """An agent sends a gradient and parameters of 386 numbers to each of two others in a round."""
+        experiment = Experiment.create(**TINY, seed=0, parameters={"algorithm": {"N": 2, "p": 1}})
+        byzbench.run(experiment, out=tmp_path)
+        cost = COMMUNICATION.measure(tmp_path / experiment.hash)
+        assert (cost["messages"], cost["bytes"]) == (4.0, 4 * 4 * 386)
+        assert (cost["reached"], cost["bytes_to_goal"]) == (None, None)
+
+    def test_bytes_are_counted_to_the_first_passage(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Two agents; 100 bytes a round; the goal is reached at 30 trajectories, after three rounds."""
+        run = with_curve(monkeypatch, [20.0, 20.0, 500.0, 500.0, 480.0])
+        metrics = {"bytes": 100 * np.arange(1, 6), "messages": 4 * np.arange(1, 6), "return": np.full(5, 480.0)}
+        monkeypatch.setattr(communication, "trace", lambda _, key: (AT, metrics[key].astype(float)))
+        monkeypatch.setattr(RunFolder, "record", lambda _: {"experiment": {"agents": 2}})
+        assert COMMUNICATION.measure(run) == {
+            "messages": 2.0,
+            "bytes": 50.0,
+            "reached": 30.0,
+            "bytes_to_goal": 150.0,
+            "last": 480.0,
+        }
+
+    def test_the_tables_have_every_row(self) -> None:
+        cost = {"messages": 4.0, "bytes": 6176.0, "reached": 100.0, "bytes_to_goal": 2e6, "last": 480.0}
+        never = {**cost, "reached": None, "bytes_to_goal": None}
+        rows = {name: MeasuredRow(options[0], [0, 1], [cost, never]) for name, options in COMMUNICATION.rows().items()}
+        result = StudyResult("communication", ENGINE, rows)
+        tables = COMMUNICATION.tables(result)
+        assert {record["row"] for table in tables for record in table.records} == rows.keys()
+        assert tables[0].cells[0] == ["byzpg, star", "5", "4.0", "6.2", "1 of 2", "100", "2", "480"]
+        assert COMMUNICATION.figure(result).axes
+
+
+DOCS = [path.stem for path in (ROOT / "docs").glob("*.json") if path.stem in studies()]
+"""The studies whose results are committed."""
+
+
+@pytest.mark.parametrize("name", DOCS)
 def test_the_page_and_the_data_of_a_study_agree(name: str) -> None:
-    path = ROOT / "docs" / f"{name}.json"
-    result = StudyResult.from_json(path.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     command = page.partition("`")[2].partition("`")[0]
-    assert page == study_page(find_study(name), result, command, f"{name}.png")
+    assert page == study_page(find_study(name), committed(name), command, f"{name}.png")
+
+
+def committed(name: str) -> StudyResult:
+    return StudyResult.from_json((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8"))

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.identity import ENGINE
-from byzbench.records.run_folder import RunFolder
 from byzbench.reproduce.catalog import find_study
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 from byzbench.sweeps.executors import make_executor
@@ -85,10 +84,7 @@ def _measure(
             labels[f"{row} · setting {place} · seed {seed}"] = cell
     if labels and (failed := run_plan(SweepPlan(study.name, labels, {}))):
         raise UserError(f"{study.name}: {failed} of {len(labels)} runs failed; nothing was written")
-    return {
-        setting: [study.measure(RunFolder(out / cells[setting, seed].hash).path) for seed in seeds]
-        for setting in settings
-    }
+    return {setting: [study.measure(out / cells[setting, seed].hash) for seed in seeds] for setting in settings}
 
 
 def _run_here(plan: SweepPlan, out: Path) -> int:
