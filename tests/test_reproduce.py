@@ -458,5 +458,11 @@ def test_the_page_and_the_data_of_a_study_agree(name: str) -> None:
     assert page == study_page(find_study(name), committed(name), command, f"{name}.png")
 
 
+@pytest.mark.skipif("decbyzpg" not in DOCS, reason="its result is not committed")
+def test_what_the_paper_concludes_holds_in_our_runs() -> None:
+    failed = [statement for statement, holds in CARTPOLE.checks(committed("decbyzpg")).items() if not holds]
+    assert not failed
+
+
 def committed(name: str) -> StudyResult:
     return StudyResult.from_json((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8"))

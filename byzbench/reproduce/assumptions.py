@@ -18,12 +18,12 @@ from byzbench.reports.sheets import Table
 from byzbench.reproduce.estimates import format_interval, geometric_mean
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 
-AGENTS, BUDGET, LAST = 20, 6000, 0.2
+AGENTS, BUDGET, LAST = 20, 20_000, 0.2
 """K, trajectories per agent, and the share of the rounds over which the floor is the mean."""
 ALPHAS = (0.0, 0.1, 0.2)
 SPREADS = (0.0, 0.25, 0.5, 1.0)
 """Spreads of the factors of the agents' rewards (riverswim) and physics (lqr), which set zeta."""
-STEPS = {"riverswim": 2.0, "lqr": 0.01}
+STEPS = {"riverswim": 2.0, "lqr": 0.001}
 """The step on each problem."""
 RADII = (0.8, 0.95, 1.05, 1.2)
 """Moduli of the eigenvalues of the linear system, which set the length of gradients."""

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from byzbench.reports.sheets import Table, render_tables
+from byzbench.reports.terminal import wrap_description
 from byzbench.reproduce.study import Study, StudyResult
+
+WIDTH = 120
+"""The largest number of letters of a line of text."""
 
 
 def _check_table(checks: Mapping[str, bool]) -> Table:
@@ -39,8 +43,9 @@ def study_page(study: Study, result: StudyResult, command: str, figure: str | No
     num_seeds = max(len(row.seeds) for row in result.rows.values())
     parts = [
         f"# {study.title}",
-        f"Made by `{command}`, at engine {result.engine}. Source: {study.source}. {num_seeds} seeds.",
-        study.introduction.strip(),
+        f"Made by `{command}`, at engine {result.engine}.",
+        wrap_description(f"Source: {study.source}. {num_seeds} seeds.", WIDTH),
+        wrap_description(study.introduction.strip(), WIDTH),
         *([f"![{study.title}]({PurePosixPath(figure)})"] if figure else []),
         render_tables(all_tables(study, result), "md", {}).strip(),
     ]
