@@ -22,6 +22,7 @@ from scipy import stats
 
 import byzbench
 from byzbench.reports.plots import curve
+from byzbench.reproduce.published import digitised_curves
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 ALONE = {"algo": "page_pg", "preset": "paper"}
@@ -117,7 +118,7 @@ def released(agents: int, env: str = "CartPole") -> list[Mapping[str, Any]]:
 
 def published(agents: int) -> tuple[list[float], list[float]]:
     """The published curve, as read off the figure."""
-    data = json.loads((GOLDEN / "decbyzpg_curves.json").read_text())
+    data = digitised_curves()
     name = "PAGE-PG K=1" if agents == 1 else "DecByzPG K=13 a=3/13"
     return data["x"], data["cartpole"]["AvgZero"][name]
 

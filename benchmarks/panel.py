@@ -8,7 +8,6 @@ K=13, f=3, complete graph, N/B/p = 96/32/0.2, lr 1e-3, EnvPool; a run that is al
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +16,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from official import COLOURS, GOLDEN, OFFICIAL, band, interval, released, train
+from official import COLOURS, OFFICIAL, band, interval, released, train
 
 from byzbench.reports.plots import curve
+from byzbench.reproduce.published import digitised_curves
 
 ATTACKED = {"attack": "avg_zero", "topology": "complete", "agents": 13, "byzantine": 3}
 METHODS: dict[str, tuple[dict[str, Any], str]] = {
@@ -73,7 +73,7 @@ def main() -> None:
 
 def published(name: str) -> tuple[list[float], list[float]]:
     """The published curve, as read off the figure; its points that lie on the axis."""
-    data = json.loads((GOLDEN / "decbyzpg_curves.json").read_text())
+    data = digitised_curves()
     points = zip(data["x"], data["lunar"]["AvgZero"][name], strict=True)
     x, y = zip(*((x, y) for x, y in points if y is not None), strict=True)
     return list(x), list(y)

@@ -44,7 +44,7 @@ LAYERS = [
     ["testing"],
     ["envs"],  # an episode is one experiment that is running
     ["reports"],
-    ["leaderboard"],
+    ["reproduce", "leaderboard"],
     ["leaderboards"],
     ["cli", "__main__"],
 ]

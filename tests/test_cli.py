@@ -630,6 +630,7 @@ LIMITED = {
     "tune": "--algo decbyzpg --attacks ipm",
     "worst": "",
     "evaluate": "--algo decbyzpg --suite suite.toml",
+    "reproduce": "speedup",
     "leaderboard reference": "smoke-v2",
 }
 LIMITED_SLOW = {

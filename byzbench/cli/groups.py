@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "check",
     "leaderboard": "app",
     "pilot": "pilot",
+    "reproduce": "reproduce",
     "evaluate": "evaluate",
     "sync": "sync",
     "runs": "runs",

@@ -1,0 +1,45 @@
+"""The studies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from byzbench.errors import UnknownName, suggest
+from byzbench.reproduce.assumptions import ASSUMPTIONS
+from byzbench.reproduce.communication import COMMUNICATION
+from byzbench.reproduce.complexity import COMPLEXITY
+from byzbench.reproduce.decbyzpg import CARTPOLE, LUNARLANDER
+from byzbench.reproduce.fedpg_br import FEDPG_BR
+from byzbench.reproduce.speedup import SPEEDUP
+from byzbench.reproduce.study import Study
+
+_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP, COMMUNICATION, COMPLEXITY, ASSUMPTIONS, FEDPG_BR)
+
+
+def studies() -> Mapping[str, Study]:
+    """Return all studies by name.
+
+    Example:
+        >>> "speedup" in studies()
+        True
+    """
+    return {study.name: study for study in _STUDIES}
+
+
+def find_study(name: str) -> Study:
+    """Return the study of a name.
+
+    Args:
+        name: The name.
+
+    Raises:
+        UnknownName: There is no such study; the message has similar names.
+
+    Example:
+        >>> find_study("speedup").first_seed
+        100
+    """
+    known = studies()
+    if name not in known:
+        raise UnknownName(f"there is no study {name!r}. {suggest(name, known)}Studies: {', '.join(known)}")
+    return known[name]
