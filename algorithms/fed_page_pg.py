@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byzbench.algorithms._recommended import PAGE
+from byzbench.algorithms._recommended import AVERAGED
 from byzbench.core import Recommendation
 from byzbench.core.page import ServerPage
 
@@ -20,4 +20,4 @@ class FedPagePG(ServerPage):
 
     source: ClassVar[str] = "Jordan et al. 2024, arXiv 2401.03489 (Fed-PAGE-PG)"
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
-    recommended: ClassVar[Mapping[str, Recommendation]] = PAGE
+    recommended: ClassVar[Mapping[str, Recommendation]] = AVERAGED

@@ -31,6 +31,7 @@ of the number of rounds. `baseline=others` subtracts from returns the mean of th
 *area* is the mean area under the evaluation curve; *end* the mean evaluation at the end, and the lowest; *stayed* the
 number of runs that were above {stay} in each of the last three evaluations. {seeds} seeds from {first} on, which no
 table of another page has. `>` marks the setting of a group that stays most often and, of those, has the largest area.
+A method has one recommendation for all groups, so of a group that separates two settings less, another may be marked.
 Longer runs, and seeds that no choice has used, are in [stability](stability.md).
 
 """

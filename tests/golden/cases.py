@@ -123,6 +123,10 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm fedpg_br": (
         *svrg(estimator="gpomdp", spread=1),
         algorithm({**GOSSIP, "B": 2, "spread": 1}, preset="official", attack="sign_flip", seed=2),
+        algorithm({**GOSSIP, "B": 2, "spread": 1}, seed=3),
+        algorithm({**GOSSIP, "B": 2, "spread": 1, "pool": "episodes", "discount": 0.9}, attack="sign_flip", seed=4),
+        algorithm({**GOSSIP, "B": 2, "spread": 1}, preset="official", seed=5),
+        algorithm({**GOSSIP, "B": 2, "fallback": "own"}, aggregator="fedpg_filter(sigma=1e-6, fallback=none)", seed=6),
     ),
     "algorithm gpomdp": (
         algorithm(GOSSIP),
@@ -139,7 +143,11 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         algorithm({"N": 1, "lr": 0.05, "eta": 0.7}, preset="official", attack="sign_flip", seed=1),
     ),
     "algorithm solo": page(),
-    "algorithm svrpg": svrg(weights="step", logits="tanh", m=2),
+    "algorithm svrpg": (
+        *svrg(weights="step", logits="tanh", m=2),
+        algorithm({**GOSSIP, "B": 2}, seed=2),
+        algorithm({**GOSSIP, "B": 2}, preset="official", seed=3),
+    ),
     "algorithm w_msr": gossip(gradient_at="own"),
     "attack agr_tailored": ({"attack": "agr_tailored:calls=120"},),
     "attack coin_aware": (
@@ -186,6 +194,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         {"policy": "mlp:hidden=[3],activation=relu,initialization=orthogonal"},
         {"policy": "mlp:hidden=[3],log_std=-1.0", "env": "pendulum"},
         {"policy": "mlp:hidden=[3]", "env": "pettingzoo:id=mpe2/simple_spread_v3,steps=6"},
+        {"policy": "mlp:hidden=[3],std=state", "env": "pendulum"},
     ),
     "policy tabular": ({"policy": "tabular", "env": "gymnasium:id=FrozenLake-v1,steps=20"},),
     "scenario churn": (

@@ -136,6 +136,8 @@ def estimators() -> dict[str, Any]:
                 "change": gradients.gradient_change(policy, here, episodes, 0.95, there - here),
             }
         )
+        pooled = gradients.whitened(policy, here, episodes, 0.8, weights, pool="steps")
+        results[f"{label} pooled"] = summary(pooled)
         far = gradients.importance_weights(policy, 40 * here, -40 * here, episodes)
         results[f"{label} far"] = summary([far, gradients.step_weights(policy, 90 * here, -90 * here, episodes)])
     episodes = batch(policies()["two actions"])

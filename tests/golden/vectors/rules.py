@@ -31,6 +31,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "clipping": ("clipping(radius=0.7)+rfa",),
     "cva": ("cva+median", "cva+centered_clipping"),
     "dnc": ("dnc:steps=2,dimensions=3,c=2.0",),
+    "fedpg_filter": ("fedpg_filter:fallback=none",),
     "geometric_median": ("geometric_median:tolerance=0.001",),
     "gts": ("gts:step=0.5", "gts:compat=official"),
     "krum": ("krum:power=1", "krum:neighbours=n-f-1"),
