@@ -63,7 +63,7 @@ class Problem:
     rounds: int
 
 
-PROBLEMS = (Problem("riverswim", 0.475, 2.0, 300), Problem("chain", 0.08, 4.0, 100))
+PROBLEMS = (Problem("riverswim", 0.475, 2.0, 300), Problem("chain", 0.1, 4.0, 100))
 
 
 @dataclass(frozen=True)
