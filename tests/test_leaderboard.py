@@ -163,7 +163,7 @@ def test_a_cluster_replays_to_the_byte(home: Path, monkeypatch: pytest.MonkeyPat
 def test_graphs_share_traces_where_nobody_listens(tiny: Suite, home: Path, tmp_path: Path) -> None:
     for algo, shared in (
         ("solo(N=4, B=2)", []),
-        ("decbyzpg(N=4, B=2, lr_schedule=constant)", ["copied-trace"] * 2),
+        ("decbyzpg(N=4, B=2, lr_schedule=constant, baseline=none)", ["copied-trace"] * 2),
     ):
         entered = plan_submission(suite("graphs-v1"), "defence", Method(algo=algo))
         run(entered, home / "runs")
@@ -316,7 +316,7 @@ def test_a_refused_entry_has_a_reason(tiny: Suite) -> None:
 def test_the_track_of_attacks_runs_the_suites_algorithms(tiny: Suite) -> None:
     entered = plan_submission(tiny, "attack", Method(attack="sign_flip"))
     assert {place.attack for place in entered.cells} == {"none", "sign_flip"}
-    assert {place.algo for place in entered.cells} == {"decbyzpg(N=4, B=2, lr_schedule=constant)"}
+    assert {place.algo for place in entered.cells} == {"decbyzpg(N=4, B=2, lr_schedule=constant, baseline=none)"}
     assert len(entered.cells) == 4
 
 

@@ -39,7 +39,7 @@ def resolved(folder: Path) -> dict[str, Any]:
 def change_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Change what decbyzpg has on cartpole where nobody says: the task's suggestion, and its own recommendation."""
     monkeypatch.setattr(registry.find("task", "cartpole"), "suggested", {"N": 3, "B": 1, "p": 0.7, "lr": 0.1})
-    recommended = {"cartpole": Recommendation({"N": 3, "p": 0.5}, "a test")}
+    recommended = {"cartpole": Recommendation({"N": 3, "p": 0.9}, "a test")}
     monkeypatch.setattr(registry.find("algorithm", "decbyzpg"), "recommended", recommended)
 
 
@@ -52,8 +52,8 @@ def test_a_changed_default_moves_no_row(copy: Path, tmp_path: Path, monkeypatch:
     assert registry.load("attack", "ipm").scale == 7.0
     findings = checked(copy).findings
     assert [str(finding).partition("$.resolved: ")[2] for finding in findings] == [
-        "algorithm lr is 0.02, not 0.1 as by today's defaults",
-        "algorithm p is 1.0, not 0.5 as by today's defaults",
+        "algorithm lr is 0.05, not 0.1 as by today's defaults",
+        "algorithm p is 0.5, not 0.9 as by today's defaults",
         "aggregator is rfa, not krum as by today's defaults",
     ]
     assert not any(finding.fatal for finding in findings)

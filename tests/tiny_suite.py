@@ -35,7 +35,7 @@ spec = "none"
 spec = "ipm"
 knows = "omniscient"
 [[algorithm]]
-spec = "decbyzpg(N=4, B=2, lr_schedule=constant)"
+spec = "decbyzpg(N=4, B=2, lr_schedule=constant, baseline=none)"
 division = "decentralised"
 [[stratum]]
 name = "cartpole-complete"
@@ -54,7 +54,7 @@ TWO_GRAPHS = TINY.replace("tiny-v1", "graphs-v1") + TINY[TINY.index("[[stratum]]
     "cartpole-complete", "cartpole-ring"
 ).replace('"complete"', '"ring"')
 EIGHT_SEEDS = TINY.replace("tiny-v1", "seeds-v1").replace("seeds = 2", "seeds = 8")
-METHOD = Method(algo="decbyzpg(N=4, B=2, lr_schedule=constant)")
+METHOD = Method(algo="decbyzpg(N=4, B=2, lr_schedule=constant, baseline=none)")
 ABOUT = EntryMetadata(name="Tiny", slug="tiny", authors=("A. Author",), license="MIT")
 
 
