@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from byzbench.core.svrg import OFFICIAL, OFFICIAL_POLICIES, SvrgAlgorithm
+from byzbench.core.svrg import OFFICIAL, OFFICIAL_POLICIES, Scale, SvrgAlgorithm
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,7 @@ class FedPgBr(SvrgAlgorithm):
         },
     }
 
-    scale: Annotated[
-        Literal["none", "server"],
-        Field(
-            description="server: in the first round the server measures how far apart honest gradients are, for a rule "
-            "that estimates a scale; its measurement counts a tenth less in each further round"
-        ),
-    ] = "server"
+    scale: Scale = "server"
     spread: Annotated[int, Field(ge=0, description="largest difference of an agent's batch from N")] = 4
     least: Annotated[int, Field(ge=0, le=1, description="fewest steps of an epoch: 0; code: 1")] = 0
 

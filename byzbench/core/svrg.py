@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +34,15 @@ OFFICIAL_POLICIES: Mapping[str, str] = {
     "halfcheetah": "mlp(std=state)",
 }
 """The policies of that code by task."""
+
+Scale: TypeAlias = Annotated[
+    Literal["none", "server"],
+    Field(
+        description="server: in the first round the server measures how far apart honest gradients are, for a rule "
+        "that estimates a scale; its measurement counts a tenth less in each further round"
+    ),
+]
+"""Type of the parameter `scale`."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,7 @@ class SvrgAlgorithm(PolicyGradient):
             "the server's episodes"
         ),
     ] = "stay"
-    scale: Annotated[
-        Literal["none", "server"],
-        Field(
-            description="server: in the first round the server measures how far apart honest gradients are, for a rule "
-            "that estimates a scale; its measurement counts a tenth less in each further round"
-        ),
-    ] = "none"
+    scale: Scale = "none"
     logits: Annotated[Logits, Field(description="the policy's last layer: linear; code: tanh")] = "linear"
 
     def notes(self, setting: Setting) -> list[str]:

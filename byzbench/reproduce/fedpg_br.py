@@ -52,7 +52,7 @@ class Curve:
     def options(self) -> Options:
         """Return the options of the row."""
         byzantine = 0 if self.attack == "none" else 3
-        preset = "official" if self.algo == "fedpg_br" else "paper"
+        preset = "paper" if self.algo == "gpomdp" else "official"
         shared = {"agents": self.agents, "byzantine": byzantine, "trajectories": self.budget, "preset": preset}
         return {"algo": self.algo, "attack": self.attack, **shared, "evaluations": EVALUATIONS}
 
@@ -66,8 +66,8 @@ CURVES = (
     *(Curve("fedpg_br", 10, 2500, 2500, None, attack) for attack in ("large_noise", "random_action", "sign_flip")),
 )
 
-INTRODUCTION = """CartPole, preset `official` of FedPG-BR, a trusted server with an environment of its own; return of
-the likeliest actions, as the authors evaluate, at trajectories per agent, or of the server, whichever are more.
+INTRODUCTION = """CartPole, preset `official` of FedPG-BR and SVRPG, a trusted server with an environment of its own; return
+of the likeliest actions, as the authors evaluate, at trajectories per agent, or of the server, whichever are more.
 Published is what their figure shows, read to {error:.0%}; a number is *within* if it is in our 95 % interval, widened
 by that error. Under attacks they show other tasks."""
 
