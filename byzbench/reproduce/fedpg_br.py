@@ -66,10 +66,10 @@ CURVES = (
     *(Curve("fedpg_br", 10, 2500, 2500, None, attack) for attack in ("large_noise", "random_action", "sign_flip")),
 )
 
-INTRODUCTION = """CartPole, preset `official` of FedPG-BR and SVRPG, a trusted server with an environment of its own; return
-of the likeliest actions, as the authors evaluate, at trajectories per agent, or of the server, whichever are more.
-Published is what their figure shows, read to {error:.0%}; a number is *within* if it is in our 95 % interval, widened
-by that error. Under attacks they show other tasks."""
+INTRODUCTION = """CartPole, preset `official` of FedPG-BR and SVRPG, a trusted server with an environment of its
+own; return of the likeliest actions, as the authors evaluate, at trajectories per agent, or of the server,
+whichever are more. Published is what their figure shows, read to {error:.0%}; a number is *within* if it is in
+our 95 % interval, widened by that error. Under attacks they show other tasks."""
 
 
 @dataclass(frozen=True)
