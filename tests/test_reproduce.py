@@ -451,17 +451,11 @@ DOCS = [path.stem for path in (ROOT / "docs").glob("*.json") if path.stem in stu
 """The studies whose results are committed."""
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_the_page_and_the_data_of_a_study_agree(name: str) -> None:
-    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    command = page.partition("`")[2].partition("`")[0]
-    assert page == study_page(find_study(name), committed(name), command, f"{name}.png")
-
-
-@pytest.mark.skipif("decbyzpg" not in DOCS, reason="its result is not committed")
-def test_what_the_paper_concludes_holds_in_our_runs() -> None:
-    failed = [statement for statement, holds in CARTPOLE.checks(committed("decbyzpg")).items() if not holds]
-    assert not failed
+def test_the_pages_and_the_data_of_studies_agree() -> None:
+    for name in DOCS:
+        page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        command = page.partition("`")[2].partition("`")[0]
+        assert page == study_page(find_study(name), committed(name), command, f"{name}.png")
 
 
 def committed(name: str) -> StudyResult:
