@@ -70,9 +70,12 @@ reach it.
 CONFIRMED = """
 ## The recommended parameters
 
-Up to {count} seeds that no choice has used. Recommended are for `decbyzpg` {page} (PAGE: half of the rounds take small
-batches), for `dec_pg` {plain}. f=3 under an attack. In brackets the two-sided 95 % interval of Clopper and Pearson of
-the share of runs that stayed; *end* is the mean of the last evaluation, with its 95 % interval, and the lowest.
+- `decbyzpg`: {page}. This is PAGE: half of the rounds take small batches.
+- `dec_pg`: {plain}.
+
+Up to {count} seeds that no choice has used. f=3 under an attack. In brackets the two-sided 95 % interval of Clopper and
+Pearson of the share of runs that stayed; *end* is the mean of the last evaluation, with its 95 % interval, and the
+lowest.
 
 """
 
