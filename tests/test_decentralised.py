@@ -206,7 +206,11 @@ def test_what_mdpgt_tracks_is_the_mean_of_all_estimates():
     [
         ("mdpgt", {"beta": 1.0}, {}),
         ("learn", {}, {"aggregator": "mean", "agreement": "mean"}),
-        ("decbyzpg", {"p": 1.0}, {"aggregator": "mean", "agreement": "mean"}),
+        (
+            "decbyzpg",
+            {"p": 1.0, "baseline": "none", "lr_schedule": "constant"},
+            {"aggregator": "mean", "agreement": "mean"},
+        ),
     ],
 )
 def test_on_the_complete_graph_with_averaging_methods_are_federated_gpomdp(algo, parameters, rules, optimizer):

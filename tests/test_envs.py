@@ -311,7 +311,7 @@ def test_a_file_that_is_no_policy(tensors: Any, message: str, tmp_path: Path) ->
 )
 def test_the_shipped_policy_does_more_harm_than_a_random_one(options: dict[str, Any]) -> None:
     """On seeds of which its training had none, paired; benchmarks/attacker.py measures it elsewhere."""
-    algo = f"{options['algo']}(N=8, B=4, p=0.3, lr=0.01)"
+    algo = f"{options['algo']}(N=8, B=4, p=0.3, lr=0.01, lr_schedule=linear, baseline=none)"
     env = AttackEnv(**{**options, "algo": algo, "agents": 7, "byzantine": 2, "trajectories": 120})
     attack = Learned()
     memory, gaps = attack.start(None), []
