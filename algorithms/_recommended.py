@@ -1,9 +1,9 @@
 """Recommended parameters by task, and their origin: the default preset `recommended`.
 
 `byzbench show algorithm decbyzpg` prints both. docs/recommended.md has the settings that were compared on CartPole, and
-docs/stability.md the optimizers, with runs on seeds that no choice has used. Two choices matter there: the baseline of
-returns, without which gradients are longest where all returns are equal, at the end of learning; and a step that falls
-with the number of rounds, which serves short and long budgets alike.
+docs/stability.md the optimizers, with runs on seeds that no choice has used. With the baseline of returns more runs
+keep what they have learned, most clearly on the ring. The step falls with the number of rounds, so that it does not
+depend on the budget: the pages have budgets of 500 and of 2,000 trajectories.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AVERAGED: Mapping[str, Recommendation] = {
         {"N": 10, "B": 5, "p": 0.5, "lr": 0.03, **_STEPS}, "docs/recommended.md: K=13; a smaller K needs a smaller lr"
     ),
 }
-"""Parameters for PAGE methods with a plain mean: one agent's long correction moves it, and larger steps collapse."""
+"""Parameters for PAGE methods with a plain mean, of which fewer runs stay with the larger step of `PAGE`."""
 
 ONE_BATCH: Mapping[str, Recommendation] = {
     "cartpole": Recommendation(

@@ -41,8 +41,8 @@ class DecByzPG(DecentralizedPage):
     aggregator as the analysis requires, since the error of a geometric median does not fall to zero as K grows, even if
     no agent is Byzantine (`--aggregator bucketing+rfa` and `trimmed_mean` are such aggregators); the graph need not be
     complete, and an agent aggregates what it receives. The recommended parameters on CartPole have a falling step and a
-    baseline of returns (`baseline=others`), which the source has not: without it, runs with useful steps fall again
-    (docs/recommended.md, docs/stability.md). The preset `official` is the authors' code, which differs from this
+    baseline of returns (`baseline=others`), which the source has not; without it fewer runs keep what they have learned
+    (docs/recommended.md). The preset `official` is the authors' code, which differs from this
     pseudo-code: see the parameters.
     """
 

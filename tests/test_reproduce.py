@@ -33,7 +33,6 @@ from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
 from byzbench.reproduce.estimates import geometric_mean, speed_ratio
 from byzbench.reproduce.fedpg_br import FEDPG_BR
 from byzbench.reproduce.learning import Passage, centred_curve, passage
-from byzbench.reproduce.pages import study_page
 from byzbench.reproduce.published import digitised_curves, is_within
 from byzbench.reproduce.speedup import LINES, SPEEDUP
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
@@ -445,18 +444,3 @@ class TestCommunication:
         assert {record["row"] for table in tables for record in table.records} == rows.keys()
         assert tables[0].cells[0] == ["byzpg, star", "5", "4.0", "6.2", "1 of 2", "100", "2", "480"]
         assert COMMUNICATION.figure(result).axes
-
-
-DOCS = [path.stem for path in (ROOT / "docs").glob("*.json") if path.stem in studies()]
-"""The studies whose results are committed."""
-
-
-def test_the_pages_and_the_data_of_studies_agree() -> None:
-    for name in DOCS:
-        page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-        command = page.partition("`")[2].partition("`")[0]
-        assert page == study_page(find_study(name), committed(name), command, f"{name}.png")
-
-
-def committed(name: str) -> StudyResult:
-    return StudyResult.from_json((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8"))

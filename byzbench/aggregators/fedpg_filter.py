@@ -33,10 +33,8 @@ class FedpgFilter(LinearRule):
     estimate: the few that hold information would be removed. Therefore sigma is at least the distance of two honest
     vectors that the receiver has measured itself, if it has. FedPG-BR's server does so in its first round.
 
-    An estimate from the server's own episodes would follow the source to the letter, whose sigma bounds the deviation
-    of a single episode's gradient. That deviation is 0.2 on CartPole (root mean square), where the code has sigma =
-    0.06: a filter of that size accepts a vector of -2.5 times the gradient. The estimate from the vectors is 0.03 to
-    0.07 on CartPole, and 0.05 to 0.06 on LunarLander, where the code has 0.07.
+    The source's sigma bounds the deviation of the gradient of a single episode, which is about sqrt(B) times that of a
+    gradient of B episodes. A filter of that size would accept vectors that point against the gradient.
 
     Source: Fan, Ma, Dai, Jing, Tan, Low 2021, "Fault-tolerant federated reinforcement learning with theoretical
     guarantee", NeurIPS (arXiv 2110.14074), algorithm 1.1.

@@ -25,8 +25,7 @@ class Chain(TabularTask):
     distance, while the length of the gradient is about the probability of a start at the next one. So after t steps
     of gradient ascent about sqrt(t) states are learned, and the gradient has a length of about 1/sqrt(t), the slowest
     rate that theorems for smooth functions allow: the number of steps to a mean length eps grows like eps^-2 until
-    all states are learned, and like eps^-1 from there on, as it does on `riverswim` at once. With 40 states and steps
-    of size 4 the slope is -2.7 to -1.8 from eps = 0.085 to 0.015.
+    all states are learned, and like eps^-1 from there on, as it does on `riverswim` at once.
 
     Source: byzbench, after the combination lock of Kakade 2003, "On the sample complexity of reinforcement learning".
 
