@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
-from byzbench.rl.optimizers import Schedule, adam_start, learning_rate
+from byzbench.rl.optimizers import StepSchedule, adam_start, learning_rate
 from byzbench.rl.ppo import LocalPpo
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FedPPO(Algorithm):
 
     N: Annotated[int, Field(ge=1, le=1_000_000, description="episodes of a round"), FloatRange(2, 128, log=True)] = 8
     lr: Annotated[float, Field(gt=0, description="Adam's step size"), FloatRange(1e-4, 3e-2, log=True)] = 1e-3
-    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "linear"
+    lr_schedule: Annotated[StepSchedule, Field(description="schedule of the step size")] = "linear"
     epochs: Annotated[int, Field(ge=1, le=100, description="passes over a batch"), FloatRange(1, 20)] = 10
     minibatch_size: Annotated[
         int, Field(ge=1, le=100_000, description="environment steps of a minibatch"), FloatRange(32, 512, log=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.gradients import gpomdp, gradient_change
-from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.rl.optimizers import StepSchedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -39,7 +39,7 @@ class ResNHARPG(Algorithm):
     """
 
     lr: Annotated[float, Field(gt=0, description="step size gamma"), FloatRange(1e-4, 5e-2, log=True)] = 5e-3
-    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
+    lr_schedule: Annotated[StepSchedule, Field(description="schedule of the step size")] = "constant"
     eta: Annotated[float, Field(gt=0, le=1, description="weight of the fresh gradient"), FloatRange(0.05, 1.0)] = 0.99
     N: Annotated[
         int, Field(ge=1, le=10_000, description="episodes of each of the two batches"), FloatRange(1, 32, log=True)

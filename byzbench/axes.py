@@ -173,6 +173,13 @@ AXES: tuple[Axis, ...] = (
         base="byzbench.core.Coin",
     ),
     Axis(
+        name="schedule",
+        help="Schedule: how the time of agents and messages passes, for example asynchronous",
+        default="synchronous",
+        package="schedules",
+        base="byzbench.core.Schedule",
+    ),
+    Axis(
         name="preset",
         help="Default parameters: recommended, paper or official (the authors' code)",
         default="recommended",

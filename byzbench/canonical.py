@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 7
+SCHEMA = 8
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -415,6 +415,24 @@ POLICY_GRADIENTS = (
 )
 """Algorithms of schema 6 with the base classes `PageAlgorithm` and `PolicyGradient`."""
 
+UNCLOCKED: Mapping[str, Any] = {
+    "speed": None,
+    "ratio": 4.0,
+    "slow": 0.5,
+    "sigma": 0.5,
+    "tail": 1.5,
+    "per": "agent",
+    "rate": 1000.0,
+    "crash": 0.0,
+    "downtime": 1.0,
+    "latency": 0.0,
+    "latency_law": "constant",
+    "bandwidth": None,
+    "quorum": "all",
+    "timeout": None,
+}
+"""The parameters of the schedule `synchronous` without a clock, in which all runs before schema 8 were made."""
+
 CHANGES: tuple[Change, ...] = (
     AxisAdded(3, "evaluations", 20),
     AxisAdded(3, "evaluation_episodes", 10),
@@ -461,6 +479,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     ParameterAdded(7, "aggregator", "fedpg_filter", "fallback", "least"),
     ParameterAdded(7, "policy", "mlp", "std", "shared"),
+    AxisAdded(8, "schedule", {"name": "synchronous", "parameters": UNCLOCKED}),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

@@ -49,6 +49,7 @@ from byzbench.core.rules import RuleTraits as RuleTraits
 from byzbench.core.scenario import Absence as Absence
 from byzbench.core.scenario import RewardBatch as RewardBatch
 from byzbench.core.scenario import Scenario as Scenario
+from byzbench.core.schedule import Schedule as Schedule
 from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack
 from byzbench.core.threat_model import On as On

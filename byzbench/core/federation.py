@@ -12,6 +12,7 @@ from byzbench.core.component import State
 from byzbench.core.inbox import Inbox
 
 if TYPE_CHECKING:
+    from byzbench.core.reactive_server import ReactiveServer
     from byzbench.core.rules import Aggregator
     from byzbench.rl.policies import Policy
     from byzbench.rl.rollouts import Trajectories
@@ -25,6 +26,7 @@ class Federation(Protocol):
 
     Attributes:
         agents: int64 [K], the agent of each row.
+        num_agents: the number of agents of the whole federation, K where all of them have a row.
         round: the current round, from 0.
         progress: the share of the trajectory budget that is spent, from 0 to 1.
         theta0: float32 [K, d], the common initial parameters.
@@ -34,6 +36,7 @@ class Federation(Protocol):
     """
 
     agents: Tensor
+    num_agents: int
     round: int
     progress: float
     theta0: Tensor
@@ -139,6 +142,20 @@ class Federation(Protocol):
 
         Returns:
             [K, d], the vector that each agent receives.
+        """
+
+    async def serve(self, topic: str, x: Tensor, server: ReactiveServer, state: State) -> tuple[Tensor, State]:
+        """Send a vector of each agent to a server that handles every message by itself, and receive its answers.
+
+        Args:
+            topic: the topic of the messages.
+            x: [K, d], the vector that each agent sends.
+            server: the method of the server.
+            state: the state of the algorithm; the entries `server.*` are those of the server, which only it changes.
+
+        Returns:
+            answers: [K, d], the answer to each agent.
+            state: the state with new entries `server.*`.
         """
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:

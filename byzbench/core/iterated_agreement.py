@@ -112,7 +112,7 @@ class IteratedAgreement(Agreement):
         both n and f: it counts as received, since its sender is proved faulty.
         """
         current = inbox.mask if inbox.age is None else inbox.mask & (inbox.age == 0)
-        complete = current.sum(1) - inbox.f >= len(fed.agents) - fed.assumed_byzantine
+        complete = current.sum(1) - inbox.f >= fed.num_agents - fed.assumed_byzantine
         return complete if self.reliable or not complete.any() else complete & inbox.unanimous
 
     async def agree(self, fed: Federation, theta: Tensor, state: State) -> tuple[Tensor, AgreementReport, State]:

@@ -162,6 +162,8 @@ class Algorithm(Component):
         defaults: the topology, aggregator and agreement that are used where the user names none. Of those that it
             leaves out, the topology is `complete`, or `star` around a server, the aggregator `mean`, and the agreement
             `none`.
+        handles_messages: whether a server handles the message of every agent by itself (`Federation.serve`), so that
+            the schedule `asynchronous` is defined; see `byzbench.core.reactive_server`.
         groups: the number of groups into which a server divides its agents, each aggregated separately; may be a field.
         server_samples: whether the trusted server has its own environment, which few applications offer.
         unbiased: whether in the first round the expectation of an agent's gradient estimate, before any rule, is the
@@ -175,6 +177,7 @@ class Algorithm(Component):
 
     kind: ClassVar[str] = "algorithm"
     communication: ClassVar[Communication] = Communication.DECENTRALIZED
+    handles_messages: ClassVar[bool] = False
     uses: ClassVar[tuple[str, ...]] = ("aggregator", "agreement")
     defaults: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[int] = 1

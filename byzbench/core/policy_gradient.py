@@ -16,7 +16,7 @@ from torch import Tensor
 
 from byzbench.core import Algorithm, Communication, FloatRange, State
 from byzbench.rl.gradients import gpomdp
-from byzbench.rl.optimizers import Schedule, adam, adam_start, learning_rate
+from byzbench.rl.optimizers import StepSchedule, adam, adam_start, learning_rate
 
 if TYPE_CHECKING:
     from byzbench.core import Federation
@@ -73,7 +73,7 @@ class PolicyGradient(Algorithm):
     max_norm: Annotated[
         float, Field(gt=0, description="largest length of v_t for `optimizer=clipped`, in units of the gradient")
     ] = 1.0
-    lr_schedule: Annotated[Schedule, Field(description="schedule of the step size")] = "constant"
+    lr_schedule: Annotated[StepSchedule, Field(description="schedule of the step size")] = "constant"
     baseline: Annotated[
         Literal["none", "others"],
         Field(
@@ -122,7 +122,11 @@ class PolicyGradient(Algorithm):
             state: The algorithm's state; `at` [K, d] are the parameters at which v_t was estimated, if not theta_t.
         """
         fed.log_direction(direction, state.get("at", state["theta"]))
-        lr, theta = learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress), state["theta"]
+        return self.move(state, direction, learning_rate(self.lr, self.lr_schedule, fed.round, fed.progress))
+
+    def move(self, state: State, direction: Tensor, lr: float) -> State:
+        """Return the state after one step of the optimizer along v_t with a step size; see `ascend`."""
+        theta = state["theta"]
         if self.optimizer == "adam":
             new_theta, moments = adam(theta, direction, {k: state[f"adam.{k}"] for k in ("m", "v", "t")}, lr)
             new: State = {"theta": new_theta, **{f"adam.{k}": v for k, v in moments.items()}}

@@ -22,6 +22,10 @@ class Setting:
         has_absences: whether agents are inactive in a part of the budget, or crash.
         has_own_starts: whether episodes start in states of their agent.
         relay: whether messages are relayed over several hops.
+        shared_environment: whether all agents act in one environment.
+        max_delay: the largest delay of a message by the channel, in rounds.
+        handles_messages: whether a server handles the message of every agent by itself.
+        normalizes: whether agents fit a normalisation of observations before the first round.
         samples_single_agents: whether episodes of one agent alone are sampled: by a trusted server, or by an agent that
             evaluates received policies.
         inboxes: by kind of the rules that the algorithm uses (`aggregator`, `agreement`), the distinct (n, f) of their
@@ -46,6 +50,10 @@ class Setting:
     has_absences: bool = False
     has_own_starts: bool = False
     relay: bool = False
+    shared_environment: bool = False
+    max_delay: int = 0
+    handles_messages: bool = False
+    normalizes: bool = False
     samples_single_agents: bool = False
     inboxes: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     uncloneable: Mapping[str, str] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from byzbench.core import (
     Placement,
     PolicyFamily,
     Scenario,
+    Schedule,
     Setting,
     Task,
     Topology,
@@ -118,6 +119,7 @@ class Experiment:
         placement: The placement of the Byzantine agents on the graph.
         channel: The channel of all messages.
         coin: The common coin.
+        schedule: How the time of agents and messages passes.
         agents: The number K of agents.
         byzantine: The number f of Byzantine agents.
         assumed_byzantine: The number of Byzantine agents that every agent assumes.
@@ -147,6 +149,7 @@ class Experiment:
     placement: Placement
     channel: Channel
     coin: Coin
+    schedule: Schedule
     agents: int
     byzantine: int
     assumed_byzantine: int
@@ -176,6 +179,7 @@ class Experiment:
         placement: Written = "random",
         channel: Written = "perfect",
         coin: Written = "shared",
+        schedule: Written = "synchronous",
         agents: int | None = None,
         byzantine: int | None = None,
         assumed_byzantine: int | None = None,
@@ -210,6 +214,7 @@ class Experiment:
             placement: The placement of the Byzantine agents.
             channel: The channel of all messages.
             coin: The common coin.
+            schedule: How the time of agents and messages passes.
             agents: The number of agents.
             byzantine: The number of Byzantine agents.
             assumed_byzantine: The number of Byzantine agents that every agent assumes.
@@ -258,6 +263,7 @@ class Experiment:
             placement=build("placement", placement),
             channel=build("channel", channel),
             coin=build("coin", coin),
+            schedule=build("schedule", schedule),
             agents=count,
             byzantine=f,
             assumed_byzantine=f if assumed_byzantine is None else assumed_byzantine,
@@ -333,6 +339,10 @@ class Experiment:
             has_absences=any(part.has_absences for part in self.scenario.parts),
             has_own_starts=any(part.has_own_starts for part in self.scenario.parts),
             relay=self.relay,
+            shared_environment=self.task.shared,
+            max_delay=max(part.max_delay for part in self.channel.parts),
+            handles_messages=self.algorithm.handles_messages,
+            normalizes=self.scenario.normalizes,
             samples_single_agents=self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement),
             inboxes={kind: self.inboxes for kind, _ in self.rules},
             uncloneable={topic: reason for topic, reason in reasons.items() if reason},
@@ -367,7 +377,7 @@ class Experiment:
         if not self.algorithm.communication.sends_messages:
             return []
         if self.algorithm.communication == Communication.SERVER:
-            return [("aggregator", self.aggregator)]
+            return [] if "aggregator" not in self.algorithm.uses else [("aggregator", self.aggregator)]
         return [(kind, getattr(self, kind)) for kind in self.algorithm.uses]
 
     @property

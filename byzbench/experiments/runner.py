@@ -38,6 +38,8 @@ from byzbench.experiments.provenance import code_difference, code_origin, record
 from byzbench.experiments.termination import deferred_termination
 from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
+from byzbench.federation.clock import LockstepClock
+from byzbench.federation.event_loop import EventLoop
 from byzbench.federation.federation import SimulatedFederation
 from byzbench.federation.normalization import settle
 from byzbench.randomness import Streams
@@ -47,6 +49,7 @@ from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
 from byzbench.registry import name_of, written_form
+from byzbench.schedules.asynchronous import Asynchronous
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
@@ -145,6 +148,8 @@ def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
     """Create the federation of an experiment and the adversary in it."""
     streams = Streams(todo.seed, todo.algorithm.fixed_streams)
     adversary = Adversary(todo.attack, todo.members, todo.task, todo.trained_policy, streams, todo.defences)
+    schedule = todo.schedule
+    has_lockstep_clock = schedule.has_clock and not isinstance(schedule, Asynchronous)
     federation = SimulatedFederation(
         members=todo.members,
         streams=streams,
@@ -160,6 +165,7 @@ def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
         graph_of_round=partial(todo.members.at_round, todo.topology, todo.placement, streams=streams)
         if todo.topology.varies
         else None,
+        clock=LockstepClock(schedule, streams, todo.agents) if has_lockstep_clock else None,
     )
     return federation, adversary
 
@@ -192,9 +198,24 @@ class Training:
     def __init__(self, todo: Experiment) -> None:
         self.todo, self.round = todo, 0
         self.federation, self.adversary = federate(todo)
-        self.state: State = todo.algorithm.start(self.federation)
+        self.loop = self._make_loop(todo.schedule) if isinstance(todo.schedule, Asynchronous) else None
+        self.state: State = todo.algorithm.start(self.federation) if self.loop is None else self.loop.state
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
         self._exact = ExactMetrics(todo.task, todo.algorithm, self.federation.policy, self.federation.scenarios)
+
+    def _make_loop(self, schedule: Asynchronous) -> EventLoop:
+        """Return the event loop of asynchronous agents."""
+        todo = self.todo
+        return EventLoop(
+            algorithm=todo.algorithm,
+            federation=self.federation,
+            adversary=self.adversary,
+            schedule=schedule,
+            channel=todo.channel,
+            streams=Streams(todo.seed, todo.algorithm.fixed_streams),
+            members=todo.members,
+            budget=todo.trajectories,
+        )
 
     @property
     def spent(self) -> int:
@@ -225,7 +246,8 @@ class Training:
 
     def trace(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the line of trace of the last round, whose metrics are `line`."""
-        return trace_line(line["round"], line, self.state, self._honest)
+        time = line.get("seconds", line["round"])
+        return trace_line(line["round"], time, line, self.state, self._honest)
 
     async def advance(self) -> dict[str, Any]:
         """Run one round, and return its line of metrics without an evaluation."""
@@ -236,7 +258,11 @@ class Training:
             memory = self.adversary.state_dict()  # restored: what an attack saw of statistics must not affect gradients
             await settle(self.federation, todo.algorithm.communication, episodes)
             self.adversary.load_state_dict(memory)
-        self.state, extra = await todo.algorithm.round(self.federation, self.state)
+        if self.loop is not None:
+            extra: Mapping[str, float] = self.loop.advance()
+            self.state = self.loop.state
+        else:
+            self.state, extra = await todo.algorithm.round(self.federation, self.state)
         if absent and todo.algorithm.communication != Communication.SERVER:
             rows = sorted(absent)
             self.state = {name: _restore_rows(x, old_state.get(name), rows) for name, x in self.state.items()}
@@ -244,6 +270,9 @@ class Training:
         counters, theta = self.federation.counters, self.state["theta"]
         metrics = measure(theta, ~present, counters, measured, extra, todo.agreement, self._bound)
         metrics |= self._exact.measure(old_state["theta"], present, measured, self.federation.progress)
+        if (clock := self.federation.clock) is not None:
+            honest = self._honest.numpy()
+            metrics |= {"seconds": clock.now(honest), "idle_share": finite(clock.idle_share(honest))}
         self.round += 1
         return {"round": self.round - 1, **metrics, "trajectories": self.spent}
 

@@ -4,7 +4,7 @@ Leaderboard rows hold the sha256 of a trace, and golden traces decide when a ver
 `metrics.jsonl` may gain columns at any time. A line has six keys, in this order:
 
     index         the number of the line, from 0
-    time          virtual time: the number of the round for synchronous agents
+    time          virtual time: in seconds where the schedule has a clock, else the number of the round
     trajectories  the largest number of episodes that an honest agent or the server has sampled
     steps         the environment steps of all agents and the server
     return        the mean undiscounted return of the honest agents in the last batch of the round, or null
@@ -21,17 +21,20 @@ import torch
 from torch import Tensor
 
 
-def trace_line(index: int, metrics: Mapping[str, Any], state: Mapping[str, Tensor], honest: Tensor) -> dict[str, Any]:
-    """Return the line of a round.
+def trace_line(
+    index: int, time: float, metrics: Mapping[str, Any], state: Mapping[str, Tensor], honest: Tensor
+) -> dict[str, Any]:
+    """Return the line of a round, or of as many rounds of asynchronous honest agents as there are honest agents.
 
     Args:
-        index: The number of the round.
+        index: The number of the line.
+        time: The virtual time.
         metrics: The metrics of the round.
         state: The algorithm's state after the round, tensors [K, ...] or of a server.
         honest: The honest agents, bool [K].
     """
     numbers = {name: metrics[name] for name in ("trajectories", "steps", "return")}
-    return {"index": index, "time": index, **numbers, "state": state_digest(state, honest)}
+    return {"index": index, "time": time, **numbers, "state": state_digest(state, honest)}
 
 
 def state_digest(state: Mapping[str, Tensor], honest: Tensor) -> str:

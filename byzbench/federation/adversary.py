@@ -102,15 +102,42 @@ class Adversary:
         self.round, self._num_exchanges, self._coin = round, 0, None
         self._theta, self._rollouts, self._batch_size = None, {}, None
 
+    def resume_exchange(self, round: int, exchange: int) -> None:
+        """Continue in a round of an asynchronous agent.
+
+        Args:
+            round: the round of the agent, the key of its streams.
+            exchange: the number of exchanges in which it has sent messages in this round.
+        """
+        self.round, self._num_exchanges = round, exchange
+
+    def end_round_of(self, agent: int) -> None:
+        """End the round of an asynchronous Byzantine agent: discard its rollouts, parameters and common draws."""
+        index = self._byzantine.index(agent)
+        self._rollouts.pop(index, None)
+        for values, empty in ((self._theta, 0.0), (self._coin, torch.nan)):
+            if values is not None:
+                values[index] = empty
+
     def set_graph(self, members: CommunicationGraph) -> None:
         """Set the communication graph of the round; the Byzantine agents stay the same."""
         self._members = members
         for name in ("_mixing", "_victim"):
             self.__dict__.pop(name, None)
 
-    def record_coin(self, values: Tensor) -> None:
-        """Record a common draw for attacks that see it: values [K], one as each agent sees it."""
-        self._coin = values[self._byzantine]
+    def record_coin(self, values: Tensor, agent: int | None = None) -> None:
+        """Record a common draw for attacks that see it.
+
+        Args:
+            values: [K], the draw as each agent sees it.
+            agent: the Byzantine agent that has taken part; None: all of them.
+        """
+        if agent is None:
+            self._coin = values[self._byzantine]
+            return
+        if self._coin is None:
+            self._coin = torch.full((len(self._byzantine),), torch.nan, dtype=torch.float64)
+        self._coin[self._byzantine.index(agent)] = values[agent]
 
     def record_aggregation(self, topic: str, aggregation: AggregationResult) -> None:
         """Record the aggregation of an exchange for attacks that see `history` or `rule`.

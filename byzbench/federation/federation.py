@@ -25,7 +25,9 @@ from byzbench.core import (
     State,
     Task,
 )
+from byzbench.core.reactive_server import ReactiveServer
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
+from byzbench.federation.clock import LockstepClock
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.network import Network
 from byzbench.federation.scenarios import Scenarios
@@ -34,6 +36,14 @@ from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, draw_noise, rollout
+
+SERVER = "server."
+"""The prefix of entries of a state that belong to a server."""
+
+
+def server_state(state: State) -> State:
+    """Return the entries of a state that belong to a server, without their prefix."""
+    return {name.removeprefix(SERVER): part for name, part in state.items() if name.startswith(SERVER)}
 
 
 class SimulatedFederation(Federation):
@@ -52,6 +62,7 @@ class SimulatedFederation(Federation):
         policy: the policy that all agents train, with parameters of their own.
         device: the device of parameters and messages.
         graph_of_round: the communication graph of each round; by default that of the first round.
+        clock: the virtual clock of agents that run each round together; None: there is none.
 
     Attributes:
         statistics: the counters of episodes and messages, and the results of the round.
@@ -73,8 +84,9 @@ class SimulatedFederation(Federation):
         policy: Policy,
         device: torch.device,
         graph_of_round: Callable[[int], CommunicationGraph] | None = None,
+        clock: LockstepClock | None = None,
     ) -> None:
-        self.agents = torch.arange(members.num_agents)
+        self.agents, self.num_agents = torch.arange(members.num_agents), members.num_agents
         self.round, self.progress = 0, 0.0
         self.policy = policy
         theta0 = self.policy.initial(streams.generator("init")).to(device)
@@ -86,7 +98,8 @@ class SimulatedFederation(Federation):
         self._members, self._streams, self._task, self._device = members, streams, task, device
         self._graph_of_round = graph_of_round
         self._aggregator, self._agreement, self._coin, self._adversary = aggregator, agreement, coin, adversary
-        self.network = Network(members, adversary, channel, streams, self.counters)
+        self.network = Network(members, adversary, channel, streams, self.counters, clock)
+        self.clock = clock
         self.scenarios = Scenarios(scenario, task, streams, members.num_agents, members.byzantine_ids)
         self._environments: dict[tuple[int, int], EnvironmentBatch] = {}
         self._num_samples, self._num_server_samples, self._num_uses = 0, 0, Counter[str]()
@@ -112,10 +125,12 @@ class SimulatedFederation(Federation):
             self._adversary.set_graph(members)
         self._adversary.begin(round)
         self.network.begin(round, self._members)
+        if self.clock is not None:
+            self.clock.begin(round)
 
     def reset_statistics(self) -> None:
         """Discard the measurements of the round so far, except for the last returns."""
-        self.statistics = RoundStatistics(returns=self.statistics.returns)
+        self.statistics.reset()
 
     def finish(self) -> RoundStatistics:
         """Return the measurements of the round."""
@@ -125,16 +140,16 @@ class SimulatedFederation(Federation):
 
     def sample(self, theta: Tensor, count: Tensor | int, agents: Sequence[int] | None = None) -> Trajectories:
         """Sample complete episodes of each agent with its own policy, and charge them to the agent."""
-        agent_ids = list(range(len(theta))) if agents is None else list(agents)
+        agent_ids = self.agents.tolist() if agents is None else list(agents)
         counts = torch.as_tensor(count).expand(len(agent_ids)).long().cpu()
         suffix = f"/{self._num_samples}" if self._num_samples else ""
         self._num_samples += 1
         self._batch_size = int(counts.max())
-        hooks = self._adversary.make_hooks(agent_ids, self._batch_size, self._num_samples, theta)
+        hooks = self._make_hooks(agent_ids, theta)
         episodes = self._rollout(theta, counts, agent_ids, suffix, hooks)
         self._charge_episodes(agent_ids, episodes)
-        if self.statistics.returns is None or len(agent_ids) == len(self.agents):
-            self.statistics.returns = torch.zeros(len(self.agents), dtype=torch.float64)
+        if self.statistics.returns is None or len(agent_ids) == self.num_agents:
+            self.statistics.returns = torch.zeros(self.num_agents, dtype=torch.float64)
         self.statistics.returns[agent_ids] = episodes.returns
         rewards = self.scenarios.transform_rewards(
             episodes.rewards, episodes.mask, agent_ids, suffix, self.round, self.progress
@@ -145,20 +160,25 @@ class SimulatedFederation(Federation):
         self._adversary.record_rollout(agent_ids, episodes)
         return episodes if self._device.type == "cpu" else episodes.to(self._device)
 
+    def _make_hooks(self, agent_ids: Sequence[int], theta: Tensor) -> ByzantineEnvHooks | None:
+        """Return the environment hooks of the adversary for a rollout, or None if there are none."""
+        assert self._batch_size is not None
+        return self._adversary.make_hooks(agent_ids, self._batch_size, self._num_samples, theta)
+
     def draw(
         self, name: str, draw: Callable[[np.random.Generator], float], agents: Sequence[int] | None = None
     ) -> Tensor:
         """Draw a value for each agent from a stream of its own."""
-        agent_ids = list(range(len(self.agents))) if agents is None else agents
+        agent_ids = self.agents.tolist() if agents is None else agents
         values = [draw(self._streams.generator(f"alone/{name}", self.round, a)) for a in agent_ids]
         return torch.tensor(values, dtype=torch.float64)
 
     def log(self, name: str, values: Tensor, agents: Sequence[int] | None = None) -> None:
         """Record a metric of this round. It is not sent to any agent."""
         recorded = self.statistics.logged.setdefault(
-            name, torch.full((len(self.agents),), torch.nan, dtype=torch.float64)
+            name, torch.full((self.num_agents,), torch.nan, dtype=torch.float64)
         )
-        recorded[slice(None) if agents is None else list(agents)] = values.detach().to(recorded)
+        recorded[self.agents if agents is None else list(agents)] = values.detach().to(recorded)
 
     def log_direction(self, direction: Tensor, at: Tensor) -> None:
         """Record the gradient estimates along which agents step, for metrics. They are not sent to any agent."""
@@ -172,9 +192,11 @@ class SimulatedFederation(Federation):
         """Sample episodes in an environment of the trusted server, and charge them to the server."""
         self._num_server_samples += 1
         episodes = self._rollout(
-            theta, torch.tensor([count]), [len(self.agents)], f"/server/{self._num_server_samples}", None
+            theta, torch.tensor([count]), [self.num_agents], f"/server/{self._num_server_samples}", None
         )
         self.counters.server_samples += torch.stack([episodes.count.sum(), episodes.steps.sum()])
+        if self.clock is not None:
+            self.clock.compute_at_server(int(episodes.steps.sum()))
         return episodes.to(self._device)
 
     def _rollout(
@@ -218,10 +240,12 @@ class SimulatedFederation(Federation):
         )
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
-        """Add episodes to the counters of agents."""
+        """Add episodes to the counters of agents, and the time for them to their clocks."""
         indices = torch.tensor(agent_ids)
         self.counters.trajectories.index_add_(0, indices, episodes.count)
         self.counters.steps.index_add_(0, indices, episodes.steps)
+        if self.clock is not None:
+            self.clock.compute(agent_ids, episodes.steps.tolist())
 
     # Communication.
 
@@ -236,15 +260,30 @@ class SimulatedFederation(Federation):
     async def broadcast(self, topic: str, y: Tensor) -> Tensor:
         """Send a vector of the trusted server to all agents. The channel does not change, delay or lose it."""
         self.network.broadcast(topic, y)
-        return y.expand(len(self.agents), -1).clone()
+        return y.expand(self.num_agents, -1).clone()
+
+    async def serve(self, topic: str, x: Tensor, server: ReactiveServer, state: State) -> tuple[Tensor, State]:
+        """Let the server handle the messages of all agents in the order of agents, and answer all of them."""
+        inbox = await self.network.gather(topic, x, 1)
+        own_state = server_state(state)
+        for column in inbox.mask[0].nonzero().squeeze(1).tolist():
+            vector = inbox.base[inbox.senders[0, column]]
+            own_state = await server.receive(self, own_state, int(inbox.authors[0, column]), vector)
+        answer, own_state = server.reply(own_state, range(self.num_agents))
+        answers = await self.broadcast("parameters", answer)
+        return answers, {**state, **{f"{SERVER}{name}": part for name, part in own_state.items()}}
 
     async def common(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
         """Draw a value with common randomness, which is equal at all honest agents if the coin guarantees it."""
-        values = self._coin(draw, len(self.agents), self._streams.generator(name, self.round))
+        values = self._toss(name, draw)
         self._adversary.record_coin(values)
-        for num_messages, size in self._coin.cost(len(self.agents)):
-            self.counters.charge("coin", np.full(len(self.agents), num_messages), size)
+        for num_messages, size in self._coin.cost(self.num_agents):
+            self.counters.charge("coin", np.full(self.num_agents, num_messages), size)
         return values
+
+    def _toss(self, name: str, draw: Callable[[np.random.Generator], float]) -> Tensor:
+        """Draw a common value of the round: float64 [K], as each agent sees it."""
+        return self._coin(draw, self.num_agents, self._streams.generator(name, self.round))
 
     async def agree(self, theta: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the agreement protocol of the experiment."""
@@ -374,7 +413,7 @@ class SimulatedFederation(Federation):
         """Record the largest value of a rule's metric over its inboxes of this round."""
         largest = values.double().amax().expand(len(self.agents))
         before = self.statistics.logged.get(name)
-        self.log(name, largest if before is None else largest.maximum(before))
+        self.log(name, largest if before is None else largest.fmax(before[self.agents]))
 
     def _evaluate_policies(self, inbox: Inbox, stream: str, policies: Tensor, which: Tensor, episodes: int) -> Tensor:
         """Evaluate candidate policies of receivers; see `byzbench.core.PolicyEvaluator`.

@@ -13,6 +13,7 @@ from byzbench.core import Channel, MessageFormat, State
 from byzbench.core.inbox import Inbox
 from byzbench.core.messages import ValidatedMessages
 from byzbench.federation.adversary import Adversary
+from byzbench.federation.clock import LockstepClock
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.statistics import Counters
 from byzbench.geometry.pairwise_distances import to_array
@@ -61,6 +62,7 @@ class Network:
         channel: the channel that encodes, delays and loses messages.
         streams: the random streams of the experiment.
         counters: the counters of messages.
+        clock: the clock that lets agents wait for messages; None: all messages are there at once.
 
     Attributes:
         round: the current round, which the federation sets.
@@ -74,7 +76,9 @@ class Network:
         channel: Channel,
         streams: Streams,
         counters: Counters,
+        clock: LockstepClock | None = None,
     ) -> None:
+        self.clock = clock
         self.members, self.round = members, 0
         self._adversary, self._streams, self._counters = adversary, streams, counters
         self._parts = list(channel.parts)
@@ -134,7 +138,10 @@ class Network:
         """Count the messages of the server that send y [1, d] to all agents; see `Federation.broadcast`."""
         num_messages = np.zeros(self.members.num_agents + 1, np.int64)
         num_messages[-1] = self.members.num_agents
-        self._counters.charge(topic, num_messages, MessageFormat(y.shape[1]).bytes)
+        size = MessageFormat(y.shape[1]).bytes
+        self._counters.charge(topic, num_messages, size)
+        if self.clock is not None:
+            self.clock.broadcast(topic, size)
 
     def state_dict(self) -> State:
         """Return the state for a checkpoint: the memories of channel codes and the messages in flight."""
@@ -236,9 +243,12 @@ class Network:
         if delays.any() or where in self._in_flight:
             own = np.arange(delays.shape[1]) == inbox.own.numpy()[:, None]
             inbox, malformed, silent, missing = self._deliver(where, inbox, malformed, silent, np.where(own, 0, delays))
-        elif not invalid:
+        elif not invalid and self.clock is None:
             return inbox
         absent = silent[inbox.senders] if missing is None else silent[inbox.senders] | missing
+        if self.clock is not None:
+            late = self.clock.deliver(topic, inbox, absent.numpy(), message_format.bytes, 1 if unreliable else 3)
+            absent = absent | torch.from_numpy(late)
         return self._drop_invalid(inbox, malformed[inbox.senders], absent)
 
     def _encode(self, where: str, part: Channel, x: Tensor, unsent: Tensor, rng: np.random.Generator) -> Tensor:

@@ -76,6 +76,19 @@ class Counters:
         part[:, 0] += messages
         part[:, 1] += messages * size
 
+    def charge_agent(self, topic: str, agent: int, messages: int, size: int) -> None:
+        """Add messages of one agent to the traffic of a topic.
+
+        Args:
+            topic: the topic of the messages.
+            agent: the sender.
+            messages: the number of messages.
+            size: the bytes of one message.
+        """
+        sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long()).numpy()
+        sent[agent, 0] += messages
+        sent[agent, 1] += messages * size
+
     def trajectories_spent(self, honest: Tensor) -> int:
         """Return the largest number of episodes that one honest agent, or the server, has sampled.
 
@@ -139,3 +152,8 @@ class RoundStatistics:
     mixing: AggregationResult | None = None
     agreement: AgreementResult | None = None
     direction: tuple[Tensor, Tensor] | None = None
+
+    def reset(self) -> None:
+        """Discard all measurements but the last returns."""
+        self.logged = {}
+        self.aggregation = self.mixing = self.agreement = self.direction = None

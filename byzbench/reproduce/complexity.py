@@ -288,7 +288,9 @@ class ComplexityStudy(Study):
         ]
         cells = [[env, fit, f"{full:.2f}", f"{without:.2f}"] for (env, fit), (full, without) in errors.items()]
         title = f"Mean error of log times at K={PREDICTED[0]}, alpha={PREDICTED[1]}, fitted at K up to {FIT}"
-        return Table("models", title, records, ["problem", "fitted to", ">four terms", ">without the K-free one"], cells)
+        return Table(
+            "models", title, records, ["problem", "fitted to", ">four terms", ">without the K-free one"], cells
+        )
 
 
 def _name(problem: Problem, alpha: float, agents: int, length: float) -> str:

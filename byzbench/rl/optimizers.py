@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Schedule = Literal["constant", "linear", "inverse_sqrt"]
+StepSchedule = Literal["constant", "linear", "inverse_sqrt"]
 
 
-def learning_rate(base: float, schedule: Schedule, round: int, progress: float) -> float:
+def learning_rate(base: float, schedule: StepSchedule, round: int, progress: float) -> float:
     """Return the step size of a round: `base`, base (1 - progress), or base / sqrt(round + 1).
 
     Args:

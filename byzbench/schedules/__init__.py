@@ -1,0 +1,1 @@
+"""Schedules: how the time of agents and messages passes."""
