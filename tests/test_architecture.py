@@ -25,6 +25,7 @@ KINDS = [
     "placements",
     "policies",
     "scenarios",
+    "schedules",
     "tasks",
 ]
 

@@ -132,5 +132,6 @@ class Component(ABC):
             try:
                 object.__setattr__(self, name, adapter.validate_python(value))
             except ValidationError as error:
-                message = validation_text(error.errors()[0])
+                deepest = max(error.errors(), key=lambda e: len(e["loc"]))  # of a union, the type that fits best
+                message = validation_text(deepest)
                 raise InvalidParameter(f"{type(self).__name__}: {name}={value!r}: {message}") from None

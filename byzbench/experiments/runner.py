@@ -375,6 +375,8 @@ def _tensors(training: Training) -> dict[str, Tensor]:
         "ledger": federation.counters.state_dict(),
         "traffic": federation.counters.traffic,
         "worlds": federation.scenarios.state_dict(),
+        "clock": {} if federation.clock is None else federation.clock.state_dict(),
+        "events": {} if training.loop is None else training.loop.state_dict(),
     }
     try:
         return {f"{group}/{name}": t for group, tensors in groups.items() for name, t in plain_state(tensors).items()}
@@ -406,6 +408,16 @@ def _restore(
     def group(name: str) -> dict[str, Tensor]:
         return {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
 
+    training.round = progress["round"]
+    device = training.state["theta"].device
+    training.state = {name: t.to(device) for name, t in group("state").items()}
+    try:
+        if training.loop is not None:
+            training.loop.load_state_dict(group("events"), training.state)
+        if federation.clock is not None:
+            federation.clock.load_state_dict(group("clock"))
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, StopIteration):
+        raise mismatch from None
     for name, counter in _COUNTERS.items():
         setattr(federation.counters, counter, counts[name])
     federation.counters.load_state_dict(group("ledger"))
@@ -416,9 +428,6 @@ def _restore(
     except ValueError:
         raise mismatch from None
     training.adversary.load_state_dict(group("memory"))
-    training.round = progress["round"]
-    device = training.state["theta"].device
-    training.state = {name: t.to(device) for name, t in group("state").items()}
     return progress["sizes"]
 
 

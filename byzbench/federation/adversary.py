@@ -300,6 +300,11 @@ class Adversary:
         """Return whether the attack crafts one message for each edge."""
         return self._threat.equivocates
 
+    @property
+    def has_hooks(self) -> bool:
+        """Return whether the attack changes environments."""
+        return "environment" in self._threat.surface
+
     def make_hooks(self, agents: Sequence[int], episodes: int, sample: int, theta: Tensor) -> ByzantineEnvHooks | None:
         """Return the environment hooks of the Byzantine agents for a rollout, or None if there are none.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,7 +16,7 @@ from byzbench.core.reactive_server import ReactiveServer
 from byzbench.errors import BrokenPlugin
 from byzbench.federation.adversary import ByzantineEnvHooks
 from byzbench.federation.federation import SimulatedFederation
-from byzbench.federation.mailboxes import Message
+from byzbench.federation.mailboxes import Message, MessageTable
 from byzbench.federation.statistics import AggregationResult
 from byzbench.rl.rollouts import Trajectories
 
@@ -37,6 +37,21 @@ class Batch:
     inbox: Inbox
     messages: list[Message]
     results: dict[Any, AggregationResult] = field(default_factory=dict)
+
+    def state_dict(self, table: MessageTable) -> State:
+        """Return the inboxes for a checkpoint; the base is that of the messages."""
+        parts = {f.name: getattr(self.inbox, f.name) for f in fields(Inbox) if f.name not in ("base", "whole")}
+        return {
+            "messages": table.numbers(self.messages),
+            **{name: part for name, part in parts.items() if part is not None},
+        }
+
+    @classmethod
+    def from_state_dict(cls, saved: State, table: MessageTable) -> Batch:
+        """Return the batch of what `state_dict` returned."""
+        parts: dict[str, Any] = dict(saved)
+        messages = table.messages(parts.pop("messages"))
+        return cls(Inbox(base=torch.stack([message.vector for message in messages]), **parts), messages)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from byzbench.federation.agent_federation import AgentFederation, Batch, Exchang
 from byzbench.federation.clock import batch_seconds, link_seconds, never_met
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.federation import SERVER, SimulatedFederation, server_state
-from byzbench.federation.mailboxes import Mailbox, Message
+from byzbench.federation.mailboxes import Mailbox, Message, MessageTable
 from byzbench.geometry.pairwise_distances import to_array
 from byzbench.randomness import Streams
 from byzbench.schedules.asynchronous import Asynchronous
@@ -31,6 +31,12 @@ from byzbench.schedules.asynchronous import Asynchronous
 _HOPS_OF_RELIABLE = 3
 """The successive messages of a reliable broadcast: the message, its echo, and the echo of that (Bracha 1987)."""
 
+
+_DTYPES = dict.fromkeys(("numbers", "seconds", "events"), torch.float64)
+"""The types of parts of a checkpoint that are not integers."""
+
+_MEMORY = "."
+"""An entry that keeps an empty memory of an attack in a checkpoint."""
 
 Contents: TypeAlias = list[tuple[Message | None, np.ndarray]]
 """Messages of one sender, each with a mask of its receivers; None for silence."""
@@ -65,6 +71,17 @@ class Delivery:
     receivers: np.ndarray
     columns: np.ndarray
 
+    def state_dict(self, table: MessageTable) -> State:
+        """Return the delivery for a checkpoint; its key is part of its path."""
+        positions = torch.from_numpy(np.stack([self.receivers, self.columns]))
+        return {"positions": positions, "message": table.numbers([self.message])}
+
+    @classmethod
+    def from_state_dict(cls, key: str, saved: State, table: MessageTable) -> Delivery:
+        """Return the delivery of what `state_dict` returned."""
+        receivers, columns = saved["positions"].numpy().copy()
+        return cls(key, table.messages(saved["message"])[0], receivers, columns)
+
 
 @dataclass(eq=False)
 class Agent:
@@ -79,7 +96,11 @@ class Agent:
         num_batches: The number of batches that it has computed in its round.
         num_waits: The number of times that it has waited; a timeout is for one of them.
         exchange: What it waits for, or computes for.
+        num_sent: The number of exchanges in which it has sent messages in its round.
         coroutine: Its round; None between rounds.
+        results: What it has received in its round.
+        memories: The memory of the attack before each of its rollouts with environment hooks in its round.
+        replayed: The number of these that it has used when its round is run again.
     """
 
     federation: AgentFederation
@@ -92,7 +113,9 @@ class Agent:
     num_sent: int = 0
     exchange: Exchange | Service | None = None
     coroutine: Coroutine[Any, Any, tuple[State, Mapping[str, float]]] | None = None
-    results: list[tuple[Batch, int]] = field(default_factory=list)
+    results: list[tuple[Batch, int] | Tensor] = field(default_factory=list)
+    memories: list[State] = field(default_factory=list)
+    replayed: int = 0
 
 
 class EventLoop:
@@ -208,7 +231,7 @@ class EventLoop:
         """Return the error of a simulation in which nobody can go on."""
         if self._arrived:
             return never_met(self._server_quorum, len(self._arrived))
-        number = next(k for k in range(len(self._agents)) if self._waiting[k] is not None)
+        number = next(k for k in np.argsort(~self._honest, kind="stable") if self._waiting[k] is not None)
         return never_met(int(self._quorums[number]), self._num_arrived(number))
 
     def metrics(self) -> dict[str, float]:
@@ -221,6 +244,146 @@ class EventLoop:
             "staleness_max": float(ages.max()),
             "idle_share": float(1 - busy.mean() / self.now) if self.now else math.nan,
         }
+
+    def state_dict(self) -> State:
+        """Return everything but the state of the algorithm for a checkpoint.
+
+        A coroutine cannot be stored. So the round of each agent is run again from its start, with what it has received.
+        """
+        table, agents = MessageTable(), self._agents
+        boxes = sorted(self._mailboxes)
+        saved: dict[str, Any] = {
+            "numbers": [self.now, self._server_seconds, self._server_free],
+            "counts": [self._sequence, self._finished, self._line, self._server_rounds, self.num_events],
+            "events": [list(event) for event in self._events],
+            "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.coroutine is not None] for a in agents],
+            "seconds": [[a.seconds, a.busy, a.federation.progress] for a in agents],
+            "waiting": [-1 if key is None else boxes.index(key) for key in self._waiting],
+            "oldest": self._oldest.tolist(),
+            "ready": self._ready,
+            "arriving": [[seq, sender, table.number(m)] for seq, (sender, m) in self._on_the_way.items()],
+            "arrived": [[sender, table.number(m)] for sender, m in self._arrived],
+        }
+        state = {name: torch.tensor(v, dtype=_DTYPES.get(name, torch.int64)) for name, v in saved.items()}
+        if self._federation.statistics.returns is not None:
+            state["returns"] = self._federation.statistics.returns
+        groups: dict[str, State] = {
+            **{f"mailbox/{key}": self._mailboxes[key].state_dict(table) for key in boxes},
+            **{f"delivery/{seq}/{d.key}": d.state_dict(table) for seq, d in self._deliveries.items()},
+            **{f"code/{where}": code for where, code in self._codes.items()},
+            **{f"latest/{t}": {"table": rows, "sent": torch.from_numpy(s)} for t, (rows, s) in self._latest.items()},
+            "answer": {str(seq): answer for seq, answer in self._answers.items()},
+            "coin": {f"{name}/{round}": values for (name, round), values in self._coins.items()},
+            "closed": {
+                topic: torch.tensor([[agent, first, table.number(m)] for agent, (first, m) in closed.items()])
+                for topic, closed in self._closed.items()
+            },
+        }
+        if self._direction is not None:
+            direction, at, known = self._direction
+            groups["direction"] = {"direction": direction, "at": at, "known": torch.from_numpy(known)}
+        batches: dict[int, int] = {}
+        for number, agent in enumerate(agents):
+            for i, result in enumerate(agent.results):
+                if isinstance(result, Tensor):
+                    groups[f"result/{number}/{i}"] = {"answer": result}
+                    continue
+                batch, row = result
+                if id(batch) not in batches:
+                    batches[id(batch)] = len(batches)
+                    groups[f"batch/{batches[id(batch)]}"] = batch.state_dict(table)
+                groups[f"result/{number}/{i}"] = {"batch": torch.tensor([batches[id(batch)], row])}
+            for i, memory in enumerate(agent.memories):
+                groups[f"memory/{number}/{i}"] = {**memory, _MEMORY: torch.zeros(0)}
+        groups["message"] = table.state_dict()
+        return state | {f"{group}/{name}": part for group, parts in groups.items() for name, part in parts.items()}
+
+    def load_state_dict(self, saved: State, state: State) -> None:
+        """Load what `state_dict` returned, and run the unfinished round of each agent up to where it was.
+
+        Args:
+            saved: The checkpoint of the loop.
+            state: The state of the algorithm at the checkpoint, as `state` returned it.
+
+        Raises:
+            KeyError, IndexError, ValueError: The checkpoint is not one of this experiment.
+        """
+        message = {name: saved[f"message/{name}"] for name in ("vectors", "facts") if f"message/{name}" in saved}
+        table = MessageTable(**message)
+        self._load_parts(saved, table)
+        rows = _without_server(state)
+        self._server_state = server_state(state)
+        coins = dict(self._coins)
+        batches = {int(number): Batch.from_state_dict(part, table) for number, part in _groups(saved, "batch", 1)}
+        results: dict[int, dict[int, tuple[Batch, int] | Tensor]] = {}
+        for path, part in _groups(saved, "result", 2):
+            number, i = map(int, path.split("/"))
+            results.setdefault(number, {})[i] = (
+                part["answer"] if "answer" in part else (batches[int(part["batch"][0])], int(part["batch"][1]))
+            )
+        memories: dict[int, dict[int, State]] = {}
+        for path, part in _groups(saved, "memory", 2):
+            number, i = map(int, path.split("/"))
+            memories.setdefault(number, {})[i] = {name: value for name, value in part.items() if name != _MEMORY}
+        facts = zip(saved["rounds"].tolist(), saved["seconds"].tolist(), strict=True)
+        for number, (counts, (seconds, busy, progress)) in enumerate(facts):
+            agent = self._agents[number]
+            agent.state = {name: part[number : number + 1] for name, part in rows.items()}
+            agent.results = [results[number][i] for i in range(len(results.get(number, {})))]
+            agent.memories = [memories[number][i] for i in range(len(memories.get(number, {})))]
+            agent.round, *_, is_running = counts
+            agent.num_batches = agent.num_sent = agent.replayed = 0
+            if is_running:
+                self._replay(agent, progress)
+            _, agent.num_batches, agent.num_waits, agent.num_sent, _ = counts
+            agent.seconds, agent.busy = seconds, busy
+        self._coins = coins
+        self._load_parts(saved, table)  # again, as the rounds have closed agreements and recorded directions
+
+    def _replay(self, agent: Agent, progress: float) -> None:
+        """Run the round of an agent again, with what it has received."""
+        agent.federation.begin(agent.round, progress)
+        agent.coroutine = self._algorithm.round(agent.federation, agent.state)
+        request = agent.coroutine.send(None)
+        for result in agent.results:
+            agent.num_sent += 1
+            request = agent.coroutine.send(result)
+        agent.exchange = request
+
+    def _load_parts(self, saved: State, table: MessageTable) -> None:
+        """Load what does not belong to one agent."""
+        self.now, self._server_seconds, self._server_free = saved["numbers"].tolist()
+        self._sequence, self._finished, self._line, self._server_rounds, self.num_events = saved["counts"].tolist()
+        self._events = [
+            (time, int(seq), Event(int(kind)), int(number)) for time, seq, kind, number in saved["events"].tolist()
+        ]
+        self._oldest, self._ready = saved["oldest"].numpy().copy(), saved["ready"].tolist()
+        self._on_the_way = {seq: (sender, table.messages(n)[0]) for seq, sender, n in _rows(saved["arriving"])}
+        self._arrived = [(sender, table.messages(n)[0]) for sender, n in _rows(saved["arrived"])]
+        self._mailboxes = {}
+        for key, part in _groups(saved, "mailbox", 2):
+            self._mailboxes[key] = Mailbox(self._members)
+            self._mailboxes[key].load_state_dict(part, table)
+        boxes = sorted(self._mailboxes)
+        self._waiting = np.array([None if i < 0 else boxes[i] for i in saved["waiting"].tolist()], object)
+        self._deliveries = {
+            int(path.partition("/")[0]): Delivery.from_state_dict(path.partition("/")[2], part, table)
+            for path, part in _groups(saved, "delivery", 3)
+        }
+        self._codes = dict(_groups(saved, "code", 4))
+        self._latest = {topic: (p["table"], p["sent"].numpy().copy()) for topic, p in _groups(saved, "latest", 1)}
+        self._answers = {int(name.partition("/")[2]): t for name, t in saved.items() if name.startswith("answer/")}
+        coins = [(name.split("/"), t) for name, t in saved.items() if name.startswith("coin/")]
+        self._coins = {("/".join(path[1:-1]), int(path[-1])): values for path, values in coins}
+        self._closed = {
+            name.partition("/")[2]: {agent: (first, table.messages(n)[0]) for agent, first, n in _rows(t)}
+            for name, t in saved.items()
+            if name.startswith("closed/")
+        }
+        self._direction = None
+        for _, part in _groups(saved, "direction", 0):
+            self._direction = part["direction"], part["at"], part["known"].numpy().copy()
+        self._federation.statistics.returns = saved.get("returns")
 
     # What the agents use.
 
@@ -237,8 +400,17 @@ class EventLoop:
         self._server_seconds += steps / self._schedule.rate
 
     def before_hooks(self, agent: int) -> None:
-        """Prepare the adversary for environment hooks of a Byzantine agent."""
-        self._adversary.resume_exchange(self._agents[agent].round, self._agents[agent].num_sent)
+        """Prepare the adversary for environment hooks of a Byzantine agent.
+
+        A round that is run again after an interruption finds the attack's memory as it was at the first time.
+        """
+        record = self._agents[agent]
+        if record.replayed < len(record.memories):
+            self._adversary.load_state_dict(record.memories[record.replayed])
+        elif self._adversary.has_hooks:
+            record.memories.append(self._adversary.state_dict())
+        record.replayed += 1
+        self._adversary.resume_exchange(record.round, record.num_sent)
 
     def coin(self, name: str, round: int, toss: Callable[[], Tensor]) -> Tensor:
         """Return the common value of a round, which the first agent that takes part draws: float64 [K]."""
@@ -295,7 +467,9 @@ class EventLoop:
         elif event == Event.SERVE:
             self._take_up()
         elif event == Event.ANSWER:
-            self._resume(number, self._answers.pop(sequence))
+            answer = self._answers.pop(sequence)
+            self._agents[number].results.append(answer)
+            self._resume(number, answer)
         else:
             agent, wait = divmod(number, 1 << 32)
             if self._waiting[agent] is not None and self._agents[agent].num_waits & 0xFFFFFFFF == wait:
@@ -305,7 +479,7 @@ class EventLoop:
     def _begin(self, number: int) -> None:
         agent = self._agents[number]
         spent = int(self._federation.counters.trajectories[number])
-        agent.num_batches, agent.num_sent, agent.results = 0, 0, []
+        agent.num_batches = agent.num_sent = agent.replayed = 0
         agent.federation.begin(agent.round, spent / self._budget)
         agent.coroutine = self._algorithm.round(agent.federation, agent.state)
         self._resume(number, None)
@@ -320,6 +494,9 @@ class EventLoop:
             agent.coroutine = None
             state, self._extra = stop.value
             agent.state = _without_server(state)
+            agent.results, agent.memories = [], []
+            if number in self._row_of:
+                self._adversary.end_round_of(number)
             event = Event.FINISH
         else:
             if not isinstance(exchange, Exchange | Service):
@@ -332,11 +509,7 @@ class EventLoop:
         agent = self._agents[number]
         self._account(agent)
         agent.round += 1
-        agent.results = []
-        if number in self._row_of:
-            self._adversary.end_round_of(number)
-        else:
-            self._finished += 1
+        self._finished += number not in self._row_of
         self._schedule_event(self.now, Event.BEGIN, number)
 
     def _account(self, agent: Agent) -> None:
@@ -501,6 +674,8 @@ class EventLoop:
         seconds[~own] = self._link_seconds(name, agent.round, number, message_format.bytes, num_others, hops)
         num_messages = int(members.broadcasts[number]) if exchange.reliable else 0
         sent = []
+        if contents[0][0] is None:  # an agent has its own vector, even if it sends none
+            sent.append((_message(number, agent.round, exchange.x), receivers[own], columns[own], seconds[own]))
         for message, at in contents:
             if message is not None:
                 num_messages += 0 if exchange.reliable else int((at & ~own).sum())
@@ -611,6 +786,21 @@ def _message(sender: int, round: int, vector: Tensor) -> Message:
     """Return the message with a vector, which is malformed if it is not finite."""
     finite = bool(np.isfinite(to_array(vector)).all())
     return Message(sender, round, vector if finite else torch.zeros_like(vector), not finite)
+
+
+def _groups(saved: State, group: str, depth: int) -> list[tuple[str, State]]:
+    """Return the parts of a group of a checkpoint, by the `depth` parts of their paths after the group."""
+    found: dict[str, State] = {}
+    for path, part in saved.items():
+        head, *names = path.split("/")
+        if head == group:
+            found.setdefault("/".join(names[:depth]), {})["/".join(names[depth:])] = part
+    return list(found.items())
+
+
+def _rows(table: Tensor) -> list[list[Any]]:
+    """Return the rows of an integer table whose last column becomes a tensor [1]."""
+    return [[*row[:-1].tolist(), row[-1:]] for row in table] if table.numel() else []
 
 
 def _without_server(state: State) -> State:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from byzbench.core import State
 from byzbench.core.inbox import Inbox
 from byzbench.federation.communication_graph import CommunicationGraph
 
@@ -28,6 +29,49 @@ class Message:
     round: int
     vector: Tensor
     malformed: bool = False
+
+
+class MessageTable:
+    """Table of the distinct messages of a checkpoint, each of which has a number.
+
+    Args:
+        vectors: float32 [M, d], the vectors; None for an empty table.
+        facts: int64 [M, 3], the sender, the round and whether the message is malformed.
+    """
+
+    def __init__(self, vectors: Tensor | None = None, facts: Tensor | None = None) -> None:
+        rows = [] if vectors is None or facts is None else zip(vectors, facts.tolist(), strict=True)
+        self._messages = [Message(sender, round, vector, bool(bad)) for vector, (sender, round, bad) in rows]
+        self._numbers = {id(message): number for number, message in enumerate(self._messages)}
+
+    def number(self, message: Message | None) -> int:
+        """Return the number of a message, which is added if it is new; -1 for none."""
+        if message is None:
+            return -1
+        if id(message) not in self._numbers:
+            self._numbers[id(message)] = len(self._messages)
+            self._messages.append(message)
+        return self._numbers[id(message)]
+
+    def numbers(self, messages: Iterable[Message | None]) -> Tensor:
+        """Return the numbers of messages, int64."""
+        return torch.tensor([self.number(message) for message in messages], dtype=torch.int64)
+
+    def message(self, number: int) -> Message | None:
+        """Return the message of a number; None for -1."""
+        return None if number < 0 else self._messages[number]
+
+    def messages(self, numbers: Tensor) -> list[Message]:
+        """Return the messages of numbers."""
+        return [self._messages[number] for number in numbers.tolist()]
+
+    def state_dict(self) -> State:
+        """Return the table for a checkpoint; empty without messages."""
+        if not self._messages:
+            return {}
+        facts = [(m.sender, m.round, m.malformed) for m in self._messages]
+        vectors = torch.stack([message.vector for message in self._messages])
+        return {"vectors": vectors, "facts": torch.tensor(facts, dtype=torch.int64)}
 
 
 class Mailbox:
@@ -57,6 +101,18 @@ class Mailbox:
         receivers, columns = receivers[newer], columns[newer]
         self.rounds[receivers, columns] = message.round
         self.messages[receivers, columns] = message
+
+    def state_dict(self, table: MessageTable) -> State:
+        """Return the mailbox for a checkpoint, with the numbers of messages in a table."""
+        numbers = table.numbers(self.messages.ravel().tolist()).reshape(self.messages.shape)
+        return {"rounds": torch.from_numpy(self.rounds.copy()), "messages": numbers}
+
+    def load_state_dict(self, saved: State, table: MessageTable) -> None:
+        """Load what `state_dict` returned."""
+        self.rounds = saved["rounds"].numpy().copy()
+        self.messages = np.full(self.rounds.shape, None, object)
+        for index, number in np.ndenumerate(saved["messages"].numpy()):
+            self.messages[index] = table.message(int(number))
 
     def inbox(
         self, members: CommunicationGraph, receivers: Sequence[int], oldest: Sequence[int], x: Sequence[Tensor]

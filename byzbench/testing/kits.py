@@ -19,6 +19,7 @@ _MODULES = {
     "coin": "coins",
     "policy": "policies",
     "scenario": "scenarios",
+    "schedule": "schedules",
 }
 """The module of each kind in `byzbench.testing`."""
 

@@ -60,6 +60,7 @@ BASES: Mapping[str, Options] = {
     "coin": {**COIN, "also": []},
     "policy": SHORT,
     "scenario": {**SERVER, "trajectories": 4, "also": ["evaluation"]},
+    "schedule": {**PEERS, "also": ["seconds", "idle_share"]},
 }
 
 PAGE = {"N": 3, "B": 2, "p": 0.4, "lr": 0.02}
@@ -220,6 +221,14 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "channel random_k": ({"channel": "random_k:share=0.3"},),
     "channel top_k": ({"channel": "top_k:share=0.3"},),
     "coin biased": ({"coin": "biased:q=0.6"},),
+    "schedule synchronous": (
+        {"schedule": "synchronous:speed=two_speed,quorum='n-f',latency=0.01,bandwidth=1000000"},
+        {**SERVER, "schedule": "synchronous:speed=lognormal,quorum=3,timeout=0.05,crash=0.2"},
+    ),
+    "schedule asynchronous": (
+        {"schedule": "asynchronous:speed=heavy_tailed,per=batch,latency=0.01,latency_law=exponential,quorum=3"},
+        {**SERVER, "algo": "afedpg:N=2", "schedule": "asynchronous:speed=two_speed"},
+    ),
 }
 """Options by component, beside those of its kind's base, where its name alone cannot run."""
 
