@@ -33,6 +33,7 @@ from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
 from byzbench.reproduce.estimates import geometric_mean, speed_ratio
 from byzbench.reproduce.fedpg_br import FEDPG_BR
 from byzbench.reproduce.learning import Passage, centred_curve, passage
+from byzbench.reproduce.pages import study_page
 from byzbench.reproduce.published import digitised_curves, is_within
 from byzbench.reproduce.speedup import LINES, SPEEDUP
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
@@ -42,6 +43,9 @@ from byzbench.sweeps.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY: Options = {"algo": "decbyzpg", "agents": 3, "byzantine": 0, "trajectories": 6, "preset": "paper"}
+
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 @dataclass(frozen=True)
@@ -444,3 +448,35 @@ class TestCommunication:
         assert {record["row"] for table in tables for record in table.records} == rows.keys()
         assert tables[0].cells[0] == ["byzpg, star", "5", "4.0", "6.2", "1 of 2", "100", "2", "480"]
         assert COMMUNICATION.figure(result).axes
+
+
+PUBLISHED = ("complexity", "decbyzpg")
+"""The studies whose pages and data are in docs/."""
+
+
+def published_result(name: str) -> StudyResult:
+    """Return the result of a study that docs/ has."""
+    return StudyResult.from_json((DOCS / f"{name}.json").read_text())
+
+
+class TestPublishedResults:
+    """The pages of docs/ against their data, and what the data show."""
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_a_page_is_that_of_its_data(self, name: str) -> None:
+        files = f"--page docs/{name}.md --figure docs/{name}.png --data docs/{name}.json"
+        page = study_page(find_study(name), published_result(name), f"byzbench reproduce {name} {files}", f"{name}.png")
+        assert (DOCS / f"{name}.md").read_text() == page
+
+    def test_decbyzpg_gains_with_agents_and_withstands_the_attacks_that_break_averaging(self) -> None:
+        result = published_result("decbyzpg")
+        assert {len(row.seeds) for row in result.rows.values()} == {10}
+        statements = find_study("decbyzpg").checks(result)
+        assert len(statements) == 14
+        assert [statement for statement, holds in statements.items() if not holds] == []
+
+    def test_the_bound_needs_a_term_that_does_not_fall_with_the_number_of_agents(self) -> None:
+        statements = find_study("complexity").checks(published_result("complexity"))
+        failing = [statement.partition(":")[0] for statement, holds in statements.items() if not holds]
+        assert failing == ["riverswim, all eps"]  # the page says why no model with the bound's powers of eps fits it
+        assert len(statements) == 4

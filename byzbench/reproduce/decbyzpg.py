@@ -52,8 +52,8 @@ widened by that error; its own spread over seeds is not known. A `*` marks an in
 
 The preset `paper` is the pseudo-code with Adam at the published batches and step. The preset `official` is the released
 code with its habits and its random streams, of which all seeds share the initial policy, the coin and the actions: its
-seeds are hardly repetitions, and its intervals too narrow. The published curves for K=5 are by the released script
-plain averaging, so they are compared with Dec-PAGE-PG; K = 13 has f = 3 Byzantine agents under an attack."""
+seeds are hardly repetitions, and its intervals too narrow. At K = 5 the released script averages without a rule, so its
+curve is compared with Dec-PAGE-PG. Under an attack K = 13, of which f = 3 agents are Byzantine."""
 
 
 @dataclass(frozen=True)
