@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from byzbench.cli import report
+from byzbench.errors import UserError
 
 _BY = {
     "curves": ["attack", "algo"],
@@ -32,6 +33,10 @@ def plot(
         list[str] | None, typer.Option(help="Axes with a panel for each value, for example attack.")
     ] = None,
     metric: report.Metric = None,
+    x: Annotated[
+        Literal["trajectories", "seconds", "bytes"],
+        typer.Option(help="Abscissa of learning curves; seconds are virtual, of a schedule with a clock."),
+    ] = "trajectories",
     target: Annotated[
         float | None, typer.Option(help="Training return to reach, for speedup; default on cartpole: 400.")
     ] = None,
@@ -42,17 +47,20 @@ def plot(
     Examples:
         byzbench plot runs
         byzbench plot runs --kind heatmap --by attack,algo --out heatmap.pdf
+        byzbench plot runs --by schedule --x seconds
     """
     from byzbench.reports.figures import draw_figure
     from byzbench.reports.summary import group
 
     entries, problems = report.gathered(runs)
     report.tell(problems, "not trusted")
+    if x != "trajectories" and kind != "curves":
+        raise UserError(f"--x {x} is for --kind curves")
     panel_axes = report.axes(panel or [])
     groups = group(entries, [*(report.axes(by) if by else _BY[kind]), *panel_axes], metric)
     report.tell(groups.problems, "not trusted")
     report.tell(groups.notes, "note")
     path = out or Path(f"{kind}.png")
-    drawn = draw_figure(kind, groups, path, panel=panel_axes, target=target)
+    drawn = draw_figure(kind, groups, path, panel=panel_axes, target=target, x=x)
     report.tell(drawn.problems, "not trusted")
     typer.echo(f"{path}: {drawn.caption}")

@@ -195,6 +195,24 @@ def aggregation(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return {name: mean_of(values.get(name) for values in rounds) for name in names}
 
 
+def clock_summary(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the time at the end of a run, its idle share, and the ages of messages; empty without a clock.
+
+    Args:
+        lines: The lines of metrics of the run.
+
+    Example:
+        >>> clock_summary([{"seconds": 1.5, "idle_share": 0.2}, {"seconds": 3.0, "idle_share": 0.1}])
+        {'seconds': 3.0, 'idle_share': 0.1}
+    """
+    last = lines[-1]
+    summary = {name: last[name] for name in ("seconds", "idle_share") if name in last}
+    if "staleness" in last:
+        summary["staleness"] = mean_of(line.get("staleness") for line in lines)
+        summary["staleness_max"] = max(line.get("staleness_max") or 0.0 for line in lines)
+    return summary
+
+
 def majority_notes(lines: Sequence[Mapping[str, Any]], aggregator: str) -> list[str]:
     """Return a remark if a rule that needs a majority of close vectors found none in more than `NO_MAJORITY` of rounds.
 

@@ -159,8 +159,9 @@ class EventLoop:
         self._num_honest = int(self._honest.sum())
         self._speeds = schedule.draw_speeds(num_agents, streams.generator("schedule/speed"))
         self._row_of = {agent: row for row, agent in enumerate(members.byzantine_ids)}
-        mask, bounds = members.mask.numpy(), members.bounds.tolist()
-        self._quorums = np.array([schedule.quorum_of(n, f) for n, f in zip(mask.sum(1).tolist(), bounds, strict=True)])
+        self._mask = members.mask.numpy()
+        counts = zip(self._mask.sum(1).tolist(), members.bounds.tolist(), strict=True)
+        self._quorums = np.array([schedule.quorum_of(n, f) for n, f in counts])
         self._positions = _positions_of_senders(members)
         self._mailboxes: dict[str, Mailbox] = {}
         self._codes: dict[str, State] = {}
@@ -528,14 +529,13 @@ class EventLoop:
         assert isinstance(exchange, Exchange)
         key = exchange.key
         for message, receivers, columns, seconds in self._transmit(number, exchange):
-            times = self.now + seconds
-            for time in np.unique(times):
-                at = times == time
+            for time in sorted(set(seconds.tolist())):
+                at = seconds == time
                 delivery = Delivery(key, message, receivers[at], columns[at])
-                if time == self.now:
+                if time == 0:
                     self._deliver(delivery)
                 else:
-                    self._deliveries[self._schedule_event(float(time), Event.DELIVER, number)] = delivery
+                    self._deliveries[self._schedule_event(self.now + time, Event.DELIVER, number)] = delivery
         staleness = self._schedule.staleness
         self._oldest[number] = 0 if staleness is None else max(0, agent.round - staleness)
         agent.num_waits += 1
@@ -606,7 +606,7 @@ class EventLoop:
     def _num_arrived(self, number: int) -> int:
         """Return the number of messages that an agent could use now."""
         box = self._mailbox(self._waiting[number])
-        return int((box.rounds[number] >= self._oldest[number])[self._members.mask[number].numpy()].sum())
+        return int(((box.rounds[number] >= self._oldest[number]) & self._mask[number]).sum())
 
     def _mailbox(self, key: str) -> Mailbox:
         """Return the mailbox of an exchange; agents that have stopped earlier have their last vectors in it."""
@@ -625,7 +625,7 @@ class EventLoop:
         box.put(delivery.message, delivery.receivers, delivery.columns)
         waiting = delivery.receivers[self._waiting[delivery.receivers] == delivery.key]
         if len(waiting):
-            usable = (box.rounds[waiting] >= self._oldest[waiting, None]) & self._members.mask.numpy()[waiting]
+            usable = (box.rounds[waiting] >= self._oldest[waiting, None]) & self._mask[waiting]
             for receiver in waiting[usable.sum(1) >= self._quorums[waiting]].tolist():
                 self._waiting[receiver] = None
                 self._ready.append(receiver)

@@ -132,19 +132,20 @@ class Mailbox:
             num_silent: The number of missing messages from others.
         """
         rows = np.array(receivers)
-        usable = members.mask.numpy()[rows] & (self.rounds[rows] >= np.array(oldest)[:, None])
-        messages = self.messages[rows]
-        distinct = sorted({id(m): m for m in messages[usable]}.values(), key=lambda m: (m.sender, m.round))
+        mask, rounds, messages = members.mask.numpy()[rows], self.rounds[rows], self.messages[rows]
+        usable = mask & (rounds >= np.array(oldest)[:, None])
+        found = messages[usable].tolist()
+        distinct = sorted({id(m): m for m in found}.values(), key=lambda m: (m.sender, m.round))
         number = {id(m): i for i, m in enumerate(distinct)}
         own_columns, agents = members.own_columns[rows], np.arange(len(rows))
-        own_rows = np.array([number[id(m)] for m in messages[agents, own_columns.numpy()]])
+        columns = own_columns.numpy()
+        own_rows = np.array([number[id(m)] for m in messages[agents, columns].tolist()])
         senders = np.repeat(own_rows[:, None], messages.shape[1], 1)
-        senders[usable] = [number[id(m)] for m in messages[usable]]
+        senders[usable] = [number[id(m)] for m in found]
         malformed = np.array([m.malformed for m in distinct])[senders] & usable
-        own_rounds = self.rounds[rows][agents, own_columns.numpy()][:, None]
-        age = np.where(usable, np.maximum(own_rounds - self.rounds[rows], 0), 0)
-        others = np.arange(messages.shape[1]) != own_columns.numpy()[:, None]
-        missing = members.mask.numpy()[rows] & ~usable
+        age = np.where(usable, np.maximum(rounds[agents, columns][:, None] - rounds, 0), 0)
+        others = np.arange(messages.shape[1]) != columns[:, None]
+        missing = mask & ~usable
         inbox = Inbox(
             base=torch.stack([m.vector for m in distinct]),
             senders=torch.from_numpy(senders),

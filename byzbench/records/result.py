@@ -56,6 +56,9 @@ class Result:
             `byzbench.experiments.diagnostics`; `error` is in units of the honest spread.
         assumptions: The measured assumption constants: see `byzbench.experiments.assumptions`.
         traffic: The messages and bytes by topic, and the most bytes that one agent sent.
+        clock: The virtual `seconds` at the end, the mean share of time in which honest agents do not compute
+            (`idle_share`), and of asynchronous agents the mean and largest age of messages in rounds (`staleness`,
+            `staleness_max`); empty without a clock.
         seconds: The seconds of `training`, `evaluation` and `compilation`; empty for older runs.
         digests: The sha256 of `experiment.json`, `metrics.jsonl` and `timing.jsonl`; see `byzbench.records.seals`.
         seal: The sha256 of `result.json` with `BLANK` in the place of this digest.
@@ -79,6 +82,7 @@ class Result:
     aggregation: dict[str, float | None] = field(default_factory=dict)
     assumptions: dict[str, float | None] = field(default_factory=dict)
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)
+    clock: dict[str, float | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     seal: str = ""
@@ -134,6 +138,7 @@ def pool(results: Sequence[Result]) -> Result:
             topic: {k: sum(r.traffic.get(topic, {}).get(k, 0) for r in results) for k in sent}
             for topic, sent in worst.traffic.items()
         },
+        clock={name: mean_of(r.clock.get(name) for r in results) for name in worst.clock},
         seconds={part: sum(r.seconds.get(part, 0.0) for r in results) for part in worst.seconds},
         digests={},
         seal="",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,13 @@ _THIN: dict[str, Any] = {"lw": 0.8, "ls": (0, (4, 3))}
 
 
 def draw_figure(
-    kind: str, groups: Groups, path: Path, *, panel: Sequence[str] = (), target: float | None = None
+    kind: str,
+    groups: Groups,
+    path: Path,
+    *,
+    panel: Sequence[str] = (),
+    target: float | None = None,
+    x: str = "trajectories",
 ) -> Plot:
     """Plot groups of runs and write the figure to a file.
 
@@ -52,6 +59,7 @@ def draw_figure(
         path: The file to write; its suffix chooses one of `FORMATS`.
         panel: Axes with a panel for each value; empty for those along which methods do not compete.
         target: The training return to reach, of the speed-up plot; None for the task's entry in `TARGETS`.
+        x: The abscissa of learning curves, one of `ABSCISSAE`.
 
     Returns:
         The figure with its caption.
@@ -62,34 +70,49 @@ def draw_figure(
     """
     require_format(path)
     with matplotlib.rc_context(STYLE):
-        drawn = KINDS[kind](groups, panel, target)
+        drawn = curves(groups, panel, target, x) if kind == "curves" else KINDS[kind](groups, panel, target)
         save_figure(drawn.figure, path, dpi=300)
     return drawn
 
 
-def curves(groups: Groups, panel: Sequence[str], target: float | None = None) -> Plot:
-    """Plot the training return against trajectories per agent, as mean and interval over seeds."""
+ABSCISSAE: Mapping[str, str] = {
+    "trajectories": "trajectories per agent",
+    "seconds": "virtual seconds",
+    "bytes": "bytes sent by all agents",
+}
+"""The abscissae of learning curves, with their labels."""
+
+
+def curves(groups: Groups, panel: Sequence[str], target: float | None = None, x: str = "trajectories") -> Plot:
+    """Plot the training return, as mean and interval over seeds.
+
+    Args:
+        groups: The runs.
+        panel: Axes with a panel for each value.
+        target: Not used.
+        x: The abscissa, one of `ABSCISSAE`. A line of seconds or bytes ends where the first of its runs ends.
+    """
     plan = PlotLayout.of(groups, panel)
     figure, panels = plan.canvas(height=1.9)
     problems: list[str] = []
     any_ends_early = False
     for axes, rows in zip(panels, plan.panels.values(), strict=True):
         for row in rows:
-            budget = _budget(row)
-            grid = np.linspace(budget / _POINTS, budget, _POINTS)
-            values = _read(row, partial(curve, key="return", grid=grid), problems)
+            end = _end(row, x)
+            grid = np.linspace(end / _POINTS, end, _POINTS)
+            values = _read(row, partial(curve, key="return", grid=grid, x=x), problems)
             if len(values):
                 _band(axes, grid, values, row, plan.look(label(row, plan.lines)))
                 any_ends_early |= not np.isfinite(values).all()
-        axes.set_xlim(0, max(map(_budget, rows)))
+        axes.set_xlim(0, max(_end(row, x) for row in rows))
         axes.xaxis.set_major_locator(MaxNLocator(5 if len(panels) == 1 else 3, steps=[1, 2, 2.5, 4, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
         _levels(axes, rows[0])
-    figure.supxlabel("trajectories per agent", fontsize=8)
+    figure.supxlabel(ABSCISSAE[x], fontsize=8)
     figure.supylabel("training return", fontsize=8)
     plan.legend(figure)
     caption = (
-        f"Mean over {seeds(groups.rows)} of training returns that are averaged over the last twentieth of the budget, "
+        f"Mean over {seeds(groups.rows)} of training returns that are averaged over the last twentieth of the range, "
         "of finished runs, with pointwise 95 % intervals of Student's t, which do not allow for failures that no seed "
         "shows."
         f"{' A line ends where a run of it is no longer finite.' * any_ends_early}"
@@ -217,6 +240,17 @@ def _goal(groups: Groups, target: float | None) -> float:
 
 def _budget(row: ReportRow) -> int:
     return max(1, row.entries[0].name("trajectories"))  # a submitted record is not validated here
+
+
+def _end(row: ReportRow, x: str) -> float:
+    """Return the end of the abscissa of a row: the budget, or where the first of its runs ends."""
+    if x == "trajectories":
+        return _budget(row)
+    ends = []
+    for entry in row.entries:
+        with suppress(CorruptRecord):  # such a run is named where its values are read
+            ends.append(float(trace(entry.path, "return", x)[0][-1]))
+    return min(ends, default=1.0)
 
 
 def _honest(row: ReportRow) -> int:

@@ -18,15 +18,16 @@ from byzbench.reports.labels import component_label
 _POINTS = 200
 
 
-def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+def trace(folder: Path, key: str, x: str = "trajectories") -> tuple[np.ndarray, np.ndarray]:
     """Read a metric from the log of a run.
 
     Args:
         folder: The folder of the run.
         key: The name of the metric. Of an evaluation metric, only the rounds with an evaluation are read.
+        x: The abscissa: `trajectories` per agent, virtual `seconds`, or `bytes` of all agents.
 
     Returns:
-        Trajectories per agent before the first round and after each round, [n+1], and the metric of each round, [n].
+        The abscissa before the first round and after each round, [n+1], and the metric of each round, [n].
 
     Raises:
         CorruptRecord: The log cannot be trusted, or it does not hold the metric.
@@ -38,33 +39,37 @@ def trace(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
         raise CorruptRecord(f"{path} has no {key} in any of its lines")
     if not all(line.get(key, "") is None or type(line.get(key)) in (int, float) for line in lines):
         raise CorruptRecord(f"{path} has no {key} in some of its lines")
-    at = np.array([0.0, *(line["trajectories"] or 0.0 for line in lines)])
+    if any(x not in line for line in lines):
+        raise CorruptRecord(f"{path} has no {x}; only runs whose schedule has a clock have seconds")
+    at = np.array([0.0, *(line[x] or 0.0 for line in lines)])
     if at[-1] <= 0 or (np.diff(at) < 0).any():
-        raise CorruptRecord(f"{path} does not count trajectories upwards")
+        raise CorruptRecord(f"{path} does not count {x} upwards")
     values = np.array([math.nan if line[key] is None else line[key] for line in lines], float)
     return at, np.where(np.abs(values) < 1e100, values, math.nan)  # larger values may overflow in sums
 
 
-def curve(folder: Path, key: str, grid: np.ndarray) -> np.ndarray:
+def curve(folder: Path, key: str, grid: np.ndarray, x: str = "trajectories") -> np.ndarray:
     """Return a smoothed metric of a run on a grid.
 
-    The value at a point is the mean over the trajectories before it, as far back as a twentieth of the budget.
+    The value at a point is the mean over the abscissa before it, as far back as a twentieth of its range.
 
     Args:
         folder: The folder of the run.
         key: The name of the metric.
-        grid: Numbers of trajectories, rising; the last one is the budget.
+        grid: Values of the abscissa, rising, to the end of its range: for trajectories the budget.
+        x: The abscissa, see `trace`.
 
     Returns:
-        The values, with the shape of `grid`.
+        The values, with the shape of `grid`; NaN beyond the end of the run, unless `x` is trajectories.
 
     Raises:
         CorruptRecord: The log cannot be trusted, or it does not hold the metric.
     """
-    at, values = trace(folder, key)
+    at, values = trace(folder, key, x)
     total = np.concatenate([[0.0], np.cumsum(values * np.diff(at))])
     start = np.maximum(grid - max(grid[-1] / 20, at[1]), 0.0)
-    return (np.interp(grid, at, total) - np.interp(start, at, total)) / (grid - start)
+    smoothed = (np.interp(grid, at, total) - np.interp(start, at, total)) / (grid - start)
+    return smoothed if x == "trajectories" else np.where(grid <= at[-1], smoothed, math.nan)
 
 
 def learning_curve(folders: Sequence[Path], path: Path) -> None:

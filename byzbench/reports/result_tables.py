@@ -61,6 +61,7 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ("bytes sent", _size(result.bytes)),
         ("malformed messages", f"{result.num_malformed:,}"),
         ("environment steps", f"{result.steps:,}  ({result.steps_per_second:,.0f} per second)"),
+        *_clock_rows(result),
         *(
             [("seconds", ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items()))]
             if result.seconds
@@ -68,6 +69,18 @@ def rows(experiment: Experiment, result: Result) -> list[tuple[str, str]]:
         ),
         *_graph_rows(experiment, result, worst),
     ]
+
+
+def _clock_rows(result: Result) -> list[tuple[str, str]]:
+    """Return the line on the virtual clock, if there is one."""
+    if (seconds := result.clock.get("seconds")) is None:
+        return []
+    parts = [f"{seconds:,.1f} s"]
+    if (idle := result.clock.get("idle_share")) is not None:
+        parts.append(f"honest agents wait {idle:.0%} of it")
+    if (age := result.clock.get("staleness")) is not None:
+        parts.append(f"messages are {age:.2g} rounds old (at most {result.clock['staleness_max']:.0f})")
+    return [("virtual time", ", ".join(parts))]
 
 
 def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
