@@ -82,7 +82,7 @@ class TestSuite:
     @pytest.mark.parametrize(
         "changes, message",
         [
-            ({"sedes": 3}, "sedes: is not a key. Did you mean 'seeds'? Keys: agents, "),
+            ({"sedes": 3}, "sedes: is not a key. Did you mean 'seeds', 'schedule'? Keys: agents, "),
             ({"seeds": 0}, "seeds"),
             ({"seeds": [0, -1]}, "seeds.1: must be greater than or equal to 0"),
             ({"algo": []}, "algo: must have at least 1 item"),
@@ -139,6 +139,7 @@ FIELDS: dict[str, Any] = {
     "placement": registry.make("placement", "first"),
     "channel": registry.make("channel", "loss"),
     "coin": None,
+    "schedule": registry.make("schedule", "synchronous(speed=equal)"),
     "agents": 6,
     "byzantine": 0,
     "assumed_byzantine": 0,

@@ -27,6 +27,7 @@ from byzbench.core.component import State as State
 from byzbench.core.context import AttackContext as AttackContext
 from byzbench.core.context import RuleOracle as RuleOracle
 from byzbench.core.federation import Federation as Federation
+from byzbench.core.federation import MessageServer as MessageServer
 from byzbench.core.graphs import Coin as Coin
 from byzbench.core.graphs import Placement as Placement
 from byzbench.core.graphs import Topology as Topology

@@ -12,10 +12,19 @@ from byzbench.core.component import State
 from byzbench.core.inbox import Inbox
 
 if TYPE_CHECKING:
-    from byzbench.core.reactive_server import ReactiveServer
     from byzbench.core.rules import Aggregator
     from byzbench.rl.policies import Policy
     from byzbench.rl.rollouts import Trajectories
+
+
+class MessageServer(Protocol):
+    """Method of a server that handles messages one by one; see `byzbench.core.reactive_server.ReactiveServer`."""
+
+    async def receive(self, fed: Federation, server: State, sender: int, vector: Tensor) -> State:
+        """Handle the valid vector [d] of an agent; return the new state of the server."""
+
+    def reply(self, server: State, receivers: Sequence[int]) -> tuple[Tensor, State]:
+        """Return the answer [1, d] to some agents, and the state of the server after it."""
 
 
 class Federation(Protocol):
@@ -144,7 +153,7 @@ class Federation(Protocol):
             [K, d], the vector that each agent receives.
         """
 
-    async def serve(self, topic: str, x: Tensor, server: ReactiveServer, state: State) -> tuple[Tensor, State]:
+    async def serve(self, topic: str, x: Tensor, server: MessageServer, state: State) -> tuple[Tensor, State]:
         """Send a vector of each agent to a server that handles every message by itself, and receive its answers.
 
         Args:

@@ -48,6 +48,10 @@ class Schedule(Component):
 
     Every number of seconds depends on the seed, the round and the agent, not on the machine that computes it.
 
+    Class attributes:
+        asynchronous: whether every agent runs on its own, as a coroutine of its own; otherwise all agents run each
+            round together.
+
     Attributes:
         speed: the law of speeds, see `SPEED`.
         ratio: how many times faster fast agents are (two_speed).
@@ -73,6 +77,7 @@ class Schedule(Component):
     """
 
     kind: ClassVar[str] = "schedule"
+    asynchronous: ClassVar[bool] = False
 
     speed: Annotated[Speed | None, SPEED, Categorical("equal", "two_speed", "lognormal", "heavy_tailed")] = "equal"
     ratio: Annotated[
@@ -138,6 +143,10 @@ class Schedule(Component):
         if setting.max_delay:
             channel = setting.name("channel")
             raise Undefined(f"schedule {name!r}: channel {channel!r} counts delays in rounds; give a latency instead")
+
+    def oldest(self, round: int) -> int:
+        """Return the first round of messages that an agent of a round uses."""
+        return round
 
     def quorum_of(self, n: int, f: int, at_server: bool = False) -> int:
         """Return the number of messages that an agent or a server waits for.

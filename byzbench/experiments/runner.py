@@ -50,7 +50,6 @@ from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
 from byzbench.registry import name_of, written_form
-from byzbench.schedules.asynchronous import Asynchronous
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
@@ -150,7 +149,7 @@ def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:
     streams = Streams(todo.seed, todo.algorithm.fixed_streams)
     adversary = Adversary(todo.attack, todo.members, todo.task, todo.trained_policy, streams, todo.defences)
     schedule = todo.schedule
-    has_lockstep_clock = schedule.has_clock and not isinstance(schedule, Asynchronous)
+    has_lockstep_clock = schedule.has_clock and not schedule.asynchronous
     federation = SimulatedFederation(
         members=todo.members,
         streams=streams,
@@ -199,19 +198,19 @@ class Training:
     def __init__(self, todo: Experiment) -> None:
         self.todo, self.round = todo, 0
         self.federation, self.adversary = federate(todo)
-        self.loop = self._make_loop(todo.schedule) if isinstance(todo.schedule, Asynchronous) else None
+        self.loop = self._make_loop() if todo.schedule.asynchronous else None
         self.state: State = todo.algorithm.start(self.federation) if self.loop is None else self.loop.state
         self._honest, self._bound = ~todo.members.byzantine, todo.contraction_bound
         self._exact = ExactMetrics(todo.task, todo.algorithm, self.federation.policy, self.federation.scenarios)
 
-    def _make_loop(self, schedule: Asynchronous) -> EventLoop:
+    def _make_loop(self) -> EventLoop:
         """Return the event loop of asynchronous agents."""
         todo = self.todo
         return EventLoop(
             algorithm=todo.algorithm,
             federation=self.federation,
             adversary=self.adversary,
-            schedule=schedule,
+            schedule=todo.schedule,
             channel=todo.channel,
             streams=Streams(todo.seed, todo.algorithm.fixed_streams),
             members=todo.members,

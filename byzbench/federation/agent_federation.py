@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Inbox, State
-from byzbench.core.reactive_server import ReactiveServer
+from byzbench.core import Aggregator, Inbox, MessageServer, State
 from byzbench.errors import BrokenPlugin
 from byzbench.federation.adversary import ByzantineEnvHooks
 from byzbench.federation.federation import SimulatedFederation
@@ -20,8 +19,27 @@ from byzbench.federation.mailboxes import Message, MessageTable
 from byzbench.federation.statistics import AggregationResult
 from byzbench.rl.rollouts import Trajectories
 
-if TYPE_CHECKING:
-    from byzbench.federation.event_loop import EventLoop
+
+class Clock(Protocol):
+    """Operations of the event loop that the federation of an agent or of a server uses."""
+
+    def compute(self, agent: int, steps: int) -> None:
+        """Let an agent compute a batch of environment steps from now on."""
+
+    def compute_at_server(self, steps: int) -> None:
+        """Let the server compute a batch of environment steps."""
+
+    def before_hooks(self, agent: int) -> None:
+        """Prepare the adversary for environment hooks of a Byzantine agent."""
+
+    def coin(self, name: str, round: int, toss: Callable[[], Tensor]) -> Tensor:
+        """Return the common value of a round: float64 [K]."""
+
+    def log_direction(self, agent: int, direction: Tensor, at: Tensor) -> None:
+        """Record the gradient estimate [1, d] of an agent, and the parameters at which it was taken."""
+
+    def close(self, topic: str, first: int, agent: int, vector: Tensor) -> None:
+        """Let the last vector [d] of an agent be its message in all further exchanges of a topic in its round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +111,7 @@ class Service:
 
     topic: str
     x: Tensor
-    server: ReactiveServer
+    server: MessageServer
 
     def __await__(self) -> Generator[Service, Tensor, Tensor]:
         """Wait for the answer [1, d]."""
@@ -111,7 +129,7 @@ class ServerFederation(SimulatedFederation):
         loop: The event loop that runs the agents.
     """
 
-    def __init__(self, whole: SimulatedFederation, loop: EventLoop) -> None:
+    def __init__(self, whole: SimulatedFederation, loop: Clock) -> None:
         vars(self).update(vars(whole))
         self._loop = loop
 
@@ -137,7 +155,7 @@ class AgentFederation(SimulatedFederation):
         loop: The event loop that runs the agents.
     """
 
-    def __init__(self, whole: SimulatedFederation, agent: int, loop: EventLoop) -> None:
+    def __init__(self, whole: SimulatedFederation, agent: int, loop: Clock) -> None:
         vars(self).update(vars(whole))
         self.agents = torch.tensor([agent])
         self.theta0 = whole.theta0[agent : agent + 1]
@@ -191,7 +209,7 @@ class AgentFederation(SimulatedFederation):
         """Refuse: the server of a round needs all agents at once."""
         raise BrokenPlugin("an asynchronous agent has no server that broadcasts a round")
 
-    async def serve(self, topic: str, x: Tensor, server: ReactiveServer, state: State) -> tuple[Tensor, State]:
+    async def serve(self, topic: str, x: Tensor, server: MessageServer, state: State) -> tuple[Tensor, State]:
         """Send the vector of the agent [1, d] to the server, and wait for its answer."""
         return await Service(topic, x[0].detach(), server), state
 

@@ -9,14 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Algorithm, Channel, MessageFormat, State
-from byzbench.core.reactive_server import ReactiveServer
+from byzbench.core import Algorithm, Channel, MessageFormat, MessageServer, Schedule, State
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.agent_federation import AgentFederation, Batch, Exchange, ServerFederation, Service
@@ -26,7 +25,6 @@ from byzbench.federation.federation import SERVER, SimulatedFederation, server_s
 from byzbench.federation.mailboxes import Mailbox, Message, MessageTable
 from byzbench.geometry.pairwise_distances import to_array
 from byzbench.randomness import Streams
-from byzbench.schedules.asynchronous import Asynchronous
 
 _HOPS_OF_RELIABLE = 3
 """The successive messages of a reliable broadcast: the message, its echo, and the echo of that (Bracha 1987)."""
@@ -145,7 +143,7 @@ class EventLoop:
         algorithm: Algorithm,
         federation: SimulatedFederation,
         adversary: Adversary,
-        schedule: Asynchronous,
+        schedule: Schedule,
         channel: Channel,
         streams: Streams,
         members: CommunicationGraph,
@@ -178,20 +176,24 @@ class EventLoop:
         self._ages: list[np.ndarray] = []
         self._extra: Mapping[str, float] = {}
         self.num_events = 0
-        self._agents = []
-        for agent in range(num_agents):
-            view = AgentFederation(federation, agent, self)
-            view.begin(0, 0.0)
-            state = algorithm.start(view)
-            self._agents.append(Agent(view, _without_server(state)))
-        self._server, self._server_state = ServerFederation(federation, self), server_state(state)
         self._server_quorum = schedule.quorum_of(num_agents, members.bound(num_agents), at_server=True)
         self._server_rounds, self._server_seconds, self._server_free = 0, 0.0, 0.0
         self._arrived: list[tuple[int, Message]] = []
         self._on_the_way: dict[int, tuple[int, Message]] = {}
         self._answers: dict[int, Tensor] = {}
-        for agent in range(num_agents):
+        self._start()
+
+    def _start(self) -> None:
+        """Let all agents begin their first rounds."""
+        self._agents: list[Agent] = []
+        state: State = {}
+        for agent in range(self._members.num_agents):
+            view = AgentFederation(self._federation, agent, self)
+            view.begin(0, 0.0)
+            state = self._algorithm.start(view)
+            self._agents.append(Agent(view, _without_server(state)))
             self._schedule_event(0.0, Event.BEGIN, agent)
+        self._server, self._server_state = ServerFederation(self._federation, self), server_state(state)
 
     # What the runner uses.
 
@@ -536,8 +538,7 @@ class EventLoop:
                     self._deliver(delivery)
                 else:
                     self._deliveries[self._schedule_event(self.now + time, Event.DELIVER, number)] = delivery
-        staleness = self._schedule.staleness
-        self._oldest[number] = 0 if staleness is None else max(0, agent.round - staleness)
+        self._oldest[number] = self._schedule.oldest(agent.round)
         agent.num_waits += 1
         self._waiting[number] = key
         if self._num_arrived(number) >= self._quorums[number]:
@@ -598,10 +599,9 @@ class EventLoop:
             sequence = self._schedule_event(time + float(seconds[0]), Event.ANSWER, receiver)
             self._answers[sequence] = answer.clone()
 
-    def _method(self) -> ReactiveServer:
+    def _method(self) -> MessageServer:
         """Return the method of the server."""
-        assert isinstance(self._algorithm, ReactiveServer)
-        return self._algorithm
+        return cast(MessageServer, self._algorithm)  # such an algorithm is its own server
 
     def _num_arrived(self, number: int) -> int:
         """Return the number of messages that an agent could use now."""

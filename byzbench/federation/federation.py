@@ -19,13 +19,13 @@ from byzbench.core import (
     Coin,
     Federation,
     Inbox,
+    MessageServer,
     RuleContext,
     RuleOutput,
     Scenario,
     State,
     Task,
 )
-from byzbench.core.reactive_server import ReactiveServer
 from byzbench.federation.adversary import Adversary, ByzantineEnvHooks
 from byzbench.federation.clock import LockstepClock
 from byzbench.federation.communication_graph import CommunicationGraph
@@ -262,7 +262,7 @@ class SimulatedFederation(Federation):
         self.network.broadcast(topic, y)
         return y.expand(self.num_agents, -1).clone()
 
-    async def serve(self, topic: str, x: Tensor, server: ReactiveServer, state: State) -> tuple[Tensor, State]:
+    async def serve(self, topic: str, x: Tensor, server: MessageServer, state: State) -> tuple[Tensor, State]:
         """Let the server handle the messages of all agents in the order of agents, and answer all of them."""
         inbox = await self.network.gather(topic, x, 1)
         own_state = server_state(state)

@@ -46,6 +46,8 @@ class Asynchronous(Schedule):
 
     source: ClassVar[str] = "this project; bounded staleness: Ho et al. 2013"
 
+    asynchronous: ClassVar[bool] = True
+
     quorum: Annotated[
         Quorum | None,
         Field(
@@ -56,6 +58,10 @@ class Asynchronous(Schedule):
     staleness: Annotated[
         int | None, Field(ge=0, description="largest age of a message that counts, in rounds; None: any age")
     ] = None
+
+    def oldest(self, round: int) -> int:
+        """Return the first round of messages that an agent of a round uses."""
+        return 0 if self.staleness is None else max(0, round - self.staleness)
 
     def check(self, setting: Setting) -> None:
         """Check that agents of the algorithm can run on their own; see `Schedule.check`."""
