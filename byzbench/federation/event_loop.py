@@ -177,7 +177,7 @@ class EventLoop:
         self._extra: Mapping[str, float] = {}
         self.num_events = 0
         self._server_quorum = schedule.quorum_of(num_agents, members.bound(num_agents), at_server=True)
-        self._server_rounds, self._server_seconds, self._server_free = 0, 0.0, 0.0
+        self._server_rounds, self._server_free, self._server_progress = 0, 0.0, 0.0
         self._arrived: list[tuple[int, Message]] = []
         self._on_the_way: dict[int, tuple[int, Message]] = {}
         self._answers: dict[int, Tensor] = {}
@@ -400,7 +400,7 @@ class EventLoop:
 
     def compute_at_server(self, steps: int) -> None:
         """Let the server compute a batch of environment steps, at speed 1."""
-        self._server_seconds += steps / self._schedule.rate
+        self._server_free += steps / self._schedule.rate
 
     def before_hooks(self, agent: int) -> None:
         """Prepare the adversary for environment hooks of a Byzantine agent.
@@ -571,9 +571,9 @@ class EventLoop:
         if self.now < self._server_free or len(senders) < self._server_quorum:
             return
         arrived, self._arrived = sorted(self._arrived, key=lambda item: item[0]), []
-        progress = self._federation.counters.trajectories_spent(torch.from_numpy(self._honest)) / self._budget
-        self._server.begin(self._server_rounds, progress)
+        self._server.begin(self._server_rounds, self._server_progress)
         self._server_rounds += 1
+        self._server_free = self.now
         for sender, message in arrived:
             if message.malformed:
                 self._federation.counters.num_malformed += 1
@@ -581,8 +581,8 @@ class EventLoop:
             method, state = self._method(), self._server_state
             self._ages.append((state["step"] - state["sent"][0, sender]).numpy().ravel())
             self._server_state = _run(method.receive(self._server, self._server_state, sender, message.vector))
-        self._server_free = self.now + self._server_seconds
-        self._server_seconds = 0.0
+        spent = self._federation.counters.trajectories_spent(torch.from_numpy(self._honest))
+        self._server_progress = spent / self._budget
         self._answer(sorted(senders), self._server_free)
         if self._server_free > self.now:
             self._schedule_event(self._server_free, Event.SERVE, 0)
