@@ -256,7 +256,7 @@ class EventLoop:
         table, agents = MessageTable(), self._agents
         boxes = sorted(self._mailboxes)
         saved: dict[str, Any] = {
-            "numbers": [self.now, self._server_seconds, self._server_free],
+            "numbers": [self.now, self._server_progress, self._server_free],
             "counts": [self._sequence, self._finished, self._line, self._server_rounds, self.num_events],
             "events": [list(event) for event in self._events],
             "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.coroutine is not None] for a in agents],
@@ -355,7 +355,7 @@ class EventLoop:
 
     def _load_parts(self, saved: State, table: MessageTable) -> None:
         """Load what does not belong to one agent."""
-        self.now, self._server_seconds, self._server_free = saved["numbers"].tolist()
+        self.now, self._server_progress, self._server_free = saved["numbers"].tolist()
         self._sequence, self._finished, self._line, self._server_rounds, self.num_events = saved["counts"].tolist()
         self._events = [
             (time, int(seq), Event(int(kind)), int(number)) for time, seq, kind, number in saved["events"].tolist()
