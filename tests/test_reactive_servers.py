@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from byzbench import run
 from byzbench.core import State
 from byzbench.core.reactive_server import ReactiveServer
 from byzbench.errors import Undefined
+from byzbench.experiments import runner
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, federate, lockstep
 from byzbench.federation.federation import server_state
@@ -34,8 +37,8 @@ def training(algo: str, schedule: str, **options: Any) -> Training:
 
 
 def traces(algo: str, schedule: str, lines: int, **options: Any) -> list[dict[str, Any]]:
-    run = training(algo, schedule, **options)
-    return [run.trace(lockstep(run.advance())) for _ in range(lines)]
+    agents = training(algo, schedule, **options)
+    return [agents.trace(lockstep(agents.advance())) for _ in range(lines)]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +61,31 @@ def test_with_equal_speeds_and_all_messages_the_trace_is_synchronous(algo: str, 
 
 @pytest.mark.parametrize("algo", METHODS)
 def test_a_server_that_waits_for_no_quorum_steps_while_slow_agents_compute(algo: str) -> None:
-    run = training(algo, "asynchronous(speed=[1, 1, 1, 1, 0.01])")
-    before = run.state["server.theta"]
-    lockstep(run.advance())
-    assert not torch.equal(run.state["server.theta"], before)
-    assert int(run.federation.counters.trajectories[4]) == 2  # the slow agent is still in its first round
+    agents = training(algo, "asynchronous(speed=[1, 1, 1, 1, 0.01])")
+    before = agents.state["server.theta"]
+    lockstep(agents.advance())
+    assert not torch.equal(agents.state["server.theta"], before)
+    assert int(agents.federation.counters.trajectories[4]) == 2  # the slow agent is still in its first round
+
+
+@pytest.mark.parametrize(
+    "algo", ["basgd(N=2)", "kardam(N=2, rate_limit=2)", "zenopp(N=2, B=2, refresh=3, lr_schedule=linear)"]
+)
+def test_a_killed_run_is_resumed_with_the_same_trace(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"algo": algo, "schedule": "asynchronous(speed=two_speed, latency=0.01)", "attack": "sign_flip"}
+    options |= {"agents": 5, "byzantine": 1, "trajectories": 16, "evaluations": 1, "evaluation_episodes": 1}
+    whole = run(**options, out=tmp_path / "whole")
+    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
+
+    def stop(line: Mapping[str, Any]) -> None:
+        if line["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(**options, out=tmp_path / "cut", callback=stop)
+    assert run(**options, out=tmp_path / "cut").trace == whole.trace
 
 
 SPEEDS = [1.0, 1.0, 0.5, 0.25, 0.2]
@@ -71,16 +94,16 @@ SPEEDS = [1.0, 1.0, 0.5, 0.25, 0.2]
 
 def test_seconds_of_a_step_are_the_harmonic_mean_and_of_a_synchronous_round_the_slowest_agent() -> None:
     options = {"env": "riverswim", "policy": "tabular", "trajectories": 2000}
-    run = training("afedpg(N=4)", f"asynchronous(speed={SPEEDS})", **options)
-    seconds = 4 * run.todo.task.horizon / run.todo.schedule.rate / np.array(SPEEDS)
+    agents = training("afedpg(N=4)", f"asynchronous(speed={SPEEDS})", **options)
+    seconds = 4 * agents.todo.task.horizon / agents.todo.schedule.rate / np.array(SPEEDS)
     for _ in range(20):
-        line = lockstep(run.advance())
-    assert line["seconds"] / int(run.state["server.step"]) == pytest.approx(1 / (1 / seconds).sum(), rel=0.1)
+        line = lockstep(agents.advance())
+    assert line["seconds"] / int(agents.state["server.step"]) == pytest.approx(1 / (1 / seconds).sum(), rel=0.1)
     assert line["idle_share"] == pytest.approx(0, abs=0.1)  # of the last batches, which have not ended
 
-    run = training("afedpg(N=4)", f"synchronous(speed={SPEEDS})", **options)
+    agents = training("afedpg(N=4)", f"synchronous(speed={SPEEDS})", **options)
     for _ in range(3):
-        line = lockstep(run.advance())
+        line = lockstep(agents.advance())
     assert line["seconds"] / 3 == pytest.approx(seconds.max())
     assert line["idle_share"] == pytest.approx(1 - seconds.mean() / seconds.max())
 
