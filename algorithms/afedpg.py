@@ -43,7 +43,7 @@ class AFedPg(ReactiveServer):
     continuous actions and the settings of a library for them.
 
     Example:
-        >>> AFedPg(N=8, a=1.0, decay=0.8).weight(step=31)
+        >>> AFedPg(N=8, a=0.5, decay=1.0).weight(step=7)
         0.0625
     """
 
