@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from byzbench.core import FloatRange, State
+from byzbench.core import State
 from byzbench.core.reactive_server import ReactiveServer, ServerMessage
 from byzbench.errors import Undefined
 
@@ -55,7 +55,6 @@ class Basgd(ReactiveServer):
             description="number of buffers B, more than 2f; None: 2f + 1, f the number of agents assumed to be "
             "Byzantine",
         ),
-        FloatRange(1, 13),
     ] = None
 
     def num_buffers(self, assumed_byzantine: int) -> int:
