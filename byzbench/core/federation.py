@@ -207,6 +207,20 @@ class Federation(Protocol):
             state: the state with new entries `aggregator.*`.
         """
 
+    def aggregate_at_server(self, vectors: Tensor, state: State) -> tuple[Tensor, State]:
+        """Aggregate vectors that a server has computed of messages, with the rule of the experiment.
+
+        As many of them as agents are assumed to be Byzantine may have any value.
+
+        Args:
+            vectors: [n, d], the vectors.
+            state: the state of the server; the entries `aggregator.*` are those of the rule.
+
+        Returns:
+            value: [1, d], the aggregated vector; NaN where the rule is undefined for the finite ones of them.
+            state: the state with new entries `aggregator.*`.
+        """
+
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
         """Aggregate every inbox with a given rule; receivers with the same messages share one computation.
 

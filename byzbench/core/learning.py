@@ -192,6 +192,17 @@ class Algorithm(Component):
         """Return whether the policy's logits pass through tanh."""
         return False
 
+    def num_buffers(self, assumed_byzantine: int) -> int:
+        """Return the number of buffers, in each of which a server averages messages before it aggregates.
+
+        Args:
+            assumed_byzantine: The number of agents that it assumes to be Byzantine.
+
+        Returns:
+            The number of vectors in its inbox; 0 if the server aggregates the messages themselves.
+        """
+        return 0
+
     def check(self, setting: Setting) -> None:
         """Check that the graph has the server, and the server the groups of agents, that the method needs."""
         name = setting.name(self.kind)

@@ -289,6 +289,9 @@ class Experiment:
         if self.relay and self.algorithm.communication != Communication.DECENTRALIZED:
             name = registry.name_of(self.algorithm)
             raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
+        if self._num_buffers and "honest" in self.aggregator.required_inputs:
+            name, rule = registry.name_of(self.algorithm), registry.name_of(self.aggregator)
+            raise Undefined(f"{name} aggregates means of several messages, and {rule!r} needs single ones")
         components = [component for component in self.components if component is not self.attack]
         if self.byzantine:
             components.append(self.attack)  # last: the reader first learns what is wrong without an attack
@@ -330,6 +333,8 @@ class Experiment:
         """Return the facts of the experiment against which its components check themselves."""
         sends_messages = self.algorithm.communication.sends_messages
         reasons = {topic: cloneable({topic: rule}) for topic, rule in self.defences.items()}
+        if self._num_buffers:
+            reasons["gradient"] = f"{registry.name_of(self.algorithm)} applies it to means of several messages"
         return Setting(
             num_agents=self.agents,
             num_byzantine=self.byzantine,
@@ -392,11 +397,18 @@ class Experiment:
     @property
     def inboxes(self) -> list[tuple[int, int]]:
         """Return the distinct (n, f) of the inboxes of rules, largest n first."""
+        if self._num_buffers:
+            return [(self._num_buffers, self.assumed_byzantine)]
         if self.algorithm.communication == Communication.SERVER:
             mask = self.members.partition(self.algorithm.groups)[1]
             return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
         pairs = {(len(box), self.members.bound(len(box))) for box in self.members.inboxes}
         return sorted(pairs, reverse=True)
+
+    @property
+    def _num_buffers(self) -> int:
+        """Return the number of buffers of the server; 0 if it has none."""
+        return self.algorithm.num_buffers(self.assumed_byzantine)
 
     @property
     def contraction_bound(self) -> float | None:

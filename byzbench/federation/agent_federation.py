@@ -135,7 +135,8 @@ class ServerFederation(SimulatedFederation):
 
     def begin(self, round: int, progress: float) -> None:
         """Take up messages."""
-        self.round, self.progress, self._num_server_samples = round, progress, 0
+        self.round, self.progress = round, progress
+        self._num_server_samples, self._num_uses = 0, Counter[str]()
 
     async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
         """Sample episodes in an environment of the server, which cannot take up messages meanwhile."""

@@ -177,7 +177,7 @@ class EventLoop:
         self._extra: Mapping[str, float] = {}
         self.num_events = 0
         self._server_quorum = schedule.quorum_of(num_agents, members.bound(num_agents), at_server=True)
-        self._server_rounds, self._server_seconds, self._server_free = 0, 0.0, 0.0
+        self._server_rounds, self._server_free, self._server_progress = 0, 0.0, 0.0
         self._arrived: list[tuple[int, Message]] = []
         self._on_the_way: dict[int, tuple[int, Message]] = {}
         self._answers: dict[int, Tensor] = {}
@@ -256,7 +256,7 @@ class EventLoop:
         table, agents = MessageTable(), self._agents
         boxes = sorted(self._mailboxes)
         saved: dict[str, Any] = {
-            "numbers": [self.now, self._server_seconds, self._server_free],
+            "numbers": [self.now, self._server_progress, self._server_free],
             "counts": [self._sequence, self._finished, self._line, self._server_rounds, self.num_events],
             "events": [list(event) for event in self._events],
             "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.coroutine is not None] for a in agents],
@@ -355,7 +355,7 @@ class EventLoop:
 
     def _load_parts(self, saved: State, table: MessageTable) -> None:
         """Load what does not belong to one agent."""
-        self.now, self._server_seconds, self._server_free = saved["numbers"].tolist()
+        self.now, self._server_progress, self._server_free = saved["numbers"].tolist()
         self._sequence, self._finished, self._line, self._server_rounds, self.num_events = saved["counts"].tolist()
         self._events = [
             (time, int(seq), Event(int(kind)), int(number)) for time, seq, kind, number in saved["events"].tolist()
@@ -400,7 +400,7 @@ class EventLoop:
 
     def compute_at_server(self, steps: int) -> None:
         """Let the server compute a batch of environment steps, at speed 1."""
-        self._server_seconds += steps / self._schedule.rate
+        self._server_free += steps / self._schedule.rate
 
     def before_hooks(self, agent: int) -> None:
         """Prepare the adversary for environment hooks of a Byzantine agent.
@@ -571,9 +571,9 @@ class EventLoop:
         if self.now < self._server_free or len(senders) < self._server_quorum:
             return
         arrived, self._arrived = sorted(self._arrived, key=lambda item: item[0]), []
-        progress = self._federation.counters.trajectories_spent(torch.from_numpy(self._honest)) / self._budget
-        self._server.begin(self._server_rounds, progress)
+        self._server.begin(self._server_rounds, self._server_progress)
         self._server_rounds += 1
+        self._server_free = self.now
         for sender, message in arrived:
             if message.malformed:
                 self._federation.counters.num_malformed += 1
@@ -581,8 +581,8 @@ class EventLoop:
             method, state = self._method(), self._server_state
             self._ages.append((state["step"] - state["sent"][0, sender]).numpy().ravel())
             self._server_state = _run(method.receive(self._server, self._server_state, sender, message.vector))
-        self._server_free = self.now + self._server_seconds
-        self._server_seconds = 0.0
+        spent = self._federation.counters.trajectories_spent(torch.from_numpy(self._honest))
+        self._server_progress = spent / self._budget
         self._answer(sorted(senders), self._server_free)
         if self._server_free > self.now:
             self._schedule_event(self._server_free, Event.SERVE, 0)

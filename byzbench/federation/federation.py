@@ -297,13 +297,35 @@ class SimulatedFederation(Federation):
 
     def aggregate(self, inbox: Inbox, state: State, deviation: float | None = None) -> tuple[Tensor, State]:
         """Aggregate every inbox with the rule of the experiment."""
+        result, state = self._apply_aggregator(inbox, state, self._batch_size, deviation)
+        self.statistics.aggregation = result
+        self._adversary.record_aggregation("gradient", result)
+        return result.value, state
+
+    def aggregate_at_server(self, vectors: Tensor, state: State) -> tuple[Tensor, State]:
+        """Aggregate vectors that a server has computed of messages, with the rule of the experiment."""
+        finite = vectors.isfinite().all(1)
+        columns = torch.arange(len(vectors)).unsqueeze(0)
+        inbox = Inbox(
+            base=torch.where(finite.unsqueeze(1), vectors, 0.0),
+            senders=columns,
+            authors=columns,
+            mask=finite.cpu().unsqueeze(0),
+            own=torch.tensor([-1]),
+            f=(self.assumed_byzantine[:1] - (~finite).sum().cpu()).clamp(min=0),
+            sent=None,
+        )
+        result, state = self._apply_aggregator(inbox, state)
+        return result.value, state
+
+    def _apply_aggregator(
+        self, inbox: Inbox, state: State, batch_size: int | None = None, deviation: float | None = None
+    ) -> tuple[AggregationResult, State]:
+        """Apply the rule of the experiment; return its result, and the state with new entries `aggregator.*`."""
         prefix = "aggregator."
         own_state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        result = self.statistics.aggregation = self._apply(
-            "aggregator", self._aggregator, inbox, own_state, self._batch_size, deviation
-        )
-        self._adversary.record_aggregation("gradient", result)
-        return result.value, {**state, **{prefix + k: v for k, v in result.state.items()}}
+        result = self._apply("aggregator", self._aggregator, inbox, own_state, batch_size, deviation)
+        return result, {**state, **{prefix + k: v for k, v in result.state.items()}}
 
     def combine(self, rule: Aggregator, inbox: Inbox, state: State | None = None) -> tuple[Tensor, State]:
         """Aggregate every inbox with a given rule; receivers with the same messages share one computation."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from byzbench.core import Algorithm, Communication, State
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
+from byzbench.federation.federation import SERVER
 from byzbench.testing.rows import Trace, run_as_block, run_by_rows
 
 SMALL = {"N": 6, "B": 3}
@@ -111,12 +112,15 @@ def run_rounds(
 
 
 def _check_state(method: str, state: Any, experiment: Experiment) -> None:
-    """Check that a state is a flat dict of tensors with a row for each agent, and contains theta [K, d]."""
+    """Check that a state is a flat dict of tensors with a row for each agent, and contains theta [K, d].
+
+    The state of a server that handles messages by itself has one row.
+    """
     assert isinstance(state, dict), f"{method} returned a {type(state).__name__} as the state, not a dict"
     for name, value in state.items():
         assert isinstance(name, str), f"{method} returned a state with the key {name!r}"
         assert isinstance(value, Tensor), f"{method}: the state's {name!r} is a {type(value).__name__}, no tensor"
-        rows = value.shape[:1] == (experiment.agents,)
+        rows = value.shape[:1] == (1 if name.startswith(SERVER) else experiment.agents,)
         assert rows, f"{method}: the state's {name!r} has shape {list(value.shape)}, not a row for each agent"
     assert "theta" in state, f"{method} returned a state without theta"
     assert state["theta"].ndim == 2, f"{method} returned theta of shape {list(state['theta'].shape)}, expected [K, d]"

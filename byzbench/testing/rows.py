@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Federation, Inbox, State
+from byzbench.core import Aggregator, Federation, Inbox, MessageServer, State
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate, lockstep
-from byzbench.federation.federation import SimulatedFederation
+from byzbench.federation.federation import SERVER, SimulatedFederation
 from byzbench.federation.statistics import Counters, RoundStatistics
 from byzbench.rl.rollouts import Trajectories
 
@@ -92,7 +92,11 @@ def run_by_rows(experiment: Experiment, rounds: int) -> Trace:
         metrics = results[0][1]
         if any(other != metrics for _, other in results):
             raise BrokenPlugin(f"metrics must be the same at every agent, but they are {[m for _, m in results]}")
-        _record(trace, {name: torch.cat([s[name] for s in states]) for name in states[0]}, metrics, federation.finish())
+        whole = {
+            name: part if name.startswith(SERVER) else torch.cat([state[name] for state in states])
+            for name, part in states[0].items()
+        }
+        _record(trace, whole, metrics, federation.finish())
     return trace
 
 
@@ -157,7 +161,7 @@ class _RowFederation:
         # Shares all state with the federation, except the counters in the names of this agent's random streams.
         self._local = copy(federation)
         self._row = torch.tensor([agent])
-        self.agents = federation.agents[self._row]
+        self.agents, self.num_agents = federation.agents[self._row], federation.num_agents
         self.assumed_byzantine = federation.assumed_byzantine[self._row]
         self.theta0 = federation.theta0[self._row]
         self.policy, self.discount = federation.policy, federation.discount
@@ -207,6 +211,13 @@ class _RowFederation:
         # Every agent has repeated the computations of the server with the same result, so any of them can be sent.
         received = await self._call("broadcast", topic, {}, lambda inputs: self._federation.broadcast(topic, y))
         return received[self._row]
+
+    async def serve(self, topic: str, x: Tensor, server: MessageServer, state: State) -> tuple[Tensor, State]:
+        # Every agent has the same state of the server, so that of any of them can be used.
+        answers, new = await self._call(
+            "serve", topic, {"x": x}, lambda inputs: self._federation.serve(topic, inputs["x"], server, state)
+        )
+        return answers[self._row], {**state, **{k: part for k, part in new.items() if k.startswith(SERVER)}}
 
     async def sample_at_server(self, theta: Tensor, count: int) -> Trajectories:
         return await self._call(

@@ -92,8 +92,22 @@ def svrg(**second: Any) -> tuple[Options, ...]:
 
 OFFICIAL: Options = algorithm(PAGE, preset="official", attack="sign_flip", seed=1)
 
+ON_THEIR_OWN: Options = {"schedule": "asynchronous(speed=two_speed)", "attack": "sign_flip", "seed": 1, "also": []}
+
 RUNS: Mapping[str, tuple[Options, ...]] = {
+    "algorithm afedpg": (
+        {},
+        algorithm({**GOSSIP, "decay": 0.5, "optimizer": "normalized", "rate_limit": 1.5}, **ON_THEIR_OWN),
+    ),
+    "algorithm aflguard": (
+        algorithm({**GOSSIP, "B": 2, "refresh": 3}),
+        algorithm({**GOSSIP, "B": 2, "lam": 5.0, "optimizer": "sgd"}, **ON_THEIR_OWN),
+    ),
     "algorithm balance": gossip(corrected=True),
+    "algorithm basgd": (
+        algorithm(GOSSIP),
+        algorithm({**GOSSIP, "buffers": 4}, aggregator="bucketing+centered_clipping", **ON_THEIR_OWN),
+    ),
     "algorithm bridge": gossip(gradient_at="screened"),
     "algorithm byzpg": (
         *page(),
@@ -129,12 +143,20 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         algorithm({**GOSSIP, "B": 2, "spread": 1}, preset="official", seed=5),
         algorithm({**GOSSIP, "B": 2, "fallback": "own"}, aggregator="fedpg_filter(sigma=1e-6, fallback=none)", seed=6),
     ),
+    "algorithm fedsvrpg_m": (
+        algorithm({**GOSSIP, "N": 1, "local_steps": 2, "local_lr": 0.02}),
+        algorithm({**GOSSIP, "N": 1, "local_steps": 2, "beta": 0.6, "optimizer": "sgd"}, attack="sign_flip", seed=1),
+    ),
     "algorithm gpomdp": (
         algorithm(GOSSIP),
         algorithm({**GOSSIP, "baseline": "others", "optimizer": "sgd"}, attack="sign_flip", seed=1),
     ),
     "algorithm gts": gossip(),
     "algorithm ios": gossip(),
+    "algorithm kardam": (
+        algorithm({**GOSSIP, "dampening": "exponential"}),
+        algorithm(GOSSIP, **ON_THEIR_OWN),
+    ),
     "algorithm learn": (algorithm(GOSSIP), algorithm({**GOSSIP, "heterogeneous": True}, attack="sign_flip", seed=1)),
     "algorithm mdpgt": (algorithm(GOSSIP), algorithm({**GOSSIP, "beta": 0.3}, preset="both", attack="sign_flip")),
     "algorithm nna": gossip(),
@@ -150,6 +172,10 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         algorithm({**GOSSIP, "B": 2}, preset="official", seed=3),
     ),
     "algorithm w_msr": gossip(gradient_at="own"),
+    "algorithm zenopp": (
+        algorithm({**GOSSIP, "B": 2, "refresh": 3}),
+        algorithm({**GOSSIP, "B": 2, "form": "code", "optimizer": "sgd"}, **ON_THEIR_OWN),
+    ),
     "attack agr_tailored": ({"attack": "agr_tailored:calls=120"},),
     "attack coin_aware": (
         {**COIN, "attack": "coin_aware(sign_flip)"},
