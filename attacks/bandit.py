@@ -72,6 +72,8 @@ class Bandit(Attack):
             raise InvalidParameter("Bandit: give at least two arms, or none for the default")
         if any("environment" in arm.threat.surface for arm in arms):
             raise InvalidParameter("Bandit: no arm may change environments, by whose returns arms are compared")
+        if any(arm.timing != arms[0].timing for arm in arms):
+            raise InvalidParameter("Bandit: its arms have different times; wrap the bandit instead: rush(bandit(...))")
 
     @property
     def arms(self) -> Sequence[Attack]:
@@ -93,13 +95,11 @@ class Bandit(Attack):
 
     @property
     def timing(self) -> Timing:
-        """Return the timing of the arms, which cannot change while the attack runs."""
+        """Return the timing, which all arms have."""
         return self.arms[0].timing
 
     def check(self, setting: Setting) -> None:
-        """Check the arms, and that they have the same timing."""
-        if any(arm.timing != self.timing for arm in self.arms):
-            raise InvalidParameter("bandit: its arms have different times; wrap the bandit instead: rush(bandit(...))")
+        """Check the arms."""
         for arm in self.arms:
             arm.check(setting)
 
