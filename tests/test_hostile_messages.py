@@ -456,7 +456,7 @@ def test_asynchronous_agents_go_on_as_under_the_screened_messages(number: int) -
         sends: Any = Sends(content=lambda r, count, d, args=(drawn, is_hostile): messages(args[0], count, args[1]))
         attack = replace(make("attack", wrapper), inner=sends) if wrapper else sends
         training = Training(replace(todo, attack=attack))
-        lines.append([lockstep(training.advance()) for _ in range(7)])
+        lines.append([lockstep(training.advance()) for _ in range(10)])
         assert next(drawn) > len(kinds)
     assert lines[0] == lines[1]
     assert lines[0][-1]["num_malformed"] > len(kinds)
