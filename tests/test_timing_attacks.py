@@ -353,12 +353,19 @@ def test_the_bandit_runs_everywhere(schedule: str, options: Any) -> None:
     assert bool((memory["plays"] > 0).all())
 
 
-def test_a_bandit_that_is_killed_and_resumed_plays_the_same(tmp_path: Path) -> None:
-    todo = experiment("bandit(replay, fixed_bias, window=2, epsilon=0.5)", "synchronous", trajectories=12)
+RESUMED = {
+    "bandit(replay, fixed_bias, window=2, epsilon=0.5)": "synchronous",
+    "slowdown(rush(bandit(replay, fixed_bias, window=2, epsilon=0.5)))": ASYNCHRONOUS,
+}
+
+
+@pytest.mark.parametrize("attack", RESUMED)
+def test_a_bandit_that_is_killed_and_resumed_plays_the_same(attack: str, tmp_path: Path) -> None:
+    todo = experiment(attack, RESUMED[attack], trajectories=12)
     whole = run(todo, out=tmp_path / "whole")
 
     def kill(line: Any) -> None:
-        if line["round"] == 6:
+        if line["round"] == 4:
             raise RuntimeError("killed")
 
     with pytest.MonkeyPatch.context() as patch:
