@@ -641,7 +641,7 @@ class EventLoop:
 
         For Byzantine messages that are sent last, nobody waits.
         """
-        return self._without_last if self._is_last(_topic_of(key)) else (self._mask, self._quorums)
+        return self._without_last if self._is_last(key.rpartition("/")[0]) else (self._mask, self._quorums)
 
     def _is_last(self, topic: str) -> bool:
         """Return whether Byzantine agents send their messages of a topic last."""
@@ -652,9 +652,9 @@ class EventLoop:
         box = self._mailboxes.get(key)
         if box is None:
             box = self._mailboxes[key] = Mailbox(self._members)
-            topic = _topic_of(key)
+            topic, _, index = key.rpartition("/")
             for agent, (first, message) in self._closed.get(topic, {}).items():
-                if first <= int(key.removeprefix(f"{topic}/")):
+                if first <= int(index):
                     box.put(message, *self._reached_by_last(topic, agent))
         return box
 
@@ -899,11 +899,6 @@ def _crafted_message(sender: int, round: int, crafted: ValidatedMessages, row: i
     if crafted.silent[row]:
         return None
     return Message(sender, round, crafted.vectors[row].to(x), bool(crafted.malformed[row]))
-
-
-def _topic_of(key: str) -> str:
-    """Return the topic of the key of an exchange."""
-    return key.rpartition("/")[0]
 
 
 def _groups(saved: State, group: str, depth: int) -> list[tuple[str, State]]:
