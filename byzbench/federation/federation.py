@@ -178,7 +178,7 @@ class SimulatedFederation(Federation):
         logged = self.statistics.logged
         if name not in logged:
             logged[name] = torch.full((self.num_agents,), torch.nan, dtype=torch.float64)
-        logged[name][self.agents if agents is None else list(agents)] = values.detach().to(recorded)
+        logged[name][self.agents if agents is None else list(agents)] = values.detach().to(logged[name])
 
     def log_direction(self, direction: Tensor, at: Tensor) -> None:
         """Record the gradient estimates along which agents step, for metrics. They are not sent to any agent."""
