@@ -32,9 +32,21 @@ from byzbench.placements.first import First
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import CategoricalPolicy
 from byzbench.rl.transition_table import ExactReturns
+from byzbench.schedules.asynchronous import Asynchronous
 from byzbench.tasks.cartpole import CartPole
 from byzbench.tasks.riverswim import RiverSwim
-from byzbench.testing import agreements, algorithms, channels, coins, placements, policies, scenarios, tasks, topologies
+from byzbench.testing import (
+    agreements,
+    algorithms,
+    channels,
+    coins,
+    placements,
+    policies,
+    scenarios,
+    schedules,
+    tasks,
+    topologies,
+)
 from byzbench.testing.interfaces import signature_fault
 from byzbench.testing.kits import kit_of
 from byzbench.topologies.ring import Ring
@@ -388,6 +400,36 @@ class Poisoned(FaultyScenario):
         return batch.rewards * torch.nan if batch.horizon > 100 else batch.rewards
 
 
+@dataclass(frozen=True)
+class Backwards(Asynchronous):
+    def draw_speeds(self, agents, rng):
+        return -super().draw_speeds(agents, rng)
+
+
+@dataclass(frozen=True)
+class OtherTimes(Asynchronous):
+    def batch_seconds(self, steps, speed, rng):
+        return steps * np.random.default_rng().random()
+
+
+@dataclass(frozen=True)
+class SlowIsFast(Asynchronous):
+    def batch_seconds(self, steps, speed, rng):
+        return float(steps * speed)
+
+
+@dataclass(frozen=True)
+class EarlyBytes(Asynchronous):
+    def link_seconds(self, size, messages, rng):
+        return np.full(messages, 1.0 - size)
+
+
+@dataclass(frozen=True)
+class OneMore(Asynchronous):
+    def quorum_of(self, n, f, at_server=False):
+        return n + 1
+
+
 REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (topologies.nodes_are_the_agents, ShiftedNodes()),
     (topologies.some_size_has_a_graph, NoGraph()),
@@ -402,6 +444,11 @@ REJECTED: list[tuple[Callable[[Any, Any], None], Component]] = [
     (coins.same_generator_gives_same_values, OtherDraws()),
     (coins.first_draw_is_that_of_a_shared_coin, LateDraw()),
     (coins.cost_is_a_list_of_messages, FreeOfCharge()),
+    (schedules.every_agent_has_a_positive_speed, Backwards()),
+    (schedules.same_generator_gives_same_times, OtherTimes()),
+    (schedules.batches_take_finite_time, SlowIsFast()),
+    (schedules.messages_take_finite_time, EarlyBytes()),
+    (schedules.quorums_can_be_met, OneMore()),
     (channels.decoded_vectors_keep_their_form, Doubles()),
     (channels.channel_memory_has_a_row_for_each_sender, RemembersAList()),
     (channels.same_generator_gives_same_messages, OtherMessages()),

@@ -260,7 +260,7 @@ def with_curve(monkeypatch: pytest.MonkeyPatch, returns: Sequence[float], step: 
     """A run with these returns, one for each `step` trajectories."""
     at = step * np.arange(len(returns) + 1)
     for module in (learning, sys.modules["byzbench.reports.figures"]):
-        monkeypatch.setattr(module, "trace", lambda folder, key: (at, np.array(returns, float)))
+        monkeypatch.setattr(module, "trace", lambda folder, key, x="trajectories": (at, np.array(returns, float)))
     return Path()
 
 
@@ -429,7 +429,7 @@ class TestCommunication:
         """Two agents; 100 bytes a round; the goal is reached at 30 trajectories, after three rounds."""
         run = with_curve(monkeypatch, [20.0, 20.0, 500.0, 500.0, 480.0])
         metrics = {"bytes": 100 * np.arange(1, 6), "messages": 4 * np.arange(1, 6), "return": np.full(5, 480.0)}
-        monkeypatch.setattr(communication, "trace", lambda _, key: (AT, metrics[key].astype(float)))
+        monkeypatch.setattr(communication, "trace", lambda _, key, x="trajectories": (AT, metrics[key].astype(float)))
         monkeypatch.setattr(RunFolder, "record", lambda _: {"experiment": {"agents": 2}})
         assert COMMUNICATION.measure(run) == {
             "messages": 2.0,
@@ -450,7 +450,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("complexity", "decbyzpg")
+PUBLISHED = ("complexity", "decbyzpg", "fedpg_br")
 """The studies whose pages and data are in docs/."""
 
 

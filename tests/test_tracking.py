@@ -33,7 +33,7 @@ T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[1]
 TINY = "--agents 5 --byzantine 1 --preset paper --trajectories 60 -p algorithm.N=10 -p algorithm.B=2".split()  # noqa: SIM905
 KINDS = ("algorithm", "attack", "topology", "task", "policy", "scenario")
-KINDS += ("aggregator", "agreement", "placement", "channel", "coin")
+KINDS += ("aggregator", "agreement", "placement", "channel", "coin", "schedule")
 TAGS = {"K=5", "f=1", "assumed_byzantine=1", "relay=false", "mixing=metropolis", "trajectories=60", "evaluations=5"}
 TAGS |= {"evaluation_episodes=2", "device=cpu"}
 NESTED = ["--attack", "sign_flip:scale=3", "--aggregator", "bucketing(s=2)+median", "--topology", "ring"]
