@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import FloatRange, State
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import FloatRange, Recommendation, State
 from byzbench.core.reactive_server import ReactiveServer, ServerMessage
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Kardam(ReactiveServer):
     """
 
     source: ClassVar[str] = "Damaskinos et al. 2018, arXiv 1802.07928 (Kardam)"
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, lr=0.02, dampening="none")
 
     dampening: Annotated[
         Literal["inverse", "exponential", "none"],
