@@ -48,7 +48,7 @@ class Basgd(ReactiveServer):
     source: ClassVar[str] = "Yang, Li 2021, arXiv 2003.00937 (BASGD)"
     uses: ClassVar[tuple[str, ...]] = ("aggregator",)
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
-    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, lr=0.05)
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=2, lr=0.05)
 
     buffers: Annotated[
         int | None,

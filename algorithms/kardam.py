@@ -37,7 +37,8 @@ class Kardam(ReactiveServer):
     with tau the age of g: the steps of the server since it answered the agent. It needs K > 3f.
 
     Gradients of few episodes differ by their noise more than by the distance of their parameters: then the first filter
-    rejects agents at random, and accepts messages that do not change.
+    rejects agents at random, and accepts messages that do not change. Before two gradients of K - f agents are known it
+    accepts all: with Adam, a single one of huge length then makes all later steps small.
 
     Source: Damaskinos, El Mhamdi, Guerraoui, Patra, Taziki 2018, "Asynchronous Byzantine machine learning (the case of
     SGD)", ICML, arXiv 1802.07928.
