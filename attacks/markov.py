@@ -44,8 +44,8 @@ class Markov(IntermittentAttack):
 
     def is_active(self, context: AttackContext, memory: State, rng: np.random.Generator) -> tuple[bool, State]:
         """Return the state of the chain, which makes one step in each round."""
-        active = bool(memory["strikes"])
-        if int(memory["round"]) != context.round:
+        active, last = bool(memory["strikes"]), int(memory["round"])
+        if context.round > last:  # asynchronous agents are in different rounds
             switch_prob = self.off if active else self.on
             active ^= rng.random() < switch_prob
-        return active, {"strikes": torch.tensor(int(active)), "round": torch.tensor(context.round)}
+        return active, {"strikes": torch.tensor(int(active)), "round": torch.tensor(max(context.round, last))}

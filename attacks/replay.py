@@ -18,12 +18,14 @@ class Replay(MessageAttack):
 
         m_t[k] = own_{max(t - delay, 0)}[k],    own_t [f, d] in exchange t = 0, 1, ... of the topic
 
-    Every message is a former honest message, so only its age distinguishes it. Gradients are exchanged once a round; an
-    agreement may exchange parameters several times in a round.
+    Every message is a former honest message that is sent as if it were new, so nothing but its content shows its age.
+    Gradients are exchanged once a round; an agreement may exchange parameters several times in a round. Under an
+    asynchronous schedule, t counts the exchanges of each Byzantine agent by itself.
 
     Source: a stale message, as of a late or a lazy agent. Without a paper of its own.
 
-    Memory, for each topic: `<topic>.past` [min(t, delay) + 1, f, d], the oldest first.
+    Memory, for each topic: `<topic>.past` [min(t, delay) + 1, f, d], the oldest first; of asynchronous agents also
+    `<topic>.started` bool [f], those that have computed a vector.
 
     Example:
         With delay 1 each message is the honest vector of the exchange before; the first message is its own:
@@ -58,5 +60,13 @@ class Replay(MessageAttack):
     ) -> tuple[ByzantineMessages, State]:
         """Craft the messages: the oldest stored vectors."""
         key, current = f"{context.topic}.past", context.byzantine.unsqueeze(0)
-        past = torch.cat([memory[key][-self.delay :], current]) if key in memory else current.clone()
-        return ByzantineMessages(past[0].clone()), {**memory, key: past}
+        before = memory.get(key, current)
+        past = torch.cat([before[-self.delay :], current]) if key in memory else current.clone()
+        memory = {**memory, key: past}
+        if context.updated is not None:
+            started = memory.get(f"{context.topic}.started", torch.zeros_like(context.updated))
+            unchanged = torch.cat([before[:1], before])[-len(past) :]
+            past[:, ~context.updated] = unchanged[:, ~context.updated]
+            past[:, ~started] = current[:, ~started]
+            memory[f"{context.topic}.started"] = started | context.updated
+        return ByzantineMessages(past[0].clone()), memory

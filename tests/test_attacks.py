@@ -105,6 +105,11 @@ VARIANTS = [
     "silence(q=0.5)",
     "silence(q=0.5, equivocate=True)",
     "markov(fixed_bias, on=1, off=0.5)",
+    "bandit(silence(q=0.5), large_noise, window=1, epsilon=1)",
+    "rush(split_brain(min_max))",
+    "slowdown(rush(silence(q=0.5)))",
+    "staged_crash(first=1, every=1)",
+    "staged_crash(split_brain(alie(z=1.5)), first=0)",
     "sleeper(mimic, after=1)",
     "sleeper(observation_noise, after=1)",
     "sleeper(v_bsa, after=1)",
@@ -125,6 +130,7 @@ EXEMPT = {
         "none": "it is what it does",
         "markov": "it may be off for longer",
         "sleeper": "it sleeps for longer",
+        "staged_crash": "no agent has crashed yet",
     },
 }
 FEWER_CALLS = {
@@ -427,6 +433,7 @@ def view_of(attack: Attack, honest: Tensor, attackers: Tensor) -> Any:
     rows = attackers if "byzantine" in sees else attackers[:1]
     shown: dict[str, Any] = {"honest": honest, "byzantine": attackers, "own": rows}
     context = SimpleNamespace(round=3, topic="gradient", num_agents=agents, num_byzantine=f, num_episodes=5)
+    context.updated = None
     context.num_parameters = CategoricalPolicy(FeedForward((2, 3, 4))).dimension
     space = Discrete(4)
     context.task = SimpleNamespace(action_space=space, action_shape=(), action_count=4, observation_size=2, horizon=7)

@@ -28,7 +28,7 @@ from gymnasium.spaces import Discrete
 from torch import nn
 from byzbench.core import (
     Aggregator, Agreement, AgreementReport, Algorithm, ByzantineMessages, Channel, Coin, MessageAttack,
-    ModulePolicyFamily, Placement, Scenario, RuleOutput, Task, ThreatModel, Topology,
+    ModulePolicyFamily, Placement, Scenario, Schedule, RuleOutput, Task, ThreatModel, Topology,
 )
 from byzbench.rl.gradients import gpomdp
 
@@ -186,6 +186,17 @@ class Muted(Scenario):
         drawn = torch.stack([torch.from_numpy(batch.generator(agent).random(shape)) for agent in batch.agents])
         return batch.rewards * (drawn[:, :num_steps] >= self.share)
 '''
+PACED = '''
+@dataclass(frozen=True)
+class Paced(Schedule):
+    """Agents whose batches all take the same time."""
+
+    speed: str = "equal"
+    seconds: float = 2.0
+
+    def batch_seconds(self, steps, speed, rng):
+        return self.seconds / float(speed)
+'''
 PLUGINS = {
     "algorithm": AVERAGED,
     "attack": HALF,
@@ -198,6 +209,7 @@ PLUGINS = {
     "coin": CLOCK,
     "policy": GATED,
     "scenario": MUTED,
+    "schedule": PACED,
 }
 FOREIGN = {
     "algorithm": "Averaged",
@@ -296,6 +308,8 @@ BUILT_IN = [
     ("channel", "top_k"),
     ("coin", "biased"),
     ("coin", "split"),
+    ("schedule", "synchronous"),
+    ("schedule", "asynchronous(speed=two_speed,latency=0.1)"),
     ("policy", "mlp:activation=relu"),
     ("policy", "tabular"),
     ("scenario", "heterogeneous(of=rewards)+reward_noise(law=student)"),

@@ -297,6 +297,9 @@ def test_ordinary_matrices_are_read(name: str) -> None:
     assert not checked.malformed.any()
 
 
+SHORT = [name for name in MALFORMED if name != "a long list"]
+
+
 @pytest.mark.parametrize("name", MALFORMED)
 def test_everything_else_is_malformed(name: str) -> None:
     x, y = vector(1), vector(2)
@@ -435,10 +438,31 @@ def test_a_run_ends_as_under_the_screened_messages(name: str, tmp_path: Path) ->
     assert lines[0] == lines[1]
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_asynchronous_agents_go_on_as_under_the_screened_messages(number: int) -> None:
+    """Each message is of another kind; wrappers that change times share the kinds."""
+    wrapper, kinds = ("", "rush", "slowdown")[number], ["silent", *SHORT][number::3]
+    todo = replace(experiment(), schedule=make("schedule", "asynchronous(speed=lognormal)"))
+
+    def messages(drawn: Iterator[int], count: int, is_hostile: bool) -> ByzantineMessages:
+        chosen = [kinds[next(drawn) % len(kinds)] for _ in range(count)]
+        read = [None if kind == "silent" else "malformed" for kind in chosen]
+        hostile = [None if kind == "silent" else MALFORMED[kind](vector(1)) for kind in chosen]
+        return ByzantineMessages(hostile) if is_hostile else screened(read)
+
+    lines = []
+    for is_hostile in (True, False):
+        drawn = itertools.count()
+        sends: Any = Sends(content=lambda r, count, d, args=(drawn, is_hostile): messages(args[0], count, args[1]))
+        attack = replace(make("attack", wrapper), inner=sends) if wrapper else sends
+        training = Training(replace(todo, attack=attack))
+        lines.append([lockstep(training.advance()) for _ in range(10)])
+        assert next(drawn) > len(kinds)
+    assert lines[0] == lines[1]
+    assert lines[0][-1]["num_malformed"] > len(kinds)
+
+
 # Fuzzed messages.
-
-
-SHORT = [name for name in MALFORMED if name != "a long list"]
 
 
 @st.composite

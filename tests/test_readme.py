@@ -90,6 +90,7 @@ ADDED = {
     "Add an attack in five minutes": ("attacks/half.py", {"show", "run"}),
     "Add a policy": ("byzbench/policies/residual.py", {"check", "run"}),
     "Add a scenario": ("byzbench/scenarios/worn.py", {"check", "run"}),
+    "Add a schedule": ("byzbench/schedules/shifts.py", {"check", "run"}),
 }
 """By section of CONTRIBUTING.md, the file of its first block and the commands that it shows."""
 

@@ -55,5 +55,6 @@ from byzbench.core.setting import Setting as Setting
 from byzbench.core.steered import SteeredAttack as SteeredAttack
 from byzbench.core.threat_model import On as On
 from byzbench.core.threat_model import ThreatModel as ThreatModel
+from byzbench.core.timing import Timing as Timing
 from byzbench.geometry.pairwise_distances import weighted_sum as weighted_sum
 from byzbench.literals import literal as literal

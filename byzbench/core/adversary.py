@@ -12,6 +12,7 @@ from torch import Tensor
 
 from byzbench.core.component import Categorical, Component, State
 from byzbench.core.threat_model import On, ThreatModel
+from byzbench.core.timing import Timing
 from byzbench.errors import Undefined
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Attack(Component):
     def threat(self) -> ThreatModel:
         """Return the threat model; it may depend on the parameters."""
         return ThreatModel()
+
+    @property
+    def timing(self) -> Timing:
+        """Return when messages arrive; other times than those of the schedule need the surface `network`."""
+        return Timing()
 
     def check(self, setting: Setting) -> None:
         """Check that every rule of which the attack needs a clone can be cloned; see `Component.check`.

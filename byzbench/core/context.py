@@ -52,6 +52,8 @@ class AttackContext:
         task: the task. Always available.
         num_parameters: d, the number of parameters of a policy. Always available.
         topic: the topic of the exchange. Always available in an exchange.
+        updated: bool [f], the Byzantine agents whose vectors are new since the last call for this topic; [1] in a call
+            for one agent. None: those of all, as in lock step. Always available in an exchange.
         num_episodes: N, the number of episodes. Always available in a rollout.
         own: [f, d], the honest vectors of the Byzantine agents; [1, d] in a call for one agent. In an exchange.
         byzantine: [f, d], the same for all Byzantine agents at once. In an exchange.
@@ -79,6 +81,7 @@ class AttackContext:
     task: Task
     num_parameters: int
     topic: str
+    updated: Tensor | None = None
     num_episodes: int
     own: Tensor
     byzantine: Tensor

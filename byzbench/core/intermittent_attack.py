@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, State, ThreatModel
 from byzbench.core.threat_model import Knowledge
-from byzbench.core.wrapped_attack import WrappedAttack
+from byzbench.core.wrapped_attack import WrappedAttack, honest_messages
 
 _INNER = "inner."
 
@@ -99,10 +98,7 @@ class IntermittentAttack(WrappedAttack):
         if active:
             messages, inner = self.inner.craft_messages(context, inner_state(memory), rng)
             return messages, merge_states(wrapper, inner)
-        honest = context.own
-        if self.threat.equivocates:
-            honest = honest[torch.as_tensor(context.edges)[:, 0]]
-        return ByzantineMessages(honest), merge_states(wrapper, inner_state(memory))
+        return honest_messages(context, self.threat), merge_states(wrapper, inner_state(memory))
 
     def hook_environment(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -24,6 +24,8 @@ class Setting:
         relay: whether messages are relayed over several hops.
         shared_environment: whether all agents act in one environment.
         max_delay: the largest delay of a message by the channel, in rounds.
+        is_asynchronous: whether every agent runs on its own, so that messages have times of their own.
+        num_spare: the largest number of messages in an inbox for which an asynchronous agent does not wait.
         handles_messages: whether a server handles the message of every agent by itself.
         normalizes: whether agents fit a normalisation of observations before the first round.
         samples_single_agents: whether episodes of one agent alone are sampled: by a trusted server, or by an agent that
@@ -52,6 +54,8 @@ class Setting:
     relay: bool = False
     shared_environment: bool = False
     max_delay: int = 0
+    is_asynchronous: bool = False
+    num_spare: int = 0
     handles_messages: bool = False
     normalizes: bool = False
     samples_single_agents: bool = False

@@ -8,7 +8,7 @@ from typing import Literal
 from byzbench.errors import BrokenPlugin
 
 Knowledge = Literal["own", "byzantine", "honest", "policy", "rollouts", "graph", "coin", "history", "rule"]
-Surface = Literal["environment", "messages"]
+Surface = Literal["environment", "messages", "network"]
 Topic = Literal["gradient", "parameters"]
 On = Literal["gradient", "parameters", "both"]
 
@@ -26,7 +26,9 @@ class ThreatModel:
             rule in the last exchange. `rule`: a rule oracle, which is a clone of the rule on which candidate messages
             can be evaluated. The oracle takes the messages of all Byzantine agents at once, so `rule` requires
             `byzantine`.
-        surface: what the attack acts on: its agents' environments, or their messages.
+        surface: what the attack acts on. `environment`: its agents' environments. `messages`: the content of their
+            messages, and whether they are sent. `network`: the times at which messages arrive, those of honest agents
+            included, see `byzbench.core.timing`; it can neither read nor change honest messages.
         equivocates: whether a Byzantine agent may send different messages to different neighbours.
         query_budget: the number of candidates that may be evaluated on the rule oracle in one exchange.
 

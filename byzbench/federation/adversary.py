@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Aggregator, Attack, EnvHooks, State, Task
+from byzbench.core import Aggregator, Attack, EnvHooks, State, Task, Timing
 from byzbench.core.context import AttackContext, visible_fields
 from byzbench.core.messages import ValidatedMessages, plain_state, validate_messages
 from byzbench.errors import BrokenPlugin
@@ -219,7 +219,9 @@ class Adversary:
         """Return the group of a server with the most Byzantine agents, the first of equals."""
         return max(range(groups), key=lambda group: sum(agent % groups == group for agent in self._byzantine))
 
-    async def craft_messages(self, topic: str, x: Tensor, edges: Tensor, groups: int = 1) -> ValidatedMessages | None:
+    async def craft_messages(
+        self, topic: str, x: Tensor, edges: Tensor, groups: int = 1, updated: Tensor | None = None
+    ) -> ValidatedMessages | None:
         """Craft the messages of the Byzantine agents for one exchange.
 
         Args:
@@ -228,20 +230,23 @@ class Adversary:
             edges: int64 [E, 2], the edges on which Byzantine agents send, sorted by sender: (index of the sender,
                 receiver).
             groups: the number of groups of a server.
+            updated: bool [f], the Byzantine agents whose vectors are new since the last call; None: all of them.
 
         Returns:
             The validated messages: one for each edge if the attack equivocates, else one for each Byzantine agent. None
             if they send the vectors that they computed.
         """
         self._num_exchanges += 1
-        if not self._byzantine or not self._attack.targets(topic):
+        if not self.targets(topic):
             return None
         vectors, pairs, count = x.detach().cpu(), edges.numpy(), len(self._byzantine)
         if "byzantine" in self._threat.knowledge:
-            return await self._craft(topic, vectors, range(count), pairs, groups)
+            return await self._craft(topic, vectors, range(count), pairs, groups, updated)
         starts = np.searchsorted(pairs[:, 0], np.arange(count + 1)).tolist()
         parts = [
-            await self._craft(topic, vectors, range(row, row + 1), pairs[starts[row] : starts[row + 1]], groups)
+            await self._craft(
+                topic, vectors, range(row, row + 1), pairs[starts[row] : starts[row + 1]], groups, updated
+            )
             for row in range(count)
         ]
         return ValidatedMessages(
@@ -249,7 +254,7 @@ class Adversary:
         )
 
     async def _craft(
-        self, topic: str, vectors: Tensor, rows: range, edges: np.ndarray, groups: int
+        self, topic: str, vectors: Tensor, rows: range, edges: np.ndarray, groups: int, updated: Tensor | None
     ) -> ValidatedMessages:
         """Craft the messages of some Byzantine agents, given by a range of indices, on `edges` if they equivocate."""
         senders, own_rows = self._byzantine[rows.start : rows.stop], self._own_rows[rows.start : rows.stop]
@@ -265,9 +270,8 @@ class Adversary:
             "rule": lambda: self._rule_clone(topic, vectors, edges, groups),
         }
         rng = self._streams.generator(f"attack/{self._num_exchanges}", self.round, rows.start)
-        messages, memory = await self._attack.craft_messages_async(
-            self._context({"topic": topic}, secrets), self._memory, rng
-        )
+        facts = {"topic": topic, "updated": None if updated is None else updated[rows.start : rows.stop]}
+        messages, memory = await self._attack.craft_messages_async(self._context(facts, secrets), self._memory, rng)
         self._memory = self._checked(memory)
         return validate_messages(messages, len(edges) if self._threat.equivocates else len(rows), vectors.shape[1])
 
@@ -294,6 +298,22 @@ class Adversary:
             rng=lambda: self._streams.generator(name, round),
             batch_size=self._batch_size if topic == "gradient" else None,
         )
+
+    @property
+    def timing(self) -> Timing:
+        """Return when messages arrive under the attack; as the schedule has it if there are no Byzantine agents.
+
+        Raises:
+            BrokenPlugin: the attack changes times, but its surface does not contain the network.
+        """
+        timing = self._attack.timing if self._byzantine else Timing()
+        if timing != Timing() and "network" not in self._threat.surface:
+            raise BrokenPlugin(f"attack {name_of(self._attack)} changes times, but its surface has no network")
+        return timing
+
+    def targets(self, topic: str) -> bool:
+        """Return whether there are Byzantine agents whose messages of a topic the attack crafts."""
+        return bool(self._byzantine) and self._attack.targets(topic)
 
     @property
     def equivocates(self) -> bool:

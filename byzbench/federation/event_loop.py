@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from byzbench.core import Algorithm, Channel, MessageFormat, MessageServer, Schedule, State
+from byzbench.core.messages import ValidatedMessages
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.agent_federation import AgentFederation, Batch, Exchange, ServerFederation, Service
@@ -157,10 +158,14 @@ class EventLoop:
         self._num_honest = int(self._honest.sum())
         self._speeds = schedule.draw_speeds(num_agents, streams.generator("schedule/speed"))
         self._row_of = {agent: row for row, agent in enumerate(members.byzantine_ids)}
+        self._timing, self._lead = adversary.timing, 0
         self._mask = members.mask.numpy()
         counts = zip(self._mask.sum(1).tolist(), members.bounds.tolist(), strict=True)
         self._quorums = np.array([schedule.quorum_of(n, f) for n, f in counts])
         self._positions = _positions_of_senders(members)
+        to_honest = self._honest[:, None] & members.byzantine.numpy()[members.senders.numpy()] & self._mask
+        self._without_last = self._mask & ~to_honest, np.maximum(self._quorums - to_honest.sum(1), 1)
+        self._held = self._held_messages()
         self._mailboxes: dict[str, Mailbox] = {}
         self._codes: dict[str, State] = {}
         self._closed: dict[str, dict[int, tuple[int, Message]]] = {}
@@ -340,7 +345,7 @@ class EventLoop:
                 self._replay(agent, progress)
             _, agent.num_batches, agent.num_waits, agent.num_sent, _ = counts
             agent.seconds, agent.busy = seconds, busy
-        self._coins = coins
+        self._coins, self._lead = coins, int(saved["rounds"][self._honest, 0].max())
         self._load_parts(saved, table)  # again, as the rounds have closed agreements and recorded directions
 
     def _replay(self, agent: Agent, progress: float) -> None:
@@ -393,6 +398,8 @@ class EventLoop:
     def compute(self, agent: int, steps: int) -> None:
         """Let an agent compute a batch of environment steps from now on."""
         record = self._agents[agent]
+        if self._timing.is_instant and agent in self._row_of:
+            return
         record.seconds += batch_seconds(
             self._schedule, self._speeds, self._streams, record.round, agent, record.num_batches, steps
         )
@@ -441,7 +448,7 @@ class EventLoop:
         record = self._agents[agent]
         message = _message(agent, record.round, vector)
         self._closed.setdefault(topic, {})[agent] = (first, message)
-        receivers, columns = self._positions[agent]
+        receivers, columns = self._reached_by_last(topic, agent)
         index = first
         while (key := f"{topic}/{index}") in self._mailboxes:
             self._deliver(Delivery(key, message, receivers, columns))
@@ -465,7 +472,8 @@ class EventLoop:
         elif event == Event.FINISH:
             self._finish(number)
         elif event == Event.ARRIVE:
-            self._arrived.append(self._on_the_way.pop(sequence))
+            sender, message = self._on_the_way.pop(sequence)
+            self._arrived += [(sender, message)] * (self._timing.copies if sender in self._row_of else 1)
             self._take_up()
         elif event == Event.SERVE:
             self._take_up()
@@ -513,7 +521,24 @@ class EventLoop:
         self._account(agent)
         agent.round += 1
         self._finished += number not in self._row_of
-        self._schedule_event(self.now, Event.BEGIN, number)
+        if not self._timing.is_instant:
+            self._schedule_event(self.now, Event.BEGIN, number)
+        else:
+            self._keep_pace(number)
+
+    def _keep_pace(self, number: int) -> None:
+        """Begin the next round of an agent, if it is not a Byzantine one that would begin it before all honest agents.
+
+        Without a time to compute, such an agent could run any number of rounds at once.
+        """
+        round = self._agents[number].round
+        if number not in self._row_of or round <= self._lead:
+            self._schedule_event(self.now, Event.BEGIN, number)
+        if number not in self._row_of and round > self._lead:
+            self._lead = round
+            for other in self._row_of:
+                if self._agents[other].round == round and self._agents[other].coroutine is None:
+                    self._schedule_event(self.now, Event.BEGIN, other)
 
     def _account(self, agent: Agent) -> None:
         """Add the time that an agent has just computed to its total."""
@@ -541,7 +566,7 @@ class EventLoop:
         self._oldest[number] = self._schedule.oldest(agent.round)
         agent.num_waits += 1
         self._waiting[number] = key
-        if self._num_arrived(number) >= self._quorums[number]:
+        if self._num_arrived(number) >= self._awaited(key)[1][number]:
             self._waiting[number] = None
             self._ready.append(number)
         elif self._schedule.timeout is not None:
@@ -556,13 +581,16 @@ class EventLoop:
         format_of_message, [(message, _)], lost = self._apply_channel(
             number, service.topic, f"{service.topic}/0", [(message, np.ones(1, bool))], 1, reliable=False
         )
-        self._federation.counters.charge_agent(service.topic, number, int(message is not None), format_of_message.bytes)
+        copies = self._timing.copies if number in self._row_of else 1
+        num_messages = 0 if message is None else copies
+        self._federation.counters.charge_agent(service.topic, number, num_messages, format_of_message.bytes)
         agent.num_sent += 1
         if message is None or lost[0]:
             self._answer([number], self.now)  # without a message, an agent gets what others have got
             return
         seconds = self._link_seconds(f"{service.topic}/0", agent.round, number, format_of_message.bytes, 1, 1)
-        sequence = self._schedule_event(self.now + float(seconds[0]), Event.ARRIVE, number)
+        held = self._timing.seconds if number in self._held else 0.0
+        sequence = self._schedule_event(self.now + float(seconds[0]) + held, Event.ARRIVE, number)
         self._on_the_way[sequence] = (number, message)
 
     def _take_up(self) -> None:
@@ -605,8 +633,19 @@ class EventLoop:
 
     def _num_arrived(self, number: int) -> int:
         """Return the number of messages that an agent could use now."""
-        box = self._mailbox(self._waiting[number])
-        return int(((box.rounds[number] >= self._oldest[number]) & self._mask[number]).sum())
+        key = self._waiting[number]
+        return int(((self._mailbox(key).rounds[number] >= self._oldest[number]) & self._awaited(key)[0][number]).sum())
+
+    def _awaited(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the messages for which agents wait in an exchange, bool [K, n], and the quorums of these, int64 [K].
+
+        For Byzantine messages that are sent last, nobody waits.
+        """
+        return self._without_last if self._is_last(key.rpartition("/")[0]) else (self._mask, self._quorums)
+
+    def _is_last(self, topic: str) -> bool:
+        """Return whether Byzantine agents send their messages of a topic last."""
+        return self._timing.is_last and self._adversary.targets(topic)
 
     def _mailbox(self, key: str) -> Mailbox:
         """Return the mailbox of an exchange; agents that have stopped earlier have their last vectors in it."""
@@ -616,7 +655,7 @@ class EventLoop:
             topic, _, index = key.rpartition("/")
             for agent, (first, message) in self._closed.get(topic, {}).items():
                 if first <= int(index):
-                    box.put(message, *self._positions[agent])
+                    box.put(message, *self._reached_by_last(topic, agent))
         return box
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -625,8 +664,9 @@ class EventLoop:
         box.put(delivery.message, delivery.receivers, delivery.columns)
         waiting = delivery.receivers[self._waiting[delivery.receivers] == delivery.key]
         if len(waiting):
-            usable = (box.rounds[waiting] >= self._oldest[waiting, None]) & self._mask[waiting]
-            for receiver in waiting[usable.sum(1) >= self._quorums[waiting]].tolist():
+            awaited, quorums = self._awaited(delivery.key)
+            usable = (box.rounds[waiting] >= self._oldest[waiting, None]) & awaited[waiting]
+            for receiver in waiting[usable.sum(1) >= quorums[waiting]].tolist():
                 self._waiting[receiver] = None
                 self._ready.append(receiver)
 
@@ -647,6 +687,8 @@ class EventLoop:
             exchange = self._agents[number].exchange
             assert isinstance(exchange, Exchange)
             x.append(exchange.x)
+            if self._is_last(exchange.topic) and self._honest[number]:
+                self._send_last(number, exchange)
         inbox, messages, num_malformed, num_silent = self._mailbox(key).inbox(
             self._members, numbers, self._oldest[numbers].tolist(), x
         )
@@ -667,11 +709,15 @@ class EventLoop:
         receivers, columns = self._positions[number]
         own, name, count = receivers == number, exchange.key, len(receivers)
         contents = self._contents(number, topic, exchange.x, members.byzantine_edges[:, :2], exchange.reliable)
+        if number in self._row_of and self._is_last(topic):
+            contents = [(message, at & ~self._honest[receivers]) for message, at in contents]
         message_format, contents, lost = self._apply_channel(number, topic, name, contents, count, exchange.reliable)
         hops = _HOPS_OF_RELIABLE if exchange.reliable else 1
         seconds = np.zeros(count)
         num_others = int((~own).sum())
         seconds[~own] = self._link_seconds(name, agent.round, number, message_format.bytes, num_others, hops)
+        if number in self._held:
+            seconds[self._held[number]] += self._timing.seconds
         num_messages = int(members.broadcasts[number]) if exchange.reliable else 0
         sent = []
         if contents[0][0] is None:  # an agent has its own vector, even if it sends none
@@ -679,7 +725,7 @@ class EventLoop:
         for message, at in contents:
             if message is not None:
                 num_messages += 0 if exchange.reliable else int((at & ~own).sum())
-                arriving = at & ~(lost & ~own)
+                arriving = at & ~(lost & ~own) & np.isfinite(seconds)
                 sent.append((message, receivers[arriving], columns[arriving], seconds[arriving]))
         self._federation.counters.charge_agent(topic, number, num_messages, message_format.bytes)
         agent.num_sent += 1
@@ -740,17 +786,15 @@ class EventLoop:
         table[number], has_sent[number] = x, True
         if number not in self._row_of:
             return [(own_message, everyone)]
-        vectors = torch.where(torch.from_numpy(has_sent).unsqueeze(1).to(table.device), table, x)
+        row, own = self._row_of[number], receivers == number
         self._adversary.resume_exchange(agent.round, agent.num_sent)
-        crafted = _run(self._adversary.craft_messages(topic, vectors, edges))
+        updated = torch.arange(len(self._row_of)) == row
+        crafted = _run(self._adversary.craft_messages(topic, self._newest(topic, x), edges, updated=updated))
         if crafted is None:
             return [(own_message, everyone)]
-        row, own = self._row_of[number], receivers == number
 
         def crafted_message(i: int) -> Message | None:
-            if crafted.silent[i]:
-                return None
-            return Message(number, agent.round, crafted.vectors[i].to(x), bool(crafted.malformed[i]))
+            return _crafted_message(number, agent.round, crafted, i, x)
 
         own_edges = (edges[:, 0] == row).nonzero().squeeze(1).tolist()
         if not self._adversary.equivocates:
@@ -761,6 +805,68 @@ class EventLoop:
             return [(own_message, own), (crafted_message(own_edges[0]), ~own)]
         receiver_of = {edge: int(edges[edge, 1]) for edge in own_edges}
         return [(own_message, own), *((crafted_message(e), receivers == receiver_of[e]) for e in own_edges)]
+
+    def _newest(self, topic: str, x: Tensor) -> Tensor:
+        """Return the newest vectors [K, d] of a topic that agents have sent, and x [d] in place of missing ones."""
+        table, has_sent = self._latest[topic]
+        return torch.where(torch.from_numpy(has_sent).unsqueeze(1).to(table.device), table, x)
+
+    def _send_last(self, number: int, exchange: Exchange) -> None:
+        """Let Byzantine agents send an honest agent their messages, crafted from the messages that it has received.
+
+        By reliable broadcast, their messages are those that another honest agent has received for this round or a later
+        one, if there are any.
+        """
+        agent, topic, key, box = self._agents[number], exchange.topic, exchange.key, self._mailbox(exchange.key)
+        edges = self._members.byzantine_edges
+        edges = edges[edges[:, 1] == number]
+        vectors = self._newest(topic, exchange.x)
+        usable = self._without_last[0][number] & (box.rounds[number] >= self._oldest[number])
+        for message in box.messages[number, usable]:
+            if not message.malformed:
+                vectors[message.sender] = message.vector
+        self._adversary.resume_exchange(agent.round, agent.num_sent - 1)
+        updated = torch.zeros(len(self._row_of), dtype=torch.bool)
+        crafted = _run(self._adversary.craft_messages(topic, vectors, edges[:, :2], updated=updated))
+        for i, (row, _, column) in enumerate(edges.tolist()):
+            sender = self._members.byzantine_ids[row]
+            receivers, columns = self._positions[sender]
+            message = box.newest(receivers[self._honest[receivers]], columns[self._honest[receivers]])
+            if not exchange.reliable or message is None or message.round < agent.round:
+                at = receivers == number
+                message = _crafted_message(
+                    sender, agent.round, crafted, i if self._adversary.equivocates else row, exchange.x
+                )
+                message_format, [(message, _), _], lost = self._apply_channel(
+                    sender, topic, key, [(message, at), (None, ~at)], len(receivers), exchange.reliable
+                )
+                if message is not None and not exchange.reliable:
+                    self._federation.counters.charge_agent(topic, sender, 1, message_format.bytes)
+                message = None if lost[at].any() else message
+            if message is not None:
+                box.put(message, np.array([number]), np.array([column]))
+
+    def _held_messages(self) -> dict[int, np.ndarray]:
+        """Return the messages of honest agents that the adversary holds: by sender, a mask of its receivers."""
+        held, spare = {}, self._members.mask.sum(1).numpy() - self._quorums
+        count = len(self._row_of) if self._timing.num_held is None else self._timing.num_held
+        for sender in np.flatnonzero(self._honest)[:count].tolist():
+            receivers = self._positions[sender][0]
+            held[sender] = self._honest[receivers] & (receivers != sender)
+            if math.isinf(self._timing.seconds):
+                held[sender] &= spare[receivers] > 0
+                spare[receivers[held[sender]]] -= 1
+        return held
+
+    def _reached_by_last(self, topic: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the receivers of the last vector of an agent, and its column in the inbox of each."""
+        receivers, columns = self._positions[number]
+        reached = np.ones(len(receivers), bool)
+        if number in self._row_of and self._is_last(topic):
+            reached = ~self._honest[receivers]
+        elif number in self._held and math.isinf(self._timing.seconds):
+            reached = ~self._held[number]
+        return receivers[reached], columns[reached]
 
     def _encode(self, where: str, part: Channel, contents: Contents, rng: np.random.Generator) -> Contents:
         """Encode and decode the messages of one sender with one part of the channel.
@@ -786,6 +892,13 @@ def _message(sender: int, round: int, vector: Tensor) -> Message:
     """Return the message with a vector, which is malformed if it is not finite."""
     finite = bool(np.isfinite(to_array(vector)).all())
     return Message(sender, round, vector if finite else torch.zeros_like(vector), not finite)
+
+
+def _crafted_message(sender: int, round: int, crafted: ValidatedMessages, row: int, x: Tensor) -> Message | None:
+    """Return a row of crafted messages as a message with the type of x; None for silence."""
+    if crafted.silent[row]:
+        return None
+    return Message(sender, round, crafted.vectors[row].to(x), bool(crafted.malformed[row]))
 
 
 def _groups(saved: State, group: str, depth: int) -> list[tuple[str, State]]:

@@ -175,10 +175,10 @@ class SimulatedFederation(Federation):
 
     def log(self, name: str, values: Tensor, agents: Sequence[int] | None = None) -> None:
         """Record a metric of this round. It is not sent to any agent."""
-        recorded = self.statistics.logged.setdefault(
-            name, torch.full((self.num_agents,), torch.nan, dtype=torch.float64)
-        )
-        recorded[self.agents if agents is None else list(agents)] = values.detach().to(recorded)
+        logged = self.statistics.logged
+        if name not in logged:
+            logged[name] = torch.full((self.num_agents,), torch.nan, dtype=torch.float64)
+        logged[name][self.agents if agents is None else list(agents)] = values.detach().to(logged[name])
 
     def log_direction(self, direction: Tensor, at: Tensor) -> None:
         """Record the gradient estimates along which agents step, for metrics. They are not sent to any agent."""

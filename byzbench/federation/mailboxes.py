@@ -114,6 +114,12 @@ class Mailbox:
         for index, number in np.ndenumerate(saved["messages"].numpy()):
             self.messages[index] = table.message(int(number))
 
+    def newest(self, receivers: np.ndarray, columns: np.ndarray) -> Message | None:
+        """Return the message of the latest round in some columns of some receivers; None if they have none."""
+        rounds = self.rounds[receivers, columns]
+        last = rounds.argmax() if len(rounds) else 0
+        return self.messages[receivers[last], columns[last]] if len(rounds) else None
+
     def inbox(
         self, members: CommunicationGraph, receivers: Sequence[int], oldest: Sequence[int], x: Sequence[Tensor]
     ) -> tuple[Inbox, list[Message], int, int]:

@@ -71,8 +71,7 @@ class Counters:
             messages: int64 [K], the messages that each agent sent, or [K + 1] with those of a server.
             size: the bytes of one message.
         """
-        sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long())
-        part = sent.numpy()[: len(messages)]
+        part = self._sent(topic)[: len(messages)]
         part[:, 0] += messages
         part[:, 1] += messages * size
 
@@ -85,9 +84,13 @@ class Counters:
             messages: the number of messages.
             size: the bytes of one message.
         """
-        sent = self.traffic.setdefault(topic, torch.zeros(len(self.trajectories) + 1, 2).long()).numpy()
-        sent[agent, 0] += messages
-        sent[agent, 1] += messages * size
+        self._sent(topic)[agent] += (messages, messages * size)
+
+    def _sent(self, topic: str) -> np.ndarray:
+        """Return the traffic of a topic, int64 [K + 1, 2], which can be written."""
+        if topic not in self.traffic:
+            self.traffic[topic] = torch.zeros(len(self.trajectories) + 1, 2).long()
+        return self.traffic[topic].numpy()
 
     def trajectories_spent(self, honest: Tensor) -> int:
         """Return the largest number of episodes that one honest agent, or the server, has sampled.

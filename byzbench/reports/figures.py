@@ -257,7 +257,7 @@ def _honest(row: ReportRow) -> int:
     return max(1, row.entries[0].name("agents") - row.entries[0].name("byzantine"))
 
 
-def reached(folder: Path, goal: float) -> np.ndarray:
+def reached(folder: Path, goal: float, x: str = "trajectories") -> np.ndarray:
     """Return the trajectories until a run's return reaches a goal, and whether it does.
 
     The return is averaged over the last tenth of the trajectories so far. A window of a fixed length would bias the
@@ -266,6 +266,7 @@ def reached(folder: Path, goal: float) -> np.ndarray:
     Args:
         folder: The folder of the run.
         goal: The return to reach.
+        x: What is counted in the place of trajectories, one of `ABSCISSAE`.
 
     Returns:
         [2] The number of trajectories, which is that of the whole run if the goal is never reached; and 1 if it is
@@ -274,7 +275,7 @@ def reached(folder: Path, goal: float) -> np.ndarray:
     Raises:
         CorruptRecord: The log cannot be trusted.
     """
-    at, values = trace(folder, "return")
+    at, values = trace(folder, "return", x)
     total, end = np.concatenate([[0.0], np.cumsum(values * np.diff(at))]), at[1:]
     start = np.minimum(0.9 * end, at[:-1])
     averages = (total[1:] - np.interp(start, at, total)) / np.maximum(end - start, 1e-9)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from byzbench.errors import UnknownName, suggest
 from byzbench.reproduce.assumptions import ASSUMPTIONS
+from byzbench.reproduce.asynchrony import ASYNCHRONY
 from byzbench.reproduce.communication import COMMUNICATION
 from byzbench.reproduce.complexity import COMPLEXITY
 from byzbench.reproduce.decbyzpg import CARTPOLE, LUNARLANDER
@@ -13,7 +14,16 @@ from byzbench.reproduce.fedpg_br import FEDPG_BR
 from byzbench.reproduce.speedup import SPEEDUP
 from byzbench.reproduce.study import Study
 
-_STUDIES: tuple[Study, ...] = (CARTPOLE, LUNARLANDER, SPEEDUP, COMMUNICATION, COMPLEXITY, ASSUMPTIONS, FEDPG_BR)
+_STUDIES: tuple[Study, ...] = (
+    CARTPOLE,
+    LUNARLANDER,
+    SPEEDUP,
+    COMMUNICATION,
+    COMPLEXITY,
+    ASSUMPTIONS,
+    FEDPG_BR,
+    ASYNCHRONY,
+)
 
 
 def studies() -> Mapping[str, Study]:

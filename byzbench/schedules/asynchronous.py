@@ -29,7 +29,7 @@ class Asynchronous(Schedule):
     equal speeds, no latency and `quorum=all`, every number is that of `synchronous`.
 
     Byzantine agents run the protocol at their own speed; an attack crafts their messages when they send, from what the
-    honest agents have sent by then.
+    honest agents have sent by then. Attacks on time (`rush`, `slowdown`, `flood`) change that.
 
     A method with a server is defined if its server handles every message by itself. One that aggregates a message of
     each agent in a round is `synchronous(quorum=...)`.

@@ -33,6 +33,7 @@ PEERS: Options = {
 SERVER: Options = {**PEERS, "algo": "gpomdp:N=1,lr=0.05", "topology": "star", "agreement": "none"}
 COIN: Options = {**PEERS, "algo": "dec_page_pg:N=2,B=1,p=0.5,lr=0.05", "agreement": "none", "trajectories": 6}
 SHORT: Options = {**PEERS, "trajectories": 2, "also": []}
+ASYNCHRONOUS: Options = {"schedule": "asynchronous:speed=two_speed", "trajectories": 6, "also": []}
 
 BASES: Mapping[str, Options] = {
     "algorithm": {
@@ -177,17 +178,37 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
         algorithm({**GOSSIP, "B": 2, "form": "code", "optimizer": "sgd"}, **ON_THEIR_OWN),
     ),
     "attack agr_tailored": ({"attack": "agr_tailored:calls=120"},),
+    "attack bandit": (
+        {"attack": "bandit(ipm, sign_flip, window=1)", "trajectories": 4},
+        {**ASYNCHRONOUS, "attack": "bandit(silence(q=0.5), split_brain(ipm), window=1)"},
+    ),
     "attack coin_aware": (
         {**COIN, "attack": "coin_aware(sign_flip)"},
         {**COIN, "attack": "coin_aware(sign_flip, strike=small)"},
+    ),
+    "attack flood": (
+        {"attack": "flood"},
+        {**SERVER, **ASYNCHRONOUS, "algo": "afedpg:N=1", "attack": "flood:copies=3"},
     ),
     "attack markov": ({"attack": "markov(sign_flip, on=0.6, off=0.6)"},),
     "attack normalized": ({"attack": "normalized:calls=81"},),
     "attack optimal_alie": ({"attack": "optimal_alie:calls=40"},),
     "attack optimal_ipm": ({"attack": "optimal_ipm:calls=40"},),
+    "attack replay": ({"attack": "replay"}, {**ASYNCHRONOUS, "attack": "replay:delay=1,on=both"}),
+    "attack rush": (
+        {"attack": "rush"},
+        {**ASYNCHRONOUS, "attack": "rush(ipm(on=both))"},
+        {**ASYNCHRONOUS, "attack": "rush(large_noise(on=both))", "agreement": "rb_tm:cap=1"},
+    ),
+    "attack slowdown": (
+        {"attack": "slowdown"},
+        {**ASYNCHRONOUS, "attack": "slowdown(ipm)"},
+        {**SERVER, **ASYNCHRONOUS, "algo": "afedpg:N=1", "attack": "slowdown(ipm, seconds=0.05)"},
+    ),
     "attack sleeper": ({"attack": "sleeper(sign_flip, after=1)"}, {"attack": "sleeper(alie(z=1.5), after=1)"}),
     "attack spectral_heterogeneity": ({"attack": "spectral_heterogeneity:calls=40", "topology": "ring"},),
     "attack split_brain": ({"attack": "split_brain(ipm(on=both))"}, {"attack": "split_brain(alie(z=1.5))"}),
+    "attack staged_crash": ({"attack": "staged_crash:first=1,every=1", "trajectories": 3},),
     "attack weight_search": ({"attack": "weight_search:calls=240"},),
     "topology from_file": ({"topology": "from_file:path=tests/golden/graph.txt"},),
     "topology star": ({"topology": "star:hub=agent"}, {**SERVER, "topology": "star"}),

@@ -1,0 +1,232 @@
+"""What asynchrony costs and buys: virtual seconds to a return, of agents of unequal speed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, TypedDict
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from byzbench.reports.estimators import Interval
+from byzbench.reports.figures import reached
+from byzbench.reports.plot_style import COLOURS, GREY, STYLE
+from byzbench.reports.plots import trace
+from byzbench.reports.sheets import Table
+from byzbench.reports.statistics import mean_interval
+from byzbench.reproduce.estimates import format_interval, geometric_mean
+from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
+
+GOAL, AGENTS, BYZANTINE, BUDGET = 400.0, 13, 3, 700
+LAWS: Mapping[str, str] = {
+    "equal": "speed=equal",
+    "two speeds, 1:4": "speed=two_speed, ratio=4, slow=0.5",
+    "heavy-tailed batches": "speed=heavy_tailed, tail=1.5, per=batch",
+}
+BATCHES = ("N=10, B=5, p=0.5, lr=0.05", "N=10, B=5, p=0.5, lr=0.1", "N=4, B=2, p=0.5, lr=0.03")
+SERVER_STEPS = ("N=10, lr=0.03", "N=10, lr=0.1", "N=4, lr=0.03")
+SHARED = "baseline=others, lr_schedule=inverse_sqrt"
+STALENESS = (2, 8)
+LEARNED = 400.0
+"""The return over the last tenth of the time above which honest agents have learned on under an attack."""
+
+INTRODUCTION = """CartPole, {agents} agents, at most {budget} trajectories of the fastest; a batch takes as long as its
+environment steps at 1,000 steps per second and speed 1, messages take no time. Half of the agents are four times slower
+(*two speeds*), or every batch takes a Pareto time of tail index 1.5 (*heavy-tailed batches*). DecByzPG has `rfa` and
+`rb_tm(cap=2)`, whose bound holds asynchronously for n >= 3f + 1; ByzPG has the same rule at a server, and `basgd` is
+ByzPG whose server handles messages as they arrive, in buffers. Nobody is Byzantine in the first table, and agents
+assume f = {byzantine}.
+
+*Same quorum* waits for n - f messages of a round, *tuned* for all or n - f, whichever is better. Each row chooses its
+batch and step, and its quorum or staleness, among the same number of candidates on seeds of its own: most runs that
+reach {goal:g}, then the least time. Seconds are virtual, until the training return, averaged over the last tenth of the
+time so far, has reached {goal:g}: geometric means with Student's 95 % interval of logarithms. The ratio is paired by
+seed, of the synchronous row to the asynchronous one: above 1 the asynchronous one is faster."""
+
+
+class Run(TypedDict):
+    """What is measured of a run.
+
+    Attributes:
+        seconds: Virtual seconds until the return is reached; None if it never is.
+        end: The virtual seconds of the whole run.
+        last: The training return over the last tenth of the time; None where it is not finite.
+    """
+
+    seconds: float | None
+    end: float
+    last: float | None
+
+
+def _experiment(algo: str, schedule: str, **options: Any) -> Options:
+    return {
+        "algo": algo,
+        "schedule": schedule,
+        "agents": AGENTS,
+        "byzantine": 0,
+        "assumed_byzantine": BYZANTINE,
+        "trajectories": BUDGET,
+        "evaluations": 1,
+        "evaluation_episodes": 10,
+        **options,
+    }
+
+
+def _decentralised(step: str, schedule: str) -> Options:
+    return _experiment(f"decbyzpg({step}, {SHARED})", schedule, aggregator="rfa", agreement="rb_tm(cap=2)")
+
+
+def _at_server(algo: str, step: str, schedule: str) -> Options:
+    return _experiment(f"{algo}({step}, {SHARED})", schedule, aggregator="rfa")
+
+
+def _candidates(method: str, kind: str, law: str) -> list[Options]:
+    """Return the candidates of a row."""
+    speeds = LAWS[law]
+    quorums = ("n-f", "n-f") if kind == "same quorum" else ("all", "n-f")
+    if method == "DecByzPG":
+        if kind == "asynchronous":
+            return [
+                _decentralised(step, f"asynchronous({speeds}, quorum=n-f, staleness={age})")
+                for step, age in product(BATCHES, STALENESS)
+            ]
+        return [
+            _decentralised(s, f"synchronous({speeds}, quorum={q})") for s, q in product(BATCHES, sorted({*quorums}))
+        ]
+    if kind == "asynchronous":
+        buffers = ("buffers=7", "buffers=9")
+        return [
+            _at_server("basgd", f"{step}, {b}", f"asynchronous({speeds})") for step, b in product(SERVER_STEPS, buffers)
+        ]
+    return [
+        _at_server("byzpg", f"{step}, p=1", f"synchronous({speeds}, quorum={quorum})")
+        for step, quorum in product(SERVER_STEPS, sorted({*quorums}))
+    ]
+
+
+METHODS = ("DecByzPG", "ByzPG")
+KINDS = ("same quorum", "tuned", "asynchronous")
+
+
+@dataclass(frozen=True)
+class AsynchronyStudy(Study):
+    """Virtual seconds to a return by law of speeds, method and schedule."""
+
+    @property
+    def introduction(self) -> str:
+        """Return how the tables are made."""
+        return INTRODUCTION.format(agents=AGENTS, budget=BUDGET, byzantine=BYZANTINE, goal=GOAL)
+
+    def rows(self) -> dict[str, list[Options]]:
+        """Return the candidates of each method and schedule under each law."""
+        return {
+            _name(law, method, kind): _candidates(method, kind, law)
+            for law, method, kind in product(LAWS, METHODS, KINDS)
+        }
+
+    def measure(self, folder: Path) -> Run:
+        """Return when a run reaches the return, in virtual seconds, and where it ends."""
+        when, is_reached = reached(folder, GOAL, "seconds")
+        at, values = trace(folder, "return", "seconds")
+        late = at[1:] > 0.9 * at[-1]
+        last = float(np.average(values[late], weights=np.diff(at)[late]))
+        return {
+            "seconds": float(when) if is_reached else None,
+            "end": float(at[-1]),
+            "last": round(last, 1) if math.isfinite(last) else None,
+        }
+
+    def score(self, runs: Sequence[Run]) -> tuple[float, float]:
+        """Return how many runs reach the return, then the geometric mean of their times, negated."""
+        times = [run["seconds"] or run["end"] for run in runs]
+        return float(sum(run["seconds"] is not None for run in runs)), -float(np.mean(np.log(times)))
+
+    def tables(self, result: StudyResult) -> list[Table]:
+        """Return the times of each law."""
+        return [self._times(law, result) for law in LAWS]
+
+    def checks(self, result: StudyResult) -> dict[str, bool]:
+        """Return whether asynchronous agents of unequal speed are faster, with their whole interval."""
+        statements = {}
+        for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS[:2]):
+            ratio = self.ratio(result, law, method, kind)
+            faster = ratio is not None and ratio.low is not None and ratio.low > 1
+            statements[f"{law}: asynchronous {method} is faster than synchronous, {kind}"] = faster
+        return statements
+
+    def ratio(self, result: StudyResult, law: str, method: str, kind: str) -> Interval | None:
+        """Return the ratio of times, paired by seed, of runs of which both reach the return."""
+        rows = (result.rows[_name(law, method, k)] for k in (kind, "asynchronous"))
+        pairs = [
+            (a["seconds"], b["seconds"])
+            for a, b in zip(*(row.runs for row in rows), strict=True)
+            if a["seconds"] and b["seconds"]
+        ]
+        if not pairs:
+            return None
+        logs = mean_interval(np.array([math.log(a / b) for a, b in pairs]))
+        return Interval(
+            math.exp(logs.value), *(None if end is None else math.exp(end) for end in (logs.low, logs.high))
+        )
+
+    def figure(self, result: StudyResult) -> Figure:
+        """Draw the times of each law: a panel for each method, a bar for each schedule."""
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(7.1, 2.6), layout="constrained")
+            for axes, method in zip(figure.subplots(1, len(METHODS), sharey=True), METHODS, strict=True):
+                for (i, law), (j, kind) in product(enumerate(LAWS), enumerate(KINDS)):
+                    row = result.rows[_name(law, method, kind)]
+                    time = geometric_mean(_seconds(row))
+                    if time is None:
+                        continue
+                    at = i + 0.25 * (j - 1)
+                    label = kind if i == 0 else None
+                    axes.bar(at, time.value, 0.22, color=[GREY, COLOURS[0], COLOURS[1]][j], label=label)
+                    if time.low is not None and time.high is not None:
+                        ends = [[time.value - time.low], [time.high - time.value]]
+                        axes.errorbar(at, time.value, ends, color="black", capsize=2, lw=0.8)
+                axes.set(title=method, xticks=range(len(LAWS)), xticklabels=[law.replace(", ", ",\n") for law in LAWS])
+                axes.tick_params(axis="x", labelsize=7)
+            figure.supylabel(f"virtual seconds to return {GOAL:g}", fontsize=8)
+            figure.axes[0].legend(fontsize=6.5)
+        return figure
+
+    def _times(self, law: str, result: StudyResult) -> Table:
+        records: list[dict[str, Any]] = []
+        cells = []
+        for method, kind in product(METHODS, KINDS):
+            row = result.rows[_name(law, method, kind)]
+            times = geometric_mean(_seconds(row))
+            ratio = None if kind == "asynchronous" else self.ratio(result, law, method, kind)
+            count = f"{len(_seconds(row))} of {len(row.runs)}"
+            records.append(
+                {"method": method, "kind": kind, "reached": len(_seconds(row)), "runs": len(row.runs)}
+                | {"seconds": times and times.value, "ratio": ratio and ratio.value}
+            )
+            chosen = f"`{row.options['algo']}`, `{row.options['schedule']}`"
+            cells.append([method, kind, count, format_interval(times, 0), format_interval(ratio, 2), chosen])
+        head = ["method", "schedule", ">reached", "seconds", "ratio to asynchronous", "chosen"]
+        return Table(law, f"{law}: virtual seconds to return {GOAL:g}", records, head, cells)
+
+
+def _name(law: str, method: str, kind: str) -> str:
+    return f"{law}: {method}, {kind}"
+
+
+def _seconds(row: MeasuredRow) -> np.ndarray:
+    return np.array([run["seconds"] for run in row.runs if run["seconds"] is not None], float)
+
+
+ASYNCHRONY = AsynchronyStudy(
+    name="asynchrony",
+    title="What asynchrony costs and buys",
+    source="the claim of asynchronous methods that agents need not wait for slow ones",
+    cost="an hour of two cores",
+    first_seed=50,
+    search_seeds=(0, 1),
+)
