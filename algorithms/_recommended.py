@@ -9,6 +9,7 @@ depend on the budget: the pages have budgets of 500 and of 2,000 trajectories.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from byzbench.core import Recommendation
 
@@ -39,3 +40,14 @@ ALONE: Mapping[str, Recommendation] = {
     "cartpole": Recommendation({"N": 4, "p": 1.0, "lr": 0.06, **_STEPS}, "docs/recommended.md: 500 trajectories"),
 }
 """Parameters for an agent that learns alone."""
+
+
+def for_unequal_agents(**parameters: Any) -> Mapping[str, Recommendation]:
+    """Return parameters for a server that handles every message by itself, or whose agents take local steps.
+
+    Example:
+        >>> for_unequal_agents(N=4)["cartpole"].parameters["lr_schedule"]
+        'inverse_sqrt'
+    """
+    origin = "at least 6 runs with speed=two_speed, K=13: f=0, and f=3 under alie and ipm; all reach 400"
+    return {"cartpole": Recommendation({**parameters, **_STEPS}, origin)}

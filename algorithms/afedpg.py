@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from byzbench.core import FloatRange, State
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import FloatRange, Recommendation, State
 from byzbench.core.reactive_server import ReactiveServer, ServerMessage
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class AFedPg(ReactiveServer):
     """
 
     source: ClassVar[str] = "Lan, Han, Hashemi, Aggarwal, Brinton 2024, arXiv 2404.08003"
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, lr=0.15)
 
     optimizer: Annotated[
         Literal["adam", "sgd", "normalized", "clipped"],

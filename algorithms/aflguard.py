@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import FloatRange
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import FloatRange, Recommendation
 from byzbench.core.reactive_server import ReferenceServer
 
 
@@ -37,6 +39,7 @@ class AflGuard(ReferenceServer):
     """
 
     source: ClassVar[str] = "Fang, Liu, Gong, Bentley 2022, arXiv 2212.06325 (AFLGuard)"
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, B=16, refresh=20, lr=0.02)
 
     lam: Annotated[
         float,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from byzbench.core import State
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import Recommendation, State
 from byzbench.core.reactive_server import ReactiveServer, ServerMessage
 from byzbench.errors import Undefined
 
@@ -47,6 +48,7 @@ class Basgd(ReactiveServer):
     source: ClassVar[str] = "Yang, Li 2021, arXiv 2003.00937 (BASGD)"
     uses: ClassVar[tuple[str, ...]] = ("aggregator",)
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "median", "agreement": "none"}
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=2, lr=0.05)
 
     buffers: Annotated[
         int | None,

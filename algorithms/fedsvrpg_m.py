@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import Communication, FloatRange, State
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import Communication, FloatRange, Recommendation, State
 from byzbench.core.policy_gradient import PolicyGradient, log_importance_weights
 from byzbench.rl.gradients import importance_weights
 
@@ -55,6 +56,7 @@ class FedSvrpgM(PolicyGradient):
     source: ClassVar[str] = "Wang et al. 2024, arXiv 2405.19499 (FedSVRPG-M)"
     communication: ClassVar[Communication] = Communication.SERVER
     defaults: ClassVar[Mapping[str, str]] = {"topology": "star", "aggregator": "mean", "agreement": "none"}
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=2, local_steps=4, lr=0.05, local_lr=0.05)
     suggested: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cartpole": {"N": 2, "lr": 5e-3}}
 
     N: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import FloatRange, State
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import FloatRange, Recommendation, State
 from byzbench.core.reactive_server import ReactiveServer, ServerMessage
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Kardam(ReactiveServer):
     with tau the age of g: the steps of the server since it answered the agent. It needs K > 3f.
 
     Gradients of few episodes differ by their noise more than by the distance of their parameters: then the first filter
-    rejects agents at random, and accepts messages that do not change.
+    rejects agents at random, and accepts messages that do not change. Before two gradients of K - f agents are known it
+    accepts all: with Adam, a single one of huge length then makes all later steps small.
 
     Source: Damaskinos, El Mhamdi, Guerraoui, Patra, Taziki 2018, "Asynchronous Byzantine machine learning (the case of
     SGD)", ICML, arXiv 1802.07928.
@@ -51,6 +53,7 @@ class Kardam(ReactiveServer):
     """
 
     source: ClassVar[str] = "Damaskinos et al. 2018, arXiv 1802.07928 (Kardam)"
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, lr=0.02, dampening="none")
 
     dampening: Annotated[
         Literal["inverse", "exponential", "none"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from byzbench.core import FloatRange
+from byzbench.algorithms._recommended import for_unequal_agents
+from byzbench.core import FloatRange, Recommendation
 from byzbench.core.reactive_server import ReferenceServer
 
 
@@ -46,6 +48,7 @@ class ZenoPlusPlus(ReferenceServer):
     """
 
     source: ClassVar[str] = "Xie, Koyejo, Gupta 2020, arXiv 1903.07020 (Zeno++)"
+    recommended: ClassVar[Mapping[str, Recommendation]] = for_unequal_agents(N=4, B=8, lr=0.02)
 
     form: Annotated[
         Literal["paper", "code"], Field(description="the score: paper, or that of the authors' later code")

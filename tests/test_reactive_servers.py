@@ -32,7 +32,15 @@ METHODS = (
 
 
 def training(algo: str, schedule: str, **options: Any) -> Training:
-    options = {"agents": 5, "byzantine": 0, "trajectories": 20, "evaluations": 1, "seed": 3, **options}
+    options = {
+        "agents": 5,
+        "byzantine": 0,
+        "trajectories": 20,
+        "evaluations": 1,
+        "seed": 3,
+        "preset": "paper",
+        **options,
+    }
     return Training(Experiment.create(algo, schedule=schedule, **options))
 
 
@@ -112,7 +120,7 @@ class Server:
     """A server to which a test sends messages."""
 
     def __init__(self, algo: str, **options: Any) -> None:
-        options = {"agents": 5, "byzantine": 0, "trajectories": 20, **options}
+        options = {"agents": 5, "byzantine": 0, "trajectories": 20, "preset": "paper", **options}
         todo = Experiment.create(algo, **options)
         assert isinstance(todo.algorithm, ReactiveServer)
         self.method, (self.fed, _) = todo.algorithm, federate(todo)
@@ -254,6 +262,7 @@ def test_fedsvrpg_m_corrects_the_direction_of_the_last_round_at_each_local_step(
         agents=3,
         byzantine=0,
         trajectories=40,
+        preset="paper",
     )
     method, (federation, _) = todo.algorithm, federate(todo)
     sample, batches = federation.sample, []
