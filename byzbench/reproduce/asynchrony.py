@@ -32,6 +32,8 @@ BATCHES = ("N=10, B=5, p=0.5, lr=0.05", "N=10, B=5, p=0.5, lr=0.1", "N=4, B=2, p
 SERVER_STEPS = ("N=4, lr=0.05", "N=10, lr=0.05", "N=10, lr=0.1")
 SHARED = "baseline=others, lr_schedule=inverse_sqrt"
 STALENESS = (2, 8)
+UNEQUAL = "two speeds, 1:4"
+"""The law under which agents are attacked."""
 QUORUMS = ("all", "n-f", "7")
 """Quorums of tuned synchronous agents; 7 of 13 is the least with a majority of honest agents for f = 3."""
 
@@ -44,10 +46,15 @@ that method with a server that handles messages as they arrive, in buffers. Nobo
 
 *Same quorum* waits for n - f messages of a round, *tuned* for all, n - f or 7, whichever is best. A search on other
 seeds chooses one of three batches with their steps, and the quorum of *tuned*, the largest age of messages
-(asynchronous DecByzPG) or the number of buffers (`basgd`): most runs that reach {goal:g}, then the least time. Seconds
-are virtual, until the training return, averaged over the last tenth of the time so far, has reached {goal:g}: geometric
-means with Student's 95 % interval of logarithms. The ratio is paired by seed, of the synchronous row to the
-asynchronous one: above 1 the asynchronous one is faster."""
+(asynchronous DecByzPG) or the number of buffers (`basgd`): most runs that reach {goal:g}, then the least time.
+Seconds are virtual, until the training return, averaged over the last tenth of the time so far, has reached
+{goal:g}: geometric means with Student's 95 % interval of logarithms. The ratio is paired by seed, of the
+synchronous row to the asynchronous one: above 1 the asynchronous one is faster.
+
+The last table has f = {byzantine} Byzantine agents that attack the time of messages (docs/schedules.md): *stale*
+sends vectors of five rounds ago, *rush* sends last, *slowdown* holds the messages of three honest agents for ever,
+and on their way to a server for five seconds, *flood* sends ten copies to a server. Methods have their recommended
+parameters and a largest age of 4 rounds."""
 
 
 class Run(TypedDict):
@@ -108,6 +115,26 @@ def _candidates(method: str, kind: str, law: str) -> list[Options]:
     ]
 
 
+ATTACKS: Mapping[str, str] = {
+    "none": "none",
+    "stale": "replay(delay=5)",
+    "rush": "rush(alie(z=1.5, on=both))",
+    "slowdown": "slowdown(alie(z=1.5, on=both))",
+    "flood": "flood(ipm, copies=10)",
+}
+"""The attacks on time of the last table."""
+AT_SERVER = "slowdown(alie(z=1.5, on=both), seconds=5)"
+"""The attack in the place of slowdown on methods whose server waits for nobody."""
+DEFENCES: Mapping[str, Options] = {
+    "DecByzPG, rfa and rb_tm": {"algo": "decbyzpg", "aggregator": "rfa", "agreement": "rb_tm(cap=2)"},
+    "DecByzPG, plain averaging": {"algo": "decbyzpg", "aggregator": "mean", "agreement": "gossip+mean"},
+    "basgd, trimmed_mean": {"algo": "basgd", "aggregator": "trimmed_mean"},
+    "zenopp, rate_limit=2": {"algo": "zenopp(rate_limit=2)"},
+    "aflguard, rate_limit=2": {"algo": "aflguard(rate_limit=2)"},
+    "afedpg, no defence": {"algo": "afedpg"},
+}
+"""The methods of the last table, with their recommended parameters."""
+DEFENDED = [name for name in DEFENCES if "plain" not in name and "no defence" not in name]
 METHODS = ("DecByzPG", "ByzPG")
 KINDS = ("same quorum", "tuned", "asynchronous")
 
@@ -123,10 +150,17 @@ class AsynchronyStudy(Study):
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the candidates of each method and schedule under each law."""
-        return {
+        rows = {
             _name(law, method, kind): _candidates(method, kind, law)
             for law, method, kind in product(LAWS, METHODS, KINDS)
         }
+        for (name, options), (attack, written) in product(DEFENCES.items(), ATTACKS.items()):
+            schedule = f"asynchronous({LAWS[UNEQUAL]}, staleness=4)"
+            if attack == "slowdown" and "agreement" not in options:
+                written = AT_SERVER
+            attacked: Options = {**options, "attack": written, "byzantine": BYZANTINE}
+            rows[f"{name}: {attack}"] = [_experiment(attacked["algo"], schedule, **_without(attacked, "algo"))]
+        return rows
 
     def measure(self, folder: Path) -> Run:
         """Return when a run reaches the return, in virtual seconds, and where it ends."""
@@ -146,8 +180,8 @@ class AsynchronyStudy(Study):
         return float(sum(run["seconds"] is not None for run in runs)), -float(np.mean(np.log(times)))
 
     def tables(self, result: StudyResult) -> list[Table]:
-        """Return the times of each law."""
-        return [self._times(law, result) for law in LAWS]
+        """Return the times of each law, and the returns under attacks on time."""
+        return [*(self._times(law, result) for law in LAWS), self._returns(result)]
 
     def checks(self, result: StudyResult) -> dict[str, bool]:
         """Return whether asynchronous agents of unequal speed are faster, with their whole interval."""
@@ -156,6 +190,9 @@ class AsynchronyStudy(Study):
             ratio = self.ratio(result, law, method, kind)
             faster = ratio is not None and ratio.low is not None and ratio.low > 1
             statements[f"{law}: asynchronous {method} is faster than synchronous, {kind}"] = faster
+        for name, attack in product(DEFENDED, ATTACKS):
+            last = _last(result.rows[f"{name}: {attack}"])
+            statements[f"{name} learns on under {attack}: at least {GOAL:g}"] = bool(last and last.value >= GOAL)
         return statements
 
     def ratio(self, result: StudyResult, law: str, method: str, kind: str) -> Interval | None:
@@ -211,6 +248,29 @@ class AsynchronyStudy(Study):
             cells.append([method, kind, count, format_interval(times, 0), format_interval(ratio, 2), chosen])
         head = ["method", "schedule", ">reached", "seconds", "ratio to asynchronous", "chosen"]
         return Table(law, f"{law}: virtual seconds to return {GOAL:g}", records, head, cells)
+
+    def _returns(self, result: StudyResult) -> Table:
+        records: list[dict[str, Any]] = []
+        cells = []
+        for name in DEFENCES:
+            line = []
+            for attack in ATTACKS:
+                last = _last(result.rows[f"{name}: {attack}"])
+                records.append({"method": name, "attack": attack, "last": last and last.value})
+                line.append(format_interval(last, 0))
+            cells.append([name, *line])
+        title = f"{UNEQUAL}, f={BYZANTINE}: training return over the last tenth of the time"
+        return Table("attacks", title, records, ["method", *ATTACKS], cells)
+
+
+def _last(row: MeasuredRow) -> Interval | None:
+    """Return the mean return at the end of the runs of a row; None if one is not finite."""
+    values = [run["last"] for run in row.runs]
+    return None if None in values else mean_interval(np.array(values, float))
+
+
+def _without(options: Options, name: str) -> Options:
+    return {key: value for key, value in options.items() if key != name}
 
 
 def _name(law: str, method: str, kind: str) -> str:
