@@ -23,7 +23,7 @@ from byzbench.errors import BrokenPlugin, InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import Training, lockstep, one_thread, run
 from byzbench.federation.communication_graph import CommunicationGraph
-from byzbench.federation.event_loop import EventLoop
+from byzbench.federation.event_network import EventNetwork, Sender
 from byzbench.federation.mailboxes import Mailbox
 from byzbench.registry import make
 
@@ -290,16 +290,16 @@ def test_crashed_agents_reach_an_asynchronous_server_no_more(handled: Counter[in
 def test_an_asynchronous_agent_replays_its_own_vectors(wrapper: str, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: dict[tuple[int, int], torch.Tensor] = {}
     sent: dict[tuple[int, int], torch.Tensor] = {}
-    contents = EventLoop._contents
+    contents = EventNetwork._contents
 
-    def recording(self: EventLoop, number: int, topic: str, x: torch.Tensor, *inputs: Any) -> Any:
-        output = contents(self, number, topic, x, *inputs)
-        if topic == "gradient" and number in self._row_of:
-            key = number, self._agents[number].round
+    def recording(self: EventNetwork, sender: Sender, topic: str, x: torch.Tensor, *inputs: Any) -> Any:
+        output = contents(self, sender, topic, x, *inputs)
+        if topic == "gradient" and sender.number in self.row_of:
+            key = sender.number, sender.round
             computed[key], sent[key] = x.clone(), output[-1][0].vector  # type: ignore[union-attr]
         return output
 
-    monkeypatch.setattr(EventLoop, "_contents", recording)
+    monkeypatch.setattr(EventNetwork, "_contents", recording)
     trained(experiment(wrapper.format("replay(delay=2)")), 6)
     assert len({round for _, round in sent}) > 3
     for (number, round), vector in sent.items():

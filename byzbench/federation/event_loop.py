@@ -8,37 +8,29 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from byzbench.core import Algorithm, Channel, MessageFormat, MessageServer, Schedule, State
-from byzbench.core.messages import ValidatedMessages
+from byzbench.core import Algorithm, Channel, MessageServer, Schedule, State
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.federation.adversary import Adversary
 from byzbench.federation.agent_federation import AgentFederation, Batch, Exchange, ServerFederation, Service
-from byzbench.federation.clock import batch_seconds, link_seconds, never_met
+from byzbench.federation.clock import batch_seconds, never_met
 from byzbench.federation.communication_graph import CommunicationGraph
+from byzbench.federation.event_network import EventNetwork, Sender, groups, new_message
+from byzbench.federation.event_server import EventServer
 from byzbench.federation.federation import SERVER, SimulatedFederation, server_state
 from byzbench.federation.mailboxes import Mailbox, Message, MessageTable
-from byzbench.geometry.pairwise_distances import to_array
 from byzbench.randomness import Streams
 
-_HOPS_OF_RELIABLE = 3
-"""The successive messages of a reliable broadcast: the message, its echo, and the echo of that (Bracha 1987)."""
-
-
-_DTYPES = dict.fromkeys(("numbers", "seconds", "events"), torch.float64)
+_DTYPES = dict.fromkeys(("now", "seconds", "events"), torch.float64)
 """The types of parts of a checkpoint that are not integers."""
 
 _MEMORY = "."
 """An entry that keeps an empty memory of an attack in a checkpoint."""
-
-Contents: TypeAlias = list[tuple[Message | None, np.ndarray]]
-"""Messages of one sender, each with a mask of its receivers; None for silence."""
 
 
 class Event(IntEnum):
@@ -152,25 +144,16 @@ class EventLoop:
     ) -> None:
         self.now = 0.0
         self._algorithm, self._federation, self._adversary, self._schedule = algorithm, federation, adversary, schedule
-        self._parts, self._streams, self._members, self._budget = list(channel.parts), streams, members, budget
+        self._streams, self._members, self._budget = streams, members, budget
         num_agents = members.num_agents
         self._honest = ~members.byzantine.numpy()
         self._num_honest = int(self._honest.sum())
         self._speeds = schedule.draw_speeds(num_agents, streams.generator("schedule/speed"))
-        self._row_of = {agent: row for row, agent in enumerate(members.byzantine_ids)}
-        self._timing, self._lead = adversary.timing, 0
-        self._mask = members.mask.numpy()
-        counts = zip(self._mask.sum(1).tolist(), members.bounds.tolist(), strict=True)
-        self._quorums = np.array([schedule.quorum_of(n, f) for n, f in counts])
-        self._positions = _positions_of_senders(members)
-        to_honest = self._honest[:, None] & members.byzantine.numpy()[members.senders.numpy()] & self._mask
-        self._without_last = self._mask & ~to_honest, np.maximum(self._quorums - to_honest.sum(1), 1)
-        self._held = self._held_messages()
+        self._network = EventNetwork(members, adversary, channel, schedule, streams, federation.counters)
+        self._row_of, self._timing, self._lead = self._network.row_of, self._network.timing, 0
         self._mailboxes: dict[str, Mailbox] = {}
-        self._codes: dict[str, State] = {}
         self._closed: dict[str, dict[int, tuple[int, Message]]] = {}
         self._coins: dict[tuple[str, int], Tensor] = {}
-        self._latest: dict[str, tuple[Tensor, np.ndarray]] = {}
         self._direction: tuple[Tensor, Tensor, np.ndarray] | None = None
         self._events: list[tuple[float, int, Event, int]] = []
         self._deliveries: dict[int, Delivery] = {}
@@ -181,9 +164,6 @@ class EventLoop:
         self._ages: list[np.ndarray] = []
         self._extra: Mapping[str, float] = {}
         self.num_events = 0
-        self._server_quorum = schedule.quorum_of(num_agents, members.bound(num_agents), at_server=True)
-        self._server_rounds, self._server_free, self._server_progress = 0, 0.0, 0.0
-        self._arrived: list[tuple[int, Message]] = []
         self._on_the_way: dict[int, tuple[int, Message]] = {}
         self._answers: dict[int, Tensor] = {}
         self._start()
@@ -198,7 +178,14 @@ class EventLoop:
             state = self._algorithm.start(view)
             self._agents.append(Agent(view, _without_server(state)))
             self._schedule_event(0.0, Event.BEGIN, agent)
-        self._server, self._server_state = ServerFederation(self._federation, self), server_state(state)
+        num_agents = self._members.num_agents
+        self._server = EventServer(
+            method=cast(MessageServer, self._algorithm),  # one that handles messages is its own server
+            federation=ServerFederation(self._federation, self),
+            state=server_state(state),
+            quorum=self._schedule.quorum_of(num_agents, self._members.bound(num_agents), at_server=True),
+            progress=self._progress_of_server,
+        )
 
     # What the runner uses.
 
@@ -207,7 +194,11 @@ class EventLoop:
         """Return the state of all agents after their last finished rounds."""
         states = [agent.state for agent in self._agents]
         state = {name: torch.cat([state[name] for state in states]) for name in states[0]}
-        return {**state, **{SERVER + name: part for name, part in self._server_state.items()}}
+        return {**state, **{SERVER + name: part for name, part in self._server.state.items()}}
+
+    def _progress_of_server(self) -> float:
+        """Return the share of the budget that is spent."""
+        return self._federation.counters.trajectories_spent(torch.from_numpy(self._honest)) / self._budget
 
     def advance(self) -> dict[str, float]:
         """Run until the honest agents have finished as many further rounds as there are honest agents.
@@ -237,10 +228,10 @@ class EventLoop:
 
     def _stuck(self) -> Undefined:
         """Return the error of a simulation in which nobody can go on."""
-        if self._arrived:
-            return never_met(self._server_quorum, len(self._arrived))
+        if self._server.arrived:
+            return never_met(self._server.quorum, len(self._server.arrived))
         number = next(k for k in np.argsort(~self._honest, kind="stable") if self._waiting[k] is not None)
-        return never_met(int(self._quorums[number]), self._num_arrived(number))
+        return never_met(int(self._network.quorums[number]), self._num_arrived(number))
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the clock: the time, the ages of messages since the last line, and idleness."""
@@ -261,8 +252,8 @@ class EventLoop:
         table, agents = MessageTable(), self._agents
         boxes = sorted(self._mailboxes)
         saved: dict[str, Any] = {
-            "numbers": [self.now, self._server_progress, self._server_free],
-            "counts": [self._sequence, self._finished, self._line, self._server_rounds, self.num_events],
+            "now": [self.now],
+            "counts": [self._sequence, self._finished, self._line, self.num_events],
             "events": [list(event) for event in self._events],
             "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.coroutine is not None] for a in agents],
             "seconds": [[a.seconds, a.busy, a.federation.progress] for a in agents],
@@ -270,7 +261,6 @@ class EventLoop:
             "oldest": self._oldest.tolist(),
             "ready": self._ready,
             "arriving": [[seq, sender, table.number(m)] for seq, (sender, m) in self._on_the_way.items()],
-            "arrived": [[sender, table.number(m)] for sender, m in self._arrived],
         }
         state = {name: torch.tensor(v, dtype=_DTYPES.get(name, torch.int64)) for name, v in saved.items()}
         if self._federation.statistics.returns is not None:
@@ -278,8 +268,8 @@ class EventLoop:
         groups: dict[str, State] = {
             **{f"mailbox/{key}": self._mailboxes[key].state_dict(table) for key in boxes},
             **{f"delivery/{seq}/{d.key}": d.state_dict(table) for seq, d in self._deliveries.items()},
-            **{f"code/{where}": code for where, code in self._codes.items()},
-            **{f"latest/{t}": {"table": rows, "sent": torch.from_numpy(s)} for t, (rows, s) in self._latest.items()},
+            "network": self._network.state_dict(),
+            "server": self._server.state_dict(table),
             "answer": {str(seq): answer for seq, answer in self._answers.items()},
             "coin": {f"{name}/{round}": values for (name, round), values in self._coins.items()},
             "closed": {
@@ -320,17 +310,17 @@ class EventLoop:
         table = MessageTable(**message)
         self._load_parts(saved, table)
         rows = _without_server(state)
-        self._server_state = server_state(state)
+        self._server.state = server_state(state)
         coins = dict(self._coins)
-        batches = {int(number): Batch.from_state_dict(part, table) for number, part in _groups(saved, "batch", 1)}
+        batches = {int(number): Batch.from_state_dict(part, table) for number, part in groups(saved, "batch", 1)}
         results: dict[int, dict[int, tuple[Batch, int] | Tensor]] = {}
-        for path, part in _groups(saved, "result", 2):
+        for path, part in groups(saved, "result", 2):
             number, i = map(int, path.split("/"))
             results.setdefault(number, {})[i] = (
                 part["answer"] if "answer" in part else (batches[int(part["batch"][0])], int(part["batch"][1]))
             )
         memories: dict[int, dict[int, State]] = {}
-        for path, part in _groups(saved, "memory", 2):
+        for path, part in groups(saved, "memory", 2):
             number, i = map(int, path.split("/"))
             memories.setdefault(number, {})[i] = {name: value for name, value in part.items() if name != _MEMORY}
         facts = zip(saved["rounds"].tolist(), saved["seconds"].tolist(), strict=True)
@@ -360,26 +350,25 @@ class EventLoop:
 
     def _load_parts(self, saved: State, table: MessageTable) -> None:
         """Load what does not belong to one agent."""
-        self.now, self._server_progress, self._server_free = saved["numbers"].tolist()
-        self._sequence, self._finished, self._line, self._server_rounds, self.num_events = saved["counts"].tolist()
+        self.now = float(saved["now"])
+        self._sequence, self._finished, self._line, self.num_events = saved["counts"].tolist()
         self._events = [
             (time, int(seq), Event(int(kind)), int(number)) for time, seq, kind, number in saved["events"].tolist()
         ]
         self._oldest, self._ready = saved["oldest"].numpy().copy(), saved["ready"].tolist()
         self._on_the_way = {seq: (sender, table.messages(n)[0]) for seq, sender, n in _rows(saved["arriving"])}
-        self._arrived = [(sender, table.messages(n)[0]) for sender, n in _rows(saved["arrived"])]
+        self._network.load_state_dict(_group(saved, "network"))
+        self._server.load_state_dict(_group(saved, "server"), table)
         self._mailboxes = {}
-        for key, part in _groups(saved, "mailbox", 2):
+        for key, part in groups(saved, "mailbox", 2):
             self._mailboxes[key] = Mailbox(self._members)
             self._mailboxes[key].load_state_dict(part, table)
         boxes = sorted(self._mailboxes)
         self._waiting = np.array([None if i < 0 else boxes[i] for i in saved["waiting"].tolist()], object)
         self._deliveries = {
             int(path.partition("/")[0]): Delivery.from_state_dict(path.partition("/")[2], part, table)
-            for path, part in _groups(saved, "delivery", 3)
+            for path, part in groups(saved, "delivery", 3)
         }
-        self._codes = dict(_groups(saved, "code", 4))
-        self._latest = {topic: (p["table"], p["sent"].numpy().copy()) for topic, p in _groups(saved, "latest", 1)}
         self._answers = {int(name.partition("/")[2]): t for name, t in saved.items() if name.startswith("answer/")}
         coins = [(name.split("/"), t) for name, t in saved.items() if name.startswith("coin/")]
         self._coins = {("/".join(path[1:-1]), int(path[-1])): values for path, values in coins}
@@ -389,7 +378,7 @@ class EventLoop:
             if name.startswith("closed/")
         }
         self._direction = None
-        for _, part in _groups(saved, "direction", 0):
+        for _, part in groups(saved, "direction", 0):
             self._direction = part["direction"], part["at"], part["known"].numpy().copy()
         self._federation.statistics.returns = saved.get("returns")
 
@@ -407,7 +396,7 @@ class EventLoop:
 
     def compute_at_server(self, steps: int) -> None:
         """Let the server compute a batch of environment steps, at speed 1."""
-        self._server_free += steps / self._schedule.rate
+        self._server.free += steps / self._schedule.rate
 
     def before_hooks(self, agent: int) -> None:
         """Prepare the adversary for environment hooks of a Byzantine agent.
@@ -446,9 +435,9 @@ class EventLoop:
             vector: float32 [d], the vector.
         """
         record = self._agents[agent]
-        message = _message(agent, record.round, vector)
+        message = new_message(agent, record.round, vector)
         self._closed.setdefault(topic, {})[agent] = (first, message)
-        receivers, columns = self._reached_by_last(topic, agent)
+        receivers, columns = self._network.reached_by_last(topic, agent)
         index = first
         while (key := f"{topic}/{index}") in self._mailboxes:
             self._deliver(Delivery(key, message, receivers, columns))
@@ -473,7 +462,7 @@ class EventLoop:
             self._finish(number)
         elif event == Event.ARRIVE:
             sender, message = self._on_the_way.pop(sequence)
-            self._arrived += [(sender, message)] * (self._timing.copies if sender in self._row_of else 1)
+            self._server.arrived += [(sender, message)] * self._network.num_copies(sender)
             self._take_up()
         elif event == Event.SERVE:
             self._take_up()
@@ -555,7 +544,7 @@ class EventLoop:
             return
         assert isinstance(exchange, Exchange)
         key = exchange.key
-        for message, receivers, columns, seconds in self._transmit(number, exchange):
+        for message, receivers, columns, seconds in self._network.transmit(self._sender(number), exchange):
             for time in sorted(set(seconds.tolist())):
                 at = seconds == time
                 delivery = Delivery(key, message, receivers[at], columns[at])
@@ -563,10 +552,11 @@ class EventLoop:
                     self._deliver(delivery)
                 else:
                     self._deliveries[self._schedule_event(self.now + time, Event.DELIVER, number)] = delivery
+        agent.num_sent += 1
         self._oldest[number] = self._schedule.oldest(agent.round)
         agent.num_waits += 1
         self._waiting[number] = key
-        if self._num_arrived(number) >= self._awaited(key)[1][number]:
+        if self._num_arrived(number) >= self._network.awaited(key)[1][number]:
             self._waiting[number] = None
             self._ready.append(number)
         elif self._schedule.timeout is not None:
@@ -575,77 +565,38 @@ class EventLoop:
 
     def _send_to_server(self, number: int, service: Service) -> None:
         """Send the vector of an agent to the server."""
-        agent, server_node = self._agents[number], len(self._agents)
-        edges = torch.stack([torch.arange(len(self._row_of)), torch.full((len(self._row_of),), server_node)], 1)
-        message = self._contents(number, service.topic, service.x, edges)[0][0]
-        format_of_message, [(message, _)], lost = self._apply_channel(
-            number, service.topic, f"{service.topic}/0", [(message, np.ones(1, bool))], 1, reliable=False
-        )
-        copies = self._timing.copies if number in self._row_of else 1
-        num_messages = 0 if message is None else copies
-        self._federation.counters.charge_agent(service.topic, number, num_messages, format_of_message.bytes)
-        agent.num_sent += 1
-        if message is None or lost[0]:
+        message, seconds = self._network.transmit_to_server(self._sender(number), service)
+        self._agents[number].num_sent += 1
+        if message is None:
             self._answer([number], self.now)  # without a message, an agent gets what others have got
-            return
-        seconds = self._link_seconds(f"{service.topic}/0", agent.round, number, format_of_message.bytes, 1, 1)
-        held = self._timing.seconds if number in self._held else 0.0
-        sequence = self._schedule_event(self.now + float(seconds[0]) + held, Event.ARRIVE, number)
-        self._on_the_way[sequence] = (number, message)
+        else:
+            self._on_the_way[self._schedule_event(self.now + seconds, Event.ARRIVE, number)] = (number, message)
 
     def _take_up(self) -> None:
-        """Let the server handle the messages that have arrived, if it is free and they are a quorum."""
-        senders = {sender for sender, _ in self._arrived}
-        if self.now < self._server_free or len(senders) < self._server_quorum:
-            return
-        arrived, self._arrived = sorted(self._arrived, key=lambda item: item[0]), []
-        self._server.begin(self._server_rounds, self._server_progress)
-        self._server_rounds += 1
-        self._server_free = self.now
-        for sender, message in arrived:
-            if message.malformed:
-                self._federation.counters.num_malformed += 1
-                continue
-            method, state = self._method(), self._server_state
-            self._ages.append((state["step"] - state["sent"][0, sender]).numpy().ravel())
-            self._server_state = _run(method.receive(self._server, self._server_state, sender, message.vector))
-        spent = self._federation.counters.trajectories_spent(torch.from_numpy(self._honest))
-        self._server_progress = spent / self._budget
-        self._answer(sorted(senders), self._server_free)
-        if self._server_free > self.now:
-            self._schedule_event(self._server_free, Event.SERVE, 0)
+        """Let the server handle the messages that have arrived, if it can, and answer their senders."""
+        if self._server.is_ready(self.now):
+            senders, ages = self._server.take_up(self.now)
+            self._ages.append(np.array(ages))
+            self._answer(senders, self._server.free)
+            if self._server.free > self.now:
+                self._schedule_event(self._server.free, Event.SERVE, 0)
 
     def _answer(self, receivers: Sequence[int], time: float) -> None:
         """Answer agents at a time."""
-        answer, self._server_state = self._method().reply(self._server_state, receivers)
-        size = MessageFormat(answer.shape[1]).bytes
-        server = len(self._agents)
-        self._federation.counters.charge_agent("parameters", server, len(receivers), size)
+        answer = self._server.reply(receivers)
         for receiver in receivers:
-            round = self._agents[receiver].round
-            seconds = self._link_seconds(f"parameters/broadcast/{receiver}", round, server, size, 1, 1)
-            sequence = self._schedule_event(time + float(seconds[0]), Event.ANSWER, receiver)
-            self._answers[sequence] = answer.clone()
+            seconds = self._network.transmit_answer(receiver, self._agents[receiver].round, answer.shape[1])
+            self._answers[self._schedule_event(time + seconds, Event.ANSWER, receiver)] = answer.clone()
 
-    def _method(self) -> MessageServer:
-        """Return the method of the server."""
-        return cast(MessageServer, self._algorithm)  # such an algorithm is its own server
+    def _sender(self, number: int) -> Sender:
+        """Return an agent as the network knows it."""
+        return Sender(number, self._agents[number].round, self._agents[number].num_sent)
 
     def _num_arrived(self, number: int) -> int:
         """Return the number of messages that an agent could use now."""
         key = self._waiting[number]
-        return int(((self._mailbox(key).rounds[number] >= self._oldest[number]) & self._awaited(key)[0][number]).sum())
-
-    def _awaited(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the messages for which agents wait in an exchange, bool [K, n], and the quorums of these, int64 [K].
-
-        For Byzantine messages that are sent last, nobody waits.
-        """
-        return self._without_last if self._is_last(key.rpartition("/")[0]) else (self._mask, self._quorums)
-
-    def _is_last(self, topic: str) -> bool:
-        """Return whether Byzantine agents send their messages of a topic last."""
-        return self._timing.is_last and self._adversary.targets(topic)
+        usable = self._mailbox(key).rounds[number] >= self._oldest[number]
+        return int((usable & self._network.awaited(key)[0][number]).sum())
 
     def _mailbox(self, key: str) -> Mailbox:
         """Return the mailbox of an exchange; agents that have stopped earlier have their last vectors in it."""
@@ -655,7 +606,7 @@ class EventLoop:
             topic, _, index = key.rpartition("/")
             for agent, (first, message) in self._closed.get(topic, {}).items():
                 if first <= int(index):
-                    box.put(message, *self._reached_by_last(topic, agent))
+                    box.put(message, *self._network.reached_by_last(topic, agent))
         return box
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -664,7 +615,7 @@ class EventLoop:
         box.put(delivery.message, delivery.receivers, delivery.columns)
         waiting = delivery.receivers[self._waiting[delivery.receivers] == delivery.key]
         if len(waiting):
-            awaited, quorums = self._awaited(delivery.key)
+            awaited, quorums = self._network.awaited(delivery.key)
             usable = (box.rounds[waiting] >= self._oldest[waiting, None]) & awaited[waiting]
             for receiver in waiting[usable.sum(1) >= quorums[waiting]].tolist():
                 self._waiting[receiver] = None
@@ -687,8 +638,9 @@ class EventLoop:
             exchange = self._agents[number].exchange
             assert isinstance(exchange, Exchange)
             x.append(exchange.x)
-            if self._is_last(exchange.topic) and self._honest[number]:
-                self._send_last(number, exchange)
+            if self._network.is_last(exchange.topic) and self._honest[number]:
+                box, oldest = self._mailbox(key), int(self._oldest[number])
+                self._network.send_last(self._sender(number), exchange, box, oldest)
         inbox, messages, num_malformed, num_silent = self._mailbox(key).inbox(
             self._members, numbers, self._oldest[numbers].tolist(), x
         )
@@ -701,241 +653,17 @@ class EventLoop:
             self._agents[number].results.append((batch, row))
             self._resume(number, (batch, row))
 
-    # Messages.
-
-    def _transmit(self, number: int, exchange: Exchange) -> list[tuple[Message, np.ndarray, np.ndarray, np.ndarray]]:
-        """Return the messages that an agent sends, with their receivers, columns and times in seconds."""
-        agent, topic, members = self._agents[number], exchange.topic, self._members
-        receivers, columns = self._positions[number]
-        own, name, count = receivers == number, exchange.key, len(receivers)
-        contents = self._contents(number, topic, exchange.x, members.byzantine_edges[:, :2], exchange.reliable)
-        if number in self._row_of and self._is_last(topic):
-            contents = [(message, at & ~self._honest[receivers]) for message, at in contents]
-        message_format, contents, lost = self._apply_channel(number, topic, name, contents, count, exchange.reliable)
-        hops = _HOPS_OF_RELIABLE if exchange.reliable else 1
-        seconds = np.zeros(count)
-        num_others = int((~own).sum())
-        seconds[~own] = self._link_seconds(name, agent.round, number, message_format.bytes, num_others, hops)
-        if number in self._held:
-            seconds[self._held[number]] += self._timing.seconds
-        num_messages = int(members.broadcasts[number]) if exchange.reliable else 0
-        sent = []
-        if contents[0][0] is None:  # an agent has its own vector, even if it sends none
-            sent.append((_message(number, agent.round, exchange.x), receivers[own], columns[own], seconds[own]))
-        for message, at in contents:
-            if message is not None:
-                num_messages += 0 if exchange.reliable else int((at & ~own).sum())
-                arriving = at & ~(lost & ~own) & np.isfinite(seconds)
-                sent.append((message, receivers[arriving], columns[arriving], seconds[arriving]))
-        self._federation.counters.charge_agent(topic, number, num_messages, message_format.bytes)
-        agent.num_sent += 1
-        return sent
-
-    def _link_seconds(self, name: str, round: int, sender: int, size: int, messages: int, hops: int) -> np.ndarray:
-        """Return the time of the messages of one sender in one exchange, float64 [messages]."""
-        return link_seconds(self._schedule, self._streams, name, round, sender, size, messages, hops)
-
-    def _apply_channel(
-        self, number: int, topic: str, name: str, contents: Contents, count: int, reliable: bool
-    ) -> tuple[MessageFormat, Contents, np.ndarray]:
-        """Encode the messages of one sender, and draw which are lost.
-
-        Args:
-            number: The sender.
-            topic: The topic.
-            name: The name of the exchange.
-            contents: The messages.
-            count: The number of receivers.
-            reliable: Whether messages are repeated until they arrive.
-
-        Returns:
-            The format of a message, the messages as receivers decode them, and the lost ones, bool [count].
-        """
-        dimension = self._federation.theta0.shape[1]
-        message_format, lost = MessageFormat(dimension), np.zeros(count, bool)
-        for i, part in enumerate(self._parts):
-            if part.applies_to(topic):
-                rng = self._streams.generator(f"channel/{name}/{i}", self._agents[number].round, number + 1)
-                message_format = part.pack(message_format, dimension)
-                contents = self._encode(f"{name}/{i}/{number}", part, contents, rng)
-                delays = None if reliable else part.draw_delays(count, 1, rng)
-                if delays is not None:
-                    lost |= delays[:, 0] < 0
-        return message_format, contents, lost
-
-    def _contents(self, number: int, topic: str, x: Tensor, edges: Tensor, reliable: bool = False) -> Contents:
-        """Return the messages of an agent before the channel, each with the receivers that get it; None for silence.
-
-        An attack crafts the messages of a Byzantine agent from the newest vectors that honest agents have sent.
-
-        Args:
-            number: The agent.
-            topic: The topic.
-            x: The vector that the agent has computed, [d].
-            edges: int64 [E, 2], the edges on which Byzantine agents send.
-            reliable: Whether all receivers get the same message.
-        """
-        agent, (receivers, _) = self._agents[number], self._positions[number]
-        everyone = np.ones(len(receivers), bool)
-        own_message = _message(number, agent.round, x)
-        if not self._row_of:
-            return [(own_message, everyone)]
-        if topic not in self._latest:
-            self._latest[topic] = x.new_zeros(len(self._agents), len(x)), np.zeros(len(self._agents), bool)
-        table, has_sent = self._latest[topic]
-        table[number], has_sent[number] = x, True
-        if number not in self._row_of:
-            return [(own_message, everyone)]
-        row, own = self._row_of[number], receivers == number
-        self._adversary.resume_exchange(agent.round, agent.num_sent)
-        updated = torch.arange(len(self._row_of)) == row
-        crafted = _run(self._adversary.craft_messages(topic, self._newest(topic, x), edges, updated=updated))
-        if crafted is None:
-            return [(own_message, everyone)]
-
-        def crafted_message(i: int) -> Message | None:
-            return _crafted_message(number, agent.round, crafted, i, x)
-
-        own_edges = (edges[:, 0] == row).nonzero().squeeze(1).tolist()
-        if not self._adversary.equivocates:
-            return [(crafted_message(row), everyone)]
-        if len(own_edges) == 1:
-            return [(crafted_message(own_edges[0]), everyone)]
-        if reliable and own_edges:
-            return [(own_message, own), (crafted_message(own_edges[0]), ~own)]
-        receiver_of = {edge: int(edges[edge, 1]) for edge in own_edges}
-        return [(own_message, own), *((crafted_message(e), receivers == receiver_of[e]) for e in own_edges)]
-
-    def _newest(self, topic: str, x: Tensor) -> Tensor:
-        """Return the newest vectors [K, d] of a topic that agents have sent, and x [d] in place of missing ones."""
-        table, has_sent = self._latest[topic]
-        return torch.where(torch.from_numpy(has_sent).unsqueeze(1).to(table.device), table, x)
-
-    def _send_last(self, number: int, exchange: Exchange) -> None:
-        """Let Byzantine agents send an honest agent their messages, crafted from the messages that it has received.
-
-        By reliable broadcast, their messages are those that another honest agent has received for this round or a later
-        one, if there are any.
-        """
-        agent, topic, key, box = self._agents[number], exchange.topic, exchange.key, self._mailbox(exchange.key)
-        edges = self._members.byzantine_edges
-        edges = edges[edges[:, 1] == number]
-        vectors = self._newest(topic, exchange.x)
-        usable = self._without_last[0][number] & (box.rounds[number] >= self._oldest[number])
-        for message in box.messages[number, usable]:
-            if not message.malformed:
-                vectors[message.sender] = message.vector
-        self._adversary.resume_exchange(agent.round, agent.num_sent - 1)
-        updated = torch.zeros(len(self._row_of), dtype=torch.bool)
-        crafted = _run(self._adversary.craft_messages(topic, vectors, edges[:, :2], updated=updated))
-        for i, (row, _, column) in enumerate(edges.tolist()):
-            sender = self._members.byzantine_ids[row]
-            receivers, columns = self._positions[sender]
-            message = box.newest(receivers[self._honest[receivers]], columns[self._honest[receivers]])
-            if not exchange.reliable or message is None or message.round < agent.round:
-                at = receivers == number
-                message = _crafted_message(
-                    sender, agent.round, crafted, i if self._adversary.equivocates else row, exchange.x
-                )
-                message_format, [(message, _), _], lost = self._apply_channel(
-                    sender, topic, key, [(message, at), (None, ~at)], len(receivers), exchange.reliable
-                )
-                if message is not None and not exchange.reliable:
-                    self._federation.counters.charge_agent(topic, sender, 1, message_format.bytes)
-                message = None if lost[at].any() else message
-            if message is not None:
-                box.put(message, np.array([number]), np.array([column]))
-
-    def _held_messages(self) -> dict[int, np.ndarray]:
-        """Return the messages of honest agents that the adversary holds: by sender, a mask of its receivers."""
-        held, spare = {}, self._members.mask.sum(1).numpy() - self._quorums
-        count = len(self._row_of) if self._timing.num_held is None else self._timing.num_held
-        for sender in np.flatnonzero(self._honest)[:count].tolist():
-            receivers = self._positions[sender][0]
-            held[sender] = self._honest[receivers] & (receivers != sender)
-            if math.isinf(self._timing.seconds):
-                held[sender] &= spare[receivers] > 0
-                spare[receivers[held[sender]]] -= 1
-        return held
-
-    def _reached_by_last(self, topic: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the receivers of the last vector of an agent, and its column in the inbox of each."""
-        receivers, columns = self._positions[number]
-        reached = np.ones(len(receivers), bool)
-        if number in self._row_of and self._is_last(topic):
-            reached = ~self._honest[receivers]
-        elif number in self._held and math.isinf(self._timing.seconds):
-            reached = ~self._held[number]
-        return receivers[reached], columns[reached]
-
-    def _encode(self, where: str, part: Channel, contents: Contents, rng: np.random.Generator) -> Contents:
-        """Encode and decode the messages of one sender with one part of the channel.
-
-        A message to all has a memory of its sender; messages on single edges have none.
-        """
-        encoded: Contents = []
-        for message, at in contents:
-            if message is None or message.malformed:
-                encoded.append((message, at))
-                continue
-            shared = len(contents) == 1
-            decoded, memory = part.encode(
-                message.vector.unsqueeze(0), self._codes.get(where, {}) if shared else {}, rng
-            )
-            if shared and memory:
-                self._codes[where] = memory
-            encoded.append((Message(message.sender, message.round, decoded[0]), at))
-        return encoded
-
-
-def _message(sender: int, round: int, vector: Tensor) -> Message:
-    """Return the message with a vector, which is malformed if it is not finite."""
-    finite = bool(np.isfinite(to_array(vector)).all())
-    return Message(sender, round, vector if finite else torch.zeros_like(vector), not finite)
-
-
-def _crafted_message(sender: int, round: int, crafted: ValidatedMessages, row: int, x: Tensor) -> Message | None:
-    """Return a row of crafted messages as a message with the type of x; None for silence."""
-    if crafted.silent[row]:
-        return None
-    return Message(sender, round, crafted.vectors[row].to(x), bool(crafted.malformed[row]))
-
-
-def _groups(saved: State, group: str, depth: int) -> list[tuple[str, State]]:
-    """Return the parts of a group of a checkpoint, by the `depth` parts of their paths after the group."""
-    found: dict[str, State] = {}
-    for path, part in saved.items():
-        head, *names = path.split("/")
-        if head == group:
-            found.setdefault("/".join(names[:depth]), {})["/".join(names[depth:])] = part
-    return list(found.items())
-
 
 def _rows(table: Tensor) -> list[list[Any]]:
     """Return the rows of an integer table whose last column becomes a tensor [1]."""
     return [[*row[:-1].tolist(), row[-1:]] for row in table] if table.numel() else []
 
 
+def _group(saved: State, name: str) -> State:
+    """Return a group of a checkpoint, without its name."""
+    return {path.partition("/")[2]: part for path, part in saved.items() if path.partition("/")[0] == name}
+
+
 def _without_server(state: State) -> State:
     """Return the entries of a state that belong to an agent."""
     return {name: part for name, part in state.items() if not name.startswith(SERVER)}
-
-
-def _positions_of_senders(members: CommunicationGraph) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the receivers of each agent, itself included, and its column in the inbox of each."""
-    mask, senders = members.mask.numpy(), members.senders.numpy()
-    receivers, columns = mask.nonzero()
-    authors = senders[receivers, columns]
-    order = np.lexsort((receivers, authors))
-    starts = np.searchsorted(authors[order], np.arange(members.num_agents + 1))
-    return [(receivers[order[a:b]], columns[order[a:b]]) for a, b in pairwise(starts)]
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a coroutine that does not wait."""
-    with closing(coroutine):
-        try:
-            coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
-    raise BrokenPlugin("an attack waited for something")
