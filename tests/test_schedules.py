@@ -278,6 +278,23 @@ def test_bad_input_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_agreements_say_where_a_quorum_leaves_them_without_a_guarantee() -> None:
+    """Minimum-diameter averaging needs n > 6f, trimmed means by reliable broadcast n > 3f."""
+
+    def remarks(agreement: str, schedule: str, agents: int = 13) -> list[str]:
+        options = {"agents": agents, "byzantine": 3, "agreement": agreement, "schedule": schedule}
+        notes = Experiment.create("decbyzpg", "ipm", **{**SMALL, **options}).notes()
+        return [note for note in notes if "do not wait for all" in note]
+
+    assert remarks("mda", "asynchronous(quorum=n-f)") == [
+        "agreement 'mda' has no guarantee for n=13, f=3: it needs n > 6f where agents do not wait for all messages"
+    ]
+    assert remarks("mda", "synchronous(speed=equal, quorum=10)")
+    assert not remarks("mda", "synchronous(speed=equal)")
+    assert not remarks("mda", "asynchronous(quorum=n-f)", agents=19)
+    assert not remarks("rb_tm", "asynchronous(quorum=n-f)")
+
+
 def test_a_synchronous_schedule_without_clock_is_that_of_older_records() -> None:
     """Runs of schema 7 have no schedule, and the same hash."""
     from byzbench.canonical import UNCLOCKED

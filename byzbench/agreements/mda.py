@@ -24,7 +24,7 @@ class MdaAgreement(IteratedAgreement):
 
     On a complete graph in lock step, with equivocation, one exchange brings honest agents to within 3f / (n - f) of
     their previous diameter. It moves them by at most 2f / (n - f) of it away from their mean. So it contracts if n >
-    4f.
+    4f. Where agents wait for n - f messages, it needs n > 6f.
 
     Source: El-Mhamdi et al., 2021, arXiv 2008.00742 (asynchronous, n >= 6f + 1); the synchronous bound is derived by
     the same counting of shared vectors.
@@ -36,6 +36,7 @@ class MdaAgreement(IteratedAgreement):
     version: ClassVar[int] = 2
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 4f"
+    quorum_multiple: ClassVar[int] = 6
 
     stop: Annotated[
         Literal["own", "observer"],

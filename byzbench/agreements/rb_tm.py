@@ -28,6 +28,7 @@ class RbTmAgreement(IteratedAgreement):
     version: ClassVar[int] = 2
     source: ClassVar[str] = "El-Mhamdi et al. 2021, arXiv 2008.00742"
     requires: ClassVar[str] = "n > 3f"
+    quorum_multiple: ClassVar[int] = 3
     measure: ClassVar[Measure] = "box"
 
     reliable: Annotated[bool, Field(description="reliable broadcast; without it, the plain iterated trimmed mean")] = (

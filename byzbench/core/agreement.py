@@ -31,12 +31,15 @@ class Agreement(Component):
 
     Class attributes:
         requires: the condition of `guarantee` as text, for messages.
+        quorum_multiple: c, if exchanges of n > c f agents contract where each waits for n - f messages of its round;
+            None: no such bound is known.
         measure: the quantity that `contraction` bounds: the honest agents' diameter, or the longest edge of their
             bounding box.
     """
 
     kind: ClassVar[str] = "agreement"
     requires: ClassVar[str] = "n >= 1"
+    quorum_multiple: ClassVar[int | None] = None
     measure: ClassVar[Measure] = "diameter"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -49,7 +52,16 @@ class Agreement(Component):
 
     def notes(self, setting: Setting) -> list[str]:
         """Return a remark where the agreement has no guarantee."""
-        return setting.guarantee_notes(self.kind, self.guarantee, self.requires)
+        notes = setting.guarantee_notes(self.kind, self.guarantee, self.requires)
+        if notes or not setting.num_spare or self.quorum_multiple is None:
+            return notes
+        multiple = self.quorum_multiple
+
+        def holds(n: int, f: int) -> bool:
+            return n > multiple * f
+
+        requires = f"n > {multiple}f where agents do not wait for all messages"
+        return setting.guarantee_notes(self.kind, holds, requires)
 
     @formula
     def defined(self, n: int, f: int) -> bool:

@@ -25,7 +25,7 @@ class Setting:
         shared_environment: whether all agents act in one environment.
         max_delay: the largest delay of a message by the channel, in rounds.
         is_asynchronous: whether every agent runs on its own, so that messages have times of their own.
-        num_spare: the largest number of messages in an inbox for which an asynchronous agent does not wait.
+        num_spare: the largest number of messages in an inbox for which an agent does not wait.
         handles_messages: whether a server handles the message of every agent by itself.
         normalizes: whether agents fit a normalisation of observations before the first round.
         samples_single_agents: whether episodes of one agent alone are sampled: by a trusted server, or by an agent that

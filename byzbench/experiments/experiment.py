@@ -347,9 +347,7 @@ class Experiment:
             shared_environment=self.task.shared,
             max_delay=max(part.max_delay for part in self.channel.parts),
             is_asynchronous=self.schedule.asynchronous,
-            num_spare=max((n - self.schedule.quorum_of(n, f) for n, f in self.inboxes), default=0)
-            if self.schedule.asynchronous
-            else 0,
+            num_spare=max((n - self.schedule.quorum_of(n, f) for n, f in self.inboxes), default=0),
             handles_messages=self.algorithm.handles_messages,
             normalizes=self.scenario.normalizes,
             samples_single_agents=self.algorithm.server_samples or "evaluator" in _required_inputs(self.agreement),
