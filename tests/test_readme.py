@@ -123,7 +123,7 @@ def test_contributing_adds_a_component(heading: str, tmp_path: Path) -> None:
     assert any(entry_point in block for block in blocks("CONTRIBUTING.md", "toml", heading))
 
 
-PAGES = ("tasks", "scenarios", "channels", "decentralised")
+PAGES = ("tasks", "scenarios", "channels", "decentralised", "schedules")
 """The pages whose commands are runs."""
 
 
