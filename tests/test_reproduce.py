@@ -450,7 +450,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("complexity", "decbyzpg", "fedpg_br")
+PUBLISHED = ("communication", "complexity", "decbyzpg", "fedpg_br")
 """The studies whose pages and data are in docs/."""
 
 
