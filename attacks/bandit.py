@@ -15,7 +15,7 @@ from byzbench.attacks.avg_zero import AvgZero
 from byzbench.attacks.ipm import Ipm
 from byzbench.attacks.sign_flip import SignFlip
 from byzbench.core import Attack, AttackContext, ByzantineMessages, FloatRange, Setting, State, ThreatModel
-from byzbench.core.threat_model import Knowledge
+from byzbench.core.threat_model import Knowledge, Surface
 from byzbench.core.timing import Timing
 from byzbench.core.wrapped_attack import honest_messages, with_form_of
 from byzbench.errors import InvalidParameter
@@ -86,9 +86,10 @@ class Bandit(Attack):
         """Return the union of the arms' threat models, with the Byzantine agents' own vectors and episodes."""
         threats = [arm.threat for arm in self.arms]
         knowledge: frozenset[Knowledge] = frozenset({"own", "byzantine", "rollouts"})
+        surface: frozenset[Surface] = frozenset({"messages"})
         return ThreatModel(
             knowledge.union(*(threat.knowledge for threat in threats)),
-            frozenset({"messages"}).union(*(threat.surface for threat in threats)),
+            surface.union(*(threat.surface for threat in threats)),
             any(threat.equivocates for threat in threats),
             max(threat.query_budget for threat in threats),
         )
