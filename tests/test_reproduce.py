@@ -400,19 +400,45 @@ class TestFedPgBr:
 
 
 class TestAssumptions:
-    def test_the_floor_is_that_of_the_last_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        metrics = {"exact_gradient_norm": [9.0] * 8 + [2.0, 4.0], "exact_gradient_dissimilarity": [1.0] * 9 + [3.0]}
-        monkeypatch.setattr("byzbench.reproduce.assumptions.trace", lambda _, key: (AT, np.array(metrics[key])))
-        assert ASSUMPTIONS.measure(Path()) == {"floor": 10.0, "dissimilarity": 2.0, "longest": 9.0}
-
-    def test_runs_that_are_not_finite_are_counted(self) -> None:
-        run = {"floor": 0.1, "dissimilarity": 0.2, "longest": 3.0}
-        rows = {
-            name: MeasuredRow(options[0], [0, 1, 2], [run, run, dict.fromkeys(run)])
-            for name, options in ASSUMPTIONS.rows().items()
+    def test_what_is_measured_of_a_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        metrics = {
+            "exact_gradient_norm": [9.0] * 8 + [2.0, 4.0],
+            "exact_gradient_dissimilarity": [1.0] * 9 + [3.0],
+            "estimator_error": [0.0] * 8 + [1.0, 3.0],
+            "exact_return": [-5.0] * 9 + [-2.0],
         }
+        monkeypatch.setattr("byzbench.reproduce.assumptions.trace", lambda _, key: (AT, np.array(metrics[key])))
+        assert ASSUMPTIONS.measure(Path()) == {
+            "error": 1.0,
+            "dissimilarity": 1.2,
+            "floor": 10.0,
+            "longest": 9.0,
+            "grown": False,
+            "end": -2.0,
+        }
+        metrics["exact_gradient_norm"][-1] = np.inf
+        diverged = ASSUMPTIONS.measure(Path())
+        assert (diverged["floor"], diverged["longest"], diverged["grown"]) == (None, None, True)
+
+    def test_the_excess_is_above_the_error_without_byzantine_agents(self) -> None:
+        """Of the squared error 0.3 + alpha (1 + spread) only alpha (1 + spread) is due to Byzantine agents."""
+        rows = {}
+        for name, options in ASSUMPTIONS.rows().items():
+            spread, alpha = (
+                float(dict(p.split("=") for p in name.split(", ")[-2:]).get(k, 0)) for k in ("spread", "alpha")
+            )
+            run = {"error": 0.3 + alpha * (1 + spread), "dissimilarity": spread, "floor": 0.1, "longest": 3.0}
+            runs = [{**run, "grown": alpha > 0.1, "end": -1.0} for _ in range(3)]
+            rows[name] = MeasuredRow(options[0], [0, 1, 2], runs)
         result = StudyResult("assumptions", ENGINE, rows)
-        assert {cells[-1] for table in ASSUMPTIONS.tables(result) for cells in table.cells} == {"2 of 3"}
+        statements = ASSUMPTIONS.checks(result)
+        assert [name for name, holds in statements.items() if not holds] == [
+            "riverswim, spread=1: the floor is larger at alpha=0.2 than at 0",
+            "lqr(n=2, m=1, radius=0.5), spread=1: the floor is larger at alpha=0.2 than at 0",
+            "lqr, alpha=0.2: every run converges, at every radius",
+        ]
+        dissimilar = ASSUMPTIONS.tables(result)[0]
+        assert dissimilar.cells[11][:6] == ["`riverswim`", "1", "0.2", "1", "0.7", "0.4"]
         assert ASSUMPTIONS.figure(result).axes
 
 

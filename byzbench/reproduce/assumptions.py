@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,42 +16,64 @@ from matplotlib.figure import Figure
 from byzbench.reports.plot_style import COLOURS, MARKERS, STYLE
 from byzbench.reports.plots import trace
 from byzbench.reports.sheets import Table
-from byzbench.reproduce.estimates import format_interval, geometric_mean
+from byzbench.reports.statistics import mean_interval
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 
-AGENTS, BUDGET, LAST = 20, 20_000, 0.2
-"""K, trajectories per agent, and the share of the rounds over which the floor is the mean."""
+AGENTS, LAST = 20, 0.2
+"""K, and the share of the rounds over which the floor is the mean."""
 ALPHAS = (0.0, 0.1, 0.2)
 SPREADS = (0.0, 0.25, 0.5, 1.0)
 """Spreads of the factors of the agents' rewards (riverswim) and physics (lqr), which set zeta."""
-STEPS = {"riverswim": 2.0, "lqr": 0.001}
-"""The step on each problem."""
-RADII = (0.8, 0.95, 1.05, 1.2)
+RIVERSWIM, LQR = "riverswim", "lqr(n=2, m=1, radius=0.5)"
+PROBLEMS: Mapping[str, Options] = {
+    RIVERSWIM: {"algo": "decbyzpg(N=2048, p=1, lr=8, optimizer=sgd)", "policy": "tabular", "trajectories": 81_920},
+    LQR: {"algo": "decbyzpg(N=2048, p=1, lr=0.1, optimizer=clipped, baseline=others)", "trajectories": 81_920},
+}
+"""The problems on which agents differ, and what runs there: so many episodes that zeta^2 is not below sigma^2 / N."""
+LONG: Options = {
+    "algo": "decbyzpg(N=64, p=1, lr=0.03, optimizer=clipped, baseline=others)",
+    "trajectories": 20_000,
+}
+"""What runs where gradients are long."""
+RADII = (0.5, 0.65, 0.8, 0.95)
 """Moduli of the eigenvalues of the linear system, which set the length of gradients."""
 
-INTRODUCTION = """Theorems bound the mean length of the gradient by a floor that grows with zeta^2 alpha, where zeta^2
-is the mean squared distance of the agents' gradients from their mean, and alpha the share of Byzantine agents; and they
-assume that gradients, or their variances, are bounded. Here both are swept where gradients are exact. DecByzPG without
-variance reduction (p = 1), K = {agents}, N = 64, plain ascent, `trimmed_mean`, under `alie(z=1.5)`, {budget:,}
-trajectories per agent; agents differ by the factors of their rewards on `riverswim`, and by their physics on `lqr`.
+INTRODUCTION = """Theorems bound the mean length of the gradient by a floor that grows with (sigma^2/N + zeta^2) alpha,
+where sigma^2 is the variance of an episode's gradient, zeta^2 the mean squared distance of the agents' gradients from
+their mean, and alpha the share of Byzantine agents; and they assume that gradients, or their variances, are bounded.
+Here zeta, alpha and the length of gradients are swept where gradients are exact: DecByzPG without variance reduction
+(p = 1), K = {agents}, `trimmed_mean`, under `alie(z=1.5)`. Agents differ by the factors of their rewards on
+`riverswim`, so that their gradients vanish together, and by their physics on `lqr`, where each has its own optimum.
 
-The *floor* is the mean of ||grad J||^2, and *zeta^2* that of the agents' exact dissimilarity, both over the last fifth
-of the rounds; geometric means over seeds with Student's 95 % interval of logarithms. *Longest* is the largest length of
-the exact gradient in a run, and *finite* the runs whose parameters stay finite."""
+Over all rounds of a run, *zeta^2* is the mean exact dissimilarity and *error* the mean squared distance of the
+aggregate from the mean exact gradient. It has a part without Byzantine agents, of the episodes' variance; *excess* is
+what is above that of the same seed at alpha = 0. Over the last fifth of the rounds, *floor* is the mean of
+||grad J||^2. All are means over seeds with Student's 95 % interval. *Longest* is the largest length of the exact
+gradient in a run, *return* the mean exact return at the end, and *grown* counts the runs whose gradient is longer at
+the end than after a quarter of the rounds: they do not converge.
+
+The linear policy learns its standard deviation on `lqr`. The variance of its gradients has no bound: it grows as
+actions become less random, and with the distance from the optimum."""
 
 
 class Floor(TypedDict):
-    """What is left of the gradient at the end of a run, each None where it is not finite.
+    """What is measured of a run, each None where it is not finite.
 
     Attributes:
-        floor: The mean of the squared length over the last rounds.
-        dissimilarity: The mean of zeta^2 over them.
-        longest: The largest length of all rounds.
+        error: The mean squared error of the aggregate.
+        dissimilarity: The mean of zeta^2.
+        floor: The mean of the squared length of the gradient over the last rounds.
+        longest: The largest length of the gradient.
+        grown: Whether the gradient is longer at the end than after a quarter of the rounds.
+        end: The exact return after the last round.
     """
 
-    floor: float | None
+    error: float | None
     dissimilarity: float | None
+    floor: float | None
     longest: float | None
+    grown: bool
+    end: float | None
 
 
 @dataclass(frozen=True)
@@ -60,61 +83,82 @@ class AssumptionsStudy(Study):
     @property
     def introduction(self) -> str:
         """Return how the tables are made."""
-        return INTRODUCTION.format(agents=AGENTS, budget=BUDGET)
+        return INTRODUCTION.format(agents=AGENTS)
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the rows of both sweeps."""
         return {
-            **{_dissimilar(env, s, a): [_options(env, s, a)] for env in STEPS for s in SPREADS for a in ALPHAS},
             **{
-                _long(radius, alpha): [_options(f"lqr(radius={radius})", 0.0, alpha)]
-                for radius in RADII
-                for alpha in ALPHAS
+                _dissimilar(env, spread, alpha): [_options(env, options, alpha, spread)]
+                for env, options in PROBLEMS.items()
+                for spread, alpha in product(SPREADS, ALPHAS)
+            },
+            **{
+                _long(radius, alpha): [_options(f"lqr(radius={radius:g})", LONG, alpha)]
+                for radius, alpha in product(RADII, ALPHAS)
             },
         }
 
     def measure(self, folder: Path) -> Floor:
-        """Return what is left of the gradient."""
-        norms = trace(folder, "exact_gradient_norm")[1]
-        dissimilarities = trace(folder, "exact_gradient_dissimilarity")[1]
+        """Return what is measured of a run."""
+        names = ("exact_gradient_norm", "exact_gradient_dissimilarity", "estimator_error", "exact_return")
+        norms, dissimilarities, errors, returns = (trace(folder, name)[1] for name in names)
         last = max(1, round(LAST * len(norms)))
+        floor, quarter = np.mean(norms[-last:] ** 2), norms[len(norms) // 4]
         return {
-            "floor": _finite(np.mean(norms[-last:] ** 2)),
-            "dissimilarity": _finite(np.mean(dissimilarities[-last:])),
+            "error": _finite(np.nanmean(errors**2)),
+            "dissimilarity": _finite(np.mean(dissimilarities)),
+            "floor": _finite(floor),
             "longest": _finite(np.max(norms)),
+            "grown": not floor <= quarter**2,
+            "end": _finite(returns[-1]),
         }
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return the table of dissimilar agents, and that of long gradients."""
-        dissimilar = {_dissimilar(e, s, a): [e, f"{s:g}", f"{a:g}"] for e in STEPS for s in SPREADS for a in ALPHAS}
-        long = {_long(radius, alpha): [f"{radius:g}", f"{alpha:g}"] for radius in RADII for alpha in ALPHAS}
+        dissimilar = {
+            _dissimilar(env, s, a): [f"`{env}`", f"{s:g}", f"{a:g}"] for env, s, a in product(PROBLEMS, SPREADS, ALPHAS)
+        }
+        long = {_long(radius, alpha): [f"{radius:g}", f"{alpha:g}"] for radius, alpha in product(RADII, ALPHAS)}
         return [
             _table("dissimilar", "Dissimilar agents", ["problem", ">spread", ">alpha"], dissimilar, result),
-            _table("long", "Long gradients: lqr", [">radius", ">alpha"], long, result),
+            _table("long", "Long gradients: `lqr`", [">radius", ">alpha"], long, result),
         ]
 
+    def checks(self, result: StudyResult) -> dict[str, bool]:
+        """Return whether the excess of errors grows with zeta^2, whether floors do, and where runs converge."""
+        rows, statements = result.rows, {}
+        spread, alpha = SPREADS[-1], ALPHAS[-1]
+        for env in PROBLEMS:
+            excess = _excess(result, env, spread, alpha) - _excess(result, env, 0.0, alpha)
+            floor = _values(rows[_dissimilar(env, spread, alpha)], "floor")
+            floor = floor - _values(rows[_dissimilar(env, spread, 0.0)], "floor")
+            statements[f"{env}, alpha={alpha:g}: the excess is larger at spread={spread:g} than at 0"] = _above(excess)
+            statements[f"{env}, spread={spread:g}: the floor is larger at alpha={alpha:g} than at 0"] = _above(floor)
+        for share in ALPHAS:
+            grown = [run["grown"] for radius in RADII for run in rows[_long(radius, share)].runs]
+            statements[f"lqr, alpha={share:g}: every run converges, at every radius"] = not any(grown)
+        return statements
+
     def figure(self, result: StudyResult) -> Figure:
-        """Draw floors against zeta^2 alpha: a panel for each problem."""
+        """Draw the excess of errors against zeta^2 alpha: a panel for each problem."""
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(7.1, 2.8), layout="constrained")
-            for axes, env in zip(figure.subplots(1, len(STEPS)), STEPS, strict=True):
+            for axes, env in zip(figure.subplots(1, len(PROBLEMS)), PROBLEMS, strict=True):
                 for alpha, colour, marker in zip(ALPHAS[1:], COLOURS, MARKERS, strict=False):
                     rows = [result.rows[_dissimilar(env, spread, alpha)] for spread in SPREADS]
-                    means = [(_mean(row, "dissimilarity"), _mean(row, "floor")) for row in rows]
-                    points = [(zeta.value * alpha, floor.value) for zeta, floor in means if zeta and floor]
-                    x, y = [x for x, _ in points], [y for _, y in points]
-                    axes.plot(x, y, color=colour, marker=marker, label=f"α={alpha:g}")
-                axes.set(xscale="log", yscale="log", title=env, xlabel="ζ² α", ylabel="floor of ||grad J||²")
-                axes.legend()
+                    zeta = [alpha * np.mean(_values(row, "dissimilarity")) for row in rows]
+                    excess = [np.mean(_excess(result, env, spread, alpha)) for spread in SPREADS]
+                    axes.plot(zeta[1:], excess[1:], color=colour, marker=marker, label=f"α={alpha:g}")
+                    axes.axhline(excess[0], color=colour, ls=":", lw=0.9, label=f"α={alpha:g}, equal agents")
+                axes.set(xscale="log", yscale="log", title=env, xlabel="ζ² α", ylabel="excess of the squared error")
+                axes.legend(fontsize=6.5)
         return figure
 
 
-def _options(env: str, spread: float, alpha: float) -> Options:
-    name = env.partition("(")[0]
-    of = "rewards" if name == "riverswim" else "physics"
-    policy: Mapping[str, str] = {"policy": "tabular"} if name == "riverswim" else {}
+def _options(env: str, options: Options, alpha: float, spread: float = 0.0) -> Options:
+    of = "rewards" if env == RIVERSWIM else "physics"
     return {
-        "algo": f"decbyzpg(N=64, p=1, lr={STEPS[name]}, optimizer=sgd)",
         "attack": "alie(z=1.5)" if alpha else "none",
         "env": env,
         "scenario": f"heterogeneous(spread={spread}, of={of})" if spread else "none",
@@ -122,11 +166,10 @@ def _options(env: str, spread: float, alpha: float) -> Options:
         "agreement": "none",
         "agents": AGENTS,
         "byzantine": round(alpha * AGENTS),
-        "trajectories": BUDGET,
         "evaluations": 1,
         "evaluation_episodes": 1,
         "preset": "paper",
-        **policy,
+        **options,
     }
 
 
@@ -142,25 +185,49 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _mean(row: MeasuredRow, key: str) -> Any:
-    """Return the geometric mean of the positive values of a row; None without any."""
-    values = np.array([run[key] for run in row.runs if run[key] is not None], float)
-    return geometric_mean(values[values > 0])
+def _values(row: MeasuredRow, key: str) -> np.ndarray:
+    """Return what was measured of each run; infinite where it is not finite."""
+    return np.array([math.inf if run[key] is None else run[key] for run in row.runs])
+
+
+def _excess(result: StudyResult, env: str, spread: float, alpha: float) -> np.ndarray:
+    """Return the squared error of each seed above that at alpha = 0."""
+    attacked, clean = (_values(result.rows[_dissimilar(env, spread, share)], "error") for share in (alpha, 0.0))
+    return attacked - clean
+
+
+def _above(values: np.ndarray) -> bool:
+    """Return whether the whole interval of a mean is above zero."""
+    low = mean_interval(values).low if np.isfinite(values).all() else None
+    return low is not None and low > 0
+
+
+def _show(values: np.ndarray) -> str:
+    """Return a mean of any magnitude with its interval as text."""
+    if not np.isfinite(values).all():
+        return "-"
+    mean = mean_interval(values)
+    ends = "" if mean.low is None or not np.ptp(values) else f" ({mean.low:.2g} to {mean.high:.2g})"
+    return f"{mean.value:.2g}{ends}"
 
 
 def _table(name: str, title: str, columns: list[str], names: Mapping[str, list[str]], result: StudyResult) -> Table:
-    """Return a table of some rows, whose first columns are `names`."""
+    """Return a table of some rows, whose first columns are `names`; the last of these is alpha."""
     records: list[dict[str, Any]] = []
     cells = []
     for row_name, first in names.items():
         row = result.rows[row_name]
-        means = {key: _mean(row, key) for key in ("dissimilarity", "floor", "longest")}
-        finite, of = sum(run["longest"] is not None for run in row.runs), len(row.runs)
-        values = {key: mean and mean.value for key, mean in means.items()}
-        records.append({"row": row_name, **values, "finite": finite, "runs": of})
-        shown = [format_interval(means[key], digits) for key, digits in (("dissimilarity", 5), ("floor", 6))]
-        cells.append([*first, *shown, format_interval(means["longest"], 2), f"{finite} of {of}"])
-    return Table(name, title, records, [*columns, "zeta^2", "floor", "longest", ">finite"], cells)
+        clean = result.rows[f"{row_name.rpartition('=')[0]}=0"]
+        values = {key: _values(row, key) for key in ("dissimilarity", "error", "floor", "longest", "end")}
+        values["excess"] = values["error"] - _values(clean, "error")
+        grown, of = sum(run["grown"] for run in row.runs), len(row.runs)
+        records.append({"row": row_name, **{key: _finite(np.mean(array)) for key, array in values.items()}})
+        records[-1] |= {"grown": grown, "runs": of}
+        shown = [_show(values[key]) for key in ("dissimilarity", "error", "excess", "floor")]
+        shown += [f"{np.mean(values['longest']):.2g}", f"{np.mean(values['end']):.3g}", f"{grown} of {of}"]
+        cells.append([*first, *shown])
+    head = [*columns, "zeta^2", "error", "excess", "floor", ">longest", ">return", ">grown"]
+    return Table(name, title, records, head, cells)
 
 
 ASSUMPTIONS = AssumptionsStudy(
