@@ -12,6 +12,7 @@ from byzbench.cli import options
 
 if TYPE_CHECKING:
     from byzbench.reports.sheets import Format
+    from byzbench.reproduce.study import Study, StudyResult
     from byzbench.sweeps.grid import SweepPlan
 
 
@@ -38,11 +39,11 @@ def reproduce(
         byzbench reproduce
         byzbench reproduce decbyzpg --seeds 3 --page decbyzpg.md
     """
-    from byzbench.reports.plot_style import require_format, save_figure
+    from byzbench.reports.plot_style import require_format
     from byzbench.reports.sheets import render_tables
-    from byzbench.reports.terminal import terminal_width
+    from byzbench.reports.terminal import echo, terminal_width
     from byzbench.reproduce.catalog import find_study, studies
-    from byzbench.reproduce.pages import all_tables, study_page, study_table
+    from byzbench.reproduce.pages import all_tables, study_table
     from byzbench.reproduce.running import reproduce_study
 
     form: Format = "json" if as_json else "table"
@@ -61,6 +62,31 @@ def reproduce(
         return run_cells(plan, out, workers)
 
     result = reproduce_study(study, out, seeds=seeds, run_plan=run_plan)
+    _write(study, result, seeds, page, figure, data)
+    findings = study.findings(result)
+    about = {"study": name, "engine": result.engine, "findings": list(findings)}
+    typer.echo(render_tables(all_tables(study, result), form, about, terminal_width()), nl=False)
+    if not as_json:
+        for sentence in findings:
+            echo(sentence)
+
+
+def _write(
+    study: Study, result: StudyResult, seeds: int | None, page: Path | None, figure: Path | None, data: Path | None
+) -> None:
+    """Write the files of a study that the user asks for.
+
+    Args:
+        study: The study.
+        result: Its result.
+        seeds: The number of seeds that the user gave.
+        page: The Markdown page.
+        figure: The figure.
+        data: What was measured.
+    """
+    from byzbench.reports.plot_style import save_figure
+    from byzbench.reproduce.pages import study_page
+
     if figure is not None:
         save_figure(study.figure(result), figure, dpi=200)
     if data is not None:
@@ -69,7 +95,5 @@ def reproduce(
         files = {"--page": page, "--figure": figure, "--data": data}
         words = [text for flag, file in files.items() if file is not None for text in (flag, str(file))]
         counted = ["--seeds", str(seeds)] if seeds is not None else []
-        command = shlex.join(["byzbench", "reproduce", name, *counted, *words])
+        command = shlex.join(["byzbench", "reproduce", study.name, *counted, *words])
         options.write_page(page, study_page(study, result, command, figure.name if figure else None))
-    about = {"study": name, "engine": result.engine}
-    typer.echo(render_tables(all_tables(study, result), form, about, terminal_width()), nl=False)

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from byzbench.errors import UnknownName, suggest
 from byzbench.reproduce.assumptions import ASSUMPTIONS
 from byzbench.reproduce.asynchrony import ASYNCHRONY
+from byzbench.reproduce.batch_sizes import BATCH_SIZES
 from byzbench.reproduce.communication import COMMUNICATION
 from byzbench.reproduce.complexity import COMPLEXITY
 from byzbench.reproduce.decbyzpg import CARTPOLE, LUNARLANDER
 from byzbench.reproduce.fedpg_br import FEDPG_BR
+from byzbench.reproduce.joining import JOINING
+from byzbench.reproduce.rules import RULES
 from byzbench.reproduce.speedup import SPEEDUP
+from byzbench.reproduce.step_sizes import STEP_SIZES
 from byzbench.reproduce.study import Study
+from byzbench.reproduce.wrong_f import WRONG_F
 
 _STUDIES: tuple[Study, ...] = (
     CARTPOLE,
@@ -23,6 +28,11 @@ _STUDIES: tuple[Study, ...] = (
     ASSUMPTIONS,
     FEDPG_BR,
     ASYNCHRONY,
+    STEP_SIZES,
+    BATCH_SIZES,
+    RULES,
+    WRONG_F,
+    JOINING,
 )
 
 

@@ -40,6 +40,7 @@ def study_page(study: Study, result: StudyResult, command: str, figure: str | No
         command: The command that makes the page.
         figure: The file name of the figure, if there is one.
     """
+    findings = study.findings(result)
     num_seeds = max(len(row.seeds) for row in result.rows.values())
     parts = [
         f"# {study.title}",
@@ -48,6 +49,7 @@ def study_page(study: Study, result: StudyResult, command: str, figure: str | No
         wrap_description(study.introduction.strip(), WIDTH),
         *([f"![{study.title}]({PurePosixPath(figure)})"] if figure else []),
         render_tables(all_tables(study, result), "md", {}).strip(),
+        *(["## Findings", *(wrap_description(sentence, WIDTH) for sentence in findings)] if findings else []),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -56,15 +56,16 @@ def reproduce_study(
 
 
 def _search(study: Study, out: Path, run_plan: RunPlan) -> dict[str, int]:
-    """Return the position of the best candidate of each row; only rows with several candidates are searched."""
-    chosen = dict.fromkeys(study.rows(), 0)
-    searched = {row: candidates for row, candidates in study.rows().items() if len(candidates) > 1}
+    """Return the position of the chosen candidate of each row; only rows with several candidates are searched."""
+    rows = study.rows()
+    best = dict.fromkeys(rows, 0)
+    searched = {row: several for row, several in rows.items() if len(several) > 1 and study.choice_of(row) == row}
     settings = {(row, place): options for row, several in searched.items() for place, options in enumerate(several)}
     measured = _measure(study, settings, study.search_seeds, out, run_plan)
     for row, candidates in searched.items():
         scores = [study.score(measured[row, place]) for place in range(len(candidates))]
-        chosen[row] = scores.index(max(scores))
-    return chosen
+        best[row] = scores.index(max(scores))
+    return {row: best[study.choice_of(row)] for row in rows}
 
 
 def _measure(

@@ -108,6 +108,13 @@ class Study(ABC):
             folder: The folder of the run.
         """
 
+    def choice_of(self, row: str) -> str:
+        """Return the row whose choice of a candidate a row takes: by default its own.
+
+        The candidates of both rows belong together by position, for example the same method under two attacks.
+        """
+        return row
+
     def score(self, runs: Sequence[Any]) -> tuple[float, ...]:
         """Return the score of a candidate; the highest wins, and of equals the first candidate.
 
@@ -128,6 +135,10 @@ class Study(ABC):
         """Return the statements that the study tests, and whether they hold in a result."""
         return {}
 
+    def findings(self, result: StudyResult) -> Sequence[str]:
+        """Return what a result shows, in sentences with intervals that end its page."""
+        return ()
+
     def seeds(self, number: int | None = None) -> list[int]:
         """Return the seeds of the rows.
 
@@ -139,5 +150,7 @@ class Study(ABC):
     def num_runs(self) -> int:
         """Return the number of runs with the usual number of seeds, with those of the search."""
         rows = self.rows()
-        candidates = sum(len(several) for several in rows.values() if len(several) > 1)
+        candidates = sum(
+            len(several) for row, several in rows.items() if len(several) > 1 and self.choice_of(row) == row
+        )
         return candidates * len(self.search_seeds) + len(rows) * self.num_seeds
