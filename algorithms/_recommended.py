@@ -49,5 +49,5 @@ def for_unequal_agents(**parameters: Any) -> Mapping[str, Recommendation]:
         >>> for_unequal_agents(N=4)["cartpole"].parameters["lr_schedule"]
         'inverse_sqrt'
     """
-    origin = "at least 6 runs with speed=two_speed, K=13: f=0, and f=3 under alie and ipm; all reach 400"
+    origin = "a few runs with speed=two_speed, K=13, f=0 and f=3; docs/asynchrony.md has most methods on other seeds"
     return {"cartpole": Recommendation({**parameters, **_STEPS}, origin)}

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from byzbench.attacks.alie import Alie
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, Setting, State, ThreatModel
 from byzbench.core.messages import validate_messages
 from byzbench.core.threat_model import Knowledge
 from byzbench.core.wrapped_attack import WrappedAttack
@@ -52,16 +52,6 @@ class SplitBrain(WrappedAttack):
         if "messages" not in self.inner.threat.surface:
             raise Undefined(f"split_brain reflects messages, and {type(self.inner).__name__} sends none of its own")
         super().check(setting)
-
-    def start(self, context: AttackContext) -> State:
-        """Return the inner attack's initial state."""
-        return self.inner.start(context)
-
-    def hook_environment(
-        self, context: AttackContext, memory: State, rng: np.random.Generator
-    ) -> tuple[EnvHooks, State]:
-        """Return the inner attack's hooks."""
-        return self.inner.hook_environment(context, memory, rng)
 
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from byzbench.attacks.none import NoAttack
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, FloatRange, State, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, FloatRange, State, ThreatModel
 from byzbench.core.wrapped_attack import WrappedAttack, honest_messages, with_form_of
 
 
@@ -54,10 +54,6 @@ class StagedCrash(WrappedAttack):
         """Return True: an agent that has crashed sends no messages of any topic."""
         return True
 
-    def start(self, context: AttackContext) -> State:
-        """Return the inner attack's initial state."""
-        return self.inner.start(context)
-
     def craft_messages(
         self, context: AttackContext, memory: State, rng: np.random.Generator
     ) -> tuple[ByzantineMessages, State]:
@@ -71,9 +67,3 @@ class StagedCrash(WrappedAttack):
             crashed = crashed[torch.as_tensor(context.edges)[:, 0]]
         silent = crashed if messages.silent is None else crashed | messages.silent
         return ByzantineMessages(messages.vectors, silent), memory
-
-    def hook_environment(
-        self, context: AttackContext, memory: State, rng: np.random.Generator
-    ) -> tuple[EnvHooks, State]:
-        """Return the inner attack's hooks."""
-        return self.inner.hook_environment(context, memory, rng)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
-from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
+from byzbench.core import Attack, Setting, ThreatModel
 from byzbench.core.wrapped_attack import WrappedAttack
 from byzbench.errors import Undefined
 
@@ -62,19 +61,3 @@ class TimingAttack(WrappedAttack):
     @property
     def _name(self) -> str:
         return type(self).__name__.lower()
-
-    def start(self, context: AttackContext) -> State:
-        """Return the inner attack's initial state."""
-        return self.inner.start(context)
-
-    def craft_messages(
-        self, context: AttackContext, memory: State, rng: np.random.Generator
-    ) -> tuple[ByzantineMessages, State]:
-        """Craft the messages of the inner attack."""
-        return self.inner.craft_messages(context, memory, rng)
-
-    def hook_environment(
-        self, context: AttackContext, memory: State, rng: np.random.Generator
-    ) -> tuple[EnvHooks, State]:
-        """Return the inner attack's hooks."""
-        return self.inner.hook_environment(context, memory, rng)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from byzbench.core import Attack, AttackContext, ByzantineMessages, Setting, ThreatModel
+from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, Setting, State, ThreatModel
 from byzbench.core.messages import validate_messages
 from byzbench.core.timing import Timing
 
@@ -48,10 +49,9 @@ def with_form_of(
 
 @dataclass(frozen=True)
 class WrappedAttack(Attack):
-    """An attack on the same topics, and with the same requirements, as an inner attack.
+    """An attack that does what an inner attack does, on the same topics and with the same requirements.
 
-    A subclass defines `inner` as a field with a description, its own `threat`, and `craft_messages` or
-    `hook_environment`.
+    A subclass defines `inner` as a field with a description, its own `threat`, and what it changes.
 
     Attributes:
         inner: the wrapped attack.
@@ -75,3 +75,19 @@ class WrappedAttack(Attack):
     def targets(self, topic: str) -> bool:
         """Return whether the inner attack crafts the messages of the topic."""
         return self.inner.targets(topic)
+
+    def start(self, context: AttackContext) -> State:
+        """Return the inner attack's initial state."""
+        return self.inner.start(context)
+
+    def craft_messages(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[ByzantineMessages, State]:
+        """Craft the messages of the inner attack."""
+        return self.inner.craft_messages(context, memory, rng)
+
+    def hook_environment(
+        self, context: AttackContext, memory: State, rng: np.random.Generator
+    ) -> tuple[EnvHooks, State]:
+        """Return the inner attack's hooks."""
+        return self.inner.hook_environment(context, memory, rng)

@@ -128,6 +128,7 @@ class EventLoop:
 
     Attributes:
         now: The time, in seconds.
+        num_events: The number of events so far.
     """
 
     def __init__(

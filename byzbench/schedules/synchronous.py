@@ -23,7 +23,8 @@ class Synchronous(Schedule):
     as its speed allows, since the messages that it needs have arrived already.
 
     A server waits for its quorum of messages. An agent whose message comes too late finishes the batch that it has
-    begun, then joins the round that is current.
+    begun, then joins the round that is current. The simulation samples a batch of every agent in every round: one that
+    takes no part in a round spends no time in it, but its episodes count in the budget and in the totals of steps.
 
     Source: this project. Waiting for n - f messages of a round is usual in asynchronous agreement, for example
     El-Mhamdi et al. 2021, arXiv 2008.00742.
