@@ -131,6 +131,7 @@ DEFENCES: Mapping[str, Options] = {
     "basgd, trimmed_mean": {"algo": "basgd", "aggregator": "trimmed_mean"},
     "zenopp, rate_limit=2": {"algo": "zenopp(rate_limit=2)"},
     "aflguard, rate_limit=2": {"algo": "aflguard(rate_limit=2)"},
+    "kardam, rate_limit=2": {"algo": "kardam(rate_limit=2)"},
     "afedpg, no defence": {"algo": "afedpg"},
 }
 """The methods of the last table, with their recommended parameters."""
