@@ -438,7 +438,11 @@ class TestAssumptions:
             "lqr, alpha=0.2: every run converges, at every radius",
         ]
         dissimilar = ASSUMPTIONS.tables(result)[0]
-        assert dissimilar.cells[11][:6] == ["`riverswim`", "1", "0.2", "1", "0.7", "0.4"]
+        assert dissimilar.cells[11][3:6] == ["1 (1 to 1)", "0.7 (0.7 to 0.7)", "0.4 (0.4 to 0.4)"]
+        assert dissimilar.cells[2][3] == "0"
+        assert ASSUMPTIONS.findings(result)[0].startswith(
+            "At alpha = 0.2 the excess of the squared error is 2 (2 to 2) "
+        )
         assert ASSUMPTIONS.figure(result).axes
 
 
@@ -476,7 +480,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("communication", "complexity", "decbyzpg", "fedpg_br")
+PUBLISHED = ("assumptions", "communication", "complexity", "decbyzpg", "fedpg_br")
 """The studies whose pages and data are in docs/."""
 
 
@@ -506,3 +510,10 @@ class TestPublishedResults:
         failing = [statement.partition(":")[0] for statement, holds in statements.items() if not holds]
         assert failing == ["riverswim, all eps"]  # the page says why no model with the bound's powers of eps fits it
         assert len(statements) == 4
+
+    def test_dissimilar_agents_and_unbounded_variance_give_byzantine_agents_more_power(self) -> None:
+        statements = find_study("assumptions").checks(published_result("assumptions"))
+        assert [statement for statement, holds in statements.items() if not holds] == [
+            "lqr(n=2, m=1, radius=0.5), alpha=0.2: the excess is larger at spread=1 than at 0",  # a wide interval
+            "lqr, alpha=0.2: every run converges, at every radius",
+        ]

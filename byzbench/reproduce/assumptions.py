@@ -13,10 +13,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from byzbench.reports.estimators import Interval
 from byzbench.reports.plot_style import COLOURS, MARKERS, STYLE
 from byzbench.reports.plots import trace
 from byzbench.reports.sheets import Table
-from byzbench.reports.statistics import mean_interval
+from byzbench.reproduce.estimates import geometric_mean
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 
 AGENTS, LAST = 20, 0.2
@@ -48,9 +49,10 @@ Here zeta, alpha and the length of gradients are swept where gradients are exact
 Over all rounds of a run, *zeta^2* is the mean exact dissimilarity and *error* the mean squared distance of the
 aggregate from the mean exact gradient. It has a part without Byzantine agents, of the episodes' variance; *excess* is
 what is above that of the same seed at alpha = 0. Over the last fifth of the rounds, *floor* is the mean of
-||grad J||^2. All are means over seeds with Student's 95 % interval. *Longest* is the largest length of the exact
-gradient in a run, *return* the mean exact return at the end, and *grown* counts the runs whose gradient is longer at
-the end than after a quarter of the rounds: they do not converge.
+||grad J||^2. All are geometric means over seeds with Student's 95 % interval of logarithms, and left out where a seed
+has no positive value. *Longest* is the largest length of the exact gradient in a run, *return* the exact return at the
+end, means over seeds, and *grown* counts the runs whose gradient is twice as long at the end as after a quarter of the
+rounds: they do not converge.
 
 The linear policy learns its standard deviation on `lqr`. The variance of its gradients has no bound: it grows as
 actions become less random, and with the distance from the optimum."""
@@ -64,7 +66,7 @@ class Floor(TypedDict):
         dissimilarity: The mean of zeta^2.
         floor: The mean of the squared length of the gradient over the last rounds.
         longest: The largest length of the gradient.
-        grown: Whether the gradient is longer at the end than after a quarter of the rounds.
+        grown: Whether the gradient is twice as long at the end as after a quarter of the rounds.
         end: The exact return after the last round.
     """
 
@@ -110,7 +112,7 @@ class AssumptionsStudy(Study):
             "dissimilarity": _finite(np.mean(dissimilarities)),
             "floor": _finite(floor),
             "longest": _finite(np.max(norms)),
-            "grown": not floor <= quarter**2,
+            "grown": not floor <= (2 * quarter) ** 2,
             "end": _finite(returns[-1]),
         }
 
@@ -130,15 +132,30 @@ class AssumptionsStudy(Study):
         rows, statements = result.rows, {}
         spread, alpha = SPREADS[-1], ALPHAS[-1]
         for env in PROBLEMS:
-            excess = _excess(result, env, spread, alpha) - _excess(result, env, 0.0, alpha)
-            floor = _values(rows[_dissimilar(env, spread, alpha)], "floor")
-            floor = floor - _values(rows[_dissimilar(env, spread, 0.0)], "floor")
-            statements[f"{env}, alpha={alpha:g}: the excess is larger at spread={spread:g} than at 0"] = _above(excess)
-            statements[f"{env}, spread={spread:g}: the floor is larger at alpha={alpha:g} than at 0"] = _above(floor)
+            excess = [_excess(result, env, s, alpha) for s in (spread, 0.0)]
+            floor = [_values(rows[_dissimilar(env, spread, share)], "floor") for share in (alpha, 0.0)]
+            larger = f"larger at spread={spread:g} than at 0"
+            statements[f"{env}, alpha={alpha:g}: the excess is {larger}"] = _larger(*excess)
+            statements[f"{env}, spread={spread:g}: the floor is larger at alpha={alpha:g} than at 0"] = _larger(*floor)
         for share in ALPHAS:
             grown = [run["grown"] for radius in RADII for run in rows[_long(radius, share)].runs]
             statements[f"lqr, alpha={share:g}: every run converges, at every radius"] = not any(grown)
         return statements
+
+    def findings(self, result: StudyResult) -> list[str]:
+        """Return how much the excess grows with dissimilar agents, and where runs do not converge."""
+        spread, alpha = SPREADS[-1], ALPHAS[-1]
+        times, counts = [], []
+        for env in PROBLEMS:
+            ratio = _mean(_excess(result, env, spread, alpha) / _excess(result, env, 0.0, alpha))
+            times.append(f"{_format(ratio)} times on {env.partition('(')[0]}")
+        for share in ALPHAS:
+            grown = [run["grown"] for radius in RADII for run in result.rows[_long(radius, share)].runs]
+            counts.append(f"{sum(grown)} of {len(grown)} for alpha = {share:g}")
+        return [
+            f"At alpha = {alpha:g} the excess of the squared error is {' and '.join(times)} that of equal agents.",
+            f"On lqr, where the variance of gradients has no bound, runs do not converge: {', '.join(counts)}.",
+        ]
 
     def figure(self, result: StudyResult) -> Figure:
         """Draw the excess of errors against zeta^2 alpha: a panel for each problem."""
@@ -147,10 +164,13 @@ class AssumptionsStudy(Study):
             for axes, env in zip(figure.subplots(1, len(PROBLEMS)), PROBLEMS, strict=True):
                 for alpha, colour, marker in zip(ALPHAS[1:], COLOURS, MARKERS, strict=False):
                     rows = [result.rows[_dissimilar(env, spread, alpha)] for spread in SPREADS]
-                    zeta = [alpha * np.mean(_values(row, "dissimilarity")) for row in rows]
-                    excess = [np.mean(_excess(result, env, spread, alpha)) for spread in SPREADS]
-                    axes.plot(zeta[1:], excess[1:], color=colour, marker=marker, label=f"α={alpha:g}")
-                    axes.axhline(excess[0], color=colour, ls=":", lw=0.9, label=f"α={alpha:g}, equal agents")
+                    zetas = [_mean(_values(row, "dissimilarity")) for row in rows]
+                    means = [_mean(_excess(result, env, spread, alpha)) for spread in SPREADS]
+                    points = [(alpha * z.value, mean.value) for z, mean in zip(zetas, means, strict=True) if z and mean]
+                    x, y = [x for x, _ in points], [y for _, y in points]
+                    axes.plot(x, y, color=colour, marker=marker, label=f"α={alpha:g}")
+                    if means[0] is not None:
+                        axes.axhline(means[0].value, color=colour, ls=":", lw=0.9, label=f"α={alpha:g}, equal agents")
                 axes.set(xscale="log", yscale="log", title=env, xlabel="ζ² α", ylabel="excess of the squared error")
                 axes.legend(fontsize=6.5)
         return figure
@@ -196,18 +216,27 @@ def _excess(result: StudyResult, env: str, spread: float, alpha: float) -> np.nd
     return attacked - clean
 
 
-def _above(values: np.ndarray) -> bool:
-    """Return whether the whole interval of a mean is above zero."""
-    low = mean_interval(values).low if np.isfinite(values).all() else None
-    return low is not None and low > 0
+def _mean(values: np.ndarray) -> Interval | None:
+    """Return the geometric mean over seeds; None where a value is not positive and finite."""
+    return geometric_mean(values) if ((values > 0) & np.isfinite(values)).all() else None
+
+
+def _larger(values: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether the ratio of values of the same seeds is above 1 with its whole interval."""
+    ratio = _mean(values / others) if (others > 0).all() else None
+    return bool(ratio and ratio.low is not None and ratio.low > 1)
 
 
 def _show(values: np.ndarray) -> str:
+    """Return a mean with its interval as text; 0 where nothing was measured to be above it."""
+    return _format(_mean(values)) if values.any() else "0"
+
+
+def _format(mean: Interval | None) -> str:
     """Return a mean of any magnitude with its interval as text."""
-    if not np.isfinite(values).all():
+    if mean is None:
         return "-"
-    mean = mean_interval(values)
-    ends = "" if mean.low is None or not np.ptp(values) else f" ({mean.low:.2g} to {mean.high:.2g})"
+    ends = "" if mean.low is None else f" ({mean.low:.2g} to {mean.high:.2g})"
     return f"{mean.value:.2g}{ends}"
 
 
