@@ -232,7 +232,10 @@ def test_a_study_that_is_not_the_suites_is_refused(
     ("replaced", "line"),
     [
         ({'agreement = "gossip+honest_mean"\n': "", "[[reference]]": "[[nothing]]"}, "nothing"),
-        ({'role = "held_out"': 'role = "sanity"'}, "tuning needs attacks with the role held_out"),
+        (
+            {'role = "held_out"': 'role = "sanity"'},
+            "cartpole-complete must have an attack with the role held_out",
+        ),
         ({'role = "worst_case"': 'role = "sanity"'}, "must have an attack with the role worst_case"),
         ({'knows = "local"': 'knows = "local"\nstrata = ["pendulum"]'}, "for the stratum 'pendulum'"),
         (

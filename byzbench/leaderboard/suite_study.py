@@ -86,15 +86,23 @@ class SuiteStudy:
     @property
     def pairs(self) -> list[Run]:
         """The runs of a trial, with seeds in the outermost loop."""
-        names = [stratum.name for stratum in self.strata]
-        return [(name, attack, seed) for seed in self.seeds for name in names for attack in self.suite.held_out]
+        return [(s.name, attack, seed) for seed in self.seeds for s in self.strata for attack in self.suite.held_out(s)]
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks of all runs."""
+        return tuple(dict.fromkeys(attack for _, attack, _ in self.pairs))
 
     @property
     def trials(self) -> int:
         """The number of trials that the budget allows; a pruned trial counts like a complete one."""
         assert self.suite.tuning is not None
-        cost = sum(s.agents * s.trajectories for s in self.strata) * len(self.suite.held_out) * len(self.seeds)
-        return self.suite.tuning.episodes // cost
+        return self.suite.tuning.episodes // self.episodes(self.pairs)
+
+    def episodes(self, runs: Sequence[Run]) -> int:
+        """Return the number of episodes of some runs of a trial, summed over agents."""
+        budgets = {s.name: s.agents * s.trajectories for s in self.strata}
+        return sum(budgets[name] for name, _, _ in runs)
 
     @cached_property
     def hash(self) -> str:
@@ -135,7 +143,10 @@ class SuiteStudy:
             areas: The area under the evaluation curve of each run.
         """
         return statistics.fmean(
-            min(statistics.fmean(areas[s.name, attack, seed] for seed in self.seeds) for attack in self.suite.held_out)
+            min(
+                statistics.fmean(areas[s.name, attack, seed] for seed in self.seeds)
+                for attack in self.suite.held_out(s)
+            )
             for s in self.strata
         )
 
@@ -176,7 +187,7 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     if len({stratum.learner for stratum in strata}) > 1:
         raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
     without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
-    cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
+    cells = [without_space.experiment({}, s.name, attack, 0) for s in strata for attack in suite.held_out(s)]
     written = {
         kind: registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], "none"), {}).parameters
         for kind in METHOD
@@ -216,7 +227,6 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
     complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     running_best = np.maximum.accumulate([trial.value for trial in complete if trial.value is not None])
     counted = [trial for trial in trials.get_trials(deepcopy=False) if trial.state in COUNTED]
-    runs = sum(len(trial.intermediate_values) for trial in counted)
     stratum = study.strata[0]
     cell = study.experiment({}, *study.pairs[0])
     by_kind: dict[str, dict[str, Any]] = {}
@@ -231,7 +241,7 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
         method=study.method,
         ranges={key: tuple(values) for key, values in search_ranges(study.space, study.keys).items()},
         sampler_seed=study.sampler_seed,
-        episodes=round(runs * statistics.fmean(s.agents * s.trajectories for s in study.strata)),
+        episodes=sum(study.episodes(study.pairs[: len(trial.intermediate_values)]) for trial in counted),
         steps=sum(trial.user_attrs.get("steps", 0) for trial in counted),
         best=tuple(repr(float(value)) for value in running_best),
         again=on_fresh_seeds(parameters),
@@ -246,7 +256,7 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
         objective={"value": float(running_best[-1]), "trials": len(counted)},
         on=TunedOn(
             env=stratum.env,
-            attacks=list(study.suite.held_out),
+            attacks=list(study.attacks),
             algorithms=[registry.name_of(cell.algorithm)],
             seeds=list(study.seeds),
             trajectories=stratum.trajectories,
@@ -292,7 +302,8 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
         yield "the seeds are not those of the suite's studies"
     elif search.episodes > suite.tuning.episodes:
         yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
-    if set(tuning.attacks) != {canonical_spec(attack) for attack in suite.held_out}:
+    strata = [stratum for stratum in suite.strata if stratum.name in resolved]
+    if set(tuning.attacks) != {canonical_spec(attack) for stratum in strata for attack in suite.held_out(stratum)}:
         yield "the attacks are not the held-out attacks of the suite"
     for kind in METHOD:
         before = _written_parameters(kind, search.method)
