@@ -637,6 +637,7 @@ LIMITED_SLOW = {
     "breakdown": "",
     "pilot": f"{CHECKOUT}/leaderboards/pilots/smoke-v2.toml",
     "leaderboard run": "--suite smoke-v2 --algo decbyzpg",
+    "leaderboard attack": f"{CHECKOUT}/leaderboards/submissions/smoke-v2/defence/nna-2",
     "leaderboard audit": f"--from {CHECKOUT}/leaderboards",
 }
 

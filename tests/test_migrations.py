@@ -365,7 +365,7 @@ def test_a_tuned_row_with_earlier_names_passes_the_checks(tmp_path: Path) -> Non
         "trials_sha256": "0" * 64,
         "trials": 1,
         "seeds": tuning_seeds(board),
-        "attacks": board.held_out,
+        "attacks": board.held_out(board.strata[0]),
         "search": search | {"best": ["1.0"], "again": "1.0", "default": "1.0"},
     }
     folder = shutil.copytree(ROW, tmp_path / "smoke-v2" / "defence" / "fedppo")
@@ -397,7 +397,7 @@ def test_the_search_of_a_row_of_today_has_first_names() -> None:
             "trials_sha256": "0" * 64,
             "trials": 1,
             "seeds": tuning_seeds(board),
-            "attacks": board.held_out,
+            "attacks": board.held_out(board.strata[0]),
             "search": search | {"again": "1.0", "default": "1.0"},
         }
     )

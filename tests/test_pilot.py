@@ -226,9 +226,8 @@ def test_the_pilot_of_smoke_is_whole() -> None:
     assert [len(pilot.worst_case(stratum)) for stratum in pilot.strata] == [5, 4, 4]
     one_seed = {place: cell for place, cell in pilot_cells(pilot, "choose").items() if place.seed == 0}
     assert len(one_seed) == (2 + 6 * 7) + (2 + 6 * 6) + (1 + 4 * 6)
-    held_out = pilot.held_out
-    for cell in (cell for place, cell in one_seed.items() if place.attack == CLEAN):
-        for spec in held_out:
+    for place, cell in one_seed.items():
+        for spec in pilot.held_out(place.stratum) if place.attack == CLEAN else ():
             replace(cell, attack=registry.make("attack", spec)).check()  # type: ignore[arg-type]
 
 

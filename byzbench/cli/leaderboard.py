@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from byzbench.axes import AXES
-from byzbench.cli import audit, findings, options, reference, site
+from byzbench.cli import attack, audit, findings, options, reference, site
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.groups import Group
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
-    from byzbench.leaderboard.plan import SubmissionPlan
     from byzbench.leaderboard.schema import Method, Track
-    from byzbench.leaderboard.suites import Suite
-    from byzbench.sweeps.grid import SweepPlan
 
 app = typer.Typer(
     cls=Group,
@@ -62,10 +59,9 @@ def run(
         byzbench leaderboard run --suite smoke-v2 --algo decbyzpg
         byzbench leaderboard run --suite smoke-v2 --attack alie --dry-run
     """
-    from byzbench.cli.cells import run_cells
-    from byzbench.cli.suite_tuning import tune_for_suite
+    from byzbench.cli.entries import open_suite, run_entry
+    from byzbench.cli.suite_tuning import run_suite_study
     from byzbench.errors import UserError
-    from byzbench.integrations.tracking import Tracker
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.plan import plan_submission
     from byzbench.records.tuned import TunedParameters
@@ -73,51 +69,17 @@ def run(
 
     opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     method, track = _method(point, against)
-    content = _open_suite(suite)
+    content = open_suite(suite)
     if tune:
         if tuned or track != "defence":
             raise UserError("--tune needs --algo alone, without --attack and without --tuned FILE")
-        tuned = tune_for_suite(content, method, out, opened())
+        from byzbench.leaderboard.suite_study import method_study
+
+        tuned = run_suite_study(method_study(content, method), out, opened())
     if tuned:
         method = submitting.fill(method, TunedParameters.read(tuned))
     plan = plan_submission(content, track, method)
-    division = f", division {plan.division}" if plan.division else ""
-    typer.echo(f"{suite}: track {track}{division}, {len(plan.cells)} cells at engine {plan.code.engine}", err=True)
-    if dry_run:
-        return
-    manifest = submitting.RunManifest.of(plan)
-    tracker = Tracker(wandb, group=Path(manifest.name).stem)
-    ticket = manifest.write(out)
-    failed = run_cells(_sweep_plan(plan), out, opened(on_existing), on_existing, tracker if wandb != "off" else None)
-    typer.echo(f"{len(plan.cells) - failed} finished, {failed} failed")
-    tuned_option = f" --tuned {tuned}" if tuned else ""
-    typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_option} --name NAME --author AUTHOR")
-    if failed:
-        raise typer.Exit(1)
-
-
-def _open_suite(name: str) -> Suite:
-    """Return a suite that accepts entries.
-
-    Raises:
-        UserError: The suite is closed.
-    """
-    from byzbench.errors import UserError
-    from byzbench.leaderboard.suites import CLOSED, suite
-
-    if name in CLOSED:
-        raise UserError(f"suite {name} is closed: its rows can be verified, but it accepts no new entries")
-    return suite(name)
-
-
-def _sweep_plan(plan: SubmissionPlan) -> SweepPlan:
-    """Return the cells of a submission as a sweep, with the labels that progress and errors show."""
-    from byzbench.sweeps.grid import SweepPlan
-
-    cells = {
-        f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}": cell for key, cell in plan.cells.items()
-    }
-    return SweepPlan(plan.suite.name, cells, {})
+    run_entry(plan, out, opened(on_existing), on_existing=on_existing, wandb=wandb, tuned=tuned, dry_run=dry_run)
 
 
 def _method(point: Point, against: str | None) -> tuple[Method, Track]:
@@ -320,6 +282,7 @@ def freeze(
     typer.echo(frozen.freeze_suite(content, candidate.sha256))
 
 
+app.command("attack")(attack.attack)
 app.command("reference")(reference.reference)
 app.command("findings")(findings.findings)
 app.command("audit")(audit.audit)

@@ -1,4 +1,4 @@
-"""Tuning of a leaderboard entry for `byzbench leaderboard run --tune`, with the tuning budget of its suite."""
+"""Searches with the tuning budget of a suite, for `byzbench leaderboard run --tune` and `leaderboard attack`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import typer
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from byzbench.leaderboard.schema import Method
-    from byzbench.leaderboard.suites import Suite
+    from byzbench.leaderboard.suite_study import SuiteStudy
     from byzbench.records.tuned import TunedParameters
     from byzbench.sweeps.executors import Executor
 
 
-def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractContextManager[Executor]) -> Path:
-    """Run the tuning study of a method to its end, run the best parameters on fresh seeds, and write them to a file.
+def run_suite_study(study: SuiteStudy, out: Path, opened: AbstractContextManager[Executor]) -> Path:
+    """Run a study of a suite to its end, run the best trials on fresh seeds, and write the best parameters to a file.
 
     Args:
-        suite: The suite that the method enters.
-        method: The method as written.
+        study: The study.
         out: The folder of the store; the study and its file are in `out/studies`.
         opened: A context manager of the executor.
 
@@ -36,12 +34,11 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
     """
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.tune import trial_line
-    from byzbench.leaderboard.suite_study import best_parameters, suite_study, winner
+    from byzbench.leaderboard.suite_study import winner
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep
     from byzbench.tuning.search import finished, open_study, run_study
 
-    study = suite_study(suite, method)
     home = out / "studies"
     optuna_study = open_study(study, home / f"{study.hash}.journal")
     typer.echo(
@@ -58,11 +55,8 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
         if finished(optuna_study) < study.trials:
             typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
             raise typer.Exit(130)
-        again = [
-            *study.fresh_experiments({}).values(),
-            *study.fresh_experiments(best_parameters(study, optuna_study)).values(),
-        ]
-        cells = {cell.hash: cell for cell in again}
+        finalists = study.finalists(optuna_study)
+        cells = {cell.hash: cell for values in finalists for cell in study.fresh_experiments(values).values()}
         summary = run_sweep(SweepPlan(study.name, cells, {}), out, workers, stopped=stopped)
     if summary.remaining:
         typer.echo("the runs on fresh seeds are not finished; the same command resumes", err=True)
@@ -77,9 +71,10 @@ def tune_for_suite(suite: Suite, method: Method, out: Path, opened: AbstractCont
 def _print_tuned(tuned: TunedParameters) -> None:
     """Print the values of a study and the tuned parameters."""
     assert tuned.search is not None
-    written, best = float(tuned.search["default"]), float(tuned.search["again"])
+    before, best = float(tuned.search["default"]), float(tuned.search["again"])
+    without = "as written" if tuned.kind == "algorithm" else "without an attack"
     typer.echo(
-        f"tuned: {tuned.objective['value']:.1f} in the search; on fresh seeds {best:.1f}, as written {written:.1f}"
+        f"tuned: {tuned.objective['value']:.5g} in the search; on fresh seeds {best:.5g}, {without} {before:.5g}"
     )
     for kind, values in tuned.parameters.items():
         typer.echo(f"  {kind}: {', '.join(f'{key}={value}' for key, value in values.items())}")

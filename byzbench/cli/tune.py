@@ -153,7 +153,7 @@ def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:
         result = f"pruned after {len(trial.intermediate_values)} of {runs} runs"
         if failure := trial.user_attrs.get("failure"):
             result += f", as one failed: {failure}"
-    result = result or f"{trial.value:.1f}"
+    result = result or f"{trial.value:.5g}"
     values = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
     return f"trial {trial.number}, {done}/{trials}: {result}  {values}"
 

@@ -75,7 +75,7 @@ def check_submission(folder: Path, submissions: Path) -> CheckReport:
         return report
     report.findings += _plausibility(entry, places, plan)
     report.findings += _compare_with_others(entry, submissions)
-    report.findings += _tuning(entry, board)
+    report.findings += _tuning(entry, board, plan)
     if submission.code.engine is None:
         what = "was made before seeds followed from the suite; it is listed, and cannot be replayed"
         report.findings.append(Finding("older", "submission.json $.schema", what, fatal=False))
@@ -145,8 +145,8 @@ def _label(key: tuple[str, str, str | None, int]) -> str:
     return " · ".join(filter(None, (stratum, algo, attack, f"seed {seed}")))
 
 
-def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
-    """Refuse tuning on seeds of the suite, and a study that is not of the suite or of the entered method."""
+def _tuning(entry: Entry, board: Suite, plan: SubmissionPlan | None) -> Iterator[Finding]:
+    """Refuse tuning on seeds of the suite, and a study that is not of the suite or of the entered method or attack."""
     submission = entry.submission
     if (tuning := submission.tuning) is None:
         return
@@ -154,9 +154,15 @@ def _tuning(entry: Entry, board: Suite) -> Iterator[Finding]:
         what = f"contains {len(shared)} seeds of the suite, for example {shared[0]}"
         yield Finding("tuned-on-seeds", "submission.json $.tuning.seeds", what)
     if tuning.search is not None:
-        from byzbench.leaderboard.suite_study import search_problems  # it imports Optuna, which few checks need
+        # They import Optuna, which few checks need.
+        from byzbench.leaderboard.attack_study import attack_search_problems
+        from byzbench.leaderboard.suite_study import search_problems
 
-        problems = search_problems(board, tuning, submission.method, methods(submission))
+        if submission.track == "adaptive":
+            attacks = {name: axes["attack"] for name, axes in plan.resolved.items()} if plan else {}
+            problems = attack_search_problems(board, tuning, submission.method, attacks)
+        else:
+            problems = search_problems(board, tuning, submission.method, methods(submission))
         for what in list(dict.fromkeys(problems))[:SHOWN]:
             yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from byzbench.canonical import to_current
-from byzbench.errors import CorruptRecord
+from byzbench.errors import CorruptRecord, UnknownName, UserError, suggest
 from byzbench.leaderboard.documents import Finding, Refused, text_offence
 from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.schema import (
@@ -217,3 +217,25 @@ def scan_entries(submissions: Path) -> tuple[list[Entry], list[Finding]]:
         except Refused as error:
             findings += [Finding(f.check, f"{ascii(where)[1:-1]}/{f.where}", f.what) for f in error.findings]
     return entries, findings
+
+
+def find_entry(row: str, submissions: Path) -> Path:
+    """Return the folder of a row that may be attacked.
+
+    Args:
+        row: The folder of a submission, or the slug of one of the track defence.
+        submissions: The folder in which a slug is looked up.
+
+    Raises:
+        UserError: There is no such row, or rows of several suites have the slug.
+    """
+    if Path(row).is_dir():
+        return Path(row)
+    folders = sorted(submissions.glob("*/defence/*"))
+    named = [folder for folder in folders if folder.name == row]
+    if not named:
+        slugs = [folder.name for folder in folders]
+        raise UnknownName(f"there is no row {row!r} in {submissions}. {suggest(row, slugs)}".strip())
+    if len(named) > 1:
+        raise UserError(f"several suites have a row {row!r}; give one of {', '.join(map(str, named))}")
+    return named[0]

@@ -232,16 +232,16 @@ class Environment(Document):
 
 
 class Search(Document):
-    """The study of a suite by which parameters were tuned (`byzbench.leaderboard.suite_study`).
+    """The study of a suite by which parameters were tuned (`byzbench.leaderboard.suite_study`, `attack_study`).
 
     Attributes:
-        method: The method that was tuned, as written.
+        method: The method that was tuned, as written; of an attack's search, the method and row that were attacked.
         ranges: By `kind.field`, [low, high, log] of a searched range, or the values of a choice.
         sampler_seed: The seed of the search.
         episodes, steps: Numbers of episodes and steps of all runs, summed over agents.
         best: After each complete trial, the best value so far.
         again: The value of the best parameters on fresh seeds.
-        default: The value of the method as written, on the same seeds.
+        default: The value of the method as written, on the same seeds; of an attack's search, without an attack.
     """
 
     method: Method
@@ -268,7 +268,7 @@ class Tuning(Document):
         trials_sha256: The digest of the finished trials.
         trials: Number of finished trials.
         seeds: The seeds on which trials were evaluated; none of them is a seed of the suite.
-        attacks: The attacks under which trials were evaluated.
+        attacks: The attacks under which trials were evaluated; of an attack's search, its candidates.
         search: The study, if it is a study of the suite; None otherwise.
     """
 

@@ -17,6 +17,7 @@ from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, UserError
 from byzbench.leaderboard.documents import parse_document, text_offence
 from byzbench.leaderboard.plan import SubmissionPlan, canonical_spec, environment_of, plan_submission
+from byzbench.leaderboard.resolved import explicit_parameters
 from byzbench.leaderboard.schema import (
     LIMITS,
     Axis,
@@ -352,9 +353,10 @@ def tuned_by(file: TunedParameters, method: Method) -> Tuning:
     Raises:
         InvalidParameter: The method does not have the tuned parameters.
     """
+    explicit = explicit_parameters(method, SCHEMA)
     for kind, values in file.parameters.items():
-        written = registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], ""), {})
-        if written.name != file.components[kind] or not values.items() <= written.parameters.items():
+        written = explicit.get(kind, {"name": "", "parameters": {}})
+        if written["name"] != file.components[kind] or not values.items() <= written["parameters"].items():
             raise InvalidParameter(
                 f"the tuned {kind} is {file.components[kind]} with {values}; the method that was run differs"
             )

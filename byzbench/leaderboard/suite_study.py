@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -37,8 +38,8 @@ from byzbench.sweeps.cells import CellOutcome
 from byzbench.tuning.problem import OBJECTIVE, Direction, first_names
 from byzbench.tuning.search import COUNTED, area_of, study_digest
 
-Run = tuple[str, str, int]
-"""A run of a trial: the stratum's name, the attack, the seed."""
+Run = tuple[Any, ...]
+"""A run of a trial: the stratum's name is first, the seed is last."""
 
 
 def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> tuple[int, ...]:
@@ -57,17 +58,18 @@ def tuning_seeds(suite: Suite, word: Literal["tuning", "fresh"] = "tuning") -> t
 
 
 @dataclass(frozen=True)
-class SuiteStudy:
-    """The search for a method's parameters that a suite allows, a problem for `byzbench.tuning.search.run_study`.
+class SuiteStudy(ABC):
+    """A search with the tuning budget of a suite, a problem for `byzbench.tuning.search.run_study`.
 
     Attributes:
         suite: The suite.
-        method: The method. Parameters that it sets are not searched.
+        method: The method that is tuned, or attacked.
         strata: The strata of its division.
         space: The search space by `kind.field`.
         sampler_seed: The seed of the search.
-        side: What is tuned, always `algorithm`.
-        direction: The direction of the objective, always `maximize`.
+        side: What is tuned.
+        direction: The direction of the objective.
+        num_finalists: Number of best trials that are run again on fresh seeds, of which the best one is chosen.
     """
 
     suite: Suite
@@ -77,6 +79,7 @@ class SuiteStudy:
     sampler_seed: int = 0
     side: TunedSide = "algorithm"
     direction: Direction = "maximize"
+    num_finalists: int = 1
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -84,17 +87,49 @@ class SuiteStudy:
         return tuning_seeds(self.suite)
 
     @property
+    @abstractmethod
     def pairs(self) -> list[Run]:
         """The runs of a trial, with seeds in the outermost loop."""
-        names = [stratum.name for stratum in self.strata]
-        return [(name, attack, seed) for seed in self.seeds for name in names for attack in self.suite.held_out]
+
+    @property
+    @abstractmethod
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks of all runs; of the search for an attack, its candidates."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> Mapping[str, str]:
+        """The first name of each searched `kind.field`, which hashes and storages use."""
+
+    @abstractmethod
+    def experiment(self, parameters: Mapping[str, Any], *run: Any) -> Experiment:
+        """Return a run of a trial; without parameters, of the method as written and without a searched attack."""
+
+    @abstractmethod
+    def value(self, areas: Mapping[Run, float]) -> float:
+        """Return the value of a trial from the area under the evaluation curve of each run."""
+
+    @abstractmethod
+    def defaults(self) -> dict[str, Any]:
+        """Return the values of the searched parameters before tuning, by `kind.field`."""
+
+    @abstractmethod
+    def described(self, parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the tuned components by kind, each described with the parameters of a trial alone."""
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Return the parameters of the first trials."""
+        return [self.defaults()]
+
+    def is_active(self, key: str, parameters: Mapping[str, Any]) -> bool:
+        """Return whether a parameter is part of a trial that has some parameters already."""
+        return True
 
     @property
     def trials(self) -> int:
         """The number of trials that the budget allows; a pruned trial counts like a complete one."""
         assert self.suite.tuning is not None
-        cost = sum(s.agents * s.trajectories for s in self.strata) * len(self.suite.held_out) * len(self.seeds)
-        return self.suite.tuning.episodes // cost
+        return self.suite.tuning.episodes // self.episodes(self.pairs)
 
     @cached_property
     def hash(self) -> str:
@@ -104,45 +139,12 @@ class SuiteStudy:
     @property
     def name(self) -> str:
         """The study's name in its storage."""
-        return f"{registry.parse_spec(str(self.method.algo)).name}-{self.suite.name}-{self.hash}"
+        return f"{self.method.against or registry.parse_spec(str(self.method.algo)).name}-{self.suite.name}-{self.hash}"
 
-    @cached_property
-    def keys(self) -> Mapping[str, str]:
-        """The first name of each searched `kind.field`, which hashes and storages use."""
-        return first_names(self.space, self.experiment({}, *self.pairs[0]))
-
-    def experiment(self, parameters: Mapping[str, Any], stratum: str, attack: str, seed: int) -> Experiment:
-        """Return a run with the parameters of a trial.
-
-        Args:
-            parameters: Values by `kind.field`.
-            stratum: The name of the stratum.
-            attack: The attack.
-            seed: The seed.
-        """
-        by_kind: dict[str, dict[str, Any]] = {}
-        for key, value in parameters.items():
-            kind, _, name = key.partition(".")
-            by_kind.setdefault(kind, {})[name] = value
-        texts = frozen(self.suite)
-        suite_options = experiment_options({**texts.strata[stratum], **texts.attacks[attack]})
-        return Experiment.create(**{**suite_options, **self.method.options}, seed=seed, parameters=by_kind)
-
-    def value(self, areas: Mapping[Run, float]) -> float:
-        """Return the value of a trial: mean over strata of min over attacks of mean over seeds.
-
-        Args:
-            areas: The area under the evaluation curve of each run.
-        """
-        return statistics.fmean(
-            min(statistics.fmean(areas[s.name, attack, seed] for seed in self.seeds) for attack in self.suite.held_out)
-            for s in self.strata
-        )
-
-    def defaults(self) -> dict[str, Any]:
-        """Return the values of the searched parameters before tuning, by `kind.field`."""
-        cell = self.experiment({}, *self.pairs[0])
-        return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
+    def episodes(self, runs: Sequence[Run]) -> int:
+        """Return the number of episodes of some runs of a trial, summed over agents."""
+        budgets = {s.name: s.agents * s.trajectories for s in self.strata}
+        return sum(budgets[run[0]] for run in runs)
 
     def fresh_experiments(self, parameters: Mapping[str, Any]) -> dict[Run, Experiment]:
         """Return the runs of a trial on fresh seeds, which neither the search nor the suite uses.
@@ -154,10 +156,101 @@ class SuiteStudy:
             The experiments by the run of the trial with the same position among seeds.
         """
         fresh = dict(zip(self.seeds, tuning_seeds(self.suite, "fresh"), strict=True))
-        return {(s, a, seed): self.experiment(parameters, s, a, fresh[seed]) for s, a, seed in self.pairs}
+        return {run: self.experiment(parameters, *run[:-1], fresh[run[-1]]) for run in self.pairs}
+
+    def finalists(self, trials: Study) -> list[dict[str, Any]]:
+        """Return the parameters that are run on fresh seeds: none, then those of the best trials.
+
+        Args:
+            trials: The Optuna study that holds the trials.
+
+        Raises:
+            UserError: No trial is complete.
+        """
+        complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise UserError(f"study {self.name} has no complete trial")
+        today = {first: key for key, first in self.keys.items()}
+        sign = -1 if self.direction == "maximize" else 1
+        best: list[dict[str, Any]] = []
+        for trial in sorted(complete, key=lambda trial: sign * (trial.value or 0.0)):
+            parameters = {today[first]: value for first, value in trial.params.items()}
+            if parameters not in best:
+                best.append(parameters)
+        return [{}, *best[: self.num_finalists]]
 
 
-def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStudy:
+@dataclass(frozen=True)
+class MethodStudy(SuiteStudy):
+    """The search for a method's parameters; those that the method sets are not searched."""
+
+    @property
+    def pairs(self) -> list[Run]:
+        """The runs of a trial: a stratum, an attack that is held out there, and a seed."""
+        return [(s.name, attack, seed) for seed in self.seeds for s in self.strata for attack in self.suite.held_out(s)]
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks of all runs."""
+        return tuple(dict.fromkeys(attack for _, attack, _ in self.pairs))
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """The first name of each searched `kind.field`."""
+        return first_names(self.space, self.experiment({}, *self.pairs[0]))
+
+    def experiment(self, parameters: Mapping[str, Any], *run: Any) -> Experiment:
+        """Return a run with the parameters of a trial.
+
+        Args:
+            parameters: Values by `kind.field`.
+            run: The name of the stratum, the attack and the seed.
+        """
+        stratum, attack, seed = run
+        texts = frozen(self.suite)
+        suite_options = experiment_options({**texts.strata[stratum], **texts.attacks[attack]})
+        return Experiment.create(
+            **{**suite_options, **self.method.options}, seed=seed, parameters=_parameters_by_kind(parameters)
+        )
+
+    def value(self, areas: Mapping[Run, float]) -> float:
+        """Return the value of a trial: mean over strata of min over attacks of mean over seeds.
+
+        Args:
+            areas: The area under the evaluation curve of each run.
+        """
+        return statistics.fmean(
+            min(
+                statistics.fmean(areas[s.name, attack, seed] for seed in self.seeds)
+                for attack in self.suite.held_out(s)
+            )
+            for s in self.strata
+        )
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the values of the searched parameters in the method as written."""
+        cell = self.experiment({}, *self.pairs[0])
+        return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
+
+    def described(self, parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the algorithm and the tuned rules, each described with the parameters of a trial alone."""
+        cell, by_kind = self.experiment({}, *self.pairs[0]), _parameters_by_kind(parameters)
+        return {
+            kind: {"name": registry.name_of(getattr(cell, kind)), "parameters": by_kind.get(kind, {})}
+            for kind in {*by_kind, "algorithm"}
+        }
+
+
+def _parameters_by_kind(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return values by kind and field, from values by `kind.field`."""
+    by_kind: dict[str, dict[str, Any]] = {}
+    for key, value in parameters.items():
+        kind, _, name = key.partition(".")
+        by_kind.setdefault(kind, {})[name] = value
+    return by_kind
+
+
+def method_study(suite: Suite, method: Method, sampler_seed: int = 0) -> MethodStudy:
     """Return the study of a method, after checking that its runs are defined with the method as written.
 
     Args:
@@ -169,14 +262,12 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
         UserError: The suite has no tuning or a budget below one trial, or the method has no parameter to search or is
             not defined in a stratum.
     """
-    shared = {*suite.seed_values} & {*tuning_seeds(suite), *tuning_seeds(suite, "fresh")}
-    if shared:
-        raise InvalidParameter(f"suite {suite.name} has {len(shared)} of its own seeds among those of tuning")
+    check_seeds(suite)
     strata = suite.division(division_of(registry.parse_spec(str(method.algo)).name))
     if len({stratum.learner for stratum in strata}) > 1:
         raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
-    without_space = SuiteStudy(suite, method, strata, {}, sampler_seed)
-    cells = [without_space.experiment({}, stratum.name, attack, 0) for stratum in strata for attack in suite.held_out]
+    without_space = MethodStudy(suite, method, strata, {}, sampler_seed)
+    cells = [without_space.experiment({}, s.name, attack, 0) for s in strata for attack in suite.held_out(s)]
     written = {
         kind: registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], "none"), {}).parameters
         for kind in METHOD
@@ -191,20 +282,39 @@ def suite_study(suite: Suite, method: Method, sampler_seed: int = 0) -> SuiteStu
     }
     if not space:
         raise UserError(f"{method.algo} has no parameter with a tuning range that the method leaves at its default")
-    study = SuiteStudy(suite, method, strata, space, sampler_seed)
-    if study.trials < 1:
-        raise InvalidParameter(f"suite {suite.name}: the tuning budget does not allow one trial")
+    study = MethodStudy(suite, method, strata, space, sampler_seed)
+    check_budget(study)
     return study
 
 
+def check_seeds(suite: Suite) -> None:
+    """Refuse a suite that has seeds of its own among those of its studies, or no studies.
+
+    Raises:
+        InvalidParameter: The suite is refused.
+    """
+    shared = {*suite.seed_values} & {*tuning_seeds(suite), *tuning_seeds(suite, "fresh")}
+    if shared:
+        raise InvalidParameter(f"suite {suite.name} has {len(shared)} of its own seeds among those of tuning")
+
+
+def check_budget(study: SuiteStudy) -> None:
+    """Refuse a study whose budget is below one trial.
+
+    Raises:
+        InvalidParameter: The study is refused.
+    """
+    if study.trials < 1:
+        raise InvalidParameter(f"suite {study.suite.name}: the tuning budget does not allow one trial")
+
+
 def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]) -> TunedParameters:
-    """Return the best parameters of a study, with a summary of the study.
+    """Return the best parameters of a study on fresh seeds, with a summary of the study.
 
     Args:
         study: The study.
         trials: The Optuna study that holds its trials.
-        outcomes: By hash of the experiment, the runs of the best parameters and of the method as written on fresh
-            seeds.
+        outcomes: By hash of the experiment, the runs of the finalists on fresh seeds.
 
     Raises:
         UserError: No trial is complete.
@@ -212,42 +322,40 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
         CorruptRecord: The records of a run are damaged.
         StorageError: The records of a run could not be written.
     """
-    parameters = best_parameters(study, trials)
-    complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    running_best = np.maximum.accumulate([trial.value for trial in complete if trial.value is not None])
+
+    def on_fresh_seeds(parameters: Mapping[str, Any]) -> float:
+        cells = study.fresh_experiments(parameters)
+        return study.value({run: area_of(outcomes[cell.hash], cell) for run, cell in cells.items()})
+
+    before, *finalists = study.finalists(trials)
+    is_maximum = study.direction == "maximize"
+    again = [on_fresh_seeds(parameters) for parameters in finalists]
+    best = (max if is_maximum else min)(range(len(again)), key=again.__getitem__)
+    values = [t.value for t in trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
+    running_best = (np.maximum if is_maximum else np.minimum).accumulate(values)
     counted = [trial for trial in trials.get_trials(deepcopy=False) if trial.state in COUNTED]
-    runs = sum(len(trial.intermediate_values) for trial in counted)
-    stratum = study.strata[0]
-    cell = study.experiment({}, *study.pairs[0])
-    by_kind: dict[str, dict[str, Any]] = {}
-    for key, value in parameters.items():
-        by_kind.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
-
-    def on_fresh_seeds(values: Mapping[str, Any]) -> str:
-        areas = {run: area_of(outcomes[cell.hash], cell) for run, cell in study.fresh_experiments(values).items()}
-        return repr(study.value(areas))
-
     search = Search(
         method=study.method,
         ranges={key: tuple(values) for key, values in search_ranges(study.space, study.keys).items()},
         sampler_seed=study.sampler_seed,
-        episodes=round(runs * statistics.fmean(s.agents * s.trajectories for s in study.strata)),
+        episodes=sum(study.episodes(study.pairs[: len(trial.intermediate_values)]) for trial in counted),
         steps=sum(trial.user_attrs.get("steps", 0) for trial in counted),
         best=tuple(repr(float(value)) for value in running_best),
-        again=on_fresh_seeds(parameters),
-        default=on_fresh_seeds({}),
+        again=repr(again[best]),
+        default=repr(on_fresh_seeds(before)),
     )
+    components, stratum = study.described(finalists[best]), study.strata[0]
     return TunedParameters(
-        kind="algorithm",
-        components={kind: registry.name_of(getattr(cell, kind)) for kind in {*by_kind, "algorithm"}},
-        parameters=by_kind,
+        kind=study.side,
+        components={kind: component["name"] for kind, component in components.items()},
+        parameters={kind: part["parameters"] for kind, part in components.items() if part["parameters"]},
         study=study.hash,
         trials=study_digest(trials),
         objective={"value": float(running_best[-1]), "trials": len(counted)},
         on=TunedOn(
-            env=stratum.env,
-            attacks=list(study.suite.held_out),
-            algorithms=[registry.name_of(cell.algorithm)],
+            env=", ".join(dict.fromkeys(s.env for s in study.strata)),
+            attacks=list(study.attacks),
+            algorithms=[registry.name_of(study.experiment({}, *study.pairs[0]).algorithm)],
             seeds=list(study.seeds),
             trajectories=stratum.trajectories,
             agents=stratum.agents,
@@ -256,22 +364,6 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
         ),
         search=search.model_dump(mode="json", exclude_none=True),
     )
-
-
-def best_parameters(study: SuiteStudy, trials: Study) -> dict[str, Any]:
-    """Return the parameters of a study's best trial, by `kind.field`.
-
-    Args:
-        study: The study.
-        trials: The Optuna study that holds its trials.
-
-    Raises:
-        UserError: No trial is complete.
-    """
-    if not trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise UserError(f"study {study.name} has no complete trial")
-    by_first_name = {first: key for key, first in study.keys.items()}
-    return {by_first_name[first]: value for first, value in trials.best_trial.params.items()}
 
 
 def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapping[str, Any]) -> Iterator[str]:
@@ -286,13 +378,9 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
     search = tuning.search
     if search is None:
         return
-    if tuning.study != study_hash(suite.sha256, search.method, search.ranges, search.sampler_seed):
-        yield "the study is of another suite, or of another method than `search.method`"
-    if suite.tuning is None or tuning.seeds != tuning_seeds(suite):
-        yield "the seeds are not those of the suite's studies"
-    elif search.episodes > suite.tuning.episodes:
-        yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
-    if set(tuning.attacks) != {canonical_spec(attack) for attack in suite.held_out}:
+    yield from budget_problems(suite, tuning, search)
+    strata = [stratum for stratum in suite.strata if stratum.name in resolved]
+    if set(tuning.attacks) != {canonical_spec(attack) for stratum in strata for attack in suite.held_out(stratum)}:
         yield "the attacks are not the held-out attacks of the suite"
     for kind in METHOD:
         before = _written_parameters(kind, search.method)
@@ -305,8 +393,24 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
             described = axes.get(kind, {"name": "", "parameters": {}})
             names = {first_parameter(kind, described["name"], today): today for today in described["parameters"]}
             value = described["parameters"].get(names.get(name))
-            if not _inside(value, searched):
+            if not is_inside(value, searched):
                 yield f"{key} is {value}, and the search space is {', '.join(map(str, searched))}"
+
+
+def budget_problems(suite: Suite, tuning: Tuning, search: Search) -> Iterator[str]:
+    """Yield the differences between a search and any that a suite allows, one line each.
+
+    Args:
+        suite: The suite of the submission.
+        tuning: The tuning of the submission.
+        search: Its search.
+    """
+    if tuning.study != study_hash(suite.sha256, search.method, search.ranges, search.sampler_seed):
+        yield "the study is of another suite, or of another method than `search.method`"
+    if suite.tuning is None or tuning.seeds != tuning_seeds(suite):
+        yield "the seeds are not those of the suite's studies"
+    elif search.episodes > suite.tuning.episodes:
+        yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
 
 
 def _written_parameters(kind: str, method: Method) -> dict[str, Any]:
@@ -315,7 +419,7 @@ def _written_parameters(kind: str, method: Method) -> dict[str, Any]:
     return {first_parameter(kind, spec.name, name): value for name, value in spec.parameters.items()}
 
 
-def _inside(value: Any, searched: Sequence[Any]) -> bool:
+def is_inside(value: Any, searched: Sequence[Any]) -> bool:
     """Return whether a value is in a search space: [low, high, log] of a range, or the values of a choice."""
     is_range = len(searched) == 3 and type(searched[2]) is bool
     if is_range and all(type(end) in (int, float) for end in searched[:2]):

@@ -121,6 +121,7 @@ class Stratum(Document):
         env: The task.
         policy: The policy family; None: that of the task.
         scenario: What differs from the task; None: nothing.
+        schedule: How the time of agents and messages passes; None: without a clock.
         topology: The graph.
         agents, byzantine: Numbers of agents and of Byzantine agents.
         trajectories: The budget, in trajectories of each agent.
@@ -134,6 +135,7 @@ class Stratum(Document):
     env: Spec
     policy: Spec | None = None
     scenario: Spec | None = None
+    schedule: Spec | None = None
     topology: Spec
     agents: Positive
     byzantine: Annotated[int, Field(strict=True, ge=0)]
@@ -153,7 +155,7 @@ class Stratum(Document):
     @property
     def options(self) -> dict[str, Any]:
         """The options of `Experiment.create` that the stratum sets."""
-        axes = {"env", "policy", "scenario", "topology", "agents", "byzantine", "trajectories"}
+        axes = {"env", "policy", "scenario", "schedule", "topology", "agents", "byzantine", "trajectories"}
         return self.model_dump(include=axes, exclude_none=True)
 
     @property
@@ -163,8 +165,8 @@ class Stratum(Document):
 
     @property
     def task(self) -> str:
-        """The task with the policy and the scenario that the stratum sets, for tables."""
-        return ", ".join(filter(None, (self.env, self.policy, self.scenario)))
+        """The task with the policy, the scenario and the schedule that the stratum sets, for tables."""
+        return ", ".join(filter(None, (self.env, self.policy, self.scenario, self.schedule)))
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,8 @@ class Suite(Document):
                 )
             if not self.worst_case(stratum):
                 raise ValueError(f"{stratum.name} must have an attack with the role worst_case")
-        if self.tuning and not self.held_out:
-            raise ValueError("tuning needs attacks with the role held_out")
+            if self.tuning and not self.held_out(stratum):
+                raise ValueError(f"{stratum.name} must have an attack with the role held_out, as the suite has tuning")
         return self
 
     @classmethod
@@ -298,10 +300,9 @@ class Suite(Document):
             if a.applies(stratum)
         )
 
-    @property
-    def held_out(self) -> tuple[str, ...]:
-        """The attacks against which parameters are tuned."""
-        return tuple(a.spec for a in self.attacks if a.role == "held_out")
+    def held_out(self, stratum: Stratum) -> tuple[str, ...]:
+        """Return the attacks against which parameters are tuned in a stratum."""
+        return tuple(a.spec for a in self.attacks if a.role == "held_out" and a.applies(stratum))
 
     def options(self, stratum: Stratum) -> dict[str, Any]:
         """Return the options of `Experiment.create` that the suite sets in a stratum."""

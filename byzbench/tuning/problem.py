@@ -120,6 +120,14 @@ class TuningProblem:
         cell = self.experiment({}, *self.pairs[0])
         return {key: getattr(getattr(cell, key.partition(".")[0]), key.partition(".")[2]) for key in self.space}
 
+    def starts(self) -> list[dict[str, Any]]:
+        """Return the parameters of the first trial: the defaults."""
+        return [self.defaults()]
+
+    def is_active(self, key: str, parameters: Mapping[str, Any]) -> bool:
+        """Return True: a trial has a value of every searched parameter."""
+        return True
+
 
 def first_names(keys: Iterable[str], cell: Experiment) -> dict[str, str]:
     """Return the name in storages of each searched parameter: that under which it was first hashed.

@@ -110,6 +110,12 @@ class SearchProblem(Protocol):
     def defaults(self) -> Mapping[str, Any]:
         """Return the default values of the searched parameters."""
 
+    def starts(self) -> Sequence[Mapping[str, Any]]:
+        """Return the parameters of the first trials."""
+
+    def is_active(self, key: str, parameters: Mapping[str, Any]) -> bool:
+        """Return whether a parameter is part of a trial that has some parameters already."""
+
 
 def open_study(problem: SearchProblem, storage: str | Path) -> Study:
     """Create the study of a problem, or load it from its storage.
@@ -184,7 +190,7 @@ def run_study(
 ) -> None:
     """Run trials until the study has `trials` finished ones.
 
-    The first trial of a study has the default values, as far as their ranges include them. A trial whose process died
+    The first trials of a study are the problem's, for example with the default values. A trial whose process died
     is enqueued again; its finished runs are in the store, and do not run again. The pairs of a trial run one after the
     other, as pruning needs. The number of concurrent trials is the executor's width. With a width of 1, two studies of
     a problem have equal trials for every storage. A trial is pruned if the process of one of its runs was killed after
@@ -204,7 +210,7 @@ def run_study(
     """
     _requeue_stale_trials(study)
     trials_of_study = _Trials(problem, study, executor)
-    trials_of_study.enqueue_defaults()
+    trials_of_study.enqueue_starts()
 
     def report(state: _Running) -> None:
         if callback:
@@ -245,19 +251,22 @@ class _Trials:
         """Return the number of trials with a run in the executor."""
         return len(self._running)
 
-    def enqueue_defaults(self) -> None:
-        """Enqueue the default values as the first trial of a new study, as far as their ranges include them."""
+    def enqueue_starts(self) -> None:
+        """Enqueue the first trials of a new study, with the values that their ranges include."""
         keys, space = self._problem.keys, self._problem.space
-        in_range = {keys[key]: value for key, value in self._defaults.items() if _includes(space[key], value)}
-        if in_range and not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(in_range)  # Optuna samples the values that are left out
+        for start in self._problem.starts() if not self._study.get_trials(deepcopy=False) else ():
+            if in_range := {keys[key]: value for key, value in start.items() if _includes(space[key], value)}:
+                self._study.enqueue_trial(in_range)  # Optuna samples the values that are left out
 
     def ask(self) -> _Running:
         """Return a new trial with its parameters."""
         trial = self._study.ask()
         trial.set_user_attr("owner", _owner())
-        keys, space = self._problem.keys, self._problem.space
-        return _Running(trial, {k: _suggest(trial, keys[k], v, self._defaults[k]) for k, v in space.items()})
+        keys, parameters = self._problem.keys, dict[str, Any]()
+        for key, where in self._problem.space.items():
+            if self._problem.is_active(key, parameters):
+                parameters[key] = _suggest(trial, keys[key], where, self._defaults[key])
+        return _Running(trial, parameters)
 
     def start_next_pair(self, state: _Running) -> bool:
         """Start the trial's next pair; return False if its parameters are invalid, which ends the trial."""

@@ -15,7 +15,7 @@ from byzbench.leaderboard.boards import AttackRow
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.resolved import text_of
 from byzbench.leaderboard.rows import reference_returns, unranked_reasons
-from byzbench.leaderboard.schema import Cell
+from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.site.board_pages import entry_link, listed, marks
 from byzbench.leaderboard.site.collection import Collection
 from byzbench.leaderboard.site.drawings import curve_drawing
@@ -81,11 +81,6 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
     def link(other: Entry | None) -> Markup | None:
         return entry_link(other) if other else None
 
-    tuning = submission.tuning and (
-        f"{submission.tuning.trials:,} trials on {len(submission.tuning.seeds)} seeds, against "
-        f"{', '.join(submission.tuning.attacks) or 'no attack'}"
-        + (f"; {submission.tuning.search.episodes:,} episodes" if submission.tuning.search else "")
-    )
     return fact_list(
         [
             ("Authors", ", ".join(about.authors)),
@@ -95,7 +90,7 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
             ("Method", listed(method.options.items(), lambda option: (option[0], " ", el("code", option[1])))),
             ("Every parameter", [el("div", line) for line in _parameters(entry, suite)] or None),
             ("Aimed at", method.against),
-            ("Tuning", tuning or "none"),
+            ("Tuning", _tuning(submission) or "none"),
             ("License", about.license),
             ("Conflicts of interest", about.conflicts),
             ("Supersedes", link(earlier) or submission.supersedes),
@@ -103,6 +98,18 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
             ("Attacks aimed at it", listed(aimed, link) if aimed else None),
         ]
     )
+
+
+def _tuning(submission: Submission) -> str | None:
+    """Return the study of the parameters in one line; None without one."""
+    if (tuning := submission.tuning) is None:
+        return None
+    search, attacks = tuning.search, ", ".join(tuning.attacks) or "no attack"
+    text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, against {attacks}"
+    if search and submission.track == "adaptive":
+        fresh = f"on fresh seeds {float(search.default):.2f} without an attack, {float(search.again):.2f} under it"
+        text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, of {attacks}; {fresh}"
+    return f"{text}; {search.episodes:,} episodes" if search else text
 
 
 def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
