@@ -339,6 +339,11 @@ class TestSpeedup:
         slow = rows | {LINES[0].row(13): MeasuredRow(LINES[0].candidates(13)[0], [0], passages_of(300.0))}
         held = SPEEDUP.checks(StudyResult("speedup", ENGINE, slow))
         assert [text for text, holds in held.items() if not holds] == ["p=1: at least 4 times at K=13"]
+        first, second = SPEEDUP.findings(result)
+        assert first.startswith(
+            "At K = 13 the speed-up by runs that stay is 13.0 without variance reduction, 13.0 with"
+        )
+        assert second.startswith("Alone, an agent chooses N = 1, which is 1.0 times as fast as 8.")
         assert SPEEDUP.figure(result).axes
 
 
@@ -480,7 +485,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("assumptions", "communication", "complexity", "decbyzpg", "fedpg_br")
+PUBLISHED = ("assumptions", "communication", "complexity", "decbyzpg", "fedpg_br", "speedup")
 """The studies whose pages and data are in docs/."""
 
 
@@ -517,3 +522,15 @@ class TestPublishedResults:
             "lqr(n=2, m=1, radius=0.5), alpha=0.2: the excess is larger at spread=1 than at 0",  # a wide interval
             "lqr, alpha=0.2: every run converges, at every radius",
         ]
+
+    def test_the_speed_up_is_below_the_claim_as_one_agent_takes_smaller_batches(self) -> None:
+        """Every run reaches the goal. Five agents are 2.5 times as fast with equal batches; with their own they are not."""
+        result = published_result("speedup")
+        assert {len(row.seeds) for row in result.rows.values()} == {10}
+        assert all(run["reached"] for row in result.rows.values() for run in row.runs)
+        statements = find_study("speedup").checks(result)
+        assert [statement for statement, holds in statements.items() if holds] == [
+            "p=1, N=8: at least 2.5 times at K=5"
+        ]
+        chosen = {k: result.rows[f"p=1, K={k}"].options["parameters"]["algorithm"]["N"] for k in (1, 26)}
+        assert chosen == {1: 1, 26: 8}
