@@ -524,7 +524,7 @@ class TestPublishedResults:
         ]
 
     def test_the_speed_up_is_below_the_claim_as_one_agent_takes_smaller_batches(self) -> None:
-        """Every run reaches the goal. Five agents are 2.5 times as fast with equal batches; with their own they are not."""
+        """Every run reaches the goal. Five agents are 2.5 times as fast with equal batches, not with their own."""
         result = published_result("speedup")
         assert {len(row.seeds) for row in result.rows.values()} == {10}
         assert all(run["reached"] for row in result.rows.values() for run in row.runs)
