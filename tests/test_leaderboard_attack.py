@@ -31,6 +31,7 @@ from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
 from byzbench.leaderboard.resolved import text_of
 from byzbench.leaderboard.schema import EntryMetadata, Method
+from byzbench.leaderboard.site.entry_pages import _tuning
 from byzbench.leaderboard.submitting import collect_cells, tuned_by, write_submission
 from byzbench.leaderboard.suite_study import tuning_seeds, winner
 from byzbench.leaderboard.suites import Suite, suite
@@ -190,6 +191,10 @@ def test_an_attack_that_was_found_passes_the_checks_and_is_best_known(attacked: 
     assert float(tuning.search.default) == pytest.approx((29 - 22.3) / (30 - 22.3))
     assert float(tuning.search.again) == pytest.approx((23 - 22.3) / (30 - 22.3))
     assert "sign_flip(" in str(report.entry.submission.method.attack)  # by fresh seeds, not by the search
+    assert _tuning(report.entry.submission) == (
+        "4 trials on 3 seeds, of sign_flip(on=both), avg_zero(on=both); "
+        "on fresh seeds 0.87 without an attack, 0.09 under it; 480 episodes"
+    )
     assert len(report.entry.cells) == 2 * attacked.seeds  # without the attack, and under it
     (board,) = boards(attacked, scan_entries(home / "submissions")[0])
     (shown,) = board.rows

@@ -24,7 +24,15 @@ from tests.tiny_suite import ABOUT, METHOD, TINY, checked, forget_suites, run
 SCHEDULE = "asynchronous(speed=two_speed, ratio=4, slow=0.5, quorum=n-f, staleness=4)"
 STRATUM = TINY[TINY.index("[[stratum]]") :].replace("cartpole-complete", "cartpole-asynchronous")
 ON_TIME = '[[attack]]\nspec = "{}"\nknows = "{}"\nrole = "{}"\nstrata = ["cartpole-asynchronous"]\n'
-TIMED = f"""{TINY}{STRATUM}schedule = "{SCHEDULE}"\n"""
+SERVER = STRATUM
+for old, new in {
+    "cartpole-asynchronous": "cartpole-star",
+    "decentralised": "server",
+    '"complete"': '"star"',
+    "reference = 30\n": 'schedule = "asynchronous"\n[[reference]]\ndivision = "server"\nalgo = "afedpg(N=4)"\n',
+}.items():
+    SERVER = SERVER.replace(old, new)
+TIMED = f"""{TINY}{STRATUM}schedule = "{SCHEDULE}"\n{SERVER}"""
 for old, new in {
     "tiny-v1": "timed-v1",
     "seeds = 2": "seeds = 1\nevaluations = 2\nevaluation_episodes = 1",
@@ -49,6 +57,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 def test_a_stratum_hands_its_schedule_to_its_cells_alone(timed: Suite) -> None:
     cells = plan_submission(timed, "defence", METHOD).cells
+    assert len(cells) == (2 + 3) * timed.seeds
     for place, cell in cells.items():
         assert cell.schedule.asynchronous == (place.stratum.name == "cartpole-asynchronous"), place
     schedule = next(cell.schedule for cell in cells.values() if cell.schedule.asynchronous)
@@ -56,13 +65,14 @@ def test_a_stratum_hands_its_schedule_to_its_cells_alone(timed: Suite) -> None:
     attacks = {s.name: timed.attacks_of(s) for s in timed.strata}
     assert attacks["cartpole-complete"] == ("none", "ipm")
     assert attacks["cartpole-asynchronous"] == ("none", "ipm", "rush(ipm(on=both))")
-    assert [s.task for s in timed.strata] == ["cartpole", f"cartpole, {SCHEDULE}"]
+    assert [s.task for s in timed.strata] == ["cartpole", f"cartpole, {SCHEDULE}", "cartpole, asynchronous"]
     assert timed.strata[0].learner == timed.strata[1].learner  # one parameter set for both
 
 
 def test_a_method_that_cannot_take_the_schedule_is_refused(timed: Suite) -> None:
-    with pytest.raises(Undefined, match=r"^cartpole-asynchronous: schedule 'asynchronous': .*[^\n]*$") as error:
-        plan_submission(timed, "defence", Method(algo="solo(N=4)"))
+    assert plan_submission(timed, "defence", Method(algo="afedpg(N=4)")).division == "server"
+    with pytest.raises(Undefined, match="cartpole-star: schedule 'asynchronous': the server of byzpg") as error:
+        plan_submission(timed, "defence", Method(algo="byzpg(N=4)"))
     assert "\n" not in str(error.value)
 
 
@@ -102,7 +112,7 @@ def test_a_study_runs_a_held_out_attack_where_it_applies() -> None:
     with pytest.raises(InvalidParameter, match="cartpole-complete must have an attack with the role held_out"):
         Suite.of(text.replace("[[algorithm]]", on_time + "[[algorithm]]").encode(), "timed-v1")
     parsed = Suite.of(everywhere.encode(), "timed-v1")
-    assert [parsed.held_out(stratum) for stratum in parsed.strata] == [
+    assert [parsed.held_out(stratum) for stratum in parsed.strata[:2]] == [
         ("avg_zero(on=both)",),
         ("avg_zero(on=both)", "slowdown(avg_zero(on=both))"),
     ]

@@ -32,7 +32,8 @@ METHOD = tuple(axis.key for axis in method_axes())
 """The axes of a method. The attack is a separate axis; the suite sets all other options of an experiment."""
 
 _PLACEHOLDER: Mapping[Division, str] = {"decentralised": "decbyzpg", "server": "byzpg"}
-"""An algorithm of each division, with which a stratum is described if the suite names none. It is not recorded."""
+"""An algorithm of each division, with which a stratum is described if the suite names none, not even as reference. It
+is not recorded."""
 
 
 class Frozen(Document):
@@ -129,11 +130,12 @@ def freeze_suite(suite: Suite, pilot_sha256: str | None = None) -> Path:
     path = Path(str(folder().joinpath(f"{suite.name}.json")))
     strata: dict[str, dict[str, Any]] = {}
     algorithms: dict[str, dict[str, Any]] = {}
+    examples = {**_PLACEHOLDER, **{reference.division: reference.algo for reference in suite.references}}
     for stratum in suite.strata:
         texts = [algorithm.spec for algorithm in suite.algorithms if algorithm.division == stratum.division]
         described = {
             text: Experiment.create(text, attack=CLEAN, **suite.options(stratum)).describe()
-            for text in texts or [_PLACEHOLDER[stratum.division]]
+            for text in texts or [examples[stratum.division]]
         }
         first = next(iter(described.values()))
         strata[stratum.name] = {k: v for k, v in first.items() if k not in (*METHOD, "attack", "seed")}
