@@ -213,6 +213,8 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     path = store / f"sweep-{digest}.json"
     text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
+        if path.is_file() and path.read_text() == text:
+            return path  # also in a store that is read-only
         store.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text)
