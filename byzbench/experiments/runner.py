@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
@@ -110,11 +111,14 @@ def run(
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run(todo, out=out, callback=callback, wait=wait)
-            result = folder.result()
-            changes = [] if record is None else code_difference(record.get("code"), new_record["code"])
-            if changes and result is None and not (folder.path / "checkpoint.safetensors").exists():
-                folder.clear()  # the others have computed nothing that is left
-            elif changes:
+            result, is_begun = folder.result(), os.path.lexists(folder.path / "checkpoint.safetensors")
+            if result is None and not is_begun:
+                folder.clear()  # no round is left of whoever began it
+            elif record is None:
+                raise CorruptRecord(f"{path} is missing; {REMEDY}")
+            else:
+                changes = code_difference(record.get("code"), new_record["code"])
+            if changes:
                 verb = "computed" if result is not None else "begun"
                 warnings.warn(
                     OtherLibraries(f"{folder.path} was {verb} with others: {'; '.join(changes)}"), stacklevel=2
@@ -122,10 +126,7 @@ def run(
             if result is not None:
                 folder.check_logs()
                 return _load(folder, result)
-            if not (folder.path / "trace.jsonl").exists():
-                folder.clear()  # the run is older than traces, which cannot be computed for its finished rounds
         if folder.read("experiment.json") is None:
-            folder.clear()
             folder.write("experiment.json", new_record)
         with one_thread():
             return _train(training, folder, new_record["code"]["versions"], changes, callback)

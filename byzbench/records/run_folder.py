@@ -201,9 +201,11 @@ class RunFolder:
             CorruptRecord: The file is not a checkpoint, is damaged, or is of another `experiment.json`.
         """
         path = self.path / "checkpoint.safetensors"
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise ValueError("file")
             with safetensors.safe_open(path, framework="pt") as handle:
                 metadata = handle.metadata() or {}
                 progress = json.loads(metadata["progress"])
