@@ -15,8 +15,9 @@ ByzbenchError                 one line for the user; the command line exits with
 The warnings are:
 
 InexactSearch                 a search stopped at its budget; the best value so far is used
-ArchivedRun                   a stored run of another version of the behaviour is archived, and runs again
+ArchivedRun                   a stored run that is damaged or of another behaviour is archived, and runs again
 OtherLibraries                a stored run is reused that other library versions or another processor computed
+RepairedStudy                 the journal of a study was cut, and its incomplete last line is removed
 RenamedParameter              a parameter is written by an earlier name, which still works
 """
 
@@ -83,11 +84,15 @@ class InexactSearch(UserWarning):
 
 
 class ArchivedRun(UserWarning):
-    """Warning that a stored run was computed by another version of the behaviour, is archived, and runs again."""
+    """Warning that a stored run is damaged or of another version of the behaviour, is archived, and runs again."""
 
 
 class OtherLibraries(UserWarning):
     """Warning that a stored run is reused that other library versions or another processor computed or began."""
+
+
+class RepairedStudy(UserWarning):
+    """Warning that the journal of a study was cut, and that its incomplete last line is removed."""
 
 
 class RenamedParameter(UserWarning):

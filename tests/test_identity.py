@@ -8,6 +8,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from byzbench.attacks.alie import Alie
 from byzbench.canonical import hash_of
 from byzbench.deprecation import deprecated_since
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, InvalidParameter, OtherLibraries
+from byzbench.experiments import provenance, runner
 from byzbench.experiments.provenance import recorded_identity
 from byzbench.identity import ComponentIdentity, RunIdentity, code_digest, code_modules, identity_of
 from byzbench.records.run_folder import RunFolder
@@ -205,6 +207,56 @@ def test_other_libraries_are_named_and_discard_nothing(tmp_path: Path) -> None:
         reused = byzbench.run(attack="zero", out=tmp_path, callback=calls.append, **TINY)
     assert (reused.trace, reused.final) == (first.trace, first.final)
     assert not calls
+
+
+class Cut(Exception):
+    """The end of a process between two rounds."""
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_an_unfinished_run_goes_on_with_another_processor_and_the_result_says_so(
+    cuts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two cuts the processor that began it ends it."""
+    processors = ["first", "second", "first"]
+    rounds: list[int] = []
+
+    def cut(line: Any) -> None:
+        rounds.append(line["round"])
+        if len(rounds) in (2, 4)[:cuts]:
+            raise Cut
+
+    monkeypatch.setattr(runner, "SAVE_EVERY", -1.0)
+    options = {**TINY, "trajectories": 8 * TINY["trajectories"]}
+    for processor in processors[:cuts]:
+        monkeypatch.setattr(provenance, "processor", lambda name=processor: name)
+        with nullcontext() if processor == "first" else pytest.warns(OtherLibraries), pytest.raises(Cut):
+            byzbench.run(attack="zero", out=tmp_path, callback=cut, **options)
+    monkeypatch.setattr(provenance, "processor", lambda: processors[cuts])
+    with nullcontext() if cuts == 2 else pytest.warns(OtherLibraries, match="begun with others: processor: first then"):
+        result = byzbench.run(attack="zero", out=tmp_path, callback=cut, **options)
+    assert "resumed with others: processor: first then, second now" in result.notes
+    assert len(rounds) == len(RunFolder(Path(str(result.run))).metrics()) + cuts
+    assert [path.name for path in tmp_path.iterdir()] == [Path(str(result.run)).name]
+    whole = byzbench.run(attack="zero", out=tmp_path / "whole", **options)
+    assert whole.trace == result.trace
+    assert not any("resumed" in note for note in whole.notes)
+
+
+def test_a_run_without_a_checkpoint_is_of_the_processor_that_computes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(_: Any) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "processor", lambda: "another")
+        with pytest.raises(Cut):
+            byzbench.run(attack="zero", out=tmp_path, callback=cut, **TINY)
+    result = byzbench.run(attack="zero", out=tmp_path, **TINY)
+    record = json.loads((Path(str(result.run)) / "experiment.json").read_text())
+    assert record["code"]["processor"] == provenance.processor()
+    assert not any("resumed" in note for note in result.notes)
 
 
 def test_the_trace_is_hashed_and_its_lines_are_frozen(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 import byzbench
 from byzbench import cli
-from byzbench.errors import CorruptRecord
+from byzbench.errors import ArchivedRun, CorruptRecord
 from byzbench.experiments import runner
 from byzbench.integrations import tracking
 from byzbench.leaderboard.submitting import cell_of
@@ -121,6 +121,23 @@ LOGS = {
 }
 
 
+FOLDERS = {
+    "empty experiment": (lambda folder, other: (folder / "experiment.json").write_bytes(b""), "is not a JSON object"),
+    "folder for an experiment": (
+        lambda folder, other: [(folder / "experiment.json").unlink(), (folder / "experiment.json").mkdir()],
+        "is not a regular file",
+    ),
+    "linked experiment": (
+        lambda folder, other: [
+            (folder / "experiment.json").unlink(),
+            (folder / "experiment.json").symlink_to(other / "experiment.json"),
+        ],
+        "is a symbolic link",
+    ),
+    "experiment of another run": (exchanged("experiment.json"), "experiment.json"),
+}
+
+
 def test_results_hold_the_digests_of_their_folder(store: Path) -> None:
     folder = run_of(store, 0)
     result = json.loads((folder / "result.json").read_text())
@@ -190,27 +207,31 @@ def test_a_damaged_run_is_not_tracked(kind: str, store: Path) -> None:
     tracking._check(run_of(store, 2))
 
 
-@pytest.mark.parametrize("kind", ["number of a result", "truncated metrics", "trace of NUL"])
-def test_a_sweep_names_a_damaged_cell_and_runs_the_others(kind: str, store: Path) -> None:
-    damage, message = {**RECORDS, **LOGS}[kind]
+@pytest.mark.parametrize("kind", ["number of a result", "truncated metrics", "trace of NUL", *FOLDERS])
+def test_a_sweep_archives_a_damaged_cell_and_runs_it_and_the_others(kind: str, store: Path, whole: Path) -> None:
+    damage, message = {**RECORDS, **LOGS, **FOLDERS}[kind]
     damage(run_of(store, 0), run_of(store, 1))
     shutil.rmtree(run_of(store, 2))
     cells = {str(seed): byzbench.Experiment.create(**OPTIONS, seed=seed) for seed in range(3)}
     plan = SweepPlan("three", cells, {})
     assert sweep_state(plan, store, "reuse") == {"0": "damaged", "1": "finished", "2": "new"}
-    summary = run_sweep(plan, store, SerialExecutor(store))
-    assert message in summary.failed["0"].error
-    assert list(summary.failed) == ["0"]
-    assert summary.failed["0"].cause == "damage"
-    assert not (run_of(store, 0) / "failure.json").exists()
-    again = run_sweep(plan, store, SerialExecutor(store, "rerun"), on_existing="rerun")
-    assert not again.failed
+    with pytest.warns(ArchivedRun, match=message) as warnings:
+        summary = run_sweep(plan, store, SerialExecutor(store))
+    assert len(warnings) == 1
+    assert {label: outcome.status for label, outcome in summary.outcomes.items()} == dict.fromkeys("012", "finished")
+    assert [label for label, outcome in sorted(summary.outcomes.items()) if outcome.reused] == ["1"]
+    for name in ("metrics.jsonl", "trace.jsonl"):
+        assert (run_of(store, 0) / name).read_bytes() == (run_of(whole, 0) / name).read_bytes()
+    (reason,) = json.loads((store / f"{run_of(store, 0).name}-archived" / "archived.json").read_text())["reasons"]
+    assert message in reason
+    assert "rerun" not in reason
+    assert sweep_state(plan, store, "reuse") == dict.fromkeys("012", "finished")
 
 
 @pytest.mark.parametrize(
     "kind", ["number of a result", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("threads", "time"))]
 )
-def test_a_study_names_a_damaged_run_and_resumes_without_it(kind: str, tmp_path: Path) -> None:
+def test_a_study_archives_a_damaged_run_and_runs_it_again(kind: str, tmp_path: Path) -> None:
     """It counted as the random policy."""
     damage, message = {**RECORDS, **LOGS}[kind]
     point = {name: value for name, value in OPTIONS.items() if name not in ("attack", "parameters")}
@@ -222,16 +243,9 @@ def test_a_study_names_a_damaged_run_and_resumes_without_it(kind: str, tmp_path:
         tmp_path / "runs" / problem.experiment(whole.trials[0].params, *pair).hash for pair in problem.pairs[:2]
     )
     damage(second, first)
-    before = {path.name: path.read_bytes() for path in second.iterdir()}
     resumed = open_study(problem, tmp_path / "resumed.journal")
-    for _ in range(2):
-        with pytest.raises(CorruptRecord) as error:
-            run_study(problem, resumed, executor, 1)
-        remedy = "move the folder away, .*; then the same command resumes"
-        assert re.fullmatch(rf"trial \d, seed 1000000001: {second}/{message} .*; {remedy}", str(error.value))
-        assert {path.name: path.read_bytes() for path in second.iterdir()} == before
-    shutil.rmtree(second)
-    run_study(problem, resumed, executor, 1)
+    with pytest.warns(ArchivedRun, match=message):
+        run_study(problem, resumed, executor, 1)
     assert [t.value for t in resumed.trials if t.state == TrialState.COMPLETE] == [whole.trials[0].value]
 
 
@@ -282,11 +296,11 @@ def test_a_checkpoint_with_any_flipped_bit_is_not_resumed(unfinished: Path) -> N
     path.write_bytes(flipped)
     with pytest.raises(CorruptRecord, match=r"checkpoint\.safetensors .*--on-existing rerun"):
         byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent)
+    copy = shutil.copytree(unfinished, unfinished.parent / "copy" / unfinished.name)
     experiment = byzbench.Experiment.create(**{**OPTIONS, "trajectories": 40})
-    for _ in range(2):  # not recorded as a failure of the experiment, which a later call would reuse
-        outcome = run_cell(experiment.describe(), str(unfinished.parent), "reuse", wait=False)
-        assert (outcome.status, outcome.cause, outcome.reused) == ("failed", "damage", False)
-        assert not (unfinished / "failure.json").exists()
+    outcome = run_cell(experiment.describe(), str(copy.parent), "reuse", wait=False)
+    assert (outcome.status, outcome.reused) == ("finished", False)
+    assert re.fullmatch(rf"{copy} is now {copy}-archived: {copy}/checkpoint\.safetensors .*", outcome.archived)
     path.write_bytes(content)
     resumed = byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent)
     assert resumed.trace == byzbench.run(**{**OPTIONS, "trajectories": 40}, out=unfinished.parent / "whole").trace

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from optuna.trial import TrialState
 from byzbench import cli, registry
 from byzbench.cli.tune import trial_line
 from byzbench.core import Categorical, FloatRange
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.errors import InvalidParameter, RepairedStudy, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.records.tuned import TunedParameters
 from byzbench.sweeps.cells import CellOutcome
@@ -249,6 +251,53 @@ def test_a_trial_that_died_is_asked_again_and_finished_ones_are_kept(tmp_path: P
     assert [t.value for t in again.trials[:3]] == finished_trials
     assert again.trials[3].state == TrialState.FAIL
     assert again.trials[4].params == lost.params
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise a TimeoutError in a block that hangs."""
+
+    def end(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_study_survives_the_lock_of_a_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a relative path the lock of the killed process seemed to be gone, and was waited for with a busy core."""
+    todo, path = problem_of(), Path("studies/study.journal")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "GRACE_PERIOD", 3)
+    run_study(todo, open_study(todo, path), Imagined(tmp_path, hill), 1)
+    for trials, target in ((2, path), (3, path.absolute())):
+        Path(f"{path}.lock").symlink_to(target)
+        with limited(25):
+            study = open_study(todo, path)
+            run_study(todo, study, Imagined(tmp_path, hill), trials)
+        assert finished(study) == trials
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_study_survives_a_cut_journal(tmp_path: Path) -> None:
+    todo = problem_of()
+    path = tmp_path / "study.journal"
+    run_study(todo, open_study(todo, path), Imagined(tmp_path, hill), 3)
+    first = open_study(todo, path).trials[0]
+    content = path.read_bytes()
+    for cut in (1, 40, len(content) // 2, len(content) - 10):
+        path.write_bytes(content[:-cut])
+        with pytest.warns(RepairedStudy, match=r"study\.journal was incomplete"):
+            study = open_study(todo, path)
+        run_study(todo, study, Imagined(tmp_path, hill), 3)
+        again = open_study(todo, path)
+        assert finished(again) == 3
+        assert again.trials[0].value == first.value
 
 
 def test_stopped_in_the_middle_of_a_trial_it_goes_on_there(tmp_path: Path) -> None:

@@ -88,14 +88,14 @@ def _print_results(experiment: Experiment, results: Sequence[Result], out: Path,
         typer.echo(json.dumps(result.to_json(), allow_nan=False))
         return
 
-    from byzbench.reports.plots import learning_curve
+    from byzbench.cli.sync import draw_curve
     from byzbench.reports.result_tables import print_result
 
     folders = [Path(str(r.run)) for r in results]
     picture = folders[0] / "curve.png"
     if len(folders) > 1:
         picture = out / f"curve-{folders[0].name}-{len(folders)}.png"
-        learning_curve(folders, picture)
+        draw_curve(folders, picture)
     print_result(experiment, result, picture)
 
 
@@ -124,11 +124,14 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
         with Progress(experiment.trajectories, _title(experiment), quiet) as progress:
             result = train(experiment, out=out, on_existing=on_existing, callback=on_round)
         if not quiet:
-            from byzbench.reports.plots import learning_curve
+            from byzbench.cli.sync import draw, draw_curve
 
-            learning_curve([Path(str(result.run))], Path(str(result.run)) / "curve.png")
-            if not rounds:
-                typer.echo(f"reused: {result.run}", err=True)
+            folder = Path(str(result.run))
+            if rounds:
+                draw_curve([folder], folder / "curve.png")
+            else:
+                draw(folder)
+                typer.echo(f"reused: {folder}", err=True)
     return result
 
 
@@ -159,10 +162,10 @@ def _train_limited(
     outcomes = _run_all(cells, out, on_existing, tracker, quiet, cell_timeout)
     _raise_failure(experiments, outcomes)
     if not quiet:
-        from byzbench.reports.plots import learning_curve
+        from byzbench.cli.sync import draw_curve
 
         for experiment in experiments:
-            learning_curve([out / experiment.hash], out / experiment.hash / "curve.png")
+            draw_curve([out / experiment.hash], out / experiment.hash / "curve.png")
     return [Result.from_json({**outcomes[e.hash].result, "run": str(out / e.hash)}) for e in experiments]
 
 

@@ -52,7 +52,7 @@ def sweep(
 
     An axis takes several values, separated by commas or in a repeated option.
 
-    Exit 0: all cells finished. 1: a cell failed. 130: interrupted. 143: terminated.
+    Exit 0: all cells finished. 1: a cell failed, or could not be uploaded. 130: interrupted. 143: terminated.
 
     Examples:
         byzbench sweep --algo decbyzpg,fed_ppo --attack none,alie,ipm --seeds 5
@@ -77,8 +77,8 @@ def sweep(
             executor, store.path, on_existing, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout
         )
         summary = _run_plan(cell_plan, store, workers, on_existing, earlier, wandb, quiet=as_json)
-        store.push_file(saved)
-    _report(cell_plan, summary, store.path, as_json)
+        is_uploaded = _upload(store, saved)
+    _report(cell_plan, summary, store.path, is_uploaded, as_json)
 
 
 def _run_plan(
@@ -109,7 +109,7 @@ def _run_plan(
 def _cell_callback(
     plan: SweepPlan, store: LocalStore, progress: SweepProgress, wandb: WandbMode
 ) -> Callable[[str, CellOutcome], None]:
-    """Return a function that shows the outcome of a cell, uploads a new one, and tracks a finished one."""
+    """Return a function that shows the outcome of a cell, uploads it, and tracks a finished one."""
     from byzbench.cli.sync import draw
     from byzbench.integrations.tracking import Tracker
 
@@ -118,7 +118,7 @@ def _cell_callback(
     def watch(label: str, outcome: CellOutcome) -> None:
         progress(label, outcome)
         folder = store.path / plan.cells[label].hash
-        if not outcome.reused:
+        if outcome.cause != "damage":
             store.push(folder)
         if outcome.status == "finished" and wandb != "off":
             draw(folder)
@@ -168,6 +168,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list
     """
     from collections import Counter
 
+    from byzbench.records.files import REMEDY
     from byzbench.records.run_folder import RunFolder
     from byzbench.records.store import scan_runs
     from byzbench.sweeps.cells import stored_differences
@@ -188,14 +189,14 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list
         if state == "failed":
             echo(f"failed before: {label} (to retry: --on-existing retry-failed)", err=True)
     for problem in (*problems, *damaged):
-        echo(f"not trusted: {problem}", err=True)
+        echo(f"not trusted: {problem.removesuffix(f'; {REMEDY}')}", err=True)
     outdated = [cell_plan.cells[label] for label, state in states.items() if state == "outdated"]
     reasons = Counter(
         reason for cell in outdated for reason in stored_differences(RunFolder(out / cell.hash), cell) or ()
     )
     for reason, count in reasons.most_common(_SHOWN):
         echo(f"outdated: {count} stored run{'s' * (count != 1)}, which will be archived: {reason}", err=True)
-    pending = [cell_plan.cells[label] for label, state in states.items() if state in ("new", "outdated", "unfinished")]
+    pending = [cell_plan.cells[label] for label, state in states.items() if state not in ("finished", "failed")]
     if pending:
         expected = [seconds_expected(cell, earlier) for cell in pending]
         known = [s for s in expected if s is not None]
@@ -209,7 +210,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list
 _WORDS: dict[CellState, str] = {
     "finished": "reused",
     "failed": "failed before",
-    "damaged": "damaged",
+    "damaged": "damaged, to be archived and run again",
     "unfinished": "to be resumed",
     "outdated": "outdated",
     "new": "to run",
@@ -248,8 +249,21 @@ def interruptible(what: str = "the cells that run") -> Iterator[Callable[[], boo
         signal.signal(signal.SIGINT, before)
 
 
-def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, as_json: bool) -> None:
-    """Print the outcomes of the cells; exit 1 if any failed, 130 if any is left."""
+def _upload(store: LocalStore, saved: Path) -> bool:
+    """Upload what the store at a URL lacks, and the file of the sweep; print a line and return False if it fails."""
+    from byzbench.errors import StorageError
+
+    try:
+        store.flush()
+        store.push_file(saved)
+    except StorageError as error:
+        echo(f"not uploaded: {error}; the same command uploads what the store lacks", err=True)
+        return False
+    return True
+
+
+def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, is_uploaded: bool, as_json: bool) -> None:
+    """Print the outcomes of the cells; exit 1 if any failed or is not uploaded, 130 if any is left."""
     import json
 
     reused = sum(outcome.reused for outcome in summary.outcomes.values())
@@ -284,5 +298,5 @@ def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, as_json: boo
         )
         typer.echo(f"{counts}{left}")
         typer.echo(f"report: byzbench report {out / f'sweep-{cell_plan.hash}.json'}")
-    if summary.failed or summary.remaining:
-        raise typer.Exit(1 if summary.failed else 130)
+    if summary.failed or summary.remaining or not is_uploaded:
+        raise typer.Exit(130 if summary.remaining and not summary.failed else 1)

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,17 +89,22 @@ def _upload(entry: StoredRun, tracker: Tracker, force: bool) -> str:
 
 def draw(folder: Path) -> None:
     """Plot the learning curve of a run if it has none, since cells of a sweep are not plotted when they run."""
-    picture, temporary = folder / "curve.png", folder / f".curve.{os.getpid()}.png"
-    if picture.exists() or picture.is_symlink():
-        return
+    picture = folder / "curve.png"
+    if not (picture.exists() or picture.is_symlink()):
+        draw_curve([folder], picture)
 
+
+def draw_curve(folders: Sequence[Path], picture: Path) -> None:
+    """Plot the learning curve of the runs of one experiment, or print why it cannot be: no run depends on it."""
     from byzbench.errors import UserError
     from byzbench.reports.plots import learning_curve
 
+    temporary = picture.with_name(f".{picture.stem}.{os.getpid()}.png")
     try:
-        learning_curve([folder], temporary)
+        learning_curve(folders, temporary)
         temporary.replace(picture)
-    except (UserError, OSError) as error:  # for example a missing plug-in; the run is uploaded without the plot
-        typer.echo(f"{folder}: no learning curve: {error}", err=True)
+    except (UserError, OSError) as error:  # for example a missing plug-in, or a folder that is read-only
+        typer.echo(f"{folders[0]}: no learning curve: {error}", err=True)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

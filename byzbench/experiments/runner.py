@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
@@ -71,7 +72,8 @@ def run(
 
         byzbench.run(algo="decbyzpg", attack="alie", topology="ring", seed=0)
 
-    An interrupted run is resumed from its checkpoint, and ends with the same bytes as an uninterrupted one. A folder of
+    An interrupted run is resumed from its checkpoint, and ends with the same bytes as an uninterrupted one. If other
+    libraries or another processor began it, a warning and a note in the result say so. A folder of
     another numerical behaviour (`byzbench.identity`) is never overwritten: it is renamed, with the reasons in a warning
     and in its `archived.json`.
 
@@ -96,6 +98,7 @@ def run(
     new_record = code_origin(todo)
     with translate_plugin_errors(todo.components):
         training = Training(todo)  # created first, as it may raise errors, which must leave no files
+    changes: list[str] = []
     with folder.locked(wait):
         if on_existing == "rerun":
             folder.clear()
@@ -108,8 +111,14 @@ def run(
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run(todo, out=out, callback=callback, wait=wait)
-            result = folder.result()
-            if record is not None and (changes := code_difference(record.get("code"), new_record["code"])):
+            result, is_begun = folder.result(), os.path.lexists(folder.path / "checkpoint.safetensors")
+            if result is None and not is_begun:
+                folder.clear()  # no round is left of whoever began it
+            elif record is None:
+                raise CorruptRecord(f"{path} is missing; {REMEDY}")
+            else:
+                changes = code_difference(record.get("code"), new_record["code"])
+            if changes:
                 verb = "computed" if result is not None else "begun"
                 warnings.warn(
                     OtherLibraries(f"{folder.path} was {verb} with others: {'; '.join(changes)}"), stacklevel=2
@@ -117,13 +126,10 @@ def run(
             if result is not None:
                 folder.check_logs()
                 return _load(folder, result)
-            if not (folder.path / "trace.jsonl").exists():
-                folder.clear()  # the run is older than traces, which cannot be computed for its finished rounds
         if folder.read("experiment.json") is None:
-            folder.clear()
             folder.write("experiment.json", new_record)
         with one_thread():
-            return _train(training, folder, new_record["code"]["versions"], callback)
+            return _train(training, folder, new_record["code"]["versions"], changes, callback)
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -296,18 +302,35 @@ def _restore_rows(after: Tensor, before: Tensor | None, rows: list[int]) -> Tens
     return restored
 
 
-def _train(training: Training, folder: RunFolder, versions: dict[str, str], callback: RoundCallback | None) -> Result:
+def _train(
+    training: Training,
+    folder: RunFolder,
+    versions: dict[str, str],
+    changes: list[str],
+    callback: RoundCallback | None,
+) -> Result:
+    """Train to the end of the budget, and write the result.
+
+    Args:
+        training: The training, at its start.
+        folder: The run folder, which is locked.
+        versions: The versions of the code that runs.
+        changes: The libraries and processors in which this process differs from the one that began the run.
+        callback: A function that is called with every line of metrics.
+    """
     budget = training.todo.trajectories
-    sizes = dict.fromkeys(LOGS, 0)
+    sizes, others = dict.fromkeys(LOGS, 0), list[str]()
     if checkpoint := folder.restore():
         sizes = _restore(checkpoint, training, folder)
+        others = list(dict.fromkeys([*checkpoint[1].get("others", []), *changes]))
     for name in LOGS:
         folder.open_log(name, sizes[name])
 
     def save() -> None:
         with translate_plugin_errors(training.todo.components):
             tensors = _tensors(training)
-        folder.save(tensors, {"round": training.round, **_counters(training.federation)})
+        extra = {"others": others} if others else {}
+        folder.save(tensors, {"round": training.round, **_counters(training.federation), **extra})
 
     saved_at = time.monotonic()
     with deferred_termination() as is_terminated:
@@ -329,7 +352,7 @@ def _train(training: Training, folder: RunFolder, versions: dict[str, str], call
                 save()
                 saved_at = time.monotonic()
         save()
-    return _conclude(training, folder, versions)
+    return _conclude(training, folder, versions, others)
 
 
 class _Stopwatch:
@@ -435,7 +458,7 @@ def _form(t: Tensor) -> tuple[torch.Size, torch.dtype]:
     return t.shape, t.dtype
 
 
-def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -> Result:
+def _conclude(training: Training, folder: RunFolder, versions: dict[str, str], others: list[str]) -> Result:
     todo, theta = training.todo, training.state["theta"].cpu()
     lines = folder.metrics()
     timing = folder.metrics("timing.jsonl")
@@ -447,6 +470,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         diagnostics, notes = todo.diagnostics, todo.notes()
     rules = {kind: written_form(getattr(todo, kind)) for kind in ("aggregator", "agreement")}
     verdict = classify_run(final, theta, training.present_agents(1.0), todo.task)
+    resumption = [f"resumed with others: {'; '.join(others)}"] if others else []
     result = Result(
         run=str(folder.path),
         verdict=classify_rules(lines, rules, verdict.name == "diverged") or verdict,
@@ -465,7 +489,7 @@ def _conclude(training: Training, folder: RunFolder, versions: dict[str, str]) -
         versions=versions,
         trace=digests.pop("trace.jsonl"),
         diagnostics=diagnostics,
-        notes=notes + majority_notes(lines, rules["aggregator"]),
+        notes=notes + majority_notes(lines, rules["aggregator"]) + resumption,
         aggregation=aggregation(lines),
         assumptions=assumptions(lines),
         traffic=training.federation.counters.by_topic(),

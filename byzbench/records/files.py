@@ -46,7 +46,7 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        reason = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        reason = "is a symbolic link" if os.path.islink(path) else f"cannot be read: {error.strerror}"
         raise CorruptRecord(f"{path} {reason}") from None
     try:
         status = os.fstat(handle)

@@ -18,6 +18,12 @@ from byzbench.errors import CorruptRecord, StorageError, UserError
 from byzbench.records.files import FILES, LIMIT
 from byzbench.records.seals import check_contents
 
+OUTAGE = 3
+"""The number of failed uploads in a row after which a store counts as one that cannot be reached."""
+
+_ENDS = ("result.json", "failure.json")
+"""The files that end a run, written last, by priority."""
+
 
 class LocalStore:
     """A store in a local folder, without any transfers."""
@@ -34,7 +40,10 @@ class LocalStore:
         return []
 
     def push(self, folder: Path) -> None:
-        """Upload a run that is finished or failed."""
+        """Upload a run that is finished or failed, unless the store has it; if it cannot be reached, by `flush`."""
+
+    def flush(self) -> None:
+        """Upload the runs that `push` could not."""
 
     def push_file(self, path: Path) -> None:
         """Upload a file of the store."""
@@ -53,6 +62,7 @@ class RemoteStore(LocalStore):
             self._remote, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise UserError(f"cannot open the store {url}: {' '.join(str(error).split())}") from None
+        self._waiting: list[Path] = []
 
     def pull(self, hashes: Iterable[str] | None = None) -> list[str]:
         """Download finished runs: those of the given hashes, or all.
@@ -76,7 +86,7 @@ class RemoteStore(LocalStore):
 
     def _pull(self, name: str) -> None:
         sizes = {Path(f["name"]).name: f["size"] or 0 for f in self._remote.ls(f"{self._root}/{name}", detail=True)}
-        if not {"result.json", "failure.json"} & sizes.keys():
+        if not sizes.keys() & set(_ENDS):
             return
         contents = {
             file: self._remote.cat_file(f"{self._root}/{name}/{file}")
@@ -90,18 +100,61 @@ class RemoteStore(LocalStore):
             _write(folder / file, content)
 
     def push(self, folder: Path) -> None:
-        """Upload a run that is finished or failed.
+        """Upload a run that is finished or failed, unless the store has it; if it cannot be reached, by `flush`.
 
         Raises:
             CorruptRecord: A file of a finished run is damaged.
         """
+        try:
+            self._push(folder)
+        except StorageError:
+            self._waiting.append(folder)
+
+    def flush(self) -> None:
+        """Upload the runs that `push` could not, unless `OUTAGE` of them in a row fail again.
+
+        Raises:
+            StorageError: Runs are left that could not be uploaded.
+            CorruptRecord: A file of a finished run is damaged.
+        """
+        left, failures, problem = [], 0, ""
+        for folder in self._waiting:
+            try:
+                if failures < OUTAGE:
+                    self._push(folder)
+                    failures = 0
+                    continue
+            except StorageError as error:
+                failures, problem = failures + 1, str(error)
+            left.append(folder)
+        self._waiting = left
+        if left:
+            raise StorageError(f"{len(left)} runs are not uploaded: {problem}")
+
+    def _push(self, folder: Path) -> None:
         contents = {name: (folder / name).read_bytes() for name in reversed(FILES) if (folder / name).is_file()}
-        if {"result.json", "failure.json"} & contents.keys():
-            check_contents(str(folder), contents)
-            with self._storage_errors():
-                self._remote.makedirs(f"{self._root}/{folder.name}", exist_ok=True)
-                for name, content in contents.items():
-                    self._remote.pipe_file(f"{self._root}/{folder.name}/{name}", content)
+        ends = [name for name in _ENDS if name in contents]
+        if not ends:
+            return
+        check_contents(str(folder), contents)
+        root = f"{self._root}/{folder.name}"
+        with self._storage_errors():
+            stored = {name: self._remote.cat_file(f"{root}/{name}") for name in _ENDS if self._exists(f"{root}/{name}")}
+            if stored.get(ends[0]) == contents[ends[0]] or ("result.json" in stored and ends[0] != "result.json"):
+                return  # the store has this run, or one that another machine has finished
+            for name in stored:
+                self._remote.rm_file(f"{root}/{name}")  # so that a run that is uploaded in part is not taken for whole
+            self._remote.makedirs(root, exist_ok=True)
+            for name, content in contents.items():
+                self._remote.pipe_file(f"{root}/{name}", content)
+
+    def _exists(self, path: str) -> bool:
+        """Return whether the store has a file; unlike that of fsspec, the method does not take an outage for a no."""
+        try:
+            self._remote.info(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def push_file(self, path: Path) -> None:
         """Upload a file of the store."""

@@ -14,14 +14,13 @@ checked against the digests of `byzbench.records.seals`.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,8 +30,9 @@ import torch
 from torch import Tensor
 
 from byzbench.canonical import SCHEMA, schema_of
-from byzbench.errors import Busy, CorruptRecord, StorageError
+from byzbench.errors import CorruptRecord, StorageError
 from byzbench.records.files import FILES, REMEDY, parse_json, parse_object, read_bytes
+from byzbench.records.locks import lock_folder
 from byzbench.records.migrations import is_described, migrate
 from byzbench.records.seals import (
     BLANK,
@@ -65,20 +65,19 @@ class RunFolder:
     def locked(self, wait: bool = False) -> Iterator[None]:
         """Lock the folder for this process; the lock ends with the process.
 
+        A folder that this process cannot write is locked for reading, as its finished run can be read.
+
         Args:
             wait: Whether to wait for another process that holds the lock.
 
         Raises:
             Busy: Another process holds the lock, and `wait` is False.
+            StorageError: The folder cannot be made or locked.
         """
-        with _storage(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / ".lock", "wb")  # noqa: SIM115
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError:
-                raise Busy(f"{self.path} is being written by another process") from None
+        with ExitStack() as held:
+            with _storage(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock_folder(self.path, wait))
             try:
                 yield
             finally:
@@ -162,8 +161,10 @@ class RunFolder:
                 raise
 
     def open_log(self, name: str, size: int) -> None:
-        """Open a log for appending, truncated to its first `size` bytes."""
+        """Open a log for appending, truncated to its first `size` bytes; one of no bytes is made anew."""
         with _storage(self.path):
+            if not size:
+                (self.path / name).unlink(missing_ok=True)  # it could be a link, whose target is of somebody else
             handle = open(self.path / name, "ab")  # noqa: SIM115
             self._logs[name] = handle
             handle.truncate(size)
@@ -200,9 +201,11 @@ class RunFolder:
             CorruptRecord: The file is not a checkpoint, is damaged, or is of another `experiment.json`.
         """
         path = self.path / "checkpoint.safetensors"
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise ValueError("file")
             with safetensors.safe_open(path, framework="pt") as handle:
                 metadata = handle.metadata() or {}
                 progress = json.loads(metadata["progress"])

@@ -153,7 +153,7 @@ def scan_runs(store: Path) -> tuple[list[StoredRun], list[str]]:
         if name.startswith(".") or re.fullmatch(r"[0-9a-f]{16}-[a-z][a-z0-9-]*", name):
             continue
         try:
-            if not (folder / "experiment.json").exists() and not re.fullmatch("[0-9a-f]{16}", name):
+            if not os.path.exists(folder / "experiment.json") and not re.fullmatch("[0-9a-f]{16}", name):
                 continue  # not a run folder
             entry = read_run(folder)
         except CorruptRecord as error:
@@ -184,7 +184,7 @@ def gather(places: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
         runs: Iterable[StoredRun]
         if place.is_file():
             runs, new_problems = _read_sweep(place)
-        elif (place / "experiment.json").exists():
+        elif os.path.exists(place / "experiment.json"):
             runs, new_problems = _read_run(place)
         elif place.is_dir():
             runs, new_problems = scan_runs(place)
@@ -213,6 +213,8 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     path = store / f"sweep-{digest}.json"
     text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
+        if path.is_file() and path.read_text() == text:
+            return path  # also in a store that is read-only
         store.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text)

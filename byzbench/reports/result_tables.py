@@ -109,7 +109,7 @@ def print_result(experiment: Experiment, result: Result, picture: Path) -> None:
         echo(f"note: {note}", indent=6)
     folders = [result.run] if isinstance(result.run, str) else result.run
     for line in (
-        f"learning curve: {picture}",
+        *([f"learning curve: {picture}"] if picture.exists() else []),
         *(f"saved: {folder}   replay: byzbench replay {folder}" for folder in folders),
     ):
         console.print(line, markup=False, soft_wrap=True)

@@ -34,7 +34,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.provenance import code_origin, recorded_differences
 from byzbench.experiments.runner import run
-from byzbench.records.files import FILES, parse_object
+from byzbench.records.files import FILES, REMEDY, parse_object
 from byzbench.records.migrations import is_described, migrate
 from byzbench.records.run_folder import RunFolder
 from byzbench.records.store import OnExisting, OnExistingRun
@@ -63,6 +63,7 @@ class CellOutcome:
         reused: Whether the outcome was in the store before.
         retries: The number of times that the cell was started again after its worker was lost.
         cause: The cause of a failure.
+        archived: The folder of a damaged run of the cell that was archived, and the damage; empty without one.
     """
 
     status: CellStatus
@@ -71,6 +72,7 @@ class CellOutcome:
     reused: bool = False
     retries: int = 0
     cause: FailureCause = "experiment"
+    archived: str = ""
 
     def exception(self, label: str) -> ByzbenchError:
         """Return the error of a failed cell, whose exit code is that of its cause.
@@ -130,7 +132,7 @@ def stored_differences(folder: RunFolder, experiment: Experiment) -> list[str] |
 
 
 def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, wait: bool) -> CellOutcome:
-    """Run the experiment of a description into a store.
+    """Run the experiment of a description into a store. A damaged run of it is archived, and the experiment run again.
 
     Args:
         description: The experiment, as `Experiment.describe` returns it.
@@ -141,26 +143,58 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
     Returns:
         The outcome, which holds the error if there is one.
     """
-    experiment = None
+    experiment, archived = None, ""
     with recorded_interrupts() as interrupted:
         try:
             experiment = Experiment.from_description(description)
-            if (outcome := stored_outcome(experiment, Path(out), on_existing)) is not None:
-                return outcome
-            mode: OnExistingRun = "rerun" if on_existing == "rerun" else "reuse"
-            with warnings.catch_warnings():
-                for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
-                    warnings.simplefilter("ignore", category)
-                return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
+            try:
+                outcome = _stored_or_new(experiment, Path(out), on_existing, wait)
+            except CorruptRecord as error:
+                archived = _archive_damaged(experiment, Path(out), error, wait)
+                outcome = _stored_or_new(experiment, Path(out), on_existing, wait)
         except Busy as error:
-            return CellOutcome("busy", error=str(error))
+            outcome = CellOutcome("busy", error=str(error))
         except (StorageError, CorruptRecord) as error:
-            return _without_record(error)  # nothing can be written, or what is there is left as it is
+            outcome = _without_record(error)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and interrupted():
                 raise
             line = " ".join(str(error).split()) if isinstance(error, ByzbenchError) else error_text(error)
-            return _failed(line, traceback.format_exc(), experiment, Path(out))
+            outcome = _failed(line, traceback.format_exc(), experiment, Path(out))
+    return replace(outcome, archived=archived)
+
+
+def _stored_or_new(experiment: Experiment, out: Path, on_existing: OnExisting, wait: bool) -> CellOutcome:
+    """Return the stored outcome of an experiment, or that of running it."""
+    if (outcome := stored_outcome(experiment, out, on_existing)) is not None:
+        return outcome
+    mode: OnExistingRun = "rerun" if on_existing == "rerun" else "reuse"
+    with warnings.catch_warnings():
+        for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
+            warnings.simplefilter("ignore", category)
+        return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
+
+
+def _archive_damaged(experiment: Experiment, out: Path, error: CorruptRecord, wait: bool) -> str:
+    """Archive the folder of a damaged run, and return a line; an empty one if another process was faster.
+
+    Raises:
+        CorruptRecord: The error is not about the folder.
+        Busy: Another process writes the folder.
+    """
+    folder = RunFolder(out / experiment.hash)
+    if not str(error).startswith(str(folder.path)):
+        raise error
+    with folder.locked(wait):
+        with suppress(CorruptRecord):
+            if stored_outcome(experiment, out, "retry-failed") is not None:
+                return ""
+        return _archive(folder, error)
+
+
+def _archive(folder: RunFolder, error: CorruptRecord) -> str:
+    reason = str(error).removesuffix(f"; {REMEDY}")
+    return f"{folder.path} is now {folder.archive([reason])}: {reason}"
 
 
 def _without_record(error: ByzbenchError) -> CellOutcome:
@@ -227,9 +261,14 @@ def deliver(
     folder = RunFolder(out / experiment.hash)
     try:
         with folder.locked(wait=True):
-            if not rerun and (existing := stored_outcome(experiment, out, "retry-failed")) is not None:
-                return existing
-            if reasons := stored_differences(folder, experiment):
+            try:
+                if not rerun and (existing := stored_outcome(experiment, out, "retry-failed")) is not None:
+                    return existing
+                reasons = stored_differences(folder, experiment)
+            except CorruptRecord as error:
+                archived = _archive(folder, error)
+                return replace(deliver(experiment, out, outcome, files, rerun), archived=archived)
+            if reasons:
                 folder.archive(reasons)
                 return deliver(experiment, out, outcome, files, rerun)
             if "experiment.json" in files and (reason := _mismatch(files["experiment.json"], experiment)):

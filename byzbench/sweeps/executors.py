@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,7 +26,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from byzbench.errors import InvalidParameter, UserError
+from byzbench.errors import ArchivedRun, InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.termination import exit_on_sigterm, keeping_sigterm
 from byzbench.records.store import OnExisting
@@ -83,7 +84,10 @@ class Executor(ABC):
             experiment, waiting, tries = self._in_flight.pop(future)
             error = future.exception()
             if error is None:
-                return experiment, replace(self._receive(experiment, future.result()), retries=tries)
+                outcome = self._receive(experiment, future.result())
+                if outcome.archived:
+                    warnings.warn(ArchivedRun(outcome.archived), stacklevel=2)
+                return experiment, replace(outcome, retries=tries)
             if not self._was_lost(error):
                 raise error
             message = f"cell {experiment.hash}: {self._worker_name} was lost"

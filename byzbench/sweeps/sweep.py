@@ -17,7 +17,8 @@ from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 
 CellState: TypeAlias = Literal["new", "outdated", "unfinished", "finished", "failed", "damaged"]
-"""The state of a cell in the store; an `outdated` run has another numerical behaviour, and will be archived."""
+"""The state of a cell in the store; an `outdated` run, of another numerical behaviour, and a `damaged` one will be
+archived."""
 
 
 @dataclass
@@ -129,8 +130,8 @@ def run_sweep(
     for cell in plan.cells.values():
         try:
             outcome = stored_outcome(cell, out, on_existing)
-        except CorruptRecord as error:  # named like a failure, so that the other cells go on
-            outcome = CellOutcome("failed", error=str(error), reused=True, cause="damage")
+        except CorruptRecord:  # which is archived when the cell runs
+            outcome = None
         if outcome is None:
             queue.append(cell)
         else:

@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +24,16 @@ from typing import Any, Protocol
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.core import Categorical, FloatRange
-from byzbench.errors import ByzbenchError, CorruptRecord, StorageError, UnfinishedRun, UserError
+from byzbench.errors import ByzbenchError, RepairedStudy, StorageError, UnfinishedRun, UserError
 from byzbench.experiments.experiment import Experiment
+from byzbench.records.locks import is_running
 from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedOn, TunedParameters
 from byzbench.sweeps.cells import CellOutcome
@@ -39,6 +43,9 @@ from byzbench.tuning.problem import OBJECTIVE, Direction, TuningProblem
 PAIRS_TO_PRUNE = 6
 """The smallest number of pairs in a trial for which trials are pruned: Wilcoxon's signed-rank test needs four pairs for
 a p-value below 0.1, and with fewer than six the end of a trial saves little."""
+
+GRACE_PERIOD = 30
+"""The seconds after which the lock on a journal that nobody writes is taken for that of a killed process."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 """The states of finished trials."""
@@ -135,8 +142,13 @@ def open_study(problem: SearchProblem, storage: str | Path) -> Study:
         if "://" in str(storage):
             backend: Any = str(storage)
         else:
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            backend = JournalStorage(JournalFileBackend(str(storage)))
+            # The lock is a link to the journal, and is followed from its folder, so that the path has to be absolute.
+            journal = Path(storage).absolute()
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            lock = JournalFileSymlinkLock(str(journal), GRACE_PERIOD)
+            _remove_dangling_lock(Path(f"{journal}.lock"))
+            _remove_incomplete_line(journal, lock)
+            backend = JournalStorage(JournalFileBackend(str(journal), lock))
         pruner: Any = optuna.pruners.NopPruner()
         if len(problem.pairs) >= PAIRS_TO_PRUNE:
             with warnings.catch_warnings():
@@ -158,6 +170,40 @@ def open_study(problem: SearchProblem, storage: str | Path) -> Study:
         study.set_user_attr("schema", SCHEMA)
     migrate("study", {"schema": 1 if schema is None else schema}, f"study {problem.name} in {storage}")
     return study
+
+
+def _remove_dangling_lock(link: Path) -> None:
+    """Remove the lock of a killed process that leads nowhere, for which Optuna would wait for ever with a busy core.
+
+    Earlier versions linked relative paths; a journal that was moved away has such a lock, too.
+    """
+    with suppress(FileNotFoundError):
+        while link.is_symlink() and not link.exists():
+            if time.time() - link.lstat().st_mtime > GRACE_PERIOD:
+                link.unlink()
+            else:
+                time.sleep(0.5)
+
+
+def _remove_incomplete_line(journal: Path, lock: JournalFileSymlinkLock) -> None:
+    """Remove what follows the last complete line of a journal, since Optuna would append the next line to it.
+
+    It is left of a process that was killed or of a full disk. What it said of a trial is in the store of runs.
+    """
+
+    def length() -> int | None:
+        content = journal.read_bytes() if journal.exists() else b""
+        return None if content.endswith(b"\n") or not content else content.rfind(b"\n") + 1
+
+    if length() is None:
+        return
+    lock.acquire()  # another process may be writing the line
+    try:
+        if (complete := length()) is not None:
+            os.truncate(journal, complete)
+            warnings.warn(RepairedStudy(f"the last line of {journal} was incomplete, and is removed"), stacklevel=3)
+    finally:
+        lock.release()
 
 
 @dataclass
@@ -292,8 +338,6 @@ class _Trials:
         except UnfinishedRun as error:
             state.failure = str(error)
             return state
-        except CorruptRecord as error:
-            raise CorruptRecord(f"trial {state.trial.number}, {error}; then the same command resumes") from None
         state.steps += int(outcome.result.get("steps", 0))
         state.trial.report(area, step=len(state.returns) - 1)
         return state
@@ -405,19 +449,12 @@ def _requeue_stale_trials(study: Study) -> None:
     """Mark running trials of this machine's dead processes as failed, and enqueue their parameters again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("owner")
-        if owner is not None and owner["host"] == socket.gethostname() and not _alive(owner["pid"]):
+        if owner is not None and owner["host"] == socket.gethostname() and not _is_other_running(owner["pid"]):
             study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
                 study.enqueue_trial(trial.params)
 
 
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():  # this process has just started, so the trial is of a dead process with the same pid
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _is_other_running(pid: int) -> bool:
+    """Return whether another process has that number; a trial of this process's number is of one that has ended."""
+    return pid != os.getpid() and is_running(pid)
