@@ -257,7 +257,7 @@ def _upload(store: LocalStore, saved: Path) -> bool:
         store.flush()
         store.push_file(saved)
     except StorageError as error:
-        echo(f"not uploaded: {error}; the same command uploads what the store lacks", err=True)
+        echo(f"{error}; the same command uploads what the store lacks", err=True)
         return False
     return True
 

@@ -117,19 +117,20 @@ class RemoteStore(LocalStore):
             StorageError: Runs are left that could not be uploaded.
             CorruptRecord: A file of a finished run is damaged.
         """
-        left, failures, problem = [], 0, ""
-        for folder in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        failures, problem = 0, ""
+        for folder in waiting:
+            if failures == OUTAGE:
+                self._waiting.append(folder)
+                continue
             try:
-                if failures < OUTAGE:
-                    self._push(folder)
-                    failures = 0
-                    continue
+                self._push(folder)
+                failures = 0
             except StorageError as error:
                 failures, problem = failures + 1, str(error)
-            left.append(folder)
-        self._waiting = left
-        if left:
-            raise StorageError(f"{len(left)} runs are not uploaded: {problem}")
+                self._waiting.append(folder)
+        if left := len(self._waiting):
+            raise StorageError(f"{left} run{'s' * (left > 1)} not uploaded: {problem}")
 
     def _push(self, folder: Path) -> None:
         contents = {name: (folder / name).read_bytes() for name in reversed(FILES) if (folder / name).is_file()}

@@ -143,7 +143,8 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
     Returns:
         The outcome, which holds the error if there is one.
     """
-    experiment, archived = None, ""
+    experiment: Experiment | None = None
+    archived = ""
     with recorded_interrupts() as interrupted:
         try:
             experiment = Experiment.from_description(description)
