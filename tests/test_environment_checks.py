@@ -428,6 +428,17 @@ PLANTED: tuple[Any, ...] = (
 """Rewards that are faults, and errors that are raised in their place."""
 
 
+RESETS: tuple[Callable[[Any, Any], Any], ...] = (
+    lambda env, result: result[0],
+    lambda env, result: (*result, False),
+    lambda env, result: list(result),
+    lambda env, result: (None, {}),
+    lambda env, result: deep(1),
+    lambda env, result: env.__dict__.update(_np_random=env.shared) or result,
+)
+"""What a faulty `reset` returns in place of its result, or does besides."""
+
+
 def fuzzed(rng: np.random.Generator) -> tuple[dict[str, Any], int | None]:
     """Draw an environment, and the step of its episodes in which it has a fault, 0 for one at the start."""
     space, draw = SPACES[rng.integers(len(SPACES))]
@@ -443,7 +454,7 @@ def fuzzed(rng: np.random.Generator) -> tuple[dict[str, Any], int | None]:
         "end": lambda env: terminates and env.t >= length,
         "steps": 45 if terminates else length,
     }
-    fault = rng.integers(6)
+    fault = rng.integers(7)
     if fault == 0:
         return parts | UNSUPPORTED[rng.integers(len(UNSUPPORTED))], 0
     planted, step = PLANTED[rng.integers(len(PLANTED))], int(rng.integers(1, length + 1))
@@ -456,8 +467,11 @@ def fuzzed(rng: np.random.Generator) -> tuple[dict[str, Any], int | None]:
     if fault == 1:
         return parts | {"pay": lambda env: plant(env) if env.t == step else 1.0}, step
     if fault == 2:
+        reset = RESETS[rng.integers(len(RESETS))]
+        return parts | {"reset": lambda env, seed=None, options=None: reset(env, Sound.reset(env, seed=seed))}, 0
+    if fault == 3:
         return parts | {"step": lambda env, a: (env.observe(), 1.0, plant(env), False)}, 1
-    if fault == 3 and not isinstance(space, Discrete):
+    if fault == 4 and not isinstance(space, Discrete):
         return parts | {"observe": lambda env: plant(env) if env.t == step else draw(env.np_random)}, step
     return parts, None
 

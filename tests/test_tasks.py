@@ -406,14 +406,6 @@ class Scaled(gymnasium.RewardWrapper):
         return self.by * reward
 
 
-class Older(gymnasium.ObservationWrapper):
-    age = 0
-
-    def observation(self, observation):
-        self.age += 1
-        return observation + self.age
-
-
 def nothing(environment):
     return None
 
