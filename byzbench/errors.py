@@ -8,6 +8,7 @@ ByzbenchError                 one line for the user; the command line exits with
 │   ├── CorruptRecord         the files of a run are damaged or inconsistent
 │   ├── Busy                  another process is writing the run folder
 │   └── BrokenPlugin          the plug-in cannot be imported or does not implement its interface
+│       └── BrokenEnvironment an environment returns what learning cannot use, or does not depend on its seed alone
 ├── StorageError              exit 1: a file could not be written; earlier files are intact and can be resumed
 ├── UnfinishedRun             exit 1: the process of a run was killed after a time limit, or died; a later call resumes
 └── UndeclaredKnowledge       exit 2: an attack read data that its threat model does not declare
@@ -61,6 +62,10 @@ class Busy(UserError):
 
 class BrokenPlugin(UserError):
     """Error for a plug-in that cannot be imported or does not implement its interface."""
+
+
+class BrokenEnvironment(BrokenPlugin):
+    """Error for an environment that returns what learning cannot use, or that does not depend on its seed alone."""
 
 
 class StorageError(ByzbenchError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import re
 import warnings
@@ -18,11 +17,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import error as errors
-from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
-from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple, flatdim
 
 from byzbench.core.json_object import JsonObject
-from byzbench.errors import InvalidParameter, UserError, suggest
+from byzbench.errors import InvalidParameter, Undefined, UserError, suggest
 from byzbench.literals import UNREADABLE
 
 _EXTRAS = {
@@ -54,8 +52,8 @@ _REFUSED_WRAPPERS = {
 }
 """The wrappers of Gymnasium with state that spans episodes, or that do what a run does, with the reason."""
 
-_CHECKED_STEPS = 50
-"""The number of steps in which two episodes from the same seed are compared."""
+_MAX_SIZE = 1_000_000
+"""The largest number of coordinates, or of discrete observations or actions: policies have weights for each."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,11 @@ class EnvironmentSpec:
 
 @contextmanager
 def translate_environment_errors(name: str) -> Iterator[None]:
-    """Turn the errors of making the environment `name` into a `UserError` of one line, with the remedy."""
+    """Turn the errors of making the environment `name` into an error of one line, with the remedy.
+
+    Raises:
+        Undefined: The environment cannot be made here, so that a sweep goes on without it.
+    """
     with warnings.catch_warnings():
         # Box2D's SWIG types warn on creation; where warnings are errors, this crashes the interpreter.
         warnings.simplefilter("ignore")
@@ -138,12 +140,12 @@ def translate_environment_errors(name: str) -> Iterator[None]:
             missing = next((e.name for e in chain if isinstance(e, ImportError) and e.name), "")
             extra = _EXTRAS.get(missing.partition(".")[0])
             remedy = f"pip install 'byzbench[{extra}]'" if extra else f"pip install {missing or 'its dependencies'}"
-            raise UserError(f"task {name!r} needs more packages: {remedy}") from None
+            raise Undefined(f"task {name!r} needs more packages: {remedy}") from None
         except errors.Error as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"Gymnasium has no environment {name!r} here: {reason}") from None
-        except Exception as error:
-            raise InvalidParameter(f"environment {name!r} cannot be made: {_reason(error)}") from error
+            raise Undefined(f"Gymnasium has no environment {name!r} here: {reason}") from None
+        except (Exception, SystemExit) as error:
+            raise Undefined(f"environment {name!r} cannot be made: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
@@ -155,7 +157,7 @@ def _import_registering_module(id: str) -> None:
     """Import the module of an id `module:id`, which registers the environment.
 
     Raises:
-        UserError: The module cannot be imported.
+        Undefined: The module cannot be imported.
     """
     module = id.rpartition(":")[0]
     if module:
@@ -163,7 +165,7 @@ def _import_registering_module(id: str) -> None:
             import_module(module)
         except (Exception, SystemExit) as error:
             remedy = "; install its package, or put its folder on PYTHONPATH" if isinstance(error, ImportError) else ""
-            raise UserError(
+            raise Undefined(
                 f"module {module!r} of environment {id!r} cannot be imported: {_reason(error)}{remedy}"
             ) from error
 
@@ -251,8 +253,6 @@ def environment_facts(spec: EnvironmentSpec) -> EnvironmentFacts:
         with spec.make() as environment:
             observations, actions = environment.observation_space, environment.action_space
             _require_supported_spaces(spec.id, observations, actions)
-            if spec.wrappers:
-                _require_repeatable_episodes(environment, spec)
             files = _files(environment) if ":" in "".join((spec.id, *spec.wrappers)) else ()
     has_threshold = not spec.options and not spec.wrappers
     return EnvironmentFacts(
@@ -268,24 +268,29 @@ def _require_supported_spaces(id: str, observations: Space[Any], actions: Space[
     """Check that policies can read the observations, and return the actions.
 
     Raises:
-        UserError: They cannot.
+        Undefined: They cannot.
     """
     if (image := next((part for part in _leaves(observations) if _is_image(part)), None)) is not None:
-        raise UserError(
+        raise Undefined(
             f"environment {id!r} has observations of images, of shape {list(image.shape or ())}, which no policy here "
             "reads; a task of your own or a wrapper can reduce them to vectors"
         )
     if not (isinstance(observations, Discrete) or observations.is_np_flattenable):
-        raise UserError(
+        raise Undefined(
             f"environment {id!r} has observations of type {type(observations).__name__}, which Gymnasium does not "
             "flatten; supported are vectors, Discrete, and Dict and Tuple of such"
         )
     if not (isinstance(actions, Discrete) or (isinstance(actions, Box) and len(actions.shape) == 1)):
         shape = f" of shape {list(actions.shape)}" if actions.shape else ""
-        raise UserError(
+        raise Undefined(
             f"environment {id!r} has actions of type {type(actions).__name__}{shape}; supported are vectors (Box with "
             "one dimension) and Discrete"
         )
+    for name, space in (("observations", observations), ("actions", actions)):
+        size = int(space.n) if isinstance(space, Discrete) else flatdim(space)
+        if not 1 <= size <= _MAX_SIZE:
+            kind = "discrete" if isinstance(space, Discrete) else "numbers in its"
+            raise Undefined(f"environment {id!r} has {size} {kind} {name}; supported are 1 to {_MAX_SIZE}")
 
 
 def _leaves(space: Space[Any]) -> Iterator[Space[Any]]:
@@ -299,34 +304,6 @@ def _leaves(space: Space[Any]) -> Iterator[Space[Any]]:
 
 def _is_image(space: Space[Any]) -> bool:
     return isinstance(space, Box) and (len(space.shape) > 2 or (len(space.shape) == 2 and space.dtype == np.uint8))
-
-
-def _require_repeatable_episodes(environment: gymnasium.Env[Any, Any], spec: EnvironmentSpec) -> None:
-    """Check that the start of an episode depends on nothing but its seed and its actions.
-
-    Otherwise an episode would depend on the episodes that its simulator ran before, which a resumed run does not know.
-
-    Raises:
-        InvalidParameter: A second episode from the same seed differs from the first.
-    """
-    if not data_equivalence(_start_of_episode(environment), _start_of_episode(environment), exact=True):
-        raise InvalidParameter(
-            f"wrappers {', '.join(spec.wrappers)} around {spec.id!r}: a second episode from the same seed differs from "
-            "the first, so a wrapper has state that spans episodes, or random numbers that a reset does not seed"
-        )
-
-
-def _start_of_episode(environment: gymnasium.Env[Any, Any]) -> list[Any]:
-    """Return the observations, rewards and ends in the first steps of an episode from a fixed seed."""
-    actions = copy.deepcopy(environment.action_space)
-    actions.seed(0)
-    outputs: list[Any] = [copy.deepcopy(environment.reset(seed=0)[0])]
-    for _ in range(_CHECKED_STEPS):
-        observation, reward, *ends, _ = environment.step(actions.sample())
-        outputs.append((copy.deepcopy(observation), float(reward), *map(bool, ends)))
-        if any(ends):
-            break
-    return outputs
 
 
 def _files(environment: gymnasium.Env[Any, Any]) -> tuple[Path, ...]:

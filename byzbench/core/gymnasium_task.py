@@ -21,7 +21,8 @@ from byzbench.core.environment_spec import (
     translate_environment_errors,
 )
 from byzbench.core.learning import MAX_UNIT_VECTOR, Task
-from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.errors import InvalidParameter, Undefined
+from byzbench.rl.checked_environments import as_numbers, fit_actions, require_observations, require_results
 from byzbench.rl.transition_table import ExactReturns, TransitionTable, exact_returns
 
 if TYPE_CHECKING:
@@ -65,11 +66,14 @@ class _Gymnasium:
 
     def reset(self, seeds: np.ndarray) -> list[Any]:
         pairs = zip(self._environments, seeds.tolist(), strict=True)
-        return [environment.reset(seed=seed)[0] for environment, seed in pairs]
+        results = [environment.reset(seed=seed) for environment, seed in pairs]
+        return [require_results(result, "observation", "info")[0] for result in results]
 
     def step(self, rows: np.ndarray, actions: np.ndarray) -> tuple[Any, ...]:
         pairs = zip(rows.tolist(), actions, strict=True)
-        return tuple(zip(*(self._environments[row].step(action) for row, action in pairs), strict=True))
+        results = [self._environments[row].step(action) for row, action in pairs]
+        names = ("observation", "reward", "terminated", "truncated", "info")
+        return tuple(zip(*(require_results(result, *names) for result in results), strict=True))
 
 
 class _Envpool:
@@ -79,7 +83,7 @@ class _Envpool:
         with translate_environment_errors(id):
             self._library = import_module("envpool")
         if id not in self._library.list_all_envs():
-            raise UserError(f"EnvPool has no environment {id!r}: use backend=gymnasium")
+            raise Undefined(f"EnvPool has no environment {id!r}: use backend=gymnasium")
         # EnvPool reports an episode that terminates in the last step before its limit as truncated: hence one more.
         self._id, self._limit = id, horizon + 1
 
@@ -100,10 +104,14 @@ def as_vectors(space: Space[Any], observations: Any) -> np.ndarray:
     States become unit vectors, or indices if there are many. Observations of types other than vectors and Discrete are
     flattened by `gymnasium.spaces.flatten`.
 
+    Raises:
+        BrokenEnvironment: An observation is not one of the space.
+
     Example:
         >>> as_vectors(Discrete(3), [2])
         array([[0., 0., 1.]], dtype=float32)
     """
+    require_observations(space, observations)
     if isinstance(space, Box) and len(space.shape) == 1:
         return np.asarray(observations, np.float32)
     if not isinstance(space, Discrete):
@@ -135,8 +143,7 @@ class SimulatorBatch:
         self._simulators, self._count, self._horizon = simulators, count, horizon
         self._observation_space = observations
         self._first_action = int(actions.start) if isinstance(actions, Discrete) else 0
-        # Policies compute float32 actions within the bounds; their rounding to another type may leave these.
-        self._cast_to = actions if isinstance(actions, Box) and actions.dtype != np.float32 else None
+        self._box = actions if isinstance(actions, Box) else None
 
     def scale_dynamics(self, constants: Sequence[str], factors: Mapping[str, np.ndarray]) -> None:
         """Multiply the original physical constants by factors [K] of each agent: see `Task.scale_dynamics`."""
@@ -161,11 +168,13 @@ class SimulatorBatch:
         if len(rows):
             index = slice(None) if len(rows) == total else rows  # a slice takes a tenth of the time of all indices
             row_actions = actions[index] + self._first_action if self._first_action else actions[index]
-            if self._cast_to is not None:
-                row_actions = row_actions.astype(self._cast_to.dtype).clip(self._cast_to.low, self._cast_to.high)
-            observations, rewards[index], terminated[index], cut_off, *_ = self._simulators.step(rows, row_actions)
+            if self._box is not None:
+                row_actions = fit_actions(row_actions, self._box)
+            observations, *results, _ = self._simulators.step(rows, row_actions)
             self._observations[index] = as_vectors(self._observation_space, observations)
-            truncated[index] |= np.asarray(cut_off, bool)
+            names = ("a reward", "terminated", "truncated")
+            rewards[index], terminated[index], cut_off = map(as_numbers, results, names)
+            truncated[index] |= cut_off.astype(bool)
             ended = (terminated | truncated)[index]
             if ended.any():
                 self._running = rows[~ended]

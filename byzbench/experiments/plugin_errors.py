@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from byzbench import registry
 from byzbench.core import Component, Task
 from byzbench.errors import BrokenPlugin, Busy, ByzbenchError, CorruptRecord, StorageError, error_text
 from byzbench.experiments.termination import is_terminated
+from byzbench.rl.checked_environments import CheckedEnvironments
 
 _explaining: ContextVar[bool] = ContextVar("explaining", default=False)
 """True while an error is being explained, so that the checks for it raise theirs as they are."""
@@ -127,12 +127,10 @@ def explain(error: BaseException, components: Iterable[Component]) -> str | None
 
 
 def _locate_environment(error: BaseException, components: Iterable[Component]) -> str | None:
-    """Return an error as one line if it was raised by a method of an environment, else None."""
+    """Return an error as one line if it was raised by an environment, else None."""
     tasks = [component for component in components if isinstance(component, Task)]
     frames = list(traceback.walk_tb(error.__traceback__))
-    if not tasks or not any(
-        issubclass(type(frame.f_locals.get("self")), _environment_types()) for frame, _ in frames[-9:]
-    ):
+    if not tasks or not any(isinstance(frame.f_locals.get("self"), CheckedEnvironments) for frame, _ in frames):
         return None
     return f"env {registry.written_form(tasks[0])}: {error_text(error)} ({_place(*frames[-1])})"
 
@@ -143,12 +141,6 @@ def _innermost(error: BaseException) -> tuple[FrameType, int]:
 
 def _place(frame: FrameType, line: int) -> str:
     return f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}"
-
-
-def _environment_types() -> tuple[type, ...]:
-    """Return the base classes of environments, of those libraries that were imported."""
-    names = (("gymnasium", "Env"), ("pettingzoo", "ParallelEnv"), ("pettingzoo", "AECEnv"))
-    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
 
 
 def locate(error: BaseException, plugins: Iterable[Component], label: bool = True) -> str | None:

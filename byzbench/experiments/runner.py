@@ -22,6 +22,7 @@ from byzbench.core import Communication, State
 from byzbench.core.messages import plain_state
 from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
 from byzbench.experiments.assumptions import assumptions
+from byzbench.experiments.environment_check import check_environment
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
 from byzbench.experiments.exact_metrics import ExactMetrics
 from byzbench.experiments.experiment import Experiment
@@ -98,6 +99,8 @@ def run(
     new_record = code_origin(todo)
     with translate_plugin_errors(todo.components):
         training = Training(todo)  # created first, as it may raise errors, which must leave no files
+        if on_existing == "rerun" or not (folder.path / "result.json").exists():
+            check_environment(todo.task, todo.agents)
     changes: list[str] = []
     with folder.locked(wait):
         if on_existing == "rerun":

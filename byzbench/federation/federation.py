@@ -34,6 +34,8 @@ from byzbench.federation.scenarios import Scenarios
 from byzbench.federation.statistics import AggregationResult, AgreementResult, Counters, RoundStatistics
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.randomness import Streams
+from byzbench.registry import written_form
+from byzbench.rl.checked_environments import checked
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, draw_noise, rollout
 
@@ -232,12 +234,15 @@ class SimulatedFederation(Federation):
         return rollout(
             self.policy,
             theta.detach().cpu(),
-            self.scenarios.wrap_observations(batch, agent_ids),
+            self.scenarios.wrap_observations(self._checked(batch, rows * len(agent_ids)), agent_ids),
             starts,
             action_noise,
             counts,
             hooks,
         )
+
+    def _checked(self, environments: EnvironmentBatch, rows: int) -> EnvironmentBatch:
+        return checked(environments, rows, self._task.observation_size, lambda: written_form(self._task))
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
         """Add episodes to the counters of agents, and the time for them to their clocks."""

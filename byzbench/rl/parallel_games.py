@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from byzbench.errors import UserError
+from byzbench.errors import BrokenEnvironment, Undefined
+from byzbench.rl.checked_environments import as_numbers, fit_actions, require_observations, require_results
 
 
 class _Games:
@@ -17,17 +18,21 @@ class _Games:
     def __init__(self, games: Sequence[Any], horizon: int) -> None:
         self._games, self._horizon = games, horizon
         self._players = games[0].possible_agents
-        size = games[0].observation_space(self._players[0]).shape[0]
-        self._observations = np.zeros((len(games), len(self._players), size), np.float32)
+        self._space = games[0].observation_space(self._players[0])
+        self._actions = games[0].action_space(self._players[0])
+        self._observations = np.zeros((len(games), len(self._players), *self._space.shape), np.float32)
 
-    def _store(self, game: int, observations: Mapping[str, Any]) -> None:
+    def _store(self, number: int, observations: Mapping[str, Any]) -> None:
+        """Store the observations of a game: zeros of players who left, unless it still returns theirs."""
+        by_player = _by_player(observations, "observation", self._games[number].agents)
+        require_observations(self._space, list(by_player.values()))
         for index, player in enumerate(self._players):
-            self._observations[game, index] = observations.get(player, 0.0)
+            self._observations[number, index] = by_player.get(player, 0.0)
 
     def _begin(self, seeds: np.ndarray) -> None:
         """Start every game from its seed."""
         for number, (game, seed) in enumerate(zip(self._games, seeds.tolist(), strict=True)):
-            self._store(number, game.reset(seed=seed)[0])
+            self._store(number, require_results(game.reset(seed=seed), "observations", "infos")[0])
         self._running, self._t = list(range(len(self._games))), 0
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -36,17 +41,40 @@ class _Games:
         shape = self._observations.shape[:2]
         rewards, terminated, truncated = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
         over = np.full(shape[0], self._t >= self._horizon)
+        if isinstance(self._actions, Box):
+            actions = fit_actions(actions, self._actions)
         for number in self._running:
             game = self._games[number]
             active = set(game.agents)
             player_actions = {p: a for p, a in zip(self._players, actions[number], strict=True) if p in active}
-            observations, *results, _ = game.step(player_actions)
+            names = ("observations", "rewards", "terminations", "truncations", "infos")
+            observations, *results, _ = require_results(game.step(player_actions), *names)
             self._store(number, observations)
-            for out, by_player in zip((rewards, terminated, truncated), results, strict=True):
-                out[number] = [by_player.get(player, 0) for player in self._players]
+            arrays = {"reward": rewards, "termination": terminated, "truncation": truncated}
+            for (name, out), result in zip(arrays.items(), results, strict=True):
+                by_player = _by_player(result, name, active)
+                out[number] = as_numbers([by_player.get(player, 0) for player in self._players], f"a {name}")
             over[number] |= not game.agents
         self._running = [number for number in self._running if not over[number]]
         return rewards, terminated, truncated, over
+
+
+def _by_player(values: Any, name: str, players: Collection[str]) -> Mapping[str, Any]:
+    """Return the values that a game returned by player.
+
+    Args:
+        values: The values.
+        name: The word for such a value in the message.
+        players: The players who must have one.
+
+    Raises:
+        BrokenEnvironment: It is no mapping, or a player has none.
+    """
+    if not isinstance(values, Mapping):
+        raise BrokenEnvironment(f"returned {name}s of type {type(values).__name__}, expected a dict by player")
+    if missing := [player for player in players if player not in values]:
+        raise BrokenEnvironment(f"returned no {name} of player {missing[0]!r}")
+    return values
 
 
 class TeamGames(_Games):
@@ -140,7 +168,7 @@ def require_equal_spaces(id: str, game: Any, method: str, what: str) -> None:
         what: The word for the spaces in the message.
 
     Raises:
-        UserError: The spaces of the players differ, or are of an unsupported type.
+        Undefined: The spaces of the players differ, or are of an unsupported type.
 
     Example:
         >>> from mpe2 import simple_spread_v3
@@ -149,13 +177,13 @@ def require_equal_spaces(id: str, game: Any, method: str, what: str) -> None:
     """
     spaces = [getattr(game, method)(player) for player in game.possible_agents]
     first = spaces[0]
-    if any(type(s) is not type(first) or s.shape != first.shape for s in spaces) or (
-        isinstance(first, Discrete) and any(s.n != first.n for s in spaces)
-    ):
-        raise UserError(f"the players of {id!r} have unequal {what}: players that share a policy need equal {what}")
+    # Policies read observations of any size, but act within the bounds of actions.
+    kinds = spaces if method == "action_space" else [(type(space), space.shape) for space in spaces]
+    if any(kind != kinds[0] for kind in kinds):
+        raise Undefined(f"the players of {id!r} have unequal {what}: players that share a policy need equal {what}")
     vector = isinstance(first, Box) and len(first.shape) == 1
     if not (vector or (method == "action_space" and isinstance(first, Discrete) and first.start == 0)):
-        raise UserError(
+        raise Undefined(
             f"game {id!r} has {what} of type {type(first).__name__}; supported are vectors (Box with one "
             "dimension), and Discrete actions"
         )

@@ -12,7 +12,10 @@ from pydantic import AfterValidator, Field
 from byzbench.core import JsonObject
 from byzbench.core.environment_spec import EnvironmentSpec, normalized_wrapper
 from byzbench.core.gymnasium_task import GymnasiumTask
-from byzbench.errors import InvalidParameter
+from byzbench.errors import Undefined
+
+_MAX_STEPS = 1_000_000
+"""The largest horizon, as the noise of all steps of an episode is drawn at its start."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Gymnasium(GymnasiumTask):
         tuple[Annotated[str, AfterValidator(normalized_wrapper)], ...],
         Field(description="wrappers from the inside out, as Name, module:Name or Name(key=value)"),
     ] = field(default=(), kw_only=True)
-    steps: Annotated[int | None, Field(ge=1, le=1_000_000, description="maximal number of steps of an episode")] = (
+    steps: Annotated[int | None, Field(ge=1, le=_MAX_STEPS, description="maximal number of steps of an episode")] = (
         field(default=None, kw_only=True)
     )
     gamma: Annotated[float, Field(gt=0, le=1, description="discount")] = field(default=0.99, kw_only=True)
@@ -61,10 +64,11 @@ class Gymnasium(GymnasiumTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.facts.horizon is None:
-            raise InvalidParameter(
-                f"environment {self.id!r} has no fixed horizon: set steps=, the maximum of an episode"
-            )
+        horizon = self.facts.horizon
+        if horizon is None:
+            raise Undefined(f"environment {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
+        if not 1 <= horizon <= _MAX_STEPS:
+            raise Undefined(f"environment {self.id!r} has episodes of {horizon} steps: set steps=, 1 to {_MAX_STEPS}")
 
     @property
     def gymnasium_id(self) -> str:  # type: ignore[override]

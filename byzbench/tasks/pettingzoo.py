@@ -13,7 +13,7 @@ from pydantic import Field
 
 from byzbench.core import Setting, Task, literal
 from byzbench.core.environment_spec import translate_environment_errors
-from byzbench.errors import InvalidParameter, Undefined, UserError
+from byzbench.errors import Undefined
 from byzbench.rl.parallel_games import SharedGames, TeamGames, require_equal_spaces
 from byzbench.rl.rollouts import EnvironmentBatch
 from byzbench.rl.simple_spread import SIMPLE_SPREAD_OPTIONS, simple_spread
@@ -65,14 +65,15 @@ class PettingZoo(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         game = self._start()
-        require_equal_spaces(self.id, game, "observation_space", "observations")
-        require_equal_spaces(self.id, game, "action_space", "actions")
-        limit = getattr(game.unwrapped, "max_cycles", None)
-        if self.steps is None and type(limit) is not int:
-            raise InvalidParameter(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
-        facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game), self._simulation(game))
-        object.__setattr__(self, "_facts", facts)
-        game.close()
+        with translate_environment_errors(self.id):
+            require_equal_spaces(self.id, game, "observation_space", "observations")
+            require_equal_spaces(self.id, game, "action_space", "actions")
+            limit = getattr(game.unwrapped, "max_cycles", None)
+            if self.steps is None and type(limit) is not int:
+                raise Undefined(f"game {self.id!r} has no fixed horizon: set steps=, the maximum of an episode")
+            facts = (len(game.possible_agents), self.steps or limit, *self._spaces(game), self._simulation(game))
+            object.__setattr__(self, "_facts", facts)
+            game.close()
 
     def _start(self) -> Any:
         """Make the game, a `ParallelEnv`."""
@@ -174,7 +175,7 @@ def _open_game(id: str, options: str) -> Any:
         options: The arguments of the game, such as "N=5 other=1".
 
     Raises:
-        UserError: The game is not installed, or it does not take these arguments.
+        Undefined: The game is not installed, or it does not take these arguments.
     """
     family, _, name = id.partition("/")
     pairs = (item.partition("=") for item in options.split())
@@ -192,7 +193,7 @@ def _open_game(id: str, options: str) -> Any:
             try:
                 return module.parallel_env(**arguments)
             except TypeError as error:
-                raise InvalidParameter(f"game {id!r}: {error}") from None
-    raise UserError(
+                raise Undefined(f"game {id!r}: {error}") from None
+    raise Undefined(
         f"PettingZoo has no parallel game {id!r} here: try mpe2/simple_spread_v3, or install the package of its family"
     )
