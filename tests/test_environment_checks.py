@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -16,10 +17,12 @@ from pettingzoo import ParallelEnv
 
 from byzbench import registry
 from byzbench.cli import main
+from byzbench.core import Task
 from byzbench.core.environment_spec import environment_facts
 from byzbench.core.gymnasium_task import as_vectors
 from byzbench.errors import BrokenEnvironment, BrokenPlugin, Undefined, UserError
 from byzbench.experiments.environment_check import check_environment
+from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import run
 from byzbench.randomness import Streams
 from byzbench.records.result import Result
@@ -294,6 +297,18 @@ def test_a_task_that_cannot_be_made_is_an_undefined_cell(parts: dict[str, Any], 
     assert "\n" not in reason
 
 
+def test_an_id_without_a_version_is_that_of_the_latest() -> None:
+    task, latest = (registry.make("task", f"gymnasium:{id}") for id in ("CartPole", "CartPole-v1"))
+    assert task.facts == latest.facts
+    assert len(task.make(1, 2).reset([np.random.default_rng(0)])) == 2
+
+
+def test_an_environment_that_moved_says_where() -> None:
+    with pytest.raises(Undefined, match=r"needs more packages: .*mujoco") as error:
+        registry.make("task", "gymnasium:Hopper-v2")
+    assert "\n" not in str(error.value)
+
+
 def test_an_index_of_a_state_is_no_negative_one() -> None:
     for state in (-1, 3, 0.5, np.array([1]), None, "1"):
         with pytest.raises(BrokenEnvironment, match="expected one of Discrete"):
@@ -391,6 +406,65 @@ def test_players_who_share_a_policy_have_equal_actions(game: Any) -> None:
         registry.make("task", game(**unequal))
 
 
+class OwnBatch:
+    """Environments of a plug-in task with a fault in one step."""
+
+    def __init__(self, rows: int, fault: Callable[[tuple[Any, ...]], Any], step: int) -> None:
+        self._rows, self._fault, self._step = rows, fault, step
+
+    def reset(self, generators: Any) -> Any:
+        self._t = 0
+        return np.zeros((self._rows, 1), np.float32)
+
+    def step(self, actions: Any) -> Any:
+        self._t += 1
+        ends = np.zeros(self._rows, bool), np.full(self._rows, self._t >= 40)
+        output = np.zeros((self._rows, 1), np.float32), np.ones(self._rows, np.float32), *ends
+        return self._fault(output) if self._t == self._step else output
+
+
+@dataclass(frozen=True)
+class Own(Task):
+    """A task of a plug-in."""
+
+    fault: ClassVar[Any]
+    fault_step: ClassVar[int]
+    observation_size: ClassVar[int] = 1
+    action_space: ClassVar[Any] = Discrete(2)
+    horizon: ClassVar[int] = 40
+    discount: ClassVar[float] = 0.9
+    reference: ClassVar[Any] = {}
+
+    def make(self, agents: int, count: int) -> Any:
+        return OwnBatch(agents * count, self.fault, self.fault_step)
+
+
+@pytest.mark.parametrize("step", [2, 30])
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        (lambda output: (output[0] * np.nan, *output[1:]), "returned observations that are not finite"),
+        (lambda output: (output[0], output[1] * np.inf, *output[2:]), "returned rewards that are not finite"),
+        (lambda output: (output[0][:, 0], *output[1:]), "returned observations of type ndarray and shape"),
+        (lambda output: (output[0], 1.0, *output[2:]), "returned rewards of type float, expected an array of shape"),
+        (lambda output: (*output, {}), "returned 5 values, expected the 4 values observations, rewards"),
+        (lambda output: deep(20), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fault_of_a_plug_in_task_is_one_line(fault: Any, message: str, step: int, tmp_path: Path) -> None:
+    todo = Experiment.create(**TINY)
+    parts = {"fault": staticmethod(fault), "fault_step": step, "__module__": __name__}
+    object.__setattr__(todo, "task", type("Own", (Own,), parts)())
+    for name in ("members", "setting", "trained_policy", "hash"):
+        todo.__dict__.pop(name, None)
+    with pytest.raises(BrokenPlugin) as error:
+        run(todo, out=tmp_path)
+    assert message in str(error.value)
+    assert str(error.value).startswith("env test_environment_checks")
+    assert "\n" not in str(error.value)
+    assert (step == 2) == (not list(tmp_path.iterdir()))
+
+
 # The fuzzer.
 
 SPACES: tuple[tuple[Any, Any], ...] = (
@@ -454,7 +528,7 @@ def fuzzed(rng: np.random.Generator) -> tuple[dict[str, Any], int | None]:
         "end": lambda env: terminates and env.t >= length,
         "steps": 45 if terminates else length,
     }
-    fault = rng.integers(7)
+    fault = rng.integers(8)
     if fault == 0:
         return parts | UNSUPPORTED[rng.integers(len(UNSUPPORTED))], 0
     planted, step = PLANTED[rng.integers(len(PLANTED))], int(rng.integers(1, length + 1))

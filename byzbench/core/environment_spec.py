@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import error as errors
+from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
 from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple, flatdim
 
 from byzbench.core.json_object import JsonObject
@@ -139,7 +140,8 @@ def translate_environment_errors(name: str) -> Iterator[None]:
             chain = (error, error.__cause__, error.__context__)
             missing = next((e.name for e in chain if isinstance(e, ImportError) and e.name), "")
             extra = _EXTRAS.get(missing.partition(".")[0])
-            remedy = f"pip install 'byzbench[{extra}]'" if extra else f"pip install {missing or 'its dependencies'}"
+            package = f"'byzbench[{extra}]'" if extra else missing
+            remedy = f"pip install {package}" if package else " ".join(str(error).split())
             raise Undefined(f"task {name!r} needs more packages: {remedy}") from None
         except errors.Error as error:
             reason = str(error).splitlines()[0]
@@ -246,7 +248,7 @@ def environment_facts(spec: EnvironmentSpec) -> EnvironmentFacts:
     """
     with translate_environment_errors(spec.id):
         _import_registering_module(spec.id)
-        registered = gymnasium.spec(spec.id.rpartition(":")[2])
+        registered = _registered_spec(spec.id.rpartition(":")[2])
         if str(registered.entry_point).startswith("gymnasium.envs.mujoco"):
             # MuJoCo would warn for each of hundreds of simulators that Gymnasium's model file has an older format.
             import_module("mujoco").set_mju_user_warning(lambda text: None)
@@ -262,6 +264,14 @@ def environment_facts(spec: EnvironmentSpec) -> EnvironmentFacts:
         registered.reward_threshold if has_threshold else None,
         files,
     )
+
+
+def _registered_spec(id: str) -> EnvSpec:
+    """Return the entry of an id in Gymnasium's registry; without a version that of the latest one, as `make` does."""
+    namespace, name, version = parse_env_id(id)
+    if version is None:
+        version = find_highest_version(namespace, name)
+    return gymnasium.spec(get_env_id(namespace, name, version))
 
 
 def _require_supported_spaces(id: str, observations: Space[Any], actions: Space[Any]) -> None:

@@ -20,7 +20,7 @@ from byzbench.experiments.assumptions import moments
 from byzbench.experiments.metrics import cvar
 from byzbench.randomness import Streams
 from byzbench.registry import written_form
-from byzbench.rl.checked_environments import checked
+from byzbench.rl.checked_environments import with_checks
 from byzbench.rl.policies import Actor, Policy
 from byzbench.rl.rollouts import EnvironmentBatch, draw_noise, rollout
 
@@ -112,7 +112,7 @@ def evaluate_policy(
         noise = np.empty((agents, episodes, task.horizon, *policy.action_shape), np.float32)
         draw_noise(policy, streams, "evaluation/action", number, range(agents), noise)
         transposed = torch.from_numpy(noise).transpose(1, 2)
-        checked_batch = checked(environments, agents * episodes, task.observation_size, lambda: written_form(task))
+        checked_batch = with_checks(environments, agents * episodes, task.observation_size, lambda: written_form(task))
         batch = rollout(policy, theta, shown(checked_batch), generators, transposed, count, greedy=greedy)
         batch = batch.select(counted)
         metrics[name], metrics[f"{name}_worst"] = float(batch.returns.mean()), float(batch.returns.min())

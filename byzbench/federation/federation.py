@@ -35,7 +35,7 @@ from byzbench.federation.statistics import AggregationResult, AgreementResult, C
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.randomness import Streams
 from byzbench.registry import written_form
-from byzbench.rl.checked_environments import checked
+from byzbench.rl.checked_environments import with_checks
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import EnvironmentBatch, Trajectories, draw_noise, rollout
 
@@ -242,7 +242,7 @@ class SimulatedFederation(Federation):
         )
 
     def _checked(self, environments: EnvironmentBatch, rows: int) -> EnvironmentBatch:
-        return checked(environments, rows, self._task.observation_size, lambda: written_form(self._task))
+        return with_checks(environments, rows, self._task.observation_size, lambda: written_form(self._task))
 
     def _charge_episodes(self, agent_ids: Sequence[int], episodes: Trajectories) -> None:
         """Add episodes to the counters of agents, and the time for them to their clocks."""

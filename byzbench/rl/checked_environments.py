@@ -136,7 +136,7 @@ def fit_actions(actions: np.ndarray, space: Box) -> np.ndarray:
     return actions.clip(space.low, space.high).astype(space.dtype, copy=False)
 
 
-def checked(
+def with_checks(
     environments: EnvironmentBatch, rows: int, observation_size: int, name: Callable[[], str]
 ) -> EnvironmentBatch:
     """Return environments that check what they return; compiled simulations are returned as they are.
