@@ -40,6 +40,7 @@ from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder
 from byzbench.records.store import StoredRun, gather, scan_runs
 from byzbench.records.tuned import TunedParameters
+from byzbench.sweeps.cells import run_cell
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
 from byzbench.tuning.problem import tuning_problem
 
@@ -204,16 +205,22 @@ def test_a_run_with_an_older_version_of_a_component_is_archived(
         byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path)
 
 
-def test_a_run_that_began_before_traces_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::byzbench.errors.OtherLibraries")
+def test_a_run_that_began_before_traces_is_not_thrown_away_unsaid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(identity, "ENGINE", 1)
     entry, *_ = with_unmoved_components(OLD / "6a6c210")
     folder = shutil.copytree(entry.path, tmp_path / entry.path.name)
     (folder / "result.json").unlink()
-    calls: list[Any] = []
-    with pytest.warns(OtherLibraries) if _libraries_moved(folder) else nullcontext():
-        result = byzbench.run(Experiment.from_description(entry.experiment), out=tmp_path, callback=calls.append)
-    assert calls[0]["round"] == 0
-    assert len(result.trace) == 64
+    experiment = Experiment.from_description(entry.experiment)
+    with pytest.raises(
+        CorruptRecord, match=r"checkpoint\.safetensors is not a checkpoint of byzbench; move the folder"
+    ):
+        byzbench.run(experiment, out=tmp_path)
+    outcome = run_cell(experiment.describe(), str(tmp_path), "reuse", wait=False)
+    assert outcome.archived.startswith(f"{folder} is now {folder}-archived: ")
+    assert len(outcome.result["trace"]) == 64
 
 
 def test_older_tuned_parameters_follow_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ def logs(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize(("seed", "name"), FILES, ids=lambda value: str(value))
 def test_a_damaged_file_is_named_or_does_not_matter(
