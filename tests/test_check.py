@@ -602,7 +602,7 @@ FAULTS = {
     "attack": ("attack", "Half", BROKEN[5][0], f"attack half: {BROKEN[5][1]}"),
     "attack's tuple": ("attack", "Half", BROKEN[6][0], f"attack half: {BROKEN[6][1]}"),
     "topology": ("topology", "Lattice", BROKEN[7][0], f"topology lattice: {BROKEN[7][1]}"),
-    "task": ("task", "Walk", WALK.replace(", ends\n", "\n"), "task walk: step must return (observations, rewards, "),
+    "task": ("task", "Walk", WALK.replace(", ends\n", "\n"), "env walk: step 1 of an episode returned 3 values, "),
     "task's attribute": ("task", "Walk", WALK.replace("    discount: ClassVar = 0.99\n", ""), "task walk: discount is"),
     "agreement": (
         "agreement",
