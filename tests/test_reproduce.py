@@ -27,6 +27,7 @@ from byzbench.reports.estimators import Interval
 from byzbench.reports.sheets import Table
 from byzbench.reproduce import catalog, communication, find_study, learning, reproduce_study, studies
 from byzbench.reproduce.assumptions import ASSUMPTIONS
+from byzbench.reproduce.asynchrony import ASYNCHRONY, METHODS
 from byzbench.reproduce.communication import COMMUNICATION
 from byzbench.reproduce.complexity import COMPLEXITY, LENGTHS, PROBLEMS, SHARES, bound_terms, cell_options
 from byzbench.reproduce.decbyzpg import CARTPOLE, GRID, OUTCOMES, PRESETS, SHOWN
@@ -449,6 +450,33 @@ class TestAssumptions:
             "At alpha = 0.2 the excess of the squared error is 2 (2 to 2) "
         )
         assert ASSUMPTIONS.figure(result).axes
+
+
+class TestAsynchrony:
+    def test_times_are_compared_by_pairs_of_seeds(self) -> None:
+        """Asynchronous agents take half the time of any others; the seed that they never reach is in no pair."""
+
+        def runs(name: str) -> list[dict[str, Any]]:
+            factor = 0.5 if "asynchronous" in name else 1.0
+            times = [factor * 40.0, factor * 90.0, None if factor < 1 else 10.0]
+            last = 9.0 if name == "afedpg, no defence: flood" else 480.0
+            return [{"seconds": time, "end": 100.0, "last": last} for time in times]
+
+        rows = {
+            name: MeasuredRow(several[0], [0, 1, 2], runs(name), len(several))
+            for name, several in ASYNCHRONY.rows().items()
+        }
+        result = StudyResult("asynchrony", ENGINE, rows)
+        assert all(ASYNCHRONY.ratio(result, "equal", m, "tuned").value == pytest.approx(2.0) for m in METHODS)
+        first, second = ASYNCHRONY.findings(result)
+        assert first.count("2.00 (") == 8
+        assert second.startswith("Under attacks on time the lowest return at the end is 480 (480 to 480) (DecByzPG, ")
+        assert second.endswith("9 (9 to 9) (afedpg, no defence, flood) without.")
+        statements = ASYNCHRONY.checks(result)
+        assert not any(holds for name, holds in statements.items() if "faster" in name), "two pairs have no interval"
+        assert all(holds for name, holds in statements.items() if "learns on" in name)
+        assert len(ASYNCHRONY.tables(result)) == 4
+        assert ASYNCHRONY.figure(result).axes
 
 
 class TestCommunication:

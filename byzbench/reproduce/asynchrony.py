@@ -196,6 +196,23 @@ class AsynchronyStudy(Study):
             statements[f"{name} learns on under {attack}: at least {GOAL:g}"] = bool(last and last.value >= GOAL)
         return statements
 
+    def findings(self, result: StudyResult) -> list[str]:
+        """Return how much faster asynchronous agents are, and the lowest returns under attack."""
+        times = [
+            f"{format_interval(self.ratio(result, law, method, kind), 2)} ({method}, {law}, {kind})"
+            for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS[:2])
+        ]
+        ends = {(name, attack): _last(result.rows[f"{name}: {attack}"]) for name, attack in product(DEFENCES, ATTACKS)}
+        known = {key: end for key, end in ends.items() if end is not None}
+        lowest = []
+        for names in (DEFENDED, [name for name in DEFENCES if name not in DEFENDED]):
+            name, attack = min((key for key in known if key[0] in names), key=lambda key: known[key].value)
+            lowest.append(f"{format_interval(known[name, attack], 0)} ({name}, {attack})")
+        return [
+            f"Times of synchronous agents over those of asynchronous ones: {'; '.join(times)}.",
+            f"Under attacks on time the lowest return at the end is {lowest[0]} with a defence, {lowest[1]} without.",
+        ]
+
     def ratio(self, result: StudyResult, law: str, method: str, kind: str) -> Interval | None:
         """Return the ratio of times, paired by seed, of runs of which both reach the return."""
         rows = (result.rows[_name(law, method, k)] for k in (kind, "asynchronous"))
