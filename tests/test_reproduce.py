@@ -513,7 +513,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("assumptions", "communication", "complexity", "decbyzpg", "fedpg_br", "speedup")
+PUBLISHED = ("assumptions", "asynchrony", "communication", "complexity", "decbyzpg", "fedpg_br", "speedup")
 """The studies whose pages and data are in docs/."""
 
 
@@ -562,3 +562,13 @@ class TestPublishedResults:
         ]
         chosen = {k: result.rows[f"p=1, K={k}"].options["parameters"]["algorithm"]["N"] for k in (1, 26)}
         assert chosen == {1: 1, 26: 8}
+
+    def test_asynchronous_agents_learn_on_under_attacks_on_time_and_are_not_certainly_faster(self) -> None:
+        """`basgd` is the only defended method that attacks hold below 400; without a defence a flood stops learning."""
+        result = published_result("asynchrony")
+        statements = find_study("asynchrony").checks(result)
+        failing = [name for name, holds in statements.items() if not holds and "faster" not in name]
+        assert failing == [f"basgd, trimmed_mean learns on under {a}: at least 400" for a in ("rush", "slowdown")]
+        assert not any(holds for name, holds in statements.items() if "faster" in name)
+        undefended = result.rows["afedpg, no defence: flood"].runs
+        assert max(run["last"] for run in undefended) < 20

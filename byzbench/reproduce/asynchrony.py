@@ -41,7 +41,8 @@ INTRODUCTION = """CartPole, {agents} agents, at most {budget} trajectories of th
 environment steps at 1,000 steps per second and speed 1, messages take no time. Half of the agents are four times slower
 (*two speeds*), or every batch takes a Pareto time of tail index 1.5 (*heavy-tailed batches*). DecByzPG has `rfa` and
 `rb_tm(cap=2)`, whose bound holds asynchronously for n >= 3f + 1; ByzPG has p = 1 and `trimmed_mean`, and `basgd` is
-that method with a server that handles messages as they arrive, in buffers. Nobody is Byzantine, and agents assume f =
+that method with a server that handles messages as they arrive, in buffers: it steps when every buffer has a message, so
+the slowest buffer sets its pace, where a quorum of 7 leaves slow agents out. Nobody is Byzantine, and agents assume f =
 {byzantine}.
 
 *Same quorum* waits for n - f messages of a round, *tuned* for all, n - f or 7, whichever is best. A search on other
