@@ -45,12 +45,14 @@ that method with a server that handles messages as they arrive, in buffers: it s
 the slowest buffer sets its pace, where a quorum of 7 leaves slow agents out. Nobody is Byzantine, and agents assume f =
 {byzantine}.
 
-*Same quorum* waits for n - f messages of a round, *tuned* for all, n - f or 7, whichever is best. A search on other
-seeds chooses one of three batches with their steps, and the quorum of *tuned*, the largest age of messages
-(asynchronous DecByzPG) or the number of buffers (`basgd`): most runs that reach {goal:g}, then the least time.
+Synchronous agents wait for n - f messages of a round, asynchronous ones for n - f of at most some age. *Tuned* ones
+wait for the best number: synchronous ones of all, n - f and 7, asynchronous ones of n - f and 7. A search on other
+seeds chooses one of three batches with their steps, the quorum of tuned rows, the largest age of messages (asynchronous
+DecByzPG), and the number of buffers of tuned `basgd`, 7 or 9 (it has 9 in the rows of n - f): most runs that reach
+{goal:g}, then the least time. A quorum of 7 has a majority of honest agents and not the guarantee of `rb_tm`.
 Seconds are virtual, until the training return, averaged over the last tenth of the time so far, has reached
 {goal:g}: geometric means with Student's 95 % interval of logarithms. The ratio is paired by seed, of the
-synchronous row to the asynchronous one: above 1 the asynchronous one is faster.
+synchronous row to the asynchronous one of the same kind: above 1 the asynchronous one is faster.
 
 The last table has f = {byzantine} Byzantine agents that attack the time of messages (docs/schedules.md): *stale*
 sends vectors of five rounds ago, *rush* sends last, *slowdown* holds the messages of three honest agents for ever,
@@ -94,22 +96,22 @@ def _at_server(algo: str, step: str, schedule: str) -> Options:
     return _experiment(f"{algo}({step}, {SHARED})", schedule, aggregator="trimmed_mean")
 
 
-def _candidates(method: str, kind: str, law: str) -> list[Options]:
+def _candidates(method: str, law: str, asynchronous: bool, tuned: bool) -> list[Options]:
     """Return the candidates of a row."""
     speeds = LAWS[law]
-    quorums = ("n-f",) if kind == "same quorum" else QUORUMS
-    if method == "DecByzPG":
-        if kind == "asynchronous":
-            return [
-                _decentralised(step, f"asynchronous({speeds}, quorum=n-f, staleness={age})")
-                for step, age in product(BATCHES, STALENESS)
-            ]
-        return [_decentralised(s, f"synchronous({speeds}, quorum={q})") for s, q in product(BATCHES, quorums)]
-    if kind == "asynchronous":
-        buffers = ("buffers=7", "buffers=9")
+    if method == "DecByzPG" and asynchronous:
+        return [
+            _decentralised(step, f"asynchronous({speeds}, quorum={quorum}, staleness={age})")
+            for step, age, quorum in product(BATCHES, STALENESS, QUORUMS[1:] if tuned else ("n-f",))
+        ]
+    if asynchronous:
+        buffers = ("buffers=7", "buffers=9") if tuned else ("buffers=9",)
         return [
             _at_server("basgd", f"{step}, {b}", f"asynchronous({speeds})") for step, b in product(SERVER_STEPS, buffers)
         ]
+    quorums = QUORUMS if tuned else ("n-f",)
+    if method == "DecByzPG":
+        return [_decentralised(s, f"synchronous({speeds}, quorum={q})") for s, q in product(BATCHES, quorums)]
     return [
         _at_server("byzpg", f"{step}, p=1", f"synchronous({speeds}, quorum={quorum})")
         for step, quorum in product(SERVER_STEPS, quorums)
@@ -138,7 +140,8 @@ DEFENCES: Mapping[str, Options] = {
 """The methods of the last table, with their recommended parameters."""
 DEFENDED = [name for name in DEFENCES if "plain" not in name and "no defence" not in name]
 METHODS = ("DecByzPG", "ByzPG")
-KINDS = ("same quorum", "tuned", "asynchronous")
+KINDS = ("n-f", "tuned")
+SCHEDULES = ("synchronous", "asynchronous")
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,8 @@ class AsynchronyStudy(Study):
     def rows(self) -> dict[str, list[Options]]:
         """Return the candidates of each method and schedule under each law."""
         rows = {
-            _name(law, method, kind): _candidates(method, kind, law)
-            for law, method, kind in product(LAWS, METHODS, KINDS)
+            _name(law, method, kind, schedule): _candidates(method, law, schedule == "asynchronous", kind == "tuned")
+            for law, method, kind, schedule in product(LAWS, METHODS, KINDS, SCHEDULES)
         }
         for (name, options), (attack, written) in product(DEFENCES.items(), ATTACKS.items()):
             schedule = f"asynchronous({LAWS[UNEQUAL]}, staleness=4)"
@@ -188,7 +191,7 @@ class AsynchronyStudy(Study):
     def checks(self, result: StudyResult) -> dict[str, bool]:
         """Return whether asynchronous agents of unequal speed are faster, with their whole interval."""
         statements = {}
-        for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS[:2]):
+        for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS):
             ratio = self.ratio(result, law, method, kind)
             faster = ratio is not None and ratio.low is not None and ratio.low > 1
             statements[f"{law}: asynchronous {method} is faster than synchronous, {kind}"] = faster
@@ -201,7 +204,7 @@ class AsynchronyStudy(Study):
         """Return how much faster asynchronous agents are, and the lowest returns under attack."""
         times = [
             f"{format_interval(self.ratio(result, law, method, kind), 2)} ({method}, {law}, {kind})"
-            for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS[:2])
+            for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS)
         ]
         ends = {(name, attack): _last(result.rows[f"{name}: {attack}"]) for name, attack in product(DEFENCES, ATTACKS)}
         known = {key: end for key, end in ends.items() if end is not None}
@@ -216,7 +219,7 @@ class AsynchronyStudy(Study):
 
     def ratio(self, result: StudyResult, law: str, method: str, kind: str) -> Interval | None:
         """Return the ratio of times, paired by seed, of runs of which both reach the return."""
-        rows = (result.rows[_name(law, method, k)] for k in (kind, "asynchronous"))
+        rows = (result.rows[_name(law, method, kind, schedule)] for schedule in SCHEDULES)
         pairs = [
             (a["seconds"], b["seconds"])
             for a, b in zip(*(row.runs for row in rows), strict=True)
@@ -234,14 +237,14 @@ class AsynchronyStudy(Study):
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(7.1, 2.6), layout="constrained")
             for axes, method in zip(figure.subplots(1, len(METHODS), sharey=True), METHODS, strict=True):
-                for (i, law), (j, kind) in product(enumerate(LAWS), enumerate(KINDS)):
-                    row = result.rows[_name(law, method, kind)]
-                    time = geometric_mean(_seconds(row))
+                bars = list(product(KINDS, SCHEDULES))
+                for (i, law), (j, (kind, schedule)) in product(enumerate(LAWS), enumerate(bars)):
+                    time = geometric_mean(_seconds(result.rows[_name(law, method, kind, schedule)]))
                     if time is None:
                         continue
-                    at = i + 0.25 * (j - 1)
-                    label = kind if i == 0 else None
-                    axes.bar(at, time.value, 0.22, color=[GREY, COLOURS[0], COLOURS[1]][j], label=label)
+                    at = i + 0.2 * (j - 1.5)
+                    look: Any = {"color": [GREY, *COLOURS][j], "label": f"{schedule}, {kind}" if i == 0 else None}
+                    axes.bar(at, time.value, 0.18, **look)
                     if time.low is not None and time.high is not None:
                         ends = [[time.value - time.low], [time.high - time.value]]
                         axes.errorbar(at, time.value, ends, color="black", capsize=2, lw=0.8)
@@ -254,17 +257,25 @@ class AsynchronyStudy(Study):
     def _times(self, law: str, result: StudyResult) -> Table:
         records: list[dict[str, Any]] = []
         cells = []
-        for method, kind in product(METHODS, KINDS):
-            row = result.rows[_name(law, method, kind)]
+        for method, kind, schedule in product(METHODS, KINDS, SCHEDULES):
+            row = result.rows[_name(law, method, kind, schedule)]
             times = geometric_mean(_seconds(row))
-            ratio = None if kind == "asynchronous" else self.ratio(result, law, method, kind)
+            ratio = None if schedule == "asynchronous" else self.ratio(result, law, method, kind)
             count = f"{len(_seconds(row))} of {len(row.runs)}"
             records.append(
-                {"method": method, "kind": kind, "reached": len(_seconds(row)), "runs": len(row.runs)}
+                {
+                    "method": method,
+                    "schedule": schedule,
+                    "kind": kind,
+                    "reached": len(_seconds(row)),
+                    "runs": len(row.runs),
+                }
                 | {"seconds": times and times.value, "ratio": ratio and ratio.value}
             )
             chosen = f"`{row.options['algo']}`, `{row.options['schedule']}`"
-            cells.append([method, kind, count, format_interval(times, 0), format_interval(ratio, 2), chosen])
+            cells.append(
+                [method, f"{schedule}, {kind}", count, format_interval(times, 0), format_interval(ratio, 2), chosen]
+            )
         head = ["method", "schedule", ">reached", "seconds", "ratio to asynchronous", "chosen"]
         return Table(law, f"{law}: virtual seconds to return {GOAL:g}", records, head, cells)
 
@@ -292,8 +303,8 @@ def _without(options: Options, name: str) -> Options:
     return {key: value for key, value in options.items() if key != name}
 
 
-def _name(law: str, method: str, kind: str) -> str:
-    return f"{law}: {method}, {kind}"
+def _name(law: str, method: str, kind: str, schedule: str) -> str:
+    return f"{law}: {method}, {schedule}, {kind}"
 
 
 def _seconds(row: MeasuredRow) -> np.ndarray:
