@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,8 +14,8 @@ from byzbench.reports.estimators import Interval
 from byzbench.reports.plot_style import STYLE
 from byzbench.reports.scoring import LEARNS
 from byzbench.reports.sheets import Table
-from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, area_score, mean_score, retained
-from byzbench.reproduce.study import Options, Study, StudyResult
+from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, ScoreStudy, mean_score, retained
+from byzbench.reproduce.study import Options, StudyResult
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 STEPS = (1e-3, 3e-3, 1e-2, 3e-2)
@@ -29,13 +28,8 @@ attack is below {LEARNS:g}: an attack cannot take what has not been learned."""
 
 
 @dataclass(frozen=True)
-class BatchSizeStudy(Study):
+class BatchSizeStudy(ScoreStudy):
     """Retention of DecByzPG by batch and step."""
-
-    @property
-    def introduction(self) -> str:
-        """Return how the table is made."""
-        return INTRODUCTION
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the rows of every batch and step, with and without the attack."""
@@ -46,10 +40,6 @@ class BatchSizeStudy(Study):
             ]
             for n, lr, attack in product(BATCHES, STEPS, ("none", ATTACK))
         }
-
-    def measure(self, folder: Path) -> float:
-        """Return the score of a run."""
-        return area_score(folder)
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return the table of all batches and steps."""
@@ -113,7 +103,8 @@ def _retention(result: StudyResult, n: int, lr: float) -> Interval | None:
 BATCH_SIZES = BatchSizeStudy(
     name="batch_sizes",
     title="Where Byzantine agents matter",
+    text=INTRODUCTION,
     source="this project: large batches hide attacks",
-    cost="20 minutes of two cores",
+    cost="20 minutes of two cores, estimated",
     first_seed=7100,
 )

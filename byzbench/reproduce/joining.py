@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
 from byzbench.reports.ordering import Difference, paired_difference
 from byzbench.reports.plot_style import COLOURS, GREY, STYLE
 from byzbench.reports.sheets import Table
-from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, area_score, mean_score, scores
-from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
+from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, ScoreStudy, mean_score, scores
+from byzbench.reproduce.study import MeasuredRow, Options, StudyResult
 
 STEPS = (1e-3, 3e-3, 1e-2, 3e-2)
 BATCHES = (4, 8, 16)
@@ -40,18 +38,13 @@ INTRODUCTION = f"""{DESCRIPTION} An agent alone is `solo`, which samples as much
 not communicate. N of {", ".join(map(str, BATCHES))} and a step of {", ".join(f"{lr:g}" for lr in STEPS)} are chosen by
 the same search for each row, on seeds that no row is scored on: of `solo` by its score, of federations by their score
 under `{CHOOSING}`, and kept under the other attacks. p = 1, Adam with a constant step. *Gain* is the score under the
-worst attack, that of the lowest mean, less that of `solo`, paired by seed, with Student's 95 % interval. An attack on
-all honest agents of a federation is the price of joining one: none reaches `solo`."""
+worst attack, that of the lowest mean, less that of `solo`, paired by seed, with Student's 95 % interval. No
+attack reaches `solo`."""
 
 
 @dataclass(frozen=True)
-class JoiningStudy(Study):
+class JoiningStudy(ScoreStudy):
     """Scores of federations under attack, and their gain over agents alone."""
-
-    @property
-    def introduction(self) -> str:
-        """Return how the table is made."""
-        return INTRODUCTION
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the row of agents alone, and those of each federation and attack."""
@@ -63,14 +56,6 @@ class JoiningStudy(Study):
     def choice_of(self, row: str) -> str:
         """Return the row of the same method under the attack of the search."""
         return row if row == ALONE else _name(row.partition(": ")[0], CHOOSING)
-
-    def measure(self, folder: Path) -> float:
-        """Return the score of a run."""
-        return area_score(folder)
-
-    def score(self, runs: Sequence[float]) -> tuple[float, ...]:
-        """Return the mean score of a candidate."""
-        return (float(np.mean(runs)),)
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return the table of all methods."""
@@ -150,8 +135,9 @@ def _gain(result: StudyResult, method: str) -> Difference:
 JOINING = JoiningStudy(
     name="joining",
     title="Is joining worth it?",
+    text=INTRODUCTION,
     source="this project: a federation under attack against the same agents alone",
-    cost="half an hour of two cores",
+    cost="half an hour of two cores, estimated",
     first_seed=7400,
     search_seeds=(7950, 7951, 7952),
 )

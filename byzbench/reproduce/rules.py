@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,8 +16,8 @@ from byzbench.reports.paired_tests import holm
 from byzbench.reports.plot_style import COLOURS, GREY, STYLE
 from byzbench.reports.sheets import Table
 from byzbench.reports.statistics import mean_interval
-from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, area_score, mean_score, scores
-from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
+from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, ScoreStudy, mean_score, scores
+from byzbench.reproduce.study import MeasuredRow, Options, StudyResult
 
 AGENTS = 15
 """K: Bulyan needs K >= 4f + 3."""
@@ -35,13 +34,8 @@ the order of their worst mean score."""
 
 
 @dataclass(frozen=True)
-class RuleStudy(Study):
+class RuleStudy(ScoreStudy):
     """Scores of every rule by attack."""
-
-    @property
-    def introduction(self) -> str:
-        """Return how the table is made."""
-        return INTRODUCTION
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the rows of every built-in rule, without an attack and under each."""
@@ -51,10 +45,6 @@ class RuleStudy(Study):
             shared = {**shared, "aggregator": rule, "agreement": f"gossip+{rule}" if is_own(rule) else "none"}
             rows |= {_name(rule, name): [{**shared, "attack": spec}] for name, spec in _attacks().items()}
         return rows
-
-    def measure(self, folder: Path) -> float:
-        """Return the score of a run."""
-        return area_score(folder)
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return the table of all rules."""
@@ -150,8 +140,9 @@ def _ordered(result: StudyResult) -> list[str]:
 RULES = RuleStudy(
     name="rules",
     title="Rules in training",
+    text=INTRODUCTION,
     source="the rules' papers are named by `byzbench show aggregator NAME`",
-    cost="an hour of two cores",
+    cost="an hour of two cores, estimated",
     num_seeds=5,
     first_seed=7200,
 )

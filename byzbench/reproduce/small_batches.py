@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ from byzbench.records.run_folder import RunFolder
 from byzbench.reports.estimators import CONFIDENCE, Interval, ratio_interval
 from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.statistics import mean_interval
-from byzbench.reproduce.study import MeasuredRow, Options
+from byzbench.reproduce.study import MeasuredRow, Options, Study
 
 AGENTS, BYZANTINE, TRAJECTORIES = 13, 3, 300
 SETTING: Options = {
@@ -32,6 +33,30 @@ DESCRIPTION = (
     "solved task (475) from the first trajectory on."
 )
 _DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreStudy(Study):
+    """Study whose runs are measured by their score, and whose searches choose the highest mean score.
+
+    Attributes:
+        text: What the page says before the tables, in Markdown.
+    """
+
+    text: str
+
+    @property
+    def introduction(self) -> str:
+        """Return the text."""
+        return self.text
+
+    def measure(self, folder: Path) -> float:
+        """Return the score of a run."""
+        return area_score(folder)
+
+    def score(self, runs: Sequence[float]) -> tuple[float, ...]:
+        """Return the mean score of a candidate."""
+        return (float(np.mean(runs)),)
 
 
 def area_score(folder: Path) -> float:

@@ -233,7 +233,7 @@ SPEEDUP = SpeedupStudy(
     name="speedup",
     title="Speed-up with the number of agents",
     source="Jordan et al. 2024, arXiv 2401.03489: linear speed-up in K",
-    cost="2 hours of one core",
+    cost="an hour and a half of two cores",
     first_seed=100,
     search_seeds=(0, 1, 2, 3),
 )

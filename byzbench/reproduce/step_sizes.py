@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,8 +14,8 @@ from scipy import stats
 
 from byzbench.reports.plot_style import COLOURS, DASHES, MARKERS, STYLE
 from byzbench.reports.sheets import Table
-from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, area_score, bootstrap_interval, mean_score, scores
-from byzbench.reproduce.study import Options, Study, StudyResult
+from byzbench.reproduce.small_batches import DESCRIPTION, SETTING, ScoreStudy, bootstrap_interval, mean_score, scores
+from byzbench.reproduce.study import Options, StudyResult
 
 STEPS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 ATTACKS: Mapping[str, str] = {"none": "none", "rop": "rop(on=both)"}
@@ -38,13 +37,8 @@ on. Intervals allow for a failure that no seed has shown."""
 
 
 @dataclass(frozen=True)
-class StepSizeStudy(Study):
+class StepSizeStudy(ScoreStudy):
     """Scores of methods by step, with the step chosen for each method beside them."""
-
-    @property
-    def introduction(self) -> str:
-        """Return how the tables are made."""
-        return INTRODUCTION
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the rows of every method and attack, by step and tuned."""
@@ -59,14 +53,6 @@ class StepSizeStudy(Study):
         """Return the row under `rop` of the method of a row: tuned runs without an attack have its step."""
         method = row.partition(": ")[0]
         return _name(method, "rop") if row == _name(method, "none") else row
-
-    def measure(self, folder: Path) -> float:
-        """Return the score of a run."""
-        return area_score(folder)
-
-    def score(self, runs: Sequence[float]) -> tuple[float, ...]:
-        """Return the mean score of a candidate."""
-        return (float(np.mean(runs)),)
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return a table for each attack, with a row for each method."""
@@ -148,8 +134,9 @@ def _table(attack: str, result: StudyResult) -> Table:
 STEP_SIZES = StepSizeStudy(
     name="step_sizes",
     title="Step size and rank",
+    text=INTRODUCTION,
     source="this project: does a common step order methods as their own best steps do?",
-    cost="half an hour of two cores",
+    cost="half an hour of two cores, estimated",
     first_seed=7000,
     search_seeds=(7900, 7901, 7902),
 )

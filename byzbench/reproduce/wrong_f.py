@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 from byzbench.reports.plot_style import COLOURS, DASHES, MARKERS, STYLE
 from byzbench.reports.sheets import Table
 from byzbench.reports.statistics import mean_interval
-from byzbench.reproduce.small_batches import AGENTS, DESCRIPTION, SETTING, area_score, mean_score, scores
-from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
+from byzbench.reproduce.small_batches import AGENTS, DESCRIPTION, SETTING, ScoreStudy, mean_score, scores
+from byzbench.reproduce.study import MeasuredRow, Options, StudyResult
 
 RULES = ("rfa", "krum", "trimmed_mean", "nnm+trimmed_mean", "geometric_median", "mean")
 TRUE = tuple(range(7))
@@ -28,13 +27,8 @@ the rules assume another number. Krum needs K >= 2f + 3, so no larger number tha
 
 
 @dataclass(frozen=True)
-class WrongFStudy(Study):
+class WrongFStudy(ScoreStudy):
     """Scores of rules by the true and the assumed number of Byzantine agents."""
-
-    @property
-    def introduction(self) -> str:
-        """Return how the tables are made."""
-        return INTRODUCTION
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the rows of every rule, true and assumed number."""
@@ -51,10 +45,6 @@ class WrongFStudy(Study):
             ]
             for rule, true, assumed in product(RULES, TRUE, ASSUMED)
         }
-
-    def measure(self, folder: Path) -> float:
-        """Return the score of a run."""
-        return area_score(folder)
 
     def tables(self, result: StudyResult) -> list[Table]:
         """Return a table for each assumed number."""
@@ -115,8 +105,9 @@ def _table(assumed: int, result: StudyResult) -> Table:
 WRONG_F = WrongFStudy(
     name="wrong_f",
     title="Breakdown by the number of Byzantine agents, true and assumed",
+    text=INTRODUCTION,
     source="this project: rules are told a number of Byzantine agents that nobody knows",
-    cost="half an hour of two cores",
+    cost="half an hour of two cores, estimated",
     num_seeds=6,
     first_seed=7300,
 )
