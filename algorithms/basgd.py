@@ -30,6 +30,9 @@ class Basgd(ReactiveServer):
     has B vectors of which f may be Byzantine, and B > 2f. By default B = 2f + 1. A step waits for the agents of the
     buffer whose first message comes last: more buffers tolerate more Byzantine agents, and wait longer for slow ones.
 
+    With `filled=m` the server steps once m buffers have a message, and the rule has those m > 2f vectors. Then slow
+    agents do not set its pace: buffers=K and filled=K - f is the quorum of a server that waits for K - f agents.
+
     It is `fed_pg`, ByzPG without variance reduction, for agents on their own.
 
     Source: Yang, Li 2021, "BASGD: Buffered asynchronous SGD for Byzantine learning", ICML, arXiv 2003.00937, which
@@ -37,11 +40,11 @@ class Basgd(ReactiveServer):
     smallest and largest input, as the median and the trimmed mean are.
 
     Differs from the source in: gradients are policy gradients, with Adam along the aggregate (`optimizer=sgd` is the
-    source's step). What it leaves out: the reassignment of agents to buffers after a long wait, and the local momentum
+    source's step), and `filled` is an addition; None is the source's. What it leaves out: the reassignment of agents to buffers after a long wait, and the local momentum
     of BASGDm (JMLR 2023).
 
     Example:
-        >>> Basgd(N=8).num_buffers(assumed_byzantine=3), Basgd(N=8, buffers=10).num_buffers(3)
+        >>> Basgd(N=8).num_means(assumed_byzantine=3), Basgd(N=8, buffers=13, filled=10).num_means(3)
         (7, 10)
     """
 
@@ -59,19 +62,31 @@ class Basgd(ReactiveServer):
         ),
     ] = None
 
+    filled: Annotated[
+        int | None,
+        Field(ge=1, description="number of filled buffers at which the server steps, more than 2f; None: all"),
+    ] = None
+
     def num_buffers(self, assumed_byzantine: int) -> int:
         """Return B."""
         return self.buffers or 2 * assumed_byzantine + 1
 
+    def num_means(self, assumed_byzantine: int) -> int:
+        """Return the number of buffers that are aggregated."""
+        return self.filled or self.num_buffers(assumed_byzantine)
+
     def check(self, setting: Setting) -> None:
-        """Check that f Byzantine agents reach a minority of the buffers, and that every buffer has an agent."""
+        """Check that f Byzantine agents reach a minority of the filled buffers, and that every buffer has an agent."""
         super().check(setting)
         name = setting.name(self.kind)
         for number, f in setting.inboxes.get("aggregator", ()):
+            buffers = self.num_buffers(f)
+            if number > buffers:
+                raise Undefined(f"{name} steps at {number} filled buffers, and has only {buffers}")
             if number <= 2 * f:
-                raise Undefined(f"{name} with f={f} needs more than {2 * f} buffers, and has {number}")
-            if number > setting.num_agents:
-                raise Undefined(f"{name} has {number} buffers, and there are only {setting.num_agents} agents")
+                raise Undefined(f"{name} with f={f} needs more than {2 * f} buffers, and aggregates {number}")
+            if buffers > setting.num_agents:
+                raise Undefined(f"{name} has {buffers} buffers, and there are only {setting.num_agents} agents")
 
     def start_server(self, fed: Federation) -> State:
         """Return theta_0 and empty buffers."""
@@ -81,13 +96,14 @@ class Basgd(ReactiveServer):
         return {**server, "buffers": buffers, "counts": torch.zeros(1, number, dtype=torch.int64)}
 
     async def handle(self, fed: Federation, server: State, message: ServerMessage) -> State:
-        """Add the gradient to the buffer of its sender, and step if no buffer is empty."""
+        """Add the gradient to the buffer of its sender, and step if enough buffers are filled."""
         buffers, counts = server["buffers"].clone(), server["counts"].clone()
         buffer = message.sender % buffers.shape[1]
         counts[0, buffer] += 1
         buffers[0, buffer] += (message.vector - buffers[0, buffer]) / counts[0, buffer]
-        if not counts.all():
+        is_filled = counts[0] > 0
+        if is_filled.sum() < (self.filled or len(is_filled)):
             return {**server, "buffers": buffers, "counts": counts}
-        direction, server = fed.aggregate_at_server(buffers[0], server)
+        direction, server = fed.aggregate_at_server(buffers[0, is_filled], server)
         server = {**server, "buffers": torch.zeros_like(buffers), "counts": torch.zeros_like(counts)}
         return self.step(fed, server, direction)

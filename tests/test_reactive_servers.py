@@ -166,6 +166,17 @@ def test_basgd_steps_along_the_median_of_the_means_in_its_buffers_once_none_is_e
     assert server.state["counts"].tolist() == [[0, 1, 0]]
 
 
+def test_basgd_steps_along_the_filled_buffers_alone_once_there_are_enough() -> None:
+    server = Server("basgd(N=2, lr=1, optimizer=sgd, buffers=5, filled=3)", assumed_byzantine=1)
+    start = server.state["theta"]
+    assert not server.send(4, server.vector(1e9))
+    assert not server.send(4, server.vector(1e9))  # one agent fills one buffer, however often it sends
+    assert not server.send(1, server.vector(2))
+    assert server.send(3, server.vector(-1))
+    torch.testing.assert_close(server.state["theta"] - start, server.vector(2).unsqueeze(0))  # the median of three
+    assert server.state["counts"].tolist() == [[0] * 5]
+
+
 def test_a_mean_that_overflows_is_of_a_faulty_buffer() -> None:
     server = Server("basgd(N=2, lr=1, optimizer=sgd)", assumed_byzantine=1)
     start, largest = server.state["theta"], torch.finfo(torch.float32).max
@@ -177,7 +188,9 @@ def test_a_mean_that_overflows_is_of_a_faulty_buffer() -> None:
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"algo": "basgd(buffers=2)", "byzantine": 1}, "needs more than 2 buffers, and has 2"),
+        ({"algo": "basgd(buffers=2)", "byzantine": 1}, "needs more than 2 buffers, and aggregates 2"),
+        ({"algo": "basgd(buffers=5, filled=2)", "byzantine": 1}, "needs more than 2 buffers, and aggregates 2"),
+        ({"algo": "basgd(filled=4)", "assumed_byzantine": 1}, "steps at 4 filled buffers, and has only 3"),
         ({"algo": "basgd(buffers=6)"}, "has 6 buffers, and there are only 5 agents"),
         ({"algo": "basgd", "byzantine": 1, "attack": "agr_tailored"}, "means of several messages"),
         ({"algo": "basgd", "aggregator": "honest_mean"}, "'honest_mean' needs single ones"),

@@ -192,8 +192,8 @@ class Algorithm(Component):
         """Return whether the policy's logits pass through tanh."""
         return False
 
-    def num_buffers(self, assumed_byzantine: int) -> int:
-        """Return the number of buffers, in each of which a server averages messages before it aggregates.
+    def num_means(self, assumed_byzantine: int) -> int:
+        """Return the number of means of messages that a server aggregates, if it averages messages in buffers before.
 
         Args:
             assumed_byzantine: The number of agents that it assumes to be Byzantine.

@@ -289,7 +289,7 @@ class Experiment:
         if self.relay and self.algorithm.communication != Communication.DECENTRALIZED:
             name = registry.name_of(self.algorithm)
             raise Undefined(f"--relay is for methods that gossip among agents, which {name} is not")
-        if self._num_buffers and "honest" in self.aggregator.required_inputs:
+        if self._num_means and "honest" in self.aggregator.required_inputs:
             name, rule = registry.name_of(self.algorithm), registry.name_of(self.aggregator)
             raise Undefined(f"{name} aggregates means of several messages, and {rule!r} needs single ones")
         components = [component for component in self.components if component is not self.attack]
@@ -333,7 +333,7 @@ class Experiment:
         """Return the facts of the experiment against which its components check themselves."""
         sends_messages = self.algorithm.communication.sends_messages
         reasons = {topic: cloneable({topic: rule}) for topic, rule in self.defences.items()}
-        if self._num_buffers:
+        if self._num_means:
             reasons["gradient"] = f"{registry.name_of(self.algorithm)} applies it to means of several messages"
         return Setting(
             num_agents=self.agents,
@@ -399,8 +399,8 @@ class Experiment:
     @property
     def inboxes(self) -> list[tuple[int, int]]:
         """Return the distinct (n, f) of the inboxes of rules, largest n first."""
-        if self._num_buffers:
-            return [(self._num_buffers, self.assumed_byzantine)]
+        if self._num_means:
+            return [(self._num_means, self.assumed_byzantine)]
         if self.algorithm.communication == Communication.SERVER:
             mask = self.members.partition(self.algorithm.groups)[1]
             return sorted({(n, self.members.bound(n)) for n in mask.sum(1).tolist()}, reverse=True)
@@ -408,9 +408,9 @@ class Experiment:
         return sorted(pairs, reverse=True)
 
     @property
-    def _num_buffers(self) -> int:
-        """Return the number of buffers of the server; 0 if it has none."""
-        return self.algorithm.num_buffers(self.assumed_byzantine)
+    def _num_means(self) -> int:
+        """Return the number of means in buffers that the server aggregates; 0 if it has no buffers."""
+        return self.algorithm.num_means(self.assumed_byzantine)
 
     @property
     def contraction_bound(self) -> float | None:

@@ -108,6 +108,7 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm basgd": (
         algorithm(GOSSIP),
         algorithm({**GOSSIP, "buffers": 4}, aggregator="bucketing+centered_clipping", **ON_THEIR_OWN),
+        algorithm({**GOSSIP, "buffers": 5, "filled": 4}, aggregator="trimmed_mean", **ON_THEIR_OWN),
     ),
     "algorithm bridge": gossip(gradient_at="screened"),
     "algorithm byzpg": (
