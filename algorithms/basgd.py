@@ -40,8 +40,8 @@ class Basgd(ReactiveServer):
     smallest and largest input, as the median and the trimmed mean are.
 
     Differs from the source in: gradients are policy gradients, with Adam along the aggregate (`optimizer=sgd` is the
-    source's step), and `filled` is an addition; None is the source's. What it leaves out: the reassignment of agents to buffers after a long wait, and the local momentum
-    of BASGDm (JMLR 2023).
+    source's step), and `filled` is an addition; None is the source's. What it leaves out: the reassignment of agents to
+    buffers after a long wait, and the local momentum of BASGDm (JMLR 2023).
 
     Example:
         >>> Basgd(N=8).num_means(assumed_byzantine=3), Basgd(N=8, buffers=13, filled=10).num_means(3)
