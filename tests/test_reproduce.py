@@ -513,7 +513,7 @@ class TestCommunication:
         assert COMMUNICATION.figure(result).axes
 
 
-PUBLISHED = ("assumptions", "asynchrony", "communication", "complexity", "decbyzpg", "fedpg_br", "speedup")
+PUBLISHED = ("assumptions", "asynchrony", "communication", "complexity", "decbyzpg", "fedpg_br", "speedup", "wrong_f")
 """The studies whose pages and data are in docs/."""
 
 
@@ -562,6 +562,13 @@ class TestPublishedResults:
         ]
         chosen = {k: result.rows[f"p=1, K={k}"].options["parameters"]["algorithm"]["N"] for k in (1, 26)}
         assert chosen == {1: 1, 26: 8}
+
+    def test_too_few_assumed_byzantine_agents_cost_more_than_too_many(self) -> None:
+        """By trimmed_mean, the best rule under rop; no rule learns where six of thirteen agents are Byzantine."""
+        result = published_result("wrong_f")
+        by_assumed = {a: float(np.mean(result.rows[f"trimmed_mean, f=3, assumed={a}"].runs)) for a in (1, 3, 5)}
+        assert by_assumed[3] - by_assumed[1] > 0.1 > abs(by_assumed[3] - by_assumed[5])
+        assert all(np.mean(row.runs) < 0.1 for name, row in result.rows.items() if "f=6" in name)
 
     def test_asynchronous_agents_learn_on_under_attacks_on_time_and_decbyzpg_is_faster(self) -> None:
         """`basgd` is the only defended method that attacks hold below 400; without a defence a flood stops learning."""
