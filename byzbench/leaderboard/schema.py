@@ -72,6 +72,9 @@ Link = Annotated[str, _text(200, r"^[!#-;=?-\[\]_a-z~]+$"), AfterValidator(_link
 Spec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ -]*$")]
 """A component as users write it, without quotes, slashes and colons, so that it cannot name a file or a module."""
 
+TaskSpec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ :/-]*$")]
+"""A task of a suite as users write it, for example `gymnasium:Acrobot-v1`. Submissions name no tasks."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _VALUE = re.compile(r"[A-Za-z0-9_.,=()+ -]{0,160}")
 

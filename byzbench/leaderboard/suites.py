@@ -32,6 +32,7 @@ from byzbench.leaderboard.schema import (
     Positive,
     Slug,
     Spec,
+    TaskSpec,
     Track,
     validate,
 )
@@ -132,7 +133,7 @@ class Stratum(Document):
 
     name: Slug
     division: Division
-    env: Spec
+    env: TaskSpec
     policy: Spec | None = None
     scenario: Spec | None = None
     schedule: Spec | None = None
