@@ -89,7 +89,7 @@ class Agent:
         exchange: What it waits for, or computes for.
         num_sent: The number of exchanges in which it has sent messages in its round.
         coroutine: Its round; None between rounds.
-        outcome: What its round returned, while it computes its last batch; None before and after.
+        outcome: What its round returned, while it computes its batches, of an agent that exchanges nothing; else None.
         results: What it has received in its round.
         memories: The memory of the attack before each of its rollouts with environment hooks in its round.
         replayed: The number of these that it has used when its round is run again.
@@ -503,8 +503,8 @@ class EventLoop:
             exchange = agent.coroutine.send(value)
         except StopIteration as stop:
             agent.coroutine, agent.outcome = None, stop.value
-            if not agent.seconds:
-                self._end_round(number)
+            if self._algorithm.communication.sends_messages:
+                self._end_round(number)  # with the use of its last messages; a batch after them delays the next round
             event = Event.FINISH
         else:
             if not isinstance(exchange, Exchange | Service):
