@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from byzbench.errors import InvalidParameter
+from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard import suites
 from byzbench.leaderboard.attack_study import attack_study
 from byzbench.leaderboard.boards import boards
@@ -29,6 +30,9 @@ from byzbench.leaderboard.suite_study import method_studies
 from byzbench.leaderboard.suites import Suite, suite
 from byzbench.leaderboard.summaries import markdown
 from byzbench.records.tuned import TunedParameters
+from byzbench.sweeps import executors
+from byzbench.sweeps.cells import CellOutcome
+from tests.test_tuning import Imagined
 from tests.tiny_suite import checked, forget_suites, main
 
 CHAIN = "chain(states=5, steps=5)"
@@ -91,17 +95,34 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     forget_suites()
 
 
-@pytest.fixture(scope="module")
-def home(tasks: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs`, and `submissions` with a row that was tuned, run and submitted on the command line."""
-    home, printed = tmp_path_factory.mktemp("tuned"), io.StringIO()
+def enter(home: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Tune, run and submit a row on the command line, and return the folder of its submission."""
     method = ("--algo", str(METHOD.algo), "--agreement", str(METHOD.agreement))
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        run = ("leaderboard", "run", "--suite", "tasks-v1", *method, "--tune", "--out", str(home / "runs"))
+    run = ("leaderboard", "run", "--suite", "tasks-v1", *method, "--tune", "--out", str(home / "runs"))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(patch, *run, "--executor", "serial") == 0
         command = next(line for line in printed.getvalue().splitlines() if line.startswith("submit: "))
         submit = command.removeprefix("submit: byzbench ").replace("NAME", "tiny").replace("AUTHOR", "Author").split()
         assert main(patch, *submit, "--out", str(home / "submissions")) == 0
+    return home / "submissions" / "tasks-v1" / "defence" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def home(tasks: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs`, and `submissions` with a row whose cells were run, and whose trials are imagined."""
+    home, make_executor = tmp_path_factory.mktemp("tuned"), executors.make_executor
+
+    def imagined(cell: Experiment) -> CellOutcome:
+        area = -abs(cell.algorithm.lr - 0.03)  # type: ignore[attr-defined]
+        return CellOutcome("finished", {"evaluation": {"evaluation_auc": area}, "steps": 9})
+
+    def opened(name: str, out: Path, *on_existing: Any, **options: Any) -> Any:
+        is_study = not on_existing
+        return contextlib.nullcontext(Imagined(out, imagined)) if is_study else make_executor(name, out, *on_existing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executors, "make_executor", opened)
+        enter(home, patch)
     return home
 
 
@@ -151,7 +172,7 @@ def test_a_method_has_the_parameters_of_its_task(tasks: Suite) -> None:
     ("part", "line"),
     [
         ({"task": "lqr", "algo": "decbyzpg(lr=1)"}, r"no stratum of the entry has the task 'lqr'; tasks: cartpole; ch"),
-        ({"task": CHAIN, "aggregator": "krum"}, "aggregator of chain-complete is another one than that of cartpole"),
+        ({"task": CHAIN, "aggregator": "median"}, "aggregator of chain-complete is another one than that of cartpole"),
         ({"task": CHAIN, "agreement": "gossip(median)"}, "agreement of chain-complete is another one than that of"),
     ],
 )
@@ -270,6 +291,15 @@ def test_the_row_is_attacked_with_the_parameters_of_each_task(
     assert ": 2 trials of 9 runs over rop(on=both), ipm(on=both)" in capsys.readouterr().out
     entry = read_entry(home / "submissions" / "tasks-v1" / "defence" / "tiny")
     assert entry.submission.method.tasks is not None
+
+
+@pytest.mark.slow
+def test_a_row_is_tuned_run_submitted_and_verified(
+    tasks: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    folder = enter(tmp_path, monkeypatch)
+    assert main(monkeypatch, "leaderboard", "verify", str(folder), "--cells", "6", "--executor", "serial") == 0
+    assert "exact" in capsys.readouterr().out
 
 
 def test_a_dry_run_prints_the_studies_and_runs_nothing(

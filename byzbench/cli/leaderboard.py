@@ -26,6 +26,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_Tuned = Annotated[
+    list[Path] | None,
+    typer.Option(help="A file of tuned parameters; repeat the option for one of each task.", metavar="FILE"),
+]
 _SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name not in ("attack", "preset")]
 
 
@@ -38,10 +42,7 @@ def run(
     suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.")],
     point: Point,
     against: Annotated[str | None, typer.Option(help="Slug of the entry to attack, for the track adaptive.")] = None,
-    tuned: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file of tuned parameters; repeat the option for one of each task.", metavar="FILE"),
-    ] = None,
+    tuned: _Tuned = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Tune its parameters in each task first, with the budget of the suite.")
     ] = False,
@@ -121,10 +122,7 @@ def submit(
     paper: Annotated[str | None, typer.Option(help="Link to the paper, https://...")] = None,
     license: Annotated[str, typer.Option(help="SPDX identifier of the license of the code.")] = "MIT",
     conflicts: Annotated[str | None, typer.Option(help="Conflicts of interest.")] = None,
-    tuned: Annotated[
-        list[Path] | None,
-        typer.Option(help="The file of its tuned parameters; repeat the option for one of each task.", metavar="FILE"),
-    ] = None,
+    tuned: _Tuned = None,
     supersedes: Annotated[
         str | None, typer.Option(help="Slug of the submission that this one replaces.", metavar="SLUG")
     ] = None,

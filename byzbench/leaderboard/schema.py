@@ -198,7 +198,11 @@ class Method(Document):
         return self.model_copy(update={"tasks": None})
 
     def in_task(self, task: str) -> Method:
-        """Return the method in one task."""
+        """Return the method in one task.
+
+        Args:
+            task: The task, as `byzbench.leaderboard.suites.Stratum.learner`.
+        """
         own = next((part.options for part in self.tasks or () if part.task == task), {})
         return self.model_copy(update={**own, "tasks": None})
 
