@@ -179,7 +179,8 @@ class TestClock:
         assert [trace for trace, _ in asynchronous] == [trace for trace, _ in expected]
 
     def test_agents_that_never_wait_run_at_their_own_speed(self) -> None:
-        options = {**SMALL, **self.FIXED, "algo": "solo", "agreement": None}
+        large = {"parameters": {"algorithm": {"N": 2, "lr": 0.01, "p": 1.0}}}
+        options = {**SMALL, **self.FIXED, **large, "algo": "solo", "agreement": None}
         together = Training(Experiment.create(**options, schedule="synchronous(speed=[2,2,2,2,1],rate=100)"))
         alone = Training(Experiment.create(**options, schedule="asynchronous(speed=[2,2,2,2,1],rate=100)"))
         with one_thread():
