@@ -95,7 +95,7 @@ def test_tuning_stands_beside_the_row_as_written(suite_findings: Findings) -> No
     assert one.worst.value == pytest.approx(0.35, abs=0.05)
     assert one.clean.value == pytest.approx(0.35, abs=0.05)
     assert one.changed == {"algorithm.lr": (0.01, 0.02)}
-    assert one.fresh == (199.0, 205.0)
+    assert one.fresh == {"": (199.0, 205.0)}
     assert [row.row.entry.slug for row in shown_rows(suite_findings)] == ["alone", "strong", "tuned"]
 
 

@@ -31,7 +31,7 @@ from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.plan import SubmissionPlan, plan_submission
 from byzbench.leaderboard.resolved import text_of
 from byzbench.leaderboard.schema import EntryMetadata, Method
-from byzbench.leaderboard.site.entry_pages import _tuning
+from byzbench.leaderboard.site.entry_pages import _tunings
 from byzbench.leaderboard.submitting import collect_cells, tuned_by, write_submission
 from byzbench.leaderboard.suite_study import tuning_seeds, winner
 from byzbench.leaderboard.suites import Suite, suite
@@ -99,9 +99,9 @@ def home(row: SubmissionPlan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tuned.write(home / "tuned.json")
     entered = plan_attack(row, AGAINST, attack_of(tuned.model_dump()))
     run(entered, home / "runs")
-    tuning = tuned_by(type(tuned).read(home / "tuned.json"), entered.method)
+    tunings = [tuned_by(type(tuned).read(home / "tuned.json"), entered.method)]
     about = EntryMetadata(name="Against tiny", slug="against-tiny", authors=("A. Author",), license="MIT")
-    write_submission(entered, collect_cells(entered, home / "runs"), about, home / "submissions", tuning=tuning)
+    write_submission(entered, collect_cells(entered, home / "runs"), about, home / "submissions", tunings=tunings)
     return home
 
 
@@ -191,10 +191,10 @@ def test_an_attack_that_was_found_passes_the_checks_and_is_best_known(attacked: 
     assert float(tuning.search.default) == pytest.approx((29 - 22.3) / (30 - 22.3))
     assert float(tuning.search.again) == pytest.approx((23 - 22.3) / (30 - 22.3))
     assert "sign_flip(" in str(report.entry.submission.method.attack)  # by fresh seeds, not by the search
-    assert _tuning(report.entry.submission) == (
+    assert list(_tunings(report.entry.submission)) == [
         "4 trials on 3 seeds, of sign_flip(on=both), avg_zero(on=both); "
         "on fresh seeds 0.87 without an attack, 0.09 under it; 480 episodes"
-    )
+    ]
     assert len(report.entry.cells) == 2 * attacked.seeds  # without the attack, and under it
     (board,) = boards(attacked, scan_entries(home / "submissions")[0])
     (shown,) = board.rows
@@ -257,9 +257,8 @@ def test_a_search_that_the_suite_does_not_allow_is_refused(
 )
 def test_an_attack_must_be_of_the_search_space(attacked: Suite, home: Path, attack: str, lines: list[str]) -> None:
     submission = read_entry(home / "submissions" / "attacked-v1" / "adaptive" / "against-tiny").submission
-    assert submission.tuning is not None
     described = {"cartpole-complete": registry.describe(registry.make("attack", attack))}
-    assert list(attack_search_problems(attacked, submission.tuning, submission.method, described)) == lines
+    assert list(attack_search_problems(attacked, submission, described)) == lines
 
 
 def test_an_attack_is_written_in_one_way() -> None:

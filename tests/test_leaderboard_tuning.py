@@ -19,7 +19,7 @@ from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.plan import plan_submission
 from byzbench.leaderboard.schema import Method
 from byzbench.leaderboard.submitting import cell_of, collect_cells, fill, tuned_by, write_submission
-from byzbench.leaderboard.suite_study import method_study, tuning_seeds, winner
+from byzbench.leaderboard.suite_study import method_studies, tuning_seeds, winner
 from byzbench.leaderboard.suites import Suite, suite
 from byzbench.sweeps.executors import SerialExecutor
 from byzbench.sweeps.grid import SweepPlan
@@ -105,17 +105,17 @@ def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 def submissions(tunable: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of submissions, with a row that was tuned as the suite allows."""
     home = tmp_path_factory.mktemp("tuned")
-    study = method_study(tunable, METHOD)
+    (study,) = method_studies(tunable, METHOD)
     opened = open_study(study, home / "study.journal")
     run_study(study, opened, SerialExecutor(home / "runs"), study.trials)
     again = [cell for values in study.finalists(opened) for cell in study.fresh_experiments(values).values()]
     done = run_sweep(SweepPlan("again", {c.hash: c for c in again}, {}), home / "runs", SerialExecutor(home / "runs"))
     tuned = winner(study, opened, done.outcomes)
     tuned.write(home / "tuned.json")
-    entered = plan_submission(tunable, "defence", fill(METHOD, tuned))
+    entered = plan_submission(tunable, "defence", fill(METHOD, [tuned]))
     run(entered, home / "runs")
-    tuning = tuned_by(type(tuned).read(home / "tuned.json"), entered.method)
-    write_submission(entered, collect_cells(entered, home / "runs"), ABOUT, home / "submissions", tuning=tuning)
+    tunings = [tuned_by(type(tuned).read(home / "tuned.json"), entered.method)]
+    write_submission(entered, collect_cells(entered, home / "runs"), ABOUT, home / "submissions", tunings=tunings)
     return home / "submissions"
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_references_that_is_not_the_suites_is_refused(
 
 
 def test_a_study_runs_held_out_attacks_on_seeds_of_its_own(tunable: Suite) -> None:
-    study = method_study(tunable, METHOD)
+    (study,) = method_studies(tunable, METHOD)
     assert {attack for _, attack, _ in study.pairs} == {"avg_zero(on=both)", "alie(z=1.5, on=both)"}
     assert len(study.pairs) == 12
     assert study.trials == 1000 // (12 * 5 * 8)
@@ -252,4 +252,4 @@ def test_a_suite_that_does_not_fit_together_is_refused(replaced: dict[str, str],
 def test_a_budget_too_small_for_one_trial_is_refused(tunable: Suite) -> None:
     small = Suite.of(text().replace("episodes = 1000", "episodes = 10").encode(), "tunable-v1")
     with pytest.raises(InvalidParameter, match="does not allow one trial"):
-        method_study(small.model_copy(update={"sha256": tunable.sha256}), METHOD)
+        method_studies(small.model_copy(update={"sha256": tunable.sha256}), METHOD)

@@ -45,13 +45,18 @@ def lines(count: int, **options: Any) -> list[tuple[dict[str, Any], dict[str, An
 def takes_asynchronous(name: str) -> bool:
     """Return whether an algorithm is defined for asynchronous agents."""
     algorithm = registry.make("algorithm", name)
-    return algorithm.handles_messages or algorithm.communication == Communication.DECENTRALIZED
+    return algorithm.handles_messages or algorithm.communication != Communication.SERVER
+
+
+def exchanges(name: str) -> bool:
+    """Return whether agents of an algorithm send messages."""
+    return registry.make("algorithm", name).communication.sends_messages
 
 
 ALGORITHMS = sorted(registry.origins("algorithm"))
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if takes_asynchronous(name)])
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if takes_asynchronous(name) and exchanges(name)])
 def test_equal_agents_that_wait_for_all_have_the_trace_of_lock_step(name: str) -> None:
     """Equal speeds, no latency, all messages: time included, byte for byte."""
     shared = {"algo": name, "byzantine": 1}
@@ -62,9 +67,8 @@ def test_equal_agents_that_wait_for_all_have_the_trace_of_lock_step(name: str) -
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not takes_asynchronous(name)])
 def test_other_algorithms_are_refused_with_the_reason(name: str) -> None:
-    agents = 1 if registry.make("algorithm", name).communication == Communication.SINGLE_AGENT else 5
     with pytest.raises(Undefined, match=r"schedule 'asynchronous': .*give schedule synchronous\(speed="):
-        Experiment.create(name, agents=agents, byzantine=0, schedule="asynchronous")
+        Experiment.create(name, agents=5, byzantine=0, schedule="asynchronous")
 
 
 @pytest.mark.parametrize("name", ["decbyzpg", "byzpg", "solo"])
@@ -166,6 +170,28 @@ class TestClock:
         missing = np.diff([0] + [line["num_silent"] for _, line in slow])
         assert missing.tolist() == [1] * 12  # always late: it begins a batch at 0, 40, ... and takes 40 seconds
 
+    @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not exchanges(name)])
+    def test_equal_agents_that_never_wait_have_the_trace_of_lock_step(self, name: str) -> None:
+        single = registry.make("algorithm", name).communication == Communication.SINGLE_AGENT
+        shared = {**self.FIXED, "algo": name, "agreement": None, "agents": 1 if single else 5}
+        expected = lines(2, schedule="synchronous(speed=equal)", **shared)
+        asynchronous = lines(2, schedule="asynchronous(speed=equal)", **shared)
+        assert [trace for trace, _ in asynchronous] == [trace for trace, _ in expected]
+
+    def test_agents_that_never_wait_run_at_their_own_speed(self) -> None:
+        large = {"parameters": {"algorithm": {"N": 2, "lr": 0.01, "p": 1.0}}}
+        options = {**SMALL, **self.FIXED, **large, "algo": "solo", "agreement": None}
+        together = Training(Experiment.create(**options, schedule="synchronous(speed=[2,2,2,2,1],rate=100)"))
+        alone = Training(Experiment.create(**options, schedule="asynchronous(speed=[2,2,2,2,1],rate=100)"))
+        with one_thread():
+            states = [(lockstep(together.advance())["seconds"], together.state["theta"]) for _ in range(3)]
+            times = [lockstep(alone.advance())["seconds"] for _ in range(2)]
+        assert [seconds for seconds, _ in states] == pytest.approx([4, 8, 12])
+        # Fast agents end rounds at 2, 4, 6, ..., the slow one at 4, 8, ...; the tenth of these ends is at 6.
+        assert times == pytest.approx([4, 6])
+        for agent, rounds in enumerate((3, 2, 2, 2, 1)):
+            assert torch.equal(alone.state["theta"][agent], states[rounds - 1][1][agent])
+
     def test_idle_share(self) -> None:
         line = lines(3, schedule="synchronous(speed=[1,1,1,1,0.5],rate=100)", **self.FIXED)[-1][1]
         assert line["idle_share"] == pytest.approx(0.4)  # four of five agents wait half of the time
@@ -216,6 +242,7 @@ class TestAsynchronous:
             {"attack": "split_brain(alie(z=1.5,on=both))", "schedule": "asynchronous(speed=heavy_tailed,per=batch)"},
             {"attack": "reward_flip", "schedule": "asynchronous(latency=0.1,latency_law=exponential,quorum=3)"},
             {"attack": "sign_flip", "algo": "afedpg", "schedule": "asynchronous(speed=two_speed,latency=0.05)"},
+            {"attack": "reward_flip", "algo": "solo", "schedule": "asynchronous(speed=heavy_tailed,per=batch)"},
             {"attack": "ipm", "algo": "byzpg", "schedule": "synchronous(speed=lognormal,latency=0.1,quorum=n-f)"},
         ],
         ids=lambda options: options["attack"].partition("(")[0],

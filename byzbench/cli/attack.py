@@ -37,7 +37,7 @@ def attack(
         byzbench leaderboard attack nna-2 --attacks rop,ipm,freeze --dry-run
     """
     from byzbench.cli.entries import open_suite, run_entry
-    from byzbench.cli.suite_tuning import run_suite_study
+    from byzbench.cli.suite_tuning import run_suite_study, study_line
     from byzbench.errors import UserError
     from byzbench.leaderboard.attack_study import CANDIDATES, attack_study, plan_attack
     from byzbench.leaderboard.checks import submission_plan_of
@@ -55,10 +55,10 @@ def attack(
     method = current_method(submission.method, submission.version).model_copy(update={"against": entry.slug})
     study = attack_study(plan, method, options.components(attacks) or CANDIDATES)
     if dry_run:
-        typer.echo(f"{study.name}: {study.trials} trials of {len(study.pairs)} runs over {', '.join(study.attacks)}")
+        typer.echo(study_line(study))
         return
     opened = partial(make_executor, executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     path = run_suite_study(study, out, opened())
     tuned = TunedParameters.read(path)
     text = text_of({"name": tuned.components["attack"], "parameters": tuned.parameters.get("attack", {})})
-    run_entry(plan_attack(plan, method, text), out, opened(), tuned=path)
+    run_entry(plan_attack(plan, method, text), out, opened(), tuned=[path])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from byzbench.integrations.modes import WandbMode
@@ -38,7 +39,7 @@ def run_entry(
     *,
     on_existing: OnExisting = "reuse",
     wandb: WandbMode = "off",
-    tuned: Path | None = None,
+    tuned: Sequence[Path] = (),
     dry_run: bool = False,
 ) -> None:
     """Run the cells of an entry that the store lacks, and print the command that submits them.
@@ -49,7 +50,7 @@ def run_entry(
         opened: A context manager of the executor.
         on_existing: What to do with cells that the store has.
         wandb: The mode of Weights & Biases.
-        tuned: The file of its tuned parameters.
+        tuned: The files of its tuned parameters.
         dry_run: Whether to print the plan and run nothing.
 
     Raises:
@@ -72,7 +73,7 @@ def run_entry(
     ticket = manifest.write(out)
     failed = run_cells(cells, out, opened, on_existing, tracker)
     typer.echo(f"{count - failed} finished, {failed} failed")
-    tuned_option = f" --tuned {tuned}" if tuned else ""
-    typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_option} --name NAME --author AUTHOR")
+    tuned_options = "".join(f" --tuned {file}" for file in tuned)
+    typer.echo(f"submit: byzbench leaderboard submit {ticket}{tuned_options} --name NAME --author AUTHOR")
     if failed:
         raise typer.Exit(1)

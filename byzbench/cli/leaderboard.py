@@ -26,6 +26,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_Tuned = Annotated[
+    list[Path] | None,
+    typer.Option(help="A file of tuned parameters; repeat the option for one of each task.", metavar="FILE"),
+]
 _SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name not in ("attack", "preset")]
 
 
@@ -38,9 +42,9 @@ def run(
     suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.")],
     point: Point,
     against: Annotated[str | None, typer.Option(help="Slug of the entry to attack, for the track adaptive.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="A file of tuned parameters.", metavar="FILE")] = None,
+    tuned: _Tuned = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Tune its parameters first, with the tuning budget of the suite.")
+        bool, typer.Option("--tune", help="Tune its parameters in each task first, with the budget of the suite.")
     ] = False,
     out: options.Out = Path("runs"),
     executor: options.Executor = "process",
@@ -60,7 +64,7 @@ def run(
         byzbench leaderboard run --suite smoke-v2 --attack alie --dry-run
     """
     from byzbench.cli.entries import open_suite, run_entry
-    from byzbench.cli.suite_tuning import run_suite_study
+    from byzbench.cli.suite_tuning import run_suite_study, study_line
     from byzbench.errors import UserError
     from byzbench.leaderboard import submitting
     from byzbench.leaderboard.plan import plan_submission
@@ -73,13 +77,17 @@ def run(
     if tune:
         if tuned or track != "defence":
             raise UserError("--tune needs --algo alone, without --attack and without --tuned FILE")
-        from byzbench.leaderboard.suite_study import method_study
+        from byzbench.leaderboard.suite_study import method_studies
 
-        tuned = run_suite_study(method_study(content, method), out, opened())
-    if tuned:
-        method = submitting.fill(method, TunedParameters.read(tuned))
+        studies = method_studies(content, method)
+        if dry_run:
+            for study in studies:
+                typer.echo(study_line(study))
+        else:
+            tuned = [run_suite_study(study, out, opened()) for study in studies]
+    method = submitting.fill(method, [*map(TunedParameters.read, tuned or ())])
     plan = plan_submission(content, track, method)
-    run_entry(plan, out, opened(on_existing), on_existing=on_existing, wandb=wandb, tuned=tuned, dry_run=dry_run)
+    run_entry(plan, out, opened(on_existing), on_existing=on_existing, wandb=wandb, tuned=tuned or (), dry_run=dry_run)
 
 
 def _method(point: Point, against: str | None) -> tuple[Method, Track]:
@@ -114,7 +122,7 @@ def submit(
     paper: Annotated[str | None, typer.Option(help="Link to the paper, https://...")] = None,
     license: Annotated[str, typer.Option(help="SPDX identifier of the license of the code.")] = "MIT",
     conflicts: Annotated[str | None, typer.Option(help="Conflicts of interest.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="The file of its tuned parameters.", metavar="FILE")] = None,
+    tuned: _Tuned = None,
     supersedes: Annotated[
         str | None, typer.Option(help="Slug of the submission that this one replaces.", metavar="SLUG")
     ] = None,
@@ -150,7 +158,7 @@ def submit(
         metadata,
         out,
         environment=submitting.ran_in(lot, store),
-        tuning=submitting.tuned_by(TunedParameters.read(tuned), ticket.method) if tuned else None,
+        tunings=[submitting.tuned_by(TunedParameters.read(file), ticket.method) for file in tuned or ()],
         supersedes=submitting.supersede(out, ticket.suite, ticket.track, supersedes) if supersedes else None,
         notes=notes.read_text(encoding="utf-8") if notes else "",
     )

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from byzbench.sweeps.executors import Executor
 
 
+def study_line(study: SuiteStudy) -> str:
+    """Return the plan of a study in one line."""
+    task = f", {study.task}" if study.task else ""
+    return f"{study.name}{task}: {study.trials} trials of {len(study.pairs)} runs over {', '.join(study.attacks)}"
+
+
 def run_suite_study(study: SuiteStudy, out: Path, opened: AbstractContextManager[Executor]) -> Path:
     """Run a study of a suite to its end, run the best trials on fresh seeds, and write the best parameters to a file.
 
@@ -41,9 +47,10 @@ def run_suite_study(study: SuiteStudy, out: Path, opened: AbstractContextManager
 
     home = out / "studies"
     optuna_study = open_study(study, home / f"{study.hash}.journal")
+    task = f", {study.task}" if study.task else ""
     typer.echo(
-        f"study {study.name}: {study.trials} trials of {len(study.pairs)} runs, {finished(optuna_study)} finished; "
-        f"tuned: {', '.join(study.space)}",
+        f"study {study.name}{task}: {study.trials} trials of {len(study.pairs)} runs, {finished(optuna_study)} "
+        f"finished; tuned: {', '.join(study.space)}",
         err=True,
     )
 
@@ -73,8 +80,9 @@ def _print_tuned(tuned: TunedParameters) -> None:
     assert tuned.search is not None
     before, best = float(tuned.search["default"]), float(tuned.search["again"])
     without = "as written" if tuned.kind == "algorithm" else "without an attack"
+    task = f" in {tuned.task}" if tuned.task else ""
     typer.echo(
-        f"tuned: {tuned.objective['value']:.5g} in the search; on fresh seeds {best:.5g}, {without} {before:.5g}"
+        f"tuned{task}: {tuned.objective['value']:.5g} in the search; on fresh seeds {best:.5g}, {without} {before:.5g}"
     )
     for kind, values in tuned.parameters.items():
         typer.echo(f"  {kind}: {', '.join(f'{key}={value}' for key, value in values.items())}")

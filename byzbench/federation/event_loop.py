@@ -89,6 +89,7 @@ class Agent:
         exchange: What it waits for, or computes for.
         num_sent: The number of exchanges in which it has sent messages in its round.
         coroutine: Its round; None between rounds.
+        outcome: What its round returned, while it computes its batches, of an agent that exchanges nothing; else None.
         results: What it has received in its round.
         memories: The memory of the attack before each of its rollouts with environment hooks in its round.
         replayed: The number of these that it has used when its round is run again.
@@ -104,9 +105,15 @@ class Agent:
     num_sent: int = 0
     exchange: Exchange | Service | None = None
     coroutine: Coroutine[Any, Any, tuple[State, Mapping[str, float]]] | None = None
+    outcome: tuple[State, Mapping[str, float]] | None = None
     results: list[tuple[Batch, int] | Tensor] = field(default_factory=list)
     memories: list[State] = field(default_factory=list)
     replayed: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether it is in a round that it has begun to compute."""
+        return self.coroutine is not None or self.outcome is not None
 
 
 class EventLoop:
@@ -256,7 +263,7 @@ class EventLoop:
             "now": [self.now],
             "counts": [self._sequence, self._finished, self._line, self.num_events],
             "events": [list(event) for event in self._events],
-            "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.coroutine is not None] for a in agents],
+            "rounds": [[a.round, a.num_batches, a.num_waits, a.num_sent, a.is_running] for a in agents],
             "seconds": [[a.seconds, a.busy, a.federation.progress] for a in agents],
             "waiting": [-1 if key is None else boxes.index(key) for key in self._waiting],
             "oldest": self._oldest.tolist(),
@@ -343,11 +350,14 @@ class EventLoop:
         """Run the round of an agent again, with what it has received."""
         agent.federation.begin(agent.round, progress)
         agent.coroutine = self._algorithm.round(agent.federation, agent.state)
-        request = agent.coroutine.send(None)
-        for result in agent.results:
-            agent.num_sent += 1
-            request = agent.coroutine.send(result)
-        agent.exchange = request
+        try:
+            request = agent.coroutine.send(None)
+            for result in agent.results:
+                agent.num_sent += 1
+                request = agent.coroutine.send(result)
+            agent.exchange = request
+        except StopIteration as stop:
+            agent.coroutine, agent.outcome = None, stop.value
 
     def _load_parts(self, saved: State, table: MessageTable) -> None:
         """Load what does not belong to one agent."""
@@ -492,12 +502,9 @@ class EventLoop:
         try:
             exchange = agent.coroutine.send(value)
         except StopIteration as stop:
-            agent.coroutine = None
-            state, self._extra = stop.value
-            agent.state = _without_server(state)
-            agent.results, agent.memories = [], []
-            if number in self._row_of:
-                self._adversary.end_round_of(number)
+            agent.coroutine, agent.outcome = None, stop.value
+            if self._algorithm.communication.sends_messages:
+                self._end_round(number)  # with the use of its last messages; a batch after them delays the next round
             event = Event.FINISH
         else:
             if not isinstance(exchange, Exchange | Service):
@@ -506,8 +513,20 @@ class EventLoop:
             agent.exchange, event = exchange, Event.SEND
         self._schedule_event(self.now + agent.seconds, event, number)
 
+    def _end_round(self, number: int) -> None:
+        """Let an agent have the state that its round returned."""
+        agent = self._agents[number]
+        assert agent.outcome is not None
+        state, self._extra = agent.outcome
+        agent.state, agent.outcome = _without_server(state), None
+        agent.results, agent.memories = [], []
+        if number in self._row_of:
+            self._adversary.end_round_of(number)
+
     def _finish(self, number: int) -> None:
         agent = self._agents[number]
+        if agent.outcome is not None:
+            self._end_round(number)
         self._account(agent)
         agent.round += 1
         self._finished += number not in self._row_of

@@ -36,7 +36,7 @@ from byzbench.leaderboard.plan import (
 )
 from byzbench.leaderboard.references import unit
 from byzbench.leaderboard.resolved import explicit_parameters
-from byzbench.leaderboard.schema import Method, Tuning
+from byzbench.leaderboard.schema import Method, Submission
 from byzbench.leaderboard.suite_study import (
     Run,
     SuiteStudy,
@@ -315,21 +315,24 @@ def plan_attack(row: SubmissionPlan, method: Method, attack: str) -> SubmissionP
 
 
 def attack_search_problems(
-    suite: Suite, tuning: Tuning, method: Method, attacks: Mapping[str, Mapping[str, Any]]
+    suite: Suite, submission: Submission, attacks: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     """Yield the differences between an entered attack and the study that its submission names, one line each.
 
     Args:
         suite: The suite of the submission.
-        tuning: The tuning of the submission.
-        method: The entered method, as written.
+        submission: The submission.
         attacks: By stratum, the described attack, as it would be written today.
     """
+    tuning = submission.tuning
+    if tuning is None or tuning.task:
+        yield "an attack is tuned for all strata in one study"
+        return
     search = tuning.search
     if search is None:
         return
-    yield from budget_problems(suite, tuning, search)
-    if search.method != method.model_copy(update={"attack": None}):
+    yield from budget_problems(suite, tuning, search, [s for s in suite.strata if s.name in attacks])
+    if search.method != submission.method.model_copy(update={"attack": None}):
         yield "the study attacked another method, or another row"
     candidates = [name for name in search.ranges.get(NAME, ()) if name in registry.origins("attack")]
     if set(tuning.attacks) != {attack_text(str(name)) for name in candidates}:

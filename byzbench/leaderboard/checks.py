@@ -148,23 +148,24 @@ def _label(key: tuple[str, str, str | None, int]) -> str:
 def _tuning(entry: Entry, board: Suite, plan: SubmissionPlan | None) -> Iterator[Finding]:
     """Refuse tuning on seeds of the suite, and a study that is not of the suite or of the entered method or attack."""
     submission = entry.submission
-    if (tuning := submission.tuning) is None:
+    if not submission.studies:
         return
-    if shared := sorted({*tuning.seeds} & {*board.seed_values}):
+    where = f"submission.json $.{'tunings' if submission.tunings else 'tuning'}"
+    if shared := sorted({seed for tuning in submission.studies for seed in tuning.seeds} & {*board.seed_values}):
         what = f"contains {len(shared)} seeds of the suite, for example {shared[0]}"
-        yield Finding("tuned-on-seeds", "submission.json $.tuning.seeds", what)
-    if tuning.search is not None:
+        yield Finding("tuned-on-seeds", f"{where}.seeds", what)
+    if submission.searches or submission.tunings:
         # They import Optuna, which few checks need.
         from byzbench.leaderboard.attack_study import attack_search_problems
-        from byzbench.leaderboard.suite_study import search_problems
+        from byzbench.leaderboard.suite_study import tuning_problems
 
         if submission.track == "adaptive":
             attacks = {name: axes["attack"] for name, axes in plan.resolved.items()} if plan else {}
-            problems = attack_search_problems(board, tuning, submission.method, attacks)
+            problems = attack_search_problems(board, submission, attacks)
         else:
-            problems = search_problems(board, tuning, submission.method, methods(submission))
+            problems = tuning_problems(board, submission, methods(submission))
         for what in list(dict.fromkeys(problems))[:SHOWN]:
-            yield Finding("tuned-otherwise", "submission.json $.tuning.search", what)
+            yield Finding("tuned-otherwise", f"{where}.search", what)
 
 
 def _defaults(plan: SubmissionPlan, schema: int) -> Iterator[Finding]:
@@ -304,11 +305,9 @@ def _tuned_from(entry: Entry, other: Entry) -> bool:
     """
     pairs = ((entry.submission, other.submission), (other.submission, entry.submission))
     return any(
-        tuned.tuning is not None
-        and tuned.tuning.search is not None
-        and written.tuning is None
-        and (tuned.tuning.search.method, tuned.track) == (written.method, written.track)
+        not written.studies and (search.method, tuned.track) == (written.method, written.track)
         for tuned, written in pairs
+        for search in tuned.searches
     )
 
 

@@ -17,6 +17,7 @@ from byzbench.leaderboard.boards import Board
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.frozen import METHOD
 from byzbench.leaderboard.rows import Row
+from byzbench.leaderboard.suites import Suite
 from byzbench.reports.ordering import Difference, pair_test, paired_difference, separated
 from byzbench.reports.paired_tests import CONFIDENCE, holm
 from byzbench.reports.scoring import EntryRuns, EntryScore
@@ -61,15 +62,17 @@ class TuningEffect:
     Attributes:
         method: The name of the row as written.
         worst, clean: Paired differences, tuned minus as written: of the score and of the clean score.
-        changed: By `kind.parameter`, the value as written and the tuned one.
-        fresh: The objective of the search on fresh seeds, as written and tuned.
+        changed: By `kind.parameter`, with the task before it if there are several, the value as written and the tuned
+            one.
+        fresh: By task, the objective of the search on fresh seeds, as written and tuned; under an empty name where one
+            search was for all strata.
     """
 
     method: str
     worst: Difference
     clean: Difference
     changed: Mapping[str, tuple[object, object]]
-    fresh: tuple[float, float]
+    fresh: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def examine_board(board: Board) -> Findings:
         better=tuple(sorted(separated(runs))),
         correlation=correlation([row.score.worst.value for row in rows], [row.score.clean.value for row in rows]),
         joining=_joining(rows),
-        tuning=tuple(_tuning(rows)),
+        tuning=tuple(_tuning(board.suite, rows)),
     )
 
 
@@ -138,24 +141,25 @@ def _joining(rows: Sequence[ScoredRow]) -> Joining:
     return Joining(better, worse, tuple(name for name, _ in compared if name not in {*better, *worse}))
 
 
-def _tuning(rows: Sequence[ScoredRow]) -> Iterator[TuningEffect]:
+def _tuning(suite: Suite, rows: Sequence[ScoredRow]) -> Iterator[TuningEffect]:
     """Yield the effects of tuning; of rows of one method at one engine, the best one is compared."""
     written = {
         (entry.submission.method, entry.submission.code.engine): row
         for row in reversed(rows)
-        if (entry := row.row.entry).submission.tuning is None
+        if not (entry := row.row.entry).submission.studies
     }
     for row in rows:
         entry = row.row.entry
-        search = entry.submission.tuning.search if entry.submission.tuning else None
-        before = written.get((search.method, entry.submission.code.engine)) if search else None
-        if search and before:
+        searches = {tuning.task or "": tuning.search for tuning in entry.submission.studies if tuning.search}
+        method = next((search.method for search in searches.values()), None)
+        before = method and written.get((method, entry.submission.code.engine))
+        if before:
             yield TuningEffect(
                 method=before.name,
                 worst=pair_test(row.runs, before.runs),
                 clean=paired_difference(_clean(row.runs) - _clean(before.runs)),
-                changed=_changed(before.row.entry, entry),
-                fresh=(float(search.default), float(search.again)),
+                changed=_changed(suite, before.row.entry, entry),
+                fresh={task: (float(search.default), float(search.again)) for task, search in searches.items()},
             )
 
 
@@ -164,16 +168,21 @@ def _clean(runs: EntryRuns) -> np.ndarray:
     return np.mean([stratum.clean_scores for stratum in runs.strata], axis=0)
 
 
-def _changed(written: Entry, tuned: Entry) -> dict[str, tuple[object, object]]:
-    """Return the parameters of the method that differ in the first stratum."""
-    before, after = (_parameters(entry) for entry in (written, tuned))
-    return {key: (before[key], value) for key, value in after.items() if key in before and before[key] != value}
+def _changed(suite: Suite, written: Entry, tuned: Entry) -> dict[str, tuple[object, object]]:
+    """Return the parameters of the method that differ, in the first stratum of each task."""
+    first = {stratum.learner: stratum.name for stratum in reversed(tuned.strata(suite))}
+    changed: dict[str, tuple[object, object]] = {}
+    for task, stratum in sorted(first.items()):
+        before, after = (_parameters(entry, stratum) for entry in (written, tuned))
+        label = f"{task}: " if len(first) > 1 else ""
+        changed |= {label + key: (before[key], v) for key, v in after.items() if key in before and before[key] != v}
+    return changed
 
 
-def _parameters(entry: Entry) -> dict[str, object]:
-    """Return the parameters of the method in the first stratum, by `kind.parameter`."""
+def _parameters(entry: Entry, stratum: str) -> dict[str, object]:
+    """Return the parameters of the method in a stratum, by `kind.parameter`."""
     submission = entry.submission
-    axes = to_current(next(iter(submission.resolved.values()), {}), submission.version, whole=False)
+    axes = to_current(submission.resolved.get(stratum, {}), submission.version, whole=False)
     return {
         f"{kind}.{name}": value
         for kind in METHOD

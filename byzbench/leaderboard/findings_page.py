@@ -126,7 +126,10 @@ def _tuning_table(division: Findings) -> Table:
             effect.method,
             str(effect.worst),
             str(effect.clean),
-            f"{effect.fresh[0]:.1f} to {effect.fresh[1]:.1f}",
+            "; ".join(
+                f"{f'{task}: ' if task else ''}{before:.1f} to {after:.1f}"
+                for task, (before, after) in effect.fresh.items()
+            ),
             ", ".join(f"{key}: {_value(old)} to {_value(new)}" for key, (old, new) in effect.changed.items()) or "none",
         ]
         for effect in division.tuning

@@ -73,9 +73,7 @@ def flags(
 
 def _tuned_on_suite(entry: Entry, suite: Suite) -> Iterator[Flag]:
     """Find attacks of the worst case that the tuning used, under any parameters."""
-    if entry.submission.tuning is None:
-        return
-    used = {attack.partition("(")[0] for attack in entry.submission.tuning.attacks}
+    used = {attack.partition("(")[0] for tuning in entry.submission.studies for attack in tuning.attacks}
     scored = dict.fromkeys(attack for stratum in entry.strata(suite) for attack in suite.worst_case(stratum))
     if shared := [attack for attack in scored if attack.partition("(")[0] in used]:
         yield Flag("tuned-on-suite", f"tuned against {len(shared)} of {len(scored)} attacks: {', '.join(shared)}")

@@ -71,9 +71,8 @@ def shown_rows(division: Findings) -> list[ScoredRow]:
     Args:
         division: The findings.
     """
-    tunings = [row.row.entry.submission.tuning for row in division.rows]
-    tuned = {tuning.search.method for tuning in tunings if tuning and tuning.search}
-    return [row for row in division.rows if (own := row.row.entry.submission).tuning or own.method not in tuned]
+    tuned = {search.method for row in division.rows for search in row.row.entry.submission.searches}
+    return [row for row in division.rows if (own := row.row.entry.submission).studies or own.method not in tuned]
 
 
 def _attacks(rows: Sequence[ScoredRow], stratum: str) -> list[str]:

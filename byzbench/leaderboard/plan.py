@@ -113,15 +113,16 @@ def check_track(track: Track, method: Method) -> None:
     present = {name for name in ("algo", "attack", "against") if getattr(method, name) is not None}
     if present != required[track]:
         raise InvalidParameter(f"an entry of the track {track} names {' and '.join(sorted(required[track]))}")
-    if track == "attack" and (more := {"preset", "aggregator", "agreement"} & set(method.options)):
+    if track == "attack" and (more := method.model_dump(exclude_none=True).keys() - {"attack"}):
         raise InvalidParameter(f"the suite sets the defences of the track attack; leave out {', '.join(sorted(more))}")
 
 
 def _components(method: Method) -> Iterator[tuple[str, str]]:
-    """Yield the kind and the text of each component of a method."""
-    for flag, text in method.options.items():
-        if flag != "preset":
-            yield registry.kind_of(flag), text
+    """Yield the kind and the text of each component of a method, in all tasks."""
+    for options in (method.options, *(part.options for part in method.tasks or ())):
+        for flag, text in options.items():
+            if flag != "preset":
+                yield registry.kind_of(flag), text
 
 
 def canonical_spec(text: str | registry.Spec) -> str:

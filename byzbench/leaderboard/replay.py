@@ -310,7 +310,7 @@ def _further_runs(
     no runs.
     """
     if test == "fresh seeds":
-        used = {*plan.suite.seed_values, *(entry.submission.tuning.seeds if entry.submission.tuning else ())}
+        used = {*plan.suite.seed_values, *(seed for tuning in entry.submission.studies for seed in tuning.seeds)}
         candidates = (seed_of(plan.suite.sha256, salt, number) for number in range(count + len(used)))
         seeds = [seed for seed in candidates if seed not in used][:count]
         return [(tested, replace(plan.cells[tested], seed=seed)) for seed in seeds]

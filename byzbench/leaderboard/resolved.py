@@ -16,7 +16,7 @@ from byzbench.core import Component
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment, experiment_options
 from byzbench.leaderboard.frozen import METHOD, Frozen
-from byzbench.leaderboard.schema import Method, Submission, Track
+from byzbench.leaderboard.schema import Method, Submission, TaskMethod, Track
 from byzbench.leaderboard.suites import CLEAN, Stratum
 
 AXES: Mapping[Track, tuple[str, ...]] = {
@@ -49,9 +49,8 @@ def resolve(strata: tuple[Stratum, ...], texts: Frozen, track: Track, method: Me
         if track == "attack":
             defaults |= experiment_options(next(iter(texts.algorithms[stratum.name].values())))
         try:
-            experiment = Experiment.create(
-                **{**defaults, **experiment_options(texts.strata[stratum.name]), **method.options}
-            )
+            own = method.in_task(stratum.learner).options
+            experiment = Experiment.create(**{**defaults, **experiment_options(texts.strata[stratum.name]), **own})
         except UserError as error:
             raise type(error)(f"{stratum.name}: {error}") from None
         resolved[stratum.name] = {axis: value for axis, value in experiment.describe().items() if axis in AXES[track]}
@@ -82,11 +81,12 @@ def check_resolved(
     if (resolved_names := set(resolved)) != (names := {stratum.name for stratum in strata}):
         listed = ", ".join(sorted(resolved_names))
         raise InvalidParameter(f"has the strata {listed}, and must have those of the entry, {', '.join(sorted(names))}")
-    today = {name: to_current(described, schema) for name, described in resolved.items()}
-    for name, described in today.items():
+    today = {stratum.name: to_current(resolved[stratum.name], schema) for stratum in strata}
+    for stratum in strata:
+        name, described = stratum.name, today[stratum.name]
         try:
             _check_axes(described, texts.strata[name], track)
-            for axis, component in explicit_parameters(method, schema).items():
+            for axis, component in explicit_parameters(method.in_task(stratum.learner), schema).items():
                 if not _contains(described.get(axis), component):
                     raise InvalidParameter(f"{axis} is not the one of `method`")
         except UserError as error:
@@ -95,7 +95,26 @@ def check_resolved(
         first = next(s for s in strata if s.learner == stratum.learner)
         if today[first.name] != today[stratum.name]:
             raise InvalidParameter(f"{stratum.name} differs from {first.name}, and both are of {stratum.env}")
+    _check_tasks(today, strata, method)
     return today
+
+
+def _check_tasks(resolved: Resolved, strata: tuple[Stratum, ...], method: Method) -> None:
+    """Refuse a method with other components in some task, or with parameters for a task that no stratum has."""
+    first = resolved[strata[0].name]
+    for stratum in strata:
+        for axis, described in resolved[stratum.name].items():
+            if axis in METHOD and _names(described) != _names(first[axis]):
+                raise InvalidParameter(f"{axis} of {stratum.name} is another one than that of {strata[0].name}")
+    tasks = dict.fromkeys(stratum.learner for stratum in strata)
+    if unknown := [part.task for part in method.tasks or () if part.task not in tasks]:
+        raise InvalidParameter(f"no stratum of the entry has the task {unknown[0]!r}; tasks: {'; '.join(tasks)}")
+
+
+def _names(described: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a described component and, by parameter, the names of the components in it."""
+    inner = {name: _names(value) for name, value in described["parameters"].items() if isinstance(value, dict)}
+    return described["name"], inner
 
 
 def _check_axes(described: Mapping[str, Any], suite_axes: Mapping[str, Any], track: Track) -> None:
@@ -152,11 +171,11 @@ def _default(kind: str, name: str) -> dict[str, Any] | None:
         return None
 
 
-def explicit_parameters(method: Method, schema: int) -> dict[str, Any]:
+def explicit_parameters(method: Method | TaskMethod, schema: int) -> dict[str, Any]:
     """Return the components of a method by axis, with the parameters that are written, under today's names.
 
     Args:
-        method: The method as its author wrote it.
+        method: The method as its author wrote it, or as it is in one task.
         schema: The schema number under which it was written.
 
     Example:
@@ -182,8 +201,12 @@ def current_method(method: Method, schema: int) -> Method:
     """
     if schema == SCHEMA:
         return method
-    components = explicit_parameters(method, schema)
-    return method.model_copy(update={registry.FLAGS[kind]: text_of(part) for kind, part in components.items()})
+
+    def texts(part: Method | TaskMethod) -> dict[str, str]:
+        return {registry.FLAGS[kind]: text_of(part) for kind, part in explicit_parameters(part, schema).items()}
+
+    tasks = tuple(part.model_copy(update=texts(part)) for part in method.tasks or ())
+    return method.model_copy(update={**texts(method), "tasks": tasks or None})
 
 
 def _partial(kind: str, spec: registry.Spec, schema: int) -> dict[str, Any]:

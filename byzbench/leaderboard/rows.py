@@ -15,7 +15,7 @@ from byzbench.errors import InvalidParameter
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.flags import Flag, flags
 from byzbench.leaderboard.references import unit
-from byzbench.leaderboard.schema import Cell, Knowledge
+from byzbench.leaderboard.schema import Cell, Knowledge, Method, TaskMethod
 from byzbench.leaderboard.suites import CLEAN, LEVELS, Stratum, Suite
 from byzbench.reports.ordering import JoiningBenefit, joining
 from byzbench.reports.scoring import EntryRuns, EntryScore, StratumRuns, StratumScore, cell_scores, score_entry
@@ -36,7 +36,7 @@ class Settings:
         lr, batch_size: The different values of the algorithm's parameters lr and N over tasks.
         always_large: Whether a method of the PAGE family has p=1, so that each batch is a large one and no variance
             is reduced.
-        search_episodes: Number of episodes of the search for parameters; None without one.
+        search_episodes: Number of episodes of the searches for parameters in all tasks; None without one.
     """
 
     origin: str
@@ -49,13 +49,13 @@ class Settings:
     def of(cls, entry: Entry) -> Settings:
         """Return the settings of an entry."""
         parameters = [algorithm["parameters"] for algorithm in entry.algorithms]
-        search = entry.submission.tuning.search if entry.submission.tuning else None
+        searches = entry.submission.searches
         return cls(
             origin=_origin(entry),
             lr=tuple(map(float, _numbers(values.get("lr") for values in parameters))),
             batch_size=tuple(map(int, _numbers(values.get("N") for values in parameters))),
             always_large=any(values.get("p") == 1 and "B" in values for values in parameters),
-            search_episodes=search.episodes if search else None,
+            search_episodes=sum(search.episodes for search in searches) if searches else None,
         )
 
 
@@ -260,7 +260,7 @@ def solo_row(suite: Suite, entries: Iterable[Entry]) -> Entry | None:
 
     def order(entry: Entry) -> tuple[bool, float, str]:
         clean = np.mean([entry.areas(suite, stratum, CLEAN).mean() for stratum in entry.strata(suite)])
-        return entry.submission.tuning is not None, float(clean), entry.digest
+        return bool(entry.submission.studies), float(clean), entry.digest
 
     return max((entry for entry in entries if entry.algorithm == SOLO), key=order, default=None)
 
@@ -330,11 +330,12 @@ def _resubmissions(entry: Entry, replaced: Mapping[str, str | None]) -> int:
 
 def _origin(entry: Entry) -> str:
     method = entry.submission.method
-    if entry.submission.tuning:
+    if entry.submission.studies:
         return "tuned"
     if method.preset:
         return f"preset {method.preset}"
-    written = any("=" in text for text in (method.algo, method.aggregator, method.agreement) if text)
+    parts: tuple[Method | TaskMethod, ...] = (method, *(method.tasks or ()))
+    written = any("=" in text for part in parts for text in (part.algo, part.aggregator, part.agreement) if text)
     return "set by hand" if written else "default"
 
 

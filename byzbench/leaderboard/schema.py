@@ -73,7 +73,10 @@ Spec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ -]*$")]
 """A component as users write it, without quotes, slashes and colons, so that it cannot name a file or a module."""
 
 TaskSpec = Annotated[str, _text(160, r"^[A-Za-z_][A-Za-z0-9_.,=()+ :/-]*$")]
-"""A task of a suite as users write it, for example `gymnasium:Acrobot-v1`. Submissions name no tasks."""
+"""A task of a suite as users write it, for example `gymnasium:Acrobot-v1`. It never comes from a submission."""
+
+TaskText = Annotated[str, _text(322, r"^[A-Za-z_][A-Za-z0-9_.,=()+ :/-]*$")]
+"""A task of a suite, as `byzbench.leaderboard.suites.Stratum.learner`; that of a submission must be one of them."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _VALUE = re.compile(r"[A-Za-z0-9_.,=()+ -]{0,160}")
@@ -139,6 +142,25 @@ class EntryMetadata(Document):
     conflicts: Annotated[Line, AfterValidator(_name)] | None = None
 
 
+class TaskMethod(Document):
+    """The components of a method that have parameters of their own in one task.
+
+    Attributes:
+        task: The task.
+        algo, aggregator, agreement: The components in the task; None: those of the method.
+    """
+
+    task: TaskText
+    algo: Spec | None = None
+    aggregator: Spec | None = None
+    agreement: Spec | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of `Experiment.create` that differ from those of the method."""
+        return self.model_dump(exclude_none=True, exclude={"task"})
+
+
 class Method(Document):
     """The entered method, in the options of `byzbench run`; an option that is None has its default.
 
@@ -146,10 +168,12 @@ class Method(Document):
         algo, preset, aggregator, agreement: The defence; None in the track attack, where the suite sets it.
         attack: The attack; None in the tracks defence and reported.
         against: The slug of the entry that an adaptive attack is aimed at.
+        tasks: The tasks in which components have other parameters; None if there are none.
 
     Example:
-        >>> Method(algo="decbyzpg", aggregator="krum").options
-        {'algo': 'decbyzpg', 'aggregator': 'krum'}
+        >>> method = Method(algo="decbyzpg", tasks=(TaskMethod(task="lqr", algo="decbyzpg(lr=0.1)"),))
+        >>> method.options, method.in_task("lqr").options
+        ({'algo': 'decbyzpg'}, {'algo': 'decbyzpg(lr=0.1)'})
     """
 
     algo: Spec | None = None
@@ -158,11 +182,32 @@ class Method(Document):
     agreement: Spec | None = None
     attack: Spec | None = None
     against: Slug | None = None
+    tasks: Annotated[tuple[TaskMethod, ...], Field(min_length=1, max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _has_distinct_tasks(self) -> Method:
+        if self.tasks and len({part.task for part in self.tasks}) < len(self.tasks):
+            raise ValueError("every task must occur once")
+        return self
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of `Experiment.create` that the method sets."""
-        return self.model_dump(exclude_none=True, exclude={"against"})
+        """The options of `Experiment.create` that the method sets, in tasks without parameters of their own."""
+        return self.model_dump(exclude_none=True, exclude={"against", "tasks"})
+
+    @property
+    def as_written(self) -> Method:
+        """The method without the parameters of single tasks."""
+        return self.model_copy(update={"tasks": None})
+
+    def in_task(self, task: str) -> Method:
+        """Return the method in one task.
+
+        Args:
+            task: The task, as `byzbench.leaderboard.suites.Stratum.learner`.
+        """
+        own = next((part.options for part in self.tasks or () if part.task == task), {})
+        return self.model_copy(update={**own, "tasks": None})
 
 
 class Plugin(Document):
@@ -273,6 +318,7 @@ class Tuning(Document):
         seeds: The seeds on which trials were evaluated; none of them is a seed of the suite.
         attacks: The attacks under which trials were evaluated; of an attack's search, its candidates.
         search: The study, if it is a study of the suite; None otherwise.
+        task: The task whose parameters were tuned; None if they are those of all strata.
     """
 
     study: Annotated[str, _text(64, r"^[0-9a-f]{16,64}$")]
@@ -283,6 +329,7 @@ class Tuning(Document):
     ]
     attacks: Annotated[tuple[Spec, ...], Field(max_length=100)]
     search: Search | None = None
+    task: TaskText | None = None
 
 
 class Submission(Document):
@@ -298,7 +345,8 @@ class Submission(Document):
         resolved: By stratum and axis, the components with the value of every parameter. Replays are built from it.
         code: The code that ran the cells.
         environment: The environment of the runs.
-        tuning: The tuning; None if parameters were not tuned.
+        tuning: The tuning of one parameter set for all strata; None if there is none.
+        tunings: The tuning of each task, of a method with a parameter set for each; None if there is none.
         cells_sha256: The sha256 of `cells.jsonl`.
         supersedes: The digest of an earlier submission that this one replaces on the board; that one stays listed.
     """
@@ -313,6 +361,7 @@ class Submission(Document):
     code: Code
     environment: Environment
     tuning: Tuning | None = None
+    tunings: Annotated[tuple[Tuning, ...], Field(min_length=1, max_length=100)] | None = None
     cells_sha256: Digest
     supersedes: Digest | None = None
 
@@ -321,6 +370,22 @@ class Submission(Document):
         if self.version > 1 and self.code.engine is None:
             raise ValueError("code must name the engine that ran it")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_form_of_tuning(self) -> Submission:
+        if self.tuning and self.tunings:
+            raise ValueError("either tuning or tunings can be present")
+        return self
+
+    @property
+    def studies(self) -> tuple[Tuning, ...]:
+        """All tunings of the entry; empty if its parameters were not tuned."""
+        return self.tunings or ((self.tuning,) if self.tuning else ())
+
+    @property
+    def searches(self) -> tuple[Search, ...]:
+        """The studies of the suite among the tunings of the entry."""
+        return tuple(tuning.search for tuning in self.studies if tuning.search)
 
     @property
     def replayable(self) -> bool:

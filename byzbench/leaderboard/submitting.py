@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -252,7 +252,7 @@ def write_submission(
     out: Path,
     *,
     environment: Environment | None = None,
-    tuning: Tuning | None = None,
+    tunings: Sequence[Tuning] = (),
     supersedes: str | None = None,
     notes: str = "",
 ) -> Path:
@@ -264,7 +264,7 @@ def write_submission(
         about: The name and the authors of the entry.
         out: The folder of submissions.
         environment: The environment of the runs, as from `ran_in`; None: the installed one.
-        tuning: The tuning; None if parameters were not tuned.
+        tunings: The tuning of all strata, or that of each task; empty if parameters were not tuned.
         supersedes: The digest of the submission that this one replaces.
         notes: The text of NOTES.md; no file if it is empty.
 
@@ -276,6 +276,7 @@ def write_submission(
         StorageError: The folder cannot be written.
     """
     lines = b"".join(encode_document(cell, lines=True) for cell in cells.values())
+    one_for_all = [tuning.task for tuning in tunings] == [None]
     submission = Submission(
         version=SCHEMA,
         track=entered.track,
@@ -286,7 +287,8 @@ def write_submission(
         resolved=entered.resolved,
         code=entered.code,
         environment=environment or entered.environment,
-        tuning=tuning,
+        tuning=tunings[0] if one_for_all else None,
+        tunings=None if one_for_all else tuple(tunings) or None,
         cells_sha256=hashlib.sha256(lines).hexdigest(),
         supersedes=supersedes,
     )
@@ -329,17 +331,34 @@ def supersede(out: Path, suite_name: str, track: Track, slug: str) -> str:
     return read_entry(folder).digest
 
 
-def fill(method: Method, file: TunedParameters) -> Method:
+def fill(method: Method, files: Sequence[TunedParameters]) -> Method:
     """Return a method with tuned parameters; parameters that the method sets stay.
 
     Args:
         method: The method as written.
-        file: The tuned parameters.
+        files: The tuned parameters: of all strata, or several, each of one task.
+
+    Raises:
+        InvalidParameter: The parameters are of another algorithm or attack, or one of several files is not of a task.
     """
-    options = method.model_dump(exclude_none=True)
-    for kind, values in file.fill(method.options, {}).items():
-        flag = registry.FLAGS[kind]
-        options[flag] = canonical_spec(registry.with_parameters(kind, options.get(flag, file.components[kind]), values))
+    if len(files) > 1 and not all(file.task for file in files):
+        raise InvalidParameter("several files of tuned parameters must be of studies of a suite, each of one task")
+    options, tasks = method.model_dump(exclude_none=True), []
+    for file in files:
+        if not file.concerns(method.options):
+            raise InvalidParameter(f"the tuned {file.kind} is {file.components[file.kind]}, and the method has another")
+        texts = {
+            registry.FLAGS[kind]: canonical_spec(
+                registry.with_parameters(kind, options.get(registry.FLAGS[kind], file.components[kind]), values)
+            )
+            for kind, values in file.fill(method.options, {}).items()
+        }
+        if file.task is None:
+            options |= texts
+        else:
+            tasks.append({"task": file.task, **texts})
+    if tasks:
+        options["tasks"] = sorted(tasks, key=lambda part: part["task"])
     return validate(Method, options, "method")
 
 
@@ -353,7 +372,7 @@ def tuned_by(file: TunedParameters, method: Method) -> Tuning:
     Raises:
         InvalidParameter: The method does not have the tuned parameters.
     """
-    explicit = explicit_parameters(method, SCHEMA)
+    explicit = explicit_parameters(method if file.task is None else method.in_task(file.task), SCHEMA)
     for kind, values in file.parameters.items():
         written = explicit.get(kind, {"name": "", "parameters": {}})
         if written["name"] != file.components[kind] or not values.items() <= written["parameters"].items():
@@ -367,4 +386,5 @@ def tuned_by(file: TunedParameters, method: Method) -> Tuning:
         seeds=tuple(file.on.seeds),
         attacks=tuple(map(canonical_spec, file.on.attacks)),
         search=None if file.search is None else validate(Search, file.search, "search"),
+        task=file.task,
     )

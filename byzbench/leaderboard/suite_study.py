@@ -1,12 +1,13 @@
 """Studies of a suite: the same search for all tuned rows, on attacks and seeds that no score depends on.
 
-A study searches the parameters of a method and of its rules. A trial runs every stratum of the method's division under
-every held-out attack of the suite, on tuning seeds that are derived from the suite's sha256; its value is
+A study searches the parameters of a method and of its rules in one task. A trial runs every stratum of the task in the
+method's division under every held-out attack of the suite, on tuning seeds that are derived from the suite's sha256;
+its value is
 
     mean over strata of min over held-out attacks of mean over seeds of auc,
 
-which is the form of the score, on other attacks and seeds. The suite fixes the budget, in episodes summed over all
-agents of all runs. The best parameters and the method as written are run again on fresh seeds.
+which is the form of the score, on other attacks and seeds. The suite fixes the budget for each task, in episodes summed
+over all agents of all runs. The best parameters and the method as written are run again on fresh seeds.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import hashlib
 import json
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment, experiment_options
 from byzbench.leaderboard.frozen import METHOD, frozen
 from byzbench.leaderboard.plan import canonical_spec, division_of
-from byzbench.leaderboard.schema import Method, Search, Tuning
+from byzbench.leaderboard.schema import Method, Search, Submission, Tuning
 from byzbench.leaderboard.suites import Stratum, Suite, seed_of
 from byzbench.records.tuned import TunedOn, TunedParameters, TunedSide
 from byzbench.sweeps.cells import CellOutcome
@@ -64,12 +65,13 @@ class SuiteStudy(ABC):
     Attributes:
         suite: The suite.
         method: The method that is tuned, or attacked.
-        strata: The strata of its division.
+        strata: The strata of its division, or those of a task.
         space: The search space by `kind.field`.
         sampler_seed: The seed of the search.
         side: What is tuned.
         direction: The direction of the objective.
         num_finalists: Number of best trials that are run again on fresh seeds, of which the best one is chosen.
+        task: The task of the strata, if the division has several.
     """
 
     suite: Suite
@@ -80,6 +82,7 @@ class SuiteStudy(ABC):
     side: TunedSide = "algorithm"
     direction: Direction = "maximize"
     num_finalists: int = 1
+    task: str | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -128,13 +131,13 @@ class SuiteStudy(ABC):
     @property
     def trials(self) -> int:
         """The number of trials that the budget allows; a pruned trial counts like a complete one."""
-        assert self.suite.tuning is not None
-        return self.suite.tuning.episodes // self.episodes(self.pairs)
+        return search_budget(self.suite, self.strata) // self.episodes(self.pairs)
 
     @cached_property
     def hash(self) -> str:
         """The hash of the study, 16 hexadecimal digits."""
-        return study_hash(self.suite.sha256, self.method, search_ranges(self.space, self.keys), self.sampler_seed)
+        ranges = search_ranges(self.space, self.keys)
+        return study_hash(self.suite.sha256, self.method, ranges, self.sampler_seed, self.task)
 
     @property
     def name(self) -> str:
@@ -250,13 +253,13 @@ def _parameters_by_kind(parameters: Mapping[str, Any]) -> dict[str, dict[str, An
     return by_kind
 
 
-def method_study(suite: Suite, method: Method, sampler_seed: int = 0) -> MethodStudy:
-    """Return the study of a method, after checking that its runs are defined with the method as written.
+def method_studies(suite: Suite, method: Method, sampler_seed: int = 0) -> tuple[MethodStudy, ...]:
+    """Return the studies of a method, one for each task, after checking that runs are defined with it as written.
 
     Args:
         suite: A frozen suite with a table `tuning`.
         method: The method.
-        sampler_seed: The seed of the search.
+        sampler_seed: The seed of the searches.
 
     Raises:
         UserError: The suite has no tuning or a budget below one trial, or the method has no parameter to search or is
@@ -264,9 +267,19 @@ def method_study(suite: Suite, method: Method, sampler_seed: int = 0) -> MethodS
     """
     check_seeds(suite)
     strata = suite.division(division_of(registry.parse_spec(str(method.algo)).name))
-    if len({stratum.learner for stratum in strata}) > 1:
-        raise InvalidParameter(f"{suite.name} has several tasks, and a study tunes one parameter set for one task")
-    without_space = MethodStudy(suite, method, strata, {}, sampler_seed)
+    by_task: dict[str, tuple[Stratum, ...]] = {}
+    for stratum in strata:
+        by_task[stratum.learner] = (*by_task.get(stratum.learner, ()), stratum)
+    if len(by_task) == 1:
+        return (_task_study(suite, method, strata, sampler_seed, None),)
+    return tuple(_task_study(suite, method, own, sampler_seed, task) for task, own in by_task.items())
+
+
+def _task_study(
+    suite: Suite, method: Method, strata: tuple[Stratum, ...], sampler_seed: int, task: str | None
+) -> MethodStudy:
+    """Return the study of a method in the strata of one task; `task` is None if the division has no other."""
+    without_space = MethodStudy(suite, method, strata, {}, sampler_seed, task=task)
     cells = [without_space.experiment({}, s.name, attack, 0) for s in strata for attack in suite.held_out(s)]
     written = {
         kind: registry.with_parameters(kind, method.options.get(registry.FLAGS[kind], "none"), {}).parameters
@@ -282,7 +295,7 @@ def method_study(suite: Suite, method: Method, sampler_seed: int = 0) -> MethodS
     }
     if not space:
         raise UserError(f"{method.algo} has no parameter with a tuning range that the method leaves at its default")
-    study = MethodStudy(suite, method, strata, space, sampler_seed)
+    study = replace(without_space, space=space)
     check_budget(study)
     return study
 
@@ -363,31 +376,50 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
             topology=", ".join(dict.fromkeys(s.topology for s in study.strata)),
         ),
         search=search.model_dump(mode="json", exclude_none=True),
+        task=study.task,
     )
 
 
-def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the differences between an entered method and the study that its submission names, one line each.
+def tuning_problems(suite: Suite, submission: Submission, resolved: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the differences between an entered method and the studies that its submission names, one line each.
 
     Args:
         suite: The suite of the submission.
-        tuning: The tuning of the submission.
+        submission: The submission.
+        resolved: The entered method in every stratum, as it would be written today.
+    """
+    tasks = dict.fromkeys(stratum.learner for stratum in suite.strata if stratum.name in resolved)
+    named = [str(tuning.task) for tuning in submission.tunings or ()]
+    if named and sorted(named) != sorted(tasks):
+        yield f"the tunings are of {'; '.join(named)}, and the tasks of the entry are {'; '.join(tasks)}"
+    for tuning in submission.tunings or ():
+        if tuning.search is None or tuning.search.method != submission.method.as_written:
+            yield f"the tuning of {tuning.task} is no study of the suite, or one of another method"
+    if submission.tuning and submission.tuning.search and (submission.tuning.task or len(tasks) > 1):
+        yield "a study is of one task, and the entry has several"
+    for tuning in submission.studies:
+        yield from search_problems(suite, tuning, submission.method, resolved)
+
+
+def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the differences between an entered method and the study of a tuning, one line each.
+
+    Args:
+        suite: The suite of the submission.
+        tuning: A tuning of the submission.
         method: The entered method, as written.
         resolved: The entered method in every stratum, as it would be written today.
     """
     search = tuning.search
     if search is None:
         return
-    yield from budget_problems(suite, tuning, search)
-    strata = [stratum for stratum in suite.strata if stratum.name in resolved]
+    strata = [s for s in suite.strata if s.name in resolved and tuning.task in (None, s.learner)]
+    yield from budget_problems(suite, tuning, search, strata)
     if set(tuning.attacks) != {canonical_spec(attack) for stratum in strata for attack in suite.held_out(stratum)}:
         yield "the attacks are not the held-out attacks of the suite"
-    for kind in METHOD:
-        before = _written_parameters(kind, search.method)
-        for name, value in _written_parameters(kind, method).items():
-            if f"{kind}.{name}" not in search.ranges and before.get(name) != value:
-                yield f"{kind} {name} is {value}, and was not searched"
-    for axes in resolved.values():
+    for task in dict.fromkeys(stratum.learner for stratum in strata):
+        yield from _unsearched(search, method.in_task(task))
+    for axes in (resolved[stratum.name] for stratum in strata):
         for key, searched in search.ranges.items():
             kind, _, name = key.partition(".")
             described = axes.get(kind, {"name": "", "parameters": {}})
@@ -397,25 +429,52 @@ def search_problems(suite: Suite, tuning: Tuning, method: Method, resolved: Mapp
                 yield f"{key} is {value}, and the search space is {', '.join(map(str, searched))}"
 
 
-def budget_problems(suite: Suite, tuning: Tuning, search: Search) -> Iterator[str]:
+def _unsearched(search: Search, method: Method) -> Iterator[str]:
+    """Yield the differences between a method in a task and that of a search which the search did not make."""
+    if method.preset != search.method.preset:
+        yield f"the preset is {method.preset}, and was not searched"
+    for kind in METHOD:
+        before, after = (_written(kind, part) for part in (search.method, method))
+        if (after.name, after.inner) != (before.name, before.inner) and not (
+            before.name == "none" and any(key.startswith(f"{kind}.") for key in search.ranges)
+        ):
+            yield f"{kind} is {canonical_spec(after)}, and was not searched"
+        values = _first_parameters(kind, before)
+        for name, value in _first_parameters(kind, after).items():
+            if f"{kind}.{name}" not in search.ranges and values.get(name) != value:
+                yield f"{kind} {name} is {value}, and was not searched"
+
+
+def search_budget(suite: Suite, strata: Iterable[Stratum]) -> int:
+    """Return the episodes that a search in some strata may take: those of the suite for each of their tasks."""
+    assert suite.tuning is not None
+    return suite.tuning.episodes * len({stratum.learner for stratum in strata})
+
+
+def budget_problems(suite: Suite, tuning: Tuning, search: Search, strata: Iterable[Stratum]) -> Iterator[str]:
     """Yield the differences between a search and any that a suite allows, one line each.
 
     Args:
         suite: The suite of the submission.
         tuning: The tuning of the submission.
         search: Its search.
+        strata: The strata in which trials were run.
     """
-    if tuning.study != study_hash(suite.sha256, search.method, search.ranges, search.sampler_seed):
-        yield "the study is of another suite, or of another method than `search.method`"
+    if tuning.study != study_hash(suite.sha256, search.method, search.ranges, search.sampler_seed, tuning.task):
+        yield "the study is of another suite or task, or of another method than `search.method`"
     if suite.tuning is None or tuning.seeds != tuning_seeds(suite):
         yield "the seeds are not those of the suite's studies"
-    elif search.episodes > suite.tuning.episodes:
-        yield f"the search took {search.episodes:,} episodes, and the suite allows {suite.tuning.episodes:,}"
+    elif search.episodes > (allowed := search_budget(suite, strata)):
+        yield f"the search took {search.episodes:,} episodes, and the suite allows {allowed:,}"
 
 
-def _written_parameters(kind: str, method: Method) -> dict[str, Any]:
-    """Return the parameters in the text of a method, by their first names."""
-    spec = registry.parse_spec(method.options.get(registry.FLAGS[kind], "none"))
+def _written(kind: str, method: Method) -> registry.Spec:
+    """Return a component in the text of a method, `none` where it writes none."""
+    return registry.parse_spec(method.options.get(registry.FLAGS[kind], "none"))
+
+
+def _first_parameters(kind: str, spec: registry.Spec) -> dict[str, Any]:
+    """Return the parameters of a written component by their first names."""
     return {first_parameter(kind, spec.name, name): value for name, value in spec.parameters.items()}
 
 
@@ -437,7 +496,13 @@ def search_ranges(space: Mapping[str, FloatRange | Categorical], keys: Mapping[s
     return {keys[k]: list(v) if isinstance(v, Categorical) else list(asdict(v).values()) for k, v in space.items()}
 
 
-def study_hash(suite_sha256: str, method: Method, ranges: Mapping[str, Sequence[Any]], sampler_seed: int) -> str:
+def study_hash(
+    suite_sha256: str,
+    method: Method,
+    ranges: Mapping[str, Sequence[Any]],
+    sampler_seed: int,
+    task: str | None = None,
+) -> str:
     """Return the hash of a study: 16 hexadecimal digits of everything that determines its trials.
 
     Args:
@@ -445,6 +510,7 @@ def study_hash(suite_sha256: str, method: Method, ranges: Mapping[str, Sequence[
         method: The method, as written.
         ranges: The search space, as from `search_ranges`.
         sampler_seed: The seed of the search.
+        task: The task, if the division has several.
     """
     content = {
         "suite": suite_sha256,
@@ -452,5 +518,6 @@ def study_hash(suite_sha256: str, method: Method, ranges: Mapping[str, Sequence[
         "space": {key: list(values) for key, values in ranges.items()},
         "sampler_seed": sampler_seed,
         "objective": OBJECTIVE,
+        **({"task": task} if task else {}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

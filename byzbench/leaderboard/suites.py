@@ -105,7 +105,9 @@ class SuiteTuning(Document):
     """The search by which the rows of a suite may be tuned.
 
     Attributes:
-        episodes: The budget of a search in episodes, summed over the agents and the server of all its runs.
+        episodes: The budget of a search in episodes, summed over the agents and the server of all its runs, for each
+            task (`Stratum.learner`): the search of a task's parameters has it once, and that of an attack on a row once
+            for each task of the row.
         seeds: Number of seeds of every trial; they are not seeds of the suite.
     """
 
@@ -160,9 +162,9 @@ class Stratum(Document):
         return self.model_dump(include=axes, exclude_none=True)
 
     @property
-    def learner(self) -> tuple[str, str | None]:
-        """The task and the policy family, for which a method has one parameter set."""
-        return self.env, self.policy
+    def learner(self) -> str:
+        """The task with the policy family that the stratum sets, for which a method has one parameter set."""
+        return ", ".join(filter(None, (self.env, self.policy)))
 
     @property
     def task(self) -> str:

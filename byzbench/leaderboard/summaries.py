@@ -25,7 +25,14 @@ def markdown(entry: Entry, suite: Suite, folder: Path) -> str:
         folder: The path of its folder.
     """
     submission = entry.submission
-    method = ", ".join(f"{k} `{v}`" for k, v in submission.method.model_dump(exclude_none=True).items())
+    written = submission.method.as_written.model_dump(exclude_none=True)
+    method = "; ".join(
+        f"{task}{', '.join(f'{key} `{value}`' for key, value in options.items())}"
+        for task, options in (
+            ("", written),
+            *((f"`{part.task}`: ", part.options) for part in submission.method.tasks or ()),
+        )
+    )
     failed = sum(cell.status != "ok" for cell in entry.cells)
     lines = [
         f"## {_plain(submission.entry.name)} on {suite.name}",

@@ -50,6 +50,7 @@ class TunedParameters(BaseModel):
         objective: The study's best value, its trial and the number of trials.
         on: The experiments of the study.
         search: The record of the study in a leaderboard submission, for the study of a suite.
+        task: The task of the suite whose strata have the parameters; None: all.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +64,7 @@ class TunedParameters(BaseModel):
     objective: dict[str, float | int]
     on: TunedOn
     search: dict[str, Any] | None = None
+    task: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> TunedParameters:

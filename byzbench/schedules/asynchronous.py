@@ -31,6 +31,8 @@ class Asynchronous(Schedule):
     Byzantine agents run the protocol at their own speed; an attack crafts their messages when they send, from what the
     honest agents have sent by then. Attacks on time (`rush`, `slowdown`, `flood`) change that.
 
+    Agents that exchange nothing never wait: each runs at its own speed.
+
     A method with a server is defined if its server handles every message by itself. One that aggregates a message of
     each agent in a round is `synchronous(quorum=...)`.
 
@@ -73,10 +75,6 @@ class Asynchronous(Schedule):
             raise Undefined(
                 f"schedule {name!r}: the server of {algorithm} aggregates messages of all agents in a round; give "
                 f"schedule synchronous(speed=..., quorum=...)"
-            )
-        if not setting.communication.sends_messages:
-            raise Undefined(
-                f"schedule {name!r}: agents of {algorithm} never wait; give schedule synchronous(speed=...)"
             )
         if setting.shared_environment:
             raise Undefined(f"schedule {name!r}: agents of a shared environment act together")

@@ -162,12 +162,15 @@ RUNS: Mapping[str, tuple[Options, ...]] = {
     "algorithm learn": (algorithm(GOSSIP), algorithm({**GOSSIP, "heterogeneous": True}, attack="sign_flip", seed=1)),
     "algorithm mdpgt": (algorithm(GOSSIP), algorithm({**GOSSIP, "beta": 0.3}, preset="both", attack="sign_flip")),
     "algorithm nna": gossip(),
-    "algorithm page_pg": tuple({**run, "agents": 1, "byzantine": 0, "attack": "none"} for run in page()),
+    "algorithm page_pg": (
+        *({**run, "agents": 1, "byzantine": 0, "attack": "none"} for run in page()),
+        algorithm(PAGE, **{**ON_THEIR_OWN, "agents": 1, "byzantine": 0, "attack": "none"}),
+    ),
     "algorithm res_nharpg": (
         algorithm({"N": 2, "lr": 0.05, "eta": 0.7}),
         algorithm({"N": 1, "lr": 0.05, "eta": 0.7}, preset="official", attack="sign_flip", seed=1),
     ),
-    "algorithm solo": page(),
+    "algorithm solo": (*page(), algorithm(PAGE, **ON_THEIR_OWN)),
     "algorithm svrpg": (
         *svrg(weights="step", logits="tanh", m=2),
         algorithm({**GOSSIP, "B": 2}, seed=2),

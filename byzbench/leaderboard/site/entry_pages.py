@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -87,10 +87,11 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
             ("Paper", about.paper and outward(about.paper, about.paper)),
             ("Suite", el("a", suite.name, href=f"../index.html#{suite.name}")),
             ("Track", submission.track),
-            ("Method", listed(method.options.items(), lambda option: (option[0], " ", el("code", option[1])))),
+            ("Method", _options(method.options)),
+            *((f"Method in {part.task}", _options(part.options)) for part in method.tasks or ()),
             ("Every parameter", [el("div", line) for line in _parameters(entry, suite)] or None),
             ("Aimed at", method.against),
-            ("Tuning", _tuning(submission) or "none"),
+            ("Tuning", [el("div", line) for line in _tunings(submission)] or "none"),
             ("License", about.license),
             ("Conflicts of interest", about.conflicts),
             ("Supersedes", link(earlier) or submission.supersedes),
@@ -100,16 +101,21 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
     )
 
 
-def _tuning(submission: Submission) -> str | None:
-    """Return the study of the parameters in one line; None without one."""
-    if (tuning := submission.tuning) is None:
-        return None
-    search, attacks = tuning.search, ", ".join(tuning.attacks) or "no attack"
-    text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, against {attacks}"
-    if search and submission.track == "adaptive":
-        fresh = f"on fresh seeds {float(search.default):.2f} without an attack, {float(search.again):.2f} under it"
-        text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, of {attacks}; {fresh}"
-    return f"{text}; {search.episodes:,} episodes" if search else text
+def _options(options: Mapping[str, str]) -> Child:
+    """Return the options of `byzbench run` in a list."""
+    return listed(options.items(), lambda option: (option[0], " ", el("code", option[1])))
+
+
+def _tunings(submission: Submission) -> Iterator[str]:
+    """Yield the studies of the parameters, one line each."""
+    for tuning in submission.studies:
+        search, attacks = tuning.search, ", ".join(tuning.attacks) or "no attack"
+        text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, against {attacks}"
+        if search and submission.track == "adaptive":
+            fresh = f"on fresh seeds {float(search.default):.2f} without an attack, {float(search.again):.2f} under it"
+            text = f"{tuning.trials:,} trials on {len(tuning.seeds)} seeds, of {attacks}; {fresh}"
+        task = f"{tuning.task}: " if tuning.task else ""
+        yield f"{task}{text}; {search.episodes:,} episodes" if search else f"{task}{text}"
 
 
 def _parameters(entry: Entry, suite: Suite) -> Iterator[Markup]:
