@@ -1,7 +1,8 @@
 """Registry of components by name: built-in files and plug-ins of other distributions, listed without importing them.
 
 A component is written `alie`, `alie(z=1.5)` or in short `alie:z=1.5`. Components are nested as in
-`sleeper(alie(z=1.5), after=200)`. `bucketing(s=2)+rfa` is short for `bucketing(rfa, s=2)`. The name of a built-in
+`sleeper(alie(z=1.5), after=200)`. `bucketing(s=2)+rfa` is short for `bucketing(rfa, s=2)`, and `gymnasium:A-v1(steps=9)`
+for `gymnasium("A-v1", steps=9)`. The name of a built-in
 component is the stem of its file. The name of a plug-in is that of its entry point, which belongs to the group
 `byzbench.attacks`, or that of another kind, and points at the class.
 """
@@ -55,6 +56,9 @@ class StandIns:
     folder: Path | None
     extended: Mapping[type, tuple[type[Component], ...]]
 
+
+_TEXT_AND_PARAMETERS = r"\s*(\w+[-./:][-./:\w]*)\s*\((\s*\w+\s*=.*)\)\s*"
+"""A text that is no name, and parameters in brackets; a name with brackets would be a component inside another."""
 
 _ALIASES = {word: kind for kind in KINDS for word in (kind, KINDS[kind], FLAGS[kind])}
 _registered: dict[type, str] = {}
@@ -277,6 +281,8 @@ def parse_spec(text: str) -> Spec:
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
         name, rest = short.groups()
+        if text_first := re.fullmatch(_TEXT_AND_PARAMETERS, rest, re.DOTALL):
+            rest = ",".join(text_first.groups())
         pairs = [item.strip().partition("=") for item in split_at_commas(rest) if item.strip()]
         inner = tuple(literal(key) for key, sign, _ in pairs if not sign)
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))

@@ -49,6 +49,8 @@ DEEP = "-" * 100_000 + "1"
             "x:lib:A/B-v0,d={'a': [1, [2, 3]], 'b': {'c': False}},e=1",
             Spec("x", ("lib:A/B-v0",), {"d": {"a": [1, [2, 3]], "b": {"c": False}}, "e": 1}),
         ),
+        ("x:lib:A/B-v0(d={'a': [1, 2]}, e=1)", Spec("x", ("lib:A/B-v0",), {"d": {"a": [1, 2]}, "e": 1})),
+        ("x:a/b(1)", Spec("x", ("a/b(1)",))),
         ("x(d={'a': None})", Spec("x", (), {"d": {"a": None}})),
         ("x(rule=B)", Spec("x", (), {"rule": Spec("B")})),
         ("bucketing(krum)", Spec("bucketing", (KRUM,))),
