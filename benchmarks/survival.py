@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import byzbench
-from byzbench.records.result import pool
+from byzbench.experiments.result import pool
 from byzbench.reports.plots import curve
 
 ALGORITHMS = ("decbyzpg", "dec_page_pg")

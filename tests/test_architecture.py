@@ -45,6 +45,7 @@ LAYERS = [
     ["testing"],
     ["envs"],  # an episode is one experiment that is running
     ["reports"],
+    ["api"],
     ["reproduce", "leaderboard"],
     ["leaderboards"],
     ["cli", "__main__"],
