@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 from byzbench.catalogue import summary
 from byzbench.core import Categorical, Component, FloatRange
@@ -15,7 +15,7 @@ from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.keywords import AxisKeywords, takes_axis_keywords
 from byzbench.experiments.result import Result
 from byzbench.experiments.runner import RoundCallback, run_experiment
-from byzbench.records.store import OnExisting, OnExistingRun, save_sweep
+from byzbench.records.store import ExecutorName, OnExisting, OnExistingRun, save_sweep
 from byzbench.records.tuned import TunedParameters, TunedSide
 from byzbench.registry import kind_of, origins, written_form
 from byzbench.reports.breakdown import Breakdown, BreakdownTrial, find_breakdown
@@ -31,8 +31,6 @@ from byzbench.tuning.evaluation import evaluation_plan, evaluation_suite, tuning
 from byzbench.tuning.problem import TuningProblem, tuning_problem
 from byzbench.tuning.search import best, open_study, run_study
 
-ExecutorName: TypeAlias = Literal["serial", "process", "ray"]
-"""Where cells run: in this process, one process per core, or a Ray cluster."""
 Parameters: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Further parameters of components by kind: {"attack": {"z": 1.5}}."""
 CellCallback: TypeAlias = Callable[[str, CellOutcome], None]
