@@ -8,9 +8,9 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from byzbench import run
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
-from byzbench.records.result import Result
+from byzbench.experiments.result import Result
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepPlan
 from byzbench.sweeps.sweep import run_sweep

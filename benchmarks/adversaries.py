@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byzbench import registry
-from byzbench.experiments.runner import run
+from byzbench import registry, run
 from byzbench.reports.estimators import Interval
 from byzbench.reports.plots import trace
 from byzbench.reports.statistics import mean_interval

@@ -180,7 +180,7 @@ def facts(name: str) -> dict[str, Any]:
 
 def section(name: str) -> list[str]:
     """One attack."""
-    known, threat = facts(name), registry.load("attack", name).threat
+    known, threat = facts(name), registry.make("attack", name).threat
     knows = {"knows": known["knows"], "acts on": known["acts on"] or "nothing", "equivocates": known["equivocates"]}
     if threat.query_budget:
         knows["tries"] = f"{threat.query_budget} messages an exchange on a clone of the rule"
@@ -241,7 +241,7 @@ def page() -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in names:
-        known, calls = facts(name), registry.load("attack", name).threat.query_budget
+        known, calls = facts(name), registry.make("attack", name).threat.query_budget
         first = known["description"].split("\n")[0]
         own = (f"[{name}](#{name})", first, known["knows"], known["acts on"] or "nothing", known["equivocates"])
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in own)} | {calls or ''} |")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.experiments.bench import Trial, benchmark_rules
-from byzbench.experiments.runner import Result, run
-from byzbench.records.result import mean_of
+from byzbench.experiments.runner import Result
+from byzbench.experiments.verdict import mean_of
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep
 from byzbench.sweeps.sweep import run_sweep
@@ -111,13 +111,13 @@ def mean_return(results: list[Result]) -> float:
 def aggregators() -> list[str]:
     """All rules that can aggregate gradients."""
     rules = [n for n, o in registry.origins("aggregator").items() if o.module.startswith("byzbench.")]
-    return [name for name in rules if "evaluator" not in registry.load("aggregator", name).required_inputs]
+    return [name for name in rules if "evaluator" not in registry.make("aggregator", name).required_inputs]
 
 
 def neighbourly() -> list[str]:
     """All rules that start from the receiver's own vector."""
     rules = [n for n, o in registry.origins("aggregator").items() if o.module.startswith("byzbench.")]
-    return [name for name in rules if registry.load("aggregator", name).traits.self_centered]
+    return [name for name in rules if registry.make("aggregator", name).traits.self_centered]
 
 
 def table(results_of: dict[tuple[str, str], list[Result]], times: dict[str, float | None], stars: set[str]) -> str:

@@ -17,9 +17,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from byzbench import run
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
-from byzbench.records.result import Result, mean_of
+from byzbench.experiments.result import Result
+from byzbench.experiments.verdict import mean_of
 from byzbench.records.run_folder import RunFolder
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepPlan

@@ -15,8 +15,8 @@ import numpy as np
 from _cells import options, results
 
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.result import Result
 from byzbench.identity import ENGINE
-from byzbench.records.result import Result
 from byzbench.records.run_folder import RunFolder
 
 HEAD = """# Recommended parameters

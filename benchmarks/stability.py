@@ -17,8 +17,8 @@ from scipy.stats import binomtest
 
 from byzbench import registry
 from byzbench.experiments.experiment import Experiment
+from byzbench.experiments.result import Result
 from byzbench.identity import ENGINE
-from byzbench.records.result import Result
 from byzbench.records.run_folder import RunFolder
 from byzbench.reports.statistics import mean_interval
 

@@ -1,9 +1,10 @@
 """Registry of components by name: built-in files and plug-ins of other distributions, listed without importing them.
 
 A component is written `alie`, `alie(z=1.5)` or in short `alie:z=1.5`. Components are nested as in
-`sleeper(alie(z=1.5), after=200)`. `bucketing(s=2)+rfa` is short for `bucketing(rfa, s=2)`. The name of a built-in
-component is the stem of its file. The name of a plug-in is that of its entry point, which belongs to the group
-`byzbench.attacks`, or that of another kind, and points at the class.
+`sleeper(alie(z=1.5), after=200)`. `bucketing(s=2)+rfa` is short for `bucketing(rfa, s=2)`, and
+`gymnasium:A-v1(steps=9)` for `gymnasium("A-v1", steps=9)`. The name of a built-in component is the stem of its file.
+The name of a plug-in is that of its entry point, which belongs to the group `byzbench.attacks`, or that of another
+kind, and points at the class.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from byzbench.axes import AXES
 from byzbench.canonical import current_parameter
@@ -32,7 +33,21 @@ from byzbench.errors import BrokenPlugin, InvalidParameter, RenamedParameter, Un
 from byzbench.literals import UNREADABLE, literal, split_at_commas
 
 if TYPE_CHECKING:
-    from byzbench.core import Component
+    from byzbench.core import (
+        Aggregator,
+        Agreement,
+        Algorithm,
+        Attack,
+        Channel,
+        Coin,
+        Component,
+        Placement,
+        PolicyFamily,
+        Scenario,
+        Schedule,
+        Task,
+        Topology,
+    )
 
 KINDS = {axis.key: axis.package for axis in AXES if axis.is_kind}
 """The package of each kind below `byzbench`."""
@@ -55,6 +70,9 @@ class StandIns:
     folder: Path | None
     extended: Mapping[type, tuple[type[Component], ...]]
 
+
+_TEXT_AND_PARAMETERS = r"\s*(\w+[-./:][-./:\w]*)\s*\((\s*\w+\s*=.*)\)\s*"
+"""A text that is no name, and parameters in brackets; a name with brackets would be a component inside another."""
 
 _ALIASES = {word: kind for kind in KINDS for word in (kind, KINDS[kind], FLAGS[kind])}
 _registered: dict[type, str] = {}
@@ -277,6 +295,8 @@ def parse_spec(text: str) -> Spec:
     """
     if short := re.fullmatch(r"\s*(\w+)\s*:(.*)", text, re.DOTALL):
         name, rest = short.groups()
+        if text_first := re.fullmatch(_TEXT_AND_PARAMETERS, rest, re.DOTALL):
+            rest = ",".join(text_first.groups())
         pairs = [item.strip().partition("=") for item in split_at_commas(rest) if item.strip()]
         inner = tuple(literal(key) for key, sign, _ in pairs if not sign)
         return Spec(name, inner, _once((key.strip(), literal(value)) for key, sign, value in pairs if sign))
@@ -360,25 +380,61 @@ def with_parameters(kind: str, spec: str | Spec, parameters: Mapping[str, Any]) 
     return Spec(parsed.name, parsed.inner, own | further)
 
 
-def make(kind: str, spec: str | Spec | Component) -> Component:
-    """Build a component from its written form and validate its parameters.
+@overload
+def make(kind: Literal["algo", "algorithm"], name: str | Spec | Component, **parameters: Any) -> Algorithm: ...
+@overload
+def make(kind: Literal["attack"], name: str | Spec | Component, **parameters: Any) -> Attack: ...
+@overload
+def make(kind: Literal["topology"], name: str | Spec | Component, **parameters: Any) -> Topology: ...
+@overload
+def make(kind: Literal["env", "task"], name: str | Spec | Component, **parameters: Any) -> Task: ...
+@overload
+def make(kind: Literal["policy"], name: str | Spec | Component, **parameters: Any) -> PolicyFamily: ...
+@overload
+def make(kind: Literal["scenario"], name: str | Spec | Component, **parameters: Any) -> Scenario: ...
+@overload
+def make(kind: Literal["aggregator"], name: str | Spec | Component, **parameters: Any) -> Aggregator: ...
+@overload
+def make(kind: Literal["agreement"], name: str | Spec | Component, **parameters: Any) -> Agreement: ...
+@overload
+def make(kind: Literal["placement"], name: str | Spec | Component, **parameters: Any) -> Placement: ...
+@overload
+def make(kind: Literal["channel"], name: str | Spec | Component, **parameters: Any) -> Channel: ...
+@overload
+def make(kind: Literal["coin"], name: str | Spec | Component, **parameters: Any) -> Coin: ...
+@overload
+def make(kind: Literal["schedule"], name: str | Spec | Component, **parameters: Any) -> Schedule: ...
+@overload
+def make(kind: str, name: str | Spec | Component, **parameters: Any) -> Component: ...
+def make(kind: str, name: str | Spec | Component, **parameters: Any) -> Component:
+    """Build a component and validate its parameters.
 
     Args:
-        kind: A kind, in any form that `kind_of` takes.
-        spec: The written form; an instance is returned as it is.
+        kind: A kind, for example "attack", "aggregator", "algo" or "env", in any form that `kind_of` takes.
+        name: The name of the component, or its written form; an instance is returned as it is.
+        **parameters: Its parameters, which replace those of the written form.
+
+    Returns:
+        The component. Type checkers know its base class by the kind.
 
     Raises:
         UnknownName: There is no such component.
         InvalidParameter: There is no such parameter, or a value is outside its bounds.
         BrokenPlugin: The component cannot be imported.
+
+    Example:
+        >>> make("attack", "alie", z=1.5).z
+        1.5
     """
     from byzbench.core import Component
 
-    if isinstance(spec, Component):
-        if spec.kind != kind_of(kind):
-            raise InvalidParameter(f"{type(spec).__name__} is of kind {spec.kind}, not {kind_of(kind)}")
-        return spec
-    parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    if isinstance(name, Component):
+        if name.kind != kind_of(kind):
+            raise InvalidParameter(f"{type(name).__name__} is of kind {name.kind}, not {kind_of(kind)}")
+        if parameters:
+            raise InvalidParameter(f"{name_of(name)} is built already: give its name with the parameters")
+        return name
+    parsed = with_parameters(kind_of(kind), name, parameters)
     cls = find(kind, parsed.name)
     try:
         return cls(**_values(cls, parsed))
@@ -448,27 +504,6 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def load(kind: str, name: str, **parameters: Any) -> Any:
-    """Build one component.
-
-    Args:
-        kind: A kind, for example "attack", "aggregator", "algo" or "env".
-        name: The name of the component, or its written form.
-        **parameters: Its parameters, which replace those of the written form.
-
-    Returns:
-        The component.
-
-    Raises:
-        UnknownName, InvalidParameter, BrokenPlugin: See `make`.
-
-    Example:
-        >>> load("attack", "alie", z=1.5).z
-        1.5
-    """
-    return make(kind, with_parameters(kind_of(kind), name, parameters))
-
-
 def name_of(component: Component | type[Component]) -> str:
     """Return the name of a component: that of its entry point, or the stem of its file."""
     cls = component if isinstance(component, type) else type(component)
@@ -479,9 +514,9 @@ def written_form(component: Component) -> str:
     """Return a component as a user writes it, without the parameters that have their default.
 
     Example:
-        >>> written_form(load("aggregator", "nnm+trimmed_mean"))
+        >>> written_form(make("aggregator", "nnm+trimmed_mean"))
         'nnm+trimmed_mean'
-        >>> written_form(load("attack", "sleeper(alie(z=1.5), after=7)"))
+        >>> written_form(make("attack", "sleeper(alie(z=1.5), after=7)"))
         'sleeper(after=7)+alie(z=1.5)'
     """
     from byzbench.core import Component
@@ -504,7 +539,7 @@ def describe(component: Component) -> dict[str, Any]:
     """Return a component as JSON data: its name and every parameter, defaults included.
 
     Example:
-        >>> describe(load("aggregator", "krum"))["name"]
+        >>> describe(make("aggregator", "krum"))["name"]
         'krum'
     """
     parameters = {f.name: plain(getattr(component, f.name)) for f in fields(component)}

@@ -53,7 +53,7 @@ from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate
 from byzbench.geometry.pairwise_distances import PairwiseDistances
-from byzbench.registry import Spec, load, make, origins, parse_spec
+from byzbench.registry import Spec, make, origins, parse_spec
 from byzbench.testing.rules import (
     CHECKS,
     RuleCase,
@@ -482,7 +482,7 @@ def test_bucketing_refuses_a_rule_that_needs_the_own_vector():
 )
 def test_parameters_are_checked(name, wrong):
     with pytest.raises(InvalidParameter):
-        load("aggregator", name, **wrong)
+        make("aggregator", name, **wrong)
 
 
 @pytest.mark.parametrize("seed", range(8))

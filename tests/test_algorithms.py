@@ -186,7 +186,7 @@ def test_another_seed_changes_every_draw():
 
 def test_every_agent_batch_and_rule_draws_afresh_and_every_round_repeats():
     federation, _ = federate(tiny("decbyzpg"))
-    rule, x = registry.load("aggregator", "bucketing+median"), torch.randn(5, 9, generator=torch.Generator())
+    rule, x = registry.make("aggregator", "bucketing+median"), torch.randn(5, 9, generator=torch.Generator())
 
     def draws(round):
         federation.begin(round, 0.0)

@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 
+from byzbench import run
 from byzbench.experiments.assumptions import assumptions, moments
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
-from byzbench.records.result import Result, Verdict
+from byzbench.experiments.result import Result
+from byzbench.experiments.verdict import Verdict
 from byzbench.reports import result_tables
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import GaussianPolicy

@@ -258,7 +258,7 @@ def test_a_keyboard_interrupt_is_one_line(command: Command, monkeypatch: pytest.
     def interrupted(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("byzbench.experiments.runner.run", interrupted)
+    monkeypatch.setattr("byzbench.experiments.runner.run_experiment", interrupted)
     outcome = command("run", *TINY)
     assert outcome.refusal() == "byzbench: error: stopped; the same command resumes\n"
     assert outcome.code == 130

@@ -58,7 +58,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_the_default_preset_has_the_recommended_parameters() -> None:
-    actual = recommendation(registry.find("algorithm", "decbyzpg"), registry.load("task", "cartpole"))  # type: ignore[arg-type]
+    actual = recommendation(registry.find("algorithm", "decbyzpg"), registry.make("task", "cartpole"))  # type: ignore[arg-type]
     assert actual is not None
     assert actual.origin
     default = Experiment.create("decbyzpg")

@@ -19,14 +19,13 @@ import gymnasium
 import pytest
 import torch
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.aggregators.median import Median
 from byzbench.cli import main
 from byzbench.core import RuleContext, RuleOutput
 from byzbench.errors import BrokenPlugin, Busy, CorruptRecord, InvalidParameter, StorageError, error_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
-from byzbench.experiments.runner import run
 from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor, SerialExecutor, make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep

@@ -15,8 +15,8 @@ AGENTS, BYZANTINE = 11, 2
 """As many as Bulyan needs."""
 
 AGGREGATORS = [name for name, origin in registry.origins("aggregator").items() if origin.module.startswith("byzbench.")]
-EVALUATING = [name for name in AGGREGATORS if registry.load("aggregator", name).required_inputs == {"evaluator"}]
-NEIGHBOURLY = [name for name in AGGREGATORS if registry.load("aggregator", name).traits.self_centered]
+EVALUATING = [name for name in AGGREGATORS if registry.make("aggregator", name).required_inputs == {"evaluator"}]
+NEIGHBOURLY = [name for name in AGGREGATORS if registry.make("aggregator", name).traits.self_centered]
 RULES = [name for name in AGGREGATORS if name not in EVALUATING]
 AGREEMENTS = [name for name in registry.origins("agreement") if name != "gossip"]
 STEPS = AGREEMENTS + [f"gossip+{name}" for name in NEIGHBOURLY]

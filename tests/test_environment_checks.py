@@ -15,7 +15,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from pettingzoo import ParallelEnv
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.cli import main
 from byzbench.core import Task
 from byzbench.core.environment_spec import environment_facts
@@ -23,9 +23,8 @@ from byzbench.core.gymnasium_task import as_vectors
 from byzbench.errors import BrokenEnvironment, BrokenPlugin, Undefined, UserError
 from byzbench.experiments.environment_check import check_environment
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
+from byzbench.experiments.result import Result
 from byzbench.randomness import Streams
-from byzbench.records.result import Result
 from byzbench.rl.checked_environments import CheckedEnvironments, fit_actions
 from byzbench.sweeps.executors import make_executor
 from byzbench.sweeps.grid import SweepGrid, plan_sweep

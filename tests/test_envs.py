@@ -69,7 +69,7 @@ def test_gymnasium_finds_nothing_wrong_with_it() -> None:
 def test_the_environment_and_the_attack_give_the_same_bytes(options: dict[str, Any], tmp_path: Path) -> None:
     """A policy in the environment gives the bytes of the run with that attack."""
     todo = {**TINY, "attack": "learned", **options}
-    attack = byzbench.load("attack", "learned")
+    attack = byzbench.make("attack", "learned")
     memory, env = attack.start(None), AttackEnv(**todo)
     observations, _, infos = episode(env, 3, lambda o: attack.act(torch.from_numpy(o), memory).numpy())
     result = byzbench.run(**todo, seed=3, out=tmp_path)

@@ -13,10 +13,10 @@ from PIL import Image
 
 import byzbench
 from byzbench.errors import CorruptRecord, InvalidParameter
+from byzbench.experiments.episodes import render_episode
 from byzbench.experiments.evaluation import EPISODES, EVALUATIONS, evaluate_policy, evaluation_due
 from byzbench.records.run_folder import RunFolder
-from byzbench.registry import load
-from byzbench.reports.episodes import render_episode
+from byzbench.registry import make
 from byzbench.rl.networks import FeedForward
 from byzbench.rl.policies import CategoricalPolicy
 
@@ -69,7 +69,7 @@ def test_dates_and_episodes_of_evaluations_change_nothing_else(tmp_path: Path) -
 
 
 def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
-    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
+    task, policy = make("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
     theta = torch.zeros(1, policy.dimension)
     assert evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"] == int(
         evaluate_policy(task, policy, theta, 0, 1, 1)["evaluation"]
@@ -78,7 +78,7 @@ def test_the_number_of_episodes_is_that_of_the_experiment() -> None:
 
 
 def test_evaluation_episodes_are_those_of_the_seed() -> None:
-    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 16, 16, 2)))
+    task, policy = make("task", "cartpole"), CategoricalPolicy(FeedForward((4, 16, 16, 2)))
     theta = torch.randn(3, policy.dimension, generator=torch.Generator().manual_seed(0))
     first = evaluate_policy(task, policy, theta, 0, 1)
     assert first == evaluate_policy(task, policy, theta, 0, 1)
@@ -91,7 +91,7 @@ def test_evaluation_episodes_are_those_of_the_seed() -> None:
 
 def test_greedy_takes_the_likeliest_action() -> None:
     """A policy that leans either way by a hair plays at random as it is, and always one way when greedy."""
-    task, policy = load("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
+    task, policy = make("task", "cartpole"), CategoricalPolicy(FeedForward((4, 2)))
     theta = torch.zeros(1, policy.dimension)
     theta[0, -1] = 1e-3
     returns = evaluate_policy(task, policy, theta, 0, 1)

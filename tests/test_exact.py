@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.algorithms.gpomdp import Gpomdp
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep, run
+from byzbench.experiments.runner import Training, lockstep
 from byzbench.rl.gradients import gpomdp, score_gradient, whitened
 from byzbench.testing import tasks
 from byzbench.testing.algorithms import AlgorithmCase, first_estimates_are_unbiased

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from byzbench import run
 from byzbench.envs import FederationEnv
 from byzbench.errors import InvalidParameter
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # PettingZoo's tests import a game of its own in a way that it has deprecated

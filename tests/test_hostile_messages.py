@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from byzbench import run
 from byzbench.core import Attack, AttackContext, ByzantineMessages, EnvHooks, MessageAttack, State, ThreatModel
 from byzbench.core.messages import validate_messages
 from byzbench.errors import BrokenPlugin
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, federate, lockstep, run
+from byzbench.experiments.runner import Training, federate, lockstep
 from byzbench.registry import make
 
 D = 10

@@ -127,7 +127,7 @@ def test_a_trial_is_one_attack_with_its_own_parameters_everywhere(study: AttackS
         7,
         registry.describe(registry.make("attack", "split_brain(rop(on=both, z=2.5))")),
     )
-    assert replace(cell, attack=registry.load("attack", "none"), seed=0) == replace(study.cells[stratum.name], seed=0)
+    assert replace(cell, attack=registry.make("attack", "none"), seed=0) == replace(study.cells[stratum.name], seed=0)
 
 
 def test_the_budget_is_that_of_tuned_rows_and_seeds_are_not_the_suites(attacked: Suite, study: AttackStudy) -> None:

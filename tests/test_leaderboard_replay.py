@@ -58,7 +58,7 @@ def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeyp
     def fail(todo: Experiment, **options: Any) -> None:
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr("byzbench.sweeps.cells.run", fail)
+    monkeypatch.setattr("byzbench.sweeps.cells.run_experiment", fail)
     outcome = replayed(copy, tmp_path / "scratch")
     assert (outcome.verdict, outcome.exit_code) == ("infrastructure", 3)
     assert "MemoryError: out of memory" in outcome.cells[0].evidence

@@ -49,7 +49,7 @@ def test_a_changed_default_moves_no_row(copy: Path, tmp_path: Path, monkeypatch:
     rules = {"topology": "complete", "aggregator": "krum", "agreement": "mda"}
     monkeypatch.setattr(registry.find("algorithm", "decbyzpg"), "defaults", rules)
     monkeypatch.setattr(registry.find("attack", "ipm").__init__, "__defaults__", ("gradient", 7.0))
-    assert registry.load("attack", "ipm").scale == 7.0
+    assert registry.make("attack", "ipm").scale == 7.0
     findings = checked(copy).findings
     assert [str(finding).partition("$.resolved: ")[2] for finding in findings] == [
         "algorithm lr is 0.05, not 0.1 as by today's defaults",

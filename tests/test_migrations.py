@@ -28,6 +28,7 @@ from byzbench.canonical import (
 from byzbench.core import FloatRange
 from byzbench.errors import ArchivedRun, CorruptRecord, InvalidParameter, OtherLibraries, RenamedParameter
 from byzbench.experiments.provenance import code_difference, provenance
+from byzbench.experiments.result import Result
 from byzbench.leaderboard.checks import check_submission, submission_plan_of
 from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.plan import plan_submission
@@ -36,7 +37,6 @@ from byzbench.leaderboard.suite_study import search_problems, study_hash, tuning
 from byzbench.leaderboard.suites import suite
 from byzbench.records import migrations
 from byzbench.records.migrations import migrate
-from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder
 from byzbench.records.store import StoredRun, gather, scan_runs
 from byzbench.records.tuned import TunedParameters

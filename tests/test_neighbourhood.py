@@ -27,7 +27,7 @@ from byzbench.aggregators.w_msr import WMsr
 from byzbench.aggregators.weighted_mean import WeightedMean
 from byzbench.core import RuleContext
 from byzbench.errors import InvalidParameter, Undefined
-from byzbench.registry import load
+from byzbench.registry import make
 
 RULES = {
     "self_centered_clipping": SelfCenteredClipping(),
@@ -361,7 +361,7 @@ def test_cva_is_monna_or_has_a_pivot():
     assert Cva().traits.self_centered
     assert not Cva(Median()).traits.self_centered
     assert Cva(Monna()).traits.self_centered
-    assert load("aggregator", "cva", pivot="krum") == Cva(Krum())
+    assert make("aggregator", "cva", pivot="krum") == Cva(Krum())
 
 
 def evaluator(policies, which, episodes):
@@ -546,4 +546,4 @@ def test_honest_agents_stay_together_beside_attackers(rule):
 )
 def test_parameters_are_checked(name, wrong):
     with pytest.raises(InvalidParameter):
-        load("aggregator", name, **wrong)
+        make("aggregator", name, **wrong)

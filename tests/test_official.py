@@ -120,14 +120,14 @@ def test_the_preset_sets_every_quirk_and_the_user_wins_over_it(name: str) -> Non
         "log",
         "after_step",
     )  # type: ignore[attr-defined]
-    assert Experiment.create(name, preset="paper").algorithm == registry.load("algorithm", name)
+    assert Experiment.create(name, preset="paper").algorithm == registry.make("algorithm", name)
 
 
 def test_the_preset_brings_the_rules_of_the_code() -> None:
     official = Experiment.create("decbyzpg", preset="official")
     assert official.aggregator == registry.make("aggregator", "rfa(nu=0.1, relative=False, steps=8, start=zero)")
     assert official.agreement == registry.make("agreement", "mda(stop=observer, cap=100000)")
-    assert Experiment.create("decbyzpg", preset="official", aggregator="median").aggregator == registry.load(
+    assert Experiment.create("decbyzpg", preset="official", aggregator="median").aggregator == registry.make(
         "aggregator", "median"
     )
     with pytest.raises(InvalidParameter, match="its presets: recommended, paper, official"):

@@ -148,12 +148,23 @@ def test_docs_graphs(tmp_path: Path) -> None:
     assert (tmp_path / "small_world.png").stat().st_size
 
 
+LINES = {
+    ("tasks", 0): 0,
+    ("attacker", 0): 0,
+    ("attacker", 1): 3,
+    ("python", 0): 1,
+    ("python", 1): 3,
+    ("python", 2): 2,
+}
+"""The lines that each block of Python of a page prints."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page, index", [("tasks", 0), ("attacker", 0), ("attacker", 1)])
+@pytest.mark.parametrize("page, index", LINES)
 def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
     done = run([sys.executable, "-c", blocks(f"docs/{page}.md", "python")[index]], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == (3 if (page, index) == ("attacker", 1) else 0)
+    assert done.stdout.count("\n") == LINES[page, index]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from byzbench.catalogue import build_catalogue, describe_class, describe_compone
 from byzbench.core import Component
 from byzbench.errors import BrokenPlugin, InvalidParameter, UnknownName, UserError
 from byzbench.randomness import Streams
-from byzbench.registry import Spec, describe, find, from_description, load, make, name_of, origins, parse_spec
+from byzbench.registry import Spec, describe, find, from_description, make, name_of, origins, parse_spec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SPIRAL = CHECKOUT / "examples" / "byzbench-spiral-attack"
@@ -49,6 +49,8 @@ DEEP = "-" * 100_000 + "1"
             "x:lib:A/B-v0,d={'a': [1, [2, 3]], 'b': {'c': False}},e=1",
             Spec("x", ("lib:A/B-v0",), {"d": {"a": [1, [2, 3]], "b": {"c": False}}, "e": 1}),
         ),
+        ("x:lib:A/B-v0(d={'a': [1, 2]}, e=1)", Spec("x", ("lib:A/B-v0",), {"d": {"a": [1, 2]}, "e": 1})),
+        ("x:a/b(1)", Spec("x", ("a/b(1)",))),
         ("x(d={'a': None})", Spec("x", (), {"d": {"a": None}})),
         ("x(rule=B)", Spec("x", (), {"rule": Spec("B")})),
         ("bucketing(krum)", Spec("bucketing", (KRUM,))),
@@ -136,11 +138,11 @@ def test_nested_components_are_built_with_their_own_parameters() -> None:
 def test_further_parameters_win() -> None:
     spec = registry.with_parameters("attack", "alie(z=1, rule=B)", {"z": 2})
     assert spec.parameters == {"z": 2, "rule": Spec("B")}
-    assert load("attack", "alie", z=2, rule="B") == make("attack", spec)
+    assert make("attack", "alie", z=2, rule="B") == make("attack", spec)
 
 
 def test_a_component_is_built_as_it_is() -> None:
-    rule = load("aggregator", "krum")
+    rule = make("aggregator", "krum")
     assert make("aggregator", rule) is rule
 
 
@@ -192,18 +194,18 @@ def test_a_wrong_parameter_brings_the_right_ones(kind: str, written: str, messag
 )
 def test_what_no_deviation_can_be_is_refused(value: object) -> None:
     with pytest.raises(InvalidParameter, match=r"^attack 'alie': z="):
-        load("attack", "alie", z=value)
+        make("attack", "alie", z=value)
 
 
 @pytest.mark.parametrize("value", [2, "1_0", "x", -1, 0.5, math.nan, None])
 def test_what_no_switch_can_be_is_refused(value: object) -> None:
     with pytest.raises(InvalidParameter, match=r"^attack 'alie': ddof="):
-        load("attack", "alie", ddof=value)
+        make("attack", "alie", ddof=value)
 
 
 def test_numbers_in_quotes_are_numbers() -> None:
-    assert load("attack", "alie", z="1.5") == load("attack", "alie", z=1.5)
-    assert describe(load("attack", "alie", z="1.5"))["parameters"]["z"] == 1.5
+    assert make("attack", "alie", z="1.5") == make("attack", "alie", z=1.5)
+    assert describe(make("attack", "alie", z="1.5"))["parameters"]["z"] == 1.5
 
 
 @pytest.mark.parametrize("kind, folder", registry.KINDS.items())

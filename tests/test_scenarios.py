@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_suite import main
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.envs import FederationEnv
 from byzbench.errors import Undefined, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, federate, lockstep, run
+from byzbench.experiments.runner import Training, federate, lockstep
 from byzbench.federation.scenarios import Scenarios
 from byzbench.randomness import Streams
 from byzbench.records.run_folder import RunFolder

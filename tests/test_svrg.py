@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from byzbench import run
 from byzbench.aggregators.fedpg_filter import FedpgFilter
 from byzbench.core import RuleContext, State
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep, run
+from byzbench.experiments.runner import Training, lockstep
 from byzbench.geometry.pairwise_distances import PairwiseDistances
 from byzbench.registry import make
 from byzbench.rl.gradients import gpomdp, whitened

@@ -17,13 +17,13 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.wrappers import ClipReward, TimeAwareObservation
 from scipy.stats import ks_2samp
 
-from byzbench import registry
+from byzbench import registry, run
 from byzbench.core import JsonObject
 from byzbench.core.environment_spec import EnvironmentSpec, environment_facts
 from byzbench.core.gymnasium_task import GymnasiumTask
 from byzbench.errors import BrokenPlugin, UserError
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, federate, run
+from byzbench.experiments.runner import Training, federate
 from byzbench.randomness import Streams
 from byzbench.registry import name_of
 from byzbench.rl import seeded_numbers
@@ -124,7 +124,7 @@ def test_the_random_policy_scores_what_is_stated(task):
 def test_back_ends_agree_in_distribution(name):
     samples = []
     for backend in backends(name):
-        batch = sample_episodes(registry.load("task", name, backend=backend), agents=[0], rows=200)
+        batch = sample_episodes(registry.make("task", name, backend=backend), agents=[0], rows=200)
         samples.append((batch.rewards.sum(1).flatten(), batch.mask.sum(1).flatten()))
     for first, second in zip(*samples, strict=True):
         assert not torch.equal(first, second) or first.unique().numel() == 1
@@ -133,13 +133,13 @@ def test_back_ends_agree_in_distribution(name):
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_back_end_is_part_of_the_description(name):
-    described = [registry.describe(registry.load("task", name, backend=backend)) for backend in backends(name)]
+    described = [registry.describe(registry.make("task", name, backend=backend)) for backend in backends(name)]
     assert described[0] != described[1]
 
 
 @pytest.mark.parametrize("backend", backends("lunarlander"))
 def test_a_lander_that_has_come_down_is_left_alone(backend):
-    environments = registry.load("task", "lunarlander", backend=backend).make(1, 6)
+    environments = registry.make("task", "lunarlander", backend=backend).make(1, 6)
     environments.reset(agent_generators([0], 0))
     down, last = np.zeros(6, bool), None
     for _ in range(300):
@@ -160,7 +160,7 @@ def test_a_missing_back_end_is_one_line_that_names_the_extra(backend, missing, e
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError) as caught:
-        registry.load("task", "lunarlander", backend=backend)
+        registry.make("task", "lunarlander", backend=backend)
     assert str(caught.value).endswith(f"pip install 'byzbench[{extra}]'")
     assert "\n" not in str(caught.value)
 
@@ -531,7 +531,7 @@ def test_options_are_those_of_the_environment():
 
 def test_options_and_wrappers_at_their_defaults_move_no_hash():
     def hash_with(**parameters):
-        env = registry.load("task", "gymnasium:FrozenLake-v1", **parameters)
+        env = registry.make("task", "gymnasium:FrozenLake-v1", **parameters)
         return Experiment.create(env=env, agents=2, trajectories=4, evaluations=20, evaluation_episodes=10).hash
 
     plain = hash_with()
@@ -558,7 +558,7 @@ def test_a_json_object_is_exact_and_does_not_change():
 
 def test_wrappers_are_those_of_gymnasium():
     wrappers = ["ClipReward(max_reward=0.5)", "TimeAwareObservation(normalize_time=True)"]
-    task = registry.load("task", "gymnasium:CartPole-v1,steps=9", wrappers=wrappers)
+    task = registry.make("task", "gymnasium:CartPole-v1,steps=9", wrappers=wrappers)
     environments = task.make(1, 1)
     observations = environments.reset([np.random.default_rng(3)])
     theirs = TimeAwareObservation(ClipReward(gymnasium.make("CartPole-v1", 9), max_reward=0.5), normalize_time=True)

@@ -29,7 +29,7 @@ WORDS = "run --agents 5 --byzantine 1 --trajectories 60 --attack sign_flip -p al
 TERMINATED_AFTER_ROUND_2 = """
 import os, signal
 from byzbench import cli
-from byzbench.cli.progress import Progress
+from byzbench.reports.progress import Progress
 show = Progress.__call__
 def terminate(self, line):
     show(self, line)

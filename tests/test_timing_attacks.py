@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzbench import run
 from byzbench.attacks.bandit import Bandit
 from byzbench.attacks.markov import Markov
 from byzbench.attacks.zero import Zero
@@ -21,7 +22,7 @@ from byzbench.core.reactive_server import ReactiveServer
 from byzbench.core.wrapped_attack import WrappedAttack
 from byzbench.errors import BrokenPlugin, InvalidParameter, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep, one_thread, run
+from byzbench.experiments.runner import Training, lockstep, one_thread
 from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.event_network import EventNetwork, Sender
 from byzbench.federation.mailboxes import Mailbox

@@ -470,14 +470,14 @@ def test_a_tuning_that_cannot_be_is_refused_in_one_line(
 def test_an_evaluation_keeps_its_attacks_and_seeds_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from byzbench.cli.evaluate import _rivals
     from byzbench.sweeps.grid import SweepGrid
+    from byzbench.tuning.evaluation import evaluation_suite, tuning_attacks
 
-    assert _rivals(SweepGrid(attack=["ipm", "alie(z=1)"]), None) == ["sign_flip", "large_noise"]
+    assert tuning_attacks(SweepGrid(attack=["ipm", "alie(z=1)"])) == ["sign_flip", "large_noise"]
     with pytest.raises(InvalidParameter, match="must not be in the suite, which has ipm"):
-        _rivals(SweepGrid(attack=["ipm"]), ["ipm(scale=3)", "zero"])
+        tuning_attacks(SweepGrid(attack=["ipm"]), ["ipm(scale=3)", "zero"])
     with pytest.raises(InvalidParameter, match="are for tuning"):
-        _rivals(SweepGrid(seeds=[FIRST_SEED]), None)
+        evaluation_suite(SweepGrid(seeds=[FIRST_SEED]), "decbyzpg")
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from byzbench.aggregators.trimmed_mean import TrimmedMean
 from byzbench.aggregators.trimmed_midpoint import TrimmedMidpoint
 from byzbench.core import RuleContext
 from byzbench.errors import InvalidParameter
-from byzbench.registry import load, make
+from byzbench.registry import make
 from byzbench.testing.rules import RuleCase, close
 
 RULES = [
@@ -507,7 +507,7 @@ def test_kappas_are_declared_where_they_are_known():
 )
 def test_parameters_are_checked(name, wrong):
     with pytest.raises(InvalidParameter):
-        load("aggregator", name, **wrong)
+        make("aggregator", name, **wrong)
 
 
 def peak_growth(call):

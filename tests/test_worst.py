@@ -266,7 +266,7 @@ def test_undeclared_traits_are_detected(habit: str) -> None:
 
 @pytest.mark.parametrize("name", registry.origins("aggregator"))
 def test_every_rule_can_be_probed_and_has_no_secrets(name: str) -> None:
-    rule = registry.load("aggregator", name)
+    rule = registry.make("aggregator", name)
     assert isinstance(rule, Aggregator)
     for probe, declared in (
         (probes.draws, rule.traits.random),

@@ -41,10 +41,10 @@ def run_cells(
     Raises:
         typer.Exit: The user interrupted the runs.
     """
-    from byzbench.cli.progress import SweepProgress
     from byzbench.cli.sweep import interruptible
     from byzbench.cli.sync import draw
     from byzbench.records.store import scan_runs
+    from byzbench.reports.progress import SweepProgress
     from byzbench.sweeps.sweep import run_sweep
 
     with SweepProgress(len(plan.cells)) as progress, interruptible() as stopped, opened as workers:

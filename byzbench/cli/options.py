@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ Tuned = Annotated[
 ]
 Wandb = Annotated[WandbMode, typer.Option(help="Track runs with Weights & Biases.")]
 Executor = Annotated[
-    Literal["serial", "process", "ray"],
+    store.ExecutorName,
     typer.Option(help="Where cells run: in this process, one process per core, or a Ray cluster."),
 ]
 OnExisting = Annotated[store.OnExisting, typer.Option(help="What to do with cells that ran before.")]

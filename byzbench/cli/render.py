@@ -20,7 +20,7 @@ def render(
         byzbench render runs/0123456789abcdef
         byzbench render runs/0123456789abcdef --agent 3 --out agent3.gif
     """
-    from byzbench.reports.episodes import render_episode
+    from byzbench.experiments.episodes import render_episode
 
     path = out or run / "episode.gif"
     score, steps = render_episode(run, path, agent=agent, seed=seed)

@@ -24,12 +24,12 @@ def replay(
     """
     import tempfile
 
-    from byzbench.cli.progress import Progress
     from byzbench.errors import CorruptRecord
     from byzbench.experiments.experiment import Experiment
     from byzbench.experiments.provenance import code_difference, provenance, recorded_differences
-    from byzbench.experiments.runner import run as train
+    from byzbench.experiments.runner import run_experiment
     from byzbench.records.run_folder import RunFolder
+    from byzbench.reports.progress import Progress
 
     folder = RunFolder(run)
     record = folder.record()
@@ -44,7 +44,7 @@ def replay(
     stored_rounds = _lines(folder)
     with tempfile.TemporaryDirectory() as scratch:
         with Progress(experiment.trajectories, f"replay {run.name}") as progress:
-            result = train(experiment, out=scratch, callback=progress)
+            result = run_experiment(experiment, out=scratch, callback=progress)
         repeated_rounds = _lines(RunFolder(Path(str(result.run))))
     if len(stored_rounds) == len(repeated_rounds) and all(map(_same, stored_rounds, repeated_rounds)):
         typer.echo(f"identical: {len(stored_rounds)} rounds, byte for byte")

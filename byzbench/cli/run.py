@@ -16,8 +16,8 @@ from byzbench.records.store import OnExisting, OnExistingRun
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
+    from byzbench.experiments.result import Result
     from byzbench.integrations.tracking import Tracker
-    from byzbench.records.result import Result
     from byzbench.sweeps.cells import CellOutcome
 
 
@@ -52,7 +52,7 @@ def run(
         byzbench run --algo decbyzpg --attack alie --seeds 5
         byzbench run --algo fed_ppo --attack ipm --aggregator krum --compare
     """
-    from byzbench.cli.progress import announce
+    from byzbench.reports.progress import announce
 
     if compare and not as_json:
         announce("--compare: checking the runs")
@@ -81,7 +81,7 @@ def run(
 
 def _print_results(experiment: Experiment, results: Sequence[Result], out: Path, as_json: bool) -> None:
     """Print the result over all seeds of an experiment, and plot their learning curve."""
-    from byzbench.records.result import pool
+    from byzbench.experiments.result import pool
 
     result = pool(results)
     if as_json:
@@ -109,8 +109,9 @@ def _print_places(tracker: Tracker, wandb: str) -> None:
 
 def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracker: Tracker, quiet: bool) -> Result:
     """Run one experiment, plot its learning curve, and track both."""
-    from byzbench.cli.progress import Progress
-    from byzbench.experiments.runner import run as train
+    from byzbench.experiments.runner import run_experiment
+    from byzbench.reports.labels import experiment_label
+    from byzbench.reports.progress import Progress
 
     rounds = 0
 
@@ -121,8 +122,8 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
         track(line)
 
     with tracker.follow(out / experiment.hash) as track:
-        with Progress(experiment.trajectories, _title(experiment), quiet) as progress:
-            result = train(experiment, out=out, on_existing=on_existing, callback=on_round)
+        with Progress(experiment.trajectories, experiment_label(experiment), quiet) as progress:
+            result = run_experiment(experiment, out=out, on_existing=on_existing, callback=on_round)
         if not quiet:
             from byzbench.cli.sync import draw, draw_curve
 
@@ -133,13 +134,6 @@ def _train(experiment: Experiment, out: Path, on_existing: OnExistingRun, tracke
                 draw(folder)
                 typer.echo(f"reused: {folder}", err=True)
     return result
-
-
-def _title(experiment: Experiment) -> str:
-    from byzbench.reports.labels import component_label
-
-    components = (experiment.algorithm, experiment.attack, experiment.topology)
-    return " · ".join([*map(component_label, components), f"seed {experiment.seed}"])
 
 
 def _train_limited(
@@ -156,9 +150,10 @@ def _train_limited(
         UnfinishedRun: The process of a run was killed, or died.
         UserError: A run failed.
     """
-    from byzbench.records.result import Result
+    from byzbench.experiments.result import Result
+    from byzbench.reports.labels import experiment_label
 
-    cells = {_title(experiment): experiment for experiment in experiments}
+    cells = {experiment_label(experiment): experiment for experiment in experiments}
     outcomes = _run_all(cells, out, on_existing, tracker, quiet, cell_timeout)
     _raise_failure(experiments, outcomes)
     if not quiet:
@@ -190,7 +185,7 @@ def _compare(
         UnfinishedRun: The process of the requested run was killed after a time limit, or died.
         UserError: The requested run failed.
     """
-    from byzbench.records.result import Result, pool
+    from byzbench.experiments.result import Result, pool
     from byzbench.reports.comparison import companions, compare, comparison_lines, comparison_table
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.terminal import echo, terminal_width
@@ -237,8 +232,8 @@ def _run_all(
     Returns:
         The outcome of each experiment by its hash.
     """
-    from byzbench.cli.progress import RunsProgress
     from byzbench.cli.sync import draw
+    from byzbench.reports.progress import RunsProgress
     from byzbench.sweeps.executors import make_executor
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep

@@ -17,10 +17,10 @@ from byzbench.reports.terminal import echo
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from byzbench.cli.progress import SweepProgress
     from byzbench.integrations.modes import WandbMode
     from byzbench.records.remote import LocalStore
     from byzbench.records.store import OnExisting
+    from byzbench.reports.progress import SweepProgress
     from byzbench.sweeps.cells import CellOutcome
     from byzbench.sweeps.executors import Executor
     from byzbench.sweeps.grid import SweepGrid, SweepPlan
@@ -91,7 +91,7 @@ def _run_plan(
     quiet: bool,
 ) -> SweepSummary:
     """Run the cells of a plan with progress until all have ended or the user interrupts."""
-    from byzbench.cli.progress import SweepProgress
+    from byzbench.reports.progress import SweepProgress
     from byzbench.sweeps.sweep import run_sweep
 
     with SweepProgress(len(plan.cells), quiet=quiet) as progress, interruptible() as stopped, opened as workers:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from byzbench.records.result import mean_of
+from byzbench.experiments.verdict import mean_of
 from byzbench.rl.gradients import gpomdp
 from byzbench.rl.policies import Policy
 from byzbench.rl.rollouts import Trajectories

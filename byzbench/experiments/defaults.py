@@ -34,7 +34,7 @@ def defaults(algo: Written, preset: str, task: Task) -> dict[str, Any]:
         InvalidParameter: The algorithm has no such preset.
 
     Example:
-        >>> defaults("decbyzpg", "recommended", registry.load("task", "cartpole"))["aggregator"]
+        >>> defaults("decbyzpg", "recommended", registry.make("task", "cartpole"))["aggregator"]
         'rfa'
     """
     cls = _class_of(algo)
@@ -60,7 +60,7 @@ def preset_of(algo: type[Algorithm], preset: str, task: Task) -> dict[str, Any]:
         task: The task.
 
     Example:
-        >>> preset_of(registry.find("algorithm", "svrpg"), "official", registry.load("task", "cartpole"))["policy"]
+        >>> preset_of(registry.find("algorithm", "svrpg"), "official", registry.make("task", "cartpole"))["policy"]
         'mlp(hidden=[16, 16], activation=relu)'
     """
     values = dict(algo.presets.get(preset, {}))
@@ -75,7 +75,7 @@ def recommendation(algo: type[Algorithm], task: Task) -> Recommendation | None:
         task: The task.
 
     Example:
-        >>> recommendation(registry.find("algorithm", "gpomdp"), registry.load("task", "cartpole"))
+        >>> recommendation(registry.find("algorithm", "gpomdp"), registry.make("task", "cartpole"))
     """
     return algo.recommended.get(registry.name_of(task))
 
@@ -119,7 +119,7 @@ def suggestions(task: Task, policy: PolicyFamily, algo: type[Algorithm]) -> list
         algo: The class of the algorithm.
 
     Example:
-        >>> task, policy = registry.load("task", "cartpole"), registry.load("policy", "mlp")
+        >>> task, policy = registry.make("task", "cartpole"), registry.make("policy", "mlp")
         >>> suggestions(task, policy, registry.find("algorithm", "gpomdp"))[0][1]["B"]
         4
     """

@@ -12,8 +12,8 @@ from torch import Tensor
 from byzbench.core import Agreement, Task
 from byzbench.experiments.curves import area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
+from byzbench.experiments.verdict import Verdict, mean_of
 from byzbench.federation.statistics import AggregationResult, Counters, RoundStatistics
-from byzbench.records.result import Verdict, mean_of
 
 WINDOW = 500
 """The number of last trajectories per agent of which the final return is the mean; at most a quarter of the budget."""

@@ -38,6 +38,7 @@ from byzbench.experiments.metrics import (
 )
 from byzbench.experiments.plugin_errors import translate_plugin_errors
 from byzbench.experiments.provenance import code_difference, code_origin, recorded_differences
+from byzbench.experiments.result import Result
 from byzbench.experiments.termination import deferred_termination
 from byzbench.experiments.trace import trace_line
 from byzbench.federation.adversary import Adversary
@@ -47,7 +48,6 @@ from byzbench.federation.federation import SimulatedFederation
 from byzbench.federation.normalization import settle
 from byzbench.randomness import Streams
 from byzbench.records.files import REMEDY
-from byzbench.records.result import Result
 from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
@@ -60,18 +60,15 @@ RoundCallback = Callable[[Mapping[str, Any]], None]
 _T = TypeVar("_T")
 
 
-def run(
-    experiment: Experiment | None = None,
+def run_experiment(
+    experiment: Experiment,
     *,
     out: str | Path = "runs",
     on_existing: OnExistingRun = "reuse",
     callback: RoundCallback | None = None,
     wait: bool = False,
-    **options: Any,
 ) -> Result:
     """Train, or return the result of a finished run of the same experiment.
-
-        byzbench.run(algo="decbyzpg", attack="alie", topology="ring", seed=0)
 
     An interrupted run is resumed from its checkpoint, and ends with the same bytes as an uninterrupted one. If other
     libraries or another processor began it, a warning and a note in the result say so. A folder of
@@ -79,28 +76,26 @@ def run(
     and in its `archived.json`.
 
     Args:
-        experiment: The experiment; None: the experiment of `options`.
+        experiment: The experiment.
         out: The store, a folder of run folders.
         on_existing: `reuse` an existing run, or `rerun` from the start.
         callback: A function that is called with every line of metrics.
         wait: Whether to wait for another process that writes the folder.
-        options: The options of `Experiment.create`.
 
     Returns:
         The result.
 
     Raises:
-        UserError: The options or the folder are invalid; the message is one line.
+        UserError: The folder is invalid; the message is one line.
         Busy: Another process is writing the folder.
         StorageError: The disk cannot be written; the same call resumes the run.
     """
-    todo = experiment or Experiment.create(**options)
-    folder = RunFolder(Path(out) / todo.hash)
-    new_record = code_origin(todo)
-    with translate_plugin_errors(todo.components):
-        training = Training(todo)  # created first, as it may raise errors, which must leave no files
+    folder = RunFolder(Path(out) / experiment.hash)
+    new_record = code_origin(experiment)
+    with translate_plugin_errors(experiment.components):
+        training = Training(experiment)  # created first, as it may raise errors, which must leave no files
         if on_existing == "rerun" or not (folder.path / "result.json").exists():
-            check_environment(todo.task, todo.agents)
+            check_environment(experiment.task, experiment.agents)
     changes: list[str] = []
     with folder.locked(wait):
         if on_existing == "rerun":
@@ -108,12 +103,12 @@ def run(
         else:
             path = folder.path / "experiment.json"
             record = folder.record()
-            if record is not None and hash_of(record["experiment"]) != todo.hash:
+            if record is not None and hash_of(record["experiment"]) != experiment.hash:
                 raise CorruptRecord(f"{path} describes another experiment than its folder")
-            if record is not None and (reasons := recorded_differences(record, todo, path)):
+            if record is not None and (reasons := recorded_differences(record, experiment, path)):
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
-                return run(todo, out=out, callback=callback, wait=wait)
+                return run_experiment(experiment, out=out, callback=callback, wait=wait)
             result, is_begun = folder.result(), os.path.lexists(folder.path / "checkpoint.safetensors")
             if result is None and not is_begun:
                 folder.clear()  # no round is left of whoever began it

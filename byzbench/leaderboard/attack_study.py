@@ -147,7 +147,7 @@ class AttackStudy(SuiteStudy):
             UserError: The attack is not defined in the stratum.
         """
         stratum, seed = run
-        attack = registry.load("attack", self.attack(parameters))
+        attack = registry.make("attack", self.attack(parameters))
         cell = replace(self.cells[stratum], attack=attack, seed=seed)
         cell.check()
         return cell
@@ -167,7 +167,7 @@ class AttackStudy(SuiteStudy):
     def defaults(self) -> dict[str, Any]:
         """Return the default values of all parameters, with the first candidate."""
         first = {NAME: self.candidates[0], WRAPPER: UNWRAPPED}
-        values = {key: getattr(registry.load("attack", name), field) for key, (name, field) in self.owners.items()}
+        values = {key: getattr(registry.make("attack", name), field) for key, (name, field) in self.owners.items()}
         return {key: (first | values)[key] for key in self.space}
 
     def starts(self) -> list[dict[str, Any]]:
@@ -262,7 +262,7 @@ def _defined(study: AttackStudy, candidates: Sequence[str]) -> list[str]:
             raise InvalidParameter(f"candidate {name}: give the attack that it wraps")
         check_component("attack", attack_text(name))
         try:
-            attack = registry.load("attack", attack_text(name))
+            attack = registry.make("attack", attack_text(name))
             _check_in_all_strata(study, attack)
         except UserError as error:
             problem = error
@@ -295,7 +295,7 @@ def _effective_wrappers(study: AttackStudy, name: str) -> Iterator[str]:
     for wrapper in (*(GOSSIP_WRAPPERS if gossip else ()), *(TIMING_WRAPPERS if alone else ())):
         try:
             for cell in study.cells.values():
-                replace(cell, attack=registry.load("attack", attack_text(name, wrapper))).check()
+                replace(cell, attack=registry.make("attack", attack_text(name, wrapper))).check()
         except UserError:
             continue
         yield wrapper

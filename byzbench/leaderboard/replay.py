@@ -323,7 +323,7 @@ def _further_runs(
 
 def relabelled(cell: Experiment, salt: str) -> Experiment:
     """Return the same cell with another placement of its Byzantine agents, which is derived from a salt."""
-    return replace(cell, placement=registry.load("placement", "relabelled", salt=seed_of(salt)))
+    return replace(cell, placement=registry.make("placement", "relabelled", salt=seed_of(salt)))
 
 
 def pays(track: Track, attack: str) -> int:
@@ -476,7 +476,7 @@ def perturbed(cell: Experiment, number: int) -> Experiment:
     """Return the same cell with every reward multiplied by 1 + number * eps, eps the machine epsilon of float32."""
     inner = None if registry.name_of(cell.scenario) == "none" else cell.scenario
     factor = 1 + number * float(np.finfo(np.float32).eps)
-    return replace(cell, scenario=registry.load("scenario", "reward_scale", factor=factor, inner=inner))
+    return replace(cell, scenario=registry.make("scenario", "reward_scale", factor=factor, inner=inner))
 
 
 def _short(value: Any) -> str:

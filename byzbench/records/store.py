@@ -27,6 +27,8 @@ OnExistingRun: TypeAlias = Literal["reuse", "rerun"]
 OnExisting: TypeAlias = Literal["reuse", "retry-failed", "rerun"]
 """What to do with cells that are in the store: `reuse` finished and failed ones, `retry-failed` reuses finished ones,
 `rerun` none."""
+ExecutorName: TypeAlias = Literal["serial", "process", "ray"]
+"""Where cells run: in this process, one process per core, or a Ray cluster."""
 
 LIMIT = 2**24
 """The largest size of a JSON file of a store in bytes."""

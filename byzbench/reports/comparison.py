@@ -183,7 +183,7 @@ def averaging_rule(rule: Aggregator | Agreement) -> Aggregator | Agreement:
         Gossip(rule=WeightedMean(), exchanges=2)
     """
     if isinstance(rule, Aggregator):
-        return registry.make("aggregator", "weighted_mean" if rule.traits.self_centered else "mean")  # type: ignore[return-value]
+        return registry.make("aggregator", "weighted_mean" if rule.traits.self_centered else "mean")
     inner = {f.name for f in fields(rule)}
     if "rule" in inner:
         return replace(rule, rule=registry.make("aggregator", "weighted_mean"))  # type: ignore[call-arg]
@@ -191,7 +191,7 @@ def averaging_rule(rule: Aggregator | Agreement) -> Aggregator | Agreement:
         return rule
     mean = registry.make("agreement", "mean")
     shared = {f.name: getattr(rule, f.name) for f in fields(mean) if f.name in inner}
-    return replace(mean, **shared)  # type: ignore[return-value]
+    return replace(mean, **shared)
 
 
 def _alone(experiment: Experiment) -> Experiment | str:

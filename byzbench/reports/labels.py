@@ -11,19 +11,32 @@ from byzbench.errors import ByzbenchError
 
 if TYPE_CHECKING:
     from byzbench.core import Component
+    from byzbench.experiments.experiment import Experiment
 
 
 def component_label(component: Component) -> str:
     """Return the name of a component, with the id of an environment that another library registers.
 
     Example:
-        >>> from byzbench.registry import load
-        >>> component_label(load("task", "gymnasium", id="CartPole-v1")), component_label(load("attack", "alie", z=2.0))
+        >>> from byzbench.registry import make
+        >>> component_label(make("task", "gymnasium", id="CartPole-v1")), component_label(make("attack", "alie", z=2.0))
         ('gymnasium:CartPole-v1', 'alie')
     """
     from byzbench.registry import name_of
 
     return _with_id(name_of(component), vars(component))
+
+
+def experiment_label(experiment: Experiment) -> str:
+    """Return the name of a run before its progress.
+
+    Example:
+        >>> from byzbench import Experiment
+        >>> experiment_label(Experiment.create("byzpg", seed=3))
+        'byzpg · none · star · seed 3'
+    """
+    components = (experiment.algorithm, experiment.attack, experiment.topology)
+    return " · ".join([*map(component_label, components), f"seed {experiment.seed}"])
 
 
 def description_label(kind: str, description: Any, candidates: Sequence[Any], depth: int = 4) -> str:

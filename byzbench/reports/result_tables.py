@@ -17,7 +17,7 @@ from byzbench.reports.summary import DEFENCE, Groups, Label, ReportRow, rounded
 
 if TYPE_CHECKING:
     from byzbench.experiments.experiment import Experiment
-    from byzbench.records.result import Result
+    from byzbench.experiments.result import Result
 
 _SECONDARY = {"evaluation": "evaluation", "evaluation_worst": "worst agent"}
 """Metrics that are shown beside the requested one, with the names of their columns."""

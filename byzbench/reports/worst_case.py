@@ -24,8 +24,8 @@ from byzbench import registry
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.metrics import LEARNING
+from byzbench.experiments.verdict import SEVERITY
 from byzbench.records.files import read_bytes
-from byzbench.records.result import SEVERITY
 from byzbench.reports import probes
 from byzbench.reports.estimators import Interval
 from byzbench.reports.statistics import difference_interval, mean_interval

@@ -101,12 +101,12 @@ class RuleStudy(ScoreStudy):
 def rules() -> list[str]:
     """Return the built-in aggregation rules by name, without those that evaluate policies."""
     names = [name for name, origin in registry.origins("aggregator").items() if origin.module.startswith("byzbench.")]
-    return [name for name in names if "evaluator" not in registry.load("aggregator", name).required_inputs]
+    return [name for name in names if "evaluator" not in registry.make("aggregator", name).required_inputs]
 
 
 def is_own(rule: str) -> bool:
     """Return whether a rule starts from the receiver's own vector, so that agents get different ones."""
-    return bool(registry.load("aggregator", rule).traits.self_centered)
+    return bool(registry.make("aggregator", rule).traits.self_centered)
 
 
 def _attacks() -> dict[str, str]:

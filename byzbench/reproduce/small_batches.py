@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from byzbench import registry
-from byzbench.core import Task
 from byzbench.records.run_folder import RunFolder
 from byzbench.reports.estimators import CONFIDENCE, Interval, ratio_interval
 from byzbench.reports.paired_tests import MIN_SEEDS
@@ -66,7 +64,7 @@ def area_score(folder: Path) -> float:
         folder: The folder of the run.
     """
     area = float((RunFolder(folder).result() or {})["evaluation"]["evaluation_auc"])
-    reference = cast(Task, registry.make("task", "cartpole")).reference
+    reference = registry.make("task", "cartpole").reference
     return round((area - reference["random"]) / (reference["solved"] - reference["random"]), 4)
 
 

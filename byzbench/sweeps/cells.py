@@ -33,7 +33,7 @@ from byzbench.errors import (
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
 from byzbench.experiments.provenance import code_origin, recorded_differences
-from byzbench.experiments.runner import run
+from byzbench.experiments.runner import run_experiment
 from byzbench.records.files import FILES, REMEDY, parse_object
 from byzbench.records.migrations import is_described, migrate
 from byzbench.records.run_folder import RunFolder
@@ -173,7 +173,7 @@ def _stored_or_new(experiment: Experiment, out: Path, on_existing: OnExisting, w
     with warnings.catch_warnings():
         for category in (ArchivedRun, OtherLibraries):  # a sweep reports both once, before it starts
             warnings.simplefilter("ignore", category)
-        return CellOutcome("finished", run(experiment, out=out, on_existing=mode, wait=wait).to_json())
+        return CellOutcome("finished", run_experiment(experiment, out=out, on_existing=mode, wait=wait).to_json())
 
 
 def _archive_damaged(experiment: Experiment, out: Path, error: CorruptRecord, wait: bool) -> str:

@@ -44,7 +44,7 @@ def equivocating() -> list[str]:
 
 def querying() -> list[str]:
     """Return those of the equivocating attacks that evaluate candidate messages on a clone of the rule."""
-    return [name for name in equivocating() if registry.load("attack", name).threat.query_budget]
+    return [name for name in equivocating() if registry.make("attack", name).threat.query_budget]
 
 
 def contracted(

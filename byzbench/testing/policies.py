@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class PolicyCase:
     @property
     def task(self) -> Task:
         """Return the task."""
-        return cast(Task, make("task", self.env))
+        return make("task", self.env)
 
 
 Check: TypeAlias = Callable[[PolicyFamily, PolicyCase], None]

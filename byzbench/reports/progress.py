@@ -1,12 +1,13 @@
-"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
+"""Progress: bars on a terminal and in a notebook, plain lines on standard error elsewhere."""
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class _Bar(RichProgress):
 
     def __init__(self, title: str, counts: str, *times: ProgressColumn, quiet: bool, transient: bool = False) -> None:
         console, self.title = Console(stderr=True), title
+        self._notebook = None if quiet else _notebook_display()
         super().__init__(
             BarColumn(bar_width=24),
             TextColumn(counts),
@@ -41,6 +43,36 @@ class _Bar(RichProgress):
         if self.title:
             yield Text(self.title, no_wrap=True, overflow="ellipsis")
         yield from super().get_renderables()
+
+    @property
+    def is_shown(self) -> bool:
+        """Return whether a terminal or a notebook shows the bar."""
+        return not self.disable or self._notebook is not None
+
+    def update(self, *values: Any, **fields: Any) -> None:
+        """Update the bar; that of a notebook is replaced in place."""
+        super().update(*values, **fields)
+        if self._notebook is not None:
+            task = self.tasks[0]
+            numbers = html.escape(_counts(task.completed, task.total, task.fields.get("value")))
+            bar = f'<progress value="{task.completed:.0f}" max="{task.total:.0f}"></progress>'
+            self._notebook(f"<div>{html.escape(self.title)}<br>{bar} {numbers}</div>")
+
+
+def _counts(completed: float, total: float | None, value: object) -> str:
+    return f"{completed:.0f}/{total or 0:.0f}" + ("" if value is None else f" · return {value}")
+
+
+def _notebook_display() -> Callable[[str], None] | None:
+    """Return a function that shows HTML at one place of a notebook, again and again; None outside of notebooks."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import HTML, display
+
+    handle = display(HTML(""), display_id=True)
+    return lambda text: handle.update(HTML(text))
 
 
 class Progress:
@@ -74,7 +106,7 @@ class Progress:
         shown = "not finite" if value is None else f"{value:.1f}"
         self._bar.update(self._task, completed=done, value=shown)
         tenth = 10 * done // self._budget
-        if self._bar.disable and not self._quiet and tenth > self._printed_tenth:
+        if not self._bar.is_shown and not self._quiet and tenth > self._printed_tenth:
             self._printed_tenth = tenth
             print(f"{self._title}: {done}/{self._budget} trajectories, return {shown}", file=sys.stderr, flush=True)
 
@@ -115,7 +147,7 @@ class SweepProgress:
         worst = f" · worst so far {self._worst[0]:.1f} ({self._worst[1]})" if self._worst else ""
         self._bar.title = f"{self._cells} cells{reused}{failed}{worst}"
         self._bar.update(self._task, completed=self._done)
-        if self._bar.disable and not self._quiet and not outcome.reused:
+        if not self._bar.is_shown and not self._quiet and not outcome.reused:
             shown = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
             print(f"{self._done}/{self._cells}{failed}  {label}: {shown}", file=sys.stderr, flush=True)
 
@@ -178,7 +210,7 @@ class RunsProgress:
         last_printed = self._began
         while not self._stop.wait(0.5):
             done = self._show()
-            if self._bar.disable and not self._quiet and time.monotonic() - last_printed >= PLAIN_EVERY:
+            if not self._bar.is_shown and not self._quiet and time.monotonic() - last_printed >= PLAIN_EVERY:
                 last_printed = time.monotonic()
                 announce(f"{last_printed - self._began:.0f} s: {done} of {self._total} trajectories")
 

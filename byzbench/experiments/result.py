@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import html
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from byzbench.canonical import SCHEMA
+from byzbench.errors import InvalidParameter, suggest
+from byzbench.experiments.episodes import render_episode
+from byzbench.experiments.trained_policy import TrainedPolicy
+from byzbench.experiments.verdict import SEVERITY, Verdict, mean_of
+from byzbench.records.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on a run.
-
-    Attributes:
-        name: The verdict: `ok`, `not_learning`, `no_consensus`, `not_finite` or `diverged`.
-        number: The number that decided, if any.
-        threshold: The threshold with which it was compared, if any.
-        meaning: The explanation in one sentence.
-    """
-
-    name: str
-    number: float | None
-    threshold: float | None
-    meaning: str
-
-
-SEVERITY = ("ok", "not_learning", "no_consensus", "not_finite", "diverged")
-"""The verdicts from the best to the worst."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The result of a finished run, or of several that differ in their seeds.
+
+    The attributes are the keys of `result.json`, where `final` is named `return`. What a run leaves in its folder is
+    read by `curve`, `policy` and `render`.
 
     Attributes:
         run: The run folder, or the folders of several runs.
@@ -104,6 +93,77 @@ class Result:
         values["final"] = values.pop("return", None)
         return TypeAdapter(cls).validate_python(values)
 
+    @property
+    def folder(self) -> Path:
+        """Return the run folder.
+
+        Raises:
+            InvalidParameter: The result is that of several runs.
+        """
+        if not isinstance(self.run, str):
+            raise InvalidParameter(f"this is the result of {len(self.run)} runs, each with a folder of its own")
+        return Path(self.run)
+
+    def curve(self, metric: str = "return") -> tuple[list[int], list[float | None]]:
+        """Return the learning curve: trajectories per agent, and a metric of the rounds that have it.
+
+        Args:
+            metric: A column of metrics.jsonl: `return` of training, `evaluation` of the policies, and others.
+
+        Raises:
+            InvalidParameter: No round has this metric.
+            CorruptRecord: The log of the run is missing or damaged.
+        """
+        lines = RunFolder(self.folder).metrics()
+        with_metric = [line for line in lines if metric in line]
+        if not with_metric:
+            known = sorted({key for line in lines for key in line})
+            raise InvalidParameter(f"no metric {metric!r}. {suggest(metric, known)}Metrics: {', '.join(known)}.")
+        return [line["trajectories"] for line in with_metric], [line[metric] for line in with_metric]
+
+    def policy(self, agent: int | None = None) -> TrainedPolicy:
+        """Return the trained policy of an agent, which acts, is a torch module, and can be saved.
+
+        Args:
+            agent: The id of the agent; None for the first honest one.
+        """
+        return TrainedPolicy.of_run(self.folder, agent)
+
+    def render(self, path: str | Path | None = None, *, agent: int | None = None, seed: int = 0) -> Path:
+        """Render an episode of an agent's policy with its likeliest actions as a GIF.
+
+        Args:
+            path: The file; None for `episode.gif` in the run folder.
+            agent: The id of the agent; None for the first honest one.
+            seed: The seed of the initial state.
+
+        Returns:
+            The file.
+        """
+        file = self.folder / "episode.gif" if path is None else Path(path)
+        render_episode(self.folder, file, agent=agent, seed=seed)
+        return file
+
+    def __repr__(self) -> str:
+        values = [f"{name} {_number(value)}" for name, value in self._numbers().items()]
+        return f"Result({', '.join([self.verdict.name, *values])}, {self.run!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        rows = {"verdict": f"{self.verdict.name}: {self.verdict.meaning}"}
+        rows |= {name: _number(value) for name, value in self._numbers().items()}
+        rows |= {"trajectories": f"{self.trajectories:,}", "run": str(self.run)}
+        cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<table>{''.join(cells)}</table>"
+
+    def _numbers(self) -> dict[str, float | None]:
+        """Return the two returns at the end."""
+        return {"return": self.final["mean"], "evaluation": self.evaluation.get("evaluation")}
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
+
 
 def pool(results: Sequence[Result]) -> Result:
     """Combine the results of runs that differ in their seeds.
@@ -143,17 +203,6 @@ def pool(results: Sequence[Result]) -> Result:
         digests={},
         seal="",
     )
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None without any.
-
-    Example:
-        >>> mean_of([1.0, None, 3.0])
-        2.0
-    """
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
 
 
 def _pool_notes(results: Sequence[Result]) -> list[str]:

@@ -1,0 +1,1 @@
+"""The public functions of byzbench, which `byzbench` itself exports."""
