@@ -33,5 +33,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
+        from byzbench.platforms import check_platform
+
+        check_platform()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'byzbench' has no attribute {name!r}")

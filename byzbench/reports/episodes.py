@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -10,7 +11,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from byzbench.core.environment_spec import EnvironmentSpec
 from byzbench.core.gymnasium_task import GymnasiumTask, as_vectors
-from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined, UserError
+from byzbench.errors import CorruptRecord, InvalidParameter, StorageError, Undefined, UserError, error_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.runner import federate
 from byzbench.records.run_folder import RunFolder
@@ -38,6 +39,7 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
         Undefined: The task cannot be rendered on this machine.
         StorageError: The file cannot be written.
     """
+    _render_without_display()
     folder = RunFolder(run)
     record, checkpoint = folder.read("experiment.json"), folder.restore()
     if record is None or checkpoint is None:
@@ -56,7 +58,6 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
 
     scales = checkpoint[0].get("worlds/scales")
 
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # lets pygame render without a screen
     act = policy.sampler(theta[chosen : chosen + 1], None)
     frames, total, done = [], 0.0, False
     task = experiment.task
@@ -77,8 +78,17 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
         raise Undefined(
             f"{name_of(experiment.task)} cannot be rendered: {reason}; try: pip install 'byzbench[render]'"
         ) from None
+    except Exception as error:  # graphics libraries raise many types
+        raise Undefined(f"{name_of(experiment.task)} cannot be rendered here: {error_text(error)}") from None
     _write(frames, path)
     return total, len(frames)
+
+
+def _render_without_display() -> None:
+    """Let pygame and MuJoCo render in memory; MuJoCo reads its variable when it is imported."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _write(frames: list, path: Path) -> None:
