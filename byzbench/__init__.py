@@ -75,6 +75,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
+        from byzbench.platforms import check_platform
+
+        check_platform()
         return getattr(import_module(f"byzbench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'byzbench' has no attribute {name!r}")
 

@@ -7,6 +7,7 @@ ByzbenchError                 one line for the user; the command line exits with
 │   ├── Undefined             the rule is not defined for this (n, f), or components do not fit together
 │   ├── CorruptRecord         the files of a run are damaged or inconsistent
 │   ├── Busy                  another process is writing the run folder
+│   ├── ExhaustedResources    this machine has no memory, file descriptors or processes left; a later call resumes
 │   └── BrokenPlugin          the plug-in cannot be imported or does not implement its interface
 │       └── BrokenEnvironment an environment returns what learning cannot use, or does not depend on its seed alone
 ├── StorageError              exit 1: a file could not be written; earlier files are intact and can be resumed
@@ -25,6 +26,7 @@ RenamedParameter              a parameter is written by an earlier name, which s
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -58,6 +60,10 @@ class CorruptRecord(UserError):
 
 class Busy(UserError):
     """Error for a run folder that another process is writing."""
+
+
+class ExhaustedResources(UserError):
+    """Error for memory, file descriptors or processes that this machine has no more of. A later call resumes."""
 
 
 class BrokenPlugin(UserError):
@@ -120,6 +126,37 @@ def error_text(error: BaseException) -> str:
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     printable = "".join(c if c.isprintable() else "?" for c in text)
     return printable if len(printable) <= 500 else f"{printable[:497]}..."
+
+
+def exhaustion(error: BaseException) -> str:
+    """Return in one line what this machine has no more of, if that is the cause of an error; else an empty text.
+
+    Example:
+        >>> exhaustion(MemoryError("Unable to allocate 29.8 GiB"))
+        'out of memory: Unable to allocate 29.8 GiB'
+        >>> exhaustion(OSError(errno.EMFILE, "Too many open files", "runs"))
+        "out of file descriptors, see ulimit -n: [Errno 24] Too many open files: 'runs'"
+        >>> exhaustion(ValueError("a mistake"))
+        ''
+    """
+    message, number = error_text(error).partition(": ")[2], getattr(error, "errno", None)
+    if (
+        isinstance(error, MemoryError)
+        or number == errno.ENOMEM
+        or _NO_MEMORY.search(f"{type(error).__name__}: {message}")
+    ):
+        return f"out of memory: {message}" if message else "out of memory"
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in message:
+        return f"out of file descriptors, see ulimit -n: {message}"
+    if number == errno.EAGAIN or message == "can't start new thread":
+        return f"out of processes and threads, see ulimit -u: {message}"
+    return ""
+
+
+_NO_MEMORY = re.compile(
+    r"OutOfMemoryError|allocate memory|not enough memory|failed to map segment|bad_alloc", re.IGNORECASE
+)
+"""What torch and the loader of libraries say, whose errors have no type of their own."""
 
 
 def validation_text(error: Mapping[str, Any], keys: Iterable[str] = ()) -> str:

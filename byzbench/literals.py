@@ -22,6 +22,17 @@ def literal(text: str) -> Any:
         return text.strip()
 
 
+def plain_number(value: Any) -> Any:
+    """Return a number of NumPy or torch as the equal one of Python; anything else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain_number(np.arange(5)[3]), plain_number("3")
+        (3, '3')
+    """
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def split_at_commas(text: str) -> list[str]:
     """Split a text at its commas outside of brackets and braces.
 

@@ -109,8 +109,8 @@ def kind_of(word: str) -> str:
         >>> kind_of("env")
         'task'
     """
-    if word not in _ALIASES:
-        raise UnknownName(f"unknown kind {word!r}. {suggest(word, _ALIASES)}Kinds: {', '.join(KINDS)}.")
+    if not isinstance(word, str) or word not in _ALIASES:
+        raise UnknownName(f"unknown kind {word!r}. {suggest(str(word), _ALIASES)}Kinds: {', '.join(KINDS)}.")
     return _ALIASES[word]
 
 
@@ -375,9 +375,16 @@ def with_parameters(kind: str, spec: str | Spec, parameters: Mapping[str, Any]) 
         >>> with_parameters("attack", "alie(z=1.5)", {"z": 2.0})
         Spec(name='alie', inner=(), parameters={'z': 2.0})
     """
-    parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    parsed = _parsed(kind, spec)
     own, further = (current_names(kind, parsed.name, values) for values in (parsed.parameters, parameters))
     return Spec(parsed.name, parsed.inner, own | further)
+
+
+def _parsed(kind: str, spec: str | Spec) -> Spec:
+    """Return the parts of a written form."""
+    if not isinstance(spec, str | Spec):
+        raise InvalidParameter(f"{kind_of(kind)} takes the name of a component or a component, got {spec!r}")
+    return parse_spec(spec) if isinstance(spec, str) else spec
 
 
 @overload
@@ -463,7 +470,7 @@ def _values(cls: type[Component], parsed: Spec) -> dict[str, Any]:
     for key, value in values.items():
         if key not in allowed:
             listed = f"Its parameters: {', '.join(allowed)}." if allowed else "It has none."
-            raise InvalidParameter(f"no parameter {key!r}. {suggest(key, allowed)}{listed}")
+            raise InvalidParameter(f"no parameter {key!r}. {suggest(str(key), allowed)}{listed}")
         if key in nested and isinstance(value, str | Spec):
             values[key] = make(nested[key], value)
         elif key in nested and isinstance(value, Mapping) and value.keys() == {"name", "parameters"}:

@@ -31,7 +31,7 @@ KINDS = [
 
 LAYERS = [
     ["errors"],
-    ["axes", "canonical", "compilation", "deprecation", "literals", "randomness"],
+    ["axes", "canonical", "compilation", "deprecation", "literals", "platforms", "randomness", "threads"],
     ["geometry", "rl"],
     ["core"],
     ["registry", "catalogue"],

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from test_seals import Cut
+from test_sync import Run
 
 import byzbench
 from byzbench import cli
 from byzbench.experiments import runner
+from byzbench.records.remote import RemoteStore
 from byzbench.records.store import read_run
 from byzbench.reports.summary import measured
 
@@ -114,12 +118,17 @@ def make_unreadable(path: Path, other: Path, monkeypatch: pytest.MonkeyPatch) ->
 DAMAGES = (cut, empty, swap, link, remove, replace_by_folder, make_unreadable)
 FILES = [
     *((0, name) for name in ("experiment.json", *LOGS, "timing.jsonl", "checkpoint.safetensors", "result.json")),
-    *((2, name) for name in ("experiment.json", *LOGS, "timing.jsonl", "checkpoint.safetensors")),
+    *((2, name) for name in ("experiment.json", *LOGS, "timing.jsonl", "checkpoint.safetensors", "failure.json")),
 ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def last_returns(store: Path) -> list[float]:
+    """The returns of the last rounds of all runs."""
+    return [json.loads((run_of(store, s) / LOGS[0]).read_text().splitlines()[-1])["return"] for s in SEEDS]
 
 
 def logs(folder: Path) -> list[bytes]:
@@ -135,7 +144,9 @@ def test_a_damaged_file_is_named_or_does_not_matter(
 ) -> None:
     store = shutil.copytree(mixed, tmp_path / "runs")
     damaged, other = run_of(store, seed), run_of(store, 1)
-    damage(damaged / name, other / name, monkeypatch)
+    if name == "failure.json":  # the unfinished run has failed
+        (damaged / name).write_text(json.dumps({"error": "ValueError: a mistake", "traceback": []}))
+    damage(damaged / name, other / (name if (other / name).exists() else "result.json"), monkeypatch)
     monkeypatch.chdir(tmp_path)
     untouched = contents(other)
 
@@ -158,6 +169,14 @@ def test_a_damaged_file_is_named_or_does_not_matter(
     call("render", damaged, "--out", "episode.gif")
     assert contents(other) == untouched
 
+    copy = shutil.copytree(store, tmp_path / "synced", symlinks=True)
+    uploads: list[Run] = []
+    monkeypatch.setattr(wandb, "init", lambda **options: uploads.append(Run(options)) or uploads[-1])
+    code, out, err = call("sync", copy, "--wandb", "offline")
+    assert re.search("^uploaded [12], ", out, re.MULTILINE), err
+    for upload in uploads:
+        assert [line["return"] for line in upload.logged if "return" in line][-1] in last_returns(whole)
+
     single = shutil.copytree(store, tmp_path / "single", symlinks=True)
     if damage is not make_unreadable:  # the copy is readable
         code, _, err = call("run", *WORDS, "--seed", seed, "--out", single, "--json")
@@ -166,10 +185,46 @@ def test_a_damaged_file_is_named_or_does_not_matter(
         else:
             assert logs(run_of(single, seed)) == logs(run_of(whole, seed))
 
-    code, out, err = call("sweep", *WORDS, "--seeds", "3", "--executor", "serial", "--out", store)
+    options = ["--seeds", "3", "--executor", "serial", "--on-existing", "retry-failed"]
+    code, out, err = call("sweep", *WORDS, *options, "--out", store)
     assert (code, out.startswith("3 finished")) == (0, True), err
     for number in SEEDS:
         assert logs(run_of(store, number)) == logs(run_of(whole, number))
     if (store / f"{damaged.name}-archived").exists():
         assert f"warning: {damaged} is now" in err.replace("\n  ", " ")
     assert {file: content for file, content in contents(other).items() if file != "curve.png"} == untouched
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", [name for seed, name in FILES if seed == 0])
+@pytest.mark.parametrize("side", ["store", "mirror"])
+def test_a_damaged_file_of_a_store_at_a_url_is_named_or_does_not_matter(
+    side: str, name: str, damage: Any, whole: Path, tmp_path: Path, call: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    remote = shutil.copytree(whole, tmp_path / "remote")
+    store = RemoteStore(f"file://{remote}")
+    if side == "mirror":
+        assert store.pull() == []
+    folder = store.path if side == "mirror" else remote
+    damage(run_of(folder, 0) / name, run_of(folder, 1) / name, monkeypatch)
+
+    returns = {run_of(whole, s).name: json.loads((run_of(whole, s) / "result.json").read_text()) for s in SEEDS}
+    code, out, err = call("runs", "--out", f"file://{remote}", "--json")
+    if code == 0:
+        rows = {row["hash"]: row["return"] for row in json.loads(out)}
+        assert {
+            hash: returns[hash]["return"]["mean"] for hash in rows if rows[hash] is not None
+        }.items() <= rows.items()
+        assert run_of(whole, 1).name in rows
+    options = ["--seeds", "3", "--executor", "serial", "--out", f"file://{remote}"]
+    code, out, err = call("sweep", *WORDS, *options)
+    assert code == 0 or "not uploaded" in err or "cannot be reached" in err
+    if code == 0:
+        assert out.startswith("3 finished"), err
+        for number in SEEDS:
+            assert logs(run_of(store.path, number)) == logs(run_of(whole, number))
+            assert logs(run_of(remote, number)) == logs(run_of(whole, number))

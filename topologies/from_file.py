@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import networkx as nx
 import numpy as np
@@ -18,11 +19,15 @@ _LARGEST = 64_000_000
 """The largest file that is read, in bytes. The edges of a sparse graph of 100,000 agents fit."""
 
 
+_FLOAT = re.compile(r"\d+\.\d*(e[+-]\d\d)?", re.ASCII)
+
+
 @dataclass(frozen=True)
 class FromFile(Topology):
     """Connected graph that is read from a GraphML file (name ends in .graphml) or an edge list.
 
     An edge list has two node names in each line. Further tokens in a line, empty lines and text after a # are ignored.
+    A name such as 1.0 or 1.000e+00, as `numpy.savetxt` writes it, is the number.
     The file must have as many nodes as the experiment has agents. If all names are numbers, agents are numbered in
     numerical order, else in the order in which the file first mentions them. Edge weights are ignored. Self-loops and
     repeated edges are dropped.
@@ -34,6 +39,8 @@ class FromFile(Topology):
         path: the file. Its content is part of the identity of a run.
         directed: read edges as directed.
     """
+
+    version: ClassVar[int] = 2
 
     path: Annotated[str, Field(min_length=1, description="file to read: GraphML (.graphml) or an edge list")]
     directed: Annotated[bool, Field(description="read edges as directed")] = False
@@ -68,7 +75,7 @@ class FromFile(Topology):
                 content = file.read(_LARGEST + 1)
             if len(content) > _LARGEST:
                 raise UserError(f"from_file: {self.path} is larger than {_LARGEST // 10**6} MB")
-            return content.decode("utf-8")
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(f"from_file: {self.path} is not UTF-8 text") from None
         except (OSError, ValueError) as error:
@@ -80,13 +87,13 @@ class FromFile(Topology):
     def _parse_edge_list(self, text: str) -> nx.Graph:
         graph = self._empty_graph()
         for number, line in enumerate(text.splitlines(), 1):
-            tokens = line.partition("#")[0].split()
+            tokens = [_node_name(token) for token in line.partition("#")[0].split()[:2]]
             if len(tokens) == 1:
                 raise UserError(f"from_file: line {number} of {self.path} names one node; an edge needs two")
             if tokens:
-                graph.add_nodes_from(tokens[:2])
+                graph.add_nodes_from(tokens)
                 if tokens[0] != tokens[1]:
-                    graph.add_edge(*tokens[:2])
+                    graph.add_edge(*tokens)
         return graph
 
     def _parse_graphml(self, text: str) -> nx.Graph:
@@ -104,3 +111,10 @@ class FromFile(Topology):
         graph.add_nodes_from(parsed.nodes)
         graph.add_edges_from((a, b) for a, b in parsed.to_directed().edges() if a != b)
         return graph
+
+
+def _node_name(text: str) -> str:
+    """Return the name of a node in an edge list; of a whole number that is written as a float, the number."""
+    if _FLOAT.fullmatch(text) and float(text).is_integer():
+        return str(int(float(text)))
+    return text

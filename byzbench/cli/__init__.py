@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -11,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from byzbench.cli.groups import LazyGroup
-from byzbench.errors import ByzbenchError, error_text, without_pydantic
+from byzbench.errors import ByzbenchError, error_text, exhaustion, without_pydantic
 from byzbench.experiments.termination import Terminated, interrupting_sigterm
-from byzbench.reports.terminal import echo
+from byzbench.platforms import check_platform
+from byzbench.reports.terminal import accept_all_characters, echo
 
 app = typer.Typer(
     name="byzbench",
@@ -45,6 +47,7 @@ def _options(
 
 def main() -> None:
     """Run the `byzbench` command; an error of the user gives one line on standard error and exit code 2."""
+    accept_all_characters()
     warnings.showwarning = _warn  # type: ignore[assignment]
     gc.set_threshold(50_000, 20, 20)  # imports make many objects that stay; by default, each 700 of them are looked at
     with interrupting_sigterm():
@@ -55,6 +58,7 @@ def main() -> None:
 def _run(command: Any) -> int:
     """Run a command, print its error, and return its exit code."""
     try:
+        check_platform()
         # `command.main` would handle an interrupt without printing how to resume.
         with command.make_context("byzbench", sys.argv[1:]) as context:
             command.invoke(context)
@@ -68,15 +72,25 @@ def _run(command: Any) -> int:
         code = interrupt.exit_code if isinstance(interrupt, Terminated) else 130
         return _fail("stopped; the same command resumes", code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except Exception as error:
+        if line := exhaustion(error):
+            return _fail(line, 2)
+        if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+            _discard_output()
+            return _fail(f"cannot write standard output: {error.strerror}", 1)
         # typer has its own copy of click's exceptions, whose module differs between releases of typer.
         if not hasattr(error, "format_message"):
             raise
         text = without_pydantic(error.format_message())
         return _fail(text, 2) if text else 0
     return 0
+
+
+def _discard_output() -> None:
+    """Let Python write what is left of standard output nowhere at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.output import write_json
 
 if TYPE_CHECKING:
     from byzbench.experiments.bench import RuleBenchmark, Trial
@@ -45,9 +45,7 @@ def bench(
     attack_names = options.components(attacks) or list(trials.ATTACKS)
     outcomes = trials.benchmark_rules(options.components(rules), attack_names, trial)
     if as_json:
-        typer.echo(
-            json.dumps([{name: _finite(value) for name, value in asdict(outcome).items()} for outcome in outcomes])
-        )
+        write_json([{name: _finite(value) for name, value in asdict(outcome).items()} for outcome in outcomes])
         return
     _print(outcomes, attack_names, trial)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo
 
 
@@ -53,7 +53,7 @@ def breakdown(
         data["tried"] = {
             str(f): {name: _finite(value) for name, value in asdict(trial).items()} for f, trial in result.tried.items()
         }
-        typer.echo(json.dumps(data, allow_nan=False))
+        write_json(data)
         return
     typer.echo(f"return without Byzantine agents {result.clean:.1f}")
     for f, tried in result.tried.items():

@@ -12,6 +12,7 @@ from byzbench.axes import AXES
 from byzbench.cli import attack, audit, findings, options, reference, site
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.groups import Group
+from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def submit(
         environment=submitting.ran_in(lot, store),
         tunings=[submitting.tuned_by(TunedParameters.read(file), ticket.method) for file in tuned or ()],
         supersedes=submitting.supersede(out, ticket.suite, ticket.track, supersedes) if supersedes else None,
-        notes=notes.read_text(encoding="utf-8") if notes else "",
+        notes=notes.read_text(encoding="utf-8-sig") if notes else "",
     )
     report = check_submission(folder, out)
     for finding in report.findings:
@@ -211,8 +212,6 @@ def verify(
         byzbench leaderboard verify submissions/SUITE/TRACK/SLUG --cells 0
         byzbench leaderboard verify SUBMISSION --wheels wheels --verdict out.json
     """
-    import json
-
     _match_instruction_set(folder)
     from byzbench.leaderboard.summaries import verdict_lines
     from byzbench.leaderboard.verification import sandbox_runner, verify_submission
@@ -233,7 +232,7 @@ def verify(
     if verdict is not None:
         result.write(verdict)
     if as_json:
-        typer.echo(json.dumps(result.to_json(), allow_nan=False))
+        write_json(result.to_json())
     else:
         for line in verdict_lines(folder, result.findings, result.refused, result.replay):
             echo(line, indent=2)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from byzbench.cli import options
+from byzbench.cli.output import write_json
+
 
 def list_components(
     kind: Annotated[str | None, typer.Argument(help="A kind, for example attacks; default: all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """List components with their names and summaries, and the distribution of plug-ins.
 
@@ -29,7 +31,7 @@ def list_components(
             {"kind": origin.kind, "name": origin.name, "summary": text, "distribution": origin.distribution}
             for origin, text in rows
         ]
-        typer.echo(json.dumps(listed, indent=2))
+        write_json(listed, indent=2)
         return
     width = max((len(origin.name) for origin, _ in rows), default=0)
     for position, kind_name in enumerate(kinds):

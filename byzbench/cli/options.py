@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from byzbench.axes import AXES
+from byzbench.cli.output import reserve
 from byzbench.errors import InvalidParameter, StorageError, UserError
 from byzbench.integrations.modes import WandbMode
 from byzbench.records import store
@@ -45,7 +46,7 @@ CellTimeout = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(help="Ray cluster: auto or HOST:PORT; default: this machine.", metavar="ADDRESS")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Json = Annotated[bool, typer.Option("--json", callback=reserve, help="Print JSON only.")]
 
 
 def parameters(given: Sequence[str]) -> dict[str, dict[str, Any]]:

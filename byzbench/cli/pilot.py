@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.output import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def pilot(
     if page is not None:
         command = shlex.join(["byzbench", "pilot", str(file), "--stage", stage, "--page", str(page)])
         options.write_page(page, pilot_page.markdown_page(todo, result, command))
-    typer.echo(pilot_page.to_json(todo, result) if as_json else _text(todo, result))
+    write_output(pilot_page.to_json(todo, result) if as_json else _text(todo, result))
     if result.failures:
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from byzbench.axes import axis_named, recorded_axes
+from byzbench.cli.output import write_output
 from byzbench.errors import StorageError
 from byzbench.reports.sheets import Format
 
@@ -78,7 +79,7 @@ def report(
     width = terminal_width() if out is None else None
     text = render_tables(chosen, form, about(groups), width)
     if out is None:
-        typer.echo(text, nl=False)
+        write_output(text, newline=False)
         return
     try:
         out.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.output import write_output
 
 if TYPE_CHECKING:
     from byzbench.reports.sheets import Format
@@ -48,7 +49,7 @@ def reproduce(
 
     form: Format = "json" if as_json else "table"
     if name is None:
-        typer.echo(render_tables([study_table(studies())], form, {}, terminal_width()), nl=False)
+        write_output(render_tables([study_table(studies())], form, {}, terminal_width()), newline=False)
         return
     study = find_study(name)
     if figure is not None:
@@ -65,7 +66,7 @@ def reproduce(
     _write(study, result, seeds, page, figure, data)
     findings = study.findings(result)
     about = {"study": name, "engine": result.engine, "findings": list(findings)}
-    typer.echo(render_tables(all_tables(study, result), form, about, terminal_width()), nl=False)
+    write_output(render_tables(all_tables(study, result), form, about, terminal_width()), newline=False)
     if not as_json:
         for sentence in findings:
             echo(sentence)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.records.store import OnExisting, OnExistingRun
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _print_results(experiment: Experiment, results: Sequence[Result], out: Path,
 
     result = pool(results)
     if as_json:
-        typer.echo(json.dumps(result.to_json(), allow_nan=False))
+        write_json(result.to_json())
         return
 
     from byzbench.cli.sync import draw_curve
@@ -201,7 +200,7 @@ def _compare(
     comparison = compare(rows, results)
     if as_json:
         result = pool([Result.from_json(dict(results[experiment.hash])) for experiment in experiments])
-        typer.echo(json.dumps({**result.to_json(), "comparison": comparison.to_json()}, allow_nan=False))
+        write_json({**result.to_json(), "comparison": comparison.to_json()})
         return
     typer.echo(render_tables([comparison_table(comparison)], "table", {}, terminal_width()))
     for line in comparison_lines(comparison):
@@ -233,12 +232,13 @@ def _run_all(
         The outcome of each experiment by its hash.
     """
     from byzbench.cli.sync import draw
+    from byzbench.platforms import num_cores
     from byzbench.reports.progress import RunsProgress
     from byzbench.sweeps.executors import make_executor
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep
 
-    jobs = min(len(cells), len(os.sched_getaffinity(0)))
+    jobs = min(len(cells), num_cores())
     on_existing_cell: OnExisting = "rerun" if on_existing == "rerun" else "retry-failed"
     with (
         RunsProgress({label: (out / e.hash, e.trajectories) for label, e in cells.items()}, jobs, quiet) as progress,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from byzbench.axes import recorded_axes
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.records.store import RunStatus
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def runs(
     for problem in problems:
         echo(f"not trusted: {problem}", err=True)
     if as_json:
-        typer.echo(json.dumps([_described(entry) for entry in selected]))
+        write_json([_described(entry) for entry in selected])
         return
     for entry in selected:
         echo(_line(entry), indent=18)

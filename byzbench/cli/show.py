@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.output import write_json
 from byzbench.errors import Undefined, UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def show(
     if as_json:
         head = {"kind": origin.kind, "name": name, "distribution": origin.distribution}
         text, parameters = description.text, description.parameters
-        typer.echo(json.dumps({**head, **description.facts, "description": text, "parameters": parameters}, indent=2))
+        write_json({**head, **description.facts, "description": text, "parameters": parameters}, indent=2)
         return
     text = wrap_description(description.text, terminal_width())
     typer.echo(f"{origin.kind} {name}  ({origin.distribution})\n\n{text}\n")
@@ -93,7 +93,7 @@ def _show_origins(algo: str, env: str, policy: str | None, preset: str | None, a
 
     entries = value_origins(algo, env, policy, preset or RECOMMENDED)
     if as_json:
-        typer.echo(json.dumps([vars(entry) for entry in entries], indent=2))
+        write_json([vars(entry) for entry in entries], indent=2)
         return
     widths = [max(len(getattr(entry, name)) for entry in entries) for name in ("name", "value")]
     for entry in entries:
@@ -162,7 +162,7 @@ def _show_graph(
             "guarantees": guarantees,
             "picture": None if out is None else str(out),
         }
-        typer.echo(json.dumps(data))
+        write_json(data)
         return
     _print_graph(members, diagnostics, guarantees)
     if out is not None:

@@ -12,6 +12,7 @@ import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo
 
 if TYPE_CHECKING:
@@ -264,8 +265,6 @@ def _upload(store: LocalStore, saved: Path) -> bool:
 
 def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, is_uploaded: bool, as_json: bool) -> None:
     """Print the outcomes of the cells; exit 1 if any failed or is not uploaded, 130 if any is left."""
-    import json
-
     reused = sum(outcome.reused for outcome in summary.outcomes.values())
     finished = len(summary.outcomes) - len(summary.failed)
     if as_json:
@@ -284,7 +283,7 @@ def _report(cell_plan: SweepPlan, summary: SweepSummary, out: Path, is_uploaded:
             "undefined": dict(cell_plan.undefined),
             "left": sorted(summary.remaining),
         }
-        typer.echo(json.dumps({**content, "lost": summary.worker_failures}))
+        write_json({**content, "lost": summary.worker_failures})
     else:
         for line in summary.worker_failures:
             echo(f"lost: {line}", err=True)

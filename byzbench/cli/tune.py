@@ -10,6 +10,7 @@ import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.reports.terminal import echo
 
@@ -78,9 +79,7 @@ def tune(
     opened = make_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
     tuned, path = study(problem, trials, out, storage, file, opened, quiet=as_json)
     if as_json:
-        import json
-
-        typer.echo(json.dumps({"file": str(path), **tuned.model_dump(by_alias=True)}))
+        write_json({"file": str(path), **tuned.model_dump(by_alias=True)})
 
 
 def study(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from byzbench.cli import options
+from byzbench.cli.output import write_json
 
 
 def version(as_json: options.Json = False) -> None:
@@ -14,8 +13,6 @@ def version(as_json: options.Json = False) -> None:
         byzbench version
         byzbench version --json
     """
-    import json
-
     import torch
 
     from byzbench.canonical import SCHEMA
@@ -34,7 +31,7 @@ def version(as_json: options.Json = False) -> None:
         "processor": processor(),
     }
     if as_json:
-        typer.echo(json.dumps(facts))
+        write_json(facts)
         return
     for name, value in (facts | {"libraries": ", ".join(map(" ".join, libraries.items()))}).items():
         if value is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo, terminal_width, wrap_line
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def worst(
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
         result = search.run(out, workers, print_run)
     if as_json:
-        typer.echo(json.dumps({**_problem(search.clean[0], selection, reporting), **asdict(result)}, allow_nan=False))
+        write_json({**_problem(search.clean[0], selection, reporting), **asdict(result)})
     else:
         _print(search.clean[0], selection, reporting, result)
 

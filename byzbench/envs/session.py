@@ -9,8 +9,9 @@ from typing import Any
 
 from byzbench.errors import BrokenPlugin, Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, one_thread
+from byzbench.experiments.runner import Training
 from byzbench.registry import name_of
+from byzbench.threads import one_thread
 
 TOPICS = {"aggregator": "gradient", "agreement": "parameters"}
 """The topic of the messages that each kind of rule aggregates."""

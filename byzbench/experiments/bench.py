@@ -15,7 +15,8 @@ from byzbench.core import Aggregator, RuleContext, State
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.diagnostics import diagnose
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import federate, lockstep, one_thread
+from byzbench.experiments.runner import federate, lockstep
+from byzbench.threads import one_thread
 
 ATTACKS = ("none", "alie:z=1.5", "ipm", "sign_flip", "min_max", "large_noise")
 

@@ -180,7 +180,7 @@ def with_moved_parameters(
     return spec, policy, scenario
 
 
-def usable(name: str) -> str:
+def usable(name: str | torch.device) -> str:
     """Return the name of a device after checking that torch can use it.
 
     Raises:
@@ -191,7 +191,17 @@ def usable(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise InvalidParameter(f"device {name!r} cannot be used here: {reason}") from None
-    return name
+    return str(name)
+
+
+def check_switch(name: str, value: object) -> None:
+    """Check that the value of an option is True or False.
+
+    Raises:
+        InvalidParameter: It is something else.
+    """
+    if type(value) is not bool:
+        raise InvalidParameter(f"{name} must be True or False, got {value!r}")
 
 
 def check_counts(

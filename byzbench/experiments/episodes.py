@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import gymnasium
 from gymnasium.error import DependencyNotInstalled
 
-from byzbench.errors import StorageError, Undefined, UserError
+from byzbench.errors import StorageError, Undefined, UserError, error_text
 from byzbench.experiments.trained_policy import TrainedPolicy
 from byzbench.registry import name_of
 
@@ -33,8 +34,8 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
         Undefined: The task cannot be rendered on this machine.
         StorageError: The file cannot be written.
     """
+    _render_without_display()
     policy = TrainedPolicy.of_run(run, agent)
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # lets pygame render without a screen
     frames, total, done = [], 0.0, False
     try:
         with policy.make_environment(render_mode="rgb_array") as environment:
@@ -47,8 +48,18 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
         reason = str(error).splitlines()[0]
         task = name_of(policy.experiment.task)
         raise Undefined(f"{task} cannot be rendered: {reason}; try: pip install 'byzbench[render]'") from None
+    except Exception as error:  # graphics libraries raise many types
+        task = name_of(policy.experiment.task)
+        raise Undefined(f"{task} cannot be rendered here: {error_text(error)}") from None
     _write(frames, path)
     return total, len(frames)
+
+
+def _render_without_display() -> None:
+    """Let pygame and MuJoCo render in memory; MuJoCo reads its variable when it is imported."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _write(frames: list, path: Path) -> None:

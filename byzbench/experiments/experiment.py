@@ -34,6 +34,7 @@ from byzbench.experiments.defaults import (
     RECOMMENDED,
     Written,
     check_counts,
+    check_switch,
     defaults,
     usable,
     with_moved_parameters,
@@ -45,6 +46,8 @@ from byzbench.federation.communication_graph import CommunicationGraph
 from byzbench.federation.graph_diagnostics import fast_diagnostics
 from byzbench.federation.rule_oracle import cloneable
 from byzbench.federation.scenarios import Scenarios
+from byzbench.geometry.mixing import check_weights
+from byzbench.literals import plain_number
 from byzbench.randomness import Streams
 from byzbench.rl.policies import Policy
 
@@ -61,11 +64,11 @@ def _with_further_axes(cls: _Class) -> _Class:
 
 
 def _with_aliases(function: _Function) -> _Function:
-    """Let a function take every keyword that names an axis by an alias of the axis, too."""
+    """Let a function take every keyword that names an axis by an alias of the axis, and NumPy's numbers as Python's."""
 
     @wraps(function)
     def call(*values: Any, **options: Any) -> Any:
-        return function(*values, **without_aliases(options))
+        return function(*values, **{name: plain_number(value) for name, value in without_aliases(options).items()})
 
     return cast(_Function, call)
 
@@ -78,7 +81,12 @@ class _Builder:
     """
 
     def __init__(self, parameters: Mapping[str, Mapping[str, Any]] | None) -> None:
-        self.parameters = {registry.kind_of(kind): dict(values) for kind, values in (parameters or {}).items()}
+        given = {} if parameters is None else parameters
+        if not isinstance(given, Mapping) or not all(isinstance(values, Mapping) for values in given.values()):
+            raise InvalidParameter(
+                f"parameters takes those of each kind, such as {{'attack': {{'z': 1.5}}}}; got {given!r}"
+            )
+        self.parameters = {registry.kind_of(kind): dict(values) for kind, values in given.items()}
 
     def suggest(self, kind: str, values: Mapping[str, Any]) -> None:
         """Set parameters of a kind that have none yet."""
@@ -235,6 +243,8 @@ class Experiment:
         """
         for name in further:
             axis_named(name)  # an error for a keyword that is no axis
+        check_switch("relay", relay)
+        check_weights(mixing)
         build = _Builder(parameters)
         env, policy, scenario = with_moved_parameters(env, policy, scenario, build.parameters)
         task: Task = build("task", env)

@@ -14,7 +14,16 @@ from typing import Any
 
 from byzbench import registry
 from byzbench.core import Component, Task
-from byzbench.errors import BrokenPlugin, Busy, ByzbenchError, CorruptRecord, StorageError, error_text
+from byzbench.errors import (
+    BrokenPlugin,
+    Busy,
+    ByzbenchError,
+    CorruptRecord,
+    ExhaustedResources,
+    StorageError,
+    error_text,
+    exhaustion,
+)
 from byzbench.experiments.termination import is_terminated
 from byzbench.rl.checked_environments import CheckedEnvironments
 
@@ -34,6 +43,7 @@ def translate_plugin_errors(components: Iterable[Component]) -> Iterator[None]:
 
     Raises:
         BrokenPlugin: A method of a plug-in has a wrong signature, returns something of a wrong form, or has an error.
+        ExhaustedResources: This machine has no memory, file descriptors or processes left.
     """
     with recorded_interrupts() as interrupted:
         try:
@@ -48,6 +58,8 @@ def translate_plugin_errors(components: Iterable[Component]) -> Iterator[None]:
                 error = error.__cause__
             if line := explain(error, components):
                 raise BrokenPlugin(line) from error
+            if line := exhaustion(error):
+                raise ExhaustedResources(line) from error
             if isinstance(error, Exception):
                 raise
             raise BrokenPlugin(f"a component ended the run: {error_text(error)}") from error

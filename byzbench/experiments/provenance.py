@@ -22,6 +22,7 @@ import byzbench
 from byzbench.canonical import SCHEMA, component_names, hash_of
 from byzbench.experiments.experiment import Experiment
 from byzbench.identity import ComponentIdentity, RunIdentity, equal_digests, identity_of, parts
+from byzbench.threads import blas, num_threads, one_thread
 
 _LIBRARIES = ("torch", "numpy", "numba", "gymnasium", "networkx")
 
@@ -43,27 +44,29 @@ def code_origin(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+@one_thread()
 def provenance(experiment: Experiment) -> dict[str, Any]:
-    """Return the code, the libraries and the processor with which this process runs an experiment."""
+    """Return the code, libraries, processor, BLAS and number of threads with which this process runs an experiment."""
     return {
         "digest": source_digest(),
         "commit": commit(),
         "versions": versions() | {name: version(name) for part in parts(experiment) for name in part.libraries},
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": processor(),
-        "threads": 1,
+        "blas": blas(),
+        "threads": num_threads(),
     }
 
 
 def code_difference(then: Any, now: Mapping[str, Any]) -> list[str]:
-    """Return the libraries and processors in which two records of code differ, one plain line each.
+    """Return the libraries, processors and numbers of threads in which two records of code differ, one line each.
 
     Args:
         then: The `code` of an older record, which may be of any type.
         now: The `code` of a run by this process.
 
     Example:
-        >>> now = {"versions": {"torch": "2.9"}, "cpu": "AVX2", "processor": "x"}
+        >>> now = {"versions": {"torch": "2.9"}, "cpu": "AVX2", "processor": "x", "blas": "y", "threads": 1}
         >>> code_difference({"versions": {"torch": "2.8"}}, now)
         ['torch: 2.8 then, 2.9 now']
     """
@@ -71,7 +74,7 @@ def code_difference(then: Any, now: Mapping[str, Any]) -> list[str]:
     before, after = then.get("versions"), now["versions"]
     before = before if isinstance(before, Mapping) else {}
     names = {name: (before.get(name), after[name]) for name in after}
-    names |= {name: (then.get(name), now[name]) for name in ("cpu", "processor")}
+    names |= {name: (then.get(name), now[name]) for name in ("cpu", "processor", "blas", "threads")}
     return [f"{name}: {a} then, {b} now" for name, (a, b) in names.items() if a is not None and a != b]
 
 

@@ -7,12 +7,12 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from byzbench.canonical import hash_of
 from byzbench.core import Communication, State
 from byzbench.core.messages import plain_state
-from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, OtherLibraries
+from byzbench.errors import ArchivedRun, BrokenPlugin, CorruptRecord, InvalidParameter, OtherLibraries
 from byzbench.experiments.assumptions import assumptions
 from byzbench.experiments.environment_check import check_environment
 from byzbench.experiments.evaluation import evaluate_policy, evaluation_due
@@ -52,6 +52,7 @@ from byzbench.records.run_folder import LOGS, RunFolder, finite
 from byzbench.records.seals import BLANK
 from byzbench.records.store import OnExistingRun
 from byzbench.registry import name_of, written_form
+from byzbench.threads import one_thread
 
 SAVE_EVERY = 2.0
 """The seconds between checkpoints, and so the largest loss by a kill; results do not depend on it."""
@@ -90,14 +91,15 @@ def run_experiment(
         Busy: Another process is writing the folder.
         StorageError: The disk cannot be written; the same call resumes the run.
     """
+    _check_arguments(experiment, out, on_existing, callback)
     folder = RunFolder(Path(out) / experiment.hash)
     new_record = code_origin(experiment)
-    with translate_plugin_errors(experiment.components):
+    with translate_plugin_errors(experiment.components), one_thread():
         training = Training(experiment)  # created first, as it may raise errors, which must leave no files
         if on_existing == "rerun" or not (folder.path / "result.json").exists():
             check_environment(experiment.task, experiment.agents)
     changes: list[str] = []
-    with folder.locked(wait):
+    with folder.locked(wait), one_thread():
         if on_existing == "rerun":
             folder.clear()
         else:
@@ -126,8 +128,23 @@ def run_experiment(
                 return _load(folder, result)
         if folder.read("experiment.json") is None:
             folder.write("experiment.json", new_record)
-        with one_thread():
-            return _train(training, folder, new_record["code"]["versions"], changes, callback)
+        return _train(training, folder, new_record["code"]["versions"], changes, callback)
+
+
+def _check_arguments(experiment: object, out: object, on_existing: str, callback: object) -> None:
+    """Check the arguments of `run_experiment` that Python does not check before the first round.
+
+    Raises:
+        InvalidParameter: One is of another type or value than allowed.
+    """
+    if not isinstance(experiment, Experiment):
+        raise InvalidParameter(f"experiment must be an Experiment, got {experiment!r}; axes are given by keyword")
+    if not isinstance(out, str | os.PathLike):
+        raise InvalidParameter(f"out must be the path of a folder, got {out!r}")
+    if on_existing not in get_args(OnExistingRun):
+        raise InvalidParameter(f"on_existing must be one of {', '.join(get_args(OnExistingRun))}; got {on_existing!r}")
+    if callback is not None and not callable(callback):
+        raise InvalidParameter(f"callback must be a function of one argument, got {callback!r}")
 
 
 def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
@@ -135,17 +152,6 @@ def _load(folder: RunFolder, data: dict[str, Any]) -> Result:
         return replace(Result.from_json(data), run=str(folder.path))
     except ValueError:
         raise CorruptRecord(f"{folder.path / 'result.json'} is not a result of byzbench; {REMEDY}") from None
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one torch thread in a block, as parallel sums depend on their number; small batches are faster, too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def federate(todo: Experiment) -> tuple[SimulatedFederation, Adversary]:

@@ -18,6 +18,7 @@ from byzbench.geometry.graphs import in_neighbors, shortest_disjoint
 from byzbench.geometry.mixing import mixing
 from byzbench.geometry.robustness import vertex_connectivity
 from byzbench.randomness import Streams
+from byzbench.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class CommunicationGraph:
     crashed: frozenset[int] = frozenset()
 
     @classmethod
+    @one_thread()
     def place(
         cls,
         topology: Topology,

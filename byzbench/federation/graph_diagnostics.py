@@ -18,6 +18,7 @@ from byzbench.geometry.graphs import (
 from byzbench.geometry.influence import influence
 from byzbench.geometry.mixing import matrix, spectral_gap
 from byzbench.geometry.robustness import redundancy, robustness_bounds, vertex_connectivity
+from byzbench.threads import one_thread
 
 GraphDiagnostics: TypeAlias = dict[str, float | int | None]
 Guarantee: TypeAlias = Callable[[int, int], bool]
@@ -26,6 +27,7 @@ EXPENSIVE = 200
 """The largest number of agents for which `expensive_diagnostics` is computed by default."""
 
 
+@one_thread()
 def fast_diagnostics(members: CommunicationGraph) -> GraphDiagnostics:
     """Compute the diagnostics that are fast for every run.
 

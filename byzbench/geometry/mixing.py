@@ -29,6 +29,18 @@ WEIGHTS = ("metropolis", "max_degree", "uniform", "laplacian")
 _DENSE = 500
 
 
+def check_weights(weights: str) -> None:
+    """Check the name of mixing weights.
+
+    Raises:
+        InvalidParameter: It is not one of `WEIGHTS`.
+    """
+    if weights not in WEIGHTS:
+        raise InvalidParameter(
+            f"no mixing weights {weights!r}. {suggest(str(weights), WEIGHTS)}There are {', '.join(WEIGHTS)}"
+        )
+
+
 def mixing(weights: str, senders: Tensor, others: Tensor, own: Tensor) -> Tensor:
     """Return the mixing weights of the inboxes of K agents, float64 [K, n]; zero at padding.
 
@@ -42,6 +54,7 @@ def mixing(weights: str, senders: Tensor, others: Tensor, own: Tensor) -> Tensor
         InvalidParameter: `weights` is not one of `WEIGHTS`.
         Undefined: `laplacian` for a directed graph.
     """
+    check_weights(weights)
     degrees = others.sum(1)
     own_degree = degrees.unsqueeze(1)
     if weights == "metropolis":
@@ -50,12 +63,8 @@ def mixing(weights: str, senders: Tensor, others: Tensor, own: Tensor) -> Tensor
         inverse = 1 + degrees.max().double()
     elif weights == "uniform":
         inverse = 1 + own_degree.double()
-    elif weights == "laplacian":
-        inverse = torch.tensor(_largest_eigenvalue(senders, others), dtype=torch.float64)
     else:
-        raise InvalidParameter(
-            f"no mixing weights {weights!r}. {suggest(weights, WEIGHTS)}There are {', '.join(WEIGHTS)}"
-        )
+        inverse = torch.tensor(_largest_eigenvalue(senders, others), dtype=torch.float64)
     shares = (1 / inverse) * others
     return shares.scatter(1, own.unsqueeze(1), 1 - shares.sum(1, keepdim=True))
 

@@ -26,7 +26,7 @@ from byzbench.leaderboard.exchangeability import area
 from byzbench.leaderboard.schema import Division, Document, Spec, validate
 from byzbench.leaderboard.submitting import cell_of
 from byzbench.leaderboard.suites import CLEAN, CellKey, Stratum, Suite, seed_of
-from byzbench.records.files import read_bytes
+from byzbench.records.files import read_named_file
 from byzbench.sweeps.cells import stored_outcome
 from byzbench.sweeps.grid import SweepPlan
 
@@ -202,7 +202,7 @@ def read_pilot(path: Path) -> Pilot:
         ('decentralised', 'server')
     """
     try:
-        content = read_bytes(path)
+        content = read_named_file(path)
         data = tomllib.loads(content.decode())
         pilot = validate(Pilot, {**data, "sha256": hashlib.sha256(content).hexdigest()}, path.name)
     except FileNotFoundError:

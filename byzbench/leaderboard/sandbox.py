@@ -114,6 +114,8 @@ class Sandbox:
         Raises:
             UserError: Bubblewrap is not installed, or a namespace is refused.
         """
+        if sys.platform != "linux":
+            raise UserError("plug-ins are run in a sandbox of Linux, which this system does not have")
         if not shutil.which("bwrap"):
             raise UserError(
                 "plug-ins are run in a sandbox by bubblewrap, which is not installed: apt-get install bubblewrap"

@@ -28,6 +28,7 @@ from byzbench.leaderboard.runners import LocalRunner, Runner, SandboxRunner
 from byzbench.leaderboard.sandbox import Sandbox
 from byzbench.leaderboard.stand_ins import missing_plugins, plugin_folders, plugins_stood_in
 from byzbench.leaderboard.wheels import unpack_wheels
+from byzbench.platforms import num_cores
 from byzbench.sweeps.executors import Executor, make_executor
 
 Callback: TypeAlias = Callable[[str], None]
@@ -111,7 +112,7 @@ def sandbox_runner(
     """
     sandbox = Sandbox((plugins,) if plugins else plugin_folders(), 3600.0 if seconds is None else seconds)
     sandbox.check()
-    return SandboxRunner(sandbox, jobs or len(os.sched_getaffinity(0)), callback)
+    return SandboxRunner(sandbox, jobs or num_cores(), callback)
 
 
 def verify_submission(

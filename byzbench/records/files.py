@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from byzbench.errors import CorruptRecord
+from byzbench.errors import CorruptRecord, ExhaustedResources, exhaustion
 
 LIMIT = 256 * 2**20
 """The largest size of a file in bytes; a log of a million rounds is about as large."""
@@ -46,6 +47,8 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if line := exhaustion(error):
+            raise ExhaustedResources(line) from None
         reason = "is a symbolic link" if os.path.islink(path) else f"cannot be read: {error.strerror}"
         raise CorruptRecord(f"{path} {reason}") from None
     try:
@@ -58,6 +61,20 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
             return file.readall()
     finally:
         os.close(handle)
+
+
+def read_named_file(path: Path, limit: int = LIMIT) -> bytes:
+    """Read a file that the user names: through symbolic links, and without a byte-order mark at its start.
+
+    Args:
+        path: The file.
+        limit: The largest allowed size in bytes.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        CorruptRecord: It is no regular file, is too large, or cannot be read.
+    """
+    return read_bytes(Path(os.path.realpath(path)), limit).removeprefix(codecs.BOM_UTF8)
 
 
 def parse_json(text: bytes | str) -> Any:

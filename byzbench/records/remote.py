@@ -143,8 +143,10 @@ class RemoteStore(LocalStore):
             stored = {name: self._remote.cat_file(f"{root}/{name}") for name in _ENDS if self._exists(f"{root}/{name}")}
             if stored.get(ends[0]) == contents[ends[0]] or ("result.json" in stored and ends[0] != "result.json"):
                 return  # the store has this run, or one that another machine has finished
-            for name in stored:
-                self._remote.rm_file(f"{root}/{name}")  # so that a run that is uploaded in part is not taken for whole
+            present = self._remote.ls(root, detail=False) if self._exists(root) else []
+            for name in [name for name in FILES if name in {Path(path).name for path in present}]:
+                # A run that is uploaded in part is not taken for whole, and no file is written through a link.
+                self._remote.rm_file(f"{root}/{name}")
             self._remote.makedirs(root, exist_ok=True)
             for name, content in contents.items():
                 self._remote.pipe_file(f"{root}/{name}", content)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from byzbench.axes import Axis, recorded_axes
 from byzbench.canonical import SCHEMA, digest_of, hash_of
 from byzbench.errors import CorruptRecord, InvalidParameter, StorageError
-from byzbench.records.files import parse_object, read_bytes
+from byzbench.records.files import parse_object, read_bytes, read_named_file
 from byzbench.records.migrations import migrate
 from byzbench.records.seals import check_result, run_names
 
@@ -183,6 +183,8 @@ def gather(places: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     entries: dict[str, StoredRun] = {}
     problems: list[str] = []
     for place in places:
+        if place.is_symlink():  # those inside a store are not followed
+            place = place.resolve()
         runs: Iterable[StoredRun]
         if place.is_file():
             runs, new_problems = _read_sweep(place)
@@ -215,7 +217,7 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     path = store / f"sweep-{digest}.json"
     text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
-        if path.is_file() and path.read_text() == text:
+        if path.is_file() and path.read_bytes() == text.encode():
             return path  # also in a store that is read-only
         store.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -234,7 +236,7 @@ def _read_run(folder: Path) -> tuple[list[StoredRun], list[str]]:
 
 
 def _read_sweep(path: Path) -> tuple[list[StoredRun], list[str]]:
-    cells = migrate("sweep", _object(path), path).get("cells")
+    cells = migrate("sweep", parse_object(read_named_file(path), path), path).get("cells")
     if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
         raise InvalidParameter(f"{path} is not the file of a sweep")
     entries, problems = [], []

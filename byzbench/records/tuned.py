@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from byzbench import registry
 from byzbench.canonical import SCHEMA
 from byzbench.errors import InvalidParameter, StorageError, validation_text
-from byzbench.records.files import parse_json, read_bytes
+from byzbench.records.files import parse_json, read_named_file
 from byzbench.records.migrations import migrate
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
@@ -74,7 +74,7 @@ class TunedParameters(BaseModel):
             InvalidParameter: The file does not exist or is invalid.
         """
         try:
-            data = parse_json(read_bytes(path, 2**20))
+            data = parse_json(read_named_file(path, 2**20))
             return cls.model_validate(migrate("tuned", data, path) if isinstance(data, dict) else data)
         except FileNotFoundError:
             raise InvalidParameter(f"there is no file {path}") from None

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from byzbench.core import Aggregator
-from byzbench.experiments.runner import one_thread
 from byzbench.testing.rules import context_of
+from byzbench.threads import one_thread
 
 DIMENSION = 20
 GENERATORS = 8

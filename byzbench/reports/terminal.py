@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import shutil
 import sys
 import textwrap
+import unicodedata
+
+_SIMILAR = {"·": "-", "–": "-", "−": "-", "─": "-", "━": "-", "│": "|", "±": "+-"}
+
+
+def accept_all_characters() -> None:
+    """Let standard output and error take any text: characters that their encoding lacks are written by similar ones.
+
+    A stream that is closed takes it, too.
+    """
+    codecs.register_error("byzbench.similar", _similar)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="byzbench.similar")
+
+
+def _similar(error: UnicodeError) -> tuple[str, int]:
+    """Return similar ASCII characters for those that cannot be encoded, and the position after them."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    plain = (_SIMILAR.get(c) or unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode() for c in text)
+    return "".join(c or "?" for c in plain), error.end
 
 
 def terminal_width(err: bool = False) -> int | None:

@@ -24,11 +24,13 @@ from byzbench.errors import (
     Busy,
     ByzbenchError,
     CorruptRecord,
+    ExhaustedResources,
     OtherLibraries,
     StorageError,
     UnfinishedRun,
     UserError,
     error_text,
+    exhaustion,
 )
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.plugin_errors import recorded_interrupts
@@ -41,8 +43,9 @@ from byzbench.records.store import OnExisting, OnExistingRun
 
 CellStatus: TypeAlias = Literal["finished", "failed", "busy"]
 FailureCause: TypeAlias = Literal["experiment", "process", "damage", "storage"]
-"""The cause of a failure: the experiment itself, its process (killed after a time limit, or died), damaged records, or
-records that could not be written. Only the first says something about the experiment: no score may use the others."""
+"""The cause of a failure: the experiment itself, its process (killed after a time limit, died, or had no memory or file
+descriptors left), damaged records, or records that could not be written. Only the first says something about the
+experiment: no score may use the others."""
 
 _ERRORS: Mapping[FailureCause, type[ByzbenchError]] = {
     "experiment": UserError,
@@ -155,11 +158,13 @@ def run_cell(description: Mapping[str, Any], out: str, on_existing: OnExisting, 
                 outcome = _stored_or_new(experiment, Path(out), on_existing, wait)
         except Busy as error:
             outcome = CellOutcome("busy", error=str(error))
-        except (StorageError, CorruptRecord) as error:
+        except (StorageError, CorruptRecord, ExhaustedResources) as error:
             outcome = _without_record(error)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and interrupted():
                 raise
+            if line := exhaustion(error):
+                return replace(_without_record(ExhaustedResources(line)), archived=archived)
             line = " ".join(str(error).split()) if isinstance(error, ByzbenchError) else error_text(error)
             outcome = _failed(line, traceback.format_exc(), experiment, Path(out))
     return replace(outcome, archived=archived)
@@ -199,7 +204,8 @@ def _archive(folder: RunFolder, error: CorruptRecord) -> str:
 
 
 def _without_record(error: ByzbenchError) -> CellOutcome:
-    return CellOutcome("failed", error=str(error), cause="damage" if isinstance(error, CorruptRecord) else "storage")
+    causes: dict[type, FailureCause] = {CorruptRecord: "damage", ExhaustedResources: "process"}
+    return CellOutcome("failed", error=str(error), cause=causes.get(type(error), "storage"))
 
 
 def timed_out(experiment: Experiment, out: Path, seconds: float) -> CellOutcome:

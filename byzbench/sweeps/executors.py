@@ -29,6 +29,7 @@ from typing import Any
 from byzbench.errors import ArchivedRun, InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.experiments.termination import exit_on_sigterm, keeping_sigterm
+from byzbench.platforms import num_cores
 from byzbench.records.store import OnExisting
 from byzbench.sweeps.cells import CellOutcome, deliver, run_cell, run_elsewhere, timed_out
 
@@ -151,7 +152,7 @@ class ProcessExecutor(Executor):
     ) -> None:
         super().__init__(out, on_existing)
         self._cell_timeout, self._deadlines = cell_timeout, dict[Future[Any], float]()
-        self.width = jobs or len(os.sched_getaffinity(0))
+        self.width = jobs or num_cores()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         _start_server()
@@ -280,8 +281,7 @@ class RayExecutor(Executor):
             # Without an address Ray would join any cluster that runs on this machine; "local" starts one.
             options: dict[str, Any] = {"address": address or "local"}
             if not address:  # a temporary cluster accepts connections from this machine only
-                cores = len(os.sched_getaffinity(0))
-                options |= {"include_dashboard": False, "num_cpus": cores, "_node_ip_address": "127.0.0.1"}
+                options |= {"include_dashboard": False, "num_cpus": num_cores(), "_node_ip_address": "127.0.0.1"}
             try:
                 _check_reachable(address)
                 with keeping_sigterm(), _blocked_sigterm():

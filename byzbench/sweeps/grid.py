@@ -27,7 +27,7 @@ from byzbench.axes import AXES, Axis, without_aliases
 from byzbench.errors import ByzbenchError, InvalidParameter, Undefined, validation_text
 from byzbench.experiments.experiment import Experiment
 from byzbench.literals import split_at_commas
-from byzbench.records.files import read_bytes
+from byzbench.records.files import read_named_file
 from byzbench.records.migrations import migrate
 from byzbench.records.tuned import TunedParameters
 
@@ -148,7 +148,7 @@ class SweepGrid(_Axes, BaseModel):  # type: ignore[valid-type, misc]
             InvalidParameter: The file does not exist or is invalid.
         """
         try:
-            values = tomllib.loads(read_bytes(path).decode())
+            values = tomllib.loads(read_named_file(path).decode())
         except FileNotFoundError:
             raise InvalidParameter(f"there is no suite {path}") from None
         except (ValueError, RecursionError) as error:

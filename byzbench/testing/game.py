@@ -19,10 +19,11 @@ from torch import Tensor
 from byzbench.core import Attack, ByzantineMessages, EnvHooks, Setting, State, Task, ThreatModel
 from byzbench.core.context import AttackContext
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import federate, lockstep, one_thread
+from byzbench.experiments.runner import federate, lockstep
 from byzbench.federation.adversary import ByzantineEnvHooks
 from byzbench.randomness import Streams
 from byzbench.rl.rollouts import Trajectories
+from byzbench.threads import one_thread
 
 AGENTS, ATTACKERS, ROUNDS, EPISODES, STEPS = 13, 3, 3, 4, 9
 TOPICS = ("gradient", "parameters")

@@ -20,7 +20,8 @@ from torch import Tensor
 from byzbench.core import RewardBatch, Scenario, State, Task
 from byzbench.errors import Undefined
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.runner import Training, lockstep, one_thread
+from byzbench.experiments.runner import Training, lockstep
+from byzbench.threads import one_thread
 
 STEPS, EPISODES = 5, 3
 

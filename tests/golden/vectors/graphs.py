@@ -20,6 +20,7 @@ TOPOLOGIES: Mapping[str, tuple[str, ...]] = {
     "erdos_renyi": ("erdos_renyi:p=0.5", "erdos_renyi:p=0.5,directed=True"),
     "from_file": (
         "from_file:path=tests/golden/graph.txt,directed=True",
+        "from_file:path=tests/golden/graph_marked.txt",
         "from_file:path=tests/golden/graph.graphml",
         "from_file:path=tests/golden/graph.graphml,directed=True",
     ),
