@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 
-SCHEMA = 8
+SCHEMA = 9
 """The schema number of every document that byzbench writes. It is raised with each change of a document's form."""
 
 Described = dict[str, Any]
@@ -480,6 +480,8 @@ CHANGES: tuple[Change, ...] = (
     ParameterAdded(7, "aggregator", "fedpg_filter", "fallback", "least"),
     ParameterAdded(7, "policy", "mlp", "std", "shared"),
     AxisAdded(8, "schedule", {"name": "synchronous", "parameters": UNCLOCKED}),
+    ParameterAdded(9, "aggregator", "bulyan", "compat", "exact"),
+    ParameterAdded(9, "aggregator", "signguard", "compat", "exact"),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 
