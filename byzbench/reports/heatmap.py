@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,7 +127,8 @@ def _canvas(names: Sequence[str], attacks: Sequence[str], count: int, bars: bool
 
 
 def _bar(figure: Figure, panels: list[Axes], scale: Normalize, name: str) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, _MAP), ax=panels, label=name, aspect=25)
+    lines = textwrap.fill(name, max(12, int(12 * figure.get_figheight())))
+    bar = figure.colorbar(ScalarMappable(scale, _MAP), ax=panels, label=lines, aspect=25)
     bar.outline.set_visible(False)
 
 

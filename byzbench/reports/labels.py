@@ -43,7 +43,7 @@ def description_label(
     Example:
         >>> alie = [{"name": "alie", "parameters": {"z": z}} for z in (1.5, 2.0, None)]
         >>> [description_label("attack", attack, alie) for attack in alie]
-        ['alie(z=1.5)', 'alie(z=2.0)', 'alie']
+        ['alie(z=1.5)', 'alie(z=2)', 'alie']
         >>> from byzbench import Experiment
         >>> presets = [Experiment.create(preset=preset).describe()["algorithm"] for preset in ("recommended", "paper")]
         >>> [description_label("algorithm", algorithm, presets, "cartpole") for algorithm in presets]
@@ -99,7 +99,7 @@ def _shown(
     for preset, usual in _usual(kind, name, task):
         texts = [f"preset={preset}"] if preset else []
         texts += [
-            f"{key}={value}"
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
             for key, value in differing.items()
             if not (key in everywhere and key in usual and _is_equal(usual[key], value))
         ]

@@ -234,8 +234,8 @@ def label(row: ReportRow, axes: Sequence[str], groups: Groups | None = None) -> 
 
 def choose(groups: Groups) -> str:
     """Return advice on how to choose among the runs of a report."""
-    order = [*groups.split, *(axis for axis in groups.axes if axis not in groups.split)]
-    return choice((entry for row in groups.rows for entry in row.entries), order)
+    most_varied = max(groups.axes, key=lambda axis: len({row.key[axis] for row in groups.rows}))
+    return choice((entry for row in groups.rows for entry in row.entries), groups.split or [most_varied])
 
 
 def short(name: str) -> str:

@@ -503,14 +503,17 @@ def _named(kind: str, described: Mapping[Hashable, Any], task: str | None) -> di
     return labels
 
 
-def choice(entries: Iterable[StoredRun], axes: Iterable[str]) -> str:
-    """Return advice on how to choose among runs that differ in some axes: an option with its most frequent value."""
-    entries = list(entries)
-    for axis in axes:
-        (value, count), *_ = Counter(str(entry.name(axis)) for entry in entries).most_common()
-        if count < len(entries):
-            return f"to choose among them: {axis_named(axis).flag} {value}, and other axes alike"
-    return "to choose among them: name their folders or the file of a sweep"
+def choice(entries: Iterable[StoredRun], axes: Sequence[str]) -> str:
+    """Return the options by which the runs that are most alike in some axes are chosen among others."""
+    settings = Counter(tuple(entry.name(axis) for axis in axes) for entry in entries)
+    ((most, _),) = settings.most_common(1)
+    flags = [
+        (axis_named(axis).flag if value is not False else f"--no-{axis}", "" if type(value) is bool else f" {value}")
+        for position, (axis, value) in enumerate(zip(axes, most, strict=True))
+        if any(setting[position] != value for setting in settings)
+    ]
+    options = " ".join(flag + value for flag, value in flags)
+    return f"to choose, for example: {options}" if options else "to choose, name run folders or the file of a sweep"
 
 
 def _order(label: Label) -> tuple[bool, int, str]:
@@ -533,7 +536,7 @@ def _notes(entries: Sequence[StoredRun], rows: Sequence[ReportRow], split: Mappi
             f"{axis} {counts[0][0]} and {len(counts) - 1} other{'s' * (len(counts) > 2)}"
             for axis, counts in mixed.items()
         ]
-        notes.append(f"mixed settings, which are not averaged: {', '.join(texts)}; {choice(entries, split)}")
+        notes.append(f"mixed settings, which are not averaged: {', '.join(texts)}; {choice(entries, [*split])}")
     if versions := sum(len({entry.code for entry in row.entries}) > 1 for row in rows):
         notes.append(f"{versions} of {len(rows)} rows mix runs of different versions of the code")
     counts = Counter(entry.status for entry in entries)
