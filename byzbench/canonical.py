@@ -481,6 +481,8 @@ CHANGES: tuple[Change, ...] = (
     ParameterAdded(7, "policy", "mlp", "std", "shared"),
     AxisAdded(8, "schedule", {"name": "synchronous", "parameters": UNCLOCKED}),
     ParameterAdded(9, "algorithm", "basgd", "filled", None),
+    ParameterAdded(9, "aggregator", "bulyan", "compat", "exact"),
+    ParameterAdded(9, "aggregator", "signguard", "compat", "exact"),
 )
 """Every change since schema 1, oldest first. Entries are never edited or removed; `checked` tests the table."""
 

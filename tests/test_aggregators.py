@@ -81,6 +81,7 @@ VARIANTS = {
     "rfa_from_mean": Rfa(start="mean"),
     "rfa_official": Rfa(nu=0.1, steps=8, start="zero", relative=False),
     "krum_plain": Krum(power=1, neighbours="n-f-1"),
+    "krum_fourth": Krum(power=4),
     "bucketing_krum": Bucketing(Krum()),
     "bucketing_median": Bucketing(Median()),
     "multi_krum_plain": MultiKrum(power=1, neighbours="n-f-1", m="n-f"),
@@ -105,10 +106,13 @@ VARIANTS = {
     "cva_median": Cva(Median()),
     "cva_rfa": Cva(Rfa()),
     "bulyan_fewer": Bulyan(theta="n-2f-2"),
+    "bulyan_authors": Bulyan(compat="authors"),
+    "bulyan_package": Bulyan(compat="krum"),
     "aksel_more": Aksel(keep="n-f"),
     "dnc_parts": Dnc(steps=3, dimensions=3),
     "fedpg_filter_given": FedpgFilter(sigma=0.06, batch=16),
     "signguard_all_signs": Signguard(fraction=1, quantile=0.3),
+    "signguard_official": Signguard(compat="official"),
 }
 ZOO = [name for name, origin in origins("aggregator").items() if origin.module.startswith("byzbench.")]
 RULES = {name: make("aggregator", name) for name in ZOO} | VARIANTS
@@ -119,7 +123,9 @@ cases = st.builds(RuleCase, st.integers(0, 10**6), st.integers(1, 9), st.sampled
 
 SHUFFLED = ["bucketing", "bucketing_krum", "bucketing_median"]
 LENGTHS = dict.fromkeys(["clipping", "arc", "arc_nnm"], "lengths are from the origin")
-SIGNS = dict.fromkeys(["signguard", "signguard_all_signs"], "lengths and signs are from the origin")
+SIGNS = dict.fromkeys(
+    ["signguard", "signguard_all_signs", "signguard_official"], "lengths and signs are from the origin"
+)
 OWN_LENGTH = {"balance": "how near is near goes by the own vector's length"}
 TWO_FAR = {"self_centered_clipping_second": "two attackers that are far away set the radius"}
 ORIGIN = dict.fromkeys(["centered_clipping", "centered_clipping_from_zero"], "starts at the origin")
@@ -796,6 +802,18 @@ def test_golden_numbers(name, case):
     f, context = torch.tensor(case["f"]), RuleContext()
     value = rule.transform(x, f, context)[0] if expected.ndim == 2 else rule.aggregate(x, f, context).value
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+
+
+PEERS = json.loads((Path(__file__).parent / "golden" / "peers.json").read_text())
+
+
+@pytest.mark.parametrize("case", PEERS, ids=lambda case: f"{case['rule']}-n{len(case['x'])}")
+def test_the_conventions_of_other_programs(case):
+    """Values of the programs themselves, made by benchmarks/conventions.py."""
+    x = torch.tensor(case["x"], dtype=torch.float64)
+    rule = make("aggregator", case["rule"])
+    value = rule(x, case["f"], RuleContext(rng=np.random.Generator(np.random.PCG64(0)))).value
+    close(value, torch.tensor(case["value"], dtype=torch.float64), 1e-5)
 
 
 @pytest.mark.parametrize(

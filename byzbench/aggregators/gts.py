@@ -31,7 +31,9 @@ class Gts(LinearRule):
         step: eta, as in `cs_plus`.
         compat: "official" drops what the authors' code drops. In that code the neighbour at the boundary keeps the part
             that should be dropped, so that with weights of one and an integer b it drops b + 1 neighbours, even for b =
-            0.
+            0. That code adds up the weights in float32. Where the sum of some of them is the kept weight up to
+            rounding, as with equal weights, rounding decides there which neighbour is at the boundary; here such sums
+            are equal to it.
     """
 
     step: Annotated[float, Field(gt=0, le=1, description="eta, step size"), FloatRange(0.1, 1)] = 1.0

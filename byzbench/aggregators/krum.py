@@ -42,7 +42,8 @@ class Krum(LinearRule):
     Source: Blanchard et al. 2017, "Machine learning with adversaries", section 4 (arXiv 1703.02757).
 
     Attributes:
-        power: exponent of the distances in the score. The source has 2; several libraries sum plain distances.
+        power: exponent of the distances in the score. The source has 2; several libraries sum plain distances. The code
+            of `decbyzpg`, epfml's and blades' have 4: they square squared distances.
         neighbours: how many others the score counts. The source has n-f-2; byzfl and others count n-f-1.
 
     Example:
@@ -53,7 +54,7 @@ class Krum(LinearRule):
         (tensor([2.]), tensor([0., 1., 0., 0., 0.], dtype=torch.float64))
     """
 
-    power: Annotated[Literal[1, 2], Field(description="exponent of the distances in the score")] = 2
+    power: Annotated[Literal[1, 2, 4], Field(description="exponent of the distances in the score")] = 2
     neighbours: Annotated[Literal["n-f-2", "n-f-1"], Field(description="how many others the score counts")] = "n-f-2"
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv 1703.02757"
@@ -86,7 +87,9 @@ class Krum(LinearRule):
     def scores(self, pairs: PairwiseDistances, mask: Tensor, f: Tensor) -> Array:
         """Return the scores [..., n] of the vectors in `mask`, among themselves; infinity for other vectors."""
         valid = to_array(mask)
-        nearest = to_array(pairs.squared_distances if self.power == 2 else pairs.distances)
+        nearest = to_array(pairs.distances if self.power == 1 else pairs.squared_distances)
+        if self.power == 4:
+            nearest = nearest * nearest
         nearest = np.sort(np.where(valid[..., None, :], nearest, np.inf), axis=-1)
         # The first sorted distance of each vector is zero, to itself; it adds nothing to the score.
         others = np.asarray(self._count(np.add.reduce(valid, -1), to_array(f)))[..., None, None]

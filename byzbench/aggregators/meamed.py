@@ -20,6 +20,9 @@ class Meamed(Aggregator):
 
     Source: Xie, Koyejo, Gupta 2018, arXiv 1802.10116, "mean around median".
 
+    Libraries differ at an even count: those that call `torch.median` average around the lower of the middle two, and
+    not around their mean; see `Median`.
+
     Example:
         >>> import torch
         >>> x = torch.tensor([[1.0], [2.0], [6.0], [100.0]])

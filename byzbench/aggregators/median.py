@@ -79,6 +79,9 @@ class Median(Aggregator):
 
     Source: Yin et al. 2018, arXiv 1803.01498, definition 1.
 
+    Libraries differ at an even count: `torch.median`, and the rules that call it (those of ByzantineMomentum and
+    SignGuard), return the lower of the middle two; NumPy, byzfl and this rule return their mean.
+
     Example:
         >>> import torch
         >>> Median()(torch.tensor([[1.0], [2.0], [100.0]]), 1)[0]

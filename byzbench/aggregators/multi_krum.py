@@ -30,7 +30,8 @@ class MultiKrum(Krum):
         power, neighbours: as in `Krum`.
         mode: whether scores are computed once, or anew for every selected input.
         m: how many inputs are averaged; by default the most that the source allows: n-f-2, or n-2f-3 in `iterative`.
-            byzfl, and most of the literature on (f, kappa)-robustness, average n-f.
+            byzfl, and most of the literature on (f, kappa)-robustness, average n-f. The code of `decbyzpg` has power 4
+            and averages n-f-1.
 
     Example:
         >>> import torch
@@ -44,7 +45,7 @@ class MultiKrum(Krum):
         Field(description="whether scores are computed once or anew for every selected input"),
     ] = "one_shot"
     m: Annotated[
-        int | Literal["n-f", "n-f-2", "n-2f-3"] | None,
+        int | Literal["n-f", "n-f-1", "n-f-2", "n-2f-3"] | None,
         Field(description="how many inputs are averaged, at least 1; if none, the most that the source allows"),
     ] = None
 
@@ -84,7 +85,7 @@ class MultiKrum(Krum):
         if isinstance(self.m, int):
             return self.m
         m = self.m or ("n-f-2" if self.mode == "one_shot" else "n-2f-3")
-        return {"n-f": n - f, "n-f-2": n - f - 2, "n-2f-3": n - 2 * f - 3}[m]
+        return {"n-f": n - f, "n-f-1": n - f - 1, "n-f-2": n - f - 2, "n-2f-3": n - 2 * f - 3}[m]
 
     def compute_weights(self, pairs: PairwiseDistances, f: Tensor, context: RuleContext) -> tuple[Tensor, State]:
         """Give equal weights to the selected inputs."""

@@ -26,7 +26,8 @@ class Smea(LinearRule):
 
     Differs from the source in: of several subsets of least eigenvalue, up to one part in 10^9, it takes the
     lexicographically first. Where the search ends early, with the warning `InexactSearch`, the subset is one that has
-    at most twice the least total variance, or one of a smaller eigenvalue.
+    at most twice the least total variance, or one of a smaller eigenvalue. byzfl estimates each eigenvalue by a single
+    step of the power method from a random vector: mostly it takes another subset, which changes from call to call.
 
     Attributes:
         effort: the maximum count of numbers that the search computes for one receiver.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from byzbench.cli import report
+from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.errors import UserError
 
 _BY = {
@@ -18,6 +19,7 @@ _BY = {
 }
 
 
+@takes_axes("filter")
 def plot(
     runs: report.Runs,
     kind: Annotated[
@@ -41,8 +43,13 @@ def plot(
         float | None, typer.Option(help="Training return to reach, for speedup; default on cartpole: 400.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Figure to write, .png, .pdf or .svg; default: KIND.png.")] = None,
+    everything: report.All = False,
+    *,
+    point: Point,
 ) -> None:
     """Plot learning curves, heat maps, performance profiles or speed-up, and print the caption.
+
+    Of a store with sweeps, the runs of the last sweep are plotted.
 
     Examples:
         byzbench plot runs
@@ -52,8 +59,7 @@ def plot(
     from byzbench.reports.figures import draw_figure
     from byzbench.reports.summary import group
 
-    entries, problems = report.gathered(runs)
-    report.tell(problems, "not trusted")
+    entries = report.gathered(runs, point, everything)
     if x != "trajectories" and kind != "curves":
         raise UserError(f"--x {x} is for --kind curves")
     panel_axes = report.axes(panel or [])

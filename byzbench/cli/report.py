@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from byzbench.axes import axis_named, recorded_axes
+from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.output import write_output
 from byzbench.errors import StorageError
 from byzbench.reports.sheets import Format
@@ -20,6 +21,7 @@ Runs = Annotated[
     list[str], typer.Argument(help="Run folders, stores (folders or URLs), or files of sweeps.", metavar="RUNS...")
 ]
 By = Annotated[list[str], typer.Option(help="Axes that distinguish rows, for example attack,algo,topology.")]
+All = Annotated[bool, typer.Option("--all", help="All runs of a store, not only those of its last sweep.")]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -36,6 +38,7 @@ _NEEDED = {
 }
 
 
+@takes_axes("filter")
 def report(
     runs: Runs,
     by: By = ["attack", "algo"],  # noqa: B006
@@ -50,11 +53,17 @@ def report(
         typer.Option("--bytes", min=0, help="Compare evaluations when all agents together have sent so many bytes."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+    everything: All = False,
+    *,
+    point: Point,
 ) -> None:
     """Compare runs: means over seeds with intervals, retention, worst attacks, ranges of ranks.
 
+    Of a store with sweeps, the runs of the last sweep are compared.
+
     Examples:
         byzbench report runs
+        byzbench report runs --all --env cartpole --agents 13
         byzbench report runs --by attack,aggregator --format md --out report.md
     """
     from byzbench.errors import UserError
@@ -63,8 +72,7 @@ def report(
     from byzbench.reports.summary import group
     from byzbench.reports.terminal import terminal_width
 
-    entries, problems = gathered(runs)
-    tell(problems, "not trusted")
+    entries = gathered(runs, point, everything)
     groups = group(entries, axes(by), metric, at_bytes)
     tell(groups.problems, "not trusted")
     tell(groups.notes, "note")
@@ -87,25 +95,41 @@ def report(
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from None
 
 
-def gathered(places: Sequence[str]) -> tuple[list[StoredRun], list[str]]:
-    """Return the runs of some folders, stores or files of sweeps, and a line for each folder that cannot be trusted.
+def gathered(places: Sequence[str], point: Point, everything: bool) -> list[StoredRun]:
+    """Return the runs of some folders, stores or files of sweeps; print what is left out, and what cannot be trusted.
+
+    Args:
+        places: Run folders, stores, or files of sweeps.
+        point: Values of axes that the runs have; see `StoredRun.matches`.
+        everything: Whether all runs of a store are meant, and not only those of its last sweep.
 
     Raises:
         InvalidParameter: There is no such folder, store or file.
         StorageError: A store at a URL cannot be reached.
+        UserError: No run has these values.
     """
+    from byzbench.errors import UserError
     from byzbench.records.remote import open_store
-    from byzbench.records.store import gather
+    from byzbench.records.store import gather, last_sweep
 
-    paths, problems = [], []
+    paths: list[Path] = []
+    problems: list[str] = []
     for place in sorted(
         set(places)
     ):  # sorted, so that the choice between two copies of a run does not depend on the order
         with open_store(place) as store:
             problems += store.pull()
-            paths.append(store.path)
+            latest = None if everything or not store.path.is_dir() else last_sweep(store.path)
+            paths.append(latest or store.path)
+            if latest:
+                tell([f"the runs of the last sweep in {place}, {latest.name}; --all compares all of them"], "note")
     entries, more = gather(paths)
-    return entries, problems + more
+    tell([*problems, *more], "not trusted")
+    selected = [entry for entry in entries if entry.matches(point)]
+    if entries and not selected:
+        words = " ".join(f"--{axis} {value}" for axis, value in point.items())
+        raise UserError(f"none of {len(entries)} runs there matches {words}")
+    return selected
 
 
 def axes(given: list[str]) -> list[str]:
@@ -122,7 +146,7 @@ def axes(given: list[str]) -> list[str]:
     return [axis_named(word, recorded_axes()).name for word in words]
 
 
-def tell(lines: tuple[str, ...] | list[str], what: str) -> None:
+def tell(lines: Sequence[str], what: str) -> None:
     """Print lines on standard error, each with a label before it."""
     from byzbench.reports.summary import clean
     from byzbench.reports.terminal import echo

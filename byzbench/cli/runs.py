@@ -41,7 +41,7 @@ def runs(
     selected = [
         entry
         for entry in entries
-        if all(entry.name(axis) == value for axis, value in point.items())
+        if entry.matches(point)
         if status in (None, entry.status)
         if verdict is None or (entry.result and entry.result["verdict"]["name"] == verdict)
     ]

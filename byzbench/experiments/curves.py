@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+LEARNING = 0.1
+"""The threshold of learning: a return above random, as a share of the difference from random to solved."""
+
 
 def area_under_curve(
     trajectories: Sequence[float], returns: Sequence[float | None], start: float, budget: float

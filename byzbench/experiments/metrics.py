@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from byzbench.core import Agreement, Task
-from byzbench.experiments.curves import area_under_curve
+from byzbench.experiments.curves import LEARNING, area_under_curve
 from byzbench.experiments.diagnostics import contraction, diagnose, diameter
 from byzbench.experiments.verdict import Verdict, mean_of
 from byzbench.federation.statistics import AggregationResult, Counters, RoundStatistics
@@ -23,10 +23,6 @@ CONSENSUS = 0.1
 
 TAIL = 0.2
 """The share of honest agents, the worst ones, over which `cvar` is the mean."""
-
-LEARNING = 0.1
-"""The threshold of learning: the final return above random, as a share of the difference from random to solved."""
-
 
 NOT_FINITE = 0.5
 """The threshold of a rule that does not work: the share of its outputs that are not finite, the mean over rounds."""

@@ -38,17 +38,33 @@ def _bandwidth(points: np.ndarray, quantile: float) -> float:
 
 
 @compiled
-def _shift(points: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
-    """Move every point to the mean of the points within h until none moves.
+def _cell_centres(points: np.ndarray, h: float) -> np.ndarray:
+    """Return the centres [m, k] of the cells of width h that hold points; the points if each has a cell of its own."""
+    n, k = points.shape
+    cells, num_cells = np.empty((n, k)), 0
+    for i in range(n):
+        cell = np.rint(points[i] / h)
+        is_new = True
+        for c in range(num_cells):
+            is_new = is_new and bool(np.any(cells[c] != cell))
+        if is_new:
+            cells[num_cells] = cell
+            num_cells += 1
+    return points if num_cells == n else cells[:num_cells] * h
+
+
+@compiled
+def _shift(points: np.ndarray, starts: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
+    """Move every start to the mean of the points within h until none moves.
 
     Returns:
-        The end points [n, k], and the number of points within h of them before the last move [n].
+        The end points [m, k], and the number of points within h of them before the last move [m].
     """
-    n, k = points.shape
-    positions, counts, mean = points.copy(), np.zeros(n, np.int64), np.empty(k)
+    (n, k), m = points.shape, len(starts)
+    positions, counts, mean = starts.copy(), np.zeros(m, np.int64), np.empty(k)
     for _ in range(STEPS):
         change = 0.0
-        for i in range(n):
+        for i in range(m):
             mean[:], counts[i] = 0.0, 0
             for j in range(n):
                 if _distance(positions[i], points[j]) <= h:
@@ -77,7 +93,7 @@ def _comes_before(positions: np.ndarray, counts: np.ndarray, a: int, b: int) -> 
 
 
 @compiled
-def mean_shift_cluster(points: np.ndarray, quantile: float) -> np.ndarray:
+def mean_shift_cluster(points: np.ndarray, quantile: float, by_cell: bool) -> np.ndarray:
     """Return which of the points belong to the largest cluster of mean shift: bool [n].
 
     Among end points within the bandwidth h of each other the one with the most points is the centre, of ties that with
@@ -86,23 +102,25 @@ def mean_shift_cluster(points: np.ndarray, quantile: float) -> np.ndarray:
     Args:
         points: float64 [n, k], of coordinates in [0, 1].
         quantile: the rank, as a fraction of n, of the neighbour whose distance is averaged in the bandwidth.
+        by_cell: whether the centres of the cells of width h that hold points are moved, instead of the points.
 
     Example:
-        >>> mean_shift_cluster(np.array([[0.0], [0.1], [1.0]]), 0.7)
+        >>> mean_shift_cluster(np.array([[0.0], [0.1], [1.0]]), 0.7, False)
         array([ True,  True, False])
     """
     n = len(points)
     h = _bandwidth(points, quantile)
-    positions, counts = _shift(points, h)
-    order = np.arange(n)
-    for i in range(1, n):  # a stable sort by insertion
+    positions, counts = _shift(points, _cell_centres(points, h) if by_cell else points, h)
+    m = len(positions)
+    order = np.arange(m)
+    for i in range(1, m):  # a stable sort by insertion
         current, at = order[i], i
         while at > 0 and _comes_before(positions, counts, current, order[at - 1]):
             order[at] = order[at - 1]
             at -= 1
         order[at] = current
-    centres, num_centres = np.empty(n, np.int64), 0
-    for rank in range(n):
+    centres, num_centres = np.empty(m, np.int64), 0
+    for rank in range(m):
         i, is_centre = order[rank], True
         for c in range(num_centres):
             if _distance(positions[i], positions[centres[c]]) <= h:

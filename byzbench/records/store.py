@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -85,6 +86,22 @@ class StoredRun:
         """Return the value of an axis; for a component, its name."""
         value = self.experiment[AXES[axis]]
         return value["name"] if isinstance(value, Mapping) else value
+
+    def matches(self, point: Mapping[str, Any]) -> bool:
+        """Return whether the run has given values of some axes.
+
+        Args:
+            point: By axis, a value; of a component a name such as `alie` or `gymnasium:Acrobot-v1`, or several,
+                separated by commas.
+        """
+        return all(self._has(axis, value) for axis, value in point.items())
+
+    def _has(self, axis: str, value: Any) -> bool:
+        own = self.experiment[AXES[axis]]
+        if not isinstance(own, Mapping):
+            return bool(own == value)
+        words = {word.strip() for word in value.split(",")}
+        return own["name"] in words or f"{own['name']}:{own['parameters'].get('id')}" in words
 
 
 def read_run(folder: Path) -> StoredRun:
@@ -202,6 +219,14 @@ def gather(places: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     return sorted(entries.values(), key=lambda entry: entry.hash), problems
 
 
+def last_sweep(store: Path) -> Path | None:
+    """Return the file of the sweep that was started last in a store; None if there is none."""
+    files = [
+        path for path in store.glob("sweep-*.json") if re.fullmatch("sweep-[0-9a-f]{16}", path.stem) and path.is_file()
+    ]
+    return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
 def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Path:
     """Write the file of a sweep, which reports accept in place of folders.
 
@@ -218,7 +243,9 @@ def save_sweep(store: Path, name: str, digest: str, cells: Sequence[str]) -> Pat
     text = json.dumps({"schema": SCHEMA, "name": name, "cells": sorted(cells)}, indent=1) + "\n"
     try:
         if path.is_file() and path.read_bytes() == text.encode():
-            return path  # also in a store that is read-only
+            with suppress(OSError):  # a store may be read-only
+                path.touch()  # this sweep is the last one now, see `last_sweep`
+            return path
         store.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text)
@@ -240,7 +267,10 @@ def _read_sweep(path: Path) -> tuple[list[StoredRun], list[str]]:
     if not isinstance(cells, list) or not all(isinstance(c, str) and re.fullmatch("[0-9a-f]{16}", c) for c in cells):
         raise InvalidParameter(f"{path} is not the file of a sweep")
     entries, problems = [], []
-    for cell in cells:
+    started = [cell for cell in cells if (path.parent / cell).exists()]
+    if left := len(cells) - len(started):
+        problems.append(f"{path} has {len(cells)} cells, of which {left} have not been started")
+    for cell in started:
         try:
             entries.append(read_run(path.parent / cell))
         except CorruptRecord as error:

@@ -48,12 +48,19 @@ def benefit(groups: Groups) -> Table:
             if difference.low is None or difference.high is None
             else " to ".join(rounded(end, decimals) for end in (difference.low, difference.high))
         )
-        cells.append([*(str(row.key[a]) for a in axes), rounded(difference.value, decimals), interval, str(num_seeds)])
+        cells.append(
+            [
+                *groups.cells({a: row.key[a] for a in axes}),
+                rounded(difference.value, decimals),
+                interval,
+                str(num_seeds),
+            ]
+        )
     title = (
         f"Benefit of taking part: score of the {groups.title} minus that of the same agents alone, on the same seeds; "
         "0 is the random policy, 1 the solved task"
     )
-    return Table("benefit", title, records, [*axes, ">benefit", ">95 % interval", ">seeds"], cells)
+    return Table("benefit", title, records, [*groups.columns(axes), ">benefit", ">95 % interval", ">seeds"], cells)
 
 
 def _algorithm(row: ReportRow) -> str:

@@ -27,8 +27,8 @@ import numpy as np
 from scipy import stats
 
 from byzbench.errors import InvalidParameter, Undefined
+from byzbench.experiments.curves import LEARNING
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import LEARNING
 from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 from byzbench.sweeps.sweep import run_sweep

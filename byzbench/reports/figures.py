@@ -24,7 +24,6 @@ from byzbench.reports.plot_style import (
     STYLE,
     Plot,
     PlotLayout,
-    label,
     missing,
     require_format,
     save_figure,
@@ -102,7 +101,7 @@ def curves(groups: Groups, panel: Sequence[str], target: float | None = None, x:
             grid = np.linspace(end / _POINTS, end, _POINTS)
             values = _read(row, partial(curve, key="return", grid=grid, x=x), problems)
             if len(values):
-                _band(axes, grid, values, row, plan.look(label(row, plan.lines)))
+                _band(axes, grid, values, row, plan.look(plan.name(row)))
                 any_ends_early |= not np.isfinite(values).all()
         axes.set_xlim(0, max(_end(row, x) for row in rows))
         axes.xaxis.set_major_locator(MaxNLocator(5 if len(panels) == 1 else 3, steps=[1, 2, 2.5, 4, 5, 10]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from byzbench.errors import UserError
-from byzbench.reports.plot_style import COLOURS, INTERVALS, PANELS, Plot, label, missing, seeds, short
+from byzbench.reports.plot_style import COLOURS, INTERVALS, PANELS, Plot, choose, label, missing, seeds, short
 from byzbench.reports.row_scores import harmful_attack
 from byzbench.reports.summary import DEFENCE, METRICS, Groups, ReportRow, rounded, run_reference
+
+LARGEST = (10.0, 11.0)
+"""The largest width and height of a figure in inches."""
+
+FILLED = 0.2
+"""The smallest share of the cells of a figure that have runs."""
 
 _LEVEL = 12
 """The number of letters up to which a name below a column is not rotated."""
@@ -39,7 +46,7 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
         The figure with its caption.
 
     Raises:
-        UserError: The rows have no axis for attacks or for methods, or there are too many panels.
+        UserError: The rows have no axis for attacks or for methods, or too few runs for so large a figure.
     """
     columns = groups.varied(DEFENCE) or ("algo",)
     if absent := [axis for axis in ("attack", *columns) if axis not in groups.axes]:
@@ -47,16 +54,22 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
     others = [axis for axis in groups.varied(groups.axes) if axis not in ("attack", *columns)]
     blocks: dict[str, list[ReportRow]] = {}
     for row in groups.rows:
-        blocks.setdefault(label(row, others), []).append(row)
-    if len(blocks) > PANELS:
-        raise UserError(f"{len(blocks)} heatmaps are too many for one figure: name fewer runs")
-    names = list(dict.fromkeys(label(row, columns) for row in groups.rows))
+        blocks.setdefault(label(row, others, groups), []).append(row)
+    names = list(dict.fromkeys(label(row, columns, groups) for row in groups.rows))
     attacks = list(dict.fromkeys(label(row, ("attack",)) for row in groups.rows))
+    size = len(blocks) * len(names) * len(attacks)
+    what = f"{len(blocks)} heatmaps of {len(attacks)} attacks and {len(names)} methods, with {len(groups.rows)} cells"
+    if len(blocks) > PANELS or len(groups.rows) < FILLED * size:
+        raise UserError(f"{what} of {size}, are no figure that can be read; {choose(groups)}")
     scales = {task: _scale([row for row in groups.rows if _task(row) == task]) for task in map(_task, groups.rows)}
     figure, panels = _canvas(names, attacks, len(blocks), len(scales) > 1)
+    if any(figure.get_size_inches() > LARGEST):
+        raise UserError(f"{what} of {size}, are larger than a page; {choose(groups)}")
     for axes, (title, rows) in zip(panels, blocks.items(), strict=True):
         axes.set(title=short(title), xlim=(-0.5, len(names) - 0.5), ylim=(len(attacks) - 0.5, -0.5))
-        cells = {(attacks.index(label(row, ("attack",))), names.index(label(row, columns))): row for row in rows}
+        cells = {
+            (attacks.index(label(row, ("attack",))), names.index(label(row, columns, groups))): row for row in rows
+        }
         _cells(axes, cells, (len(attacks), len(names)), scales[_task(rows[0])])
         if len(scales) > 1:
             _bar(figure, [axes], scales[_task(rows[0])], METRICS[groups.metric])
@@ -114,7 +127,8 @@ def _canvas(names: Sequence[str], attacks: Sequence[str], count: int, bars: bool
 
 
 def _bar(figure: Figure, panels: list[Axes], scale: Normalize, name: str) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, _MAP), ax=panels, label=name, aspect=25)
+    lines = textwrap.fill(name, max(12, int(12 * figure.get_figheight())))
+    bar = figure.colorbar(ScalarMappable(scale, _MAP), ax=panels, label=lines, aspect=25)
     bar.outline.set_visible(False)
 
 

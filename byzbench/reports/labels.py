@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -39,35 +39,42 @@ def experiment_label(experiment: Experiment) -> str:
     return " · ".join([*map(component_label, components), f"seed {experiment.seed}"])
 
 
-def description_label(kind: str, description: Any, candidates: Sequence[Any], depth: int = 4) -> str:
+def description_label(
+    kind: str, description: Any, candidates: Sequence[Any], task: str | None = None, depth: int = 4
+) -> str:
     """Return the name of a component with the parameters in which others of that name differ.
 
-    Parameters at their default are left out.
+    Parameters at their default are left out. Those of an algorithm that has a preset's values are named as the preset.
 
     Args:
         kind: The kind of the component.
         description: The component as `byzbench.registry.describe` returns it, or another value of an axis.
         candidates: The descriptions that may occur beside it, itself included.
+        task: The name of the task, on which defaults of an algorithm depend; None if it is not known.
         depth: The largest number of components inside each other that are read.
 
     Example:
         >>> alie = [{"name": "alie", "parameters": {"z": z}} for z in (1.5, 2.0, None)]
         >>> [description_label("attack", attack, alie) for attack in alie]
-        ['alie(z=1.5)', 'alie(z=2.0)', 'alie']
+        ['alie(z=1.5)', 'alie(z=2)', 'alie']
+        >>> from byzbench import Experiment
+        >>> presets = [Experiment.create(preset=preset).describe()["algorithm"] for preset in ("recommended", "paper")]
+        >>> [description_label("algorithm", algorithm, presets, "cartpole") for algorithm in presets]
+        ['decbyzpg', 'decbyzpg(preset=paper)']
     """
     if not _is_component(description) or depth == 0:
         return str(description)
     name, parameters = description["name"], description["parameters"]
     peers = [other["parameters"] for other in candidates if _is_component(other) and other["name"] == name]
-    shown, inner = [], ""
+    differing, inner = {}, ""
     for key, value in parameters.items():
         others = [peer.get(key) for peer in peers]
         if _is_component(value):
-            inner += "+" + description_label(_kind_of_parameter(kind, name, key), value, others, depth - 1)
-        elif _is_id(key, value) or not any(other != value or type(other) is not type(value) for other in others):
-            continue
-        elif not (all(key in peer for peer in peers) and _is_default(kind, name, key, value)):
-            shown.append(f"{key}={value}")
+            inner += "+" + description_label(_kind_of_parameter(kind, name, key), value, others, task, depth - 1)
+        elif not _is_id(key, value) and not all(_is_equal(other, value) for other in others):
+            differing[key] = value
+    everywhere = {key for key in differing if all(key in peer for peer in peers)}
+    shown = _shown(kind, name, differing, everywhere, task) if differing else []
     return _with_id(name, parameters) + (f"({', '.join(shown)})" if shown else "") + inner
 
 
@@ -85,22 +92,64 @@ def _with_id(name: str, parameters: Mapping[str, Any]) -> str:
     return f"{name}:{parameters['id']}" if _is_id("id", parameters.get("id")) else name
 
 
-def _is_default(kind: str, name: str, key: str, value: Any) -> bool:
-    """Return whether a value is the default of a parameter; False where the component is not installed."""
-    defaults = _defaults(kind, name)
-    return key in defaults and type(defaults[key]) is type(value) and bool(defaults[key] == value)
+def _is_equal(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _shown(
+    kind: str, name: str, differing: Mapping[str, Any], everywhere: Collection[str], task: str | None
+) -> list[str]:
+    """Return the parameters that a label shows: those that no preset explains, after the preset that explains most.
+
+    Args:
+        kind: The kind of the component.
+        name: The name of the component.
+        differing: Its parameters in which others of the name differ.
+        everywhere: Those of them that all others have; one that only some have is shown also at its default.
+        task: The name of the task, if it is known.
+    """
+    shortest: list[str] | None = None
+    for preset, usual in _usual(kind, name, task):
+        texts = [f"preset={preset}"] if preset else []
+        texts += [
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in differing.items()
+            if not (key in everywhere and key in usual and _is_equal(usual[key], value))
+        ]
+        if shortest is None or len(texts) < len(shortest):
+            shortest = texts
+    return shortest or []
 
 
 @cache
-def _defaults(kind: str, name: str) -> Mapping[str, Any]:
-    """Return the defaults of the parameters of an installed component, as in descriptions; else nothing."""
+def _usual(kind: str, name: str, task: str | None) -> Sequence[tuple[str, Mapping[str, Any]]]:
+    """Return the values of parameters, as in descriptions, by default and by each preset of an algorithm on a task.
+
+    The defaults come first, with an empty name. There are none where the component is not installed.
+    """
     from byzbench.registry import find, plain
 
     try:
-        known = {f.name: f.default for f in fields(find(kind, name)) if f.default is not MISSING}
+        component: Any = find(kind, name)
+        suggested: Any = find("task", task).suggested if task and kind == "algorithm" else {}  # type: ignore[attr-defined]
     except ByzbenchError:
-        return {}
-    return {key: plain(default) for key, default in known.items()}
+        return [("", {})]
+    known = {f.name: f.default for f in fields(component) if f.default is not MISSING}
+    if kind != "algorithm":
+        return [("", {key: plain(value) for key, value in known.items()})]
+    known |= {**suggested, **component.suggested.get(task, {})}
+    recommended = component.recommended.get(task)
+    presets = {preset: _of_task(component.presets[preset], task) for preset in component.presets}
+    by_name = {"": {**presets.get("paper", {}), **(recommended.parameters if recommended else {})}, **presets}
+    return [
+        (preset, {key: plain(value) for key, value in {**known, **values}.items()})
+        for preset, values in by_name.items()
+    ]
+
+
+def _of_task(preset: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
+    """Return the parameters of the algorithm that a preset sets on a task."""
+    return dict({**preset, **preset.get("tasks", {}).get(task, {})}.get("algorithm", {}))
 
 
 @cache

@@ -13,17 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from byzbench.errors import InvalidParameter, StorageError, UserError, suggest
-from byzbench.reports.summary import DEFENCE, Groups, ReportRow, clean
+from byzbench.reports.summary import DEFENCE, Groups, ReportRow, choice, clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The colour-blind-safe palette of Okabe and Ito (2008) without its yellow."""
 
-DASHES = ("-", "--", ":")
+DASHES = ("-", "--")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GREY = "0.45"
 INTERVALS = "95 % intervals"
 PANELS = 12
 """The largest number of panels of a figure."""
+
+LINES = 14
+"""The largest number of lines of a panel: as many as have a colour with one of two dashes."""
+
+LEGEND_ROWS = 4
+"""The number of rows of a legend from which on a figure is as wide as two columns of a journal."""
 
 STYLE: Any = {
     "font.size": 8,
@@ -131,23 +137,26 @@ class PlotLayout:
         panel_axes = [a for a in varied if (a in panel or a == "env" if pooled else a not in lines)]
         panels: dict[str, list[ReportRow]] = {}
         for row in groups.rows:
-            panels.setdefault(label(row, panel_axes), []).append(row)
+            panels.setdefault(label(row, panel_axes, groups), []).append(row)
         plan = cls(groups, tuple(lines), panels)
-        if len(panels) > PANELS or len(plan.names) > len(COLOURS) * len(DASHES):
+        if len(panels) > PANELS or len(plan.names) > LINES:
             raise UserError(
-                f"{len(panels)} panels with {len(plan.names)} lines are too many for one figure: name fewer runs, "
-                "or other axes with --panel"
+                f"{len(panels)} panels with {len(plan.names)} lines are too many for one figure; {choose(groups)}"
             )
         return plan
 
     @property
     def names(self) -> list[str]:
         """Labels of the lines, in order."""
-        return list(dict.fromkeys(label(row, self.lines) for row in self.groups.rows))
+        return list(dict.fromkeys(map(self.name, self.groups.rows)))
+
+    def name(self, row: ReportRow) -> str:
+        """Return the label of the line that a row belongs to."""
+        return label(row, self.lines, self.groups)
 
     def of_line(self, name: str, rows: Sequence[ReportRow]) -> list[ReportRow]:
         """Return the rows that belong to a line."""
-        return [row for row in rows if label(row, self.lines) == name]
+        return [row for row in rows if self.name(row) == name]
 
     def look(self, name: str) -> dict[str, Any]:
         """Return the colour and dashes of a line, the same in all panels."""
@@ -164,6 +173,8 @@ class PlotLayout:
         columns = math.ceil(count / math.ceil(count / 4))
         rows = math.ceil(count / columns)
         width = {1: 3.5, 2: 5.2}.get(columns, 7.1)
+        if math.ceil(len(self.names) / self.across(width)) > LEGEND_ROWS:
+            width = 7.1
         titles = [short(title).replace(" · ", "\n" if columns > 2 else " · ") for title in self.panels]
         legend_height = 0.17 * math.ceil(len(self.names) / self.across(width))
         title_height = 0.13 * max(title.count("\n") for title in titles)
@@ -195,8 +206,13 @@ class PlotLayout:
             figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=1.8)
 
 
-def label(row: ReportRow, axes: Sequence[str]) -> str:
+def label(row: ReportRow, axes: Sequence[str], groups: Groups | None = None) -> str:
     """Return the label of a row along some axes.
+
+    Args:
+        row: The row.
+        axes: The axes.
+        groups: The rows of the report, if the label may leave out what is as in `Groups.usual`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -204,11 +220,22 @@ def label(row: ReportRow, axes: Sequence[str]) -> str:
         >>> label(row, ("algo", "attack", "agents"))
         'decbyzpg · no attack · agents=13'
     """
-    values = ((axis, row.key[axis]) for axis in axes if axis in row.key)
-    return " · ".join(
-        f"{axis}={value}" if isinstance(value, int) else f"no {axis}" if value == "none" else value
-        for axis, value in values
-    )
+    values = {axis: row.key[axis] for axis in axes if axis in row.key}
+    usual = groups.usual if groups else {}
+    texts = [
+        f"{axis}={value}" if isinstance(value, int) else f"no {axis}" if value == "none" else str(value)
+        for axis, value in values.items()
+        if axis not in usual
+    ]
+    if groups:
+        texts += groups.setting({axis: value for axis, value in values.items() if axis in usual})
+    return " · ".join(texts) or (label(row, axes) if groups else "")
+
+
+def choose(groups: Groups) -> str:
+    """Return advice on how to choose among the runs of a report."""
+    most_varied = max(groups.axes, key=lambda axis: len({row.key[axis] for row in groups.rows}))
+    return choice((entry for row in groups.rows for entry in row.entries), groups.split or [most_varied])
 
 
 def short(name: str) -> str:

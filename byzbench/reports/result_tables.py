@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byzbench.experiments.curves import LEARNING
 from byzbench.reports.benefit import benefit
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import component_label
@@ -243,7 +244,7 @@ def _results(groups: Groups) -> Table:
         )
         cells.append(
             [
-                *map(str, row.key.values()),
+                *groups.cells(row.key),
                 str(len(row.values)),
                 *_with_interval(row.estimate, decimals),
                 *(_number(value, decimals) for value in others.values()),
@@ -253,10 +254,14 @@ def _results(groups: Groups) -> Table:
             ]
         )
     columns = [*(f">{name}" for name in secondary.values()), *([">retention"] if retentions else [])]
-    head = [*groups.axes, ">seeds", ">mean", ">95 % interval", *columns, "verdicts", "remarks"]
+    head = [*groups.columns(groups.axes), ">seeds", ">mean", ">95 % interval", *columns, "verdicts", "remarks"]
     fixed = ", ".join(f"{axis}={value}" for axis, value in groups.fixed.items())
     title = f"Mean over seeds of the {groups.title}; {fixed or 'every axis varies'}"
-    notes = (f"Retention: {_RETENTION}",) if retentions else ()
+    usual = ", ".join(f"{axis}={label}" for axis, label in groups.usual.items())
+    notes = (
+        *((f"Setting: where it is not that of most runs, {usual}.",) if usual else ()),
+        *((f"Retention: {_RETENTION}",) if retentions else ()),
+    )
     return Table("results", title, records, head, cells, (*secondary.values(), "verdicts", "retention"), notes)
 
 
@@ -281,10 +286,10 @@ def _worst(groups: Groups) -> Table:
         if any(row.key["attack"] != CLEAN for row in rows):
             record, texts = _worst_case(rows)
             records.append({**dict(zip(others, labels, strict=True)), **record})
-            cells.append([*map(str, labels), *texts])
+            cells.append([*groups.cells(dict(zip(others, labels, strict=True))), *texts])
     title = f"Worst case over attacks: scores of the {groups.title}, 0 the random policy, 1 the solved task"
     spare = ("attacks", "CVaR", "cross-fitted", "clean", "seeds", "retention")
-    return Table("worst", title, records, [*others, *_WORST_HEAD], cells, spare, (_WORST_NOTE,))
+    return Table("worst", title, records, [*groups.columns(others), *_WORST_HEAD], cells, spare, (_WORST_NOTE,))
 
 
 def _worst_case(rows: Sequence[ReportRow]) -> tuple[dict[str, Any], list[str]]:
@@ -343,25 +348,31 @@ def _ranking(groups: Groups) -> Table:
     others = [axis for axis in groups.axes if axis not in method_axes]
     records, cells, notes = [], [], []
     for labels, entries, not_compared, seeds in _comparisons(groups, others, method_axes):
-        names = [" · ".join(str(value) for value in key.values()) for key, _ in entries]
-        ranges = rank_ranges([entry for _, entry in entries])
-        setting = " · ".join(map(str, labels))
-        separation = describe_separation(names, separated([entry for _, entry in entries])) if len(entries) > 1 else ""
-        notes += [f"{setting}: {separation}" if setting else separation] if separation else []
         block = dict(zip(others, labels, strict=True))
-        for (key, entry), ranks in zip(entries, ranges, strict=True):
-            score = score_entry(entry).worst
-            remarks = "too few seeds to separate" if score.low is None else ""
-            numbers = {"rank_best": ranks[0], "rank_worst": ranks[1], **_ends(score), "seeds": len(seeds)}
+        setting = " · ".join(filter(None, groups.cells(block)))
+        scores = [score_entry(entry).worst for _, entry in entries]
+        ranges: Sequence[tuple[int, int] | None] = [None] * len(entries)
+        if any(score.value >= LEARNING for score in scores):
+            names = [" · ".join(str(value) for value in key.values()) for key, _ in entries]
+            ranges = rank_ranges([entry for _, entry in entries])
+            note = describe_separation(names, separated([entry for _, entry in entries])) if len(entries) > 1 else ""
+        else:
+            note = "No order: no method made a tenth of the way to solved." if entries else ""
+            entries, scores = _by_name(entries, scores)
+        notes += [f"{setting}: {note}" if setting else note] if note else []
+        for (key, _), score, ranks in zip(entries, scores, ranges, strict=True):
+            remarks = "nothing learned" if ranks is None else "too few seeds to separate" if score.low is None else ""
+            best, worst = ranks or (None, None)
+            numbers = {"rank_best": best, "rank_worst": worst, **_ends(score), "seeds": len(seeds)}
             records.append({**block, **key, **numbers, "remarks": remarks})
-            rank_text = str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]} to {ranks[1]}"
+            rank_text = "–" if ranks is None else str(best) if best == worst else f"{best} to {worst}"
             row_cells = [rank_text, *_with_interval(score, 2), str(len(seeds)), remarks]
-            cells.append([*map(str, labels), *(str(key[axis]) for axis in method_axes), *row_cells])
+            cells.append([*groups.cells({**block, **key}), *row_cells])
         for key, reason in not_compared:
             numbers = dict.fromkeys(("rank_best", "rank_worst", "value", "low", "high", "seeds"))
             records.append({**block, **key, **numbers, "remarks": reason})
-            cells.append([*map(str, labels), *(str(key[axis]) for axis in method_axes), "–", "–", "–", "–", reason])
-    head = [*others, *method_axes, ">ranks", ">score", ">95 % interval", ">seeds", "remarks"]
+            cells.append([*groups.cells({**block, **key}), "–", "–", "–", "–", reason])
+    head = [*groups.columns([*others, *method_axes]), ">ranks", ">score", ">95 % interval", ">seeds", "remarks"]
     title = (
         f"Order by score of the {groups.title}, 0 the random policy, 1 the solved task; ranks: the range that paired "
         "tests on common seeds allow, jointly at 95 %"
@@ -372,6 +383,14 @@ def _ranking(groups: Groups) -> Table:
 _Key = dict[str, Label]
 _Comparison = tuple[tuple[Label, ...], list[tuple[_Key, EntryRuns]], list[tuple[_Key, str]], list[int]]
 """Labels in the other axes; the methods that can be compared, best first; the others with reasons; common seeds."""
+
+
+def _by_name(
+    entries: Sequence[tuple[_Key, EntryRuns]], scores: Sequence[Interval]
+) -> tuple[list[tuple[_Key, EntryRuns]], list[Interval]]:
+    """Return methods and their scores in the order of the methods' names."""
+    order = sorted(range(len(entries)), key=lambda index: [str(label) for label in entries[index][0].values()])
+    return [entries[index] for index in order], [scores[index] for index in order]
 
 
 def _comparisons(groups: Groups, others: Sequence[str], method_axes: Sequence[str]) -> Iterator[_Comparison]:

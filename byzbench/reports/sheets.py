@@ -174,8 +174,33 @@ def _table(sheet: Table, widths: Sequence[int]) -> Any:
     for name, numeric, width in zip(*_columns(sheet), widths, strict=True):
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in sheet.cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_wrapped(cell, width)) for cell, width in zip(row, widths, strict=True)))
     return table
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the parts between which a text may be broken: after a space, and in a label after one of `,(=:`.
+
+    Example:
+        >>> _pieces("alie(z=1.5), ok 1")
+        ['alie(', 'z=', '1.5),', 'ok', '1']
+    """
+    return [piece.strip() for piece in re.findall(r"[^\s,(=:]*[,(=:]+\s*|[^\s,(=:]+\s*", text)]
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break a text into lines of a width, between its `_pieces` where it can be."""
+    from rich.cells import cell_len
+
+    lines, line, rest = [], "", text
+    for piece in _pieces(text):
+        start = rest.index(piece)
+        space, rest = rest[:start], rest[start + len(piece) :]
+        if line and cell_len(line + space + piece) > width:
+            lines.append(line)
+            line, space = "", ""
+        line += space + piece
+    return "\n".join([*lines, line])
 
 
 def _fit_width(sheet: Table, width: int | None) -> tuple[Table, list[str]]:
@@ -199,9 +224,9 @@ def _column_widths(sheet: Table, width: int | None) -> list[int] | None:
     from rich.cells import cell_len
 
     widths, shortest = [], []
-    names, numeric = _columns(sheet)
-    for column, is_number in zip(zip(names, *sheet.cells, strict=True), numeric, strict=True):
-        words = [*column[0].split(), *(column[1:] if is_number else " ".join(column[1:]).split())]
+    names = _columns(sheet)[0]
+    for column in zip(names, *sheet.cells, strict=True):
+        words = [*column[0].split(), *_pieces(" ".join(column[1:]))]
         widths.append(max(map(cell_len, column)))
         shortest.append(max(map(cell_len, words), default=0))
     while width is not None and sum(widths) + 2 * len(widths) - 1 > width:

@@ -26,6 +26,10 @@ from byzbench.reports.statistics import FEW_SEEDS, mean_interval
 
 Label = str | int
 
+ASSUMED = "assumed_byzantine"
+SETTING = "setting"
+"""Name of the column that shows where a row differs from `Groups.usual`."""
+
 METRICS = {
     "return": "training return",
     "evaluation": "evaluation return",
@@ -128,6 +132,7 @@ class Groups:
         notes: Remarks for the reader, one line each.
         problems: One line for each run that could not be read, with its path.
         bytes: The number of sent bytes at which the metric is taken; None for the end of a run.
+        split: Those of the axes by which rows had to be split further.
     """
 
     metric: str
@@ -137,6 +142,38 @@ class Groups:
     notes: tuple[str, ...]
     problems: tuple[str, ...]
     bytes: int | None = None
+    split: tuple[str, ...] = ()
+
+    @cached_property
+    def usual(self) -> Mapping[str, Label]:
+        """Labels of the setting that most runs have, by axis: of several axes by which rows were split further.
+
+        Tables and plots then show only where a row differs from it.
+        """
+        if len(self.split) < 2:
+            return {}
+        counts: Counter[tuple[Label, ...]] = Counter()
+        for row in self.rows:
+            counts[tuple(row.key[axis] for axis in self.split)] += len(row.entries)
+        ((setting, _),) = counts.most_common(1)
+        return dict(zip(self.split, setting, strict=True))
+
+    def columns(self, axes: Sequence[str]) -> list[str]:
+        """Return the names of the columns of a table that shows these axes."""
+        own = [axis for axis in axes if axis not in self.usual]
+        return own if len(own) == len(axes) else [*own, SETTING]
+
+    def cells(self, key: Mapping[str, Label]) -> list[str]:
+        """Return the texts of a row in the columns of the axes that its key has."""
+        own = [str(label) for axis, label in key.items() if axis not in self.usual]
+        return own if len(own) == len(key) else [*own, ", ".join(self.setting(key))]
+
+    def setting(self, key: Mapping[str, Label]) -> list[str]:
+        """Return where a key differs from the usual setting."""
+        usual = dict(self.usual)
+        if ASSUMED in usual and usual[ASSUMED] == usual.get("byzantine"):
+            usual[ASSUMED] = key.get("byzantine", usual[ASSUMED])  # usually agents assume the true f
+        return [f"{axis}={label}" for axis, label in key.items() if label != usual.get(axis, label)]
 
     @property
     def title(self) -> str:
@@ -215,8 +252,9 @@ def group(
     rows = [_row(dict(zip(axes, key, strict=True)), row_entries, scores) for key, row_entries in members.items()]
     rows.sort(key=lambda row: [_order(label) for label in row.key.values()])
     fixed = {a: names[a][0] for a in AXES if a not in (*axes, "seed") and len(set(names[a])) == 1}
-    notes = [*([note] if note else []), *_notes(entries, rows, axes[len(requested) :])]
-    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes)
+    split = tuple(axes[len(requested) :])
+    notes = [*([note] if note else []), *_notes(entries, rows, {axis: names[axis] for axis in split})]
+    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes, split)
 
 
 def measured(entry: StoredRun, metric: str, bytes: int | None = None) -> float | None:
@@ -444,17 +482,20 @@ def _labels(entries: Sequence[StoredRun], axis: str, values: Mapping[str, Sequen
     described: dict[Hashable, dict[Hashable, Any]] = defaultdict(dict)
     for entry, task, value in zip(entries, tasks, values[axis], strict=True):
         described[task][value] = entry.experiment[AXES[axis]]
-    names = {task: _named(AXES[axis], descriptions) for task, descriptions in described.items()}
+    names_of_tasks = dict(zip(tasks, (None if axis == "env" else entry.name("env") for entry in entries), strict=True))
+    names = {task: _named(AXES[axis], values_there, names_of_tasks[task]) for task, values_there in described.items()}
     return [names[task][value] for task, value in zip(tasks, values[axis], strict=True)]
 
 
-def _named(kind: str, described: Mapping[Hashable, Any]) -> dict[Hashable, Label]:
-    """Return a label for each value of an axis, all of them different."""
+def _named(kind: str, described: Mapping[Hashable, Any], task: str | None) -> dict[Hashable, Label]:
+    """Return a label for each value of an axis on a task, all of them different."""
     candidates = list(described.values())
     labels: dict[Hashable, Label] = {}
     for value, description in sorted(described.items(), key=lambda item: str(item[0])):
         label: Label = (
-            description if isinstance(description, int) else clean(description_label(kind, description, candidates))
+            description
+            if isinstance(description, int)
+            else clean(description_label(kind, description, candidates, task))
         )
         while label in labels.values():
             label = f"{label}'"
@@ -462,17 +503,42 @@ def _named(kind: str, described: Mapping[Hashable, Any]) -> dict[Hashable, Label
     return labels
 
 
+def choice(entries: Iterable[StoredRun], axes: Sequence[str]) -> str:
+    """Return the options by which the runs that are most alike in some axes are chosen among others."""
+    settings = Counter(tuple(entry.name(axis) for axis in axes) for entry in entries)
+    ((most, _),) = settings.most_common(1)
+    flags = [
+        (axis_named(axis).flag if value is not False else f"--no-{axis}", "" if type(value) is bool else f" {value}")
+        for position, (axis, value) in enumerate(zip(axes, most, strict=True))
+        if any(setting[position] != value for setting in settings)
+    ]
+    options = " ".join(flag + value for flag, value in flags)
+    return f"to choose, for example: {options}" if options else "to choose, name run folders or the file of a sweep"
+
+
 def _order(label: Label) -> tuple[bool, int, str]:
     """Return the sort key of a label: `none` first, then numbers by size, then words in alphabetical order."""
     return label != "none", label if isinstance(label, int) else 0, str(label)
 
 
-def _notes(entries: Sequence[StoredRun], rows: Sequence[ReportRow], added: Sequence[str]) -> list[str]:
+def _notes(entries: Sequence[StoredRun], rows: Sequence[ReportRow], split: Mapping[str, Sequence[Label]]) -> list[str]:
+    """Return remarks on the runs.
+
+    Args:
+        entries: The runs.
+        rows: Their rows.
+        split: By axis by which rows had to be split further, the label of each run.
+    """
     notes = []
-    if added:
-        notes.append(f"also split by {', '.join(added)}: runs that differ in more than their seeds are not averaged")
-    if mixed := sum(len({entry.code for entry in row.entries}) > 1 for row in rows):
-        notes.append(f"{mixed} of {len(rows)} rows mix runs of different versions of the code")
+    if split:
+        mixed = {axis: Counter(labels).most_common() for axis, labels in split.items() if axis != ASSUMED}
+        texts = [
+            f"{axis} {counts[0][0]} and {len(counts) - 1} other{'s' * (len(counts) > 2)}"
+            for axis, counts in mixed.items()
+        ]
+        notes.append(f"mixed settings, which are not averaged: {', '.join(texts)}; {choice(entries, [*split])}")
+    if versions := sum(len({entry.code for entry in row.entries}) > 1 for row in rows):
+        notes.append(f"{versions} of {len(rows)} rows mix runs of different versions of the code")
     counts = Counter(entry.status for entry in entries)
     notes += [
         f"{counts[status]} of {len(entries)} runs {status}" for status in ("failed", "unfinished") if counts[status]

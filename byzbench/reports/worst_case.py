@@ -22,8 +22,8 @@ import numpy as np
 
 from byzbench import registry
 from byzbench.errors import InvalidParameter, UserError
+from byzbench.experiments.curves import LEARNING
 from byzbench.experiments.experiment import Experiment
-from byzbench.experiments.metrics import LEARNING
 from byzbench.experiments.verdict import SEVERITY
 from byzbench.records.files import read_bytes
 from byzbench.reports import probes

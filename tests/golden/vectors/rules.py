@@ -23,7 +23,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "balance": ("balance:gamma=2.0,alpha=0.3,decay=2.0,horizon=2",),
     "bridge": ("bridge:keep_own=False", "bridge:screen=median", "bridge:screen=krum", "bridge:screen=bulyan"),
     "bucketing": ("bucketing(s=3)+median", "bucketing+krum", "bucketing+centered_clipping"),
-    "bulyan": ("bulyan:theta=n-2f-2",),
+    "bulyan": ("bulyan:theta=n-2f-2", "bulyan:compat=authors", "bulyan:compat=krum"),
     "centered_clipping": (
         "centered_clipping:radius=0.5,steps=3,start=zero",
         "centered_clipping:radius=2.0,start=own",
@@ -34,13 +34,14 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "fedpg_filter": ("fedpg_filter:fallback=none",),
     "geometric_median": ("geometric_median:tolerance=0.001",),
     "gts": ("gts:step=0.5", "gts:compat=official"),
-    "krum": ("krum:power=1", "krum:neighbours=n-f-1"),
+    "krum": ("krum:power=1", "krum:neighbours=n-f-1", "krum:power=4"),
     "monna": ("monna:keep=n-2f", "monna:pivot=2"),
     "multi_krum": (
         "multi_krum:mode=iterative",
         "multi_krum:mode=iterative,m=3",
         "multi_krum:m=3",
         "multi_krum:m=n-f",
+        "multi_krum:power=4,m=n-f-1",
     ),
     "nnm": ("nnm+rfa", "nnm+krum", "nnm+monna", "nnm+median", "nnm+balance"),
     "rfa": ("rfa:nu=0.5,steps=3,start=mean", "rfa:nu=0.1,relative=False,steps=8,start=zero"),
@@ -49,7 +50,10 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
         "self_centered_clipping:radius=fixed,tau=0.8",
         "self_centered_clipping:radius=oracle",
     ),
-    "signguard": ("signguard:fraction=0.9,quantile=0.3,lower=0.5,upper=2.0",),
+    "signguard": (
+        "signguard:fraction=0.9,quantile=0.3,lower=0.5,upper=2.0",
+        "signguard:compat=official,fraction=0.9",
+    ),
     "ubar": ("ubar:rho=0.4,alpha=0.2",),
     "w_msr": ("w_msr:weights=mixing",),
 }
