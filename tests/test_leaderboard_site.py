@@ -25,6 +25,8 @@ from byzbench.cli.leaderboard import app
 from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard import flags
 from byzbench.leaderboard.boards import boards
+from byzbench.leaderboard.documents import Refused
+from byzbench.leaderboard.schema import EntryMetadata, validate
 from byzbench.leaderboard.site.build import site
 from byzbench.leaderboard.site.collection import Collection, collect_entries
 from byzbench.leaderboard.site.component_pages import EXAMPLES
@@ -294,16 +296,19 @@ def test_the_first_page_ranks_dates_and_names_ties(tmp_path: Path) -> None:
     write_entry(tmp_path / "submissions", SUITE, "plain", seed=1)
     write_entry(tmp_path / "submissions", SUITE, "twin", seed=2, entry=about)
     write_entry(tmp_path / "submissions", SUITE, "weak", seed=3, skill=0.4)
+    write_entry(tmp_path / "submissions", SUITE, "alone", seed=4, skill=0.05, harm={}, method={"algo": "solo"})
     index = Page(dict(site(collect_entries(tmp_path / "submissions")[0]))["index.html"].decode())
     assert re.search(r"(Entry plain and Twin|Twin and Entry plain) are not separated: the difference is", index.words)
     assert "RanksMethodScoreWorst attackPaperDateMB a cellSearch episodes" in index.words
     assert index.words.count("2026-11-30") == 1
-    assert index.words.count("not recorded") == 2
-    assert [a["href"] for a in index.all("a") if "arxiv" in str(a["href"])] == ["https://arxiv.org/abs/2401.03489"] * 3
+    assert index.words.count("not recorded") == 3
+    papers = [str(a["href"]).rpartition("/")[2] for a in index.all("a") if "arxiv.org" in str(a["href"])]
+    assert papers == ["2401.03489"] * 3 + ["2202.00308"]
     (drawing,) = [a for a in index.all("svg") if a["class"] == "scores"]
-    assert (drawing["role"], str(drawing["aria-label"])[:16]) == ("img", "Scores of 3 rows")
-    assert [a["class"] for a in index.all("circle")] == ["clean", "dot"] * 3
-    assert [a["class"] for a in index.all("path")].count("tie") == 1
+    assert (drawing["role"], str(drawing["aria-label"])[:16]) == ("img", "Scores of 4 rows")
+    assert [a["class"] for a in index.all("circle")] == ["clean", "dot"] * 4
+    assert [[a["class"] for a in index.all("path")].count(one) for one in ("tie", "alone")] == [2, 1]
+    assert re.search(r"learning alone without an attack, each at 95 %\. [^.]*: (Entry plain|Twin)", index.words)
 
 
 def test_a_chart_ends_after_its_largest_number() -> None:
@@ -313,6 +318,14 @@ def test_a_chart_ends_after_its_largest_number() -> None:
     places = [int(str(a["cx"])) for a in drawn.all("circle") if a["class"] == "dot"]
     left, right = (int(re.match(r"M(\d+)", str(a["d"]))[1]) for a in (drawn.all("path")[0], drawn.all("path")[5]))  # type: ignore[index]
     assert places == [left + round(0.7 * (right - left)), left], "below 0 at 0"
+
+
+def test_a_date_is_one_of_the_calendar() -> None:
+    about = {"name": "X", "slug": "x", "authors": ["A. Author"], "license": "MIT"}
+    assert validate(EntryMetadata, about | {"submitted": "2028-02-29"}, "entry").submitted == "2028-02-29"
+    for wrong in ("2026-02-29", "20260101", "2026-W01-1"):
+        with pytest.raises(Refused):
+            validate(EntryMetadata, about | {"submitted": wrong}, "entry")
 
 
 def test_undefined_retentions_are_grey(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from byzbench.reports.estimators import Interval
 WIDTH, HEIGHT = 320, 160
 """Size of the frame of learning curves."""
 
-_CHART_WIDTH, _LABELS, _TOP, _ROW = 420, 142, 24, 20
+_CHART_WIDTH, _LABELS, _TOP, _ROW = 430, 152, 24, 20
 """Width of the chart of scores, that of its labels, where its rows begin, and the height of a row."""
 
 _LETTERS = 22

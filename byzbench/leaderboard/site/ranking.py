@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from byzbench import registry
 from byzbench.leaderboard.boards import Board
@@ -69,7 +69,7 @@ def _words(board: Board, rows: Sequence[Row], up: str) -> Markup:
     num_ranked = sum(r.ranks is not None for r in board.rows)
     level = 1 - (1 - CONFIDENCE) / max(1, math.comb(num_ranked, 2))  # of all pairs of the board together
     tied = (_tied(rows, group, level, up) for group in _shown_groups(board))
-    sentences = [board.separation, *tied, *_alone(rows, up)]
+    sentences = [board.separation, *tied, _against_alone(rows, up)]
     return el("ul", (el("li", sentence) for sentence in sentences if sentence), class_="words")
 
 
@@ -132,26 +132,28 @@ def _tied(rows: Sequence[Row], group: range, level: float, up: str) -> Child:
     return places, _link(first, up), " minus ", _link(last, up), f" is {difference}."
 
 
-def _alone(rows: Sequence[Row], up: str) -> Iterator[Child]:
-    """Yield which rows score more, and which less, than learning alone, by the interval of each."""
+def _against_alone(rows: Sequence[Row], up: str) -> Child:
+    """Return which rows score more, and which less, than learning alone, by the interval of each; None without any."""
     compared = [(r, r.joining.overall) for r in rows if r.joining and r.joining.overall.low is not None]
-    better = [r for r, joining in compared if (joining.low or 0) > 0]
-    worse = [r for r, joining in compared if (joining.high or 0) < 0]
-    tied = [(r, joining) for r, joining in compared if (joining.low or 0) <= 0 <= (joining.high or 0)]
-    if better:
-        yield "Better under the worst attack than learning alone without one: ", _links(better, up), "."
-    for r, joining in tied:
-        yield _link(r, up), f" and learning alone are not separated: the difference is {_signed(joining)}."
-    if worse:
-        yield "Worse than learning alone: ", _links(worse, up), "."
+    if not compared:
+        return None
+    better = [_link(r, up) for r, gain in compared if (gain.low or 0) > 0]
+    worse = [_link(r, up) for r, gain in compared if (gain.high or 0) < 0]
+    tied = [(_link(r, up), f", {_signed(gain)}") for r, gain in compared if (gain.low or 0) <= 0 <= (gain.high or 0)]
+    return (
+        "Compared one by one with learning alone without an attack, each at 95 %.",
+        (" Better under the worst attack: ", _listed(better), ".") if better else None,
+        (" Not separated from it: ", _listed(tied), ".") if tied else None,
+        (" Worse: ", _listed(worse), ".") if worse else None,
+    )
 
 
 def _signed(difference: Difference) -> str:
     return str(difference).replace("-", "\N{MINUS SIGN}")
 
 
-def _links(rows: Sequence[Row], up: str) -> Child:
-    return [("; " if i else None, _link(r, up)) for i, r in enumerate(rows)]
+def _listed(things: Sequence[Child]) -> Child:
+    return [("; " if i else None, thing) for i, thing in enumerate(things)]
 
 
 def _link(r: Row, up: str) -> Markup:
