@@ -66,6 +66,6 @@ def test_other_types_are_refused_before_anything_runs(
 
 def test_a_kind_and_a_component_are_named_by_text() -> None:
     with pytest.raises(UserError, match="unknown kind 5"):
-        byzbench.load(5, "krum")  # type: ignore[arg-type]
+        byzbench.make(5, "krum")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="aggregator takes the name of a component or a component, got 5"):
-        byzbench.load("aggregator", 5)  # type: ignore[arg-type]
+        byzbench.make("aggregator", 5)  # type: ignore[arg-type]

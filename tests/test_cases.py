@@ -318,7 +318,7 @@ def test_c21_environments_that_print(words: list[str], shell: Shell) -> None:
 
 
 def test_c22_rules_outside_their_domain(shell: Shell) -> None:
-    call = "byzbench.load('aggregator', '{}')(np.random.default_rng(0).standard_normal((5, 8)), {})"
+    call = "byzbench.make('aggregator', '{}')(np.random.default_rng(0).standard_normal((5, 8)), {})"
     for name, f, words in (("krum", 3, "n >= 2f + 3"), ("trimmed_mean", 5, "it needs"), ("krum", -1, "at least 0")):
         done = shell.python("-c", PYTHON.format(call.format(name, f)))
         assert words in done.stdout

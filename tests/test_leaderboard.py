@@ -343,6 +343,7 @@ def test_the_four_commands(tiny: Suite, tmp_path: Path, monkeypatch: pytest.Monk
     printed = capsys.readouterr().out
     folder = tmp_path / "leaderboards/submissions/tiny-v1/defence" / slug
     assert "| score | cross-fitted |" in printed
+    assert "submitted" in json.loads((folder / "submission.json").read_bytes())["entry"]
     assert f"byzbench leaderboard verify leaderboards/submissions/tiny-v1/defence/{slug}" in printed
     assert main(monkeypatch, *typed(submit, "longer steps", "again")) == 2
     assert "and was not written" in capsys.readouterr().err

@@ -25,14 +25,17 @@ from byzbench.cli.leaderboard import app
 from byzbench.experiments.experiment import Experiment
 from byzbench.leaderboard import flags
 from byzbench.leaderboard.boards import boards
+from byzbench.leaderboard.documents import Refused
+from byzbench.leaderboard.schema import EntryMetadata, validate
 from byzbench.leaderboard.site.build import site
 from byzbench.leaderboard.site.collection import Collection, collect_entries
 from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import DIGITS, FORMULA
-from byzbench.leaderboard.site.drawings import WIDTH
+from byzbench.leaderboard.site.drawings import WIDTH, ScoreMark, score_chart
 from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
 from byzbench.leaderboard.site.reading import FLAGS
 from byzbench.leaderboard.suites import suite
+from byzbench.reports.estimators import Interval
 
 EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {
@@ -40,7 +43,7 @@ ALLOWED = {
     *("h1", "h2", "h3", "p", "a", "ul", "li", "div", "span", "small", "strong", "code", "pre", "dl", "dt", "dd"),
     *("details", "summary"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("figure", "figcaption", "svg", "path", "circle", "rect", "text"),
+    *("figure", "figcaption", "svg", "g", "path", "circle", "rect", "text"),
 }
 VOID = {"meta", "link"}
 
@@ -276,13 +279,53 @@ def test_a_board_shows_scores_settings_and_costs_and_no_shared_flag_on_a_row(
     pages: dict[str, Page],
 ) -> None:
     board = pages["boards/synthetic-v1.defence.decentralised.html"]
-    assert len(board.all("table")) == 2
+    assert len(board.all("table")) == 3
     assert "Flags of every row: few-seeds" in board.words
     assert board.words.count("few-seeds") == 1
+    assert [a["aria-label"] for a in board.all("svg")] == [
+        a["aria-label"] for a in pages["index.html"].all("svg") if "2 rows" in str(a["aria-label"])
+    ], "the first page has its chart"
     assert "1 of 1 pairs is separated: Entry plain is better than" in board.words
     assert "Sanity attacks, which no score depends on: large_noise(relative=False)" in board.words
-    heads = "RanksEntryScore0 to 1Cross-fittedCoordinatedCVaRCleanRetentionJoiningWorst attackFlags"
-    assert heads in board.words
+    assert "RanksEntryScoreCleanRetentionJoiningWorst attackPaperFlags" in board.words
+    assert "EntryCross-fittedCVaRCoordinatedMean over attacksFinal return" in board.words
+
+
+def test_the_first_page_ranks_dates_and_names_ties(tmp_path: Path) -> None:
+    about = {"name": "Twin", "slug": "twin", "authors": ["A. Author"], "license": "MIT", "submitted": "2026-11-30"}
+    write_entry(tmp_path / "submissions", SUITE, "plain", seed=1)
+    write_entry(tmp_path / "submissions", SUITE, "twin", seed=2, entry=about)
+    write_entry(tmp_path / "submissions", SUITE, "weak", seed=3, skill=0.4)
+    write_entry(tmp_path / "submissions", SUITE, "alone", seed=4, skill=0.05, harm={}, method={"algo": "solo"})
+    index = Page(dict(site(collect_entries(tmp_path / "submissions")[0]))["index.html"].decode())
+    assert re.search(r"(Entry plain and Twin|Twin and Entry plain) are not separated: the difference is", index.words)
+    assert "RanksMethodScoreWorst attackPaperDateMB a cellSearch episodes" in index.words
+    assert index.words.count("2026-11-30") == 1
+    assert index.words.count("not recorded") == 3
+    papers = [str(a["href"]).rpartition("/")[2] for a in index.all("a") if "arxiv.org" in str(a["href"])]
+    assert papers == ["2401.03489"] * 3 + ["2202.00308"]
+    (drawing,) = [a for a in index.all("svg") if a["class"] == "scores"]
+    assert (drawing["role"], str(drawing["aria-label"])[:16]) == ("img", "Scores of 4 rows")
+    assert [a["class"] for a in index.all("circle")] == ["clean", "dot"] * 4
+    assert [[a["class"] for a in index.all("path")].count(one) for one in ("tie", "alone")] == [2, 1]
+    assert re.search(r"learning alone without an attack, each at 95 %\. [^.]*: (Entry plain|Twin)", index.words)
+
+
+def test_a_chart_ends_after_its_largest_number() -> None:
+    marks = [ScoreMark("a" * 40, Interval(7.0, 6.5, 9.3), 8.0), ScoreMark("b", Interval(-0.2), 0.1)]
+    drawn = Page(score_chart(marks, [range(2)], 0.5, "two rows"))
+    assert drawn.words.startswith("two rows0246810"), "its title, and ticks"
+    places = [int(str(a["cx"])) for a in drawn.all("circle") if a["class"] == "dot"]
+    left, right = (int(re.match(r"M(\d+)", str(a["d"]))[1]) for a in (drawn.all("path")[0], drawn.all("path")[5]))  # type: ignore[index]
+    assert places == [left + round(0.7 * (right - left)), left], "below 0 at 0"
+
+
+def test_a_date_is_one_of_the_calendar() -> None:
+    about = {"name": "X", "slug": "x", "authors": ["A. Author"], "license": "MIT"}
+    assert validate(EntryMetadata, about | {"submitted": "2028-02-29"}, "entry").submitted == "2028-02-29"
+    for wrong in ("2026-02-29", "20260101", "2026-W01-1"):
+        with pytest.raises(Refused):
+            validate(EntryMetadata, about | {"submitted": wrong}, "entry")
 
 
 def test_undefined_retentions_are_grey(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ import byzbench
 from byzbench import cli
 from byzbench.core.environment_spec import EnvironmentSpec
 from byzbench.errors import ExhaustedResources, Undefined, UserError, exhaustion
+from byzbench.experiments.episodes import render_episode
 from byzbench.platforms import check_platform, num_cores
 from byzbench.records.store import gather
 from byzbench.records.tuned import TunedParameters
-from byzbench.reports.episodes import render_episode
 from byzbench.sweeps import cells
 from byzbench.sweeps.grid import SweepGrid
 from byzbench.topologies.from_file import FromFile

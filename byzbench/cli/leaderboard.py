@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,10 +124,9 @@ def submit(
     paper: Annotated[str | None, typer.Option(help="Link to the paper, https://...")] = None,
     license: Annotated[str, typer.Option(help="SPDX identifier of the license of the code.")] = "MIT",
     conflicts: Annotated[str | None, typer.Option(help="Conflicts of interest.")] = None,
+    date: Annotated[str | None, typer.Option(help="Date, YYYY-MM-DD; default: today in UTC.")] = None,
     tuned: _Tuned = None,
-    supersedes: Annotated[
-        str | None, typer.Option(help="Slug of the submission that this one replaces.", metavar="SLUG")
-    ] = None,
+    supersedes: Annotated[str | None, typer.Option(help="Slug of the submission that this one replaces.")] = None,
     notes: Annotated[
         Path | None, typer.Option(help="A text file for NOTES.md, shown unchanged.", metavar="FILE")
     ] = None,
@@ -150,7 +150,7 @@ def submit(
     ticket = submitting.RunManifest.read(runs)
     store = runs if runs.is_dir() else runs.parent
     about = {"name": name, "slug": slug or _slug(name), "authors": author, "license": license}
-    more = {"paper": paper, "conflicts": conflicts}
+    more = {"paper": paper, "conflicts": conflicts, "submitted": date or datetime.now(UTC).date().isoformat()}
     metadata = validate(EntryMetadata, about | {k: v for k, v in more.items() if v}, "entry")
     lot = ticket.submission_plan()
     folder = submitting.write_submission(

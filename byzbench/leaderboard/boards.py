@@ -17,7 +17,7 @@ from byzbench.leaderboard.rows import Peers, Row, make_row, reference_returns, s
 from byzbench.leaderboard.schema import Division, Track
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
 from byzbench.reports.estimators import Interval
-from byzbench.reports.ordering import describe_separation, paired_difference, rank_ranges, separated
+from byzbench.reports.ordering import describe_separation, paired_difference, rank_ranges, separated, tied_groups
 from byzbench.reports.scoring import cell_scores
 
 
@@ -51,6 +51,7 @@ class Board:
         rows: The rows of the tracks defence and reported.
         attacks: The rows of the track attack.
         separation: A sentence with the number of separated pairs of ranked rows; None below two ranked rows.
+        tied: The longest runs of neighbouring ranked rows of which no pair is separated, as ranges of positions.
         common_flags: Names of the flags that every scored row has.
     """
 
@@ -60,6 +61,7 @@ class Board:
     rows: tuple[Row, ...] = ()
     attacks: tuple[AttackRow, ...] = field(default=())
     separation: str | None = None
+    tied: tuple[range, ...] = ()
     common_flags: tuple[str, ...] = ()
 
 
@@ -127,6 +129,7 @@ def _board(suite: Suite, division: Division, rows: Sequence[Row]) -> Board:
     runs = [row.runs for row in ranked if row.runs]
     ranges = rank_ranges(runs)
     names = [row.entry.submission.entry.name for row in ranked]
+    pairs = separated(runs)
     return Board(
         suite=suite,
         track="defence",
@@ -135,7 +138,8 @@ def _board(suite: Suite, division: Division, rows: Sequence[Row]) -> Board:
             *(replace(row, ranks=ranks) for row, ranks in zip(ranked, ranges, strict=True)),
             *sorted((row for row in rows if row.unranked), key=_order),
         ),
-        separation=describe_separation(names, separated(runs)) if len(ranked) > 1 else None,
+        separation=describe_separation(names, pairs) if len(ranked) > 1 else None,
+        tied=tuple(tied_groups(len(ranked), pairs)),
         common_flags=common_flags(rows),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from matplotlib.patches import Rectangle
 from byzbench.leaderboard.admission import HARM
 from byzbench.leaderboard.boards import strata_of
 from byzbench.leaderboard.findings import Findings, ScoredRow
+from byzbench.leaderboard.suites import short_specs
 from byzbench.reports.plot_style import COLOURS, STYLE, require_format, save_figure
 from byzbench.reports.scoring import StratumScore
 
@@ -84,7 +84,7 @@ def _panel(axes: Axes, stratum: str, rows: Sequence[ScoredRow], num_lines: int) 
     axes.set(xlabel=stratum, xlim=(-0.5, len(attacks) + 0.5), ylim=(num_lines - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    names = ["clean score", *_short_names(attacks)]
+    names = ["clean score", *short_specs(attacks)]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(length=0)
@@ -94,19 +94,6 @@ def _panel(axes: Axes, stratum: str, rows: Sequence[ScoredRow], num_lines: int) 
         _clean(axes, down, scores)
         for across, attack in enumerate(attacks, 1):
             _retention(axes, across, down, scores, attack)
-
-
-def _short_names(attacks: Sequence[str]) -> list[str]:
-    """Return the texts of attacks without parameters, or as they are where two of them would be the same.
-
-    Example:
-        >>> _short_names(["split_brain(rop(on=both))", "large_noise(relative=False, on=both)"])
-        ['split_brain(rop)', 'large_noise']
-        >>> _short_names(["alie(z=1)", "alie(z=2)"])
-        ['alie(z=1)', 'alie(z=2)']
-    """
-    short = [re.sub(r",?\s*\w+=[^,()]+", "", attack).replace("()", "") for attack in attacks]
-    return [name if short.count(name) == 1 else attack for name, attack in zip(short, attacks, strict=True)]
 
 
 def _clean(axes: Axes, down: int, scores: StratumScore) -> None:

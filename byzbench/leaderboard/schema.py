@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -54,6 +55,11 @@ def _decimal(text: str) -> str:
     return text
 
 
+def _date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
 def _text(max_length: int, pattern: str | None = None) -> Any:
     return StringConstraints(min_length=1, max_length=max_length, pattern=pattern, strict=True)
 
@@ -66,6 +72,7 @@ def _trimmed(text: str) -> str:
 
 Name = Annotated[str, _text(80), AfterValidator(_trimmed), AfterValidator(_name)]
 Line = Annotated[str, _text(300), AfterValidator(_trimmed)]
+Date = Annotated[str, _text(10, r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_date)]
 Word = Annotated[str, _text(40, r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$")]
 Slug = Annotated[str, _text(39, r"^[a-z0-9][a-z0-9-]*$")]
 Link = Annotated[str, _text(200, r"^[!#-;=?-\[\]_a-z~]+$"), AfterValidator(_link)]
@@ -132,6 +139,7 @@ class EntryMetadata(Document):
         paper: The address of the paper.
         license: The license of the code, by its SPDX identifier.
         conflicts: Conflicts of interest that a reader should know.
+        submitted: The date on which it was submitted, YYYY-MM-DD; None in entries older than this field.
     """
 
     name: Name
@@ -140,6 +148,7 @@ class EntryMetadata(Document):
     paper: Link | None = None
     license: Word
     conflicts: Annotated[Line, AfterValidator(_name)] | None = None
+    submitted: Date | None = None
 
 
 class TaskMethod(Document):

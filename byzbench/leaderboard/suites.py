@@ -11,8 +11,9 @@ and `held_out`, for tuning, under which no cell is run.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -378,3 +379,19 @@ def seed_of(*words: object) -> int:
     """
     text = "\n".join(map(str, words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def short_specs(specs: Sequence[str]) -> list[str]:
+    """Return components without their parameters, or as they are where two of them would be the same.
+
+    Args:
+        specs: The components as they are written.
+
+    Example:
+        >>> short_specs(["split_brain(rop(on=both))", "large_noise(relative=False, on=both)"])
+        ['split_brain(rop)', 'large_noise']
+        >>> short_specs(["alie(z=1)", "alie(z=2)"])
+        ['alie(z=1)', 'alie(z=2)']
+    """
+    short = [re.sub(r",?\s*\w+=[^,()]+", "", spec).replace("()", "") for spec in specs]
+    return [name if short.count(name) == 1 else spec for name, spec in zip(short, specs, strict=True)]

@@ -194,6 +194,34 @@ def rank_ranges(entries: Sequence[EntryRuns]) -> list[tuple[int, int]]:
     return [(1 + worse.count(i), len(entries) - better.count(i)) for i in range(len(entries))]
 
 
+def tied_groups(count: int, pairs: Collection[tuple[int, int]]) -> list[range]:
+    """Return the longest runs of neighbouring entries in which no pair is separated, as in a critical-difference plot.
+
+    Args:
+        count: The number of entries, which are ordered by score.
+        pairs: What `separated` returned for them.
+
+    Returns:
+        Ranges of positions, of two entries or more. Groups can overlap, since being tied is not transitive.
+
+    Example:
+        >>> tied_groups(4, {(0, 2), (0, 3), (1, 3)})
+        [range(0, 2), range(1, 3), range(2, 4)]
+        >>> tied_groups(3, {(0, 2), (1, 2)})
+        [range(0, 2)]
+    """
+    groups: list[range] = []
+    end = 0
+    for first in range(count):
+        last = max(first + 1, end)
+        while last < count and not any((i, last) in pairs or (last, i) in pairs for i in range(first, last)):
+            last += 1
+        if last > max(end, first + 1):
+            groups.append(range(first, last))
+        end = last
+    return groups
+
+
 def describe_separation(names: Sequence[str], pairs: Collection[tuple[int, int]]) -> str:
     """Return a sentence on the number of separated pairs of a board.
 

@@ -1,10 +1,8 @@
-"""The page of a board: a table of scores, and a table of settings and costs of the same rows."""
+"""The page of a board: its chart, and tables of scores, of further estimates, and of settings and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from byzbench.leaderboard.boards import Board, strata_of
@@ -12,10 +10,11 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import Row, Settings
 from byzbench.leaderboard.schema import Knowledge
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
-from byzbench.leaderboard.site.drawings import interval
-from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.leaderboard.site.html import Child, Markup, el, join
+from byzbench.leaderboard.site.ranking import paper_links, ranking_section
 from byzbench.leaderboard.site.tables import cell, count, figure, html_table, lead, number_text, quantity, row
 from byzbench.leaderboard.suites import Suite
+from byzbench.reports.scoring import EntryScore
 
 DIVISION = {"decentralised": "without a server", "server": "with a trusted server"}
 """Divisions in words."""
@@ -139,14 +138,17 @@ def _defence_board(board: Board, collection: Collection) -> Iterator[Child]:
         ". ",
         el("a", "What the columns mean", href="../reading.html#columns"),
     )
-    if board.separation:
-        yield el("p", el("strong", board.separation))
+    yield ranking_section(board, "../")
     if board.common_flags:
         yield el("p", "Flags of every row: ", listed(board.common_flags, flag_link))
-    columns = _optional_columns(board)
-    heads = ["Ranks", "Entry", "Score", "0 to 1", "Cross-fitted", *columns, "CVaR", "Clean", "Retention", "Joining"]
-    rows = (_scores(r, board, columns, collection.audit[r.entry.digest]) for r in board.rows)
-    yield html_table("Entries by score", [*heads, "Worst attack", "Flags"], rows, sortable=True, names=1)
+    best_known = any(r.score and r.best_known != r.score.worst.value for r in board.rows)
+    heads = ["Ranks", "Entry", "Score", *(["Best known"] if best_known else []), "Clean", "Retention", "Joining"]
+    rows = (_scores(r, board, best_known, collection.audit[r.entry.digest]) for r in board.rows)
+    yield html_table("Entries by score", [*heads, "Worst attack", "Paper", "Flags"], rows, sortable=True, names=1)
+    levels = [level for level in LEVEL if any(level in r.by_knowledge for r in board.rows)]
+    heads = ["Entry", "Cross-fitted", "CVaR", *(LEVEL[level] for level in levels), "Mean over attacks", "Final return"]
+    rows = (_estimates(r, levels) for r in board.rows)
+    yield html_table("More estimates, in the same order", heads, rows, sortable=True)
     yield html_table("Settings and costs, in the same order", _SETTINGS, map(_settings, board.rows), sortable=True)
 
 
@@ -159,21 +161,6 @@ def reference_text(suite: Suite, division: str) -> str:
     return f"the reference: {reference.algo}{rule}, which averages honest agents only, without an attack"
 
 
-def _optional_columns(board: Board) -> dict[str, Callable[[Row], float | None]]:
-    """Return the columns of boards with attacks that are aimed at rows, or with adversaries that see less."""
-    columns: dict[str, Callable[[Row], float | None]] = {}
-    if any(r.score and r.best_known != r.score.worst.value for r in board.rows):
-        columns["Best known"] = attrgetter("best_known")
-    for level, name in LEVEL.items():
-        if any(level in r.by_knowledge for r in board.rows):
-            columns[name] = partial(_score_at, level)
-    return columns
-
-
-def _score_at(level: Knowledge, r: Row) -> float | None:
-    return r.by_knowledge.get(level)
-
-
 def _siblings(board: Board, collection: Collection) -> Markup:
     """Return links to the boards of the same suite."""
     links = (
@@ -183,13 +170,13 @@ def _siblings(board: Board, collection: Collection) -> Markup:
     return el("nav", el("ul", *links), class_="tabs", aria_label="Boards of this suite")
 
 
-def _scores(r: Row, board: Board, columns: Mapping[str, Callable[[Row], float | None]], audit: str) -> Markup:
+def _scores(r: Row, board: Board, best_known: bool, audit: str) -> Markup:
     """Return a row of the table of scores.
 
     Args:
         r: The row of the board.
         board: The board.
-        columns: The optional columns of the board.
+        best_known: Whether the table has the score with the attacks that are aimed at rows.
         audit: The result of the last audit as a text.
     """
     flags = [flag.name for flag in r.flags if flag.name not in board.common_flags]
@@ -197,49 +184,63 @@ def _scores(r: Row, board: Board, columns: Mapping[str, Callable[[Row], float | 
     return row(
         cell(rank_text(r.ranks), sort=ranks, class_="n"),
         lead(entry_link(r.entry), marks(r.entry, r.unranked, audit)),
-        _numbers(r, columns.values()) if r.score else [cell() for _ in range(7 + len(columns))],
+        _numbers(r, r.score, best_known) if r.score else [cell() for _ in range(4 + best_known)],
         cell(attack_links(r.named_attacks)),
+        cell(paper_links(r.entry), class_="paper"),
         cell([flag_link(name) for name in dict.fromkeys(flags)], class_="flags"),
         class_="grey" if r.unranked else None,
     )
 
 
-def _numbers(r: Row, columns: Iterable[Callable[[Row], float | None]]) -> Iterator[Markup]:
-    s = r.score
-    assert s is not None
+def _numbers(r: Row, s: EntryScore, best_known: bool) -> Iterator[Markup]:
     value, defined, total = s.mean_retention()
     yield figure(s.worst)
-    yield cell(interval(s.worst), sort=s.worst.value)
-    yield figure(s.crossfit)
-    yield from (figure(column(r)) for column in columns)
-    yield figure(s.cvar)
+    if best_known:
+        yield figure(r.best_known)
     yield figure(s.clean.value)
     yield cell(number_text(value), " ", el("small", f"{defined} of {total}"), sort=value, class_="n")
     yield figure(r.joining.overall if r.joining else None)
 
 
+def _estimates(r: Row, levels: Sequence[Knowledge]) -> Markup:
+    """Return a row of the table of the score's other estimates, and of the final return."""
+    s = r.score
+    return row(
+        lead(entry_link(r.entry)),
+        figure(s.crossfit if s else None),
+        figure(s.cvar if s else None),
+        (figure(r.by_knowledge.get(level)) for level in levels),
+        figure(s.mean if s else None),
+        cell(final_text(r), sort=_single(r.final_returns.values()), class_="n"),
+        class_="grey" if r.unranked else None,
+    )
+
+
 _SETTINGS = (
-    "Entry", "Parameters", "lr", "Batch", "Final return", "Messages", "MB", "Seconds", "Search episodes",
-    "Failed cells", "Paper",
+    "Entry", "Parameters", "lr", "Batch", "Messages", "MB", "Seconds", "Search episodes", "Failed cells", "Date",
 )  # fmt: skip
 
 
 def _settings(r: Row) -> Markup:
-    settings, costs, paper = r.settings, r.costs, r.entry.submission.entry.paper
+    settings, costs = r.settings, r.costs
     return row(
         lead(entry_link(r.entry)),
         cell(settings.origin, ", " + ALWAYS_LARGE if settings.always_large else None),
         cell(", ".join(f"{value:g}" for value in settings.lr), sort=min(settings.lr, default=None), class_="n"),
         cell(", ".join(map(str, settings.batch_size)), sort=min(settings.batch_size, default=None), class_="n"),
-        cell(final_text(r), sort=_single(r.final_returns.values()), class_="n"),
         quantity(costs.messages),
-        quantity(None if costs.bytes is None else costs.bytes / 1e6),
+        quantity(megabytes(r)),
         quantity(costs.seconds),
         quantity(settings.search_episodes),
         cell(r.failed, class_="n"),
-        cell(outward(paper, "paper") if paper else None),
+        cell(r.entry.submission.entry.submitted or "not recorded"),
         class_="grey" if r.unranked else None,
     )
+
+
+def megabytes(r: Row) -> float | None:
+    """Return the megabytes that all agents send in a cell; None where they are not known."""
+    return None if r.costs.bytes is None else r.costs.bytes / 1e6
 
 
 def final_text(r: Row) -> str:

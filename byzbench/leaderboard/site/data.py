@@ -81,6 +81,7 @@ def _entry_fields(board: Board, r: Row | AttackRow, collection: Collection) -> d
         "name": submission.entry.name,
         "authors": list(submission.entry.authors),
         "paper": submission.entry.paper,
+        "submitted": submission.entry.submitted,
         "submission": r.entry.digest,
         "engine": submission.code.engine,
         "audit": collection.audit[r.entry.digest],

@@ -1,4 +1,4 @@
-"""Inline SVG of intervals, learning curves and graphs. The style sheet sets colours by class.
+"""Inline SVG of scores, learning curves and graphs. The style sheet sets colours by class.
 
 Coordinates are integers, so that the same data has the same bytes on every machine.
 """
@@ -6,7 +6,8 @@ Coordinates are integers, so that the same data has the same bytes on every mach
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
@@ -18,6 +19,15 @@ from byzbench.reports.estimators import Interval
 WIDTH, HEIGHT = 320, 160
 """Size of the frame of learning curves."""
 
+_CHART_WIDTH, _LABELS, _TOP, _ROW = 430, 152, 24, 20
+"""Width of the chart of scores, that of its labels, where its rows begin, and the height of a row."""
+
+_LETTERS = 22
+"""Most letters of a name in the chart of scores."""
+
+_MOST_TICKS = 5
+"""Most intervals between the ticks of the axis of scores."""
+
 MOST_AGENTS = 200
 """Largest number of agents with which a graph is drawn."""
 
@@ -25,28 +35,94 @@ _MOST_LABELS = 40
 """Largest number of agents with which nodes are labelled."""
 
 
-def interval(estimate: Interval) -> Markup:
-    """Return a drawing of a score with its interval on an axis from 0 to 1; values are clipped to it.
+@dataclass(frozen=True)
+class ScoreMark:
+    """A row of the chart of scores.
 
-    It is hidden from screen readers, since the numbers are in the cell beside it.
+    Attributes:
+        name: The name of the entry.
+        score: Its score with the interval.
+        clean: Its score without an attack.
     """
 
-    def at(value: float) -> int:
-        return 4 + round(92 * min(max(value, 0.0), 1.0))
+    name: str
+    score: Interval
+    clean: float
 
-    low, high = (
-        (estimate.low, estimate.high)
-        if estimate.low is not None and estimate.high is not None
-        else (estimate.value,) * 2
-    )
+
+def score_chart(marks: Sequence[ScoreMark], tied: Sequence[range], alone: float | None, label: str) -> Markup:
+    """Return a chart of scores, a row for each entry: a dot with its interval, and an open circle without an attack.
+
+    Dashed lines are at 1, the reference, and at learning alone. A vertical bar at the right joins rows of which no pair
+    is separated. Each row has its numbers as a title; values below 0 are drawn at 0.
+
+    Args:
+        marks: The rows.
+        tied: The groups of rows of which no pair is separated, as ranges of positions.
+        alone: The clean score of the method alone; None if it is not drawn.
+        label: The description for screen readers.
+    """
+    ends = [x for mark in marks for x in (mark.score.value, mark.score.high, mark.clean) if x is not None]
+    largest = max(1.0, alone or 0.0, *ends)
+    step = 0.5
+    while largest > _MOST_TICKS * step:
+        step *= 2
+    ticks = [step * i for i in range(1 + math.ceil(largest / step))]
+    lanes = _lanes(tied)
+    plot = _CHART_WIDTH - _LABELS - 16 - 8 * (1 + max(lanes, default=-1))
+    bottom = _TOP + _ROW * len(marks)
+
+    def across(value: float) -> int:
+        return _LABELS + round(plot * min(max(value, 0.0) / ticks[-1], 1.0))
+
+    def line(value: float, class_: str) -> Markup:
+        return el("path", d=f"M{across(value)} {_TOP}V{bottom}", class_=class_)
+
     return el(
         "svg",
-        el("path", d="M4 8H96", class_="axis"),
-        el("path", d=f"M{at(low)} 8H{at(high)}", class_="spread"),
-        el("circle", cx=at(estimate.value), cy=8, r=4, class_="dot"),
-        viewBox="0 0 100 16",
-        class_="interval",
-        aria_hidden="true",
+        el("title", label),
+        ((line(x, "axis"), el("text", f"{x:g}", x=across(x), y=_TOP - 6, class_="tick")) for x in ticks),
+        line(1.0, "level"),
+        None if alone is None else line(alone, "alone"),
+        (_chart_row(mark, _TOP + _ROW * i + _ROW // 2, across) for i, mark in enumerate(marks)),
+        (
+            el(
+                "path",
+                d=f"M{_CHART_WIDTH - 6 - 8 * lane} {_TOP + _ROW * g.start + 5}v{_ROW * len(g) - 10}",
+                class_="tie",
+            )
+            for g, lane in zip(tied, lanes, strict=True)
+        ),
+        viewBox=f"0 0 {_CHART_WIDTH} {bottom + 4}",
+        class_="scores",
+        role="img",
+        aria_label=label,
+    )
+
+
+def _lanes(groups: Sequence[range]) -> list[int]:
+    """Return for each group the first lane in which no earlier group reaches it; groups are ordered by their start."""
+    ends: list[int] = []
+    lanes = []
+    for group in groups:
+        lane = next((i for i, end in enumerate(ends) if end <= group.start), len(ends))
+        ends[lane : lane + 1] = [group.stop]
+        lanes.append(lane)
+    return lanes
+
+
+def _chart_row(mark: ScoreMark, y: int, across: Callable[[float], int]) -> Markup:
+    score = mark.score
+    low, high = (score.value if end is None else end for end in (score.low, score.high))
+    name = mark.name if len(mark.name) <= _LETTERS else f"{mark.name[: _LETTERS - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    numbers = f"score {score.value:.2f}, {low:.2f} to {high:.2f}; without an attack {mark.clean:.2f}"
+    return el(
+        "g",
+        el("title", f"{mark.name}: {numbers}"),
+        el("text", name, x=_LABELS - 10, y=y + 4, class_="name"),
+        el("path", d=f"M{across(low)} {y}H{across(high)}", class_="spread"),
+        el("circle", cx=across(mark.clean), cy=y, r=4, class_="clean"),
+        el("circle", cx=across(score.value), cy=y, r=4, class_="dot"),
     )
 
 

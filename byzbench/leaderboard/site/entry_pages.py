@@ -20,6 +20,7 @@ from byzbench.leaderboard.site.board_pages import entry_link, listed, marks
 from byzbench.leaderboard.site.collection import Collection
 from byzbench.leaderboard.site.drawings import curve_drawing
 from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.leaderboard.site.ranking import paper_links
 from byzbench.leaderboard.site.score_tables import damage_table, matrices, score_section
 from byzbench.leaderboard.site.tables import cell, fact_list, html_table, lead, row, with_interval
 from byzbench.leaderboard.suites import Stratum, Suite
@@ -84,7 +85,8 @@ def _about(entry: Entry, suite: Suite, collection: Collection) -> Markup:
     return fact_list(
         [
             ("Authors", ", ".join(about.authors)),
-            ("Paper", about.paper and outward(about.paper, about.paper)),
+            ("Paper", outward(about.paper, about.paper) if about.paper else paper_links(entry)),
+            ("Date", about.submitted or "not recorded"),
             ("Suite", el("a", suite.name, href=f"../index.html#{suite.name}")),
             ("Track", submission.track),
             ("Method", _options(method.options)),

@@ -1,20 +1,18 @@
-"""The index page: the open suites, and the first rows of each of their boards."""
+"""The index page: the open suites, and the ranking of each of their boards as a table, a chart and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from byzbench.leaderboard.boards import Board
 from byzbench.leaderboard.entries import Entry
-from byzbench.leaderboard.site.board_pages import attack_links, entry_link, listed, rank_text, title
+from byzbench.leaderboard.rows import Row
+from byzbench.leaderboard.site.board_pages import attack_links, entry_link, listed, megabytes, rank_text, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
-from byzbench.leaderboard.site.drawings import interval
 from byzbench.leaderboard.site.html import Child, Markup, el
-from byzbench.leaderboard.site.tables import cell, figure, html_table, lead, row
-from byzbench.leaderboard.suites import CLEAN, Stratum, Suite
-
-FIRST_ROWS = 5
-"""Number of rows of a board on the index page."""
+from byzbench.leaderboard.site.ranking import MOST_ROWS, paper_links, ranked_rows, ranking_section
+from byzbench.leaderboard.site.tables import cell, figure, html_table, lead, quantity, row
+from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, short_specs
 
 _ROLES = {"worst_case": "worst case", "sanity": "sanity", "held_out": "held out for tuning"}
 
@@ -25,7 +23,10 @@ def index_page(collection: Collection) -> Iterator[Child]:
     yield el(
         "p",
         "Which federated reinforcement-learning algorithms still learn when some agents are Byzantine? Every row is a "
-        "submission that anybody can run again, and its scores are computed from its cells. All numbers: ",
+        "submission that anybody can run again. Its score is the area under the learning curve under the worst attack "
+        "of the suite: 0 is a random policy, 1 the suite's reference without an attack. ",
+        el("a", "What the columns mean", href="reading.html#columns"),
+        ". All numbers: ",
         el("a", "board.csv", href="board.csv"),
         ", ",
         el("a", "board.json", href="board.json"),
@@ -47,9 +48,10 @@ def index_page(collection: Collection) -> Iterator[Child]:
 def _suite(suite: Suite, collection: Collection) -> Iterator[Child]:
     yield el("h2", suite.name, id=suite.name)
     yield el("p", suite.title)
+    yield el("p", f"{_sizes(suite)}. Seeds of a cell: {suite.seeds}.")
     for board in collection.of(suite):
         yield el("h3", el("a", title(board), href=board_path(board)))
-        yield from _first_attacks(board) if board.division is None else _first_rows(board)
+        yield from _first_attacks(board) if board.division is None else _ranking(board)
     if not collection.of(suite):
         yield el("p", "It has no submission yet.")
     yield el("details", el("summary", "Strata, attacks and id"), _contents(suite))
@@ -58,39 +60,64 @@ def _suite(suite: Suite, collection: Collection) -> Iterator[Child]:
         yield html_table(f"Entries of {suite.name} on no board", heads, map(_unlisted, others))
 
 
-def _first_rows(board: Board) -> Iterator[Markup]:
-    if board.separation:
-        yield el("p", board.separation)
-    heads = ("Ranks", "Entry", "Score", "0 to 1", "Clean")
-    rows = (
+def _sizes(suite: Suite) -> str:
+    """Return the tasks, and the numbers of agents, of a suite as a text."""
+    tasks = ", ".join(dict.fromkeys(s.task for s in suite.strata))
+    sizes = dict.fromkeys(f"{s.agents} agents, {s.byzantine} of them Byzantine" for s in suite.strata)
+    return f"Task{'s' * (', ' in tasks)}: {tasks}. Federations: {' or '.join(sizes)}"
+
+
+def _ranking(board: Board) -> Iterator[Markup]:
+    """Yield the ranking of a board: a chart, a table, and in words what the data separate."""
+    rows = ranked_rows(board)
+    short = dict(zip(specs := [a.spec for a in board.suite.attacks], short_specs(specs), strict=True))
+    dated = any(r.entry.submission.entry.submitted for r in rows)
+    dates = ["Date"] if dated else []
+    heads = ["Ranks", "Method", "Score", "Worst attack", "Paper", *dates, "MB a cell", "Search episodes"]
+    body = (
         row(
             cell(rank_text(r.ranks), class_="n"),
             lead(entry_link(r.entry, up="")),
             figure(r.score.worst if r.score else None),
-            cell(interval(r.score.worst) if r.score else None),
-            figure(r.score.clean.value if r.score else None),
-            class_="grey" if r.unranked else None,
+            cell(listed(r.named_attacks, lambda a: el("a", short.get(a, a), href=attack_path(a))) or "none did harm"),
+            cell(paper_links(r.entry), class_="paper"),
+            cell(r.entry.submission.entry.submitted or "not recorded") if dated else None,
+            quantity(megabytes(r)),
+            quantity(r.settings.search_episodes if r.entry.submission.tuning else 0),
         )
-        for r in board.rows[:FIRST_ROWS]
+        for r in rows
     )
-    yield html_table(_caption(board, len(board.rows)), heads, rows, names=1)
+    if rows:
+        yield ranking_section(board, "", html_table(_caption(board, rows), heads, body, names=1))
+    else:
+        yield el("p", "No row is ranked.")
+
+
+def _caption(board: Board, rows: Sequence[Row]) -> str:
+    """Return the caption of a ranking: how many rows it shows, and what is the same in all of them."""
+    ranked, others = sum(r.ranks is not None for r in board.rows), sum(r.ranks is None for r in board.rows)
+    shown = f"the first {len(rows)} of {ranked} ranked rows" if len(rows) < ranked else f"all {ranked} ranked rows"
+    engines = sorted({r.entry.submission.code.engine or 0 for r in rows})
+    dated = any(r.entry.submission.entry.submitted for r in rows)
+    return (
+        f"{title(board)}, {shown}"
+        f"{f'; {others} more, not ranked, are on the board' if others else ''}"
+        f"; run at engine {' and '.join(map(str, engines))}{'' if dated else '; dates not recorded'}"
+    )
 
 
 def _first_attacks(board: Board) -> Iterator[Markup]:
+    count = len(board.attacks)
+    caption = f"{title(board)}, {f'the first {MOST_ROWS} of' if count > MOST_ROWS else 'all'} {count}"
     rows = (
         row(
             lead(entry_link(r.entry, up="")),
             cell(attack_links([str(r.entry.submission.method.attack)], up="")),
             figure(r.damage),
         )
-        for r in board.attacks[:FIRST_ROWS]
+        for r in board.attacks[:MOST_ROWS]
     )
-    yield html_table(_caption(board, len(board.attacks)), ("Entry", "Attack", "Damage"), rows)
-
-
-def _caption(board: Board, count: int) -> str:
-    rows = f"the first {FIRST_ROWS} of {count}" if count > FIRST_ROWS else f"all {count}"
-    return f"{title(board)}, {rows}"
+    yield html_table(caption, ("Entry", "Attack", "Damage"), rows)
 
 
 _STRATA = (

@@ -33,6 +33,9 @@ COLUMNS = {
     "Final return": "The mean last evaluation return without an attack.",
     "Parameters, lr, Batch": "Whether parameters were tuned, are a preset, were set by hand or are the defaults; the "
     "step size and the episodes of a batch.",
+    "Mean over attacks": "The mean of the scores under the attacks of the worst case.",
+    "Paper": "That of the entry, or what its algorithm names as its source.",
+    "Date": "The date of the submission; rows that are older than this field have none.",
     "Messages, MB, Seconds": "Sent by all agents in a cell, and the time of its training on the author's machine; "
     "means over cells.",
     "Search episodes": "Episodes that the search of the parameters took, summed over agents.",
@@ -88,6 +91,12 @@ def reading_page() -> Iterator[Child]:
         "p",
         "The reference is a method that averages honest agents only, run without an attack: 1 is a unit and not a "
         "maximum. Rows that are not ranked come last, in grey, with the reason beside the name.",
+    )
+    yield el(
+        "p",
+        "A chart joins rows by a bar where no pair of them is separated by the test of all pairs together, by which "
+        "ranks are found. The interval of a difference between two rows holds for all pairs of the board together "
+        "(Bonferroni); that of a difference to learning alone is of one row.",
     )
     yield el("h2", "The columns", id="columns")
     yield el("dl", ((el("dt", name), el("dd", text)) for name, text in COLUMNS.items()))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from byzbench.leaderboard.boards import Board
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import Row, score_matrix
-from byzbench.leaderboard.site.board_pages import LEVEL, attack_links, final_text, rank_text, title
+from byzbench.leaderboard.site.board_pages import LEVEL, attack_links, final_text, megabytes, rank_text, title
 from byzbench.leaderboard.site.collection import attack_path, board_path, topology_path
 from byzbench.leaderboard.site.html import Child, Markup, el, join
 from byzbench.leaderboard.site.tables import (
@@ -94,8 +94,7 @@ def damage_table(by: Mapping[str, Mapping[str, float]]) -> Markup:
 def _summary(board: Board, r: Row) -> Markup:
     """Return ranks, scores and costs of a row as a description list."""
     costs = r.costs
-    megabytes = None if costs.bytes is None else costs.bytes / 1e6
-    cost = [(count(v), unit) for v, unit in ((costs.messages, "messages"), (megabytes, "MB"), (costs.seconds, "s"))]
+    cost = [(count(v), unit) for v, unit in ((costs.messages, "messages"), (megabytes(r), "MB"), (costs.seconds, "s"))]
     resubmitted = f"{r.resubmissions} earlier submission{'s' * (r.resubmissions > 1)}" if r.resubmissions else None
     return fact_list(
         [
