@@ -49,8 +49,8 @@ def test_switches_and_devices_have_the_types_of_python() -> None:
         ({"out": None}, "out must be the path of a folder, got None"),
         ({"on_existing": "again"}, "on_existing must be one of reuse, rerun; got 'again'"),
         ({"callback": 5}, "callback must be a function of one argument, got 5"),
-        ({"experiment": 5}, "run takes an Experiment, or else options by keyword"),
-        ({"experiment": create(), "seed": 3}, "run takes an Experiment, or else options by keyword"),
+        ({"experiment": 5}, "experiment must be an Experiment, got 5"),
+        ({"experiment": create(), "seed": 3}, "give an experiment or its axes, not both: seed"),
     ],
     ids=str,
 )

@@ -56,12 +56,12 @@ def test_any_inflation_of_a_drawn_cell_is_a_mismatch_at_the_same_engine(copy: Pa
 
 def test_what_cannot_be_run_is_nobodys_fault(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(todo: Experiment, **options: Any) -> None:
-        raise MemoryError("out of memory")
+        raise MemoryError("no 8 GiB")
 
     monkeypatch.setattr("byzbench.sweeps.cells.run_experiment", fail)
     outcome = replayed(copy, tmp_path / "scratch")
     assert (outcome.verdict, outcome.exit_code) == ("infrastructure", 3)
-    assert "MemoryError: out of memory" in outcome.cells[0].evidence
+    assert "out of memory: no 8 GiB" in outcome.cells[0].evidence
 
 
 def test_an_attack_is_replayed_and_a_lowered_curve_serves_it(

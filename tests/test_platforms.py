@@ -92,7 +92,7 @@ def test_exhausted_resources_are_one_line(line: str, call: Any, monkeypatch: Any
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "run", fail)
+        patch.setattr(cells, "run_experiment", fail)
         outcome = cells.run_cell(byzbench.Experiment.create(**OPTIONS).describe(), str(tmp_path), "reuse", wait=False)
     assert (outcome.status, outcome.cause, outcome.error[: len(line)]) == ("failed", "process", line)
     assert not list(tmp_path.glob("*/failure.json"))  # it says nothing about the experiment

@@ -101,7 +101,7 @@ RECORDS = {
     "run and number of a result": (edited("result.json", b'"mean": ', b'"mean": 9'), "result.json has changed"),
     "seal of a result": (edited("result.json", b'"seal": "', b'"seal": "x'), "result.json has changed"),
     "threads": (
-        edited("experiment.json", b'"threads": 1', b'"threads": 2'),
+        edited("experiment.json", b'"threads": ', b'"threads":  '),
         "experiment.json has",
     ),
     "engine": (

@@ -157,13 +157,13 @@ def _tuning(entry: Entry, board: Suite, plan: SubmissionPlan | None) -> Iterator
     if submission.searches or submission.tunings:
         # They import Optuna, which few checks need.
         from byzbench.leaderboard.attack_study import attack_search_problems
-        from byzbench.leaderboard.suite_study import tuning_problems
+        from byzbench.leaderboard.suite_study import tuned_row_problems
 
         if submission.track == "adaptive":
             attacks = {name: axes["attack"] for name, axes in plan.resolved.items()} if plan else {}
             problems = attack_search_problems(board, submission, attacks)
         else:
-            problems = tuning_problems(board, submission, methods(submission))
+            problems = tuned_row_problems(board, submission, methods(submission))
         for what in list(dict.fromkeys(problems))[:SHOWN]:
             yield Finding("tuned-otherwise", f"{where}.search", what)
 

@@ -380,7 +380,7 @@ def winner(study: SuiteStudy, trials: Study, outcomes: Mapping[str, CellOutcome]
     )
 
 
-def tuning_problems(suite: Suite, submission: Submission, resolved: Mapping[str, Any]) -> Iterator[str]:
+def tuned_row_problems(suite: Suite, submission: Submission, resolved: Mapping[str, Any]) -> Iterator[str]:
     """Yield the differences between an entered method and the studies that its submission names, one line each.
 
     Args:
