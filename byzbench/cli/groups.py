@@ -18,6 +18,7 @@ COMMANDS = {
     "breakdown": "breakdown",
     "worst": "worst",
     "bench": "bench",
+    "new": "new",
     "check": "check",
     "leaderboard": "app",
     "pilot": "pilot",
