@@ -402,6 +402,32 @@ def test_list_prints_every_kind_and_parses(command: Command) -> None:
     assert only == [entry for entry in listed if entry["kind"] == "attack"]
 
 
+def test_list_groups_and_filters_by_traits(command: Command) -> None:
+    text = command("list", "attacks").out
+    labels = re.findall(r"^(\w+): ", text, re.MULTILINE)
+    assert labels == ["blind", "local", "colluding", "omniscient", "adaptive"]
+    names = [entry["name"] for entry in strict(command("list", "attacks", "--json").out)]
+    assert sorted(re.findall(r"^  (\w+)  ", text, re.MULTILINE)) == names
+    selected = command("list", "attacks", "--json", "--where", "strength=adaptive", "--where", "equivocates=no").out
+    assert {entry["name"] for entry in strict(selected)} >= {"optimal_ipm", "agr_tailored"}
+    assert command("list", "algo", "--where", "communication=single_agent").out.split()[2] == "page_pg"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--where strength=blind", "--where needs a kind"),
+        ("attacks --where strenth=blind", "got 'strenth=blind'. Did you mean 'strength'? Traits: acts_on, "),
+        ("attacks --where strength", "--where takes TRAIT=VALUE, got 'strength'"),
+        ("attacks --where strength=omnicient", "no strength is 'omnicient'. Did you mean 'omniscient'? Values: "),
+    ],
+)
+def test_list_refuses_a_trait_that_no_component_has(command: Command, words: str, message: str) -> None:
+    outcome = command("list", *words.split())
+    assert message in outcome.refusal()
+    assert outcome.code == 2
+
+
 @pytest.mark.parametrize("kind", list(byzbench.registry.KINDS))
 def test_show_prints_every_component_and_parses(command: Command, kind: str) -> None:
     names = list(byzbench.registry.origins(kind))
