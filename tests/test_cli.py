@@ -392,6 +392,40 @@ def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, 
     assert re.fullmatch(rf"different from round 0 on; {message}\n", outcome.out)
 
 
+@pytest.mark.parametrize(
+    "words, completions",
+    [
+        ("run --attack sign", {"sign_flip"}),
+        ("run --env cartp", {"cartpole"}),
+        ("run -t rin", {"ring", "ring_of_cliques"}),
+        ("sweep grid.toml --aggregator nnm,trimmed_me", {"nnm,trimmed_mean"}),
+        ("show agreem", {"agreement"}),
+        ("show attack agr_t", {"agr_tailored"}),
+        ("check krum", {"krum"}),
+        ("re", {"render", "replay", "report", "reproduce"}),
+    ],
+)
+def test_a_shell_completes_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: str, completions: set[str]
+) -> None:
+    monkeypatch.setenv("_BYZBENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"byzbench {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    outcome = command()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert set(outcome.out.split()) == completions
+
+
+def test_the_script_of_completion_is_printed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_BYZBENCH_COMPLETE", "")  # so that it is removed at the end
+    monkeypatch.delenv("_BYZBENCH_COMPLETE")
+    outcome = command("completion", "bash")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "_BYZBENCH_COMPLETE=complete_bash" in outcome.out
+    monkeypatch.delenv("_BYZBENCH_COMPLETE")
+    assert "'bash', 'zsh'" in command("completion", "tcsh").refusal()
+
+
 def test_list_prints_every_kind_and_parses(command: Command) -> None:
     listed = strict(command("list", "--json").out)
     assert {entry["kind"] for entry in listed} == set(byzbench.registry.KINDS)

@@ -30,6 +30,7 @@ COMMANDS = {
     "show": "show",
     "replay": "replay",
     "render": "render",
+    "completion": "completion",
     "version": "version",
 }
 """The commands of `byzbench`, in the order of `--help`: the module, and its function or its group of commands."""

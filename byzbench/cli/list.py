@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from byzbench.cli.completion import complete_kind
 from byzbench.errors import BrokenPlugin, InvalidParameter, suggest
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ OTHERS = "others"
 
 
 def list_components(
-    kind: Annotated[str | None, typer.Argument(help="A kind, for example attacks; default: all.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="A kind, for example attacks; default: all.", autocompletion=complete_kind),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="TRAIT=VALUE", help="Only components with this trait, for example strength=omniscient."),

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from byzbench.cli.completion import complete_kind
 from byzbench.errors import StorageError, UserError
 
 TEST = '''"""Tests of the {kind} {name}."""
@@ -45,7 +46,10 @@ packages = ["{package}"]
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="A kind of components, for example attack or aggregator.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="A kind of components, for example attack or aggregator.", autocompletion=complete_kind),
+    ],
     name: Annotated[str, typer.Argument(help="The name of the component, for example my_attack.")],
     package: Annotated[
         bool, typer.Option("--package", help="Write a distribution with the component, in a folder of its own.")
