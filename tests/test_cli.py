@@ -426,6 +426,21 @@ def test_the_script_of_completion_is_printed(command: Command, monkeypatch: pyte
     assert "'bash', 'zsh'" in command("completion", "tcsh").refusal()
 
 
+def test_the_doctor_reports_extras_kernels_and_plug_ins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = command("doctor", "--json")
+    facts = {fact["name"]: fact for fact in strict(outcome.out)}
+    assert outcome.code == 0
+    assert facts.keys() >= {"byzbench", "libraries", "kernels", "threads", "wandb"}
+    assert facts["kernels"]["text"].startswith("compiled by Numba")
+    broken = byzbench.registry.Origin("coin", "bent", "nowhere_to_be_found", "Bent", "foreign 1.0")
+    monkeypatch.setattr(byzbench.registry, "origins", lambda kind: {"bent": broken} if kind == "coin" else {})
+    outcome = command("doctor")
+    assert outcome.code == 1
+    (line,) = re.findall(r"^FAIL .*(?:\n {6}.*)*", outcome.out, re.MULTILINE)
+    assert "coin bent" in line
+    assert "cannot be imported" in line
+
+
 def test_list_prints_every_kind_and_parses(command: Command) -> None:
     listed = strict(command("list", "--json").out)
     assert {entry["kind"] for entry in listed} == set(byzbench.registry.KINDS)
