@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tiny_suite
 
 from byzbench import cli, registry
+
+tiny = tiny_suite.tiny
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEMPLATES = CHECKOUT / "byzbench" / "cli" / "templates"
@@ -129,3 +135,55 @@ def test_a_disk_that_refuses_leaves_nothing(new: Command, monkeypatch: pytest.Mo
     code, _, err = new("attack", "mine", "--package")
     assert (code, "No space left on device" in err) == (1, True)
     assert list(Path().iterdir()) == []
+
+
+@pytest.fixture
+def distribution(new: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with a component `own_KIND` of every kind, written by `byzbench new` and installed by pip."""
+    first, *others = registry.KINDS
+    assert new(first, f"own_{first}", "--package")[0] == 0
+    for kind in others:
+        assert new(kind, f"own_{kind}", "--into", f"byzbench-own-{first}")[0] == 0
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    options = ["--no-deps", "--no-build-isolation", "--target", "site", f"./byzbench-own-{first}"]
+    subprocess.run([*pip, *options], check=True)
+    monkeypatch.syspath_prepend(str(Path("site").resolve()))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path("site").resolve()), str(CHECKOUT)]))
+    registry.origins.cache_clear()
+    yield
+    registry.origins.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("byzbench_own")]:
+        del sys.modules[name]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("distribution", "tiny")
+def test_a_distribution_with_every_kind_works_from_list_to_submission(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def byzbench(*words: str) -> str:
+        assert tiny_suite.main(monkeypatch, *words) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    listed = {entry["name"]: entry for entry in json.loads(byzbench("list", "--json"))}
+    for kind in registry.KINDS:
+        assert listed[f"own_{kind}"]["distribution"] == "byzbench-own-algorithm 0.1.0"
+        assert "all checks passed" in byzbench("check", f"own_{kind}")
+    tests = [sys.executable, "-m", "pytest", "-q", "byzbench-own-algorithm"]
+    done = subprocess.run(tests, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    small = ["--agents", "5", "--byzantine", "1", "--trajectories", "20", "--evaluations", "1"]
+    components = {registry.FLAGS[kind]: f"own_{kind}" for kind in registry.KINDS if kind not in ("task", "scenario")}
+    options = [word for flag, name in components.items() for word in (f"--{flag}", name)]
+    assert '"verdict"' in byzbench("run", *options, "--env", "own_task", *small, "--json")
+    assert '"verdict"' in byzbench("run", *options, "--scenario", "own_scenario", *small, "--json")
+    sweep = ["--algo", "own_algorithm", "--aggregator", "own_aggregator,median", "--attack", "none,own_attack"]
+    byzbench("sweep", *sweep, "--seeds", "2", *small, "--executor", "serial", "--out", "swept")
+    assert "own_aggregator" in byzbench("report", "swept", "--by", "aggregator")
+    trials = ["--trials", "2", "--executor", "serial", *small]
+    assert "best of 2 trials" in byzbench("tune", "--algo", "own_algorithm", "--attacks", "own_attack", *trials)
+    assert "best of 2 trials" in byzbench("tune", "--attack", "own_attack", "--against", "own_algorithm", *trials)
+    method = ["--algo", "own_algorithm(N=4)", "--aggregator", "own_aggregator", "--agreement", "own_agreement"]
+    byzbench("leaderboard", "run", "--suite", "tiny-v1", *method, "--executor", "serial", "--out", "entered")
+    byzbench("leaderboard", "submit", "entered", "--name", "Own", "--author", "A. Author", "--out", "submissions")
+    assert Path("submissions/tiny-v1/defence/own/cells.jsonl").read_text().count("\n") == 4

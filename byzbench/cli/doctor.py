@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -76,17 +75,18 @@ def _required(distribution: str, extra: str) -> list[str]:
     """Return the distributions that an extra requires, those of extras among them included."""
     from importlib.metadata import PackageNotFoundError, metadata
 
+    from packaging.requirements import Requirement
+
     names: list[str] = []
     try:
-        requirements = metadata(distribution).get_all("Requires-Dist") or []
+        requirements = [Requirement(text) for text in metadata(distribution).get_all("Requires-Dist") or []]
     except PackageNotFoundError:
         return names
-    for text in requirements:
-        match = re.match(r"([\w.-]+)(?:\[([\w, -]+)\])?", text)
-        if match and re.search(rf"extra == ['\"]{extra}['\"]", text):
-            names.append(match[1])
-            for inner in (match[2] or "").split(",") if match[1] != distribution else ():
-                names += _required(match[1], inner.strip()) if inner else []
+    for requirement in requirements:
+        if requirement.marker and "extra" in str(requirement.marker) and requirement.marker.evaluate({"extra": extra}):
+            names.append(requirement.name)
+            for inner in requirement.extras:
+                names += _required(requirement.name, inner)
     return list(dict.fromkeys(names))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -236,5 +237,5 @@ def _print_next_steps(kind: str, name: str, folder: Path | None) -> None:
         typer.echo(f"to use it by name, put it into your package and add to its pyproject.toml:\n{table}\n{line}")
         return
     typer.echo(f"wrote {kind} {name} and its test to {folder}")
-    typer.echo(f"install:  pip install -e {folder}\ncheck:    byzbench check {name} --kind {kind}")
+    typer.echo(f"install:  pip install -e {os.path.join('.', folder)}\ncheck:    byzbench check {name} --kind {kind}")
     typer.echo(f"test:     python -m pytest {folder}")
