@@ -262,7 +262,8 @@ def ensemble() -> list[str]:
             five seeds from {REPORTING} on, beside runs in which the same Byzantine agents follow the protocol, and only
             these are reported: the lowest of many noisy returns is too low. Every run is an experiment in the store
             (`--out`), so that a command that was killed goes on where it stopped. A member that does not exist, or is
-            undefined for this K and f, is named and skipped. `--json` prints it all as one object."""
+            undefined for this K and f, is named and skipped. `--also my_attack` tries an attack of yours, too. `--json`
+            prints it all as one object."""
         ),
         "",
         "| | members |",

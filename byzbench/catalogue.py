@@ -61,6 +61,17 @@ def describe_component(origin: registry.Origin) -> ComponentDescription:
     return _stored(origin) or describe_class(registry.find(origin.kind, origin.name))
 
 
+def stored_facts(origin: registry.Origin) -> dict[str, str] | None:
+    """Return the facts of a component without importing it; None if the catalogue has none of the file that is here.
+
+    Example:
+        >>> stored_facts(registry.find_origin("algorithm", "byzpg"))["communication"]
+        'server'
+    """
+    description = _stored(origin)
+    return description.facts if description else None
+
+
 def describe_class(cls: type[Component]) -> ComponentDescription:
     """Return the description of a component's class."""
     return ComponentDescription(inspect.cleandoc(cls.__doc__ or ""), _facts(cls), _parameters(cls))

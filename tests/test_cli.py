@@ -392,6 +392,55 @@ def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, 
     assert re.fullmatch(rf"different from round 0 on; {message}\n", outcome.out)
 
 
+@pytest.mark.parametrize(
+    "words, completions",
+    [
+        ("run --attack sign", {"sign_flip"}),
+        ("run --env cartp", {"cartpole"}),
+        ("run -t rin", {"ring", "ring_of_cliques"}),
+        ("sweep grid.toml --aggregator nnm,trimmed_me", {"nnm,trimmed_mean"}),
+        ("show agreem", {"agreement"}),
+        ("show attack agr_t", {"agr_tailored"}),
+        ("check krum", {"krum"}),
+        ("re", {"render", "replay", "report", "reproduce"}),
+    ],
+)
+def test_a_shell_completes_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: str, completions: set[str]
+) -> None:
+    monkeypatch.setenv("_BYZBENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"byzbench {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    outcome = command()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert set(outcome.out.split()) == completions
+
+
+def test_the_script_of_completion_is_printed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_BYZBENCH_COMPLETE", "")  # so that it is removed at the end
+    monkeypatch.delenv("_BYZBENCH_COMPLETE")
+    outcome = command("completion", "bash")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "_BYZBENCH_COMPLETE=complete_bash" in outcome.out
+    monkeypatch.delenv("_BYZBENCH_COMPLETE")
+    assert "'bash', 'zsh'" in command("completion", "tcsh").refusal()
+
+
+def test_the_doctor_reports_extras_kernels_and_plug_ins(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = command("doctor", "--json")
+    facts = {fact["name"]: fact for fact in strict(outcome.out)}
+    assert outcome.code == 0
+    assert facts.keys() >= {"byzbench", "libraries", "kernels", "threads", "wandb"}
+    assert facts["kernels"]["text"].startswith("compiled by Numba")
+    broken = byzbench.registry.Origin("coin", "bent", "nowhere_to_be_found", "Bent", "foreign 1.0")
+    monkeypatch.setattr(byzbench.registry, "origins", lambda kind: {"bent": broken} if kind == "coin" else {})
+    outcome = command("doctor")
+    assert outcome.code == 1
+    (line,) = re.findall(r"^FAIL .*(?:\n {6}.*)*", outcome.out, re.MULTILINE)
+    assert "coin bent" in line
+    assert "cannot be imported" in line
+
+
 def test_list_prints_every_kind_and_parses(command: Command) -> None:
     listed = strict(command("list", "--json").out)
     assert {entry["kind"] for entry in listed} == set(byzbench.registry.KINDS)
@@ -400,6 +449,32 @@ def test_list_prints_every_kind_and_parses(command: Command) -> None:
     assert all(re.search(rf"^  {entry['name']} .*\S", text, re.MULTILINE) for entry in listed)
     only = strict(command("list", "attacks", "--json").out)
     assert only == [entry for entry in listed if entry["kind"] == "attack"]
+
+
+def test_list_groups_and_filters_by_traits(command: Command) -> None:
+    text = command("list", "attacks").out
+    labels = re.findall(r"^(\w+): ", text, re.MULTILINE)
+    assert labels == ["blind", "local", "colluding", "omniscient", "adaptive"]
+    names = [entry["name"] for entry in strict(command("list", "attacks", "--json").out)]
+    assert sorted(re.findall(r"^  (\w+)  ", text, re.MULTILINE)) == names
+    selected = command("list", "attacks", "--json", "--where", "strength=adaptive", "--where", "equivocates=no").out
+    assert {entry["name"] for entry in strict(selected)} >= {"optimal_ipm", "agr_tailored"}
+    assert command("list", "algo", "--where", "communication=single_agent").out.split()[2] == "page_pg"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--where strength=blind", "--where needs a kind"),
+        ("attacks --where strenth=blind", "got 'strenth=blind'. Did you mean 'strength'? Traits: acts_on, "),
+        ("attacks --where strength", "--where takes TRAIT=VALUE, got 'strength'"),
+        ("attacks --where strength=omnicient", "no strength is 'omnicient'. Did you mean 'omniscient'? Values: "),
+    ],
+)
+def test_list_refuses_a_trait_that_no_component_has(command: Command, words: str, message: str) -> None:
+    outcome = command("list", *words.split())
+    assert message in outcome.refusal()
+    assert outcome.code == 2
 
 
 @pytest.mark.parametrize("kind", list(byzbench.registry.KINDS))

@@ -285,6 +285,7 @@ for name, command in typer.main.get_command(cli.app).commands.items():
         run(name, *filter(None, [inner]), "--help", without=HEAVY | {"pydantic"})
 run("list", without=HEAVY)
 run("list", "attacks", "--json", without=HEAVY)
+run("list", "attacks", "--where", "strength=blind", without=HEAVY)
 run("show", "aggregator", "krum", without=HEAVY)
 run("show", "attack", "alie", "--json", without=HEAVY)
 loaded = [m for m in sys.modules if m.startswith(("byzbench.attacks", "byzbench.aggregators"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,7 +23,7 @@ from byzbench.core import Aggregator, RuleContext, RuleOutput
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.experiment import Experiment
 from byzbench.reports import probes, worst_case
-from byzbench.reports.worst_case import WorstCaseResult, WorstCaseSearch
+from byzbench.reports.worst_case import WorstCaseResult, WorstCaseSearch, extend_ensemble
 from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor, SerialExecutor
 
@@ -351,15 +352,25 @@ def test_by_the_command_line(
     assert "1/13  none · seed 1000: " in err
     assert all(f"  {name}: " in out for name in worst_case.FLAGS)
     assert "no certain harm; the lowest mean: " in out
-    out, err = call("--json")
+    out, err = call("--json", "--also", "sign_flip,ipm")
     output = json.loads(out)
     assert not err
-    assert output["attack"] in ("sign_flip", "avg_zero")
+    assert output["attack"] in ("sign_flip", "avg_zero", "ipm")
+    assert (output["also"], output["tried"]["ipm"]["needs"]) == (["ipm"], "also")
     assert output["ensemble"] == "standard-v1"
     assert set(output["flags"]) == set(worst_case.FLAGS)
     assert output["seeds"] == {"selection": [1000], "reporting": [2000, 2001, 2002, 2003, 2004]}
     assert output["tried"]["no_such_attack"]["mean"] is None
     assert np.isfinite([output[name]["value"] for name in ("clean", "attacked", "loss")]).all()
+
+
+@pytest.mark.parametrize(
+    "attack, message",
+    [("ipn", "unknown attack 'ipn'. Did you mean 'ipm'"), ("ipm(size=0)", "size"), ("none", "remove 'none'")],
+)
+def test_a_further_attack_must_exist(attack: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        extend_ensemble(ENSEMBLE, [attack])
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from byzbench.cli.completion import COMPLETING, answer_shell
 from byzbench.cli.groups import LazyGroup
 from byzbench.errors import ByzbenchError, error_text, exhaustion, without_pydantic
 from byzbench.experiments.termination import Terminated, interrupting_sigterm
@@ -50,8 +51,11 @@ def main() -> None:
     accept_all_characters()
     warnings.showwarning = _warn  # type: ignore[assignment]
     gc.set_threshold(50_000, 20, 20)  # imports make many objects that stay; by default, each 700 of them are looked at
+    command = typer.main.get_command(app)
+    if COMPLETING in os.environ:
+        answer_shell(command)
     with interrupting_sigterm():
-        code = _run(typer.main.get_command(app))
+        code = _run(command)
     sys.exit(code)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from byzbench.axes import AXES, Axis, option, without_aliases
 from byzbench.cli import options
+from byzbench.cli.completion import complete_component
 
 Point = dict[str, Any]
 """The values of axes that the user gives, by the name of the axis."""
@@ -87,7 +88,9 @@ def _parameter(axis: Axis, word: str, form: Form, text: str) -> Parameter:
     if word == axis.name and axis.letter:
         flags.append(f"-{axis.letter}")
     value_type: Any = list[str] if form == "list" and axis.type is not bool else axis.type
-    annotation = Annotated[value_type | None, typer.Option(*flags, help=text, hidden=word != axis.name)]
+    complete = complete_component(axis.key) if axis.is_kind else None
+    option_of_axis = typer.Option(*flags, help=text, hidden=word != axis.name, autocompletion=complete)
+    annotation = Annotated[value_type | None, option_of_axis]
     return Parameter(word, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

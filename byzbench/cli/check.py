@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from byzbench.cli.completion import complete_name
 from byzbench.errors import BrokenPlugin, ByzbenchError, UndeclaredKnowledge, UnknownName, UserError, suggest
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 def check(
     component: Annotated[
-        str, typer.Argument(help="A file such as path/to/my_attack.py, or a name such as alie or alie:z=1.5.")
+        str,
+        typer.Argument(
+            help="A file such as path/to/my_attack.py, or a name such as alie or alie:z=1.5.",
+            autocompletion=complete_name,
+        ),
     ],
     kind: Annotated[
         str | None,

@@ -18,6 +18,7 @@ COMMANDS = {
     "breakdown": "breakdown",
     "worst": "worst",
     "bench": "bench",
+    "new": "new",
     "check": "check",
     "leaderboard": "app",
     "pilot": "pilot",
@@ -29,6 +30,8 @@ COMMANDS = {
     "show": "show",
     "replay": "replay",
     "render": "render",
+    "doctor": "doctor",
+    "completion": "completion",
     "version": "version",
 }
 """The commands of `byzbench`, in the order of `--help`: the module, and its function or its group of commands."""

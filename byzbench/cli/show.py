@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.completion import complete_kind, complete_name
 from byzbench.cli.output import write_json
 from byzbench.errors import Undefined, UserError
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="A kind: attack, aggregator, topology, ...")],
-    name: Annotated[str, typer.Argument(help="A name, as `byzbench list` prints it.")],
+    kind: Annotated[
+        str, typer.Argument(help="A kind: attack, aggregator, topology, ...", autocompletion=complete_kind)
+    ],
+    name: Annotated[str, typer.Argument(help="A name, as `byzbench list` prints it.", autocompletion=complete_name)],
     agents: Annotated[
         int | None, typer.Option(min=1, help="K, of a topology; shows its graph and diagnostics.")
     ] = None,

@@ -25,6 +25,9 @@ def worst(
     point: Point,
     selection: Annotated[int, typer.Option(min=1, max=1000, help="Number of seeds to choose the attack on.")] = 3,
     reporting: Annotated[int, typer.Option(min=1, help="Number of other seeds to report it on.")] = 5,
+    also: Annotated[
+        list[str] | None, typer.Option(help=f"A further attack, beside those of the ensemble; {options.AXIS}.")
+    ] = None,
     parameter: options.Parameter = None,
     tuned: options.Tuned = None,
     out: options.Out = Path("runs"),
@@ -39,13 +42,15 @@ def worst(
     Examples:
         byzbench worst --algo decbyzpg
         byzbench worst --algo fed_ppo --aggregator krum --reporting 10
+        byzbench worst --also my_attack
     """
-    from byzbench.reports.worst_case import REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch
+    from byzbench.reports.worst_case import ALSO, REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch, extend_ensemble
     from byzbench.sweeps.executors import make_executor as open_executor
 
     values: dict[str, Any] = options.filled(point, parameter, tuned)
     selection_seeds, reporting_seeds = range(SELECTION, SELECTION + selection), range(REPORTING, REPORTING + reporting)
-    search = WorstCaseSearch(point, selection_seeds, reporting_seeds, parameters=values, ensemble=STANDARD_V1)
+    ensemble = extend_ensemble(STANDARD_V1, options.components(also) or [])
+    search = WorstCaseSearch(point, selection_seeds, reporting_seeds, parameters=values, ensemble=ensemble)
     done = 0
 
     def print_run(label: str, outcome: CellOutcome) -> None:
@@ -62,7 +67,9 @@ def worst(
     with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
         result = search.run(out, workers, print_run)
     if as_json:
-        write_json({**_problem(search.clean[0], selection, reporting), **asdict(result)})
+        problem = _problem(search.clean[0], selection, reporting)
+        further = {"also": ensemble[ALSO]} if ALSO in ensemble else {}
+        write_json({**problem, **further, **asdict(result)})
     else:
         _print(search.clean[0], selection, reporting, result)
 

@@ -48,6 +48,9 @@ STANDARD_V1: Ensemble = {
     "adaptive": ("optimal_ipm", "optimal_alie", "agr_tailored"),
 }
 
+ALSO = "also"
+"""The key of attacks that a user adds to an ensemble."""
+
 CLEAN = "none"
 SELECTION, REPORTING = 1000, 2000
 """The first selection seed and the first reporting seed."""
@@ -119,6 +122,29 @@ class WorstCaseResult:
     tried: Mapping[str, AttackTrial]
     flags: Mapping[str, SearchFlag]
     notes: tuple[str, ...]
+
+
+def extend_ensemble(ensemble: Ensemble, attacks: Sequence[str]) -> Ensemble:
+    """Return an ensemble with further attacks, which are tried last; those that it has are not added again.
+
+    Raises:
+        UserError: One of them is not an attack.
+
+    Example:
+        >>> extend_ensemble({"blind": ("sign_flip",)}, ["sign_flip", "ipm"])
+        {'blind': ('sign_flip',), 'also': ('ipm',)}
+    """
+    known = [registry.parse_spec(attack) for members in ensemble.values() for attack in members]
+    further: list[str] = []
+    for attack in attacks:
+        registry.make("attack", attack)
+        spec = registry.parse_spec(attack)
+        if spec.name == CLEAN:
+            raise InvalidParameter(f"every search also runs without an attack: remove {attack!r}")
+        if spec not in known:
+            known.append(spec)
+            further.append(attack)
+    return {**ensemble, ALSO: tuple(further)} if further else ensemble
 
 
 class WorstCaseSearch:
