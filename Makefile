@@ -35,7 +35,7 @@ check: $(DEV)
 	rm -rf build
 
 docs: $(DEV)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/throughput.py
