@@ -52,6 +52,9 @@ def test_the_readme_counts_components() -> None:
     methods, attacks, rules, graphs = (len(shipped[k]) for k in ("algorithm", "attack", "aggregator", "topology"))
     counted = f"{methods - 2} further methods, {attacks - 1} attacks, {rules} aggregation rules, {graphs} families"
     assert counted in page  # further than ByzPG and DecByzPG; `none` is no attack
+    compared = {"communication": f"server, {graphs} families of graphs", "attacks": attacks - 1}
+    compared["aggregation rules, with pre-aggregators"] = rules
+    assert not [row for row, value in compared.items() if f"| {row} | {value} |" not in page]
 
 
 def test_the_page_of_commands_has_those_by_which_tasks_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
