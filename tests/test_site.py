@@ -24,6 +24,7 @@ PAGES = (
     "axes.html",
     "reference/cli.html",
     "reference/api.html",
+    "reference/core.html",
     "reference/components/attack.html",
     "smoke-v2.html",
     "boards.html",

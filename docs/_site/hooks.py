@@ -3,12 +3,13 @@
 import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 import byzbench
-from byzbench import registry
+from byzbench import core, registry
 from byzbench.catalogue import describe_component, summary
 from byzbench.identity import equal_digests
 
@@ -21,7 +22,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made."""
     pages = {page: beside(name) for name, page in BESIDE.items()}
     pages["reference/cli.md"] = command_line()
-    pages["reference/api.md"] = api()
+    pages["reference/api.md"] = api("Python", byzbench, sorted(byzbench.__all__))
+    pages["reference/core.md"] = api("Base classes", core, [name for name in vars(core) if name[0].isupper()])
     pages["reference/components/index.md"] = kinds()
     pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
     for path, text in pages.items():
@@ -37,10 +39,10 @@ def beside(name: str) -> str:
     return text.replace("](docs/", "](")
 
 
-def api() -> str:
-    """Return the page of what `import byzbench` offers."""
-    head = "# Python\n\n" + prose(inspect.cleandoc(byzbench.__doc__ or ""))
-    return "\n\n".join([head, *(f"::: byzbench.{name}" for name in sorted(byzbench.__all__))])
+def api(title: str, module: ModuleType, names: list[str]) -> str:
+    """Return the page of what a module offers under some names."""
+    head = f"# {title}\n\n{prose(inspect.cleandoc(module.__doc__ or ''))}"
+    return "\n\n".join([head, *(f"::: {module.__name__}.{name}" for name in names)])
 
 
 def command_line() -> str:
