@@ -12,7 +12,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Tests start dozens of processes, which take half as long where Python may keep its bytecode.
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-slow traces check bench clean
+.PHONY: run test test-slow traces check bench docs clean
 
 run: $(READY)
 	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring --compare
@@ -33,6 +33,9 @@ check: $(DEV)
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --target build/typecheck .
 	cd build/typecheck && ../../$(BIN)/mypy -p byzbench --config-file ../../pyproject.toml
 	rm -rf build
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/throughput.py
@@ -56,4 +59,4 @@ $(DEV): $(READY)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -1,4 +1,4 @@
-"""The commands and code of README.md and CONTRIBUTING.md run as they are written there."""
+"""The commands and code of README.md, CONTRIBUTING.md and the pages of docs/ run as they are written there."""
 
 import importlib
 import os
@@ -40,8 +40,8 @@ def test_the_readme_names_no_command_that_is_not_tried() -> None:
     assert {c[1] for c in commands("README.md") if c[0] == "make"} <= set(targets)
 
 
-def test_the_readme_names_every_component() -> None:
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_axes_names_every_component() -> None:
+    page = (ROOT / "docs/axes.md").read_text(encoding="utf-8")
     names = [name for kind in KINDS for name, o in origins(kind).items() if o.module.startswith("byzbench.")]
     assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
 
@@ -52,12 +52,15 @@ def test_the_readme_counts_components() -> None:
     methods, attacks, rules, graphs = (len(shipped[k]) for k in ("algorithm", "attack", "aggregator", "topology"))
     counted = f"{methods - 2} further methods, {attacks - 1} attacks, {rules} aggregation rules, {graphs} families"
     assert counted in page  # further than ByzPG and DecByzPG; `none` is no attack
+    compared = {"communication": f"server, {graphs} families of graphs", "attacks": attacks - 1}
+    compared["aggregation rules, with pre-aggregators"] = rules
+    assert not [row for row, value in compared.items() if f"| {row} | {value} |" not in page]
 
 
-def test_the_readme_has_the_commands_by_which_tasks_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_of_commands_has_those_by_which_tasks_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     goals = importlib.import_module("learned").GOALS
-    assert blocks("README.md", "console") == ["".join(f"{goal.command}\n" for goal in goals.values())]
+    assert blocks("docs/command-line.md", "console") == ["".join(f"{goal.command}\n" for goal in goals.values())]
 
 
 QUICK = ("list", "show", "check", "runs")
@@ -68,7 +71,7 @@ QUICK = ("list", "show", "check", "runs")
     "command",
     [
         pytest.param(c, id=" ".join(c), marks=[] if " ".join(c[1:]).startswith(QUICK) else [pytest.mark.slow])
-        for c in commands("README.md")
+        for c in commands("README.md") + commands("docs/command-line.md")
         if c[0] == "byzbench"
     ],
 )
@@ -165,6 +168,28 @@ def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
     done = run([sys.executable, "-c", blocks(f"docs/{page}.md", "python")[index]], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == LINES[page, index]
+
+
+@pytest.mark.slow
+def test_docs_get_started(tmp_path: Path) -> None:
+    """The page, followed from top to bottom: its files, its commands, and what it says that they print."""
+    page = (ROOT / "docs/get-started.md").read_text(encoding="utf-8")
+    files = re.findall(r'```(?:python|toml) title="([^"]+)"\n(.*?)```', page, re.DOTALL)
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    path = Path(f"{tmp_path / 'installed'}{os.pathsep}{ROOT}")
+    printed = {}
+    for command in commands("docs/get-started.md"):
+        if command[0] == "pip":
+            command = [*command, "--target", "installed"]
+        done = run([sys.executable, "-m", *command], tmp_path, path)
+        assert done.returncode == 0, (command, done.stderr)
+        printed[command[1]] = done.stdout
+    assert len(files) == 2
+    assert "all checks passed" in printed["check"]
+    assert printed["run"].startswith(blocks("docs/get-started.md", "text")[0])
+    assert "no attack did certain harm" in " ".join(printed["report"].split())
 
 
 @pytest.mark.slow

@@ -1,0 +1,144 @@
+"""Pages of the site that are made when it is built: from the program, its components, and files beside docs/."""
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+import byzbench
+from byzbench import core, registry
+from byzbench.catalogue import describe_component, summary
+from byzbench.identity import equal_digests
+
+ROOT = Path(__file__).resolve().parents[2]
+BESIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+"""Pages in the root of the checkout, and where the site has them."""
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that are made."""
+    pages = {page: beside(name) for name, page in BESIDE.items()}
+    pages["reference/cli.md"] = command_line()
+    pages["reference/api.md"] = api("Python", byzbench, sorted(byzbench.__all__))
+    pages["reference/core.md"] = api("Base classes", core, [name for name in vars(core) if name[0].isupper()])
+    pages["reference/components/index.md"] = kinds()
+    pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def beside(name: str) -> str:
+    """Return a page of the root, with links that lead to where the site has their aims."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for file, page in BESIDE.items():
+        text = text.replace(f"]({file}", f"]({page}")
+    return text.replace("](docs/", "](")
+
+
+def api(title: str, module: ModuleType, names: list[str]) -> str:
+    """Return the page of what a module offers under some names."""
+    head = f"# {title}\n\n{prose(inspect.cleandoc(module.__doc__ or ''))}"
+    return "\n\n".join([head, *(f"::: {module.__name__}.{name}" for name in names)])
+
+
+def command_line() -> str:
+    """Return the page of all commands, from the program itself."""
+    import typer
+
+    from byzbench.cli import app
+
+    page = ["# Command line", "Made from the program: `byzbench COMMAND --help` prints the same."]
+    root = typer.main.get_command(app)
+    context = root.make_context("byzbench", ["version"], resilient_parsing=True)
+    for name, command in root.commands.items():
+        page += command_sections(f"byzbench {name}", name, command, context)
+    return "\n\n".join(page)
+
+
+def command_sections(path: str, name: str, command: Any, parent: Any) -> list[str]:
+    """Return the sections of a command and of those below it."""
+    context = command.make_context(name, ["x"], parent=parent, resilient_parsing=True)
+    below = getattr(command, "commands", {})
+    section = [f"{'###' if path.count(' ') > 1 else '##'} {path}", prose(command.help or "")]
+    if not below:
+        records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+        section.append(table(["parameter", ""], [[f"`{r[0]}`", escape(r[1])] for r in records if r]))
+    for sub, inner in below.items():
+        section += command_sections(f"{path} {sub}", sub, inner, context)
+    return section
+
+
+def shipped(kind: str) -> list[registry.Origin]:
+    """Return the components of a kind that byzbench ships."""
+    return [o for o in registry.origins(kind).values() if o.distribution.startswith("byzbench ")]
+
+
+def kinds() -> str:
+    """Return the page that lists every component with its first line."""
+    page = [
+        "# Components",
+        "Made from the catalogue that `byzbench show` and `byzbench list` print. "
+        "[Axes and components](../../axes.md) has the flag of each kind.",
+    ]
+    for kind in registry.KINDS:
+        rows = [[f"[{o.name}]({kind}.md#{o.name})", escape(summary(o))] for o in shipped(kind)]
+        page += [f"## {kind}", table([kind, ""], rows)]
+    return "\n\n".join(page)
+
+
+def components(kind: str, files: Files) -> str:
+    """Return the page of a kind: description, facts, version and parameters of each component."""
+    page = [f"# {registry.KINDS[kind].capitalize()}", f"`byzbench list {registry.KINDS[kind]}` prints the names."]
+    for origin in shipped(kind):
+        described = describe_component(origin)
+        picture = f"attacks/{origin.name}.png"
+        page += [f"## {origin.name} {{ #{origin.name} }}", prose(described.text)]
+        if kind == "attack":
+            if files.get_file_from_path(picture):
+                alt = f"One exchange under {origin.name}: honest vectors, Byzantine messages and the aggregate"
+                page.append(f"![{alt}](../../{picture}){{ .component loading=lazy }}")
+            page.append(f"[Among the other attacks, with what it needs](../../attacks.md#{origin.name}).")
+        versions = equal_digests().get(f"{kind} {origin.name}", {"1": ()})
+        facts = {**described.facts, "version": str(max(map(int, versions)))}
+        page.append(table(["", origin.name], [[escape(key), escape(value)] for key, value in facts.items()]))
+        if described.parameters:
+            keys = ["name", "default", "type", "bounds", "search", "description"]
+            rows = [[escape(parameter[key]) for key in keys] for parameter in described.parameters]
+            page.append(table(["parameter", "default", "type", "bounds", "tuning range", ""], rows))
+    return "\n\n".join(page)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Return a line as text of a cell, outside of its code spans."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()).replace("|", "\\|"))
+    return "".join(part if i % 2 else plain(part) for i, part in enumerate(parts))
+
+
+def plain(text: str) -> str:
+    """Return text in which no character has a meaning in Markdown."""
+    return re.sub(r"([*_\[\]])", r"\\\1", text.replace("<", "&lt;"))
+
+
+def prose(docstring: str) -> str:
+    """Return a docstring as Markdown: indented blocks are code, and all else is text."""
+    blocks: list[str] = []
+    for block in re.split(r"\n\s*\n", docstring):
+        lines = block.split("\n")
+        if lines[0].startswith("    "):
+            blocks.append(block)
+            continue
+        indented = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
+        blocks.append(escape(" ".join(lines[:indented])).replace("\\|", "|"))
+        if indented < len(lines):
+            blocks.append("\n".join(lines[indented:]))
+    return "\n\n".join(blocks)
