@@ -6,6 +6,7 @@ simulation as an address. The arithmetic is executed as written, without reorder
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -58,8 +59,9 @@ def _compile(function: Callable[..., Any], signature: Any, *parts: Callable[...,
         return compiled(function, signature, addressed=signature is _ADVANCE, parts=parts)
     except NumbaError as error:
         names = " or ".join(f"{part.__module__}.{part.__qualname__}" for part in parts)
-        lines = [line for line in str(error).splitlines() if line and not line.startswith("Failed in nopython mode")]
-        raise BrokenPlugin(f"{names} cannot be compiled: {lines[0] if lines else error}") from None
+        text = re.sub(r"\x1b\[\d*m", "", str(error))  # colours, if colorama is installed
+        lines = [line for line in text.splitlines() if line and not line.startswith("Failed in nopython mode")]
+        raise BrokenPlugin(f"{names} cannot be compiled: {lines[0] if lines else text}") from None
 
 
 def _advance(step: Callable[..., Any], show: Callable[..., Any]) -> Callable[..., None]:
