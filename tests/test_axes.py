@@ -41,6 +41,8 @@ VERBS: dict[str, set[str]] = {
     "breakdown": NAMES - {"seed", "byzantine"},
     "worst": NAMES - {"seed", "attack"},
     "runs": NAMES - {"preset"},
+    "report": NAMES - {"preset"},
+    "plot": NAMES - {"preset"},
     "leaderboard run": METHOD,
 }
 """The axes that each command has as options; it sets the others itself."""
