@@ -223,7 +223,8 @@ def test_searches_do_what_the_commands_do(tmp_path: Path) -> None:
     suite = {"attack": ["none", "ipm"], "agents": 5, "trajectories": 8, "seeds": 3}
     evaluated = byzbench.evaluate("fed_pg(N=4)", suite, trials=2, executor="serial", out=tmp_path)
     assert len(evaluated) in (6, 12)
-    worst = byzbench.worst_case(algo="fed_pg(N=4)", selection=1, reporting=3, **small)
+    worst = byzbench.worst_case(algo="fed_pg(N=4)", selection=1, reporting=3, also=["replay(delay=2)"], **small)
+    assert "replay(delay=2)" in worst.tried
     assert worst.tried[worst.attack].mean == min(
         t.mean for a, t in worst.tried.items() if t.mean is not None and a != "none"
     )

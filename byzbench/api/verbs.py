@@ -22,7 +22,14 @@ from byzbench.reports.breakdown import Breakdown, BreakdownTrial, find_breakdown
 from byzbench.reports.labels import experiment_label
 from byzbench.reports.progress import Progress, SweepProgress
 from byzbench.reports.results import Results, load_results
-from byzbench.reports.worst_case import REPORTING, SELECTION, WorstCaseResult, WorstCaseSearch
+from byzbench.reports.worst_case import (
+    REPORTING,
+    SELECTION,
+    STANDARD_V1,
+    WorstCaseResult,
+    WorstCaseSearch,
+    extend_ensemble,
+)
 from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor, make_executor
 from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
@@ -239,6 +246,7 @@ def worst_case(
     *,
     selection: int = 3,
     reporting: int = 5,
+    also: Sequence[str] = (),
     executor: ExecutorName | Executor = "process",
     jobs: int | None = None,
     out: str | Path = "runs",
@@ -251,6 +259,7 @@ def worst_case(
     Args:
         selection: The number of seeds on which the attack is chosen.
         reporting: The number of other seeds on which it is reported.
+        also: Further attacks, beside those of the ensemble.
         executor: Where cells run, or an executor.
         jobs: The number of processes; None: one per core.
         out: The store, a folder.
@@ -269,6 +278,7 @@ def worst_case(
         range(SELECTION, SELECTION + selection),
         range(REPORTING, REPORTING + reporting),
         parameters=parameters,
+        ensemble=extend_ensemble(STANDARD_V1, also),
     )
     with _opened(executor, Path(out), jobs) as workers:
         return search.run(Path(out), workers, callback)
