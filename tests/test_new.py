@@ -92,15 +92,38 @@ def test_a_distribution_grows(new: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[project]\n[project.entry-points.'byzbench.attacks']\na = 'q:A'", "write it yourself"),
+        ('[project]\ndynamic = ["entry-points"]', "write it yourself"),
+        ('# [project.entry-points."byzbench.attacks"]\n[project]\nname = "q"', "write it yourself"),
+        ('[project]\n[project.entry-points."byzbench.attacks"]\nmine = "q:A"', "write it yourself"),
+        ('[project]\n[tool.setuptools]\npackages = ["../q"]', "there is no such folder"),
+    ],
+)
+def test_a_pyproject_that_would_break_is_left_alone(new: Command, text: str, message: str) -> None:
+    Path("q/q").mkdir(parents=True)
+    project = Path("q/pyproject.toml")
+    project.write_text(text if "packages" in text else f'{text}\n[tool.setuptools]\npackages = ["q"]\n')
+    before = project.read_text()
+    code, out, err = new("attack", "mine", "--into", "q")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert project.read_text() == before
+    assert not any(path.is_file() for path in Path("q/q").iterdir())
+
+
+@pytest.mark.parametrize(
     "words, message",
     [
         ("atack mine", "unknown kind 'atack'. Did you mean 'attack'"),
         ("attack alie", "there is attack 'alie' in byzbench"),
-        ("attack 2half", "a name is one word of lower-case letters, digits and _, for example my_attack; got '2half'"),
+        ("attack 2half", "letters, digits and _, for example my_attack; got '2half'"),
         ("attack my-attack", "got 'my-attack'"),
         ("attack Mine", "got 'Mine'"),
         ("attack lambda", "got 'lambda'"),
         ("attack ../mine", "got '../mine'"),
+        ("attack " + "a" * 250, "a name is one word of at most 60"),
         ("attack numpy", "numpy.py would hide the module numpy"),
         ("attack state", "the name of the class, State, is taken"),
         ("attack taken", "taken.py exists"),

@@ -102,8 +102,10 @@ def _check_name(kind: str, name: str) -> None:
 
     from byzbench import registry
 
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise UserError(f"a name is one word of lower-case letters, digits and _, for example my_{kind}; got {name!r}")
+    if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or keyword.iskeyword(name):
+        raise UserError(
+            f"a name is one word of at most 60 lower-case letters, digits and _, for example my_{kind}; got {name!r}"
+        )
     if name in registry.origins(kind):
         owner = registry.origins(kind)[name].distribution
         raise UserError(f"there is {kind} {name!r} in {owner}; choose another name")
@@ -161,12 +163,37 @@ def _in_package(kind: str, name: str, folder: Path, package: str, project: str) 
         project: The text of the pyproject.toml.
     """
     component, test = folder / package / f"{name}.py", folder / "tests" / f"test_{name}.py"
-    table, line = _entry_point(kind, name, package)
-    if table in project:
-        project = project.replace(table, f"{table}\n{line}")
-    else:
-        project = f"{project.rstrip()}\n\n{table}\n{line}\n"
+    project = _with_entry_point(project, kind, name, package)
     return _texts(kind, name, f"{package}.{name}", component, test) | {folder / "pyproject.toml": project}
+
+
+def _with_entry_point(project: str, kind: str, name: str, package: str) -> str:
+    """Return the text of a pyproject.toml with an entry point more.
+
+    Raises:
+        UserError: The text is written in another way than `--package` writes it.
+    """
+    import tomllib
+
+    from byzbench.registry import KINDS
+
+    table, line = _entry_point(kind, name, package)
+    changed = (
+        project.replace(table, f"{table}\n{line}", 1)
+        if table in project
+        else f"{project.rstrip()}\n\n{table}\n{line}\n"
+    )
+    try:
+        expected, parsed = tomllib.loads(project), tomllib.loads(changed)
+        about = expected["project"]
+        group = about.setdefault("entry-points", {}).setdefault(f"byzbench.{KINDS[kind]}", {})
+        is_new = name not in group and "entry-points" not in about.get("dynamic", [])
+        group[name] = f"{package}.{name}:{_class_name(name)}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_new, expected, parsed = False, {}, {}
+    if not (is_new and parsed == expected):
+        raise UserError(f"cannot add the entry point to this pyproject.toml; write it yourself: {table}, {line}")
+    return changed
 
 
 def _read_project(path: Path) -> tuple[str, str]:
@@ -186,6 +213,8 @@ def _read_project(path: Path) -> tuple[str, str]:
         packages = None
     if not (isinstance(packages, list) and packages and isinstance(packages[0], str)):
         raise UserError(f'{path} has no list `packages` in [tool.setuptools], such as packages = ["my_package"]')
+    if not packages[0].isidentifier() or not (path.parent / packages[0]).is_dir():
+        raise UserError(f"{path} names the package {packages[0]!r}, and there is no such folder beside it")
     return text, packages[0]
 
 
