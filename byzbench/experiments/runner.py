@@ -111,6 +111,9 @@ def run_experiment(
                 target = folder.archive(reasons)
                 warnings.warn(ArchivedRun(f"{folder.path} is now {target}: {'; '.join(reasons)}"), stacklevel=2)
                 return run_experiment(experiment, out=out, callback=callback, wait=wait)
+            failure = folder.path / "failure.json"
+            if failure.exists() and not failure.is_file():
+                raise CorruptRecord(f"{failure} is not a regular file; {REMEDY}")
             result, is_begun = folder.result(), os.path.lexists(folder.path / "checkpoint.safetensors")
             if result is None and not is_begun:
                 folder.clear()  # no round is left of whoever began it

@@ -124,8 +124,10 @@ def read_run(folder: Path) -> StoredRun:
         raise CorruptRecord(f"{path} does not describe an experiment")
     result = _result(folder, content)
     failure = _optional(folder / "failure.json") if result is None else None
+    if failure is not None and not isinstance(failure.get("error"), str):
+        raise CorruptRecord(f"{folder / 'failure.json'} is not the record of a failure")
     status: RunStatus = "finished" if result is not None else "failed" if failure is not None else "unfinished"
-    error = str((failure or {}).get("error", ""))[:1000] if status == "failed" else ""
+    error = failure["error"][:1000] if failure is not None else ""
     recorded = digest_of(raw["experiment"])
     return StoredRun(
         folder, description, recorded, str(code.get("digest")), status, result or {}, " ".join(error.split())
