@@ -36,23 +36,32 @@ def render_episode(run: Path, path: Path, *, agent: int | None = None, seed: int
     """
     _render_without_display()
     policy = TrainedPolicy.of_run(run, agent)
-    frames, total, done = [], 0.0, False
+    problem, hook = "", sys.unraisablehook
+    sys.unraisablehook = lambda _: None  # a viewer of MuJoCo that could not be made cannot be deleted without an error
     try:
-        with policy.make_environment(render_mode="rgb_array") as environment:
-            observation, _ = environment.reset(seed=seed)
-            while not done:
-                frames.append(environment.render())
-                observation, reward, terminated, truncated, _ = environment.step(policy(observation))
-                total, done = total + float(reward), terminated or truncated
+        frames, total = _play(policy, seed)
     except (UserError, DependencyNotInstalled, gymnasium.error.Error) as error:
-        reason = str(error).splitlines()[0]
-        task = name_of(policy.experiment.task)
-        raise Undefined(f"{task} cannot be rendered: {reason}; try: pip install 'byzbench[render]'") from None
+        problem = f"cannot be rendered: {str(error).splitlines()[0]}; try: pip install 'byzbench[render]'"
     except Exception as error:  # graphics libraries raise many types
-        task = name_of(policy.experiment.task)
-        raise Undefined(f"{task} cannot be rendered here: {error_text(error)}") from None
+        problem = f"cannot be rendered here: {error_text(error)}"
+    finally:
+        sys.unraisablehook = hook
+    if problem:  # raised here, where the error and its viewer are gone
+        raise Undefined(f"{name_of(policy.experiment.task)} {problem}")
     _write(frames, path)
     return total, len(frames)
+
+
+def _play(policy: TrainedPolicy, seed: int) -> tuple[list, float]:
+    """Return the frames and the return of an episode."""
+    frames, total, done = [], 0.0, False
+    with policy.make_environment(render_mode="rgb_array") as environment:
+        observation, _ = environment.reset(seed=seed)
+        while not done:
+            frames.append(environment.render())
+            observation, reward, terminated, truncated, _ = environment.step(policy(observation))
+            total, done = total + float(reward), terminated or truncated
+    return frames, total
 
 
 def _render_without_display() -> None:
