@@ -39,7 +39,7 @@ def evaluate(
         byzbench evaluate --algo decbyzpg --suite suite.toml
         byzbench evaluate --algo fed_ppo --suite suite.toml --attacks ipm,mimic
     """
-    from byzbench.cli.report import report
+    from byzbench.cli.report import gathered, print_report
     from byzbench.cli.tune import study
     from byzbench.sweeps.executors import make_executor
     from byzbench.sweeps.grid import SweepGrid
@@ -51,7 +51,7 @@ def evaluate(
     problems = tuning_problems(content, rivals, tuning_seeds)
     files = [study(problem, trials, out, None, None, opened(), as_json)[1] for problem in problems]
     cells = _run(evaluation_plan(content, files), out, opened(), as_json)
-    report([str(cells)], by=["attack", "algo"], form="json" if as_json else "table")
+    print_report(gathered([str(cells)], {}, everything=False), ["attack", "algo"], "json" if as_json else "table")
 
 
 def _run(plan: SweepPlan, out: Path, opened: AbstractContextManager[Executor], quiet: bool) -> Path:

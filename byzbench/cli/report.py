@@ -66,13 +66,40 @@ def report(
         byzbench report runs --all --env cartpole --agents 13
         byzbench report runs --by attack,aggregator --format md --out report.md
     """
+    print_report(gathered(runs, point, everything), by, form, metric=metric, part=part, at_bytes=at_bytes, out=out)
+
+
+def print_report(
+    entries: Sequence[StoredRun],
+    by: list[str],
+    form: Format,
+    *,
+    metric: str | None = None,
+    part: str = "all",
+    at_bytes: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Print the tables that compare runs, or write them to a file.
+
+    Args:
+        entries: The runs.
+        by: The axes by which rows differ.
+        form: The format.
+        metric: The metric; None: that of `report`.
+        part: The table, or `all`.
+        at_bytes: Bytes of all agents at which evaluations are compared; None: at the end.
+        out: The file; None: standard output.
+
+    Raises:
+        UserError: The runs have no such table.
+        StorageError: The file cannot be written.
+    """
     from byzbench.errors import UserError
     from byzbench.reports.result_tables import about, sheets
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.summary import group
     from byzbench.reports.terminal import terminal_width
 
-    entries = gathered(runs, point, everything)
     groups = group(entries, axes(by), metric, at_bytes)
     tell(groups.problems, "not trusted")
     tell(groups.notes, "note")
